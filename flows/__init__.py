@@ -1,0 +1,1 @@
+"""Composition: which tasks run, in which order, on which gate. Nothing else happens here."""

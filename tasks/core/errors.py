@@ -1,0 +1,185 @@
+"""The exceptions of the project: one class per remedy.
+
+Covers every failure that a user can act on. Each error says what is wrong, where, what was
+expected, what was found, and the next step; each class says if a retry can help and which exit
+code a command ends with. Errors that nobody can act on (bugs) stay ordinary Python exceptions.
+"""
+
+from typing import ClassVar
+
+
+class KawanUsahaError(Exception):
+    """A failure that is explained to the user instead of shown as a traceback."""
+
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: object = None,
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.expected = None if expected is None else str(expected)
+        self.found = None if found is None else str(found)
+        self.next_step = next_step
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the parts that are set, for `--json` and for logs."""
+        parts = {
+            "error": type(self).__name__,
+            "what": self.what,
+            "where": self.where,
+            "expected": self.expected,
+            "found": self.found,
+            "next_step": self.next_step,
+        }
+        return {name: value for name, value in parts.items() if value is not None}
+
+    def __str__(self) -> str:
+        labels = (
+            ("where", self.where),
+            ("expected", self.expected),
+            ("found", self.found),
+            ("next step", self.next_step),
+        )
+        lines = [f"  {label}: {value}" for label, value in labels if value is not None]
+        return "\n".join([self.what, *lines])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling with all parts: Prefect moves exceptions between processes."""
+        return (_rebuild, (type(self), self.__dict__))
+
+
+def _rebuild(cls: type[KawanUsahaError], state: dict[str, str | None]) -> KawanUsahaError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, state["what"])
+    error.__dict__.update(state)
+    return error
+
+
+# --- what the user wrote -------------------------------------------------------------------
+
+
+class UsageError(KawanUsahaError):
+    """A command was called with words that do not fit together."""
+
+    exit_code = 2
+
+
+class RecipeError(KawanUsahaError):
+    """The recipe is wrong, or asks for what the model at hand does not have."""
+
+    exit_code = 2
+
+
+# --- models and weights --------------------------------------------------------------------
+
+
+class NotAModel(KawanUsahaError):
+    """A directory does not hold a model that can be used here."""
+
+
+class CorruptWeights(KawanUsahaError):
+    """A weight file is truncated, malformed, or holds NaN or infinity."""
+
+
+class UnsafeWeights(KawanUsahaError):
+    """A weight file would run code when it is loaded."""
+
+
+class DeltaMismatch(KawanUsahaError):
+    """Base and delta do not belong together."""
+
+
+class AdapterMismatch(KawanUsahaError):
+    """A LoRA adapter does not fit the model, or uses what cannot be fused."""
+
+
+class EditLost(KawanUsahaError):
+    """A model that should carry an edit does not show it when it is loaded."""
+
+
+class DataError(KawanUsahaError):
+    """A conversation file is malformed, or nothing in it can be learned from."""
+
+
+class TrainingFailed(KawanUsahaError):
+    """The training process ended without an adapter."""
+
+
+# --- the machine ---------------------------------------------------------------------------
+
+
+class DiskFull(KawanUsahaError):
+    """There is not, or no longer, room on the disk."""
+
+
+class MissingTool(KawanUsahaError):
+    """A program that this step needs is not installed."""
+
+
+class LockBusy(KawanUsahaError):
+    """Another process has held the same artifact for longer than the wait allowed."""
+
+    retryable = True
+
+
+class CorruptArtifact(KawanUsahaError):
+    """An artifact of the store is not what its manifest says."""
+
+
+# --- the Hub -------------------------------------------------------------------------------
+
+
+class HubError(KawanUsahaError):
+    """The Hub refused, for a reason that a retry does not change."""
+
+
+class RepositoryNotFound(HubError):
+    """No such repository, or no right to see it."""
+
+
+class RevisionNotFound(HubError):
+    """The repository has no such branch, tag or commit."""
+
+
+class GatedRepository(HubError):
+    """The repository asks for its terms to be accepted first."""
+
+
+class WrongToken(HubError):
+    """The Hub does not accept the token, or it lacks a right."""
+
+
+class DownloadCorrupt(HubError):
+    """A downloaded file is not the one that the Hub announced; asking again may help."""
+
+    retryable = True
+
+
+class HubUnavailable(HubError):
+    """The Hub cannot be reached or does not answer now."""
+
+    retryable = True
+
+
+# --- proof and serving ---------------------------------------------------------------------
+
+
+class GateFailed(KawanUsahaError):
+    """The evaluation's verdict forbids to publish or to serve this model."""
+
+
+class PortTaken(KawanUsahaError):
+    """A port that serving needs is in use."""
+
+
+class ServingFailed(KawanUsahaError):
+    """A server did not start, died, or does not answer with tokens."""

@@ -1,0 +1,134 @@
+"""Files that are whole or not there: fsync, atomic replacement, links, room on the disk.
+
+The invariant: a name that a reader may trust is only ever given by `os.rename`, after the bytes
+behind it have reached the disk.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from tasks.core.errors import DiskFull, UsageError
+
+CHUNK_BYTES = 1 << 20
+_FICLONE = 0x40049409  # linux/fs.h
+
+LinkMethod = Literal["hardlink", "reflink", "copy"]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_file(path: Path) -> None:
+    """Return when the bytes of path are on the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_directory(path: Path) -> None:
+    """Return when the names inside path are on the disk."""
+    fsync_file(path)
+
+
+def fsync_tree(root: Path) -> None:
+    """Return when every file and directory under root is on the disk."""
+    for directory, _, names in os.walk(root):
+        for name in names:
+            fsync_file(Path(directory, name))
+        fsync_directory(Path(directory))
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Give path this content, so that a reader sees either all of the old or all of the new."""
+    data = content.encode() if isinstance(content, str) else content
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).rename(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> LinkMethod:
+    """Give target the bytes of source at the lowest price, and return how.
+
+    A hard link first, then a reflink (copy on write), then a copy. Only for files that nobody
+    writes in place: a hard link shares its bytes with source for ever.
+    """
+    try:
+        target.hardlink_to(source)
+        return "hardlink"
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+    with source.open("rb") as src, target.open("wb") as dst:
+        try:
+            fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())
+            return "reflink"
+        except OSError:
+            shutil.copyfileobj(src, dst, CHUNK_BYTES)
+    return "copy"
+
+
+def free_bytes(path: Path) -> int:
+    """Return the bytes that this user may still write on the disk that holds path."""
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def require_room(path: Path, needed_bytes: int) -> None:
+    """Raise DiskFull unless needed_bytes fit on the disk that holds path."""
+    free = free_bytes(path)
+    if free < needed_bytes:
+        raise DiskFull(
+            "There is not enough room on the disk.",
+            where=path,
+            expected=f"{needed_bytes / 1e9:.2f} GB",
+            found=f"{free / 1e9:.2f} GB free",
+            next_step="Free some space (`kawan-usaha store prune`), or set KAWAN_USAHA_HOME to a "
+            "larger disk.",
+        )
+
+
+@contextmanager
+def staged_directory(out: Path) -> Iterator[Path]:
+    """Yield a directory to write into; when the block ends well, it becomes `out`.
+
+    After an exception or a kill the staging directory `<out>.partial` stays, for the next attempt
+    to continue, and `out` does not exist. Raises UsageError when `out` exists and is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            "The output directory exists already.",
+            where=out,
+            next_step="Name a new directory, or remove this one first.",
+        )
+    staging = out.with_name(out.name + ".partial")
+    staging.mkdir(parents=True, exist_ok=True)
+    yield staging
+    fsync_tree(staging)
+    if out.exists():
+        out.rmdir()
+    staging.rename(out)
+    fsync_directory(out.parent)

@@ -1,0 +1,380 @@
+"""The recipe: everything that decides what is built and served, one submodel a stage.
+
+Frozen pydantic models that refuse unknown fields. Prefect's form is made from the titles and
+descriptions here, and the defaults are the Kawan Usaha system. Only what can be judged without a
+model at hand is checked here (whether layer 47 exists is the edit stage's question); neither torch
+nor transformers is imported, and a token has no field to stand in.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+Offload = Literal["none", "optimizer", "all"]
+LayerSelector = int | str
+
+_REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+_SLICE = re.compile(r"^(-?\d+)?:(-?\d+)?$")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Part):
+    """Where a model comes from: a Hub repository at a revision, or a directory."""
+
+    default_repo: ClassVar[str | None] = None
+
+    repo: str | None = Field(
+        None,
+        title="Hub repository",
+        description="owner/name of a model repository. Leave empty when a directory is given.",
+    )
+    revision: str = Field(
+        "main",
+        title="Revision",
+        description="Branch, tag or commit. It is resolved to a commit before anything is loaded.",
+    )
+    directory: Path | None = Field(
+        None,
+        title="Directory",
+        description="A model directory on this machine, instead of a Hub repository.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_repo_unless_directory(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "repo" not in data:
+            return {**data, "repo": None if data.get("directory") else cls.default_repo}
+        return data
+
+    @model_validator(mode="after")
+    def _exactly_one_place(self) -> Self:
+        if (self.repo is None) == (self.directory is None):
+            raise ValueError("give either repo or directory, not both and not neither")
+        if self.repo is not None and not _REPO.match(self.repo):
+            raise ValueError(f"{self.repo!r} is not a repository name; write owner/name")
+        return self
+
+    def __str__(self) -> str:
+        return str(self.directory) if self.directory else f"{self.repo}@{self.revision}"
+
+
+class Base(Source):
+    """The model that everything starts from."""
+
+    default_repo = "huggyllama/llama-13b"
+
+    repo: str | None = Field(
+        default_repo,
+        title="Hub repository",
+        description="owner/name of the base model. Leave empty when a directory is given.",
+    )
+
+
+class Delta(Source):
+    """A weight delta that is added to the base: target = base + delta."""
+
+    default_repo = "lmsys/vicuna-13b-delta-v1.1"
+
+    repo: str | None = Field(
+        default_repo,
+        title="Hub repository",
+        description="owner/name of the delta. Leave empty when a directory is given.",
+    )
+    dtype: Dtype = Field(
+        "float16",
+        title="Weight type of the result",
+        description="The sum is taken in this type. FastChat adds in float16.",
+    )
+
+
+class ActivationEdit(_Part):
+    """Another activation function in the MLP of some layers."""
+
+    layers: tuple[LayerSelector, ...] = Field(
+        (-1,),
+        title="Layers",
+        description='Indices (0 is the first, -1 the last), slices as in Python ("0:4", "-4:") '
+        'or "all".',
+    )
+    activation: str = Field(
+        "gelu",
+        title="Activation",
+        description="A name of transformers' activation registry, such as gelu, silu or relu.",
+    )
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _one_is_a_list_too(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | str) else value
+
+    @field_validator("layers")
+    @classmethod
+    def _well_formed(cls, value: tuple[LayerSelector, ...]) -> tuple[LayerSelector, ...]:
+        if not value:
+            raise ValueError("name at least one layer")
+        for selector in value:
+            if isinstance(selector, str) and selector != "all" and not _SLICE.match(selector):
+                raise ValueError(f'{selector!r} is neither an index, a slice "a:b" nor "all"')
+        return value
+
+
+class RopeScalingEdit(_Part):
+    """A longer context by scaled rotary position embeddings."""
+
+    rope_type: Literal["linear", "dynamic", "yarn"] = Field(
+        "linear", title="Kind of scaling", description="As transformers defines them."
+    )
+    factor: float = Field(
+        gt=1.0, title="Factor", description="How many times longer the context becomes."
+    )
+
+
+class Edit(_Part):
+    """Changes to the architecture that travel with the model."""
+
+    activations: tuple[ActivationEdit, ...] = Field(
+        (ActivationEdit(),),
+        title="Activations",
+        description="The original exchanged SiLU for GELU in the last layer's MLP.",
+    )
+    rope_scaling: RopeScalingEdit | None = Field(
+        None, title="RoPE scaling", description="Leave empty to keep the context length."
+    )
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.activations and self.rope_scaling is None:
+            raise ValueError("no edit is named; leave `edit` out for a model without one")
+        return self
+
+
+class Lora(_Part):
+    """The low-rank adapter (arXiv:2106.09685) that is trained in place of the weights."""
+
+    r: int = Field(8, ge=1, title="Rank", description="The rank of the update.")
+    alpha: int = Field(16, ge=1, title="Alpha", description="The update is scaled by alpha / r.")
+    dropout: float = Field(0.05, ge=0, lt=1, title="Dropout", description="On the adapter's input.")
+    target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
+        ("q_proj", "v_proj"),
+        title="Target modules",
+        description='Names of the layers that get an adapter, or "all-linear".',
+    )
+
+
+class Finetune(_Part):
+    """LoRA with DeepSpeed. The defaults are those of the original command."""
+
+    data: Path = Field(
+        Path("data/conversation.json"),
+        title="Conversations",
+        description="A file in FastChat's conversation format.",
+    )
+    lora: Lora = Field(default_factory=Lora, title="LoRA", description="The adapter's shape.")
+    epochs: float = Field(3, gt=0, title="Epochs", description="Passes over the data.")
+    max_steps: int | None = Field(
+        None, ge=1, title="Steps", description="Ends earlier than the epochs would, if given."
+    )
+    micro_batch_size: int = Field(
+        2, ge=1, title="Micro batch", description="Conversations a device at once."
+    )
+    gradient_accumulation_steps: int = Field(
+        16, ge=1, title="Accumulation", description="Micro batches a step."
+    )
+    learning_rate: float = Field(2e-5, gt=0, title="Learning rate", description="At its peak.")
+    lr_scheduler: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", title="Schedule", description="How the learning rate falls."
+    )
+    warmup_ratio: float = Field(
+        0.03, ge=0, lt=1, title="Warm-up", description="Share of the steps with a rising rate."
+    )
+    weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="AdamW's.")
+    precision: Dtype = Field(
+        "bfloat16", title="Precision", description="The type of weights and arithmetic."
+    )
+    max_length_tokens: int = Field(
+        2048, ge=16, title="Length", description="Tokens a conversation; longer ones are cut."
+    )
+    gradient_checkpointing: bool = Field(
+        True, title="Gradient checkpointing", description="Less memory for about a third more time."
+    )
+    zero_stage: Literal[0, 2, 3] = Field(
+        3, title="ZeRO stage", description="What DeepSpeed divides between the devices."
+    )
+    offload: Offload = Field(
+        "none", title="Offload", description="What DeepSpeed keeps in the host's memory."
+    )
+    device: Literal["cuda", "cpu"] = Field(
+        "cuda", title="Device", description="What training computes on."
+    )
+    processes: int = Field(1, ge=1, title="Processes", description="One a GPU.")
+    save_steps: int = Field(
+        1200, ge=1, title="Checkpoint every", description="Steps between two checkpoints."
+    )
+    save_total_limit: int = Field(
+        10, ge=1, title="Checkpoints kept", description="Older ones are removed."
+    )
+    seed: int = Field(42, ge=0, title="Seed", description="Of the order and the adapter.")
+
+
+class Gate(_Part):
+    """What the evaluation must show before a model may be published or served."""
+
+    max_perplexity: float | None = Field(
+        None, gt=1, title="Highest perplexity", description="Of the released model, a token."
+    )
+    max_perplexity_ratio: float | None = Field(
+        1.25,
+        gt=0,
+        title="Highest rise in perplexity",
+        description="Released model against the one before edit and fine-tuning; 1.0 is no rise.",
+    )
+    max_kl_divergence: float | None = Field(
+        None,
+        ge=0,
+        title="Highest KL divergence",
+        description="From the model before the edit to the edited one, in nats a token.",
+    )
+
+
+class Evaluate(_Part):
+    """Measured proof that the model is what was meant."""
+
+    conversations: Path = Field(
+        Path("data/evaluation/held_out.json"),
+        title="Held-out conversations",
+        description="Never in training. FastChat's conversation format.",
+    )
+    prompts: Path = Field(
+        Path("data/evaluation/prompts.json"),
+        title="Prompts",
+        description="Questions that are answered side by side.",
+    )
+    max_conversations: int | None = Field(
+        None, ge=1, title="Conversations", description="How many are measured; all by default."
+    )
+    max_prompts: int = Field(4, ge=0, title="Answers", description="How many prompts are answered.")
+    max_new_tokens: int = Field(64, ge=1, title="Length of an answer", description="In tokens.")
+    max_length_tokens: int = Field(
+        2048, ge=16, title="Length", description="Tokens a conversation; longer ones are cut."
+    )
+    device: Literal["cuda", "cpu"] = Field(
+        "cuda", title="Device", description="What the evaluation computes on."
+    )
+    gate: Gate = Field(
+        default_factory=Gate, title="Gate", description="Leave a limit empty to switch it off."
+    )
+
+
+class Publish(_Part):
+    """A Hub repository that receives the finished model."""
+
+    repo: str = Field(title="Hub repository", description="owner/name; created when missing.")
+    private: bool = Field(
+        True, title="Private", description="Visible only to its owner and the owner's team."
+    )
+    language: str = Field("id", title="Language", description="ISO 639-1 code for the model card.")
+    license: str = Field(
+        "other", title="Licence", description="The Hub's licence identifier for the model card."
+    )
+
+    @field_validator("repo")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not _REPO.match(value):
+            raise ValueError(f"{value!r} is not a repository name; write owner/name")
+        return value
+
+
+class Deploy(_Part):
+    """FastChat's controller, worker and OpenAI-compatible server, supervised."""
+
+    model_name: str = Field(
+        "Kawan-Usaha",
+        pattern=r"^[\w.-]+$",
+        title="Served name",
+        description="What clients put into the field `model`.",
+    )
+    load_8bit: bool = Field(
+        True, title="8-bit weights", description="Halves the memory that the weights take."
+    )
+    device: Literal["cuda", "cpu"] = Field(
+        "cuda", title="Device", description="What the worker computes on."
+    )
+    gpus: int = Field(
+        1, ge=1, le=16, title="GPUs", description="How many the model is spread over."
+    )
+    host: Literal["127.0.0.1", "::1"] = Field(
+        "127.0.0.1",
+        title="Address",
+        description="Loopback only: FastChat's servers know no authentication.",
+    )
+    api_port: int = Field(
+        8000, ge=1024, le=65535, title="API port", description="The OpenAI-compatible server."
+    )
+    controller_port: int = Field(
+        21001, ge=1024, le=65535, title="Controller port", description="Knows the workers."
+    )
+    worker_port: int = Field(
+        21002, ge=1024, le=65535, title="Worker port", description="Holds the model."
+    )
+    startup_timeout_s: int = Field(
+        900, ge=10, title="Start-up time", description="Seconds until the model must answer."
+    )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if len({self.api_port, self.controller_port, self.worker_port}) < 3:
+            raise ValueError("api_port, controller_port and worker_port must differ")
+        return self
+
+
+class Recipe(_Part):
+    """One model, from its sources to its service."""
+
+    name: str = Field(
+        "kawan-usaha-13b",
+        pattern=r"^[a-z0-9][a-z0-9.-]*$",
+        title="Name",
+        description="Names the runs and the deployment of this recipe.",
+    )
+    hub: Literal["huggingface", "embedded"] = Field(
+        "huggingface",
+        title="Hub",
+        description="`huggingface` is the Hub that HF_ENDPOINT names, by default huggingface.co; "
+        "`embedded` is a small one on this machine, for the demo and for trials.",
+    )
+    template: str = Field(
+        "vicuna_v1.1",
+        title="Conversation template",
+        description="The FastChat template that the model is trained, tested and served with.",
+    )
+    base: Base = Field(default_factory=Base, title="Base model", description="Always needed.")
+    delta: Delta | None = Field(
+        None, title="Delta", description="Leave out when the base is already the whole model."
+    )
+    edit: Edit | None = Field(
+        None, title="Edit", description="Leave out to keep the architecture as it is."
+    )
+    finetune: Finetune | None = Field(
+        None, title="Fine-tune", description="Leave out to keep the weights as they are."
+    )
+    evaluate: Evaluate = Field(
+        default_factory=Evaluate, title="Evaluate", description="Always done."
+    )
+    publish: Publish | None = Field(
+        None, title="Publish", description="Leave out to keep the model on this machine."
+    )
+    deploy: Deploy | None = Field(
+        None, title="Deploy", description="Leave out to build without serving."
+    )
+
+
+KAWAN_USAHA = Recipe(delta=Delta(), edit=Edit(), deploy=Deploy())
+"""The system as the team built it by hand. A stage that a recipe leaves out is not run, so this
+names each one that the original had."""
