@@ -12,13 +12,24 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import DiskFull, UsageError
 
 CHUNK_BYTES = 1 << 20
+TEMPORARY = ".tmp-"  # begins the name of a file that a killed process may leave behind
 _FICLONE = 0x40049409  # linux/fs.h
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What a file's bytes are known by."""
+
+    size_bytes: int
+    sha256: str
+
 
 LinkMethod = Literal["hardlink", "reflink", "copy"]
 
@@ -27,6 +38,11 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(path: Path) -> FileDigest:
+    """Return size and SHA-256 of a file's bytes, in constant memory."""
+    return FileDigest(path.stat().st_size, sha256_of(path))
 
 
 def fsync_file(path: Path) -> None:
@@ -54,7 +70,7 @@ def fsync_tree(root: Path) -> None:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Give path this content, so that a reader sees either all of the old or all of the new."""
     data = content.encode() if isinstance(content, str) else content
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)

@@ -11,12 +11,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
-Jsonable = None | bool | int | float | str | list["Jsonable"] | dict[str, "Jsonable"]
+from pydantic import BaseModel, JsonValue
 
 
-def to_jsonable(value: object, *, at: str = "$") -> Jsonable:
+def to_jsonable(value: object, *, at: str = "$") -> JsonValue:
     """Return value as plain JSON types.
 
     Raises TypeError for anything whose identity is not stable, with the place where it stands.

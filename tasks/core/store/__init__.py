@@ -1,0 +1,6 @@
+"""Content-addressed artifacts: whole or not there, never written twice, never changed."""
+
+from tasks.core.store.manifest import Manifest
+from tasks.core.store.store import Artifact, Built, Staging, Store
+
+__all__ = ["Artifact", "Built", "Manifest", "Staging", "Store"]

@@ -1,0 +1,81 @@
+"""The manifest: what an artifact is made of and where it comes from.
+
+It is written last, so a directory that has one is whole. It never holds a secret or a path of the
+machine that made it.
+"""
+
+import json
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from tasks.core.errors import CorruptArtifact
+from tasks.core.files import FileDigest, write_atomically
+from tasks.core.keys import StageKey, digest
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """The record of one artifact."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    stage: str
+    key: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created_at: datetime
+    params: JsonValue
+    inputs: dict[str, str]
+    files: dict[str, FileDigest]
+    facts: dict[str, JsonValue] = {}
+    wall_s: float
+    peak_memory_bytes: int
+
+    @property
+    def stage_key(self) -> StageKey:
+        """The key that the artifact was built under."""
+        return StageKey(self.stage, self.key)
+
+    @property
+    def content_digest(self) -> str:
+        """The identity of the bytes: equal for equal files, however they were made."""
+        return digest({name: [file.size_bytes, file.sha256] for name, file in self.files.items()})
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files. What is shared with another artifact by a hard link counts too."""
+        return sum(file.size_bytes for file in self.files.values())
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest into directory, all or nothing."""
+    write_atomically(directory / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    (directory / MANIFEST).chmod(0o444)
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """Return the manifest of directory, or None when there is none.
+
+    Raises CorruptArtifact when it cannot be read or names a file outside the directory.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise CorruptArtifact(
+            "The manifest of an artifact cannot be read.",
+            where=path,
+            found=error,
+            next_step="`kawan-usaha store prune --corrupt` sets it aside; the next run makes it "
+            "again.",
+        ) from error
+    for name in manifest.files:
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise CorruptArtifact("A manifest names a file outside its artifact.", where=name)
+    return manifest

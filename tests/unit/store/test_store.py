@@ -1,0 +1,278 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
+from tasks.core.files import FileDigest, digest_of, link_or_copy
+from tasks.core.keys import StageKey, stage_key
+from tasks.core.store import Staging, Store
+
+
+class Boom(Exception):
+    pass
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+@pytest.fixture
+def key() -> StageKey:
+    return stage_key("merge", 1, {"dtype": "float16"})
+
+
+def two_files(staging: Staging) -> None:
+    (staging.path / "a.bin").write_bytes(b"weights")
+    (staging.path / "sub").mkdir(exist_ok=True)
+    (staging.path / "sub" / "b.json").write_text("{}")
+
+
+def fail(_: Staging) -> None:
+    raise AssertionError("write was called although the artifact is there")
+
+
+def test_crash_while_writing_leaves_no_artifact(store: Store, key: StageKey) -> None:
+    def half_a_shard_then_boom(staging: Staging) -> None:
+        (staging.path / "a.bin").write_bytes(b"wei")
+        raise Boom
+
+    with pytest.raises(Boom):
+        store.build(key, half_a_shard_then_boom)
+    assert store.find(key) is None
+    assert list(store.artifacts()) == []
+
+
+def test_next_attempt_finds_what_the_crashed_one_left(store: Store, key: StageKey) -> None:
+    def boom(staging: Staging) -> None:
+        (staging.path / "shard-1").write_bytes(b"done")
+        raise Boom
+
+    with pytest.raises(Boom):
+        store.build(key, boom)
+
+    def go_on(staging: Staging) -> None:
+        assert (staging.path / "shard-1").read_bytes() == b"done"
+        (staging.path / "shard-2").write_bytes(b"new")
+
+    built = store.build(key, go_on)
+    assert sorted(built.artifact.manifest.files) == ["shard-1", "shard-2"]
+
+
+def test_full_disk_is_told_as_such(store: Store, key: StageKey) -> None:
+    def enospc(_: Staging) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DiskFull, match="next step: Free some space"):
+        store.build(key, enospc)
+    assert store.find(key) is None
+
+
+def test_other_os_errors_are_not_hidden(store: Store, key: StageKey) -> None:
+    def eio(_: Staging) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match="Input/output"):
+        store.build(key, eio)
+
+
+def test_built_twice_is_written_once(store: Store, key: StageKey) -> None:
+    first = store.build(key, two_files)
+    second = store.build(key, fail)
+    assert (first.cached, second.cached) == (False, True)
+    assert second.artifact.manifest == first.artifact.manifest
+
+
+def test_manifest_holds_size_and_checksum_of_every_file(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    assert artifact.manifest.files == {
+        name: digest_of(artifact.path / name) for name in ("a.bin", "sub/b.json")
+    }
+
+
+def test_digests_of_the_writer_are_taken_over(store: Store, key: StageKey) -> None:
+    told = FileDigest(7, "f" * 64)
+
+    def write(staging: Staging) -> None:
+        two_files(staging)
+        staging.record({"a.bin": told})
+
+    assert store.build(key, write).artifact.manifest.files["a.bin"] == told
+
+
+def test_a_told_digest_of_another_size_is_not_believed(store: Store, key: StageKey) -> None:
+    def write(staging: Staging) -> None:
+        two_files(staging)
+        staging.record({"a.bin": FileDigest(3, "f" * 64)})
+
+    artifact = store.build(key, write).artifact
+    assert artifact.manifest.files["a.bin"] == digest_of(artifact.path / "a.bin")
+
+
+def test_files_of_an_artifact_are_read_only(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    modes = {path.stat().st_mode & 0o222 for path in artifact.path.rglob("*") if path.is_file()}
+    assert modes == {0}
+
+
+def test_truncated_file_is_found_on_the_next_hit(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    (artifact.path / "a.bin").chmod(0o644)
+    (artifact.path / "a.bin").write_bytes(b"we")
+    with pytest.raises(CorruptArtifact, match="2 bytes instead of 7"):
+        store.find(key)
+
+
+def test_damaged_artifact_is_set_aside_and_made_again(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    (artifact.path / "a.bin").unlink()
+    built = store.build(key, two_files)
+    assert not built.cached
+    assert store.find(key) is not None
+    assert len(list((store.root / ".corrupt").iterdir())) == 1
+
+
+def test_directory_without_manifest_does_not_exist(store: Store, key: StageKey) -> None:
+    store.path_of(key).mkdir(parents=True)
+    (store.path_of(key) / "a.bin").write_bytes(b"something")
+    assert store.find(key) is None
+    assert not store.build(key, two_files).cached
+
+
+def test_manifest_that_is_not_json_is_corrupt(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    (artifact.path / "manifest.json").chmod(0o644)
+    (artifact.path / "manifest.json").write_text('{"format": 1,')
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        store.find(key)
+
+
+def test_manifest_that_points_outside_is_corrupt(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    path = artifact.path / "manifest.json"
+    path.chmod(0o644)
+    path.write_text(path.read_text().replace('"a.bin"', '"../a.bin"'))
+    with pytest.raises(CorruptArtifact, match="outside"):
+        store.find(key)
+
+
+def test_verify_finds_a_flipped_bit_and_a_foreign_file(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    assert store.verify() == {str(key): []}
+    (artifact.path / "a.bin").chmod(0o644)
+    (artifact.path / "a.bin").write_bytes(b"weighty"[:7])
+    (artifact.path / "extra").write_text("x")
+    assert store.verify()[str(key)] == [
+        "a.bin has other bytes than when it was made",
+        "extra was not there when it was made",
+    ]
+
+
+def test_equal_bytes_have_equal_digests_under_different_keys(store: Store) -> None:
+    one = store.build(stage_key("merge", 1, {"dtype": "float16"}), two_files).artifact
+    two = store.build(stage_key("merge", 1, {"dtype": "float32"}), two_files).artifact
+    assert one.key != two.key
+    assert one.digest == two.digest
+
+
+def test_pruning_one_artifact_keeps_the_files_it_shared(store: Store, key: StageKey) -> None:
+    merged = store.build(key, two_files).artifact
+    edit_key = stage_key("edit", 1, {}, {"model": merged.digest})
+
+    def link(staging: Staging) -> None:
+        assert link_or_copy(merged.path / "a.bin", staging.path / "a.bin") == "hardlink"
+
+    edited = store.build(edit_key, link).artifact
+    assert store.prune({str(edit_key)}) == [str(key)]
+    assert (edited.path / "a.bin").read_bytes() == b"weights"
+    assert store.verify() == {str(edit_key): []}
+
+
+def test_prune_also_clears_leftovers(store: Store, key: StageKey) -> None:
+    def boom(staging: Staging) -> None:
+        two_files(staging)
+        raise Boom
+
+    with pytest.raises(Boom):
+        store.build(key, boom)
+    assert store.prune(set(), dry_run=True) == [str(key)]
+    assert (store.root / ".staging" / str(key)).exists()
+    assert store.prune(set()) == [str(key)]
+    assert not (store.root / ".staging" / str(key)).exists()
+
+
+def test_prune_waits_for_no_run_and_refuses_while_one_is_on(store: Store, key: StageKey) -> None:
+    store.build(key, two_files)
+    with store.in_use(), pytest.raises(LockBusy):
+        store.prune(set())
+    assert store.find(key) is not None
+
+
+def test_two_builders_at_once_write_once(store: Store, key: StageKey) -> None:
+    started, calls = threading.Barrier(2), []
+
+    def write(staging: Staging) -> None:
+        calls.append(1)
+        two_files(staging)
+
+    def run() -> None:
+        started.wait()
+        store.build(key, write)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]
+
+
+def test_builder_that_waits_too_long_says_so(store: Store, key: StageKey) -> None:
+    def slow(_: Staging) -> None:
+        with pytest.raises(LockBusy):
+            store.build(key, two_files, wait_s=0.2)
+
+    store.build(key, slow)
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from tasks.core.keys import stage_key
+    from tasks.core import store as s
+
+    def write(staging):
+        (staging.path / "a.bin").write_bytes(b"weights")
+        if sys.argv[2] == "writing":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    whole_renames = {"sealing": 0, "naming": 1}.get(sys.argv[2], 9)
+    rename = Path.rename
+
+    def rename_or_die(path, target):
+        global whole_renames
+        whole_renames -= 1
+        return rename(path, target) if whole_renames >= 0 else os.kill(os.getpid(), signal.SIGKILL)
+
+    Path.rename = rename_or_die
+    s.Store(Path(sys.argv[1])).build(stage_key("merge", 1, {}), write)
+"""
+
+
+@pytest.mark.parametrize("moment", ["writing", "sealing", "naming"])
+def test_killed_process_leaves_no_artifact_and_no_lock(tmp_path: Path, moment: str) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), moment], check=False
+    )
+    assert child.returncode == -signal.SIGKILL
+    store, key = Store(tmp_path), stage_key("merge", 1, {})
+    assert store.find(key) is None
+    built = store.build(key, two_files, wait_s=1)
+    assert sorted(built.artifact.manifest.files) == ["a.bin", "sub/b.json"]

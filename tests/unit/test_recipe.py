@@ -1,0 +1,91 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from tasks.core.recipe import KAWAN_USAHA, ActivationEdit, Base, Deploy, Edit, Recipe
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"bas": {}}, "bas"),
+        ({"base": {"repo": "a/b", "directory": "/m"}}, "either repo or directory"),
+        ({"base": {"repo": None}}, "either repo or directory"),
+        ({"base": {"repo": "https://hub/a/b"}}, "not a repository name"),
+        ({"delta": {"dtype": "float8"}}, "float16"),
+        ({"edit": {"activations": []}}, "leave `edit` out"),
+        ({"edit": {"activations": [{"layers": ["1-3"]}]}}, "slice"),
+        ({"edit": {"activations": [{"layers": []}]}}, "at least one layer"),
+        ({"deploy": {"api_port": 21001}}, "must differ"),
+        ({"deploy": {"host": "0.0.0.0"}}, "127.0.0.1"),
+        ({"publish": {}}, "repo"),
+        ({"publish": {"repo": "a b"}}, "not a repository name"),
+        ({"name": "Has Spaces"}, "pattern"),
+        ({"finetune": {"token": "hf_x"}}, "token"),
+    ],
+)
+def test_wrong_recipe_is_refused_with_the_reason(wrong: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Recipe.model_validate(wrong)
+
+
+def test_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        KAWAN_USAHA.name = "other"  # type: ignore[misc]
+
+
+def test_a_stage_that_is_left_out_is_not_run() -> None:
+    recipe = Recipe.model_validate({"base": {"directory": "/m"}})
+    assert (recipe.delta, recipe.edit, recipe.finetune, recipe.publish, recipe.deploy) == (
+        None,
+    ) * 5
+
+
+def test_defaults_are_the_kawan_usaha_system() -> None:
+    assert str(KAWAN_USAHA.base) == "huggyllama/llama-13b@main"
+    assert str(KAWAN_USAHA.delta) == "lmsys/vicuna-13b-delta-v1.1@main"
+    assert KAWAN_USAHA.edit == Edit(activations=(ActivationEdit(layers=(-1,), activation="gelu"),))
+    assert KAWAN_USAHA.template == "vicuna_v1.1"
+    deploy = KAWAN_USAHA.deploy
+    assert deploy is not None
+    assert (deploy.model_name, deploy.load_8bit, deploy.gpus) == ("Kawan-Usaha", True, 1)
+
+
+def test_directory_takes_the_place_of_the_default_repository() -> None:
+    assert Base(directory=Path("/m")).repo is None
+
+
+@pytest.mark.parametrize("recipe", [KAWAN_USAHA, Recipe(base=Base(directory=Path("/m")))])
+def test_recipe_survives_json(recipe: Recipe) -> None:
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def models_within(model: type[BaseModel]) -> set[type[BaseModel]]:
+    found = {model}
+    for field in model.model_fields.values():
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                found |= models_within(part)
+    return found
+
+
+def test_every_field_has_a_title_and_a_description_for_the_form() -> None:
+    bare = [
+        f"{model.__name__}.{name}"
+        for model in models_within(Recipe)
+        for name, field in model.model_fields.items()
+        if not (field.title and field.description)
+    ]
+    assert Deploy in models_within(Recipe)
+    assert bare == []
+
+
+@pytest.mark.parametrize("module", ["tasks.core.recipe", "tasks.core.keys", "tasks.core.planning"])
+def test_help_and_form_stay_fast_without_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
