@@ -1,0 +1,57 @@
+# Two commands do all the set-up: `make demo` and `make test`. Each makes .venv by itself.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format bench lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it with PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "A C++ compiler is needed (DeepSpeed compiles its optimizer): on Debian, apt-get install g++"; exit 1; }
+	@echo "Making $(VENV) (about 1.5 GB, a few minutes) ..."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
+	@touch $@
+
+demo: $(READY)  ## run the whole lifecycle on a real small model
+	@$(BIN)/python -m flows.demo
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+test-all: $(READY)  ## run the slow tests too
+	$(BIN)/python -m pytest -m ""
+
+check: $(READY)  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## format and sort the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## measure against the peers, side by side
+	$(BIN)/python -m tests.benchmarks.bench_weights
+
+lock:  ## write requirements.lock from what is installed now
+	@{ echo "# Every version of the environment, as it was tested. Made by 'make lock'."; \
+	   echo "# torch stands without a local label: pip takes the build for this machine (CPU or CUDA)."; \
+	   $(BIN)/pip freeze --exclude-editable | sed -E 's/^torch==([0-9.]+).*/torch==\1/'; } > requirements.lock
+
+clean:  ## remove the environment and all caches of this checkout
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

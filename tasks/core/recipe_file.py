@@ -1,0 +1,98 @@
+"""Recipes as YAML files: found by name or path, read, and refused with the place of each mistake."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tasks.core.errors import RecipeError
+from tasks.core.recipe import Recipe
+
+PROJECT = Path(__file__).parents[2]
+RECIPES = PROJECT / "data" / "recipes"
+
+
+def project_path(path: Path) -> Path:
+    """Return where a relative path of a recipe leads: from here if it exists, else the project."""
+    return path if path.is_absolute() or path.exists() else PROJECT / path
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the project."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe, given its path or the name of one in data/recipes.
+
+    Raises RecipeError when there is neither.
+    """
+    for path in (Path(name), RECIPES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise RecipeError(
+        "There is no such recipe.",
+        where=name,
+        expected=f"a YAML file, or one of: {', '.join(recipe_names())}",
+        next_step=_near(name, recipe_names()) or "Copy one from data/recipes and change it.",
+    )
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Return the recipe that a YAML file holds.
+
+    Raises RecipeError that names the line for broken YAML, and every wrong field otherwise.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError("The recipe is not valid YAML.", where=path, found=error) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError("The recipe is not UTF-8 text.", where=path, found=error) from error
+    except OSError as error:
+        raise RecipeError("The recipe cannot be read.", where=path, found=error.strerror) from error
+    if not isinstance(content, dict):
+        raise RecipeError(
+            "The recipe is not a mapping of fields.",
+            where=path,
+            expected="`name: …`, `base: …` and the other stages",
+            found=type(content).__name__,
+        )
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(
+            "The recipe is wrong.",
+            where=path,
+            found="\n    ".join(["", *_explain(error)]),
+            next_step="Correct the fields above; docs/recipe.md lists them all.",
+        ) from error
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        place = [str(part) for part in problem["loc"]]
+        name = ".".join(place)
+        if problem["type"] == "extra_forbidden":
+            known = _fields_beside(place)
+            yield f"{name}: no such field. {_near(place[-1], known) or f'Known: {known}'}"
+        else:
+            yield f"{name or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _fields_beside(place: list[str]) -> list[str]:
+    """Return the names of the fields that may stand where place was written."""
+    model: type[BaseModel] = Recipe
+    for part in place[:-1]:
+        field = model.model_fields.get(part)
+        parts = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
+        inner = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
+        model = inner[0] if inner else model
+    return list(model.model_fields)
+
+
+def _near(word: str, known: list[str]) -> str | None:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else None

@@ -1,0 +1,196 @@
+"""The only Prefect glue: how a stage becomes a task.
+
+Covers the retry rule, the way from `Store.build` to a Prefect state (`Cached` when the artifact was
+there already), progress, and the short description of a result that tasks hand to one another.
+Prefect's own cache is off: a record of it can outlive the artifact that it speaks of.
+"""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+from uuid import UUID
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import MissingContextError
+from prefect.states import Completed, Failed
+from prefect.tasks import Task
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from tasks.core.errors import KawanUsahaError
+from tasks.core.home import home
+from tasks.core.keys import StageKey
+from tasks.core.store import Artifact, Staging, Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RETRY_DELAYS_S = (5.0, 30.0, 120.0)
+REPORT_EVERY_S = 2.0
+
+
+class StageResult(BaseModel):
+    """What a stage made, in the few words that the next stage and the report need."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    artifact: str
+    digest: str
+    path: Path
+    cached: bool
+    wall_s: float
+    size_bytes: int
+    peak_memory_bytes: int
+    facts: dict[str, JsonValue] = {}
+
+    @classmethod
+    def of(cls, artifact: Artifact, *, cached: bool, label: str) -> "StageResult":
+        """Return the description of an artifact. The cost is what building it took back then."""
+        return cls(
+            stage=label,
+            artifact=str(artifact.key),
+            digest=artifact.digest,
+            path=artifact.path,
+            cached=cached,
+            wall_s=artifact.manifest.wall_s,
+            size_bytes=artifact.manifest.size_bytes,
+            peak_memory_bytes=artifact.manifest.peak_memory_bytes,
+            facts=artifact.manifest.facts,
+        )
+
+
+def may_pass_by_itself(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """Tell Prefect whether trying again can help: only for an error that says so itself."""
+    try:
+        state.result()
+    except KawanUsahaError as error:
+        return error.retryable
+    except Exception:  # noqa: BLE001 - a bug, whatever it raises, is not cured by a retry
+        return False
+    return False
+
+
+def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Return the decorator that makes a function the task of one stage."""
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        @functools.wraps(function)
+        def explained(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except KawanUsahaError as error:
+                get_run_logger().error("%s", error)
+                raise
+
+        as_task = task(
+            name=name,
+            retries=len(RETRY_DELAYS_S),
+            retry_delay_seconds=list(RETRY_DELAYS_S),
+            retry_condition_fn=may_pass_by_itself,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+        return as_task(explained)
+
+    return decorate
+
+
+def explained_failure(error: KawanUsahaError) -> State[KawanUsahaError]:
+    """Return the failed state that shows the error's advice instead of a traceback."""
+    return Failed(message=str(error), data=error)
+
+
+def build_stage(
+    key: StageKey,
+    write: Callable[[Staging], None],
+    *,
+    params: object,
+    inputs: Mapping[str, str] | None = None,
+    label: str | None = None,
+) -> State[StageResult]:
+    """Return the completed state of a stage: `Completed` when it worked, `Cached` when it was done.
+
+    label is the word for people, where one stage occurs twice in a flow.
+    """
+    built = Store(home()).build(key, write, params=params, inputs=inputs)
+    result = StageResult.of(built.artifact, cached=built.cached, label=label or key.stage)
+    return completed(result)
+
+
+def completed(result: StageResult) -> State[StageResult]:
+    """Return the state that shows in the UI what was done, or that nothing had to be."""
+    size = f"{result.size_bytes / 1e6:,.1f} MB"
+    if result.cached:
+        message = f"{result.artifact}: reused, {size}, took {result.wall_s:.1f} s when it was made"
+        return Completed(name="Cached", message=message, data=result)
+    memory = f"{result.peak_memory_bytes / 1e6:,.0f} MB peak memory"
+    message = f"{result.artifact}: {size}, {result.wall_s:.1f} s, {memory}"
+    return Completed(message=message, data=result)
+
+
+class StageProgress:
+    """A Report that shows bytes, rate and time left as log lines and a Prefect progress artifact.
+
+    The artifact appears with the first report that comes later than REPORT_EVERY_S after the start:
+    a stage that is done at once needs none.
+    """
+
+    def __init__(self, what: str, unit: str = "bytes") -> None:
+        self._what = what
+        self._unit = unit
+        self._started = self._shown = time.monotonic()
+        self._artifact: UUID | None = None
+        self._lock = threading.Lock()
+        self._logger = _logger()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take over how far the work is; shown at most every REPORT_EVERY_S."""
+        now = time.monotonic()
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            finished = self._artifact is not None and done >= total
+            if total > 0 and (now - self._shown >= REPORT_EVERY_S or finished):
+                self._shown = now
+                self._show(done, total, now - self._started)
+        finally:
+            self._lock.release()
+
+    def _show(self, done: int, total: int, elapsed_s: float) -> None:
+        percent = 100.0 * done / total
+        line = f"{self._what}: {progress_line(done, total, elapsed_s, self._unit)}"
+        self._logger.info(line)
+        try:
+            if self._artifact is None:
+                made = create_progress_artifact(percent, description=line)
+                self._artifact = made if isinstance(made, UUID) else None
+            else:
+                update_progress_artifact(self._artifact, percent, description=line)
+        except MissingContextError:
+            return
+
+
+def progress_line(done: int, total: int, elapsed_s: float, unit: str = "bytes") -> str:
+    """Return how far, how fast and how long still, in one line."""
+    rate = done / elapsed_s if elapsed_s > 0 else 0.0
+    left = f"{timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else "time unknown"
+    if unit == "bytes":
+        amounts = f"{done / 1e9:.2f} of {total / 1e9:.2f} GB, {rate / 1e6:.0f} MB/s"
+    else:
+        amounts = f"{done} of {total} {unit}, {rate:.2f} {unit}/s"
+    return f"{done / total:.0%}, {amounts}, {left}"
+
+
+def _logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
