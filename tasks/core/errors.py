@@ -170,6 +170,20 @@ class HubUnavailable(HubError):
     retryable = True
 
 
+class HubQuotaExceeded(HubError):
+    """The account has no room left for what is sent, or has to pay for it first."""
+
+
+class UploadCorrupt(HubError):
+    """What stands at the target is not what was sent, or does not load; sending again may help."""
+
+    retryable = True
+
+
+class FileChanged(KawanUsahaError):
+    """A file of the model is no longer the one that was built, or changed while it was sent."""
+
+
 # --- proof and serving ---------------------------------------------------------------------
 
 

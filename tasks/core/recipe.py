@@ -9,6 +9,7 @@ nor transformers is imported, and a token has no field to stand in.
 import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -272,9 +273,19 @@ class Evaluate(_Part):
 
 
 class Publish(_Part):
-    """A Hub repository that receives the finished model."""
+    """Where the finished model goes: a Hub repository, or a directory or bucket."""
 
-    repo: str = Field(title="Hub repository", description="owner/name; created when missing.")
+    repo: str | None = Field(
+        None,
+        title="Hub repository",
+        description="owner/name; created when missing. Leave empty when a target is given.",
+    )
+    target: str | None = Field(
+        None,
+        title="Directory or bucket",
+        description="A directory or an fsspec URL such as s3://bucket/models, instead of a Hub "
+        "repository. Keys for it come from the environment, never from here.",
+    )
     private: bool = Field(
         True, title="Private", description="Visible only to its owner and the owner's team."
     )
@@ -282,13 +293,22 @@ class Publish(_Part):
     license: str = Field(
         "other", title="Licence", description="The Hub's licence identifier for the model card."
     )
+    accept_license: str | None = Field(
+        None,
+        title="Acceptance of the licence",
+        description="A public repository of weights with a non-commercial licence needs a sentence "
+        "here; the refusal says which one.",
+    )
 
-    @field_validator("repo")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not _REPO.match(value):
-            raise ValueError(f"{value!r} is not a repository name; write owner/name")
-        return value
+    @model_validator(mode="after")
+    def _exactly_one_place(self) -> Self:
+        if (self.repo is None) == (self.target is None):
+            raise ValueError("give either repo or target, not both and not neither")
+        if self.repo is not None and not _REPO.match(self.repo):
+            raise ValueError(f"{self.repo!r} is not a repository name; write owner/name")
+        if self.target is not None and urlsplit(self.target).password is not None:
+            raise ValueError("a password has no place in a recipe; give it by the environment")
+        return self
 
 
 class Deploy(_Part):
