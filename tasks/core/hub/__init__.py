@@ -1,0 +1,1 @@
+"""Download and upload through huggingface_hub, and a Hub of our own for trials."""

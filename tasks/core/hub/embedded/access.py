@@ -1,0 +1,97 @@
+"""Who may do what on the embedded Hub.
+
+Covers accounts, their tokens, and the rules for private and gated repositories. The rules are
+pure functions of an account and a repository; reading the token off a request is the routes' job.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from tasks.core.files import write_atomically
+from tasks.core.hub.embedded.answers import Refusal, repository_not_found
+from tasks.core.hub.embedded.records import Repository
+
+_OWNER = "kawan-usaha"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a token stands for.
+
+    organizations are further namespaces that the user may write to; accepted_terms names the
+    gated repositories that opened to the user.
+    """
+
+    user: str
+    role: Literal["read", "write"] = "write"
+    organizations: tuple[str, ...] = ()
+    accepted_terms: tuple[str, ...] = ()
+
+    def owns(self, repo_id: str) -> bool:
+        """Return whether a repository lies in one of the account's namespaces."""
+        return repo_id.partition("/")[0] in (self.user, *self.organizations)
+
+
+Tokens = Mapping[str, Account]
+
+
+def load_tokens(root: Path) -> Tokens:
+    """Return the tokens of the Hub under root, making its first one when there is none.
+
+    They stand in `tokens.json` of a directory that only its owner can enter, and never on a
+    command line.
+    """
+    path = root / "tokens.json"
+    if not path.exists():
+        first = {f"hf_{secrets.token_hex(16)}": {"user": _OWNER, "role": "write"}}
+        write_atomically(path, json.dumps(first, indent=2))
+    return TypeAdapter(dict[str, Account]).validate_json(path.read_bytes())
+
+
+def account_of(tokens: Tokens, authorization: str | None) -> Account | None:
+    """Return who sends an Authorization header, None for nobody.
+
+    Raises Refusal for a token that does not exist: the Hub never takes that for anonymous.
+    """
+    if authorization is None:
+        return None
+    account = tokens.get(authorization.removeprefix("Bearer ").strip())
+    if account is None:
+        raise Refusal(401, "Invalid credentials in Authorization header")
+    return account
+
+
+def require_reader(account: Account | None, repository: Repository) -> None:
+    """Raise Refusal when the account may not see that the repository exists."""
+    if repository.private and not (account and account.owns(repository.id)):
+        raise repository_not_found(anonymous=account is None)
+
+
+def require_terms(account: Account | None, repository: Repository) -> None:
+    """Raise Refusal when the repository's files are closed to the account by its terms."""
+    if repository.gated is False:
+        return
+    if account and (account.owns(repository.id) or repository.id in account.accepted_terms):
+        return
+    raise Refusal(
+        403 if account else 401,
+        f"Access to model {repository.id} is restricted. Accept its terms to ask for access.",
+        code="GatedRepo",
+    )
+
+
+def require_writer(account: Account | None, repo_id: str) -> Account:
+    """Return the account, or raise Refusal when it may not write to the namespace of repo_id."""
+    if account is None:
+        raise Refusal(401, "Invalid username or password.")
+    if account.role != "write":
+        raise Refusal(403, "This token has read rights only; writing needs a write token")
+    if not account.owns(repo_id):
+        raise Refusal(403, f"You do not have the right to write to {repo_id}")
+    return account
