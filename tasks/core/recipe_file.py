@@ -1,4 +1,4 @@
-"""Recipes as YAML files: found by name or path, read, and refused with the place of each mistake."""
+"""Recipes as YAML files: found by name or path, read, refused with the place of each mistake."""
 
 import difflib
 from collections.abc import Iterator

@@ -1,0 +1,45 @@
+"""`kawan-usaha …`: words become a recipe, a flow or a call into core. Never logic.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong recipe. An error that a user can act on is
+printed as advice, never as a traceback.
+"""
+
+import json
+import os
+import sys
+
+import typer
+
+from flows.commands import lifecycle, models, serving, store
+from tasks.core.errors import KawanUsahaError
+
+app = typer.Typer(
+    name="kawan-usaha",
+    help="The lifecycle of a language model for small businesses: download, merge a delta, edit "
+    "the architecture, fine-tune, evaluate, publish and serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for module in (lifecycle, models, serving, store):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        app(standalone_mode=True)
+    except KawanUsahaError as error:
+        if "--json" in sys.argv:
+            print(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))  # noqa: T201
+        else:
+            typer.secho(
+                f"kawan-usaha: {error}", err=True, fg="red" if sys.stderr.isatty() else None
+            )
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted. What was finished stays; the same command goes on.", err=True)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""The commands of `kawan-usaha`, grouped by what they work on."""

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+
+from tasks import runtime
+from tasks.core.errors import DeltaMismatch, HubUnavailable, KawanUsahaError
+from tasks.core.keys import stage_key
+from tasks.core.store import Staging
+from tasks.runtime import StageResult, build_stage, explained_failure, progress_line, stage_task
+
+pytestmark = pytest.mark.usefixtures("prefect", "home")
+KEY = stage_key("toy", 1, {"size": 7})
+
+
+def weights(staging: Staging) -> None:
+    (staging.path / "a.bin").write_bytes(b"weights")
+
+
+@stage_task("toy")
+def toy() -> State[StageResult]:
+    return build_stage(KEY, weights, params={"size": 7})
+
+
+def test_second_run_is_cached_and_gives_the_same_artifact() -> None:
+    @flow
+    def twice() -> list[tuple[str | None, StageResult]]:
+        futures = [toy.submit() for _ in range(1)]
+        futures[0].wait()
+        futures.append(toy.submit())
+        return [(f.state.name, f.result()) for f in futures if f.wait() is None]
+
+    (first, made), (second, reused) = twice()
+    assert (first, second) == ("Completed", "Cached")
+    assert (made.cached, reused.cached) == (False, True)
+    assert made.digest == reused.digest
+    assert made.path == reused.path
+
+
+def test_deleted_artifact_is_made_again(home: Path) -> None:
+    @flow
+    def once() -> str | None:
+        future = toy.submit()
+        future.wait()
+        return future.state.name
+
+    assert once() == "Completed"
+    for path in (home / "store").glob("toy-*"):
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    assert once() == "Completed"
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"), [(DeltaMismatch, 1), (HubUnavailable, 4), (KeyError, 1)]
+)
+def test_only_what_may_pass_by_itself_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], calls: int
+) -> None:
+    monkeypatch.setattr(runtime, "RETRY_DELAYS_S", (0.0, 0.0, 0.0))
+    seen: list[int] = []
+
+    @stage_task("failing")
+    def failing() -> None:
+        seen.append(1)
+        raise error("no")
+
+    @flow
+    def run() -> None:
+        failing.submit().result()
+
+    with pytest.raises(error):
+        run()
+    assert len(seen) == calls
+
+
+def test_failed_flow_shows_the_advice_as_its_state() -> None:
+    @flow
+    def run() -> State[object]:
+        try:
+            raise DeltaMismatch("w differs.", next_step="Check recipe.base.revision.")
+        except KawanUsahaError as error:
+            return explained_failure(error)
+
+    state = run(return_state=True)
+    assert state.is_failed()
+    assert "next step: Check recipe.base.revision." in (state.message or "")
+    with get_client(sync_client=True) as client:
+        assert state.state_details.flow_run_id is not None
+        stored = client.read_flow_run(state.state_details.flow_run_id).state
+    assert stored is not None
+    assert "Check recipe.base.revision." in (stored.message or "")
+
+
+def test_progress_line_tells_how_far_how_fast_and_how_long() -> None:
+    line = progress_line(1_000_000_000, 4_000_000_000, 2.0)
+    assert line == "25%, 1.00 of 4.00 GB, 500 MB/s, 0:00:06 left"
+    assert progress_line(3, 12, 6.0, "steps") == "25%, 3 of 12 steps, 0.50 steps/s, 0:00:18 left"
