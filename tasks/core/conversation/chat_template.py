@@ -1,0 +1,97 @@
+"""FastChat's templates in the language of tokenizer files, so that other tools prompt alike.
+
+Covers the separator styles of Vicuna (ADD_COLON_TWO) and of ChatML (CHATML); others are refused by
+name. The invariant: for alternating messages, user first, transformers' `apply_chat_template`
+gives the bytes of FastChat's `get_prompt`.
+"""
+
+import json
+
+from fastchat.conversation import Conversation as FastChatTemplate
+from fastchat.conversation import SeparatorStyle
+
+from tasks.core.conversation.template import get_template
+from tasks.core.errors import RecipeError
+
+_PLACEHOLDER = "\ue000"
+
+# A system message may stand first, in place of the template's own. FastChat puts the separators by
+# position, so an order of speakers that does not alternate would be another text.
+_BODY = """\
+{%- if messages and messages[0]['role'] == 'system' -%}
+{%- set system = messages[0]['content'] -%}{%- set turns = messages[1:] -%}
+{%- else -%}
+{%- set system = default_system -%}{%- set turns = messages -%}
+{%- endif -%}
+{%- set system_prompt = before_system + system + after_system -%}
+{%- if system_prompt or shows_empty_system -%}{{- system_prompt + system_separator -}}{%- endif -%}
+{%- for turn in turns -%}
+{%- set is_user = loop.index0 % 2 == 0 -%}
+{%- if turn['role'] != ('user' if is_user else 'assistant') -%}
+{{- raise_exception('Messages must alternate between user and assistant, user first.') -}}
+{%- endif -%}
+{{- (before_user if is_user else before_assistant) + turn['content'] -}}
+{{- after_user if is_user else after_assistant -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- generation_prompt -}}{%- endif -%}"""
+
+
+def chat_template(template_name: str, *, bos: bool = False) -> str:
+    """Return a Jinja chat template that renders what FastChat's template of this name renders.
+
+    With `bos` the tokenizer's first token is written too. FastChat leaves that to the tokenizer,
+    and `apply_chat_template` does not let the tokenizer add one: where it begins every text with
+    such a token, as LLaMA's does, equal tokens need `bos`. Raises RecipeError for other separator
+    styles and for templates that begin with example turns.
+    """
+    template = get_template(template_name)
+    if template.messages:
+        raise _unsupported(template, "turns of its own at the beginning")
+    settings = [
+        "{%- set " + f"{name} = {json.dumps(value, ensure_ascii=False)}" + " -%}"
+        for name, value in _settings(template).items()
+    ]
+    return "\n".join([*settings, *(["{{- bos_token -}}"] if bos else []), _BODY])
+
+
+def _settings(template: FastChatTemplate) -> dict[str, str | bool]:
+    user, assistant = template.roles[:2]
+    before, _, after = template.system_template.format(system_message=_PLACEHOLDER).partition(
+        _PLACEHOLDER
+    )
+    system: dict[str, str | bool] = {
+        "default_system": template.system_message,
+        "before_system": before,
+        "after_system": after,
+    }
+    if template.sep_style == SeparatorStyle.ADD_COLON_TWO:
+        return system | {
+            "system_separator": template.sep,
+            "shows_empty_system": True,
+            "before_user": f"{user}: ",
+            "after_user": template.sep,
+            "before_assistant": f"{assistant}: ",
+            "after_assistant": template.sep2,
+            "generation_prompt": f"{assistant}:",
+        }
+    if template.sep_style == SeparatorStyle.CHATML:
+        return system | {
+            "system_separator": f"{template.sep}\n",
+            "shows_empty_system": False,
+            "before_user": f"{user}\n",
+            "after_user": f"{template.sep}\n",
+            "before_assistant": f"{assistant}\n",
+            "after_assistant": f"{template.sep}\n",
+            "generation_prompt": f"{assistant}\n",
+        }
+    raise _unsupported(template, template.sep_style.name)
+
+
+def _unsupported(template: FastChatTemplate, found: str) -> RecipeError:
+    return RecipeError(
+        "A template of this kind is not translated for tokenizer files.",
+        where=f"template {template.name}",
+        expected="the style ADD_COLON_TWO (as vicuna_v1.1) or CHATML (as qwen-7b-chat)",
+        found=found,
+        next_step="Take one of these, or serve with FastChat only, which needs no chat template.",
+    )

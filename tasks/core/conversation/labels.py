@@ -1,0 +1,129 @@
+"""Tokens of a conversation, and which of them are learned.
+
+Works by the character offsets that fast tokenizers give, instead of counting the tokens of split
+strings as FastChat does. The invariant: a token is learned exactly when it holds a character that
+the model has to write itself (`template.Span`), and an example ends with a whole answer.
+"""
+
+from dataclasses import dataclass
+
+from fastchat.conversation import conv_templates
+from transformers import PreTrainedTokenizerBase
+
+from tasks.core.conversation.records import Conversation, Turn
+from tasks.core.conversation.template import Rendered, Span, end_mark, get_template, render
+from tasks.core.errors import DataError, RecipeError
+
+IGNORED = -100
+"""The label of a token that is not learned, as torch's cross entropy defines it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids and labels of one conversation, of equal length, up to its last whole answer.
+
+    Both are empty when not even the first answer fits. `dropped_answers` did not fit.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    dropped_answers: int = 0
+
+    @property
+    def learned_tokens(self) -> int:
+        """How many tokens are learned."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+class Encoder:
+    """Turns conversations into examples for one tokenizer, template and length."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template_name: str, max_length_tokens: int
+    ) -> None:
+        """Raise RecipeError unless the tokenizer gives offsets and ends answers as the template.
+
+        A model that learns to write an end mark which generation does not stop at never stops.
+        """
+        if not tokenizer.is_fast:
+            raise RecipeError(
+                "The labels need a fast tokenizer: others do not say where a token stands.",
+                where=type(tokenizer).__name__,
+                next_step="Convert it once with transformers' AutoTokenizer and save it.",
+            )
+        self._tokenizer = tokenizer
+        self._template_name = template_name
+        self._max_length_tokens = max_length_tokens
+        self._require_a_mark_that_ends()
+
+    def encode(self, conversation: Conversation) -> Example:
+        """Return the tokens of the conversation, cut after the last answer that fits whole.
+
+        Raises DataError when a turn holds the text of a special token: the tokenizer would take
+        the user's words for the template's own marks.
+        """
+        for number, turn in enumerate(conversation.turns, start=1):
+            self._require_plain_words(conversation, number, turn)
+        return self._tokens(render(conversation, self._template_name))
+
+    def _tokens(self, rendered: Rendered) -> Example:
+        encoded = self._tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        labels = [IGNORED] * len(ids)
+        end, kept_answers, at = 0, 0, 0
+        for span in rendered.spans:
+            answer = _tokens_of(span, offsets, at)
+            at = answer.stop
+            if answer.stop > self._max_length_tokens:
+                break
+            for i in answer:
+                if ids[i] != self._tokenizer.bos_token_id:  # LLaMA-2's separator ends with one
+                    labels[i] = ids[i]
+            end, kept_answers = answer.stop, kept_answers + 1
+        return Example(list(ids[:end]), labels[:end], len(rendered.spans) - kept_answers)
+
+    def _require_plain_words(self, conversation: Conversation, number: int, turn: Turn) -> None:
+        special = [mark for mark in self._tokenizer.all_special_tokens if mark in turn.text]
+        if special:
+            raise DataError(
+                "A turn holds the text of a special token.",
+                where=f"{conversation.id}, turn {number}",
+                found=", ".join(special),
+                next_step="Write it differently there.",
+            )
+
+    def _require_a_mark_that_ends(self) -> None:
+        template = get_template(self._template_name)
+        mark = end_mark(template)
+        stops = [template.stop_str] if isinstance(template.stop_str, str) else template.stop_str
+        if any(stop in mark for stop in stops or []):
+            return
+        ids = self._tokenizer(mark, add_special_tokens=False)["input_ids"]
+        last = [i for i in ids if i != self._tokenizer.bos_token_id][-1]
+        if last not in (self._tokenizer.eos_token_id, *(template.stop_token_ids or [])):
+            raise RecipeError(
+                "The template's end mark is not what this model's generation stops at.",
+                where=f"template {template.name}",
+                expected=self._tokenizer.eos_token,
+                found=mark,
+                next_step=_fitting(str(self._tokenizer.eos_token)),
+            )
+
+
+def _tokens_of(span: Span, offsets: list[tuple[int, int]], at: int) -> range:
+    """Return the tokens, at or after `at`, that hold a character of the span."""
+    while at < len(offsets) and offsets[at][1] <= span.start:
+        at += 1
+    stop = at
+    while stop < len(offsets) and offsets[stop][0] < span.end:
+        stop += 1
+    return range(at, stop)
+
+
+def _fitting(eos_token: str) -> str:
+    names = sorted(
+        name
+        for name, template in conv_templates.items()
+        if (template.sep2 or template.sep or "").strip() == eos_token
+    )
+    return f"Take a template that ends answers so: {', '.join(names) or 'FastChat has none'}."

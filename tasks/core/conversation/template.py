@@ -1,0 +1,146 @@
+"""A conversation as the text that the model sees, and where in it the assistant speaks.
+
+FastChat's own templates are the only source, so that training, testing and serving cannot differ.
+Where a turn's words stand is asked of the template with a placeholder instead of words; what a
+separator style means is not retold here. The invariant: the text is what FastChat's `get_prompt`
+gives for the same turns, and a span covers what the model has to write for one answer when it is
+served: all that follows FastChat's prompt for it, up to and with the end mark.
+"""
+
+import difflib
+from dataclasses import dataclass
+
+from fastchat.conversation import Conversation as FastChatTemplate
+from fastchat.conversation import SeparatorStyle, conv_templates, get_conv_template
+
+from tasks.core.conversation.records import Conversation
+from tasks.core.errors import DataError, RecipeError
+
+_PLACEHOLDER = "\ue000"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Characters [start, end) of a text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The text of a conversation, and a span for each answer with its end mark."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+def get_template(name: str) -> FastChatTemplate:
+    """Return a fresh copy of FastChat's template of this name.
+
+    Raises RecipeError, with the names that are near, when FastChat has none, or when it has one
+    for an API that takes messages instead of a text.
+    """
+    if name not in conv_templates:
+        near = difflib.get_close_matches(name, conv_templates, n=3, cutoff=0.4)
+        raise RecipeError(
+            "FastChat has no such conversation template.",
+            where="template",
+            found=name,
+            expected=f"one like {', '.join(near)}" if near else "a name that FastChat knows",
+            next_step="The names stand in fastchat/conversation.py; vicuna_v1.1 is the default.",
+        )
+    template = get_conv_template(name)
+    if not isinstance(template.sep_style, SeparatorStyle):
+        raise RecipeError(
+            "This template is for an API that takes messages; no text can be made with it.",
+            where="template",
+            found=name,
+            next_step="Take a template of an open model, such as vicuna_v1.1.",
+        )
+    return template
+
+
+def end_mark(template: FastChatTemplate) -> str:
+    """Return what the model must write to end its answer: FastChat's stop string, or the separator.
+
+    Raises RecipeError when the template ends an answer with white space only, or with nothing:
+    a model cannot learn from that when to stop.
+    """
+    probe = template.copy()
+    probe.append_message(probe.roles[0], _PLACEHOLDER)
+    after = _around(probe, probe.roles[1], probe.get_prompt())[1]
+    stops = [template.stop_str] if isinstance(template.stop_str, str) else template.stop_str or []
+    ends = [after.index(stop) + len(stop) for stop in stops if stop in after]
+    mark = after[: min(ends)] if ends else after.rstrip()
+    if not mark:
+        raise RecipeError(
+            "This template has no mark at the end of an answer, so a model cannot learn to stop.",
+            where="template",
+            found=template.name,
+            next_step="Take a template with an end mark, such as vicuna_v1.1.",
+        )
+    return mark
+
+
+def render(conversation: Conversation, template_name: str) -> Rendered:
+    """Return the conversation in FastChat's template, with the spans of its answers.
+
+    Raises RecipeError when the template cannot be used, DataError when a turn holds the end mark:
+    the model would learn to stop in mid-sentence.
+    """
+    template = get_template(template_name)
+    mark = end_mark(template)
+    if conversation.system is not None:
+        template.set_system_message(conversation.system)
+    text = template.get_prompt()
+    spans: list[Span] = []
+    for number, turn in enumerate(conversation.turns, start=1):
+        if (mark.strip() or mark) in turn.text:
+            raise DataError(
+                "A turn holds the mark that ends an answer.",
+                where=f"{conversation.id}, turn {number}",
+                found=repr(mark.strip() or mark),
+                next_step="Write it differently there, or take another template.",
+            )
+        role = template.roles[turn.speaker == "gpt"]
+        before, after = _around(template, role, text)
+        if turn.speaker == "gpt":
+            start = _prompt_end(template, text + before)
+            spans.append(Span(start, len(text + before + turn.text + mark)))
+        text += before + turn.text + after
+        template.append_message(role, turn.text)
+    if text != template.get_prompt():
+        raise RecipeError(
+            "This template changes the words of a turn.",
+            where="template",
+            found=template_name,
+            next_step="Take a template that keeps them, such as vicuna_v1.1.",
+        )
+    return Rendered(text, tuple(spans))
+
+
+def _prompt_end(template: FastChatTemplate, text_to_words: str) -> int:
+    """Return where the answer begins that FastChat would ask for after these turns.
+
+    In Vicuna's template that is the colon: the space before the words is the model's to write.
+    """
+    probe = template.copy()
+    probe.append_message(probe.roles[1], None)
+    prompt = probe.get_prompt()
+    if not text_to_words.startswith(prompt):
+        raise RecipeError(
+            "FastChat's prompt in this template is not the beginning of a conversation in it.",
+            where="template",
+            found=template.name,
+            next_step="Take a template that is prompted as it is trained, such as vicuna_v1.1.",
+        )
+    return len(prompt)
+
+
+def _around(template: FastChatTemplate, role: str, text: str) -> tuple[str, str]:
+    """Return what the template puts before and after the words of a next turn of this role."""
+    probe = template.copy()
+    probe.append_message(role, _PLACEHOLDER)
+    before, _, after = probe.get_prompt()[len(text) :].partition(_PLACEHOLDER)
+    return before, after

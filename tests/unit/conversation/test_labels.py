@@ -1,0 +1,145 @@
+import copy
+from types import SimpleNamespace
+
+import pytest
+from fastchat.train.train import preprocess
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from tasks.core.conversation.labels import IGNORED, Encoder
+from tasks.core.conversation.records import Conversation, Turn
+from tasks.core.conversation.template import render
+from tasks.core.errors import DataError, RecipeError
+from tests.models import WORDS, tiny_tokenizer
+from tests.unit.conversation.tokenizers import llama_tokenizer
+
+LLAMA = llama_tokenizer()
+BYTES = tiny_tokenizer()
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1).filter(
+    lambda t: t.strip() and not any(mark in t for mark in ("<s>", "</s>", "<unk>"))
+)
+sentences = st.lists(st.sampled_from([*WORDS, "ya,", "50%?", "#1"]), min_size=1).map(" ".join)
+
+
+def conversations(words: st.SearchStrategy[str]) -> st.SearchStrategy[Conversation]:
+    pairs = st.lists(st.tuples(words, words), min_size=1, max_size=4)
+    return pairs.map(
+        lambda said: Conversation(
+            "x", tuple(t for a, b in said for t in (Turn("human", a), Turn("gpt", b)))
+        )
+    )
+
+
+def talk(*words: str) -> Conversation:
+    return Conversation(
+        "x", tuple(Turn("gpt" if i % 2 else "human", word) for i, word in enumerate(words))
+    )
+
+
+def fastchat_mask(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerFast, length: int
+) -> tuple[list[int], list[int]]:
+    """Return FastChat's own input ids and labels, without its padding."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.model_max_length, tokenizer.padding_side = length, "right"  # as its train() does
+    source = [{"from": turn.speaker, "value": turn.text} for turn in conversation.turns]
+    result = preprocess([source], tokenizer)
+    real = int(result["attention_mask"][0].sum())
+    return result["input_ids"][0][:real].tolist(), result["labels"][0][:real].tolist()
+
+
+# --- failures --------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_without_offsets_is_refused() -> None:
+    with pytest.raises(RecipeError, match="fast tokenizer"):
+        Encoder(SimpleNamespace(is_fast=False), "vicuna_v1.1", 64)  # type: ignore[arg-type]
+
+
+def test_a_template_whose_end_mark_never_ends_generation_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"stops at[\s\S]*vicuna_v1\.1"):
+        Encoder(BYTES, "oasst_pythia", 64)
+
+
+def test_words_that_are_a_special_token_are_refused() -> None:
+    with pytest.raises(DataError, match=r"x, turn 3[\s\S]*<s>"):
+        Encoder(LLAMA, "vicuna_v1.1", 512).encode(talk("a", "b", "what is <s>?", "c"))
+
+
+# --- FastChat's mask -------------------------------------------------------------------------
+
+
+@given(conversations(sentences))
+def test_labels_are_fastchats_for_a_llama_tokenizer(conversation: Conversation) -> None:
+    example = Encoder(LLAMA, "vicuna_v1.1", 4096).encode(conversation)
+    assert (example.input_ids, example.labels) == fastchat_mask(conversation, LLAMA, 4096)
+
+
+def test_labels_are_right_where_fastchat_ignores_the_whole_conversation() -> None:
+    # The words hold FastChat's own separator, so that its count of tokens is off.
+    conversation = talk("Apa arti ' ASSISTANT: '?", "peran")
+    _, theirs = fastchat_mask(conversation, LLAMA, 512)
+    ours = Encoder(LLAMA, "vicuna_v1.1", 512).encode(conversation)
+    assert set(theirs) == {IGNORED}
+    assert LLAMA.decode([label for label in ours.labels if label != IGNORED]) == "peran</s>"
+
+
+def test_labels_are_right_where_fastchat_counts_for_another_tokenizer() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token, tokenizer.legacy = tokenizer.unk_token, True
+    conversation = talk("halo", "ya", "modal", "laba")
+    _, theirs = fastchat_mask(conversation, tokenizer, 512)
+    ours = Encoder(tokenizer, "vicuna_v1.1", 512).encode(conversation)
+    assert set(theirs) == {IGNORED}
+    assert tokenizer.decode([i for i in ours.labels if i != IGNORED]) == " ya</s> laba</s>"
+
+
+# --- properties ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokenizer", [LLAMA, BYTES, llama_tokenizer(legacy=False)])
+@given(conversation=conversations(texts))
+def test_only_and_all_of_the_assistants_words_are_learned(
+    tokenizer: PreTrainedTokenizerFast, conversation: Conversation
+) -> None:
+    example = Encoder(tokenizer, "vicuna_v1.1", 100_000).encode(conversation)
+    rendered = render(conversation, "vicuna_v1.1")
+    offsets = tokenizer(rendered.text, return_offsets_mapping=True)["offset_mapping"]
+    learned = {
+        place
+        for label, (start, end) in zip(example.labels, offsets, strict=False)
+        if label != IGNORED
+        for place in range(start, end)
+    }
+    expected = {place for span in rendered.spans for place in range(span.start, span.end)}
+    assert learned == expected
+    assert example.dropped_answers == 0
+
+
+@given(conversations(sentences), st.integers(16, 400))
+def test_truncation_never_leaves_half_an_answer(conversation: Conversation, length: int) -> None:
+    example = Encoder(LLAMA, "vicuna_v1.1", length).encode(conversation)
+    kept = len(conversation.turns) // 2 - example.dropped_answers
+    assert len(example.input_ids) <= length
+    assert example.labels.count(LLAMA.eos_token_id) == kept
+    whole = Encoder(LLAMA, "vicuna_v1.1", 4096).encode(
+        Conversation("x", conversation.turns[: 2 * kept])
+    )
+    assert (example.input_ids, example.labels) == (whole.input_ids, whole.labels)
+
+
+def test_an_answer_that_just_fits_is_kept() -> None:
+    conversation = talk("halo", "apa kabar")
+    whole = Encoder(LLAMA, "vicuna_v1.1", 4096).encode(conversation)
+    tight = len(whole.input_ids)
+    assert Encoder(LLAMA, "vicuna_v1.1", tight).encode(conversation) == whole
+    assert Encoder(LLAMA, "vicuna_v1.1", tight - 1).encode(conversation).labels == []
+
+
+def test_the_begin_token_in_a_separator_is_not_learned() -> None:
+    example = Encoder(LLAMA, "llama-2", 512).encode(talk("a", "b", "c", "d"))
+    assert example.input_ids.count(LLAMA.bos_token_id) > 1
+    assert LLAMA.bos_token_id not in example.labels
+    assert example.labels.count(LLAMA.eos_token_id) == 2
