@@ -1,0 +1,6 @@
+"""Child processes whose output is seen, whose end is understood and whose descendants end too."""
+
+from tasks.core.process.child import Cause, ChildResult, run_child
+from tasks.core.process.tree import is_running
+
+__all__ = ["Cause", "ChildResult", "is_running", "run_child"]

@@ -1,0 +1,157 @@
+"""One child process, from its start to the end of its last descendant.
+
+Covers a long-running program whose output is shown while it runs; not servers that outlive the
+caller. The invariant: when `run_child` returns or raises, no process that the child started is
+alive, so that its memory, devices and files are free for the next attempt.
+"""
+
+import enum
+import logging
+import os
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import MissingTool
+from tasks.core.process.lines import LinePipe
+from tasks.core.process.oom import OomWatch
+from tasks.core.process.tree import ProcessTree
+
+_log = logging.getLogger(__name__)
+
+_TICK_S = 0.1
+_SAMPLE_EVERY_S = 0.5
+_TAIL_LINES = 200
+_KERNELS_FIRST_CHOICE = 1000  # the highest oom_score_adj, see proc(5)
+
+
+class Cause(enum.Enum):
+    """Why a child ended."""
+
+    FINISHED = "finished"
+    ERROR = "ended with an error code"
+    SIGNAL = "killed by a signal"
+    OUT_OF_MEMORY = "killed by the kernel for want of memory"
+    TIMEOUT = "stopped at the time limit"
+
+
+@dataclass(frozen=True)
+class ChildResult:
+    """How a child ended and what it took.
+
+    A negative returncode is a signal. `peak_memory_bytes` is the largest resident memory of the
+    whole process tree that was seen by sampling; pages that processes share count for each.
+    """
+
+    returncode: int
+    cause: Cause
+    tail: tuple[str, ...]
+    peak_memory_bytes: int
+    wall_s: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the child ended by itself with code 0."""
+        return self.cause is Cause.FINISHED
+
+
+def run_child(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    timeout_s: float | None = None,
+) -> ChildResult:
+    """Run argv in a session of its own, hand on each line of its output, and say how it ended.
+
+    Standard error goes with standard output; a carriage return ends a line too. `on_line` is called
+    in the caller's thread. `env` replaces the whole environment. Whatever ends this call, be it an
+    exception of `on_line`, a cancelled task or Ctrl-C, ends the child with all its descendants.
+    Raises MissingTool when the program does not exist.
+    """
+    started = time.monotonic()
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+
+    def hear(lines: Sequence[str]) -> None:
+        for line in lines:
+            tail.append(line)
+            if on_line is not None:
+                on_line(line)
+
+    tree = ProcessTree.start(
+        lambda mark: _popen(argv, {**(os.environ if env is None else env), **mark}, cwd)
+    )
+    watch, peak, sampled = OomWatch(), 0, float("-inf")
+    with LinePipe(tree.leader) as output:
+        try:
+            _offer_to_the_oom_killer(tree.leader.pid)
+            while (running := tree.leader.poll() is None) and not _is_over(started, timeout_s):
+                if time.monotonic() - sampled >= _SAMPLE_EVERY_S:
+                    peak, sampled = max(peak, tree.resident_bytes(watch.add)), time.monotonic()
+                hear(output.read(_TICK_S))
+        finally:
+            tree.end()
+        hear(output.read_rest())
+    returncode = tree.leader.wait()
+    return ChildResult(
+        returncode=returncode,
+        cause=Cause.TIMEOUT if running else _cause(returncode, watch.kills()),
+        tail=tuple(tail),
+        peak_memory_bytes=peak,
+        wall_s=time.monotonic() - started,
+    )
+
+
+def _popen(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise MissingTool(
+            "A program or directory that is needed does not exist.",
+            where=cwd,
+            found=error.filename,
+            next_step="Install it, or put the environment's bin directory on PATH.",
+        ) from error
+
+
+def _is_over(started: float, timeout_s: float | None) -> bool:
+    return timeout_s is not None and time.monotonic() - started > timeout_s
+
+
+def _cause(returncode: int, oom_kills: int) -> Cause:
+    """Return the cause. The counter goes before the code: a launcher hides its worker's signal.
+
+    Beside a worker that the kernel kills, its peers end with a code of their own, so that any
+    failure while the counter rose is taken for want of memory.
+    """
+    if returncode == 0:
+        return Cause.FINISHED
+    if oom_kills:
+        return Cause.OUT_OF_MEMORY
+    return Cause.SIGNAL if returncode < 0 else Cause.ERROR
+
+
+def _offer_to_the_oom_killer(pid: int) -> None:
+    """Make the child, not the caller, what the kernel kills when memory runs out.
+
+    Written from outside, right after the start: code between fork and exec is not safe in a
+    process with threads. What the child starts inherits the value.
+    """
+    try:
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(_KERNELS_FIRST_CHOICE))
+    except OSError as error:  # it has ended already, or there is no /proc
+        _log.debug("oom_score_adj of %d was not set: %s", pid, error)

@@ -1,0 +1,214 @@
+import os
+import signal
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.core.errors import MissingTool
+from tasks.core.process import Cause, is_running, run_child
+from tasks.core.process.oom import OomWatch, counter_of, oom_kills
+
+# A child whose own child outlives it, in a session of its own, deaf to SIGTERM.
+LEAVES_A_STRAGGLER = """
+import subprocess, sys, time
+deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+print(subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True).pid)
+time.sleep(0.5)
+"""
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-u", "-c", textwrap.dedent(code)]
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Stop(BaseException):
+    pass
+
+
+# --- how it ends -----------------------------------------------------------------------------
+
+
+def test_a_program_that_does_not_exist_is_a_missing_tool() -> None:
+    with pytest.raises(MissingTool, match="no-such-program"):
+        run_child(["no-such-program"])
+
+
+def test_an_error_code_is_told_from_success() -> None:
+    assert run_child(python("pass")).cause is Cause.FINISHED
+    failed = run_child(python("raise SystemExit(3)"))
+    assert (failed.cause, failed.returncode, failed.succeeded) == (Cause.ERROR, 3, False)
+
+
+def test_a_kill_by_somebody_else_is_a_signal() -> None:
+    killed = run_child(python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
+    assert (killed.cause, killed.returncode) == (Cause.SIGNAL, -signal.SIGKILL)
+
+
+def test_the_time_limit_ends_the_child() -> None:
+    result = run_child(python("import time; time.sleep(600)"), timeout_s=0.3)
+    assert result.cause is Cause.TIMEOUT
+    assert result.wall_s < 10
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group of 64 MiB, made in the hierarchy that this process is in."""
+    counter = counter_of(os.getpid())
+    if counter is None or counter.parent == Path("/proc"):
+        pytest.skip("no control group counts memory here")
+    version_2 = counter.name == "memory.events"
+    parent = counter.parent if version_2 else Path("/sys/fs/cgroup/memory")
+    group = parent / f"kawan-usaha-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(64 << 20))
+    except OSError as error:
+        if group.exists():
+            group.rmdir()
+        pytest.skip(f"a control group cannot be made: {error}")
+    yield group
+    group.rmdir()
+
+
+EATS_MEMORY = """
+import pathlib, sys, time
+pathlib.Path({procs!r}).write_text("0")
+time.sleep(1.2)
+if {worker}:
+    import subprocess
+    sys.exit(subprocess.call([sys.executable, "-c", "b = bytearray(256 << 20)"]) & 0xff)
+eaten = bytearray(256 << 20)
+"""
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_a_kill_for_want_of_memory_is_told_from_any_other(memory_group: Path, worker: bool) -> None:
+    eats = EATS_MEMORY.format(procs=str(memory_group / "cgroup.procs"), worker=worker)
+    result = run_child(python(eats))
+    assert result.cause is Cause.OUT_OF_MEMORY
+    assert result.returncode == (247 if worker else -signal.SIGKILL)
+
+
+def test_counters_of_both_versions_are_read(tmp_path: Path) -> None:
+    v2, v1 = tmp_path / "memory.events", tmp_path / "memory.oom_control"
+    v2.write_text("low 0\nhigh 4\nmax 12\noom 3\noom_kill 2\noom_group_kill 9\n")
+    v1.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
+    assert (oom_kills(v2), oom_kills(v1), oom_kills(tmp_path / "gone")) == (2, 5, None)
+
+
+def test_nothing_is_counted_where_nothing_was_killed() -> None:
+    watch = OomWatch()
+    watch.add(os.getpid())
+    assert watch.kills() == 0
+
+
+def test_the_child_is_the_kernels_first_choice() -> None:
+    ours = Path("/proc/self/oom_score_adj").read_text()
+    shows = "import time; time.sleep(0.5); print(open('/proc/self/oom_score_adj').read())"
+    assert run_child(python(shows)).tail[0] == "1000"
+    assert Path("/proc/self/oom_score_adj").read_text() == ours
+
+
+# --- nobody stays behind ---------------------------------------------------------------------
+
+
+def test_a_straggler_is_ended_with_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.core.process.tree._GRACE_S", 0.2)
+    result = run_child(python(LEAVES_A_STRAGGLER))
+    assert result.succeeded
+    assert not runs(int(result.tail[0]))
+
+
+@pytest.mark.parametrize("stop", [Stop, KeyboardInterrupt, RuntimeError])
+def test_an_exception_ends_the_whole_tree(stop: type[BaseException]) -> None:
+    pids: list[int] = []
+
+    def note_and_stop(line: str) -> None:
+        pids.extend(int(pid) for pid in line.split())
+        raise stop
+
+    code = """
+    import os, subprocess, sys, time
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    print(os.getpid(), child.pid)
+    time.sleep(600)
+    """
+    with pytest.raises(stop):
+        run_child(python(code), on_line=note_and_stop)
+    assert len(pids) == 2
+    assert not any(runs(pid) for pid in pids)
+
+
+def test_an_interrupt_while_the_child_is_silent_ends_it() -> None:
+    interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_child(python("import time; time.sleep(600)"), env={**os.environ, "TEST_SILENT": "yes"})
+    assert not is_running("TEST_SILENT", "yes")
+
+
+def test_a_running_process_is_found_by_its_environment() -> None:
+    found: list[bool] = []
+    run_child(
+        python("print('up'); import time; time.sleep(0.3)"),
+        env={**os.environ, "TEST_FOUND": "yes"},
+        on_line=lambda _: found.append(is_running("TEST_FOUND", "yes")),
+    )
+    assert found == [True]
+    assert not is_running("TEST_FOUND", "yes")
+
+
+# --- what is seen ----------------------------------------------------------------------------
+
+
+def test_lines_are_seen_while_the_child_runs() -> None:
+    seen: list[tuple[str, float]] = []
+    code = "import time; print('a'); time.sleep(0.6); print('b')"
+    result = run_child(python(code), on_line=lambda line: seen.append((line, time.monotonic())))
+    assert [line for line, _ in seen] == ["a", "b"] == list(result.tail)
+    assert seen[1][1] - seen[0][1] > 0.4
+
+
+def test_progress_bars_errors_and_broken_bytes_are_lines_too() -> None:
+    code = r"""
+    import sys
+    sys.stdout.buffer.write(b"1%\r2%\r\nhalf \xc3"); sys.stdout.flush()
+    sys.stdout.buffer.write(b"\xa9 \xff\n"); sys.stdout.flush()
+    sys.stderr.write("last words")
+    """
+    assert run_child(python(code)).tail == ("1%", "2%", "half é \ufffd", "last words")
+
+
+def test_all_of_a_long_output_is_seen() -> None:
+    lines: list[str] = []
+    code = "for i in range(50_000): print(i)"
+    result = run_child(python(code), on_line=lines.append)
+    assert lines == [str(i) for i in range(50_000)]
+    assert result.tail == tuple(lines[-200:])
+
+
+def test_directory_and_environment_are_those_given(tmp_path: Path) -> None:
+    code = "import os; print(os.getcwd(), os.environ['ONLY'], 'HOME' in os.environ)"
+    result = run_child(python(code), env={"ONLY": "this"}, cwd=tmp_path)
+    assert result.tail == (f"{tmp_path} this False",)
+
+
+def test_peak_memory_includes_the_childrens() -> None:
+    code = """
+    import subprocess, sys
+    subprocess.call([sys.executable, "-c", "b = b'x' * (200 << 20); import time; time.sleep(1)"])
+    """
+    assert 200 << 20 < run_child(python(code)).peak_memory_bytes < 400 << 20
