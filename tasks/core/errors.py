@@ -187,6 +187,10 @@ class FileChanged(KawanUsahaError):
 # --- proof and serving ---------------------------------------------------------------------
 
 
+class EvaluationFailed(KawanUsahaError):
+    """The measuring process ended without an outcome."""
+
+
 class GateFailed(KawanUsahaError):
     """The evaluation's verdict forbids to publish or to serve this model."""
 

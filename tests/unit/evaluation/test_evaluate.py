@@ -1,0 +1,97 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.core.errors import DataError, EvaluationFailed
+from tasks.core.evaluation.evaluate import evaluate, measurement_identity, read_outcome
+from tasks.core.evaluation.figures import Outcome, Subject
+from tasks.core.evaluation.gate import Verdict, judge
+from tasks.core.evaluation.report import LineageRow, render_html, render_markdown
+from tasks.core.recipe import Evaluate, Gate
+from tests.models import tiny_llama
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("model"), dtype="float32")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Evaluate:
+    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "<b>Halo juga.</b>"}]
+    (tmp_path / "data.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    (tmp_path / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "<i>NIB</i>?"}]))
+    return Evaluate(
+        conversations=tmp_path / "data.json",
+        prompts=tmp_path / "prompts.json",
+        max_new_tokens=4,
+        device="cpu",
+    )
+
+
+def run(model: Path, settings: Evaluate, out: Path, **options: object) -> Outcome:
+    out.mkdir(exist_ok=True)
+    subjects = [Subject(role="merged", path=model)]
+    return evaluate(subjects, settings, template="vicuna_v1.1", out=out, **options)  # type: ignore[arg-type]
+
+
+def test_data_that_cannot_be_used_is_told_by_the_child_s_own_error(
+    model: Path, settings: Evaluate, tmp_path: Path
+) -> None:
+    settings.conversations.write_text('[{"id": "a", "conversations": []}]')
+    with pytest.raises(DataError, match="no turn of the assistant"):
+        run(model, settings, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(
+    model: Path, settings: Evaluate, tmp_path: Path
+) -> None:
+    def kill(_: str) -> None:
+        for child in psutil.Process().children(recursive=True):
+            os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(EvaluationFailed, match="killed by a signal"):
+        run(model, settings, tmp_path / "out", on_line=kill)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_directory_that_is_no_model_shows_the_end_of_the_output(
+    settings: Evaluate, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvaluationFailed, match="ended with code 1"):
+        run(tmp_path / "empty", settings, tmp_path / "out")
+
+
+def test_outcome_is_written_and_read_again(model: Path, settings: Evaluate, tmp_path: Path) -> None:
+    outcome = run(model, settings, tmp_path / "out")
+    assert read_outcome(tmp_path / "out") == outcome
+    assert outcome.figures[0].tokens > 0
+
+    verdict = judge(outcome, Gate())
+    page = render_html("Uji", outcome, verdict, [LineageRow("merge", "<script>", "abc")])
+    assert "&lt;i&gt;NIB&lt;/i&gt;?" in page
+    assert "<script>" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert f"{outcome.figures[0].perplexity:,.2f}" in page
+    assert "| merged |" in render_markdown(outcome, verdict)
+    assert "Gate failed" in render_html("Uji", outcome, Verdict(passed=False, checks=()), [])
+
+
+def test_other_limits_keep_the_measurement_and_other_data_does_not(settings: Evaluate) -> None:
+    before = measurement_identity(settings, "vicuna_v1.1")
+    strict = settings.model_copy(update={"gate": Gate(max_perplexity=2.0)})
+    assert measurement_identity(strict, "vicuna_v1.1") == before
+    settings.prompts.write_text("[]")
+    assert measurement_identity(settings, "vicuna_v1.1") != before
+
+
+def test_missing_evaluation_data_is_told_with_the_field(settings: Evaluate) -> None:
+    settings.prompts.unlink()
+    with pytest.raises(DataError, match=r"evaluate\.prompts"):
+        measurement_identity(settings, "vicuna_v1.1")
