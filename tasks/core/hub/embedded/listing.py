@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from tasks.core.hub.embedded.access import require_terms, require_writer
-from tasks.core.hub.embedded.answers import Refusal, entry_not_found, repository_not_found
-from tasks.core.hub.embedded.records import Commit, File, Repository, record_id
+from tasks.core.hub.embedded.answers import Refusal, repository_not_found
+from tasks.core.hub.embedded.records import Commit, File, Repository
 from tasks.core.hub.embedded.state import Body, Caller, HubState, Readable, split_revision
+from tasks.core.hub.embedded.trees import folder_entries, with_last_commit
 
 router = APIRouter(prefix="/api")
 
@@ -89,11 +90,11 @@ def tree(
 ) -> JSONResponse:
     """List a folder, a page at a time."""
     revision, path = split_revision(request, segment=6)
-    commit = hub.repositories.commit_at(repository, revision)
-    entries = _folder(commit, path, recursive=recursive)
+    entries = folder_entries(
+        hub.repositories.commit_at(repository, revision), path, recursive=recursive
+    )
     if expand:
-        last = {"id": commit.id, "title": commit.title, "date": commit.date}
-        entries = [entry | {"lastCommit": last} for entry in entries]
+        entries = with_last_commit(entries, hub.repositories.history(repository, revision))
     size = _EXPANDED_PAGE if expand else _PAGE
     return _page(request, entries, cursor, size)
 
@@ -104,9 +105,14 @@ def paths_info(
 ) -> list[dict[str, Any]]:
     """Tell about each of the named paths that exists."""
     commit = hub.repositories.commit_at(repository, revision)
-    wanted = set(parse_qs(body.decode()).get("paths", []))
-    everything = _folder(commit, "", recursive=True)
-    return [entry for entry in everything if entry["path"] in wanted]
+    form = parse_qs(body.decode())
+    wanted = set(form.get("paths", []))
+    entries = [
+        entry for entry in folder_entries(commit, "", recursive=True) if entry["path"] in wanted
+    ]
+    if form.get("expand") == ["true"]:
+        return with_last_commit(entries, hub.repositories.history(repository, revision))
+    return entries
 
 
 @router.get("/models/{owner}/{name}/commits/{revision:path}")
@@ -175,35 +181,6 @@ def _sibling(path: str, file: File, *, blobs: bool) -> dict[str, Any]:
                 "pointerSize": file.pointer_bytes,
             }
     return sibling
-
-
-def _folder(commit: Commit, folder: str, *, recursive: bool) -> list[dict[str, Any]]:
-    prefix = f"{folder.strip('/')}/" if folder else ""
-    inside = {path: file for path, file in commit.files.items() if path.startswith(prefix)}
-    if not inside and folder:
-        raise entry_not_found(folder)
-    entries: dict[str, dict[str, Any]] = {}
-    for path, file in inside.items():
-        parts = path.removeprefix(prefix).split("/")
-        for depth in range(1, len(parts)):
-            name = prefix + "/".join(parts[:depth])
-            if depth == 1 or recursive:
-                entries[name] = {"type": "directory", "path": name, "size": 0, "oid": ""}
-        if len(parts) == 1 or recursive:
-            entries[path] = _entry(path, file)
-    for name, entry in entries.items():
-        if entry["type"] == "directory":
-            below = {path: file for path, file in inside.items() if path.startswith(f"{name}/")}
-            entry["oid"] = record_id(below)
-    return [entries[name] for name in sorted(entries)]
-
-
-def _entry(path: str, file: File) -> dict[str, Any]:
-    entry = {"type": "file", "path": path, "size": file.size_bytes, "oid": file.blob_id}
-    if not file.lfs:
-        return entry
-    lfs = {"oid": file.sha256, "size": file.size_bytes, "pointerSize": file.pointer_bytes}
-    return entry | {"lfs": lfs}
 
 
 def _page(

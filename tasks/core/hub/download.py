@@ -1,0 +1,153 @@
+"""A model from the Hub into a directory: chosen, complete, verified, and only once on the disk.
+
+Covers Hub repositories at a commit; a directory is `local_copy.py`'s. Files land in the given
+directory only, never in huggingface_hub's cache. The directory may hold what a killed attempt left:
+whole files are verified instead of fetched, parts are continued.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock
+
+from huggingface_hub import hf_hub_url
+from huggingface_hub.hf_api import RepoSibling
+
+from tasks.core.errors import HubError
+from tasks.core.files import FileDigest, require_room
+from tasks.core.hub.client import TIMEOUT_S, api, endpoint, translated, usable_token
+from tasks.core.hub.fetch import Fetch, Patience, RemoteFile, part_of
+from tasks.core.hub.selection import choose_files
+from tasks.core.progress import Report, silent
+
+_FILES_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model of the Hub at one commit, and the files that are chosen of it."""
+
+    repo: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the chosen files."""
+        return sum(file.size_bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class WrittenFiles:
+    """What was written, by path below the directory."""
+
+    files: Mapping[str, FileDigest]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size_bytes for file in self.files.values())
+
+
+def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel:
+    """Return the commit that a revision names now and the files to take from it.
+
+    One request; a second for a gated repository, whose files may be closed though its listing is
+    open. Raises RepositoryNotFound, RevisionNotFound, GatedRepository, WrongToken, HubUnavailable,
+    or NotAModel when the repository holds no model that can be used.
+    """
+    with translated(repo, revision):
+        hub = api(token)
+        info = hub.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+        if info.gated:
+            hub.auth_check(repo)
+    siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    chosen = choose_files(siblings, where=f"{endpoint()}/{repo} at {revision}")
+    if info.sha is None:
+        raise HubError("The Hub names no commit.", where=repo, found=revision)
+    return ResolvedModel(repo, info.sha, tuple(_remote(siblings[name]) for name in chosen))
+
+
+def _remote(sibling: RepoSibling) -> RemoteFile:
+    if sibling.size is None or sibling.blob_id is None:
+        raise HubError("The Hub does not tell size and id of a file.", where=sibling.rfilename)
+    sha256 = sibling.lfs.sha256 if sibling.lfs else None
+    return RemoteFile(sibling.rfilename, sibling.size, sha256, sibling.blob_id)
+
+
+def download(
+    resolved: ResolvedModel,
+    out: Path,
+    token: str | None = None,
+    report: Report = silent,
+    *,
+    patience: Patience | None = None,
+) -> WrittenFiles:
+    """Return the files of resolved once all stand in out, each checked against the Hub's metadata.
+
+    Raises DiskFull before the first byte when there is not room for what is missing, HubUnavailable
+    when the transfer breaks and does not come back, DownloadCorrupt, and what `resolve` raises.
+    Whatever is raised, out keeps what has arrived.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    require_room(out, sum(_missing_bytes(file, out) for file in resolved.files))
+    tally = Tally(resolved.size_bytes, report)
+    stop = Event()
+    with translated(resolved.repo, resolved.commit):
+        sent = usable_token(token)
+        headers = {"Authorization": f"Bearer {sent}"} if sent else {}
+        fetches = {
+            file.path: Fetch(
+                file,
+                _url(resolved, file),
+                headers,
+                out,
+                tally.add,
+                stop,
+                patience or Patience(),
+            )
+            for file in resolved.files
+        }
+        return WrittenFiles(_run_all(fetches, stop))
+
+
+def _run_all(fetches: Mapping[str, Fetch], stop: Event) -> dict[str, FileDigest]:
+    """Return the digest of each file; after the first failure the other transfers stop too."""
+    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="download") as pool:
+        futures = {pool.submit(fetch.run): path for path, fetch in fetches.items()}
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {path: future.result() for future, path in futures.items()}
+
+
+def _url(resolved: ResolvedModel, file: RemoteFile) -> str:
+    return hf_hub_url(resolved.repo, file.path, revision=resolved.commit, endpoint=endpoint())
+
+
+def _missing_bytes(file: RemoteFile, out: Path) -> int:
+    target = out / file.path
+    present = sum(path.stat().st_size for path in (target, part_of(target)) if path.exists())
+    return max(0, file.size_bytes - present)
+
+
+class Tally:
+    """Adds up the bytes of all transfers for one listener."""
+
+    def __init__(self, total: int, report: Report) -> None:
+        self._total = total
+        self._report = report
+        self._done = 0
+        self._lock = Lock()
+
+    def add(self, n_bytes: int) -> None:
+        """Count bytes, and tell the listener."""
+        with self._lock:
+            self._done += n_bytes
+            done = self._done
+        self._report(done, self._total)

@@ -1,0 +1,84 @@
+"""A model from a directory of this machine, copied so that nobody changes it later.
+
+The same files are taken as from the Hub. A hard link will not do: the user's files may be changed
+in place. The copy shares its blocks with the original where the file system can (reflink).
+"""
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from tasks.core.errors import NotAModel
+from tasks.core.files import CHUNK_BYTES, FileDigest, require_room
+from tasks.core.hub.download import Tally, WrittenFiles
+from tasks.core.hub.selection import choose_files
+from tasks.core.keys import digest
+from tasks.core.progress import Report, silent
+
+_FICLONE = 0x40049409  # linux/fs.h
+
+
+def choose_from_directory(source: Path) -> tuple[str, ...]:
+    """Return the files of a model directory that make up the model, by path below it.
+
+    Raises NotAModel when source is no directory or holds no model that can be used.
+    """
+    if not source.is_dir():
+        raise NotAModel(
+            "There is no such directory.",
+            where=source,
+            next_step="Correct `directory` in the recipe, or name a Hub repository with `repo`.",
+        )
+    paths = [*source.iterdir(), *source.glob("additional_chat_templates/*")]
+    names = [path.relative_to(source).as_posix() for path in paths if path.is_file()]
+    return choose_files(names, where=source)
+
+
+def directory_identity(source: Path) -> str:
+    """Return what stands for the state of a model directory in a stage key, without reading it.
+
+    Names, sizes and modification times of the chosen files: a file that is touched is copied anew,
+    and stages after the copy find by its content that nothing changed.
+    """
+    stats = {name: (source / name).stat() for name in choose_from_directory(source)}
+    return digest({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
+
+
+def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenFiles:
+    """Return the files of a model directory once all stand in out, hashed as they were written.
+
+    Raises NotAModel, and DiskFull before the first byte when there is not room for all.
+    """
+    names = choose_from_directory(source)
+    total = sum((source / name).stat().st_size for name in names)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+    require_room(out, total)
+    tally = Tally(total, report)
+    return WrittenFiles({name: _copy(source / name, out / name, tally) for name in names})
+
+
+def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:
+    target.parent.mkdir(exist_ok=True)
+    content = hashlib.sha256()
+    with source.open("rb") as original, target.open("w+b") as copy:
+        shared = _share_blocks(original, copy)
+        while chunk := (copy if shared else original).read(CHUNK_BYTES):
+            if not shared:
+                copy.write(chunk)
+            content.update(chunk)
+            tally.add(len(chunk))
+        size_bytes = copy.seek(0, os.SEEK_END)
+    return FileDigest(size_bytes, content.hexdigest())
+
+
+def _share_blocks(original: BinaryIO, copy: BinaryIO) -> bool:
+    """Make copy share the blocks of original; return False where the file system cannot."""
+    try:
+        fcntl.ioctl(copy.fileno(), _FICLONE, original.fileno())
+    except OSError:
+        return False
+    return True

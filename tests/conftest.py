@@ -1,0 +1,13 @@
+"""Settings that libraries read once, when they are imported: they must stand before any test does.
+
+The Hub of the tests speaks LFS, not Xet, and no test reports to anybody.
+"""
+
+import os
+
+os.environ.update(
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    DO_NOT_TRACK="1",
+)

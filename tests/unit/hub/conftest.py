@@ -1,0 +1,55 @@
+"""A running embedded Hub with a few accounts, and a tiny model on it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from tasks.core.hub.embedded import Account, HubAddress, running_hub
+from tasks.core.hub.embedded.faults import Faults
+from tests.models import tiny_llama
+
+OWNER, READER, STRANGER, GUEST = "hf_owner", "hf_reader", "hf_stranger", "hf_guest"
+REPO = "warung/model"
+ACCOUNTS = {
+    OWNER: Account("warung", organizations=("koperasi",)),
+    READER: Account("warung", role="read"),
+    STRANGER: Account("orang-lain"),
+    GUEST: Account("tamu", role="read", accepted_terms=(REPO,)),
+}
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubAddress]:
+    with running_hub(tmp_path / "hub", tokens=ACCOUNTS, faults=faults) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address.url)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield address
+
+
+@pytest.fixture
+def owner(hub: HubAddress) -> HfApi:
+    return HfApi(endpoint=hub.url, token=OWNER)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory in five shards, with files beside it that are not part of the model."""
+    path = tiny_llama(tmp_path_factory.mktemp("models") / "tiny", sharded=True)
+    (path / "README.md").write_text("A tiny model.\n")
+    (path / "consolidated.00.pth").write_bytes(b"the same weights once more")
+    return path
+
+
+@pytest.fixture
+def published(owner: HfApi, model: Path) -> str:
+    """A repository on the Hub that holds the model."""
+    owner.create_repo(REPO)
+    owner.upload_folder(repo_id=REPO, folder_path=model)
+    return REPO
