@@ -210,6 +210,11 @@ class Finetune(_Part):
     offload: Offload = Field(
         "none", title="Offload", description="What DeepSpeed keeps in the host's memory."
     )
+    quantization: Literal["none", "4bit"] = Field(
+        "none",
+        title="Quantization",
+        description="`4bit` keeps the frozen weights in NF4 (QLoRA); needs a GPU.",
+    )
     device: Literal["cuda", "cpu"] = Field(
         "cuda", title="Device", description="What training computes on."
     )
