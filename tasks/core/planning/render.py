@@ -1,0 +1,147 @@
+"""The plan as plain text that a technician can read: tables of strings, no colours, no terminal.
+
+Says nothing that the plan does not hold; sizes are in decimal gigabytes.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from tasks.core.planning.hardware import Hardware
+from tasks.core.planning.rung_fit import RungFit
+from tasks.core.planning.serving_fit import ServingFit
+from tasks.core.planning.training import Term
+from tasks.core.planning.training_fit import TrainingFit
+from tasks.core.planning.units import readable
+from tasks.core.planning.verdict import Plan
+
+Row = Sequence[str]
+
+
+def render(plan: Plan) -> str:
+    """Return the whole plan as text, the verdict first."""
+    parts = [
+        f"{plan.recipe}: {plan.verdict}",
+        f"{plan.total_params / 1e9:.2f} billion parameters on {_machine(plan.hardware)}",
+        "",
+        table(stage_rows(plan)),
+        f"{readable(plan.hardware.disk_free_bytes)} of disk are free.",
+        *(f"{s.need.name}: {s.reason}" for s in plan.stages if s.verdict != "fits"),
+    ]
+    if plan.training:
+        parts += ["", "Fine-tune", *_training(plan.training)]
+    if plan.serving:
+        parts += ["", "Serving", plan.serving.reason, "", table(serving_rows(plan.serving))]
+        parts += [f"- {remedy}" for remedy in plan.serving.remedies]
+    parts += ["", "Assumptions", *(f"- {line}" for line in plan.assumptions)]
+    return "\n".join(parts) + "\n"
+
+
+def stage_rows(plan: Plan) -> list[Row]:
+    """Return the stages' table, headings first and sums last."""
+    rows: list[Row] = [("stage", "disk", "download", "host memory", "time", "verdict")]
+    for stage in plan.stages:
+        need = stage.need
+        rows.append(
+            (
+                need.name,
+                _size(need.disk_bytes),
+                _size(need.download_bytes),
+                _size(need.host_bytes),
+                duration(need.seconds),
+                stage.verdict,
+            )
+        )
+    rows.append(("in all", _size(plan.disk_bytes), _size(plan.download_bytes), "", "", ""))
+    return rows
+
+
+def rung_rows(training: TrainingFit) -> list[Row]:
+    """Return the ladder's table: what each rung needs and costs."""
+    rows: list[Row] = [("", "rung", "a GPU", "host", "time", "fits")]
+    for fit in training.rungs:
+        rows.append(
+            (
+                str(fit.number),
+                fit.rung.name,
+                _size(fit.gpu_bytes),
+                _size(fit.host_bytes),
+                duration(fit.seconds),
+                _fits(fit),
+            )
+        )
+    return rows
+
+
+def term_rows(terms: Iterable[Term]) -> list[Row]:
+    """Return a need term by term, with what each is."""
+    return [(term.name, readable(term.bytes), term.why) for term in terms]
+
+
+def serving_rows(serving: ServingFit) -> list[Row]:
+    """Return the table of weight widths."""
+    rows: list[Row] = [("weights", "before any talk", "a talk", "talks at once")]
+    for width in serving.widths:
+        chosen = " (chosen)" if width.bits == serving.chosen_bits else ""
+        a_talk = readable(width.memory.kv_bytes_per_sequence)
+        name = f"{width.bits} bits{chosen}"
+        rows.append((name, readable(width.fixed_bytes), a_talk, str(width.sequences)))
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return rows of equal length as columns of text, as wide as their longest cell."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a rough time with no more digits than it deserves, "" when it is not known."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _training(training: TrainingFit) -> list[str]:
+    lines = [training.reason] if training.verdict == "fits" else []
+    if training.replicated:
+        lines.append(training.replicated)
+    lines += ["", table(rung_rows(training)), ""]
+    shown = training.rungs[(training.first_fitting or 1) - 1]
+    rung, place = shown.rung, "A GPU" if shown.memory.gpu else "The host"
+    if shown.number > 1:
+        lines.append(f"Rung {shown.number}: {rung.changes}.")
+        lines += [f"  saves: {rung.saves}.", f"  costs: {rung.costs}.", ""]
+    lines.append(f"{place} on rung {shown.number}, term by term:")
+    lines.append(table(term_rows(shown.memory.gpu or shown.memory.host)))
+    lines.append(f"The global batch is {training.global_batch_size} on every rung.")
+    lines += [f"- {text}" for text in (*training.remedies, *training.warnings)]
+    return lines
+
+
+def _machine(hardware: Hardware) -> str:
+    names = sorted({gpu.name for gpu in hardware.gpus})
+    cards = ", ".join(
+        f"{sum(gpu.name == name for gpu in hardware.gpus)} x {name} "
+        f"({readable(min(g.memory_bytes for g in hardware.gpus if g.name == name))})"
+        for name in names
+    )
+    host = f"{readable(hardware.memory_bytes)} host memory, {hardware.cores} cores"
+    return f"{cards or 'no GPU'}, {host}"
+
+
+def _fits(fit: RungFit) -> str:
+    if fit.fits:
+        return "yes"
+    lacking = [name for name, fits in (("GPU", fit.gpu_fits), ("host", fit.host_fits)) if not fits]
+    return f"no: {', '.join(lacking)}"
+
+
+def _size(size_bytes: int) -> str:
+    return readable(size_bytes) if size_bytes else ""

@@ -1,0 +1,75 @@
+"""One rung of the ladder on one machine: what it needs, and whether GPUs and host have it."""
+
+from dataclasses import dataclass
+
+from tasks.core.planning.gpus import Gpu
+from tasks.core.planning.hardware import Hardware
+from tasks.core.planning.ladder import Rung, rungs
+from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.stages import Rates, training_seconds
+from tasks.core.planning.training import TrainingMemory, training_memory
+from tasks.core.recipe import Finetune
+
+
+@dataclass(frozen=True)
+class RungFit:
+    """One rung on this hardware: what it needs, and whether GPUs and host have it."""
+
+    number: int
+    rung: Rung
+    memory: TrainingMemory
+    gpu_bytes: int
+    host_bytes: int
+    gpu_fits: bool
+    host_fits: bool
+    seconds: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether both the GPUs and the host have what it needs."""
+        return self.gpu_fits and self.host_fits
+
+
+def fit_ladder(
+    shape: ModelShape,
+    finetune: Finetune,
+    hardware: Hardware,
+    *,
+    training_tokens: int | None = None,
+    rates: Rates | None = None,
+) -> tuple[RungFit, ...]:
+    """Return every rung of the ladder below these settings, judged against this hardware."""
+    gpu = smallest_gpu(hardware, finetune)
+    fits = []
+    for number, rung in enumerate(rungs(finetune), start=1):
+        memory = training_memory(shape, rung.settings)
+        seconds = None
+        if gpu is not None and gpu.tflops is not None:
+            seconds = training_seconds(
+                shape,
+                rung.settings,
+                tflops=gpu.tflops,
+                training_tokens=training_tokens,
+                rates=rates,
+            )
+        on_gpu = finetune.device == "cuda"
+        fits.append(
+            RungFit(
+                number=number,
+                rung=rung,
+                memory=memory,
+                gpu_bytes=memory.gpu_bytes,
+                host_bytes=memory.host_bytes,
+                gpu_fits=not on_gpu or (gpu is not None and memory.gpu_bytes <= gpu.memory_bytes),
+                host_fits=memory.host_bytes <= hardware.memory_bytes,
+                seconds=seconds,
+            )
+        )
+    return tuple(fits)
+
+
+def smallest_gpu(hardware: Hardware, finetune: Finetune) -> Gpu | None:
+    """Return the smallest of the GPUs that training would use, or None when there are too few."""
+    if finetune.device == "cpu" or finetune.processes > len(hardware.gpus):
+        return None
+    return min(hardware.gpus[: finetune.processes], key=lambda gpu: gpu.memory_bytes)

@@ -1,0 +1,186 @@
+"""What each stage of a recipe takes: disk, network, host memory, and a rough time.
+
+Covers a first run, with nothing in the store yet; what is there already is reused and costs
+nothing. Times are transfer times at the given rates and training arithmetic at a usual share of a
+card's peak: right within a factor of two, no better. Whether it fits is not decided here.
+
+The invariant: the store keeps every stage's result, so the disk that a run needs is the sum.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from tasks.core.planning.ladder import global_batch_size
+from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
+from tasks.core.planning.training import lora_params, training_memory
+from tasks.core.planning.units import GB
+from tasks.core.recipe import Evaluate, Finetune, Publish, Recipe
+
+StageName = Literal[
+    "download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy"
+]
+
+STREAMING_BYTES = GB // 2
+PEAK_SHARE = 0.4
+FOUR_BIT_SLOWDOWN = 1.35
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What only the Hub or the data can tell; None where nobody has asked them yet."""
+
+    base_bytes: int | None = None
+    delta_bytes: int | None = None
+    training_tokens: int | None = None
+    held_out_tokens: int = 5_000
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bytes a second: a line of 100 Mbit/s, a SATA SSD, PCIe 4.0 as it is reached in practice."""
+
+    network_bytes_per_s: float = 12.5e6
+    disk_bytes_per_s: float = 500e6
+    link_bytes_per_s: float = 12e9
+
+
+@dataclass(frozen=True)
+class StageNeed:
+    """What one stage adds to the disk, moves over the network, and needs in host memory."""
+
+    name: StageName
+    disk_bytes: int = 0
+    download_bytes: int = 0
+    upload_bytes: int = 0
+    host_bytes: int = 0
+    seconds: float | None = None
+    note: str = ""
+
+
+def stage_needs(
+    recipe: Recipe, shape: ModelShape, sizes: Sizes | None = None, rates: Rates | None = None
+) -> tuple[StageNeed, ...]:
+    """Return the needs of the recipe's stages in the order they run, those left out excluded.
+
+    The host memory of fine-tuning is that of the settings as asked, and neither its time nor that
+    of serving is given here: both depend on the GPUs.
+    """
+    sizes, rates = sizes or Sizes(), rates or Rates()
+    base = sizes.base_bytes or shape.weight_bytes("float16")
+    result = shape.weight_bytes(recipe.delta.dtype) if recipe.delta else base
+    disk = rates.disk_bytes_per_s
+    delta = sizes.delta_bytes or shape.weight_bytes("float16")
+    needs = [_download(recipe, base, delta, rates)]
+    if recipe.delta:
+        moved = base + delta + result
+        note = "streamed: base and delta are read and the sum written once"
+        needs.append(StageNeed("merge", result, 0, 0, STREAMING_BYTES, moved / disk, note))
+    if recipe.edit:
+        note = "weights are hard links; configuration and code are written"
+        needs.append(StageNeed("edit", host_bytes=GB, seconds=30, note=note))
+    if recipe.finetune:
+        needs.append(_finetune(recipe.finetune, shape, sizes))
+        note = "streamed: the model is read and written once, with the adapter added"
+        seconds = 2 * result / disk
+        needs.append(StageNeed("fuse", result, 0, 0, STREAMING_BYTES, seconds, note))
+    needs.append(_evaluate(recipe, recipe.evaluate, shape, sizes, disk))
+    if recipe.publish:
+        needs.append(_publish(recipe, recipe.publish, result, rates))
+    if recipe.deploy:
+        needs.append(StageNeed("deploy", note="served from the store, no copy"))
+    return tuple(needs)
+
+
+def training_seconds(
+    shape: ModelShape,
+    finetune: Finetune,
+    *,
+    tflops: float,
+    training_tokens: int | None,
+    rates: Rates | None = None,
+) -> float | None:
+    """Return a rough time for all epochs, or None when the amount of data is not known.
+
+    Frozen weights take 2 operations a parameter and token forward and 2 backward, and 2 more with
+    gradient checkpointing (Kaplan et al., arXiv:2001.08361, less the weight gradients), at 40% of
+    the peak: Qwen's published times of LoRA on an A100 are met within a tenth. ZeRO-3 moves the
+    weights twice a micro batch. 4-bit slows it by the factor between Qwen's two tables.
+    """
+    tokens = _trained_tokens(finetune, training_tokens)
+    if tokens is None:
+        return None
+    operations = (6 if finetune.gradient_checkpointing else 4) * (
+        shape.total_params - (0 if shape.tied else shape.embedding_params)
+    )
+    seconds = tokens * operations / (tflops * 1e12 * PEAK_SHARE * finetune.processes)
+    if finetune.quantization == "4bit":
+        return seconds * FOUR_BIT_SLOWDOWN
+    if finetune.zero_stage == 3:
+        weights = shape.weight_bytes(finetune.precision)
+        far = 1.0 if finetune.offload == "all" else 1 - 1 / finetune.processes
+        a_micro_batch = finetune.micro_batch_size * finetune.max_length_tokens * finetune.processes
+        link = (rates or Rates()).link_bytes_per_s
+        seconds += tokens / a_micro_batch * 2 * weights * far / link
+    return seconds
+
+
+def _trained_tokens(finetune: Finetune, training_tokens: int | None) -> float | None:
+    at_most = None
+    if finetune.max_steps is not None:
+        a_step = global_batch_size(finetune) * finetune.max_length_tokens
+        at_most = float(finetune.max_steps * a_step)
+    if training_tokens is None:
+        return at_most
+    asked = training_tokens * finetune.epochs
+    return asked if at_most is None else min(asked, at_most)
+
+
+def _download(recipe: Recipe, base: int, delta: int, rates: Rates) -> StageNeed:
+    from_hub = base if recipe.base.repo else 0
+    if recipe.delta and recipe.delta.repo:
+        from_hub += delta
+    local = recipe.hub == "embedded"
+    rate = rates.disk_bytes_per_s if local else rates.network_bytes_per_s
+    note = "from this machine" if local else "one weight format only, resumable"
+    return StageNeed("download", from_hub, from_hub, 0, STREAMING_BYTES, from_hub / rate, note)
+
+
+def _finetune(finetune: Finetune, shape: ModelShape, sizes: Sizes) -> StageNeed:
+    """A checkpoint holds the adapter twice and Adam's fp32 states; frozen weights are left out.
+
+    One more than are kept is there while the oldest is removed. The prepared data holds a token
+    and a label of 4 bytes each.
+    """
+    a_parameter = 2 * DTYPE_BYTES[finetune.precision] + 12
+    checkpoint = lora_params(shape, finetune.lora) * a_parameter
+    disk = checkpoint * (finetune.save_total_limit + 1) + 8 * (sizes.training_tokens or 0)
+    host = training_memory(shape, finetune).host_bytes
+    return StageNeed("finetune", disk, host_bytes=host, note="checkpoints hold LoRA only")
+
+
+def _evaluate(
+    recipe: Recipe, evaluate: Evaluate, shape: ModelShape, sizes: Sizes, disk_rate: float
+) -> StageNeed:
+    """One model at a time; two files of log-probabilities (tokens, vocab) in fp32 beside them."""
+    distributions = 2 * 4 * sizes.held_out_tokens * shape.vocab
+    models = 1 + sum(stage is not None for stage in (recipe.edit, recipe.finetune))
+    reading = models * shape.weight_bytes("float16") / disk_rate
+    if evaluate.device == "cpu":
+        host = shape.weight_bytes("float32") + 2 * GB
+        note = "fp32 on the CPU, one model at a time; the time is for reading the weights only"
+    else:
+        host = 3 * GB
+        note = "on the GPU, one model at a time; what does not fit there goes to the host"
+    return StageNeed("evaluate", distributions, host_bytes=host, seconds=reading, note=note)
+
+
+def _publish(recipe: Recipe, publish: Publish, result: int, rates: Rates) -> StageNeed:
+    target = urlsplit(publish.target) if publish.target else None
+    if recipe.hub == "embedded" or (target and target.scheme in ("", "file")):
+        where = Path(target.path) if target else "the embedded Hub"
+        seconds = result / rates.disk_bytes_per_s
+        return StageNeed("publish", result, 0, 0, STREAMING_BYTES, seconds, f"a copy in {where}")
+    seconds = result / rates.network_bytes_per_s
+    return StageNeed("publish", 0, 0, result, STREAMING_BYTES, seconds, "uploaded")

@@ -1,0 +1,194 @@
+"""The bytes that LoRA training needs on each GPU and on the host, term by term.
+
+Covers transformers + PEFT + DeepSpeed (ZeRO 0, 2, 3, with and without offload to the host, 16-bit
+or NF4 weights) on one machine with one process a GPU, or on the CPU. Not covered: offload to
+NVMe, tensor or pipeline parallelism, full fine-tuning. Terms that are arithmetic on the shape are
+close; those marked as an allowance are not formulas but measured habits, and say so.
+
+`reduce_bucket_size` is taken as hidden², which is what transformers fills in for "auto", and
+`stage3_max_live_parameters` as DeepSpeed's default: a configuration that sets them otherwise
+needs other memory.
+"""
+
+from dataclasses import dataclass
+
+from tasks.core.planning.activations import kept_bytes, lora_targets, working_bytes
+from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
+from tasks.core.planning.units import GB
+from tasks.core.recipe import Finetune, Lora
+
+MAX_LIVE_PARAMETERS = 10**9
+NF4_BITS = 4 + 0.127
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a memory need, in bytes, and where the number comes from."""
+
+    name: str
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """What each GPU needs (empty on the CPU) and what the host needs for all processes."""
+
+    gpu: tuple[Term, ...]
+    host: tuple[Term, ...]
+
+    @property
+    def gpu_bytes(self) -> int:
+        """The need of one GPU."""
+        return sum(term.bytes for term in self.gpu)
+
+    @property
+    def host_bytes(self) -> int:
+        """The need of the host, all processes together."""
+        return sum(term.bytes for term in self.host)
+
+
+def training_memory(shape: ModelShape, finetune: Finetune) -> TrainingMemory:
+    """Return every term of a training run's memory.
+
+    Raises RecipeError when LoRA targets a module that the shape does not have.
+    """
+    device = _device_terms(shape, finetune)
+    host = [Term("processes", process_bytes(finetune), "allowance: Python, torch and their data")]
+    if finetune.device == "cpu":
+        count = finetune.processes
+        host += [Term(term.name, term.bytes * count, term.why) for term in device]
+        return TrainingMemory((), _without_zeros(host))
+    n_lora = lora_params(shape, finetune.lora)
+    host.append(Term("loading", loading_bytes(shape, finetune), "a copy in the training type"))
+    if _parameters_offloaded(finetune):
+        held = weight_bytes(shape, finetune) * finetune.processes
+        host.append(Term("weights", held, "ZeRO-Infinity, arXiv:2104.07857"))
+    if finetune.offload != "none":
+        states = n_lora * (12 + 4)
+        host.append(Term("optimizer", states, "fp32 weights, two moments, gradients"))
+    runtime = Term("CUDA", runtime_bytes(finetune), "allowance: context, kernels, NCCL")
+    return TrainingMemory(_without_zeros([*device, runtime]), _without_zeros(host))
+
+
+def lora_params(shape: ModelShape, lora: Lora) -> int:
+    """Return r * (in + out) summed over every adapted module (arXiv:2106.09685, section 4.1)."""
+    widths = (shape.linear(name) for name in lora_targets(lora))
+    return shape.layers * sum(lora.r * (width_in + width_out) for width_in, width_out in widths)
+
+
+def weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
+    """Return one process's part of the frozen weights, wherever it lies.
+
+    ZeRO-3 divides the weights between the processes (arXiv:1910.02054, section 5); every other
+    stage gives each process all of them. NF4 with double quantization takes 4 + 0.127 bits a
+    weight (QLoRA, arXiv:2305.14314, section 3) of the decoder layers' linear modules; embedding,
+    output projection and norms keep the training type.
+    """
+    width = DTYPE_BYTES[finetune.precision]
+    whole = float(shape.total_params * width)
+    if finetune.quantization == "4bit":
+        linear = shape.layer_linear_params
+        whole = linear * NF4_BITS / 8 + (shape.total_params - linear) * width
+    return int(whole / (finetune.processes if finetune.zero_stage == 3 else 1))
+
+
+def adapter_state_bytes(n_params: int, finetune: Finetune) -> tuple[int, int, int]:
+    """Return the bytes of n_params trained parameters on a device: weights, gradients, optimizer.
+
+    A trained parameter has its weight and gradient in the training type, an fp32 gradient, an
+    fp32 copy and Adam's two fp32 moments: DeepSpeed's own 2 + 18 bytes in 16 bits
+    (`estimate_zero2_model_states_mem_needs`). ZeRO-2 divides all but the weight, ZeRO-3 also that
+    (arXiv:1910.02054, section 5); offload takes the optimizer's part and the fp32 gradient.
+    """
+    width, share = DTYPE_BYTES[finetune.precision], finetune.processes
+    held = finetune.offload == "none"
+    weights = n_params * width // (share if finetune.zero_stage == 3 else 1)
+    states = share if finetune.zero_stage >= 2 else 1
+    gradients = n_params * (width + (4 if held else 0)) // states
+    return weights, gradients, (n_params * 12 // states if held else 0)
+
+
+def gathered_bytes(shape: ModelShape, finetune: Finetune) -> int:
+    """Return the weights that ZeRO-3 has whole on a GPU at one time.
+
+    DeepSpeed gathers ahead and keeps up to `stage3_max_live_parameters`; the embedding is one
+    parameter and comes whole on top. One process without offload has nothing to gather.
+    """
+    alone = finetune.processes == 1 and not _parameters_offloaded(finetune)
+    if finetune.zero_stage != 3 or alone:
+        return 0
+    live = min(shape.total_params, MAX_LIVE_PARAMETERS + shape.embedding_params)
+    return live * DTYPE_BYTES[finetune.precision]
+
+
+def buffer_bytes(shape: ModelShape, finetune: Finetune) -> int:
+    """Return DeepSpeed's gradient buckets (two in ZeRO-2) and a 4-bit weight made whole to be used.
+
+    bitsandbytes multiplies a 4-bit weight after it has written it out in the training type.
+    """
+    width = DTYPE_BYTES[finetune.precision]
+    buckets = {0: 0, 2: 2, 3: 1}[finetune.zero_stage] * shape.hidden**2
+    dequantized = shape.largest_linear_params if finetune.quantization == "4bit" else 0
+    return (buckets + dequantized) * width
+
+
+def runtime_bytes(finetune: Finetune) -> int:
+    """Return an allowance for what a CUDA process takes before any tensor: 1 GB, 1.5 with NCCL.
+
+    Not a formula. transformers' "Model training anatomy" saw 1.3 GB on a V100; newer drivers load
+    kernels when they are used and take less.
+    """
+    return GB if finetune.processes == 1 else 3 * GB // 2
+
+
+def process_bytes(finetune: Finetune) -> int:
+    """Return an allowance for a training process without weights: 3 GB with CUDA, 1 GB without.
+
+    Not a formula. PEFT's table of LoRA runs without offload shows 2.96 to 3.8 GB of host memory;
+    a CPU-only process loads no CUDA libraries.
+    """
+    return finetune.processes * (3 * GB if finetune.device == "cuda" else GB)
+
+
+def loading_bytes(shape: ModelShape, finetune: Finetune) -> int:
+    """Return what the host holds for a moment while weights are read for the GPUs.
+
+    Below ZeRO-3 every process makes its own copy in the training type before it goes to its GPU.
+    Under ZeRO-3 the first process reads mapped pages, which the kernel may take back at any time,
+    and 4-bit weights go to the GPU tensor by tensor: neither counts.
+    """
+    if finetune.zero_stage == 3 or finetune.quantization == "4bit":
+        return 0
+    return finetune.processes * shape.weight_bytes(finetune.precision)
+
+
+def _device_terms(shape: ModelShape, finetune: Finetune) -> tuple[Term, ...]:
+    """Return the terms of one process on what it computes on."""
+    weights = 0 if _parameters_offloaded(finetune) else weight_bytes(shape, finetune)
+    adapter, gradients, optimizer = adapter_state_bytes(lora_params(shape, finetune.lora), finetune)
+    gathered = gathered_bytes(shape, finetune)
+    kept, working = kept_bytes(shape, finetune), working_bytes(shape, finetune)
+    moving = gathered + kept + working
+    return _without_zeros(
+        [
+            Term("weights", weights, "frozen; divided by ZeRO-3, halved twice by NF4"),
+            Term("LoRA", adapter, "r * (in + out) a module"),
+            Term("gradients", gradients, "of LoRA, in the training type and in fp32"),
+            Term("optimizer", optimizer, "of LoRA: fp32 copy and Adam's moments"),
+            Term("gathered", gathered, "layers that ZeRO-3 has whole at one time"),
+            Term("activations", kept, "kept for the backward pass"),
+            Term("working set", working, "logits and loss in fp32, or one layer's backward"),
+            Term("buffers", buffer_bytes(shape, finetune), "DeepSpeed's buckets, 4-bit scratch"),
+            Term("fragmentation", moving // 20, "allowance: 5% of what comes and goes"),
+        ]
+    )
+
+
+def _parameters_offloaded(finetune: Finetune) -> bool:
+    on_gpu = finetune.device == "cuda" and finetune.quantization == "none"
+    return on_gpu and finetune.zero_stage == 3 and finetune.offload == "all"
+
+
+def _without_zeros(terms: list[Term]) -> tuple[Term, ...]:
+    return tuple(term for term in terms if term.bytes > 0)

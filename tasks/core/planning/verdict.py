@@ -1,0 +1,160 @@
+"""The plan of a whole recipe on one machine: what fits, what does not, and what would.
+
+Covers every stage's disk, network, host memory and rough time, training by its ladder, and
+serving. It decides nothing for a flow: a plan is a value, and a run may be started against it.
+
+The invariant: a stage "fits" only when every need that was computed for it, allowances included,
+is within what the machine has.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+
+from tasks.core.planning.hardware import Hardware
+from tasks.core.planning.serving_fit import ServingFit, fit_serving
+from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.stages import Rates, Sizes, StageNeed, stage_needs
+from tasks.core.planning.training_fit import TrainingFit, Verdict, fit_training
+from tasks.core.planning.units import readable
+from tasks.core.recipe import Recipe
+
+_ORDER: tuple[Verdict, ...] = ("fits", "fits from a lower rung", "does not fit")
+_GPU_SHARE = 0.9  # of a card, that transformers' device_map="auto" fills with weights
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: what it needs, and the verdict in words."""
+
+    need: StageNeed
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe takes on a machine."""
+
+    recipe: str
+    verdict: Verdict
+    shape: ModelShape
+    total_params: int
+    hardware: Hardware
+    stages: tuple[StagePlan, ...]
+    disk_bytes: int
+    download_bytes: int
+    upload_bytes: int
+    training: TrainingFit | None
+    serving: ServingFit | None
+    assumptions: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain JSON types, sizes in bytes."""
+        return cast("dict[str, Any]", TypeAdapter(Plan).dump_python(self, mode="json"))
+
+
+def plan(
+    recipe: Recipe,
+    hardware: Hardware,
+    shape: ModelShape,
+    *,
+    sizes: Sizes | None = None,
+    rates: Rates | None = None,
+) -> Plan:
+    """Return what the recipe needs with a model of this shape, and whether the hardware has it.
+
+    sizes holds what the Hub and the data said, as far as they were asked. Raises RecipeError when
+    the recipe asks for what the shape does not have.
+    """
+    sizes, rates = sizes or Sizes(), rates or Rates()
+    training = serving = None
+    if recipe.finetune:
+        training = fit_training(
+            shape,
+            recipe.finetune,
+            hardware,
+            training_tokens=sizes.training_tokens,
+            rates=rates,
+        )
+    if recipe.deploy:
+        scaling = recipe.edit.rope_scaling if recipe.edit else None
+        factor = scaling.factor if scaling else 1.0
+        serving = fit_serving(shape, recipe.deploy, hardware, context_factor=factor)
+    stages: list[StagePlan] = []
+    disk_bytes = 0
+    for need in stage_needs(recipe, shape, sizes, rates):
+        disk_bytes += need.disk_bytes
+        known = _with_hardware(need, recipe, shape, hardware, training)
+        stages.append(_judge(known, disk_bytes, hardware, training, serving))
+    return Plan(
+        recipe=recipe.name,
+        verdict=max((stage.verdict for stage in stages), key=_ORDER.index),
+        shape=shape,
+        total_params=shape.total_params,
+        hardware=hardware,
+        stages=tuple(stages),
+        disk_bytes=disk_bytes,
+        download_bytes=sum(stage.need.download_bytes for stage in stages),
+        upload_bytes=sum(stage.need.upload_bytes for stage in stages),
+        training=training,
+        serving=serving,
+        assumptions=_assumptions(sizes, rates, hardware),
+    )
+
+
+def _with_hardware(
+    need: StageNeed,
+    recipe: Recipe,
+    shape: ModelShape,
+    hardware: Hardware,
+    training: TrainingFit | None,
+) -> StageNeed:
+    """Return the need with what depends on the GPUs filled in."""
+    if need.name == "finetune" and training is not None:
+        best = training.rungs[(training.first_fitting or 1) - 1]
+        return replace(need, host_bytes=best.host_bytes, seconds=best.seconds)
+    if need.name == "evaluate" and recipe.evaluate.device == "cuda":
+        on_gpus = int(_GPU_SHARE * sum(gpu.memory_bytes for gpu in hardware.gpus))
+        spilled = max(0, shape.weight_bytes("float16") - on_gpus)
+        return replace(need, host_bytes=need.host_bytes + spilled)
+    return need
+
+
+def _judge(
+    need: StageNeed,
+    disk_so_far: int,
+    hardware: Hardware,
+    training: TrainingFit | None,
+    serving: ServingFit | None,
+) -> StagePlan:
+    if disk_so_far > hardware.disk_free_bytes:
+        free, wanted = readable(hardware.disk_free_bytes), readable(disk_so_far)
+        reason = f"Disk: {wanted} are needed up to here, {free} are free."
+        return StagePlan(need, "does not fit", reason)
+    if need.name == "finetune" and training is not None:
+        return StagePlan(need, training.verdict, training.reason)
+    if need.name == "deploy" and serving is not None:
+        return StagePlan(need, serving.verdict, serving.reason)
+    if need.host_bytes > hardware.memory_bytes:
+        has, wanted = readable(hardware.memory_bytes), readable(need.host_bytes)
+        reason = f"Host memory: {wanted} are needed, {has} are there."
+        return StagePlan(need, "does not fit", reason)
+    return StagePlan(need, "fits", need.note)
+
+
+def _assumptions(sizes: Sizes, rates: Rates, hardware: Hardware) -> tuple[str, ...]:
+    lines = [
+        f"Times: {rates.network_bytes_per_s / 1e6:g} MB/s network, "
+        f"{rates.disk_bytes_per_s / 1e6:g} MB/s disk, {rates.link_bytes_per_s / 1e9:g} GB/s "
+        "between GPUs and to the host; right within a factor of two.",
+        "Disk: nothing is in the store yet, and every stage's result is kept.",
+    ]
+    if sizes.base_bytes is None:
+        lines.append("Download: sizes by formula for 16-bit weights; the Hub was not asked.")
+    if hardware.gpus_named:
+        lines.append("GPUs as named; memory, disk and cores are those of this machine.")
+    if hardware.gpu_note:
+        lines.append(f"GPUs: {hardware.gpu_note}.")
+    return tuple(lines)
