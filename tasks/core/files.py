@@ -96,6 +96,15 @@ def link_or_copy(source: Path, target: Path) -> LinkMethod:
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
+    return clone_or_copy(source, target)
+
+
+def clone_or_copy(source: Path, target: Path) -> LinkMethod:
+    """Give target bytes of its own, equal to those of source, and return how.
+
+    A reflink (copy on write) where the file system has it, else a copy. Either file may be
+    written afterwards without a trace in the other.
+    """
     with source.open("rb") as src, target.open("wb") as dst:
         try:
             fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())

@@ -1,0 +1,84 @@
+"""An edited model directory: its source's weights, and configuration and code that keep the edit.
+
+The invariant: what a loader with trust_remote_code computes is what the recipe's edit says, and a
+loader without it refuses.
+"""
+
+import json
+from pathlib import Path
+
+from tasks.core.architecture.check import check_edit
+from tasks.core.architecture.directory import ModelDirectory, open_model
+from tasks.core.architecture.edits import edits_of
+from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
+from tasks.core.architecture.rope import context_tokens
+from tasks.core.architecture.writing import (
+    Written,
+    require_no_tokenizer_code,
+    write_around,
+)
+from tasks.core.errors import NotAModel
+from tasks.core.recipe import Edit
+
+CODE = tuple(
+    Path(__file__).with_name("remote") / name
+    for name in ("configuration_kawan_usaha.py", "modeling_kawan_usaha.py")
+)
+AUTO_MAP = {
+    "AutoConfig": "configuration_kawan_usaha.KawanUsahaConfig",
+    "AutoModel": "modeling_kawan_usaha.KawanUsahaModel",
+    "AutoModelForCausalLM": "modeling_kawan_usaha.KawanUsahaForCausalLM",
+}
+_UNLIMITED_TOKENS = 10**9  # tokenizers without a limit say 10^30
+
+
+def edit_model(model: Path, edit: Edit, out: Path) -> Written:
+    """Write the edited model into the existing directory `out` and return what it is made of.
+
+    Weight files are shared with `model` (see `writing`), which is not changed. What a killed
+    attempt left in `out` is replaced. Raises RecipeError when the edit does not fit the model,
+    NotAModel when the model is no stock LLaMA.
+    """
+    source = open_model(model)
+    _require_stock(source)
+    require_no_tokenizer_code(source)
+    check_edit(edit, source.config)
+    config = edited_config(source, edit)
+    written = write_around(source, out, config, CODE)
+    _lengthen_tokenizer(out, context_tokens(source.config), context_tokens(config))
+    return written
+
+
+def edited_config(source: ModelDirectory, edit: Edit) -> KawanUsahaConfig:
+    """Return the configuration of the edited model."""
+    stock = source.config.to_dict()
+    for name in ("model_type", "transformers_version"):
+        stock.pop(name, None)
+    config = KawanUsahaConfig(**stock)
+    config.architectures = ["KawanUsahaForCausalLM"]
+    config.auto_map = dict(AUTO_MAP)
+    for change in edits_of(edit, source.config):
+        change.apply_to_config(config)
+    return config
+
+
+def _require_stock(source: ModelDirectory) -> None:
+    if source.edited:
+        raise NotAModel(
+            "The model is edited already.",
+            where=source.path,
+            found=f"model_type {source.config.model_type}",
+            next_step="Edit the model that it was made from, with all changes in one edit.",
+        )
+
+
+def _lengthen_tokenizer(out: Path, before: int, after: int) -> None:
+    """Let the tokenizer accept as many tokens as the lengthened context holds."""
+    path = out / "tokenizer_config.json"
+    if after == before or not path.is_file():
+        return
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    limit = settings.get("model_max_length")
+    if isinstance(limit, int | float) and limit < _UNLIMITED_TOKENS:
+        settings["model_max_length"] = int(limit * after / before)
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,173 @@
+"""What an edit is: a small class that changes a configuration, a loaded module, and has a proof.
+
+`apply_to_config` is what travels; `apply_to_module` does the same to a stock LLaMA in memory and is
+the independent reference of the proof; `prove` looks at what its own kind of edit should show. A
+new kind of edit is one more class here, one more field of the recipe's `Edit`, and one more line in
+`edits_of`. The invariant: what `edits_of` returns fits the model and changes something.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from tasks.core.architecture.layers import plan_activations
+from tasks.core.architecture.registry import activation, computes, values_of
+from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
+from tasks.core.architecture.rope import rope_of, scaled_rope
+from tasks.core.architecture.seen import Check, Seen
+from tasks.core.errors import RecipeError
+from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
+
+
+class ArchitectureEdit(Protocol):
+    """A change to the architecture that travels with the model."""
+
+    @property
+    def edited_layers(self) -> tuple[int, ...]:
+        """The layers to look at, in order. What comes before the first of them is untouched."""
+
+    @property
+    def place(self) -> Literal["attention", "mlp"]:
+        """The part of a layer that changes; what the layer computes before it is untouched."""
+
+    def apply_to_config(self, config: KawanUsahaConfig) -> None:
+        """Write the change into the configuration that travels."""
+
+    def apply_to_module(self, model: LlamaForCausalLM) -> None:
+        """Make the same change to a stock LLaMA in memory, without the code that travels."""
+
+    def prove(self, unedited: Seen, reference: Seen, edited: Seen) -> list[Check]:
+        """Return what this kind of edit should show, checked on three models seen alike."""
+
+
+@dataclass(frozen=True)
+class ActivationsEdit:
+    """Another activation function in the MLP of some layers.
+
+    activations names the function of every layer after the edit; edited_layers are those that the
+    recipe names.
+    """
+
+    activations: tuple[str, ...]
+    edited_layers: tuple[int, ...]
+    place: Literal["attention", "mlp"] = "mlp"
+
+    def apply_to_config(self, config: KawanUsahaConfig) -> None:
+        """Write one name for each layer."""
+        config.hidden_acts = list(self.activations)
+
+    def apply_to_module(self, model: LlamaForCausalLM) -> None:
+        """Replace the module, as the original edit did by hand."""
+        layers: Any = model.model.layers
+        for layer in self.edited_layers:
+            layers[layer].mlp.act_fn = activation(self.activations[layer])
+
+    def prove(self, unedited: Seen, reference: Seen, edited: Seen) -> list[Check]:
+        """Check every layer's function against the registry, and that the edited ones changed."""
+        expected = torch.stack([values_of(activation(name)) for name in self.activations])
+        wrong = [
+            f"layer {layer} is {edited.modules[layer]}, not {name}"
+            for layer, name in enumerate(self.activations)
+            if not torch.allclose(edited.act_values[layer], expected[layer])
+        ]
+        edited_layers = ", ".join(map(str, self.edited_layers))
+        same = [
+            str(layer)
+            for layer in self.edited_layers
+            if torch.allclose(edited.act_values[layer], unedited.act_values[layer])
+        ]
+        return [
+            Check(
+                name="every layer computes the activation that the edit gives it",
+                passed=not wrong,
+                detail="; ".join(wrong) or f"layers looked at: {len(self.activations)}",
+            ),
+            Check(
+                name="the edited layers compute another function than before",
+                passed=not same,
+                detail=f"unchanged: {', '.join(same)}" if same else f"edited: {edited_layers}",
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class RopeEdit:
+    """A longer context by scaled rotary position embeddings, as transformers defines them.
+
+    The trained length (max_position_embeddings) stays as it is: dynamic scaling computes with it,
+    and engines multiply it by the factor.
+    """
+
+    parameters: dict[str, Any]
+    edited_layers: tuple[int, ...] = (0,)  # every layer rotates; the first one shows it
+    place: Literal["attention", "mlp"] = "attention"
+
+    def apply_to_config(self, config: LlamaConfig) -> None:
+        """Write the parameters in today's form."""
+        config.rope_parameters = dict(self.parameters)
+
+    def apply_to_module(self, model: LlamaForCausalLM) -> None:
+        """Replace the one rotary embedding that all layers share."""
+        self.apply_to_config(model.config)
+        model.model.rotary_emb = LlamaRotaryEmbedding(model.config)
+
+    def prove(self, unedited: Seen, reference: Seen, edited: Seen) -> list[Check]:
+        """Check the inverse frequencies at the far end of the lengthened context."""
+        as_defined = torch.equal(edited.inv_freq, reference.inv_freq)
+        changed = not torch.equal(edited.inv_freq, unedited.inv_freq)
+        last = f"lowest frequency {unedited.inv_freq[-1]:.3e} -> {edited.inv_freq[-1]:.3e}"
+        return [
+            Check(
+                name=f"the rotary frequencies are those of {self.parameters['rope_type']} scaling "
+                f"by {self.parameters['factor']}",
+                passed=as_defined,
+                detail=last,
+            ),
+            Check(name="the rotary frequencies changed", passed=changed, detail=last),
+        ]
+
+
+def edits_of(edit: Edit, config: LlamaConfig) -> tuple[ArchitectureEdit, ...]:
+    """Return the edits that a recipe asks for on a stock LLaMA of this configuration.
+
+    Raises RecipeError when a layer does not exist or is named twice, when an entry would change
+    nothing, and when the model's RoPE is scaled already.
+    """
+    edits: list[ArchitectureEdit] = []
+    if edit.activations:
+        edits.append(_activations_edit(edit.activations, config))
+    if edit.rope_scaling is not None:
+        edits.append(_rope_edit(edit.rope_scaling, config))
+    return tuple(edits)
+
+
+def _activations_edit(entries: tuple[ActivationEdit, ...], config: LlamaConfig) -> ActivationsEdit:
+    before = config.hidden_act
+    plan = plan_activations(entries, config.num_hidden_layers)
+    for number, entry in enumerate(entries):
+        if computes(activation(entry.activation), before):
+            raise RecipeError(
+                "The edit would change nothing: the layers have this activation already.",
+                where=f"edit.activations[{number}]",
+                expected=f"another activation than the model's {before}",
+                found=entry.activation,
+                next_step="Leave this entry out.",
+            )
+    activations = tuple(plan.get(layer, before) for layer in range(config.num_hidden_layers))
+    return ActivationsEdit(activations, tuple(sorted(plan)))
+
+
+def _rope_edit(scaling: RopeScalingEdit, config: LlamaConfig) -> RopeEdit:
+    current = rope_of(config)
+    if current.get("rope_type", "default") != "default":
+        raise RecipeError(
+            "The model's RoPE is scaled already; a second scaling on top has no definition.",
+            where="edit.rope_scaling",
+            expected="a model with rope_type default",
+            found=current,
+            next_step="Start from the model before its context was lengthened.",
+        )
+    return RopeEdit(scaled_rope(config, scaling.rope_type, scaling.factor))

@@ -1,0 +1,183 @@
+"""What a model directory holds: activations, shapes, dtype, parameters, and the edit's state.
+
+Reads configuration and headers; no weight is loaded, so it costs the same at any size. Code in the
+directory is run only when it is byte for byte ours, or when the caller trusts it.
+"""
+
+# mypy: allow-untyped-calls
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
+
+from tasks.core.architecture.directory import ModelDirectory, open_model
+from tasks.core.architecture.edit import AUTO_MAP, CODE
+from tasks.core.architecture.loaded import (
+    act_fns_of,
+    inverse_frequencies,
+)
+from tasks.core.architecture.registry import name_of
+from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
+from tasks.core.architecture.remote.modeling_kawan_usaha import KawanUsahaForCausalLM
+from tasks.core.architecture.rope import context_tokens, rope_of
+from tasks.core.weights.index import TensorEntry
+
+EditState = Literal["none", "alive", "lost", "unknown"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LayerReport(_Value):
+    """One layer: the activation that is declared, what its module computes, and its weights."""
+
+    layer: int
+    declared: str
+    computes: str
+    module: str
+    mlp_shape: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    parameters: int
+
+
+class ModelReport(_Value):
+    """A model directory, without its weights having been loaded.
+
+    mlp_shape is gate_proj's (intermediate, hidden). problems: tensors that are missing, of another
+    shape, or that no module takes.
+    """
+
+    model_type: str
+    model_class: str
+    edit: EditState
+    reason: str
+    layers: tuple[LayerReport, ...]
+    dtypes: tuple[str, ...]
+    parameters: int
+    weight_bytes: int
+    vocab_size: int
+    hidden_size: int
+    context_tokens: int
+    rope: dict[str, JsonValue]
+    problems: tuple[str, ...]
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Return the report as plain JSON types."""
+        plain: dict[str, JsonValue] = self.model_dump(mode="json")
+        return plain
+
+
+def inspect_model(model: Path, *, trust_remote_code: bool = False) -> ModelReport:
+    """Return what the directory holds, for a plain LLaMA and for an edited one.
+
+    trust_remote_code: run the directory's code also when it is not ours; without it the edit of
+    such a model is `unknown`. Raises NotAModel when it is no LLaMA.
+    """
+    directory = open_model(model)
+    config, tensors = directory.config, directory.index.tensors
+    built = _built(directory, trust_remote_code)
+    layers = tuple(_layers(directory, built))
+    state, reason = _edit_state(directory, built, layers)
+    return ModelReport(
+        model_type=config.model_type,
+        model_class=type(built).__name__ if built else "not built",
+        edit=state,
+        reason=reason,
+        layers=layers,
+        dtypes=_dtypes(tensors.values()),
+        parameters=_parameters(tensors.values()),
+        weight_bytes=directory.index.total_bytes,
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        context_tokens=context_tokens(config),
+        rope=rope_of(config),
+        problems=tuple(_problems(directory)),
+    )
+
+
+def _built(directory: ModelDirectory, trust_remote_code: bool) -> nn.Module | None:
+    """Return the model that a loader will build, on the meta device; None when it may not run."""
+    model: nn.Module | None = None
+    with torch.device("meta"):
+        if not directory.edited:
+            model = LlamaForCausalLM(directory.config)
+        elif _has_our_code(directory) and isinstance(directory.config, KawanUsahaConfig):
+            model = KawanUsahaForCausalLM(directory.config)
+        elif trust_remote_code:
+            config = AutoConfig.from_pretrained(directory.path, trust_remote_code=True)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+    return model
+
+
+def _has_our_code(directory: ModelDirectory) -> bool:
+    copies = [(path, directory.path / path.name) for path in CODE]
+    same = all(copy.is_file() and copy.read_bytes() == path.read_bytes() for path, copy in copies)
+    return same and getattr(directory.config, "auto_map", None) == AUTO_MAP
+
+
+def _edit_state(
+    directory: ModelDirectory, built: nn.Module | None, layers: tuple[LayerReport, ...]
+) -> tuple[EditState, str]:
+    if not directory.edited:
+        if getattr(directory.config, "hidden_acts", None):
+            return "lost", "model_type llama loads the built-in class, which ignores hidden_acts"
+        return "none", "a plain LLaMA"
+    if built is None:
+        return "unknown", "the directory's code is not this version's, and was not run"
+    wrong = [str(layer.layer) for layer in layers if layer.computes != layer.declared]
+    if wrong:
+        return "lost", f"not as declared: layers {', '.join(wrong)}"
+    end = context_tokens(directory.config)
+    with torch.device("meta"):
+        stock = LlamaForCausalLM(directory.config)
+    if not torch.equal(inverse_frequencies(built, end - 1), inverse_frequencies(stock, end - 1)):
+        return "lost", "the rotary frequencies are not those of the configuration"
+    return "alive", "every layer, and RoPE, as the configuration declares"
+
+
+def _layers(directory: ModelDirectory, built: nn.Module | None) -> Iterator[LayerReport]:
+    act_fns = act_fns_of(built) if built else None
+    for number, declared in enumerate(directory.activations):
+        prefix = f"model.layers.{number}."
+        tensors = [t for name, t in directory.index.tensors.items() if name.startswith(prefix)]
+        gate = directory.index.tensors.get(f"{prefix}mlp.gate_proj.weight")
+        yield LayerReport(
+            layer=number,
+            declared=declared,
+            computes=name_of(act_fns[number], declared) if act_fns else "not known",
+            module=type(act_fns[number]).__name__ if act_fns else "not built",
+            mlp_shape=gate.shape if gate else (),
+            dtypes=_dtypes(tensors),
+            parameters=_parameters(tensors),
+        )
+
+
+def _problems(directory: ModelDirectory) -> Iterator[str]:
+    """Yield how the tensors on the disk differ from those of a LLaMA of this configuration."""
+    with torch.device("meta"):
+        model = LlamaForCausalLM(directory.config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in directory.index.tensors.items()}
+    tied = set(model.all_tied_weights_keys) if directory.config.tie_word_embeddings else set()
+    for name in sorted(expected.keys() - found.keys() - tied):
+        yield f"{name} is missing"
+    for name in sorted(found.keys() - expected.keys()):
+        if not name.endswith("rotary_emb.inv_freq"):  # written before transformers 4.32
+            yield f"{name} belongs to no module"
+    for name in sorted(expected.keys() & found.keys()):
+        if expected[name] != found[name]:
+            yield f"{name} has shape {list(found[name])} instead of {list(expected[name])}"
+
+
+def _dtypes(tensors: Iterable[TensorEntry]) -> tuple[str, ...]:
+    return tuple(sorted({tensor.dtype for tensor in tensors}))
+
+
+def _parameters(tensors: Iterable[TensorEntry]) -> int:
+    return sum(math.prod(tensor.shape) for tensor in tensors)

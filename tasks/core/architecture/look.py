@@ -1,0 +1,182 @@
+"""Look at three models alike: the unedited one, the reference, and the edited one.
+
+The reference is stock LLaMA with the edit made in memory, so it shares no line with the class that
+travels. One model at a time is in memory. A model that does not fit is looked at layer by layer:
+the edited layers alone, with their real weights, on a fixed random input. The invariant: weights
+that a file does not hold are an error, never an initial value.
+"""
+
+# mypy: allow-untyped-calls
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from tasks.core.architecture.directory import ModelDirectory
+from tasks.core.architecture.edits import ArchitectureEdit
+from tasks.core.architecture.loaded import (
+    act_fns_of,
+    act_values_of,
+    inverse_frequencies,
+)
+from tasks.core.architecture.rope import context_tokens
+from tasks.core.architecture.seen import Seen
+from tasks.core.errors import CorruptWeights
+from tasks.core.weights.index import ModelIndex
+from tasks.core.weights.reader import TensorReader
+
+PROMPT = "Selamat pagi, bagaimana cara menghitung laba warung saya?"
+PROMPT_TOKENS = 32  # at most
+LAYER_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Three:
+    """The three models on the same input. place: "logits", or the layer that was looked at."""
+
+    place: str
+    unedited: Seen
+    reference: Seen
+    edited: Seen
+
+
+def look_at_whole(
+    model: ModelDirectory,
+    unedited: ModelDirectory,
+    before: LlamaConfig,
+    edits: Sequence[ArchitectureEdit],
+) -> list[Three]:
+    """Return the logits of the whole models, and the hidden states before the first edited layer.
+
+    before is the configuration of the unedited model.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
+    input_ids = tokenizer(PROMPT, return_tensors="pt").input_ids[:, :PROMPT_TOKENS]
+    end = context_tokens(model.config)
+    first = min(edit.edited_layers[0] for edit in edits)
+
+    stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, config=before)
+    as_it_was = _look(stock, input_ids, end, first)
+    for edit in edits:
+        edit.apply_to_module(stock)
+    reference = _look(stock, input_ids, end, first)
+    del stock
+    ours = _load(AutoModelForCausalLM, model, trust_remote_code=True)
+    return [Three("logits", as_it_was, reference, _look(ours, input_ids, end, first))]
+
+
+def look_at_layers(
+    model: ModelDirectory,
+    unedited: ModelDirectory,
+    before: LlamaConfig,
+    edits: Sequence[ArchitectureEdit],
+) -> list[Three]:
+    """Return the output of each edited layer alone, and its states before the edited place."""
+    with torch.device("meta"):
+        stock = LlamaForCausalLM(copy.deepcopy(before))
+        reference = LlamaForCausalLM(copy.deepcopy(before))
+        for edit in edits:
+            edit.apply_to_module(reference)
+        config = AutoConfig.from_pretrained(model.path, trust_remote_code=True)
+        ours = AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+    attention = any(edit.place == "attention" for edit in edits)
+    end = context_tokens(model.config)
+    threes = []
+    for layer in sorted({layer for edit in edits for layer in edit.edited_layers}):
+        theirs = _layer_weights(unedited.index, layer, stock)
+        own = theirs if unedited is model else _layer_weights(model.index, layer, ours)
+        threes.append(
+            Three(
+                f"layer {layer}",
+                _look_at_layer(stock, layer, theirs, end, attention),
+                _look_at_layer(reference, layer, theirs, end, attention),
+                _look_at_layer(ours, layer, own, end, attention),
+            )
+        )
+    return threes
+
+
+def _load(kind: Any, directory: ModelDirectory, **arguments: object) -> Any:
+    model, info = kind.from_pretrained(directory.path, output_loading_info=True, **arguments)
+    if info["missing_keys"]:
+        raise _missing(directory.index, info["missing_keys"])
+    return model.eval()
+
+
+def _look(model: nn.Module, input_ids: Tensor, end: int, first: int) -> Seen:
+    """Look at the prompt at the end of the context, where every RoPE scaling shows."""
+    tokens = input_ids.shape[1]
+    positions = torch.arange(end - tokens, end).unsqueeze(0)
+    with torch.inference_mode():
+        output = model(
+            input_ids=input_ids, position_ids=positions, use_cache=False, output_hidden_states=True
+        )
+    return _seen(model, end, output.hidden_states[: first + 1], output.logits)
+
+
+def _look_at_layer(
+    shell: Any, number: int, weights: dict[str, Tensor], end: int, attention: bool
+) -> Seen:
+    """Give one layer of a model on the meta device its weights, run it, and take them away."""
+    layer = shell.model.layers[number]
+    layer.load_state_dict(weights, strict=True, assign=True)
+    dtype = next(iter(weights.values())).dtype
+    shape = (1, LAYER_TOKENS, shell.config.hidden_size)
+    hidden = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    positions = torch.arange(end - LAYER_TOKENS, end).unsqueeze(0)
+    rotary = type(shell.model.rotary_emb)(shell.config)
+    states: list[Tensor] = []
+    norms = (
+        [layer.input_layernorm]
+        if attention
+        else [layer.input_layernorm, layer.post_attention_layernorm]
+    )
+    hooks = [norm.register_forward_hook(lambda _m, _i, out: states.append(out)) for norm in norms]
+    with torch.inference_mode():
+        output = layer.eval()(
+            hidden, position_ids=positions, position_embeddings=rotary(hidden, positions)
+        )
+    for hook in hooks:
+        hook.remove()
+    layer.to("meta")
+    return _seen(shell, end, tuple(states), output)
+
+
+def _seen(model: nn.Module, end: int, before: tuple[Tensor, ...], result: Tensor) -> Seen:
+    return Seen(
+        modules=tuple(type(act_fn).__name__ for act_fn in act_fns_of(model)),
+        act_values=act_values_of(model),
+        inv_freq=inverse_frequencies(model, end - 1),
+        before=before,
+        result=result,
+    )
+
+
+def _layer_weights(index: ModelIndex, number: int, shell: Any) -> dict[str, Tensor]:
+    """Return the tensors of one layer by their names inside it; others in the file are left out."""
+    prefix = f"model.layers.{number}."
+    names = [f"{prefix}{name}" for name in shell.model.layers[number].state_dict()]
+    missing = [name for name in names if name not in index.tensors]
+    if missing:
+        raise _missing(index, missing)
+    with TensorReader(index) as reader:
+        return {name.removeprefix(prefix): reader.load(name) for name in names}
+
+
+def _missing(index: ModelIndex, names: Sequence[str]) -> CorruptWeights:
+    return CorruptWeights(
+        "The weight files lack tensors that the model needs.",
+        where=index.directory,
+        found="missing: " + ", ".join(sorted(names)[:8]),
+        next_step="Download or merge the model again.",
+    )

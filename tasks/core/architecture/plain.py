@@ -1,0 +1,57 @@
+"""The way back: a model of our own class as a plain LLaMA, where a plain LLaMA can say it."""
+
+from pathlib import Path
+
+from pydantic import JsonValue
+from transformers import LlamaConfig
+
+from tasks.core.architecture.directory import open_model
+from tasks.core.architecture.rope import rope_of
+from tasks.core.architecture.writing import Written, write_around
+from tasks.core.errors import UsageError
+from tasks.core.recipe import Edit
+
+_OURS = ("hidden_acts", "auto_map", "model_type", "architectures", "transformers_version")
+
+
+def to_plain_llama(model: Path, out: Path) -> Written:
+    """Write an edited model as a plain LLaMA into the existing directory `out`.
+
+    Possible when all layers have one activation: RoPE scaling is part of a plain configuration.
+    Raises UsageError when the layers differ, because one `hidden_act` cannot say that, and when
+    the model is plain already.
+    """
+    source = open_model(model)
+    if not source.edited:
+        raise UsageError(
+            "The model is a plain LLaMA already.",
+            where=model,
+            found=f"model_type {source.config.model_type}",
+            next_step="Use it as it is.",
+        )
+    different = sorted(set(source.activations))
+    if len(different) > 1:
+        raise UsageError(
+            "A plain LLaMA has one activation for all its layers; this edit cannot be said in it.",
+            where=model,
+            expected="the same activation in every layer",
+            found=", ".join(different),
+            next_step="Keep the model as it is; it loads with trust_remote_code=True.",
+        )
+    return write_around(source, out, _as_stock(source.config, {"hidden_act": different[0]}))
+
+
+def unedited_config(config: LlamaConfig, edit: Edit) -> LlamaConfig:
+    """Return the plain configuration of the model that this edit was made on.
+
+    hidden_act still names its activation. An edit scales only a RoPE that was not scaled.
+    """
+    if edit.rope_scaling is None:
+        return _as_stock(config, {})
+    theta = rope_of(config).get("rope_theta", LlamaConfig.default_theta)
+    return _as_stock(config, {"rope_parameters": {"rope_type": "default", "rope_theta": theta}})
+
+
+def _as_stock(config: LlamaConfig, changes: dict[str, JsonValue]) -> LlamaConfig:
+    members = {name: value for name, value in config.to_dict().items() if name not in _OURS}
+    return LlamaConfig(**{**members, "architectures": ["LlamaForCausalLM"], **changes})

@@ -1,0 +1,184 @@
+"""The proof that an edit is alive: made in a fresh process, kept as a value.
+
+A process of its own, because in this one the classes of the edited model may be loaded already:
+only a process that knows nothing shows what a user's process will see. It runs the code inside the
+model directory. The invariant: `prove_edit` returns a proof in which every check passed, or raises.
+"""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from tasks.core.architecture.seen import Check
+from tasks.core.errors import EditLost
+from tasks.core.recipe import Edit
+
+PROOF_TIMEOUT_S = 3600.0
+_PROJECT = Path(__file__).parents[3]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProofRequest(_Value):
+    """What the fresh process is asked to prove."""
+
+    model: Path
+    edit: Edit
+    unedited: Path | None
+    memory_bytes: int | None
+
+
+class LayerRow(_Value):
+    """The activation of one layer, before and after the edit: its name and its module's class."""
+
+    layer: int
+    before: str
+    after: str
+
+    @property
+    def after_marked(self) -> str:
+        """What stands there now, in bold type where it is new."""
+        return self.after if self.after == self.before else f"**{self.after}**"
+
+
+class EditProof(_Value):
+    """What a fresh process saw of an edited model.
+
+    difference: the largest absolute difference between the edited and the unedited result: logits
+    for the whole model, hidden states for layers alone.
+    """
+
+    seen: Literal["the whole model", "the edited layers alone"]
+    dtype: str
+    prompt: str
+    tokens: int
+    layers: tuple[LayerRow, ...]
+    context_tokens_before: int
+    context_tokens_after: int
+    rope_before: dict[str, JsonValue]
+    rope_after: dict[str, JsonValue]
+    difference: float
+    checks: tuple[Check, ...]
+    versions: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Return the proof as plain JSON types, for a manifest."""
+        plain: dict[str, JsonValue] = self.model_dump(mode="json")
+        return plain
+
+    def table(self) -> str:
+        """Return before and after as Markdown: every layer's activation, RoPE, and the checks."""
+        rows = [f"| {row.layer} | {row.before} | {row.after_marked} |" for row in self.layers]
+        rope = [_rope_text(self.rope_before), _rope_text(self.rope_after)]
+        context = [self.context_tokens_before, self.context_tokens_after]
+        return "\n".join(
+            [
+                "| layer | before | after |",
+                "|---|---|---|",
+                *rows,
+                f"| RoPE | {rope[0]} | {rope[1]} |",
+                f"| context | {context[0]} tokens | {context[1]} tokens |",
+                "",
+                f"Seen in a fresh process on {self.seen}, {self.dtype}, {self.tokens} "
+                f"tokens; largest difference to the unedited model {self.difference:.3g}.",
+                "",
+                *(f"- {'✓' if c.passed else '✗'} {c.name} ({c.detail})" for c in self.checks),
+            ]
+        )
+
+
+def prove_edit(
+    model: Path,
+    edit: Edit,
+    *,
+    unedited: Path | None = None,
+    memory_bytes: int | None = None,
+    timeout_s: float = PROOF_TIMEOUT_S,
+) -> EditProof:
+    """Return the proof that `edit` is alive in the model directory `model`.
+
+    unedited is the directory that the model was edited from; without it the same weights are read
+    by stock LLaMA. memory_bytes is what may be used, by default what the machine has available: a
+    model that does not fit is proven on its edited layers alone, with their real weights. Raises
+    EditLost when a check fails, when the model cannot be loaded, or after timeout_s seconds.
+    """
+    request = ProofRequest(model=model, edit=edit, unedited=unedited, memory_bytes=memory_bytes)
+    with tempfile.TemporaryDirectory(prefix="kawan-usaha-proof-") as scratch:
+        proof = _in_fresh_process(request, Path(scratch), timeout_s)
+    failed = [check for check in proof.checks if not check.passed]
+    if failed:
+        raise EditLost(
+            "The edit is not alive in the model that was loaded again.",
+            where=model,
+            expected="; ".join(check.name for check in failed),
+            found="; ".join(check.detail for check in failed),
+            next_step=_NEXT,
+        )
+    return proof
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that compute."""
+    return {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+
+
+def _in_fresh_process(request: ProofRequest, scratch: Path, timeout_s: float) -> EditProof:
+    asked, answered = scratch / "request.json", scratch / "proof.json"
+    asked.write_text(request.model_dump_json())
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "tasks.core.architecture.prove", str(asked), str(answered)],
+            env=_environment(scratch),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        return EditProof.model_validate_json(answered.read_bytes())
+    except subprocess.TimeoutExpired as error:
+        found: object = f"no proof after {timeout_s:.0f} s"
+        cause: Exception = error
+    except (OSError, ValidationError) as error:
+        found = f"exit code {child.returncode}: {child.stderr.strip()[-2000:]}"
+        cause = error
+    raise EditLost(
+        "The edited model could not be loaded again for the proof.",
+        where=request.model,
+        found=found,
+        next_step=_NEXT,
+    ) from cause
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """Return an environment in which only the directory's own code can be found, and no network."""
+    paths = [str(_PROJECT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "HF_MODULES_CACHE": str(scratch / "modules"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+
+
+def _rope_text(parameters: dict[str, JsonValue]) -> str:
+    factor = f" × {parameters['factor']}" if "factor" in parameters else ""
+    return f"{parameters.get('rope_type', 'default')}{factor}"
+
+
+_NEXT = "Nothing was published or served. Run the edit again; report this if it stays."

@@ -1,0 +1,66 @@
+"""The activation functions that an edit may name: transformers' registry, without those that learn.
+
+The invariant: a name that passes `require_activation` is a function of its input alone, so that it
+can replace another one without any weight being added to the model's files.
+"""
+
+import difflib
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from tasks.core.errors import RecipeError
+
+# These have weights of their own, which the shared weight files do not hold: a loader would fill
+# them with whatever it fills missing weights with.
+LEARNED = frozenset({"prelu", "xielu"})
+
+
+def require_activation(name: str) -> None:
+    """Raise RecipeError unless name is an activation that an edit may name."""
+    if name in LEARNED:
+        raise RecipeError(
+            f"The activation {name} has weights of its own, and no weight file holds them.",
+            where="edit.activations",
+            found=name,
+            next_step="Name an activation without weights, such as gelu, silu or relu.",
+        )
+    if name not in ACT2FN:
+        usable = sorted(set(ACT2FN) - LEARNED)
+        near = difflib.get_close_matches(name.lower(), usable, n=3)
+        raise RecipeError(
+            "transformers knows no activation of this name.",
+            where="edit.activations",
+            expected="one of " + ", ".join(usable),
+            found=name,
+            next_step=f"Did you mean {' or '.join(near)}?" if near else None,
+        )
+
+
+def activation(name: str) -> nn.Module:
+    """Return a new module of the named activation."""
+    module: nn.Module = ACT2FN[name]
+    return module
+
+
+def values_of(act_fn: nn.Module) -> Tensor:
+    """Return act_fn at 193 fixed points from -12 to 12, fp32 on the CPU.
+
+    Beyond 10 because gelu_10 is gelu up to there. Works under hooks that move what passes.
+    """
+    with torch.no_grad():
+        values: Tensor = act_fn(torch.linspace(-12, 12, 193))
+    return values.float().cpu()
+
+
+def computes(act_fn: nn.Module, name: str) -> bool:
+    """Return whether act_fn computes the named activation, within fp32 rounding."""
+    return torch.allclose(values_of(act_fn), values_of(activation(name)))
+
+
+def name_of(act_fn: nn.Module, likely: str) -> str:
+    """Return the name of what act_fn computes, `likely` first; its class where it has no name."""
+    usable = [name for name in ACT2FN if name not in LEARNED]
+    names = (name for name in [likely, *usable] if computes(act_fn, name))
+    return next(names, f"unknown ({type(act_fn).__name__})")

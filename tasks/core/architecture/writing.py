@@ -1,0 +1,135 @@
+"""A new model directory around the weight files of another one.
+
+Weight files are shared: no byte of them is read or written where the file system can link. The
+others are copies. The invariant: nobody can change a shared file in place. So a hard link, which
+is one file under two names, is made only of a file that nobody may write (the store's artifacts
+are read-only); of a writable one it is a reflink, or a copy where the file system has none.
+"""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import LlamaConfig
+
+from tasks.core.architecture.directory import ModelDirectory
+from tasks.core.errors import NotAModel, UsageError
+from tasks.core.files import LinkMethod, clone_or_copy, link_or_copy, require_room
+
+logger = logging.getLogger(__name__)
+
+_WRITABLE = 0o222
+
+
+@dataclass(frozen=True)
+class SharedFile:
+    """A file whose bytes are those of its source, so that its checksum is known already."""
+
+    name: str
+    source: Path
+    size_bytes: int
+    method: LinkMethod
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a new model directory is made of: shared weight files, and files of its own."""
+
+    path: Path
+    shared: tuple[SharedFile, ...]
+    own: tuple[str, ...]
+
+    @property
+    def shared_bytes(self) -> int:
+        """The bytes of the weight files."""
+        return sum(file.size_bytes for file in self.shared)
+
+    @property
+    def own_bytes(self) -> int:
+        """The bytes that were written for everything else."""
+        return sum((self.path / name).stat().st_size for name in self.own)
+
+
+def write_around(
+    source: ModelDirectory, out: Path, config: LlamaConfig, code: tuple[Path, ...] = ()
+) -> Written:
+    """Fill the existing directory `out` with source's weights and tokenizer and this configuration.
+
+    What an earlier attempt left in `out` is removed first. Raises UsageError when the two
+    directories are one or one lies in the other, NotAModel without weights or tokenizer, DiskFull
+    when a copy is needed and there is no room.
+    """
+    _require_apart(source.path, out)
+    weights, companions = source.weight_files(), source.companion_files()
+    _require_room_for_copies(list(weights.values()), out)
+    _empty(out)
+    shared = tuple(_share(name, path, out / name) for name, path in weights.items())
+    for name, path in companions.items():
+        (out / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, out / name)
+    for path in code:
+        shutil.copyfile(path, out / path.name)
+    (out / "config.json").write_text(config.to_json_string(), encoding="utf-8")
+    _log(shared)
+    return Written(out, shared, ("config.json", *(path.name for path in code), *companions))
+
+
+def _share(name: str, path: Path, target: Path) -> SharedFile:
+    source = path.resolve()  # a link to a symbolic link would share the name, not the bytes
+    writable = source.stat().st_mode & _WRITABLE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    method = clone_or_copy(source, target) if writable else link_or_copy(source, target)
+    return SharedFile(name, path, source.stat().st_size, method)
+
+
+def _log(shared: tuple[SharedFile, ...]) -> None:
+    for method in sorted({file.method for file in shared}):
+        files = [file for file in shared if file.method == method]
+        size = sum(file.size_bytes for file in files)
+        logger.info("%d weight files (%.2f GB) shared by %s", len(files), size / 1e9, method)
+    if any(file.method == "copy" for file in shared):
+        logger.warning(
+            "weight files were copied: only read-only files on the same file system are linked "
+            "(`chmod a-w` on the source's weight files makes them so)"
+        )
+
+
+def _require_apart(source: Path, out: Path) -> None:
+    first, second = source.resolve(), out.resolve()
+    if first == second or first in second.parents or second in first.parents:
+        raise UsageError(
+            "The new model directory must lie outside the one that it is made from.",
+            where=out,
+            found=source,
+            next_step="Name another output directory.",
+        )
+
+
+def _require_room_for_copies(weights: list[Path], out: Path) -> None:
+    device = out.stat().st_dev
+    stats = [path.stat() for path in weights]
+    copied = [s.st_size for s in stats if s.st_mode & _WRITABLE or s.st_dev != device]
+    require_room(out, sum(copied))
+
+
+def _empty(directory: Path) -> None:
+    """Remove everything in directory: a leftover link must never be written through."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def require_no_tokenizer_code(source: ModelDirectory) -> None:
+    """Raise NotAModel when the tokenizer runs code of its own, which would not be copied."""
+    path = source.path / "tokenizer_config.json"
+    if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+        raise NotAModel(
+            "The tokenizer has code of its own.",
+            where=path,
+            found="auto_map",
+            next_step="Use a model with one of transformers' own tokenizers.",
+        )
