@@ -1,0 +1,112 @@
+"""Why a server process ended, in words that a user can act on.
+
+Judges from what supervisord noted about the end and from the last lines of the process's own log.
+The invariant: the end of the log is always part of the error, whether its cause is known or not.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.core.errors import KawanUsahaError, PortTaken, ServingFailed
+from tasks.core.serving.report import REFUSED, refusal_from
+from tasks.core.serving.state import StateDirectory
+
+_TAIL_BYTES = 16_384
+_TAIL_LINES = 25
+_PROGRESS = re.compile(r"\d+%\|")
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """How a fault shows in the log, what it means, and what to do."""
+
+    pattern: str
+    what: str
+    next_step: str
+    error: type[KawanUsahaError] = ServingFailed
+
+
+_CAUSES: Final = (
+    _Cause(
+        r"address already in use",
+        "Another process took the port of the {name} meanwhile.",
+        "Stop that process, or choose another port in the recipe.",
+        PortTaken,
+    ),
+    _Cause(
+        r"CUDA out of memory|torch\.OutOfMemoryError",
+        "The {name} does not fit into the memory of the GPU.",
+        "Set deploy.load_8bit: true, or deploy.gpus to more, or free the GPU.",
+    ),
+    _Cause(
+        r"not compiled with CUDA|No CUDA GPUs|Found no NVIDIA driver|CUDA driver",
+        "There is no GPU that the {name} could use.",
+        "Set deploy.device: cpu, or look at nvidia-smi.",
+    ),
+    _Cause(
+        r"KeyError: 'lm_head\.weight'",
+        "FastChat's 8-bit loading needs an output layer of its own; this model ties it to the "
+        "embeddings.",
+        "Set deploy.load_8bit: false.",
+    ),
+    _Cause(
+        r"SafetensorError|UnpicklingError|PytorchStreamReader",
+        "The weights of the model cannot be read.",
+        "Check them with `kawan-usaha inspect MODEL`, and build or download the model again.",
+    ),
+    _Cause(
+        r"get_conv_template[\s\S]*KeyError",
+        "FastChat knows no conversation template of this name.",
+        "Name one of fastchat.conversation in the recipe's `template`.",
+    ),
+)
+
+
+def explain_end(state: StateDirectory, name: str) -> KawanUsahaError:
+    """Return why the process `name` of a deployment ended."""
+    end = _end_noted(state, name)
+    tail = log_tail(state, name)
+    if end == f"exit status {REFUSED}" and state.refusal.exists():
+        return refusal_from(state.refusal.read_text())
+    if "SIGKILL" in end:
+        return _died(
+            f"The {name} was killed, most likely by the kernel because memory ran out.",
+            f"{end}\n{tail}",
+            "Set deploy.load_8bit: true, or use a machine with more memory; `dmesg` names the "
+            "processes that the kernel killed.",
+        )
+    for cause in _CAUSES:
+        if re.search(cause.pattern, tail):
+            return _died(
+                cause.what.format(name=name), f"{end}\n{tail}", cause.next_step, cause.error
+            )
+    return _died(
+        f"The {name} ended while it started.",
+        f"{end}\n{tail}",
+        f"The whole log is {state.log_of(name)}.",
+    )
+
+
+def log_tail(state: StateDirectory, name: str) -> str:
+    """Return the last lines of a process's log without progress bars, "" when there is none."""
+    try:
+        with state.log_of(name).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return "\n".join([line for line in lines if not _PROGRESS.search(line)][-_TAIL_LINES:])
+
+
+def _end_noted(state: StateDirectory, name: str) -> str:
+    """Return supervisord's words for how a process ended last: "exit status 1" and the like."""
+    ends = re.findall(rf"exited: {name} \(([^;)]*)", log_tail(state, "supervisord"))
+    return ends[-1] if ends else "unknown end"
+
+
+def _died(
+    what: str, found: str, next_step: str, error: type[KawanUsahaError] = ServingFailed
+) -> KawanUsahaError:
+    return error(what, found=found, next_step=next_step)

@@ -1,0 +1,88 @@
+"""A running supervisord, asked through its control socket.
+
+Standard library only: supervisor's own client waits for ever when the other side hangs.
+"""
+
+import http.client
+import socket
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import ServingFailed
+
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class SupervisedProcess:
+    """What supervisord knows of a process; `ended` tells if it has ever ended, or never began."""
+
+    name: str
+    state: str
+    pid: int | None
+    ended: bool
+
+
+class Supervisor:
+    """The supervisord behind a control socket. Every method raises ServingFailed without one."""
+
+    def __init__(self, control_socket: Path) -> None:
+        self._socket = control_socket
+
+    def start(self, name: str) -> None:
+        """Have a process started; return before it has."""
+        self._call("startProcess", name, False)
+
+    def processes(self) -> dict[str, SupervisedProcess]:
+        """Return every process by name."""
+        found: list[dict[str, Any]] = self._call("getAllProcessInfo")
+        return {
+            info["name"]: SupervisedProcess(
+                name=info["name"],
+                state=info["statename"],
+                pid=info["pid"] or None,
+                ended=info["stop"] > 0 or info["statename"] in ("BACKOFF", "FATAL"),
+            )
+            for info in found
+        }
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        transport = _UnixTransport(self._socket)
+        try:
+            with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport) as server:
+                return getattr(server.supervisor, method)(*arguments)
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            raise ServingFailed(
+                "supervisord does not answer.",
+                where=self._socket,
+                found=error,
+                next_step="`kawan-usaha status` tells what still runs.",
+            ) from error
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """Return a connection to the socket; the host is of no meaning."""
+        return _UnixConnection(self._path)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket file."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.sock.close()
+            raise

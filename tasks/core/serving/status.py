@@ -1,0 +1,154 @@
+"""What runs now: every deployment of a home directory, asked from outside.
+
+Reads the records, looks at the processes and asks the servers; changes nothing. A record is never
+believed: a deployment is healthy only if it generates a token at this moment.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from tasks.core.errors import ServingFailed
+from tasks.core.serving import probe
+from tasks.core.serving.control import SupervisedProcess, Supervisor
+from tasks.core.serving.processes import SUPERVISOR, OwnProcess, own_processes
+from tasks.core.serving.report import WorkerReport
+from tasks.core.serving.state import (
+    Deployment,
+    StateDirectory,
+    read_deployment,
+    state_directories,
+)
+from tasks.core.serving.topology import ports_of
+
+Health = Literal["healthy", "unsupervised", "unhealthy", "starting", "gone"]
+"""healthy: a token came out, and supervisord watches over the processes.
+unsupervised: a token came out, but nobody would restart a process that dies.
+unhealthy: something runs, but no token comes out.
+starting: something runs that has no record yet: it is being started, or its start was cut off.
+gone: the record says that it serves, but nothing runs: killed, or the machine was restarted."""
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One process now. state is supervisord's word for it, or "running" or "gone" without one."""
+
+    name: str
+    state: str
+    pid: int | None
+    uptime_s: float | None
+    memory_bytes: int | None
+    port: int | None
+
+
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """One deployment now. report is what the worker says of the model that it holds in memory."""
+
+    name: str
+    health: Health
+    problem: str | None
+    deployment: Deployment | None
+    processes: tuple[ProcessStatus, ...]
+    report: WorkerReport | None
+
+
+def status(home: Path, *, generate_s: float = probe.GENERATE_S) -> list[DeploymentStatus]:
+    """Return the state of every deployment under home that serves, should serve, or is starting.
+
+    generate_s is how long a deployment may take for one token until it counts as unhealthy.
+    """
+    found = (_status_of(state, generate_s) for state in state_directories(home))
+    return [each for each in found if each is not None]
+
+
+def _status_of(state: StateDirectory, generate_s: float) -> DeploymentStatus | None:
+    own = own_processes(state.root)
+    try:
+        deployment = read_deployment(state)
+    except ServingFailed as error:
+        processes = _processes(own, {}, {})
+        return DeploymentStatus(state.name, "unhealthy", str(error), None, processes, None)
+    if deployment is None:
+        processes = _processes(own, {}, {})
+        problem = f"It has no record yet. If nothing starts it, `kawan-usaha stop {state.name}`."
+        starting = DeploymentStatus(state.name, "starting", problem, None, processes, None)
+        return starting if own else None
+    supervised = _supervised(deployment)
+    processes = _processes(own, supervised or {}, ports_of(deployment.settings))
+    health, problem_found, report = _judge(
+        deployment, runs=bool(own), watched=supervised is not None, generate_s=generate_s
+    )
+    return DeploymentStatus(state.name, health, problem_found, deployment, processes, report)
+
+
+def _judge(
+    deployment: Deployment, *, runs: bool, watched: bool, generate_s: float
+) -> tuple[Health, str | None, WorkerReport | None]:
+    if not runs:
+        problem = "Nothing of it runs: it was killed, or the machine was restarted. Deploy again."
+        return "gone", problem, None
+    try:
+        report = probe.require_healthy(deployment, generate_s=generate_s)
+    except ServingFailed as error:
+        return "unhealthy", str(error), None
+    if not watched:
+        problem = "supervisord is gone: a process that dies stays dead. Deploy again."
+        return "unsupervised", problem, report
+    return "healthy", None, report
+
+
+def _supervised(deployment: Deployment) -> Mapping[str, SupervisedProcess] | None:
+    try:
+        return Supervisor(deployment.socket).processes()
+    except ServingFailed:
+        return None
+
+
+def _processes(
+    own: list[OwnProcess],
+    supervised: Mapping[str, SupervisedProcess],
+    ports: Mapping[str, int],
+) -> tuple[ProcessStatus, ...]:
+    """Return supervisord and each process that runs or should run."""
+    roles = dict.fromkeys([SUPERVISOR, *ports, *supervised, *(each.role for each in own)])
+    return tuple(
+        _process(
+            role,
+            [each.process for each in own if each.role == role],
+            supervised.get(role),
+            ports.get(role),
+        )
+        for role in roles
+    )
+
+
+def _process(
+    role: str,
+    processes: list[psutil.Process],
+    supervised: SupervisedProcess | None,
+    port: int | None,
+) -> ProcessStatus:
+    """Return one role's state; its memory is that of all its processes, its age the oldest's."""
+    pid, age, memory = None, 0.0, 0
+    for process in processes:
+        try:
+            started, resident = process.create_time(), process.memory_info().rss
+        except psutil.Error:  # ended between the listing and the look
+            continue
+        memory += resident
+        if time.time() - started > age:
+            pid, age = process.pid, time.time() - started
+    state = "gone" if pid is None else "running"
+    return ProcessStatus(
+        name=role,
+        state=supervised.state.lower() if supervised else state,
+        pid=pid,
+        uptime_s=age if pid else None,
+        memory_bytes=memory if pid else None,
+        port=port,
+    )

@@ -1,0 +1,82 @@
+"""From the end of a log to its cause, with lines as the libraries write them."""
+
+import traceback
+
+import pytest
+from fastchat.conversation import get_conv_template
+
+from tasks.core.errors import EditLost, PortTaken, ServingFailed
+from tasks.core.serving.causes import explain_end, log_tail
+from tasks.core.serving.report import refusal_json
+from tasks.core.serving.state import StateDirectory
+
+
+@pytest.fixture
+def state(tmp_path) -> StateDirectory:
+    (tmp_path / "logs").mkdir()
+    return StateDirectory(tmp_path)
+
+
+def ended(state: StateDirectory, how: str, log: str = "") -> None:
+    line = f"2026-11-24 03:34:17,001 WARN exited: worker ({how}; not expected)\n"
+    state.log_of("supervisord").write_text("INFO spawned: 'worker' with pid 7\n" + line)
+    state.log_of("worker").write_text(log)
+
+
+@pytest.mark.parametrize(
+    ("log", "error", "words"),
+    [
+        ("[Errno 98] error while attempting to bind: address already in use", PortTaken, "port"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to", ServingFailed, "GPU"),
+        ("AssertionError: Torch not compiled with CUDA enabled", ServingFailed, "no GPU"),
+        ("KeyError: 'lm_head.weight'", ServingFailed, "ties"),
+        ("safetensors_rust.SafetensorError: Error while deserializing", ServingFailed, "weights"),
+        ("ValueError: something new", ServingFailed, "ended while it started"),
+    ],
+)
+def test_the_end_of_the_log_gives_the_cause_and_is_shown(state, log, error, words):
+    ended(state, "exit status 1", log)
+    found = explain_end(state, "worker")
+    assert type(found) is error
+    assert words in found.what
+    assert log in str(found.found)
+
+
+def test_a_template_that_fastchat_does_not_know_is_named(state):
+    try:
+        get_conv_template("kawan_v0")
+    except KeyError:
+        ended(state, "exit status 1", traceback.format_exc())
+    assert "no conversation template" in explain_end(state, "worker").what
+
+
+def test_a_kill_is_told_from_an_exit(state):
+    ended(state, "terminated by SIGKILL", "loading")
+    assert "memory" in explain_end(state, "worker").what
+
+
+def test_a_refusal_is_the_error_that_the_worker_left(state):
+    lost = EditLost("lost", expected="gelu", found="silu")
+    state.refusal.write_text(refusal_json(lost))
+    ended(state, "exit status 78")
+    found = explain_end(state, "worker")
+    assert type(found) is EditLost
+    assert found.as_dict() == lost.as_dict()
+
+
+def test_a_refusal_of_an_earlier_start_is_not_taken_for_this_end(state):
+    state.refusal.write_text(refusal_json(EditLost("lost")))
+    ended(state, "exit status 1")
+    assert type(explain_end(state, "worker")) is ServingFailed
+
+
+def test_the_tail_is_short_and_without_progress_bars(state):
+    lines = [f"line {i}" for i in range(1000)]
+    ended(state, "exit status 1", "\n".join([*lines, "Loading weights:  50%|###   | 1/2", "end"]))
+    tail = log_tail(state, "worker").splitlines()
+    assert len(tail) == 25
+    assert tail[-2:] == ["line 999", "end"]
+
+
+def test_a_process_without_a_log_has_an_empty_tail(state):
+    assert log_tail(state, "api") == ""

@@ -1,0 +1,185 @@
+"""Deployments that fail, are replaced, lose their supervisor, and are stopped."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import (
+    EditLost,
+    LockBusy,
+    NotAModel,
+    PortTaken,
+    RecipeError,
+    ServingFailed,
+    UsageError,
+)
+from tasks.core.recipe import Deploy
+from tasks.core.serving.deployment import deploy, stop
+from tasks.core.serving.ports import can_bind
+from tasks.core.serving.processes import own_processes
+from tasks.core.serving.state import state_directory, write_deployment
+from tasks.core.serving.status import status
+from tasks.core.serving.topology import ports_of
+from tasks.core.store.locks import locked
+from tests.models import tiny_llama
+from tests.unit.serving.models import reporting_llama
+from tests.unit.serving.test_state import deployment
+
+Settings = Callable[..., Deploy]
+
+
+def deploy_model(model: Path, settings: Deploy, home: Path, **changes: object):
+    arguments = {"name": "kawan", "template": "vicuna_v1.1", "home": home, "build": "b1"}
+    return deploy(model, settings, **{**arguments, **changes})
+
+
+def nothing_is_left(home: Path, settings: Deploy) -> bool:
+    state = state_directory(home, "kawan")
+    left = {path.name for path in state.root.iterdir()} - {"logs"}
+    free = all(can_bind(settings.host, port) for port in ports_of(settings).values())
+    return not left and not own_processes(state.root) and free and status(home) == []
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+# --- refused before anything is started ----------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_directory_that_is_no_model_is_refused(tmp_path, settings, missing):
+    model = tiny_llama(tmp_path / "model")
+    for path in model.glob("tokenizer*" if "tokenizer" in missing else missing):
+        path.unlink()
+    with pytest.raises(NotAModel):
+        deploy_model(model, settings(), tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path, settings):
+    with pytest.raises(NotAModel, match="no such directory"):
+        deploy_model(tmp_path / "model", settings(), tmp_path / "home")
+
+
+def test_a_configuration_that_is_cut_off_is_refused(tmp_path, settings):
+    model = tiny_llama(tmp_path / "model")
+    (model / "config.json").write_text('{"model_type": "lla')
+    with pytest.raises(NotAModel, match="not JSON"):
+        deploy_model(model, settings(), tmp_path / "home")
+
+
+def test_settings_that_fastchat_would_not_follow_leave_nothing(tmp_path, settings):
+    model = tiny_llama(tmp_path / "model")
+    wanted = settings(load_8bit=True, gpus=2)
+    with pytest.raises(RecipeError, match="8-bit"):
+        deploy_model(model, wanted, tmp_path / "home")
+    assert nothing_is_left(tmp_path / "home", wanted)
+
+
+def test_a_taken_port_is_named_before_anything_is_started(tmp_path, settings):
+    model, wanted = tiny_llama(tmp_path / "model"), settings()
+    with (
+        socket.create_server(("127.0.0.1", wanted.worker_port)),
+        pytest.raises(PortTaken, match=str(wanted.worker_port)),
+    ):
+        deploy_model(model, wanted, tmp_path / "home")
+    assert nothing_is_left(tmp_path / "home", wanted)
+
+
+def test_two_deployments_of_one_name_do_not_start_at_once(tmp_path, settings):
+    model = tiny_llama(tmp_path / "model")
+    with locked(state_directory(tmp_path, "kawan").lock), pytest.raises(LockBusy):
+        deploy_model(model, settings(), tmp_path)
+
+
+def test_a_deployment_that_does_not_exist_cannot_be_stopped(tmp_path):
+    with pytest.raises(UsageError, match="no deployment of this name"):
+        stop(tmp_path, "kawan")
+
+
+# --- refused by the process that serves ----------------------------------------------------
+
+
+def test_a_worker_that_does_not_show_the_edit_serves_nobody(tmp_path, settings):
+    model, wanted = reporting_llama(tmp_path / "model"), settings()
+    promised = {"activations": ["silu", "relu", "gelu"]}
+    with pytest.raises(EditLost) as caught:
+        deploy_model(model, wanted, tmp_path / "home", expected_edit=promised)
+    assert "relu" in str(caught.value.expected)
+    assert '["silu", "silu", "gelu"]' in str(caught.value.found)
+    assert nothing_is_left(tmp_path / "home", wanted)
+    log = (tmp_path / "home" / "serving" / "kawan" / "logs" / "controller.log").read_text()
+    assert "Register" not in log
+
+
+def test_weights_that_are_cut_off_are_named_and_nothing_is_left(tmp_path, settings):
+    model, wanted = tiny_llama(tmp_path / "model"), settings()
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ServingFailed, match="weights of the model cannot be read"):
+        deploy_model(model, wanted, tmp_path / "home")
+    assert nothing_is_left(tmp_path / "home", wanted)
+
+
+# --- the life of one deployment ------------------------------------------------------------
+
+
+def test_a_start_that_was_cut_off_is_seen_and_can_be_stopped(tmp_path, settings):
+    model, wanted, home = tiny_llama(tmp_path / "model"), settings(), tmp_path / "home"
+    code = (
+        "import sys; from pathlib import Path; from tasks.core.recipe import Deploy\n"
+        "from tasks.core.serving.deployment import deploy\n"
+        "model, home, settings = sys.argv[1:]\n"
+        "deploy(Path(model), Deploy.model_validate_json(settings), name='kawan', "
+        "template='vicuna_v1.1', home=Path(home), build='b1')"
+    )
+    arguments = [str(model), str(home), wanted.model_dump_json()]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments]) as deploying:
+        state = state_directory(home, "kawan")
+        wait_until(lambda: "worker" in {own.role for own in own_processes(state.root)})
+        deploying.kill()
+    (found,) = status(home)
+    assert found.health == "starting"
+    assert "supervisord" in stop(home, "kawan").ended
+    assert nothing_is_left(home, wanted)
+
+
+def test_a_deployment_goes_on_without_its_supervisor_and_is_replaced_by_the_next(
+    tmp_path, settings
+):
+    model, wanted, home = tiny_llama(tmp_path / "model"), settings(), tmp_path / "home"
+    first = deploy_model(model, wanted, home)
+    before = {own.role: own.process for own in own_processes(first.state)}
+    before["supervisord"].kill()
+    wait_until(lambda: len(own_processes(first.state)) == 3)
+    (found,) = status(home)
+    assert found.health == "unsupervised", found.problem
+
+    # Its ports are held by the deployment itself: that is no reason to refuse.
+    second = deploy_model(model, wanted, home)
+    assert not second.reused
+    assert not any(process.is_running() for process in before.values())
+    assert [found.health for found in status(home)] == ["healthy"]
+
+    assert set(stop(home, "kawan").ended) == {"supervisord", "controller", "worker", "api"}
+    assert nothing_is_left(home, wanted)
+
+
+def test_a_record_whose_processes_are_gone_is_not_believed(tmp_path, settings):
+    state, wanted = state_directory(tmp_path, "kawan"), settings()
+    state.root.mkdir(parents=True)
+    write_deployment(state, deployment(state, settings=wanted))
+    (found,) = status(tmp_path)
+    assert found.health == "gone"
+    assert {process.state for process in found.processes} == {"gone"}
+    assert stop(tmp_path, "kawan").ended == ()
+    assert nothing_is_left(tmp_path, wanted)

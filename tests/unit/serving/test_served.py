@@ -1,0 +1,191 @@
+"""A tiny edited model behind the real FastChat, from a path that is full of traps."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tasks.core.errors import ServingFailed, UsageError
+from tasks.core.recipe import Deploy
+from tasks.core.serving import probe
+from tasks.core.serving.chat import Message, chat
+from tasks.core.serving.deployment import deploy, stop
+from tasks.core.serving.processes import own_processes
+from tasks.core.serving.state import Deployment
+from tasks.core.serving.status import DeploymentStatus, status
+from tests.unit.serving.conftest import free_ports
+from tests.unit.serving.models import OBSERVED, reporting_llama
+
+HELLO: list[Message] = [{"role": "user", "content": "apa kabar?"}]
+
+
+@dataclass(frozen=True)
+class Served:
+    home: Path
+    model: Path
+    settings: Deploy
+    deployment: Deployment
+
+    def deploy_again(self, **changes: object) -> Deployment:
+        return deploy_model(self.home, self.model, self.settings, **changes)
+
+
+def deploy_model(home: Path, model: Path, settings: Deploy, **changes: object) -> Deployment:
+    arguments = {
+        "name": "kawan",
+        "template": "vicuna_v1.1",
+        "home": home,
+        "build": "build-1",
+        "expected_edit": OBSERVED,
+        **changes,
+    }
+    return deploy(model, settings, **arguments)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, serving_home, settings) -> Iterator[Served]:
+    # FastChat picks adapters by words in the path: vicuna's and peft's would drop the edit.
+    home = serving_home / "vicuna-peft home"
+    home.mkdir()
+    model = reporting_llama(tmp_path_factory.mktemp("models") / "vicuna-13b peft" / "llama-2")
+    wanted = settings(load_8bit=True)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HF_TOKEN", "hf_secret")
+        environment.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        yield Served(home, model, wanted, deploy_model(home, model, wanted))
+    stop(home, "kawan")
+
+
+def status_from_another_process(home: Path) -> list[str]:
+    code = (
+        "import sys; from pathlib import Path; from tasks.core.serving.status import status\n"
+        "for s in status(Path(sys.argv[1])): print(s.name, s.health, s.report.edit)"
+    )
+    command = [sys.executable, "-c", code, str(home)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def pids(found: DeploymentStatus) -> dict[str, int | None]:
+    return {process.name: process.pid for process in found.processes}
+
+
+def test_the_worker_holds_the_edited_model_in_8_bit_with_its_template(served):
+    report = probe.worker_report(served.deployment.endpoints.worker)
+    assert report.edit == OBSERVED
+    assert report.model_class == "ReportingLlama"
+    assert report.build == "build-1"
+    assert (report.device, report.context_length_tokens) == ("cpu", 2048)
+    worker = served.deployment.endpoints.worker
+    assert probe.conversation_template(worker, "Kawan-Usaha") == "vicuna_v1.1"
+
+
+def test_a_chat_is_answered_in_one_piece_and_in_many(served):
+    def ask(*, stream: bool) -> list[str]:
+        url, name = served.deployment.base_url, served.settings.model_name
+        return list(chat(url, name, HELLO, stream=stream, max_tokens=24, temperature=0))
+
+    (whole,) = ask(stream=False)
+    pieces = ask(stream=True)
+    assert len(pieces) > 1
+    # FastChat leaves out of a stream what is not a whole character yet.
+    assert "".join(pieces) == whole.replace("\ufffd", "")
+
+
+def test_a_conversation_longer_than_the_context_is_the_users_to_shorten(served):
+    url, name = served.deployment.base_url, served.settings.model_name
+    endless: list[Message] = [{"role": "user", "content": "usaha " * 2000}]
+    with pytest.raises(UsageError, match="longer than the model can read"):
+        list(chat(url, name, endless, stream=False))
+
+
+def test_a_model_that_is_not_served_is_named(served):
+    with pytest.raises(UsageError, match="No such model"):
+        list(chat(served.deployment.base_url, "gpt-4", HELLO, stream=True))
+
+
+def test_the_worker_outlives_more_failing_requests_than_it_has_places(served):
+    request = {"model": "Kawan-Usaha", "messages": HELLO, "temperature": None, "max_tokens": 1}
+    url = f"{served.deployment.base_url}/chat/completions"
+    for _ in range(6):
+        answer = httpx.post(url, json=request, timeout=30, trust_env=False)
+        assert answer.status_code == 400
+    probe.generate_token(served.deployment, timeout_s=30)
+
+
+def test_a_stream_that_fails_in_the_worker_is_an_error_and_not_an_empty_answer(served):
+    url, name = served.deployment.base_url, served.settings.model_name
+    not_a_number: float = None  # type: ignore[assignment]
+    with pytest.raises(ServingFailed, match="The model failed"):
+        list(chat(url, name, HELLO, stream=True, temperature=not_a_number))
+
+
+def test_texts_are_embedded(served):
+    request = {"model": "Kawan-Usaha", "input": ["modal", "laba usaha"]}
+    url = f"{served.deployment.base_url}/embeddings"
+    answer = httpx.post(url, json=request, timeout=30, trust_env=False).json()
+    assert [len(row["embedding"]) for row in answer["data"]] == [32, 32]
+
+
+def test_another_process_finds_it_healthy_and_asks_the_worker(served):
+    assert status_from_another_process(served.home) == [f"kawan healthy {OBSERVED}"]
+
+
+def test_every_process_is_shown_with_its_port_and_memory(served):
+    (found,) = status(served.home)
+    ports = {process.name: process.port for process in found.processes}
+    assert ports == {
+        "supervisord": None,
+        "controller": served.settings.controller_port,
+        "worker": served.settings.worker_port,
+        "api": served.settings.api_port,
+    }
+    assert all(process.memory_bytes and process.uptime_s for process in found.processes)
+
+
+def test_the_same_build_with_the_same_settings_is_not_started_again(served):
+    before = pids(status(served.home)[0])
+    again = served.deploy_again()
+    assert again.reused
+    assert again.started_at == served.deployment.started_at
+    assert pids(status(served.home)[0]) == before
+
+
+def test_no_secret_of_the_deploying_process_is_in_the_servers(served):
+    processes = own_processes(served.deployment.state)
+    assert len(processes) == 4
+    for own in processes:
+        assert "hf_secret" not in own.process.environ().values()
+
+
+def test_a_killed_worker_is_started_again_proves_itself_and_answers(served):
+    before = pids(status(served.home)[0])
+    psutil.Process(before["worker"]).kill()
+    deadline = time.monotonic() + 60
+    while (found := status(served.home, generate_s=5)[0]).health != "healthy":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.3)
+    assert found.report is not None
+    assert found.report.edit == OBSERVED
+    after = pids(found)
+    assert after.pop("worker") != before.pop("worker")
+    assert after == before
+
+
+def test_the_record_holds_no_more_than_what_the_recipe_says(served):
+    record = json.loads((served.deployment.state / "deployment.json").read_text())
+    assert record["model"] == str(served.model)
+    assert record["build"] == "build-1"
+    assert "reused" not in record
+
+
+def test_a_server_that_is_not_there_is_an_error_of_serving():
+    (port,) = free_ports(1)
+    with pytest.raises(ServingFailed, match="cannot be reached"):
+        list(chat(f"http://127.0.0.1:{port}/v1", "Kawan-Usaha", HELLO, stream=True))
