@@ -1,0 +1,186 @@
+"""Publish a build to a directory or bucket, for teams without a Hub.
+
+Through fsspec, so a path, `file://`, `memory://`, `s3://` and whatever else is installed. A build
+lies under `builds/<build>/`; its `manifest.json` is written only after every byte was read back
+from there; the small file `current.json` says which build counts and is replaced last of all. A
+reader that begins at `current.json` never meets half a build, and going back moves no weights.
+Does not cover access rights: the bucket's own rules decide who may read it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
+from tasks.core.files import FileDigest
+from tasks.core.hub.card_rules import require_valid_card
+from tasks.core.hub.publish_files import Wanted, wanted_files
+from tasks.core.hub.publish_names import build_of, require_build_name, tag_of
+from tasks.core.hub.publish_place import Place
+from tasks.core.hub.publish_receipt import Receipt
+from tasks.core.progress import Report, silent
+from tasks.core.recipe import Publish
+
+POINTER = "current.json"
+MANIFEST = "manifest.json"
+
+
+def publish_to_filesystem(
+    model: Path,
+    files: Mapping[str, FileDigest],
+    card: str,
+    target: Publish,
+    build: str,
+    *,
+    report: Report = silent,
+) -> Receipt:
+    """Publish the files of a model directory with their card, and return the receipt.
+
+    As `publish.publish`; the receipt's commit is the digest of the build's manifest. Raises
+    FileChanged, UploadCorrupt, HubError for another build of this name, and what opening the target
+    raises; `current.json` is as it was after each of them.
+    """
+    if target.target is None:
+        raise UsageError(
+            "The recipe publishes to a Hub, not to a directory or bucket.",
+            where="publish.repo",
+            found=target.repo,
+            next_step="Use publish for it.",
+        )
+    require_valid_card(card)
+    wanted = wanted_files(model, files, card)
+    place = Place.open(target.target)
+    folder = f"builds/{require_build_name(build)}"
+    manifest = _manifest_of(build, wanted)
+    sent: tuple[str, ...] = ()
+    if place.exists(f"{folder}/{MANIFEST}"):
+        _require_same_build(place, folder, manifest, wanted)
+    else:
+        sent = _bring(place, folder, wanted, report)
+        place.sync(folder)
+        place.replace(f"{folder}/{MANIFEST}", manifest)
+    _point(place, build, manifest)
+    total = sum(file.digest.size_bytes for file in wanted.values())
+    sent_bytes = sum(wanted[name].digest.size_bytes for name in sent)
+    report(total, total)
+    return Receipt(
+        place=place.url,
+        commit=_digest(manifest),
+        tag=tag_of(build),
+        url=f"{place.url}/{folder}",
+        sent_bytes=sent_bytes,
+        skipped_bytes=total - sent_bytes,
+        files=tuple(sorted(wanted)),
+        sent=sent,
+    )
+
+
+def rollback_on_filesystem(target: str, tag: str) -> Receipt:
+    """Make an earlier build the one that counts, without moving its files.
+
+    Raises RevisionNotFound when no such build is there, whole, with those that are.
+    """
+    place = Place.open(target)
+    build = build_of(tag)
+    folder = f"builds/{build}"
+    if not place.exists(f"{folder}/{MANIFEST}"):
+        whole = [tag_of(name) for name in place.folders("builds") if _is_whole(place, name)]
+        raise RevisionNotFound(
+            "There is no such build to go back to.",
+            where=place.url,
+            expected=", ".join(whole) or "no build was published there",
+            found=tag_of(build),
+            next_step="Name one of the tags above.",
+        )
+    manifest = place.read(f"{folder}/{MANIFEST}")
+    sizes = {name: file["size_bytes"] for name, file in json.loads(manifest)["files"].items()}
+    _point(place, build, manifest)
+    return Receipt(
+        place=place.url,
+        commit=_digest(manifest),
+        tag=tag_of(build),
+        url=f"{place.url}/{folder}",
+        sent_bytes=0,
+        skipped_bytes=sum(sizes.values()),
+        files=tuple(sorted(sizes)),
+    )
+
+
+def _bring(
+    place: Place, folder: str, wanted: Mapping[str, Wanted], report: Report
+) -> tuple[str, ...]:
+    """Send the files that are not there, read every one back, and remove what is too much."""
+    total = sum(file.digest.size_bytes for file in wanted.values())
+    done, sent = 0, []
+    report(done, total)
+    for name, file in wanted.items():
+        path = f"{folder}/{name}"
+        if place.digest(path) != file.digest:
+            file.require_unchanged()
+            place.send(file.source, path)
+            _require_arrived(place, path, file)
+            sent.append(name)
+        done += file.digest.size_bytes
+        report(done, total)
+    for name in place.files(folder).keys() - wanted.keys():
+        place.remove(f"{folder}/{name}")
+    return tuple(sent)
+
+
+def _require_arrived(place: Place, path: str, file: Wanted) -> None:
+    found = place.digest(path)
+    if found == file.digest:
+        return
+    file.require_unchanged()
+    raise UploadCorrupt(
+        "What arrived is not what was sent.",
+        where=f"{place.url}/{path}",
+        expected=file.digest,
+        found=found,
+        next_step="Publish again: only the files that differ are sent. current.json was not "
+        "touched.",
+    )
+
+
+def _require_same_build(
+    place: Place, folder: str, manifest: bytes, wanted: Mapping[str, Wanted]
+) -> None:
+    """Return when the finished build in folder is this one; by its manifest and all sizes."""
+    if place.read(f"{folder}/{MANIFEST}") != manifest:
+        raise HubError(
+            "Another build was published under this name.",
+            where=f"{place.url}/{folder}",
+            next_step="Give this build a name of its own; a published build never changes.",
+        )
+    found = place.files(folder)
+    sizes = {name: file.digest.size_bytes for name, file in wanted.items()}
+    if {**sizes, MANIFEST: len(manifest)} != found:
+        raise UploadCorrupt(
+            "A published build was changed where it stands.",
+            where=f"{place.url}/{folder}",
+            expected=sizes,
+            found=found,
+            next_step=f"Remove {folder}/{MANIFEST} there and publish again: what differs is sent.",
+        )
+
+
+def _is_whole(place: Place, build: str) -> bool:
+    return place.exists(f"builds/{build}/{MANIFEST}")
+
+
+def _manifest_of(build: str, wanted: Mapping[str, Wanted]) -> bytes:
+    files = {
+        name: {"size_bytes": file.digest.size_bytes, "sha256": file.digest.sha256}
+        for name, file in sorted(wanted.items())
+    }
+    return (json.dumps({"build": build, "files": files}, indent=1) + "\n").encode()
+
+
+def _point(place: Place, build: str, manifest: bytes) -> None:
+    pointer = {"build": build, "path": f"builds/{build}", "manifest_sha256": _digest(manifest)}
+    place.replace(POINTER, (json.dumps(pointer, indent=1) + "\n").encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

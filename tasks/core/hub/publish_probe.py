@@ -1,0 +1,40 @@
+"""Load configuration, tokenizer and code of a model from a Hub, without its weights.
+
+Run as a script in a process and a cache of its own: `python publish_probe.py REPO REVISION`, with
+the token in HF_TOKEN. Writes one line of JSON about what it loaded. It imports nothing of this
+project, as whoever downloads the model will not have it either.
+"""
+
+import json
+import sys
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+
+def probe(repo: str, revision: str) -> dict[str, Any]:
+    """Return what the model at a revision turns out to be, built on the meta device."""
+    where = {"revision": revision, "trust_remote_code": True}
+    config = AutoConfig.from_pretrained(repo, **where)
+    tokenizer = AutoTokenizer.from_pretrained(repo, **where)
+    with torch.device("meta"):
+        model = _class(repo, revision, config)(config)
+    return {
+        "model_type": config.model_type,
+        "architecture": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens": len(tokenizer),
+    }
+
+
+def _class(repo: str, revision: str, config: Any) -> Any:
+    reference = getattr(config, "auto_map", {}).get("AutoModelForCausalLM")
+    if reference is None:
+        return AutoModelForCausalLM.from_config
+    return get_class_from_dynamic_module(reference, repo, revision=revision)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(probe(*sys.argv[1:])) + "\n")

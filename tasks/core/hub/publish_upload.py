@@ -1,0 +1,129 @@
+"""Bring the files of a build to a branch of a Hub, each one once.
+
+Files are sent one after another and only those that the Hub does not have, so that a kill costs
+at most the file that was on its way. One commit at the end makes the branch hold the build and
+nothing else; `main` is not touched.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
+
+from tasks.core.hub.publish_files import Wanted, build_names
+from tasks.core.hub.publish_remote import Remote, Tree
+from tasks.core.progress import Report
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What an upload sent, and the commit that holds the whole build."""
+
+    commit: str
+    sent: tuple[str, ...]
+
+
+def upload(remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, report: Report) -> Upload:
+    """Make the branch hold exactly the wanted files, and return what that took.
+
+    Raises FileChanged when a file is not, or does not stay, what the manifest says.
+    """
+    tree = remote.call(lambda: remote.tree(branch))
+    missing = [file for file in wanted.values() if not _is_there(file, tree)]
+    on_hub = remote.call(lambda: _contents_on_hub(remote, missing))
+    total = sum(file.digest.size_bytes for file in wanted.values())
+    to_send = [file for file in missing if file.digest.sha256 not in on_hub]
+    done = total - sum(file.digest.size_bytes for file in to_send)
+    report(done, total)
+    for file in to_send:
+        _send(remote, branch, file)
+        done += file.digest.size_bytes
+        report(done, total)
+    commit = remote.call(lambda: _commit(remote, branch, wanted))
+    return Upload(commit, tuple(file.name for file in to_send))
+
+
+def _is_there(file: Wanted, tree: Tree) -> bool:
+    return file.name in tree and file.is_same_as(tree[file.name])
+
+
+def _contents_on_hub(remote: Remote, files: Iterable[Wanted]) -> set[str]:
+    """Return the SHA-256 of those files whose content the Hub's large file store has already.
+
+    Source: git-lfs docs/api/batch.md; an object without actions needs no upload.
+    """
+    infos = [
+        UploadInfo(file.digest.size_bytes, b"", bytes.fromhex(file.digest.sha256))
+        for file in files
+        if file.digest.size_bytes
+    ]
+    if not infos:
+        return set()
+    answers, _, _ = post_lfs_batch_info(
+        infos,
+        token=remote.api.token if isinstance(remote.api.token, str) else None,
+        repo_type="model",
+        repo_id=remote.repo,
+        endpoint=remote.api.endpoint,
+    )
+    return {answer["oid"] for answer in answers if answer.get("actions") is None}
+
+
+def _send(remote: Remote, branch: str, file: Wanted) -> None:
+    """Send one file's bytes. Small files that the Hub keeps in git itself wait for the commit."""
+    path = file.source
+    if isinstance(path, bytes):
+        return
+    before = _stamp(path)
+    file.require_unchanged()
+
+    def step() -> None:
+        try:
+            remote.api.preupload_lfs_files(
+                remote.repo, [_addition(file)], revision=branch, free_memory=False
+            )
+        finally:
+            # Goes before any other error: a file that shrinks looks like a cut connection too.
+            if _stamp(path) != before:
+                raise file.changed("another size or time stamp than when the upload began")
+
+    remote.call(step)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _addition(file: Wanted) -> CommitOperationAdd:
+    addition = CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.source)
+    addition.upload_info.sha256 = bytes.fromhex(file.digest.sha256)
+    return addition
+
+
+def _commit(remote: Remote, branch: str, wanted: Mapping[str, Wanted]) -> str:
+    """Make the branch's files the wanted ones and return its head; no commit when they are."""
+    head = remote.branches()[branch]
+    tree = remote.tree(head)
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(_addition(file) for file in wanted.values() if not _is_there(file, tree)),
+        *(
+            CommitOperationDelete(name, is_folder=False)
+            for name in sorted(build_names(tree) - wanted.keys())
+        ),
+    ]
+    if not operations:
+        return head
+    return remote.api.create_commit(
+        remote.repo,
+        operations,
+        commit_message=f"Upload {branch}",
+        revision=branch,
+        parent_commit=head,
+        num_threads=1,
+    ).oid

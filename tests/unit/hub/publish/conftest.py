@@ -1,0 +1,59 @@
+"""An embedded Hub that counts what it is sent, and tiny models to send."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.core.files import FileDigest, digest_of
+from tests.models import tiny_llama
+from tests.unit.hub.publish.world import Build, PublishHub, publish_hub
+
+_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class TinyEditedConfig(LlamaConfig):
+    model_type = "tiny_edited"
+
+
+class TinyEditedForCausalLM(LlamaForCausalLM):
+    config_class = TinyEditedConfig
+"""
+
+
+def _manifest(model: Path) -> dict[str, FileDigest]:
+    return {path.name: digest_of(path) for path in sorted(model.iterdir())}
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> Build:
+    """A sharded model of transformers' own class."""
+    model = tiny_llama(tmp_path_factory.mktemp("plain"), layers=1, hidden=512, sharded=True)
+    return Build("first", model, _manifest(model))
+
+
+@pytest.fixture(scope="session")
+def edited(tmp_path_factory) -> Build:
+    """Another model, whose code travels with it, with a file that `plain` does not have."""
+    model = tiny_llama(tmp_path_factory.mktemp("edited"), layers=1, hidden=64, seed=1)
+    (model / "modeling_tiny_edited.py").write_text(_CODE)
+    config = json.loads((model / "config.json").read_text())
+    config |= {
+        "model_type": "tiny_edited",
+        "architectures": ["TinyEditedForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "modeling_tiny_edited.TinyEditedConfig",
+            "AutoModelForCausalLM": "modeling_tiny_edited.TinyEditedForCausalLM",
+        },
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    return Build("second", model, _manifest(model))
+
+
+@pytest.fixture
+def hub(tmp_path) -> Iterator[PublishHub]:
+    """An empty Hub that the real client talks to, with faults to switch on."""
+    with publish_hub(tmp_path / "hub") as running:
+        yield running
