@@ -1,0 +1,56 @@
+"""Change of dtype: every floating-point weight cast, everything else carried over."""
+
+from pathlib import Path
+
+import torch
+
+from tasks.core.progress import Report, silent
+from tasks.core.recipe import Dtype
+from tasks.core.weights.companions import (
+    all_but_weights,
+    config_with,
+    read_config,
+    require_unquantized,
+)
+from tasks.core.weights.dtypes import FLOATS, STORED, torch_dtype
+from tasks.core.weights.index import read_index
+from tasks.core.weights.layout import MAX_SHARD_BYTES, Piece, TensorSpec, plan_layout
+from tasks.core.weights.produce import Work, produce
+from tasks.core.weights.reader import TensorReader
+from tasks.core.weights.result import WrittenModel
+
+
+def convert(
+    model: Path,
+    out: Path,
+    *,
+    dtype: Dtype,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    threads: int | None = None,
+    report: Report = silent,
+) -> WrittenModel:
+    """Write model as safetensors of dtype into the directory out, and return what was written.
+
+    Integer and boolean tensors keep their type. Raises CorruptWeights, with the tensor's name, for
+    a value that dtype cannot hold.
+    """
+    config = read_config(model)
+    require_unquantized(config, model)
+    index = read_index(model)
+    specs = [
+        TensorSpec(e.name, STORED[dtype] if e.dtype in FLOATS else e.dtype, e.shape)
+        for e in index.tensors.values()
+    ]
+    return produce(
+        Work("convert", (index,), plan_layout(specs, max_shard_bytes), parameters=dtype),
+        [TensorReader(index)],
+        _cast,
+        {**all_but_weights(index), "config.json": config_with(config, dtype, None)},
+        out,
+        threads=threads,
+        report=report,
+    )
+
+
+def _cast(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+    return source.to(torch_dtype(piece.dtype))

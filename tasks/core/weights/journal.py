@@ -1,0 +1,49 @@
+"""The record of finished shards, so that a killed write goes on where it was.
+
+A shard's entry is written after its bytes have reached the disk and names the work that it belongs
+to: inputs, function, layout. What an entry says is believed only for the same work, and only after
+the shard's bytes were hashed again.
+
+The invariant: a shard without a valid entry is written anew, whatever lies under its name.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from tasks.core.files import FileDigest, fsync_directory, sha256_of, write_atomically
+
+DIRECTORY = ".finished-shards"
+
+
+class Journal:
+    """The entries of one piece of work inside the directory that it writes to."""
+
+    def __init__(self, out: Path, work: str) -> None:
+        self._out = out
+        self._work = work
+        self._directory = out / DIRECTORY
+
+    def record(self, file: str, content: FileDigest) -> None:
+        """Remember that a shard is whole and on the disk."""
+        self._directory.mkdir(exist_ok=True)
+        entry = {"work": self._work, **asdict(content)}
+        write_atomically(self._directory / f"{file}.json", json.dumps(entry))
+
+    def finished(self, file: str) -> FileDigest | None:
+        """Return the digest of a shard that this work has finished, after reading it again."""
+        path = self._out / file
+        try:
+            entry = json.loads((self._directory / f"{file}.json").read_bytes())
+            content = FileDigest(entry["size_bytes"], entry["sha256"])
+            if entry["work"] != self._work or path.stat().st_size != content.size_bytes:
+                return None
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+        return content if sha256_of(path) == content.sha256 else None
+
+    def close(self) -> None:
+        """Remove the record: the directory is whole, and says so by other means from here on."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+        fsync_directory(self._out)

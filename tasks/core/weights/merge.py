@@ -1,0 +1,147 @@
+"""Delta addition: target = base + delta, equal to FastChat's apply_delta to the bit.
+
+Covers the plan (all checks, from configurations, headers and a small sample) and the merge itself.
+Source: fastchat/model/apply_delta.py (0.2.36), which loads both models as float16 and adds them in
+float16. The rules for tensors that need one stand in `pairing`.
+
+The invariant: nothing is written before the plan holds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tasks.core.errors import DeltaMismatch
+from tasks.core.progress import Report, silent
+from tasks.core.recipe import Dtype
+from tasks.core.weights.companions import (
+    Companions,
+    config_with,
+    read_config,
+    require_unquantized,
+    tokenizer_files,
+)
+from tasks.core.weights.dtypes import STORED, torch_dtype
+from tasks.core.weights.index import ModelIndex, read_index
+from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, Piece, TensorSpec, plan_layout
+from tasks.core.weights.likeness import require_base_and_delta
+from tasks.core.weights.pairing import Pair, pair
+from tasks.core.weights.produce import Work, produce
+from tasks.core.weights.reader import TensorReader
+from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.stream import PieceFunction
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """A merge that is known to fit, and what it will read and write."""
+
+    base: ModelIndex
+    delta: ModelIndex
+    dtype: Dtype
+    layout: Layout
+    companions: Companions
+    dropped: tuple[str, ...]
+    bytes_in: int
+
+    @property
+    def bytes_out(self) -> int:
+        """The bytes of the weight files that will be written."""
+        return self.layout.size_bytes
+
+
+def plan_merge(
+    base: Path,
+    delta: Path,
+    dtype: Dtype = "float16",
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> MergePlan:
+    """Return the plan of base + delta; reads headers, configurations and some kilobytes of values.
+
+    Raises NotAModel, CorruptWeights or UnsafeWeights for a side that is unusable by itself, and
+    DeltaMismatch when the two do not belong together.
+    """
+    config, delta_config = read_config(base), read_config(delta)
+    require_unquantized(config, base)
+    require_unquantized(delta_config, delta)
+    _require_one_architecture(config.get("model_type"), delta_config.get("model_type"), delta)
+    base_index, delta_index = read_index(base), read_index(delta)
+    tensors = pair(base_index, delta_index, config)
+    require_base_and_delta(base_index, delta_index, tensors)
+    stored = STORED[dtype]
+    specs = [TensorSpec(entry.name, stored, entry.shape) for entry in tensors.base.values()]
+    return MergePlan(
+        base=base_index,
+        delta=delta_index,
+        dtype=dtype,
+        layout=plan_layout(specs, max_shard_bytes),
+        companions=_companions(base, delta, config_with(config, dtype, tensors.vocab_size)),
+        dropped=tensors.dropped,
+        bytes_in=_bytes_in(tensors),
+    )
+
+
+def merge(
+    base: Path,
+    delta: Path,
+    out: Path,
+    *,
+    dtype: Dtype = "float16",
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    threads: int | None = None,
+    report: Report = silent,
+) -> WrittenModel:
+    """Write base + delta into the directory out, which may hold a killed attempt, and return it.
+
+    The sum is taken in dtype, to which both sides are cast first. report counts bytes of the
+    result. Raises what plan_merge raises, CorruptWeights when the sum holds NaN or infinity, and
+    DiskFull.
+    """
+    plan = plan_merge(base, delta, dtype, max_shard_bytes=max_shard_bytes)
+    inputs = (plan.base, plan.delta)
+    return produce(
+        Work("merge", inputs, plan.layout, parameters=dtype),
+        [TensorReader(index) for index in inputs],
+        sum_in(torch_dtype(STORED[dtype])),
+        plan.companions,
+        out,
+        threads=threads,
+        report=report,
+    )
+
+
+def sum_in(dtype: torch.dtype) -> PieceFunction:
+    """Return a piece function that casts base and delta to dtype and adds them in dtype."""
+
+    def add(_: Piece, base: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        return base.to(dtype).add_(delta.to(dtype))
+
+    return add
+
+
+def _require_one_architecture(base: object, delta: object, where: Path) -> None:
+    if base != delta:
+        raise DeltaMismatch(
+            "Base and delta are models of different kinds.",
+            where=where / "config.json",
+            expected=f"model_type {base}, as the base",
+            found=delta,
+            next_step="Take the delta that was made for this base.",
+        )
+
+
+def _companions(base: Path, delta: Path, config: bytes) -> Companions:
+    """Return the base's configuration and code, and the delta's tokenizer, as FastChat does."""
+    generation = base / "generation_config.json"
+    return {
+        **{path.name: path for path in sorted(base.glob("*.py"))},
+        **({generation.name: generation} if generation.is_file() else {}),
+        **tokenizer_files(delta),
+        "config.json": config,
+    }
+
+
+def _bytes_in(tensors: Pair) -> int:
+    return sum(e.nbytes for side in (tensors.base, tensors.delta) for e in side.values())

@@ -1,0 +1,169 @@
+"""Whether base and delta belong together, judged from configurations and headers alone.
+
+The rules for tensors that need one, applied to each side before the sides are compared:
+
+- `*.rotary_emb.inv_freq` is dropped. Checkpoints of 2023 hold this buffer, today's models compute
+  it, and FastChat (through transformers) ignores it.
+- `lm_head.weight` of a model whose configuration ties it to the input embedding is dropped where
+  it holds the embedding's very bytes, as `.bin` files and some exports do: the loader ties it
+  again. The embedding is added once. (FastChat adds it once for each name, so twice: the result
+  of a tied model differs from FastChat's, on purpose.) A copy with other bytes is a tensor of its
+  own, as transformers 5 has it, and is added as such.
+- Every other tensor must be on both sides in the same shape. transformers would fill one that the
+  delta lacks with random numbers, and FastChat would leave out one that the base lacks.
+
+The invariant: a Pair holds the same names on both sides, each with one shape and a float dtype.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tasks.core.errors import DeltaMismatch
+from tasks.core.weights.companions import JsonObject
+from tasks.core.weights.dtypes import FLOATS
+from tasks.core.weights.index import ModelIndex, TensorEntry
+from tasks.core.weights.same_bytes import same_bytes
+
+_RECOMPUTED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
+_LAYER = re.compile(r"\.(\d+)\.")
+_EMBEDDING = "embed_tokens.weight"
+_HEAD = "lm_head.weight"
+
+Tensors = Mapping[str, TensorEntry]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The tensors to add, by name, and what was left out under the rules."""
+
+    base: Tensors
+    delta: Tensors
+    dropped: tuple[str, ...]
+
+    @property
+    def vocab_size(self) -> int | None:
+        """The rows of the input embedding, if the model has one by LLaMA's name."""
+        return _vocab_size(self.base)
+
+
+def pair(base: ModelIndex, delta: ModelIndex, config: JsonObject) -> Pair:
+    """Return the tensors to add. config is the base's.
+
+    Raises DeltaMismatch, with the likeliest cause first: another size of model, another
+    vocabulary, other names, other shapes, or weights that are not floating point.
+    """
+    tied = bool(config.get("tie_word_embeddings", False))
+    of_base, of_delta = _kept(base, tied), _kept(delta, tied)
+    where = f"{base.directory} + {delta.directory}"
+    _require_same_size(of_base, of_delta, where)
+    _require_same_vocabulary(of_base, of_delta, where)
+    _require_same_names(of_base, of_delta, where)
+    _require_same_shapes(of_base, of_delta, where)
+    for index, tensors in ((base, of_base), (delta, of_delta)):
+        _require_floats(tensors, index)
+    dropped = (base.tensors.keys() | delta.tensors.keys()) - of_base.keys()
+    return Pair(of_base, of_delta, tuple(sorted(dropped)))
+
+
+def _kept(index: ModelIndex, tied: bool) -> Tensors:
+    kept = {name: entry for name, entry in index.tensors.items() if not _RECOMPUTED.search(name)}
+    embedding = _embedding(kept)
+    if tied and embedding and _HEAD in kept and same_bytes(index, kept[_HEAD], embedding):
+        del kept[_HEAD]
+    return kept
+
+
+def _embedding(tensors: Tensors) -> TensorEntry | None:
+    return next((entry for name, entry in tensors.items() if name.endswith(_EMBEDDING)), None)
+
+
+def _vocab_size(tensors: Tensors) -> int | None:
+    embedding = _embedding(tensors)
+    return embedding.shape[0] if embedding and embedding.shape else None
+
+
+def _require_same_size(base: Tensors, delta: Tensors, where: str) -> None:
+    (base_layers, base_width), (delta_layers, delta_width) = _size(base), _size(delta)
+    if base_layers != delta_layers or base_width != delta_width:
+        raise DeltaMismatch(
+            "The delta belongs to a model of another size.",
+            where=where,
+            expected=f"{_described(base)}, as the base",
+            found=_described(delta),
+            next_step="Take the delta that was made for this base: a 7B delta needs the 7B base, "
+            "a 13B delta the 13B base.",
+        )
+
+
+def _size(tensors: Tensors) -> tuple[int, int]:
+    """Return the layer count and the hidden size (0 where the names do not tell)."""
+    numbers = [int(match[1]) for name in tensors if (match := _LAYER.search(name))]
+    embedding = _embedding(tensors)
+    return max(numbers, default=-1) + 1, embedding.shape[-1] if embedding else 0
+
+
+def _described(tensors: Tensors) -> str:
+    layers, width = _size(tensors)
+    nbytes = sum(entry.nbytes for entry in tensors.values())
+    return f"{layers} layers of width {width}, {nbytes / 1e9:.3g} GB of weights"
+
+
+def _require_same_vocabulary(base: Tensors, delta: Tensors, where: str) -> None:
+    base_rows, delta_rows = _vocab_size(base), _vocab_size(delta)
+    if base_rows == delta_rows or base_rows is None or delta_rows is None:
+        return
+    v0 = delta_rows == base_rows + 1
+    raise DeltaMismatch(
+        "This is a v0 delta: it has one token more than the base ([PAD], from before v1.1)."
+        if v0
+        else "Base and delta have vocabularies of different size.",
+        where=where,
+        expected=f"{base_rows} tokens, as the base",
+        found=f"{delta_rows} tokens",
+        next_step="Use the v1.1 delta of the model (such as lmsys/vicuna-13b-delta-v1.1), which "
+        "keeps the base's vocabulary."
+        if v0
+        else "Take the delta that was made for this base.",
+    )
+
+
+def _require_same_names(base: Tensors, delta: Tensors, where: str) -> None:
+    only_base, only_delta = sorted(base.keys() - delta.keys()), sorted(delta.keys() - base.keys())
+    if only_base or only_delta:
+        raise DeltaMismatch(
+            "Base and delta do not hold the same tensors.",
+            where=where,
+            expected="the same names on both sides",
+            found=f"only in the base: {_few(only_base)}; only in the delta: {_few(only_delta)}",
+            next_step="Take the delta that was made for this base.",
+        )
+
+
+def _require_same_shapes(base: Tensors, delta: Tensors, where: str) -> None:
+    for name, entry in base.items():
+        if entry.shape != delta[name].shape:
+            raise DeltaMismatch(
+                "A tensor has another shape in the delta.",
+                where=f"{where}: {name}",
+                expected=f"{list(entry.shape)}, as in the base",
+                found=list(delta[name].shape),
+                next_step="Take the delta that was made for this base.",
+            )
+
+
+def _require_floats(tensors: Tensors, index: ModelIndex) -> None:
+    for name, entry in tensors.items():
+        if entry.dtype not in FLOATS:
+            raise DeltaMismatch(
+                "A tensor is not of a floating-point type that can be added.",
+                where=f"{index.directory}: {name}",
+                expected=", ".join(sorted(FLOATS)),
+                found=entry.dtype,
+                next_step="Use base and delta in 16 or 32 bits.",
+            )
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(names[:4]) or "none"
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

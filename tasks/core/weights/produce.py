@@ -1,0 +1,79 @@
+"""A whole model directory from a plan: shards by the stream, then everything beside them.
+
+The last step of merge, fuse and convert alike. The invariant: when it returns, every file of the
+model is on the disk and in the list that it returns, and no other file is in the way.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.keys import digest
+from tasks.core.progress import Report
+from tasks.core.weights.companions import Companions, companion_bytes, write_companions
+from tasks.core.weights.index import ModelIndex
+from tasks.core.weights.layout import INDEX_FILE, Layout
+from tasks.core.weights.reader import TensorReader
+from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.stream import PieceFunction, stream
+from tasks.core.weights.writer import ShardedWriter
+
+ENGINE_VERSION = 1
+"""Raised when the same work would make other bytes, so that no journal is carried over."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is computed from what: the identity that a journal of finished shards is bound to."""
+
+    name: str
+    inputs: tuple[ModelIndex, ...]
+    layout: Layout
+    parameters: str = ""
+
+    def identity(self) -> str:
+        """Return a digest that differs whenever any shard could."""
+        return digest(
+            {
+                "engine": ENGINE_VERSION,
+                "work": self.name,
+                "parameters": self.parameters,
+                "inputs": [index.fingerprint() for index in self.inputs],
+                "shards": [[shard.file, shard.header.hex()] for shard in self.layout.shards],
+            }
+        )
+
+
+def produce(
+    work: Work,
+    readers: Sequence[TensorReader],
+    function: PieceFunction,
+    companions: Companions,
+    out: Path,
+    *,
+    threads: int | None,
+    report: Report,
+) -> WrittenModel:
+    """Write the model of work into the directory out, keeping finished shards of an earlier try."""
+    layout = work.layout
+    listing = layout.index_json()
+    beside = {**companions, **({INDEX_FILE: listing.encode()} if listing else {})}
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for reader in readers:
+            stack.enter_context(reader)
+        writer = stack.enter_context(
+            ShardedWriter(out, layout, work.identity(), spare_bytes=companion_bytes(beside))
+        )
+        stream(readers, function, writer, threads=threads, report=report)
+    files = {**writer.finished, **write_companions(out, beside)}
+    writer.close_journal()
+    return WrittenModel(
+        files=dict(sorted(files.items())),
+        tensors=sum(len(shard.slots) for shard in layout.shards),
+        parameters=layout.parameters,
+        weight_bytes=layout.total_bytes,
+        shards_written=len(layout.shards) - len(writer.kept),
+        shards_kept=len(writer.kept),
+    )

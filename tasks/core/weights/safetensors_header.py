@@ -1,0 +1,167 @@
+"""The header of a safetensors file: parsed as hostile input, and encoded.
+
+Covers the format's own rules (https://github.com/huggingface/safetensors#format): the length, the
+JSON, every tensor's dtype, shape and byte range, and that the ranges fill the file without a gap
+or an overlap. Reads the header only, never a weight.
+
+The invariant: whatever the bytes, the result is either entries that lie inside the file or
+CorruptWeights.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from tasks.core.errors import CorruptWeights
+from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
+_LENGTH_BYTES = 8
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class HeaderEntry:
+    """One tensor of a file; offset counts from the start of the file, in bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+def read_header(path: Path) -> list[HeaderEntry]:
+    """Return the tensors of a safetensors file in the order of their bytes.
+
+    Raises CorruptWeights for a file that is truncated or breaks the format.
+    """
+    file_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(_LENGTH_BYTES)
+        if len(prefix) < _LENGTH_BYTES:
+            _refuse(path, "The file is too short to be safetensors.", f"{file_bytes} bytes")
+        length = int.from_bytes(prefix, "little")
+        if length > min(MAX_HEADER_BYTES, file_bytes - _LENGTH_BYTES):
+            _refuse(path, "The header is longer than the file or than the format allows.", length)
+        raw = file.read(length)
+    return parse_header(raw, path=path, file_bytes=file_bytes)
+
+
+def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> list[HeaderEntry]:
+    """Return the tensors that a header describes, for a file of file_bytes; path is for errors."""
+    data_start = _LENGTH_BYTES + len(raw)
+    document = _decode(raw, path)
+    document.pop("__metadata__", None)
+    entries = [_entry(name, value, data_start, path) for name, value in document.items()]
+    entries.sort(key=lambda entry: (entry.offset, entry.nbytes))
+    _require_filled(entries, data_start, file_bytes, path)
+    return entries
+
+
+def encode_header(entries: Iterable[HeaderEntry]) -> bytes:
+    """Return the bytes that stand before the data; the entries' offsets count from the data.
+
+    The metadata `{"format": "pt"}` is what transformers asks for.
+    """
+    document: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    for entry in entries:
+        document[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [entry.offset, entry.offset + entry.nbytes],
+        }
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def _decode(raw: bytes, path: Path) -> dict[str, object]:
+    try:
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise CorruptWeights(
+            "The header is not valid JSON.", where=path, found=error, next_step=_AGAIN
+        ) from error
+    if not isinstance(document, dict):
+        _refuse(path, "The header is not a JSON object.", type(document).__name__)
+    return document
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in it")
+    return document
+
+
+def _entry(name: str, value: object, data_start: int, path: Path) -> HeaderEntry:
+    place = f"{path}: {name}"
+    if not isinstance(value, dict):
+        _refuse(place, "A tensor's description is not a JSON object.", type(value).__name__)
+    dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise CorruptWeights(
+            "A tensor has an unknown dtype.",
+            where=place,
+            expected=", ".join(ITEM_BYTES),
+            found=dtype,
+            next_step="Convert the model to one of these types first.",
+        )
+    sizes, span = _counts(shape), _counts(offsets)
+    if sizes is None:
+        _refuse(place, "A tensor's shape is not a list of counts.", shape)
+    if span is None or len(span) != 2:
+        _refuse(place, "A tensor's byte range is not a pair of counts.", offsets)
+    begin, end = span
+    needed = size_bytes(dtype, sizes)
+    if end - begin != needed:
+        raise CorruptWeights(
+            "A tensor's byte range does not fit its shape and dtype.",
+            where=place,
+            expected=f"{needed} bytes for {dtype} {list(sizes)}",
+            found=f"{end - begin} bytes",
+            next_step=_AGAIN,
+        )
+    return HeaderEntry(name, dtype, sizes, data_start + begin, needed)
+
+
+def _counts(value: object) -> tuple[int, ...] | None:
+    if not isinstance(value, list):
+        return None
+    if any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in value):
+        return None
+    return tuple(value)
+
+
+def _require_filled(
+    entries: list[HeaderEntry], data_start: int, file_bytes: int, path: Path
+) -> None:
+    """Raise CorruptWeights unless the ranges, in order, cover the data exactly once."""
+    position = data_start
+    for entry in entries:
+        if entry.offset != position:
+            kind = "overlap" if entry.offset < position else "leave a gap"
+            _refuse(
+                f"{path}: {entry.name}", f"The byte ranges of two tensors {kind}.", entry.offset
+            )
+        position += entry.nbytes
+    if position != file_bytes:
+        raise CorruptWeights(
+            "The file is truncated." if position > file_bytes else "The file has bytes to spare.",
+            where=path,
+            expected=f"{position} bytes, as its header says",
+            found=f"{file_bytes} bytes",
+            next_step=_AGAIN,
+        )
+
+
+def _refuse(where: object, what: str, found: object) -> NoReturn:
+    raise CorruptWeights(what, where=where, found=found, next_step=_AGAIN)
+
+
+_AGAIN = "Download or save this file again."

@@ -1,0 +1,147 @@
+"""The engine: pieces of a few megabytes through a function, by a pool of threads.
+
+A thread takes the next piece of the result, reads the same elements from every source, computes,
+writes and hashes. Reading, arithmetic, writing and hashing of different pieces overlap, because
+each of them leaves the interpreter's lock. Merge, fuse and convert differ in the function alone.
+
+The invariant: the bytes written do not depend on the number of threads or on their timing.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+import torch
+
+from tasks.core.errors import CorruptWeights
+from tasks.core.progress import Report, silent
+from tasks.core.weights.layout import Piece
+from tasks.core.weights.reader import TensorReader, bytes_of
+from tasks.core.weights.writer import ShardedWriter, WriterAborted
+
+PieceFunction = Callable[..., torch.Tensor]
+"""Called with a Piece and, for each reader, a flat tensor of its elements, which it may change;
+returns a flat tensor of as many elements in the piece's dtype."""
+
+_MAX_THREADS = 8
+
+
+def default_threads() -> int:
+    """Return two threads a core that this process may use: one waits for the disk, one computes."""
+    return min(_MAX_THREADS, 2 * len(os.sched_getaffinity(0)))
+
+
+def stream(
+    readers: Sequence[TensorReader],
+    function: PieceFunction,
+    writer: ShardedWriter,
+    *,
+    threads: int | None = None,
+    report: Report = silent,
+) -> None:
+    """Write every pending piece of writer as function(piece, *elements of each reader).
+
+    Memory: threads x (readers + 1) x the largest piece. Progress counts bytes of the result.
+    Raises CorruptWeights, with the tensor's name, when a result holds NaN or infinity; the first
+    error of any thread stops all of them.
+    """
+    work = _Work(writer.pending())
+    progress = _Progress(writer, report)
+
+    def run() -> None:
+        try:
+            for piece in work:
+                sources = [reader.read(piece.name, piece.start, piece.stop) for reader in readers]
+                result = function(piece, *sources)
+                _require_finite(piece, result)
+                writer.write(piece, bytes_of(result))
+                progress.add(result.nbytes)
+        except BaseException:
+            work.stop()
+            writer.abort()
+            raise
+
+    with _one_thread_an_operation(), ThreadPoolExecutor(threads or default_threads()) as pool:
+        futures = [pool.submit(run) for _ in range(threads or default_threads())]
+        try:
+            wait(futures)
+        except BaseException:  # an interrupt of the waiting thread must reach the others
+            work.stop()
+            writer.abort()
+            raise
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, WriterAborted)):
+        raise error
+
+
+class _Work:
+    """An iterator that many threads may share, and any of them may end."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def __iter__(self) -> Iterator[Piece]:
+        while True:
+            with self._lock:
+                piece = None if self._stopped else next(self._pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+
+
+class _Progress:
+    """Bytes done, added up from all threads; kept shards count as done."""
+
+    def __init__(self, writer: ShardedWriter, report: Report) -> None:
+        shards = writer.layout.shards
+        self._total = writer.layout.total_bytes
+        self._done = sum(shard.tensor_bytes for shard in shards if shard.file in writer.kept)
+        self._report = report
+        self._lock = threading.Lock()
+        report(self._done, self._total)
+
+    def add(self, nbytes: int) -> None:
+        with self._lock:
+            self._done += nbytes
+            done = self._done
+        self._report(done, self._total)
+
+
+def _require_finite(piece: Piece, result: torch.Tensor) -> None:
+    """Raise CorruptWeights for NaN or infinity.
+
+    The extremes of a tensor are finite if and only if it is (NaN is handed through), and they cost
+    a sixteenth of torch.isfinite(...).all().
+    """
+    if not result.is_floating_point() or result.dtype.itemsize == 1:
+        return
+    extremes = [float(extreme) for extreme in torch.aminmax(result)]
+    if not all(map(math.isfinite, extremes)):
+        raise CorruptWeights(
+            "The result holds NaN or infinity.",
+            where=piece.name,
+            expected=f"finite numbers in {piece.dtype}",
+            found=f"{extremes} among elements {piece.start} to {piece.stop}",
+            next_step="Check that the inputs are whole and fit this dtype's range; a delta on the "
+            "wrong base is the usual cause.",
+        )
+
+
+@contextmanager
+def _one_thread_an_operation() -> Iterator[None]:
+    """Keep torch from dividing each operation: the pool has a thread for every core already."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

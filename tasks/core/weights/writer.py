@@ -1,0 +1,185 @@
+"""Shards of safetensors, written in pieces by many threads and hashed in the same pass.
+
+Covers preallocation, so that a full disk shows before the first byte; the order of hashing; fsync
+and the journal. Does not know what the bytes mean.
+
+The invariant: a shard is recorded as finished only when each of its bytes is written, hashed in
+order, and on the disk.
+"""
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tasks.core.errors import DiskFull
+from tasks.core.files import FileDigest, free_bytes, require_room
+from tasks.core.weights.journal import Journal
+from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class WriterAborted(Exception):
+    """Another thread's piece has failed, so this one's turn will not come."""
+
+
+class ShardedWriter:
+    """Writes the shards of a layout into a directory; shards of an earlier attempt are kept."""
+
+    def __init__(self, out: Path, layout: Layout, work: str, spare_bytes: int = 0) -> None:
+        """work names inputs and function, for the journal; spare_bytes are for files beside."""
+        self._out = out
+        self._spare_bytes = spare_bytes
+        self.layout = layout
+        self._journal = Journal(out, work)
+        self._open: dict[str, _OpenShard] = {}
+        self._turn = threading.Condition()
+        self._aborted = False
+        self.finished: dict[str, FileDigest] = {}
+        self.kept: frozenset[str] = frozenset()
+
+    def __enter__(self) -> Self:
+        """Keep what is whole, remove what is not of this work, and claim the room for the rest."""
+        self._keep_finished()
+        self._remove_leftovers()
+        pending = [shard for shard in self.layout.shards if shard.file not in self.finished]
+        require_room(self._out, self._spare_bytes + sum(shard.size_bytes for shard in pending))
+        try:
+            for shard in pending:
+                self._open[shard.file] = _OpenShard(self._out / shard.file, shard)
+        except BaseException:
+            self._close_files()
+            raise
+        for shard in pending:
+            if shard.tensor_bytes == 0:
+                self._finish(self._open[shard.file])
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close_files()
+
+    def pending(self) -> Iterator[Piece]:
+        """Yield the pieces that must be written, shard by shard, each in the order of its bytes."""
+        for shard in self.layout.shards:
+            if shard.file not in self.kept:
+                yield from shard.pieces()
+
+    def write(self, piece: Piece, data: memoryview) -> None:
+        """Write a piece, then wait until all before it in its shard are hashed, and hash it.
+
+        Pieces must be taken from `pending` in order and each must be written by a thread of its
+        own or after the one before. Raises WriterAborted when that can no longer happen.
+        """
+        shard = self._open[piece.file]
+        shard.write(data, piece.offset)
+        with self._turn:
+            self._turn.wait_for(lambda: self._aborted or shard.hashed_bytes == piece.offset)
+            if self._aborted:
+                raise WriterAborted
+        shard.hash(data)
+        with self._turn:
+            self._turn.notify_all()
+        if piece.offset + len(data) == shard.size_bytes:
+            self._finish(shard)
+
+    def abort(self) -> None:
+        """Wake all threads that wait for their turn."""
+        with self._turn:
+            self._aborted = True
+            self._turn.notify_all()
+
+    def close_journal(self) -> None:
+        """Forget the journal; only once all that belongs to the model is written."""
+        self._journal.close()
+
+    def _keep_finished(self) -> None:
+        files = [shard.file for shard in self.layout.shards]
+        with ThreadPoolExecutor() as pool:
+            for file, content in zip(files, pool.map(self._journal.finished, files), strict=True):
+                if content is not None:
+                    self.finished[file] = content
+        self.kept = frozenset(self.finished)
+
+    def _remove_leftovers(self) -> None:
+        """Remove weights that an earlier attempt left and that this one does not vouch for."""
+        for path in [*self._out.glob("*.safetensors"), self._out / INDEX_FILE]:
+            if path.name not in self.finished:
+                path.unlink(missing_ok=True)
+
+    def _finish(self, shard: "_OpenShard") -> None:
+        content = shard.finish()
+        self._journal.record(shard.path.name, content)
+        self.finished[shard.path.name] = content
+
+    def _close_files(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class _OpenShard:
+    """One file under construction."""
+
+    def __init__(self, path: Path, shard: Shard) -> None:
+        self.path = path
+        self.size_bytes = shard.size_bytes
+        self.hashed_bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            self._claim_room()
+            header = memoryview(shard.header)
+            self.write(header, 0)
+            self.hash(header)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, data: memoryview, offset: int) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], offset + done)
+        except OSError as error:
+            raise self._explained(error) from error
+
+    def hash(self, data: memoryview) -> None:
+        self._sha256.update(data)
+        self.hashed_bytes += len(data)
+
+    def finish(self) -> FileDigest:
+        os.fsync(self._fd)
+        self.close()
+        return FileDigest(self.size_bytes, self._sha256.hexdigest())
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _claim_room(self) -> None:
+        try:
+            os.posix_fallocate(self._fd, 0, self.size_bytes)
+        except OSError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: OSError) -> OSError | DiskFull:
+        if error.errno not in _FULL:
+            return error
+        return DiskFull(
+            "The disk became full while a shard was written.",
+            where=self.path,
+            expected=f"{self.size_bytes / 1e9:.2f} GB for this shard",
+            found=f"{free_bytes(self.path.parent) / 1e9:.2f} GB free",
+            next_step="Free some space and start again: finished shards are kept.",
+        )

@@ -1,0 +1,129 @@
+"""What a merge leaves on the disk: every file once, with its digest, and nothing else."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tasks.core.errors import DiskFull
+from tasks.core.files import digest_of
+from tasks.core.weights import writer
+from tasks.core.weights.merge import merge, plan_merge
+from tests.unit.weights.models import base_model, delta_for
+
+
+@pytest.fixture
+def pair(tmp_path) -> tuple[Path, Path]:
+    base = base_model(tmp_path / "base")
+    return base, delta_for(base, tmp_path / "delta")
+
+
+def test_a_disk_without_room_is_refused_before_the_first_byte(tmp_path, pair, monkeypatch):
+    monkeypatch.setattr("tasks.core.files.free_bytes", lambda _: 1000)
+    with pytest.raises(DiskFull, match="not enough room"):
+        merge(*pair, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_after_the_check_is_reported_with_figures(tmp_path, pair, monkeypatch):
+    def no_space(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writer.os, "posix_fallocate", no_space)
+    with pytest.raises(DiskFull) as caught:
+        merge(*pair, tmp_path / "out")
+    assert "GB free" in caught.value.found
+
+
+def test_the_digests_are_those_of_every_file_in_the_directory(tmp_path, pair):
+    written = merge(*pair, tmp_path / "out", max_shard_bytes=10_000)
+    on_disk = {path.name: digest_of(path) for path in (tmp_path / "out").iterdir()}
+    assert written.files == on_disk
+    assert written.shards_written == sum(name.endswith(".safetensors") for name in on_disk) > 1
+
+
+def test_the_counts_are_those_of_the_model(tmp_path, pair):
+    written = merge(*pair, tmp_path / "out")
+    with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
+        tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118 - no mapping
+        assert file.metadata() == {"format": "pt"}
+    assert written.tensors == len(tensors)
+    assert written.parameters == sum(tensor.numel() for tensor in tensors)
+    assert written.weight_bytes == 2 * written.parameters
+
+
+def test_the_plan_knows_the_bytes_in_and_out(tmp_path, pair):
+    plan = plan_merge(*pair, max_shard_bytes=10_000)
+    written = merge(*pair, tmp_path / "out", max_shard_bytes=10_000)
+    assert plan.bytes_in == 2 * written.weight_bytes
+    assert plan.bytes_out == sum(
+        digest.size_bytes for name, digest in written.files.items() if name.endswith("safetensors")
+    )
+
+
+def test_the_index_file_names_the_shard_of_every_tensor(tmp_path, pair):
+    out = tmp_path / "out"
+    merge(*pair, out, max_shard_bytes=10_000)
+    document = json.loads((out / "model.safetensors.index.json").read_text())
+    for name, shard in document["weight_map"].items():
+        with safe_open(out / shard, "pt") as file:
+            assert name in file.keys()  # noqa: SIM118 - no mapping
+    assert document["metadata"]["total_size"] == plan_merge(*pair).layout.total_bytes
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"dtype": "float32"}, {"dtype": "bfloat16"}),
+        ({"torch_dtype": "float32"}, {"torch_dtype": "bfloat16"}),
+        ({}, {"torch_dtype": "bfloat16"}),
+    ],
+)
+def test_config_keeps_its_fields_and_names_the_new_dtype(tmp_path, pair, before, after):
+    path = pair[0] / "config.json"
+    rest = {k: v for k, v in json.loads(path.read_text()).items() if k != "dtype"}
+    path.write_text(json.dumps(rest | before))
+    merge(*pair, tmp_path / "out", dtype="bfloat16")
+    assert json.loads((tmp_path / "out" / "config.json").read_text()) == rest | after
+
+
+def test_tokenizer_comes_from_the_delta_and_code_from_the_base(tmp_path, pair):
+    base, delta = pair
+    (base / "modeling_own.py").write_text("own = 1\n")
+    (base / "tokenizer.model").write_bytes(b"the base's")
+    (base / "training.log").write_text("not part of the model")
+    merge(base, delta, tmp_path / "out")
+    assert (tmp_path / "out" / "tokenizer.model").read_bytes() == b"a sentencepiece model"
+    assert (tmp_path / "out" / "modeling_own.py").read_text() == "own = 1\n"
+    assert not (tmp_path / "out" / "training.log").exists()
+
+
+PEAK_OF_MERGE = """
+import sys
+from pathlib import Path
+from tasks.core.weights.merge import merge
+merge(*map(Path, sys.argv[1:]))
+# Not ru_maxrss, which a child inherits from the process that started it.
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path):
+    peaks = []
+    for vocab in (1_000, 100_000):  # 1 MB against 100 MB in both sides together
+        base = base_model(tmp_path / f"base-{vocab}", hidden=128, vocab=vocab)
+        delta = delta_for(base, tmp_path / f"delta-{vocab}")
+        words = [base, delta, tmp_path / f"out-{vocab}"]
+        child = subprocess.run(
+            [sys.executable, "-c", PEAK_OF_MERGE, *map(str, words)],
+            check=True,
+            capture_output=True,
+        )
+        peaks.append(int(child.stdout) * 1024)
+    assert peaks[1] < 500e6
+    assert peaks[1] - peaks[0] < 30e6
