@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig
 
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
@@ -103,7 +104,7 @@ def open_model(path: Path) -> ModelDirectory:
 def _parsed(kind: type[LlamaConfig], document: dict[str, object], path: Path) -> LlamaConfig:
     try:
         config: LlamaConfig = kind.from_dict(document)
-    except (ValueError, TypeError, KeyError) as error:
+    except (StrictDataclassError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         raise NotAModel(
             "config.json does not describe a LLaMA.", where=path / "config.json", found=error
         ) from error

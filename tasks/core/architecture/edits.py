@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tasks.core.architecture.layers import plan_activations
-from tasks.core.architecture.registry import activation, computes, values_of
+from tasks.core.architecture.registry import ROUNDING, activation, computes, values_of
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 from tasks.core.architecture.rope import rope_of, scaled_rope
 from tasks.core.architecture.seen import Check, Seen
@@ -71,13 +71,13 @@ class ActivationsEdit:
         wrong = [
             f"layer {layer} is {edited.modules[layer]}, not {name}"
             for layer, name in enumerate(self.activations)
-            if not torch.allclose(edited.act_values[layer], expected[layer])
+            if not torch.allclose(edited.act_values[layer], expected[layer], atol=ROUNDING)
         ]
         edited_layers = ", ".join(map(str, self.edited_layers))
         same = [
             str(layer)
             for layer in self.edited_layers
-            if torch.allclose(edited.act_values[layer], unedited.act_values[layer])
+            if torch.allclose(edited.act_values[layer], unedited.act_values[layer], atol=ROUNDING)
         ]
         return [
             Check(

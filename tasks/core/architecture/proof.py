@@ -6,18 +6,21 @@ model directory. The invariant: `prove_edit` returns a proof in which every chec
 """
 
 import importlib.metadata
+import logging
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tasks.core.architecture.seen import Check
 from tasks.core.errors import EditLost
+from tasks.core.process import Cause, run_child
 from tasks.core.recipe import Edit
+
+logger = logging.getLogger(__name__)
 
 PROOF_TIMEOUT_S = 3600.0
 _PROJECT = Path(__file__).parents[3]
@@ -138,30 +141,24 @@ def versions() -> dict[str, str]:
 def _in_fresh_process(request: ProofRequest, scratch: Path, timeout_s: float) -> EditProof:
     asked, answered = scratch / "request.json", scratch / "proof.json"
     asked.write_text(request.model_dump_json())
-    try:
-        child = subprocess.run(
-            [sys.executable, "-m", "tasks.core.architecture.prove", str(asked), str(answered)],
-            env=_environment(scratch),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+    child = run_child(
+        [sys.executable, "-m", "tasks.core.architecture.prove", str(asked), str(answered)],
+        env=_environment(scratch),
+        on_line=logger.debug,
+        timeout_s=timeout_s,
+    )
+    if child.succeeded:
         return EditProof.model_validate_json(answered.read_bytes())
-    except subprocess.TimeoutExpired as error:
-        found: object = f"no proof after {timeout_s:.0f} s"
-        cause: Exception = error
-    except (OSError, ValidationError) as error:
-        found = f"exit code {child.returncode}: {child.stderr.strip()[-2000:]}"
-        cause = error
+    if child.cause is Cause.OUT_OF_MEMORY and request.memory_bytes is None:
+        logger.warning("no memory for the whole model: its edited layers are proven alone")
+        layers_alone = request.model_copy(update={"memory_bytes": 0})
+        return _in_fresh_process(layers_alone, scratch, timeout_s)
     raise EditLost(
         "The edited model could not be loaded again for the proof.",
         where=request.model,
-        found=found,
+        found="\n".join([child.cause.value, *child.tail[-20:]]),
         next_step=_NEXT,
-    ) from cause
+    )
 
 
 def _environment(scratch: Path) -> dict[str, str]:

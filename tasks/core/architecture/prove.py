@@ -7,7 +7,6 @@ check that failed is an answer like any other.
 import sys
 from pathlib import Path
 
-import psutil
 import torch
 
 from tasks.core.architecture.directory import ModelDirectory, open_model
@@ -18,6 +17,7 @@ from tasks.core.architecture.proof import EditProof, LayerRow, ProofRequest, ver
 from tasks.core.architecture.rope import context_tokens, rope_of
 from tasks.core.architecture.seen import Check
 from tasks.core.files import write_atomically
+from tasks.core.planning.hardware import read_hardware
 
 OVERHEAD_BYTES = 1 << 30  # the libraries, and the states of a short prompt
 WEIGHTS_FACTOR = 1.25  # a model in memory, and the piece of it that is being read
@@ -86,8 +86,9 @@ def compare(three: Three) -> list[Check]:
 
 
 def _fits(model: ModelDirectory, memory_bytes: int | None) -> bool:
-    available = psutil.virtual_memory().available if memory_bytes is None else memory_bytes
-    return model.index.total_bytes * WEIGHTS_FACTOR + OVERHEAD_BYTES <= available
+    if memory_bytes is None:
+        memory_bytes = read_hardware(model.path).memory_available_bytes
+    return model.index.total_bytes * WEIGHTS_FACTOR + OVERHEAD_BYTES <= memory_bytes
 
 
 def _rows(three: Three, before: tuple[str, ...], after: tuple[str, ...]) -> tuple[LayerRow, ...]:

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from transformers import LlamaConfig
+from transformers.activations import ACT2FN
+
+from tasks.core.architecture.check import check_edit, check_edit_names
+from tasks.core.architecture.registry import LEARNED, activation, computes, name_of
+from tasks.core.errors import RecipeError
+from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
+
+THREE_LAYERS = LlamaConfig(num_hidden_layers=3)
+
+
+def _edit(activation: str, *layers: int) -> Edit:
+    return Edit(activations=(ActivationEdit(layers=layers or (-1,), activation=activation),))
+
+
+def test_unknown_activation_is_refused_with_a_near_name() -> None:
+    with pytest.raises(RecipeError, match=r"knows no activation(.|\n)*Did you mean gelu"):
+        check_edit_names(_edit("GELUU"))
+
+
+@pytest.mark.parametrize("name", sorted(LEARNED))
+def test_activation_with_weights_of_its_own_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match="weights of its own"):
+        check_edit_names(_edit(name))
+
+
+@pytest.mark.parametrize("name", sorted(ACT2FN))
+def test_exactly_the_learned_activations_have_weights(name: str) -> None:
+    assert bool(activation(name).state_dict()) == (name in LEARNED)
+
+
+def test_missing_layer_is_refused_from_the_configuration_alone() -> None:
+    with pytest.raises(RecipeError, match="does not have"):
+        check_edit(_edit("gelu", 3), THREE_LAYERS)
+
+
+@pytest.mark.parametrize("name", ["silu", "swish"])
+def test_edit_that_changes_nothing_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match="would change nothing"):
+        check_edit(_edit(name), THREE_LAYERS)
+
+
+def test_second_rope_scaling_is_refused() -> None:
+    scaled = LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0})
+    with pytest.raises(RecipeError, match="scaled already"):
+        check_edit(Edit(activations=(), rope_scaling=RopeScalingEdit(factor=4.0)), scaled)
+
+
+def test_possible_edit_passes() -> None:
+    check_edit(_edit("gelu", 0, -1), THREE_LAYERS)
+
+
+def test_function_is_known_by_what_it_computes_and_not_by_its_class() -> None:
+    assert name_of(torch.nn.GELU(approximate="none"), "silu") == "gelu"
+    assert not computes(torch.nn.GELU(approximate="tanh"), "gelu")
+    assert name_of(torch.nn.Threshold(1.0, 7.0), "silu") == "unknown (Threshold)"
