@@ -34,7 +34,8 @@ def rungs(finetune: Finetune) -> list[Rung]:
     Rungs that would change nothing are left out: a recipe that asks for ZeRO-3 and gradient
     checkpointing has a short ladder. With several processes ZeRO-3 is tried before its offload,
     which is slower and needs host memory. On the CPU nothing is offloaded or quantized, because the
-    host's memory is the device's.
+    host's memory is the device's. A recipe that asks for 4 bits stays with them: bitsandbytes'
+    weights are neither divided nor offloaded here.
     """
     first = Rung("as asked", finetune, "nothing", "nothing", "nothing")
     ladder = [first, *_smaller_micro_batches(finetune)]
@@ -74,7 +75,7 @@ def _checkpointing(now: Finetune) -> Rung:
 
 
 def _optimizer_offload(now: Finetune) -> Rung | None:
-    if now.device == "cpu" or now.offload != "none":
+    if not _can_offload(now) or now.offload != "none":
         return None
     return Rung(
         "optimizer offload",
@@ -86,7 +87,7 @@ def _optimizer_offload(now: Finetune) -> Rung | None:
 
 
 def _zero3(now: Finetune) -> Rung | None:
-    if now.processes == 1:
+    if now.processes == 1 or now.offload == "all" or now.quantization == "4bit":
         return None
     return Rung(
         "ZeRO-3",
@@ -98,7 +99,7 @@ def _zero3(now: Finetune) -> Rung | None:
 
 
 def _parameter_offload(now: Finetune) -> Rung | None:
-    if now.device == "cpu":
+    if not _can_offload(now):
         return None
     return Rung(
         "ZeRO-3 with parameter offload",
@@ -110,7 +111,7 @@ def _parameter_offload(now: Finetune) -> Rung | None:
 
 
 def _four_bit(now: Finetune) -> Rung | None:
-    if now.device == "cpu":
+    if not _can_offload(now):  # 4-bit already, or no GPU to compute it on
         return None
     return Rung(
         "4-bit",
@@ -121,3 +122,7 @@ def _four_bit(now: Finetune) -> Rung | None:
         "three quarters of the weights, and the host's memory of the rung before",
         "weights rounded to 4 bits, about a third more time, a whole 4-bit copy on each GPU",
     )
+
+
+def _can_offload(now: Finetune) -> bool:
+    return now.device == "cuda" and now.quantization == "none"

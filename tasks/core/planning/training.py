@@ -13,7 +13,7 @@ needs other memory.
 from dataclasses import dataclass
 
 from tasks.core.planning.activations import kept_bytes, lora_targets, working_bytes
-from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
+from tasks.core.planning.shapes import DTYPE_BYTES, LINEAR_NAMES, ModelShape
 from tasks.core.planning.units import GB
 from tasks.core.recipe import Finetune, Lora
 
@@ -64,6 +64,8 @@ def training_memory(shape: ModelShape, finetune: Finetune) -> TrainingMemory:
     if _parameters_offloaded(finetune):
         held = weight_bytes(shape, finetune) * finetune.processes
         host.append(Term("weights", held, "ZeRO-Infinity, arXiv:2104.07857"))
+        rounded = pinned_weight_bytes(shape, finetune) - held
+        host.append(Term("pinning", rounded, "page-locked pieces, rounded up to powers of two"))
     if finetune.offload != "none":
         states = n_lora * (12 + 4)
         host.append(Term("optimizer", states, "fp32 weights, two moments, gradients"))
@@ -83,14 +85,28 @@ def weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
     ZeRO-3 divides the weights between the processes (arXiv:1910.02054, section 5); every other
     stage gives each process all of them. NF4 with double quantization takes 4 + 0.127 bits a
     weight (QLoRA, arXiv:2305.14314, section 3) of the decoder layers' linear modules; embedding,
-    output projection and norms keep the training type.
+    output projection and norms keep the training type, and nothing is divided.
     """
     width = DTYPE_BYTES[finetune.precision]
-    whole = float(shape.total_params * width)
     if finetune.quantization == "4bit":
         linear = shape.layer_linear_params
-        whole = linear * NF4_BITS / 8 + (shape.total_params - linear) * width
-    return int(whole / (finetune.processes if finetune.zero_stage == 3 else 1))
+        return int(linear * NF4_BITS / 8) + (shape.total_params - linear) * width
+    share = finetune.processes if finetune.zero_stage == 3 else 1
+    return shape.total_params * width // share
+
+
+def pinned_weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
+    """Return what offloaded weights take in page-locked host memory, all processes together.
+
+    DeepSpeed pins each process's piece of each weight by itself, and torch's pinned allocator
+    rounds every piece up to a power of two (`ATen/core/CachingHostAllocator.h`), which can nearly
+    double it. Norms are below `stage3_param_persistence_threshold` and stay on the GPU.
+    """
+    width, share = DTYPE_BYTES[finetune.precision], finetune.processes
+    sizes = [a * b for a, b in map(shape.linear, LINEAR_NAMES)] * shape.layers
+    sizes += [size for size in (shape.embedding_params, shape.head_params) if size]
+    pieces = (-(-size // share) * width for size in sizes)
+    return share * sum(1 << (piece - 1).bit_length() for piece in pieces)
 
 
 def adapter_state_bytes(n_params: int, finetune: Finetune) -> tuple[int, int, int]:
@@ -113,13 +129,16 @@ def gathered_bytes(shape: ModelShape, finetune: Finetune) -> int:
     """Return the weights that ZeRO-3 has whole on a GPU at one time.
 
     DeepSpeed gathers ahead and keeps up to `stage3_max_live_parameters`; the embedding is one
-    parameter and comes whole on top. One process without offload has nothing to gather.
+    parameter and comes whole on top, once more while it arrives from the host: without that, the
+    published figures of PEFT's offload example would be missed by 13%, on the wrong side. One
+    process without offload has nothing to gather.
     """
-    alone = finetune.processes == 1 and not _parameters_offloaded(finetune)
-    if finetune.zero_stage != 3 or alone:
+    offloaded = _parameters_offloaded(finetune)
+    if finetune.zero_stage != 3 or (finetune.processes == 1 and not offloaded):
         return 0
     live = min(shape.total_params, MAX_LIVE_PARAMETERS + shape.embedding_params)
-    return live * DTYPE_BYTES[finetune.precision]
+    arriving = shape.embedding_params if offloaded else 0
+    return (live + arriving) * DTYPE_BYTES[finetune.precision]
 
 
 def buffer_bytes(shape: ModelShape, finetune: Finetune) -> int:

@@ -1,0 +1,294 @@
+"""The formulas against figures that others published or measured, deviation by deviation.
+
+docs/planning.md shows the same table. Each row is computed here again, and the document must hold
+exactly these numbers: a formula that changes without its table fails.
+"""
+
+import contextlib
+import dataclasses
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.utils import calculate_maximum_sizes
+from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+from transformers import LlamaForCausalLM
+
+from tasks.core.planning.activations import kept_bytes, working_bytes
+from tasks.core.planning.serving import kv_cache_bytes, serving_memory
+from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, ModelShape, shape_from_config
+from tasks.core.planning.stages import training_seconds
+from tasks.core.planning.training import (
+    adapter_state_bytes,
+    gathered_bytes,
+    lora_params,
+    pinned_weight_bytes,
+    training_memory,
+)
+from tasks.core.recipe import Finetune, Lora
+from tests.unit.planning.reference import config_of, watched_step
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "planning.md"
+GB = 1e9
+
+QWEN_7B = ModelShape(
+    layers=32,
+    hidden=4096,
+    intermediate=11008,
+    heads=32,
+    kv_heads=32,
+    head_dim=128,
+    vocab=151_936,
+    qkv_bias=True,
+)
+QWEN25_14B = shape_from_config(
+    {
+        "model_type": "qwen2",
+        "hidden_size": 5120,
+        "intermediate_size": 13824,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "vocab_size": 152_064,
+    }
+)
+# T5 is no LLaMA: this one has mt0-xxl's widths and vocabulary, and as many layers as make its
+# number of parameters (24 + 24 layers, the decoder's with a second attention).
+MT0_XXL = ModelShape(
+    layers=56,
+    hidden=4096,
+    intermediate=10240,
+    heads=64,
+    kv_heads=64,
+    head_dim=64,
+    vocab=250_112,
+)
+# BLOOM has an MLP of 4 * hidden without a gate: two thirds of that with one weigh the same.
+BLOOMZ_7B = ModelShape(
+    layers=30,
+    hidden=4096,
+    intermediate=10922,
+    heads=32,
+    kv_heads=32,
+    head_dim=128,
+    vocab=250_880,
+    tied=True,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of the table: what it is called there, what others say, what is computed."""
+
+    name: str
+    published: float
+    computed: float
+
+    @property
+    def deviation(self) -> float:
+        return self.computed / self.published - 1
+
+
+def alone(**changes) -> Finetune:
+    """One GPU, one conversation at a time, every linear layer, gradient checkpointing."""
+    lora = Lora(r=changes.pop("r", 8), target_modules="all-linear")
+    return Finetune(**{"micro_batch_size": 1, "zero_stage": 0, "lora": lora, **changes})
+
+
+def rule_of_thumb() -> list[Row]:
+    def gpu(shape: ModelShape, **changes) -> float:
+        return training_memory(shape, alone(max_length_tokens=1024, **changes)).gpu_bytes / GB
+
+    return [
+        Row("LoRA, 16 bits, 7B", 16, gpu(LLAMA_7B)),
+        Row("LoRA, 16 bits, 14B", 32, gpu(QWEN25_14B)),
+        Row("QLoRA, 4 bits, 7B", 6, gpu(LLAMA_7B, quantization="4bit")),
+        Row("QLoRA, 4 bits, 14B", 12, gpu(QWEN25_14B, quantization="4bit")),
+    ]
+
+
+def qwen() -> list[Row]:
+    lengths = (256, 512, 1024, 2048, 4096, 8192)
+    published = {
+        "LoRA": (20.1, 20.4, 21.5, 23.8, 29.7, 36.6),
+        "Q-LoRA": (11.5, 11.5, 12.3, 13.9, 16.9, 23.5),
+    }
+    rows = []
+    for method, figures in published.items():
+        bits = "4bit" if method == "Q-LoRA" else "none"
+        for length, figure in zip(lengths, figures, strict=True):
+            asked = alone(r=64, max_length_tokens=length, quantization=bits)
+            computed = training_memory(QWEN_7B, asked).gpu_bytes / GB
+            rows.append(Row(f"Qwen-7B {method}, {length} tokens", figure, computed))
+    return rows
+
+
+def peft_table() -> list[Row]:
+    rows = []
+    for name, shape, plain, gpu, host in (
+        ("mt0-xxl 12B", MT0_XXL, 56, 22, 52),
+        ("bloomz-7b1", BLOOMZ_7B, 32, 18.1, 35),
+    ):
+        asked = Finetune(
+            micro_batch_size=8,
+            max_length_tokens=64,
+            precision="float32",
+            gradient_checkpointing=False,
+            zero_stage=0,
+        )
+        offloaded = training_memory(
+            shape, asked.model_copy(update={"zero_stage": 3, "offload": "all"})
+        )
+        # accelerate's configuration for that example does not pin.
+        pageable = sum(term.bytes for term in offloaded.host if term.name != "pinning")
+        computed = training_memory(shape, asked).gpu_bytes / GB
+        rows += [
+            Row(f"{name}, no offload, GPU", plain, computed),
+            Row(f"{name}, offload, GPU", gpu, offloaded.gpu_bytes / GB),
+            Row(f"{name}, offload, host", host, pageable / GB),
+        ]
+    return rows
+
+
+def serving() -> list[Row]:
+    def needed(shape: ModelShape, **changes) -> float:
+        return serving_memory(shape, 16, context_tokens=2048, **changes).needed_bytes() / GB
+
+    return [
+        Row("Vicuna-13B, fp16, GPU", 28, needed(LLAMA_13B)),
+        Row("Vicuna-7B, fp16, GPU", 14, needed(LLAMA_7B)),
+        Row("Vicuna-13B, CPU", 60, needed(LLAMA_13B, device="cpu")),
+        Row("Vicuna-7B, CPU", 30, needed(LLAMA_7B, device="cpu")),
+        Row("LLaMA-13B, KV cache of 2048 tokens", 1.7, kv_cache_bytes(LLAMA_13B, 2048) / GB),
+    ]
+
+
+def deepspeed_and_accelerate() -> list[Row]:
+    asked = Finetune(processes=2, zero_stage=2, lora=Lora(r=64, target_modules="all-linear"))
+    n_lora = lora_params(LLAMA_13B, asked.lora)
+    with contextlib.redirect_stdout(io.StringIO()):
+        _, zero2 = estimate_zero2_model_states_mem_needs(n_lora, 2, 1, cpu_offload=False)
+        _, zero3, _ = estimate_zero3_model_states_mem_needs(n_lora, 0, 2, 1, cpu_offload=False)
+        host, _, _ = estimate_zero3_model_states_mem_needs(
+            n_lora, 0, 2, 1, cpu_offload_params=False, additional_buffer_factor=1
+        )
+        layer = LLAMA_13B.layer_params
+        _, one_layer, _ = estimate_zero3_model_states_mem_needs(LLAMA_13B.total_params, layer)
+    stage3 = asked.model_copy(update={"zero_stage": 3})
+    moved = training_memory(LLAMA_13B, stage3.model_copy(update={"offload": "optimizer"}))
+    on_host = next(term.bytes for term in moved.host if term.name == "optimizer")
+    with torch.device("meta"):
+        total, _ = calculate_maximum_sizes(LlamaForCausalLM(config_of(LLAMA_13B)).half())
+    return [
+        Row("LoRA states, ZeRO-2, DeepSpeed", zero2 / GB, sum(_states(n_lora, asked)) / GB),
+        Row("LoRA states, ZeRO-3, DeepSpeed", zero3 / GB, sum(_states(n_lora, stage3)) / GB),
+        Row("LoRA states on the host, DeepSpeed", host / GB, on_host / GB),
+        Row("Layers gathered, DeepSpeed", one_layer / GB, gathered_bytes(LLAMA_13B, stage3) / GB),
+        Row("LLaMA-13B weights, accelerate", total / GB, LLAMA_13B.weight_bytes("float16") / GB),
+    ]
+
+
+def _states(n_lora: int, asked: Finetune) -> tuple[int, int, int]:
+    return adapter_state_bytes(n_lora, asked)
+
+
+def real_steps() -> list[Row]:
+    small = ModelShape(
+        layers=6, hidden=128, intermediate=352, heads=4, kv_heads=2, head_dim=32, vocab=500
+    )
+    rows = []
+    for name, checkpointing, vocab in (
+        ("kept", False, 500),
+        ("checkpointing", True, 500),
+        ("wide vocabulary", True, 4000),
+    ):
+        shape = dataclasses.replace(small, vocab=vocab)
+        asked = Finetune(
+            micro_batch_size=2,
+            max_length_tokens=128,
+            device="cpu",
+            gradient_checkpointing=checkpointing,
+        )
+        foreseen = kept_bytes(shape, asked) + working_bytes(shape, asked)
+        rows.append(
+            Row(f"A real step, {name}", watched_step(shape, asked).peak / GB, foreseen / GB)
+        )
+    return rows
+
+
+def qwen_times() -> list[Row]:
+    rows = []
+    for length, published in ((1024, 2.8), (2048, 5.2), (4096, 10.1), (8192, 21.3)):
+        asked = alone(max_length_tokens=length, epochs=1)
+        seconds = training_seconds(QWEN_7B, asked, tflops=312, training_tokens=8 * length)
+        rows.append(Row(f"Qwen-7B LoRA, a step of 8 x {length} tokens", published, seconds or 0))
+    return rows
+
+
+TABLES = (
+    rule_of_thumb,
+    qwen,
+    peft_table,
+    serving,
+    deepspeed_and_accelerate,
+    real_steps,
+    qwen_times,
+)
+
+
+def documented() -> dict[str, list[str]]:
+    """Return the cells of each line of the document's tables, by the name in the first."""
+    lines = re.findall(r"^\| (.+) \|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in lines]
+    return {row[0]: row[1:4] for row in cells if len(row) == 4 and row[3].endswith("%")}
+
+
+def shown(row: Row) -> list[str]:
+    return [_number(row.published), _number(row.computed), f"{round(row.deviation * 100):+d}%"]
+
+
+def _number(value: float) -> str:
+    """Return three digits, in GB where that is readable and in MB below."""
+    if value < 0.1:
+        return f"{value * 1000:.3g} MB"
+    return f"{value:.3g}"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
+def test_the_document_holds_each_figure_as_it_is_computed_now(table):
+    rows = table()
+    assert {row.name: shown(row) for row in rows} == {
+        row.name: documented().get(row.name) for row in rows
+    }
+
+
+def test_the_document_holds_no_figure_that_no_test_computes():
+    computed = {row.name for table in TABLES for row in table()}
+    assert set(documented()) == computed
+
+
+def test_the_document_says_what_pinning_costs():
+    weights = LLAMA_13B.weight_bytes("bfloat16")
+    for processes in (1, 2):
+        asked = Finetune(processes=processes, zero_stage=3, offload="all")
+        pinned = pinned_weight_bytes(LLAMA_13B, asked)
+        words = f"{weights / GB:.1f} GB of a 13B model become {pinned / GB:.1f} GB"
+        assert words in DOCUMENT.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", [rule_of_thumb, qwen, peft_table, serving])
+def test_memory_is_within_a_fifth_of_what_was_published(table):
+    assert {row.name: row.deviation for row in table() if abs(row.deviation) > 0.205} == {}
+
+
+def test_memory_with_16_bit_lora_is_within_5_percent_of_qwens_measurements():
+    measured = [row for row in qwen() if "Q-LoRA" not in row.name]
+    assert max(abs(row.deviation) for row in measured) < 0.05
+
+
+def test_times_are_within_a_fifth_of_qwens():
+    assert max(abs(row.deviation) for row in qwen_times()) < 0.2
