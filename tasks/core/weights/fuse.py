@@ -66,28 +66,27 @@ def fused_with(adapter: Adapter, source: TensorReader, model: ModelIndex) -> Pie
     load = lru_cache(maxsize=_LOADED_TENSORS)(lambda name: source.load(name).to(torch.float32))
 
     def fuse_piece(piece: Piece, weight: torch.Tensor) -> torch.Tensor:
-        dtype = weight.dtype
-        if trained := adapter.replaced.get(piece.name):
-            weight = source.read(trained, piece.start, piece.stop).to(dtype)
+        dtype, change = weight.dtype, None
         if update := adapter.low_rank.get(piece.name):
-            width = model.tensors[piece.name].shape[1]
-            change = low_rank_rows(update, load, piece.start, piece.stop, width)
-            weight = change.add_(weight).to(dtype)
-        return weight
+            change = low_rank_rows(update, load, piece, model.tensors[piece.name].shape[1])
+        if trained := adapter.replaced.get(piece.name):
+            # Only now: loading A and B has used this thread's buffer of the same reader.
+            weight = source.read(trained, piece.start, piece.stop).to(dtype)
+        return weight if change is None else change.add_(weight).to(dtype)
 
     return fuse_piece
 
 
 def low_rank_rows(
-    update: LowRank, load: Callable[[str], torch.Tensor], start: int, stop: int, width: int
+    update: LowRank, load: Callable[[str], torch.Tensor], piece: Piece, width: int
 ) -> torch.Tensor:
-    """Return elements start to stop of scale * B @ A (or of its transpose) in fp32, flat.
+    """Return a piece of scale * B @ A (or of its transpose) in fp32, flat.
 
     A (r, in); B (out, r); the weight (out, in), or (in, out) where update.transposed; width is the
     weight's row length. Source: LoRA, arXiv:2106.09685, section 4.1.
     """
     a, b = load(update.a), load(update.b)
     left, right = (a.T, b.T) if update.transposed else (b, a)
-    first, last = start // width, math.ceil(stop / width)
+    first, last = piece.start // width, math.ceil(piece.stop / width)
     rows = (left[first:last] @ right).mul_(update.scale).reshape(-1)
-    return rows[start - first * width : stop - first * width]
+    return rows[piece.start - first * width : piece.stop - first * width]

@@ -100,7 +100,7 @@ def same_bits(one: StateDict, other: StateDict) -> bool:
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().contiguous().view(torch.uint8)
+    return tensor.detach().reshape(-1).view(torch.uint8)
 
 
 def _write(file: Path, state_dict: StateDict) -> None:
