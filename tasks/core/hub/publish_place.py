@@ -140,6 +140,13 @@ class Place:
                 next_step="Give this account the right to it; keys for a bucket come from the "
                 "environment.",
             ) from error
+        except (NotADirectoryError, FileExistsError) as error:
+            raise UsageError(
+                "A file stands where a directory of the target should be.",
+                where=self.url,
+                found=error,
+                next_step="Name another directory in `publish.target`, or move the file away.",
+            ) from error
         except (ConnectionError, TimeoutError) as error:
             raise HubUnavailable(
                 "The target cannot be reached.",

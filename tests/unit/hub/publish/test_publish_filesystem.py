@@ -20,7 +20,7 @@ from tasks.core.files import digest_of
 from tasks.core.hub.publish_filesystem import publish_to_filesystem, rollback_on_filesystem
 from tasks.core.hub.publish_place import Place
 from tasks.core.recipe import Publish
-from tests.unit.hub.publish.world import Build
+from tests.unit.hub.publish.world import TARGET, Build
 
 
 @pytest.fixture(params=["directory", "file", "memory"])
@@ -84,6 +84,18 @@ def test_an_unknown_protocol_is_a_mistake_in_the_recipe(plain):
 def test_a_protocol_without_its_package_names_the_package(plain):
     with pytest.raises(MissingTool, match="not installed"):
         _publish(plain, "s3://bucket/models")
+
+
+def test_a_target_that_is_a_file_is_a_mistake_in_the_recipe(plain, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UsageError, match="A file stands where"):
+        _publish(plain, str(tmp_path / "taken"))
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_recipe_for_a_hub_is_not_published_to_a_directory(plain):
+    with pytest.raises(UsageError, match="publishes to a Hub"):
+        publish_to_filesystem(plain.model, plain.files, plain.card, TARGET, plain.name)
 
 
 def test_a_first_publish_brings_every_file_and_points_to_it(plain, url):
