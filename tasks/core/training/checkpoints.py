@@ -1,0 +1,76 @@
+"""Checkpoints that are whole or do not count, and what a training must have in common with them.
+
+A checkpoint directory is whole once the marker in it exists, which is written last, after all
+other bytes have reached the disk. The invariant: a training goes on from a checkpoint only if all
+that decides its bits (`Identity`) is what it was.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from tasks.core.files import fsync_directory, fsync_tree, write_atomically
+from tasks.core.keys import canonical_json
+
+MARKER = "whole.json"
+_IDENTITY = "identity.json"
+_PREFIX = "checkpoint-"
+
+Identity = Mapping[str, JsonValue]
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Declare a checkpoint whole. To be called when every process has written its part."""
+    fsync_tree(checkpoint)
+    write_atomically(checkpoint / MARKER, json.dumps({"step": step_of(checkpoint)}))
+    fsync_directory(checkpoint.parent)
+
+
+def last_whole(directory: Path) -> Path | None:
+    """Return the whole checkpoint with the most steps, None if there is none."""
+    whole = [path for path in _checkpoints(directory) if (path / MARKER).exists()]
+    return max(whole, key=step_of, default=None)
+
+
+def prune(directory: Path, keep: int) -> None:
+    """Remove all whole checkpoints but the last `keep`, and every one that is not whole.
+
+    The marker goes first, so that a checkpoint that is half removed is not taken for whole.
+    """
+    whole = sorted((p for p in _checkpoints(directory) if (p / MARKER).exists()), key=step_of)
+    kept = whole[max(0, len(whole) - keep) :]
+    for path in set(_checkpoints(directory)) - set(kept):
+        (path / MARKER).unlink(missing_ok=True)
+        shutil.rmtree(path)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the number of steps that a checkpoint was written after."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
+
+
+def adopt(directory: Path, identity: Identity) -> tuple[str, ...]:
+    """Make directory the checkpoints of a training with this identity; return what differed.
+
+    When something differs from the training that wrote the checkpoints there, they are removed:
+    the training starts anew.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / _IDENTITY
+    wanted = dict(identity)
+    found = json.loads(file.read_bytes()) if file.exists() else None
+    if found == wanted:
+        return ()
+    file.unlink(missing_ok=True)
+    prune(directory, keep=0)
+    write_atomically(file, canonical_json(identity))
+    if found is None:
+        return ()
+    return tuple(sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k)))
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    return [path for path in directory.glob(f"{_PREFIX}*") if path.is_dir()]

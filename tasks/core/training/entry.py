@@ -1,0 +1,162 @@
+"""The program that DeepSpeed starts once a device: a job file in, an adapter and an outcome out.
+
+Knows neither Prefect nor the store. The invariant: the outcome is written last, after the adapter
+has reached the disk; whatever goes wrong before leaves a failure file and an error code.
+
+    deepspeed --num_gpus N --module tasks.core.training.entry JOB
+"""
+
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    TrainingArguments,
+    set_seed,
+)
+
+from tasks.core.conversation.examples import ExampleFile
+from tasks.core.recipe import Finetune
+from tasks.core.training.batches import Collator
+from tasks.core.training.deepspeed_config import (
+    ADAM_BETAS,
+    ADAM_EPSILON,
+    MAX_GRAD_NORM,
+    deepspeed_config,
+)
+from tasks.core.training.failures import reason_of
+from tasks.core.training.job import Failure, LoggedStep, Outcome, TrainingJob, failure_file
+from tasks.core.training.trainer import AdapterTrainer, StepsSeen, WholeCheckpoints
+
+
+def main() -> None:
+    """Train what the job file of the command line says."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    job = TrainingJob.model_validate_json(Path(sys.argv[-1]).read_bytes())
+    try:
+        _train(job)
+    except Exception as error:
+        rank = int(os.environ.get("RANK", "0"))
+        text = "".join(traceback.format_exception_only(error)).strip()
+        failure = Failure(rank=rank, reason=reason_of(error), error=text)
+        failure.write(failure_file(job.outcome, rank))
+        raise
+    # Without these two, about one of twenty ZeRO-3 runs ended with code 250 after all was saved.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _train(job: TrainingJob) -> None:
+    # The arguments come before the model: under ZeRO-3 they make `from_pretrained` divide the
+    # weights between the devices while it reads them.
+    arguments = _arguments(job)
+    set_seed(job.settings.seed)
+    validation = job.validation_examples and ExampleFile(job.validation_examples)
+    trainer = AdapterTrainer(
+        model=_with_adapter(_base_model(job), job.settings),
+        args=arguments,
+        train_dataset=ExampleFile(job.examples),
+        eval_dataset=validation,
+        data_collator=Collator(job.pad_token_id),
+        callbacks=[StepsSeen(), WholeCheckpoints(job.settings.save_total_limit)],
+    )
+    trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    validation_loss = trainer.evaluate()["eval_loss"] if validation else None
+    trainer.save_model(str(job.adapter))
+    if trainer.is_world_process_zero():
+        _outcome(trainer, validation_loss).write(job.outcome)
+
+
+def _outcome(trainer: AdapterTrainer, validation_loss: float | None) -> Outcome:
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return Outcome(
+        steps=tuple(
+            LoggedStep(step=int(e["step"]), loss=e["loss"], learning_rate=e["learning_rate"])
+            for e in logged
+        ),
+        tokens=int(trainer.state.num_input_tokens_seen),
+        validation_loss=validation_loss,
+    )
+
+
+def _arguments(job: TrainingJob) -> TrainingArguments:
+    settings = job.settings
+    return TrainingArguments(
+        output_dir=str(job.checkpoints),
+        max_steps=job.total_steps,
+        per_device_train_batch_size=settings.micro_batch_size,
+        per_device_eval_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_scheduler,
+        warmup_steps=settings.warmup_ratio,  # below 1 it is a share of all steps
+        weight_decay=settings.weight_decay,
+        adam_beta1=ADAM_BETAS[0],
+        adam_beta2=ADAM_BETAS[1],
+        adam_epsilon=ADAM_EPSILON,
+        max_grad_norm=MAX_GRAD_NORM,
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        save_steps=settings.save_steps,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        # Without this, two processes on a CPU become two trainings that write the same output.
+        use_cpu=settings.device == "cpu",
+        deepspeed=deepspeed_config(settings),
+    )
+
+
+def _base_model(job: TrainingJob) -> PreTrainedModel:
+    """Load the weights in the training's own type, with the code that travels with them."""
+    dtype = getattr(torch, job.settings.precision)
+    extra: dict[str, Any] = {}
+    if job.settings.quantization == "4bit":
+        extra["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=dtype, trust_remote_code=True, local_files_only=True, **extra
+    )
+    model.config.use_cache = False
+    if job.settings.quantization == "4bit":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return model
+
+
+def _with_adapter(model: PreTrainedModel, settings: Finetune) -> PeftModel:
+    lora = settings.lora
+    targets = lora.target_modules
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )
+    # DeepSpeed casts the module to the training's type anyway; fp32 in between is for nothing.
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Why a training ended without an adapter, from what its processes and the kernel say of it."""
+
+import errno
+import re
+from collections.abc import Sequence
+
+from tasks.core.process import Cause, ChildResult
+from tasks.core.training.job import Failure, Reason
+
+_HOST_MEMORY = re.compile(r"DefaultCPUAllocator|can't allocate memory|Cannot allocate memory")
+_DEVICE_MEMORY = re.compile(r"CUDA out of memory|CUDA error: out of memory")
+_DISK = re.compile(r"No space left on device|Disk quota exceeded")
+_PEER = re.compile(r"Connection (closed|reset) by peer|Broken pipe|NCCL|ProcessGroup|Gloo|gloo")
+
+
+class NotFinite(Exception):
+    """The loss is NaN or infinite."""
+
+
+def reason_of(error: BaseException) -> Reason:
+    """Return the reason that an exception in a training process stands for.
+
+    torch raises plain RuntimeErrors for most of these, so their texts decide.
+    """
+    text = str(error)
+    if isinstance(error, NotFinite):
+        return Reason.NOT_FINITE
+    if isinstance(error, MemoryError) or _HOST_MEMORY.search(text):
+        return Reason.HOST_OUT_OF_MEMORY
+    if type(error).__name__ == "OutOfMemoryError" or _DEVICE_MEMORY.search(text):
+        return Reason.DEVICE_OUT_OF_MEMORY
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or _DISK.search(text):
+        return Reason.DISK_FULL
+    return Reason.LOST_PEER if _PEER.search(text) else Reason.ERROR
+
+
+def reason_of_end(child: ChildResult, failures: Sequence[Failure]) -> Reason:
+    """Return why all processes ended.
+
+    The kernel's word comes first, then that of the process that did not merely lose the others.
+    A process that wrote nothing was killed; DeepSpeed's launcher passes the signal on as the code
+    256 - signal, and hides the end of its own helper behind code 0.
+    """
+    if child.cause is Cause.OUT_OF_MEMORY:
+        return Reason.HOST_OUT_OF_MEMORY
+    said = [failure.reason for failure in failures]
+    own = [reason for reason in said if reason is not Reason.LOST_PEER]
+    if own:
+        return own[0]
+    if child.cause is Cause.SIGNAL or child.returncode in (0, 137, 143, 247, 241):
+        return Reason.KILLED
+    return said[0] if said else Reason.ERROR

@@ -1,0 +1,193 @@
+"""The fine-tune: an attempt at a training that may have begun before, up to a true adapter.
+
+Covers one attempt with the settings given; which settings to try after an out-of-memory error is
+the caller's question, and `TrainingStopped.reason` its answer. The invariant: `out` holds an
+adapter and `training.json` after success, and after a failure what the next attempt goes on from.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tasks.core.conversation.examples import ExampleCounts
+from tasks.core.errors import DiskFull, LockBusy, TrainingFailed
+from tasks.core.files import fsync_directory, write_atomically
+from tasks.core.process import ChildResult, is_running
+from tasks.core.progress import Report, silent
+from tasks.core.recipe import Finetune
+from tasks.core.training.checkpoints import last_whole, step_of
+from tasks.core.training.deepspeed_config import deepspeed_config
+from tasks.core.training.failures import reason_of_end
+from tasks.core.training.job import (
+    LoggedStep,
+    Outcome,
+    Reason,
+    TrainingJob,
+    failure_file,
+    read_failures,
+)
+from tasks.core.training.launch import OWNER, launch, require_tools
+from tasks.core.training.prepare import Prepared, prepare
+from tasks.core.training.verify import AdapterFacts, require_targets, verify_adapter
+from tasks.core.weights.index import read_index
+
+_log = logging.getLogger(__name__)
+
+ADAPTER = "adapter"
+TRAINING = "training.json"
+_WORK = "work"
+
+_ADVICE = {
+    Reason.DEVICE_OUT_OF_MEMORY: "Halve finetune.micro_batch_size and double "
+    "gradient_accumulation_steps; then gradient_checkpointing, offload, ZeRO-3.",
+    Reason.HOST_OUT_OF_MEMORY: "Halve finetune.micro_batch_size and double "
+    "gradient_accumulation_steps, take back offload, or give the machine more memory.",
+    Reason.NOT_FINITE: "Lower finetune.learning_rate, or take bfloat16 or float32.",
+    Reason.KILLED: "Run again: the training goes on from its last whole checkpoint.",
+    Reason.LOST_PEER: "Run again: the training goes on from its last whole checkpoint.",
+    Reason.ERROR: "The lines above say why.",
+}
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A true adapter, and how it came about.
+
+    `peak_memory_bytes` and `wall_s` are those of the last attempt alone. `restarted_for` names the
+    settings that had changed since an earlier attempt, whose steps were therefore not used.
+    """
+
+    adapter: Path
+    steps: tuple[LoggedStep, ...]
+    validation_loss: float | None
+    counts: ExampleCounts
+    trained_tokens: int
+    facts: AdapterFacts
+    resumed_from_step: int | None
+    restarted_for: tuple[str, ...]
+    peak_memory_bytes: int
+    wall_s: float
+
+
+class TrainingStopped(TrainingFailed):
+    """The training processes ended without an adapter; `reason` says what of."""
+
+    def __init__(
+        self, reason: Reason, child: ChildResult, said: str, checkpoint: Path | None
+    ) -> None:
+        kept = f"step {step_of(checkpoint)}" if checkpoint else "nothing: no checkpoint was due"
+        super().__init__(
+            f"The training ended without an adapter: {reason.value}.",
+            expected="an outcome file",
+            found="\n    ".join([f"{child.cause.value}, code {child.returncode}", said]),
+            next_step=f"{_ADVICE[reason]} Kept: {kept}.",
+        )
+        self.reason = reason
+
+
+def finetune(
+    model: Path,
+    settings: Finetune,
+    *,
+    data: Path,
+    template: str,
+    out: Path,
+    validation_share: float = 0.0,
+    report: Report = silent,
+    on_line: Callable[[str], None] | None = None,
+) -> FinetuneResult:
+    """Train an adapter for model on data into the existing directory out, and prove it.
+
+    Goes on from the last whole checkpoint that a killed attempt left in out, if all that decides
+    the result is unchanged. `report` counts steps; `on_line` gets what the training says. Raises
+    MissingTool, RecipeError, DataError and NotAModel before anything is started, LockBusy while an
+    orphan of an earlier attempt still trains here, DiskFull, and TrainingStopped otherwise.
+    """
+    require_tools(settings)
+    deepspeed_config(settings)
+    index = read_index(model)
+    require_targets(index, settings.lora)
+    work, adapter = out.resolve() / _WORK, out.resolve() / ADAPTER
+    job_file = work / "job.json"
+    _require_alone(job_file)
+    prepared = prepare(
+        index,
+        settings,
+        data=data,
+        template=template,
+        validation_share=validation_share,
+        work=work,
+        adapter=adapter,
+    )
+    child = _attempt(prepared.job, job_file, report, on_line or _log.info)
+    outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
+    facts = verify_adapter(adapter, index, settings.lora)
+    write_atomically(out / TRAINING, _summary(prepared, outcome))
+    shutil.rmtree(work)
+    fsync_directory(out)
+    resumed_from = prepared.job.resume_from
+    return FinetuneResult(
+        adapter=out / ADAPTER,
+        steps=outcome.steps,
+        validation_loss=outcome.validation_loss,
+        counts=prepared.counts,
+        trained_tokens=outcome.tokens,
+        facts=facts,
+        resumed_from_step=step_of(resumed_from) if resumed_from else None,
+        restarted_for=prepared.restarted_for,
+        peak_memory_bytes=child.peak_memory_bytes if child else 0,
+        wall_s=child.wall_s if child else 0.0,
+    )
+
+
+def _attempt(
+    job: TrainingJob, job_file: Path, report: Report, on_line: Callable[[str], None]
+) -> ChildResult | None:
+    """Run the job unless an earlier attempt finished it and was killed just after."""
+    if job.outcome.exists():
+        return None
+    for failure in read_failures(job.outcome):
+        failure_file(job.outcome, failure.rank).unlink()
+    shutil.rmtree(job.adapter, ignore_errors=True)
+    child = launch(job, job_file, report=report, on_line=on_line)
+    if job.outcome.exists():  # the truth: the launcher's code can be 0 without, or not 0 with it
+        return child
+    failures = read_failures(job.outcome)
+    reason = reason_of_end(child, failures)
+    own = [failure.error for failure in failures if failure.reason is reason]
+    said = "\n    ".join(own[:1] or child.tail[-15:])
+    if reason is Reason.DISK_FULL:
+        raise DiskFull(
+            "The disk is full.",
+            where=job.checkpoints,
+            found=said,
+            next_step="Free some space, or lower finetune.save_total_limit; then run again: the "
+            "training goes on from its last whole checkpoint.",
+        )
+    raise TrainingStopped(reason, child, said, last_whole(job.checkpoints))
+
+
+def _require_alone(job_file: Path) -> None:
+    if is_running(OWNER, str(job_file)):
+        raise LockBusy(
+            "A training of an earlier attempt is still running in this directory.",
+            where=job_file.parent,
+            next_step="It ends by itself at its next line, which nobody reads; then try again.",
+        )
+
+
+def _summary(prepared: Prepared, outcome: Outcome) -> str:
+    """Return what stays beside the adapter: the same for any undisturbed or resumed training."""
+    return json.dumps(
+        {
+            "steps": [step.model_dump() for step in outcome.steps],
+            "validation_loss": outcome.validation_loss,
+            "trained_tokens": outcome.tokens,
+            "data": asdict(prepared.counts),
+            "settings": prepared.job.settings.model_dump(mode="json", exclude={"data"}),
+        },
+        indent=1,
+    )

@@ -1,0 +1,99 @@
+"""The files between the caller and the training processes: the job, and what became of it.
+
+Plain data without torch. The invariant: an outcome file exists only if the adapter beside it is
+whole.
+"""
+
+import enum
+import math
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.core.files import write_atomically
+from tasks.core.recipe import Finetune
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        write_atomically(path, self.model_dump_json(indent=1))
+
+
+class TrainingJob(_File):
+    """All that a training process is told. Paths are absolute, on a disk that all processes see."""
+
+    model: Path
+    examples: Path
+    validation_examples: Path | None
+    settings: Finetune
+    total_steps: int
+    pad_token_id: int
+    checkpoints: Path
+    resume_from: Path | None
+    adapter: Path
+    outcome: Path
+
+
+class LoggedStep(_File):
+    """The mean loss a learned token of one step, in nats, and the rate that it was taken with."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+class Outcome(_File):
+    """What a training that took all of its steps has to say."""
+
+    steps: tuple[LoggedStep, ...]
+    tokens: int
+    validation_loss: float | None
+
+
+class Reason(enum.Enum):
+    """Why a training ended without an adapter: one value per remedy."""
+
+    DEVICE_OUT_OF_MEMORY = "the device ran out of memory"
+    HOST_OUT_OF_MEMORY = "the machine ran out of memory"
+    DISK_FULL = "the disk is full"
+    NOT_FINITE = "the loss is not a finite number"
+    KILLED = "something else killed it"
+    LOST_PEER = "a process lost the others"
+    ERROR = "a training process failed"
+
+
+class Failure(_File):
+    """What one training process says of its own end."""
+
+    rank: int
+    reason: Reason
+    error: str
+
+
+def failure_file(outcome: Path, rank: int) -> Path:
+    """Return where the process of this rank writes its failure."""
+    return outcome.with_name(f"failure-{rank}.json")
+
+
+def read_failures(outcome: Path) -> tuple[Failure, ...]:
+    """Return what the processes of a job wrote before they failed, by rank."""
+    found = sorted(outcome.parent.glob(failure_file(outcome, 0).name.replace("0", "*")))
+    return tuple(Failure.model_validate_json(path.read_bytes()) for path in found)
+
+
+def total_steps(settings: Finetune, examples: int) -> int:
+    """Return the optimizer steps of the whole training.
+
+    An epoch has ceil(examples / global_batch_size) steps, however the global batch is divided into
+    micro batches, accumulation and processes.
+    """
+    steps = math.ceil(settings.epochs * math.ceil(examples / global_batch_size(settings)))
+    return min(steps, settings.max_steps or steps)
+
+
+def global_batch_size(settings: Finetune) -> int:
+    """Return the conversations a step."""
+    return settings.micro_batch_size * settings.gradient_accumulation_steps * settings.processes

@@ -1,0 +1,110 @@
+"""Starting the training processes with DeepSpeed's launcher, and hearing what they say.
+
+The invariant: no token of the Hub reaches a training process, and a device that the environment
+hides stays hidden.
+"""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tasks.core.errors import MissingTool, RecipeError
+from tasks.core.process import ChildResult, run_child
+from tasks.core.progress import Report
+from tasks.core.recipe import Finetune
+from tasks.core.training.events import from_line
+from tasks.core.training.job import TrainingJob
+
+OWNER = "KAWAN_USAHA_TRAINING"
+"""The variable that tells which job a training process works on, by the path of its job file."""
+
+_ENTRY = "tasks.core.training.entry"
+_PROJECT = Path(__file__).parents[3]
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def launch(
+    job: TrainingJob, job_file: Path, *, report: Report, on_line: Callable[[str], None]
+) -> ChildResult:
+    """Write the job file, run the job to its end, and say how the launcher ended."""
+
+    def hear(line: str) -> None:
+        if (event := from_line(line)) is None:
+            on_line(line)
+        else:
+            report(event.step, event.total_steps)
+            on_line(str(event))
+
+    job.write(job_file)
+    env = {**environment(job.settings, os.environ), OWNER: str(job_file)}
+    argv = command(job.settings, job_file, port=_free_port(), env=os.environ)
+    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear)
+
+
+def command(
+    settings: Finetune, job_file: Path, *, port: int, env: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return DeepSpeed's launcher with its arguments: one process a device of this machine."""
+    launcher = (sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(port))
+    return (*launcher, *_devices(settings, env), "--module", _ENTRY, str(job_file))
+
+
+def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the training processes."""
+    child = {name: value for name, value in env.items() if name not in _SECRETS}
+    paths = (str(Path(sys.executable).parent), env.get("PATH", os.defpath))
+    child["PATH"] = os.pathsep.join(paths)  # ninja lies beside python
+    child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PROJECT), env.get("PYTHONPATH"))))
+    child["HF_HUB_OFFLINE"] = "1"
+    child["TOKENIZERS_PARALLELISM"] = "false"
+    child["DS_ACCELERATOR"] = settings.device  # it would take a GPU where there is one
+    if settings.device == "cpu":
+        cores = len(os.sched_getaffinity(0))
+        child.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.processes)))
+    return child
+
+
+def require_tools(settings: Finetune) -> None:
+    """Raise MissingTool unless what DeepSpeed compiles at its first run can be compiled."""
+    if settings.device == "cuda" and settings.offload == "none":
+        return
+    env = environment(settings, os.environ)
+    for program, package in ((env.get("CXX", "c++"), "g++"), ("ninja", "ninja-build")):
+        if shutil.which(program, path=env["PATH"]) is None:
+            raise MissingTool(
+                f"DeepSpeed needs {program}: it compiles a part of itself at its first run.",
+                expected=f"{program} on PATH",
+                found=env["PATH"],
+                next_step=f"Install it, on Debian and Ubuntu with `apt-get install {package}`.",
+            )
+
+
+def _devices(settings: Finetune, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the launcher's choice of devices.
+
+    Given a number, the launcher takes the first ones of the machine and drops CUDA_VISIBLE_DEVICES;
+    so the devices that this variable leaves are named.
+    """
+    visible = [name.strip() for name in env.get(_VISIBLE, "").split(",") if name.strip()]
+    if settings.device == "cpu" or not visible:
+        return ("--num_gpus", str(settings.processes))
+    chosen = visible[: settings.processes]
+    if len(chosen) < settings.processes or not all(name.isdecimal() for name in chosen):
+        raise RecipeError(
+            "The environment does not show as many GPUs by number as the recipe asks for.",
+            where=_VISIBLE,
+            expected=f"{settings.processes} numbers, as in 0,1",
+            found=env[_VISIBLE],
+            next_step=f"Set {_VISIBLE} to the numbers of the GPUs, or lower finetune.processes.",
+        )
+    return ("--include", f"localhost:{','.join(chosen)}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,158 @@
+"""transformers' Trainer, bent to what an adapter needs: small checkpoints that are whole.
+
+Trainer's own way would copy all weights of the model to the host at every checkpoint, hide a loss
+that is not finite, and remove old checkpoints before the new one is known to be whole.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from tasks.core.files import fsync_tree
+from tasks.core.training.checkpoints import mark_whole, prune
+from tasks.core.training.events import StepDone, to_line
+from tasks.core.training.failures import NotFinite
+
+_log = logging.getLogger(__name__)
+
+
+class _RateOfStep(TrainerCallback):
+    """Notes the learning rate that a step begins with."""
+
+    value = 0.0
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: torch.optim.Optimizer | None = None,
+        **_: Any,
+    ) -> None:
+        if optimizer is not None:
+            self.value = float(optimizer.param_groups[0]["lr"])
+
+
+class AdapterTrainer(Trainer):
+    """A Trainer whose model is a PEFT model, and which saves nothing but the adapter."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what Trainer takes."""
+        super().__init__(*args, **kwargs)
+        self._rate = _RateOfStep()
+        self.add_callback(self._rate)
+        self.remove_callback(PrinterCallback)  # StepsSeen says the same in one form for all
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step with the rate that it was taken with.
+
+        DeepSpeed has moved the schedule on when Trainer asks for it: that is the next step's rate.
+        """
+        rate = {"learning_rate": self._rate.value} if "loss" in logs else {}
+        super().log(logs | rate, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the adapter into output_dir. Every process must call this: ZeRO-3 gathers."""
+        state_dict = _trained_parameters(self.model)
+        if self.args.should_save:
+            _write_adapter(self.model, state_dict, Path(output_dir or str(self.args.output_dir)))
+
+
+class StepsSeen(TrainerCallback):
+    """Says each step aloud, and stops at a loss that is not finite."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Called by every process with the same mean loss."""
+        if logs is None or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise NotFinite(f"step {state.global_step}: the loss is {logs['loss']}")
+        if state.is_world_process_zero:
+            event = StepDone(
+                state.global_step, state.max_steps, logs["loss"], logs["learning_rate"]
+            )
+            print(to_line(event), flush=True)  # noqa: T201  the caller reads this line
+
+
+class WholeCheckpoints(TrainerCallback):
+    """Marks each checkpoint whole when all processes have written it, and only then removes old
+    ones.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Skip the checkpoint after the last step: the adapter itself is written next."""
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Called by every process when its own part is written."""
+        if dist.is_initialized():
+            dist.barrier()
+        if state.is_world_process_zero:
+            directory = Path(str(args.output_dir))
+            mark_whole(directory / f"checkpoint-{state.global_step}")
+            prune(directory, self._keep)
+
+
+def _trained_parameters(model: PeftModel) -> dict[str, torch.Tensor]:
+    """Return copies, on the host, of the parameters that are trained, whole on each process."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not any(hasattr(parameter, "ds_id") for parameter in named.values()):
+        return _on_host(named)
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(named.values())):
+        return _on_host(named)
+
+
+def _on_host(named: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().cpu().clone() for name, parameter in named.items()}
+
+
+def _write_adapter(
+    model: PeftModel, state_dict: Mapping[str, torch.Tensor], directory: Path
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = get_peft_model_state_dict(
+        model, state_dict=dict(state_dict), save_embedding_layers=False
+    )
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        directory / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = model.peft_config[model.active_adapter]
+    # The base is whatever model this artifact was made from, wherever it lies: a path would only
+    # be right on this machine.
+    config.base_model_name_or_path, config.inference_mode = None, True
+    config.save_pretrained(directory)
+    fsync_tree(directory)

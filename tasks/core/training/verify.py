@@ -1,0 +1,90 @@
+"""Whether an adapter is one: every tensor there, finite, of the right shape, and trained."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+
+from tasks.core.errors import RecipeError, TrainingFailed
+from tasks.core.recipe import Lora
+from tasks.core.weights.adapter import read_adapter
+from tasks.core.weights.companions import read_config
+from tasks.core.weights.index import ModelIndex
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """What was seen of a true adapter. Norms are Frobenius norms of the B matrices."""
+
+    tensors: int
+    parameters: int
+    smallest_b_norm: float
+    largest_b_norm: float
+
+
+def verify_adapter(directory: Path, model: ModelIndex, lora: Lora) -> AdapterFacts:
+    """Return the facts of an adapter that was trained for this model.
+
+    Raises AdapterMismatch for a tensor that does not fit, TrainingFailed when a targeted weight has
+    no adapter, a value is not finite, or a B matrix is still zero, as before the first step.
+    """
+    adapter = read_adapter(directory, model, tied=_is_tied(model))
+    if lora.target_modules != "all-linear":
+        missing = set(targeted(model, lora.target_modules)) - set(adapter.low_rank)
+        if missing:
+            raise _untrue(directory, f"{len(missing)} weights have none, first {min(missing)}")
+    b_names = {low_rank.b for low_rank in adapter.low_rank.values()}
+    norms: list[float] = []
+    parameters = 0
+    with safe_open(directory / WEIGHTS, framework="pt") as file:
+        names = list(file.keys())
+        for name in names:
+            tensor = file.get_tensor(name)
+            parameters += tensor.numel()
+            if not tensor.isfinite().all():
+                raise _untrue(directory, f"{name} holds NaN or infinity")
+            if name in b_names:
+                norms.append(float(tensor.float().norm()))
+                if not norms[-1]:
+                    raise _untrue(directory, f"{name} is zero, as it was before the first step")
+    return AdapterFacts(len(names), parameters, min(norms), max(norms))
+
+
+def targeted(model: ModelIndex, target_modules: Iterable[str]) -> list[str]:
+    """Return the weights of the model that layers of these names have."""
+    endings = tuple(f".{module}.weight" for module in target_modules)
+    return [name for name in model.tensors if f".{name}".endswith(endings)]
+
+
+def require_targets(model: ModelIndex, lora: Lora) -> None:
+    """Raise RecipeError for a target module that the model does not have."""
+    if lora.target_modules == "all-linear":
+        return
+    for module in lora.target_modules:
+        if not targeted(model, [module]):
+            layers = {name.split(".")[-2] for name in model.tensors if name.count(".") > 1}
+            raise RecipeError(
+                "The model has no layer of this name.",
+                where="finetune.lora.target_modules",
+                expected=f"some of {', '.join(sorted(layers))}",
+                found=module,
+                next_step='Correct the name, or write "all-linear".',
+            )
+
+
+def _is_tied(model: ModelIndex) -> bool:
+    return bool(read_config(model.directory).get("tie_word_embeddings", False))
+
+
+def _untrue(directory: Path, found: str) -> TrainingFailed:
+    return TrainingFailed(
+        "The adapter is not a true one.",
+        where=directory,
+        expected="a finite, trained A and B for each targeted weight",
+        found=found,
+        next_step="Train more steps than the warm-up has, with a lower learning rate if the values "
+        "are not finite.",
+    )

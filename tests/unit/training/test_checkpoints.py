@@ -1,0 +1,79 @@
+from pathlib import Path
+
+from tasks.core.training.checkpoints import (
+    MARKER,
+    adopt,
+    last_whole,
+    mark_whole,
+    prune,
+    step_of,
+)
+
+IDENTITY = {"learning_rate": 1e-3, "lora.r": 8, "data": "abc"}
+
+
+def checkpoint(directory: Path, step: int, *, whole: bool = True) -> Path:
+    path = directory / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "state.pt").write_bytes(b"state")
+    if whole:
+        mark_whole(path)
+    return path
+
+
+def steps(directory: Path) -> list[int]:
+    return sorted(step_of(path) for path in directory.glob("checkpoint-*"))
+
+
+def test_a_checkpoint_without_its_marker_is_never_taken(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 2)
+    checkpoint(tmp_path, 10, whole=False)
+    assert last_whole(tmp_path) == tmp_path / "checkpoint-2"
+
+
+def test_the_last_is_the_one_with_the_most_steps(tmp_path: Path) -> None:
+    for step in (100, 20, 3):
+        checkpoint(tmp_path, step)
+    assert last_whole(tmp_path) == tmp_path / "checkpoint-100"
+    assert last_whole(tmp_path / "nowhere") is None
+
+
+def test_pruning_keeps_the_last_whole_ones(tmp_path: Path) -> None:
+    for step in (1, 2, 30):
+        checkpoint(tmp_path, step)
+    checkpoint(tmp_path, 40, whole=False)
+    prune(tmp_path, keep=5)
+    assert steps(tmp_path) == [1, 2, 30]
+    prune(tmp_path, keep=2)
+    assert steps(tmp_path) == [2, 30]
+    prune(tmp_path, keep=0)
+    assert steps(tmp_path) == []
+
+
+def test_the_same_training_keeps_its_checkpoints(tmp_path: Path) -> None:
+    assert adopt(tmp_path, IDENTITY) == ()
+    checkpoint(tmp_path, 3)
+    assert adopt(tmp_path, dict(reversed(IDENTITY.items()))) == ()
+    assert steps(tmp_path) == [3]
+
+
+def test_another_training_starts_anew_and_says_what_differs(tmp_path: Path) -> None:
+    adopt(tmp_path, IDENTITY)
+    checkpoint(tmp_path, 3)
+    other = {"learning_rate": 2e-3, "lora.r": 8, "data": "def", "seed": 1}
+    assert adopt(tmp_path, other) == ("data", "learning_rate", "seed")
+    assert steps(tmp_path) == []
+    assert adopt(tmp_path, other) == ()
+
+
+def test_checkpoints_of_an_unknown_training_are_removed(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 3)
+    assert adopt(tmp_path, IDENTITY) == ()
+    assert steps(tmp_path) == []
+
+
+def test_marking_comes_after_the_bytes(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 7, whole=False)
+    assert not (path / MARKER).exists()
+    mark_whole(path)
+    assert (path / MARKER).read_text() == '{"step": 7}'

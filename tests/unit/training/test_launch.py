@@ -1,0 +1,72 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import MissingTool, RecipeError
+from tasks.core.recipe import Finetune
+from tasks.core.training.launch import command, environment, require_tools
+
+JOB = Path("/work/job.json")
+CPU = Finetune(device="cpu", processes=2)
+GPU = Finetune(device="cuda", processes=2)
+
+
+@pytest.mark.parametrize("missing", ["c++", "ninja"])
+def test_a_missing_compiler_is_named_with_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    for tool in {"c++", "ninja", "python"} - {missing}:
+        (tmp_path / tool).touch(mode=0o755)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(MissingTool, match=rf"needs {missing[0]}[\s\S]*apt-get install"):
+        require_tools(CPU)
+    require_tools(GPU)  # nothing is compiled for it
+    with pytest.raises(MissingTool):
+        require_tools(GPU.model_copy(update={"offload": "optimizer"}))
+
+
+def test_fewer_visible_gpus_than_processes_are_refused() -> None:
+    with pytest.raises(RecipeError, match="CUDA_VISIBLE_DEVICES"):
+        command(GPU, JOB, port=1, env={"CUDA_VISIBLE_DEVICES": "3"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "visible", "devices"),
+    [
+        (GPU, {}, ("--num_gpus", "2")),
+        (GPU, {"CUDA_VISIBLE_DEVICES": "5, 2,7"}, ("--include", "localhost:5,2")),
+        (CPU, {"CUDA_VISIBLE_DEVICES": "5"}, ("--num_gpus", "2")),
+    ],
+)
+def test_the_launcher_gets_one_process_a_visible_device(
+    settings: Finetune, visible: dict[str, str], devices: tuple[str, str]
+) -> None:
+    argv = command(settings, JOB, port=1234, env=visible)
+    assert argv == (
+        *(sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", "1234"),
+        *devices,
+        *("--module", "tasks.core.training.entry", str(JOB)),
+    )
+
+
+def test_no_token_reaches_the_training() -> None:
+    child = environment(CPU, {"HF_TOKEN": "hf_x", "HUGGING_FACE_HUB_TOKEN": "hf_x", "LANG": "C"})
+    assert "hf_x" not in child.values()
+    assert child["LANG"] == "C"
+
+
+def test_the_environments_programs_come_first() -> None:
+    first, *rest = environment(CPU, {"PATH": "/usr/bin"})["PATH"].split(os.pathsep)
+    assert first == str(Path(sys.executable).parent)
+    assert rest == ["/usr/bin"]
+
+
+def test_processes_on_a_cpu_share_its_cores_unless_told_otherwise() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert environment(CPU, {})["OMP_NUM_THREADS"] == str(max(1, cores // 2))
+    assert environment(CPU, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
+    assert environment(CPU, {})["DS_ACCELERATOR"] == "cpu"
