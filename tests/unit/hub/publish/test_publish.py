@@ -53,7 +53,7 @@ def story(tmp_path_factory, plain, edited) -> Iterator[Story]:
         over = threading.Event()
 
         def read_main() -> None:
-            while not over.is_set():
+            while not over.wait(0.005):
                 shown = hub.visible()
                 if not seen or shown != seen[-1]:
                     seen.append(shown)
