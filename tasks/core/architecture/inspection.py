@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
+from transformers import LlamaForCausalLM
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from tasks.core.architecture.directory import ModelDirectory, open_model
 from tasks.core.architecture.edit import AUTO_MAP, CODE
@@ -25,6 +26,7 @@ from tasks.core.architecture.registry import name_of
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 from tasks.core.architecture.remote.modeling_kawan_usaha import KawanUsahaForCausalLM
 from tasks.core.architecture.rope import context_tokens, rope_of
+from tasks.core.errors import NotAModel
 from tasks.core.weights.index import TensorEntry
 
 EditState = Literal["none", "alive", "lost", "unknown"]
@@ -77,7 +79,8 @@ def inspect_model(model: Path, *, trust_remote_code: bool = False) -> ModelRepor
     """Return what the directory holds, for a plain LLaMA and for an edited one.
 
     trust_remote_code: run the directory's code also when it is not ours; without it the edit of
-    such a model is `unknown`. Raises NotAModel when it is no LLaMA.
+    such a model is `unknown`. Raises NotAModel when it is no LLaMA, or names no code to
+    trust.
     """
     directory = open_model(model)
     config, tensors = directory.config, directory.index.tensors
@@ -110,9 +113,26 @@ def _built(directory: ModelDirectory, trust_remote_code: bool) -> nn.Module | No
         elif _has_our_code(directory) and isinstance(directory.config, KawanUsahaConfig):
             model = KawanUsahaForCausalLM(directory.config)
         elif trust_remote_code:
-            config = AutoConfig.from_pretrained(directory.path, trust_remote_code=True)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+            model = _foreign_class(directory)(directory.config)
     return model
+
+
+def _foreign_class(directory: ModelDirectory) -> type[nn.Module]:
+    """Return the class that auto_map names, from the directory's own file.
+
+    Not through AutoModel, which gives the class that this process has loaded first for the same
+    configuration.
+    """
+    reference = getattr(directory.config, "auto_map", {}).get("AutoModelForCausalLM")
+    if not reference:
+        raise NotAModel(
+            "config.json names no code for its model_type, so no loader finds a class for it.",
+            where=directory.path / "config.json",
+            expected="auto_map with AutoModelForCausalLM",
+            next_step="Edit the plain model again, or add auto_map by hand.",
+        )
+    kind: type[nn.Module] = get_class_from_dynamic_module(reference, str(directory.path))
+    return kind
 
 
 def _has_our_code(directory: ModelDirectory) -> bool:

@@ -1,0 +1,59 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from tasks.core.architecture.promise import expected_report, verify_loaded
+from tasks.core.errors import EditLost
+from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
+
+
+def _load(path: Path, **arguments: Any) -> Any:
+    return AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True, **arguments)
+
+
+def test_built_in_class_does_not_keep_the_promise(stock: Path, edited: Path) -> None:
+    with pytest.raises(EditLost, match="LlamaForCausalLM"):
+        verify_loaded(LlamaForCausalLM.from_pretrained(stock), edited)
+
+
+def test_replaced_activation_does_not_keep_the_promise(edited: Path) -> None:
+    model = _load(edited)
+    model.model.layers[-1].mlp.act_fn = torch.nn.SiLU()
+    with pytest.raises(EditLost, match="does not compute what its edit says"):
+        verify_loaded(model, edited)
+
+
+def test_model_of_another_edit_does_not_keep_the_promise(
+    stock: Path, edited: Path, edit_into: Callable[..., Path]
+) -> None:
+    other = edit_into(stock, Edit(activations=(ActivationEdit(layers=("all",)),)), "other")
+    with pytest.raises(EditLost):
+        verify_loaded(_load(other), edited)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("rope_type", ["linear", "dynamic", "yarn"])
+def test_loaded_model_keeps_the_promise_in_any_precision(
+    stock: Path, edit_into: Callable[..., Path], rope_type: Any, half: bool
+) -> None:
+    edit = Edit(rope_scaling=RopeScalingEdit(rope_type=rope_type, factor=4))
+    edited = edit_into(stock, edit)
+    model = _load(edited, dtype=torch.float32)
+    verify_loaded(model.half() if half else model, edited)
+
+
+def test_plain_llama_promises_nothing(stock: Path) -> None:
+    assert expected_report(stock) is None
+    verify_loaded(LlamaForCausalLM(LlamaConfig.from_pretrained(stock)), stock)
+
+
+def test_promise_is_plain_json(edited: Path) -> None:
+    expected = expected_report(edited)
+    assert expected is not None
+    assert json.loads(json.dumps(expected)) == expected
+    assert expected["activations"] == ["silu", "silu", "gelu"]
