@@ -63,18 +63,20 @@ _CAUSES: Final = (
 )
 
 
-def explain_end(state: StateDirectory, name: str) -> KawanUsahaError:
-    """Return why the process `name` of a deployment ended."""
+def explain_end(state: StateDirectory, name: str, *, oom_kills: int) -> KawanUsahaError:
+    """Return why the process `name` of a deployment ended.
+
+    oom_kills is how often the kernel killed for want of memory around it since it started.
+    """
     end = _end_noted(state, name)
     tail = log_tail(state, name)
     if end == f"exit status {REFUSED}" and state.refusal.exists():
         return refusal_from(state.refusal.read_text())
-    if "SIGKILL" in end:
+    if "SIGKILL" in end and oom_kills:
         return _died(
-            f"The {name} was killed, most likely by the kernel because memory ran out.",
+            f"The kernel killed the {name} because memory ran out.",
             f"{end}\n{tail}",
-            "Set deploy.load_8bit: true, or use a machine with more memory; `dmesg` names the "
-            "processes that the kernel killed.",
+            "Set deploy.load_8bit: true, or use a machine (or a container) with more memory.",
         )
     for cause in _CAUSES:
         if re.search(cause.pattern, tail):

@@ -65,11 +65,15 @@ class Supervisor:
 class _UnixTransport(xmlrpc.client.Transport):
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path = path
+        self._unix = _UnixConnection(path)
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        """Return a connection to the socket; the host is of no meaning."""
-        return _UnixConnection(self._path)
+        """Return the connection to the socket; the host is of no meaning."""
+        return self._unix
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._unix.close()
 
 
 class _UnixConnection(http.client.HTTPConnection):

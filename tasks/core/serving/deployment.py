@@ -6,29 +6,25 @@ supervisord and outlive the process that started them.
 """
 
 import importlib.metadata
-import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.errors import KawanUsahaError, NotAModel, ServingFailed, UsageError
+from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
 from tasks.core.recipe import Deploy
 from tasks.core.serving import probe
-from tasks.core.serving.causes import explain_end, log_tail
 from tasks.core.serving.control import Supervisor
+from tasks.core.serving.model_directory import require_model
 from tasks.core.serving.ports import require_ports
-from tasks.core.serving.processes import end_all, marked_environment, own_processes
+from tasks.core.serving.processes import end_all, own_processes
 from tasks.core.serving.report import Expectation
+from tasks.core.serving.startup import Startup
 from tasks.core.serving.state import (
     Deployment,
     StateDirectory,
@@ -45,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 _SERVING_LIBRARIES = ("fschat", "torch", "transformers")
 _STOP_GRACE_S = 3 * STOP_WAIT_S + 5.0  # the three are stopped one after the other
-_POLL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ def deploy(
     wanted = Deployment(
         name=name,
         build=build,
-        model=_require_model(model),
+        model=require_model(model),
         template=template,
         settings=settings,
         expected_edit=None if expected_edit is None else dict(expected_edit),
@@ -95,19 +90,18 @@ def deploy(
     with locked(state.lock):
         if (running := _running_already(state, wanted)) is not None:
             return running.model_copy(update={"reused": True})
+        config = _supervisor_config(state, wanted)
         own_pids = {own.process.pid for own in own_processes(state.root)}
         require_ports(settings.host, ports_of(settings), ours=own_pids)
         _end(state)
-        # Once more: what was ours is gone now, and someone may have been waiting for it.
-        require_ports(settings.host, ports_of(settings))
-        _prepare(state, wanted)
         try:
-            _start(state, wanted)
-            probe.require_healthy(wanted)
+            _prepare(state, wanted, config)
+            Startup(state, wanted).run()
+            probe.require_healthy(wanted, generate_s=settings.startup_timeout_s)
+            write_deployment(state, wanted)
         except BaseException:
             _end(state)
             raise
-        write_deployment(state, wanted)
     logger.info("%s is served at %s", settings.model_name, wanted.base_url)
     return wanted
 
@@ -131,40 +125,6 @@ def stop(home: Path, name: str) -> Stopped:
         return Stopped(name, _end(state))
 
 
-def _require_model(path: Path) -> Path:
-    """Return the absolute path of a directory that looks like a model, or raise NotAModel."""
-    model = path.resolve()
-    missing = [
-        what
-        for what, pattern in (
-            ("config.json", "config.json"),
-            ("weights", "*.safetensors"),
-            ("a tokenizer", "tokenizer*"),
-        )
-        if not any(model.glob(pattern))
-    ]
-    if "weights" in missing and any(model.glob("pytorch_model*.bin")):
-        missing.remove("weights")
-    if missing:
-        raise NotAModel(
-            "This directory is no model that can be served.",
-            where=model,
-            expected="config.json, weights (safetensors or pytorch_model*.bin), a tokenizer",
-            found=f"no {', no '.join(missing)}" if model.is_dir() else "no such directory",
-            next_step="Name the directory of a whole model.",
-        )
-    try:
-        json.loads((model / "config.json").read_bytes())
-    except ValueError as error:
-        raise NotAModel(
-            "The model's configuration is not JSON.",
-            where=model / "config.json",
-            found=error,
-            next_step="Download or build the model again.",
-        ) from error
-    return model
-
-
 def _running_already(state: StateDirectory, wanted: Deployment) -> Deployment | None:
     try:
         running = read_deployment(state)
@@ -178,7 +138,7 @@ def _running_already(state: StateDirectory, wanted: Deployment) -> Deployment | 
     return running
 
 
-def _prepare(state: StateDirectory, wanted: Deployment) -> None:
+def _supervisor_config(state: StateDirectory, wanted: Deployment) -> str:
     specs = plan_processes(
         wanted.settings,
         template=wanted.template,
@@ -186,81 +146,19 @@ def _prepare(state: StateDirectory, wanted: Deployment) -> None:
         modules=state.modules,
         expectation=state.expectation,
     )
-    config = supervisor_config(specs, directory=state.root, logs=state.logs, socket=wanted.socket)
+    return supervisor_config(specs, directory=state.root, logs=state.logs, socket=wanted.socket)
+
+
+def _prepare(state: StateDirectory, wanted: Deployment, config: str) -> None:
+    """Put down what the processes read. Whatever an earlier deployment left is gone already."""
     shutil.rmtree(state.logs, ignore_errors=True)
     state.logs.mkdir()
     expectation = Expectation(
         build=wanted.build, template=wanted.template, edit=wanted.expected_edit
     )
     write_atomically(state.expectation, expectation.model_dump_json())
-    state.model.symlink_to(wanted.model)
     write_atomically(state.supervisor_config, config)
-
-
-def _start(state: StateDirectory, wanted: Deployment) -> None:
-    """Start supervisord and then each process once the one before it answers."""
-    deadline = time.monotonic() + wanted.settings.startup_timeout_s
-    _start_supervisor(state)
-    supervisor = Supervisor(wanted.socket)
-    urls = wanted.endpoints
-    ready: tuple[tuple[str, Callable[[], object]], ...] = (
-        ("controller", lambda: probe.require_controller(urls.controller)),
-        ("worker", lambda: probe.worker_report(urls.worker)),
-        ("api", lambda: probe.require_offered(wanted)),
-    )
-    for name, question in ready:
-        logger.info("starting the %s", name)
-        supervisor.start(name)
-        _wait_for(question, name, state, supervisor, deadline)
-
-
-def _start_supervisor(state: StateDirectory) -> None:
-    # supervisord opens its socket before it becomes a daemon: when this returns, it can be asked.
-    arguments = ["-m", "supervisor.supervisord", "-c", str(state.supervisor_config)]
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        env=marked_environment(state.root, os.environ),
-        cwd=state.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise ServingFailed(
-            "supervisord did not start.",
-            where=state.supervisor_config,
-            found=(result.stderr or result.stdout).strip(),
-            next_step=f"Its log is in {state.logs}.",
-        )
-
-
-def _wait_for(
-    question: Callable[[], object],
-    name: str,
-    state: StateDirectory,
-    supervisor: Supervisor,
-    deadline: float,
-) -> None:
-    """Return once the question is answered; raise when a process ends or the time is over."""
-    while True:
-        try:
-            question()
-        except ServingFailed as error:
-            unanswered: KawanUsahaError = error
-        else:
-            return
-        for process in supervisor.processes().values():
-            if process.ended:
-                raise explain_end(state, process.name)
-        if time.monotonic() > deadline:
-            raise ServingFailed(
-                f"The {name} does not answer within deploy.startup_timeout_s.",
-                where=unanswered.where,
-                found=f"{unanswered.what}\n{log_tail(state, name)}",
-                next_step="Give it more time in the recipe, or read the end of its log above.",
-            )
-        time.sleep(_POLL_S)
+    state.model.symlink_to(wanted.model)
 
 
 def _end(state: StateDirectory) -> tuple[str, ...]:

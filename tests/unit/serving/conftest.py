@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.recipe import Deploy
-from tasks.core.serving.processes import end_all, own_processes
+from tasks.core.serving.processes import end_all
 from tasks.core.serving.state import state_directories
 
 
@@ -40,11 +40,22 @@ def settings() -> Callable[..., Deploy]:
     return make
 
 
+def end_servers_under(*homes: Path) -> None:
+    for home in homes:
+        for state in state_directories(home):
+            end_all(state.root, grace_s=1)
+
+
+@pytest.fixture(autouse=True)
+def _no_server_outlives_its_test(tmp_path: Path) -> Iterator[None]:
+    yield
+    end_servers_under(tmp_path, tmp_path / "home")
+
+
 @pytest.fixture(scope="module")
 def serving_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Yield a home directory; whatever a failed test left running in it is ended."""
-    home = tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp("home") / "vicuna-peft home"
+    home.mkdir()
     yield home
-    for state in state_directories(home):
-        end_all(state.root, grace_s=1)
-        assert not own_processes(state.root)
+    end_servers_under(home)

@@ -26,7 +26,6 @@ class ReportingLlama(LlamaForCausalLM):
         layers = self.model.layers
         return {"activations": [names[type(layer.mlp.act_fn).__name__] for layer in layers]}
 """
-OBSERVED = {"activations": ["silu", "silu", "gelu"]}
 
 
 def reporting_llama(path: Path) -> Path:

@@ -36,7 +36,7 @@ def ended(state: StateDirectory, how: str, log: str = "") -> None:
 )
 def test_the_end_of_the_log_gives_the_cause_and_is_shown(state, log, error, words):
     ended(state, "exit status 1", log)
-    found = explain_end(state, "worker")
+    found = explain_end(state, "worker", oom_kills=0)
     assert type(found) is error
     assert words in found.what
     assert log in str(found.found)
@@ -47,19 +47,22 @@ def test_a_template_that_fastchat_does_not_know_is_named(state):
         get_conv_template("kawan_v0")
     except KeyError:
         ended(state, "exit status 1", traceback.format_exc())
-    assert "no conversation template" in explain_end(state, "worker").what
+    assert "no conversation template" in explain_end(state, "worker", oom_kills=0).what
 
 
-def test_a_kill_is_told_from_an_exit(state):
+def test_a_kill_is_blamed_on_memory_only_if_the_kernel_counted_one(state):
     ended(state, "terminated by SIGKILL", "loading")
-    assert "memory" in explain_end(state, "worker").what
+    assert "memory ran out" in explain_end(state, "worker", oom_kills=1).what
+    by_hand = explain_end(state, "worker", oom_kills=0)
+    assert "memory" not in by_hand.what
+    assert "terminated by SIGKILL" in str(by_hand.found)
 
 
 def test_a_refusal_is_the_error_that_the_worker_left(state):
     lost = EditLost("lost", expected="gelu", found="silu")
     state.refusal.write_text(refusal_json(lost))
     ended(state, "exit status 78")
-    found = explain_end(state, "worker")
+    found = explain_end(state, "worker", oom_kills=0)
     assert type(found) is EditLost
     assert found.as_dict() == lost.as_dict()
 
@@ -67,7 +70,7 @@ def test_a_refusal_is_the_error_that_the_worker_left(state):
 def test_a_refusal_of_an_earlier_start_is_not_taken_for_this_end(state):
     state.refusal.write_text(refusal_json(EditLost("lost")))
     ended(state, "exit status 1")
-    assert type(explain_end(state, "worker")) is ServingFailed
+    assert type(explain_end(state, "worker", oom_kills=0)) is ServingFailed
 
 
 def test_the_tail_is_short_and_without_progress_bars(state):

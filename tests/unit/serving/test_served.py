@@ -12,17 +12,21 @@ import httpx
 import psutil
 import pytest
 
+from tasks.core.architecture.edit import edit_model
+from tasks.core.architecture.promise import expected_report
 from tasks.core.errors import ServingFailed, UsageError
-from tasks.core.recipe import Deploy
+from tasks.core.recipe import Deploy, Edit, RopeScalingEdit
 from tasks.core.serving import probe
 from tasks.core.serving.chat import Message, chat
 from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import Deployment
 from tasks.core.serving.status import DeploymentStatus, status
+from tests.models import tiny_llama
 from tests.unit.serving.conftest import free_ports
-from tests.unit.serving.models import OBSERVED, reporting_llama
 
+EDIT = Edit(rope_scaling=RopeScalingEdit(rope_type="linear", factor=2.0))
+OBSERVED = ["silu", "silu", "gelu"]
 HELLO: list[Message] = [{"role": "user", "content": "apa kabar?"}]
 
 
@@ -43,7 +47,7 @@ def deploy_model(home: Path, model: Path, settings: Deploy, **changes: object) -
         "template": "vicuna_v1.1",
         "home": home,
         "build": "build-1",
-        "expected_edit": OBSERVED,
+        "expected_edit": expected_report(model),
         **changes,
     }
     return deploy(model, settings, **arguments)
@@ -52,9 +56,10 @@ def deploy_model(home: Path, model: Path, settings: Deploy, **changes: object) -
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, serving_home, settings) -> Iterator[Served]:
     # FastChat picks adapters by words in the path: vicuna's and peft's would drop the edit.
-    home = serving_home / "vicuna-peft home"
-    home.mkdir()
-    model = reporting_llama(tmp_path_factory.mktemp("models") / "vicuna-13b peft" / "llama-2")
+    home = serving_home
+    models = tmp_path_factory.mktemp("models") / "vicuna-13b peft"
+    (model := models / "llama-2").mkdir(parents=True)
+    edit_model(tiny_llama(models / "plain", layers=3), EDIT, model)
     wanted = settings(load_8bit=True)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HF_TOKEN", "hf_secret")
@@ -66,7 +71,7 @@ def served(tmp_path_factory, serving_home, settings) -> Iterator[Served]:
 def status_from_another_process(home: Path) -> list[str]:
     code = (
         "import sys; from pathlib import Path; from tasks.core.serving.status import status\n"
-        "for s in status(Path(sys.argv[1])): print(s.name, s.health, s.report.edit)"
+        "for s in status(Path(sys.argv[1])): print(s.name, s.health, s.report.edit['activations'])"
     )
     command = [sys.executable, "-c", code, str(home)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -78,10 +83,12 @@ def pids(found: DeploymentStatus) -> dict[str, int | None]:
 
 def test_the_worker_holds_the_edited_model_in_8_bit_with_its_template(served):
     report = probe.worker_report(served.deployment.endpoints.worker)
-    assert report.edit == OBSERVED
-    assert report.model_class == "ReportingLlama"
+    assert report.edit is not None
+    assert report.edit["activations"] == OBSERVED
+    assert report.edit["alive"] is True
+    assert report.model_class == "KawanUsahaForCausalLM"
     assert report.build == "build-1"
-    assert (report.device, report.context_length_tokens) == ("cpu", 2048)
+    assert (report.device, report.context_length_tokens) == ("cpu", 4096)
     worker = served.deployment.endpoints.worker
     assert probe.conversation_template(worker, "Kawan-Usaha") == "vicuna_v1.1"
 
@@ -167,12 +174,13 @@ def test_no_secret_of_the_deploying_process_is_in_the_servers(served):
 def test_a_killed_worker_is_started_again_proves_itself_and_answers(served):
     before = pids(status(served.home)[0])
     psutil.Process(before["worker"]).kill()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while (found := status(served.home, generate_s=5)[0]).health != "healthy":
         assert time.monotonic() < deadline, found
         time.sleep(0.3)
     assert found.report is not None
-    assert found.report.edit == OBSERVED
+    assert found.report.edit is not None
+    assert found.report.edit["activations"] == OBSERVED
     after = pids(found)
     assert after.pop("worker") != before.pop("worker")
     assert after == before

@@ -1,0 +1,97 @@
+"""From files on the disk to servers that answer: supervisord, then one process after the other.
+
+Each process is started when the one before it answers, because each registers with or asks the one
+before. The invariant: the first end of any process is the end of the start; supervisord's restarts
+are for servers that have served.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tasks.core.errors import ServingFailed
+from tasks.core.process.oom import OomWatch
+from tasks.core.serving import probe
+from tasks.core.serving.causes import explain_end, log_tail
+from tasks.core.serving.control import Supervisor
+from tasks.core.serving.processes import marked_environment
+from tasks.core.serving.state import Deployment, StateDirectory
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.25
+
+
+class Startup:
+    """One start of a prepared deployment."""
+
+    def __init__(self, state: StateDirectory, deployment: Deployment) -> None:
+        self._state = state
+        self._deployment = deployment
+        self._deadline = time.monotonic() + deployment.settings.startup_timeout_s
+        self._supervisor = Supervisor(deployment.socket)
+        self._memory = OomWatch()
+
+    def run(self) -> None:
+        """Return when all three processes answer.
+
+        Raises what `explain_end` makes of a process that ended, or ServingFailed when the time is
+        over. Whatever was started is still running then.
+        """
+        urls = self._deployment.endpoints
+        _start_supervisor(self._state)
+        self._start("controller", lambda: probe.require_controller(urls.controller))
+        self._start("worker", lambda: probe.worker_report(urls.worker))
+        self._start("api", lambda: probe.require_offered(self._deployment))
+
+    def _start(self, name: str, question: Callable[[], object]) -> None:
+        logger.info("starting the %s", name)
+        self._supervisor.start(name)
+        while (unanswered := _failure_of(question)) is not None:
+            self._require_alive()
+            if time.monotonic() > self._deadline:
+                raise ServingFailed(
+                    f"The {name} does not answer within deploy.startup_timeout_s.",
+                    where=unanswered.where,
+                    found=f"{unanswered.what}\n{log_tail(self._state, name)}",
+                    next_step="Give it more time in the recipe, or read the end of its log above.",
+                )
+            time.sleep(_POLL_S)
+
+    def _require_alive(self) -> None:
+        for process in self._supervisor.processes().values():
+            if process.ended:
+                raise explain_end(self._state, process.name, oom_kills=self._memory.kills())
+            if process.pid is not None:
+                self._memory.add(process.pid)
+
+
+def _failure_of(question: Callable[[], object]) -> ServingFailed | None:
+    try:
+        question()
+    except ServingFailed as error:
+        return error
+    return None
+
+
+def _start_supervisor(state: StateDirectory) -> None:
+    # supervisord opens its socket before it becomes a daemon: when this returns, it can be asked.
+    result = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(state.supervisor_config)],
+        env=marked_environment(state.root, os.environ),
+        cwd=state.root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise ServingFailed(
+            "supervisord did not start.",
+            where=state.supervisor_config,
+            found=(result.stderr or result.stdout).strip(),
+            next_step=f"Its log is in {state.logs}.",
+        )
