@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, set_seed
 
@@ -301,8 +301,15 @@ def test_a_smaller_micro_batch_goes_on_and_another_rate_starts_anew(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_the_training(model: Path, data: Path, out: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_training(
+    tmp_path: Path, data: Path, out: Path
+) -> None:
+    model = tiny_llama(tmp_path / "overflowing", layers=1, dtype="float32")
+    tensors = load_file(model / "model.safetensors")
+    tensors["lm_head.weight"] *= 1e38
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(TrainingStopped) as caught:
-        train(model, data, out, changed(precision="float32", learning_rate=1e30))
+        train(model, data, out, changed(precision="float32"))
     assert caught.value.reason is Reason.NOT_FINITE
+    assert "step 1: the loss is" in str(caught.value)
     assert "learning_rate" in str(caught.value)
