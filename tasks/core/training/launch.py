@@ -15,6 +15,7 @@ from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.process import ChildResult, run_child
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
+from tasks.core.training.compile_locks import release_abandoned_locks
 from tasks.core.training.events import from_line
 from tasks.core.training.job import TrainingJob
 
@@ -39,6 +40,7 @@ def launch(
             report(event.step, event.total_steps)
             on_line(str(event))
 
+    release_abandoned_locks()
     job.write(job_file)
     env = {**environment(job.settings, os.environ), OWNER: str(job_file)}
     argv = command(job.settings, job_file, port=_free_port(), env=os.environ)

@@ -1,0 +1,48 @@
+"""Locks that a killed compiler run left behind.
+
+torch compiles DeepSpeed's parts under a lock file that it removes at the end. A process that is
+killed in between never does, and every later training would wait for it without end or word. The
+holder keeps the file open, so that a lock which nobody has open is nobody's. Seen from this machine
+only: a cache directory that several machines share at once is not covered.
+Source: torch/utils/file_baton.py.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import psutil
+from torch.utils.cpp_extension import get_default_build_root
+
+_log = logging.getLogger(__name__)
+
+
+def release_abandoned_locks(cache: Path | None = None) -> tuple[Path, ...]:
+    """Remove the locks that no process has open, and return them.
+
+    `cache` is by default where torch keeps what it compiles (TORCH_EXTENSIONS_DIR).
+    """
+    root = cache or Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    locks = [path for path in root.rglob("lock") if path.is_file()]
+    abandoned = tuple(path for path in locks if not _is_open(path))
+    for path in abandoned:
+        _log.warning("Removed the lock of a compiler run that was killed: %s", path)
+        path.unlink(missing_ok=True)
+    return abandoned
+
+
+def _is_open(path: Path) -> bool:
+    wanted = path.stat()
+    for process in psutil.process_iter():
+        try:
+            opened = list(Path(f"/proc/{process.pid}/fd").iterdir())
+        except OSError:  # another user's, or it has ended
+            continue
+        for descriptor in opened:
+            try:
+                found = descriptor.stat()
+            except OSError:
+                continue
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
