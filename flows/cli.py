@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from flows.commands import lifecycle, models, serving, store
+from flows.commands import lifecycle, models, release, serving, store
 from tasks.core.errors import KawanUsahaError
 
 app = typer.Typer(
@@ -22,14 +22,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (lifecycle, models, serving, store):
+for module in (lifecycle, models, release, serving, store):
     module.register(app)
+
+
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TQDM_DISABLE": "1",  # progress is shown by us, once, and not in log files
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""What libraries read when they are imported; what the user has set stays."""
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         app(standalone_mode=True)
     except KawanUsahaError as error:

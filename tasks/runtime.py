@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from prefect import get_run_logger, task
@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
-from tasks.core.store import Artifact, Staging, Store
+from tasks.core.store import Built, Staging, Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,14 +52,15 @@ class StageResult(BaseModel):
     facts: dict[str, JsonValue] = {}
 
     @classmethod
-    def of(cls, artifact: Artifact, *, cached: bool, label: str) -> "StageResult":
+    def of(cls, built: Built, stage: str) -> "StageResult":
         """Return the description of an artifact. The cost is what building it took back then."""
+        artifact = built.artifact
         return cls(
-            stage=label,
+            stage=stage,
             artifact=str(artifact.key),
             digest=artifact.digest,
             path=artifact.path,
-            cached=cached,
+            cached=built.cached,
             wall_s=artifact.manifest.wall_s,
             size_bytes=artifact.manifest.size_bytes,
             peak_memory_bytes=artifact.manifest.peak_memory_bytes,
@@ -79,16 +80,22 @@ def may_pass_by_itself(_task: Task[..., object], _run: TaskRun, state: State[obj
 
 
 def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Return the decorator that makes a function the task of one stage."""
+    """Return the decorator that makes a function the task of one stage.
+
+    A StageResult that the function returns becomes the task's state, `Cached` or `Completed`. Use
+    `submit(…).result()`: a direct call gives the state itself.
+    """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(function)
         def explained(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
-                return function(*args, **kwargs)
+                made = function(*args, **kwargs)
             except KawanUsahaError as error:
                 get_run_logger().error("%s", error)
                 raise
+            # Prefect unwraps a returned state: `submit(…).result()` gives the StageResult again.
+            return cast("R", completed(made)) if isinstance(made, StageResult) else made
 
         as_task = task(
             name=name,
@@ -109,20 +116,11 @@ def explained_failure(error: KawanUsahaError) -> State[KawanUsahaError]:
 
 
 def build_stage(
-    key: StageKey,
-    write: Callable[[Staging], None],
-    *,
-    params: object,
-    inputs: Mapping[str, str] | None = None,
-    label: str | None = None,
-) -> State[StageResult]:
-    """Return the completed state of a stage: `Completed` when it worked, `Cached` when it was done.
-
-    label is the word for people, where one stage occurs twice in a flow.
-    """
+    key: StageKey, write: Callable[[Staging], None], params: object, inputs: Mapping[str, str]
+) -> StageResult:
+    """Return the result of a stage, made now or found in the store."""
     built = Store(home()).build(key, write, params=params, inputs=inputs)
-    result = StageResult.of(built.artifact, cached=built.cached, label=label or key.stage)
-    return completed(result)
+    return StageResult.of(built, key.stage)
 
 
 def completed(result: StageResult) -> State[StageResult]:

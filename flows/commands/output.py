@@ -19,7 +19,7 @@ from rich.progress import (
 
 from tasks.core.progress import Report
 
-AS_JSON = typer.Option(False, "--json", help="Print the result as JSON, for programs.")
+AS_JSON = typer.Option("--json", help="Print the result as JSON, for programs.")
 
 
 def show(result: BaseModel | dict[str, object] | list[object], *, as_json: bool, text: str) -> None:

@@ -70,11 +70,11 @@ def prune(
 ) -> None:
     """Remove what neither the last rebuilds nor a running deployment use, and all leftovers."""
     from tasks.core.home import home
-    from tasks.core.serving import used_artifacts
+    from tasks.core.serving.state import used_builds
     from tasks.core.store import Store
     from tasks.core.store.runs import RunRecords
 
-    keep = RunRecords(home()).artifacts_of_last(keep_runs) | used_artifacts(home())
+    keep = RunRecords(home()).artifacts_of_last(keep_runs) | used_builds(home())
     gone = Store(home()).prune(keep, dry_run=dry_run)
     word = "would be removed" if dry_run else "removed"
     text = "\n".join(f"{word}: {name}" for name in gone) or "Nothing to remove."

@@ -19,6 +19,21 @@ def project_path(path: Path) -> Path:
     return path if path.is_absolute() or path.exists() else PROJECT / path
 
 
+def located(recipe: Recipe) -> Recipe:
+    """Return the recipe with the paths of its data files made absolute."""
+    evaluate = recipe.evaluate.model_copy(
+        update={
+            "conversations": project_path(recipe.evaluate.conversations).absolute(),
+            "prompts": project_path(recipe.evaluate.prompts).absolute(),
+        }
+    )
+    update: dict[str, object] = {"evaluate": evaluate}
+    if recipe.finetune is not None:
+        data = project_path(recipe.finetune.data).absolute()
+        update["finetune"] = recipe.finetune.model_copy(update={"data": data})
+    return recipe.model_copy(update=update)
+
+
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with the project."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))

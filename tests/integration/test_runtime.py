@@ -20,8 +20,8 @@ def weights(staging: Staging) -> None:
 
 
 @stage_task("toy")
-def toy() -> State[StageResult]:
-    return build_stage(KEY, weights, params={"size": 7})
+def toy() -> StageResult:
+    return build_stage(KEY, weights, {"size": 7}, {})
 
 
 def test_second_run_is_cached_and_gives_the_same_artifact() -> None:

@@ -200,3 +200,9 @@ def _short_runtime_directory() -> Path:
             next_step="Remove it, or set KAWAN_USAHA_HOME to a shorter path.",
         )
     return path
+
+
+def used_builds(home: Path) -> set[str]:
+    """Return the builds that the deployments on record serve; their model must not be removed."""
+    found = (read_deployment(state) for state in state_directories(home))
+    return {deployment.build for deployment in found if deployment is not None}

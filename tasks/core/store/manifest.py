@@ -79,3 +79,13 @@ def read_manifest(directory: Path) -> Manifest | None:
         if parts.is_absolute() or ".." in parts.parts:
             raise CorruptArtifact("A manifest names a file outside its artifact.", where=name)
     return manifest
+
+
+def require_manifest(directory: Path) -> Manifest:
+    """Return the manifest of an artifact. Raises CorruptArtifact when there is none."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise CorruptArtifact(
+            "This directory is no artifact of the store: it has no manifest.", where=directory
+        )
+    return manifest

@@ -88,6 +88,7 @@ def running_hub(
 def _server(app: ASGIApp) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
+        log_config=None,  # uvicorn's own would close every log handler of this process
         log_level="critical",  # a refused request is the client's to report, and faults are meant
         access_log=False,
         timeout_graceful_shutdown=_GRACE_S,

@@ -1,0 +1,73 @@
+"""`kawan-usaha rebuild` and `plan`: the whole recipe."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from flows.commands.output import AS_JSON, show
+
+Recipe = Annotated[
+    str, typer.Argument(help="A YAML file, or the name of a recipe that comes with the project.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to app."""
+    for command in (rebuild, plan):
+        app.command()(command)
+
+
+def rebuild(recipe: Recipe, as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Build, prove, publish and serve what a recipe says. What is done already is not done again.
+
+    Runs with the Prefect server that PREFECT_API_URL names, or with a temporary one of its own.
+
+    Example: `kawan-usaha rebuild demo`
+    """
+    from tasks.core.recipe_file import find_recipe, load_recipe
+
+    wanted = load_recipe(find_recipe(recipe))
+    _prepare_prefect(quiet=as_json)
+    if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
+        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+
+    from flows.lifecycle import rebuild as flow
+    from flows.report import RebuildReport, as_plain, as_text
+
+    result = flow(wanted, return_state=True).result()
+    if not isinstance(result, RebuildReport):
+        raise TypeError(f"the flow returned {result!r}")
+    show(as_plain(result), as_json=as_json, text=as_text(result))
+
+
+def plan(
+    recipe: Recipe,
+    gpus: Annotated[
+        str | None,
+        typer.Option(help="Plan for these instead of what is here: 2xL4, 1xRTX4090, 2x24GiB."),
+    ] = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Say beforehand what a recipe needs of disk, memory and time, and whether it fits.
+
+    Example: `kawan-usaha plan kawan-usaha-13b --gpus 2xL4`
+    """
+    from tasks.core.home import home
+    from tasks.core.planning.render import render
+    from tasks.core.recipe_file import find_recipe, load_recipe, located
+    from tasks.plan import plan_of
+
+    found = plan_of(located(load_recipe(find_recipe(recipe))), home(), gpus=gpus)
+    show(found.as_dict(), as_json=as_json, text=render(found))
+
+
+def _prepare_prefect(*, quiet: bool) -> None:
+    """Set what Prefect reads when it is imported; what the user has set stays."""
+    settings = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is short for a busy laptop
+        "PREFECT_LOGGING_LEVEL": "ERROR" if quiet else "INFO",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,209 @@
+"""The commands around a running model: deploy, status, stop, chat, and the embedded Hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.output import AS_JSON, show
+from flows.commands.sources import MODEL_HELP, local_model
+from tasks.core.recipe import Deploy
+
+if TYPE_CHECKING:
+    from tasks.core.serving.state import Deployment
+
+Json = Annotated[bool, AS_JSON]
+Name = Annotated[str | None, typer.Argument(help="The deployment; needed when there are several.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to app."""
+    for command in (deploy, status, stop, chat, hub):
+        app.command()(command)
+
+
+def deploy(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    *,
+    name: Annotated[str, typer.Option(help="Names the deployment.")] = "kawan-usaha",
+    model_name: Annotated[str, typer.Option(help="What clients ask for.")] = "Kawan-Usaha",
+    template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    load_8bit: Annotated[bool, typer.Option(help="Weights in 8 bits.")] = True,
+    gpus: Annotated[int, typer.Option(help="How many the model is spread over.")] = 1,
+    port: Annotated[int, typer.Option(help="Of the OpenAI-compatible server.")] = 8000,
+    controller_port: Annotated[int, typer.Option(help="FastChat's controller.")] = 21001,
+    worker_port: Annotated[int, typer.Option(help="FastChat's worker.")] = 21002,
+    as_json: Json = False,
+) -> None:
+    """Serve a model with FastChat: supervised, on loopback, proven by generating a token.
+
+    An edited model must show its edit inside the worker before it gets any traffic.
+
+    Example: `kawan-usaha deploy edited --device cpu --template vicuna_v1.1`
+    """
+    from pydantic import ValidationError
+
+    from tasks.core.architecture.promise import expected_report
+    from tasks.core.errors import UsageError
+    from tasks.core.home import home
+    from tasks.core.serving.deployment import deploy as start
+    from tasks.core.store.manifest import read_manifest
+
+    try:
+        settings = Deploy.model_validate(
+            {
+                "model_name": model_name,
+                "device": device,
+                "load_8bit": load_8bit,
+                "gpus": gpus,
+                "api_port": port,
+                "controller_port": controller_port,
+                "worker_port": worker_port,
+            }
+        )
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+        raise UsageError("These settings do not fit.", found="; ".join(problems)) from error
+    path = local_model(model)
+    manifest = read_manifest(path)
+    deployment = start(
+        path,
+        settings,
+        name=name,
+        template=template,
+        home=home(),
+        build=str(manifest.stage_key) if manifest else str(path.resolve()),
+        expected_edit=expected_report(path),
+    )
+    word = "answers already" if deployment.reused else "answers"
+    text = f"{model_name} {word} at {deployment.base_url}\nTry: kawan-usaha chat {name}"
+    show(deployment, as_json=as_json, text=text)
+
+
+def status(as_json: Json = False) -> None:
+    """Show what is deployed and whether it generates at this moment.
+
+    Exit code 1 when a deployment is not healthy.
+    """
+    from dataclasses import asdict
+
+    from tasks.core.home import home
+    from tasks.core.serving.status import DeploymentStatus
+    from tasks.core.serving.status import status as look
+
+    def text_of(each: DeploymentStatus) -> str:
+        url = each.deployment.base_url if each.deployment else "-"
+        lines = [f"{each.name}: {each.health}  {url}"]
+        if each.report is not None and each.report.edit is not None:
+            lines.append(f"  edit, as the worker shows it: {each.report.edit}")
+        for process in each.processes:
+            memory = f"{process.memory_bytes / 1e9:.2f} GB" if process.memory_bytes else "-"
+            where = f"port {process.port}" if process.port else ""
+            lines.append(f"  {process.name:<12} {process.state:<9} {memory:>9} {where}")
+        return "\n".join([*lines, *([f"  {each.problem}"] if each.problem else [])])
+
+    found = look(home())
+    text = "\n\n".join(map(text_of, found)) or "Nothing is deployed."
+    show([asdict(each) for each in found], as_json=as_json, text=text)
+    if any(each.health != "healthy" for each in found):
+        raise typer.Exit(1)
+
+
+def stop(name: Name = None, as_json: Json = False) -> None:
+    """End a deployment and everything that belongs to it."""
+    from tasks.core.home import home
+    from tasks.core.serving.deployment import stop as end
+
+    stopped = end(home(), _the_one(name))
+    text = f"{stopped.name}: ended {', '.join(stopped.ended) or 'nothing, it was down'}"
+    show({"name": stopped.name, "ended": list(stopped.ended)}, as_json=as_json, text=text)
+
+
+def chat(
+    name: Name = None,
+    once: Annotated[str | None, typer.Option(help="Ask this one question and end.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 512,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+) -> None:
+    """Talk with a deployed model. An empty line or Ctrl-D ends it.
+
+    Example: `kawan-usaha chat --once "Bagaimana cara menghitung harga pokok?"`
+    """
+    from tasks.core.serving.chat import Message
+    from tasks.core.serving.chat import chat as ask
+
+    deployment = _deployment(_the_one(name))
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    while question := (once or _prompted()):
+        messages.append({"role": "user", "content": question})
+        answer = ""
+        for piece in ask(
+            deployment.base_url,
+            deployment.settings.model_name,
+            messages,
+            stream=True,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        ):
+            answer += piece
+            typer.echo(piece, nl=False)
+        typer.echo()
+        messages.append({"role": "assistant", "content": answer})
+        if once:
+            return
+
+
+def hub(
+    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 8090,
+    root: Annotated[Path | None, typer.Option(help="Where it keeps everything.")] = None,
+) -> None:
+    """Run a small Hub on this machine until Ctrl-C, to look at what the demo published.
+
+    Point huggingface_hub at it with `export HF_ENDPOINT=http://127.0.0.1:8090`.
+    """
+    from tasks.core.home import home
+    from tasks.core.hub.embedded.server import serve
+
+    typer.echo(f"export HF_ENDPOINT=http://127.0.0.1:{port} HF_HUB_DISABLE_XET=1", err=True)
+    serve(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
+
+
+def _prompted() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _the_one(name: str | None) -> str:
+    from tasks.core.errors import UsageError
+    from tasks.core.home import home
+    from tasks.core.serving.state import state_directories
+
+    names = [state.name for state in state_directories(home())]
+    if name is None and len(names) == 1:
+        return names[0]
+    if name is None:
+        raise UsageError(
+            "Name the deployment." if names else "Nothing is deployed.",
+            expected=", ".join(names) or None,
+            next_step="`kawan-usaha status` shows what runs; `kawan-usaha rebuild demo` deploys.",
+        )
+    return name
+
+
+def _deployment(name: str) -> "Deployment":
+    from tasks.core.errors import UsageError
+    from tasks.core.home import home
+    from tasks.core.serving.state import read_deployment, state_directory
+
+    deployment = read_deployment(state_directory(home(), name))
+    if deployment is None:
+        raise UsageError(
+            "There is no such deployment.",
+            where=name,
+            next_step="`kawan-usaha status` shows what runs; `kawan-usaha rebuild demo` deploys.",
+        )
+    return deployment

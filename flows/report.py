@@ -1,0 +1,111 @@
+"""The whole run in one table: for the terminal, for Prefect's UI, and as a page to keep."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tasks.core.evaluation.figures import Outcome
+from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.report import LineageRow, render_html, render_markdown
+from tasks.core.files import write_atomically
+from tasks.core.home import home
+from tasks.core.recipe import Recipe
+from tasks.runtime import StageResult
+
+
+@dataclass(frozen=True)
+class RebuildReport:
+    """What a rebuild did."""
+
+    recipe: Recipe
+    stages: tuple[StageResult, ...]
+    outcome: Outcome
+    verdict: Verdict
+
+    @property
+    def url(self) -> str | None:
+        """The address of the deployment, if the recipe has one."""
+        return next((str(s.facts["url"]) for s in self.stages if s.stage == "deploy"), None)
+
+
+def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
+    """Return (stage, state, time, size, peak memory, artifact) of every stage, as text."""
+    return [
+        (
+            stage.stage,
+            "Cached" if stage.cached else "Completed",
+            f"{stage.wall_s:,.1f} s",
+            f"{stage.size_bytes / 1e6:,.1f} MB",
+            f"{stage.peak_memory_bytes / 1e6:,.0f} MB",
+            stage.artifact,
+        )
+        for stage in report.stages
+    ]
+
+
+def as_plain(report: RebuildReport) -> dict[str, object]:
+    """Return the run as plain values, for programs."""
+    return {
+        "recipe": report.recipe.name,
+        "stages": [stage.model_dump(mode="json") for stage in report.stages],
+        "verdict": report.verdict.model_dump(mode="json"),
+        "url": report.url,
+    }
+
+
+def as_text(report: RebuildReport) -> str:
+    """Return the run as a table for the terminal, with what to do next."""
+    console = Console(width=120, record=True, file=io.StringIO())
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)
+    for row in rows(report):
+        table.add_row(*row)
+    console.print(table)
+    figures = [f"{f.role} {f.perplexity:,.2f}" for f in report.outcome.figures]
+    lines = [
+        console.export_text().rstrip(),
+        "",
+        f"Perplexity: {', '.join(figures)}. Gate: {'; '.join(report.verdict.reasons)}.",
+        f"Report: {page_of(report.recipe)}",
+    ]
+    if report.url is not None:
+        lines.append(f"Served: {report.url}; talk with it: kawan-usaha chat {report.recipe.name}")
+    return "\n".join(lines)
+
+
+def page_of(recipe: Recipe) -> Path:
+    """Return where the report page of a recipe's last run is."""
+    return home() / "reports" / f"{recipe.name}.html"
+
+
+_NUMBERS = ("time", "size", "peak memory")
+HEADINGS = ("stage", "state", "time", "size", "peak memory", "artifact")
+
+
+def publish_report(report: RebuildReport) -> Path:
+    """Show the run as a markdown artifact, write its page, and return where the page is."""
+    lines = [f"# {report.recipe.name}", "", f"| {' | '.join(HEADINGS)} |"]
+    lines += ["|---|---|---:|---:|---:|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows(report)]
+    lines += ["", "Time and memory of a cached stage are those of the run that made it.", ""]
+    figures = render_markdown(report.outcome, report.verdict)
+    create_markdown_artifact(
+        "\n".join(lines) + "\n" + figures, key="rebuild", description=f"Run of {report.recipe.name}"
+    )
+    lineage = [LineageRow(s.stage, _source(report.recipe, s), s.digest) for s in report.stages]
+    page = page_of(report.recipe)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    html = render_html(report.recipe.name, report.outcome, report.verdict, lineage)
+    write_atomically(page, html)
+    return page
+
+
+def _source(recipe: Recipe, stage: StageResult) -> str:
+    sources = {"base": recipe.base, "delta": recipe.delta, "publish": stage.facts.get("url")}
+    return str(sources.get(stage.stage) or stage.artifact)

@@ -1,0 +1,174 @@
+"""The story of a build: what the model card tells, gathered from recipe, manifests and figures.
+
+The one place in core that knows several stages at once. It decides nothing and measures nothing;
+equal builds give equal stories, so that publishing twice changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from tasks.core.architecture.card import loading_instructions
+from tasks.core.architecture.proof import EditProof
+from tasks.core.conversation.template import get_template
+from tasks.core.evaluation.figures import Outcome
+from tasks.core.hub.card import CardFacts, CardFile, EditedPart, Figure, LineageStep, render_card
+from tasks.core.hub.client import endpoint
+from tasks.core.keys import digest
+from tasks.core.recipe import Publish, Recipe, Source
+from tasks.core.store import Manifest
+from tasks.core.store.manifest import require_manifest
+
+_QUESTION = "Bagaimana cara menentukan harga jual kue buatan rumah?"
+_BUILD_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class BuiltStage:
+    """One stage of the build, by the word that the flow has for it, and its artifact."""
+
+    stage: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Story:
+    """The card of a build, and the name that these files with this card have."""
+
+    build: str
+    card: str
+
+
+def tell(recipe: Recipe, target: Publish, stages: Sequence[BuiltStage], outcome: Outcome) -> Story:
+    """Return card and name of the build whose last stage is the released model.
+
+    Raises RecipeError when the card would break a rule of the Hub or name a wrong licence.
+    """
+    manifests = {stage.stage: require_manifest(stage.path) for stage in stages}
+    released, place = stages[-1], target.repo or target.target or ""
+    facts = CardFacts(
+        name=recipe.deploy.model_name if recipe.deploy else recipe.name,
+        build="",
+        place=place,
+        summary=_summary(recipe),
+        language=target.language,
+        license=target.license,
+        lineage=_lineage(recipe, manifests),
+        template=recipe.template,
+        prompt_example=_prompt(recipe.template),
+        how_to_load=loading_instructions(released.path, name=place),
+        how_to_rebuild=_HOW_TO_REBUILD,
+        recipe_yaml=_recipe_yaml(recipe),
+        files=_files(manifests[released.stage]),
+        edits=_edits(manifests.get("edit")),
+        training=_training(recipe),
+        figures=_figures(recipe, outcome),
+        tags=("kawan-usaha",),
+    )
+    build = digest({"card": render_card(facts)})[:_BUILD_DIGITS]
+    return Story(build, render_card(replace(facts, build=build)))
+
+
+def _summary(recipe: Recipe) -> str:
+    done = [
+        words
+        for words, part in (
+            (f"the delta {recipe.delta}", recipe.delta),
+            ("an edit of its architecture", recipe.edit),
+            ("LoRA fine-tuning", recipe.finetune),
+        )
+        if part is not None
+    ]
+    return f"An assistant for small businesses, made from {recipe.base}" + (
+        f" with {' and '.join(done)}." if done else "."
+    )
+
+
+def _lineage(recipe: Recipe, manifests: dict[str, Manifest]) -> list[LineageStep]:
+    steps = [_origin("base", recipe.base, manifests["base"])]
+    if recipe.delta is not None:
+        steps.append(_origin("delta", recipe.delta, manifests["delta"]))
+    if recipe.edit is not None:
+        steps.append(LineageStep("edit", "architecture edit", manifests["edit"].content_digest))
+    if recipe.finetune is not None:
+        name = f"LoRA on {recipe.finetune.data.name}"
+        steps.append(LineageStep("fine-tune", name, manifests["finetune"].content_digest))
+    return steps
+
+
+def _origin(role: Literal["base", "delta"], source: Source, manifest: Manifest) -> LineageStep:
+    commit = manifest.params.get("commit") if isinstance(manifest.params, dict) else None
+    if source.repo is None or not isinstance(commit, str):
+        name = source.directory.name if source.directory else str(source)
+        return LineageStep(role, name, manifest.content_digest)
+    link = f"{endpoint()}/{source.repo}"
+    return LineageStep(role, source.repo, commit, repo=source.repo, link=link)
+
+
+def _prompt(template_name: str) -> str:
+    template = get_template(template_name)
+    template.append_message(template.roles[0], _QUESTION)
+    template.append_message(template.roles[1], None)
+    return str(template.get_prompt())
+
+
+def _recipe_yaml(recipe: Recipe) -> str:
+    """Return what decides the model. Where it is served is no property of it."""
+    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy"})
+    plain["evaluate"] |= {
+        name: Path(plain["evaluate"][name]).name for name in ("conversations", "prompts")
+    }
+    if "finetune" in plain:
+        plain["finetune"]["data"] = Path(plain["finetune"]["data"]).name
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _files(manifest: Manifest) -> list[CardFile]:
+    return [
+        CardFile(name, file.size_bytes, file.sha256)
+        for name, file in manifest.files.items()
+        if name != "README.md"
+    ]
+
+
+def _edits(manifest: Manifest | None) -> list[EditedPart]:
+    if manifest is None:
+        return []
+    proof = EditProof.model_validate(manifest.facts["proof"])
+    parts = [
+        EditedPart(f"activation of layer {row.layer}", row.before, row.after)
+        for row in proof.layers
+        if row.before != row.after
+    ]
+    before, after = proof.context_tokens_before, proof.context_tokens_after
+    if before != after:
+        parts.append(EditedPart("context", f"{before} tokens", f"{after} tokens"))
+    return parts
+
+
+def _training(recipe: Recipe) -> list[tuple[str, str]]:
+    if recipe.finetune is None:
+        return []
+    shown = recipe.finetune.model_dump(mode="json", exclude={"data", "lora"})
+    lora = recipe.finetune.lora.model_dump(mode="json")
+    rows = {**{f"lora.{name}": value for name, value in lora.items()}, **shown}
+    return [(name, str(value)) for name, value in rows.items() if value is not None]
+
+
+def _figures(recipe: Recipe, outcome: Outcome) -> list[Figure]:
+    released = outcome.figures[-1]
+    data = {"data_id": "kawan-usaha/held-out", "data_name": recipe.evaluate.conversations.name}
+    return [
+        Figure("perplexity", "perplexity a token", round(released.perplexity, 4), **data),
+        Figure(
+            "byte_perplexity", "perplexity a byte", round(released.perplexity_per_byte, 4), **data
+        ),
+    ]
+
+
+_HOW_TO_REBUILD = """\
+Save the recipe above as `recipe.yaml` and run `kawan-usaha rebuild recipe.yaml` with the project
+kawan-usaha-llm. The same recipe and the same commits give the files above, to the bit."""

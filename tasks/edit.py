@@ -1,0 +1,32 @@
+"""Edit: another architecture around the same weights, proven in a fresh process."""
+
+from prefect.artifacts import create_markdown_artifact
+
+from tasks.core.architecture.edit import edit_model
+from tasks.core.architecture.proof import EditProof, prove_edit
+from tasks.core.keys import stage_key
+from tasks.core.recipe import Edit
+from tasks.core.store import Staging
+from tasks.core.store.manifest import read_manifest
+from tasks.runtime import StageResult, build_stage, stage_task
+
+VERSION = 1
+
+
+@stage_task("edit")
+def edit(model: StageResult, settings: Edit) -> StageResult:
+    """Write the edited model beside the shared weight files, and prove that the edit is alive."""
+    params, inputs = settings.model_dump(mode="json"), {"model": model.digest}
+
+    def write(staging: Staging) -> None:
+        written = edit_model(model.path, settings, staging.path)
+        manifest = read_manifest(model.path)
+        if manifest is not None:
+            staging.record({file.name: manifest.files[file.name] for file in written.shared})
+        proof = prove_edit(staging.path, settings, unedited=model.path)
+        staging.note(proof=proof.as_json(), written_bytes=written.own_bytes)
+
+    result = build_stage(stage_key("edit", VERSION, params, inputs), write, params, inputs)
+    proof = EditProof.model_validate(result.facts["proof"])
+    create_markdown_artifact(proof.table(), key="edit", description="The edit, before and after")
+    return result

@@ -1,0 +1,95 @@
+"""Plan: whether the recipe can work here, told before anything is started."""
+
+from pathlib import Path
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from tasks.core.architecture.check import check_edit_names
+from tasks.core.conversation.template import get_template
+from tasks.core.errors import RecipeError, WrongToken
+from tasks.core.evaluation.evaluate import measurement_identity
+from tasks.core.home import home
+from tasks.core.hub.ask import source_config, source_size_bytes
+from tasks.core.hub.client import usable_token
+from tasks.core.planning.gpus import parse_gpus
+from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus
+from tasks.core.planning.render import render
+from tasks.core.planning.shapes import known_shape, shape_from_config
+from tasks.core.planning.stages import Sizes
+from tasks.core.planning.verdict import Plan, plan
+from tasks.core.recipe import Recipe
+from tasks.core.serving.ports import require_ports
+from tasks.core.serving.processes import own_processes
+from tasks.core.serving.state import state_directory
+from tasks.core.serving.topology import ports_of
+from tasks.core.training.deepspeed_config import deepspeed_config
+from tasks.core.training.launch import require_tools
+from tasks.runtime import stage_task
+
+
+@stage_task("plan")
+def preflight(recipe: Recipe) -> None:
+    """Refuse what cannot work on this machine, and say what the rest will take."""
+    check_recipe(recipe, home())
+    found = plan_of(recipe, home())
+    require_devices(recipe, found.hardware)
+    text = render(found)
+    get_run_logger().info("%s", text)
+    create_markdown_artifact(f"```\n{text}\n```", key="plan", description="What the recipe takes")
+
+
+def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
+    """Return the plan on this machine, or on one with the GPUs that are named.
+
+    A well-known base is planned by its published shape; of another one the Hub is asked.
+    """
+    hardware = read_hardware(home)
+    if gpus is not None:
+        hardware = with_gpus(hardware, parse_gpus(gpus))
+    shape = known_shape(recipe.base.repo) if recipe.base.repo else None
+    if shape is not None:
+        return plan(recipe, hardware, shape)
+    shape = shape_from_config(source_config(recipe.base), where=recipe.base)
+    sizes = Sizes(
+        base_bytes=source_size_bytes(recipe.base),
+        delta_bytes=source_size_bytes(recipe.delta) if recipe.delta else None,
+    )
+    return plan(recipe, hardware, shape, sizes=sizes)
+
+
+def check_recipe(recipe: Recipe, home: Path) -> None:
+    """Raise the error that a later stage would end with, as far as it can be known now."""
+    get_template(recipe.template)
+    measurement_identity(recipe.evaluate, recipe.template)
+    if recipe.edit is not None:
+        check_edit_names(recipe.edit)
+    if recipe.finetune is not None:
+        require_tools(recipe.finetune)
+        deepspeed_config(recipe.finetune)
+    if recipe.publish is not None and recipe.publish.repo and usable_token() is None:
+        raise WrongToken(
+            "Publishing needs a token, and there is none.",
+            where="publish.repo",
+            expected="HF_TOKEN, or the login of `hf auth login`",
+            next_step="`export HF_TOKEN=…` with a token that may write, or leave publish out.",
+        )
+    if recipe.deploy is not None:
+        own = own_processes(state_directory(home, recipe.name).root)
+        pids = {each.process.pid for each in own}
+        require_ports(recipe.deploy.host, ports_of(recipe.deploy), ours=pids)
+
+
+def require_devices(recipe: Recipe, hardware: Hardware) -> None:
+    """Raise RecipeError when a stage is to compute on a GPU and there is none."""
+    parts = {"finetune": recipe.finetune, "evaluate": recipe.evaluate, "deploy": recipe.deploy}
+    wanting = [name for name, part in parts.items() if part is not None and part.device == "cuda"]
+    if wanting and not hardware.gpus:
+        raise RecipeError(
+            "The recipe computes on a GPU, and this machine has none.",
+            where=", ".join(f"{name}.device" for name in wanting),
+            expected="a CUDA device",
+            found=hardware.gpu_note or "no GPU",
+            next_step="Run on a machine with a GPU, or set `device: cpu`; "
+            f"`kawan-usaha plan {recipe.name} --gpus 1xRTX4090` tells what would do.",
+        )

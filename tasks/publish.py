@@ -1,0 +1,29 @@
+"""Publish: the released model with its story, all of it or nothing."""
+
+from collections.abc import Sequence
+
+from tasks.core.evaluation.figures import Outcome
+from tasks.core.hub.publish import publish as to_hub
+from tasks.core.hub.publish_filesystem import publish_to_filesystem
+from tasks.core.recipe import Publish, Recipe
+from tasks.core.store.manifest import require_manifest
+from tasks.core.story import BuiltStage, tell
+from tasks.runtime import StageProgress, StageResult, stage_task
+
+
+@stage_task("publish")
+def publish(
+    stages: Sequence[StageResult], recipe: Recipe, target: Publish, outcome: Outcome
+) -> StageResult:
+    """Publish the model of the last stage; nothing is sent when this build stands there already."""
+    released = stages[-1]
+    built = [BuiltStage(stage.stage, stage.path) for stage in stages]
+    story = tell(recipe, target, built, outcome)
+    files = require_manifest(released.path).files
+    progress = StageProgress("publish")
+    send = to_hub if target.repo else publish_to_filesystem
+    receipt = send(released.path, files, story.card, target, story.build, report=progress)
+    facts = {"url": receipt.url, "commit": receipt.commit, "tag": receipt.tag}
+    return released.model_copy(
+        update={"stage": "publish", "cached": not receipt.sent, "facts": facts}
+    )
