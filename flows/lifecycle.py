@@ -1,5 +1,7 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
+from typing import Literal, get_args
+
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
@@ -23,76 +25,92 @@ from tasks.plan import preflight
 from tasks.publish import publish
 from tasks.runtime import StageResult, explained_failure
 
+Until = Literal["plan", "download", "merge", "edit", "fuse", "evaluate", "publish", "deploy"]
 Chain = list[tuple[Role, StageResult]]
 
 
 @flow(name="rebuild", flow_run_name="{recipe.name}")
-def rebuild(recipe: Recipe = KAWAN_USAHA) -> RebuildReport | State[KawanUsahaError]:
-    """Build, prove, publish and serve what the recipe says; what is done already is reused."""
+def rebuild(
+    recipe: Recipe = KAWAN_USAHA, until: Until = "deploy"
+) -> RebuildReport | State[KawanUsahaError]:
+    """Build, prove, publish and serve what the recipe says; what is done already is reused.
+
+    `until` names the last stage to run: one that failed is repeated alone, one that is new is
+    tried before the next, and everything before it comes out of the store.
+    """
     try:
         with Store(home()).in_use(), hub_of(recipe, home()):
-            return _stages(located(recipe))
+            return _stages(located(recipe), until)
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
         return explained_failure(error)
 
 
 @flow(name="rebuild-recipe", flow_run_name="{recipe}")
-def rebuild_recipe(recipe: str = "kawan-usaha-13b") -> RebuildReport | State[KawanUsahaError]:
+def rebuild_recipe(
+    recipe: str = "kawan-usaha-13b", until: Until = "deploy"
+) -> RebuildReport | State[KawanUsahaError]:
     """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path."""
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
         return explained_failure(error)
-    return rebuild(found)
+    return rebuild(found, until)
 
 
-def _stages(recipe: Recipe) -> RebuildReport:
+def _stages(recipe: Recipe, until: Until) -> RebuildReport:
     preflight.submit(recipe).result()
-    made, chain = _model(recipe)
+    last = get_args(Until).index(until)
+    wanted = set(get_args(Until)[: last + 1])
+    made, chain = _model(recipe, wanted)
+    if "evaluate" not in wanted:
+        return _finished(RebuildReport(recipe, tuple(made)))
     evaluation = evaluate.submit(chain, recipe.evaluate, recipe.template).result()
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate)
-    done = [*made, evaluation]
-    released = chain[-1][1]
-    if verdict.passed and recipe.publish is not None:
+    done, released = [*made, evaluation], chain[-1][1]
+    if verdict.passed and recipe.publish is not None and "publish" in wanted:
         done.append(publish.submit(made, recipe, recipe.publish, outcome).result())
-    if verdict.passed and recipe.deploy is not None:
-        deployed = deploy.submit(
-            released, recipe.deploy, name=recipe.name, template=recipe.template
-        )
-        done.append(deployed.result())
-    report = RebuildReport(recipe=recipe, stages=tuple(done), outcome=outcome, verdict=verdict)
-    publish_report(report)
+    if verdict.passed and recipe.deploy is not None and "deploy" in wanted:
+        service = deploy.submit(released, recipe.deploy, recipe.name, recipe.template)
+        done.append(service.result())
+    report = RebuildReport(recipe, tuple(done), outcome, verdict)
     if not verdict.passed:
+        publish_report(report)
         raise GateFailed(
             "The model is not published and not served: it does not keep the recipe's limits.",
             where=evaluation.path,
             found="; ".join(verdict.reasons),
             next_step="Read the report, then change the recipe, or its limits if they are wrong.",
         )
-    RunRecords(home()).add(recipe.name, tuple(stage.artifact for stage in done))
+    return _finished(report)
+
+
+def _finished(report: RebuildReport) -> RebuildReport:
+    publish_report(report)
+    RunRecords(home()).add(report.recipe.name, tuple(stage.artifact for stage in report.stages))
     return report
 
 
-def _model(recipe: Recipe) -> tuple[list[StageResult], Chain]:
+def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
+    if "download" not in wanted:
+        return [], []
     base = download.submit(recipe.base, "base").result()
     done = [base]
     chain: Chain = [("base", base)]
     if recipe.delta is not None:
         delta = download.submit(recipe.delta, "delta").result()
-        merged = merge.submit(base, delta, recipe.delta).result()
-        done += [delta, merged]
-        chain.append(("merged", merged))
-    if recipe.edit is not None:
-        edited = edit.submit(chain[-1][1], recipe.edit).result()
-        done.append(edited)
-        chain.append(("edited", edited))
-    if recipe.finetune is not None:
+        done.append(delta)
+        if "merge" in wanted:
+            done.append(merge.submit(base, delta, recipe.delta).result())
+            chain.append(("merged", done[-1]))
+    if recipe.edit is not None and "edit" in wanted:
+        done.append(edit.submit(chain[-1][1], recipe.edit).result())
+        chain.append(("edited", done[-1]))
+    if recipe.finetune is not None and "fuse" in wanted:
         model = chain[-1][1]
-        adapter = finetune.submit(model, recipe.finetune, recipe.template).result()
-        fused = fuse.submit(model, adapter).result()
-        done += [adapter, fused]
-        chain.append(("fine-tuned", fused))
+        done.append(finetune.submit(model, recipe.finetune, recipe.template).result())
+        done.append(fuse.submit(model, done[-1]).result())
+        chain.append(("fine-tuned", done[-1]))
     return done, chain

@@ -24,8 +24,8 @@ class RebuildReport:
 
     recipe: Recipe
     stages: tuple[StageResult, ...]
-    outcome: Outcome
-    verdict: Verdict
+    outcome: Outcome | None = None
+    verdict: Verdict | None = None
 
     @property
     def url(self) -> str | None:
@@ -53,7 +53,7 @@ def as_plain(report: RebuildReport) -> dict[str, object]:
     return {
         "recipe": report.recipe.name,
         "stages": [stage.model_dump(mode="json") for stage in report.stages],
-        "verdict": report.verdict.model_dump(mode="json"),
+        "verdict": report.verdict.model_dump(mode="json") if report.verdict else None,
         "url": report.url,
     }
 
@@ -67,13 +67,13 @@ def as_text(report: RebuildReport) -> str:
     for row in rows(report):
         table.add_row(*row)
     console.print(table)
-    figures = [f"{f.role} {f.perplexity:,.2f}" for f in report.outcome.figures]
-    lines = [
-        console.export_text().rstrip(),
-        "",
-        f"Perplexity: {', '.join(figures)}. Gate: {'; '.join(report.verdict.reasons)}.",
-        f"Report: {page_of(report.recipe)}",
-    ]
+    lines = [console.export_text().rstrip(), ""]
+    if report.outcome is not None and report.verdict is not None:
+        figures = [f"{f.role} {f.perplexity:,.2f}" for f in report.outcome.figures]
+        lines += [
+            f"Perplexity: {', '.join(figures)}. Gate: {'; '.join(report.verdict.reasons)}.",
+            f"Report: {page_of(report.recipe)}",
+        ]
     if report.url is not None:
         lines.append(f"Served: {report.url}; talk with it: kawan-usaha chat {report.recipe.name}")
     return "\n".join(lines)
@@ -88,22 +88,25 @@ _NUMBERS = ("time", "size", "peak memory")
 HEADINGS = ("stage", "state", "time", "size", "peak memory", "artifact")
 
 
-def publish_report(report: RebuildReport) -> Path:
-    """Show the run as a markdown artifact, write its page, and return where the page is."""
+def publish_report(report: RebuildReport) -> None:
+    """Show the run as a markdown artifact of Prefect, and write its page."""
     lines = [f"# {report.recipe.name}", "", f"| {' | '.join(HEADINGS)} |"]
     lines += ["|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(report)]
     lines += ["", "Time and memory of a cached stage are those of the run that made it.", ""]
-    figures = render_markdown(report.outcome, report.verdict)
+    if report.outcome is not None and report.verdict is not None:
+        lines.append(render_markdown(report.outcome, report.verdict))
+        _write_page(report, report.outcome, report.verdict)
     create_markdown_artifact(
-        "\n".join(lines) + "\n" + figures, key="rebuild", description=f"Run of {report.recipe.name}"
+        "\n".join(lines), key="rebuild", description=f"Run of {report.recipe.name}"
     )
+
+
+def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> None:
     lineage = [LineageRow(s.stage, _source(report.recipe, s), s.digest) for s in report.stages]
     page = page_of(report.recipe)
     page.parent.mkdir(parents=True, exist_ok=True)
-    html = render_html(report.recipe.name, report.outcome, report.verdict, lineage)
-    write_atomically(page, html)
-    return page
+    write_atomically(page, render_html(report.recipe.name, outcome, verdict, lineage))
 
 
 def _source(recipe: Recipe, stage: StageResult) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.hub.publish import publish as to_hub
 from tasks.core.hub.publish_filesystem import publish_to_filesystem
+from tasks.core.measure import measured
 from tasks.core.recipe import Publish, Recipe
 from tasks.core.store.manifest import require_manifest
 from tasks.core.story import BuiltStage, tell
@@ -20,10 +21,22 @@ def publish(
     built = [BuiltStage(stage.stage, stage.path) for stage in stages]
     story = tell(recipe, target, built, outcome)
     files = require_manifest(released.path).files
-    progress = StageProgress("publish")
     send = to_hub if target.repo else publish_to_filesystem
-    receipt = send(released.path, files, story.card, target, story.build, report=progress)
-    facts = {"url": receipt.url, "commit": receipt.commit, "tag": receipt.tag}
-    return released.model_copy(
-        update={"stage": "publish", "cached": not receipt.sent, "facts": facts}
+    with measured() as cost:
+        receipt = send(
+            released.path,
+            files,
+            story.card,
+            target,
+            story.build,
+            report=StageProgress("publish"),
+        )
+    return StageResult.after(
+        released,
+        "publish",
+        cost,
+        cached=not receipt.sent,
+        url=receipt.url,
+        commit=receipt.commit,
+        tag=receipt.tag,
     )

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
+from tasks.core.measure import Cost
 from tasks.core.store import Built, Staging, Store
 
 P = ParamSpec("P")
@@ -50,6 +51,21 @@ class StageResult(BaseModel):
     size_bytes: int
     peak_memory_bytes: int
     facts: dict[str, JsonValue] = {}
+
+    @classmethod
+    def after(
+        cls, model: "StageResult", stage: str, cost: Cost, *, cached: bool, **facts: JsonValue
+    ) -> "StageResult":
+        """Return the description of what was done with a model without making another artifact."""
+        return model.model_copy(
+            update={
+                "stage": stage,
+                "cached": cached,
+                "wall_s": cost.wall_s,
+                "peak_memory_bytes": cost.peak_memory_bytes,
+                "facts": facts,
+            }
+        )
 
     @classmethod
     def of(cls, built: Built, stage: str) -> "StageResult":

@@ -1,7 +1,7 @@
 """`kawan-usaha rebuild` and `plan`: the whole recipe."""
 
 import os
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -18,13 +18,20 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def rebuild(recipe: Recipe, as_json: Annotated[bool, AS_JSON] = False) -> None:
+def rebuild(
+    recipe: Recipe,
+    until: Annotated[
+        str, typer.Option(help="The last stage: plan, download, merge, edit, fuse, evaluate …")
+    ] = "deploy",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
     """Build, prove, publish and serve what a recipe says. What is done already is not done again.
 
     Runs with the Prefect server that PREFECT_API_URL names, or with a temporary one of its own.
 
     Example: `kawan-usaha rebuild demo`
     """
+    from tasks.core.errors import UsageError
     from tasks.core.recipe_file import find_recipe, load_recipe
 
     wanted = load_recipe(find_recipe(recipe))
@@ -32,10 +39,13 @@ def rebuild(recipe: Recipe, as_json: Annotated[bool, AS_JSON] = False) -> None:
     if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
+    from flows.lifecycle import Until
     from flows.lifecycle import rebuild as flow
     from flows.report import RebuildReport, as_plain, as_text
 
-    result = flow(wanted, return_state=True).result()
+    if until not in get_args(Until):
+        raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
+    result = flow(wanted, until, return_state=True).result()
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
     show(as_plain(result), as_json=as_json, text=as_text(result))
