@@ -140,8 +140,6 @@ class Fetch:
     def _receive(self, part: Path) -> FileDigest | None:
         content = _Content(self.file)
         with part.open("ab+") as file:
-            if file.tell() > self.file.size_bytes:
-                file.truncate(0)
             file.seek(0)
             self._take_over(file, content)
             failures = 0
@@ -149,6 +147,8 @@ class Fetch:
                 before = content.size_bytes
                 try:
                     self._stream(file, content)
+                    if content.size_bytes == before:
+                        raise httpx2.RemoteProtocolError("the answer held no bytes")
                 except (httpx2.TransportError, HfHubHTTPError) as error:
                     failures = 1 if content.size_bytes > before else failures + 1
                     self._wait(error, failures)

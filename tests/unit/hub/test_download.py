@@ -24,7 +24,7 @@ from tasks.core.errors import (
     WrongToken,
 )
 from tasks.core.hub.download import WrittenFiles, download, resolve
-from tasks.core.hub.embedded.faults import CutAfter, Refuse, Slow, WrongBytes
+from tasks.core.hub.embedded.faults import CutAfter, IgnoreRange, Moved, Refuse, Slow, WrongBytes
 from tasks.core.hub.fetch import Patience
 from tests.unit.hub.conftest import GUEST, OWNER, STRANGER
 
@@ -137,13 +137,40 @@ def test_a_hub_that_asks_for_a_long_wait_is_left_to_the_next_run(published, out,
     assert len(faults.requests(SHARD)) == 1
 
 
-def test_a_file_that_comes_wrong_twice_is_refused_and_not_kept(published, out, faults):
-    faults.add(WrongBytes(), SHARD, times=2)
-    with pytest.raises(DownloadCorrupt, match="SHA-256") as told:
+class Empty:
+    """Says yes and sends nothing."""
+
+    async def __call__(self, app, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+
+def test_a_hub_that_answers_with_nothing_is_given_up(published, out, faults):
+    faults.add(Empty(), SHARD, times=99)
+    with pytest.raises(HubUnavailable, match="no bytes"):
+        fetch(published, out)
+    assert len(faults.requests(SHARD)) == QUICK.attempts
+
+
+@pytest.mark.parametrize(("name", "announced"), [(SHARD, "SHA-256"), ("tokenizer.json", "git")])
+def test_a_file_that_comes_wrong_twice_is_refused_and_not_kept(
+    published, out, faults, name, announced
+):
+    faults.add(WrongBytes(), name, times=2)
+    with pytest.raises(DownloadCorrupt, match=announced) as told:
         fetch(published, out)
     assert told.value.retryable
-    assert not (out / SHARD).exists()
-    assert not (out / f"{SHARD}.part").exists()
+    assert not (out / name).exists()
+    assert not (out / f"{name}.part").exists()
+
+
+def test_one_failure_stops_the_transfers_that_wait(published, out, faults):
+    faults.add(Refuse(503, retry_after_s=50), "model-00001", times=99)
+    faults.add(Refuse(403), SHARD)
+    start = time.monotonic()
+    with pytest.raises(WrongToken):
+        fetch(published, out)
+    assert time.monotonic() - start < 25
 
 
 # --- what works ----------------------------------------------------------------------------
@@ -212,6 +239,36 @@ def test_a_cut_download_goes_on_where_it_stopped(published, out, model, faults):
     assert_same(out, model)
     asked = [request.range for request in faults.requests(SHARD)]
     assert asked == [None, "bytes=3000-", "bytes=8000-"]
+
+
+def test_a_server_that_ignores_ranges_still_completes_a_part(published, out, model, faults):
+    faults.add(CutAfter(3000), SHARD)
+    faults.add(IgnoreRange(), SHARD)
+    fetch(published, out)
+    assert_same(out, model)
+    assert len(faults.requests(SHARD)) == 2
+
+
+def test_a_line_that_breaks_again_and_again_is_not_given_up_while_bytes_arrive(
+    published, out, model, faults
+):
+    faults.add(CutAfter(1000), SHARD, times=2 * QUICK.attempts)
+    fetch(published, out)
+    assert_same(out, model)
+
+
+def test_a_file_at_another_origin_is_continued_there_and_the_token_is_not_sent_along(
+    hub, published, out, model, faults
+):
+    elsewhere = hub.url.replace("127.0.0.1", "localhost")
+    faults.add(Moved(elsewhere), SHARD)
+    faults.add(CutAfter(3000), SHARD)
+    faults.add(Moved(elsewhere), SHARD)
+    download(resolve(published, "main"), out, OWNER, patience=QUICK)
+    assert_same(out, model)
+    asked = [(request.authorized, request.range) for request in faults.requests(SHARD)]
+    resumed = "bytes=3000-"
+    assert asked == [(True, None), (False, None), (True, resumed), (False, resumed)]
 
 
 def test_one_wrong_answer_is_asked_for_again(published, out, model, faults):

@@ -108,6 +108,34 @@ class Slow:
         await app(scope, receive, slowly)
 
 
+@dataclass(frozen=True)
+class IgnoreRange:
+    """Answer a request for a range with the whole file, as some proxies do."""
+
+    async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything."""
+        kept = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await app({**scope, "headers": kept}, receive, send)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Send the client to the same path at another origin, as the Hub does with large files."""
+
+    origin: str
+
+    async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the other address; whoever comes by it is served."""
+        host = dict(scope["headers"])[b"host"].decode()
+        if self.origin.endswith(f"//{host}"):
+            await app(scope, receive, send)
+            return
+        location = self.origin.encode() + scope["raw_path"]
+        headers = [(b"location", location), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 302, "headers": headers})
+        await send({"type": "http.response.body"})
+
+
 @dataclass
 class _Plan:
     fault: Fault
@@ -123,6 +151,7 @@ class Served:
     method: str
     path: str
     range: str | None
+    authorized: bool
     body_bytes: int = 0
 
 
@@ -151,9 +180,11 @@ class Faults:
                 await app(scope, receive, send)
                 return
             headers = dict(scope["headers"])
-            asked_range = headers.get(b"range")
             record = Served(
-                scope["method"], scope["path"], asked_range.decode() if asked_range else None
+                method=scope["method"],
+                path=scope["path"],
+                range=headers[b"range"].decode() if b"range" in headers else None,
+                authorized=b"authorization" in headers,
             )
             self.served.append(record)
             fault = self._take(record)
