@@ -6,6 +6,7 @@ printed as advice, never as a traceback.
 
 import json
 import os
+import signal
 import sys
 
 import typer
@@ -39,6 +40,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
     except KawanUsahaError as error:
@@ -52,3 +54,8 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("\nInterrupted. What was finished stays; the same command goes on.", err=True)
         sys.exit(130)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """Let a SIGTERM end the work as Ctrl-C does, so that no child process outlives it."""
+    raise KeyboardInterrupt

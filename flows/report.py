@@ -34,7 +34,7 @@ class RebuildReport:
 
 
 def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
-    """Return (stage, state, time, size, peak memory, artifact) of every stage, as text."""
+    """Return (stage, state, time, size, peak memory, result) of every stage, as text."""
     return [
         (
             stage.stage,
@@ -42,7 +42,7 @@ def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
             f"{stage.wall_s:,.1f} s",
             f"{stage.size_bytes / 1e6:,.1f} MB",
             f"{stage.peak_memory_bytes / 1e6:,.0f} MB",
-            stage.artifact,
+            str(stage.facts.get("url", stage.artifact)),
         )
         for stage in report.stages
     ]
@@ -85,7 +85,7 @@ def page_of(recipe: Recipe) -> Path:
 
 
 _NUMBERS = ("time", "size", "peak memory")
-HEADINGS = ("stage", "state", "time", "size", "peak memory", "artifact")
+HEADINGS = ("stage", "state", "time", "size", "peak memory", "result")
 
 
 def publish_report(report: RebuildReport) -> None:

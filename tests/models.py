@@ -4,9 +4,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-WORDS = "selamat datang di warung kami apa kabar usaha modal laba rugi izin pajak stok harga".split()
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 
 def tiny_tokenizer(vocab: int = 320) -> PreTrainedTokenizerFast:
@@ -53,4 +51,15 @@ def tiny_llama(
     model = LlamaForCausalLM(config).to(getattr(torch, dtype))
     model.save_pretrained(path, max_shard_size="20KB" if sharded else "5GB")
     tiny_tokenizer(vocab).save_pretrained(path)
+    return path
+
+
+def tiny_delta(base: Path, target: Path, path: Path) -> Path:
+    """Save target - base with the target's tokenizer under path, and return path."""
+    models = [LlamaForCausalLM.from_pretrained(place) for place in (target, base)]
+    weights, base_weights = (model.state_dict() for model in models)
+    for name in weights:
+        weights[name].sub_(base_weights[name])
+    models[0].save_pretrained(path)
+    AutoTokenizer.from_pretrained(target).save_pretrained(path)
     return path

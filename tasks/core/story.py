@@ -16,7 +16,7 @@ from tasks.core.architecture.proof import EditProof
 from tasks.core.conversation.template import get_template
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.hub.card import CardFacts, CardFile, EditedPart, Figure, LineageStep, render_card
-from tasks.core.hub.client import endpoint
+from tasks.core.hub.client import DEFAULT_ENDPOINT, endpoint
 from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
 from tasks.core.store import Manifest
@@ -104,7 +104,8 @@ def _origin(role: Literal["base", "delta"], source: Source, manifest: Manifest) 
     if source.repo is None or not isinstance(commit, str):
         name = source.directory.name if source.directory else str(source)
         return LineageStep(role, name, manifest.content_digest)
-    link = f"{endpoint()}/{source.repo}"
+    # A Hub on this machine has another port every time: a link to it would make another card.
+    link = f"{DEFAULT_ENDPOINT}/{source.repo}" if endpoint() == DEFAULT_ENDPOINT else None
     return LineageStep(role, source.repo, commit, repo=source.repo, link=link)
 
 

@@ -1,8 +1,12 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
+
+from tasks.core.recipe import ActivationEdit, Base, Delta, Edit, Evaluate, Gate, Publish, Recipe
+from tests.models import tiny_delta, tiny_llama
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,34 @@ def prefect() -> Iterator[None]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base, a delta for it, held-out conversations and prompts."""
+    root = tmp_path_factory.mktemp("sources")
+    tiny_llama(root / "base", seed=1)
+    tiny_delta(root / "base", tiny_llama(root / "target", seed=2), root / "delta")
+    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
+    (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
+    return root
+
+
+@pytest.fixture
+def recipe(sources: Path, tmp_path: Path) -> Recipe:
+    """Everything but serving, published to a directory."""
+    return Recipe(
+        name="tiny",
+        base=Base(directory=sources / "base"),
+        delta=Delta(directory=sources / "delta"),
+        edit=Edit(activations=(ActivationEdit(layers=(-1,), activation="gelu"),)),
+        evaluate=Evaluate(
+            conversations=sources / "held_out.json",
+            prompts=sources / "prompts.json",
+            max_new_tokens=4,
+            device="cpu",
+            gate=Gate(max_perplexity_ratio=2.0),
+        ),
+        publish=Publish(target=str(tmp_path / "published"), license="apache-2.0"),
+    )

@@ -1,0 +1,178 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import State
+
+from flows.lifecycle import rebuild
+from flows.report import RebuildReport
+from tasks.core.errors import DeltaMismatch, KawanUsahaError, NotAModel, PortTaken, RecipeError
+from tasks.core.recipe import ActivationEdit, Base, Deploy, Edit, Evaluate, Gate, Recipe
+from tasks.core.store import Store
+from tasks.core.store.runs import RunRecords
+from tests.models import tiny_llama
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def run(recipe: Recipe, until: str = "deploy") -> State[object]:
+    return rebuild(recipe, until, return_state=True)  # type: ignore[call-overload,no-any-return]
+
+
+def succeeded(recipe: Recipe, until: str = "deploy") -> RebuildReport:
+    report = run(recipe, until).result()
+    assert isinstance(report, RebuildReport)
+    return report
+
+
+def refused(recipe: Recipe, kind: type[KawanUsahaError], home: Path) -> str:
+    """The flow fails with this error and leaves nothing that looks finished but the downloads."""
+    state = run(recipe)
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, kind), error
+    assert error.next_step
+    assert str(error) in (state.message or "")
+    stages = {artifact.key.stage for artifact in Store(home).artifacts()}
+    assert stages <= {"download"}
+    assert RunRecords(home).last(1) == []
+    return str(error)
+
+
+def states(report: RebuildReport) -> dict[str, str]:
+    return {stage.stage: "Cached" if stage.cached else "Completed" for stage in report.stages}
+
+
+def test_second_run_finds_everything_done(recipe: Recipe, home: Path) -> None:
+    first, second = succeeded(recipe), succeeded(recipe)
+    names = ["base", "delta", "merge", "edit", "evaluate", "publish"]
+    assert states(first) == dict.fromkeys(names, "Completed")
+    assert states(second) == dict.fromkeys(names, "Cached")
+    assert [s.digest for s in second.stages] == [s.digest for s in first.stages]
+    assert Store(home).prune(RunRecords(home).artifacts_of_last(1)) == []
+
+
+def test_run_is_told_in_one_table_and_the_edit_before_and_after(recipe: Recipe, home: Path) -> None:
+    state = run(recipe)
+    assert state.is_completed()
+    with get_client(sync_client=True) as client:
+        run_id = state.state_details.flow_run_id
+        assert run_id is not None
+        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        found = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
+    assert set(found) >= {"plan", "edit", "evaluation", "rebuild"}
+    assert re.search(r"\| 2 \| .*silu.* \| .*gelu.* \|", found["edit"], re.IGNORECASE)
+    assert re.search(r"\| merge \| Completed \| .* s \| .* MB \| .* MB \|", found["rebuild"])
+    page = (home / "reports" / "tiny.html").read_text()
+    assert "Gate passed" in page
+
+
+def test_changing_where_it_is_served_repeats_no_other_stage(recipe: Recipe, home: Path) -> None:
+    succeeded(recipe, "evaluate")
+    other = recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)})
+    assert set(states(succeeded(other, "evaluate")).values()) == {"Cached"}
+
+
+def test_another_edit_keeps_download_and_merge(recipe: Recipe, home: Path) -> None:
+    succeeded(recipe, "edit")
+    relu = Edit(activations=(ActivationEdit(layers=(0,), activation="relu"),))
+    assert states(succeeded(recipe.model_copy(update={"edit": relu}), "edit")) == {
+        "base": "Cached",
+        "delta": "Cached",
+        "merge": "Cached",
+        "edit": "Completed",
+    }
+
+
+def test_stages_that_are_left_out_are_not_run(recipe: Recipe, home: Path) -> None:
+    bare = recipe.model_copy(update={"delta": None, "edit": None, "publish": None})
+    assert list(states(succeeded(bare))) == ["base", "evaluate"]
+
+
+def test_failed_gate_stops_before_publishing(recipe: Recipe, home: Path, tmp_path: Path) -> None:
+    strict = recipe.evaluate.model_copy(update={"gate": Gate(max_perplexity=1.5)})
+    state = run(recipe.model_copy(update={"evaluate": strict}))
+    assert state.is_failed()
+    assert "above the limit 1.5" in (state.message or "")
+    assert not (tmp_path / "published").exists()
+    assert any(a.key.stage == "evaluate" for a in Store(home).artifacts())
+
+
+def test_layer_that_does_not_exist_is_refused(recipe: Recipe, home: Path) -> None:
+    edit = Edit(activations=(ActivationEdit(layers=(47,), activation="gelu"),))
+    state = run(recipe.model_copy(update={"edit": edit}))
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, RecipeError)
+    assert "47" in str(error)
+    assert not any(a.key.stage == "edit" for a in Store(home).artifacts())
+
+
+def test_unknown_activation_is_refused_before_anything_starts(recipe: Recipe, home: Path) -> None:
+    edit = Edit(activations=(ActivationEdit(activation="gelo"),))
+    assert "gelu" in refused(recipe.model_copy(update={"edit": edit}), RecipeError, home)
+    assert not list(Store(home).artifacts())
+
+
+def test_delta_of_another_shape_is_refused(recipe: Recipe, home: Path, tmp_path: Path) -> None:
+    wider = Base(directory=tiny_llama(tmp_path / "wider", hidden=64))
+    refused(recipe.model_copy(update={"base": wider}), DeltaMismatch, home)
+
+
+def test_directory_that_is_no_model_is_refused(recipe: Recipe, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(recipe.model_copy(update={"base": Base(directory=tmp_path / "empty")}), NotAModel, home)
+
+
+def test_port_that_is_taken_is_told_before_anything_starts(recipe: Recipe, home: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        deploy = Deploy(device="cpu", api_port=taken.getsockname()[1])
+        refused(recipe.model_copy(update={"deploy": deploy}), PortTaken, home)
+    assert not list(Store(home).artifacts())
+
+
+def test_gpu_that_is_not_there_is_told_before_anything_starts(recipe: Recipe, home: Path) -> None:
+    evaluate = Evaluate.model_validate(recipe.evaluate.model_dump() | {"device": "cuda"})
+    told = refused(recipe.model_copy(update={"evaluate": evaluate}), RecipeError, home)
+    assert "evaluate.device" in told
+
+
+def test_killed_run_goes_on_from_the_last_finished_stage(
+    recipe: Recipe, home: Path, tmp_path: Path
+) -> None:
+    """SIGKILL in the evaluation; the next run finds everything before it in the store."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    command = Path(sys.executable).with_name("kawan-usaha")
+    child = subprocess.Popen(
+        [str(command), "rebuild", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "KAWAN_USAHA_HOME": str(home)},
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if "merged: loading" in line:
+            os.killpg(child.pid, signal.SIGKILL)
+            break
+    else:
+        pytest.fail("the run never reached the evaluation")
+    child.stdout.close()
+    assert child.wait() == -signal.SIGKILL
+    assert states(succeeded(recipe)) == {
+        "base": "Cached",
+        "delta": "Cached",
+        "merge": "Cached",
+        "edit": "Cached",
+        "evaluate": "Completed",
+        "publish": "Completed",
+    }
