@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-QUESTION = "Saya menjual kue buatan rumah. Apa saja yang harus saya hitung untuk menentukan harga?"
+QUESTION = "How do I set a fair price for the cakes I bake and sell at home?"
+"""In English: that is what the demo's small model was trained on."""
 _COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 
 _NEXT = """
@@ -30,7 +31,7 @@ def main() -> int:
         return code
     sys.stdout.write(f"\nQuestion: {QUESTION}\nAnswer:   ")
     sys.stdout.flush()
-    code = _run("chat", "demo", "--once", QUESTION, "--max-tokens", "80", "--temperature", "0")
+    code = _run("chat", "demo", "--once", QUESTION, "--max-tokens", "90", "--temperature", "0")
     if code == 0:
         sys.stdout.write(_NEXT)
     return code

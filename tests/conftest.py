@@ -4,8 +4,13 @@ The Hub of the tests speaks LFS, not Xet, and no test reports to anybody.
 """
 
 import os
+import tempfile
+
+# Code of model directories is imported from here: never from what an earlier run left behind.
+_MODULES = tempfile.TemporaryDirectory(prefix="kawan-usaha-modules-")
 
 os.environ.update(
+    HF_MODULES_CACHE=_MODULES.name,
     HF_HUB_DISABLE_XET="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",

@@ -1,5 +1,6 @@
 """The commands around a running model: deploy, status, stop, chat, and the embedded Hub."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,7 +97,7 @@ def status(as_json: Json = False) -> None:
         url = each.deployment.base_url if each.deployment else "-"
         lines = [f"{each.name}: {each.health}  {url}"]
         if each.report is not None and each.report.edit is not None:
-            lines.append(f"  edit, as the worker shows it: {each.report.edit}")
+            lines.append(f"  activations in the worker: {_runs(each.report.edit['activations'])}")
         for process in each.processes:
             memory = f"{process.memory_bytes / 1e9:.2f} GB" if process.memory_bytes else "-"
             where = f"port {process.port}" if process.port else ""
@@ -168,6 +169,18 @@ def hub(
 
     typer.echo(f"export HF_ENDPOINT=http://127.0.0.1:{port} HF_HUB_DISABLE_XET=1", err=True)
     serve(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
+
+
+def _runs(names: object) -> str:
+    """Return equal neighbours in one word: layers 0-38 silu, layer 39 gelu."""
+    if not isinstance(names, list):
+        return str(names)
+    words, first = [], 0
+    for name, group in itertools.groupby(names):
+        last = first + len(list(group)) - 1
+        words.append(f"layer {first} {name}" if first == last else f"layers {first}-{last} {name}")
+        first = last + 1
+    return ", ".join(words)
 
 
 def _prompted() -> str:
