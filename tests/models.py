@@ -6,6 +6,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+WORDS = "selamat datang di warung kami apa kabar usaha modal laba rugi izin pajak stok harga".split()
+
 
 def tiny_tokenizer(vocab: int = 320) -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer with LLaMA's special tokens that encodes any text."""
