@@ -12,7 +12,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from tasks.core.files import FileDigest, fsync_directory, sha256_of, write_atomically
+from tasks.core.files import FileDigest, digest_of, fsync_directory, write_atomically
 
 DIRECTORY = ".finished-shards"
 
@@ -34,16 +34,35 @@ class Journal:
     def finished(self, file: str) -> FileDigest | None:
         """Return the digest of a shard that this work has finished, after reading it again."""
         path = self._out / file
-        try:
-            entry = json.loads((self._directory / f"{file}.json").read_bytes())
-            content = FileDigest(entry["size_bytes"], entry["sha256"])
-            if entry["work"] != self._work or path.stat().st_size != content.size_bytes:
-                return None
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+        work, content = _read(self._directory / f"{file}.json")
+        if work != self._work or content is None or not path.is_file():
             return None
-        return content if sha256_of(path) == content.sha256 else None
+        return content if digest_of(path) == content else None
+
+    def clear_other_work(self) -> None:
+        """Empty the directory if the record in it shows that it was left by other work.
+
+        Its tokenizer or code might otherwise stay beside this work's weights.
+        """
+        entries = self._directory.glob("*.json") if self._directory.is_dir() else ()
+        if all(_read(entry)[0] == self._work for entry in entries):
+            return
+        for path in self._out.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def close(self) -> None:
         """Remove the record: the directory is whole, and says so by other means from here on."""
         shutil.rmtree(self._directory, ignore_errors=True)
         fsync_directory(self._out)
+
+
+def _read(entry: Path) -> tuple[str | None, FileDigest | None]:
+    """Return the work and the content that an entry names; (None, None) if it makes no sense."""
+    try:
+        fields = json.loads(entry.read_bytes())
+        return fields["work"], FileDigest(fields["size_bytes"], fields["sha256"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None, None

@@ -18,8 +18,9 @@ from tasks.core.weights.safetensors_header import HeaderEntry, encode_header
 MAX_SHARD_BYTES = 2_000_000_000
 """A kill costs at most the shards in flight, and 2 GB are written in about two seconds."""
 
-PIECE_BYTES = 2 << 20
-"""What a thread works on at once: it stays in the processor's cache from reading to hashing."""
+PIECE_BYTES = 1 << 20
+"""What a thread works on at once. It stays in the core's cache from reading to hashing: pieces of
+8 MiB cost three times the system time, pieces below 1 MiB gain nothing more."""
 
 INDEX_FILE = "model.safetensors.index.json"
 

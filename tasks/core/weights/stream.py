@@ -3,6 +3,9 @@
 A thread takes the next piece of the result, reads the same elements from every source, computes,
 writes and hashes. Reading, arithmetic, writing and hashing of different pieces overlap, because
 each of them leaves the interpreter's lock. Merge, fuse and convert differ in the function alone.
+Tried and left out, because the whole took longer: writing back early (sync_file_range, fadvise),
+which makes reads wait for writes; reading around the page cache (O_DIRECT), which saves processor
+time and no more.
 
 The invariant: the bytes written do not depend on the number of threads or on their timing.
 """
@@ -131,8 +134,8 @@ def _require_finite(piece: Piece, result: torch.Tensor) -> None:
             where=piece.name,
             expected=f"finite numbers in {piece.dtype}",
             found=f"{extremes} among elements {piece.start} to {piece.stop}",
-            next_step="Check that the inputs are whole and fit this dtype's range; a delta on the "
-            "wrong base is the usual cause.",
+            next_step="Check that the inputs are whole and fit together, and that this dtype can "
+            "hold the result: float32 and bfloat16 have the wider range.",
         )
 
 

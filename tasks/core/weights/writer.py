@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from tasks.core.errors import DiskFull
-from tasks.core.files import FileDigest, free_bytes, require_room
+from tasks.core.files import TEMPORARY, FileDigest, free_bytes, require_room
 from tasks.core.weights.journal import Journal
 from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard
 
@@ -46,6 +46,7 @@ class ShardedWriter:
 
     def __enter__(self) -> Self:
         """Keep what is whole, remove what is not of this work, and claim the room for the rest."""
+        self._journal.clear_other_work()
         self._keep_finished()
         self._remove_leftovers()
         pending = [shard for shard in self.layout.shards if shard.file not in self.finished]
@@ -112,10 +113,11 @@ class ShardedWriter:
         self.kept = frozenset(self.finished)
 
     def _remove_leftovers(self) -> None:
-        """Remove weights that an earlier attempt left and that this one does not vouch for."""
-        for path in [*self._out.glob("*.safetensors"), self._out / INDEX_FILE]:
-            if path.name not in self.finished:
-                path.unlink(missing_ok=True)
+        """Remove weights and half-written files that an earlier attempt left."""
+        for pattern in ("*.safetensors", INDEX_FILE, f"{TEMPORARY}*"):
+            for path in self._out.glob(pattern):
+                if path.name not in self.finished:
+                    path.unlink()
 
     def _finish(self, shard: "_OpenShard") -> None:
         content = shard.finish()

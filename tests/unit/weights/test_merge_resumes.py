@@ -160,6 +160,21 @@ def test_the_journal_of_other_inputs_is_not_believed(tmp_path, killed_pair):
     assert resumed.files == _merge(killed_pair, tmp_path / "undisturbed").files
 
 
+def test_nothing_of_other_work_stays_beside_the_weights(tmp_path, killed_pair):
+    _, delta = killed_pair
+    (tmp_path / "out" / "added_tokens.json").write_text("{}")
+    save(delta, {name: -tensor for name, tensor in state_dict_of(delta).items()}, form="bin")
+    resumed = _merge(killed_pair, tmp_path / "out")
+    assert _files(tmp_path / "out") == dict(resumed.files)
+
+
+def test_half_written_files_of_a_killed_attempt_do_not_stay(tmp_path, killed_pair):
+    (tmp_path / "out" / ".tmp-x").write_text("{")
+    resumed = _merge(killed_pair, tmp_path / "out")
+    assert resumed.shards_kept > 0
+    assert _files(tmp_path / "out") == dict(resumed.files)
+
+
 def test_the_journal_of_another_dtype_is_not_believed(tmp_path, killed_pair):
     resumed = _merge(killed_pair, tmp_path / "out", dtype="bfloat16")
     assert resumed.shards_kept == 0

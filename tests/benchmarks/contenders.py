@@ -1,0 +1,125 @@
+"""Who is measured against whom, each as a command line of its own."""
+
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["merge", "fuse"]
+
+OURS = "ours"
+LIMIT = "limit"
+MERGEKIT_REQUIREMENTS = ("torch==2.13.0", "mergekit==0.1.5")
+
+_OURS = """
+import sys
+from pathlib import Path
+from tasks.core.weights.{module} import {function}
+{function}(*map(Path, sys.argv[1:]))
+"""
+
+_LIMIT = """
+set -e
+out=$1; copied=$2; shift 2
+mkdir -p "$out"
+cat "$@" > /dev/null
+cp "${@:1:copied}" "$out"
+"""
+
+_PEFT = """
+import sys
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, adapter, out = sys.argv[1:]
+loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+PeftModel.from_pretrained(loaded, adapter).merge_and_unload().save_pretrained(out)
+AutoTokenizer.from_pretrained(model).save_pretrained(out)
+"""
+
+_MERGEKIT_CONFIG = """\
+# base + delta, as it stands: task_arithmetic would subtract the base from the delta first.
+merge_method: linear
+parameters: {{normalize: false}}
+dtype: float16
+models:
+  - model: {base}
+    parameters: {{weight: 1.0}}
+  - model: {delta}
+    parameters: {{weight: 1.0}}
+"""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The directories that all contenders read."""
+
+    base: Path
+    delta: Path
+    adapter: Path
+    work: Path
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A command that writes a model, or the reason why there is none."""
+
+    kind: Kind
+    name: str
+    command: tuple[str, ...] = ()
+    absent: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A name that is unique among all contenders."""
+        return f"{self.kind}-{self.name}"
+
+
+def contenders(inputs: Inputs, out: Path) -> list[Contender]:
+    """Return all contenders; each writes its result to out."""
+    base, delta, adapter = map(str, (inputs.base, inputs.delta, inputs.adapter))
+    python = sys.executable
+    apply_delta = (
+        "--base-model-path",
+        base,
+        "--target-model-path",
+        str(out),
+        "--delta-path",
+        delta,
+    )
+    return [
+        Contender("merge", LIMIT, _limit(out, inputs.base, inputs.delta)),
+        Contender("merge", OURS, (python, "-c", _ours("merge"), base, delta, str(out))),
+        Contender("merge", "fastchat", (python, "-m", "fastchat.model.apply_delta", *apply_delta)),
+        _mergekit(inputs, out),
+        Contender("fuse", LIMIT, _limit(out, inputs.base, inputs.adapter)),
+        Contender("fuse", OURS, (python, "-c", _ours("fuse"), base, adapter, str(out))),
+        Contender("fuse", "peft", (python, "-c", _PEFT, base, adapter, str(out))),
+    ]
+
+
+def _ours(function: str) -> str:
+    return _OURS.format(module=function, function=function)
+
+
+def _limit(out: Path, copied: Path, *others: Path) -> tuple[str, ...]:
+    """Return a command that reads all inputs once and writes as many bytes as the result has."""
+    first = sorted(map(str, copied.glob("*.safetensors")))
+    rest = sorted(str(file) for other in others for file in other.glob("*.safetensors"))
+    return ("bash", "-c", _LIMIT, "limit", str(out), str(len(first)), *first, *rest)
+
+
+def _mergekit(inputs: Inputs, out: Path) -> Contender:
+    home = inputs.work / "mergekit"
+    program = home / "bin" / "mergekit-yaml"
+    if not program.exists():
+        venv.create(home, with_pip=True, clear=True)
+        pip = [str(home / "bin" / "pip"), "install", "--quiet", *MERGEKIT_REQUIREMENTS]
+        installed = subprocess.run(pip, capture_output=True, text=True, check=False)
+        if installed.returncode != 0:
+            words = installed.stderr.strip().splitlines() or ["no reason given"]
+            return Contender("merge", "mergekit", absent=f"does not install: {words[-1][:200]}")
+    config = inputs.work / "mergekit.yaml"
+    config.write_text(_MERGEKIT_CONFIG.format(base=inputs.base, delta=inputs.delta))
+    return Contender("merge", "mergekit", (str(program), str(config), str(out), "--quiet"))
