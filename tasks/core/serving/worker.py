@@ -31,6 +31,7 @@ from tasks.core.serving.report import (
     refusal_json,
     require_as_expected,
 )
+from tasks.core.serving.rotary import restore_rotary_precision
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def serve_proven(app: Any, worker: Any, *, host: str, port: int) -> None:
     def report() -> WorkerReport:
         return report_of(worker, build=expectation.build)
 
+    restore_rotary_precision(worker.model)
     try:
         expectation = read_expectation(expectation_file)
         require_as_expected(expectation, report())
