@@ -32,6 +32,8 @@ from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
 from tasks.core.weights.stream import PieceFunction
 
+_OF_THE_BASE = ("generation_config.json", "*.py", "LICENSE*", "LICENCE*", "NOTICE*")
+
 
 @dataclass(frozen=True)
 class MergePlan:
@@ -133,11 +135,10 @@ def _require_one_architecture(base: object, delta: object, where: Path) -> None:
 
 
 def _companions(base: Path, delta: Path, config: bytes) -> Companions:
-    """Return the base's configuration and code, and the delta's tokenizer, as FastChat does."""
-    generation = base / "generation_config.json"
+    """Return the base's configuration, code and licence, and the delta's tokenizer."""
+    beside = (path for pattern in _OF_THE_BASE for path in sorted(base.glob(pattern)))
     return {
-        **{path.name: path for path in sorted(base.glob("*.py"))},
-        **({generation.name: generation} if generation.is_file() else {}),
+        **{path.name: path for path in beside if path.is_file()},
         **tokenizer_files(delta),
         "config.json": config,
     }

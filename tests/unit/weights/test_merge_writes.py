@@ -92,14 +92,16 @@ def test_config_keeps_its_fields_and_names_the_new_dtype(tmp_path, pair, before,
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == rest | after
 
 
-def test_tokenizer_comes_from_the_delta_and_code_from_the_base(tmp_path, pair):
+def test_tokenizer_comes_from_the_delta_code_and_licence_from_the_base(tmp_path, pair):
     base, delta = pair
     (base / "modeling_own.py").write_text("own = 1\n")
+    (base / "LICENSE.txt").write_text("terms\n")
     (base / "tokenizer.model").write_bytes(b"the base's")
     (base / "training.log").write_text("not part of the model")
     merge(base, delta, tmp_path / "out")
     assert (tmp_path / "out" / "tokenizer.model").read_bytes() == b"a sentencepiece model"
     assert (tmp_path / "out" / "modeling_own.py").read_text() == "own = 1\n"
+    assert (tmp_path / "out" / "LICENSE.txt").read_text() == "terms\n"
     assert not (tmp_path / "out" / "training.log").exists()
 
 
