@@ -22,12 +22,14 @@ IGNORED = -100
 class Example:
     """Token ids and labels of one conversation, of equal length, up to its last whole answer.
 
-    Both are empty when not even the first answer fits. `dropped_answers` did not fit.
+    Both are empty when not even the first answer fits. `dropped_answers` did not fit, with
+    `dropped_tokens` in them and in the turns between.
     """
 
     input_ids: list[int]
     labels: list[int]
     dropped_answers: int = 0
+    dropped_tokens: int = 0
 
     @property
     def learned_tokens(self) -> int:
@@ -80,7 +82,9 @@ class Encoder:
                 if ids[i] != self._tokenizer.bos_token_id:  # LLaMA-2's separator ends with one
                     labels[i] = ids[i]
             end, kept_answers = answer.stop, kept_answers + 1
-        return Example(list(ids[:end]), labels[:end], len(rendered.spans) - kept_answers)
+        dropped_answers = len(rendered.spans) - kept_answers
+        dropped_tokens = len(ids) - end if dropped_answers else 0
+        return Example(list(ids[:end]), labels[:end], dropped_answers, dropped_tokens)
 
     def _require_plain_words(self, conversation: Conversation, number: int, turn: Turn) -> None:
         special = [mark for mark in self._tokenizer.all_special_tokens if mark in turn.text]

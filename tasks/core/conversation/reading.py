@@ -7,29 +7,46 @@ error if there was one; `load` returns all of a flawless file or nothing.
 
 import json
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
-from tasks.core.conversation.records import BadRecord, Conversation, parse_record
+from tasks.core.conversation.records import BadRecord, Conversation, Fault, parse_record
 from tasks.core.errors import DataError
+from tasks.core.progress import Report, silent
 
 _CHUNK_CHARACTERS = 1 << 20
 _MAX_RECORD_CHARACTERS = 1 << 26
 _SHOWN_FAULTS = 10
+_TOO_LONG_RECORD = "a record is longer than 64 Mi characters, or never closed"
 
 
-def scan(path: Path) -> Iterator[Conversation | BadRecord]:
+def scan(
+    path: Path, *, merge_neighbours: bool = False, report: Report = silent
+) -> Iterator[Conversation | BadRecord]:
     """Yield each record of the file as a conversation, or as what is wrong with it.
 
     In JSON lines a broken line is one bad record. A JSON array cannot be read past a syntax error:
-    that is its last record. Raises DataError when the file cannot be opened.
+    that is its last record. `report` counts the bytes that were read. Raises DataError when the
+    file cannot be opened.
     """
+    for _, record in scan_positions(path, merge_neighbours=merge_neighbours, report=report):
+        yield record
+
+
+def scan_positions(
+    path: Path, *, merge_neighbours: bool = False, report: Report = silent
+) -> Iterator[tuple[int, Conversation | BadRecord]]:
+    """Yield what `scan` yields, each with its position: the line's number, or that in the array."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = _first_character(file)
-        values = _array(path) if first == "[" else _lines(path)
+        values = _array(path, report) if first == "[" else _lines(path, report)
         for position, value in values:
-            yield value if isinstance(value, BadRecord) else parse_record(value, position)
+            if isinstance(value, BadRecord):
+                yield position, value
+            else:
+                yield position, parse_record(value, position, merge_neighbours=merge_neighbours)
     except OSError as error:
         raise DataError(
             "The conversations cannot be read.",
@@ -91,21 +108,39 @@ def _first_character(file: TextIO) -> str:
     return ""
 
 
-def _lines(path: Path) -> Iterator[tuple[int, object]]:
+def _lines(path: Path, report: Report) -> Iterator[tuple[int, object]]:
+    size_bytes, read_bytes = path.stat().st_size, 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_bounded_lines(file), start=1):
+            read_bytes += len(line)
+            report(read_bytes, size_bytes)
             if not line.strip():
+                continue
+            if len(line) > _MAX_RECORD_CHARACTERS:
+                yield number, BadRecord(number, None, Fault.NOT_JSON, _TOO_LONG_RECORD)
                 continue
             try:
                 yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                yield number, BadRecord(number, None, f"not UTF-8 at byte {error.start}")
-            except json.JSONDecodeError as error:
-                yield number, BadRecord(number, None, _not_json(error))
+                reason = f"not UTF-8 at byte {error.start + 1} of the line"
+                yield number, BadRecord(number, None, Fault.NOT_UTF8, reason)
+            except (ValueError, RecursionError) as error:
+                yield number, BadRecord(number, None, Fault.NOT_JSON, _not_json(error))
 
 
-def _array(path: Path) -> Iterator[tuple[int, object]]:
-    with path.open(encoding="utf-8-sig") as file:
+def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield each line; of one that is too long for a record, only as much as shows that."""
+    limit = _MAX_RECORD_CHARACTERS + 1
+    while line := file.readline(limit):
+        rest = line
+        while len(rest) == limit and not rest.endswith(b"\n"):
+            rest = file.readline(limit)
+        yield line
+
+
+def _array(path: Path, report: Report) -> Iterator[tuple[int, object]]:
+    size_bytes = path.stat().st_size
+    with path.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8-sig") as file:
         text = _JsonText(file)
         text.take()  # the opening bracket
         position = 1
@@ -114,6 +149,7 @@ def _array(path: Path) -> Iterator[tuple[int, object]]:
                 return
             while True:
                 yield position, text.value()
+                report(raw.tell(), size_bytes)
                 if (mark := text.take()) == "]":
                     break
                 position += 1
@@ -122,17 +158,20 @@ def _array(path: Path) -> Iterator[tuple[int, object]]:
             if text.peek():
                 raise ValueError("text follows after the end of the array")
         except UnicodeDecodeError:
-            yield position, BadRecord(position, None, "not UTF-8; nothing after it was read")
-        except json.JSONDecodeError as error:
-            yield (
-                position,
-                BadRecord(position, None, f"{_not_json(error)}; nothing after it was read"),
-            )
-        except ValueError as error:
-            yield position, BadRecord(position, None, f"{error}; nothing after it was read")
+            yield position, _last(position, Fault.NOT_UTF8, "not UTF-8")
+        except (ValueError, RecursionError) as error:
+            yield position, _last(position, Fault.NOT_JSON, _not_json(error))
 
 
-def _not_json(error: json.JSONDecodeError) -> str:
+def _last(position: int, fault: Fault, reason: str) -> BadRecord:
+    return BadRecord(position, None, fault, f"{reason}; nothing after it was read")
+
+
+def _not_json(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "not JSON: nested too deeply"
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
     near = error.doc[max(0, error.pos - 20) : error.pos + 20]
     return f"not JSON: {error.msg} near {near!r}"
 
@@ -180,7 +219,7 @@ class _JsonText:
     def _read_more(self) -> bool:
         rest = self._text[self._at :]
         if len(rest) > _MAX_RECORD_CHARACTERS:
-            raise ValueError("a record is longer than 64 Mi characters, or never closed")
+            raise ValueError(_TOO_LONG_RECORD)
         # As much again as is there, so that a long record costs a few attempts, not thousands.
         chunk = self._file.read(max(_CHUNK_CHARACTERS, len(rest)))
         self._text, self._at = rest + chunk, 0

@@ -1,10 +1,12 @@
 """One record of FastChat's conversation format, checked.
 
 Covers what can be judged from the record alone: its fields, the order of the speakers, empty and
-undecodable text. Duplicates, language and length are not judged here. The invariant: a
-`Conversation` begins with a human, alternates, and holds at least one answer.
+undecodable text. What needs more than the record's form (length, language, personal data,
+duplicates) is judged by `screening`. The invariant: a `Conversation` begins with a human,
+alternates, and holds at least one answer.
 """
 
+import enum
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,12 +30,31 @@ class Conversation:
     system: str | None = None
 
 
+class Fault(enum.Enum):
+    """What can be wrong with a record: one value per remedy."""
+
+    NOT_JSON = "not JSON"
+    NOT_UTF8 = "not UTF-8"
+    WRONG_FIELDS = "wrong fields"
+    UNKNOWN_SPEAKER = "unknown speaker"
+    WRONG_ORDER = "wrong order of speakers"
+    EMPTY_TURN = "empty turn"
+    NO_ANSWER = "no turn of the assistant"
+    MARK_IN_TEXT = "mark of the template in a text"
+    TOO_LONG = "too long"
+    PERSONAL_DATA = "personal data"
+    OTHER_LANGUAGE = "other language"
+    DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near duplicate"
+
+
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that cannot be learned from; `position` counts from 1."""
+    """A record that cannot be learned from; `position` counts from 1, or is the line's number."""
 
     position: int
     id: str | None
+    fault: Fault
     reason: str
 
     def __str__(self) -> str:
@@ -42,24 +63,30 @@ class BadRecord:
 
 
 class _Bad(Exception):
-    pass
+    def __init__(self, fault: Fault, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = fault
 
 
-def parse_record(raw: object, position: int) -> Conversation | BadRecord:
+def parse_record(
+    raw: object, position: int, *, merge_neighbours: bool = False
+) -> Conversation | BadRecord:
     """Return the conversation that a decoded JSON value describes, or what is wrong with it.
 
     The format is FastChat's: {"id": ..., "conversations": [{"from": "human" | "gpt", "value": ...},
-    ...]}, with an optional first turn from "system". Other fields are ignored.
+    ...]}, with an optional first turn from "system". Other fields are ignored. With
+    `merge_neighbours`, what one speaker says in several turns in a row becomes one turn, with an
+    empty line between.
     """
     record_id = _id_of(raw)
     try:
         if not isinstance(raw, dict):
-            raise _Bad(f"not an object but {type(raw).__name__}")
+            raise _Bad(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
         if record_id is None:
-            raise _Bad("`id` is missing or not text")
-        return _conversation(record_id, raw.get("conversations"))
+            raise _Bad(Fault.WRONG_FIELDS, "`id` is missing or not text")
+        return _conversation(record_id, raw.get("conversations"), merge_neighbours)
     except _Bad as bad:
-        return BadRecord(position, record_id, str(bad))
+        return BadRecord(position, record_id, bad.fault, str(bad))
 
 
 def _id_of(raw: object) -> str | None:
@@ -69,40 +96,58 @@ def _id_of(raw: object) -> str | None:
     return str(value)
 
 
-def _conversation(record_id: str, raw_turns: object) -> Conversation:
+def _conversation(record_id: str, raw_turns: object, merge_neighbours: bool) -> Conversation:
     if not isinstance(raw_turns, list):
-        raise _Bad("`conversations` is missing or not a list")
-    said = [_turn(raw, number) for number, raw in enumerate(raw_turns, start=1)]
-    system = said.pop(0)[1] if said and said[0][0] == "system" else None
+        raise _Bad(Fault.WRONG_FIELDS, "`conversations` is missing or not a list")
+    said = [(number, *_turn(raw, number)) for number, raw in enumerate(raw_turns, start=1)]
+    system = said.pop(0)[2] if said and said[0][1] == "system" else None
+    if merge_neighbours:
+        said = _merged(said)
     turns = tuple(
-        Turn(_expected(speaker, "gpt" if i % 2 else "human", i + 1 + (system is not None)), text)
-        for i, (speaker, text) in enumerate(said)
+        Turn(_expected(speaker, "gpt" if i % 2 else "human", number), text)
+        for i, (number, speaker, text) in enumerate(said)
     )
     if len(turns) < 2:
-        raise _Bad("no turn of the assistant")
+        raise _Bad(Fault.NO_ANSWER, "no turn of the assistant")
     return Conversation(record_id, turns, system)
 
 
 def _turn(raw: object, number: int) -> tuple[str, str]:
     if not isinstance(raw, dict):
-        raise _Bad(f"turn {number} is not an object")
+        raise _Bad(Fault.WRONG_FIELDS, f"turn {number} is not an object")
     speaker, text = raw.get("from"), raw.get("value")
     if not isinstance(speaker, str):
-        raise _Bad(f"turn {number}: `from` is missing or not text")
+        raise _Bad(Fault.WRONG_FIELDS, f"turn {number}: `from` is missing or not text")
     if not isinstance(text, str):
-        raise _Bad(f"turn {number}: `value` is missing or not text")
+        raise _Bad(Fault.WRONG_FIELDS, f"turn {number}: `value` is missing or not text")
     if not text.strip():
-        raise _Bad(f"turn {number} is empty")
+        raise _Bad(Fault.EMPTY_TURN, f"turn {number} is empty")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Bad(f"turn {number} holds half of a surrogate pair, which is no text") from None
+        raise _Bad(
+            Fault.NOT_UTF8, f"turn {number} holds half of a surrogate pair, which is no text"
+        ) from None
     return speaker, text
+
+
+def _merged(said: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    merged: list[tuple[int, str, str]] = []
+    for number, speaker, text in said:
+        if merged and merged[-1][1] == speaker:
+            first, _, before = merged[-1]
+            merged[-1] = (first, speaker, f"{before}\n\n{text}")
+        else:
+            merged.append((number, speaker, text))
+    return merged
 
 
 def _expected(speaker: str, expected: Speaker, number: int) -> Speaker:
     if speaker == expected:
         return expected
     if speaker not in ("human", "gpt", "system"):
-        raise _Bad(f'turn {number}: unknown speaker "{speaker}"; expected human or gpt')
-    raise _Bad(f"turn {number}: {speaker} speaks where {expected} is expected")
+        raise _Bad(
+            Fault.UNKNOWN_SPEAKER,
+            f'turn {number}: unknown speaker "{speaker}"; expected human or gpt',
+        )
+    raise _Bad(Fault.WRONG_ORDER, f"turn {number}: {speaker} speaks where {expected} is expected")

@@ -116,7 +116,7 @@ def test_a_broken_line_is_one_bad_record(file: Path) -> None:
     assert isinstance(broken, BadRecord) and isinstance(undecodable, BadRecord)
     assert (broken.position, undecodable.position) == (2, 4)
     assert broken.reason.startswith("not JSON")
-    assert undecodable.reason == "not UTF-8 at byte 8"
+    assert undecodable.reason == "not UTF-8 at byte 9 of the line"
 
 
 def test_array_and_lines_give_the_same_conversations(file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,175 @@
+"""Records that say again what an earlier one said, found in a file of any size.
+
+MinHash (Broder 1997) over sequences of five words, with banding to find the pairs. Signatures lie
+in a temporary file, 340 bytes a record; in memory stand about 20 bytes a record, for one band at a
+time. A library that keeps its index in memory, such as datasketch, takes some kilobytes a
+record. The invariant: of records that are alike, the first one is never named a duplicate.
+"""
+
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from hashlib import blake2b
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.conversation.lengths import Size
+from tasks.core.conversation.records import Conversation
+
+SIMILAR = 0.8
+"""Share of common five-word sequences (Jaccard) from which on two records are near duplicates."""
+
+_SHINGLE_WORDS = 5
+_HASHES = 128
+# 16 bands of 8: of pairs that share 0.9 of their sequences 99.99% meet in a band, of those that
+# share 0.8 95%, of those that share 0.5 6%; the estimate over all 128 then decides.
+_BANDS = 16
+_ROWS = _HASHES // _BANDS
+_SHINGLES_AT_ONCE = 4096
+_RECORDS_AT_ONCE = 1 << 14
+_WORD = re.compile(r"\w+")
+
+_RECORD = np.dtype(
+    [
+        ("position", "<u8"),
+        ("id", "S48"),
+        ("size", "<u4", (len(fields(Size)),)),
+        ("content", "<u8"),
+        ("signature", "<u2", (_HASHES,)),
+    ]
+)
+_RANDOM = np.random.default_rng(0x6B61_7761_6E)
+_FACTORS = _RANDOM.integers(1, 2**63, _HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_ADDENDS = _RANDOM.integers(0, 2**63, _HASHES, dtype=np.uint64)
+_POWERS = np.cumprod(np.full(_SHINGLE_WORDS, 0x9E37_79B9_7F4A_7C15, dtype=np.uint64))
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A record that says what the record at `original_position` has said before.
+
+    Ids are cut after 48 bytes.
+    """
+
+    position: int
+    id: str
+    original_position: int
+    original_id: str
+    exact: bool
+    size: Size
+
+
+class DuplicateFinder:
+    """Takes records one after another, and names the duplicates at the end."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="kawan-usaha-signatures-")  # noqa: SIM115 - closed by __exit__
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, position: int, conversation: Conversation, size: Size) -> None:
+        """Take the next record."""
+        texts = [conversation.system or "", *(turn.text for turn in conversation.turns)]
+        record = np.empty((), _RECORD)
+        record["position"], record["id"] = position, conversation.id.encode("utf-8", "replace")
+        record["size"] = astuple(size)
+        content = "\x00".join(texts).encode()
+        record["content"] = int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
+        record["signature"] = _signature("\n".join(texts))
+        self._file.write(record.tobytes())
+        self._count += 1
+
+    def duplicates(self) -> Iterator[Duplicate]:
+        """Yield every duplicate once, in the order of the records."""
+        self._file.flush()
+        original = np.full(self._count, -1, dtype=np.int32)
+        for band in range(_BANDS):
+            self._compare(self._keys(band), original)
+        for index in np.flatnonzero(original >= 0).tolist():
+            copy, first = self._read(index), self._read(int(original[index]))
+            yield Duplicate(
+                int(copy["position"]),
+                _text(copy["id"]),
+                int(first["position"]),
+                _text(first["id"]),
+                exact=bool(copy["content"] == first["content"]),
+                size=Size(*copy["size"].tolist()),
+            )
+
+    def _keys(self, band: int) -> NDArray[np.uint64]:
+        """Return one number a record, equal where the band's part of the signature is equal."""
+        keys = np.empty(self._count, dtype=np.uint64)
+        self._file.seek(0)
+        for start in range(0, self._count, _RECORDS_AT_ONCE):
+            data = self._file.read(_RECORDS_AT_ONCE * _RECORD.itemsize)
+            part = np.frombuffer(data, _RECORD)["signature"]
+            rows = np.ascontiguousarray(part[:, band * _ROWS : (band + 1) * _ROWS])
+            halves = rows.view(np.uint64)  # (n, 2)
+            keys[start : start + len(rows)] = _mixed(_mixed(halves[:, 0]) + halves[:, 1])
+        return keys
+
+    def _compare(self, keys: NDArray[np.uint64], original: NDArray[np.int32]) -> None:
+        """Note for each record an earlier one of the same key, where the two are alike."""
+        order = np.argsort(keys, kind="stable")
+        first = before = -1
+        for place in _places_in_groups(keys, order):
+            index = int(order[place])
+            if place == 0 or keys[order[place - 1]] != keys[index]:
+                first = before = index
+                continue
+            for other in (first, before) if original[index] < 0 else ():
+                if self._alike(other, index):
+                    earlier = int(original[other])
+                    original[index] = earlier if earlier >= 0 else other
+                    break
+            before = index
+
+    def _alike(self, one: int, other: int) -> bool:
+        a, b = self._read(one)["signature"], self._read(other)["signature"]
+        return float(np.mean(a == b)) >= SIMILAR
+
+    def _read(self, index: int) -> np.void:
+        self._file.seek(index * _RECORD.itemsize)
+        return np.frombuffer(self._file.read(_RECORD.itemsize), _RECORD)[0]  # type: ignore[no-any-return]
+
+
+def _text(cut: bytes) -> str:
+    return cut.decode("utf-8", "ignore")
+
+
+def _places_in_groups(keys: NDArray[np.uint64], order: NDArray[np.intp]) -> Iterator[int]:
+    """Yield the places in order whose key stands beside an equal one, a piece at a time."""
+    for start in range(0, len(order), _RECORDS_AT_ONCE):
+        stop = min(len(order), start + _RECORDS_AT_ONCE)
+        piece = keys[order[max(0, start - 1) : stop + 1]]
+        same = np.concatenate(([False], piece[1:] == piece[:-1], [False]))
+        grouped = (same[:-1] | same[1:])[start > 0 :][: stop - start]
+        yield from (start + np.flatnonzero(grouped)).tolist()
+
+
+def _signature(text: str) -> NDArray[np.uint16]:
+    words = [zlib.crc32(word.encode()) for word in _WORD.findall(text.lower())] or [0]
+    hashed = np.array(words + [0] * (_SHINGLE_WORDS - len(words)), dtype=np.uint64)
+    windows = np.lib.stride_tricks.sliding_window_view(hashed, _SHINGLE_WORDS)
+    smallest = np.full(_HASHES, np.iinfo(np.uint64).max, dtype=np.uint64)
+    for start in range(0, len(windows), _SHINGLES_AT_ONCE):
+        shingles = _mixed((windows[start : start + _SHINGLES_AT_ONCE] * _POWERS).sum(axis=1))
+        permuted = shingles[:, None] * _FACTORS + _ADDENDS  # (shingles, hashes), modulo 2**64
+        np.minimum(smallest, permuted.min(axis=0), out=smallest)
+    return (_mixed(smallest) >> np.uint64(48)).astype(np.uint16)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the values with their bits well mixed, by the finalizer of splitmix64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
+    return values ^ (values >> np.uint64(31))

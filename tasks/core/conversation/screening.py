@@ -1,0 +1,239 @@
+"""Which records of a file are fit to learn from: every rule, in bounded memory.
+
+Reads the file once to judge it and once more for each use of what is kept. The invariant: a record
+is either kept or named with its fault, and `conversations` yields exactly the kept ones; so what
+`kawan-usaha data check` shows is what training and evaluation get.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
+from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.language import LanguageCheck
+from tasks.core.conversation.lengths import Lengths, Size
+from tasks.core.conversation.personal_data import find_personal_data
+from tasks.core.conversation.reading import scan_positions
+from tasks.core.conversation.records import BadRecord, Conversation, Fault
+from tasks.core.errors import DataError
+from tasks.core.progress import Report, silent
+from tasks.core.recipe import Finetune
+
+_SHOWN_FAULTS = 10
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked of a file beside its form. `language` None accepts every language."""
+
+    language: str | None = "id"
+    merge_neighbours: bool = False
+    max_dropped_share: float = 0.02
+
+    @classmethod
+    def of(cls, settings: Finetune) -> "Rules":
+        """Return the rules of a recipe."""
+        return cls(settings.language, settings.same_speaker == "merge", settings.max_dropped_share)
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What was found in a file. Turns, characters, tokens and lengths are those of kept records."""
+
+    path: Path
+    rules: Rules
+    records: int
+    faults: Mapping[Fault, int]
+    first_bad: tuple[BadRecord, ...]
+    total: Size
+    lengths: Lengths
+    dropped_positions: bytearray
+    """At each position 1 where the record was dropped."""
+
+    @property
+    def dropped(self) -> int:
+        """How many records are not used."""
+        return sum(self.faults.values())
+
+    @property
+    def kept(self) -> int:
+        """How many records are used."""
+        return self.records - self.dropped
+
+    @property
+    def dropped_share(self) -> float:
+        """The share of the records, 0 to 1, that is not used."""
+        return self.dropped / self.records if self.records else 0.0
+
+    def require_acceptable(self) -> None:
+        """Raise DataError when nothing is kept, or more is dropped than the rules allow."""
+        if self.kept and self.dropped_share <= self.rules.max_dropped_share:
+            return
+        shown = "".join(f"\n    {record}" for record in self.first_bad)
+        more = self.dropped - len(self.first_bad)
+        raise DataError(
+            f"{self.dropped} of {self.records} records cannot be used."
+            + ("" if self.kept else " Nothing is left to learn."),
+            where=self.path,
+            expected=f"at most {self.rules.max_dropped_share:.1%} that cannot be used, and one "
+            "that can",
+            found=(shown + (f"\n    and {more} more" if more else "")) or "no record at all",
+            next_step=f"Correct these records (`kawan-usaha data check {self.path}` names all), or "
+            "raise the limit (finetune.max_dropped_share).",
+        )
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield the kept conversations. Raises DataError if the file is no longer what it was."""
+        count = 0
+        for position, record in self._records():
+            if isinstance(record, Conversation) and not _is_set(self.dropped_positions, position):
+                count += 1
+                yield record
+        if count != self.kept:
+            raise DataError(
+                "The file was changed while it was read.",
+                where=self.path,
+                expected=f"{self.kept} usable records",
+                found=count,
+                next_step="Run again when nothing writes into the file.",
+            )
+
+    def _records(self) -> Iterator[tuple[int, Conversation | BadRecord]]:
+        return scan_positions(self.path, merge_neighbours=self.rules.merge_neighbours)
+
+
+def screen(
+    path: Path,
+    rules: Rules,
+    *,
+    encoder: Encoder | None = None,
+    on_bad: Callable[[BadRecord], None] | None = None,
+    report: Report = silent,
+) -> Screening:
+    """Return what is in the file. Whether it is acceptable is another question.
+
+    Without an encoder neither tokens are counted nor lengths judged. `on_bad` gets every bad record
+    when it is found: those that a duplicate makes bad come last. `report` counts the bytes read.
+    Raises DataError when the file cannot be opened, RecipeError for an unknown language.
+    """
+    judge = _Judge(rules, encoder)
+    tally = _Tally(Lengths("tokens" if encoder else "characters"), on_bad)
+    records = scan_positions(path, merge_neighbours=rules.merge_neighbours, report=report)
+    with DuplicateFinder() as finder:
+        for position, record in records:
+            found = record if isinstance(record, BadRecord) else judge.judge(position, record)
+            tally.records += 1
+            if isinstance(record, Conversation) and isinstance(found, Size):
+                tally.count(found, 1)
+                finder.add(position, record, found)
+            elif isinstance(found, BadRecord):
+                tally.drop(found)
+        for duplicate in finder.duplicates():
+            tally.count(duplicate.size, -1)
+            tally.drop(_bad_duplicate(duplicate))
+    return tally.screening(path, rules)
+
+
+def kept_conversations(
+    path: Path, rules: Rules, encoder: Encoder | None = None
+) -> Iterator[Conversation]:
+    """Return the conversations of the file that the rules keep.
+
+    Raises DataError, before the first of them, when the file is not acceptable.
+    """
+    screening = screen(path, rules, encoder=encoder)
+    screening.require_acceptable()
+    return screening.conversations()
+
+
+class _Judge:
+    """The rules that one record can be judged by alone."""
+
+    def __init__(self, rules: Rules, encoder: Encoder | None) -> None:
+        self._language = LanguageCheck(rules.language) if rules.language else None
+        self._expected = rules.language
+        self._encoder = encoder
+
+    def judge(self, position: int, record: Conversation) -> Size | BadRecord:
+        found = self._personal_data(record) or self._other_language(record)
+        if found is not None:
+            return BadRecord(position, record.id, *found)
+        turns, characters = len(record.turns), sum(len(turn.text) for turn in record.turns)
+        if self._encoder is None:
+            return Size(turns, characters)
+        try:
+            example = self._encoder.encode(record)
+        except DataError as error:
+            place = (error.where or "").rpartition(", ")[2]
+            reason = f"{place} holds {error.found}, which is a mark of the template or tokenizer"
+            return BadRecord(position, record.id, Fault.MARK_IN_TEXT, reason)
+        if not example.input_ids:
+            reason = f"the first answer does not fit; all are {example.dropped_tokens} tokens long"
+            return BadRecord(position, record.id, Fault.TOO_LONG, reason)
+        tokens = len(example.input_ids)
+        return Size(turns, characters, tokens, example.learned_tokens, example.dropped_tokens)
+
+    def _personal_data(self, record: Conversation) -> tuple[Fault, str] | None:
+        for number, turn in enumerate(record.turns, start=1):
+            if found := find_personal_data(turn.text):
+                return Fault.PERSONAL_DATA, f"turn {number} holds {found}"
+        return None
+
+    def _other_language(self, record: Conversation) -> tuple[Fault, str] | None:
+        other = self._language.other_language(record) if self._language else None
+        if other is None:
+            return None
+        return Fault.OTHER_LANGUAGE, f"seems to be in `{other}`, not in `{self._expected}`"
+
+
+class _Tally:
+    """Figures that grow with every record."""
+
+    def __init__(self, lengths: Lengths, on_bad: Callable[[BadRecord], None] | None) -> None:
+        self.records = 0
+        self._lengths = lengths
+        self._on_bad = on_bad
+        self._total = Counter[str]()
+        self._faults = Counter[Fault]()
+        self._first_bad: list[BadRecord] = []
+        self._dropped = bytearray()
+
+    def count(self, size: Size, times: int) -> None:
+        for name, value in vars(size).items():
+            self._total[name] += times * value
+        length = getattr(size, self._lengths.unit)
+        (self._lengths.add if times > 0 else self._lengths.remove)(length)
+
+    def drop(self, bad: BadRecord) -> None:
+        self._faults[bad.fault] += 1
+        if len(self._first_bad) < _SHOWN_FAULTS:
+            self._first_bad.append(bad)
+        self._dropped.extend(bytes(max(0, bad.position + 1 - len(self._dropped))))
+        self._dropped[bad.position] = 1
+        if self._on_bad is not None:
+            self._on_bad(bad)
+
+    def screening(self, path: Path, rules: Rules) -> Screening:
+        return Screening(
+            path,
+            rules,
+            self.records,
+            dict(self._faults),
+            tuple(self._first_bad),
+            Size(**{"turns": 0, "characters": 0, **self._total}),
+            self._lengths,
+            self._dropped,
+        )
+
+
+def _bad_duplicate(found: Duplicate) -> BadRecord:
+    fault = Fault.DUPLICATE if found.exact else Fault.NEAR_DUPLICATE
+    says = "the same as" if found.exact else "almost the same as"
+    reason = f"says {says} record {found.original_position} ({found.original_id})"
+    return BadRecord(found.position, found.id, fault, reason)
+
+
+def _is_set(marks: bytearray, position: int) -> bool:
+    return position < len(marks) and bool(marks[position])

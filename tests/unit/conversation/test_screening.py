@@ -1,0 +1,156 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.records import BadRecord, Fault
+from tasks.core.conversation.screening import Rules, kept_conversations, screen
+from tasks.core.errors import DataError
+from tasks.core.recipe import Finetune
+from tests.models import tiny_tokenizer
+
+QUESTION = "Bagaimana cara menghitung harga jual kue supaya usaha saya tetap untung"
+ANSWER = "Jumlahkan semua biaya bahan, tenaga dan sewa, lalu tambahkan keuntungan yang wajar, Bu"
+ENGLISH = "Add up flour, eggs, gas, your own time and a share of the rent, then add a margin."
+
+
+def record(id: str, *said: str) -> dict[str, object]:
+    speakers = ("human", "gpt")
+    return {
+        "id": id,
+        "conversations": [{"from": speakers[i % 2], "value": v} for i, v in enumerate(said)],
+    }
+
+
+def good(id: str) -> dict[str, object]:
+    return record(id, f"{QUESTION} {id}?", " ".join(f"{ANSWER} {id} {i}." for i in range(4)))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "conversation.json"
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder(tiny_tokenizer(), "vicuna_v1.1", 800)
+
+
+BAD = {
+    Fault.PERSONAL_DATA: record("surel", QUESTION, ANSWER + " Kirim ke budi@gmail.com"),
+    Fault.OTHER_LANGUAGE: record("asing", "How do I price my cakes, please?", ENGLISH),
+    Fault.DUPLICATE: good("satu"),
+    Fault.NEAR_DUPLICATE: record(
+        "mirip", f"{QUESTION} satu?", " ".join(f"{ANSWER} satu {i}." for i in range(4)).upper()
+    ),
+    Fault.MARK_IN_TEXT: record("tanda", QUESTION + " </s>", ANSWER),
+    Fault.TOO_LONG: record("panjang", QUESTION, ANSWER * 10),
+    Fault.NO_ANSWER: record("sepi", QUESTION),
+    Fault.EMPTY_TURN: record("kosong", QUESTION, " "),
+    Fault.WRONG_FIELDS: {"id": "bidang"},
+}
+
+
+@pytest.mark.parametrize("fault", BAD, ids=lambda fault: fault.name)
+def test_a_bad_record_is_named_once_with_its_fault(
+    file: Path, encoder: Encoder, fault: Fault
+) -> None:
+    file.write_text(json.dumps([good("satu"), BAD[fault], good("dua")]))
+    named: list[BadRecord] = []
+    found = screen(file, Rules(), encoder=encoder, on_bad=named.append)
+    assert [(bad.position, bad.id, bad.fault) for bad in named] == [(2, BAD[fault]["id"], fault)]
+    assert found.faults == {fault: 1}
+    assert [c.id for c in found.conversations()] == ["satu", "dua"]
+
+
+def test_the_figures_are_those_of_the_kept_records(file: Path, encoder: Encoder) -> None:
+    file.write_text(json.dumps([good("satu"), good("dua")]))
+    clean = screen(file, Rules(), encoder=encoder)
+    file.write_text(json.dumps([good("satu"), *BAD.values(), good("dua")]))
+    dirty = screen(file, Rules(), encoder=encoder)
+    assert dirty.total == clean.total
+    assert list(dirty.lengths.classes()) == list(clean.lengths.classes())
+    assert (dirty.records, dirty.kept, dirty.dropped) == (11, 2, 9)
+
+
+def test_tokens_are_those_of_the_labels(file: Path) -> None:
+    encoder = Encoder(tiny_tokenizer(), "vicuna_v1.1", 800)
+    long = record("dua", QUESTION, ANSWER, QUESTION, ANSWER * 12)
+    file.write_text(json.dumps([good("satu"), long]))
+    found = screen(file, Rules(), encoder=encoder)
+    conversations = list(found.conversations())
+    examples = [encoder.encode(c) for c in conversations]
+    whole = [Encoder(tiny_tokenizer(), "vicuna_v1.1", 9999).encode(c) for c in conversations]
+    assert found.total.tokens == sum(len(e.input_ids) for e in examples)
+    assert found.total.learned_tokens == sum(e.learned_tokens for e in examples)
+    assert found.total.truncated_tokens > 0
+    assert found.total.tokens + found.total.truncated_tokens == sum(len(e.input_ids) for e in whole)
+
+
+def test_more_dropped_than_the_limit_is_an_error_with_the_first_records(file: Path) -> None:
+    many = [good(str(i)) for i in range(49)]
+    file.write_text(json.dumps([*many, record("sepi", QUESTION)]))
+    assert len(list(kept_conversations(file, Rules()))) == 49  # 2% of 50
+    file.write_text(json.dumps([*many, record("sepi", QUESTION), record("sunyi", QUESTION)]))
+    with pytest.raises(DataError, match=r"2 of 51[\s\S]*record 50 \(sepi\)[\s\S]*data check"):
+        kept_conversations(file, Rules())
+
+
+def test_a_file_of_which_nothing_is_left_is_an_error_at_any_limit(file: Path) -> None:
+    file.write_text(json.dumps([record("sepi", QUESTION)]))
+    with pytest.raises(DataError, match="Nothing is left to learn"):
+        kept_conversations(file, Rules(max_dropped_share=0.99))
+
+
+def test_a_file_without_a_record_is_an_error(file: Path) -> None:
+    file.write_text("[]")
+    with pytest.raises(DataError, match="no record at all"):
+        kept_conversations(file, Rules())
+
+
+def test_neighbours_of_one_speaker_are_merged_only_by_choice(file: Path) -> None:
+    turns = [("human", "Halo,"), ("human", QUESTION), ("gpt", "Baik."), ("gpt", ANSWER)]
+    raw = {"id": "x", "conversations": [{"from": who, "value": what} for who, what in turns]}
+    file.write_text(json.dumps([raw]))
+    assert screen(file, Rules()).faults == {Fault.WRONG_ORDER: 1}
+    (merged,) = kept_conversations(file, Rules.of(Finetune(same_speaker="merge")))
+    assert [turn.text for turn in merged.turns] == [f"Halo,\n\n{QUESTION}", f"Baik.\n\n{ANSWER}"]
+
+
+def test_every_language_is_accepted_when_none_is_expected(file: Path) -> None:
+    file.write_text(json.dumps([BAD[Fault.OTHER_LANGUAGE]]))
+    assert screen(file, Rules(language=None)).kept == 1
+
+
+def test_lines_are_named_by_their_number_and_a_broken_one_hides_no_other(file: Path) -> None:
+    lines = [json.dumps(good("satu")), "", "{", json.dumps(good("dua")), json.dumps(good("satu"))]
+    file.write_text("\n".join(lines))
+    named: list[BadRecord] = []
+    found = screen(file, Rules(), on_bad=named.append)
+    assert [(bad.position, bad.fault) for bad in named] == [
+        (3, Fault.NOT_JSON),
+        (5, Fault.DUPLICATE),
+    ]
+    assert [c.id for c in found.conversations()] == ["satu", "dua"]
+
+
+def test_a_file_that_changes_between_the_readings_is_an_error(file: Path) -> None:
+    file.write_text(json.dumps([good("satu"), good("dua")]))
+    found = screen(file, Rules())
+    file.write_text(json.dumps([good("satu")]))
+    with pytest.raises(DataError, match="was changed"):
+        list(found.conversations())
+
+
+def test_the_bytes_read_are_reported_up_to_the_end(file: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    file.write_text("\n".join(json.dumps(good(str(i))) for i in range(3)))
+    screen(file, Rules(), report=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (file.stat().st_size, file.stat().st_size)
+
+
+def test_the_starter_set_passes_whole() -> None:
+    root = Path(__file__).parents[3] / "data"
+    assert screen(root / "conversation.json", Rules()).dropped == 0
+    assert screen(root / "evaluation" / "held_out.json", Rules()).dropped == 0
