@@ -1,38 +1,54 @@
 """Fine-tune: a LoRA adapter for the model, trained on the recipe's conversations."""
 
 from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.files import sha256_of
+from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
-from tasks.core.training.finetune import finetune as train
+from tasks.core.training.curve import loss_table
+from tasks.core.training.ladder import finetune_on_ladder
 from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
 
 VERSION = 1
+RUNGS = 24  # more than any ladder has: a retry is a step down
+SECONDS_TO_THE_NEXT_RUNG = 5.0
 
 
 @stage_task("finetune")
-def finetune(model: StageResult, settings: Finetune, template: str) -> StageResult:
-    """Train the adapter; a killed attempt goes on from its last whole checkpoint."""
+def _finetune(model: StageResult, settings: Finetune, template: str) -> StageResult:
+    """Train the adapter; a killed attempt goes on, one without memory goes on a rung lower."""
     params = {**settings.model_dump(mode="json", exclude={"data"}), "template": template}
     inputs = {"model": model.digest, "data": sha256_of(settings.data)}
-    logger = get_run_logger()
 
     def write(staging: Staging) -> None:
-        result = train(
+        made = finetune_on_ladder(
             model.path,
             settings,
             data=settings.data,
             template=template,
             out=staging.path,
+            home=home(),
             report=StageProgress("finetune", "steps"),
-            on_line=logger.info,
+            on_line=get_run_logger().info,
         )
+        trained = made.trained
         staging.note(
-            steps=len(result.steps),
-            trained_tokens=result.trained_tokens,
-            resumed_from_step=result.resumed_from_step,
+            steps=len(trained.steps),
+            first_loss=trained.steps[0].loss,
+            last_loss=trained.steps[-1].loss,
+            trained_tokens=trained.trained_tokens,
+            resumed_from_step=trained.resumed_from_step,
+            rung=made.rung.name,
+            steps_down=[step.model_dump(mode="json") for step in made.steps_down],
+        )
+        create_markdown_artifact(
+            loss_table(trained.steps), key="loss", description="Loss of the fine-tune"
         )
 
     return build_stage(stage_key("finetune", VERSION, params, inputs), write, params, inputs)
+
+
+finetune = _finetune.with_options(retries=RUNGS, retry_delay_seconds=SECONDS_TO_THE_NEXT_RUNG)

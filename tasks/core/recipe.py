@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["none", "optimizer", "all"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "trackio"]
 LayerSelector = int | str
 
 _REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -166,6 +167,11 @@ class Lora(_Part):
         title="Target modules",
         description='Names of the layers that get an adapter, or "all-linear".',
     )
+    rslora: bool = Field(
+        False,
+        title="Rank-stabilized",
+        description="Scale by alpha / sqrt(r) instead (arXiv:2312.03732), for high ranks.",
+    )
 
 
 class Finetune(_Part):
@@ -175,6 +181,31 @@ class Finetune(_Part):
         Path("data/conversation.json"),
         title="Conversations",
         description="A file in FastChat's conversation format.",
+    )
+    language: str | None = Field(
+        "id",
+        title="Language",
+        description="ISO 639-1 code; conversations in another one are dropped. Leave empty to "
+        "accept every language.",
+    )
+    same_speaker: Literal["refuse", "merge"] = Field(
+        "refuse",
+        title="Same speaker twice",
+        description="`merge` makes one turn of neighbouring turns of one speaker; else such a "
+        "conversation is dropped.",
+    )
+    max_dropped_share: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        title="Most that may be dropped",
+        description="Share of the records that cannot be used, above which the file is refused.",
+    )
+    batching: Literal["pad", "group", "pack"] = Field(
+        "pad",
+        title="Batches",
+        description="`pad` to the longest of a micro batch; `group` conversations of like length, "
+        "too; `pack` several into one row, without attention between them.",
     )
     lora: Lora = Field(default_factory=Lora, title="LoRA", description="The adapter's shape.")
     epochs: float = Field(3, gt=0, title="Epochs", description="Passes over the data.")
@@ -195,6 +226,9 @@ class Finetune(_Part):
         0.03, ge=0, lt=1, title="Warm-up", description="Share of the steps with a rising rate."
     )
     weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="AdamW's.")
+    max_grad_norm: float = Field(
+        1.0, ge=0, title="Gradient clipping", description="Highest norm of the gradients; 0 is none."
+    )
     precision: Dtype = Field(
         "bfloat16", title="Precision", description="The type of weights and arithmetic."
     )
@@ -210,6 +244,17 @@ class Finetune(_Part):
     offload: Offload = Field(
         "none", title="Offload", description="What DeepSpeed keeps in the host's memory."
     )
+    offload_directory: Path | None = Field(
+        None,
+        title="NVMe",
+        description="A directory on a fast disk that takes what is offloaded, instead of the "
+        "host's memory. Needs ZeRO-3 and libaio.",
+    )
+    pin_memory: bool = Field(
+        True,
+        title="Pinned memory",
+        description="Faster copies of what is offloaded, for up to twice the host's memory.",
+    )
     quantization: Literal["none", "4bit"] = Field(
         "none",
         title="Quantization",
@@ -218,12 +263,33 @@ class Finetune(_Part):
     device: Literal["cuda", "cpu"] = Field(
         "cuda", title="Device", description="What training computes on."
     )
-    processes: int = Field(1, ge=1, title="Processes", description="One a GPU.")
+    processes: int = Field(
+        1, ge=1, title="Processes", description="One a GPU, on all machines together."
+    )
+    hostfile: Path | None = Field(
+        None,
+        title="Machines",
+        description="DeepSpeed's hostfile (a line `name slots=GPUs` each) for several machines "
+        "that share this directory tree.",
+    )
     save_steps: int = Field(
         1200, ge=1, title="Checkpoint every", description="Steps between two checkpoints."
     )
     save_total_limit: int = Field(
         10, ge=1, title="Checkpoints kept", description="Older ones are removed."
+    )
+    logging_steps: int = Field(
+        1, ge=1, title="Log every", description="Steps between two values of the loss."
+    )
+    report_to: tuple[Tracker, ...] = Field(
+        (), title="Tracking", description="Services or files that get the figures too; none."
+    )
+    validation_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Validation",
+        description="Share of the conversations that is measured at the end, not learned.",
     )
     seed: int = Field(42, ge=0, title="Seed", description="Of the order and the adapter.")
 
@@ -245,6 +311,20 @@ class Gate(_Part):
         ge=0,
         title="Highest KL divergence",
         description="From the model before the edit to the edited one, in nats a token.",
+    )
+    min_finetune_gain: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        title="Smallest gain of the fine-tune",
+        description="Share by which fine-tuning must lower the perplexity; 0.02 is 2 %.",
+    )
+    max_ratio_to_release: float | None = Field(
+        None,
+        gt=0,
+        title="Highest perplexity against the release before",
+        description="1.0 is not worse than the last release of this recipe, 0.98 is better by 2 %, "
+        "1.05 allows 5 % more.",
     )
 
 
@@ -271,6 +351,21 @@ class Evaluate(_Part):
     )
     device: Literal["cuda", "cpu"] = Field(
         "cuda", title="Device", description="What the evaluation computes on."
+    )
+    benchmarks: tuple[str, ...] = Field(
+        (),
+        title="Benchmarks",
+        description="Tasks or groups of lm-eval by name, for the released model and those that it "
+        "is held against. Needs the package lm-eval.",
+    )
+    benchmark_tasks: Path | None = Field(
+        None,
+        title="Own benchmarks",
+        description="A directory of lm-eval task files, to be named above. With data files beside "
+        "them they need no network.",
+    )
+    benchmark_limit: int | None = Field(
+        None, ge=1, title="Benchmark size", description="Questions a task; all by default."
     )
     gate: Gate = Field(
         default_factory=Gate, title="Gate", description="Leave a limit empty to switch it off."

@@ -12,7 +12,8 @@ import pytest
 
 from tasks.core.errors import MissingTool
 from tasks.core.process import Cause, is_running, run_child
-from tasks.core.process.oom import OomWatch, counter_of, oom_kills
+from tasks.core.process.oom import OomWatch, oom_kills
+from tests.memory_group import memory_group
 
 # A child whose own child outlives it, in a session of its own, deaf to SIGTERM.
 LEAVES_A_STRAGGLER = """
@@ -64,23 +65,9 @@ def test_the_time_limit_ends_the_child() -> None:
 
 
 @pytest.fixture
-def memory_group() -> Iterator[Path]:
-    """A control group of 64 MiB, made in the hierarchy that this process is in."""
-    counter = counter_of(os.getpid())
-    if counter is None or counter.parent == Path("/proc"):
-        pytest.skip("no control group counts memory here")
-    version_2 = counter.name == "memory.events"
-    parent = counter.parent if version_2 else Path("/sys/fs/cgroup/memory")
-    group = parent / f"kawan-usaha-test-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(64 << 20))
-    except OSError as error:
-        if group.exists():
-            group.rmdir()
-        pytest.skip(f"a control group cannot be made: {error}")
-    yield group
-    group.rmdir()
+def group() -> Iterator[Path]:
+    with memory_group(64 << 20) as path:
+        yield path
 
 
 EATS_MEMORY = """
@@ -95,8 +82,8 @@ eaten = bytearray(256 << 20)
 
 
 @pytest.mark.parametrize("worker", [False, True])
-def test_a_kill_for_want_of_memory_is_told_from_any_other(memory_group: Path, worker: bool) -> None:
-    eats = EATS_MEMORY.format(procs=str(memory_group / "cgroup.procs"), worker=worker)
+def test_a_kill_for_want_of_memory_is_told_from_any_other(group: Path, worker: bool) -> None:
+    eats = EATS_MEMORY.format(procs=str(group / "cgroup.procs"), worker=worker)
     result = run_child(python(eats))
     assert result.cause is Cause.OUT_OF_MEMORY
     assert result.returncode == (247 if worker else -signal.SIGKILL)

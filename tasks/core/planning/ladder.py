@@ -39,7 +39,7 @@ def rungs(finetune: Finetune) -> list[Rung]:
     """
     first = Rung("as asked", finetune, "nothing", "nothing", "nothing")
     ladder = [first, *_smaller_micro_batches(finetune)]
-    for step in (_checkpointing, _optimizer_offload, _zero3, _parameter_offload, _four_bit):
+    for step in _STEPS:
         rung = step(ladder[-1].settings)
         if rung is not None and rung.settings != ladder[-1].settings:
             ladder.append(rung)
@@ -122,6 +122,21 @@ def _four_bit(now: Finetune) -> Rung | None:
         "three quarters of the weights, and the host's memory of the rung before",
         "weights rounded to 4 bits, about a third more time, a whole 4-bit copy on each GPU",
     )
+
+
+def _pageable(now: Finetune) -> Rung | None:
+    if now.offload != "all" or now.device == "cpu" or now.offload_directory is not None:
+        return None
+    return Rung(
+        "pageable offload",
+        now.model_copy(update={"pin_memory": False}),
+        "offloaded weights lie in ordinary host memory",
+        "host memory: page-locked pieces are rounded up to powers of two",
+        "copies between host and GPU two to three times as slow",
+    )
+
+
+_STEPS = (_checkpointing, _optimizer_offload, _zero3, _parameter_offload, _pageable, _four_bit)
 
 
 def _can_offload(now: Finetune) -> bool:

@@ -64,7 +64,7 @@ def training_memory(shape: ModelShape, finetune: Finetune) -> TrainingMemory:
     if _parameters_offloaded(finetune):
         held = weight_bytes(shape, finetune) * finetune.processes
         host.append(Term("weights", held, "ZeRO-Infinity, arXiv:2104.07857"))
-        rounded = pinned_weight_bytes(shape, finetune) - held
+        rounded = 0 if not finetune.pin_memory else pinned_weight_bytes(shape, finetune) - held
         host.append(Term("pinning", rounded, "page-locked pieces, rounded up to powers of two"))
     if finetune.offload != "none":
         states = n_lora * (12 + 4)

@@ -9,7 +9,6 @@ from pydantic import JsonValue
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import Finetune
 
-MAX_GRAD_NORM = 1.0
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 
@@ -17,10 +16,13 @@ ADAM_EPSILON = 1e-8
 def deepspeed_config(settings: Finetune) -> dict[str, JsonValue]:
     """Return the configuration. Raises RecipeError for what DeepSpeed cannot combine."""
     _require_possible(settings)
+    # Without offload torch's own Adam: DeepSpeed's would be compiled first, to save microseconds on
+    # the few parameters of an adapter. On a CPU nothing moves, so there it is never worth that.
+    torch_adam = settings.offload == "none" or settings.device == "cpu"
     return {
         "train_micro_batch_size_per_gpu": settings.micro_batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-        "gradient_clipping": MAX_GRAD_NORM,
+        "gradient_clipping": settings.max_grad_norm,
         "bf16": {"enabled": settings.precision == "bfloat16"},
         "fp16": {"enabled": settings.precision == "float16"},
         "optimizer": {
@@ -30,11 +32,10 @@ def deepspeed_config(settings: Finetune) -> dict[str, JsonValue]:
                 "betas": list(ADAM_BETAS),
                 "eps": ADAM_EPSILON,
                 "weight_decay": settings.weight_decay,
-                # Without offload torch's own: DeepSpeed's would be compiled with nvcc first, to
-                # save microseconds on the few parameters of an adapter.
-                "torch_adam": settings.offload == "none",
+                "torch_adam": torch_adam,
             },
         },
+        "zero_force_ds_cpu_optimizer": not torch_adam,
         "zero_optimization": _zero(settings),
     }
 
@@ -43,17 +44,28 @@ def _zero(settings: Finetune) -> dict[str, JsonValue]:
     zero: dict[str, JsonValue] = {"stage": settings.zero_stage}
     if settings.zero_stage == 0:
         return zero
-    host: JsonValue = {"device": "cpu", "pin_memory": settings.device == "cuda"}
+    place = _offload_place(settings)
     zero["overlap_comm"] = settings.device == "cuda"
     zero["reduce_bucket_size"] = "auto"
     if settings.offload != "none":
-        zero["offload_optimizer"] = host
+        zero["offload_optimizer"] = place
     if settings.zero_stage == 3:
         zero["stage3_prefetch_bucket_size"] = "auto"
         zero["stage3_param_persistence_threshold"] = "auto"
         if settings.offload == "all":
-            zero["offload_param"] = host
+            zero["offload_param"] = place
     return zero
+
+
+def _offload_place(settings: Finetune) -> JsonValue:
+    place: dict[str, JsonValue] = {
+        "device": "cpu",
+        # Page-locked pieces are rounded up to powers of two: planning's term `pinning`.
+        "pin_memory": settings.pin_memory and settings.device == "cuda",
+    }
+    if settings.offload_directory is not None:
+        place |= {"device": "nvme", "nvme_path": str(settings.offload_directory.resolve())}
+    return place
 
 
 def _require_possible(settings: Finetune) -> None:
@@ -65,6 +77,17 @@ def _require_possible(settings: Finetune) -> None:
             expected=f"finetune.zero_stage {'2 or 3' if needed == 2 else needed}",
             found=settings.zero_stage,
             next_step="Raise finetune.zero_stage, or set finetune.offload to none.",
+        )
+    if settings.offload_directory is not None and (
+        settings.offload == "none" or settings.zero_stage != 3 or settings.device == "cpu"
+    ):
+        raise RecipeError(
+            "DeepSpeed offloads to a disk only what a GPU trains under ZeRO-3.",
+            where="finetune.offload_directory",
+            expected="device cuda, zero_stage 3, offload optimizer or all",
+            found=f"device {settings.device}, ZeRO-{settings.zero_stage}, "
+            f"offload {settings.offload}",
+            next_step="Leave finetune.offload_directory empty, or change the others.",
         )
     if settings.precision == "float16" and settings.device == "cpu":
         raise RecipeError(

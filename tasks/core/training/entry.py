@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import torch
 import torch.distributed as dist
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
@@ -26,15 +27,11 @@ from transformers import (
 
 from tasks.core.conversation.examples import ExampleFile
 from tasks.core.recipe import Finetune
-from tasks.core.training.batches import Collator
-from tasks.core.training.deepspeed_config import (
-    ADAM_BETAS,
-    ADAM_EPSILON,
-    MAX_GRAD_NORM,
-    deepspeed_config,
-)
+from tasks.core.training.batching import batching_of
+from tasks.core.training.deepspeed_config import ADAM_BETAS, ADAM_EPSILON, deepspeed_config
 from tasks.core.training.failures import reason_of
 from tasks.core.training.job import Failure, LoggedStep, Outcome, TrainingJob, failure_file
+from tasks.core.training.packing import require_packable
 from tasks.core.training.trainer import AdapterTrainer, StepsSeen, WholeCheckpoints
 
 
@@ -56,17 +53,22 @@ def main() -> None:
 
 
 def _train(job: TrainingJob) -> None:
+    _leave_uncompiled(job.settings)
     # The arguments come before the model: under ZeRO-3 they make `from_pretrained` divide the
     # weights between the devices while it reads them.
     arguments = _arguments(job)
     set_seed(job.settings.seed)
-    validation = job.validation_examples and ExampleFile(job.validation_examples)
+    batching = batching_of(job.settings, ExampleFile(job.examples), job.pad_token_id)
+    validation = job.validation_examples and batching_of(
+        job.settings, ExampleFile(job.validation_examples), job.pad_token_id
+    )
     trainer = AdapterTrainer(
         model=_with_adapter(_base_model(job), job.settings),
         args=arguments,
-        train_dataset=ExampleFile(job.examples),
-        eval_dataset=validation,
-        data_collator=Collator(job.pad_token_id),
+        train_dataset=batching.rows,
+        eval_dataset=validation.rows if validation else None,
+        data_collator=batching.collate,
+        train_sampler=batching.sampler,
         callbacks=[StepsSeen(), WholeCheckpoints(job.settings.save_total_limit)],
     )
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
@@ -74,6 +76,16 @@ def _train(job: TrainingJob) -> None:
     trainer.save_model(str(job.adapter))
     if trainer.is_world_process_zero():
         _outcome(trainer, validation_loss).write(job.outcome)
+
+
+def _leave_uncompiled(settings: Finetune) -> None:
+    """Let processes on a CPU talk through gloo, which is there, instead of compiling for a minute.
+
+    DeepSpeed would build its shared-memory collectives at the first run. It keeps this table in the
+    module so that edits to it persist (deepspeed/ops/__init__.py).
+    """
+    if settings.device == "cpu":
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _outcome(trainer: AdapterTrainer, validation_loss: float | None) -> Outcome:
@@ -103,18 +115,19 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         adam_beta1=ADAM_BETAS[0],
         adam_beta2=ADAM_BETAS[1],
         adam_epsilon=ADAM_EPSILON,
-        max_grad_norm=MAX_GRAD_NORM,
+        max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         save_steps=settings.save_steps,
-        logging_steps=1,
+        logging_steps=settings.logging_steps,
         logging_nan_inf_filter=False,
-        include_num_input_tokens_seen="non_padding",
+        # Packed rows have no attention mask to count by, and next to no padding.
+        include_num_input_tokens_seen="all" if settings.batching == "pack" else "non_padding",
         prediction_loss_only=True,
         remove_unused_columns=False,
-        report_to="none",
+        report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
         seed=settings.seed,
         data_seed=settings.seed,
@@ -139,6 +152,8 @@ def _base_model(job: TrainingJob) -> PreTrainedModel:
         job.model, dtype=dtype, trust_remote_code=True, local_files_only=True, **extra
     )
     model.config.use_cache = False
+    if job.settings.batching == "pack":
+        require_packable(model.config)
     if job.settings.quantization == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return model
@@ -152,6 +167,7 @@ def _with_adapter(model: PreTrainedModel, settings: Finetune) -> PeftModel:
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     # DeepSpeed casts the module to the training's type anyway; fp32 in between is for nothing.

@@ -1,8 +1,8 @@
 """The fine-tune: an attempt at a training that may have begun before, up to a true adapter.
 
 Covers one attempt with the settings given; which settings to try after an out-of-memory error is
-the caller's question, and `TrainingStopped.reason` its answer. The invariant: `out` holds an
-adapter and `training.json` after success, and after a failure what the next attempt goes on from.
+`ladder`'s question, and `TrainingStopped.reason` its answer. The invariant: `out` holds adapter,
+`training.json` and loss curve after success, after a failure what the next attempt goes on from.
 """
 
 import json
@@ -19,6 +19,7 @@ from tasks.core.process import ChildResult, is_running
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import last_whole, step_of
+from tasks.core.training.curve import draw_loss_curve
 from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.failures import reason_of_end
 from tasks.core.training.job import (
@@ -38,7 +39,8 @@ _log = logging.getLogger(__name__)
 
 ADAPTER = "adapter"
 TRAINING = "training.json"
-_WORK = "work"
+CURVE = "loss.png"
+WORK = "work"
 
 _ADVICE = {
     Reason.DEVICE_OUT_OF_MEMORY: "Halve finetune.micro_batch_size and double "
@@ -86,6 +88,7 @@ class TrainingStopped(TrainingFailed):
             next_step=f"{_ADVICE[reason]} Kept: {kept}.",
         )
         self.reason = reason
+        self.checkpoint = checkpoint
 
 
 def finetune(
@@ -95,7 +98,6 @@ def finetune(
     data: Path,
     template: str,
     out: Path,
-    validation_share: float = 0.0,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
 ) -> FinetuneResult:
@@ -110,7 +112,7 @@ def finetune(
     deepspeed_config(settings)
     index = read_index(model)
     require_targets(index, settings.lora)
-    work, adapter = out.resolve() / _WORK, out.resolve() / ADAPTER
+    work, adapter = out.resolve() / WORK, out.resolve() / ADAPTER
     job_file = work / "job.json"
     _require_alone(job_file)
     prepared = prepare(
@@ -118,13 +120,13 @@ def finetune(
         settings,
         data=data,
         template=template,
-        validation_share=validation_share,
         work=work,
         adapter=adapter,
     )
     child = _attempt(prepared.job, job_file, report, on_line or _log.info)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
     facts = verify_adapter(adapter, index, settings.lora)
+    draw_loss_curve(outcome.steps, out / CURVE)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
     shutil.rmtree(work)
     fsync_directory(out)

@@ -4,7 +4,9 @@ The invariant: no token of the Hub reaches a training process, and a device that
 hides stays hidden.
 """
 
+import importlib.util
 import os
+import re
 import shutil
 import socket
 import sys
@@ -24,7 +26,11 @@ OWNER = "KAWAN_USAHA_TRAINING"
 
 _ENTRY = "tasks.core.training.entry"
 _PROJECT = Path(__file__).parents[3]
+_MACHINES_ENVIRONMENT = ".deepspeed_env"
+_ON_EVERY_MACHINE = ("DS_ACCELERATOR", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_SLOTS = re.compile(r"slots=\d+")
+_TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -42,7 +48,11 @@ def launch(
 
     release_abandoned_locks()
     job.write(job_file)
-    env = {**environment(job.settings, os.environ), OWNER: str(job_file)}
+    own = {**_own_environment(job), OWNER: str(job_file)}
+    env = {**environment(job.settings, os.environ), **own}
+    if job.settings.hostfile is not None:
+        lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
+        (job_file.parent / _MACHINES_ENVIRONMENT).write_text("\n".join(lines))
     argv = command(job.settings, job_file, port=_free_port(), env=os.environ)
     return run_child(argv, env=env, cwd=job_file.parent, on_line=hear)
 
@@ -52,7 +62,8 @@ def command(
 ) -> tuple[str, ...]:
     """Return DeepSpeed's launcher with its arguments: one process a device of this machine."""
     launcher = (sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(port))
-    return (*launcher, *_devices(settings, env), "--module", _ENTRY, str(job_file))
+    devices = _machines(settings) if settings.hostfile else _devices(settings, env)
+    return (*launcher, *devices, "--module", _ENTRY, str(job_file))
 
 
 def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
@@ -70,10 +81,35 @@ def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
     return child
 
 
+def _own_environment(job: TrainingJob) -> dict[str, str]:
+    """Return what a training process reads besides: where a tracker writes, unless it is told."""
+    directory = str(job.adapter.parent / "tracking")
+    return {_TENSORBOARD: os.environ.get(_TENSORBOARD, directory)}
+
+
 def require_tools(settings: Finetune) -> None:
-    """Raise MissingTool unless what DeepSpeed compiles at its first run can be compiled."""
-    if settings.device == "cuda" and settings.offload == "none":
-        return
+    """Raise MissingTool for a package or program that these settings need and that is not there."""
+    if settings.quantization == "4bit":
+        _require_package("bitsandbytes", "4-bit weights")
+    for tracker in settings.report_to:
+        _require_package(tracker, "finetune.report_to")
+    if settings.device == "cuda" and settings.offload != "none":
+        _require_compiler(settings)
+
+
+def _require_package(name: str, needed_by: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise MissingTool(
+            f"The package {name} is not installed.",
+            where=needed_by,
+            expected=f"{name} in {sys.prefix}",
+            next_step=f"`{Path(sys.executable).name} -m pip install {name}` there, or take "
+            "it back in the recipe.",
+        )
+
+
+def _require_compiler(settings: Finetune) -> None:
+    """Raise MissingTool unless DeepSpeed's own Adam can be compiled at the first run."""
     env = environment(settings, os.environ)
     for program, package in ((env.get("CXX", "c++"), "g++"), ("ninja", "ninja-build")):
         if shutil.which(program, path=env["PATH"]) is None:
@@ -104,6 +140,33 @@ def _devices(settings: Finetune, env: Mapping[str, str]) -> tuple[str, ...]:
             next_step=f"Set {_VISIBLE} to the numbers of the GPUs, or lower finetune.processes.",
         )
     return ("--include", f"localhost:{','.join(chosen)}")
+
+
+def _machines(settings: Finetune) -> tuple[str, ...]:
+    """Return the launcher's choice of machines. Raises RecipeError unless their GPUs are counted.
+
+    The global batch is counted by `processes`, and DeepSpeed starts one a slot.
+    """
+    hostfile = Path(str(settings.hostfile))
+    try:
+        lines = [line.split("#")[0].split() for line in hostfile.read_text().splitlines()]
+    except OSError as error:
+        raise RecipeError(
+            "The hostfile cannot be read.",
+            where=hostfile,
+            found=error.strerror,
+            next_step="Correct finetune.hostfile.",
+        ) from error
+    slots = [int(word[6:]) for words in lines for word in words[1:] if _SLOTS.fullmatch(word)]
+    if len(slots) != sum(map(bool, lines)) or sum(slots) != settings.processes:
+        raise RecipeError(
+            "The hostfile does not offer as many GPUs as the recipe counts on.",
+            where=hostfile,
+            expected=f"lines `name slots=GPUs`, {settings.processes} slots together",
+            found=f"{sum(slots)} slots",
+            next_step="Set finetune.processes to the number of all slots, or correct the file.",
+        )
+    return ("--hostfile", str(hostfile.resolve()))
 
 
 def _free_port() -> int:

@@ -7,20 +7,24 @@ from pathlib import Path
 from pydantic import JsonValue
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tasks.core.conversation.examples import ExampleCounts, write_examples
+from tasks.core.conversation.examples import ExampleCounts, ExampleFile, write_examples
 from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.reading import load
+from tasks.core.conversation.screening import Rules, kept_conversations
 from tasks.core.conversation.split import split
 from tasks.core.errors import NotAModel
 from tasks.core.files import sha256_of
 from tasks.core.keys import to_jsonable
 from tasks.core.recipe import Finetune
+from tasks.core.training.batching import row_count
 from tasks.core.training.checkpoints import adopt, last_whole, prune
 from tasks.core.training.job import TrainingJob, global_batch_size, total_steps
 from tasks.core.weights.index import ModelIndex
 
 FREE = {
     "data",  # its tokens count, not its name
+    "language",  # the same: what was kept counts
+    "same_speaker",
+    "max_dropped_share",
     "epochs",  # the number of steps counts
     "max_steps",
     "micro_batch_size",  # the global batch counts
@@ -29,6 +33,10 @@ FREE = {
     "device",
     "save_steps",
     "save_total_limit",
+    "pin_memory",
+    "hostfile",
+    "logging_steps",
+    "report_to",
 }
 """Settings that may change between two attempts of one training."""
 
@@ -48,7 +56,6 @@ def prepare(
     *,
     data: Path,
     template: str,
-    validation_share: float,
     work: Path,
     adapter: Path,
 ) -> Prepared:
@@ -60,12 +67,12 @@ def prepare(
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(model.directory)
     encoder = Encoder(tokenizer, template, settings.max_length_tokens)
-    sides = split(load(data), validation_share)
+    sides = split(kept_conversations(data, Rules.of(settings), encoder), settings.validation_share)
     examples, validation = work / "examples.safetensors", work / "validation.safetensors"
     counts = write_examples(examples, sides.training, encoder)
     if sides.validation:
         write_examples(validation, sides.validation, encoder)
-    steps = total_steps(settings, counts.examples)
+    steps = total_steps(settings, row_count(settings, ExampleFile(examples)))
     outcome, checkpoints = work / "outcome.json", work / "checkpoints"
     restarted_for = adopt(checkpoints, _identity(model, settings, steps, examples))
     if restarted_for:

@@ -6,14 +6,18 @@ that is not finite, and remove old checkpoints before the new one is known to be
 
 import logging
 import math
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch.utils.data import Dataset, Sampler
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -51,12 +55,20 @@ class _RateOfStep(TrainerCallback):
 class AdapterTrainer(Trainer):
     """A Trainer whose model is a PEFT model, and which saves nothing but the adapter."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take what Trainer takes."""
+    def __init__(
+        self, *args: Any, train_sampler: Sampler[int] | None = None, **kwargs: Any
+    ) -> None:
+        """Take what Trainer takes, and the order of the examples if it shall not be random."""
+        self._train_sampler = train_sampler
         super().__init__(*args, **kwargs)
         self._rate = _RateOfStep()
         self.add_callback(self._rate)
         self.remove_callback(PrinterCallback)  # StepsSeen says the same in one form for all
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int] | None:
+        """Return the given order, or Trainer's own."""
+        own = self._train_sampler
+        return own if own is not None else super()._get_train_sampler(train_dataset)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log a step with the rate that it was taken with.
@@ -73,8 +85,30 @@ class AdapterTrainer(Trainer):
             _write_adapter(self.model, state_dict, Path(output_dir or str(self.args.output_dir)))
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """How far the training is at a moment. `tokens` are those that are no padding."""
+
+    time_s: float
+    step: int
+    tokens: int
+
+    @classmethod
+    def of(cls, state: TrainerState) -> "_Mark":
+        return cls(time.monotonic(), state.global_step, int(state.num_input_tokens_seen))
+
+
 class StepsSeen(TrainerCallback):
-    """Says each step aloud, and stops at a loss that is not finite."""
+    """Says each logged step aloud, and stops at a loss that is not finite."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = _Mark(0.0, 0, 0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock."""
+        self._begin = self._last = _Mark.of(state)
 
     def on_log(
         self,
@@ -90,9 +124,18 @@ class StepsSeen(TrainerCallback):
         if not math.isfinite(logs["loss"]):
             raise NotFinite(f"step {state.global_step}: the loss is {logs['loss']}")
         if state.is_world_process_zero:
+            now, before = _Mark.of(state), self._last
+            steps, seconds = now.step - self._begin.step, now.time_s - self._begin.time_s
             event = StepDone(
-                state.global_step, state.max_steps, logs["loss"], logs["learning_rate"]
+                step=state.global_step,
+                total_steps=state.max_steps,
+                loss=logs["loss"],
+                learning_rate=logs["learning_rate"],
+                tokens_per_s=(now.tokens - before.tokens) / (now.time_s - before.time_s),
+                memory_bytes=_memory_bytes(),
+                left_s=(state.max_steps - now.step) * seconds / max(1, steps),
             )
+            self._last = now
             print(to_line(event), flush=True)  # noqa: T201  the caller reads this line
 
 
@@ -121,6 +164,12 @@ class WholeCheckpoints(TrainerCallback):
             directory = Path(str(args.output_dir))
             mark_whole(directory / f"checkpoint-{state.global_step}")
             prune(directory, self._keep)
+
+
+def _memory_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    return int(psutil.Process().memory_info().rss)
 
 
 def _trained_parameters(model: PeftModel) -> dict[str, torch.Tensor]:

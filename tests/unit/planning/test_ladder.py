@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tasks.core.planning.ladder import global_batch_size, rungs
 from tasks.core.planning.shapes import LLAMA_13B
-from tasks.core.planning.training import training_memory
+from tasks.core.planning.training import pinned_weight_bytes, training_memory
 from tasks.core.recipe import Finetune
 
 ORIGINAL = Finetune(processes=2, zero_stage=0, gradient_checkpointing=False)
@@ -55,22 +55,31 @@ def test_the_ladder_of_the_original_command_has_every_rung_in_order():
         "optimizer offload",
         "ZeRO-3",
         "ZeRO-3 with parameter offload",
+        "pageable offload",
         "4-bit",
     ]
 
 
-def test_each_rung_before_4_bit_needs_less_of_a_gpu_than_the_one_above():
-    needs = [training_memory(LLAMA_13B, rung.settings).gpu_bytes for rung in rungs(ORIGINAL)[:-1]]
+def test_each_rung_down_to_offload_needs_less_of_a_gpu_than_the_one_above():
+    needs = [training_memory(LLAMA_13B, rung.settings).gpu_bytes for rung in rungs(ORIGINAL)[:-2]]
     assert needs == sorted(needs, reverse=True)
     assert len(set(needs)) == len(needs)
 
 
-def test_4_bit_needs_less_host_memory_than_parameter_offload():
-    offload, four_bit = rungs(ORIGINAL)[-2:]
-    assert (
-        training_memory(LLAMA_13B, four_bit.settings).host_bytes
-        < training_memory(LLAMA_13B, offload.settings).host_bytes
+def test_each_rung_from_parameter_offload_on_needs_less_host_memory():
+    needs = [training_memory(LLAMA_13B, rung.settings).host_bytes for rung in rungs(ORIGINAL)[-3:]]
+    assert needs == sorted(needs, reverse=True)
+    assert len(set(needs)) == len(needs)
+
+
+def test_memory_that_is_not_pinned_is_not_rounded_up():
+    offload, pageable = (rung.settings for rung in rungs(ORIGINAL)[-3:-1])
+    saved = (
+        training_memory(LLAMA_13B, offload).host_bytes
+        - training_memory(LLAMA_13B, pageable).host_bytes
     )
+    weights = LLAMA_13B.weight_bytes("bfloat16")
+    assert saved == pinned_weight_bytes(LLAMA_13B, offload) - weights
 
 
 @pytest.mark.parametrize(("micro", "below"), [(8, [4, 2, 1]), (6, [3, 1]), (7, [1]), (1, [])])

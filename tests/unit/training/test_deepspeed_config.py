@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from tasks.core.errors import RecipeError
+from tasks.core.planning.shapes import LLAMA_13B
+from tasks.core.planning.training import training_memory
 from tasks.core.recipe import Finetune
 from tasks.core.training.deepspeed_config import deepspeed_config
 
@@ -10,6 +14,11 @@ from tasks.core.training.deepspeed_config import deepspeed_config
     [
         ({"offload": "optimizer", "zero_stage": 0}, "finetune.offload"),
         ({"offload": "all", "zero_stage": 2}, "finetune.offload"),
+        ({"offload_directory": "/fast", "zero_stage": 3}, "finetune.offload_directory"),
+        (
+            {"offload_directory": "/fast", "zero_stage": 2, "offload": "optimizer"},
+            "finetune.offload_directory",
+        ),
         ({"precision": "float16", "device": "cpu"}, "finetune.precision"),
         ({"quantization": "4bit", "zero_stage": 3}, "finetune.quantization"),
         ({"quantization": "4bit", "zero_stage": 2, "device": "cpu"}, "finetune.quantization"),
@@ -43,12 +52,37 @@ def test_offload_goes_to_the_host(stage: int, offload: str, offloaded: set[str])
     assert all(zero[name] == {"device": "cpu", "pin_memory": True} for name in offloaded)
 
 
-@pytest.mark.parametrize("offload", ["none", "optimizer"])
-def test_only_an_offloaded_optimizer_is_deepspeeds_own(offload: str) -> None:
-    settings = Finetune.model_validate({"offload": offload})
-    optimizer = deepspeed_config(settings)["optimizer"]
+def test_pinning_is_what_planning_counts() -> None:
+    """`pin_memory` is one field for both: planning's term `pinning` and DeepSpeed's switch."""
+    for pinned in (True, False):
+        settings = Finetune(zero_stage=3, offload="all", pin_memory=pinned)
+        zero = deepspeed_config(settings)["zero_optimization"]
+        assert isinstance(zero, dict)
+        assert zero["offload_param"] == {"device": "cpu", "pin_memory": pinned}
+        terms = {term.name for term in training_memory(LLAMA_13B, settings).host}
+        assert ("pinning" in terms) == pinned
+
+
+def test_offload_goes_to_the_disk_that_is_named(tmp_path: Path) -> None:
+    settings = Finetune(zero_stage=3, offload="all", offload_directory=tmp_path)
+    zero = deepspeed_config(settings)["zero_optimization"]
+    assert isinstance(zero, dict)
+    for name in ("offload_param", "offload_optimizer"):
+        assert zero[name] == {"device": "nvme", "nvme_path": str(tmp_path), "pin_memory": True}
+
+
+@pytest.mark.parametrize(
+    ("offload", "device", "compiled"),
+    [("none", "cuda", False), ("optimizer", "cuda", True), ("optimizer", "cpu", False)],
+)
+def test_only_an_optimizer_that_leaves_a_gpu_is_deepspeeds_own(
+    offload: str, device: str, compiled: bool
+) -> None:
+    config = deepspeed_config(Finetune.model_validate({"offload": offload, "device": device}))
+    optimizer = config["optimizer"]
     assert isinstance(optimizer, dict) and isinstance(optimizer["params"], dict)
-    assert optimizer["params"]["torch_adam"] == (offload == "none")
+    assert optimizer["params"]["torch_adam"] == (not compiled)
+    assert config["zero_force_ds_cpu_optimizer"] == compiled
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
@@ -61,11 +95,16 @@ def test_precision_switches_on_one_type_at_most(precision: str) -> None:
 
 def test_batches_and_rates_are_the_recipes() -> None:
     settings = Finetune(
-        micro_batch_size=3, gradient_accumulation_steps=5, learning_rate=1e-3, weight_decay=0.1
+        micro_batch_size=3,
+        gradient_accumulation_steps=5,
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        max_grad_norm=0.5,
     )
     config = deepspeed_config(settings)
     assert config["train_micro_batch_size_per_gpu"] == 3
     assert config["gradient_accumulation_steps"] == 5
+    assert config["gradient_clipping"] == 0.5
     assert isinstance(config["optimizer"], dict) and isinstance(config["optimizer"]["params"], dict)
     assert config["optimizer"]["params"]["lr"] == 1e-3
     assert config["optimizer"]["params"]["weight_decay"] == 0.1

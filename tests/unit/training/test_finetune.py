@@ -130,7 +130,7 @@ def test_a_missing_compiler_is_named_before_anything_is_started(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(MissingTool, match="no-such-compiler"):
-        train(model, data, out)
+        train(model, data, out, changed(device="cuda", offload="optimizer"))
 
 
 def test_a_layer_that_the_model_does_not_have_is_refused(
@@ -212,7 +212,7 @@ def test_the_adapter_is_what_plain_torch_trains(model: Path, data: Path, out: Pa
     assert [step.learning_rate for step in result.steps] == [1e-2, 1e-2]
     assert result.trained_tokens == 2 * result.counts.tokens
     assert result.facts.tensors == len(expected) == 8
-    assert sorted(path.name for path in out.iterdir()) == ["adapter", "training.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["adapter", "loss.png", "training.json"]
     assert sorted(path.name for path in result.adapter.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -227,7 +227,7 @@ def test_two_processes_under_zero_3_train_the_same(model: Path, data: Path, tmp_
     one = changed(**fp32, gradient_accumulation_steps=4)
     two = changed(**fp32, processes=2, zero_stage=3)
     single = train(model, data, tmp_path / "one", one)
-    double = train(model, data, tmp_path / "two", two, validation_share=0.0)
+    double = train(model, data, tmp_path / "two", two)
     assert [step.loss for step in double.steps] == pytest.approx(
         [step.loss for step in single.steps], rel=1e-4
     )
@@ -245,9 +245,9 @@ def test_an_edited_model_trains_with_its_edit(
     edit_model(
         model, Edit(activations=(ActivationEdit(layers=("all",), activation="relu"),)), edited
     )
-    settings = changed(precision="float32", lora=Lora(dropout=0.0), epochs=1)
+    settings = changed(precision="float32", lora=Lora(dropout=0.0), epochs=1, validation_share=0.4)
     plain = train(model, data, tmp_path / "plain", settings)
-    result = train(edited, data, out, settings, validation_share=0.4)
+    result = train(edited, data, out, settings)
     assert result.steps[0].loss != plain.steps[0].loss
     assert result.validation_loss is not None
     assert result.counts.conversations < 8

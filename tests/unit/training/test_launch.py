@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -23,10 +24,48 @@ def test_a_missing_compiler_is_named_with_advice(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(MissingTool, match=rf"needs {missing[0]}[\s\S]*apt-get install"):
-        require_tools(CPU)
-    require_tools(GPU)  # nothing is compiled for it
-    with pytest.raises(MissingTool):
         require_tools(GPU.model_copy(update={"offload": "optimizer"}))
+    for uncompiled in (GPU, CPU, CPU.model_copy(update={"offload": "optimizer"})):
+        require_tools(uncompiled)
+
+
+@pytest.mark.parametrize(
+    ("settings", "package"),
+    [
+        ({"quantization": "4bit", "zero_stage": 2}, "bitsandbytes"),
+        ({"report_to": ["wandb"]}, "wandb"),
+    ],
+)
+def test_a_missing_package_is_named_with_advice(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], package: str
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)
+    )
+    with pytest.raises(MissingTool, match=rf"{package} is not[\s\S]*pip install {package}"):
+        require_tools(Finetune.model_validate(settings))
+
+
+@pytest.mark.parametrize(
+    "content", ["one slots=1\n", "one slots=1\ntwo\n", "one slots=1\ntwo slots=2\n"]
+)
+def test_a_hostfile_with_another_number_of_gpus_is_refused(tmp_path: Path, content: str) -> None:
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text(content)
+    settings = GPU.model_copy(update={"hostfile": hostfile})
+    with pytest.raises(RecipeError, match="2 slots together"):
+        command(settings, JOB, port=1, env={})
+    with pytest.raises(RecipeError, match="cannot be read"):
+        command(GPU.model_copy(update={"hostfile": tmp_path / "no"}), JOB, port=1, env={})
+
+
+def test_several_machines_are_those_of_the_hostfile(tmp_path: Path) -> None:
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text("# two machines\none slots=1\n\ntwo slots=1  # a slow one\n")
+    argv = command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={})
+    assert argv[argv.index("--hostfile") + 1] == str(hostfile)
+    assert "--num_gpus" not in argv
 
 
 def test_fewer_visible_gpus_than_processes_are_refused() -> None:

@@ -1,0 +1,48 @@
+"""An order of training in which conversations of like length meet, so that little is padded.
+
+Differs from transformers' LengthGroupedSampler in two ways: the groups come in random order, so
+that a step holds short and long ones, and the order follows from seed and epoch alone, so that a
+resumed training sees what an undisturbed one would.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+
+_GROUPS_AT_ONCE = 50  # sorted together; more would save little and mix less
+
+
+class LengthGroups(Sampler[int]):
+    """Every index once an epoch, in groups of `group_size` of like length."""
+
+    def __init__(self, lengths: Sequence[int], group_size: int, seed: int) -> None:
+        """Take the group size of all processes together: they get their share of each group."""
+        self._lengths = lengths
+        self._group_size = group_size
+        self._seed = seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch at the next iteration; called by the data loader."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        random = torch.Generator().manual_seed(self._seed + self._epoch)
+        shuffled = torch.randperm(len(self._lengths), generator=random).tolist()
+        size, pool = self._group_size, self._group_size * _GROUPS_AT_ONCE
+        groups = [
+            ordered[start : start + size]
+            for first in range(0, len(shuffled), pool)
+            for ordered in [sorted(shuffled[first : first + pool], key=self._lengths.__getitem__)]
+            for start in range(0, len(ordered), size)
+        ]
+        # A group that is not full would shift the borders of all after it: it comes last.
+        full = [group for group in groups if len(group) == size]
+        rest = [group for group in groups if len(group) < size]
+        order = torch.randperm(len(full), generator=random).tolist()
+        for group in [*(full[i] for i in order), *rest]:
+            yield from group

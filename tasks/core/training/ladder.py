@@ -1,0 +1,212 @@
+"""The out-of-memory ladder: the same training with less memory, a rung at a time.
+
+Covers which settings an attempt takes; the rungs are planning's, the attempt is `finetune`'s. Where
+the ladder stands lies in the work of the attempts, so that a retry in another process goes on
+there. The invariant: only a want of memory leads down, and the global batch stays what it was.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.core.errors import NotAModel, RecipeError, TrainingFailed
+from tasks.core.files import write_atomically
+from tasks.core.keys import digest
+from tasks.core.planning.ladder import Rung, rungs
+from tasks.core.planning.shapes import ModelShape, shape_from_config
+from tasks.core.planning.training import training_memory
+from tasks.core.progress import Report, silent
+from tasks.core.recipe import Finetune
+from tasks.core.training.checkpoints import step_of
+from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped, finetune
+from tasks.core.training.job import Reason
+from tasks.core.training.prepare import FREE
+from tasks.core.training.rung_records import RungRecords
+
+_log = logging.getLogger(__name__)
+
+_STATE = "ladder.json"
+_MEMORY = (Reason.DEVICE_OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY)
+
+
+class StepDown(BaseModel):
+    """A rung that memory did not suffice for, and the last step that was kept on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rung: str
+    reason: Reason
+    kept_step: int | None
+
+
+class SteppedDown(TrainingFailed):
+    """Memory ran out, and there is a rung below: the next attempt begins on that."""
+
+    retryable = True
+
+
+@dataclass(frozen=True)
+class LadderResult:
+    """A true adapter, the rung that made it, and those above that had not enough memory."""
+
+    trained: FinetuneResult
+    rung: Rung
+    number: int
+    rungs: int
+    steps_down: tuple[StepDown, ...]
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    asked: str
+    number: int
+    steps_down: tuple[StepDown, ...] = ()
+
+
+def finetune_on_ladder(
+    model: Path,
+    settings: Finetune,
+    *,
+    data: Path,
+    template: str,
+    out: Path,
+    home: Path,
+    report: Report = silent,
+    on_line: Callable[[str], None] | None = None,
+) -> LadderResult:
+    """Train on the rung that is due, and remember it under home when it does.
+
+    That is the rung below the last one that ran out of memory in out, else the one that worked for
+    this model on this machine before, else the settings as they are. Raises SteppedDown when the
+    memory ran out and a lower rung is left, and whatever `finetune` raises otherwise.
+    """
+    ladder = rungs(settings)
+    records = RungRecords.of(home, model, settings)
+    file = out / WORK / _STATE
+    state = _read(file, settings) or _start(ladder, settings, records)
+    rung = ladder[state.number - 1]
+    say = on_line or _log.info
+    if state.number > 1:
+        say(f"Rung {state.number} of {len(ladder)}, {rung.name}: {rung.changes}.")
+    try:
+        trained = finetune(
+            model,
+            rung.settings,
+            data=data,
+            template=template,
+            out=out,
+            report=report,
+            on_line=on_line,
+        )
+    except TrainingStopped as stop:
+        number = _next(ladder, state.number, stop.reason, model)
+        if number is None:
+            raise
+        step = StepDown(rung=rung.name, reason=stop.reason, kept_step=_kept(stop))
+        state = state.model_copy(update={"number": number, "steps_down": (*state.steps_down, step)})
+        write_atomically(file, state.model_dump_json())
+        raise _stepped_down(ladder, number, rung, stop) from stop
+    if state.number > 1:
+        records.keep(rung.name)
+    return LadderResult(trained, rung, state.number, len(ladder), state.steps_down)
+
+
+def finetune_down_the_ladder(
+    model: Path,
+    settings: Finetune,
+    *,
+    data: Path,
+    template: str,
+    out: Path,
+    home: Path,
+    report: Report = silent,
+    on_line: Callable[[str], None] | None = None,
+) -> LadderResult:
+    """Train, going down a rung each time that the memory runs out. Raises what `finetune` does."""
+    while True:
+        try:
+            return finetune_on_ladder(
+                model,
+                settings,
+                data=data,
+                template=template,
+                out=out,
+                home=home,
+                report=report,
+                on_line=on_line,
+            )
+        except SteppedDown as stepped:
+            _log.warning("%s", stepped)
+
+
+def _start(ladder: Sequence[Rung], settings: Finetune, records: RungRecords) -> _State:
+    names = [rung.name for rung in ladder]
+    name = records.recall()
+    number = names.index(name) + 1 if name in names else 1
+    if number > 1:
+        _log.info("Begins on rung %d: it is what worked here before (%s).", number, records.file)
+    return _State(asked=_digest(settings), number=number)
+
+
+def _read(file: Path, settings: Finetune) -> _State | None:
+    """Return where an earlier attempt with these settings left the ladder."""
+    try:
+        state = _State.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return state if state.asked == _digest(settings) else None
+
+
+def _digest(settings: Finetune) -> str:
+    return digest(settings.model_dump(mode="json", exclude={"data"}))
+
+
+def _next(ladder: Sequence[Rung], number: int, reason: Reason, model: Path) -> int | None:
+    """Return the number of the next rung that needs less of what ran out, None without one."""
+    if reason not in _MEMORY:
+        return None
+    below = range(number + 1, len(ladder) + 1)
+    try:
+        shape = shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
+        needs = [_need(shape, rung.settings, reason) for rung in ladder]
+    except (NotAModel, RecipeError):  # a shape that cannot be planned: each rung is tried
+        return next(iter(below), None)
+    return next((lower for lower in below if needs[lower - 1] < needs[number - 1]), None)
+
+
+def _need(shape: ModelShape, settings: Finetune, reason: Reason) -> int:
+    memory = training_memory(shape, settings)
+    return memory.gpu_bytes if reason is Reason.DEVICE_OUT_OF_MEMORY else memory.host_bytes
+
+
+def _kept(stop: TrainingStopped) -> int | None:
+    return step_of(stop.checkpoint) if stop.checkpoint else None
+
+
+def _stepped_down(
+    ladder: Sequence[Rung], number: int, above: Rung, stop: TrainingStopped
+) -> SteppedDown:
+    rung = ladder[number - 1]
+    if not goes_on(above.settings, rung.settings):
+        onward = "It starts anew: what has changed decides the bits of a checkpoint."
+    elif stop.checkpoint is None:
+        onward = "It starts anew: no checkpoint was due yet."
+    else:
+        onward = f"It goes on from step {step_of(stop.checkpoint)}."
+    return SteppedDown(
+        f"{stop.reason.value[0].upper()}{stop.reason.value[1:]} ({above.name}). "
+        f"Next: rung {number} of {len(ladder)}, {rung.name}.",
+        expected=f"it saves {rung.saves}; it costs {rung.costs}",
+        found=stop.found,
+        next_step=f"{rung.changes[0].upper()}{rung.changes[1:]}. {onward}",
+    )
+
+
+def goes_on(before: Finetune, after: Finetune) -> bool:
+    """Return whether a training with the one goes on from a checkpoint of the other."""
+    return before.model_dump(exclude=FREE) == after.model_dump(exclude=FREE)

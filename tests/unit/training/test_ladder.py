@@ -1,0 +1,174 @@
+"""The ladder itself, with an attempt that ends as a test wants; test_ladder_real really trains."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig
+
+from tasks.core.planning.ladder import rungs
+from tasks.core.process import Cause, ChildResult
+from tasks.core.recipe import Finetune
+from tasks.core.training import ladder
+from tasks.core.training.checkpoints import mark_whole
+from tasks.core.training.finetune import FinetuneResult, TrainingStopped
+from tasks.core.training.job import Reason
+from tasks.core.training.ladder import (
+    LadderResult,
+    SteppedDown,
+    finetune_down_the_ladder,
+    finetune_on_ladder,
+)
+
+CPU = Finetune(device="cpu", micro_batch_size=4, zero_stage=2, gradient_checkpointing=False)
+GPU = Finetune(processes=2, micro_batch_size=1, zero_stage=2)
+ENDED = ChildResult(-9, Cause.SIGNAL, tail=(), peak_memory_bytes=0, wall_s=0.0)
+
+
+class Attempts:
+    """Stands in for `finetune`: ends for the reasons given, one an attempt, then succeeds."""
+
+    def __init__(self, *reasons: Reason, kept_step: int | None = None) -> None:
+        self.settings: list[Finetune] = []
+        self._reasons = list(reasons)
+        self._kept_step = kept_step
+
+    def __call__(self, _model: Path, settings: Finetune, *, out: Path, **_: object) -> object:
+        self.settings.append(settings)
+        (out / "work").mkdir(parents=True, exist_ok=True)
+        if not self._reasons:
+            return FinetuneResult
+        checkpoint = None
+        if self._kept_step is not None:
+            checkpoint = out / "work" / "checkpoints" / f"checkpoint-{self._kept_step}"
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            mark_whole(checkpoint)
+        raise TrainingStopped(self._reasons.pop(0), ENDED, "the last words", checkpoint)
+
+
+Run = Callable[..., LadderResult]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shape of a 13B model: nothing else of it is looked at."""
+    path = tmp_path_factory.mktemp("model")
+    LlamaConfig(
+        vocab_size=32000,
+        hidden_size=5120,
+        intermediate_size=13824,
+        num_hidden_layers=40,
+        num_attention_heads=40,
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(
+        attempts: Attempts,
+        settings: Finetune = CPU,
+        *,
+        out: str = "out",
+        start: Run = finetune_on_ladder,
+    ) -> LadderResult:
+        monkeypatch.setattr(ladder, "finetune", attempts)
+        return start(model, settings, data=Path(), template="", out=tmp_path / out, home=tmp_path)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.KILLED, Reason.NOT_FINITE, Reason.LOST_PEER, Reason.ERROR]
+)
+def test_nothing_but_a_want_of_memory_leads_down(run: Run, reason: Reason) -> None:
+    attempts = Attempts(reason)
+    with pytest.raises(TrainingStopped) as caught:
+        run(attempts, start=finetune_down_the_ladder)
+    assert not caught.value.retryable
+    assert run(Attempts()).number == 1
+
+
+def test_at_the_bottom_the_failure_itself_is_raised(run: Run) -> None:
+    bottom = CPU.model_copy(update={"micro_batch_size": 1, "gradient_checkpointing": True})
+    with pytest.raises(TrainingStopped, match="the last words"):
+        run(Attempts(Reason.HOST_OUT_OF_MEMORY), bottom)
+
+
+def test_a_step_down_says_what_it_changes_saves_and_costs_and_can_be_retried(run: Run) -> None:
+    with pytest.raises(SteppedDown) as caught:
+        run(Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7))
+    said = str(caught.value)
+    assert caught.value.retryable
+    below = rungs(CPU)[1]
+    for words in ("rung 2 of 4, micro batch 2", below.saves, below.costs, "goes on from step 7"):
+        assert words in said
+    assert below.changes[1:] in said
+
+
+def test_the_next_attempt_begins_on_the_rung_below_in_another_process_too(run: Run) -> None:
+    attempts = Attempts(Reason.HOST_OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY)
+    for _ in range(2):
+        with pytest.raises(SteppedDown):
+            run(attempts)
+    made = run(attempts)
+    assert [settings.micro_batch_size for settings in attempts.settings] == [4, 2, 1]
+    assert [settings.gradient_accumulation_steps for settings in attempts.settings] == [16, 32, 64]
+    assert (made.number, made.rung.name) == (3, "micro batch 1")
+    assert [step.rung for step in made.steps_down] == ["as asked", "micro batch 2"]
+
+
+def test_other_settings_begin_at_the_top_again(run: Run) -> None:
+    with pytest.raises(SteppedDown):
+        run(Attempts(Reason.HOST_OUT_OF_MEMORY))
+    assert run(Attempts(), CPU.model_copy(update={"learning_rate": 1e-3})).number == 1
+
+
+def test_the_rung_that_worked_is_where_the_next_training_begins(run: Run, tmp_path: Path) -> None:
+    run(Attempts(Reason.HOST_OUT_OF_MEMORY), start=finetune_down_the_ladder)
+    again = Attempts()
+    longer = CPU.model_copy(update={"epochs": 9.0})  # needs no more memory: the same record
+    assert run(again, longer, out="another").number == 2
+    assert again.settings == [
+        longer.model_copy(update={"micro_batch_size": 2, "gradient_accumulation_steps": 32})
+    ]
+    (record,) = (tmp_path / "rungs").iterdir()
+    assert json.loads(record.read_text())["rung"] == "micro batch 2"
+    rank = CPU.lora.model_copy(update={"r": 64})
+    assert run(Attempts(), CPU.model_copy(update={"lora": rank}), out="third").number == 1
+
+
+def test_a_broken_record_is_no_record(run: Run, tmp_path: Path) -> None:
+    run(Attempts(Reason.HOST_OUT_OF_MEMORY), start=finetune_down_the_ladder)
+    (record,) = (tmp_path / "rungs").iterdir()
+    record.write_text("{")
+    assert run(Attempts(), out="another").number == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "settings", "names"),
+    [
+        # What is short decides: a rung that needs more of it is passed over.
+        (Reason.HOST_OUT_OF_MEMORY, GPU, ["ZeRO-3", "4-bit"]),
+        (
+            Reason.DEVICE_OUT_OF_MEMORY,
+            GPU,
+            ["optimizer offload", "ZeRO-3", "ZeRO-3 with parameter offload"],
+        ),
+        (
+            Reason.HOST_OUT_OF_MEMORY,
+            GPU.model_copy(update={"zero_stage": 3, "offload": "all"}),
+            ["pageable offload", "4-bit"],
+        ),
+    ],
+)
+def test_a_rung_that_would_not_help_is_passed_over(
+    run: Run, reason: Reason, settings: Finetune, names: list[str]
+) -> None:
+    attempts = Attempts(*[reason] * 9)
+    with pytest.raises(TrainingStopped):
+        run(attempts, settings, start=finetune_down_the_ladder)
+    by_settings = {rung.settings.model_dump_json(): rung.name for rung in rungs(settings)}
+    tried = [by_settings[each.model_dump_json()] for each in attempts.settings]
+    assert tried == ["as asked", *names]

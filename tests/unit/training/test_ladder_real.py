@@ -1,0 +1,101 @@
+"""The ladder with a real limit: the kernel kills the training, and the caller trains on."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.recipe import Finetune
+from tests.memory_group import memory_group
+from tests.models import tiny_llama
+
+ROOT = Path(__file__).parents[3]
+LIMIT_BYTES = 2200 << 20
+LONG_TOKENS = 1000  # with 8 at once and 32000 logits each: about 3.5 GB, and an eighth of it alone
+SETTINGS = Finetune(
+    device="cpu",
+    epochs=1,
+    micro_batch_size=8,
+    gradient_accumulation_steps=1,
+    gradient_checkpointing=False,
+    zero_stage=0,
+    precision="float32",
+    max_length_tokens=1024,
+    learning_rate=1e-2,
+    warmup_ratio=0.0,
+    save_steps=1,
+)
+
+# Moves into the group with all that it will start, and is what must survive there.
+TRAINS = """
+import json, pathlib, sys
+pathlib.Path(sys.argv[1], "cgroup.procs").write_text("0")
+from tasks.core.recipe import Finetune
+from tasks.core.training.ladder import finetune_down_the_ladder
+model, data, out, home = map(pathlib.Path, sys.argv[2:6])
+made = finetune_down_the_ladder(
+    model,
+    Finetune.model_validate_json(sys.argv[6]),
+    data=data,
+    template="vicuna_v1.1",
+    out=out,
+    home=home,
+    on_line=lambda line: print(line, file=sys.stderr),
+)
+print(json.dumps({
+    "rung": made.rung.name,
+    "settings": made.rung.settings.model_dump(mode="json"),
+    "steps_down": [step.model_dump(mode="json") for step in made.steps_down],
+    "resumed_from_step": made.trained.resumed_from_step,
+    "steps": [step.model_dump() for step in made.trained.steps],
+}))
+"""
+
+
+def conversation(number: int, words: int) -> dict[str, Any]:
+    turns = [("human", "apa kabar"), ("gpt", "laba " * words)]
+    return {
+        "id": str(number),
+        "conversations": [{"from": speaker, "value": text} for speaker, text in turns],
+    }
+
+
+@pytest.mark.slow
+def test_the_kernel_kills_the_training_and_the_ladder_trains_on(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model", layers=2, vocab=32000)
+    data, out = tmp_path / "conversation.json", tmp_path / "out"
+    out.mkdir()
+    # The long one is not in the first batch of eight with this seed.
+    lengths = [(LONG_TOKENS - 230) // 5 if i == 5 else 3 + i % 4 for i in range(32)]
+    data.write_text(json.dumps([conversation(i, words) for i, words in enumerate(lengths)]))
+    with memory_group(LIMIT_BYTES) as group:
+        paths = (group, model, data, out, tmp_path)
+        ended = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(TRAINS), *map(str, paths),
+             SETTINGS.model_dump_json()],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    made = json.loads(ended.stdout.splitlines()[-1])
+
+    assert made["rung"].startswith("micro batch")
+    assert {step["reason"] for step in made["steps_down"]} == {"the machine ran out of memory"}
+    settings = Finetune.model_validate(made["settings"])
+    assert settings.micro_batch_size * settings.gradient_accumulation_steps == 8
+    assert made["resumed_from_step"] == made["steps_down"][-1]["kept_step"] >= 1
+    # The curve has every step once, those from before the kill as they were, and goes on falling.
+    assert [step["step"] for step in made["steps"]] == [1, 2, 3, 4]
+    before = [line for line in ended.stderr.splitlines() if line.startswith("step 1/4, ")]
+    assert len(before) == 1
+    assert f"loss {made['steps'][0]['loss']:.4f}" in before[0]
+    assert made["steps"][-1]["loss"] < made["steps"][0]["loss"]
+    assert f"step {made['resumed_from_step'] + 1}/4, " in ended.stderr
