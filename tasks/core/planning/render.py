@@ -35,6 +35,12 @@ def render(plan: Plan) -> str:
     return "\n".join(parts) + "\n"
 
 
+def render_training(training: TrainingFit) -> str:
+    """Return the ladder alone as text: the verdict, each rung, the first that fits term by term."""
+    verdict = [] if training.verdict == "fits" else [training.reason]  # else it is among the lines
+    return "\n".join([*verdict, *_training(training)])
+
+
 def stage_rows(plan: Plan) -> list[Row]:
     """Return the stages' table, headings first and sums last."""
     rows: list[Row] = [("stage", "disk", "download", "host memory", "time", "verdict")]

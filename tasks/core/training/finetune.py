@@ -30,7 +30,7 @@ from tasks.core.training.job import (
     failure_file,
     read_failures,
 )
-from tasks.core.training.launch import OWNER, launch, require_tools
+from tasks.core.training.launch import OWNER, launch, require_devices, require_tools
 from tasks.core.training.prepare import Prepared, prepare
 from tasks.core.training.verify import AdapterFacts, require_targets, verify_adapter
 from tasks.core.weights.index import read_index
@@ -110,6 +110,7 @@ def finetune(
     """
     require_tools(settings)
     deepspeed_config(settings)
+    require_devices(settings)
     index = read_index(model)
     require_targets(index, settings.lora)
     work, adapter = out.resolve() / WORK, out.resolve() / ADAPTER

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.core.errors import MissingTool, RecipeError
+from tasks.core.planning.hardware import read_gpus
 from tasks.core.process import ChildResult, run_child
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
@@ -95,6 +96,21 @@ def require_tools(settings: Finetune) -> None:
         _require_package(tracker, "finetune.report_to")
     if settings.device == "cuda" and settings.offload != "none":
         _require_compiler(settings)
+
+
+def require_devices(settings: Finetune) -> None:
+    """Raise RecipeError when training is to compute on a GPU and this machine shows none."""
+    if settings.device == "cpu" or settings.hostfile is not None:
+        return
+    gpus, note = read_gpus()
+    if not gpus:
+        raise RecipeError(
+            "The training computes on a GPU, and this machine has none.",
+            where="finetune.device",
+            expected="a CUDA device",
+            found=note,
+            next_step="Run on a machine with a GPU, or set finetune.device to cpu.",
+        )
 
 
 def _require_package(name: str, needed_by: str) -> None:

@@ -4,7 +4,8 @@ transformers builds the mask from the position ids: where they do not go on by o
 conversation begins (`masking_utils.find_packed_sequence_indices`). It does so only when it gets
 neither an attention mask nor a cache: with `config.use_cache` on, the conversations would silently
 see each other, and the kernels of FlashAttention look at the ids only in a batch of one row.
-`require_packable` refuses both. The invariant: the loss of a row is that of its conversations one by one.
+`require_packable` refuses both. The invariant: the loss of a row is that of its conversations, one
+by one.
 """
 
 from bisect import bisect_left, insort

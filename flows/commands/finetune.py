@@ -1,0 +1,212 @@
+"""`kawan-usaha finetune`: a LoRA adapter for one model, without store, Prefect or recipe file.
+
+The options are made from the fields of `recipe.Finetune` and `recipe.Lora`, so that a field that is
+added there can be given here, with the same default, meaning and limits.
+"""
+
+import inspect
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flows.commands.output import AS_JSON, show
+from flows.commands.sources import MODEL_HELP, local_model
+from tasks.core.errors import UsageError
+from tasks.core.progress import Report
+from tasks.core.recipe import Finetune, Lora
+
+_LORA = "lora_"
+_PORT = 29500  # shown by --dry-run; a real run takes one that is free
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to app."""
+    app.command(name="finetune")(_with_fields(finetune))
+
+
+def finetune(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    data: Annotated[Path, typer.Argument(help="Conversations in FastChat's format, as JSON.")],
+    out: Annotated[Path, typer.Argument(help="The new directory. It must not exist yet.")],
+    *,
+    template: Annotated[
+        str, typer.Option(help="FastChat's conversation template, the one it is served with.")
+    ] = "vicuna_v1.1",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show command, DeepSpeed configuration and plan; no more."),
+    ] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+    **fields: Any,
+) -> None:
+    """Train a LoRA adapter with DeepSpeed; go on after any death, step down when memory runs out.
+
+    OUT gets `adapter/` (PEFT's format; `kawan-usaha fuse` adds it to the model), `training.json`
+    and `loss.png`. The same command after a kill goes on from the last whole checkpoint. When GPU
+    or host memory runs out, the training goes on with less: smaller micro batches with the same
+    global batch, gradient checkpointing, offload, ZeRO-3, 4 bits. The defaults are those of the
+    original command.
+
+    Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
+    """
+    settings = _settings(data, fields)
+    source = local_model(model)
+    if dry_run:
+        _show_plan(source, settings, out, as_json=as_json)
+        return
+    from tasks.core.files import staged_directory
+    from tasks.core.home import home
+    from tasks.core.training.ladder import finetune_down_the_ladder
+
+    with staged_directory(out) as staging, _steps_bar() as (report, say):
+        made = finetune_down_the_ladder(
+            source,
+            settings,
+            data=data,
+            template=template,
+            out=staging,
+            home=home(),
+            report=report,
+            on_line=say,
+        )
+    steps = made.trained.steps
+    text = (
+        f"{out / 'adapter'}: {made.trained.facts.parameters / 1e6:.2f}M parameters, "
+        f"{len(steps)} steps, loss {steps[0].loss:.4f} to {steps[-1].loss:.4f}, "
+        f"rung {made.number} of {made.rungs} ({made.rung.name})"
+    )
+    result: dict[str, object] = {
+        "out": out,
+        "steps": [step.model_dump() for step in steps],
+        "validation_loss": made.trained.validation_loss,
+        "trained_tokens": made.trained.trained_tokens,
+        "resumed_from_step": made.trained.resumed_from_step,
+        "rung": made.rung.name,
+        "steps_down": [step.model_dump(mode="json") for step in made.steps_down],
+    }
+    show(result, as_json=as_json, text=text)
+
+
+def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> None:
+    import os
+
+    from pydantic import TypeAdapter
+
+    from tasks.core.home import home
+    from tasks.core.planning.hardware import read_hardware
+    from tasks.core.planning.render import render_training
+    from tasks.core.planning.shapes import shape_from_config
+    from tasks.core.planning.training_fit import TrainingFit, fit_training
+    from tasks.core.training.deepspeed_config import deepspeed_config
+    from tasks.core.training.launch import command
+
+    config = deepspeed_config(settings)
+    job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
+    argv = command(settings, job, port=_PORT, env=os.environ)
+    shape = shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
+    fit = fit_training(shape, settings, read_hardware(home()))
+    parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
+    plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
+    result: dict[str, object] = {"command": list(argv), "deepspeed": config, "plan": plan}
+    show(result, as_json=as_json, text="\n\n".join(parts))
+
+
+def _settings(data: Path, fields: dict[str, Any]) -> Finetune:
+    """Return the settings that the given options ask for. Raises UsageError for a wrong value."""
+    named = {name: value for name, value in fields.items() if value not in (None, [])}
+    given = {name: None if value == "" else value for name, value in named.items()}
+    lora = {name: given.pop(_LORA + name) for name in Lora.model_fields if _LORA + name in given}
+    if lora.get("target_modules") == ["all-linear"]:
+        lora["target_modules"] = "all-linear"
+    try:
+        return Finetune.model_validate({"data": data, "lora": lora, **given})
+    except ValidationError as error:
+        found = [
+            f"--{'-'.join(str(part) for part in problem['loc'][:2]).replace('_', '-')}: "
+            f"{problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise UsageError(
+            "An option has a value that it cannot take.",
+            found="; ".join(dict.fromkeys(found)),
+            next_step="See `kawan-usaha finetune --help`.",
+        ) from error
+
+
+def _with_fields(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function with an option for each field of the recipe in place of **fields."""
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [_option(name, info, "") for name, info in _plain_fields()]
+    options += [_option(name, info, _LORA) for name, info in Lora.model_fields.items()]
+
+    def command(**given: Any) -> None:
+        function(**given)
+
+    command.__doc__ = function.__doc__
+    parameters = [each.replace(kind=each.KEYWORD_ONLY) for each in [*own, *options]]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command
+
+
+def _plain_fields() -> Iterator[tuple[str, FieldInfo]]:
+    return (
+        (name, info) for name, info in Finetune.model_fields.items() if name not in ("data", "lora")
+    )
+
+
+def _option(name: str, info: FieldInfo, prefix: str) -> inspect.Parameter:
+    """Return the option of one field: none given means the recipe's default, which help shows."""
+    kind, choices = _kind(info.annotation)
+    text = f"{info.description or info.title}{f' One of: {choices}.' if choices else ''}"
+    default = info.get_default(call_default_factory=True)
+    if isinstance(default, tuple):
+        default = " ".join(str(part) for part in default)
+    shown = False if default in (None, "") else str(default)
+    help_panel = "LoRA" if prefix else "Training"
+    option = typer.Option(help=text, show_default=shown, rich_help_panel=help_panel)
+    return inspect.Parameter(
+        prefix + name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _kind(annotation: Any) -> tuple[Any, str]:
+    """Return the type that the command line reads, and the closed choices, if there are any."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return type(parts[0]), ", ".join(map(str, parts))
+    if origin is tuple:
+        return list[str], _kind(parts[0])[1]
+    if parts:  # a union: with None, or of a list with a word that stands for one
+        kinds = [_kind(part) for part in parts if part is not type(None)]
+        return next((kind for kind in kinds if kind[0] == list[str]), kinds[0])
+    return annotation, ""
+
+
+@contextmanager
+def _steps_bar() -> Iterator[tuple[Report, Callable[[str], None]]]:
+    """Show what the training says, with the steps below it, on the terminal's error stream."""
+    columns = (TextColumn("finetune"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("finetune", total=None)
+
+        def report(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        def say(line: str) -> None:
+            progress.console.print(line, markup=False, highlight=False)
+
+        yield report, say

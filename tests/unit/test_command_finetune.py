@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.commands.finetune import _LORA, _settings
+from tasks.core.errors import RecipeError, UsageError
+from tasks.core.recipe import Finetune, Lora
+from tests.models import tiny_llama
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("model"), layers=1)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
+
+
+def finetune(*words: object) -> object:
+    ran = CliRunner().invoke(app, ["finetune", *map(str, words)], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.stdout)
+
+
+def test_every_field_of_the_recipe_is_an_option_and_no_other_is() -> None:
+    ran = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["finetune", "--help"])
+    fields = [name for name in Finetune.model_fields if name not in ("data", "lora")]
+    fields += [_LORA + name for name in Lora.model_fields]
+    for field in fields:
+        assert f"--{field.replace('_', '-')} " in ran.stdout
+
+
+def test_without_options_the_settings_are_the_recipes_own() -> None:
+    nothing = {name: None for name in Finetune.model_fields if name not in ("data", "lora")}
+    assert _settings(Path("a.json"), nothing) == Finetune(data=Path("a.json"))
+
+
+def test_a_value_that_a_field_cannot_take_is_refused_by_its_option() -> None:
+    with pytest.raises(UsageError, match="--micro-batch-size"):
+        _settings(Path(), {"micro_batch_size": 0})
+    with pytest.raises(UsageError, match="--lora-r"):
+        _settings(Path(), {"lora_r": 0})
+
+
+def test_a_gpu_that_is_not_there_is_named_before_anything_is_started(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(RecipeError, match=r"finetune\.device"):
+        finetune(model, tmp_path / "data.json", tmp_path / "out")
+
+
+def test_a_dry_run_shows_command_configuration_and_plan_and_writes_nothing(
+    model: Path, tmp_path: Path
+) -> None:
+    shown = finetune(
+        *(model, tmp_path / "data.json", tmp_path / "out", "--dry-run", "--json"),
+        *("--device", "cpu", "--processes", "2", "--zero-stage", "2", "--micro-batch-size", "4"),
+        *("--lora-target-modules", "all-linear", "--lora-r", "4", "--no-gradient-checkpointing"),
+    )
+    assert isinstance(shown, dict)
+    command = shown["command"]
+    assert command[1:3] == ["-m", "deepspeed.launcher.runner"]
+    assert command[command.index("--num_gpus") + 1] == "2"
+    assert shown["deepspeed"]["train_micro_batch_size_per_gpu"] == 4
+    assert shown["deepspeed"]["zero_optimization"]["stage"] == 2
+    rungs = shown["plan"]["rungs"]
+    assert [each["rung"]["settings"]["micro_batch_size"] for each in rungs[:3]] == [4, 2, 1]
+    assert rungs[0]["rung"]["settings"]["lora"]["target_modules"] == "all-linear"
+    assert {path.name for path in tmp_path.iterdir()} <= {"home"}
