@@ -1,30 +1,14 @@
 """Greedy answers to prompts, for reading side by side."""
 
-import json
 import time
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from tasks.core.conversation.template import get_template
-from tasks.core.errors import DataError
 from tasks.core.evaluation.figures import Answer, Role
-
-
-def read_prompts(path: Path) -> dict[str, str]:
-    """Return the prompts of a file by id. Raises DataError when it is not a list of prompts."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return {str(entry["id"]): str(entry["prompt"]) for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "The prompts cannot be read.",
-            where=path,
-            expected='a JSON list of {"id": ..., "prompt": ...}',
-            found=f"{type(error).__name__}: {error}",
-        ) from error
+from tasks.core.evaluation.prompts import Prompt
 
 
 class Answerer:
@@ -39,10 +23,10 @@ class Answerer:
         self._template = template
 
     @torch.inference_mode()
-    def answer(self, prompt_id: str, prompt: str, max_new_tokens: int) -> Answer:
+    def answer(self, prompt: Prompt, max_new_tokens: int) -> Answer:
         """Return the answer of at most max_new_tokens tokens, each the likeliest one."""
         template = get_template(self._template)
-        template.append_message(template.roles[0], prompt)
+        template.append_message(template.roles[0], prompt.text)
         template.append_message(template.roles[1], None)
         encoded = self._tokenizer(template.get_prompt(), return_tensors="pt")
         input_ids = encoded["input_ids"].to(self._model.device)
@@ -60,8 +44,8 @@ class Answerer:
         text = str(self._tokenizer.decode(new, skip_special_tokens=True))
         return Answer(
             role=self._role,
-            prompt_id=prompt_id,
-            prompt=prompt,
+            prompt_id=prompt.id,
+            prompt=prompt.text,
             text=text.strip(),
             tokens=len(new),
             wall_s=time.monotonic() - started,

@@ -6,19 +6,17 @@ doing, a line a step.
 """
 
 import json
-import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.reading import load
 from tasks.core.conversation.records import Conversation
-from tasks.core.errors import DataError, KawanUsahaError
-from tasks.core.evaluation.answering import Answerer, read_prompts
+from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
+from tasks.core.evaluation.answering import Answerer
 from tasks.core.evaluation.figures import (
     Answer,
     Comparison,
@@ -28,45 +26,62 @@ from tasks.core.evaluation.figures import (
     Role,
     Subject,
 )
-from tasks.core.evaluation.scoring import Distributions, Score, learned_tokens, score
+from tasks.core.evaluation.loading import load_model, peak_memory_bytes, reset_peak_memory
+from tasks.core.evaluation.prompts import choose, read_prompts
+from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
 from tasks.core.files import write_atomically
-from tasks.core.recipe import Evaluate
+from tasks.core.process.exhaustion import exhausted_memory
+
+MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
 
 
 def main(job_file: Path, outcome_file: Path) -> int:
-    """Measure the chain of models that the job names, and return the exit code."""
+    """Measure the models that the job names, and return the exit code."""
     job = EvaluationJob.model_validate_json(job_file.read_bytes())
     try:
         outcome = measure(job)
     except KawanUsahaError as error:
-        write_atomically(outcome_file, json.dumps({"error": error.as_dict()}))
-        return error.exit_code
+        return _fail(error, outcome_file)
+    except (MemoryError, RuntimeError) as error:
+        memory = exhausted_memory(error)
+        if memory is None:
+            raise
+        told = EvaluationFailed(
+            f"The {memory} ran out of memory while a model was measured.",
+            found=f"{type(error).__name__}: {error}".splitlines()[0],
+            next_step=MORE_MEMORY,
+        )
+        return _fail(told, outcome_file)
     write_atomically(outcome_file, outcome.model_dump_json(indent=1) + "\n")
     return 0
 
 
 def measure(job: EvaluationJob) -> Outcome:
-    """Return what was measured, one model of the chain after the other."""
+    """Return what was measured, one model after the other."""
     settings = job.settings
     conversations = load(settings.conversations)[: settings.max_conversations]
-    prompts = list(read_prompts(settings.prompts).items())[: settings.max_prompts]
-    chain = _Chain(job.scratch)
+    prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
+    measured = _Measured(job)
     answers: list[Answer] = []
     for subject in job.subjects:
-        say(f"{subject.role}: loading")
+        role = subject.role
+        say(f"{role}: loading")
+        reset_peak_memory(settings.device)
         tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
         encoder = Encoder(tokenizer, job.template, settings.max_length_tokens)
         examples = [encoder.encode(conversation) for conversation in conversations]
-        model = _load(subject, settings)
-        chain.measure(subject.role, model, conversations, examples)
-        say(f"{subject.role}: perplexity {chain.figures[-1].perplexity:.3f}")
-        answerer = Answerer(subject.role, model, tokenizer, job.template)
-        for prompt_id, prompt in prompts:
-            answers.append(answerer.answer(prompt_id, prompt, settings.max_new_tokens))
-            say(f"{subject.role}: answered {prompt_id}")
+        model = load_model(subject.path, settings, job.scratch)
+        measured.add(subject, model, conversations, examples)
+        say(f"{role}: perplexity {measured.figures[-1].perplexity:,.4g}")
+        answerer = Answerer(role, model, tokenizer, job.template)
+        for prompt in prompts:
+            answers.append(answerer.answer(prompt, settings.max_new_tokens))
+            say(f"{role}: answered {prompt.id}")
         del model, answerer  # before the next one is loaded
     return Outcome(
-        figures=tuple(chain.figures), comparisons=tuple(chain.comparisons), answers=tuple(answers)
+        figures=tuple(measured.figures),
+        comparisons=tuple(measured.comparisons),
+        answers=tuple(answers),
     )
 
 
@@ -76,19 +91,18 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-class _Chain:
-    """Figures of the models so far, and the last one's distributions for the next to be held to."""
+class _Measured:
+    """Figures of the models so far, and the distributions that later ones are held against."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, job: EvaluationJob) -> None:
         self.figures: list[Figures] = []
         self.comparisons: list[Comparison] = []
-        self._scratch = scratch
-        self._examples: Sequence[Example] = ()
-        self._last: Distributions | None = None
+        self._job = job
+        self._kept: dict[Role, tuple[Sequence[Example], Distributions]] = {}
 
-    def measure(
+    def add(
         self,
-        role: Role,
+        subject: Subject,
         model: PreTrainedModel,
         conversations: Sequence[Conversation],
         examples: Sequence[Example],
@@ -100,32 +114,36 @@ class _Chain:
                 "No answer of the held-out conversations fits into the length.",
                 next_step="Raise evaluate.max_length_tokens.",
             )
-        own = Distributions.create(self._scratch / f"{role}.f32", tokens, vocabulary)
-        before = self._last if self._comparable(examples, vocabulary) else None
-        sums = score(model, examples, before, own)
-        if before is not None:
-            self.comparisons.append(_comparison(self.figures[-1].role, role, sums))
-        self.figures.append(_figures(role, model, conversations, examples, sums))
-        if self._last is not None:
-            self._last.path.unlink()
-        self._examples, self._last = examples, own
+        place = self._job.scratch / f"{subject.role}.f32"
+        own = Distributions.create(place, tokens, vocabulary)
+        sums = score(model, examples, self._comparable(subject, examples, vocabulary), own)
+        self.comparisons += [
+            _comparison(role, subject.role, distance, sums.tokens)
+            for role, distance in sums.distances.items()
+        ]
+        device = self._job.settings.device
+        self.figures.append(
+            _figures(subject.role, model, conversations, examples, sums, device=device)
+        )
+        self._kept[subject.role] = (examples, own)
+        self._forget_what_nobody_needs()
 
-    def _comparable(self, examples: Sequence[Example], vocabulary: int) -> bool:
-        last = self._last
-        return last is not None and last.vocabulary == vocabulary and self._examples == examples
+    def _comparable(
+        self, subject: Subject, examples: Sequence[Example], vocabulary: int
+    ) -> dict[Role, Distributions]:
+        """Return what this model is held against, as far as both see the same tokens."""
+        kept = ((role, *self._kept[role]) for role in subject.against)
+        return {
+            role: distributions
+            for role, theirs, distributions in kept
+            if distributions.vocabulary == vocabulary and theirs == examples
+        }
 
-
-def _load(subject: Subject, settings: Evaluate) -> PreTrainedModel:
-    """Load in float32 on a CPU, where half precision is slow; as stored on a GPU."""
-    on_gpu = settings.device == "cuda"
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        subject.path,
-        trust_remote_code=True,
-        dtype="auto" if on_gpu else torch.float32,
-        device_map="auto" if on_gpu else None,
-    )
-    model.eval()  # type: ignore[no-untyped-call]
-    return model
+    def _forget_what_nobody_needs(self) -> None:
+        to_come = self._job.subjects[len(self.figures) :]
+        needed = {role for subject in to_come for role in subject.against}
+        for role in self._kept.keys() - needed:
+            self._kept.pop(role)[1].path.unlink()
 
 
 def _figures(
@@ -134,6 +152,8 @@ def _figures(
     conversations: Sequence[Conversation],
     examples: Sequence[Example],
     sums: Score,
+    *,
+    device: str,
 ) -> Figures:
     return Figures(
         role=role,
@@ -141,18 +161,19 @@ def _figures(
         tokens=sums.tokens,
         utf8_bytes=_answered_bytes(conversations, examples),
         nll_nats=sums.nll_nats,
+        dtype=str(model.dtype).removeprefix("torch."),
         tokens_per_s=sum(len(example.input_ids) for example in examples) / sums.wall_s,
-        peak_memory_bytes=_peak_memory_bytes(model.device.type),
+        peak_memory_bytes=peak_memory_bytes(device),
     )
 
 
-def _comparison(before: Role, after: Role, sums: Score) -> Comparison:
+def _comparison(before: Role, after: Role, distance: Distance, tokens: int) -> Comparison:
     return Comparison(
         before=before,
         after=after,
-        tokens=sums.tokens,
-        kl_divergence_nats=sums.kl_nats / sums.tokens,
-        top1_agreement=sums.top1_agreements / sums.tokens,
+        tokens=tokens,
+        kl_divergence_nats=distance.kl_nats / tokens,
+        top1_agreement=distance.top1_agreements / tokens,
     )
 
 
@@ -166,11 +187,9 @@ def _answered_bytes(conversations: Sequence[Conversation], examples: Sequence[Ex
     return total
 
 
-def _peak_memory_bytes(device: str) -> int:
-    """Return the peak so far: of the GPUs, or of this process where it computes on the CPU."""
-    if device == "cuda":
-        return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _fail(error: KawanUsahaError, outcome_file: Path) -> int:
+    write_atomically(outcome_file, json.dumps({"error": error.as_dict()}))
+    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -1,21 +1,27 @@
-"""Evaluate a chain of models in a process of its own, and say why when that process ends badly."""
+"""Evaluate models in processes of their own, and say why when one of those ends badly."""
 
 import json
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
+from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.files import sha256_of, write_atomically
+from tasks.core.keys import digest
 from tasks.core.process import Cause, ChildResult, run_child
 from tasks.core.recipe import Evaluate
 
 OUTCOME = "evaluation.json"
 _PROJECT = Path(__file__).parents[3]
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+"""A log is no place for a progress bar. What the user has set stays."""
 
 
 def evaluate(
@@ -26,25 +32,52 @@ def evaluate(
     out: Path,
     on_line: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Measure each model of the chain against the one before it, and write the outcome to out.
+    """Measure the models, each against those that it names, and write the outcome to out.
 
+    Benchmarks, if any are named, are run for the last model and those that it is held against.
     Writes `evaluation.json` into the existing directory out, whole or not at all. Raises DataError
-    for conversations or prompts that cannot be used, EvaluationFailed with the cause when the
-    measuring process ends without an outcome.
+    for conversations or prompts that cannot be used, MissingTool for benchmarks without lm-eval,
+    EvaluationFailed with the cause when a measuring process ends without an outcome.
     """
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as scratch:
-        job = EvaluationJob(
-            subjects=tuple(subjects), template=template, settings=settings, scratch=Path(scratch)
-        )
-        job_file, answer = Path(scratch, "job.json"), Path(scratch, OUTCOME)
-        write_atomically(job_file, job.model_dump_json())
-        argv = [sys.executable, "-m", "tasks.core.evaluation.entry", str(job_file), str(answer)]
-        result = run_child(argv, cwd=_PROJECT, on_line=on_line)
-        if not result.succeeded:
-            raise _explain(result, answer)
-        content = answer.read_bytes()
-    write_atomically(out / OUTCOME, content)
-    return Outcome.model_validate_json(content)
+    with tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name:
+        scratch = Path(name)
+        outcome = _measure(subjects, settings, template, scratch, on_line)
+        if settings.benchmarks:
+            last = subjects[-1]
+            compared = [s for s in subjects if s is last or s.role in last.against]
+            env = {**_QUIET, **os.environ}
+            found = [
+                run_benchmarks(subject, settings, scratch=scratch, env=env, on_line=on_line)
+                for subject in compared
+            ]
+            outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})
+    write_atomically(out / OUTCOME, outcome.model_dump_json(indent=1) + "\n")
+    return outcome
+
+
+def _measure(
+    subjects: Sequence[Subject],
+    settings: Evaluate,
+    template: str,
+    scratch: Path,
+    on_line: Callable[[str], None] | None,
+) -> Outcome:
+    job_file, answer = scratch / "job.json", scratch / OUTCOME
+    job = EvaluationJob(
+        subjects=tuple(subjects), template=template, settings=settings, scratch=scratch
+    )
+    write_atomically(job_file, job.model_dump_json())
+    argv = [sys.executable, "-m", "tasks.core.evaluation.entry", str(job_file), str(answer)]
+    result = run_child(argv, env=_environment(os.environ), cwd=_PROJECT, on_line=on_line)
+    if not result.succeeded:
+        raise _explain(result, answer)
+    return Outcome.model_validate_json(answer.read_bytes())
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the measuring process: no token, no network, no progress bars."""
+    child = {name: value for name, value in env.items() if name not in _SECRETS}
+    return {**_QUIET, **child, "HF_HUB_OFFLINE": "1"}
 
 
 def read_outcome(directory: Path) -> Outcome:
@@ -56,24 +89,42 @@ def measurement_identity(settings: Evaluate, template: str) -> dict[str, JsonVal
     """Return what decides the figures, for a stage key: contents of files, not their names.
 
     The gate is no part of it: another limit judges the same figures. Raises DataError when a file
-    cannot be read.
+    cannot be read, MissingTool when lm-eval is needed and not there.
     """
+    files = {"conversations": settings.conversations, "prompts": settings.prompts}
     shown: dict[str, JsonValue] = settings.model_dump(
-        mode="json", exclude={"gate", "conversations", "prompts"}
+        mode="json", exclude={"gate", *files, *_BENCHMARK_FIELDS}
     )
     try:
-        files: dict[str, JsonValue] = {
-            "conversations": sha256_of(settings.conversations),
-            "prompts": sha256_of(settings.prompts),
-        }
+        shown |= {name: sha256_of(path) for name, path in files.items()}
+        if settings.benchmarks:
+            shown |= _benchmarks_identity(settings)
     except OSError as error:
         raise DataError(
             "The evaluation data cannot be read.",
             where=error.filename,
             found=error.strerror,
-            next_step="Correct evaluate.conversations and evaluate.prompts in the recipe.",
+            next_step="Correct evaluate.conversations, evaluate.prompts and "
+            "evaluate.benchmark_tasks in the recipe.",
         ) from error
-    return {**shown, **files, "template": template}
+    return {**shown, "template": template}
+
+
+_BENCHMARK_FIELDS = ("benchmarks", "benchmark_tasks", "benchmark_limit")
+
+
+def _benchmarks_identity(settings: Evaluate) -> dict[str, JsonValue]:
+    own = settings.benchmark_tasks
+    files: list[Path] = []
+    if own is not None:
+        own.stat()  # an OSError, where rglob of what does not exist is merely empty
+        files = sorted(path for path in own.rglob("*") if path.is_file())
+    return {
+        "lm_eval": lm_eval_version(),
+        "benchmarks": list(settings.benchmarks),
+        "benchmark_limit": settings.benchmark_limit,
+        "benchmark_tasks": digest({str(p.relative_to(own or "")): sha256_of(p) for p in files}),
+    }
 
 
 def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:

@@ -1,10 +1,12 @@
 """What is measured, as values: the job that the measuring process reads and the outcome it writes.
 
 A chain of models is measured, each against the one before it, so that the figures say what each
-stage of the lifecycle did. Neither torch nor transformers is imported here.
+stage of the lifecycle did, and the last one also against the release before it. Neither torch nor
+transformers is imported here. A figure that is not a finite number survives the way through JSON.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,18 +14,38 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.recipe import Evaluate
 
-Role = Literal["base", "merged", "edited", "fine-tuned", "model", "against"]
+Role = Literal["release before", "base", "merged", "edited", "fine-tuned", "model", "against"]
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Subject(_Value):
-    """A model of the chain, and what it is in the lifecycle."""
+    """A model to measure, what it is in the lifecycle, and what it is held against.
+
+    `against` names roles that are measured before this one.
+    """
 
     role: Role
     path: Path
+    against: tuple[Role, ...] = ()
+
+
+def chain(models: Sequence[tuple[Role, Path]], before: Path | None = None) -> tuple[Subject, ...]:
+    """Return the models of a lifecycle as subjects, each held against the one before it.
+
+    With `before`, the last of them is held against that earlier release too, which is measured
+    first.
+    """
+    earlier: Role = "release before"
+    subjects = [] if before is None else [Subject(role=earlier, path=before)]
+    for number, (role, path) in enumerate(models):
+        neighbour = [models[number - 1][0]] if number else []
+        is_last = number == len(models) - 1
+        release = [earlier] if before is not None and is_last else []
+        subjects.append(Subject(role=role, path=path, against=(*neighbour, *release)))
+    return tuple(subjects)
 
 
 class EvaluationJob(_Value):
@@ -47,6 +69,7 @@ class Figures(_Value):
     tokens: int
     utf8_bytes: int
     nll_nats: float
+    dtype: str
     tokens_per_s: float
     peak_memory_bytes: int
 
@@ -62,7 +85,7 @@ class Figures(_Value):
 
 
 class Comparison(_Value):
-    """How far a model is from the one before it, on the same tokens.
+    """How far a model is from one that it is held against, on the same tokens.
 
     kl_divergence_nats is KL(before || after), the mean over tokens; top1_agreement is the share of
     tokens for which both hold the same token to be the likeliest.
@@ -86,22 +109,39 @@ class Answer(_Value):
     wall_s: float
 
 
+class Benchmark(_Value):
+    """One metric of one lm-eval task for one model, with its standard error where it has one."""
+
+    role: Role
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+
+
 class Outcome(_Value):
-    """Everything that was measured."""
+    """Everything that was measured. The last figures are those of the model to release."""
 
     figures: tuple[Figures, ...]
     comparisons: tuple[Comparison, ...]
     answers: tuple[Answer, ...]
+    benchmarks: tuple[Benchmark, ...] = ()
 
     def of(self, role: Role) -> Figures | None:
         """Return the figures of the model with this role, if it was measured."""
         return next((figures for figures in self.figures if figures.role == role), None)
 
     def between(self, before: Role, after: Role) -> Comparison | None:
-        """Return the comparison of two neighbours of the chain, if they could be compared."""
+        """Return the comparison of two models, if they were and could be compared."""
         pairs = (c for c in self.comparisons if (c.before, c.after) == (before, after))
         return next(pairs, None)
 
+    def generated_per_s(self, role: Role) -> float | None:
+        """Return the tokens a second in which the model answered, None without answers."""
+        own = [answer for answer in self.answers if answer.role == role]
+        wall_s = sum(answer.wall_s for answer in own)
+        return sum(answer.tokens for answer in own) / wall_s if wall_s else None
+
 
 def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    return math.inf if value >= 700 else math.exp(value)  # NaN stays NaN

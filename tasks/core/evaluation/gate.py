@@ -1,34 +1,48 @@
 """The gate: limits of the recipe against what was measured, as a verdict with reasons.
 
-Pure. A verdict is a value; who stops because of it is the flow's affair. The invariant: a limit
-that is set and cannot be judged fails. Not a number and infinity are never within a limit.
+Pure. A verdict is a value; who stops because of it is the flow's affair. The invariant: a limit on
+what is in the chain and cannot be judged fails. Not a number and infinity are never within a limit.
 """
+
+import math
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.evaluation.figures import Comparison, Figures, Outcome
+from tasks.core.evaluation.figures import Figures, Outcome, Role
 from tasks.core.recipe import Gate
 
 
 class Check(BaseModel):
-    """One limit and what was found."""
+    """One limit and what was found. `applies` is False where the chain has no such stage."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     name: str
+    bound: Literal["at most", "at least"]
     limit: float
     measured: float | None
     passed: bool
+    applies: bool = True
     reason: str
 
 
 class Verdict(BaseModel):
-    """Whether the model may be published and served, and why."""
+    """Whether the model may be published and served, and why.
+
+    `forced` is the reason of the person who releases the model although a check failed.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     passed: bool
     checks: tuple[Check, ...]
+    forced: str | None = None
+
+    @property
+    def allows_release(self) -> bool:
+        """Whether the model may be published and served, on its own merit or by force."""
+        return self.passed or self.forced is not None
 
     @property
     def reasons(self) -> list[str]:
@@ -37,53 +51,123 @@ class Verdict(BaseModel):
         return failed or [check.reason for check in self.checks]
 
 
-def judge(outcome: Outcome, gate: Gate) -> Verdict:
+def judge(outcome: Outcome, gate: Gate, *, force: str | None = None) -> Verdict:
     """Return the verdict over the last model of the chain.
 
-    The rise in perplexity is taken against the model that edit and fine-tuning began with (merged,
-    or base where nothing was merged). The KL divergence is that of the edit, where there is one.
+    `force` is the reason for which a model that fails is released all the same. It is dropped when
+    nothing fails; one of spaces alone is none.
     """
-    released, reference = outcome.figures[-1], _reference(outcome)
-    checks = []
-    if gate.max_perplexity is not None:
-        checks.append(
-            _check("perplexity", gate.max_perplexity, released.perplexity, f"of {released.role}")
-        )
-    if gate.max_perplexity_ratio is not None:
-        words = f"of {released.role} against {reference.role}"
-        ratio = released.perplexity / reference.perplexity
-        checks.append(_check("perplexity ratio", gate.max_perplexity_ratio, ratio, words))
-    if gate.max_kl_divergence is not None and outcome.of("edited") is not None:
-        edit = _edit(outcome)
-        kl = None if edit is None else edit.kl_divergence_nats
-        words = "of edited against the model before it"
-        checks.append(_check("KL divergence", gate.max_kl_divergence, kl, words))
-    return Verdict(passed=all(check.passed for check in checks), checks=tuple(checks))
+    found = (
+        _perplexity(outcome, gate.max_perplexity),
+        _rise(outcome, gate.max_perplexity_ratio),
+        _edit(outcome, gate.max_kl_divergence),
+        _gain(outcome, gate.min_finetune_gain),
+        _release(outcome, gate.max_ratio_to_release),
+    )
+    checks = tuple(check for check in found if check is not None)
+    passed = all(check.passed for check in checks)
+    reason = (force or "").strip() or None
+    return Verdict(passed=passed, checks=checks, forced=None if passed else reason)
 
 
-def _reference(outcome: Outcome) -> Figures:
-    return outcome.of("merged") or outcome.figures[0]
+def _perplexity(outcome: Outcome, limit: float | None) -> Check | None:
+    if limit is None:
+        return None
+    released = outcome.figures[-1]
+    return _check(f"perplexity of {released.role}", limit, released.perplexity)
 
 
-def _edit(outcome: Outcome) -> Comparison | None:
-    return next((c for c in outcome.comparisons if c.after == "edited"), None)
+def _rise(outcome: Outcome, limit: float | None) -> Check | None:
+    """Check against the model that edit and fine-tuning began with: merged, or the first one."""
+    if limit is None:
+        return None
+    released = outcome.figures[-1]
+    reference = outcome.of("merged") or outcome.of("base") or outcome.figures[0]
+    name = f"perplexity ratio of {released.role} to {reference.role}"
+    return _check(name, limit, _ratio(released, reference))
 
 
-def _check(name: str, limit: float, measured: float | None, words: str) -> Check:
+def _edit(outcome: Outcome, limit: float | None) -> Check | None:
+    if limit is None:
+        return None
+    edited = outcome.of("edited")
+    if edited is None:
+        return _idle("KL divergence of the edit", limit, "nothing is edited")
+    before = _before(outcome, "edited")
+    found = None if before is None else outcome.between(before.role, "edited")
+    kl = None if found is None else found.kl_divergence_nats
+    return _check("KL divergence of edited from the model before it", limit, kl)
+
+
+def _gain(outcome: Outcome, limit: float | None) -> Check | None:
+    if limit is None:
+        return None
+    tuned = outcome.of("fine-tuned")
+    if tuned is None:
+        return _idle("gain of the fine-tune", limit, "nothing is fine-tuned", "at least")
+    before = _before(outcome, "fine-tuned")
+    gain = None if before is None else 1.0 - _ratio(tuned, before)
+    return _check("gain of fine-tuned over the model before it", limit, gain, "at least")
+
+
+def _release(outcome: Outcome, limit: float | None) -> Check | None:
+    if limit is None:
+        return None
+    released, earlier = outcome.figures[-1], outcome.of("release before")
+    if earlier is None:
+        return _idle("perplexity ratio to the release before", limit, "there is no other release")
+    name = f"perplexity ratio of {released.role} to the release before"
+    return _check(name, limit, _ratio(released, earlier))
+
+
+def _before(outcome: Outcome, role: Role) -> Figures | None:
+    """Return the figures of the model that the stage with this role began with."""
+    models = [figures for figures in outcome.figures if figures.role != "release before"]
+    place = next(i for i, figures in enumerate(models) if figures.role == role)
+    return models[place - 1] if place else None
+
+
+def _ratio(after: Figures, before: Figures) -> float:
+    """Return the ratio of two perplexities, of those a byte where the tokenizers differ.
+
+    NaN where the one before is not finite: nothing can be held against it.
+    """
+    if not math.isfinite(before.perplexity):
+        return math.nan
+    if after.tokens != before.tokens:
+        return after.perplexity_per_byte / before.perplexity_per_byte
+    return after.perplexity / before.perplexity
+
+
+def _check(
+    name: str,
+    limit: float,
+    measured: float | None,
+    bound: Literal["at most", "at least"] = "at most",
+) -> Check:
+    words = f"the limit is {bound} {limit:g}"
     if measured is None:
-        return Check(
-            name=name,
-            limit=limit,
-            measured=None,
-            passed=False,
-            reason=f"{name} {words}: could not be measured; the limit is {limit:g}",
-        )
-    passed = measured <= limit  # False for not a number
-    side = "within" if passed else "above"
+        passed, reason = False, f"{name}: could not be measured; {words}"
+    else:
+        kept = measured <= limit if bound == "at most" else measured >= limit
+        passed = math.isfinite(measured) and kept
+        side = "within" if passed else "below" if bound == "at least" else "above"
+        reason = f"{name}: {measured:.4g}, {side} the limit {limit:g}"
+    return Check(
+        name=name, bound=bound, limit=limit, measured=measured, passed=passed, reason=reason
+    )
+
+
+def _idle(
+    name: str, limit: float, why: str, bound: Literal["at most", "at least"] = "at most"
+) -> Check:
+    """Return the check of a limit on what the chain does not have."""
     return Check(
         name=name,
+        bound=bound,
         limit=limit,
-        measured=measured,
-        passed=passed,
-        reason=f"{name} {words}: {measured:.4g}, {side} the limit {limit:g}",
+        measured=None,
+        passed=True,
+        applies=False,
+        reason=f"{name}: does not apply, {why}",
     )

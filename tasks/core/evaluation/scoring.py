@@ -1,12 +1,12 @@
-"""Log-likelihoods of the assistant's words, and the distance between two models on them.
+"""Log-likelihoods of the assistant's words, and the distance between models on them.
 
-One conversation at a time, so that no padding takes part. The distribution of the model before is
+One conversation at a time, so that no padding takes part. The distributions of a model before are
 read from a memory-mapped file instead of a second model in memory: (tokens, vocabulary) float32.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,18 +14,31 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.core.conversation.labels import IGNORED, Example
+from tasks.core.evaluation.figures import Role
 from tasks.core.files import require_room
 
 
-@dataclass(frozen=True)
-class Score:
-    """Sums over all measured tokens of one model; the last two stay 0 without a model before."""
+@dataclass
+class Distance:
+    """Sums over all measured tokens, from a model before to this one."""
 
-    tokens: int
-    nll_nats: float
-    wall_s: float
-    kl_nats: float
-    top1_agreements: int
+    kl_nats: float = 0.0
+    top1_agreements: int = 0
+
+    def add(self, before: Tensor, after: Tensor) -> None:
+        """Add the rows of log-probabilities (T, V) of both models at the same tokens."""
+        self.kl_nats += (before.exp() * (before - after)).double().sum().item()
+        self.top1_agreements += int((before.argmax(1) == after.argmax(1)).sum())
+
+
+@dataclass
+class Score:
+    """Sums over all measured tokens of one model, and its distance to each model before."""
+
+    tokens: int = 0
+    nll_nats: float = 0.0
+    wall_s: float = 0.0
+    distances: dict[Role, Distance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,28 +69,27 @@ class Distributions:
 def score(
     model: PreTrainedModel,
     examples: Sequence[Example],
-    before: Distributions | None,
+    before: Mapping[Role, Distributions],
     keep: Distributions,
 ) -> Score:
     """Return the sums over the learned tokens of all examples.
 
-    The model's own log-probabilities are written to `keep`, for the next comparison. With `before`,
-    KL(before || model) and the agreement of the likeliest tokens are summed too.
+    The model's own log-probabilities are written to `keep`, for later comparisons. For each model
+    in `before`, KL(before || model) and the agreement of the likeliest tokens are summed too.
     """
-    earlier, own = before.open() if before is not None else None, keep.open()
-    tokens, nll, kl, agreements = 0, 0.0, 0.0, 0
+    earlier = {role: distributions.open() for role, distributions in before.items()}
+    own, sums = keep.open(), Score(distances={role: Distance() for role in before})
     started = time.monotonic()
     for example in examples:
         log_probs, targets = _learned(model, example)  # (T, V), (T,)
-        rows = slice(tokens, tokens + len(targets))
-        nll -= log_probs.gather(1, targets[:, None]).double().sum().item()
-        if earlier is not None:
-            there = earlier[rows].to(log_probs.device)
-            kl += (there.exp() * (there - log_probs)).double().sum().item()
-            agreements += int((there.argmax(1) == log_probs.argmax(1)).sum())
+        rows = slice(sums.tokens, sums.tokens + len(targets))
+        sums.nll_nats -= log_probs.gather(1, targets[:, None]).double().sum().item()
+        for role, distance in sums.distances.items():
+            distance.add(earlier[role][rows].to(log_probs.device), log_probs)
         own[rows] = log_probs.cpu()
-        tokens = rows.stop
-    return Score(tokens, nll, time.monotonic() - started, kl, agreements)
+        sums.tokens = rows.stop
+    sums.wall_s = time.monotonic() - started
+    return sums
 
 
 def learned_tokens(examples: Sequence[Example]) -> int:

@@ -1,16 +1,20 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.reading import load
+from tasks.core.conversation.template import get_template
+from tasks.core.evaluation import entry, loading
 from tasks.core.evaluation.entry import main
-from tasks.core.evaluation.figures import EvaluationJob, Outcome, Role, Subject
+from tasks.core.evaluation.figures import EvaluationJob, Outcome, Role, chain
 from tasks.core.recipe import Evaluate
 from tests.models import tiny_llama
 
@@ -31,22 +35,25 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> EvaluationJob:
         conversation("b", "Berapa modal?", "Dua juta.", "Untung?", "Lima ratus ribu é."),
     ]
     (root / "held_out.json").write_text(json.dumps(records))
-    prompts = [{"id": "p", "prompt": "Apa itu NIB?"}, {"id": "q", "prompt": "Apa itu laba?"}]
+    prompts = [
+        {"id": "p", "kind": "chat", "prompt": "Apa itu NIB?"},
+        {"id": "q", "kind": "chat", "prompt": "Apa itu laba?"},
+        {"id": "r", "kind": "article", "prompt": "Tulis artikel tentang modal."},
+    ]
     (root / "prompts.json").write_text(json.dumps(prompts))
     (root / "scratch").mkdir()
-    roles: tuple[Role, ...] = ("merged", "edited")
-    subjects = [
-        Subject(role=role, path=tiny_llama(root / role, seed=seed, dtype="float32"))
-        for seed, role in enumerate(roles)
+    models = [
+        tiny_llama(root / name, seed=seed, dtype="float32")
+        for seed, name in enumerate(("merged", "edited", "before"))
     ]
     return EvaluationJob(
-        subjects=tuple(subjects),
+        subjects=chain([("merged", models[0]), ("edited", models[1])], before=models[2]),
         template=TEMPLATE,
         scratch=root / "scratch",
         settings=Evaluate(
             conversations=root / "held_out.json",
             prompts=root / "prompts.json",
-            max_prompts=1,
+            max_prompts=2,
             max_new_tokens=5,
             device="cpu",
         ),
@@ -79,7 +86,7 @@ def logits_and_labels(path: Path, job: EvaluationJob) -> tuple[torch.Tensor, tor
     return torch.cat(logits), torch.cat(labels)
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [0, 1, 2])
 def test_perplexity_equals_an_independent_computation(
     job: EvaluationJob, outcome: Outcome, index: int
 ) -> None:
@@ -99,47 +106,141 @@ def test_perplexity_a_byte_counts_the_bytes_of_the_answers(outcome: Outcome) -> 
     )
 
 
+@pytest.mark.parametrize(("before", "after"), [("merged", "edited"), ("release before", "edited")])
 def test_kl_and_agreement_equal_an_independent_computation(
-    job: EvaluationJob, outcome: Outcome
+    job: EvaluationJob, outcome: Outcome, before: Role, after: Role
 ) -> None:
-    (before, labels), (after, _) = (logits_and_labels(s.path, job) for s in job.subjects)
-    before, after = before[labels >= 0], after[labels >= 0]
+    path = {subject.role: subject.path for subject in job.subjects}
+    first, labels = logits_and_labels(path[before], job)
+    second, _ = logits_and_labels(path[after], job)
+    first, second = first[labels >= 0], second[labels >= 0]
     expected = functional.kl_div(
-        after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="batchmean"
+        second.log_softmax(-1), first.log_softmax(-1), log_target=True, reduction="batchmean"
     )
-    agreement = (before.argmax(-1) == after.argmax(-1)).float().mean()
-    comparison = outcome.between("merged", "edited")
+    agreement = (first.argmax(-1) == second.argmax(-1)).float().mean()
+    comparison = outcome.between(before, after)
     assert comparison is not None
     assert comparison.kl_divergence_nats == pytest.approx(expected.item(), rel=1e-4)
     assert comparison.top1_agreement == pytest.approx(agreement.item())
 
 
+def test_each_model_is_held_against_its_neighbour_and_the_last_against_the_release_too() -> None:
+    models: list[tuple[Role, Path]] = [
+        ("base", Path("a")),
+        ("merged", Path("b")),
+        ("edited", Path("c")),
+    ]
+    assert [(s.role, s.against) for s in chain(models, before=Path("d"))] == [
+        ("release before", ()),
+        ("base", ()),
+        ("merged", ("base",)),
+        ("edited", ("merged", "release before")),
+    ]
+
+
 def test_model_against_itself_has_no_distance(job: EvaluationJob, tmp_path: Path) -> None:
-    same = Subject(role="edited", path=job.subjects[0].path)
-    code, text = run(job.model_copy(update={"subjects": (job.subjects[0], same)}), tmp_path)
+    model = job.subjects[1].path
+    same = chain([("merged", model), ("edited", model)])
+    code, text = run(job.model_copy(update={"subjects": same}), tmp_path)
     assert code == 0
     (comparison,) = Outcome.model_validate_json(text).comparisons
     assert comparison.kl_divergence_nats == pytest.approx(0.0, abs=1e-9)
     assert comparison.top1_agreement == 1.0
 
 
-def test_answers_are_greedy_and_side_by_side(job: EvaluationJob, outcome: Outcome) -> None:
-    assert [(a.role, a.prompt_id) for a in outcome.answers] == [("merged", "p"), ("edited", "p")]
+def test_every_model_answers_prompts_of_every_kind(outcome: Outcome) -> None:
+    assert [(a.role, a.prompt_id) for a in outcome.answers] == [
+        (role, prompt) for role in ("release before", "merged", "edited") for prompt in ("p", "r")
+    ]
     assert all(0 < answer.tokens <= 5 for answer in outcome.answers)
 
 
-def test_nothing_is_left_in_the_scratch_directory_but_the_last_model(
+def test_answers_are_greedy(job: EvaluationJob, outcome: Outcome) -> None:
+    """The likeliest token each time, by plain transformers without generate."""
+    path = job.subjects[-1].path
+    model, tokenizer = LlamaForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    answer = outcome.answers[-2]
+    template = get_template(TEMPLATE)
+    template.append_message(template.roles[0], answer.prompt)
+    template.append_message(template.roles[1], None)
+    ids = tokenizer(template.get_prompt())["input_ids"]
+    prompt_length = len(ids)
+    for _ in range(answer.tokens):
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    text = tokenizer.decode(ids[prompt_length:], skip_special_tokens=True)
+    assert answer.text == text.strip()
+
+
+def test_only_distributions_that_are_still_needed_stay(
     job: EvaluationJob, outcome: Outcome
 ) -> None:
     assert outcome.figures
-    assert [path.name for path in job.scratch.iterdir()] in (["edited.f32"], [])
+    assert list(job.scratch.glob("*.f32")) == []
 
 
 def test_other_vocabularies_are_not_compared(job: EvaluationJob, tmp_path: Path) -> None:
-    other = Subject(role="edited", path=tiny_llama(tmp_path / "m", vocab=400, dtype="float32"))
-    code, text = run(job.model_copy(update={"subjects": (job.subjects[0], other)}), tmp_path)
+    other = tiny_llama(tmp_path / "m", vocab=400, dtype="float32")
+    models = chain([("merged", job.subjects[1].path), ("edited", other)])
+    code, text = run(job.model_copy(update={"subjects": models}), tmp_path)
     assert code == 0
     assert Outcome.model_validate_json(text).comparisons == ()
+
+
+def test_broken_model_has_figures_that_are_no_numbers(job: EvaluationJob, tmp_path: Path) -> None:
+    path = tiny_llama(tmp_path / "m", dtype="float32")
+    model = LlamaForCausalLM.from_pretrained(path)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(torch.nan)
+    model.save_pretrained(path)
+    models = chain([("merged", job.subjects[1].path), ("edited", path)])
+    no_answers = job.settings.model_copy(update={"max_prompts": 0})
+    code, text = run(job.model_copy(update={"subjects": models, "settings": no_answers}), tmp_path)
+    assert code == 0
+    outcome = Outcome.model_validate_json(text)
+    assert math.isnan(outcome.figures[-1].perplexity)
+    assert math.isnan(outcome.comparisons[0].kl_divergence_nats)
+
+
+def test_model_too_large_for_memory_is_measured_layer_by_layer(
+    job: EvaluationJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_llama(tmp_path / "m", dtype="float32", layers=6)
+    only = job.model_copy(update={"subjects": chain([("merged", path)])})
+    whole = Outcome.model_validate_json(run(only, tmp_path)[1])
+    placed = []
+    monkeypatch.setattr(
+        loading, "read_hardware", lambda _: SimpleNamespace(memory_available_bytes=250_000)
+    )
+    load = entry.load_model
+
+    def load_and_see(*args: Any) -> Any:
+        model = load(*args)
+        placed.append(set(model.hf_device_map.values()))
+        return model
+
+    monkeypatch.setattr(entry, "load_model", load_and_see)
+    layered = Outcome.model_validate_json(run(only, tmp_path)[1])
+    assert placed == [{"cpu", "disk"}]
+    assert layered.figures[0].nll_nats == pytest.approx(whole.figures[0].nll_nats, rel=1e-6)
+    assert layered.answers[0].text == whole.answers[0].text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9")],
+)
+def test_memory_that_runs_out_is_told_as_such(
+    job: EvaluationJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(entry, "load_model", fail)
+    code, text = run(job, tmp_path)
+    told = json.loads(text)["error"]
+    assert (code, told["error"]) == (1, "EvaluationFailed")
+    assert "The host ran out of memory" in told["what"]
+    assert "max_length_tokens" in told["next_step"]
 
 
 def test_length_in_which_no_answer_fits_is_an_error(job: EvaluationJob, tmp_path: Path) -> None:

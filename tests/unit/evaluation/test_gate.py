@@ -17,6 +17,7 @@ def figures(role: Role, perplexity: float) -> Figures:
         tokens=10,
         utf8_bytes=40,
         nll_nats=10 * math.log(perplexity),
+        dtype="float32",
         tokens_per_s=1.0,
         peak_memory_bytes=1,
     )
@@ -38,9 +39,7 @@ def outcome(*perplexities: tuple[Role, float], kl: float | None = None) -> Outco
 def test_rise_above_the_limit_fails_with_the_figure() -> None:
     verdict = judge(outcome(("merged", 10), ("edited", 13)), Gate(max_perplexity_ratio=1.25))
     assert not verdict.passed
-    assert verdict.reasons == [
-        "perplexity ratio of edited against merged: 1.3, above the limit 1.25"
-    ]
+    assert verdict.reasons == ["perplexity ratio of edited to merged: 1.3, above the limit 1.25"]
 
 
 def test_rise_is_taken_against_the_model_before_the_edit_not_against_the_base() -> None:
@@ -69,6 +68,74 @@ def test_limit_that_cannot_be_judged_fails() -> None:
 def test_kl_of_the_edit_is_held_to_its_limit(kl: float, passed: bool) -> None:
     chain = outcome(("merged", 10), ("edited", 10), kl=kl)
     assert judge(chain, OFF.model_copy(update={"max_kl_divergence": 1.0})).passed is passed
+
+
+def test_infinitely_bad_model_before_makes_no_other_one_good() -> None:
+    broken = figures("merged", 10).model_copy(update={"nll_nats": math.inf})
+    chain = Outcome(figures=(broken, figures("edited", 1e9)), comparisons=(), answers=())
+    assert not judge(chain, Gate(max_perplexity_ratio=1.25)).passed
+
+
+@pytest.mark.parametrize(("tuned", "passed"), [(9.5, True), (9.95, False), (12, False)])
+def test_finetune_has_to_gain_what_the_limit_says(tuned: float, passed: bool) -> None:
+    chain = outcome(("merged", 20), ("edited", 10), ("fine-tuned", tuned))
+    verdict = judge(chain, OFF.model_copy(update={"min_finetune_gain": 0.02}))
+    assert verdict.passed is passed
+    assert verdict.checks[0].measured == pytest.approx(1 - tuned / 10)
+    assert passed or "below the limit 0.02" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(("released", "passed"), [(10, True), (10.4, True), (11, False)])
+def test_release_is_held_to_the_one_before_it(released: float, passed: bool) -> None:
+    chain = outcome(("release before", 10), ("base", 5000), ("edited", released))
+    verdict = judge(chain, OFF.model_copy(update={"max_ratio_to_release": 1.05}))
+    assert verdict.passed is passed
+
+
+def test_release_before_takes_no_part_in_the_rise() -> None:
+    chain = outcome(("release before", 2), ("base", 10), ("edited", 11))
+    assert judge(chain, Gate(max_perplexity_ratio=1.25)).passed
+
+
+def test_models_with_other_tokenizers_are_compared_by_the_byte() -> None:
+    other = figures("edited", 10).model_copy(update={"tokens": 20, "nll_nats": 10 * math.log(10)})
+    chain = Outcome(figures=(figures("merged", 10), other), comparisons=(), answers=())
+    assert judge(chain, Gate(max_perplexity_ratio=1.25)).checks[0].measured == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"max_kl_divergence": 1.0}, "nothing is edited"),
+        ({"min_finetune_gain": 0.1}, "nothing is fine-tuned"),
+        ({"max_ratio_to_release": 1.0}, "there is no other release"),
+    ],
+)
+def test_limit_on_what_the_chain_does_not_have_is_told_and_holds_nothing_up(
+    limit: dict[str, float], words: str
+) -> None:
+    verdict = judge(outcome(("base", 10), ("merged", 10)), OFF.model_copy(update=limit))
+    assert verdict.passed
+    assert not verdict.checks[0].applies
+    assert words in verdict.reasons[0]
+
+
+def test_force_with_a_reason_releases_what_failed_and_stays_in_the_verdict() -> None:
+    chain = outcome(("merged", 10), ("edited", 13))
+    verdict = judge(chain, Gate(max_perplexity_ratio=1.25), force=" a demonstration ")
+    assert not verdict.passed
+    assert verdict.allows_release
+    assert verdict.forced == "a demonstration"
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_force_without_a_reason_is_none(blank: str | None) -> None:
+    chain = outcome(("merged", 10), ("edited", 13))
+    assert not judge(chain, Gate(max_perplexity_ratio=1.25), force=blank).allows_release
+
+
+def test_force_of_what_passes_is_not_recorded() -> None:
+    assert judge(outcome(("base", 10)), Gate(), force="in a hurry").forced is None
 
 
 def test_without_limits_everything_passes() -> None:

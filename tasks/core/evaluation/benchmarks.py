@@ -1,0 +1,99 @@
+"""Benchmarks of lm-eval by name, run as a program and read back as figures.
+
+lm-eval is no dependency of the project: `pip install lm-eval` brings it. Its own tasks download
+their data sets (or take them from the cache of `datasets`); task files of the user's in
+`evaluate.benchmark_tasks` with data beside them need no network.
+Source: EleutherAI/lm-evaluation-harness.
+"""
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tasks.core.errors import EvaluationFailed, MissingTool
+from tasks.core.evaluation.figures import Benchmark, Subject
+from tasks.core.process import run_child
+from tasks.core.recipe import Evaluate
+
+_PACKAGE = "lm-eval"
+_NOT_METRICS = ("alias", "name", "sample_len", "sample_count")
+
+
+def lm_eval_version() -> str:
+    """Return the version of lm-eval beside us. Raises MissingTool when there is none."""
+    try:
+        return importlib.metadata.version(_PACKAGE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingTool(
+            "The recipe asks for benchmarks, and lm-eval is not installed.",
+            where="evaluate.benchmarks",
+            expected=f"the package {_PACKAGE} in this environment",
+            found=sys.prefix,
+            next_step=f"`pip install {_PACKAGE}`, or leave evaluate.benchmarks empty.",
+        ) from error
+
+
+def run_benchmarks(
+    subject: Subject,
+    settings: Evaluate,
+    *,
+    scratch: Path,
+    env: dict[str, str],
+    on_line: Callable[[str], None] | None = None,
+) -> tuple[Benchmark, ...]:
+    """Return what lm-eval measures of one model. Raises EvaluationFailed with its last lines."""
+    out = scratch / f"benchmarks of {subject.role}"
+    out.mkdir()
+    result = run_child(_command(subject, settings, out), env=env, on_line=on_line)
+    files = sorted(out.rglob("results*.json"))
+    if not result.succeeded or not files:
+        raise EvaluationFailed(
+            f"The benchmarks of {subject.role} did not finish: lm-eval {result.cause.value}.",
+            where=", ".join(settings.benchmarks),
+            found="\n    ".join(["", *result.tail[-15:]]),
+            next_step="Check the names with `lm-eval ls tasks`. A task without a network needs its "
+            "data set in the cache, or data files beside a task file in evaluate.benchmark_tasks.",
+        )
+    return tuple(_figures(subject, json.loads(files[-1].read_bytes())["results"]))
+
+
+def _command(subject: Subject, settings: Evaluate, out: Path) -> list[str]:
+    model = {
+        "pretrained": str(subject.path),
+        "trust_remote_code": True,
+        "dtype": "auto" if settings.device == "cuda" else "float32",
+    }
+    argv = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", settings.device]
+    argv += ["--model_args", json.dumps(model), "--output_path", str(out)]
+    argv += ["--tasks", *settings.benchmarks]
+    if settings.benchmark_tasks is not None:
+        argv += ["--include_path", str(settings.benchmark_tasks)]
+    if settings.benchmark_limit is not None:
+        argv += ["--limit", str(settings.benchmark_limit)]
+    return argv
+
+
+def _figures(subject: Subject, results: dict[str, dict[str, object]]) -> Iterator[Benchmark]:
+    """Yield every metric: lm-eval writes `metric,filter`, and its error as `metric_stderr,filter`.
+
+    The filter `none` is not said. What is no number (a standard error of "N/A") is left out.
+    """
+    for task, values in results.items():
+        for key, value in values.items():
+            metric, _, chosen = key.partition(",")
+            if metric in _NOT_METRICS or metric.endswith("_stderr") or not _is_number(value):
+                continue
+            error = values.get(f"{metric}_stderr,{chosen}")
+            yield Benchmark(
+                role=subject.role,
+                task=task,
+                metric=metric if chosen in ("", "none") else f"{metric}, {chosen}",
+                value=float(str(value)),
+                stderr=float(str(error)) if _is_number(error) else None,
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
