@@ -1,5 +1,6 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from prefect import flow, get_run_logger
@@ -17,7 +18,7 @@ from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
 from tasks.edit import edit
-from tasks.evaluate import evaluate, verdict_of
+from tasks.evaluate import evaluate, gate, release_before, verdict_of
 from tasks.finetune import finetune
 from tasks.fuse import fuse
 from tasks.merge import merge
@@ -31,16 +32,17 @@ Chain = list[tuple[Role, StageResult]]
 
 @flow(name="rebuild", flow_run_name="{recipe.name}")
 def rebuild(
-    recipe: Recipe = KAWAN_USAHA, until: Until = "deploy"
+    recipe: Recipe = KAWAN_USAHA, until: Until = "deploy", force: str | None = None
 ) -> RebuildReport | State[KawanUsahaError]:
     """Build, prove, publish and serve what the recipe says; what is done already is reused.
 
     `until` names the last stage to run: one that failed is repeated alone, one that is new is
-    tried before the next, and everything before it comes out of the store.
+    tried before the next, and everything before it comes out of the store. `force` is the reason
+    for which a model that its gate refuses is released all the same; it is recorded.
     """
     try:
         with Store(home()).in_use(), hub_of(recipe, home()):
-            return _stages(located(recipe), until)
+            return _stages(located(recipe), until, force)
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
         return explained_failure(error)
@@ -48,7 +50,7 @@ def rebuild(
 
 @flow(name="rebuild-recipe", flow_run_name="{recipe}")
 def rebuild_recipe(
-    recipe: str = "kawan-usaha-13b", until: Until = "deploy"
+    recipe: str = "kawan-usaha-13b", until: Until = "deploy", force: str | None = None
 ) -> RebuildReport | State[KawanUsahaError]:
     """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path."""
     try:
@@ -56,39 +58,47 @@ def rebuild_recipe(
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
         return explained_failure(error)
-    return rebuild(found, until)
+    return rebuild(found, until, force)
 
 
-def _stages(recipe: Recipe, until: Until) -> RebuildReport:
+def _stages(recipe: Recipe, until: Until, force: str | None) -> RebuildReport:
     preflight.submit(recipe).result()
     last = get_args(Until).index(until)
     wanted = set(get_args(Until)[: last + 1])
     made, chain = _model(recipe, wanted)
     if "evaluate" not in wanted:
         return _finished(RebuildReport(recipe, tuple(made)))
-    evaluation = evaluate.submit(chain, recipe.evaluate, recipe.template).result()
-    outcome, verdict = verdict_of(evaluation.path, recipe.evaluate)
-    done, released = [*made, evaluation], chain[-1][1]
-    if verdict.passed and recipe.publish is not None and "publish" in wanted:
-        done.append(publish.submit(made, recipe, recipe.publish, outcome).result())
-    if verdict.passed and recipe.deploy is not None and "deploy" in wanted:
+    released = chain[-1][1]
+    before = release_before(recipe.name, released)
+    evaluation = evaluate.submit(chain, recipe.evaluate, recipe.template, before).result()
+    outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, force)
+    done = [*made, evaluation]
+    try:
+        ruling = gate.submit(evaluation, recipe.evaluate.gate, force).result()
+    except GateFailed:
+        publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
+        raise
+    if recipe.publish is not None and "publish" in wanted:
+        done.append(publish.submit(made, recipe, recipe.publish, outcome, verdict).result())
+    if recipe.deploy is not None and "deploy" in wanted:
         service = deploy.submit(released, recipe.deploy, recipe.name, recipe.template)
         done.append(service.result())
+    used = [ruling.artifact, *([str(before.key)] if before else [])]
     report = RebuildReport(recipe, tuple(done), outcome, verdict)
-    if not verdict.passed:
-        publish_report(report)
-        raise GateFailed(
-            "The model is not published and not served: it does not keep the recipe's limits.",
-            where=evaluation.path,
-            found="; ".join(verdict.reasons),
-            next_step="Read the report, then change the recipe, or its limits if they are wrong.",
-        )
-    return _finished(report)
+    return _finished(report, used, released.artifact if "publish" in wanted else None)
 
 
-def _finished(report: RebuildReport) -> RebuildReport:
+def _finished(
+    report: RebuildReport, used: Sequence[str] = (), released: str | None = None
+) -> RebuildReport:
+    """Show the run and record what it used, so that `prune` keeps it."""
     publish_report(report)
-    RunRecords(home()).add(report.recipe.name, tuple(stage.artifact for stage in report.stages))
+    RunRecords(home()).add(
+        report.recipe.name,
+        (*(stage.artifact for stage in report.stages), *used),
+        released=released,
+        forced=report.verdict.forced if report.verdict and released else None,
+    )
     return report
 
 

@@ -1,46 +1,110 @@
-"""Evaluate: figures of every model of the chain, and the gate's verdict over the last."""
+"""Evaluate and gate: figures of every model of the chain, and the verdict over the last."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
+from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.evaluate import evaluate as measure
 from tasks.core.evaluation.evaluate import measurement_identity, read_outcome
-from tasks.core.evaluation.figures import Outcome, Role, Subject
+from tasks.core.evaluation.figures import Outcome, Role
+from tasks.core.evaluation.figures import chain as subjects_of
 from tasks.core.evaluation.gate import Verdict, judge
 from tasks.core.evaluation.report import render_markdown
+from tasks.core.files import write_atomically
+from tasks.core.home import home
 from tasks.core.keys import stage_key
-from tasks.core.recipe import Evaluate
-from tasks.core.store import Staging
+from tasks.core.recipe import Evaluate, Gate
+from tasks.core.store import Artifact, Staging, Store
+from tasks.core.store.runs import RunRecords
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 1
+VERSION = 2
+GATE_VERSION = 1
 
 
 @stage_task("evaluate")
 def evaluate(
-    chain: Sequence[tuple[Role, StageResult]], settings: Evaluate, template: str
+    chain: Sequence[tuple[Role, StageResult]],
+    settings: Evaluate,
+    template: str,
+    before: Artifact | None = None,
 ) -> StageResult:
-    """Measure each model against the one before it."""
+    """Measure each model against the one before it, and the last against the release before."""
     params = measurement_identity(settings, template)
     inputs: dict[str, str] = {role: model.digest for role, model in chain}
-    subjects = [Subject(role=role, path=model.path) for role, model in chain]
+    if before is not None:
+        inputs["release before"] = before.digest
+    models = [(role, model.path) for role, model in chain]
+    subjects = subjects_of(models, before.path if before else None)
     logger = get_run_logger()
 
     def write(staging: Staging) -> None:
         measure(subjects, settings, template=template, out=staging.path, on_line=logger.info)
 
-    result = build_stage(stage_key("evaluate", VERSION, params, inputs), write, params, inputs)
-    outcome, verdict = verdict_of(result.path, settings)
+    return build_stage(stage_key("evaluate", VERSION, params, inputs), write, params, inputs)
+
+
+@stage_task("gate")
+def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResult:
+    """Judge, keep the verdict as an artifact, and show it: `Passed`, `Forced` or `Refused`.
+
+    The reason of a forced release stands in the artifact's manifest, among its parameters.
+    """
+    outcome, verdict = verdict_of(evaluation.path, limits, force)
     create_markdown_artifact(
         render_markdown(outcome, verdict), key="evaluation", description="Figures and verdict"
     )
-    return result
+    params = {"limits": limits.model_dump(mode="json"), "forced": verdict.forced}
+    inputs = {"evaluation": evaluation.digest}
+
+    def write(staging: Staging) -> None:
+        write_atomically(staging.path / "verdict.json", verdict.model_dump_json(indent=1) + "\n")
+
+    ruling = build_stage(stage_key("gate", GATE_VERSION, params, inputs), write, params, inputs)
+    # Prefect unwraps a returned state: `submit(…).result()` gives its data, or raises it.
+    return cast("StageResult", _state(verdict, ruling, evaluation))
 
 
-def verdict_of(artifact: Path, settings: Evaluate) -> tuple[Outcome, Verdict]:
-    """Return the figures of an evaluation and what the recipe's gate says of them now."""
+def _state(
+    verdict: Verdict, ruling: StageResult, evaluation: StageResult
+) -> State[StageResult] | State[KawanUsahaError]:
+    told = "; ".join(verdict.reasons) or "the recipe sets no limit"
+    if verdict.passed:
+        return Completed(name="Passed", message=told, data=ruling)
+    if verdict.forced is not None:
+        message = f"{told}. Released all the same: {verdict.forced}"
+        get_run_logger().warning("%s", message)
+        return Completed(name="Forced", message=message, data=ruling)
+    error = GateFailed(
+        "The model is not published and not served: it does not keep the recipe's limits.",
+        where=evaluation.path,
+        found=told,
+        next_step="Read the report, then change the recipe, or its limits if they are wrong. To "
+        'release this model all the same: `kawan-usaha rebuild … --force "the reason"`.',
+    )
+    return Failed(name="Refused", message=str(error), data=error)
+
+
+def verdict_of(artifact: Path, limits: Gate, force: str | None = None) -> tuple[Outcome, Verdict]:
+    """Return the figures of an evaluation and what these limits say of them."""
     outcome = read_outcome(artifact)
-    return outcome, judge(outcome, settings.gate)
+    return outcome, judge(outcome, limits, force=force)
+
+
+def release_before(recipe: str, released: StageResult) -> Artifact | None:
+    """Return what this recipe released last, other than this very model; None without one.
+
+    Also None, with a line in the log, when its artifact was removed from the store by hand:
+    `prune` keeps it as long as the run that it was compared in.
+    """
+    name = RunRecords(home()).release_before(recipe, released.artifact)
+    found = None if name is None else Store(home()).named(name)
+    if name is not None and found is None:
+        get_run_logger().warning("%s, the release before, is no longer in the store", name)
+    return found

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.core.evaluation.figures import Outcome
+from tasks.core.evaluation.gate import Verdict
 from tasks.core.hub.publish import publish as to_hub
 from tasks.core.hub.publish_filesystem import publish_to_filesystem
 from tasks.core.measure import measured
@@ -14,12 +15,16 @@ from tasks.runtime import StageProgress, StageResult, stage_task
 
 @stage_task("publish")
 def publish(
-    stages: Sequence[StageResult], recipe: Recipe, target: Publish, outcome: Outcome
+    stages: Sequence[StageResult],
+    recipe: Recipe,
+    target: Publish,
+    outcome: Outcome,
+    verdict: Verdict,
 ) -> StageResult:
     """Publish the model of the last stage; nothing is sent when this build stands there already."""
     released = stages[-1]
     built = [BuiltStage(stage.stage, stage.path) for stage in stages]
-    story = tell(recipe, target, built, outcome)
+    story = tell(recipe, target, built, outcome, verdict)
     files = require_manifest(released.path).files
     send = to_hub if target.repo else publish_to_filesystem
     with measured() as cost:

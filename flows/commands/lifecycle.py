@@ -23,11 +23,16 @@ def rebuild(
     until: Annotated[
         str, typer.Option(help="The last stage: plan, download, merge, edit, fuse, evaluate …")
     ] = "deploy",
+    force: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Release a model that its gate refuses, and why."),
+    ] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Build, prove, publish and serve what a recipe says. What is done already is not done again.
 
     Runs with the Prefect server that PREFECT_API_URL names, or with a temporary one of its own.
+    The reason of `--force` is recorded in the store and on the model card.
 
     Example: `kawan-usaha rebuild demo`
     """
@@ -45,7 +50,7 @@ def rebuild(
 
     if until not in get_args(Until):
         raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
-    result = flow(wanted, until, return_state=True).result()
+    result = flow(wanted, until, force, return_state=True).result()
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
     show(as_plain(result), as_json=as_json, text=as_text(result))

@@ -21,10 +21,12 @@ def project_path(path: Path) -> Path:
 
 def located(recipe: Recipe) -> Recipe:
     """Return the recipe with the paths of its data files made absolute."""
+    own = recipe.evaluate.benchmark_tasks
     evaluate = recipe.evaluate.model_copy(
         update={
             "conversations": project_path(recipe.evaluate.conversations).absolute(),
             "prompts": project_path(recipe.evaluate.prompts).absolute(),
+            "benchmark_tasks": None if own is None else project_path(own).absolute(),
         }
     )
     update: dict[str, object] = {"evaluate": evaluate}

@@ -4,7 +4,7 @@ The one place in core that knows several stages at once. It decides nothing and 
 equal builds give equal stories, so that publishing twice changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,8 @@ from tasks.core.architecture.card import loading_instructions
 from tasks.core.architecture.proof import EditProof
 from tasks.core.conversation.template import get_template
 from tasks.core.evaluation.figures import Outcome
+from tasks.core.evaluation.gate import Verdict
+from tasks.core.files import FileDigest
 from tasks.core.hub.card import CardFacts, CardFile, EditedPart, Figure, LineageStep, render_card
 from tasks.core.hub.client import DEFAULT_ENDPOINT, endpoint
 from tasks.core.keys import digest
@@ -42,9 +44,16 @@ class Story:
     card: str
 
 
-def tell(recipe: Recipe, target: Publish, stages: Sequence[BuiltStage], outcome: Outcome) -> Story:
+def tell(
+    recipe: Recipe,
+    target: Publish,
+    stages: Sequence[BuiltStage],
+    outcome: Outcome,
+    verdict: Verdict,
+) -> Story:
     """Return card and name of the build whose last stage is the released model.
 
+    A release by force says so among its limits, with the reason and with what the gate found.
     Raises RecipeError when the card would break a rule of the Hub or name a wrong licence.
     """
     manifests = {stage.stage: require_manifest(stage.path) for stage in stages}
@@ -62,12 +71,40 @@ def tell(recipe: Recipe, target: Publish, stages: Sequence[BuiltStage], outcome:
         how_to_load=loading_instructions(released.path, name=place),
         how_to_rebuild=_HOW_TO_REBUILD,
         recipe_yaml=_recipe_yaml(recipe),
-        files=_files(manifests[released.stage]),
+        files=_card_files(manifests[released.stage].files),
         edits=_edits(manifests.get("edit")),
         training=_training(recipe),
         figures=_figures(recipe, outcome),
+        limits=_limits(verdict),
         tags=("kawan-usaha",),
     )
+    return _named(facts)
+
+
+def tell_of_directory(
+    model: Path, files: Mapping[str, FileDigest], target: Publish, template: str
+) -> Story:
+    """Return card and name for a model directory of which nothing but its files is known."""
+    place = target.repo or target.target or ""
+    facts = CardFacts(
+        name=place.rstrip("/").rsplit("/", 1)[-1],
+        build="",
+        place=place,
+        summary="Published from a directory; where it comes from was not recorded.",
+        language=target.language,
+        license=target.license,
+        lineage=(),
+        template=template,
+        prompt_example=_prompt(template),
+        how_to_load=loading_instructions(model, name=place),
+        how_to_rebuild="It was not made from a recipe.",
+        recipe_yaml="# none",
+        files=_card_files(files),
+    )
+    return _named(facts)
+
+
+def _named(facts: CardFacts) -> Story:
     build = digest({"card": render_card(facts)})[:_BUILD_DIGITS]
     return Story(build, render_card(replace(facts, build=build)))
 
@@ -120,17 +157,19 @@ def _recipe_yaml(recipe: Recipe) -> str:
     """Return what decides the model. Where it is served is no property of it."""
     plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy"})
     plain["evaluate"] |= {
-        name: Path(plain["evaluate"][name]).name for name in ("conversations", "prompts")
+        name: Path(plain["evaluate"][name]).name
+        for name in ("conversations", "prompts", "benchmark_tasks")
+        if name in plain["evaluate"]
     }
     if "finetune" in plain:
         plain["finetune"]["data"] = Path(plain["finetune"]["data"]).name
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def _files(manifest: Manifest) -> list[CardFile]:
+def _card_files(files: Mapping[str, FileDigest]) -> list[CardFile]:
     return [
         CardFile(name, file.size_bytes, file.sha256)
-        for name, file in manifest.files.items()
+        for name, file in files.items()
         if name != "README.md"
     ]
 
@@ -168,6 +207,13 @@ def _figures(recipe: Recipe, outcome: Outcome) -> list[Figure]:
             "byte_perplexity", "perplexity a byte", round(released.perplexity_per_byte, 4), **data
         ),
     ]
+
+
+def _limits(verdict: Verdict) -> list[str]:
+    if verdict.forced is None:
+        return []
+    found = "; ".join(verdict.reasons)
+    return [f"It does not keep its own limits ({found}). Released all the same: {verdict.forced}."]
 
 
 _HOW_TO_REBUILD = """\

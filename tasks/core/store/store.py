@@ -106,6 +106,11 @@ class Store:
             )
         return Artifact(directory, manifest)
 
+    def named(self, name: str) -> Artifact | None:
+        """Return the artifact with this directory name, like `find`."""
+        manifest = read_manifest(self.root / name)
+        return None if manifest is None else self.find(manifest.stage_key)
+
     def build(
         self,
         key: StageKey,
