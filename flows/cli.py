@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from flows.commands import lifecycle, models, release, serving, store
+from flows.commands import data, evaluate, finetune, lifecycle, models, publish, serving, store
 from tasks.core.errors import KawanUsahaError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (lifecycle, models, release, serving, store):
+for module in (lifecycle, models, data, finetune, evaluate, publish, serving, store):
     module.register(app)
 
 

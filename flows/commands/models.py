@@ -116,10 +116,9 @@ def edit(
     with staged_directory(out) as staging:
         written = edit_model(source, settings, staging)
         proof = prove_edit(staging, settings, unedited=source)
-    amounts = (
-        f"{written.own_bytes / 1e3:,.1f} kB written, {written.shared_bytes / 1e9:.3f} GB shared"
-    )
-    result = {"out": out, "written_bytes": written.own_bytes, "proof": proof.as_json()}
+        own_bytes, shared_bytes = written.own_bytes, written.shared_bytes
+    amounts = f"{own_bytes / 1e3:,.1f} kB written, {shared_bytes / 1e9:.3f} GB shared"
+    result = {"out": out, "written_bytes": own_bytes, "proof": proof.as_json()}
     show(result, as_json=as_json, text=f"{proof.table()}\n\n{out}: {amounts}")
 
 

@@ -118,7 +118,12 @@ def prove_edit(
     model that does not fit is proven on its edited layers alone, with their real weights. Raises
     EditLost when a check fails, when the model cannot be loaded, or after timeout_s seconds.
     """
-    request = ProofRequest(model=model, edit=edit, unedited=unedited, memory_bytes=memory_bytes)
+    request = ProofRequest(
+        model=model.absolute(),  # the fresh process begins in another directory
+        edit=edit,
+        unedited=unedited.absolute() if unedited else None,
+        memory_bytes=memory_bytes,
+    )
     with tempfile.TemporaryDirectory(prefix="kawan-usaha-proof-") as scratch:
         proof = _in_fresh_process(request, Path(scratch), timeout_s)
     failed = [check for check in proof.checks if not check.passed]

@@ -1,4 +1,4 @@
-"""The commands that prove a model and bring it to others: evaluate and publish."""
+"""`kawan-usaha evaluate`: figures of a model, alone or against another, and a verdict."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,7 @@ Json = Annotated[bool, AS_JSON]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
-    for command in (evaluate, publish):
-        app.command()(command)
+    app.command()(evaluate)
 
 
 def evaluate(
@@ -84,22 +83,3 @@ def evaluate(
     show(dict(plain), as_json=as_json, text=render_markdown(outcome, verdict))
     if not verdict.passed:
         raise typer.Exit(1)
-
-
-def publish(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
-    place: Annotated[
-        str, typer.Argument(help="A Hub repository (owner/name), a directory or an fsspec URL.")
-    ],
-    *,
-    card: Annotated[Path | None, typer.Option(help="Its README.md, if it has none inside.")] = None,
-    public: Annotated[bool, typer.Option("--public", help="Visible to everybody.")] = False,
-    rollback: Annotated[
-        str | None, typer.Option(help="Bring this earlier build (a tag) back instead.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Publish a model, all of it or nothing; what is there already is not sent again.
-
-    The token comes from HF_TOKEN. Example: `kawan-usaha publish tuned our-team/kawan-usaha`
-    """

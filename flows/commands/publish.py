@@ -1,0 +1,91 @@
+"""`kawan-usaha publish`: a model directory to a Hub, a directory or a bucket, or back again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.output import AS_JSON, bytes_bar, show
+
+_IS_URL = "://"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to app."""
+    app.command()(publish)
+
+
+def publish(
+    model: Annotated[
+        str, typer.Argument(help="A model directory; with --rollback, leave it out by writing -.")
+    ],
+    place: Annotated[
+        str,
+        typer.Argument(help="A Hub repository (owner/name), or a directory or fsspec URL with ://"),
+    ],
+    *,
+    rollback: Annotated[
+        str | None, typer.Option(help="Show this earlier build (its tag) again; sends nothing.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Visible to everybody.")] = False,
+    license: Annotated[str, typer.Option(help="The Hub's licence identifier.")] = "other",
+    accept_license: Annotated[
+        str | None, typer.Option(help="The sentence that non-commercial weights ask for.")
+    ] = None,
+    template: Annotated[str, typer.Option(help="How to prompt it.")] = "vicuna_v1.1",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Publish a model: all of it or nothing, verified where it arrived.
+
+    What is there already is not sent again; a broken upload goes on where it stopped. The token
+    comes from HF_TOKEN.
+
+    Examples: `kawan-usaha publish tuned our-team/kawan-usaha`,
+    `kawan-usaha publish tuned file:///srv/models/kawan-usaha`,
+    `kawan-usaha publish - our-team/kawan-usaha --rollback release-0123456789abcdef`
+    """
+    from dataclasses import asdict
+
+    from pydantic import ValidationError
+
+    from tasks.core.errors import UsageError
+    from tasks.core.files import digest_of
+    from tasks.core.hub import publish as hub
+    from tasks.core.hub import publish_filesystem as filesystem
+    from tasks.core.hub.download import choose_files
+    from tasks.core.recipe import Publish
+    from tasks.core.story import tell_of_directory
+
+    to_files = _IS_URL in place
+    if rollback is not None:
+        go_back = filesystem.rollback_on_filesystem if to_files else hub.rollback
+        receipt = go_back(place, rollback)
+        text = f"{receipt.place} shows {receipt.tag} again: {receipt.url}"
+        show(asdict(receipt), as_json=as_json, text=text)
+        return
+    try:
+        target = Publish.model_validate(
+            {
+                "target" if to_files else "repo": place,
+                "private": not public,
+                "license": license,
+                "accept_license": accept_license,
+            }
+        )
+    except ValidationError as error:
+        found = "; ".join(problem["msg"] for problem in error.errors())
+        raise UsageError("This is no place to publish to.", where=place, found=found) from error
+    directory = Path(model)
+    present = [p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()]
+    names = choose_files(present, where=directory)
+    with bytes_bar("checksums") as report:
+        files = {}
+        for done, name in enumerate(names, start=1):
+            files[name] = digest_of(directory / name)
+            report(done, len(names))
+    story = tell_of_directory(directory, files, target, template)
+    send = filesystem.publish_to_filesystem if to_files else hub.publish
+    with bytes_bar("publish") as report:
+        receipt = send(directory, files, story.card, target, story.build, report=report)
+    sent = f"{receipt.sent_bytes / 1e6:,.1f} MB sent, {receipt.skipped_bytes / 1e6:,.1f} MB there"
+    show(asdict(receipt), as_json=as_json, text=f"{receipt.tag}: {receipt.url}\n{sent}")
