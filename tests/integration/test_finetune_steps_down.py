@@ -1,0 +1,88 @@
+"""Prefect's part in the ladder: a rung that had not enough memory is a retry of the task."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+
+from tasks import finetune as stage
+from tasks.core.conversation.examples import ExampleCounts
+from tasks.core.planning.ladder import rungs
+from tasks.core.process import Cause, ChildResult
+from tasks.core.recipe import Finetune
+from tasks.core.training import ladder
+from tasks.core.training.finetune import FinetuneResult, TrainingStopped
+from tasks.core.training.job import LoggedStep, Reason
+from tasks.core.training.verify import AdapterFacts
+from tasks.runtime import StageResult
+from tests.models import tiny_llama
+
+pytestmark = pytest.mark.usefixtures("prefect", "home")
+KILLED = ChildResult(1, Cause.OUT_OF_MEMORY, tail=(), peak_memory_bytes=0, wall_s=0.0)
+
+
+def attempt(seen: list[Finetune], sufficient: int) -> Any:
+    """Return what stands in for a training: it has enough memory at a micro batch size."""
+
+    def finetune(_model: Path, settings: Finetune, *, out: Path, **_: object) -> FinetuneResult:
+        seen.append(settings)
+        (out / "work").mkdir(exist_ok=True)
+        if settings.micro_batch_size > sufficient:
+            raise TrainingStopped(Reason.HOST_OUT_OF_MEMORY, KILLED, "Killed", None)
+        (out / "adapter").write_text("trained")
+        return FinetuneResult(
+            adapter=out / "adapter",
+            steps=(LoggedStep(step=1, loss=2.0, learning_rate=1e-3),),
+            validation_loss=None,
+            counts=ExampleCounts(*[1] * len(ExampleCounts.__dataclass_fields__)),
+            trained_tokens=10,
+            facts=AdapterFacts(1, 1, 1.0, 1.0),
+            resumed_from_step=None,
+            restarted_for=(),
+            peak_memory_bytes=0,
+            wall_s=1.0,
+        )
+
+    return finetune
+
+
+def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Finetune] = []
+    monkeypatch.setattr(ladder, "finetune", attempt(seen, sufficient=1))
+    data = tmp_path / "conversation.json"
+    data.write_text("[]")
+    settings = Finetune(data=data, device="cpu", micro_batch_size=4)
+    model = StageResult(
+        stage="edit",
+        artifact="edit-1",
+        digest="0" * 64,
+        path=tiny_llama(tmp_path / "model", layers=1),
+        cached=False,
+        wall_s=0.0,
+        size_bytes=0,
+        peak_memory_bytes=0,
+    )
+    at_once = stage.finetune.with_options(retry_delay_seconds=0)
+
+    @flow
+    def run() -> StageResult:
+        made: StageResult = at_once.submit(model, settings, "vicuna_v1.1").result()
+        return made
+
+    made = run()
+    assert [each.micro_batch_size for each in seen] == [4, 2, 1]
+    assert {each.micro_batch_size * each.gradient_accumulation_steps for each in seen} == {64}
+    assert made.facts["rung"] == "micro batch 1"
+    assert [step["rung"] for step in made.facts["steps_down"]] == ["as asked", "micro batch 2"]
+    assert "The machine ran out of memory (as asked). Next: rung 2 of 3" in caplog.text
+    assert "The machine ran out of memory (micro batch 2). Next: rung 3 of 3" in caplog.text
+
+
+def test_there_are_as_many_retries_as_the_longest_ladder_has_rungs() -> None:
+    longest = Finetune(
+        micro_batch_size=2**14, processes=2, zero_stage=0, gradient_checkpointing=False
+    )
+    assert stage.finetune.retries >= len(rungs(longest))
