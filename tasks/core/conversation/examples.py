@@ -51,6 +51,12 @@ class ExampleFile(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens of each example, without reading them."""
+        lengths: list[int] = self._starts.diff().tolist()
+        return lengths
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         here = slice(int(self._starts[index]), int(self._starts[index + 1]))
         return {"input_ids": self._input_ids[here].long(), "labels": self._labels[here].long()}

@@ -6,6 +6,7 @@ the model has to write itself (`template.Span`), and an example ends with a whol
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fastchat.conversation import conv_templates
 from transformers import PreTrainedTokenizerBase
@@ -16,6 +17,9 @@ from tasks.core.errors import DataError, RecipeError
 
 IGNORED = -100
 """The label of a token that is not learned, as torch's cross entropy defines it."""
+
+
+TokenState = Literal["learned", "masked", "truncated"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,14 @@ class Example:
     def learned_tokens(self) -> int:
         """How many tokens are learned."""
         return sum(label != IGNORED for label in self.labels)
+
+
+@dataclass(frozen=True)
+class TokenText:
+    """The part of the text that a token stands for, and what becomes of it in training."""
+
+    text: str
+    state: TokenState
 
 
 class Encoder:
@@ -68,9 +80,27 @@ class Encoder:
             self._require_plain_words(conversation, number, turn)
         return self._tokens(render(conversation, self._template_name))
 
-    def _tokens(self, rendered: Rendered) -> Example:
+    def explain(self, conversation: Conversation) -> tuple[TokenText, ...]:
+        """Return every token of the conversation with the words that it stands for, in order."""
+        rendered = render(conversation, self._template_name)
+        example, (_, offsets) = self.encode(conversation), self._offsets(rendered)
+        states: list[TokenState] = [
+            "masked" if label == IGNORED else "learned" for label in example.labels
+        ]
+        states += ["truncated" if example.dropped_answers else "masked"] * len(offsets)
+        texts, at = [], 0
+        for start, end in offsets:
+            # A letter of several tokens is shown with the first; spaces that no token claims, too.
+            texts.append(rendered.text[at : max(at, end)] if end > start else "")
+            at = max(at, end)
+        return tuple(TokenText(text, state) for text, state in zip(texts, states, strict=False))
+
+    def _offsets(self, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
         encoded = self._tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
-        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        return encoded["input_ids"], encoded["offset_mapping"]
+
+    def _tokens(self, rendered: Rendered) -> Example:
+        ids, offsets = self._offsets(rendered)
         labels = [IGNORED] * len(ids)
         end, kept_answers, at = 0, 0, 0
         for span in rendered.spans:

@@ -22,6 +22,10 @@ class Size:
     learned_tokens: int = 0
     truncated_tokens: int = 0
 
+    def length(self, unit: Unit) -> int:
+        """Return how long the whole conversation is, what does not fit included."""
+        return self.characters if unit == "characters" else self.tokens + self.truncated_tokens
+
 
 @dataclass(frozen=True)
 class LengthClass:

@@ -56,6 +56,26 @@ def scan_positions(
         ) from error
 
 
+def find_record(path: Path, position: int, *, merge_neighbours: bool = False) -> Conversation:
+    """Return the conversation at a position as `scan` counts them.
+
+    Raises DataError when there is none, or when that record is bad.
+    """
+    found = "the file ends before it"
+    for at, record in scan_positions(path, merge_neighbours=merge_neighbours):
+        if at == position and isinstance(record, Conversation):
+            return record
+        if at == position and isinstance(record, BadRecord):
+            found = record.reason
+            break
+    raise DataError(
+        "This record cannot be shown.",
+        where=f"{path}, record {position}",
+        found=found,
+        next_step=f"See what `kawan-usaha data check {path}` says.",
+    )
+
+
 def read_conversations(path: Path) -> Iterator[Conversation]:
     """Yield the conversations of the file; after the last, raise DataError if any was bad.
 

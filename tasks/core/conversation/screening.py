@@ -67,9 +67,14 @@ class Screening:
         """The share of the records, 0 to 1, that is not used."""
         return self.dropped / self.records if self.records else 0.0
 
+    @property
+    def acceptable(self) -> bool:
+        """Whether something is kept, and no more is dropped than the rules allow."""
+        return self.kept > 0 and self.dropped_share <= self.rules.max_dropped_share
+
     def require_acceptable(self) -> None:
-        """Raise DataError when nothing is kept, or more is dropped than the rules allow."""
-        if self.kept and self.dropped_share <= self.rules.max_dropped_share:
+        """Raise DataError unless the file is acceptable."""
+        if self.acceptable:
             return
         shown = "".join(f"\n    {record}" for record in self.first_bad)
         more = self.dropped - len(self.first_bad)
@@ -203,7 +208,7 @@ class _Tally:
     def count(self, size: Size, times: int) -> None:
         for name, value in vars(size).items():
             self._total[name] += times * value
-        length = getattr(size, self._lengths.unit)
+        length = size.length(self._lengths.unit)
         (self._lengths.add if times > 0 else self._lengths.remove)(length)
 
     def drop(self, bad: BadRecord) -> None:

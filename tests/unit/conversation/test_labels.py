@@ -143,3 +143,17 @@ def test_the_begin_token_in_a_separator_is_not_learned() -> None:
     assert example.input_ids.count(LLAMA.bos_token_id) > 1
     assert LLAMA.bos_token_id not in example.labels
     assert example.labels.count(LLAMA.eos_token_id) == 2
+
+
+@pytest.mark.parametrize("tokenizer", [LLAMA, BYTES])
+@given(conversation=conversations(texts), length=st.integers(16, 400))
+def test_what_is_shown_is_the_whole_text_with_the_states_of_its_labels(
+    tokenizer: PreTrainedTokenizerFast, conversation: Conversation, length: int
+) -> None:
+    encoder = Encoder(tokenizer, "vicuna_v1.1", length)
+    shown = encoder.explain(conversation)
+    example = encoder.encode(conversation)
+    assert "".join(token.text for token in shown) == render(conversation, "vicuna_v1.1").text
+    assert sum(token.state == "learned" for token in shown) == example.learned_tokens
+    assert sum(token.state == "truncated" for token in shown) == example.dropped_tokens
+    assert len(shown) == len(example.input_ids) + example.dropped_tokens

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.reading import load, read_conversations, scan
-from tasks.core.conversation.records import BadRecord, Conversation, Turn
+from tasks.core.conversation import reading
+from tasks.core.conversation.reading import find_record, load, read_conversations, scan
+from tasks.core.conversation.records import BadRecord, Conversation, Fault, Turn
 from tasks.core.errors import DataError
 
 GOOD = {
@@ -132,3 +133,40 @@ def test_records_longer_than_a_chunk_are_read_whole(file: Path) -> None:
     long = record(("human", "a" * 700_000), ("gpt", "b" * 3_000_000))
     file.write_text(json.dumps([GOOD, long, long, GOOD]))
     assert [len(c.turns[1].text) for c in load(file)] == [10, 3_000_000, 3_000_000, 10]
+
+
+def test_a_record_is_found_by_its_position_or_line(file: Path, tmp_path: Path) -> None:
+    other = record(("human", "a"), ("gpt", "b"), id="dua")
+    file.write_text(json.dumps([GOOD, other]))
+    assert find_record(file, 2).id == "dua"
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(f"{json.dumps(GOOD)}\n\n{json.dumps(other)}\n")
+    assert find_record(lines, 3).id == "dua"
+
+
+def test_a_record_that_is_bad_or_not_there_cannot_be_found(file: Path) -> None:
+    file.write_text(json.dumps([GOOD, {"id": "kosong"}]))
+    with pytest.raises(DataError, match=r"record 2[\s\S]*`conversations` is missing"):
+        find_record(file, 2)
+    with pytest.raises(DataError, match=r"record 3[\s\S]*ends before"):
+        find_record(file, 3)
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5000])
+def test_json_that_python_refuses_is_a_bad_line(tmp_path: Path, value: str) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(f"{json.dumps(GOOD)}\n{value}\n{json.dumps(GOOD)}\n")
+    _, bad, after = scan(lines)
+    assert isinstance(bad, BadRecord) and isinstance(after, Conversation)
+    assert bad.fault is Fault.NOT_JSON
+
+
+def test_a_line_without_end_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_MAX_RECORD_CHARACTERS", 1000)
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(f"{json.dumps(GOOD)}\n{'x' * 5000}\n{json.dumps(GOOD)}\n")
+    _, bad, after = scan(lines)
+    assert isinstance(bad, BadRecord) and "longer than" in bad.reason
+    assert isinstance(after, Conversation)

@@ -1,0 +1,161 @@
+"""`kawan-usaha data`: what is in a conversation file, and what a training would make of it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.output import AS_JSON, bytes_bar, show
+from flows.commands.sources import source_of
+
+if TYPE_CHECKING:
+    from tasks.core.conversation.labels import Encoder
+    from tasks.core.conversation.records import BadRecord
+
+data_app = typer.Typer(no_args_is_help=True, help="Check a conversation file, show a record.")
+
+File = Annotated[
+    str,
+    typer.Argument(
+        help="A JSON or JSON-lines file, or a data set of the Hub: owner/name@revision."
+    ),
+]
+Name = Annotated[
+    str | None, typer.Option("--file", help="Which file of the data set, if it has several.")
+]
+Template = Annotated[str, typer.Option(help="FastChat's conversation template.")]
+MaxLength = Annotated[int, typer.Option(min=16, help="Tokens a conversation; longer ones are cut.")]
+Merge = Annotated[
+    bool, typer.Option("--merge-neighbours", help="Join neighbouring turns of one speaker.")
+]
+
+ANY_LANGUAGE = "any"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to app."""
+    app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def check(
+    file: File,
+    *,
+    name: Name = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="A model whose tokenizer counts the tokens; without it none are."),
+    ] = None,
+    template: Template = "vicuna_v1.1",
+    max_length: MaxLength = 2048,
+    language: Annotated[
+        str, typer.Option(help=f'ISO 639-1 code of the expected language, or "{ANY_LANGUAGE}".')
+    ] = "id",
+    merge_neighbours: Merge = False,
+    max_dropped_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="A larger share of bad records is an error.")
+    ] = 0.02,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the lengths as a PNG file.", dir_okay=False)
+    ] = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Name every record that cannot be learned from, and sum up the rest.
+
+    Exit code 1 when more is dropped than may be. The same rules decide what a fine-tune learns.
+
+    Example: `kawan-usaha data check data/conversation.json --tokenizer vicuna-13b --picture d.png`
+    """
+    from tasks.core.conversation.advice import render_advice
+    from tasks.core.conversation.screening import Rules, screen
+
+    rules = Rules(
+        None if language == ANY_LANGUAGE else language, merge_neighbours, max_dropped_share
+    )
+    path, bad = _local_file(file, name), list["BadRecord"]()
+    encoder = _encoder(tokenizer, template, max_length) if tokenizer else None
+    with bytes_bar("check") as report:
+        found = screen(
+            path,
+            rules,
+            encoder=encoder,
+            on_bad=bad.append if as_json else lambda one: typer.echo(str(one)),
+            report=report,
+        )
+    if picture is not None:
+        from tasks.core.conversation.picture import draw_lengths
+
+        draw_lengths(found, picture, max_length if tokenizer else None)
+    result: dict[str, object] = {
+        "file": path,
+        "accepted": found.acceptable,
+        "records": found.records,
+        "kept": found.kept,
+        "dropped": found.dropped,
+        "dropped_share": found.dropped_share,
+        "faults": {fault.value: count for fault, count in found.faults.items()},
+        "total": asdict(found.total),
+        "lengths": [asdict(one) for one in found.lengths.classes()],
+        "lengths_unit": found.lengths.unit,
+        "bad": [{**asdict(one), "fault": one.fault.value} for one in bad],
+    }
+    text = render_advice(found)
+    show(result, as_json=as_json, text=f"\n{text}" if found.dropped else text)
+    if not found.acceptable:
+        raise typer.Exit(1)
+
+
+@data_app.command("show")
+def show_record(
+    file: File,
+    *,
+    record: Annotated[int, typer.Option(min=1, help="Its position, or its line in JSON lines.")],
+    tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer divides the text.")],
+    name: Name = None,
+    template: Template = "vicuna_v1.1",
+    max_length: MaxLength = 2048,
+    merge_neighbours: Merge = False,
+) -> None:
+    """Show one record as the model sees it, with what it learns in colour.
+
+    Green is learned, grey only read, red cut off. Where there is no colour, ⟦ ⟧ stand around what
+    is learned.
+
+    Example: `kawan-usaha data show data/conversation.json --record 7 --tokenizer vicuna-13b`
+    """
+    from collections import Counter
+
+    from rich.console import Console
+
+    from flows.commands.data_view import tokens_in_colour
+    from tasks.core.conversation.reading import find_record
+
+    conversation = find_record(_local_file(file, name), record, merge_neighbours=merge_neighbours)
+    tokens = _encoder(tokenizer, template, max_length).explain(conversation)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(tokens_in_colour(tokens, marks=console.color_system is None))
+    states = Counter(token.state for token in tokens)
+    counts = ", ".join(f"{states[state]} {state}" for state in ("learned", "masked", "truncated"))
+    console.print(f"\n{conversation.id}: {len(tokens)} tokens, {counts}")
+
+
+def _encoder(model: str, template: str, max_length: int) -> "Encoder":
+    from tasks.core.conversation.labels import Encoder
+    from tasks.core.conversation.tokenizer_files import load_tokenizer
+
+    source = source_of(model)
+    tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
+    return Encoder(tokenizer, template, max_length)
+
+
+def _local_file(text: str, name: str | None) -> Path:
+    """Return the file, or where that of the data set lies after its download."""
+    from tasks.core.home import home
+    from tasks.core.hub.datasets import fetch_conversations
+
+    path = Path(text)
+    if path.exists() or text.endswith((".json", ".jsonl")) or "/" not in text:
+        return path
+    repo, _, revision = text.partition("@")
+    return fetch_conversations(repo, revision or "main", home() / "datasets", name)

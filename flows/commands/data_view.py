@@ -1,0 +1,26 @@
+"""Tokens as coloured text: what is learned, what is only read, what is cut off."""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from rich.text import Text
+
+from tasks.core.conversation.labels import TokenText
+
+_STYLES = {"learned": ("bold green", "green underline"), "masked": ("dim",), "truncated": ("red",)}
+
+
+def tokens_in_colour(tokens: Iterable[TokenText], *, marks: bool) -> Text:
+    """Return the text, with every other learned token underlined, so that each can be told.
+
+    With `marks`, brackets stand around what is learned, for places without colour.
+    """
+    shown = Text()
+    for state, group in groupby(tokens, key=lambda token: token.state):
+        before, after = ("⟦", "⟧") if marks and state == "learned" else ("", "")
+        shown.append(before)
+        styles = _STYLES[state]
+        for number, token in enumerate(group):
+            shown.append(token.text, styles[number % len(styles)])
+        shown.append(after)
+    return shown

@@ -1,0 +1,94 @@
+"""A screening in words: what is wrong, how often, and what to do about it. Pure.
+
+The words are for people who look after the data, not for programmers.
+"""
+
+from tasks.core.conversation.lengths import Lengths, Size
+from tasks.core.conversation.records import Fault
+from tasks.core.conversation.screening import Screening
+
+_BAR_CHARACTERS = 40
+
+_TO_DO = {
+    Fault.NOT_JSON: "Correct the syntax there; `python -m json.tool FILE` shows the place.",
+    Fault.NOT_UTF8: "Save the file as UTF-8; it was probably written in another encoding.",
+    Fault.WRONG_FIELDS: 'Write {"id": ..., "conversations": [{"from": ..., "value": ...}, ...]}.',
+    Fault.UNKNOWN_SPEAKER: "Rename the speaker to human or gpt.",
+    Fault.WRONG_ORDER: "Begin with human and alternate; --merge-neighbours joins neighbours.",
+    Fault.EMPTY_TURN: "Write what was said there, or take the turn and its answer out.",
+    Fault.NO_ANSWER: "Add an answer, or take the record out: there is nothing to learn.",
+    Fault.MARK_IN_TEXT: "Write the mark differently: the model would take it for its own.",
+    Fault.TOO_LONG: "Raise finetune.max_length_tokens, or shorten the first question and answer.",
+    Fault.PERSONAL_DATA: "Take it out or replace it: a model can repeat what it has read.",
+    Fault.OTHER_LANGUAGE: "Translate it, take it out, or set finetune.language.",
+    Fault.DUPLICATE: "Keep one of them: what is said twice is learned twice.",
+    Fault.NEAR_DUPLICATE: "Keep the better one, or make them differ more.",
+}
+
+
+def render_advice(screening: Screening) -> str:
+    """Return the report without the single records."""
+    parts = [_verdict(screening), _faults(screening), _figures(screening)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _verdict(screening: Screening) -> str:
+    limit, share = _percent(screening.rules.max_dropped_share), _percent(screening.dropped_share)
+    counts = (
+        f"{screening.records:,} records: {screening.kept:,} kept, {screening.dropped:,} dropped"
+    )
+    if not screening.kept:
+        said = "Nothing can be learned from this file."
+    elif not screening.acceptable:
+        said = f"Not accepted: {share} dropped, at most {limit} may be."
+    elif screening.dropped:
+        said = f"Accepted: {share} dropped; a training leaves those records out."
+    else:
+        said = "Accepted: every record can be learned from."
+    return f"{screening.path}\n{counts}\n{said}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace(".0%", "%")
+
+
+def _faults(screening: Screening) -> str:
+    ordered = sorted(screening.faults.items(), key=lambda item: -item[1])
+    width = max((len(fault.value) for fault, _ in ordered), default=0)
+    return "\n".join(
+        f"{count:>8,}  {fault.value:<{width}}  {_TO_DO[fault]}" for fault, count in ordered
+    )
+
+
+def _figures(screening: Screening) -> str:
+    if not screening.kept:
+        return ""
+    size = screening.total
+    amounts = f"Kept: {size.turns:,} turns, {size.characters:,} characters"
+    tokens = _tokens(size) if screening.lengths.unit == "tokens" else ""
+    return "\n\n".join([amounts + tokens, render_histogram(screening.lengths)])
+
+
+def _tokens(size: Size) -> str:
+    masked = size.tokens - size.learned_tokens
+    whole = size.tokens + size.truncated_tokens
+    return (
+        f", {whole:,} tokens\n"
+        f"{size.learned_tokens:>12,} ({size.learned_tokens / whole:.0%}) learned: the answers\n"
+        f"{masked:>12,} ({masked / whole:.0%}) masked: questions and the template\n"
+        f"{size.truncated_tokens:>12,} ({size.truncated_tokens / whole:.0%}) truncated: beyond the "
+        "length"
+    )
+
+
+def render_histogram(lengths: Lengths) -> str:
+    """Return the lengths as lines of bars, a class each."""
+    classes = list(lengths.classes())
+    most = max((one.conversations for one in classes), default=1)
+    rows = [
+        f"{one.start:>9,} to {one.stop - 1:>9,}  "
+        f"{'█' * round(_BAR_CHARACTERS * one.conversations / most):<{_BAR_CHARACTERS}} "
+        f"{one.conversations:>9,}"
+        for one in classes
+    ]
+    return "\n".join([f"Conversations by length in {lengths.unit}:", *rows])
