@@ -257,7 +257,14 @@ def test_an_edited_model_trains_with_its_edit(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [{}, {"zero_stage": 3, "processes": 2}])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {},
+        {"zero_stage": 3, "processes": 2},
+        {"zero_stage": 3, "processes": 2, "offload": "all"},
+    ],
+)
 def test_a_killed_training_resumes_to_the_same_bits(
     model: Path, data: Path, out: Path, tmp_path: Path, mode: dict[str, object]
 ) -> None:
