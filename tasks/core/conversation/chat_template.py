@@ -36,12 +36,13 @@ _BODY = """\
 {%- if add_generation_prompt -%}{{- generation_prompt -}}{%- endif -%}"""
 
 
-def chat_template(template_name: str, *, bos: bool = False) -> str:
+def chat_template(template_name: str, *, bos: bool = False, after_bos: str = "") -> str:
     """Return a Jinja chat template that renders what FastChat's template of this name renders.
 
     With `bos` the tokenizer's first token is written too. FastChat leaves that to the tokenizer,
     and `apply_chat_template` does not let the tokenizer add one: where it begins every text with
-    such a token, as LLaMA's does, equal tokens need `bos`. Raises RecipeError for other separator
+    such a token, as LLaMA's does, equal tokens need `bos`, and with some versions of it a space as
+    `after_bos`. Raises RecipeError for other separator
     styles and for templates that begin with example turns.
     """
     template = get_template(template_name)
@@ -51,7 +52,8 @@ def chat_template(template_name: str, *, bos: bool = False) -> str:
         "{%- set " + f"{name} = {json.dumps(value, ensure_ascii=False)}" + " -%}"
         for name, value in _settings(template).items()
     ]
-    return "\n".join([*settings, *(["{{- bos_token -}}"] if bos else []), _BODY])
+    begin = ["{{- bos_token + " + json.dumps(after_bos) + " -}}"] if bos else []
+    return "\n".join([*settings, *begin, _BODY])
 
 
 def _settings(template: FastChatTemplate) -> dict[str, str | bool]:

@@ -1,0 +1,60 @@
+"""The chat template in the tokenizer's files of a model directory, for every other tool.
+
+The invariant: `apply_chat_template` of a tokenizer that is loaded from there gives the tokens that
+FastChat sends to the model. Nothing else in the files changes.
+"""
+
+import json
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.core.conversation.chat_template import chat_template
+from tasks.core.conversation.template import get_template
+from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.errors import NotAModel, RecipeError
+from tasks.core.files import write_atomically
+
+TEMPLATE_FILE = "chat_template.jinja"
+"""Where transformers looks first, since 4.43; older programs read the configuration."""
+_CONFIGURATION = "tokenizer_config.json"
+
+
+def write_chat_template(model: Path, template_name: str) -> tuple[str, ...]:
+    """Write FastChat's template of this name into the tokenizer's files; return their names.
+
+    Each is replaced as a whole, so that a file that is linked with another model's stays what it is
+    there. Raises RecipeError when the template has no translation, NotAModel when the tokenizer
+    cannot be loaded.
+    """
+    text = _fitting_template(load_tokenizer(model), template_name)
+    path = model / _CONFIGURATION
+    try:
+        configuration = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise NotAModel("The tokenizer's configuration is not JSON.", where=path) from error
+    write_atomically(model / TEMPLATE_FILE, text)
+    configuration["chat_template"] = text
+    write_atomically(path, json.dumps(configuration, ensure_ascii=False, indent=2) + "\n")
+    return (TEMPLATE_FILE, _CONFIGURATION)
+
+
+def _fitting_template(tokenizer: PreTrainedTokenizerBase, template_name: str) -> str:
+    """Return the template that begins a text as the tokenizer itself does.
+
+    FastChat lets the tokenizer put its first token, and `apply_chat_template` keeps it from that.
+    LLaMA's then puts a space before the words only in some versions.
+    """
+    prompt = get_template(template_name).get_prompt() or "a"
+    wanted = tokenizer(prompt)["input_ids"]
+    bos = tokenizer.bos_token or ""
+    for begin, after in (("", ""), (bos, ""), (bos, " ")):
+        if tokenizer(begin + after + prompt, add_special_tokens=False)["input_ids"] == wanted:
+            return chat_template(template_name, bos=bool(begin), after_bos=after)
+    raise RecipeError(
+        "No chat template can begin a text as this tokenizer does.",
+        where=type(tokenizer).__name__,
+        expected=f"its first token {bos!r}, or nothing",
+        found=tokenizer.convert_ids_to_tokens(wanted[:2]),
+        next_step="Serve with FastChat only, which needs no chat template.",
+    )

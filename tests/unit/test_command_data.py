@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+from tasks.core.errors import DataError
+from tests.models import tiny_tokenizer
+
+ROOT = Path(__file__).parents[2]
+STARTER = ROOT / "data" / "conversation.json"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["data", *map(str, words)], catch_exceptions=False)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.json"
+    records = json.loads(STARTER.read_text())[:20]
+    path.write_text(json.dumps([*records, records[0], {"id": "kosong"}]))
+    return path
+
+
+def test_a_broken_file_is_refused_with_every_record_and_what_to_do(broken: Path) -> None:
+    ran = run("check", broken)
+    assert ran.exit_code == 1
+    assert "record 22 (kosong): `conversations` is missing" in ran.stdout
+    assert "record 21 (pemasaran-001): says the same as record 1" in ran.stdout
+    assert "Not accepted: 9.1% dropped, at most 2% may be." in ran.stdout
+    assert "Keep one of them" in ran.stdout
+
+
+def test_a_higher_limit_accepts_it(broken: Path) -> None:
+    assert run("check", broken, "--max-dropped-share", 0.1).exit_code == 0
+
+
+def test_a_program_gets_the_same_as_json(broken: Path) -> None:
+    ran = run("check", broken, "--json")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["accepted"], told["kept"], told["dropped"]) == (1, False, 20, 2)
+    assert told["faults"] == {"duplicate": 1, "wrong fields": 1}
+    assert [bad["position"] for bad in told["bad"]] == [22, 21]
+    assert sum(one["conversations"] for one in told["lengths"]) == 20
+
+
+def test_another_language_may_be_expected_or_none(broken: Path) -> None:
+    assert json.loads(run("check", STARTER, "--language", "en", "--json").stdout)["kept"] == 0
+    assert run("check", STARTER, "--language", "any").exit_code == 0
+
+
+def test_the_starter_set_is_accepted_with_tokens_and_a_picture(model: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "lengths.png"
+    ran = run("check", STARTER, "--tokenizer", model, "--max-length", 4096, "--picture", picture)
+    assert ran.exit_code == 0, ran.output
+    assert "Accepted: every record can be learned from." in ran.stdout
+    assert "learned: the answers" in ran.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_record_is_shown_with_brackets_where_there_is_no_colour(model: Path) -> None:
+    ran = run("show", STARTER, "--record", 1, "--tokenizer", model, "--max-length", 4096)
+    first = json.loads(STARTER.read_text())[0]["conversations"]
+    assert ran.exit_code == 0, ran.output
+    for turn in first:
+        answer = f"⟦ {turn['value']}</s>⟧"
+        assert (answer in ran.stdout) == (turn["from"] == "gpt")
+    assert "0 truncated" in ran.stdout
+
+
+def test_a_record_that_is_not_there_cannot_be_shown(model: Path) -> None:
+    with pytest.raises(DataError, match="cannot be shown"):
+        run("show", STARTER, "--record", 999, "--tokenizer", model)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        run("check", tmp_path / "none.json")
