@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from tasks.core.errors import DiskFull, UsageError
 
@@ -106,12 +106,19 @@ def clone_or_copy(source: Path, target: Path) -> LinkMethod:
     written afterwards without a trace in the other.
     """
     with source.open("rb") as src, target.open("wb") as dst:
-        try:
-            fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())
+        if share_blocks(src, dst):
             return "reflink"
-        except OSError:
-            shutil.copyfileobj(src, dst, CHUNK_BYTES)
+        shutil.copyfileobj(src, dst, CHUNK_BYTES)
     return "copy"
+
+
+def share_blocks(source: BinaryIO, target: BinaryIO) -> bool:
+    """Make target a reflink of source; return False where the file system has none."""
+    try:
+        fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def free_bytes(path: Path) -> int:

@@ -4,20 +4,16 @@ The same files are taken as from the Hub. A hard link will not do: the user's fi
 in place. The copy shares its blocks with the original where the file system can (reflink).
 """
 
-import fcntl
 import hashlib
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 from tasks.core.errors import NotAModel
-from tasks.core.files import CHUNK_BYTES, FileDigest, require_room
+from tasks.core.files import CHUNK_BYTES, FileDigest, require_room, share_blocks
 from tasks.core.hub.download import Tally, WrittenFiles
 from tasks.core.hub.selection import choose_files
 from tasks.core.keys import digest
 from tasks.core.progress import Report, silent
-
-_FICLONE = 0x40049409  # linux/fs.h
 
 
 def choose_from_directory(source: Path) -> tuple[str, ...]:
@@ -65,7 +61,7 @@ def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:
     target.parent.mkdir(exist_ok=True)
     content = hashlib.sha256()
     with source.open("rb") as original, target.open("w+b") as copy:
-        shared = _share_blocks(original, copy)
+        shared = share_blocks(original, copy)
         while chunk := (copy if shared else original).read(CHUNK_BYTES):
             if not shared:
                 copy.write(chunk)
@@ -73,12 +69,3 @@ def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:
             tally.add(len(chunk))
         size_bytes = copy.seek(0, os.SEEK_END)
     return FileDigest(size_bytes, content.hexdigest())
-
-
-def _share_blocks(original: BinaryIO, copy: BinaryIO) -> bool:
-    """Make copy share the blocks of original; return False where the file system cannot."""
-    try:
-        fcntl.ioctl(copy.fileno(), _FICLONE, original.fileno())
-    except OSError:
-        return False
-    return True
