@@ -22,7 +22,7 @@ def edit(model: StageResult, settings: Edit) -> StageResult:
         written = edit_model(model.path, settings, staging.path)
         manifest = read_manifest(model.path)
         if manifest is not None:
-            staging.record({file.name: manifest.files[file.name] for file in written.shared})
+            staging.record({f.name: manifest.files[f.source.name] for f in written.shared})
         proof = prove_edit(staging.path, settings, unedited=model.path)
         staging.note(proof=proof.as_json(), written_bytes=written.own_bytes)
 
