@@ -1,26 +1,28 @@
 """Examples in a file: tokenized once, then read by every training process without a copy.
 
 One safetensors file holds all tokens one after another, their labels, and where each example
-begins. The invariant: the file holds what every conversation gave, in their order, except for
-conversations of which not even the first answer fits; those are counted, never silent.
+begins. It is written in bounded memory, however many there are. The invariant: the file holds what
+every conversation gave, in their order, except for conversations of which not even the first answer
+fits; those are counted, never silent.
 """
 
+import json
+import shutil
+import tempfile
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Self
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch.utils.data import Dataset
 
-from tasks.core import files
-from tasks.core.conversation.labels import Encoder, Example
-from tasks.core.conversation.records import Conversation
+from tasks.core.conversation.labels import Example
 from tasks.core.errors import DataError
-
-_SHOWN_FAULTS = 10
+from tasks.core.files import CHUNK_BYTES, TEMPORARY, fsync_directory, fsync_file
 
 
 @dataclass(frozen=True)
@@ -62,63 +64,90 @@ class ExampleFile(Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": self._input_ids[here].long(), "labels": self._labels[here].long()}
 
 
-def write_examples(
-    path: Path, conversations: Iterable[Conversation], encoder: Encoder
-) -> ExampleCounts:
-    """Write the examples of all conversations to path, whole or not at all, and count them.
+class ExampleWriter:
+    """Takes examples one after another; `finish` makes the file, whole or not at all."""
 
-    Raises DataError when a conversation cannot be encoded, and when nothing is left to learn.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open = ExitStack()
+        self._input_ids, self._labels = self._temporary(), self._temporary()
+        self._starts = array("q", [0])
+        self._too_long = self._too_long_answers = self._learned = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, example: Example) -> None:
+        """Take the next example; an empty one is only counted."""
+        self._too_long_answers += example.dropped_answers
+        if not example.input_ids:
+            self._too_long += 1
+            return
+        self._input_ids.write(array("i", example.input_ids).tobytes())
+        self._labels.write(array("i", example.labels).tobytes())
+        self._starts.append(self._starts[-1] + len(example.input_ids))
+        self._learned += example.learned_tokens
+
+    @property
+    def counts(self) -> ExampleCounts:
+        """What became of the conversations so far."""
+        return ExampleCounts(
+            conversations=len(self._starts) - 1 + self._too_long,
+            too_long_conversations=self._too_long,
+            too_long_answers=self._too_long_answers,
+            tokens=self._starts[-1],
+            learned_tokens=self._learned,
+        )
+
+    def finish(self) -> ExampleCounts:
+        """Write the file. Raises DataError when nothing is left to learn."""
+        if not self.counts.examples:
+            raise DataError(
+                "Nothing is left to learn.",
+                where=self._path.name,
+                found=f"{self._too_long} conversations, in none of which the first answer fits "
+                "whole",
+                next_step="Raise finetune.max_length_tokens, or take shorter conversations.",
+            )
+        starts = self._temporary()
+        starts.write(self._starts.tobytes())
+        tensors = {
+            "starts": ("I64", len(self._starts), starts),  # first: it must lie at 8 bytes
+            "input_ids": ("I32", self._starts[-1], self._input_ids),
+            "labels": ("I32", self._starts[-1], self._labels),
+        }
+        partial = self._path.with_name(TEMPORARY + self._path.name)
+        with partial.open("wb") as out:
+            _write_safetensors(out, tensors)
+        fsync_file(partial)
+        partial.rename(self._path)
+        fsync_directory(self._path.parent)
+        return self.counts
+
+    def _temporary(self) -> IO[bytes]:
+        return self._open.enter_context(
+            tempfile.TemporaryFile(dir=self._path.parent, prefix=TEMPORARY)
+        )
+
+
+def _write_safetensors(out: IO[bytes], tensors: Mapping[str, tuple[str, int, IO[bytes]]]) -> None:
+    """Write vectors, given as (dtype, length, little-endian bytes), in the safetensors format.
+
+    The library's own `save` wants all of them in memory at once.
+    Source: https://huggingface.co/docs/safetensors, "Format".
     """
-    examples, too_long, too_long_answers = [], 0, 0
-    for example in _encoded(conversations, encoder):
-        too_long += not example.input_ids
-        too_long_answers += example.dropped_answers
-        if example.input_ids:
-            examples.append(example)
-    if not examples:
-        raise DataError(
-            "Nothing is left to learn.",
-            where=path.name,
-            found=f"{too_long} conversations, in none of which the first answer fits whole",
-            next_step="Raise finetune.max_length_tokens, or take shorter conversations.",
-        )
-    files.write_atomically(path, save(_tensors(examples)))
-    return ExampleCounts(
-        conversations=len(examples) + too_long,
-        too_long_conversations=too_long,
-        too_long_answers=too_long_answers,
-        tokens=sum(len(example.input_ids) for example in examples),
-        learned_tokens=sum(example.learned_tokens for example in examples),
-    )
-
-
-def _encoded(conversations: Iterable[Conversation], encoder: Encoder) -> list[Example]:
-    examples: list[Example] = []
-    faults: list[DataError] = []
-    for conversation in conversations:
-        try:
-            examples.append(encoder.encode(conversation))
-        except DataError as fault:
-            faults.append(fault)
-    if faults:
-        shown = [f"\n    {e.where}: {e.what} {e.found}" for e in faults[:_SHOWN_FAULTS]]
-        more = len(faults) - len(shown)
-        raise DataError(
-            f"{len(faults)} of {len(faults) + len(examples)} conversations cannot be encoded.",
-            found="".join(shown) + (f"\n    and {more} more" if more else ""),
-            next_step="Correct these conversations, or take them out of the file.",
-        )
-    return examples
-
-
-def _tensors(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    input_ids, labels, starts = array("i"), array("i"), array("q", [0])
-    for example in examples:
-        input_ids.extend(example.input_ids)
-        labels.extend(example.labels)
-        starts.append(len(input_ids))
-    return {
-        "input_ids": torch.frombuffer(input_ids, dtype=torch.int32),
-        "labels": torch.frombuffer(labels, dtype=torch.int32),
-        "starts": torch.frombuffer(starts, dtype=torch.int64),
-    }
+    header: dict[str, object] = {}
+    at = 0
+    for name, (dtype, length, content) in tensors.items():
+        size = content.seek(0, 2)
+        header[name] = {"dtype": dtype, "shape": [length], "data_offsets": [at, at + size]}
+        at += size
+    described = json.dumps(header).encode()
+    described += b" " * (-len(described) % 8)
+    out.write(len(described).to_bytes(8, "little") + described)
+    for _, _, content in tensors.values():
+        content.seek(0)
+        shutil.copyfileobj(content, out, CHUNK_BYTES)

@@ -8,13 +8,14 @@ doing, a line a step.
 import json
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedModel
 
 from tasks.core.conversation.labels import Encoder, Example
-from tasks.core.conversation.reading import load
 from tasks.core.conversation.records import Conversation
+from tasks.core.conversation.screening import Rules, kept_conversations
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.answering import Answerer
 from tasks.core.evaluation.figures import (
@@ -32,6 +33,7 @@ from tasks.core.evaluation.scoring import Distance, Distributions, Score, learne
 from tasks.core.files import write_atomically
 from tasks.core.process.exhaustion import exhausted_memory
 
+RULES = Rules(language=None)  # whatever language the held-out conversations are in
 MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
 
 
@@ -59,7 +61,9 @@ def main(job_file: Path, outcome_file: Path) -> int:
 def measure(job: EvaluationJob) -> Outcome:
     """Return what was measured, one model after the other."""
     settings = job.settings
-    conversations = load(settings.conversations)[: settings.max_conversations]
+    conversations = tuple(
+        islice(kept_conversations(settings.conversations, RULES), settings.max_conversations)
+    )
     prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
     measured = _Measured(job)
     answers: list[Answer] = []

@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tasks.core.conversation.examples import ExampleCounts, ExampleFile, write_examples
-from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.screening import Rules, kept_conversations
-from tasks.core.conversation.split import split
-from tasks.core.errors import NotAModel
+from tasks.core.conversation.examples import ExampleCounts, ExampleFile
+from tasks.core.conversation.prepared import prepare_examples, read_prepared
 from tasks.core.files import sha256_of
 from tasks.core.keys import to_jsonable
 from tasks.core.recipe import Finetune
@@ -61,36 +57,34 @@ def prepare(
 ) -> Prepared:
     """Tokenize the data into work and return the job, to go on from the last whole checkpoint.
 
+    data is a conversation file, or a directory of prepared examples, which is used as it is.
     Checkpoints of another training are removed. Raises DataError, RecipeError and NotAModel for
     data, a template or a tokenizer that cannot be used.
     """
     work.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(model.directory)
-    encoder = Encoder(tokenizer, template, settings.max_length_tokens)
-    sides = split(kept_conversations(data, Rules.of(settings), encoder), settings.validation_share)
-    examples, validation = work / "examples.safetensors", work / "validation.safetensors"
-    counts = write_examples(examples, sides.training, encoder)
-    if sides.validation:
-        write_examples(validation, sides.validation, encoder)
-    steps = total_steps(settings, row_count(settings, ExampleFile(examples)))
+    if data.is_dir():
+        prepared = read_prepared(data, settings, template)
+    else:
+        prepared = prepare_examples(model.directory, data, settings, template, out=work)
+    steps = total_steps(settings, row_count(settings, ExampleFile(prepared.examples)))
     outcome, checkpoints = work / "outcome.json", work / "checkpoints"
-    restarted_for = adopt(checkpoints, _identity(model, settings, steps, examples))
+    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples))
     if restarted_for:
         outcome.unlink(missing_ok=True)
     prune(checkpoints, settings.save_total_limit)
     job = TrainingJob(
         model=model.directory.resolve(),
-        examples=examples,
-        validation_examples=validation if sides.validation else None,
+        examples=prepared.examples.resolve(),
+        validation_examples=prepared.validation and prepared.validation.resolve(),
         settings=settings,
         total_steps=steps,
-        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+        pad_token_id=prepared.pad_token_id,
         checkpoints=checkpoints,
         resume_from=last_whole(checkpoints),
         adapter=adapter,
         outcome=outcome,
     )
-    return Prepared(job, counts, restarted_for)
+    return Prepared(job, prepared.counts, restarted_for)
 
 
 def _identity(
@@ -107,18 +101,3 @@ def _identity(
         "steps": steps,
         "global_batch_size": global_batch_size(settings),
     }
-
-
-def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            directory, trust_remote_code=True, local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise NotAModel(
-            "The model's tokenizer cannot be loaded.",
-            where=directory,
-            found=str(error).splitlines()[0],
-            next_step="Copy the tokenizer's files from the base model.",
-        ) from error
-    return tokenizer

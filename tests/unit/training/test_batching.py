@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.examples import ExampleFile, write_examples
+from tasks.core.conversation.examples import ExampleFile, ExampleWriter
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.records import Conversation, Turn
 from tasks.core.recipe import Finetune
@@ -15,7 +15,11 @@ LENGTHS = (3, 60, 5, 90, 40, 8)
 @pytest.fixture
 def examples(tmp_path: Path) -> ExampleFile:
     talks = [Conversation("x", (Turn("human", "a" * n), Turn("gpt", "b" * n))) for n in LENGTHS]
-    write_examples(tmp_path / "e", talks, Encoder(tiny_tokenizer(), "vicuna_v1.1", 512))
+    encoder = Encoder(tiny_tokenizer(), "vicuna_v1.1", 512)
+    with ExampleWriter(tmp_path / "e") as writer:
+        for talk in talks:
+            writer.add(encoder.encode(talk))
+        writer.finish()
     return ExampleFile(tmp_path / "e")
 
 

@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.core.conversation.examples import ExampleFile
+from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.prepared import (
+    DESCRIPTION,
+    prepare_examples,
+    read_prepared,
+)
+from tasks.core.conversation.reading import load
+from tasks.core.conversation.split import is_validation
+from tasks.core.errors import DataError, NotAModel
+from tasks.core.recipe import Finetune
+from tests.models import tiny_tokenizer
+
+STARTER = Path(__file__).parents[3] / "data" / "conversation.json"
+SETTINGS = Finetune(validation_share=0.2, max_length_tokens=4096)
+TEMPLATE = "vicuna_v1.1"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model"
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "conversation.json"
+    path.write_text(json.dumps(json.loads(STARTER.read_text())[:40]))
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    path = tmp_path / "out"
+    path.mkdir()
+    return path
+
+
+def ids(path: Path) -> list[list[int]]:
+    examples = ExampleFile(path)
+    return [examples[i]["input_ids"].tolist() for i in range(len(examples))]
+
+
+def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, data: Path, out: Path) -> None:
+    with pytest.raises(NotAModel):
+        prepare_examples(tmp_path / "none", data, SETTINGS, TEMPLATE, out=out)
+    assert list(out.iterdir()) == []
+
+
+def test_a_file_of_bad_records_leaves_nothing_behind(model: Path, data: Path, out: Path) -> None:
+    data.write_text(json.dumps([*json.loads(data.read_text()), {"id": "kosong"}]))
+    with pytest.raises(DataError, match=r"1 of 41[\s\S]*record 41 \(kosong\)"):
+        prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    assert list(out.iterdir()) == []
+
+
+def test_each_side_holds_the_conversations_whose_words_decide_so(
+    model: Path, data: Path, out: Path
+) -> None:
+    prepared = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    encoder = Encoder(tiny_tokenizer(), TEMPLATE, SETTINGS.max_length_tokens)
+    sides: dict[bool, list[list[int]]] = {True: [], False: []}
+    for conversation in load(data):
+        sides[is_validation(conversation, 0.2)].append(encoder.encode(conversation).input_ids)
+    assert prepared.validation is not None
+    assert ids(prepared.examples) == sides[False]
+    assert ids(prepared.validation) == sides[True]
+    assert prepared.counts.examples == len(sides[False])
+
+
+def test_what_is_dropped_is_not_learned(model: Path, data: Path, out: Path) -> None:
+    records = json.loads(data.read_text())
+    data.write_text(json.dumps([*records, records[0]]))
+    settings = Finetune(max_dropped_share=0.05, max_length_tokens=4096)
+    prepared = prepare_examples(model, data, settings, TEMPLATE, out=out)
+    assert (prepared.counts.examples, prepared.validation) == (40, None)
+
+
+def test_prepared_examples_are_found_again(model: Path, data: Path, out: Path) -> None:
+    prepared = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    later = Finetune(validation_share=0.2, max_length_tokens=4096, learning_rate=1.0)
+    assert read_prepared(out, later, TEMPLATE) == prepared
+
+
+def test_examples_for_other_settings_are_refused(model: Path, data: Path, out: Path) -> None:
+    prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    with pytest.raises(DataError, match=r"max_length_tokens: 512[\s\S]*max_length_tokens: 4096"):
+        read_prepared(out, Finetune(validation_share=0.2, max_length_tokens=512), TEMPLATE)
+    with pytest.raises(DataError, match="template: qwen-7b-chat"):
+        read_prepared(out, SETTINGS, "qwen-7b-chat")
+
+
+def test_a_directory_that_was_not_finished_holds_none(model: Path, data: Path, out: Path) -> None:
+    prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    (out / DESCRIPTION).unlink()
+    with pytest.raises(DataError, match="no prepared examples"):
+        read_prepared(out, SETTINGS, TEMPLATE)
+
+
+def test_adding_and_reordering_records_never_moves_another_one(
+    model: Path, data: Path, out: Path, tmp_path: Path
+) -> None:
+    few = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    data.write_text(json.dumps(json.loads(STARTER.read_text())[::-1]))
+    (tmp_path / "more").mkdir()
+    more = prepare_examples(model, data, SETTINGS, TEMPLATE, out=tmp_path / "more")
+    for before, after in ((few.examples, more.examples), (few.validation, more.validation)):
+        assert before is not None and after is not None
+        kept = ids(after)
+        assert all(example in kept for example in ids(before))
