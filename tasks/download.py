@@ -7,7 +7,7 @@ from tasks.core.store import Store
 from tasks.runtime import StageProgress, StageResult, stage_task
 
 
-@stage_task("download")
+@stage_task("download", "download {role}")
 def download(source: Source, role: str) -> StageResult:
     """Fetch a base or a delta, unless its commit is here already."""
     return StageResult.of(fetch(source, Store(home()), StageProgress(role)), role)

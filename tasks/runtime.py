@@ -95,9 +95,10 @@ def may_pass_by_itself(_task: Task[..., object], _run: TaskRun, state: State[obj
     return False
 
 
-def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return the decorator that makes a function the task of one stage.
 
+    run_name is what a run is called in the UI, with the task's arguments in braces.
     A StageResult that the function returns becomes the task's state, `Cached` or `Completed`. Use
     `submit(…).result()`: a direct call gives the state itself.
     """
@@ -115,6 +116,7 @@ def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
         as_task = task(
             name=name,
+            task_run_name=run_name or name,
             retries=len(RETRY_DELAYS_S),
             retry_delay_seconds=list(RETRY_DELAYS_S),
             retry_condition_fn=may_pass_by_itself,
