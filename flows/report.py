@@ -1,6 +1,7 @@
 """The whole run in one table: for the terminal, for Prefect's UI, and as a page to keep."""
 
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tasks.core.evaluation.report import LineageRow, render_html, render_markdow
 from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.recipe import Recipe
+from tasks.core.training.finetune import TRAINING
 from tasks.runtime import StageResult
 
 
@@ -103,12 +105,32 @@ def publish_report(report: RebuildReport) -> None:
 
 
 def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> None:
-    lineage = [LineageRow(s.stage, _source(report.recipe, s), s.digest) for s in report.stages]
+    lineage = [
+        LineageRow(
+            stage=stage.stage,
+            source=_source(report.recipe, stage),
+            digest=stage.digest,
+            wall_s=stage.wall_s,
+            peak_memory_bytes=stage.peak_memory_bytes,
+            cached=stage.cached,
+        )
+        for stage in report.stages
+    ]
     page = page_of(report.recipe)
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page, render_html(report.recipe.name, outcome, verdict, lineage))
+    html = render_html(report.recipe.name, outcome, verdict, lineage, _losses(report))
+    write_atomically(page, html)
+
+
+def _losses(report: RebuildReport) -> list[tuple[int, float]]:
+    """Return the logged steps of the fine-tune with their losses, if there was one."""
+    for stage in report.stages:
+        if stage.stage == "finetune":
+            logged = json.loads((stage.path / TRAINING).read_bytes())["steps"]
+            return [(int(step["step"]), float(step["loss"])) for step in logged]
+    return []
 
 
 def _source(recipe: Recipe, stage: StageResult) -> str:
-    sources = {"base": recipe.base, "delta": recipe.delta, "publish": stage.facts.get("url")}
-    return str(sources.get(stage.stage) or stage.artifact)
+    sources = {"base": recipe.base, "delta": recipe.delta}
+    return str(sources.get(stage.stage) or stage.facts.get("url") or stage.artifact)

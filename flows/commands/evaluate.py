@@ -1,76 +1,89 @@
 """`kawan-usaha evaluate`: figures of a model, alone or against another, and a verdict."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.commands.output import AS_JSON, show
 from flows.commands.sources import MODEL_HELP, local_model
 
-Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
-Json = Annotated[bool, AS_JSON]
+if TYPE_CHECKING:
+    from tasks.core.recipe import Evaluate
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to app."""
+    """Add the command to app."""
     app.command()(evaluate)
 
 
 def evaluate(
-    model: Model,
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     *,
     against: Annotated[str | None, typer.Option(help="The model to compare with.")] = None,
     template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
     conversations: Annotated[Path | None, typer.Option(help="Held-out conversations.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts to answer.")] = None,
+    max_conversations: Annotated[int | None, typer.Option(help="How many are measured.")] = None,
+    max_prompts: Annotated[int | None, typer.Option(help="How many are answered.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens an answer.")] = None,
+    max_length_tokens: Annotated[int | None, typer.Option(help="Tokens a conversation.")] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="A task of lm-eval; may be given several times.")
+    ] = None,
+    benchmark_tasks: Annotated[
+        Path | None, typer.Option(help="A directory of your own lm-eval task files.")
+    ] = None,
+    benchmark_limit: Annotated[int | None, typer.Option(help="Questions a task.")] = None,
+    max_perplexity: Annotated[float | None, typer.Option(help="Limit: of the model.")] = None,
     max_perplexity_ratio: Annotated[
-        float, typer.Option(help="The largest allowed rise against the other model.")
-    ] = 1.25,
+        float | None, typer.Option(help="Limit: against the other model; 1.0 is no rise.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
-    as_json: Json = False,
+    as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Measure perplexity, distance to another model and answers; judge by a limit.
+    """Measure perplexity, distance to another model, answers and speed; judge by limits.
 
-    Exit code 1 when the limit is not kept.
+    Exit code 1 when a limit is not kept. Fields that are not given are as in a recipe.
 
-    Example: `kawan-usaha evaluate edited --against merged --report report.html`
+    Example: `kawan-usaha evaluate edited --against merged --report page.html`
     """
     import tempfile
 
-    from pydantic import ValidationError
-
     from tasks.core.errors import UsageError
     from tasks.core.evaluation.evaluate import evaluate as measure
-    from tasks.core.evaluation.figures import Subject
+    from tasks.core.evaluation.evaluate import measurement_identity
+    from tasks.core.evaluation.figures import Role, chain
     from tasks.core.evaluation.gate import judge
     from tasks.core.evaluation.report import render_html, render_markdown
     from tasks.core.files import write_atomically
-    from tasks.core.recipe import Evaluate
-    from tasks.core.recipe_file import project_path
 
-    wanted: dict[str, object] = {
-        "device": device,
-        "gate": {"max_perplexity_ratio": max_perplexity_ratio if against else None},
-    }
-    wanted |= {
-        name: project_path(path).absolute()
-        for name, path in (
-            ("conversations", conversations or Evaluate().conversations),
-            ("prompts", prompts or Evaluate().prompts),
-        )
-    }
-    try:
-        settings = Evaluate.model_validate(wanted)
-    except ValidationError as error:
-        found = "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in error.errors())
-        raise UsageError("These settings do not fit.", found=found) from error
-    subjects = [Subject(role="against", path=local_model(against).absolute())] if against else []
-    subjects.append(Subject(role="model", path=local_model(model).absolute()))
+    if max_perplexity_ratio is not None and against is None:
+        raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
+    settings = _settings(
+        conversations=conversations,
+        prompts=prompts,
+        max_conversations=max_conversations,
+        max_prompts=max_prompts,
+        max_new_tokens=max_new_tokens,
+        max_length_tokens=max_length_tokens,
+        device=device,
+        benchmarks=benchmark,
+        benchmark_tasks=benchmark_tasks,
+        benchmark_limit=benchmark_limit,
+        gate={
+            "max_perplexity": max_perplexity,
+            "max_perplexity_ratio": max_perplexity_ratio,
+        },
+    )
+    measurement_identity(settings, template)  # what is missing is told before a model is fetched
+    models: list[tuple[Role, Path]] = [("model", local_model(model).absolute())]
+    if against is not None:
+        models.insert(0, ("against", local_model(against).absolute()))
     with tempfile.TemporaryDirectory(prefix="kawan-usaha-") as out:
         outcome = measure(
-            subjects,
+            chain(models),
             settings,
             template=template,
             out=Path(out),
@@ -78,8 +91,25 @@ def evaluate(
         )
     verdict = judge(outcome, settings.gate)
     if report is not None:
-        write_atomically(report, render_html(model, outcome, verdict, []))
-    plain = {"outcome": outcome, "verdict": verdict}
-    show(dict(plain), as_json=as_json, text=render_markdown(outcome, verdict))
+        write_atomically(report, render_html(model, outcome, verdict))
+    plain: dict[str, object] = {"outcome": outcome, "verdict": verdict}
+    show(plain, as_json=as_json, text=render_markdown(outcome, verdict))
     if not verdict.passed:
         raise typer.Exit(1)
+
+
+def _settings(**given: object) -> "Evaluate":
+    """Return the settings that are given, the recipe's defaults for the others, as whole paths."""
+    from pydantic import ValidationError
+
+    from tasks.core.errors import UsageError
+    from tasks.core.recipe import Evaluate, Recipe
+    from tasks.core.recipe_file import located
+
+    wanted = {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = Evaluate.model_validate(wanted)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise UsageError("These settings do not fit.", found=found) from error
+    return located(Recipe(evaluate=settings)).evaluate

@@ -1,25 +1,46 @@
 """The report: one HTML page that stands alone, and the same figures as markdown. Pure text."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from tasks.core.evaluation.figures import Answer, Outcome
+from tasks.core.evaluation.figures import Answer, Comparison, Figures, Outcome
 from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.numbers import change, duration, memory, number
+from tasks.core.evaluation.pictures import bars, curve
 
 _TEMPLATE = "report.html.j2"
 
 
 @dataclass(frozen=True)
 class LineageRow:
-    """One stage of the lifecycle, as the page tells it."""
+    """One stage of the lifecycle, as the page tells it: what it made, and what that took."""
 
     stage: str
     source: str
     digest: str
+    wall_s: float
+    peak_memory_bytes: int
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """A model of the chain beside one that it is held against."""
+
+    before: Figures
+    after: Figures
+    comparison: Comparison | None
+
+    @property
+    def perplexity_change(self) -> str:
+        """The change of perplexity in words."""
+        return change(self.before.perplexity, self.after.perplexity)
 
 
 @dataclass(frozen=True)
@@ -31,9 +52,16 @@ class PromptAnswers:
 
 
 def render_html(
-    title: str, outcome: Outcome, verdict: Verdict, lineage: Sequence[LineageRow]
+    title: str,
+    outcome: Outcome,
+    verdict: Verdict,
+    lineage: Sequence[LineageRow] = (),
+    losses: Sequence[tuple[int, float]] = (),
 ) -> str:
-    """Return the page. Every text of a model or a user is escaped."""
+    """Return the page; `losses` are the steps of the fine-tune with their losses.
+
+    Every text of a model or a user is escaped.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -41,33 +69,73 @@ def render_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(number=number, memory=memory, duration=duration)
+    drawn = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    perplexities = [(figures.role, figures.perplexity) for figures in outcome.figures]
     return environment.get_template(_TEMPLATE).render(
         title=title,
         outcome=outcome,
+        released=outcome.figures[-1],
         verdict=verdict,
-        lineage=lineage,
+        headline=headline(verdict),
+        steps=steps(outcome),
         prompts=by_prompt(outcome),
-        bar_percent=_bar_percents(outcome),
+        lineage=lineage,
+        bars=Markup(bars(perplexities)),  # noqa: S704 - pictures escape what they write
+        curve=Markup(curve(drawn, "Loss of the fine-tune")) if drawn else None,  # noqa: S704
     )
 
 
 def render_markdown(outcome: Outcome, verdict: Verdict) -> str:
-    """Return verdict and figures as markdown, for a Prefect artifact and the model card."""
-    head = "**Gate passed.**" if verdict.passed else "**Gate failed: not published, not served.**"
-    lines = [head, "", *(f"- {reason}" for reason in verdict.reasons), ""]
+    """Return verdict and figures as markdown, for a Prefect artifact and the terminal."""
+    lines = [f"**{headline(verdict)}.**", "", *(f"- {reason}" for reason in verdict.reasons)]
+    if verdict.forced is not None:
+        lines.append(f"- the reason given: {verdict.forced}")
     lines += [
-        "| model | perplexity, token | perplexity, byte | KL to the one before | same top token |",
+        "",
+        "| model | perplexity, token | perplexity, byte | reads, tokens/s | peak memory |",
         "|---|---:|---:|---:|---:|",
     ]
-    for figures in outcome.figures:
-        step = next((c for c in outcome.comparisons if c.after == figures.role), None)
-        kl = f"{step.kl_divergence_nats:.4f}" if step else "-"
-        agreement = f"{step.top1_agreement:.1%}" if step else "-"
-        lines.append(
-            f"| {figures.role} | {figures.perplexity:,.2f} | {figures.perplexity_per_byte:.3f} "
-            f"| {kl} | {agreement} |"
-        )
+    lines += [
+        f"| {f.role} | {number(f.perplexity)} | {number(f.perplexity_per_byte)} "
+        f"| {f.tokens_per_s:,.0f} | {memory(f.peak_memory_bytes)} |"
+        for f in outcome.figures
+    ]
+    lines += [
+        "",
+        "| from | to | change of perplexity | KL divergence, nats | same top token |",
+        "|---|---|---:|---:|---:|",
+        *(_markdown_row(step) for step in steps(outcome)),
+    ]
+    if outcome.benchmarks:
+        lines += ["", "| benchmark | model | metric | value |", "|---|---|---|---:|"]
+        lines += [
+            f"| {b.task} | {b.role} | {b.metric} | {b.value:.4f}"
+            + (f" ± {b.stderr:.4f} |" if b.stderr is not None else " |")
+            for b in outcome.benchmarks
+        ]
     return "\n".join(lines) + "\n"
+
+
+def headline(verdict: Verdict) -> str:
+    """Return the verdict in a few words."""
+    if verdict.passed:
+        return "Gate passed" if verdict.checks else "Measured; no limit was set"
+    if verdict.forced is not None:
+        return "Gate failed; released by force"
+    return "Gate failed: not published, not served"
+
+
+def steps(outcome: Outcome) -> list[Step]:
+    """Return every model with those that it is held against: first the chain, then the release."""
+    chain = [figures for figures in outcome.figures if figures.role != "release before"]
+    pairs = list(itertools.pairwise(chain))
+    earlier = outcome.of("release before")
+    if earlier is not None:
+        pairs.append((earlier, chain[-1]))
+    return [
+        Step(before, after, outcome.between(before.role, after.role)) for before, after in pairs
+    ]
 
 
 def by_prompt(outcome: Outcome) -> list[PromptAnswers]:
@@ -78,9 +146,7 @@ def by_prompt(outcome: Outcome) -> list[PromptAnswers]:
     return [PromptAnswers(prompt, tuple(answers)) for prompt, answers in groups.items()]
 
 
-def _bar_percents(outcome: Outcome) -> dict[str, float]:
-    """Return the length of each model's bar: the logarithm of its perplexity, in percent."""
-    logs = {f.role: math.log(max(f.perplexity, 1.0)) for f in outcome.figures}
-    finite = {role: min(value, 700.0) for role, value in logs.items()}
-    longest = max(finite.values()) or 1.0
-    return {role: max(1.0, 100.0 * value / longest) for role, value in finite.items()}
+def _markdown_row(step: Step) -> str:
+    found = step.comparison
+    distance = f"{found.kl_divergence_nats:.4f} | {found.top1_agreement:.1%}" if found else "- | -"
+    return f"| {step.before.role} | {step.after.role} | {step.perplexity_change} | {distance} |"

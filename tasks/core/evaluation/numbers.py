@@ -1,0 +1,42 @@
+"""Numbers as people read them, in the page and in the markdown alike."""
+
+import math
+
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_PLAIN_BELOW = 1e6
+
+
+def number(value: float) -> str:
+    """Return 52.98, 1,234.50, 4.05 × 10¹⁶, ∞ or `not a number`."""
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if abs(value) < _PLAIN_BELOW:
+        return f"{value:,.2f}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+
+
+def change(before: float, after: float) -> str:
+    """Return by how much after differs from before: +4.5 %, or × 0.0012 beyond tenfold."""
+    if not (math.isfinite(before) and math.isfinite(after)) or before == 0:
+        return "-"
+    ratio = after / before
+    if 0.1 < ratio < 10:
+        return f"{100 * (ratio - 1):+.1f} %"
+    return f"× {number(ratio)}" if ratio >= 10 else f"÷ {number(before / after)}"
+
+
+def memory(size_bytes: float) -> str:
+    """Return 842 MB or 2.09 GB."""
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
+
+
+def duration(wall_s: float) -> str:
+    """Return 0.4 s, 3 min 09 s or 2 h 05 min."""
+    if wall_s < 60:
+        return f"{wall_s:.1f} s"
+    minutes, seconds = divmod(round(wall_s), 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02} min" if hours else f"{minutes} min {seconds:02} s"

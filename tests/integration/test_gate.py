@@ -1,0 +1,197 @@
+"""The gate in the flow: what it refuses is neither published nor served, and stays for study."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.objects import State, TaskRun
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from flows.lifecycle import rebuild
+from flows.report import RebuildReport
+from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.reading import load
+from tasks.core.errors import GateFailed
+from tasks.core.recipe import (
+    ActivationEdit,
+    Base,
+    Deploy,
+    Edit,
+    Evaluate,
+    Gate,
+    Publish,
+    Recipe,
+)
+from tasks.core.serving.state import state_directory
+from tasks.core.store import Artifact, Store
+from tasks.core.store.runs import RunRecords
+from tests.models import tiny_llama
+
+pytestmark = pytest.mark.usefixtures("prefect")
+TEMPLATE = "vicuna_v1.1"
+REASON = "shown to the team as a bad example"
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that has learned the conversations that it is measured with, by heart."""
+    root = tmp_path_factory.mktemp("learned")
+    turns = [
+        {"from": "human", "value": "Apa itu NIB?"},
+        {"from": "gpt", "value": "NIB adalah nomor induk berusaha."},
+    ]
+    (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
+    path = tiny_llama(root / "base", dtype="float32", layers=2)
+    model = LlamaForCausalLM.from_pretrained(path)
+    encoder = Encoder(AutoTokenizer.from_pretrained(path), TEMPLATE, 2048)
+    example = encoder.encode(load(root / "held_out.json")[0])
+    ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(ids, labels=labels).loss.backward()
+        optimizer.step()
+    model.save_pretrained(path)
+    return root
+
+
+@pytest.fixture
+def destructive(learned: Path, tmp_path: Path) -> Recipe:
+    """Another activation in every layer of a model that has learned with its own one."""
+    return Recipe(
+        name="destroyed",
+        base=Base(directory=learned / "base"),
+        edit=Edit(activations=(ActivationEdit(layers=("all",), activation="sigmoid"),)),
+        evaluate=Evaluate(
+            conversations=learned / "held_out.json",
+            prompts=learned / "prompts.json",
+            max_new_tokens=4,
+            device="cpu",
+        ),
+        publish=Publish(target=str(tmp_path / "published"), license="apache-2.0"),
+    )
+
+
+def run(recipe: Recipe, **options: object) -> State[object]:
+    return rebuild(recipe, return_state=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def succeeded(recipe: Recipe, **options: object) -> RebuildReport:
+    report = run(recipe, **options).result()
+    assert isinstance(report, RebuildReport)
+    return report
+
+
+def task_runs(state: State[object]) -> dict[str, TaskRun]:
+    """Prefect's own record of the tasks of a flow run, by the name of the stage."""
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        )
+    return {task_run.name.rsplit("-", 1)[0]: task_run for task_run in found}
+
+
+def ruling(home: Path) -> Artifact:
+    (found,) = [a for a in Store(home).artifacts() if a.key.stage == "gate"]
+    return found
+
+
+def test_destructive_edit_is_stopped_and_neither_published_nor_served(
+    destructive: Recipe, home: Path, tmp_path: Path
+) -> None:
+    served = destructive.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)})
+    state = run(served)
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, GateFailed)
+    assert "perplexity ratio of edited to base" in (error.found or "")
+    assert "above the limit 1.25" in (error.found or "")
+    assert "--force" in (error.next_step or "")
+    assert {"publish", "deploy"}.isdisjoint(task_runs(state))
+    assert not (tmp_path / "published").exists()
+    assert not state_directory(home, served.name).root.exists()
+    assert RunRecords(home).last(1) == []
+
+
+def test_refusal_is_a_state_of_its_own_that_is_not_tried_again(
+    destructive: Recipe, home: Path
+) -> None:
+    state = run(destructive)
+    refused = task_runs(state)["gate"]
+    assert refused.state is not None
+    assert (refused.state.name, refused.run_count) == ("Refused", 1)
+    assert "above the limit" in (refused.state.message or "")
+    with get_client(sync_client=True) as client:
+        run_id = state.state_details.flow_run_id
+        assert run_id is not None
+        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        shown = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
+    assert "Gate failed" in shown["evaluation"]
+    assert "above the limit" in shown["rebuild"]
+
+
+def test_refused_model_and_its_figures_stay_for_study(destructive: Recipe, home: Path) -> None:
+    run(destructive)
+    stages = {artifact.key.stage for artifact in Store(home).artifacts()}
+    assert {"edit", "evaluate", "gate"} <= stages
+    assert json.loads((ruling(home).path / "verdict.json").read_text())["passed"] is False
+    assert "Gate failed" in (home / "reports" / "destroyed.html").read_text()
+
+
+def test_force_releases_and_its_reason_stays_in_manifest_record_card_and_page(
+    destructive: Recipe, home: Path, tmp_path: Path
+) -> None:
+    state = run(destructive, force=REASON)
+    assert state.is_completed()
+    gate_state = task_runs(state)["gate"].state
+    assert gate_state is not None
+    assert gate_state.name == "Forced"
+    params = ruling(home).manifest.params
+    assert isinstance(params, dict)
+    assert params["forced"] == REASON
+    assert RunRecords(home).last(1)[0].forced == REASON
+    (card,) = (tmp_path / "published").rglob("README.md")
+    assert REASON in card.read_text()
+    assert REASON in (home / "reports" / "destroyed.html").read_text()
+
+
+def test_force_without_a_reason_forces_nothing(destructive: Recipe, home: Path) -> None:
+    assert run(destructive, force=" ").is_failed()
+
+
+def test_release_is_held_against_the_one_before_it(destructive: Recipe, home: Path) -> None:
+    """First the untouched model, then the destroyed one, held only against the first."""
+    limits = Gate(max_perplexity_ratio=None, max_ratio_to_release=1.05)
+    evaluate = destructive.evaluate.model_copy(update={"gate": limits})
+    worse = destructive.model_copy(update={"evaluate": evaluate})
+    good = worse.model_copy(update={"edit": None})
+
+    first = succeeded(good)
+    assert first.verdict is not None
+    assert "there is no other release" in first.verdict.reasons[0]
+    state = run(worse)
+    assert state.is_failed()
+    assert "to the release before" in (state.message or "")
+
+
+def test_repeated_run_finds_the_same_release_before_it(destructive: Recipe, home: Path) -> None:
+    limits = Gate(max_perplexity_ratio=None, max_ratio_to_release=1e9)
+    evaluate = destructive.evaluate.model_copy(update={"gate": limits})
+    later = destructive.model_copy(update={"evaluate": evaluate})
+    succeeded(later.model_copy(update={"edit": None}))
+    first, second = succeeded(later), succeeded(later)
+    assert first.outcome is not None
+    assert first.outcome.between("release before", "edited") is not None
+    assert {stage.cached for stage in second.stages} == {True}
+    assert Store(home).prune(RunRecords(home).artifacts_of_last(1)) != []
+    assert {stage.cached for stage in succeeded(later).stages} == {True}

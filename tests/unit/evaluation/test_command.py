@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+from tasks.core.errors import DataError, UsageError
+from tests.models import tiny_llama
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("command")
+    for seed, name in enumerate(("one", "other")):
+        tiny_llama(root / name, seed=seed, dtype="float32")
+    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
+    (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
+    return root
+
+
+def run(place: Path, *options: str) -> Result:
+    settings = [
+        *(
+            "--conversations",
+            str(place / "held_out.json"),
+            "--prompts",
+            str(place / "prompts.json"),
+        ),
+        *("--device", "cpu", "--max-new-tokens", "4"),
+    ]
+    return CliRunner().invoke(app, ["evaluate", str(place / "one"), *settings, *options])
+
+
+def test_model_against_another_is_told_as_json_and_as_a_page(place: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = run(place, "--against", str(place / "other"), "--json", "--report", str(page))
+    assert result.exit_code == 0, result.output
+    outcome = json.loads(result.stdout)["outcome"]
+    assert [figures["role"] for figures in outcome["figures"]] == ["against", "model"]
+    assert outcome["comparisons"][0]["kl_divergence_nats"] > 0
+    assert "against → model" in page.read_text()
+
+
+def test_limit_that_is_not_kept_ends_with_code_1(place: Path) -> None:
+    result = run(place, "--max-perplexity", "1.01")
+    assert result.exit_code == 1
+    assert "above the limit 1.01" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        (("--device", "tpu"), UsageError, "device"),
+        (("--max-perplexity-ratio", "1.1"), UsageError, "needs another model"),
+        (("--max-perplexity", "0"), UsageError, "gate.max_perplexity"),
+        (("--prompts", "nowhere.json"), DataError, "nowhere.json"),
+    ],
+)
+def test_wrong_words_are_refused_before_a_model_is_loaded(
+    place: Path, options: tuple[str, ...], error: type[Exception], words: str
+) -> None:
+    result = run(place, *options)
+    assert isinstance(result.exception, error)
+    assert words in str(result.exception)

@@ -1,0 +1,166 @@
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from tasks.core.evaluation.figures import Answer, Benchmark, Comparison, Figures, Outcome, Role
+from tasks.core.evaluation.gate import Verdict, judge
+from tasks.core.evaluation.numbers import change, duration, memory, number
+from tasks.core.evaluation.pictures import bars, curve
+from tasks.core.evaluation.report import LineageRow, render_html, render_markdown
+from tasks.core.recipe import Gate
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def figures(role: Role, perplexity: float) -> Figures:
+    return Figures(
+        role=role,
+        conversations=2,
+        tokens=10,
+        utf8_bytes=40,
+        nll_nats=10 * math.log(perplexity),
+        dtype="float32",
+        tokens_per_s=50.0,
+        peak_memory_bytes=2_000_000_000,
+    )
+
+
+def whole() -> Outcome:
+    """A chain with everything that a page can show."""
+    roles: list[tuple[Role, float]] = [
+        ("release before", 49.0),
+        ("base", 4e16),
+        ("merged", 50.0),
+        ("edited", 53.0),
+        ("fine-tuned", 43.0),
+    ]
+    comparison = Comparison(
+        before="merged", after="edited", tokens=10, kl_divergence_nats=0.0579, top1_agreement=0.814
+    )
+    answer = Answer(
+        role="fine-tuned",
+        prompt_id="p",
+        prompt="<i>NIB</i>?",
+        text="<script>alert(1)</script>",
+        tokens=8,
+        wall_s=2.0,
+    )
+    return Outcome(
+        figures=tuple(figures(role, perplexity) for role, perplexity in roles),
+        comparisons=(comparison,),
+        answers=(answer,),
+        benchmarks=(
+            Benchmark(role="fine-tuned", task="warung", metric="acc", value=0.5, stderr=0.1),
+        ),
+    )
+
+
+def page(verdict: Verdict | None = None) -> str:
+    lineage = [LineageRow("merge", "merge-1<", "d" * 64, 189.0, 842_000_000, cached=True)]
+    return render_html(
+        "Uji",
+        whole(),
+        verdict or judge(whole(), Gate()),
+        lineage,
+        [(1, 3.0), (2, math.nan), (3, 1)],
+    )
+
+
+def widths(svg: str) -> list[tuple[float, str]]:
+    tree = ElementTree.fromstring(svg)  # noqa: S314 - our own picture
+    rects = [rect for rect in tree.iter("rect") if rect.get("class") != "gap"]
+    return [(float(rect.get("width", "nan")), rect.get("class", "")) for rect in rects]
+
+
+def test_page_stands_alone() -> None:
+    assert not re.search(r"(src|href)=|url\(|@import|https?:", page())
+
+
+def test_words_of_models_and_users_are_escaped() -> None:
+    html = page()
+    assert "<script>" not in html
+    assert "&lt;i&gt;NIB&lt;/i&gt;?" in html
+    assert "merge-1&lt;" in html
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["4.00 × 10¹⁶", "+6.0 %", "81.4 %", "0.0579", "3 min 09 s", "842 MB", "warung", "2.00 GB"],
+)
+def test_page_shows_every_figure(shown: str) -> None:
+    assert shown in page()
+
+
+def test_page_shows_speed_of_reading_and_of_writing() -> None:
+    row = next(line for line in page().splitlines() if "<td>fine-tuned</td><td" in line)
+    assert ">50<" in row
+    assert ">4.0<" in row
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Verdict(passed=False, checks=()), "Gate failed: not published, not served"),
+        (Verdict(passed=False, checks=(), forced="a <b>fair</b>"), "a &lt;b&gt;fair&lt;/b&gt;"),
+        (Verdict(passed=True, checks=()), "no limit was set"),
+    ],
+)
+def test_verdict_is_said_in_page_and_markdown(verdict: Verdict, words: str) -> None:
+    assert words in page(verdict)
+    assert verdict.forced is None or verdict.forced in render_markdown(whole(), verdict)
+
+
+def test_markdown_tells_the_chain_and_the_release_before_it() -> None:
+    text = render_markdown(whole(), judge(whole(), Gate()))
+    assert "| edited | 53.00 | " in text
+    assert "| merged | edited | +6.0 % | 0.0579 | 81.4% |" in text
+    assert "| release before | fine-tuned | -12.2 % | - | - |" in text
+    assert "| base | release" not in text
+
+
+def test_loss_curve_is_drawn_without_what_is_no_number() -> None:
+    (points,) = re.findall(r'<polyline class="curve" points="([^"]*)"', page())
+    assert len(points.split()) == 2
+
+
+def test_bars_are_in_proportion_and_start_at_nought() -> None:
+    (one, _), (two, _) = widths(bars([("a", 20.0), ("b", 40.0)]))
+    assert two == pytest.approx(2 * one, rel=0.01)
+
+
+@pytest.mark.parametrize("bad", [4e16, math.inf, math.nan])
+def test_bar_off_the_scale_is_cut_and_leaves_the_others_readable(bad: float) -> None:
+    (cut, kind), (good, plain) = widths(bars([("base", bad), ("merged", 50.0)]))
+    assert (kind, plain) == ("bar cut", "bar")
+    assert 0.5 * cut < good <= cut
+
+
+def test_bars_without_any_number_are_drawn_all_the_same() -> None:
+    assert [kind for _, kind in widths(bars([("a", math.nan)]))] == ["bar cut"]
+
+
+@pytest.mark.parametrize("points", [[(1, 2.0)], [(1, 2.0), (2, 2.0)], [(10, 3.0), (400, 0.01)]])
+def test_curve_stays_inside_its_picture(points: list[tuple[int, float]]) -> None:
+    tree = ElementTree.fromstring(curve(points, "Loss <"))  # noqa: S314 - our own picture
+    _, _, width, height = map(float, tree.get("viewBox", "").split())
+    for circle in tree.iter("circle"):
+        assert 0 <= float(circle.get("cx", "nan")) <= width
+        assert 0 <= float(circle.get("cy", "nan")) <= height
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234.5, "1,234.50"), (4.05e16, "4.05 × 10¹⁶"), (math.inf, "∞"), (math.nan, "not a number")],
+)
+def test_numbers_are_readable(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_changes_durations_and_sizes_are_readable() -> None:
+    assert change(50.0, 53.0) == "+6.0 %"
+    assert change(4e16, 50.0).startswith("÷ 8.00 × 10")
+    assert change(math.inf, 50.0) == "-"
+    assert [duration(s) for s in (0.4, 189, 7500)] == ["0.4 s", "3 min 09 s", "2 h 05 min"]
+    assert memory(2_090_000_000) == "2.09 GB"
