@@ -96,6 +96,23 @@ def test_labels_are_right_where_fastchat_counts_for_another_tokenizer() -> None:
     assert tokenizer.decode([i for i in ours.labels if i != IGNORED]) == " ya</s> laba</s>"
 
 
+def test_labels_are_right_where_fastchat_expects_the_old_spaces_of_llama() -> None:
+    tokenizer = llama_tokenizer(legacy=False)
+    conversation = talk("halo", "ya", "modal", "laba")
+    _, theirs = fastchat_mask(conversation, tokenizer, 512)
+    ours = Encoder(tokenizer, "vicuna_v1.1", 512).encode(conversation)
+    assert set(theirs) == {IGNORED}
+    assert tokenizer.decode([i for i in ours.labels if i != IGNORED]) == "ya</s> laba</s>"
+
+
+def test_half_an_answer_is_not_learned_where_fastchat_learns_it() -> None:
+    conversation = talk("halo", " ".join(WORDS * 3))
+    _, theirs = fastchat_mask(conversation, LLAMA, 60)
+    learned = [label for label in theirs if label != IGNORED]
+    assert learned and LLAMA.eos_token_id not in learned
+    assert Encoder(LLAMA, "vicuna_v1.1", 60).encode(conversation).learned_tokens == 0
+
+
 # --- properties ------------------------------------------------------------------------------
 
 

@@ -46,13 +46,15 @@ def test_spans_end_with_the_stop_string_where_the_template_has_one() -> None:
 
 @pytest.mark.parametrize("template", ["vicuna_v1.1", "qwen-7b-chat", "llama-2", "zero_shot"])
 @pytest.mark.parametrize("system", [None, "", "Jawab singkat."])
-def test_text_is_what_fastchat_gives(template: str, system: str | None) -> None:
+@pytest.mark.parametrize("turns", [2, 4, 12])
+def test_text_is_what_fastchat_gives(template: str, system: str | None, turns: int) -> None:
+    said = (TWO.turns * 3)[:turns]
     reference = get_conv_template(template)
     if system is not None:
         reference.set_system_message(system)
-    for turn in TWO.turns:
+    for turn in said:
         reference.append_message(reference.roles[turn.speaker == "gpt"], turn.text)
-    assert render(Conversation("x", TWO.turns, system), template).text == reference.get_prompt()
+    assert render(Conversation("x", said, system), template).text == reference.get_prompt()
 
 
 @pytest.mark.parametrize("template", ["vicuna_v1.1", "qwen-7b-chat", "llama-2", "alpaca"])
