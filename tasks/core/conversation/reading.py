@@ -1,8 +1,8 @@
 """Conversations out of a file, one after another, in bounded memory.
 
 Reads a JSON array or JSON lines (the first character decides). The invariant: nothing is skipped
-in silence. `scan` names every bad record beside the good ones; `read_conversations` ends with an
-error if there was one; `load` returns all of a flawless file or nothing.
+in silence. `scan` names every bad record beside the good ones; `load` returns all of a flawless
+file, in memory, or nothing.
 """
 
 import json
@@ -23,21 +23,13 @@ _TOO_LONG_RECORD = "a record is longer than 64 Mi characters, or never closed"
 
 def scan(
     path: Path, *, merge_neighbours: bool = False, report: Report = silent
-) -> Iterator[Conversation | BadRecord]:
-    """Yield each record of the file as a conversation, or as what is wrong with it.
-
-    In JSON lines a broken line is one bad record. A JSON array cannot be read past a syntax error:
-    that is its last record. `report` counts the bytes that were read. Raises DataError when the
-    file cannot be opened.
-    """
-    for _, record in scan_positions(path, merge_neighbours=merge_neighbours, report=report):
-        yield record
-
-
-def scan_positions(
-    path: Path, *, merge_neighbours: bool = False, report: Report = silent
 ) -> Iterator[tuple[int, Conversation | BadRecord]]:
-    """Yield what `scan` yields, each with its position: the line's number, or that in the array."""
+    """Yield each record of the file, with its position, or what is wrong with it.
+
+    The position is that in the array, or the line's number. In JSON lines a broken line is one bad
+    record. A JSON array cannot be read past a syntax error: that is its last record. `report`
+    counts the bytes that were read. Raises DataError when the file cannot be opened.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = _first_character(file)
@@ -62,7 +54,7 @@ def find_record(path: Path, position: int, *, merge_neighbours: bool = False) ->
     Raises DataError when there is none, or when that record is bad.
     """
     found = "the file ends before it"
-    for at, record in scan_positions(path, merge_neighbours=merge_neighbours):
+    for at, record in scan(path, merge_neighbours=merge_neighbours):
         if at == position and isinstance(record, Conversation):
             return record
         if at == position and isinstance(record, BadRecord):
@@ -76,40 +68,30 @@ def find_record(path: Path, position: int, *, merge_neighbours: bool = False) ->
     )
 
 
-def read_conversations(path: Path) -> Iterator[Conversation]:
-    """Yield the conversations of the file; after the last, raise DataError if any was bad.
-
-    The error counts the bad records and lists the first ones with position, id and reason.
-    """
-    bad: list[BadRecord] = []
-    bad_count = good_count = 0
-    for record in scan(path):
-        if isinstance(record, BadRecord):
-            bad_count += 1
-            bad = [*bad, record][:_SHOWN_FAULTS]
-        else:
-            good_count += 1
-            yield record
-    if bad_count or not good_count:
-        raise _faults(path, bad, bad_count, good_count)
-
-
 def load(path: Path) -> tuple[Conversation, ...]:
-    """Return all conversations of a file without a fault. Raises DataError as above."""
-    return tuple(read_conversations(path))
+    """Return all conversations of a file, whose form must be without a fault.
+
+    Raises DataError that counts the bad records and lists the first ones.
+    """
+    records = [record for _, record in scan(path)]
+    good = tuple(record for record in records if isinstance(record, Conversation))
+    bad = [record for record in records if isinstance(record, BadRecord)]
+    if bad or not good:
+        raise _faults(path, bad, len(good))
+    return good
 
 
-def _faults(path: Path, bad: list[BadRecord], bad_count: int, good_count: int) -> DataError:
-    if not bad_count:
+def _faults(path: Path, bad: list[BadRecord], good_count: int) -> DataError:
+    if not bad:
         return DataError(
             "The file holds no conversation.",
             where=path,
             expected="a JSON array, or one JSON object a line, in FastChat's conversation format",
         )
-    shown = [f"\n    {record}" for record in bad]
-    more = f"\n    and {bad_count - len(bad)} more" if bad_count > len(bad) else ""
+    shown = [f"\n    {record}" for record in bad[:_SHOWN_FAULTS]]
+    more = f"\n    and {len(bad) - len(shown)} more" if len(bad) > len(shown) else ""
     return DataError(
-        f"{bad_count} of {bad_count + good_count} records cannot be used.",
+        f"{len(bad)} of {len(bad) + good_count} records cannot be used.",
         where=path,
         expected='{"id": ..., "conversations": [{"from": "human", "value": ...}, '
         '{"from": "gpt", "value": ...}, ...]}',

@@ -15,7 +15,7 @@ from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.language import LanguageCheck
 from tasks.core.conversation.lengths import Lengths, Size
 from tasks.core.conversation.personal_data import find_personal_data
-from tasks.core.conversation.reading import scan_positions
+from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.errors import DataError
 from tasks.core.progress import Report, silent
@@ -92,7 +92,7 @@ class Screening:
     def conversations(self) -> Iterator[Conversation]:
         """Yield the kept conversations. Raises DataError if the file is no longer what it was."""
         count = 0
-        for position, record in self._records():
+        for position, record in scan(self.path, merge_neighbours=self.rules.merge_neighbours):
             if isinstance(record, Conversation) and not _is_set(self.dropped_positions, position):
                 count += 1
                 yield record
@@ -104,9 +104,6 @@ class Screening:
                 found=count,
                 next_step="Run again when nothing writes into the file.",
             )
-
-    def _records(self) -> Iterator[tuple[int, Conversation | BadRecord]]:
-        return scan_positions(self.path, merge_neighbours=self.rules.merge_neighbours)
 
 
 def screen(
@@ -125,7 +122,7 @@ def screen(
     """
     judge = _Judge(rules, encoder)
     tally = _Tally(Lengths("tokens" if encoder else "characters"), on_bad)
-    records = scan_positions(path, merge_neighbours=rules.merge_neighbours, report=report)
+    records = scan(path, merge_neighbours=rules.merge_neighbours, report=report)
     with DuplicateFinder() as finder:
         for position, record in records:
             found = record if isinstance(record, BadRecord) else judge.judge(position, record)
