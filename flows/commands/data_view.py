@@ -19,8 +19,8 @@ def tokens_in_colour(tokens: Iterable[TokenText], *, marks: bool) -> Text:
     for state, group in groupby(tokens, key=lambda token: token.state):
         before, after = ("⟦", "⟧") if marks and state == "learned" else ("", "")
         shown.append(before)
-        styles = _STYLES[state]
-        for number, token in enumerate(group):
-            shown.append(token.text, styles[number % len(styles)])
+        styles, texts = _STYLES[state], [token.text for token in group]
+        for number, text in enumerate(texts if len(styles) > 1 else ["".join(texts)]):
+            shown.append(text, styles[number % len(styles)])
         shown.append(after)
     return shown
