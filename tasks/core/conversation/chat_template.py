@@ -1,8 +1,9 @@
 """FastChat's templates in the language of tokenizer files, so that other tools prompt alike.
 
-Covers the separator styles of Vicuna (ADD_COLON_TWO) and of ChatML (CHATML); others are refused by
-name. The invariant: for alternating messages, user first, transformers' `apply_chat_template`
-gives the bytes of FastChat's `get_prompt`.
+Covers the separator styles of Vicuna (ADD_COLON_TWO), of its relatives with one separator
+(ADD_COLON_SINGLE) and of ChatML (CHATML); others are refused by name. The invariant: for
+alternating messages, user first, transformers' `apply_chat_template` gives the bytes of FastChat's
+`get_prompt`.
 """
 
 import json
@@ -42,8 +43,8 @@ def chat_template(template_name: str, *, bos: bool = False, after_bos: str = "")
     With `bos` the tokenizer's first token is written too. FastChat leaves that to the tokenizer,
     and `apply_chat_template` does not let the tokenizer add one: where it begins every text with
     such a token, as LLaMA's does, equal tokens need `bos`, and with some versions of it a space as
-    `after_bos`. Raises RecipeError for other separator
-    styles and for templates that begin with example turns.
+    `after_bos`. Raises RecipeError for other separator styles and for templates that begin with
+    example turns.
     """
     template = get_template(template_name)
     if template.messages:
@@ -66,14 +67,15 @@ def _settings(template: FastChatTemplate) -> dict[str, str | bool]:
         "before_system": before,
         "after_system": after,
     }
-    if template.sep_style == SeparatorStyle.ADD_COLON_TWO:
+    if template.sep_style in (SeparatorStyle.ADD_COLON_TWO, SeparatorStyle.ADD_COLON_SINGLE):
+        two = template.sep_style == SeparatorStyle.ADD_COLON_TWO
         return system | {
             "system_separator": template.sep,
             "shows_empty_system": True,
             "before_user": f"{user}: ",
             "after_user": template.sep,
             "before_assistant": f"{assistant}: ",
-            "after_assistant": template.sep2,
+            "after_assistant": (template.sep2 or "") if two else template.sep,
             "generation_prompt": f"{assistant}:",
         }
     if template.sep_style == SeparatorStyle.CHATML:
@@ -93,7 +95,8 @@ def _unsupported(template: FastChatTemplate, found: str) -> RecipeError:
     return RecipeError(
         "A template of this kind is not translated for tokenizer files.",
         where=f"template {template.name}",
-        expected="the style ADD_COLON_TWO (as vicuna_v1.1) or CHATML (as qwen-7b-chat)",
+        expected="the style ADD_COLON_TWO (as vicuna_v1.1), ADD_COLON_SINGLE (as zero_shot) or "
+        "CHATML (as qwen-7b-chat)",
         found=found,
         next_step="Take one of these, or serve with FastChat only, which needs no chat template.",
     )

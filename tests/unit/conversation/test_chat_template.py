@@ -6,11 +6,20 @@ from tasks.core.errors import RecipeError
 from tests.models import tiny_tokenizer
 from tests.unit.conversation.tokenizers import llama_tokenizer
 
-STYLES = ["vicuna_v1.1", "alpaca", "airoboros_v2", "manticore", "qwen-7b-chat", "Yi-34b-chat"]
+STYLES = [
+    "vicuna_v1.1",
+    "zero_shot",
+    "koala_v1",
+    "alpaca",
+    "airoboros_v2",
+    "manticore",
+    "qwen-7b-chat",
+    "Yi-34b-chat",
+]
 SAID = ["Halo {nama}, 'apa' \"kabar\"?\n", "Baik 🙂 <b>", "  modal\n\n", "{{ laba }} \\n"]
 
 
-@pytest.mark.parametrize("template", ["llama-2", "zero_shot"])
+@pytest.mark.parametrize("template", ["llama-2", "one_shot", "falcon"])
 def test_another_style_is_refused_by_name(template: str) -> None:
     with pytest.raises(RecipeError, match=template):
         chat_template(template)
