@@ -113,10 +113,11 @@ def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
         delta = download.submit(recipe.delta, "delta").result()
         done.append(delta)
         if "merge" in wanted:
-            done.append(merge.submit(base, delta, recipe.delta).result())
+            template = None if recipe.edit else recipe.template
+            done.append(merge.submit(base, delta, recipe.delta, template).result())
             chain.append(("merged", done[-1]))
     if recipe.edit is not None and "edit" in wanted:
-        done.append(edit.submit(chain[-1][1], recipe.edit).result())
+        done.append(edit.submit(chain[-1][1], recipe.edit, recipe.template).result())
         chain.append(("edited", done[-1]))
     if recipe.finetune is not None and "fuse" in wanted:
         model = chain[-1][1]

@@ -4,6 +4,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.proof import EditProof, prove_edit
+from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Edit
 from tasks.core.store import Staging
@@ -14,15 +15,17 @@ VERSION = 1
 
 
 @stage_task("edit")
-def edit(model: StageResult, settings: Edit) -> StageResult:
+def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
     """Write the edited model beside the shared weight files, and prove that the edit is alive."""
-    params, inputs = settings.model_dump(mode="json"), {"model": model.digest}
+    params = {**settings.model_dump(mode="json"), "template": template}
+    inputs = {"model": model.digest}
 
     def write(staging: Staging) -> None:
         written = edit_model(model.path, settings, staging.path)
         manifest = read_manifest(model.path)
         if manifest is not None:
             staging.record({f.name: manifest.files[f.source.name] for f in written.shared})
+        staging.record(with_chat_template(staging.path, template))
         proof = prove_edit(staging.path, settings, unedited=model.path)
         staging.note(proof=proof.as_json(), written_bytes=written.own_bytes)
 

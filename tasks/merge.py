@@ -1,5 +1,6 @@
 """Merge: base + delta, streamed."""
 
+from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Delta
 from tasks.core.store import Staging
@@ -10,14 +11,21 @@ VERSION = 1
 
 
 @stage_task("merge")
-def merge(base: StageResult, delta: StageResult, settings: Delta) -> StageResult:
-    """Add the delta to the base, in the type that the recipe names."""
-    params = {"dtype": settings.dtype}
+def merge(
+    base: StageResult, delta: StageResult, settings: Delta, template: str | None
+) -> StageResult:
+    """Add the delta to the base, in the type that the recipe names.
+
+    template is given when no edit follows, which would write it into the tokenizer's files.
+    """
+    params = {"dtype": settings.dtype, "template": template}
     inputs = {"base": base.digest, "delta": delta.digest}
 
     def write(staging: Staging) -> None:
         progress = StageProgress("merge")
         written = add(base.path, delta.path, staging.path, dtype=settings.dtype, report=progress)
         staging.record(written.files)
+        if template is not None:
+            staging.record(with_chat_template(staging.path, template))
 
     return build_stage(stage_key("merge", VERSION, params, inputs), write, params, inputs)

@@ -5,6 +5,7 @@ FastChat sends to the model. Nothing else in the files changes.
 """
 
 import json
+import logging
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -13,11 +14,26 @@ from tasks.core.conversation.chat_template import chat_template
 from tasks.core.conversation.template import get_template
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import NotAModel, RecipeError
-from tasks.core.files import write_atomically
+from tasks.core.files import FileDigest, digest_of, write_atomically
+
+logger = logging.getLogger(__name__)
 
 TEMPLATE_FILE = "chat_template.jinja"
 """Where transformers looks first, since 4.43; older programs read the configuration."""
 _CONFIGURATION = "tokenizer_config.json"
+
+
+def with_chat_template(model: Path, template_name: str) -> dict[str, FileDigest]:
+    """Write the chat template where it has a translation; return the digests of what was written.
+
+    A template without one is no obstacle: FastChat serves it all the same, and the log says so.
+    """
+    try:
+        names = write_chat_template(model, template_name)
+    except RecipeError as error:
+        logger.warning("No chat template is written for other tools. %s", error)
+        return {}
+    return {name: digest_of(model / name) for name in names}
 
 
 def write_chat_template(model: Path, template_name: str) -> tuple[str, ...]:
