@@ -52,7 +52,7 @@ def publish(
     from tasks.core.files import digest_of
     from tasks.core.hub import publish as hub
     from tasks.core.hub import publish_filesystem as filesystem
-    from tasks.core.hub.download import choose_files
+    from tasks.core.hub.selection import choose_files
     from tasks.core.recipe import Publish
     from tasks.core.story import tell_of_directory
 
