@@ -12,7 +12,8 @@ from rich.table import Table
 
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.evaluation.report import LineageRow, render_html, render_markdown
+from tasks.core.evaluation.numbers import number
+from tasks.core.evaluation.report import LineageRow, headline, render_html, render_markdown
 from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.recipe import Recipe
@@ -71,9 +72,10 @@ def as_text(report: RebuildReport) -> str:
     console.print(table)
     lines = [console.export_text().rstrip(), ""]
     if report.outcome is not None and report.verdict is not None:
-        figures = [f"{f.role} {f.perplexity:,.2f}" for f in report.outcome.figures]
+        figures = [f"{f.role} {number(f.perplexity)}" for f in report.outcome.figures]
         lines += [
-            f"Perplexity: {', '.join(figures)}. Gate: {'; '.join(report.verdict.reasons)}.",
+            f"Perplexity: {', '.join(figures)}",
+            f"{headline(report.verdict)}: {'; '.join(report.verdict.reasons)}",
             f"Report: {page_of(report.recipe)}",
         ]
     if report.url is not None:

@@ -184,14 +184,17 @@ def test_release_is_held_against_the_one_before_it(destructive: Recipe, home: Pa
     assert "to the release before" in (state.message or "")
 
 
-def test_repeated_run_finds_the_same_release_before_it(destructive: Recipe, home: Path) -> None:
+def test_repeated_run_finds_the_same_release_before_it_also_after_a_prune(
+    destructive: Recipe, home: Path
+) -> None:
     limits = Gate(max_perplexity_ratio=None, max_ratio_to_release=1e9)
     evaluate = destructive.evaluate.model_copy(update={"gate": limits})
     later = destructive.model_copy(update={"evaluate": evaluate})
-    succeeded(later.model_copy(update={"edit": None}))
+    relu = Edit(activations=(ActivationEdit(layers=(0,), activation="relu"),))
+    earlier = succeeded(later.model_copy(update={"edit": relu})).stages[1]
     first, second = succeeded(later), succeeded(later)
     assert first.outcome is not None
     assert first.outcome.between("release before", "edited") is not None
     assert {stage.cached for stage in second.stages} == {True}
-    assert Store(home).prune(RunRecords(home).artifacts_of_last(1)) != []
+    assert earlier.artifact not in Store(home).prune(RunRecords(home).artifacts_of_last(1))
     assert {stage.cached for stage in succeeded(later).stages} == {True}

@@ -27,7 +27,12 @@ from tasks.core.evaluation.figures import (
     Role,
     Subject,
 )
-from tasks.core.evaluation.loading import load_model, peak_memory_bytes, reset_peak_memory
+from tasks.core.evaluation.loading import (
+    load_model,
+    peak_memory_bytes,
+    reset_peak_memory,
+    return_freed_memory,
+)
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
 from tasks.core.files import write_atomically
@@ -82,6 +87,7 @@ def measure(job: EvaluationJob) -> Outcome:
             answers.append(answerer.answer(prompt, settings.max_new_tokens))
             say(f"{role}: answered {prompt.id}")
         del model, answerer  # before the next one is loaded
+        return_freed_memory()
     return Outcome(
         figures=tuple(measured.figures),
         comparisons=tuple(measured.comparisons),

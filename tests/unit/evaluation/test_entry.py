@@ -225,6 +225,17 @@ def test_model_too_large_for_memory_is_measured_layer_by_layer(
     assert layered.answers[0].text == whole.answers[0].text
 
 
+def test_each_model_has_a_peak_of_its_own(job: EvaluationJob, tmp_path: Path) -> None:
+    """A large model in front does not count for the small one behind it."""
+    large = tiny_llama(tmp_path / "large", dtype="float32", hidden=2048, layers=4)
+    models = chain([("base", large), ("merged", job.subjects[1].path)])
+    no_answers = job.settings.model_copy(update={"max_prompts": 0})
+    _, text = run(job.model_copy(update={"subjects": models, "settings": no_answers}), tmp_path)
+    first, second = (f.peak_memory_bytes for f in Outcome.model_validate_json(text).figures)
+    weights = sum(file.stat().st_size for file in large.glob("*.safetensors"))
+    assert first - second > 0.9 * weights
+
+
 @pytest.mark.parametrize(
     "error",
     [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9")],
