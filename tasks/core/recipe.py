@@ -227,7 +227,10 @@ class Finetune(_Part):
     )
     weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="AdamW's.")
     max_grad_norm: float = Field(
-        1.0, ge=0, title="Gradient clipping", description="Highest norm of the gradients; 0 is none."
+        1.0,
+        ge=0,
+        title="Gradient clipping",
+        description="Highest norm of the gradients; 0 is none.",
     )
     precision: Dtype = Field(
         "bfloat16", title="Precision", description="The type of weights and arithmetic."

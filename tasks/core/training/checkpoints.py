@@ -16,6 +16,10 @@ from tasks.core.files import fsync_directory, fsync_tree, write_atomically
 from tasks.core.keys import canonical_json
 
 MARKER = "whole.json"
+DIVISION = "division.txt"
+"""How the states in a checkpoint are divided: DeepSpeed's own part fits no other."""
+PORTABLE = "portable.safetensors"
+"""The same states whole, for any other division; see `portable`."""
 _IDENTITY = "identity.json"
 _PREFIX = "checkpoint-"
 
@@ -45,6 +49,16 @@ def prune(directory: Path, keep: int) -> None:
     for path in set(_checkpoints(directory)) - set(kept):
         (path / MARKER).unlink(missing_ok=True)
         shutil.rmtree(path)
+
+
+def fits(checkpoint: Path, division: str) -> bool:
+    """Return whether DeepSpeed's own part of a checkpoint fits this division of the states."""
+    return (checkpoint / DIVISION).read_text() == division
+
+
+def can_go_on(checkpoint: Path, division: str) -> bool:
+    """Return whether a training with this division of the states goes on from a checkpoint."""
+    return fits(checkpoint, division) or (checkpoint / PORTABLE).exists()
 
 
 def step_of(checkpoint: Path) -> int:

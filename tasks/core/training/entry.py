@@ -30,7 +30,14 @@ from tasks.core.recipe import Finetune
 from tasks.core.training.batching import batching_of
 from tasks.core.training.deepspeed_config import ADAM_BETAS, ADAM_EPSILON, deepspeed_config
 from tasks.core.training.failures import reason_of
-from tasks.core.training.job import Failure, LoggedStep, Outcome, TrainingJob, failure_file
+from tasks.core.training.job import (
+    Failure,
+    LoggedStep,
+    Outcome,
+    TrainingJob,
+    division_of,
+    failure_file,
+)
 from tasks.core.training.packing import require_packable
 from tasks.core.training.trainer import AdapterTrainer, StepsSeen, WholeCheckpoints
 
@@ -69,6 +76,7 @@ def _train(job: TrainingJob) -> None:
         eval_dataset=validation.rows if validation else None,
         data_collator=batching.collate,
         train_sampler=batching.sampler,
+        division=division_of(job.settings),
         callbacks=[StepsSeen(), WholeCheckpoints(job.settings.save_total_limit)],
     )
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)

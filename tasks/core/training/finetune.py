@@ -124,7 +124,9 @@ def finetune(
         work=work,
         adapter=adapter,
     )
-    child = _attempt(prepared.job, job_file, report, on_line or _log.info)
+    say = on_line or _log.info
+    _say_where_it_begins(prepared, say)
+    child = _attempt(prepared.job, job_file, report, say)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
     facts = verify_adapter(adapter, index, settings.lora)
     draw_loss_curve(outcome.steps, out / CURVE)
@@ -171,6 +173,14 @@ def _attempt(
             "training goes on from its last whole checkpoint.",
         )
     raise TrainingStopped(reason, child, said, last_whole(job.checkpoints))
+
+
+def _say_where_it_begins(prepared: Prepared, say: Callable[[str], None]) -> None:
+    if prepared.restarted_for:
+        changed = ", ".join(prepared.restarted_for)
+        say(f"The training starts anew: {changed} changed since the last attempt.")
+    elif prepared.job.resume_from is not None:
+        say(f"The training goes on from step {step_of(prepared.job.resume_from)}.")
 
 
 def _require_alone(job_file: Path) -> None:

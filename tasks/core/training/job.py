@@ -94,6 +94,16 @@ def total_steps(settings: Finetune, examples: int) -> int:
     return min(steps, settings.max_steps or steps)
 
 
+def division_of(settings: Finetune) -> str:
+    """Return how the states are divided between devices, host and disk, as one line of text."""
+    on_disk = settings.offload != "none" and settings.offload_directory is not None
+    return (
+        f"ZeRO-{settings.zero_stage}, {settings.processes} processes, "
+        f"offload {settings.offload}{' to disk' if on_disk else ''}, "
+        f"quantization {settings.quantization}"
+    )
+
+
 def global_batch_size(settings: Finetune) -> int:
     """Return the conversations a step."""
     return settings.micro_batch_size * settings.gradient_accumulation_steps * settings.processes

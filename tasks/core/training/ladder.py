@@ -21,10 +21,9 @@ from tasks.core.planning.shapes import ModelShape, shape_from_config
 from tasks.core.planning.training import training_memory
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
-from tasks.core.training.checkpoints import step_of
+from tasks.core.training.checkpoints import can_go_on, step_of
 from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped, finetune
-from tasks.core.training.job import Reason
-from tasks.core.training.prepare import FREE
+from tasks.core.training.job import Reason, division_of
 from tasks.core.training.rung_records import RungRecords
 
 _log = logging.getLogger(__name__)
@@ -192,12 +191,12 @@ def _stepped_down(
     ladder: Sequence[Rung], number: int, above: Rung, stop: TrainingStopped
 ) -> SteppedDown:
     rung = ladder[number - 1]
-    if not goes_on(above.settings, rung.settings):
-        onward = "It starts anew: what has changed decides the bits of a checkpoint."
-    elif stop.checkpoint is None:
+    if stop.checkpoint is None:
         onward = "It starts anew: no checkpoint was due yet."
-    else:
+    elif can_go_on(stop.checkpoint, division_of(rung.settings)):
         onward = f"It goes on from step {step_of(stop.checkpoint)}."
+    else:
+        onward = "It starts anew: 16 bits without ZeRO keep their states to themselves."
     return SteppedDown(
         f"{stop.reason.value[0].upper()}{stop.reason.value[1:]} ({above.name}). "
         f"Next: rung {number} of {len(ladder)}, {rung.name}.",
@@ -205,8 +204,3 @@ def _stepped_down(
         found=stop.found,
         next_step=f"{rung.changes[0].upper()}{rung.changes[1:]}. {onward}",
     )
-
-
-def goes_on(before: Finetune, after: Finetune) -> bool:
-    """Return whether a training with the one goes on from a checkpoint of the other."""
-    return before.model_dump(exclude=FREE) == after.model_dump(exclude=FREE)

@@ -12,8 +12,8 @@ from tasks.core.files import sha256_of
 from tasks.core.keys import to_jsonable
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import row_count
-from tasks.core.training.checkpoints import adopt, last_whole, prune
-from tasks.core.training.job import TrainingJob, global_batch_size, total_steps
+from tasks.core.training.checkpoints import adopt, can_go_on, last_whole, prune
+from tasks.core.training.job import TrainingJob, division_of, global_batch_size, total_steps
 from tasks.core.weights.index import ModelIndex
 
 FREE = {
@@ -29,6 +29,10 @@ FREE = {
     "device",
     "save_steps",
     "save_total_limit",
+    "zero_stage",  # the states of another division are taken over whole
+    "offload",
+    "offload_directory",
+    "quantization",
     "pin_memory",
     "hostfile",
     "logging_steps",
@@ -69,6 +73,10 @@ def prepare(
     steps = total_steps(settings, row_count(settings, ExampleFile(prepared.examples)))
     outcome, checkpoints = work / "outcome.json", work / "checkpoints"
     restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples))
+    last = last_whole(checkpoints)
+    if last and not can_go_on(last, division_of(settings)):
+        prune(checkpoints, keep=0)
+        restarted_for = ("zero_stage",)
     if restarted_for:
         outcome.unlink(missing_ok=True)
     prune(checkpoints, settings.save_total_limit)

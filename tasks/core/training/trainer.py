@@ -7,10 +7,10 @@ that is not finite, and remove old checkpoints before the new one is known to be
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
@@ -28,9 +28,10 @@ from transformers import (
 )
 
 from tasks.core.files import fsync_tree
-from tasks.core.training.checkpoints import mark_whole, prune
+from tasks.core.training.checkpoints import fits, mark_whole, prune
 from tasks.core.training.events import StepDone, to_line
 from tasks.core.training.failures import NotFinite
+from tasks.core.training.portable import restore_portable, write_portable
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +57,17 @@ class AdapterTrainer(Trainer):
     """A Trainer whose model is a PEFT model, and which saves nothing but the adapter."""
 
     def __init__(
-        self, *args: Any, train_sampler: Sampler[int] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        division: str,
+        train_sampler: Sampler[int] | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Take what Trainer takes, and the order of the examples if it shall not be random."""
+        """Take what Trainer takes, and how the states are divided.
+
+        `train_sampler` is the order of the examples if it shall not be random.
+        """
+        self._division = division
         self._train_sampler = train_sampler
         super().__init__(*args, **kwargs)
         self._rate = _RateOfStep()
@@ -69,6 +78,30 @@ class AdapterTrainer(Trainer):
         """Return the given order, or Trainer's own."""
         own = self._train_sampler
         return own if own is not None else super()._get_train_sampler(train_dataset)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        write_portable(
+            self.model_wrapped,
+            cast("PeftModel", self.model),
+            self._division,
+            Path(output_dir),
+            writes=bool(self.args.should_save),
+        )
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
+    ) -> tuple[Any, Any]:
+        """Make engine and optimizer, with the checkpoint's state whichever way it was divided."""
+        checkpoint = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
+        prepare: Callable[..., tuple[Any, Any]] = super()._prepare_for_training
+        if checkpoint is None or fits(checkpoint, self._division):
+            return prepare(max_steps, train_dataloader, resume_from_checkpoint)
+        prepared = prepare(max_steps, train_dataloader, None)
+        rows: Any = self.train_dataset
+        batch = self._prepare_inputs(self.data_collator([rows[0]]))
+        restore_portable(self.model_wrapped, cast("PeftModel", self.model), checkpoint, batch)
+        return prepared
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log a step with the rate that it was taken with.

@@ -1,8 +1,11 @@
 from pathlib import Path
 
 from tasks.core.training.checkpoints import (
+    DIVISION,
     MARKER,
+    PORTABLE,
     adopt,
+    can_go_on,
     last_whole,
     mark_whole,
     prune,
@@ -70,6 +73,15 @@ def test_checkpoints_of_an_unknown_training_are_removed(tmp_path: Path) -> None:
     checkpoint(tmp_path, 3)
     assert adopt(tmp_path, IDENTITY) == ()
     assert steps(tmp_path) == []
+
+
+def test_another_division_of_the_states_needs_the_portable_part(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 3)
+    (path / DIVISION).write_text("ZeRO-2")
+    assert can_go_on(path, "ZeRO-2")
+    assert not can_go_on(path, "ZeRO-3")
+    (path / PORTABLE).touch()
+    assert can_go_on(path, "ZeRO-3")
 
 
 def test_marking_comes_after_the_bytes(tmp_path: Path) -> None:

@@ -263,6 +263,7 @@ def test_an_edited_model_trains_with_its_edit(
         {},
         {"zero_stage": 3, "processes": 2},
         {"zero_stage": 3, "processes": 2, "offload": "all"},
+        {"zero_stage": 3, "processes": 2, "batching": "group"},
     ],
 )
 def test_a_killed_training_resumes_to_the_same_bits(
@@ -288,6 +289,47 @@ def test_a_killed_training_resumes_to_the_same_bits(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "before", "after"),
+    [
+        ("float32", {"zero_stage": 0}, {"zero_stage": 2, "offload": "optimizer"}),
+        ("float32", {"zero_stage": 2, "offload": "optimizer"}, {"zero_stage": 3}),
+        ("bfloat16", {"zero_stage": 3}, {"zero_stage": 3, "offload": "all"}),
+        ("float32", {"zero_stage": 3, "offload": "all"}, {"zero_stage": 0}),
+    ],
+)
+def test_a_training_goes_on_when_its_states_are_divided_otherwise(  # noqa: PLR0917
+    model: Path,
+    data: Path,
+    out: Path,
+    tmp_path: Path,
+    before: dict[str, object],
+    after: dict[str, object],
+    precision: str,
+) -> None:
+    common = {"precision": precision, "processes": 2, "gradient_accumulation_steps": 1}
+    undisturbed = train(model, data, tmp_path / "undisturbed", changed(**common, **after))
+    with pytest.raises(TrainingStopped):
+        train(
+            *(model, data, out, changed(**common, **before)),
+            on_line=killing_trainers_at(5, out),
+        )
+    resumed = train(model, data, out, changed(**common, **after))
+    assert (resumed.resumed_from_step, resumed.restarted_for) == (4, ())
+    assert [step.learning_rate for step in resumed.steps] == [
+        step.learning_rate for step in undisturbed.steps
+    ]
+    # Sums in another order, on the way to step 4 too: the same training, not the same bits.
+    near = 1e-3 if precision == "float32" else 2e-2
+    assert [step.loss for step in resumed.steps] == pytest.approx(
+        [step.loss for step in undisturbed.steps], rel=near
+    )
+    expected = adapter_of(undisturbed)
+    for name, tensor in adapter_of(resumed).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0.0, atol=near)
+
+
+@pytest.mark.slow
 def test_a_smaller_micro_batch_goes_on_and_another_rate_starts_anew(
     model: Path, data: Path, out: Path
 ) -> None:
@@ -301,7 +343,9 @@ def test_a_smaller_micro_batch_goes_on_and_another_rate_starts_anew(
         train(model, data, out, narrow, on_line=killing_trainers_at(5, out))
     assert "step 4" in str(caught.value)  # two of the first attempt, two of this one
 
-    result = train(model, data, out, changed(learning_rate=2e-2))
+    said: list[str] = []
+    result = train(model, data, out, changed(learning_rate=2e-2), on_line=said.append)
+    assert "The training starts anew: learning_rate changed since the last attempt." in said
     assert result.resumed_from_step is None
     assert result.restarted_for == ("learning_rate",)
     assert [step.step for step in result.steps] == list(range(1, 9))

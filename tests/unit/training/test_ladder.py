@@ -11,9 +11,9 @@ from tasks.core.planning.ladder import rungs
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder
-from tasks.core.training.checkpoints import mark_whole
+from tasks.core.training.checkpoints import DIVISION, mark_whole
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped
-from tasks.core.training.job import Reason
+from tasks.core.training.job import Reason, division_of
 from tasks.core.training.ladder import (
     LadderResult,
     SteppedDown,
@@ -43,6 +43,7 @@ class Attempts:
         if self._kept_step is not None:
             checkpoint = out / "work" / "checkpoints" / f"checkpoint-{self._kept_step}"
             checkpoint.mkdir(parents=True, exist_ok=True)
+            (checkpoint / DIVISION).write_text(division_of(settings))
             mark_whole(checkpoint)
         raise TrainingStopped(self._reasons.pop(0), ENDED, "the last words", checkpoint)
 
@@ -105,6 +106,14 @@ def test_a_step_down_says_what_it_changes_saves_and_costs_and_can_be_retried(run
     for words in ("rung 2 of 4, micro batch 2", below.saves, below.costs, "goes on from step 7"):
         assert words in said
     assert below.changes[1:] in said
+
+
+def test_a_step_down_to_states_that_cannot_be_taken_over_says_that_it_starts_anew(
+    run: Run,
+) -> None:
+    without_zero = GPU.model_copy(update={"zero_stage": 0})
+    with pytest.raises(SteppedDown, match="starts anew: 16 bits without ZeRO"):
+        run(Attempts(Reason.DEVICE_OUT_OF_MEMORY, kept_step=7), without_zero)
 
 
 def test_the_next_attempt_begins_on_the_rung_below_in_another_process_too(run: Run) -> None:
