@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -60,17 +61,20 @@ def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(
 
 
 def test_kill_by_the_kernel_for_want_of_memory_is_told_with_what_helps(
-    model: Path, settings: Evaluate, tmp_path: Path
+    model: Path, settings: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with memory_group(4 << 20) as group:
-
-        def move(_: str) -> None:
-            for child in psutil.Process().children(recursive=True):
-                (group / "cgroup.procs").write_text(str(child.pid))
-
+    """The measuring process starts in a group with less memory than torch alone takes."""
+    with memory_group(64 << 20) as group:
+        inside = tmp_path / "python"
+        inside.write_text(
+            f'#!/bin/sh\necho $$ > {group}/cgroup.procs\nsleep 1.2\nexec {sys.executable} "$@"\n'
+        )
+        inside.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(inside))
         with pytest.raises(EvaluationFailed, match="want of memory") as caught:
-            run(model, settings, tmp_path / "out", on_line=move)
+            run(model, settings, tmp_path / "out")
     assert "max_length_tokens" in (caught.value.next_step or "")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_log_holds_a_line_a_step_and_no_progress_bar(
