@@ -207,6 +207,6 @@ def _steps_bar() -> Iterator[tuple[Report, Callable[[str], None]]]:
             progress.update(bar, completed=done, total=total)
 
         def say(line: str) -> None:
-            progress.console.print(line, markup=False, highlight=False)
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         yield report, say

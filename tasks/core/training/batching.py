@@ -10,6 +10,7 @@ from tasks.core.conversation.examples import ExampleFile
 from tasks.core.recipe import Finetune
 from tasks.core.training.batches import Collator
 from tasks.core.training.grouping import LengthGroups
+from tasks.core.training.job import group_size
 from tasks.core.training.packing import PackedCollator, PackedExamples
 
 Collate = Callable[[Sequence[dict[str, torch.Tensor]]], dict[str, torch.Tensor]]
@@ -29,9 +30,8 @@ def batching_of(settings: Finetune, examples: ExampleFile, pad_token_id: int) ->
     if settings.batching == "pack":
         rows = PackedExamples(examples, settings.max_length_tokens)
         return Batching(rows, PackedCollator(pad_token_id))
-    if settings.batching == "group":
-        group_size = settings.micro_batch_size * settings.processes
-        order = LengthGroups(examples.lengths, group_size, settings.seed)
+    if (size := group_size(settings)) is not None:
+        order = LengthGroups(examples.lengths, size, settings.seed)
         return Batching(examples, Collator(pad_token_id), order)
     return Batching(examples, Collator(pad_token_id))
 

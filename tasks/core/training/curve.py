@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tasks.core.training.job import LoggedStep
 
@@ -19,6 +20,7 @@ def draw_loss_curve(steps: Sequence[LoggedStep], path: Path) -> None:
     at = [step.step for step in steps]
     loss.plot(at, [step.loss for step in steps], color="#1b7f5c", marker="o", markersize=3)
     loss.set_xlabel("step")
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss.set_ylabel("loss, nats a learned token", color="#1b7f5c")
     loss.grid(alpha=0.3)
     rate = loss.twinx()

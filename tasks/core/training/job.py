@@ -104,6 +104,15 @@ def division_of(settings: Finetune) -> str:
     )
 
 
+def group_size(settings: Finetune) -> int | None:
+    """Return how many conversations of like length stand together, None in a random order.
+
+    It decides which conversations are left after a checkpoint.
+    """
+    grouped = settings.batching == "group"
+    return settings.micro_batch_size * settings.processes if grouped else None
+
+
 def global_batch_size(settings: Finetune) -> int:
     """Return the conversations a step."""
     return settings.micro_batch_size * settings.gradient_accumulation_steps * settings.processes

@@ -23,7 +23,7 @@ from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
 from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped, finetune
-from tasks.core.training.job import Reason, division_of
+from tasks.core.training.job import Reason, division_of, group_size
 from tasks.core.training.rung_records import RungRecords
 
 _log = logging.getLogger(__name__)
@@ -193,6 +193,8 @@ def _stepped_down(
     rung = ladder[number - 1]
     if stop.checkpoint is None:
         onward = "It starts anew: no checkpoint was due yet."
+    elif group_size(rung.settings) != group_size(above.settings):
+        onward = "It starts anew: grouped by length, smaller micro batches have another order."
     elif can_go_on(stop.checkpoint, division_of(rung.settings)):
         onward = f"It goes on from step {step_of(stop.checkpoint)}."
     else:

@@ -13,7 +13,13 @@ from tasks.core.keys import to_jsonable
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import row_count
 from tasks.core.training.checkpoints import adopt, can_go_on, last_whole, prune
-from tasks.core.training.job import TrainingJob, division_of, global_batch_size, total_steps
+from tasks.core.training.job import (
+    TrainingJob,
+    division_of,
+    global_batch_size,
+    group_size,
+    total_steps,
+)
 from tasks.core.weights.index import ModelIndex
 
 FREE = {
@@ -108,4 +114,5 @@ def _identity(
         "data": sha256_of(examples),
         "steps": steps,
         "global_batch_size": global_batch_size(settings),
+        "group_size": group_size(settings),
     }

@@ -116,6 +116,12 @@ def test_a_step_down_to_states_that_cannot_be_taken_over_says_that_it_starts_ane
         run(Attempts(Reason.DEVICE_OUT_OF_MEMORY, kept_step=7), without_zero)
 
 
+def test_another_order_of_the_data_is_said_to_start_anew(run: Run) -> None:
+    grouped = CPU.model_copy(update={"batching": "group"})
+    with pytest.raises(SteppedDown, match="starts anew: grouped by length"):
+        run(Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7), grouped)
+
+
 def test_the_next_attempt_begins_on_the_rung_below_in_another_process_too(run: Run) -> None:
     attempts = Attempts(Reason.HOST_OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY)
     for _ in range(2):
