@@ -1,12 +1,10 @@
 """What a command prints: JSON for programs, a few lines for people, progress while it works."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+import pydantic_core
 import typer
-from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,21 +20,11 @@ from tasks.core.progress import Report
 AS_JSON = typer.Option("--json", help="Print the result as JSON, for programs.")
 
 
-def show(result: BaseModel | dict[str, object] | list[object], *, as_json: bool, text: str) -> None:
-    """Print the result as JSON, or the text."""
-    if not as_json:
-        typer.echo(text)
-        return
-    plain = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
-    typer.echo(json.dumps(plain, ensure_ascii=False, indent=1, default=_plain))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+def show(result: object, *, as_json: bool, text: str) -> None:
+    """Print the result as JSON, or the text. What is not a finite number is null in JSON."""
+    if as_json:
+        text = pydantic_core.to_json(result, indent=1, inf_nan_mode="null").decode()
+    typer.echo(text)
 
 
 @contextmanager
