@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ LIMIT_BYTES = 2200 << 20
 LONG_TOKENS = 1000  # with 8 at once and 32000 logits each: about 3.5 GB, and an eighth of it alone
 SETTINGS = Finetune(
     device="cpu",
+    language=None,
     epochs=1,
     micro_batch_size=8,
     gradient_accumulation_steps=1,
@@ -58,7 +60,10 @@ print(json.dumps({
 
 
 def conversation(number: int, words: int) -> dict[str, Any]:
-    turns = [("human", "apa kabar"), ("gpt", "laba " * words)]
+    """Words of four letters drawn at random: no conversation is like another."""
+    draw = random.Random(number)  # noqa: S311
+    said = ["".join(draw.choices("abcdefghij", k=4)) for _ in range(words)]
+    turns = [("human", f"apa {said[0]}"), ("gpt", " ".join(said))]
     return {
         "id": str(number),
         "conversations": [{"from": speaker, "value": text} for speaker, text in turns],
