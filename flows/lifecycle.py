@@ -23,6 +23,7 @@ from tasks.finetune import finetune
 from tasks.fuse import fuse
 from tasks.merge import merge
 from tasks.plan import preflight
+from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.runtime import StageResult, explained_failure
 
@@ -120,8 +121,9 @@ def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
         done.append(edit.submit(chain[-1][1], recipe.edit, recipe.template).result())
         chain.append(("edited", done[-1]))
     if recipe.finetune is not None and "fuse" in wanted:
-        model = chain[-1][1]
-        done.append(finetune.submit(model, recipe.finetune, recipe.template).result())
-        done.append(fuse.submit(model, done[-1]).result())
+        model, settings = chain[-1][1], recipe.finetune
+        examples = prepare.submit(model, settings, recipe.template).result()
+        adapter = finetune.submit(model, examples, settings, recipe.template).result()
+        done += [examples, adapter, fuse.submit(model, adapter).result()]
         chain.append(("fine-tuned", done[-1]))
     return done, chain

@@ -3,7 +3,7 @@
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.core.files import sha256_of
+from tasks.core.conversation.prepared import DECIDING
 from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
@@ -15,19 +15,23 @@ from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
 VERSION = 1
 RUNGS = 24  # more than any ladder has: a retry is a step down
 SECONDS_TO_THE_NEXT_RUNG = 5.0
+OPERATING = {"save_steps", "save_total_limit", "logging_steps", "report_to", "hostfile"}
+"""Settings that change how a training is run and watched, and no bit of the adapter."""
 
 
 @stage_task("finetune")
-def _finetune(model: StageResult, settings: Finetune, template: str) -> StageResult:
+def _finetune(
+    model: StageResult, examples: StageResult, settings: Finetune, template: str
+) -> StageResult:
     """Train the adapter; a killed attempt goes on, one without memory goes on a rung lower."""
-    params = {**settings.model_dump(mode="json", exclude={"data"}), "template": template}
-    inputs = {"model": model.digest, "data": sha256_of(settings.data)}
+    params = settings.model_dump(mode="json", exclude={"data", *DECIDING, *OPERATING})
+    inputs = {"model": model.digest, "examples": examples.digest}
 
     def write(staging: Staging) -> None:
         made = finetune_on_ladder(
             model.path,
             settings,
-            data=settings.data,
+            data=examples.path,
             template=template,
             out=staging.path,
             home=home(),

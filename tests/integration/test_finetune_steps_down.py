@@ -52,9 +52,7 @@ def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
 ) -> None:
     seen: list[Finetune] = []
     monkeypatch.setattr(ladder, "finetune", attempt(seen, sufficient=1))
-    data = tmp_path / "conversation.json"
-    data.write_text("[]")
-    settings = Finetune(data=data, device="cpu", micro_batch_size=4)
+    settings = Finetune(device="cpu", micro_batch_size=4)
     model = StageResult(
         stage="edit",
         artifact="edit-1",
@@ -65,11 +63,12 @@ def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
         size_bytes=0,
         peak_memory_bytes=0,
     )
+    examples = model.model_copy(update={"stage": "prepare", "path": tmp_path})
     at_once = stage.finetune.with_options(retry_delay_seconds=0)
 
     @flow
     def run() -> StageResult:
-        made: StageResult = at_once.submit(model, settings, "vicuna_v1.1").result()
+        made: StageResult = at_once.submit(model, examples, settings, "vicuna_v1.1").result()
         return made
 
     made = run()

@@ -25,7 +25,7 @@ EXAMPLES = "examples.safetensors"
 VALIDATION = "validation.safetensors"
 DESCRIPTION = "prepared.json"
 
-_DECIDING = {
+DECIDING = {
     "language",
     "same_speaker",
     "max_dropped_share",
@@ -54,7 +54,7 @@ class PreparedExamples:
 
 def identity(settings: Finetune, template: str) -> dict[str, JsonValue]:
     """Return what of a recipe decides the examples, beside the data file and the tokenizer."""
-    return {**settings.model_dump(mode="json", include=_DECIDING), "template": template}
+    return {**settings.model_dump(mode="json", include=DECIDING), "template": template}
 
 
 def prepare_examples(
