@@ -1,36 +1,13 @@
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import dynamic_module_utils
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.recipe import ActivationEdit, Edit
 from tests.models import tiny_llama
 
 GELU_IN_THE_LAST = Edit(activations=(ActivationEdit(layers=(-1,), activation="gelu"),))
-
-
-@pytest.fixture(scope="package", autouse=True)
-def own_modules_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the code of the models under test out of the user's cache, here and in children.
-
-    transformers reads the variable once, and Python remembers where the package of such code lies.
-    """
-    cache = str(tmp_path_factory.mktemp("hf_modules"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_MODULES_CACHE", cache)
-        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", cache)
-        patch.setattr(sys, "path", [*sys.path])
-        _forget_remote_code()
-        yield
-    _forget_remote_code()
-
-
-def _forget_remote_code() -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "transformers_modules"]:
-        del sys.modules[name]
 
 
 @pytest.fixture
