@@ -6,7 +6,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = "selamat datang di warung kami apa kabar usaha modal laba rugi izin pajak stok harga".split()
+WORDS = [
+    *("selamat", "datang", "di", "warung", "kami", "apa", "kabar", "usaha"),
+    *("modal", "laba", "rugi", "izin", "pajak", "stok", "harga"),
+]
 
 
 def tiny_tokenizer(vocab: int = 320) -> PreTrainedTokenizerFast:

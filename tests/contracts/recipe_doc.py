@@ -19,9 +19,9 @@ def render() -> str:
     lines = [
         "# The recipe, field by field",
         "",
-        "A YAML file; `data/recipes/` holds examples. Unknown fields are refused, with the name that",
-        "was probably meant. A stage that is left out is not run. Relative paths are looked up from",
-        "where the command runs, then from the project. This page is made from the code.",
+        "A YAML file; `data/recipes/` holds examples. Unknown fields are refused, with the name",
+        "that was probably meant. A stage that is left out is not run. Relative paths are looked",
+        "up from where the command runs, then from the project. This page is made from the code.",
         "",
     ]
     for name, model in _models(Recipe, "recipe", set()):
@@ -65,7 +65,8 @@ def _type(annotation: object) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "fields below"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "yes or no"}.get(
-        getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)).lower()
+        getattr(annotation, "__name__", ""),
+        getattr(annotation, "__name__", str(annotation)).lower(),
     )
 
 
@@ -75,11 +76,15 @@ def _default(info: object) -> str:
     value = info.get_default(call_default_factory=True)  # type: ignore[attr-defined]
     if value is None:
         return ""
-    if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
+    if isinstance(value, BaseModel) or (
+        isinstance(value, tuple) and value and isinstance(value[0], BaseModel)
+    ):
         return "as below"
     if isinstance(value, tuple):
         return f"`{list(value)}`"
-    return f"`{str(value).lower() if isinstance(value, bool) else value if not isinstance(value, Path) else value.as_posix()}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value.as_posix() if isinstance(value, Path) else value}`"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.lifecycle import rebuild
 from tasks.core.recipe import ActivationEdit, Base, Delta, Edit, Evaluate, Gate, Publish, Recipe
 from tests.models import tiny_delta, tiny_llama
 
@@ -37,6 +39,25 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe(sources: Path, tmp_path: Path) -> Recipe:
     """Everything but serving, published to a directory."""
+    return tiny_recipe(sources, tmp_path / "published")
+
+
+@pytest.fixture(scope="session")
+def built(prefect: None, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which that recipe is evaluated already: made once, to be copied."""
+    root = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAWAN_USAHA_HOME", str(root / "home"))
+        rebuild(tiny_recipe(sources, root / "published"), "evaluate")
+    return root / "home"
+
+
+@pytest.fixture
+def built_home(built: Path, home: Path) -> Path:
+    return Path(shutil.copytree(built, home))
+
+
+def tiny_recipe(sources: Path, published: Path) -> Recipe:
     return Recipe(
         name="tiny",
         base=Base(directory=sources / "base"),
@@ -49,5 +70,5 @@ def recipe(sources: Path, tmp_path: Path) -> Recipe:
             device="cpu",
             gate=Gate(max_perplexity_ratio=2.0),
         ),
-        publish=Publish(target=str(tmp_path / "published"), license="apache-2.0"),
+        publish=Publish(target=str(published), license="apache-2.0"),
     )

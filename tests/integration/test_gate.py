@@ -1,6 +1,7 @@
 """The gate in the flow: what it refuses is neither published nor served, and stays for study."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,29 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def destructive(learned: Path, tmp_path: Path) -> Recipe:
+    return destructive_recipe(learned, tmp_path / "published")
+
+
+@pytest.fixture(scope="module")
+def measured(prefect: None, learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the destroyed model is measured already: made once, to be copied."""
+    root = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAWAN_USAHA_HOME", str(root / "home"))
+        rebuild(destructive_recipe(learned, root / "published"), "evaluate", return_state=True)
+    shutil.rmtree(root / "home" / "runs", ignore_errors=True)
+    for ruled in (root / "home" / "store").glob("gate-*"):
+        shutil.rmtree(ruled)
+    return root / "home"
+
+
+@pytest.fixture
+def home(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
+    return Path(shutil.copytree(measured, tmp_path / "home"))
+
+
+def destructive_recipe(learned: Path, published: Path) -> Recipe:
     """Another activation in every layer of a model that has learned with its own one."""
     return Recipe(
         name="destroyed",
@@ -77,7 +101,7 @@ def destructive(learned: Path, tmp_path: Path) -> Recipe:
             max_new_tokens=4,
             device="cpu",
         ),
-        publish=Publish(target=str(tmp_path / "published"), license="apache-2.0"),
+        publish=Publish(target=str(published), license="apache-2.0"),
     )
 
 

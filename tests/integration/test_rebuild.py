@@ -58,7 +58,9 @@ def test_second_run_finds_everything_done(recipe: Recipe, home: Path) -> None:
     assert Store(home).prune(RunRecords(home).artifacts_of_last(1)) == []
 
 
-def test_run_is_told_in_one_table_and_the_edit_before_and_after(recipe: Recipe, home: Path) -> None:
+def test_run_is_told_in_one_table_and_the_edit_before_and_after(
+    recipe: Recipe, built_home: Path
+) -> None:
     state = run(recipe)
     assert state.is_completed()
     with get_client(sync_client=True) as client:
@@ -68,19 +70,19 @@ def test_run_is_told_in_one_table_and_the_edit_before_and_after(recipe: Recipe, 
         found = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
     assert set(found) >= {"plan", "edit", "evaluation", "rebuild"}
     assert re.search(r"\| 2 \| .*silu.* \| .*gelu.* \|", found["edit"], re.IGNORECASE)
-    assert re.search(r"\| merge \| Completed \| .* s \| .* MB \| .* MB \|", found["rebuild"])
-    page = (home / "reports" / "tiny.html").read_text()
+    assert re.search(r"\| merge \| Cached \| .* s \| .* MB \| .* MB \|", found["rebuild"])
+    page = (built_home / "reports" / "tiny.html").read_text()
     assert "Gate passed" in page
 
 
-def test_changing_where_it_is_served_repeats_no_other_stage(recipe: Recipe, home: Path) -> None:
-    succeeded(recipe, "evaluate")
+def test_changing_where_it_is_served_repeats_no_other_stage(
+    recipe: Recipe, built_home: Path
+) -> None:
     other = recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)})
     assert set(states(succeeded(other, "evaluate")).values()) == {"Cached"}
 
 
-def test_another_edit_keeps_download_and_merge(recipe: Recipe, home: Path) -> None:
-    succeeded(recipe, "edit")
+def test_another_edit_keeps_download_and_merge(recipe: Recipe, built_home: Path) -> None:
     relu = Edit(activations=(ActivationEdit(layers=(0,), activation="relu"),))
     assert states(succeeded(recipe.model_copy(update={"edit": relu}), "edit")) == {
         "base": "Cached",
@@ -95,13 +97,15 @@ def test_stages_that_are_left_out_are_not_run(recipe: Recipe, home: Path) -> Non
     assert list(states(succeeded(bare))) == ["base", "evaluate"]
 
 
-def test_failed_gate_stops_before_publishing(recipe: Recipe, home: Path, tmp_path: Path) -> None:
+def test_failed_gate_stops_before_publishing(
+    recipe: Recipe, built_home: Path, tmp_path: Path
+) -> None:
     strict = recipe.evaluate.model_copy(update={"gate": Gate(max_perplexity=1.5)})
     state = run(recipe.model_copy(update={"evaluate": strict}))
     assert state.is_failed()
     assert "above the limit 1.5" in (state.message or "")
     assert not (tmp_path / "published").exists()
-    assert any(a.key.stage == "evaluate" for a in Store(home).artifacts())
+    assert any(a.key.stage == "evaluate" for a in Store(built_home).artifacts())
 
 
 def test_layer_that_does_not_exist_is_refused(recipe: Recipe, home: Path) -> None:

@@ -15,7 +15,6 @@ from tasks.core.recipe import Evaluate, Gate
 from tests.memory_group import memory_group
 from tests.models import tiny_llama
 
-
 ENTRY = "tasks.core.evaluation.entry"
 
 
