@@ -45,7 +45,7 @@ def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
             f"{stage.wall_s:,.1f} s",
             f"{stage.size_bytes / 1e6:,.1f} MB",
             f"{stage.peak_memory_bytes / 1e6:,.0f} MB",
-            str(stage.facts.get("url", stage.artifact)),
+            str(stage.facts.get("tag") or stage.facts.get("url") or stage.artifact),
         )
         for stage in report.stages
     ]
@@ -63,7 +63,7 @@ def as_plain(report: RebuildReport) -> dict[str, object]:
 
 def as_text(report: RebuildReport) -> str:
     """Return the run as a table for the terminal, with what to do next."""
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=140, record=True, file=io.StringIO())
     table = Table(box=box.SIMPLE_HEAD)
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)

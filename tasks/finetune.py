@@ -35,7 +35,7 @@ def _finetune(
             template=template,
             out=staging.path,
             home=home(),
-            report=StageProgress("finetune", "steps"),
+            report=StageProgress("finetune", "steps", log=False),
             on_line=get_run_logger().info,
         )
         trained = made.trained

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.architecture.check import check_edit_names
 from tasks.core.conversation.template import get_template
-from tasks.core.errors import RecipeError, WrongToken
+from tasks.core.errors import DataError, RecipeError, WrongToken
 from tasks.core.evaluation.evaluate import measurement_identity
 from tasks.core.home import home
 from tasks.core.hub.ask import source_config, source_size_bytes
@@ -65,6 +65,7 @@ def check_recipe(recipe: Recipe, home: Path) -> None:
     if recipe.edit is not None:
         check_edit_names(recipe.edit)
     if recipe.finetune is not None:
+        require_data(recipe.finetune.data)
         require_tools(recipe.finetune)
         deepspeed_config(recipe.finetune)
     if recipe.publish is not None and recipe.publish.repo and usable_token() is None:
@@ -78,6 +79,16 @@ def check_recipe(recipe: Recipe, home: Path) -> None:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}
         require_ports(recipe.deploy.host, ports_of(recipe.deploy), ours=pids)
+
+
+def require_data(path: Path) -> None:
+    """Raise DataError when there is nothing at the path of the training data."""
+    if not path.exists():
+        raise DataError(
+            "The conversations to train on are not there.",
+            where=path,
+            next_step="Correct finetune.data in the recipe; data/README.md says what it holds.",
+        )
 
 
 def require_devices(recipe: Recipe, hardware: Hardware) -> None:

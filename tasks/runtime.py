@@ -156,10 +156,11 @@ class StageProgress:
     """A Report that shows bytes, rate and time left as log lines and a Prefect progress artifact.
 
     The artifact appears with the first report that comes later than REPORT_EVERY_S after the start:
-    a stage that is done at once needs none.
+    a stage that is done at once needs none. With `log` off the stage tells its steps itself.
     """
 
-    def __init__(self, what: str, unit: str = "bytes") -> None:
+    def __init__(self, what: str, unit: str = "bytes", *, log: bool = True) -> None:
+        self._log = log
         self._what = what
         self._unit = unit
         self._started = self._shown = time.monotonic()
@@ -183,7 +184,8 @@ class StageProgress:
     def _show(self, done: int, total: int, elapsed_s: float) -> None:
         percent = 100.0 * done / total
         line = f"{self._what}: {progress_line(done, total, elapsed_s, self._unit)}"
-        self._logger.info(line)
+        if self._log:
+            self._logger.info(line)
         try:
             if self._artifact is None:
                 made = create_progress_artifact(percent, description=line)
