@@ -8,7 +8,7 @@ def every_error() -> list[type[KawanUsahaError]]:
     while todo:
         cls = todo.pop()
         found.append(cls)
-        todo += cls.__subclasses__()
+        todo += [each for each in cls.__subclasses__() if each.__module__ == cls.__module__]
     return found
 
 
@@ -32,4 +32,5 @@ def test_every_error_knows_if_a_retry_helps_and_its_exit_code() -> None:
         "LockBusy",
         "DownloadCorrupt",
         "HubUnavailable",
+        "UploadCorrupt",
     }
