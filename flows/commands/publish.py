@@ -16,13 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(
-    model: Annotated[
-        str, typer.Argument(help="A model directory; with --rollback, leave it out by writing -.")
-    ],
+    model: Annotated[str, typer.Argument(help="A model directory; leave it out to roll back.")],
     place: Annotated[
-        str,
+        str | None,
         typer.Argument(help="A Hub repository (owner/name), or a directory or fsspec URL with ://"),
-    ],
+    ] = None,
     *,
     rollback: Annotated[
         str | None, typer.Option(help="Show this earlier build (its tag) again; sends nothing.")
@@ -42,7 +40,7 @@ def publish(
 
     Examples: `kawan-usaha publish tuned our-team/kawan-usaha`,
     `kawan-usaha publish tuned file:///srv/models/kawan-usaha`,
-    `kawan-usaha publish - our-team/kawan-usaha --rollback release-0123456789abcdef`
+    `kawan-usaha publish our-team/kawan-usaha --rollback release-0123456789abcdef`
     """
     from dataclasses import asdict
 
@@ -56,6 +54,14 @@ def publish(
     from tasks.core.recipe import Publish
     from tasks.core.story import tell_of_directory
 
+    if rollback is not None:
+        place = place or model
+    if place is None:
+        raise UsageError(
+            "Name the place to publish to.",
+            expected="a Hub repository (owner/name), or a directory or fsspec URL with ://",
+            next_step=f"kawan-usaha publish {model} our-team/our-model",
+        )
     to_files = _IS_URL in place
     if rollback is not None:
         go_back = filesystem.rollback_on_filesystem if to_files else hub.rollback

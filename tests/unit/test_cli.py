@@ -67,6 +67,7 @@ def test_every_command_has_help_that_teaches(command: str) -> None:
         (("edit", "base", "out", "--layers", "1-3"), "slice"),
         (("edit", "base", "out"), "no edit is named"),
         (("stop", "nobody"), "one of: none"),
+        (("publish", "base"), "Name the place"),
         (("chat",), "rebuild demo"),
         (("frobnicate",), "No such command"),
         (("merge",), "Missing argument"),
@@ -133,7 +134,7 @@ def test_merge_edit_inspect_and_publish_work_on_plain_directories(
     assert first["sent"]
     code, out, _ = run("publish", "edited", f"file://{tmp_path}/place", "--json")
     assert json.loads(out)["sent"] == []
-    code, out, _ = run("publish", "-", f"file://{tmp_path}/place", "--rollback", first["tag"])
+    code, out, _ = run("publish", f"file://{tmp_path}/place", "--rollback", first["tag"])
     assert code == 0
 
 

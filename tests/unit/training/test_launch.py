@@ -9,7 +9,7 @@ from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.recipe import Finetune
 from tasks.core.training.launch import command, environment, require_tools
 
-JOB = Path("/work/job.json")
+JOB = Path("/jobs/job.json")
 CPU = Finetune(device="cpu", processes=2)
 GPU = Finetune(device="cuda", processes=2)
 
