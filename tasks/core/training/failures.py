@@ -5,10 +5,10 @@ import re
 from collections.abc import Sequence
 
 from tasks.core.process import Cause, ChildResult
+from tasks.core.process.exhaustion import exhausted_memory
 from tasks.core.training.job import Failure, Reason
 
-_HOST_MEMORY = re.compile(r"DefaultCPUAllocator|can't allocate memory|Cannot allocate memory")
-_DEVICE_MEMORY = re.compile(r"CUDA out of memory|CUDA error: out of memory")
+_OUT_OF_MEMORY = {"host": Reason.HOST_OUT_OF_MEMORY, "device": Reason.DEVICE_OUT_OF_MEMORY}
 _DISK = re.compile(r"No space left on device|Disk quota exceeded")
 _PEER = re.compile(r"Connection (closed|reset) by peer|Broken pipe|NCCL|ProcessGroup|Gloo|gloo")
 
@@ -25,10 +25,8 @@ def reason_of(error: BaseException) -> Reason:
     text = str(error)
     if isinstance(error, NotFinite):
         return Reason.NOT_FINITE
-    if isinstance(error, MemoryError) or _HOST_MEMORY.search(text):
-        return Reason.HOST_OUT_OF_MEMORY
-    if type(error).__name__ == "OutOfMemoryError" or _DEVICE_MEMORY.search(text):
-        return Reason.DEVICE_OUT_OF_MEMORY
+    if memory := exhausted_memory(error):
+        return _OUT_OF_MEMORY[memory]
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or _DISK.search(text):
         return Reason.DISK_FULL
