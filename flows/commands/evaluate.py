@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, show
+from flows.commands.output import AS_JSON, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
 
 if TYPE_CHECKING:
@@ -110,6 +110,5 @@ def _settings(**given: object) -> "Evaluate":
     try:
         settings = Evaluate.model_validate(wanted)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise UsageError("These settings do not fit.", found=found) from error
+        raise UsageError("These settings do not fit.", found=problems_of(error)) from error
     return located(Recipe(evaluate=settings)).evaluate

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pydantic_core
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +26,11 @@ def show(result: object, *, as_json: bool, text: str) -> None:
     if as_json:
         text = pydantic_core.to_json(result, indent=1, inf_nan_mode="null").decode()
     typer.echo(text)
+
+
+def problems_of(error: ValidationError) -> str:
+    """Return each wrong field and what is wrong with it, in one line."""
+    return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
 
 
 @contextmanager

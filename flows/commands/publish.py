@@ -84,11 +84,7 @@ def publish(
     directory = Path(model)
     present = [p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()]
     names = choose_files(present, where=directory)
-    with bytes_bar("checksums") as report:
-        files = {}
-        for done, name in enumerate(names, start=1):
-            files[name] = digest_of(directory / name)
-            report(done, len(names))
+    files = {name: digest_of(directory / name) for name in names}
     story = tell_of_directory(directory, files, target, template)
     send = filesystem.publish_to_filesystem if to_files else hub.publish
     with bytes_bar("publish") as report:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, show
+from flows.commands.output import AS_JSON, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
 from tasks.core.recipe import Deploy
 
@@ -64,8 +64,7 @@ def deploy(
             }
         )
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
-        raise UsageError("These settings do not fit.", found="; ".join(problems)) from error
+        raise UsageError("These settings do not fit.", found=problems_of(error)) from error
     path = local_model(model)
     manifest = read_manifest(path)
     deployment = start(
