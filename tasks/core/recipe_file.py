@@ -8,9 +8,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.core.errors import RecipeError
+from tasks.core.home import PROJECT
 from tasks.core.recipe import Recipe
 
-PROJECT = Path(__file__).parents[2]
 RECIPES = PROJECT / "data" / "recipes"
 
 

@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tasks.core.architecture.seen import Check
 from tasks.core.errors import EditLost
+from tasks.core.home import PROJECT
 from tasks.core.process import Cause, run_child
 from tasks.core.recipe import Edit
 
 logger = logging.getLogger(__name__)
 
 PROOF_TIMEOUT_S = 3600.0
-_PROJECT = Path(__file__).parents[3]
 
 
 class _Value(BaseModel):
@@ -168,7 +168,7 @@ def _in_fresh_process(request: ProofRequest, scratch: Path, timeout_s: float) ->
 
 def _environment(scratch: Path) -> dict[str, str]:
     """Return an environment in which only the directory's own code can be found, and no network."""
-    paths = [str(_PROJECT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),

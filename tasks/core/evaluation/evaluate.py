@@ -13,12 +13,12 @@ from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.files import sha256_of, write_atomically
+from tasks.core.home import PROJECT
 from tasks.core.keys import digest
 from tasks.core.process import Cause, ChildResult, run_child
 from tasks.core.recipe import Evaluate
 
 OUTCOME = "evaluation.json"
-_PROJECT = Path(__file__).parents[3]
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """A log is no place for a progress bar. What the user has set stays."""
@@ -68,7 +68,7 @@ def _measure(
     )
     write_atomically(job_file, job.model_dump_json())
     argv = [sys.executable, "-m", "tasks.core.evaluation.entry", str(job_file), str(answer)]
-    result = run_child(argv, env=_environment(os.environ), cwd=_PROJECT, on_line=on_line)
+    result = run_child(argv, env=_environment(os.environ), cwd=PROJECT, on_line=on_line)
     if not result.succeeded:
         raise _explain(result, answer)
     return Outcome.model_validate_json(answer.read_bytes())

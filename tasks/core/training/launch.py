@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.core.errors import MissingTool, RecipeError
+from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
 from tasks.core.process import ChildResult, run_child
 from tasks.core.progress import Report
@@ -26,7 +27,6 @@ OWNER = "KAWAN_USAHA_TRAINING"
 """The variable that tells which job a training process works on, by the path of its job file."""
 
 _ENTRY = "tasks.core.training.entry"
-_PROJECT = Path(__file__).parents[3]
 _MACHINES_ENVIRONMENT = ".deepspeed_env"
 _ON_EVERY_MACHINE = ("DS_ACCELERATOR", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -72,7 +72,7 @@ def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
     child = {name: value for name, value in env.items() if name not in _SECRETS}
     paths = (str(Path(sys.executable).parent), env.get("PATH", os.defpath))
     child["PATH"] = os.pathsep.join(paths)  # ninja lies beside python
-    child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PROJECT), env.get("PYTHONPATH"))))
+    child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), env.get("PYTHONPATH"))))
     child["HF_HUB_OFFLINE"] = "1"
     child["TOKENIZERS_PARALLELISM"] = "false"
     child["DS_ACCELERATOR"] = settings.device  # it would take a GPU where there is one
