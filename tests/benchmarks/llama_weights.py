@@ -44,8 +44,9 @@ SHAPES = {
     "160M": Shape(hidden=768, layers=12, intermediate=3072, heads=12),
     "3B": Shape(hidden=3200, layers=26, intermediate=8640, heads=32),
     "7B": Shape(hidden=4096, layers=32, intermediate=11008, heads=32),
+    "13B": Shape(hidden=5120, layers=40, intermediate=13824, heads=40),
 }
-"""JackFram/llama-160m, openlm-research/open_llama_3b, huggyllama/llama-7b."""
+"""JackFram/llama-160m, openlm-research/open_llama_3b, huggyllama/llama-7b, and llama-13b."""
 
 
 def make_model(path: Path, shape: Shape, *, seed: int, scale: float, norm: float) -> Path:

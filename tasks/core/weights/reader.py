@@ -5,14 +5,14 @@ of both models. The invariant: a returned tensor has exactly the bytes of the fi
 """
 
 import math
-import os
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 
 from tasks.core.errors import CorruptWeights
+from tasks.core.weights.direct import InputFile, aligned_buffer
 from tasks.core.weights.dtypes import ITEM_BYTES, torch_dtype
 from tasks.core.weights.index import ModelIndex
 
@@ -22,12 +22,12 @@ class TensorReader:
 
     def __init__(self, index: ModelIndex) -> None:
         self.index = index
-        self._fds: dict[str, int] = {}
+        self._files: dict[str, InputFile] = {}
         self._local = threading.local()
 
     def __enter__(self) -> Self:
         for file in self.index.files:
-            self._fds[file] = os.open(self.index.directory / file, os.O_RDONLY | os.O_CLOEXEC)
+            self._files[file] = InputFile(self.index.directory / file)
         return self
 
     def __exit__(
@@ -36,8 +36,8 @@ class TensorReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        while self._fds:
-            os.close(self._fds.popitem()[1])
+        while self._files:
+            self._files.popitem()[1].close()
 
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Return elements start to stop of a tensor, counted through its rows, as a flat tensor.
@@ -46,12 +46,21 @@ class TensorReader:
         caller may change it in place.
         """
         entry = self.index.tensors[name]
-        item = ITEM_BYTES[entry.dtype]
-        buffer = self._buffer((stop - start) * item)
-        path = self.index.directory / entry.file
-        offset = entry.offset + start * item
-        _read_fully(self._fds[entry.file], bytes_of(buffer), offset, str(path))
-        return buffer.view(torch_dtype(entry.dtype))
+        item, dtype = ITEM_BYTES[entry.dtype], torch_dtype(entry.dtype)
+        offset, nbytes = entry.offset + start * item, (stop - start) * item
+        file = self._files[entry.file]
+        buffer = self._buffer(file.room_for(nbytes))
+        begin, found = file.read(offset, nbytes, buffer)
+        if found < nbytes:
+            raise CorruptWeights(
+                "The file became shorter while it was read.",
+                where=self.index.directory / entry.file,
+                expected=f"{nbytes} bytes at {offset}",
+                found=f"{found} bytes",
+                next_step="Let nothing else write to the model's directory, and start again.",
+            )
+        elements = buffer[begin : begin + nbytes]
+        return elements.view(dtype) if begin % item == 0 else elements.clone().view(dtype)
 
     def load(self, name: str) -> torch.Tensor:
         """Return a whole tensor in its shape, in memory of its own: for small ones."""
@@ -61,26 +70,5 @@ class TensorReader:
     def _buffer(self, nbytes: int) -> torch.Tensor:
         buffer: torch.Tensor | None = getattr(self._local, "buffer", None)
         if buffer is None or buffer.numel() < nbytes:
-            buffer = self._local.buffer = torch.empty(nbytes, dtype=torch.uint8)
-        return buffer[:nbytes]
-
-
-def bytes_of(tensor: torch.Tensor) -> memoryview:
-    """Return the memory of a flat, contiguous tensor."""
-    array: Any = tensor.view(torch.uint8).numpy()
-    return memoryview(array)
-
-
-def _read_fully(fd: int, target: memoryview, offset: int, path: str) -> None:
-    done = 0
-    while done < len(target):
-        count = os.preadv(fd, [target[done:]], offset + done)
-        if count == 0:
-            raise CorruptWeights(
-                "The file became shorter while it was read.",
-                where=path,
-                expected=f"{len(target)} bytes at {offset}",
-                found=f"{done} bytes",
-                next_step="Let nothing else write to the model's directory, and start again.",
-            )
-        done += count
+            buffer = self._local.buffer = aligned_buffer(nbytes)
+        return buffer

@@ -3,9 +3,6 @@
 A thread takes the next piece of the result, reads the same elements from every source, computes,
 writes and hashes. Reading, arithmetic, writing and hashing of different pieces overlap, because
 each of them leaves the interpreter's lock. Merge, fuse and convert differ in the function alone.
-Tried and left out, because the whole took longer: writing back early (sync_file_range, fadvise),
-which makes reads wait for writes; reading around the page cache (O_DIRECT), which saves processor
-time and no more.
 
 The invariant: the bytes written do not depend on the number of threads or on their timing.
 """
@@ -21,8 +18,9 @@ import torch
 
 from tasks.core.errors import CorruptWeights
 from tasks.core.progress import Report, silent
+from tasks.core.weights.direct import bytes_of
 from tasks.core.weights.layout import Piece
-from tasks.core.weights.reader import TensorReader, bytes_of
+from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.writer import ShardedWriter, WriterAborted
 
 PieceFunction = Callable[..., torch.Tensor]

@@ -9,7 +9,6 @@ order, and on the disk.
 
 import errno
 import hashlib
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from tasks.core.errors import DiskFull
 from tasks.core.files import TEMPORARY, FileDigest, free_bytes, require_room
+from tasks.core.weights.direct import OutputFile, aligned_buffer
 from tasks.core.weights.journal import Journal
 from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard
 
@@ -39,6 +41,7 @@ class ShardedWriter:
         self.layout = layout
         self._journal = Journal(out, work)
         self._open: dict[str, _OpenShard] = {}
+        self._local = threading.local()
         self._turn = threading.Condition()
         self._aborted = False
         self.finished: dict[str, FileDigest] = {}
@@ -83,7 +86,7 @@ class ShardedWriter:
         own or after the one before. Raises WriterAborted when that can no longer happen.
         """
         shard = self._open[piece.file]
-        shard.write(data, piece.offset)
+        shard.write(data, piece.offset, self._staging(len(data)))
         with self._turn:
             self._turn.wait_for(lambda: self._aborted or shard.hashed_bytes == piece.offset)
             if self._aborted:
@@ -103,6 +106,12 @@ class ShardedWriter:
     def close_journal(self) -> None:
         """Forget the journal; only once all that belongs to the model is written."""
         self._journal.close()
+
+    def _staging(self, nbytes: int) -> torch.Tensor:
+        staging: torch.Tensor | None = getattr(self._local, "staging", None)
+        if staging is None or staging.numel() < nbytes:
+            staging = self._local.staging = aligned_buffer(nbytes)
+        return staging
 
     def _keep_finished(self) -> None:
         files = [shard.file for shard in self.layout.shards]
@@ -137,21 +146,21 @@ class _OpenShard:
         self.size_bytes = shard.size_bytes
         self.hashed_bytes = 0
         self._sha256 = hashlib.sha256()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            self._claim_room()
+            self._file = OutputFile(path, shard.size_bytes)
+        except OSError as error:
+            raise self._explained(error) from error
+        try:
             header = memoryview(shard.header)
-            self.write(header, 0)
+            self.write(header, 0, aligned_buffer(len(header)))
             self.hash(header)
         except BaseException:
             self.close()
             raise
 
-    def write(self, data: memoryview, offset: int) -> None:
-        done = 0
+    def write(self, data: memoryview, offset: int, staging: torch.Tensor) -> None:
         try:
-            while done < len(data):
-                done += os.pwrite(self._fd, data[done:], offset + done)
+            self._file.write(data, offset, staging)
         except OSError as error:
             raise self._explained(error) from error
 
@@ -160,20 +169,11 @@ class _OpenShard:
         self.hashed_bytes += len(data)
 
     def finish(self) -> FileDigest:
-        os.fsync(self._fd)
-        self.close()
+        self._file.close_synced()
         return FileDigest(self.size_bytes, self._sha256.hexdigest())
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _claim_room(self) -> None:
-        try:
-            os.posix_fallocate(self._fd, 0, self.size_bytes)
-        except OSError as error:
-            raise self._explained(error) from error
+        self._file.close()
 
     def _explained(self, error: OSError) -> OSError | DiskFull:
         if error.errno not in _FULL:

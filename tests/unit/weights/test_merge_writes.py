@@ -12,7 +12,6 @@ from safetensors import safe_open
 
 from tasks.core.errors import DiskFull
 from tasks.core.files import digest_of
-from tasks.core.weights import writer
 from tasks.core.weights.merge import merge, plan_merge
 from tests.unit.weights.models import base_model, delta_for
 
@@ -34,7 +33,7 @@ def test_a_disk_that_fills_up_after_the_check_is_reported_with_figures(tmp_path,
     def no_space(fd: int, offset: int, length: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writer.os, "posix_fallocate", no_space)
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
     with pytest.raises(DiskFull) as caught:
         merge(*pair, tmp_path / "out")
     assert "GB free" in caught.value.found

@@ -1,0 +1,145 @@
+"""Files around the page cache: any offset and length, the same bytes, O_DIRECT or not."""
+
+import errno
+import os
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.core.weights.direct import (
+    BLOCK_BYTES,
+    InputFile,
+    OutputFile,
+    aligned_buffer,
+    bytes_of,
+    cached_share,
+)
+
+SIZE = 5 * BLOCK_BYTES + 123
+CONTENT = random.Random(7).randbytes(SIZE)  # noqa: S311
+
+
+@pytest.fixture(params=["around", "cached"], scope="module")
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> InputFile:
+    """An input file that is read around the cache, and one that lies in it."""
+    path = tmp_path_factory.mktemp("direct") / "content"
+    path.write_bytes(CONTENT)
+    if request.param == "around":
+        _evict(path)
+    opened = InputFile(path)
+    assert opened.room_for(1) == (2 * BLOCK_BYTES - 1 if request.param == "around" else 1)
+    request.addfinalizer(opened.close)
+    return opened
+
+
+@settings(max_examples=80, deadline=None)
+@given(offset=st.integers(0, SIZE + BLOCK_BYTES), nbytes=st.integers(0, SIZE + BLOCK_BYTES))
+def test_any_part_is_read_and_the_end_of_the_file_is_told(
+    file: InputFile, offset: int, nbytes: int
+) -> None:
+    buffer = aligned_buffer(file.room_for(nbytes))
+    begin, found = file.read(offset, nbytes, buffer)
+    assert bytes(bytes_of(buffer[begin : begin + found])) == CONTENT[offset : offset + nbytes]
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(1, SIZE - 1), unique=True, max_size=12), seed=st.integers())
+def test_pieces_in_any_order_make_the_file(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], seed: int
+) -> None:
+    path = tmp_path_factory.mktemp("written") / "content"
+    edges = [0, *sorted(cuts), SIZE]
+    pieces = list(pairwise(edges))
+    random.Random(seed).shuffle(pieces)  # noqa: S311
+    written = OutputFile(path, SIZE)
+    for start, stop in pieces:
+        written.write(memoryview(CONTENT)[start:stop], start, aligned_buffer(stop - start))
+    written.close_synced()
+    assert path.read_bytes() == CONTENT
+
+
+def test_whole_blocks_leave_nothing_in_the_cache(tmp_path: Path) -> None:
+    path, blocks = tmp_path / "content", 64
+    written = OutputFile(path, blocks * BLOCK_BYTES)
+    data = aligned_buffer(blocks * BLOCK_BYTES)
+    written.write(bytes_of(data), 0, aligned_buffer(data.nbytes))
+    written.close_synced()
+    fd = os.open(path, os.O_RDONLY)
+    assert cached_share(fd) < 0.1
+    os.close(fd)
+
+
+@pytest.mark.parametrize("refused_at", ["open", "use"])
+def test_a_filesystem_that_refuses_is_used_with_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_at: str
+) -> None:
+    _refuse(monkeypatch, refused_at)
+    path = tmp_path / "content"
+    written = OutputFile(path, SIZE)
+    written.write(memoryview(CONTENT), 0, aligned_buffer(SIZE))
+    written.close_synced()
+    _evict(path)
+    opened = InputFile(path)
+    buffer = aligned_buffer(opened.room_for(SIZE))
+    assert opened.room_for(1) == 1
+    assert opened.read(0, SIZE, buffer) == (0, SIZE)
+    opened.close()
+    assert bytes(bytes_of(buffer[:SIZE])) == CONTENT
+
+
+def test_a_disk_error_is_not_taken_for_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "content"
+    path.write_bytes(CONTENT)
+    _evict(path)
+
+    def broken(*_: Any) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        InputFile(path)
+
+
+def _evict(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, refused_at: str) -> None:
+    """Make the system refuse O_DIRECT as tmpfs does (open), or as some network disks do (use)."""
+    around: set[int] = set()
+    real = {name: getattr(os, name) for name in ("open", "close", "preadv", "pwrite")}
+
+    def opened(path: Any, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_DIRECT and refused_at == "open":
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fd = int(real["open"](path, flags, mode))
+        if flags & os.O_DIRECT:
+            around.add(fd)
+        return fd
+
+    def closed(fd: int) -> None:
+        around.discard(fd)
+        real["close"](fd)
+
+    def using(name: str) -> Any:
+        def use(fd: int, *rest: Any) -> Any:
+            if fd in around:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return real[name](fd, *rest)
+
+        return use
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "close", closed)
+    monkeypatch.setattr(os, "preadv", using("preadv"))
+    monkeypatch.setattr(os, "pwrite", using("pwrite"))
