@@ -27,8 +27,8 @@ from shutil import rmtree
 import pynvml
 
 from tasks.core.errors import KawanUsahaError
-from tasks.core.planning.hardware import read_gpus, read_hardware, with_gpus
 from tasks.core.planning.gpus import Gpu
+from tasks.core.planning.hardware import read_gpus, read_hardware, with_gpus
 from tasks.core.planning.rung_fit import RungFit, fit_ladder
 from tasks.core.planning.shapes import shape_from_config
 from tasks.core.recipe import Finetune
@@ -218,8 +218,10 @@ def _climb_down(model: Path, settings: Finetune, data: Path, work: Path) -> None
 
 def _print_result(trained: FinetuneResult) -> None:
     losses = ", ".join(f"{step.loss:.4f}" for step in trained.steps)
-    print(f"losses {losses}; {trained.facts.tensors} tensors; largest |B| "
-          f"{trained.facts.largest_b_norm:.3g}")
+    print(
+        f"losses {losses}; {trained.facts.tensors} tensors; largest |B| "
+        f"{trained.facts.largest_b_norm:.3g}"
+    )
 
 
 class _UsedGpu(threading.Thread):
@@ -252,7 +254,7 @@ class _UsedGpu(threading.Thread):
 def _table(rows: list[Row], gpu: Gpu) -> str:
     lines = [
         f"GPU: {gpu.name}, {gpu.memory_bytes / _GIB:.1f} GiB",
-        "| rung | GPU, planned | seen | host, planned | seen | plan says | ended | tokens/s | wall |",
+        "| rung | GPU, planned | seen | host, planned | seen | plan | ended | tokens/s | wall |",
         "|---|---:|---:|---:|---:|---|---|---:|---:|",
     ]
     for row in rows:

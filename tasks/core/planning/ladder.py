@@ -132,7 +132,7 @@ def _pageable(now: Finetune) -> Rung | None:
         now.model_copy(update={"pin_memory": False}),
         "offloaded weights lie in ordinary host memory",
         "host memory: page-locked pieces are rounded up to powers of two",
-        "copies between host and GPU two to three times as slow",
+        "copies between host and GPU at a fraction of their speed: a fifth on an H100",
     )
 
 

@@ -70,11 +70,11 @@ def test_where_no_rung_fits_a_larger_card_is_named_that_does_fit():
 
 
 def test_where_the_host_is_too_small_the_memory_that_would_do_is_named():
-    small = machine("1x6GiB", host_gb=16)
+    small = machine("1x8GiB", host_gb=16)
     training = fit_training(LLAMA_13B, Finetune(), small)
     assert training.verdict == "does not fit"
     assert any("of host memory in place of 16.0 GB" in text for text in training.remedies)
-    assert fit_training(LLAMA_13B, Finetune(), machine("1x6GiB", host_gb=64)).first_fitting
+    assert fit_training(LLAMA_13B, Finetune(), machine("1x8GiB", host_gb=64)).first_fitting
 
 
 def test_without_a_gpu_training_does_not_fit_and_says_so():
