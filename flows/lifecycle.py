@@ -124,6 +124,7 @@ def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
         model, settings = chain[-1][1], recipe.finetune
         examples = prepare.submit(model, settings, recipe.template).result()
         adapter = finetune.submit(model, examples, settings, recipe.template).result()
-        done += [examples, adapter, fuse.submit(model, adapter).result()]
+        template = None if recipe.delta or recipe.edit else recipe.template
+        done += [examples, adapter, fuse.submit(model, adapter, template).result()]
         chain.append(("fine-tuned", done[-1]))
     return done, chain

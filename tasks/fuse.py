@@ -1,5 +1,6 @@
 """Fuse: the adapter added to the weights, streamed."""
 
+from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.core.training.finetune import ADAPTER
@@ -10,13 +11,19 @@ VERSION = 1
 
 
 @stage_task("fuse")
-def fuse(model: StageResult, adapter: StageResult) -> StageResult:
-    """Make model + adapter one whole model, which still carries its edit."""
+def fuse(model: StageResult, adapter: StageResult, template: str | None) -> StageResult:
+    """Make model + adapter one whole model, which still carries its edit.
+
+    template is given when neither merge nor edit has written it into the tokenizer's files.
+    """
+    params = {"template": template}
     inputs = {"model": model.digest, "adapter": adapter.digest}
 
     def write(staging: Staging) -> None:
         progress = StageProgress("fuse")
         written = add(model.path, adapter.path / ADAPTER, staging.path, report=progress)
         staging.record(written.files)
+        if template is not None:
+            staging.record(with_chat_template(staging.path, template))
 
-    return build_stage(stage_key("fuse", VERSION, {}, inputs), write, {}, inputs)
+    return build_stage(stage_key("fuse", VERSION, params, inputs), write, params, inputs)

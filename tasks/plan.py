@@ -27,6 +27,9 @@ from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.launch import require_tools
 from tasks.runtime import stage_task
 
+_FILE_BYTES_A_TOKEN = 3.5
+"""LLaMA's tokenizer on Indonesian, with what JSON adds; only times are made of it."""
+
 
 @stage_task("plan")
 def preflight(recipe: Recipe) -> None:
@@ -47,15 +50,25 @@ def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
     hardware = read_hardware(home)
     if gpus is not None:
         hardware = with_gpus(hardware, parse_gpus(gpus))
+    tokens = None if recipe.finetune is None else _tokens_about(recipe.finetune.data)
     shape = known_shape(recipe.base.repo) if recipe.base.repo else None
     if shape is not None:
-        return plan(recipe, hardware, shape)
+        return plan(recipe, hardware, shape, sizes=Sizes(training_tokens=tokens))
     shape = shape_from_config(source_config(recipe.base), where=recipe.base)
     sizes = Sizes(
         base_bytes=source_size_bytes(recipe.base),
         delta_bytes=source_size_bytes(recipe.delta) if recipe.delta else None,
+        training_tokens=tokens,
     )
     return plan(recipe, hardware, shape, sizes=sizes)
+
+
+def _tokens_about(data: Path) -> int | None:
+    """Return roughly how many tokens a file of conversations holds, None where it is not here."""
+    try:
+        return int(data.stat().st_size / _FILE_BYTES_A_TOKEN)
+    except OSError:
+        return None
 
 
 def check_recipe(recipe: Recipe, home: Path) -> None:

@@ -498,6 +498,6 @@ class Recipe(_Part):
     )
 
 
-KAWAN_USAHA = Recipe(delta=Delta(), edit=Edit(), deploy=Deploy())
+KAWAN_USAHA = Recipe(delta=Delta(), edit=Edit(), finetune=Finetune(processes=2), deploy=Deploy())
 """The system as the team built it by hand. A stage that a recipe leaves out is not run, so this
 names each one that the original had."""

@@ -163,13 +163,16 @@ def _finetune(finetune: Finetune, shape: ModelShape, sizes: Sizes) -> StageNeed:
 def _evaluate(
     recipe: Recipe, evaluate: Evaluate, shape: ModelShape, sizes: Sizes, disk_rate: float
 ) -> StageNeed:
-    """One model at a time; two files of log-probabilities (tokens, vocab) in fp32 beside them."""
-    distributions = 2 * 4 * sizes.held_out_tokens * shape.vocab
-    models = 1 + sum(stage is not None for stage in (recipe.edit, recipe.finetune))
+    """One model at a time: its log-probabilities (tokens, vocab) in fp32, and those of the model
+    before it in the chain and of the release before.
+    """
+    distributions = 3 * 4 * sizes.held_out_tokens * shape.vocab
+    made = sum(stage is not None for stage in (recipe.delta, recipe.edit, recipe.finetune))
+    models = 2 + made  # the base, and the release before
     reading = models * shape.weight_bytes("float16") / disk_rate
     if evaluate.device == "cpu":
-        host = shape.weight_bytes("float32") + 2 * GB
-        note = "fp32 on the CPU, one model at a time; the time is for reading the weights only"
+        host = 2 * GB + DTYPE_BYTES["float32"] * max(shape.embedding_params, shape.layer_params)
+        note = "fp32 where that fits, else layer by layer from the disk; the time is for reading"
     else:
         host = 3 * GB
         note = "on the GPU, one model at a time; what does not fit there goes to the host"

@@ -153,6 +153,8 @@ def _assumptions(sizes: Sizes, rates: Rates, hardware: Hardware) -> tuple[str, .
     ]
     if sizes.base_bytes is None:
         lines.append("Download: sizes by formula for 16-bit weights; the Hub was not asked.")
+    if sizes.training_tokens is not None:
+        lines.append(f"Training: about {sizes.training_tokens:,} tokens an epoch.")
     if hardware.gpus_named:
         lines.append("GPUs as named; memory, disk and cores are those of this machine.")
     if hardware.gpu_note:

@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.core.errors import NotAModel, RecipeError, TrainingFailed
 from tasks.core.files import write_atomically
 from tasks.core.keys import digest
+from tasks.core.planning.hardware import read_gpus
 from tasks.core.planning.ladder import Rung, rungs
-from tasks.core.planning.shapes import ModelShape, shape_from_config
-from tasks.core.planning.training import training_memory
+from tasks.core.planning.shapes import shape_from_config
+from tasks.core.planning.training import TrainingMemory, training_memory
+from tasks.core.planning.units import readable
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
@@ -81,13 +83,14 @@ def finetune_on_ladder(
     """Train on the rung that is due, and remember it under home when it does.
 
     That is the rung below the last one that ran out of memory in out, else the one that worked for
-    this model on this machine before, else the settings as they are. Raises SteppedDown when the
-    memory ran out and a lower rung is left, and whatever `finetune` raises otherwise.
+    this model on this machine before, else the first one whose weights a GPU can hold at all.
+    Raises SteppedDown when the memory ran out and a lower rung is left, and whatever `finetune`
+    raises otherwise.
     """
     ladder = rungs(settings)
     records = RungRecords.of(home, model, settings)
     file = out / WORK / _STATE
-    state = _read(file, settings) or _start(ladder, settings, records)
+    state = _read(file, settings) or _start(ladder, settings, records, model)
     rung = ladder[state.number - 1]
     say = on_line or _log.info
     if state.number > 1:
@@ -143,13 +146,41 @@ def finetune_down_the_ladder(
             _log.warning("%s", stepped)
 
 
-def _start(ladder: Sequence[Rung], settings: Finetune, records: RungRecords) -> _State:
+def _start(ladder: Sequence[Rung], settings: Finetune, records: RungRecords, model: Path) -> _State:
     names = [rung.name for rung in ladder]
     name = records.recall()
-    number = names.index(name) + 1 if name in names else 1
-    if number > 1:
+    if name in names[1:]:
+        number = names.index(name) + 1
         _log.info("Begins on rung %d: it is what worked here before (%s).", number, records.file)
+    else:
+        number = _first_possible(ladder, model)
     return _State(asked=_digest(settings), number=number)
+
+
+def _first_possible(ladder: Sequence[Rung], model: Path) -> int:
+    """Return the first rung whose weights alone fit a GPU, 1 where none is or nothing is known.
+
+    To try the ones above would only cost the loading of the model, a rung each.
+    """
+    settings = ladder[0].settings
+    gpus, _ = read_gpus()
+    if settings.device == "cpu" or settings.hostfile is not None or not gpus:
+        return 1
+    needs = _needs(ladder, model)
+    if needs is None:
+        return 1
+    smallest = min(gpu.memory_bytes for gpu in gpus[: settings.processes])
+    weights = [sum(term.bytes for term in need.gpu if term.name == "weights") for need in needs]
+    first = next((number for number, held in enumerate(weights, 1) if held <= smallest), 1)
+    if first > 1:
+        _log.info(
+            "Begins on rung %d, %s: above it %s of weights do not fit into a GPU of %s.",
+            first,
+            ladder[first - 1].name,
+            readable(weights[0]),
+            readable(smallest),
+        )
+    return first
 
 
 def _read(file: Path, settings: Finetune) -> _State | None:
@@ -170,17 +201,21 @@ def _next(ladder: Sequence[Rung], number: int, reason: Reason, model: Path) -> i
     if reason not in _MEMORY:
         return None
     below = range(number + 1, len(ladder) + 1)
+    needs = _needs(ladder, model)
+    if needs is None:
+        return next(iter(below), None)
+    device = reason is Reason.DEVICE_OUT_OF_MEMORY
+    short = [need.gpu_bytes if device else need.host_bytes for need in needs]
+    return next((lower for lower in below if short[lower - 1] < short[number - 1]), None)
+
+
+def _needs(ladder: Sequence[Rung], model: Path) -> list[TrainingMemory] | None:
+    """Return what each rung needs, None for a model that cannot be planned."""
     try:
         shape = shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
-        needs = [_need(shape, rung.settings, reason) for rung in ladder]
-    except (NotAModel, RecipeError):  # a shape that cannot be planned: each rung is tried
-        return next(iter(below), None)
-    return next((lower for lower in below if needs[lower - 1] < needs[number - 1]), None)
-
-
-def _need(shape: ModelShape, settings: Finetune, reason: Reason) -> int:
-    memory = training_memory(shape, settings)
-    return memory.gpu_bytes if reason is Reason.DEVICE_OUT_OF_MEMORY else memory.host_bytes
+        return [training_memory(shape, rung.settings) for rung in ladder]
+    except (NotAModel, RecipeError):
+        return None
 
 
 def _kept(stop: TrainingStopped) -> int | None:

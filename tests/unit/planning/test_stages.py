@@ -68,9 +68,17 @@ def test_checkpoints_hold_lora_only_and_one_more_than_are_kept():
     assert (one, two) == (2 * 16 * lora, 3 * 16 * lora)
 
 
-def test_evaluating_on_the_cpu_needs_the_model_in_fp32():
+def test_evaluating_on_the_cpu_needs_no_more_than_a_layer_in_memory():
     evaluate = Recipe().evaluate.model_copy(update={"device": "cpu"})
-    assert needs(with_parts(evaluate=evaluate))["evaluate"].host_bytes > 2 * WEIGHTS
+    host = needs(with_parts(evaluate=evaluate))["evaluate"].host_bytes
+    assert 4 * LLAMA_13B.layer_params < host < WEIGHTS / 5
+
+
+def test_evaluating_reads_every_model_of_the_chain_and_the_release_before():
+    lean, whole = Recipe(), with_parts(finetune=Finetune())
+    one, four = (needs(recipe)["evaluate"] for recipe in (lean, whole))
+    assert one.seconds == pytest.approx(2 * WEIGHTS / 500e6)
+    assert four.seconds == pytest.approx(5 * WEIGHTS / 500e6)
 
 
 def test_publishing_to_the_hub_takes_network_and_to_this_machine_disk():

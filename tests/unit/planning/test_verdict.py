@@ -199,7 +199,7 @@ def test_the_text_holds_verdict_ladder_terms_and_assumptions():
 
 
 def test_a_plan_without_fine_tuning_and_service_is_rendered_too():
-    text = render(planned(machine(None), deploy=None))
+    text = render(planned(machine(None), finetune=None, deploy=None))
     assert "Fine-tune" not in text
     assert "Serving" not in text
     assert "no GPU" in text

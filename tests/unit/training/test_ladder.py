@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.ladder import rungs
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
@@ -152,6 +153,34 @@ def test_the_rung_that_worked_is_where_the_next_training_begins(run: Run, tmp_pa
     assert json.loads(record.read_text())["rung"] == "micro batch 2"
     rank = CPU.lora.model_copy(update={"r": 64})
     assert run(Attempts(), CPU.model_copy(update={"lora": rank}), out="third").number == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name"),
+    [
+        ("1x24GiB", "ZeRO-3 with parameter offload"),  # 26.0 GB of weights into 25.8 GB
+        ("2x24GiB", "ZeRO-3"),
+        ("1x32GiB", "as asked"),
+        (None, "as asked"),  # nothing is known of the GPU
+    ],
+)
+def test_rungs_whose_weights_no_gpu_can_hold_cost_no_attempt(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gpus: str | None,
+    name: str,
+) -> None:
+    found = parse_gpus(gpus) if gpus else ()
+    processes = len(found) or 1
+    monkeypatch.setattr(ladder, "read_gpus", lambda: (found, None))
+    with caplog.at_level("INFO"):
+        made = run(Attempts(), GPU.model_copy(update={"processes": processes}))
+    assert made.rung.name == name
+    assert not made.steps_down
+    assert ("26.0 GB of weights do not fit into a GPU of 25.8 GB" in caplog.text) == (
+        name != "as asked"
+    )
 
 
 def test_a_broken_record_is_no_record(run: Run, tmp_path: Path) -> None:

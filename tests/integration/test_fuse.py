@@ -1,0 +1,57 @@
+"""The fuse stage: a whole model that every other tool prompts as it was trained."""
+
+from pathlib import Path
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from prefect import flow
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tasks.core.conversation.template_files import TEMPLATE_FILE
+from tasks.fuse import fuse
+from tasks.runtime import StageResult
+from tests.models import tiny_llama
+
+pytestmark = pytest.mark.usefixtures("prefect", "home")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> tuple[StageResult, StageResult]:
+    """A base that no stage has written anything into, and an adapter for it."""
+    base = tiny_llama(tmp_path / "base", layers=1)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(model, lora).save_pretrained(tmp_path / "finetune" / "adapter")
+    return _stage("download", base), _stage("finetune", tmp_path / "finetune")
+
+
+@pytest.mark.parametrize("template", ["vicuna_v1.1", None])
+def test_the_chat_template_is_written_where_no_earlier_stage_has(
+    parts: tuple[StageResult, StageResult], template: str | None
+) -> None:
+    @flow
+    def run() -> StageResult:
+        made: StageResult = fuse.submit(*parts, template).result()
+        return made
+
+    made = run().path
+    assert (made / TEMPLATE_FILE).exists() == (template is not None)
+    if template is not None:
+        messages = [{"role": "user", "content": "Apa itu NIB?"}]
+        text = AutoTokenizer.from_pretrained(made).apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        assert str(text).endswith("USER: Apa itu NIB? ASSISTANT:")
+
+
+def _stage(stage: str, path: Path) -> StageResult:
+    return StageResult(
+        stage=stage,
+        artifact=f"{stage}-1",
+        digest=stage.ljust(64, "0"),
+        path=path,
+        cached=False,
+        wall_s=0.0,
+        size_bytes=0,
+        peak_memory_bytes=0,
+    )
