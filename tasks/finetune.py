@@ -27,6 +27,12 @@ def _finetune(
     params = settings.model_dump(mode="json", exclude={"data", *DECIDING, *OPERATING})
     inputs = {"model": model.digest, "examples": examples.digest}
 
+    logger, progress = get_run_logger(), StageProgress("finetune", "steps", log=False)
+
+    def hear(line: str) -> None:
+        logger.info("%s", line)
+        progress.said = line
+
     def write(staging: Staging) -> None:
         made = finetune_on_ladder(
             model.path,
@@ -35,8 +41,8 @@ def _finetune(
             template=template,
             out=staging.path,
             home=home(),
-            report=StageProgress("finetune", "steps", log=False),
-            on_line=get_run_logger().info,
+            report=progress,
+            on_line=hear,
         )
         trained = made.trained
         staging.note(

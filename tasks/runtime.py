@@ -156,8 +156,11 @@ class StageProgress:
     """A Report that shows bytes, rate and time left as log lines and a Prefect progress artifact.
 
     The artifact appears with the first report that comes later than REPORT_EVERY_S after the start:
-    a stage that is done at once needs none. With `log` off the stage tells its steps itself.
+    a stage that is done at once needs none. With `log` off the stage tells its steps itself, and
+    what it said last (`said`) stands in the artifact in place of amounts and rate.
     """
+
+    said = ""
 
     def __init__(self, what: str, unit: str = "bytes", *, log: bool = True) -> None:
         self._log = log
@@ -183,7 +186,8 @@ class StageProgress:
 
     def _show(self, done: int, total: int, elapsed_s: float) -> None:
         percent = 100.0 * done / total
-        line = f"{self._what}: {progress_line(done, total, elapsed_s, self._unit)}"
+        words = self.said or progress_line(done, total, elapsed_s, self._unit)
+        line = f"{self._what}: {words}"
         if self._log:
             self._logger.info(line)
         try:

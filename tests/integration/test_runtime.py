@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State
 
 from tasks import runtime
@@ -99,3 +101,30 @@ def test_progress_line_tells_how_far_how_fast_and_how_long() -> None:
     line = progress_line(1_000_000_000, 4_000_000_000, 2.0)
     assert line == "25%, 1.00 of 4.00 GB, 500 MB/s, 0:00:06 left"
     assert progress_line(3, 12, 6.0, "steps") == "25%, 3 of 12 steps, 0.50 steps/s, 0:00:18 left"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("", r"work: 50%, 1 of 2 steps, .* left"),
+        ("step 1/2, loss 3.2, 120 tokens/s", "work: step 1/2, loss 3.2, 120 tokens/s"),
+    ],
+)
+def test_progress_is_an_artifact_with_the_stages_own_words(
+    monkeypatch: pytest.MonkeyPatch, said: str, shown: str
+) -> None:
+    monkeypatch.setattr(runtime, "REPORT_EVERY_S", 0.0)
+
+    @flow
+    def work() -> None:
+        progress = runtime.StageProgress("work", "steps", log=False)
+        progress.said = said
+        progress(1, 2)
+
+    state = work(return_state=True)
+    with get_client(sync_client=True) as client:
+        ours = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
+        (found,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ours))
+    assert found.type == "progress"
+    assert found.data == 50.0
+    assert re.fullmatch(shown, str(found.description))

@@ -38,14 +38,17 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 def launch(
     job: TrainingJob, job_file: Path, *, report: Report, on_line: Callable[[str], None]
 ) -> ChildResult:
-    """Write the job file, run the job to its end, and say how the launcher ended."""
+    """Write the job file, run the job to its end, and say how the launcher ended.
+
+    A step is told in words to on_line, and then counted to report.
+    """
 
     def hear(line: str) -> None:
         if (event := from_line(line)) is None:
             on_line(line)
         else:
-            report(event.step, event.total_steps)
             on_line(str(event))
+            report(event.step, event.total_steps)
 
     release_abandoned_locks()
     job.write(job_file)
