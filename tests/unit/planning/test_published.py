@@ -168,6 +168,7 @@ def h100() -> list[Row]:
         "as asked": 64.0,
         "micro batch 1": 46.0,
         "gradient checkpointing": 30.3,
+        "optimizer offload": 30.3,
         "ZeRO-3 with parameter offload": 6.90,
         "pageable offload": 6.76,
         "4-bit": 11.4,
