@@ -161,15 +161,19 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def cached_share(fd: int) -> float:
-    """Return the share of a file's pages that the page cache holds; 1 for an empty file.
+    """Return the share of a file's pages that the page cache holds; 1 where that cannot be told.
 
-    Source: mincore(2). The kernel says 1 for files of other users.
+    Source: mincore(2). The kernel says 1 for files of other users, and some filesystems cannot map.
     """
     size = os.fstat(fd).st_size
     if size == 0:
         return 1.0
     pages = np.zeros(-(-size // mmap.PAGESIZE), dtype=np.uint8)
-    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as mapped:
+    try:
+        mapped = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+    except OSError:
+        return 1.0
+    with mapped:
         view = np.frombuffer(mapped, dtype=np.uint8)
         address, length = view.ctypes.data, ctypes.c_size_t(size)
         failed = _libc.mincore(ctypes.c_void_p(address), length, ctypes.c_void_p(pages.ctypes.data))
