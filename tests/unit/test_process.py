@@ -141,7 +141,7 @@ def test_an_exception_ends_the_whole_tree(stop: type[BaseException]) -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Let SIGINT interrupt, also where these tests run in a shell's background, which ignores it."""
+    """Let SIGINT interrupt, also in the background of a shell, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
