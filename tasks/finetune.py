@@ -27,13 +27,13 @@ def _finetune(
     params = settings.model_dump(mode="json", exclude={"data", *DECIDING, *OPERATING})
     inputs = {"model": model.digest, "examples": examples.digest}
 
-    logger, progress = get_run_logger(), StageProgress("finetune", "steps", log=False)
-
-    def hear(line: str) -> None:
-        logger.info("%s", line)
-        progress.said = line
-
     def write(staging: Staging) -> None:
+        logger, progress = get_run_logger(), StageProgress("finetune", "steps", log=False)
+
+        def hear(line: str) -> None:
+            logger.info("%s", line)
+            progress.said = line
+
         made = finetune_on_ladder(
             model.path,
             settings,

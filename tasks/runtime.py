@@ -160,9 +160,8 @@ class StageProgress:
     what it said last (`said`) stands in the artifact in place of amounts and rate.
     """
 
-    said = ""
-
     def __init__(self, what: str, unit: str = "bytes", *, log: bool = True) -> None:
+        self.said = ""
         self._log = log
         self._what = what
         self._unit = unit

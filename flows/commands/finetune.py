@@ -104,7 +104,7 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
     from tasks.core.home import home
     from tasks.core.planning.hardware import read_hardware
     from tasks.core.planning.render import render_training
-    from tasks.core.planning.shapes import shape_from_config
+    from tasks.core.planning.shapes import shape_of
     from tasks.core.planning.training_fit import TrainingFit, fit_training
     from tasks.core.training.deepspeed_config import deepspeed_config
     from tasks.core.training.launch import command
@@ -112,7 +112,7 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
     config = deepspeed_config(settings)
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
     argv = command(settings, job, port=_PORT, env=os.environ)
-    shape = shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
+    shape = shape_of(model)
     fit = fit_training(shape, settings, read_hardware(home()))
     parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")

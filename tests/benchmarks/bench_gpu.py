@@ -30,14 +30,14 @@ from tasks.core.errors import KawanUsahaError
 from tasks.core.planning.gpus import Gpu
 from tasks.core.planning.hardware import read_gpus, read_hardware, with_gpus
 from tasks.core.planning.rung_fit import RungFit, fit_ladder
-from tasks.core.planning.shapes import shape_from_config
+from tasks.core.planning.shapes import shape_of
+from tasks.core.planning.units import GIB
 from tasks.core.recipe import Finetune
-from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetune
+from tasks.core.training.finetune import TrainingStopped, finetune
 from tasks.core.training.ladder import finetune_down_the_ladder
 from tests.benchmarks.llama_weights import SHAPES, make_model
 
 _SAMPLE_S = 0.02
-_GIB = 1 << 30
 _RATE = re.compile(r"(\d+) tokens/s")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz     "
 _HOLD = """
@@ -77,13 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = _settings(options, data)
     with _only(options.memory_gib) as gpu:
         hardware = with_gpus(read_hardware(work), (gpu,))
-        shape = shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
-        fits = fit_ladder(shape, settings, hardware)
         if options.ladder:
             _climb_down(model, settings, data, work)
             return
         rows = []
-        for fit in fits:
+        for fit in fit_ladder(shape_of(model), settings, hardware):
             if options.only and fit.number not in options.only:
                 continue
             rows.append(_measured(fit, model, data, work))
@@ -151,7 +149,7 @@ def _only(memory_gib: float | None) -> Iterator[Gpu]:
     if memory_gib is None:
         yield gpu
         return
-    left = int(memory_gib * _GIB)
+    left = int(memory_gib * GIB)
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(left)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -213,15 +211,9 @@ def _climb_down(model: Path, settings: Finetune, data: Path, work: Path) -> None
     )
     print(f"rung {result.number} of {result.rungs}: {result.rung.name}")
     print("\n".join(f"{step.rung}: {step.reason.value}" for step in result.steps_down))
-    _print_result(result.trained)
-
-
-def _print_result(trained: FinetuneResult) -> None:
-    losses = ", ".join(f"{step.loss:.4f}" for step in trained.steps)
-    print(
-        f"losses {losses}; {trained.facts.tensors} tensors; largest |B| "
-        f"{trained.facts.largest_b_norm:.3g}"
-    )
+    losses = ", ".join(f"{step.loss:.4f}" for step in result.trained.steps)
+    facts = result.trained.facts
+    print(f"losses {losses}; {facts.tensors} tensors; largest |B| {facts.largest_b_norm:.3g}")
 
 
 class _UsedGpu(threading.Thread):
@@ -253,16 +245,16 @@ class _UsedGpu(threading.Thread):
 
 def _table(rows: list[Row], gpu: Gpu) -> str:
     lines = [
-        f"GPU: {gpu.name}, {gpu.memory_bytes / _GIB:.1f} GiB",
+        f"GPU: {gpu.name}, {gpu.memory_bytes / GIB:.1f} GiB",
         "| rung | GPU, planned | seen | host, planned | seen | plan | ended | tokens/s | wall |",
         "|---|---:|---:|---:|---:|---|---|---:|---:|",
     ]
     for row in rows:
-        host = "–" if row.seen_host_bytes is None else f"{row.seen_host_bytes / _GIB:.1f}"
+        host = "–" if row.seen_host_bytes is None else f"{row.seen_host_bytes / GIB:.1f}"
         rate = "–" if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}"
         lines.append(
-            f"| {row.rung} | {row.planned_gpu_bytes / _GIB:.1f} GiB "
-            f"| {row.seen_gpu_bytes / _GIB:.1f} | {row.planned_host_bytes / _GIB:.1f} GiB | {host} "
+            f"| {row.rung} | {row.planned_gpu_bytes / GIB:.1f} GiB "
+            f"| {row.seen_gpu_bytes / GIB:.1f} | {row.planned_host_bytes / GIB:.1f} GiB | {host} "
             f"| {'fits' if row.planned_fit else 'does not fit'} | {row.ended} | {rate} "
             f"| {row.wall_s:.0f} s |"
         )

@@ -39,11 +39,17 @@ def evict(directories: Sequence[Path]) -> None:
     os.sync()
     for path in (path for directory in directories for path in directory.rglob("*")):
         if path.is_file():
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(fd)
+            evict_file(path)
+
+
+def evict_file(path: Path) -> None:
+    """Return when no page of the file is in the page cache; what was not on the disk is written."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
 
 
 def run(command: list[str], log: Path) -> Run:

@@ -1,5 +1,6 @@
 """One rung of the ladder on one machine: what it needs, and whether GPUs and host have it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.core.planning.gpus import Gpu
@@ -39,7 +40,7 @@ def fit_ladder(
     rates: Rates | None = None,
 ) -> tuple[RungFit, ...]:
     """Return every rung of the ladder below these settings, judged against this hardware."""
-    gpu = smallest_gpu(hardware, finetune)
+    gpu = smallest_gpu(hardware.gpus, finetune)
     fits = []
     for number, rung in enumerate(rungs(finetune), start=1):
         memory = training_memory(shape, rung.settings)
@@ -68,8 +69,8 @@ def fit_ladder(
     return tuple(fits)
 
 
-def smallest_gpu(hardware: Hardware, finetune: Finetune) -> Gpu | None:
+def smallest_gpu(gpus: Sequence[Gpu], finetune: Finetune) -> Gpu | None:
     """Return the smallest of the GPUs that training would use, or None when there are too few."""
-    if finetune.device == "cpu" or finetune.processes > len(hardware.gpus):
+    if finetune.device == "cpu" or finetune.processes > len(gpus):
         return None
-    return min(hardware.gpus[: finetune.processes], key=lambda gpu: gpu.memory_bytes)
+    return min(gpus[: finetune.processes], key=lambda gpu: gpu.memory_bytes)

@@ -5,8 +5,10 @@ biases, tied embeddings) under whatever `model_type` a config names it. Not cove
 experts, encoders, and families that add parameters of their own to this layout.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from tasks.core.errors import NotAModel
@@ -108,6 +110,11 @@ class ModelShape:
     def _weights(self, *names: LinearName) -> int:
         sizes = (self.linear(name) for name in names)
         return sum(width_in * width_out for width_in, width_out in sizes)
+
+
+def shape_of(model: Path) -> ModelShape:
+    """Return the shape of a model directory. Raises NotAModel for one that is no LLaMA's."""
+    return shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
 
 
 def shape_from_config(config: Mapping[str, object], *, where: object = "config.json") -> ModelShape:

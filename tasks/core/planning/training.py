@@ -159,7 +159,7 @@ def runtime_bytes(finetune: Finetune) -> int:
     not use. On an H100 (driver 580, torch 2.11) all that was 2.0 to 2.4 GB for six rungs of a 13B
     shape; `tests/benchmarks/bench_gpu.py` shows it. NCCL was not measured.
     """
-    return 2 * GB + (4 if finetune.processes == 1 else 9) * GB // 10
+    return (24 if finetune.processes == 1 else 29) * GB // 10
 
 
 def process_bytes(finetune: Finetune) -> int:

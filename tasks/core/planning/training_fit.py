@@ -70,7 +70,7 @@ def fit_training(
 def _reason(
     ladder: tuple[RungFit, ...], first: RungFit | None, finetune: Finetune, hardware: Hardware
 ) -> str:
-    smallest = smallest_gpu(hardware, finetune)
+    smallest = smallest_gpu(hardware.gpus, finetune)
     if finetune.device == "cuda" and smallest is None:
         have = len(hardware.gpus) or "no"
         return f"{finetune.processes} process(es) need a GPU each; there is {have}."

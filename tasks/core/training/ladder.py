@@ -5,7 +5,6 @@ the ladder stands lies in the work of the attempts, so that a retry in another p
 there. The invariant: only a want of memory leads down, and the global batch stays what it was.
 """
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from tasks.core.files import write_atomically
 from tasks.core.keys import digest
 from tasks.core.planning.hardware import read_gpus
 from tasks.core.planning.ladder import Rung, rungs
-from tasks.core.planning.shapes import shape_from_config
+from tasks.core.planning.rung_fit import smallest_gpu
+from tasks.core.planning.shapes import shape_of
 from tasks.core.planning.training import TrainingMemory, training_memory
 from tasks.core.planning.units import readable
 from tasks.core.progress import Report, silent
@@ -163,22 +163,20 @@ def _first_possible(ladder: Sequence[Rung], model: Path) -> int:
     To try the ones above would only cost the loading of the model, a rung each.
     """
     settings = ladder[0].settings
-    gpus, _ = read_gpus()
-    if settings.device == "cpu" or settings.hostfile is not None or not gpus:
+    if settings.device == "cpu" or settings.hostfile is not None:
         return 1
-    needs = _needs(ladder, model)
-    if needs is None:
+    gpu, needs = smallest_gpu(read_gpus()[0], settings), _needs(ladder, model)
+    if gpu is None or needs is None:
         return 1
-    smallest = min(gpu.memory_bytes for gpu in gpus[: settings.processes])
     weights = [sum(term.bytes for term in need.gpu if term.name == "weights") for need in needs]
-    first = next((number for number, held in enumerate(weights, 1) if held <= smallest), 1)
+    first = next((number for number, held in enumerate(weights, 1) if held <= gpu.memory_bytes), 1)
     if first > 1:
         _log.info(
             "Begins on rung %d, %s: above it %s of weights do not fit into a GPU of %s.",
             first,
             ladder[first - 1].name,
             readable(weights[0]),
-            readable(smallest),
+            readable(gpu.memory_bytes),
         )
     return first
 
@@ -212,7 +210,7 @@ def _next(ladder: Sequence[Rung], number: int, reason: Reason, model: Path) -> i
 def _needs(ladder: Sequence[Rung], model: Path) -> list[TrainingMemory] | None:
     """Return what each rung needs, None for a model that cannot be planned."""
     try:
-        shape = shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
+        shape = shape_of(model)
         return [training_memory(shape, rung.settings) for rung in ladder]
     except (NotAModel, RecipeError):
         return None

@@ -12,6 +12,8 @@ import ctypes
 import errno
 import mmap
 import os
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,16 @@ class InputFile:
     """A file to read pieces from."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._block = BLOCK_BYTES
+        self._fd, self._block = os.open(path, os.O_RDONLY | os.O_CLOEXEC), 1
         try:
-            if cached_share(self._fd) >= _MOSTLY or not self._go_around_the_cache(path):
-                self._block = 1
+            cached = cached_share(self._fd) >= _MOSTLY
+            around = None if cached else _open_around(path, os.O_RDONLY, _read_a_block)
         except BaseException:
             self.close()
             raise
+        if around is not None:
+            self.close()
+            self._fd, self._block = around, BLOCK_BYTES
 
     def room_for(self, nbytes: int) -> int:
         """Return how large a buffer must be for nbytes at any offset."""
@@ -65,21 +69,6 @@ class InputFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _go_around_the_cache(self, path: Path) -> bool:
-        around = _open_direct(path, os.O_RDONLY)
-        if around is None:
-            return False
-        try:
-            os.preadv(around, [bytes_of(aligned_buffer(BLOCK_BYTES))], 0)
-        except OSError as error:
-            os.close(around)
-            if error.errno == errno.EINVAL:
-                return False
-            raise
-        os.close(self._fd)
-        self._fd = around
-        return True
-
 
 class OutputFile:
     """A new file of a known size to write pieces to, its room claimed beforehand."""
@@ -91,7 +80,7 @@ class OutputFile:
         try:
             os.posix_fallocate(self._fd, 0, size_bytes)
             if size_bytes >= BLOCK_BYTES:
-                self._around = self._usable(_open_direct(path, os.O_WRONLY))
+                self._around = _open_around(path, os.O_WRONLY, _write_a_block)
         except BaseException:
             self.close()
             raise
@@ -123,18 +112,19 @@ class OutputFile:
                 os.close(fd)
         self._fd, self._around = -1, None
 
-    def _usable(self, around: int | None) -> int | None:
-        if around is None:
-            return None
-        try:
-            blank = bytes_of(aligned_buffer(BLOCK_BYTES).zero_())
-            _write_fully(around, blank, 0)
-        except OSError as error:
-            os.close(around)
-            if error.errno == errno.EINVAL:
-                return None
-            raise
-        return around
+
+class ThreadBuffer:
+    """For each thread one `aligned_buffer`, used again and again, as large as was ever asked."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def of(self, nbytes: int) -> torch.Tensor:
+        """Return this thread's buffer, of nbytes or more."""
+        buffer: torch.Tensor | None = getattr(self._local, "buffer", None)
+        if buffer is None or buffer.numel() < nbytes:
+            buffer = self._local.buffer = aligned_buffer(nbytes)
+        return buffer
 
 
 def aligned_buffer(nbytes: int) -> torch.Tensor:
@@ -184,13 +174,27 @@ def cached_share(fd: int) -> float:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _open_direct(path: Path, flags: int) -> int | None:
+def _open_around(path: Path, flags: int, use: Callable[[int], object]) -> int | None:
+    """Return the file, opened around the cache; None where it refuses that, some only in use."""
+    around = -1
     try:
-        return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
+        around = os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
+        use(around)
     except OSError as error:
+        if around >= 0:
+            os.close(around)
         if error.errno == errno.EINVAL:
             return None
         raise
+    return around
+
+
+def _read_a_block(fd: int) -> None:
+    os.preadv(fd, [bytes_of(aligned_buffer(BLOCK_BYTES))], 0)
+
+
+def _write_a_block(fd: int) -> None:
+    _write_fully(fd, bytes_of(aligned_buffer(BLOCK_BYTES)), 0)
 
 
 def _at_block(data: memoryview, staging: torch.Tensor) -> memoryview:

@@ -5,14 +5,13 @@ of both models. The invariant: a returned tensor has exactly the bytes of the fi
 """
 
 import math
-import threading
 from types import TracebackType
 from typing import Self
 
 import torch
 
 from tasks.core.errors import CorruptWeights
-from tasks.core.weights.direct import InputFile, aligned_buffer
+from tasks.core.weights.direct import InputFile, ThreadBuffer
 from tasks.core.weights.dtypes import ITEM_BYTES, torch_dtype
 from tasks.core.weights.index import ModelIndex
 
@@ -23,7 +22,7 @@ class TensorReader:
     def __init__(self, index: ModelIndex) -> None:
         self.index = index
         self._files: dict[str, InputFile] = {}
-        self._local = threading.local()
+        self._buffer = ThreadBuffer()
 
     def __enter__(self) -> Self:
         for file in self.index.files:
@@ -49,7 +48,7 @@ class TensorReader:
         item, dtype = ITEM_BYTES[entry.dtype], torch_dtype(entry.dtype)
         offset, nbytes = entry.offset + start * item, (stop - start) * item
         file = self._files[entry.file]
-        buffer = self._buffer(file.room_for(nbytes))
+        buffer = self._buffer.of(file.room_for(nbytes))
         begin, found = file.read(offset, nbytes, buffer)
         if found < nbytes:
             raise CorruptWeights(
@@ -66,9 +65,3 @@ class TensorReader:
         """Return a whole tensor in its shape, in memory of its own: for small ones."""
         shape = self.index.tensors[name].shape
         return self.read(name, 0, math.prod(shape)).clone().reshape(shape)
-
-    def _buffer(self, nbytes: int) -> torch.Tensor:
-        buffer: torch.Tensor | None = getattr(self._local, "buffer", None)
-        if buffer is None or buffer.numel() < nbytes:
-            buffer = self._local.buffer = aligned_buffer(nbytes)
-        return buffer

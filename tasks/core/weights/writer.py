@@ -20,7 +20,7 @@ import torch
 
 from tasks.core.errors import DiskFull
 from tasks.core.files import TEMPORARY, FileDigest, free_bytes, require_room
-from tasks.core.weights.direct import OutputFile, aligned_buffer
+from tasks.core.weights.direct import OutputFile, ThreadBuffer, aligned_buffer
 from tasks.core.weights.journal import Journal
 from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard
 
@@ -41,7 +41,7 @@ class ShardedWriter:
         self.layout = layout
         self._journal = Journal(out, work)
         self._open: dict[str, _OpenShard] = {}
-        self._local = threading.local()
+        self._staging = ThreadBuffer()
         self._turn = threading.Condition()
         self._aborted = False
         self.finished: dict[str, FileDigest] = {}
@@ -86,7 +86,7 @@ class ShardedWriter:
         own or after the one before. Raises WriterAborted when that can no longer happen.
         """
         shard = self._open[piece.file]
-        shard.write(data, piece.offset, self._staging(len(data)))
+        shard.write(data, piece.offset, self._staging.of(len(data)))
         with self._turn:
             self._turn.wait_for(lambda: self._aborted or shard.hashed_bytes == piece.offset)
             if self._aborted:
@@ -106,12 +106,6 @@ class ShardedWriter:
     def close_journal(self) -> None:
         """Forget the journal; only once all that belongs to the model is written."""
         self._journal.close()
-
-    def _staging(self, nbytes: int) -> torch.Tensor:
-        staging: torch.Tensor | None = getattr(self._local, "staging", None)
-        if staging is None or staging.numel() < nbytes:
-            staging = self._local.staging = aligned_buffer(nbytes)
-        return staging
 
     def _keep_finished(self) -> None:
         files = [shard.file for shard in self.layout.shards]

@@ -19,6 +19,7 @@ from tasks.core.weights.direct import (
     bytes_of,
     cached_share,
 )
+from tests.benchmarks.measure import evict_file
 
 SIZE = 5 * BLOCK_BYTES + 123
 CONTENT = random.Random(7).randbytes(SIZE)  # noqa: S311
@@ -30,7 +31,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("direct") / "content"
     path.write_bytes(CONTENT)
     if request.param == "around":
-        _evict(path)
+        evict_file(path)
     opened = InputFile(path)
     assert opened.room_for(1) == (2 * BLOCK_BYTES - 1 if request.param == "around" else 1)
     request.addfinalizer(opened.close)
@@ -83,7 +84,7 @@ def test_a_filesystem_that_refuses_is_used_with_the_cache(
     written = OutputFile(path, SIZE)
     written.write(memoryview(CONTENT), 0, aligned_buffer(SIZE))
     written.close_synced()
-    _evict(path)
+    evict_file(path)
     opened = InputFile(path)
     buffer = aligned_buffer(opened.room_for(SIZE))
     assert opened.room_for(1) == 1
@@ -97,7 +98,7 @@ def test_a_disk_error_is_not_taken_for_a_refusal(
 ) -> None:
     path = tmp_path / "content"
     path.write_bytes(CONTENT)
-    _evict(path)
+    evict_file(path)
 
     def broken(*_: Any) -> int:
         raise OSError(errno.EIO, "Input/output error")
@@ -105,13 +106,6 @@ def test_a_disk_error_is_not_taken_for_a_refusal(
     monkeypatch.setattr(os, "preadv", broken)
     with pytest.raises(OSError, match="Input/output"):
         InputFile(path)
-
-
-def _evict(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    os.fsync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(fd)
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, refused_at: str) -> None:
