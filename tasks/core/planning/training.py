@@ -156,7 +156,7 @@ def runtime_bytes(finetune: Finetune) -> int:
     """Return an allowance for a CUDA process beside its tensors: 2.4 GB, 2.9 with NCCL.
 
     Not a formula: context, kernels, libraries' work space, and what the allocator holds and does
-    not use. On an H100 (driver 580, torch 2.11) all that was 2.0 to 2.4 GB for six rungs of a 13B
+    not use. On an H100 (driver 580, torch 2.11) all that was 2.0 to 2.4 GB for the rungs of a 13B
     shape; `tests/benchmarks/bench_gpu.py` shows it. NCCL was not measured.
     """
     return (24 if finetune.processes == 1 else 29) * GB // 10
