@@ -101,8 +101,9 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
 
     from pydantic import TypeAdapter
 
+    from tasks.core.conversation.estimate import training_lengths
     from tasks.core.home import home
-    from tasks.core.planning.hardware import read_hardware
+    from tasks.core.planning.hardware import read_hardware, with_speed
     from tasks.core.planning.render import render_training
     from tasks.core.planning.shapes import shape_of
     from tasks.core.planning.training_fit import TrainingFit, fit_training
@@ -113,7 +114,17 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
     argv = command(settings, job, port=_PORT, env=os.environ)
     shape = shape_of(model)
-    fit = fit_training(shape, settings, read_hardware(home()))
+    hardware = read_hardware(home())
+    if settings.device == "cpu":
+        hardware = with_speed(hardware, home())
+    lengths = training_lengths(settings)
+    fit = fit_training(
+        shape,
+        settings,
+        hardware,
+        training_tokens=lengths.tokens if lengths else None,
+        conversation_tokens=lengths.padded_tokens if lengths else None,
+    )
     parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
     result: dict[str, object] = {"command": list(argv), "deepspeed": config, "plan": plan}
