@@ -6,8 +6,14 @@ The Hub of the tests speaks LFS, not Xet, and no test reports to anybody.
 import os
 import tempfile
 
+from hypothesis import HealthCheck, settings
+
 # Code of model directories is imported from here: never from what an earlier run left behind.
 _MODULES = tempfile.TemporaryDirectory(prefix="kawan-usaha-modules-")
+
+# No test may fail for a slow or busy machine: examples have no time limit.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 os.environ.update(
     HF_MODULES_CACHE=_MODULES.name,

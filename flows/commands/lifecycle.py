@@ -81,7 +81,7 @@ def _prepare_prefect(*, quiet: bool) -> None:
     """Set what Prefect reads when it is imported; what the user has set stays."""
     settings = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is short for a busy laptop
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600",  # 20 is short for a busy laptop
         "PREFECT_LOGGING_LEVEL": "ERROR" if quiet else "INFO",
     }
     for name, value in settings.items():
