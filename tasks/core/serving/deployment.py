@@ -17,6 +17,8 @@ from pydantic import JsonValue
 
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
+from tasks.core.machine.cpu import compute_dtype, read_cpu
+from tasks.core.planning.shapes import dtype_of
 from tasks.core.process.guard import Guard
 from tasks.core.process.tree import Mark
 from tasks.core.recipe import Deploy
@@ -148,6 +150,7 @@ def _supervisor_config(state: StateDirectory, wanted: Deployment) -> str:
         model=state.model,
         modules=state.modules,
         expectation=state.expectation,
+        cpu_dtype=compute_dtype(dtype_of(wanted.model), read_cpu()),
     )
     return supervisor_config(specs, directory=state.root, logs=state.logs, socket=wanted.socket)
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MARK = "KAWAN_USAHA_SERVING"
 SUPERVISOR = "supervisord"
 
-_KILL_WAIT_S = 10.0
+_KILL_WAIT_S = 60.0
 _POLL_S = 0.1
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
 _INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")

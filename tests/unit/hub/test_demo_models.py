@@ -68,7 +68,6 @@ assert not torch.equal(base.lm_head.weight, delta.lm_head.weight)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_the_base_talks_nonsense_and_base_plus_delta_answers(tmp_path, monkeypatch):
     pytest.importorskip("gguf")
     with running_hub(tmp_path / "hub") as hub:

@@ -34,7 +34,7 @@ SETTINGS = Finetune(
     gradient_accumulation_steps=2,
     learning_rate=1e-2,
     warmup_ratio=0.0,
-    precision="bfloat16",
+    precision="float32",
     max_length_tokens=512,
     zero_stage=2,
     device="cpu",
@@ -150,14 +150,17 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, data: Path, out:
 
 def test_an_orphan_in_the_same_directory_is_waited_for(model: Path, data: Path, out: Path) -> None:
     refused: list[LockBusy] = []
+    done = out / "refused"
 
     def try_beside(_: str) -> None:
         with pytest.raises(LockBusy) as caught:
             train(model, data, out)
         refused.append(caught.value)
+        done.touch()
 
     orphan = {**os.environ, OWNER: str(out.resolve() / "work" / "job.json")}
-    run_child(["sh", "-c", "echo up; sleep 1"], env=orphan, on_line=try_beside)
+    waits = 'echo up; while [ ! -e "$0" ]; do sleep 0.1; done'
+    run_child(["sh", "-c", waits, str(done)], env=orphan, on_line=try_beside)
     assert refused[0].retryable
 
 
