@@ -43,7 +43,8 @@ def rebuild(
     for which a model that its gate refuses is released all the same; it is recorded.
     """
     try:
-        with stop_in_time(), Store(home()).in_use(), hub_of(recipe, home()):
+        say = get_run_logger().info
+        with stop_in_time(), Store(home()).in_use(), hub_of(recipe, home(), say):
             return _stages(located(recipe), until, force)
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)

@@ -40,7 +40,7 @@ def launch(
 ) -> ChildResult:
     """Write the job file, run the job to its end, and say how the launcher ended.
 
-    A step is told in words to on_line, and then counted to report.
+    A step, or a micro batch of a long one, is told in words to on_line, and then counted to report.
     """
 
     def hear(line: str) -> None:
@@ -48,7 +48,7 @@ def launch(
             on_line(line)
         else:
             on_line(str(event))
-            report(event.step, event.total_steps)
+            report(event.steps_done, event.total_steps)
 
     release_abandoned_locks()
     job.write(job_file)
