@@ -12,7 +12,7 @@ import sys
 import typer
 
 from flows.commands import data, evaluate, finetune, lifecycle, models, publish, serving, store
-from tasks.core.errors import KawanUsahaError
+from tasks.core.errors import DiskFull, KawanUsahaError
 
 app = typer.Typer(
     name="kawan-usaha",
@@ -43,7 +43,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
-    except KawanUsahaError as error:
+    except KawanUsahaError as raised:
+        error = _advised(raised)
         if "--json" in sys.argv:
             print(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))  # noqa: T201
         else:
@@ -54,6 +55,17 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("\nInterrupted. What was finished stays; the same command goes on.", err=True)
         sys.exit(130)
+
+
+def _advised(error: KawanUsahaError) -> KawanUsahaError:
+    """Return the error; on a full disk with what can go from the store."""
+    from tasks.core.home import home
+
+    if not isinstance(error, DiskFull):
+        return error
+    from tasks.core.room import with_advice
+
+    return with_advice(error, home())
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -1,6 +1,5 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 from prefect import flow, get_run_logger
@@ -11,9 +10,11 @@ from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
 from tasks.core.hub.here import hub_of
+from tasks.core.keys import digest
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
-from tasks.core.store import Store
+from tasks.core.serving.state import used_builds
+from tasks.core.store import RunStore, Store
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -25,7 +26,7 @@ from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure
+from tasks.runtime import StageResult, explained_failure, running
 
 Until = Literal["plan", "download", "merge", "edit", "fuse", "evaluate", "publish", "deploy"]
 Chain = list[tuple[Role, StageResult]]
@@ -43,7 +44,12 @@ def rebuild(
     """
     try:
         with Store(home()).in_use(), hub_of(recipe, home()):
-            return _stages(located(recipe), until, force)
+            found = located(recipe)
+            preflight.submit(found).result()
+            with running(_run_of(found, until)) as run:
+                report = _stages(found, until, force, run)
+                run.finish()
+                return report
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
         return explained_failure(error)
@@ -62,48 +68,59 @@ def rebuild_recipe(
     return rebuild(found, until, force)
 
 
-def _stages(recipe: Recipe, until: Until, force: str | None) -> RebuildReport:
-    preflight.submit(recipe).result()
-    last = get_args(Until).index(until)
-    wanted = set(get_args(Until)[: last + 1])
-    made, chain = _model(recipe, wanted)
+def _run_of(recipe: Recipe, until: Until) -> RunStore:
+    """Return the store as this run sees it, and record that the run has started."""
+    run = RunRecords(home()).start(
+        recipe.name,
+        recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
+        reach=get_args(Until).index(until),
+        keep=recipe.keep,
+    )
+    say = get_run_logger().info
+    return RunStore(home(), run, in_use=lambda: used_builds(home()), say=say)
+
+
+def _stages(recipe: Recipe, until: Until, force: str | None, run: RunStore) -> RebuildReport:
+    wanted = set(get_args(Until)[: get_args(Until).index(until) + 1])
+    made, chain = _model(recipe, wanted, run)
     if "evaluate" not in wanted:
-        return _finished(RebuildReport(recipe, tuple(made)))
+        return _shown(RebuildReport(recipe, tuple(made)))
     released = chain[-1][1]
     before = release_before(recipe.name, released)
+    if before is not None:
+        run.use(str(before.key))
     evaluation = evaluate.submit(chain, recipe.evaluate, recipe.template, before).result()
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, force)
     done = [*made, evaluation]
     try:
-        ruling = gate.submit(evaluation, recipe.evaluate.gate, force).result()
+        gate.submit(evaluation, recipe.evaluate.gate, force).result()
     except GateFailed:
         publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
         raise
+    run.done_with(*(model.artifact for _, model in chain[:-1]))
     if recipe.publish is not None and "publish" in wanted:
         done.append(publish.submit(made, recipe, recipe.publish, outcome, verdict).result())
+    if _released_by(recipe) == "publish" and "publish" in wanted:
+        run.release(released.artifact, verdict.forced)
     if recipe.deploy is not None and "deploy" in wanted:
         service = deploy.submit(released, recipe.deploy, recipe.name, recipe.template)
         done.append(service.result())
-    used = [ruling.artifact, *([str(before.key)] if before else [])]
-    report = RebuildReport(recipe, tuple(done), outcome, verdict)
-    return _finished(report, used, released.artifact if "publish" in wanted else None)
+    if _released_by(recipe) == "deploy" and "deploy" in wanted:
+        run.release(released.artifact, verdict.forced)
+    return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
 
 
-def _finished(
-    report: RebuildReport, used: Sequence[str] = (), released: str | None = None
-) -> RebuildReport:
-    """Show the run and record what it used, so that `prune` keeps it."""
+def _released_by(recipe: Recipe) -> Until:
+    """Return the stage after which the model is out: publishing, or serving where that is all."""
+    return "deploy" if recipe.publish is None and recipe.deploy is not None else "publish"
+
+
+def _shown(report: RebuildReport) -> RebuildReport:
     publish_report(report)
-    RunRecords(home()).add(
-        report.recipe.name,
-        (*(stage.artifact for stage in report.stages), *used),
-        released=released,
-        forced=report.verdict.forced if report.verdict and released else None,
-    )
     return report
 
 
-def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
+def _model(recipe: Recipe, wanted: set[str], run: RunStore) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
@@ -117,6 +134,7 @@ def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
             template = None if recipe.edit else recipe.template
             done.append(merge.submit(base, delta, recipe.delta, template).result())
             chain.append(("merged", done[-1]))
+            run.done_with(delta.artifact)
     if recipe.edit is not None and "edit" in wanted:
         done.append(edit.submit(chain[-1][1], recipe.edit, recipe.template).result())
         chain.append(("edited", done[-1]))

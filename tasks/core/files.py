@@ -138,8 +138,7 @@ def require_room(path: Path, needed_bytes: int) -> None:
             where=path,
             expected=f"{needed_bytes / 1e9:.2f} GB",
             found=f"{free / 1e9:.2f} GB free",
-            next_step="Free some space (`kawan-usaha store prune`), or set KAWAN_USAHA_HOME to a "
-            "larger disk.",
+            next_step="Free some space, or set KAWAN_USAHA_HOME to a larger disk.",
         )
 
 

@@ -161,8 +161,7 @@ def _translate(error: BaseException, repo: str, revision: str | None) -> KawanUs
             "The disk ran full.",
             where=error.filename,
             found=error.strerror,
-            next_step="Free some space (`kawan-usaha store prune`) and run again: what has arrived "
-            "is kept.",
+            next_step="Free some space and run again: what has arrived is kept.",
         )
     if isinstance(error, httpx2.TransportError | LocalEntryNotFoundError | RevisionResolutionError):
         return HubUnavailable(
