@@ -24,6 +24,7 @@ def render(plan: Plan) -> str:
         "",
         table(stage_rows(plan)),
         f"{readable(plan.hardware.disk_free_bytes)} of disk are free.",
+        *_disk(plan),
         *(f"{s.need.name}: {s.reason}" for s in plan.stages if s.verdict != "fits"),
     ]
     if plan.training:
@@ -129,6 +130,17 @@ def _training(training: TrainingFit) -> list[str]:
     lines.append(f"The global batch is {training.global_batch_size} on every rung.")
     lines += [f"- {text}" for text in (*training.remedies, *training.warnings)]
     return lines
+
+
+def _disk(plan: Plan) -> list[str]:
+    """Return both sums of the disk, where what is kept makes a difference."""
+    if plan.disk_bytes_released == plan.disk_bytes:
+        return []
+    every, released = readable(plan.disk_bytes), readable(plan.disk_bytes_released)
+    return [
+        f"Needed: {every} when all is kept, {released} at the most with `keep: released`; the "
+        f"recipe says `keep: {plan.keep}`."
+    ]
 
 
 def _machine(hardware: Hardware) -> str:
