@@ -45,6 +45,8 @@ def evaluate(
     logger = get_run_logger()
 
     def write(staging: Staging) -> None:
+        if before is not None:
+            store().require_content(before)
         measure(subjects, settings, template=template, out=staging.path, on_line=logger.info)
 
     key = stage_key("evaluate", VERSION, params, inputs)

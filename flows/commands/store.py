@@ -16,11 +16,12 @@ def register(app: typer.Typer) -> None:
 
 @store_app.command("list")
 def list_artifacts(as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """Show every artifact: stage, size, age and what it was made from."""
+    """Show every artifact: stage, size, age and what it was made from, also if it was freed."""
     from tasks.core.home import home
     from tasks.core.store import Store
 
-    artifacts = list(Store(home()).artifacts())
+    store = Store(home())
+    artifacts = [*store.artifacts(), *store.freed_artifacts()]
     rows: list[object] = [
         {
             "artifact": str(artifact.key),
@@ -29,12 +30,14 @@ def list_artifacts(as_json: Annotated[bool, AS_JSON] = False) -> None:
             "wall_s": artifact.manifest.wall_s,
             "params": artifact.manifest.params,
             "path": artifact.path,
+            "freed": artifact.freed,
         }
         for artifact in artifacts
     ]
     lines = [
         f"{artifact.key!s:<34} {artifact.manifest.created_at:%Y-%m-%d %H:%M} "
         f"{artifact.manifest.size_bytes / 1e6:>12,.1f} MB {artifact.manifest.wall_s:>8.1f} s"
+        f"{'  freed' if artifact.freed else ''}"
         for artifact in artifacts
     ]
     show(rows, as_json=as_json, text="\n".join(lines) or f"Nothing is built yet in {home()}.")

@@ -121,6 +121,11 @@ def share_blocks(source: BinaryIO, target: BinaryIO) -> bool:
     return True
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Tell whether an error means that the disk, or the user's share of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def free_bytes(path: Path) -> int:
     """Return the bytes that this user may still write on the disk that holds path."""
     existing = path

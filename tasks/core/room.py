@@ -18,7 +18,7 @@ from tasks.core.serving.state import used_builds
 from tasks.core.store import Store
 from tasks.core.store.links import gains
 from tasks.core.store.runs import RunRecords
-from tasks.core.store.store import Place
+from tasks.core.store.shelf import Place
 
 KEEP_RUNS = 2
 

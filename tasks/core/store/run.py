@@ -18,7 +18,8 @@ from tasks.core.errors import CorruptArtifact
 from tasks.core.keys import StageKey
 from tasks.core.store.links import gains
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
-from tasks.core.store.store import LOCK_WAIT_S, Artifact, Built, Staging, Store
+from tasks.core.store.shelf import Artifact
+from tasks.core.store.store import LOCK_WAIT_S, Built, Staging, Store
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,14 @@ class RunStore(Store):
         names = [n for n in self._spent if n not in kept and (self.root / n).is_dir()]
         paths = [self.root / name for name in names]
         for name, gain in zip(names, gains(paths), strict=True):
-            if gain.gone_bytes > WORTH_FREEING * gain.size_bytes and self.free(name):
+            if gain.gone_bytes <= WORTH_FREEING * gain.size_bytes:
+                continue
+            try:
+                freed = self.free(name)
+            except OSError as error:  # what only saves room must not fail what works
+                self._say(f"{name} cannot be freed: {error}")
+                continue
+            if freed:
                 size = f"{gain.freed_bytes / 1e6:,.1f} MB"
                 self._say(f"{name}: freed {size}, no later stage needs it (keep: released)")
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.files import write_atomically
+from tasks.core.errors import DiskFull
+from tasks.core.files import disk_is_full, write_atomically
 from tasks.core.recipe import Keep
 
 logger = logging.getLogger(__name__)
@@ -84,8 +85,18 @@ class OpenRun:
     def save(self, **changes: object) -> None:
         """Write the record with these fields changed."""
         self.record = self.record.model_copy(update=changes)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, self.record.model_dump_json(indent=1) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, self.record.model_dump_json(indent=1) + "\n")
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            raise DiskFull(
+                "The disk ran full while the record of a run was written.",
+                where=self.path,
+                found=error,
+                next_step="Free some space and run again.",
+            ) from error
 
 
 class RunRecords:

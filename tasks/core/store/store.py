@@ -12,7 +12,6 @@ artifact does not exist for `find` and `build`; its manifest stays, so that a ru
 it as long as nothing has to read it (`run.py`).
 """
 
-import errno
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,55 +19,34 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from pydantic import JsonValue
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
-from tasks.core.files import TEMPORARY, FileDigest, digest_of, fsync_directory, fsync_tree
+from tasks.core.files import (
+    TEMPORARY,
+    FileDigest,
+    digest_of,
+    disk_is_full,
+    fsync_directory,
+    fsync_tree,
+)
 from tasks.core.keys import StageKey, to_jsonable
 from tasks.core.measure import Cost, measured
-from tasks.core.store.checks import wrong_content, wrong_sizes
+from tasks.core.store.checks import wrong_content
 from tasks.core.store.locks import locked
 from tasks.core.store.manifest import (
-    FREED,
     MANIFEST,
     Manifest,
     freed_place,
     read_manifest,
     write_manifest,
 )
+from tasks.core.store.shelf import Artifact, Shelf
 
 logger = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 6 * 3600.0
-
-Place = Literal["artifact", "staging", "corrupt", "freed", "trash"]
-_PLACES: dict[Place, str] = {
-    "staging": ".staging",
-    "corrupt": ".corrupt",
-    "freed": FREED,
-    "trash": ".trash",
-}
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """An artifact of the store: whole, or `freed`, when only its manifest is left."""
-
-    path: Path
-    manifest: Manifest
-    freed: bool = False
-
-    @property
-    def key(self) -> StageKey:
-        """The key that it was built under."""
-        return self.manifest.stage_key
-
-    @property
-    def digest(self) -> str:
-        """The identity of its bytes, which is what later stages depend on."""
-        return self.manifest.content_digest
 
 
 @dataclass(frozen=True)
@@ -96,36 +74,8 @@ class Staging:
         self.facts.update({name: to_jsonable(value, at=name) for name, value in facts.items()})
 
 
-class Store:
+class Store(Shelf):
     """The artifacts under one home directory. Safe for several processes at once."""
-
-    def __init__(self, home: Path) -> None:
-        self.root = home / "store"
-
-    def path_of(self, key: StageKey) -> Path:
-        """Return where the artifact of this key stands once it is built."""
-        return self.root / str(key)
-
-    def find(self, key: StageKey) -> Artifact | None:
-        """Return the artifact if it is there, with every file at its size; else None.
-
-        Raises CorruptArtifact when it is there but not what its manifest says.
-        """
-        directory = self.path_of(key)
-        manifest = read_manifest(directory)
-        if manifest is None:
-            return None
-        if manifest.key != key.digest:
-            raise CorruptArtifact("The manifest belongs to another key.", where=directory)
-        problems = list(wrong_sizes(directory, manifest))
-        if problems:
-            raise CorruptArtifact(
-                "An artifact is damaged.",
-                where=directory,
-                found="; ".join(problems),
-                next_step="`kawan-usaha store verify` shows all; the next run makes it again.",
-            )
-        return Artifact(directory, manifest)
 
     def named(self, name: str) -> Artifact | None:
         """Return the artifact with this directory name, None without one.
@@ -142,11 +92,21 @@ class Store:
                 self._set_aside(directory)
                 return None
 
-    def freed(self, name: str) -> Artifact | None:
-        """Return what is known of an artifact that was freed, None when it was not."""
-        directory = self.root / name
-        artifact = _open(freed_place(directory))
-        return None if artifact is None else Artifact(directory, artifact.manifest, freed=True)
+    def require_content(self, artifact: Artifact) -> None:
+        """Read every byte of an artifact; when it is damaged, set it aside: CorruptArtifact.
+
+        For one that is compared with rather than built again, so that it cannot fail every run.
+        """
+        problems = list(wrong_content(artifact.path))
+        if problems:
+            with locked(self._lock(artifact.path.name), wait_s=LOCK_WAIT_S):
+                self._set_aside(artifact.path)
+            raise CorruptArtifact(
+                "An artifact is damaged. It was set aside.",
+                where=artifact.path,
+                found="; ".join(problems),
+                next_step="Run again: it then goes without this artifact.",
+            )
 
     def build(
         self,
@@ -178,7 +138,7 @@ class Store:
                         write(staging)
                 artifact = self._commit(key, staging, cost, params, dict(inputs or {}))
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not disk_is_full(error):
                     raise
                 raise DiskFull(
                     "The disk ran full while an artifact was written.",
@@ -187,18 +147,6 @@ class Store:
                     next_step="Free some space and run again: what is finished stays finished.",
                 ) from error
             return Built(artifact, cached=False)
-
-    def artifacts(self) -> Iterator[Artifact]:
-        """Yield every artifact with a readable manifest, oldest first."""
-        found = [artifact for directory in self._directories() if (artifact := _open(directory))]
-        yield from sorted(found, key=lambda artifact: artifact.manifest.created_at)
-
-    def verify(self) -> dict[str, list[str]]:
-        """Read every file of every artifact and return what is wrong, by artifact name.
-
-        An artifact that is whole has an empty list.
-        """
-        return {directory.name: list(wrong_content(directory)) for directory in self._directories()}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -211,13 +159,6 @@ class Store:
         """Keep runs away while something is removed. Raises LockBusy while one is in progress."""
         with locked(self.root / ".locks" / "in-use"):
             yield
-
-    def contents(self) -> dict[Place, list[Path]]:
-        """Return the directories of all artifacts, and of everything that is none."""
-        places: dict[Place, list[Path]] = {"artifact": self._directories()}
-        for place, name in _PLACES.items():
-            places[place] = self._children(name)
-        return places
 
     def remove(self, directories: Iterable[Path]) -> None:
         """Remove directories that `contents` names."""
@@ -318,13 +259,6 @@ class Store:
             directory.rename(gone)
         shutil.rmtree(gone)
 
-    def _directories(self) -> list[Path]:
-        return [d for d in self._children(".") if not d.name.startswith(".")]
-
-    def _children(self, name: str) -> list[Path]:
-        parent = self.root / name
-        return sorted(d for d in parent.iterdir() if d.is_dir()) if parent.is_dir() else []
-
 
 def _reopen(staging: Path) -> None:
     """Make what an attempt left ready to go on, also if it was killed while it was sealed.
@@ -337,12 +271,3 @@ def _reopen(staging: Path) -> None:
             path.unlink()
         elif path.stat().st_nlink == 1:
             path.chmod(0o644)
-
-
-def _open(directory: Path) -> Artifact | None:
-    try:
-        manifest = read_manifest(directory)
-    except CorruptArtifact as error:
-        logger.warning("%s", error)
-        return None
-    return None if manifest is None else Artifact(directory, manifest)

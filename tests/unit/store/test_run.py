@@ -225,6 +225,16 @@ def test_artifact_that_another_process_reads_is_not_freed(tmp_path: Path) -> Non
     assert Store(tmp_path).find(base.key) is None
 
 
+def test_freeing_that_fails_does_not_fail_the_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    run = a_run(tmp_path, say=said.append)
+    base = Chain(run).base().artifact
+    (tmp_path / "store" / ".freed").write_text("in the way")
+    run.done_with(str(base.key))
+    assert "cannot be freed" in said[0]
+    assert Store(tmp_path).find(base.key) is not None
+
+
 def test_store_outside_of_a_run_makes_a_freed_artifact_again(tmp_path: Path) -> None:
     Chain(a_run(tmp_path)).whole()
     plain = Chain(Store(tmp_path))

@@ -175,6 +175,18 @@ def test_verify_finds_a_flipped_bit_and_a_foreign_file(store: Store, key: StageK
     ]
 
 
+def test_artifact_whose_bytes_were_changed_is_set_aside_before_it_is_compared_with(
+    store: Store, key: StageKey
+) -> None:
+    artifact = store.build(key, two_files).artifact
+    store.require_content(artifact)
+    (artifact.path / "a.bin").chmod(0o644)
+    (artifact.path / "a.bin").write_bytes(b"weighty"[:7])
+    with pytest.raises(CorruptArtifact, match="other bytes"):
+        store.require_content(artifact)
+    assert store.named(str(key)) is None
+
+
 def test_equal_bytes_have_equal_digests_under_different_keys(store: Store) -> None:
     one = store.build(stage_key("merge", 1, {"dtype": "float16"}), two_files).artifact
     two = store.build(stage_key("merge", 1, {"dtype": "float32"}), two_files).artifact
