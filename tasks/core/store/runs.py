@@ -123,12 +123,16 @@ class RunRecords:
         return sorted(self._read().values(), key=lambda record: record.ended_at, reverse=True)
 
     def last(self, count: int) -> list[RunRecord]:
-        """Return the last `count` finished runs of each recipe, newest first."""
-        by_recipe: dict[str, list[RunRecord]] = {}
-        for record in self.all():
-            if record.finished_at is not None:
-                by_recipe.setdefault(record.recipe, []).append(record)
-        return [record for runs in by_recipe.values() for record in runs[:count]]
+        """Return the last `count` finished runs of each recipe, newest first.
+
+        A run that went less far does not count out one that went further.
+        """
+        finished = [record for record in self.all() if record.finished_at is not None]
+        return [
+            record
+            for number, record in enumerate(finished)
+            if sum(_goes_as_far(later, record) for later in finished[:number]) < count
+        ]
 
     def unfinished(self) -> list[RunRecord]:
         """Return the runs that did not finish and that no later run supersedes."""
@@ -201,11 +205,14 @@ class RunRecords:
 def _superseded(record: RunRecord, records: Iterable[RunRecord]) -> bool:
     return any(
         later.finished_at is not None
-        and later.recipe == record.recipe
         and later.began_at > record.began_at
-        and later.reach >= record.reach
+        and _goes_as_far(later, record)
         for later in records
     )
+
+
+def _goes_as_far(later: RunRecord, record: RunRecord) -> bool:
+    return later.recipe == record.recipe and later.reach >= record.reach
 
 
 def _text(path: Path) -> str:

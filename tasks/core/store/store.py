@@ -82,15 +82,20 @@ class Store(Shelf):
 
         A damaged one is set aside with a line in the log, and counts as none.
         """
-        directory = self.root / name
-        with locked(self._lock(name), wait_s=LOCK_WAIT_S):
-            try:
-                manifest = read_manifest(directory)
-                return None if manifest is None else self.find(manifest.stage_key)
-            except CorruptArtifact as error:
-                logger.warning("%s", error)
-                self._set_aside(directory)
-                return None
+        try:
+            return self._named(name)
+        except CorruptArtifact:
+            with locked(self._lock(name), wait_s=LOCK_WAIT_S):
+                try:
+                    return self._named(name)
+                except CorruptArtifact as error:
+                    logger.warning("%s", error)
+                    self._set_aside(self.root / name)
+                    return None
+
+    def _named(self, name: str) -> Artifact | None:
+        manifest = read_manifest(self.root / name)
+        return None if manifest is None else self.find(manifest.stage_key)
 
     def require_content(self, artifact: Artifact) -> None:
         """Read every byte of an artifact; when it is damaged, set it aside: CorruptArtifact.

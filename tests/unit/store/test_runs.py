@@ -84,6 +84,16 @@ def test_last_runs_of_each_recipe_are_kept(tmp_path: Path) -> None:
     assert records.artifacts_of_last(2) == {"a", "c", "d", "x"}
 
 
+def test_parts_that_were_built_since_do_not_count_out_a_whole_rebuild(tmp_path: Path) -> None:
+    records = RunRecords(tmp_path)
+    finished(records, "demo", "adapter", reach=7)
+    for number in range(3):
+        finished(records, "demo", f"edit-{number}", reach=3)
+    assert records.artifacts_of_last(1) == {"adapter", "edit-2"}
+    finished(records, "demo", "other", reach=7)
+    assert records.artifacts_of_last(1) == {"other"}
+
+
 def test_no_run_keeps_nothing(tmp_path: Path) -> None:
     assert RunRecords(tmp_path).artifacts_of_last(2) == set()
 
