@@ -42,7 +42,7 @@ class Item:
     freed_bytes: int
 
     def __str__(self) -> str:
-        return f"{self.path.name:<32} {readable(self.freed_bytes):>9}  {self.kind}, {self.reason}"
+        return f"{self.path.name:<32} {readable(self.freed_bytes):>9}  {self.kind}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ def room(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) ->
     """Return what can go; with `unfinished` that includes what unfinished work alone needs."""
     records, store = RunRecords(home), Store(home)
     kept = records.artifacts_of_last(keep_runs) | used_builds(home)
-    needed = {
-        name: f"{run}, not finished" for run in records.unfinished() for name in run.artifacts
-    }
+    needed = dict.fromkeys(kept, "an artifact in use, being made again")
+    for run in records.unfinished():
+        needed |= dict.fromkeys(run.artifacts, f"{run}, unfinished")
     oldest_first = reversed(records.all())
-    earlier = {name: f"{run}, replaced since" for run in oldest_first for name in run.artifacts}
+    earlier = {name: f"{run}, superseded" for run in oldest_first for name in run.artifacts}
     going: dict[Path, tuple[Place, str]] = {}
     held: dict[Path, tuple[Place, str]] = {}
     contents = store.contents()
@@ -96,6 +96,8 @@ def with_advice(error: DiskFull, home: Path) -> DiskFull:
     Only what no unfinished run needs is named.
     """
     if error.advised or not _same_disk(error.where, home):
+        return error
+    if not Store(home).root.is_dir():
         return error
     found = room(home)
     largest = sorted(found.items, key=lambda item: item.freed_bytes, reverse=True)
@@ -141,7 +143,7 @@ def _judged(
     if name in needed:
         return needed[name], True
     if name in earlier:
-        return f"of {earlier[name]}", False
+        return earlier[name], False
     return "no rebuild on record uses it", place == "staging"
 
 

@@ -64,7 +64,7 @@ def test_unfinished_work_goes_when_asked_for_and_is_named_with_its_size(tmp_path
     start(tmp_path, "demo", base, checkpoints)
     held = {item.path.name: item for item in room(tmp_path).held}
     assert set(held) == {str(base), str(checkpoints)}
-    assert "demo of" in held[str(base)].reason
+    assert "rebuild of demo" in held[str(base)].reason
     assert held[str(checkpoints)].kind == "unfinished work"
     assert held[str(checkpoints)].freed_bytes >= MIB
     removed = prune(tmp_path, unfinished=True)
@@ -84,7 +84,7 @@ def test_work_of_a_run_that_a_later_one_replaced_can_go(tmp_path: Path) -> None:
     start(tmp_path, "demo", checkpoints)
     start(tmp_path, "demo", build(tmp_path, "fuse").key).finish()
     assert set(gone(tmp_path)) == {str(checkpoints)}
-    assert "replaced since" in gone(tmp_path)[str(checkpoints)]
+    assert "superseded" in gone(tmp_path)[str(checkpoints)]
     prune(tmp_path)
     assert len(RunRecords(tmp_path).all()) == 1
 
@@ -93,7 +93,7 @@ def test_artifact_of_an_older_rebuild_says_of_which(tmp_path: Path) -> None:
     old, new = build(tmp_path, "edit").key, build(tmp_path, "fuse").key
     start(tmp_path, "demo", old).finish()
     start(tmp_path, "demo", new).finish()
-    assert "of demo of" in gone(tmp_path, keep_runs=1)[str(old)]
+    assert "rebuild of demo" in gone(tmp_path, keep_runs=1)[str(old)]
     assert str(new) not in gone(tmp_path, keep_runs=1)
 
 
@@ -189,3 +189,18 @@ def test_another_full_disk_is_not_helped_by_the_store(tmp_path: Path, where: str
     build(tmp_path, "merge")
     error = DiskFull("There is no room left at the target.", where=where)
     assert with_advice(error, tmp_path) is error
+
+
+def test_staging_of_a_damaged_artifact_in_use_is_held(tmp_path: Path) -> None:
+    model = build(tmp_path, "fuse")
+    start(tmp_path, "demo", model.key).finish()
+    (model.path / "weights").unlink()
+    fail(tmp_path, "fuse")
+    found = room(tmp_path)
+    assert [item.kind for item in found.items] == ["damaged artifact"]
+    assert [item.path.name for item in found.held] == [str(model.key)]
+
+
+def test_machine_without_a_store_is_not_advised_about_one(tmp_path: Path) -> None:
+    error = DiskFull("There is not enough room on the disk.", where=tmp_path)
+    assert with_advice(error, tmp_path / "home") is error

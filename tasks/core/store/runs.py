@@ -59,7 +59,7 @@ class RunRecord(BaseModel):
         return self.finished_at or self.began_at
 
     def __str__(self) -> str:
-        return f"{self.recipe} of {self.began_at:%Y-%m-%d %H:%M}"
+        return f"rebuild of {self.recipe}, {self.began_at:%Y-%m-%d %H:%M}"
 
 
 @dataclass
