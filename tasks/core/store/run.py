@@ -47,6 +47,7 @@ class RunStore(Store):
         self._again: dict[str, Callable[[], Built]] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
         self._spent: list[str] = []
+        self._announced: set[str] = set()
 
     def build(
         self,
@@ -140,8 +141,7 @@ class RunStore(Store):
         return not (self.root / name).exists() and self.freed(name) is not None
 
     def _restore(self, names: Sequence[str]) -> None:
-        if names:
-            self._say(self._price(names))
+        self._announce(names)
         for name in names:
             before = self.freed(name)
             if name not in self._again:
@@ -160,19 +160,22 @@ class RunStore(Store):
                     next_step="Run again: the stages after it are then made from what is there.",
                 )
 
-    def _price(self, names: Sequence[str]) -> str:
-        """Return what making these artifacts again takes, by what it took the first time."""
+    def _announce(self, names: Sequence[str]) -> None:
+        """Say once what making these and their inputs again takes, by what it took before."""
         wanted: dict[str, Artifact] = {}
         queue = list(names)
         while queue:
             name = queue.pop(0)
             freed = self.freed(name)
-            if freed is not None and name not in wanted and self._is_freed(name):
+            if name not in self._announced and freed is not None and self._is_freed(name):
                 wanted[name] = freed
+                self._announced.add(name)
                 queue += self._needs.get(name, ())
+        if not wanted:
+            return
         size = sum(artifact.manifest.size_bytes for artifact in wanted.values())
         wall_s = sum(artifact.manifest.wall_s for artifact in wanted.values())
-        return (
+        self._say(
             f"Freed by an earlier run and needed now: {', '.join(wanted)}. Making it again writes "
             f"up to {size / 1e6:,.1f} MB and took {wall_s:,.0f} s the first time."
         )

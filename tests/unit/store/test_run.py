@@ -142,7 +142,7 @@ def test_stage_that_really_runs_has_its_freed_inputs_made_again_and_says_the_pri
     changed = Chain(a_run(tmp_path, say=said.append))
     made = changed.whole(rank=16)
     assert changed.written == ["base", "delta", "merge", "edit", "fuse", "evaluate"]
-    price = next(line for line in said if "needed now" in line)
+    (price,) = [line for line in said if "needed now" in line]
     assert all(f"{stage}-" in price for stage in ("base", "delta", "merge", "edit"))
     assert "MB" in price
     assert on_disk(tmp_path) == {"fuse", "evaluate"}
