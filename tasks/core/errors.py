@@ -118,7 +118,12 @@ class TrainingFailed(KawanUsahaError):
 
 
 class DiskFull(KawanUsahaError):
-    """There is not, or no longer, room on the disk."""
+    """There is not, or no longer, room on the disk.
+
+    `advised` once its next step names what can go from the store.
+    """
+
+    advised: bool = False
 
 
 class MissingTool(KawanUsahaError):

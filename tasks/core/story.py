@@ -154,8 +154,8 @@ def _prompt(template_name: str) -> str:
 
 
 def _recipe_yaml(recipe: Recipe) -> str:
-    """Return what decides the model. Where it is served is no property of it."""
-    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy"})
+    """Return what decides the model: not where it is served, and not what stays on the disk."""
+    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy", "keep"})
     plain["evaluate"] |= {
         name: Path(plain["evaluate"][name]).name
         for name in ("conversations", "prompts", "benchmark_tasks")

@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -8,10 +10,18 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 
 from tasks import runtime
-from tasks.core.errors import DeltaMismatch, HubUnavailable, KawanUsahaError
+from tasks.core.errors import DeltaMismatch, DiskFull, HubUnavailable, KawanUsahaError
 from tasks.core.keys import stage_key
-from tasks.core.store import Staging
-from tasks.runtime import StageResult, build_stage, explained_failure, progress_line, stage_task
+from tasks.core.store import RunStore, Staging, Store
+from tasks.core.store.runs import RunRecords
+from tasks.runtime import (
+    StageResult,
+    build_stage,
+    explained_failure,
+    progress_line,
+    running,
+    stage_task,
+)
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 KEY = stage_key("toy", 1, {"size": 7})
@@ -54,6 +64,36 @@ def test_deleted_artifact_is_made_again(home: Path) -> None:
             file.unlink()
         path.rmdir()
     assert once() == "Completed"
+
+
+def test_full_disk_in_a_stage_is_answered_with_what_can_go(home: Path) -> None:
+    stale = Store(home).build(stage_key("merge", 1, {}), weights).artifact
+
+    def enospc(_: Staging) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @stage_task("full")
+    def full() -> StageResult:
+        return build_stage(KEY, enospc, {"size": 7}, {})
+
+    @flow
+    def run() -> None:
+        full.submit().result()
+
+    with pytest.raises(DiskFull, match=rf"store prune` frees (.|\n)*{stale.key}"):
+        run()
+
+
+def test_stage_of_a_run_is_recorded_and_a_stage_outside_of_one_is_not(home: Path) -> None:
+    @flow
+    def once() -> None:
+        toy.submit().result()
+
+    once()
+    assert RunRecords(home).all() == []
+    with running(RunStore(home, RunRecords(home).start("demo"))):
+        once()
+    assert RunRecords(home).unfinished()[0].artifacts == (str(KEY),)
 
 
 @pytest.mark.parametrize(

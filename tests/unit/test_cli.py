@@ -163,6 +163,26 @@ def test_store_shows_verifies_and_prunes(run: Run, home: Path) -> None:
     assert not artifact.path.exists()
 
 
+def test_prune_keeps_unfinished_work_and_removes_it_when_asked(run: Run, home: Path) -> None:
+    def boom(staging: Staging) -> None:
+        (staging.path / "checkpoint").write_text("state")
+        raise ZeroDivisionError
+
+    key = stage_key("finetune", 1, {})
+    with pytest.raises(ZeroDivisionError):
+        Store(home).build(key, boom)
+    code, out, _ = run("store", "prune")
+    assert code == 0
+    assert "Nothing to remove." in out
+    assert "`--unfinished` removes it too" in out
+    assert str(key) in out
+    code, out, _ = run("store", "prune", "--unfinished", "--json")
+    assert code == 0
+    (removed,) = json.loads(out)["removed"]
+    assert (removed["name"], removed["kind"]) == (str(key), "unfinished work")
+    assert not (home / "store" / ".staging" / str(key)).exists()
+
+
 def test_nothing_deployed_is_no_failure(run: Run) -> None:
     code, out, _ = run("status")
     assert (code, out.strip()) == (0, "Nothing is deployed.")
