@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
+from tasks.core.private import private_directory
 from tasks.core.recipe import Deploy
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
@@ -86,7 +87,7 @@ def deploy(
         socket=state.socket,
         started_at=datetime.now(UTC),
     )
-    state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(state.root)
     with locked(state.lock):
         if (running := _running_already(state, wanted)) is not None:
             return running.model_copy(update={"reused": True})

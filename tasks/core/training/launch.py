@@ -16,6 +16,7 @@ from pathlib import Path
 from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
+from tasks.core.private import write_private
 from tasks.core.process import ChildResult, run_child
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
@@ -56,7 +57,7 @@ def launch(
     env = {**environment(job.settings, os.environ), **own}
     if job.settings.hostfile is not None:
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
-        (job_file.parent / _MACHINES_ENVIRONMENT).write_text("\n".join(lines))
+        write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
     argv = command(job.settings, job_file, port=_free_port(), env=os.environ)
     return run_child(argv, env=env, cwd=job_file.parent, on_line=hear)
 
