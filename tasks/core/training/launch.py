@@ -1,7 +1,7 @@
 """Starting the training processes with DeepSpeed's launcher, and hearing what they say.
 
-The invariant: no token of the Hub reaches a training process, and a device that the environment
-hides stays hidden.
+The invariant: no secret reaches a training process but the keys of the trackers that the recipe
+names, and a device that the environment hides stays hidden.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
 from tasks.core.private import write_private
-from tasks.core.process import ChildResult, run_child
+from tasks.core.process import NETWORK, ChildResult, child_environment, run_child
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
 from tasks.core.training.compile_locks import release_abandoned_locks
@@ -30,9 +30,11 @@ OWNER = "KAWAN_USAHA_TRAINING"
 _ENTRY = "tasks.core.training.entry"
 _MACHINES_ENVIRONMENT = ".deepspeed_env"
 _ON_EVERY_MACHINE = ("DS_ACCELERATOR", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_OTHER_MACHINES = ("SSH_AUTH_SOCK", "PDSH_*")
 _SLOTS = re.compile(r"slots=\d+")
 _TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
+_TRACKERS = {"wandb": "WANDB", "mlflow": "MLFLOW", "comet_ml": "COMET", "trackio": "TRACKIO"}
+"""What the names of a tracker's variables begin with; its key is among them."""
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -73,7 +75,7 @@ def command(
 
 def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the training processes."""
-    child = {name: value for name, value in env.items() if name not in _SECRETS}
+    child = child_environment(env, *_needed_besides(settings))
     paths = (str(Path(sys.executable).parent), env.get("PATH", os.defpath))
     child["PATH"] = os.pathsep.join(paths)  # ninja lies beside python
     child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), env.get("PYTHONPATH"))))
@@ -84,6 +86,13 @@ def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))
         child.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.processes)))
     return child
+
+
+def _needed_besides(settings: Finetune) -> tuple[str, ...]:
+    """Return the variables of the trackers, which need the network, and of the way to others."""
+    trackers = tuple(f"{_TRACKERS[name]}_*" for name in settings.report_to if name in _TRACKERS)
+    network = NETWORK if trackers else ()
+    return (*trackers, *network, *(_OTHER_MACHINES if settings.hostfile else ()))
 
 
 def _own_environment(job: TrainingJob) -> dict[str, str]:
