@@ -37,7 +37,7 @@ class RebuildReport:
 
 
 def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
-    """Return (stage, state, time, size, peak memory, result) of every stage, as text."""
+    """Return one text for each of HEADINGS, of every stage."""
     return [
         (
             stage.stage,
@@ -88,8 +88,13 @@ def page_of(recipe: Recipe) -> Path:
     return home() / "reports" / f"{recipe.name}.html"
 
 
-_NUMBERS = ("time", "size", "peak memory")
-HEADINGS = ("stage", "state", "time", "size", "peak memory", "result")
+_NUMBERS = ("time", "size", "memory taken")
+HEADINGS = ("stage", "state", "time", "size", "memory taken", "result")
+_NOTE = (
+    "Memory is what a stage took at its peak, child processes included, on top of what the "
+    "process of the run held before it. Time and memory of a cached stage are those of the run "
+    "that made it."
+)
 
 
 def publish_report(report: RebuildReport) -> None:
@@ -97,7 +102,7 @@ def publish_report(report: RebuildReport) -> None:
     lines = [f"# {report.recipe.name}", "", f"| {' | '.join(HEADINGS)} |"]
     lines += ["|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(report)]
-    lines += ["", "Time and memory of a cached stage are those of the run that made it.", ""]
+    lines += ["", _NOTE, ""]
     if report.outcome is not None and report.verdict is not None:
         lines.append(render_markdown(report.outcome, report.verdict))
         _write_page(report, report.outcome, report.verdict)

@@ -31,11 +31,11 @@ from tasks.core.evaluation.loading import (
     load_model,
     peak_memory_bytes,
     reset_peak_memory,
-    return_freed_memory,
 )
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
 from tasks.core.files import write_atomically
+from tasks.core.measure import return_freed_memory
 from tasks.core.process.exhaustion import exhausted_memory
 
 RULES = Rules(language=None)  # whatever language the held-out conversations are in
