@@ -37,6 +37,7 @@ from tasks.core.evaluation.scoring import Distance, Distributions, Score, learne
 from tasks.core.files import write_atomically
 from tasks.core.measure import return_freed_memory
 from tasks.core.process.exhaustion import exhausted_memory
+from tasks.core.process.said import say
 
 RULES = Rules(language=None)  # whatever language the held-out conversations are in
 MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
@@ -93,12 +94,6 @@ def measure(job: EvaluationJob) -> Outcome:
         comparisons=tuple(measured.comparisons),
         answers=tuple(answers),
     )
-
-
-def say(line: str) -> None:
-    """Print one line for the process that watches this one."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 class _Measured:

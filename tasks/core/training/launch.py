@@ -17,6 +17,7 @@ from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
 from tasks.core.process import ChildResult, run_child
 from tasks.core.process.ports import free_port
+from tasks.core.process.said import said
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
 from tasks.core.training.compile_locks import release_abandoned_locks
@@ -36,19 +37,25 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def launch(
-    job: TrainingJob, job_file: Path, *, report: Report, on_line: Callable[[str], None]
+    job: TrainingJob,
+    job_file: Path,
+    *,
+    report: Report,
+    on_line: Callable[[str], None],
+    log: Path | None = None,
 ) -> ChildResult:
     """Write the job file, run the job to its end, and say how the launcher ended.
 
-    A step is told in words to on_line, and then counted to report.
+    A step is told in words to on_line, and then counted to report; what the libraries print is only
+    in the file `log`.
     """
 
     def hear(line: str) -> None:
-        if (event := from_line(line)) is None:
-            on_line(line)
-        else:
+        if (event := from_line(line)) is not None:
             on_line(str(event))
             report(event.step, event.total_steps)
+        elif (text := said(line)) is not None:
+            on_line(text)
 
     release_abandoned_locks()
     job.write(job_file)
@@ -58,7 +65,7 @@ def launch(
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         (job_file.parent / _MACHINES_ENVIRONMENT).write_text("\n".join(lines))
     argv = command(job.settings, job_file, port=free_port(), env=os.environ)
-    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear)
+    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear, log=log)
 
 
 def command(
