@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +18,7 @@ from tasks.core.home import home
 from tasks.core.recipe import Recipe
 from tasks.core.training.finetune import TRAINING
 from tasks.runtime import StageResult
+from tasks.telling import flush, show_markdown
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ def as_text(report: RebuildReport) -> str:
             f"{headline(report.verdict)}: {'; '.join(report.verdict.reasons)}",
             f"Report: {page_of(report.recipe)}",
         ]
+    logs = home() / "logs" / report.recipe.name
+    if logs.is_dir():
+        lines.append(f"Logs: {logs}")
     if report.url is not None:
         lines.append(f"Served: {report.url}; talk with it: kawan-usaha chat {report.recipe.name}")
     return "\n".join(lines)
@@ -106,9 +109,8 @@ def publish_report(report: RebuildReport) -> None:
     if report.outcome is not None and report.verdict is not None:
         lines.append(render_markdown(report.outcome, report.verdict))
         _write_page(report, report.outcome, report.verdict)
-    create_markdown_artifact(
-        "\n".join(lines), key="rebuild", description=f"Run of {report.recipe.name}"
-    )
+    show_markdown("\n".join(lines), key="rebuild", description=f"Run of {report.recipe.name}")
+    flush()
 
 
 def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> None:

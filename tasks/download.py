@@ -4,7 +4,8 @@ from tasks.core.home import home
 from tasks.core.hub.sources import fetch
 from tasks.core.recipe import Source
 from tasks.core.store import Store
-from tasks.runtime import StageProgress, StageResult, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, stage_task
 
 
 @stage_task("download", "download {role}")

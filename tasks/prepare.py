@@ -6,7 +6,8 @@ from tasks.core.files import sha256_of
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.weights.companions import tokenizer_files
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 1
 
