@@ -15,6 +15,7 @@ from tasks.core.evaluation.numbers import number
 from tasks.core.evaluation.report import LineageRow, headline, render_html, render_markdown
 from tasks.core.files import write_atomically
 from tasks.core.home import home
+from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
 from tasks.core.training.finetune import TRAINING
 from tasks.runtime import StageResult
@@ -42,9 +43,9 @@ def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
         (
             stage.stage,
             "Cached" if stage.cached else "Completed",
-            f"{stage.wall_s:,.1f} s",
-            f"{stage.size_bytes / 1e6:,.1f} MB",
-            f"{stage.peak_memory_bytes / 1e6:,.0f} MB",
+            duration(stage.wall_s),
+            quantity(stage.size_bytes),
+            quantity(stage.peak_memory_bytes),
             str(stage.facts.get("tag") or stage.facts.get("url") or stage.artifact),
         )
         for stage in report.stages

@@ -25,6 +25,8 @@ from tasks.core.process.log import new_log
 from tasks.core.progress import BYTES, Lines, duration
 from tasks.telling import Page, flush
 
+_log = logging.getLogger(__name__)
+
 REPORT_EVERY_S = 2.0
 SILENT_S = 8.0
 
@@ -33,9 +35,12 @@ RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 @dataclass(frozen=True)
 class StageEvent:
-    """What a line of a stage means: it begins, is so far, works on, or ends in this way."""
+    """What a line of a stage means: it begins, is so far, works on, or ends in this way.
 
-    kind: Literal["begin", "progress", "alive", "end"]
+    `bar` is how far it is, for a view that draws it; the stage has said so in another line.
+    """
+
+    kind: Literal["begin", "progress", "bar", "alive", "end"]
     done: int = 0
     total: int = 0
     ok: bool = True
@@ -47,17 +52,21 @@ class Stage:
     def __init__(self, logger: RunLogger) -> None:
         self.outcome = "done"
         self._logger = logger
+        self._run = getattr(logger, "extra", None) or {}
         self._began = self._spoke = time.monotonic()
         self._far = ""
 
     def say(self, line: str, event: StageEvent | None = None) -> None:
         """Show a line of the stage. Any thread may."""
-        self._spoke = time.monotonic()
-        if event is not None and event.kind == "progress":
+        kind = None if event is None else event.kind
+        if kind in ("progress", "bar"):
             self._far = line
-        # A sign of life is for who watches the terminal; the run page has the stage's state.
-        on_page = event is None or event.kind != "alive"
-        extra = {"stage_event": event, "send_to_api": on_page}
+        if kind == "bar":  # not with the run's logger, which would show it as a line everywhere
+            _log.info("%s", line, extra={**self._run, "stage_event": event})
+            return
+        self._spoke = time.monotonic()
+        # The run page has the stage's state and its progress: it needs no sign of life.
+        extra = {"stage_event": event, "send_to_api": kind != "alive"}
         self._logger.info("%s", line, extra=extra)
 
     def begin(self) -> None:
@@ -77,7 +86,7 @@ class Stage:
         """Show a sign of life whenever nothing else was shown for SILENT_S."""
         while not ended.wait(max(0.01, self._spoke + SILENT_S - time.monotonic())):
             if time.monotonic() - self._spoke >= SILENT_S:
-                took = duration(round(time.monotonic() - self._began))
+                took = duration(time.monotonic() - self._began)
                 far = f"; {self._far}" if self._far else ""
                 self.say(f"still working, {took}{far}", StageEvent("alive"))
 
@@ -145,8 +154,7 @@ class StageProgress:
 
     def _show(self, done: int, total: int, line: str) -> None:
         words = self.said or line
-        if self._log:
-            self._stage.say(words, StageEvent("progress", done, total))
+        self._stage.say(words, StageEvent("progress" if self._log else "bar", done, total))
         self._page.show(100.0 * done / total, f"{self._what}: {words}")
 
 

@@ -182,4 +182,5 @@ def outcome_line(made: object) -> str:
     size, took = quantity(made.size_bytes), duration(made.wall_s)
     if made.cached:
         return f"cached, {size}, took {took} when it was made"
-    return f"done, {size} in {took}, {quantity(made.peak_memory_bytes)} of memory"
+    memory = f", {quantity(made.peak_memory_bytes)} of memory" if made.peak_memory_bytes else ""
+    return f"done, {size} in {took}{memory}"

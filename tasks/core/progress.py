@@ -87,9 +87,11 @@ def _percent(done: int, total: int) -> str:
 
 
 def duration(wall_s: float) -> str:
-    """Return 0.4 s, 3 min 09 s or 2 h 05 min."""
-    if wall_s < 60:
+    """Return 0.4 s, 41 s, 3 min 09 s or 2 h 05 min."""
+    if wall_s < 10:
         return f"{wall_s:.1f} s"
+    if wall_s < 59.5:
+        return f"{wall_s:.0f} s"
     minutes, seconds = divmod(round(wall_s), 60)
     hours, rest = divmod(minutes, 60)
     return f"{hours} h {rest:02} min" if hours else f"{minutes} min {seconds:02} s"
