@@ -79,9 +79,7 @@ def as_text(report: RebuildReport) -> str:
             f"{headline(report.verdict)}: {'; '.join(report.verdict.reasons)}",
             f"Report: {page_of(report.recipe)}",
         ]
-    logs = home() / "logs" / report.recipe.name
-    if logs.is_dir():
-        lines.append(f"Logs: {logs}")
+    lines.append(f"Logs: {logs_of(report.recipe)}")
     if report.url is not None:
         lines.append(f"Served: {report.url}; talk with it: kawan-usaha chat {report.recipe.name}")
     return "\n".join(lines)
@@ -90,6 +88,11 @@ def as_text(report: RebuildReport) -> str:
 def page_of(recipe: Recipe) -> Path:
     """Return where the report page of a recipe's last run is."""
     return home() / "reports" / f"{recipe.name}.html"
+
+
+def logs_of(recipe: Recipe) -> Path:
+    """Return where the logs of a recipe's runs and stages are."""
+    return home() / "logs" / recipe.name
 
 
 _NUMBERS = ("time", "size", "memory taken")
@@ -106,7 +109,8 @@ def publish_report(report: RebuildReport) -> None:
     lines = [f"# {report.recipe.name}", "", f"| {' | '.join(HEADINGS)} |"]
     lines += ["|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(report)]
-    lines += ["", _NOTE, ""]
+    lines += ["", _NOTE, "", f"What the programs of the stages printed: `{logs_of(report.recipe)}`"]
+    lines.append("")
     if report.outcome is not None and report.verdict is not None:
         lines.append(render_markdown(report.outcome, report.verdict))
         _write_page(report, report.outcome, report.verdict)

@@ -105,10 +105,16 @@ class _Courier:
             if len(self._pending) > _MOST_PENDING:
                 del self._pending[next(iter(self._pending))]
             if self._thread is None and not self._closed:
-                atexit.register(self.close)  # before Prefect ends the server that it has started
-                self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
-                self._thread.start()
+                self._begin()
             self._changed.notify_all()
+
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
+        try:
+            self._thread.start()
+            atexit.register(self.close)  # before Prefect ends the server that it has started
+        except RuntimeError:  # no more threads, or Python is about to end
+            self._closed = True
 
     def flush(self, within_s: float) -> None:
         with self._changed:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows import terminal
+from flows.commands import output
 from flows.run_log import run_shown
 from flows.terminal import LiveView, PlainLines, Speaker, is_live, kept_alive
 from tasks.core.errors import DeltaMismatch
@@ -112,6 +113,23 @@ def test_a_command_that_says_nothing_shows_a_sign_of_life(monkeypatch: pytest.Mo
         while not stream.getvalue() and time.monotonic() < until:
             time.sleep(0.01)
     assert re.match(rf"{CLOCK}  edit           still working, 0 s\n", stream.getvalue())
+
+
+def test_a_command_in_a_script_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "LINE_EVERY_S", 0.0)
+    with output.followed("finetune model", "steps") as (report, speak):
+        report(0, 4)
+        report(4, 4)
+        report(4, 4)
+        speak("a line of the training")
+    lines = [re.sub(CLOCK, "", line).split() for line in capsys.readouterr().err.splitlines()]
+    assert [line[:2] for line in lines] == [
+        ["finetune", "0%,"],
+        ["finetune", "100%,"],
+        ["finetune", "a"],
+    ]
 
 
 def test_the_chatter_of_libraries_is_in_the_log_file_alone(
