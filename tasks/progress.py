@@ -79,8 +79,9 @@ class Stage:
             self.say(self.outcome, StageEvent("end"))
             return
         what = error.what if isinstance(error, KawanUsahaError) else type(error).__name__
+        how = "failed" if isinstance(error, Exception) else "interrupted"
         took = duration(time.monotonic() - self._began)
-        self.say(f"stopped after {took}: {what}", StageEvent("end", ok=False))
+        self.say(f"{how} after {took}: {what}", StageEvent("end", ok=False))
 
     def keep_alive(self, ended: threading.Event) -> None:
         """Show a sign of life whenever nothing else was shown for SILENT_S."""
@@ -98,14 +99,14 @@ _CURRENT: ContextVar[Stage | None] = ContextVar("stage", default=None)
 def followed() -> Iterator[Stage]:
     """Show the begin, the life and the end of the stage whose task runs in this block."""
     stage, ended = Stage(_run_logger()), threading.Event()
-    stage.begin()
     keep_alive = threading.Thread(
         target=copy_context().run, args=(stage.keep_alive, ended), name="sign-of-life", daemon=True
     )
-    keep_alive.start()
     before = _CURRENT.set(stage)
     error: BaseException | None = None
     try:
+        stage.begin()
+        keep_alive.start()
         yield stage
     except BaseException as raised:
         error = raised
@@ -113,7 +114,8 @@ def followed() -> Iterator[Stage]:
     finally:
         _CURRENT.reset(before)
         ended.set()
-        keep_alive.join(1.0)  # or its line could come after the last one
+        if keep_alive.is_alive():
+            keep_alive.join(1.0)  # or its line could come after the last one
         stage.end(error)
         if error is None or isinstance(error, Exception):  # whoever interrupts does not wait
             flush()

@@ -16,6 +16,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -42,10 +43,11 @@ def problems_of(error: ValidationError) -> str:
 
 
 @contextmanager
-def followed(what: str, unit: str = BYTES) -> Iterator[tuple[Report, Callable[[str], None]]]:
+def followed(what: str, unit: str | None = None) -> Iterator[tuple[Report, Callable[[str], None]]]:
     """Show on the error stream how far the work of a command is, and the lines that it says.
 
     A bar on a terminal; elsewhere a plain line every LINE_EVERY_S, and a sign of life between.
+    Without a unit the work reports no amounts.
     """
     if is_live(sys.stderr):
         with _bar(what, unit) as shown:
@@ -53,23 +55,32 @@ def followed(what: str, unit: str = BYTES) -> Iterator[tuple[Report, Callable[[s
         return
     speaker = Speaker(PlainLines(sys.stderr), what.split(maxsplit=1)[0])
     with kept_alive(speaker):
-        lines = Lines(lambda _d, _t, line: speaker.say(line), unit=unit, every_s=LINE_EVERY_S)
-        yield lines, speaker.say
+        yield (
+            Lines(
+                lambda _done, _total, line: speaker.say(line),
+                unit=unit or BYTES,
+                every_s=LINE_EVERY_S,
+            ),
+            speaker.say,
+        )
 
 
 @contextmanager
 def bytes_bar(what: str) -> Iterator[Report]:
     """Show bytes, rate and time left on the error stream."""
-    with followed(what) as (report, _):
+    with followed(what, BYTES) as (report, _):
         yield report
 
 
 @contextmanager
-def _bar(what: str, unit: str) -> Iterator[tuple[Report, Callable[[str], None]]]:
-    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+def _bar(what: str, unit: str | None) -> Iterator[tuple[Report, Callable[[str], None]]]:
+    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TimeRemainingColumn())
     if unit == BYTES:
-        amounts = (DownloadColumn(binary_units=False), TransferSpeedColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
+        speed = TransferSpeedColumn()
+        amounts = (DownloadColumn(binary_units=False), speed, TimeRemainingColumn())
+    elif unit is None:
+        amounts = (TimeElapsedColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *amounts)
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=None)
 

@@ -106,5 +106,5 @@ def test_a_stage_that_is_tried_again_says_why_and_when(
         work()
     printed = capsys.readouterr().err
     assert "The Hub does not answer. Trying again in 0 s." in printed
-    assert "stopped after" in printed
+    assert "failed after" in printed
     assert printed.count("begins") == 2

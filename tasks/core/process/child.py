@@ -21,6 +21,7 @@ from tasks.core.process.guard import Guard
 from tasks.core.process.lines import LinePipe
 from tasks.core.process.log import OutputLog
 from tasks.core.process.oom import OomWatch
+from tasks.core.process.said import said
 from tasks.core.process.tree import Mark, ProcessTree
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def run_child(
 
     def hear(lines: Sequence[str]) -> None:
         for line in lines:
-            tail.append(line)
+            tail.append(said(line) or line)
             whole.write(line)
             if on_line is not None:
                 on_line(line)

@@ -239,6 +239,7 @@ def _stepped_down(
     return SteppedDown(
         f"{stop.reason.value[0].upper()}{stop.reason.value[1:]} ({above.name}). "
         f"Next: rung {number} of {len(ladder)}, {rung.name}.",
+        where=stop.where,
         expected=f"it saves {rung.saves}; it costs {rung.costs}",
         found=stop.found,
         next_step=f"{rung.changes[0].upper()}{rung.changes[1:]}. {onward}",
