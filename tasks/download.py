@@ -2,7 +2,8 @@
 
 from tasks.core.hub.sources import fetch
 from tasks.core.recipe import Source
-from tasks.runtime import StageProgress, StageResult, stage_task, store
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, stage_task, store
 
 
 @stage_task("download", "download {role}")
