@@ -27,6 +27,7 @@ def render(plan: Plan) -> str:
         "",
         table(stage_rows(plan)),
         f"{readable(plan.hardware.disk_free_bytes)} of disk are free.",
+        *_disk(plan),
         *(f"{s.need.name}: {s.reason}" for s in plan.stages if s.verdict != "fits"),
     ]
     if plan.training:
@@ -159,6 +160,17 @@ def _cpu_answers(plan: Plan) -> list[str]:
     if serving.chosen_bits == 8:
         return [f"{speed} with deploy.load_8bit: false; FastChat's 8 bits are slower on a CPU."]
     return [f"{speed}."]
+
+
+def _disk(plan: Plan) -> list[str]:
+    """Return both sums of the disk, where what is kept makes a difference."""
+    if plan.disk_bytes_released == plan.disk_bytes:
+        return []
+    every, released = readable(plan.disk_bytes), readable(plan.disk_bytes_released)
+    return [
+        f"Needed: {every} when all is kept, {released} at the most with `keep: released`; the "
+        f"recipe says `keep: {plan.keep}`."
+    ]
 
 
 def _machine(hardware: Hardware) -> str:

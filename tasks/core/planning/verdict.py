@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 
+from tasks.core.planning.disk import disk_use
 from tasks.core.planning.evaluation_fit import EvaluationFit, fit_evaluation
 from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.serving_fit import ServingFit, fit_serving
@@ -21,7 +22,7 @@ from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.stages import Rates, Sizes, StageNeed, stage_needs, stored_dtype
 from tasks.core.planning.training_fit import TrainingFit, Verdict, fit_training
 from tasks.core.planning.units import readable
-from tasks.core.recipe import Recipe
+from tasks.core.recipe import Keep, Recipe
 
 _ORDER: tuple[Verdict, ...] = ("fits", "fits from a lower rung", "does not fit")
 _GPU_SHARE = 0.9  # of a card, that transformers' device_map="auto" fills with weights
@@ -42,6 +43,8 @@ class Plan:
 
     seconds: all stages' times together, None when there is one that is not known. warnings: what a
     user must read before the run starts.
+    disk_bytes is the disk that it needs with `keep: all`, disk_bytes_released the most that it
+    needs at once with `keep: released`; the verdicts are about what the recipe says.
     """
 
     recipe: str
@@ -50,7 +53,9 @@ class Plan:
     total_params: int
     hardware: Hardware
     stages: tuple[StagePlan, ...]
+    keep: Keep
     disk_bytes: int
+    disk_bytes_released: int
     download_bytes: int
     upload_bytes: int
     seconds: float | None
@@ -100,9 +105,10 @@ def plan(
         )
     evaluation = fit_evaluation(recipe, shape, hardware, sizes, rates)
     stages: list[StagePlan] = []
-    disk_bytes = 0
-    for need in stage_needs(recipe, shape, sizes, rates):
-        disk_bytes += need.disk_bytes
+    needs = stage_needs(recipe, shape, sizes, rates)
+    disk = disk_use(recipe, needs, shape, sizes)
+    for need in needs:
+        disk_bytes = (disk.all if recipe.keep == "all" else disk.released)[need.name]
         known = _with_hardware(need, shape, hardware, training=training, evaluation=evaluation)
         stages.append(_judge(known, disk_bytes, hardware, training, serving))
     return Plan(
@@ -112,7 +118,9 @@ def plan(
         total_params=shape.total_params,
         hardware=hardware,
         stages=tuple(stages),
-        disk_bytes=disk_bytes,
+        keep=recipe.keep,
+        disk_bytes=disk.all_bytes,
+        disk_bytes_released=disk.released_bytes,
         download_bytes=sum(stage.need.download_bytes for stage in stages),
         upload_bytes=sum(stage.need.upload_bytes for stage in stages),
         seconds=_all_seconds(stages),
@@ -122,7 +130,7 @@ def plan(
         ),
         training=training,
         serving=serving,
-        assumptions=_assumptions(sizes, rates, hardware),
+        assumptions=_assumptions(recipe, sizes, rates, hardware),
     )
 
 
@@ -174,12 +182,16 @@ def _judge(
     return StagePlan(need, "fits", need.note)
 
 
-def _assumptions(sizes: Sizes, rates: Rates, hardware: Hardware) -> tuple[str, ...]:
+def _assumptions(recipe: Recipe, sizes: Sizes, rates: Rates, hardware: Hardware) -> tuple[str, ...]:
+    kept = {
+        "all": "every stage's result is kept",
+        "released": "inputs are freed once no later stage needs them",
+    }
     lines = [
         f"Times: {rates.network_bytes_per_s / 1e6:g} MB/s network, "
         f"{rates.disk_bytes_per_s / 1e6:g} MB/s disk, {rates.link_bytes_per_s / 1e9:g} GB/s "
         "between GPUs and to the host; right within a factor of two.",
-        "Disk: nothing is in the store yet, and every stage's result is kept.",
+        f"Disk: nothing is in the store yet, and {kept[recipe.keep]}.",
     ]
     if sizes.base_bytes is None:
         lines.append("Download: sizes by formula for 16-bit weights; the Hub was not asked.")
