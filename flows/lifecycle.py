@@ -13,7 +13,6 @@ from tasks.core.home import home
 from tasks.core.hub.here import hub_of
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
-from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -25,7 +24,7 @@ from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure
+from tasks.runtime import StageResult, explained_failure, run_store
 
 Until = Literal["plan", "download", "merge", "edit", "fuse", "evaluate", "publish", "deploy"]
 Chain = list[tuple[Role, StageResult]]
@@ -42,7 +41,7 @@ def rebuild(
     for which a model that its gate refuses is released all the same; it is recorded.
     """
     try:
-        with Store(home()).in_use(), hub_of(recipe, home()):
+        with run_store().in_use(), hub_of(recipe, home()):
             return _stages(located(recipe), until, force)
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)

@@ -19,6 +19,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
@@ -137,8 +138,15 @@ def build_stage(
     key: StageKey, write: Callable[[Staging], None], params: object, inputs: Mapping[str, str]
 ) -> StageResult:
     """Return the result of a stage, made now or found in the store."""
-    built = Store(home()).build(key, write, params=params, inputs=inputs)
+    built = run_store().build(key, write, params=params, inputs=inputs)
     return StageResult.of(built, key.stage)
+
+
+def run_store() -> Store:
+    """Return the store, which says in the run's log for whom it waits, and to others who works."""
+    run = FlowRunContext.get()
+    purpose = f"{run.flow.name} {run.flow_run.name}" if run and run.flow and run.flow_run else None
+    return Store(home(), purpose, _logger().info)
 
 
 def completed(result: StageResult) -> State[StageResult]:

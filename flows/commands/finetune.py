@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.commands.output import AS_JSON, show
-from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.sources import MODEL_HELP, in_use, local_model
 from tasks.core.errors import UsageError
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune, Lora
@@ -59,15 +59,20 @@ def finetune(
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
     settings = _settings(data, fields)
-    source = local_model(model)
     if dry_run:
-        _show_plan(source, settings, out, as_json=as_json)
+        with local_model(model) as source:
+            _show_plan(source, settings, out, as_json=as_json)
         return
     from tasks.core.files import staged_directory
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
 
-    with staged_directory(out) as staging, _steps_bar() as (report, say):
+    with (
+        local_model(model) as source,
+        in_use(data),
+        staged_directory(out) as staging,
+        _steps_bar() as (report, say),
+    ):
         made = finetune_down_the_ladder(
             source,
             settings,

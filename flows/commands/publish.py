@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output import AS_JSON, bytes_bar, show
+from flows.commands.sources import in_use
 
 _IS_URL = "://"
 
@@ -82,12 +83,13 @@ def publish(
         found = "; ".join(problem["msg"] for problem in error.errors())
         raise UsageError("This is no place to publish to.", where=place, found=found) from error
     directory = Path(model)
-    present = [p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()]
-    names = choose_files(present, where=directory)
-    files = {name: digest_of(directory / name) for name in names}
-    story = tell_of_directory(directory, files, target, template)
-    send = filesystem.publish_to_filesystem if to_files else hub.publish
-    with bytes_bar("publish") as report:
-        receipt = send(directory, files, story.card, target, story.build, report=report)
+    with in_use(directory):
+        present = [p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()]
+        names = choose_files(present, where=directory)
+        files = {name: digest_of(directory / name) for name in names}
+        story = tell_of_directory(directory, files, target, template)
+        send = filesystem.publish_to_filesystem if to_files else hub.publish
+        with bytes_bar("publish") as report:
+            receipt = send(directory, files, story.card, target, story.build, report=report)
     sent = f"{receipt.sent_bytes / 1e6:,.1f} MB sent, {receipt.skipped_bytes / 1e6:,.1f} MB there"
     show(asdict(receipt), as_json=as_json, text=f"{receipt.tag}: {receipt.url}\n{sent}")

@@ -65,29 +65,31 @@ def deploy(
         )
     except ValidationError as error:
         raise UsageError("These settings do not fit.", found=problems_of(error)) from error
-    path = local_model(model)
-    manifest = read_manifest(path)
-    deployment = start(
-        path,
-        settings,
-        name=name,
-        template=template,
-        home=home(),
-        build=str(manifest.stage_key) if manifest else str(path.resolve()),
-        expected_edit=expected_report(path),
-    )
+    with local_model(model) as path:
+        manifest = read_manifest(path)
+        deployment = start(
+            path,
+            settings,
+            name=name,
+            template=template,
+            home=home(),
+            build=str(manifest.stage_key) if manifest else str(path.resolve()),
+            expected_edit=expected_report(path),
+        )
     word = "answers already" if deployment.reused else "answers"
     text = f"{model_name} {word} at {deployment.base_url}\nTry: kawan-usaha chat {name}"
     show(deployment, as_json=as_json, text=text)
 
 
 def status(as_json: Json = False) -> None:
-    """Show what is deployed and whether it generates at this moment.
+    """Show what works now and what is deployed, and whether it generates at this moment.
 
-    Exit code 1 when a deployment is not healthy.
+    Works is what holds a lock: a rebuild or a command, and which artifact or device it holds since
+    when. Exit code 1 when a deployment is not healthy.
     """
     from dataclasses import asdict
 
+    from tasks.core.activity import running
     from tasks.core.home import home
     from tasks.core.serving.status import DeploymentStatus
     from tasks.core.serving.status import status as look
@@ -103,9 +105,10 @@ def status(as_json: Json = False) -> None:
             lines.append(f"  {process.name:<12} {process.state:<9} {memory:>9} {where}")
         return "\n".join([*lines, *([f"  {each.problem}"] if each.problem else [])])
 
-    found = look(home())
-    text = "\n\n".join(map(text_of, found)) or "Nothing is deployed."
-    show([asdict(each) for each in found], as_json=as_json, text=text)
+    at_work, found = running(home()), look(home())
+    text = "\n\n".join([*map(str, at_work), *map(text_of, found)])
+    result = {"running": at_work, "deployments": [asdict(each) for each in found]}
+    show(result, as_json=as_json, text=text if found else f"{text}\n\nNothing is deployed.".strip())
     if any(each.health != "healthy" for each in found):
         raise typer.Exit(1)
 

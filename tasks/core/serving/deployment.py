@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
+from tasks.core.locks import locked
 from tasks.core.recipe import Deploy
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
@@ -35,7 +36,6 @@ from tasks.core.serving.state import (
 )
 from tasks.core.serving.supervisor_config import STOP_WAIT_S, supervisor_config
 from tasks.core.serving.topology import plan_processes, ports_of
-from tasks.core.store.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def deploy(
         started_at=datetime.now(UTC),
     )
     state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(state.lock):
+    with locked(state.lock, f"deploy {name}"):
         if (running := _running_already(state, wanted)) is not None:
             return running.model_copy(update={"reused": True})
         config = _supervisor_config(state, wanted)
@@ -121,7 +121,7 @@ def stop(home: Path, name: str) -> Stopped:
             expected=f"one of: {known}",
             found=name,
         )
-    with locked(state.lock, wait_s=_STOP_GRACE_S):
+    with locked(state.lock, f"stop {name}", wait_s=_STOP_GRACE_S):
         return Stopped(name, _end(state))
 
 

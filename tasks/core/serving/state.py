@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
+from tasks.core.home import private_directory
 from tasks.core.recipe import Deploy
 from tasks.core.serving.report import REFUSAL_FILE
 from tasks.core.serving.topology import Endpoints, endpoints_of
@@ -187,19 +188,11 @@ def write_deployment(state: StateDirectory, deployment: Deployment) -> None:
 
 
 def _short_runtime_directory() -> Path:
-    """Return a directory of this user alone with a short path; ServingFailed when it is not."""
+    """Return a directory of this user alone with a short path."""
     path = Path(tempfile.gettempdir()) / f"kawan-usaha-{os.getuid()}"
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT - len("/") - 20 - len(".sock"):
         path = Path("/tmp") / path.name  # noqa: S108 - owner and mode are checked below
-    path.mkdir(mode=0o700, exist_ok=True)
-    info = path.lstat()
-    if not path.is_dir() or path.is_symlink() or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise ServingFailed(
-            "The directory for control sockets is not this user's alone.",
-            where=path,
-            next_step="Remove it, or set KAWAN_USAHA_HOME to a shorter path.",
-        )
-    return path
+    return private_directory(path)
 
 
 def used_builds(home: Path) -> set[str]:

@@ -12,6 +12,7 @@ the manifest was written last. The store knows no stage; it never looks into an 
 import errno
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,13 +24,11 @@ from pydantic import JsonValue
 from tasks.core.errors import CorruptArtifact, DiskFull
 from tasks.core.files import TEMPORARY, FileDigest, digest_of, fsync_directory, fsync_tree
 from tasks.core.keys import StageKey, to_jsonable
+from tasks.core.locks import WAIT_S, Say, locked
 from tasks.core.measure import Cost, measured
-from tasks.core.store.locks import locked
 from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 
 logger = logging.getLogger(__name__)
-
-LOCK_WAIT_S = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,16 @@ class Staging:
 
 
 class Store:
-    """The artifacts under one home directory. Safe for several processes at once."""
+    """The artifacts under one home directory. Safe for several processes at once.
 
-    def __init__(self, home: Path) -> None:
+    purpose is what this process works on, by default its command: other processes are told when
+    they wait for it. say is told when this one waits.
+    """
+
+    def __init__(self, home: Path, purpose: str | None = None, say: Say = logger.warning) -> None:
         self.root = home / "store"
+        self._purpose = purpose or " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+        self._say = say
 
     def path_of(self, key: StageKey) -> Path:
         """Return where the artifact of this key stands once it is built."""
@@ -118,7 +123,7 @@ class Store:
         *,
         params: object = None,
         inputs: Mapping[str, str] | None = None,
-        wait_s: float = LOCK_WAIT_S,
+        wait_s: float = WAIT_S,
     ) -> Built:
         """Return the artifact of this key, calling write only when it is missing or damaged.
 
@@ -127,7 +132,8 @@ class Store:
         and inputs are recorded as they are. Raises LockBusy after wait_s seconds, DiskFull when
         the disk runs full on the way.
         """
-        with locked(self.root / ".locks" / str(key), wait_s=wait_s):
+        what = f"{self._purpose}: {key.stage}"
+        with locked(self.root / ".locks" / str(key), what, wait_s=wait_s, say=self._say):
             found = self._find_or_set_aside(key)
             if found is not None:
                 return Built(found, cached=True)
@@ -165,7 +171,8 @@ class Store:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep `prune` away while a run holds artifacts that nobody else refers to yet."""
-        with locked(self.root / ".locks" / "in-use", shared=True, wait_s=60.0):
+        lock = self.root / ".locks" / "in-use"
+        with locked(lock, self._purpose, shared=True, wait_s=60.0, say=self._say):
             yield
 
     def prune(self, keep: set[str], *, dry_run: bool = False) -> list[str]:
@@ -174,7 +181,7 @@ class Store:
         Names are those of the directories, `str(artifact.key)`. Raises LockBusy while a run is in
         progress.
         """
-        with locked(self.root / ".locks" / "in-use"):
+        with locked(self.root / ".locks" / "in-use", "store prune"):
             doomed = [d for d in self._directories() if d.name not in keep]
             leftovers = [*self._children(".staging"), *self._children(".corrupt")]
             if not dry_run:

@@ -18,6 +18,7 @@ from tasks.core.errors import (
     ServingFailed,
     UsageError,
 )
+from tasks.core.locks import locked
 from tasks.core.recipe import Deploy
 from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.ports import can_bind
@@ -25,7 +26,6 @@ from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory, write_deployment
 from tasks.core.serving.status import status
 from tasks.core.serving.topology import ports_of
-from tasks.core.store.locks import locked
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama
 from tests.unit.serving.test_state import deployment
@@ -97,7 +97,8 @@ def test_a_taken_port_is_named_before_anything_is_started(tmp_path, settings):
 
 def test_two_deployments_of_one_name_do_not_start_at_once(tmp_path, settings):
     model = tiny_llama(tmp_path / "model")
-    with locked(state_directory(tmp_path, "kawan").lock), pytest.raises(LockBusy):
+    lock = state_directory(tmp_path, "kawan").lock
+    with locked(lock, "deploy kawan"), pytest.raises(LockBusy, match="held by deploy kawan"):
         deploy_model(model, settings(), tmp_path)
 
 
