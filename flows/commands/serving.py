@@ -1,6 +1,7 @@
 """The commands around a running model: deploy, status, stop, chat, and the embedded Hub."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ Name = Annotated[str | None, typer.Argument(help="The deployment; needed when th
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
-    for command in (deploy, status, stop, chat, hub):
+    for command in (deploy, restore, status, stop, chat, hub):
         app.command()(command)
 
 
@@ -75,9 +76,24 @@ def deploy(
             home=home(),
             build=str(manifest.stage_key) if manifest else str(path.resolve()),
             expected_edit=expected_report(path),
+            say=partial(typer.echo, err=True),
         )
     word = "answers already" if deployment.reused else "answers"
     text = f"{model_name} {word} at {deployment.base_url}\nTry: kawan-usaha chat {name}"
+    show(deployment, as_json=as_json, text=text)
+
+
+def restore(name: Name = None, as_json: Json = False) -> None:
+    """Start an earlier deployment again whose replacement failed or was cut off.
+
+    `deploy` and `rebuild` do so themselves when the new model does not get to serve; after Ctrl-C
+    or a kill in between, `status` says that this is due.
+    """
+    from tasks.core.home import home
+    from tasks.core.serving.deployment import restore as start_again
+
+    deployment = start_again(home(), _the_one(name), say=partial(typer.echo, err=True))
+    text = f"{deployment.settings.model_name} answers at {deployment.base_url}"
     show(deployment, as_json=as_json, text=text)
 
 

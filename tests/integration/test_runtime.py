@@ -1,3 +1,4 @@
+import logging
 import re
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 
 from tasks import runtime
+from tasks.core import locks
 from tasks.core.errors import DeltaMismatch, HubUnavailable, KawanUsahaError
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.runtime import StageResult, build_stage, explained_failure, progress_line, stage_task
+from tests.holding import holding
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 KEY = stage_key("toy", 1, {"size": 7})
@@ -54,6 +57,53 @@ def test_deleted_artifact_is_made_again(home: Path) -> None:
             file.unlink()
         path.rmdir()
     assert once() == "Completed"
+
+
+def test_waiting_for_another_run_is_said_in_the_log_of_this_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_SAY_AFTER_S", 0.0)
+    said: list[logging.LogRecord] = []
+
+    @flow(name="rebuild", flow_run_name="demo")
+    def once() -> StageResult:
+        return toy.submit().result()
+
+    with holding(home / "store" / ".locks" / str(KEY), "rebuild other: toy") as other:
+
+        class Hears(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if record.getMessage().startswith("Waiting for"):
+                    said.append(record)
+                    other.kill()
+
+        handler = Hears()
+        logging.getLogger("prefect.task_runs").addHandler(handler)
+        try:
+            once()
+        finally:
+            logging.getLogger("prefect.task_runs").removeHandler(handler)
+    assert "held by rebuild other: toy (pid " in said[0].getMessage()
+    assert said[0].__dict__["task_run_name"] == "toy"
+
+
+def test_a_run_holds_its_locks_under_its_own_name(home: Path) -> None:
+    shown: list[locks.Holder] = []
+
+    def write(staging: Staging) -> None:
+        weights(staging)
+        shown.extend(locks.holders_in(home / "store" / ".locks"))
+
+    @stage_task("toy")
+    def look() -> StageResult:
+        return build_stage(KEY, write, {"size": 7}, {})
+
+    @flow(name="rebuild", flow_run_name="demo")
+    def once() -> StageResult:
+        return look.submit().result()
+
+    once()
+    assert [holder.what for holder in shown] == ["rebuild demo: toy"]
 
 
 @pytest.mark.parametrize(

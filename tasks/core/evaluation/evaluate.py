@@ -28,7 +28,8 @@ OUTCOME = "evaluation.json"
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """A log is no place for a progress bar. What the user has set stays."""
-_WITH_ACTIVATIONS = 1.2
+WITH_ACTIVATIONS = 1.2
+"""Times its weights is what a model takes of the GPUs that measure it, roughly."""
 
 
 def evaluate(
@@ -75,7 +76,7 @@ def _needed_bytes_a_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int 
     if gpus == 0:
         return None
     largest = max(read_index(subject.path).total_bytes for subject in subjects)
-    return int(_WITH_ACTIVATIONS * largest / gpus)
+    return int(WITH_ACTIVATIONS * largest / gpus)
 
 
 def _measure(

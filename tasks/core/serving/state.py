@@ -1,12 +1,15 @@
 """What a deployment leaves on the disk, and where.
 
     <home>/serving/<name>/deployment.json    written last, after the probe passed: it serves
+    <home>/serving/<name>/previous.json      the deployment that another one is to replace
     <home>/serving/<name>/supervisord.conf   the processes
     <home>/serving/<name>/expectation.json   what the worker must prove
     <home>/serving/<name>/model              a link to the model directory, under a neutral name
     <home>/serving/<name>/logs/              rotated, kept when the deployment is stopped
 
-The invariant: without deployment.json there is no deployment, whatever else is left. Which
+The invariant: without deployment.json there is no deployment, whatever else is left. The earlier
+one's record becomes previous.json before its processes are ended, and goes when the new one serves;
+left alone, it says that a replacement was cut off, and what to start again. Which
 processes belong to it is no file's business (see processes.py): files outlive processes.
 """
 
@@ -23,7 +26,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed, UsageError
-from tasks.core.files import write_atomically
+from tasks.core.files import fsync_directory, write_atomically
 from tasks.core.home import private_directory
 from tasks.core.recipe import Deploy
 from tasks.core.serving.report import REFUSAL_FILE
@@ -90,6 +93,16 @@ class StateDirectory:
     def deployment(self) -> Path:
         """Stands here only while the deployment serves."""
         return self.root / "deployment.json"
+
+    @property
+    def previous(self) -> Path:
+        """The record of the deployment that is being replaced, or whose replacement failed."""
+        return self.root / "previous.json"
+
+    @property
+    def failed_logs(self) -> Path:
+        """The logs of a start that failed, where the earlier deployment was started again."""
+        return self.root / "failed-logs"
 
     @property
     def supervisor_config(self) -> Path:
@@ -169,22 +182,41 @@ def read_deployment(state: StateDirectory) -> Deployment | None:
 
     Raises ServingFailed when the file is not one that this version wrote.
     """
-    try:
-        return Deployment.model_validate_json(state.deployment.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise ServingFailed(
-            "The record of a deployment cannot be read.",
-            where=state.deployment,
-            found=f"{error.error_count()} wrong fields",
-            next_step=f"`kawan-usaha stop {state.name}`, then deploy again.",
-        ) from error
+    return _read(state.deployment)
+
+
+def read_previous(state: StateDirectory) -> Deployment | None:
+    """Return what served there until a replacement failed or was cut off, None when nothing did.
+
+    Raises ServingFailed like `read_deployment`.
+    """
+    return None if state.deployment.exists() else _read(state.previous)
 
 
 def write_deployment(state: StateDirectory, deployment: Deployment) -> None:
     """Declare that the deployment serves."""
     write_atomically(state.deployment, deployment.model_dump_json(indent=2))
+
+
+def set_aside(state: StateDirectory) -> None:
+    """Declare that the deployment on record no longer serves, but may have to do so again."""
+    if state.deployment.exists():
+        state.deployment.rename(state.previous)
+        fsync_directory(state.root)
+
+
+def _read(record: Path) -> Deployment | None:
+    try:
+        return Deployment.model_validate_json(record.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise ServingFailed(
+            "The record of a deployment cannot be read.",
+            where=record,
+            found=f"{error.error_count()} wrong fields",
+            next_step=f"`kawan-usaha stop {record.parent.name}`, then deploy again.",
+        ) from error
 
 
 def _short_runtime_directory() -> Path:
@@ -196,6 +228,7 @@ def _short_runtime_directory() -> Path:
 
 
 def used_builds(home: Path) -> set[str]:
-    """Return the builds that the deployments on record serve; their model must not be removed."""
-    found = (read_deployment(state) for state in state_directories(home))
+    """Return the builds that deployments serve or may have to serve again, for prune to keep."""
+    states = list(state_directories(home))
+    found = [*map(read_deployment, states), *map(read_previous, states)]
     return {deployment.build for deployment in found if deployment is not None}
