@@ -11,6 +11,7 @@ from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
 from tasks.core.hub.here import hub_of
+from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.store.runs import RunRecords
@@ -24,7 +25,7 @@ from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure, run_store
+from tasks.runtime import StageResult, explained_failure, run, run_store
 
 Until = Literal["plan", "download", "merge", "edit", "fuse", "evaluate", "publish", "deploy"]
 Chain = list[tuple[Role, StageResult]]
@@ -41,7 +42,7 @@ def rebuild(
     for which a model that its gate refuses is released all the same; it is recorded.
     """
     try:
-        with run_store().in_use(), hub_of(recipe, home()):
+        with stop_in_time(), run_store().in_use(), hub_of(recipe, home()):
             return _stages(located(recipe), until, force)
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
@@ -62,7 +63,7 @@ def rebuild_recipe(
 
 
 def _stages(recipe: Recipe, until: Until, force: str | None) -> RebuildReport:
-    preflight.submit(recipe).result()
+    run(preflight, recipe)
     last = get_args(Until).index(until)
     wanted = set(get_args(Until)[: last + 1])
     made, chain = _model(recipe, wanted)
@@ -70,19 +71,18 @@ def _stages(recipe: Recipe, until: Until, force: str | None) -> RebuildReport:
         return _finished(RebuildReport(recipe, tuple(made)))
     released = chain[-1][1]
     before = release_before(recipe.name, released)
-    evaluation = evaluate.submit(chain, recipe.evaluate, recipe.template, before).result()
+    evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before)
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, force)
     done = [*made, evaluation]
     try:
-        ruling = gate.submit(evaluation, recipe.evaluate.gate, force).result()
+        ruling = run(gate, evaluation, recipe.evaluate.gate, force)
     except GateFailed:
         publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
         raise
     if recipe.publish is not None and "publish" in wanted:
-        done.append(publish.submit(made, recipe, recipe.publish, outcome, verdict).result())
+        done.append(run(publish, made, recipe, recipe.publish, outcome, verdict))
     if recipe.deploy is not None and "deploy" in wanted:
-        service = deploy.submit(released, recipe.deploy, recipe.name, recipe.template)
-        done.append(service.result())
+        done.append(run(deploy, released, recipe.deploy, recipe.name, recipe.template))
     used = [ruling.artifact, *([str(before.key)] if before else [])]
     report = RebuildReport(recipe, tuple(done), outcome, verdict)
     return _finished(report, used, released.artifact if "publish" in wanted else None)
@@ -106,24 +106,24 @@ def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
-    base = download.submit(recipe.base, "base").result()
+    base = run(download, recipe.base, "base")
     done = [base]
     chain: Chain = [("base", base)]
     if recipe.delta is not None:
-        delta = download.submit(recipe.delta, "delta").result()
+        delta = run(download, recipe.delta, "delta")
         done.append(delta)
         if "merge" in wanted:
             template = None if recipe.edit else recipe.template
-            done.append(merge.submit(base, delta, recipe.delta, template).result())
+            done.append(run(merge, base, delta, recipe.delta, template))
             chain.append(("merged", done[-1]))
     if recipe.edit is not None and "edit" in wanted:
-        done.append(edit.submit(chain[-1][1], recipe.edit, recipe.template).result())
+        done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))
         chain.append(("edited", done[-1]))
     if recipe.finetune is not None and "fuse" in wanted:
         model, settings = chain[-1][1], recipe.finetune
-        examples = prepare.submit(model, settings, recipe.template).result()
-        adapter = finetune.submit(model, examples, settings, recipe.template).result()
+        examples = run(prepare, model, settings, recipe.template)
+        adapter = run(finetune, model, examples, settings, recipe.template)
         template = None if recipe.delta or recipe.edit else recipe.template
-        done += [examples, adapter, fuse.submit(model, adapter, template).result()]
+        done += [examples, adapter, run(fuse, model, adapter, template)]
         chain.append(("fine-tuned", done[-1]))
     return done, chain

@@ -67,7 +67,7 @@ def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResul
         write_atomically(staging.path / "verdict.json", verdict.model_dump_json(indent=1) + "\n")
 
     ruling = build_stage(stage_key("gate", GATE_VERSION, params, inputs), write, params, inputs)
-    # Prefect unwraps a returned state: `submit(…).result()` gives its data, or raises it.
+    # Prefect unwraps a returned state: `run` gives its data, or raises it.
     return cast("StageResult", _state(verdict, ruling, evaluation))
 
 

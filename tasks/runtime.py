@@ -100,8 +100,9 @@ def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, 
     """Return the decorator that makes a function the task of one stage.
 
     run_name is what a run is called in the UI, with the task's arguments in braces.
-    A StageResult that the function returns becomes the task's state, `Cached` or `Completed`. Use
-    `submit(…).result()`: a direct call gives the state itself.
+    A StageResult that the function returns becomes the task's state, `Cached` or `Completed`; `run`
+    calls such a task and returns its result. What stops the process is noted with the stage that it
+    struck.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
@@ -112,7 +113,11 @@ def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, 
             except KawanUsahaError as error:
                 get_run_logger().error("%s", error)
                 raise
-            # Prefect unwraps a returned state: `submit(…).result()` gives the StageResult again.
+            except BaseException as stop:
+                if not isinstance(stop, Exception):
+                    stop.add_note(f"Interrupted stage: {name}.")
+                raise
+            # Prefect unwraps a returned state: `run` gives the StageResult again.
             return cast("R", completed(made)) if isinstance(made, StageResult) else made
 
         as_task = task(
@@ -127,6 +132,16 @@ def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, 
         return as_task(explained)
 
     return decorate
+
+
+def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Return the result of a stage, run in this thread.
+
+    Never `submit`: Prefect would work in a thread that no signal reaches, and wait for it when the
+    run is cancelled.
+    """
+    state: State[R] = stage(*args, return_state=True, **kwargs)
+    return state.result()
 
 
 def explained_failure(error: KawanUsahaError) -> State[KawanUsahaError]:

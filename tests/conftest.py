@@ -4,7 +4,11 @@ The Hub of the tests speaks LFS, not Xet, and no test reports to anybody.
 """
 
 import os
+import signal
 import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 # Code of model directories is imported from here: never from what an earlier run left behind.
 _MODULES = tempfile.TemporaryDirectory(prefix="kawan-usaha-modules-")
@@ -20,3 +24,11 @@ os.environ.update(
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     DO_NOT_TRACK="1",
 )
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt, also in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -10,9 +10,13 @@ _HOLD = """
 import sys
 from pathlib import Path
 from tasks.core import locks
+from tasks.core.process.stopping import raised_when_stopped
 locks._SAY_AFTER_S = 0
 say = lambda line: print(line, flush=True)
-with locks.locked(Path(sys.argv[1]), sys.argv[2], shared=len(sys.argv) > 3, wait_s=600, say=say):
+path, what, *shared = sys.argv[1:]
+with raised_when_stopped(), locks.locked(
+    Path(path), what, shared=bool(shared), wait_s=600, say=say
+):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -44,12 +44,16 @@ def rebuild(
     if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
+    from flows.server import begin_server
+
+    wait_for_server = begin_server()
     from flows.lifecycle import Until
     from flows.lifecycle import rebuild as flow
     from flows.report import RebuildReport, as_plain, as_text
 
     if until not in get_args(Until):
         raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
+    wait_for_server()
     result = flow(wanted, until, force, return_state=True).result()
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
@@ -81,7 +85,6 @@ def _prepare_prefect(*, quiet: bool) -> None:
     """Set what Prefect reads when it is imported; what the user has set stays."""
     settings = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is short for a busy laptop
         "PREFECT_LOGGING_LEVEL": "ERROR" if quiet else "INFO",
     }
     for name, value in settings.items():

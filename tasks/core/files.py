@@ -158,7 +158,11 @@ def staged_directory(out: Path) -> Iterator[Path]:
         )
     staging = out.with_name(out.name + ".partial")
     staging.mkdir(parents=True, exist_ok=True)
-    yield staging
+    try:
+        yield staging
+    except BaseException as stop:
+        stop.add_note(f"What was done is kept in {staging}.")
+        raise
     fsync_tree(staging)
     if out.exists():
         out.rmdir()

@@ -13,7 +13,14 @@ from tasks.core import locks
 from tasks.core.errors import DeltaMismatch, HubUnavailable, KawanUsahaError
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
-from tasks.runtime import StageResult, build_stage, explained_failure, progress_line, stage_task
+from tasks.runtime import (
+    StageResult,
+    build_stage,
+    explained_failure,
+    progress_line,
+    run,
+    stage_task,
+)
 from tests.holding import holding
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
@@ -67,7 +74,7 @@ def test_waiting_for_another_run_is_said_in_the_log_of_this_one(
 
     @flow(name="rebuild", flow_run_name="demo")
     def once() -> StageResult:
-        return toy.submit().result()
+        return run(toy)
 
     with holding(home / "store" / ".locks" / str(KEY), "rebuild other: toy") as other:
 
@@ -100,7 +107,7 @@ def test_a_run_holds_its_locks_under_its_own_name(home: Path) -> None:
 
     @flow(name="rebuild", flow_run_name="demo")
     def once() -> StageResult:
-        return look.submit().result()
+        return run(look)
 
     once()
     assert [holder.what for holder in shown] == ["rebuild demo: toy"]

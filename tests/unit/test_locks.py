@@ -78,7 +78,8 @@ def test_a_lock_that_is_free_at_once_is_taken_without_a_word(lock: Path) -> None
 def test_a_signal_ends_the_waiting(lock: Path, number: signal.Signals) -> None:
     with locked(lock, "rebuild demo"), holding(lock, "another") as waiting:
         waiting.send_signal(number)
-        assert waiting.wait(timeout=200) != 0
+        _, error = waiting.communicate(timeout=200)
+        assert f"stopped by {number.name}" in error
         assert [holder.what for holder in holders(lock)] == ["rebuild demo"]
 
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -113,7 +114,7 @@ def test_the_child_is_the_kernels_first_choice() -> None:
 
 
 def test_a_straggler_is_ended_with_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.core.process.tree._GRACE_S", 0.2)
+    monkeypatch.setattr("tasks.core.process.tree.GRACE_S", 0.2)
     result = run_child(python(LEAVES_A_STRAGGLER))
     assert result.succeeded
     assert not runs(int(result.tail[0]))
@@ -139,14 +140,6 @@ def test_an_exception_ends_the_whole_tree(stop: type[BaseException]) -> None:
     assert not any(runs(pid) for pid in pids)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let SIGINT interrupt, also in the background of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_the_child_is_silent_ends_it() -> None:
     interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
@@ -154,6 +147,50 @@ def test_an_interrupt_while_the_child_is_silent_ends_it() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_child(python("import time; time.sleep(600)"), env={**os.environ, "TEST_SILENT": "yes"})
     assert not is_running("TEST_SILENT", "yes")
+
+
+OWNER = """
+import sys
+from tasks.core.process import run_child
+run_child([sys.executable, "-c", sys.argv[1]], on_line=lambda line: print(line, flush=True))
+"""
+
+
+def test_the_tree_ends_when_the_caller_is_killed() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, LEAVES_A_STRAGGLER.replace("0.5", "600")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    straggler = psutil.Process(int(owner.stdout.readline()))
+    family = [straggler, *psutil.Process(owner.pid).children(recursive=True)]
+    assert len(family) >= 3, "the child, its straggler and the guard"
+    owner.kill()
+    owner.wait()
+    _, alive = psutil.wait_procs(family, timeout=120)
+    assert not alive
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_the_tree_ends_though_a_second_signal_cuts_short_its_end() -> None:
+    """Somebody presses Ctrl-C twice: the second one must not leave the child behind."""
+    pids: list[int] = []
+
+    def interrupt_twice(line: str) -> None:
+        pids.append(int(line))
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        raise KeyboardInterrupt
+
+    deaf = """
+    import os, signal, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(os.getpid())
+    time.sleep(600)
+    """
+    with pytest.raises(KeyboardInterrupt):
+        run_child(python(deaf), on_line=interrupt_twice)
+    assert not runs(pids[0])
 
 
 def test_a_running_process_is_found_by_its_environment() -> None:

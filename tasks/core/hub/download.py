@@ -6,7 +6,6 @@ whole files are verified instead of fetched, parts are continued.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -20,6 +19,7 @@ from tasks.core.hub.client import TIMEOUT_S, api, endpoint, translated, usable_t
 from tasks.core.hub.fetch import Fetch, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
 from tasks.core.progress import Report, silent
+from tasks.core.threads import run_all
 
 _FILES_AT_ONCE = 4
 
@@ -109,21 +109,13 @@ def download(
             )
             for file in resolved.files
         }
-        return WrittenFiles(_run_all(fetches, stop))
-
-
-def _run_all(fetches: Mapping[str, Fetch], stop: Event) -> dict[str, FileDigest]:
-    """Return the digest of each file; after the first failure the other transfers stop too."""
-    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="download") as pool:
-        futures = {pool.submit(fetch.run): path for path, fetch in fetches.items()}
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return {path: future.result() for future, path in futures.items()}
+        digests = run_all(
+            [fetch.run for fetch in fetches.values()],
+            threads=_FILES_AT_ONCE,
+            name="download",
+            stop=stop.set,
+        )
+        return WrittenFiles(dict(zip(fetches, digests, strict=True)))
 
 
 def _url(resolved: ResolvedModel, file: RemoteFile) -> str:

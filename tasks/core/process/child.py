@@ -2,7 +2,8 @@
 
 Covers a long-running program whose output is shown while it runs; not servers that outlive the
 caller. The invariant: when `run_child` returns or raises, no process that the child started is
-alive, so that its memory, devices and files are free for the next attempt.
+alive, so that its memory, devices and files are free for the next attempt. Should the caller be
+killed, a guard does the same in its place.
 """
 
 import enum
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import MissingTool
+from tasks.core.process.guard import Guard
 from tasks.core.process.lines import LinePipe
 from tasks.core.process.oom import OomWatch
-from tasks.core.process.tree import ProcessTree
+from tasks.core.process.tree import Mark, ProcessTree
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +72,9 @@ def run_child(
 
     Standard error goes with standard output; a carriage return ends a line too. `on_line` is called
     in the caller's thread. `env` replaces the whole environment. Whatever ends this call, be it an
-    exception of `on_line`, a cancelled task or Ctrl-C, ends the child with all its descendants.
+    exception of `on_line`, Ctrl-C, SIGTERM or the death of this process by SIGKILL, ends the child
+    with all its descendants. A signal is heard at once in the main thread, where Python delivers
+    it; nothing interrupts a call in another thread.
     Raises MissingTool when the program does not exist.
     """
     started = time.monotonic()
@@ -82,20 +86,22 @@ def run_child(
             if on_line is not None:
                 on_line(line)
 
-    tree = ProcessTree.start(
-        lambda mark: _popen(argv, {**(os.environ if env is None else env), **mark}, cwd)
-    )
+    mark = Mark.fresh()
     watch, peak, sampled = OomWatch(), 0, float("-inf")
-    with LinePipe(tree.leader) as output:
-        try:
-            _offer_to_the_oom_killer(tree.leader.pid)
-            while (running := tree.leader.poll() is None) and not _is_over(started, timeout_s):
-                if time.monotonic() - sampled >= _SAMPLE_EVERY_S:
-                    peak, sampled = max(peak, tree.resident_bytes(watch.add)), time.monotonic()
-                hear(output.read(_TICK_S))
-        finally:
-            tree.end()
-        hear(output.read_rest())
+    with Guard(mark):
+        tree = ProcessTree(
+            _popen(argv, mark.added_to(os.environ if env is None else env), cwd), mark
+        )
+        with LinePipe(tree.leader) as output:
+            try:
+                _offer_to_the_oom_killer(tree.leader.pid)
+                while (running := tree.leader.poll() is None) and not _is_over(started, timeout_s):
+                    if time.monotonic() - sampled >= _SAMPLE_EVERY_S:
+                        peak, sampled = max(peak, tree.resident_bytes(watch.add)), time.monotonic()
+                    hear(output.read(_TICK_S))
+            finally:
+                tree.end()
+            hear(output.read_rest())
     returncode = tree.leader.wait()
     return ChildResult(
         returncode=returncode,

@@ -11,26 +11,49 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import psutil
 
-MARK = "KAWAN_USAHA_CHILD"
-_GRACE_S = 10.0
+GRACE_S = 4.0
+"""How long a process may take to end by itself. Stopping has ten seconds in all."""
+
+_CHILD = "KAWAN_USAHA_CHILD"
 _POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A variable in the environment, by which a process and its descendants are known."""
+
+    variable: str
+    value: str
+
+    @classmethod
+    def fresh(cls) -> "Mark":
+        """Return a mark that no other process has."""
+        return cls(_CHILD, uuid.uuid4().hex)
+
+    def added_to(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment for a process that is to carry the mark."""
+        return {**env, self.variable: self.value}
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the live processes of this user that carry the mark."""
+        return [
+            process
+            for process in psutil.process_iter()
+            if _environment(process).get(self.variable) == self.value and _runs(process)
+        ]
 
 
 class ProcessTree:
     """A started process (`leader`, in a session of its own) and whatever it starts."""
 
-    def __init__(self, leader: subprocess.Popen[bytes], mark: str) -> None:
+    def __init__(self, leader: subprocess.Popen[bytes], mark: Mark) -> None:
+        """Take over a leader that was started with the mark in its environment."""
         self.leader = leader
         self._mark = mark
-
-    @classmethod
-    def start(cls, popen: Callable[[Mapping[str, str]], subprocess.Popen[bytes]]) -> "ProcessTree":
-        """Start a tree; popen gets the variables to add to the leader's environment."""
-        mark = uuid.uuid4().hex
-        return cls(popen({MARK: mark}), mark)
 
     def resident_bytes(self, visit: Callable[[int], None]) -> int:
         """Return the resident memory of the leader and its children; visit gets each one's id."""
@@ -45,44 +68,49 @@ class ProcessTree:
         return total
 
     def end(self) -> None:
-        """Ask every process of the tree to end, and kill what has not after some seconds."""
-        self._signal_all(signal.SIGTERM)
-        asked = time.monotonic()
-        while self._alive():
-            if time.monotonic() - asked > _GRACE_S:
-                self._signal_all(signal.SIGKILL)  # again each time: one may just have been forked
-            time.sleep(_POLL_S)
+        """Ask every process of the tree to end, and kill what has not after GRACE_S."""
+        end_processes(self._alive)
         self.leader.wait()
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        for process in self._alive():
-            try:
-                process.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue  # it ended in between, which is what was wanted
 
     def _alive(self) -> list[psutil.Process]:
         self.leader.poll()  # reaps it, or it would count as alive for ever
-        return [
-            process
-            for process in psutil.process_iter()
-            if _environment(process).get(MARK) == self._mark or self._is_in_session(process)
-        ]
+        marked = self._mark.processes()
+        return marked + [each for each in self._in_session() if each not in marked]
 
-    def _is_in_session(self, process: psutil.Process) -> bool:
-        try:
-            return os.getsid(process.pid) == self.leader.pid and _runs(process)
-        except (ProcessLookupError, PermissionError):
-            return False
+    def _in_session(self) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.leader.pid and _runs(process):
+                    yield process
+            except (ProcessLookupError, PermissionError):
+                continue
+
+
+def end_processes(alive: Callable[[], list[psutil.Process]]) -> None:
+    """Ask the processes that alive returns to end, and kill those that have not after GRACE_S.
+
+    Returns when alive returns none: it is asked again and again, because a process that is about
+    to end may have started another.
+    """
+    _signal(alive(), signal.SIGTERM)
+    asked = time.monotonic()
+    while left := alive():
+        if time.monotonic() - asked > GRACE_S:
+            _signal(left, signal.SIGKILL)
+        time.sleep(_POLL_S)
 
 
 def is_running(variable: str, value: str) -> bool:
     """Return whether a process of this user runs with variable=value in its environment."""
-    return any(_environment(process).get(variable) == value for process in _running())
+    return bool(Mark(variable, value).processes())
 
 
-def _running() -> Iterator[psutil.Process]:
-    return (process for process in psutil.process_iter() if _runs(process))
+def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue  # it ended in between, which is what was wanted
 
 
 def _runs(process: psutil.Process) -> bool:

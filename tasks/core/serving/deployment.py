@@ -23,12 +23,14 @@ from tasks.core.devices import alone_on
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.files import write_atomically
 from tasks.core.locks import Say, locked
+from tasks.core.process.guard import Guard
+from tasks.core.process.tree import Mark
 from tasks.core.recipe import Deploy
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
 from tasks.core.serving.model_directory import require_model
 from tasks.core.serving.ports import require_ports
-from tasks.core.serving.processes import end_all, own_processes
+from tasks.core.serving.processes import MARK, end_all, own_processes
 from tasks.core.serving.report import Expectation
 from tasks.core.serving.startup import Startup
 from tasks.core.serving.state import (
@@ -204,10 +206,11 @@ def _replace(state: StateDirectory, wanted: Deployment, config: str) -> None:
     """End what runs and start what is wanted. After an error nothing of either runs."""
     _end(state)
     try:
-        _prepare(state, wanted, config)
-        Startup(state, wanted).run()
-        probe.require_healthy(wanted, generate_s=wanted.settings.startup_timeout_s)
-        write_deployment(state, wanted)
+        with Guard(Mark(MARK, str(state.root))):
+            _prepare(state, wanted, config)
+            Startup(state, wanted).run()
+            probe.require_healthy(wanted, generate_s=wanted.settings.startup_timeout_s)
+            write_deployment(state, wanted)
     except BaseException:
         _end(state)
         raise

@@ -80,12 +80,11 @@ class TrainingStopped(TrainingFailed):
     def __init__(
         self, reason: Reason, child: ChildResult, said: str, checkpoint: Path | None
     ) -> None:
-        kept = f"step {step_of(checkpoint)}" if checkpoint else "nothing: no checkpoint was due"
         super().__init__(
             f"The training ended without an adapter: {reason.value}.",
             expected="an outcome file",
             found="\n    ".join([f"{child.cause.value}, code {child.returncode}", said]),
-            next_step=f"{_ADVICE[reason]} Kept: {kept}.",
+            next_step=f"{_ADVICE[reason]} Kept: {_kept(checkpoint)}.",
         )
         self.reason = reason
         self.checkpoint = checkpoint
@@ -157,7 +156,11 @@ def _attempt(
     for failure in read_failures(job.outcome):
         failure_file(job.outcome, failure.rank).unlink()
     shutil.rmtree(job.adapter, ignore_errors=True)
-    child = launch(job, job_file, report=report, on_line=on_line)
+    try:
+        child = launch(job, job_file, report=report, on_line=on_line)
+    except BaseException as stop:
+        stop.add_note(f"Training keeps {_kept(last_whole(job.checkpoints))}.")
+        raise
     if job.outcome.exists():  # the truth: the launcher's code can be 0 without, or not 0 with it
         return child
     failures = read_failures(job.outcome)
@@ -173,6 +176,10 @@ def _attempt(
             "training goes on from its last whole checkpoint.",
         )
     raise TrainingStopped(reason, child, said, last_whole(job.checkpoints))
+
+
+def _kept(checkpoint: Path | None) -> str:
+    return f"step {step_of(checkpoint)}" if checkpoint else "no step: no checkpoint was due"
 
 
 def _say_where_it_begins(prepared: Prepared, say: Callable[[str], None]) -> None:

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
 from tasks.core.process import ChildResult, run_child
+from tasks.core.process.ports import free_port
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
 from tasks.core.training.compile_locks import release_abandoned_locks
@@ -57,7 +57,7 @@ def launch(
     if job.settings.hostfile is not None:
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         (job_file.parent / _MACHINES_ENVIRONMENT).write_text("\n".join(lines))
-    argv = command(job.settings, job_file, port=_free_port(), env=os.environ)
+    argv = command(job.settings, job_file, port=free_port(), env=os.environ)
     return run_child(argv, env=env, cwd=job_file.parent, on_line=hear)
 
 
@@ -186,9 +186,3 @@ def _machines(settings: Finetune) -> tuple[str, ...]:
             next_step="Set finetune.processes to the number of all slots, or correct the file.",
         )
     return ("--hostfile", str(hostfile.resolve()))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,17 +11,17 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import torch
 
 from tasks.core.errors import CorruptWeights
 from tasks.core.progress import Report, silent
+from tasks.core.threads import run_all
 from tasks.core.weights.direct import bytes_of
 from tasks.core.weights.layout import Piece
 from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.writer import ShardedWriter, WriterAborted
+from tasks.core.weights.writer import ShardedWriter
 
 PieceFunction = Callable[..., torch.Tensor]
 """Called with a Piece and, for each reader, a flat tensor of its elements, which it may change;
@@ -53,29 +53,20 @@ def stream(
     progress = _Progress(writer, report)
 
     def run() -> None:
-        try:
-            for piece in work:
-                sources = [reader.read(piece.name, piece.start, piece.stop) for reader in readers]
-                result = function(piece, *sources)
-                _require_finite(piece, result)
-                writer.write(piece, bytes_of(result))
-                progress.add(result.nbytes)
-        except BaseException:
-            work.stop()
-            writer.abort()
-            raise
+        for piece in work:
+            sources = [reader.read(piece.name, piece.start, piece.stop) for reader in readers]
+            result = function(piece, *sources)
+            _require_finite(piece, result)
+            writer.write(piece, bytes_of(result))
+            progress.add(result.nbytes)
 
-    with _one_thread_an_operation(), ThreadPoolExecutor(threads or default_threads()) as pool:
-        futures = [pool.submit(run) for _ in range(threads or default_threads())]
-        try:
-            wait(futures)
-        except BaseException:  # an interrupt of the waiting thread must reach the others
-            work.stop()
-            writer.abort()
-            raise
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, WriterAborted)):
-        raise error
+    def stop() -> None:
+        work.stop()
+        writer.abort()
+
+    count = threads or default_threads()
+    with _one_thread_an_operation():
+        run_all([run] * count, threads=count, name="weights", stop=stop)
 
 
 class _Work:

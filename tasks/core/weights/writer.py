@@ -9,9 +9,10 @@ order, and on the disk.
 
 import errno
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ import torch
 
 from tasks.core.errors import DiskFull
 from tasks.core.files import TEMPORARY, FileDigest, free_bytes, require_room
+from tasks.core.threads import run_all
 from tasks.core.weights.direct import OutputFile, ThreadBuffer, aligned_buffer
 from tasks.core.weights.journal import Journal
 from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard
@@ -109,10 +111,15 @@ class ShardedWriter:
 
     def _keep_finished(self) -> None:
         files = [shard.file for shard in self.layout.shards]
-        with ThreadPoolExecutor() as pool:
-            for file, content in zip(files, pool.map(self._journal.finished, files), strict=True):
-                if content is not None:
-                    self.finished[file] = content
+        contents = run_all(
+            [partial(self._journal.finished, file) for file in files],
+            threads=len(os.sched_getaffinity(0)),
+            name="kept-shards",
+            stop=lambda: None,  # reads only: what an interrupt leaves behind does no harm
+        )
+        for file, content in zip(files, contents, strict=True):
+            if content is not None:
+                self.finished[file] = content
         self.kept = frozenset(self.finished)
 
     def _remove_leftovers(self) -> None:

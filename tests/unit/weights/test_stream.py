@@ -1,5 +1,7 @@
 """The engine on its own: order, errors and interrupts of many threads."""
 
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -62,19 +64,23 @@ def test_an_error_of_the_function_ends_all_threads_and_comes_out(index, tmp_path
     assert threading.active_count() == before
 
 
-def test_an_interrupt_of_the_waiting_thread_ends_all_threads(index, tmp_path, monkeypatch):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_ends_all_threads_before_the_last_piece(index, tmp_path):
+    begun: list[Piece] = []
+    pieces = [piece for shard in _layout(index).shards for piece in shard.pieces()]
 
-    def slow(_: Piece, source: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.002)
+    def slow(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+        if not begun:
+            os.kill(os.getpid(), signal.SIGINT)
+        begun.append(piece)
+        time.sleep(0.02)
         return source
 
-    monkeypatch.setattr("tasks.core.weights.stream.wait", interrupt)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         _stream(index, tmp_path / "out", slow, 3)
     assert threading.active_count() == before
+    assert 0 < len(begun) < len(pieces)
 
 
 def test_pieces_that_finish_out_of_order_are_hashed_in_order(index, tmp_path):

@@ -1,0 +1,61 @@
+"""A guard beside marked processes: it ends them when the process that owns them has died.
+
+SIGKILL gives its victim no time to end its children, which would then train, measure or serve for
+nobody. So the owner starts a guard first. The guard, in a session of its own, reads from a pipe
+that only the owner can write to; the kernel closes the pipe however the owner ends, and the guard
+then ends every process that carries the mark.
+
+    python -m tasks.core.process.guard VARIABLE VALUE
+"""
+
+import os
+import subprocess
+import sys
+from types import TracebackType
+from typing import Self
+
+from tasks.core.home import PROJECT
+from tasks.core.process.tree import Mark, end_processes
+
+
+class Guard:
+    """Ends the processes that carry a mark, should this process die inside the block.
+
+    An exception that leaves the block ends them too. After a block that ends well they are left
+    alone.
+    """
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, self._mark.variable, self._mark.value],
+            cwd=PROJECT,
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # neither a mark nor a token
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._process.kill()
+        self._process.communicate()  # closes the pipe, which is what the guard waits for
+
+
+def main(variable: str, value: str) -> None:
+    """Wait for the owner's end, then end what carries the mark."""
+    sys.stdin.buffer.read()
+    end_processes(Mark(variable, value).processes)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,97 @@
+"""Threads that stop together."""
+
+import contextvars
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tasks.core.threads import run_all
+
+
+class Boom(Exception):
+    pass
+
+
+def nothing() -> None:
+    pass
+
+
+def test_results_stand_in_the_order_of_the_calls() -> None:
+    def call(number: int) -> int:
+        time.sleep(0.01 * (5 - number))
+        return number
+
+    calls = [lambda number=number: call(number) for number in range(5)]
+    assert run_all(calls, threads=5, name="test", stop=nothing) == list(range(5))
+
+
+def test_the_first_error_is_raised_and_not_one_that_followed_from_it() -> None:
+    stopped = threading.Event()
+
+    def fail() -> None:
+        raise Boom
+
+    def follow() -> None:
+        stopped.wait()
+        raise RuntimeError("follows from the first")
+
+    with pytest.raises(Boom):
+        run_all([follow, fail, follow], threads=3, name="test", stop=stopped.set)
+
+
+def test_after_an_error_no_further_call_begins() -> None:
+    begun = []
+
+    def fail() -> None:
+        raise Boom
+
+    with pytest.raises(Boom):
+        run_all([fail, lambda: begun.append(1)], threads=1, name="test", stop=nothing)
+    assert not begun
+
+
+def test_threads_have_the_context_of_the_caller() -> None:
+    variable = contextvars.ContextVar("variable", default="none")
+    variable.set("the caller's")
+    assert run_all([variable.get] * 2, threads=2, name="test", stop=nothing) == [
+        "the caller's",
+        "the caller's",
+    ]
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_stops_the_threads_and_is_raised() -> None:
+    stopped = threading.Event()
+
+    def wait_for_the_stop() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopped.wait(60)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run_all([wait_for_the_stop], threads=1, name="test", stop=stopped.set)
+    assert threading.active_count() == before
+
+
+HANGS = """
+import os, signal, threading
+from tasks.core.threads import run_all
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def hang():
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+run_all([hang], threads=1, name="hangs", stop=lambda: None)
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_an_interrupted_program_alive() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in ended.stderr
