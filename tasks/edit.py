@@ -29,7 +29,8 @@ def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
         proof = prove_edit(staging.path, settings, unedited=model.path)
         staging.note(proof=proof.as_json(), written_bytes=written.own_bytes)
 
-    result = build_stage(stage_key("edit", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("edit", VERSION, params, inputs)
+    result = build_stage(key, write, params, inputs, reads=(model,))
     proof = EditProof.model_validate(result.facts["proof"])
     create_markdown_artifact(proof.table(), key="edit", description="The edit, before and after")
     return result

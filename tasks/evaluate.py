@@ -20,9 +20,9 @@ from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Gate
-from tasks.core.store import Artifact, Staging, Store
+from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.runtime import StageResult, build_stage, stage_task, store
 
 VERSION = 2
 GATE_VERSION = 1
@@ -45,9 +45,12 @@ def evaluate(
     logger = get_run_logger()
 
     def write(staging: Staging) -> None:
+        if before is not None:
+            store().require_content(before)
         measure(subjects, settings, template=template, out=staging.path, on_line=logger.info)
 
-    return build_stage(stage_key("evaluate", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("evaluate", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=[model for _, model in chain])
 
 
 @stage_task("gate")
@@ -100,11 +103,15 @@ def verdict_of(artifact: Path, limits: Gate, force: str | None = None) -> tuple[
 def release_before(recipe: str, released: StageResult) -> Artifact | None:
     """Return what this recipe released last, other than this very model; None without one.
 
-    Also None, with a line in the log, when its artifact was removed from the store by hand:
-    `prune` keeps it as long as the run that it was compared in.
+    Also None, with a line in the log, when its artifact is damaged (it is set aside) or was removed
+    from the store by hand: `prune` keeps the last releases of each recipe.
     """
     name = RunRecords(home()).release_before(recipe, released.artifact)
-    found = None if name is None else Store(home()).named(name)
+    found = None if name is None else store().named(name)
     if name is not None and found is None:
-        get_run_logger().warning("%s, the release before, is no longer in the store", name)
+        get_run_logger().warning(
+            "%s, the release before, is not in the store, or damaged: the model is judged without "
+            "a comparison with it",
+            name,
+        )
     return found

@@ -58,7 +58,8 @@ def _finetune(
             loss_table(trained.steps), key="loss", description="Loss of the fine-tune"
         )
 
-    return build_stage(stage_key("finetune", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("finetune", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=(model, examples))
 
 
 finetune = _finetune.with_options(retries=RUNGS, retry_delay_seconds=SECONDS_TO_THE_NEXT_RUNG)

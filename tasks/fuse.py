@@ -26,4 +26,5 @@ def fuse(model: StageResult, adapter: StageResult, template: str | None) -> Stag
         if template is not None:
             staging.record(with_chat_template(staging.path, template))
 
-    return build_stage(stage_key("fuse", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("fuse", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=(model, adapter))

@@ -28,4 +28,5 @@ def merge(
         if template is not None:
             staging.record(with_chat_template(staging.path, template))
 
-    return build_stage(stage_key("merge", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("merge", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=(base, delta))

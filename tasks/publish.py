@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from prefect import get_run_logger
+
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
 from tasks.core.hub.publish import publish as to_hub
@@ -36,6 +38,8 @@ def publish(
             story.build,
             report=StageProgress("publish"),
         )
+    for remark in receipt.remarks():
+        get_run_logger().info("%s", remark)
     return StageResult.after(
         released,
         "publish",
@@ -44,4 +48,5 @@ def publish(
         url=receipt.url,
         commit=receipt.commit,
         tag=receipt.tag,
+        kept=list(receipt.kept),
     )

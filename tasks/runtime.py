@@ -9,7 +9,9 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
@@ -25,11 +27,12 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from tasks.core.errors import KawanUsahaError
+from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
 from tasks.core.measure import Cost
-from tasks.core.store import Built, Staging, Store
+from tasks.core.room import with_advice
+from tasks.core.store import Built, RunStore, Staging, Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +51,7 @@ class StageResult(BaseModel):
     digest: str
     path: Path
     cached: bool
+    freed: bool = False
     wall_s: float
     size_bytes: int
     peak_memory_bytes: int
@@ -78,6 +82,7 @@ class StageResult(BaseModel):
             digest=artifact.digest,
             path=artifact.path,
             cached=built.cached,
+            freed=artifact.freed,
             wall_s=artifact.manifest.wall_s,
             size_bytes=artifact.manifest.size_bytes,
             peak_memory_bytes=artifact.manifest.peak_memory_bytes,
@@ -110,6 +115,10 @@ def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, 
         def explained(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 made = function(*args, **kwargs)
+            except DiskFull as error:
+                advised = with_advice(error, home())
+                get_run_logger().error("%s", advised)
+                raise advised from error
             except KawanUsahaError as error:
                 get_run_logger().error("%s", error)
                 raise
@@ -149,11 +158,38 @@ def explained_failure(error: KawanUsahaError) -> State[KawanUsahaError]:
     return Failed(message=str(error), data=error)
 
 
+_STORE: ContextVar[Store | None] = ContextVar("store", default=None)
+"""The store of the run that this code belongs to. Prefect hands the context to a task's thread."""
+
+
+def store() -> Store:
+    """Return the store as the run in progress sees it, or the plain one outside of a run."""
+    return _STORE.get() or Store(home(), say=_logger().info)
+
+
+@contextmanager
+def running(run: RunStore) -> Iterator[RunStore]:
+    """Make every stage in the block a stage of this run."""
+    token = _STORE.set(run)
+    try:
+        yield run
+    finally:
+        _STORE.reset(token)
+
+
 def build_stage(
-    key: StageKey, write: Callable[[Staging], None], params: object, inputs: Mapping[str, str]
+    key: StageKey,
+    write: Callable[[Staging], None],
+    params: object,
+    inputs: Mapping[str, str],
+    reads: Sequence[StageResult] = (),
 ) -> StageResult:
-    """Return the result of a stage, made now or found in the store."""
-    built = run_store().build(key, write, params=params, inputs=inputs)
+    """Return the result of a stage, made now or found in the store.
+
+    reads are the results whose files write reads; one that was freed is made again before.
+    """
+    needs = [result.artifact for result in reads]
+    built = store().build(key, write, params=params, inputs=inputs, needs=needs)
     return StageResult.of(built, key.stage)
 
 
@@ -168,7 +204,8 @@ def completed(result: StageResult) -> State[StageResult]:
     """Return the state that shows in the UI what was done, or that nothing had to be."""
     size = f"{result.size_bytes / 1e6:,.1f} MB"
     if result.cached:
-        message = f"{result.artifact}: reused, {size}, took {result.wall_s:.1f} s when it was made"
+        what = "made and freed earlier" if result.freed else "reused"
+        message = f"{result.artifact}: {what}, {size}, took {result.wall_s:.1f} s when it was made"
         return Completed(name="Cached", message=message, data=result)
     memory = f"{result.peak_memory_bytes / 1e6:,.0f} MB peak memory"
     message = f"{result.artifact}: {size}, {result.wall_s:.1f} s, {memory}"

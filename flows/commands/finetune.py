@@ -66,6 +66,7 @@ def finetune(
     from tasks.core.files import staged_directory
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
+    from tasks.core.training.planned import said_before_training
 
     with (
         local_model(model) as source,
@@ -73,6 +74,8 @@ def finetune(
         staged_directory(out) as staging,
         _steps_bar() as (report, say),
     ):
+        for line in said_before_training(source, settings, home()):
+            say(line)
         made = finetune_down_the_ladder(
             source,
             settings,
@@ -107,18 +110,16 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
     from pydantic import TypeAdapter
 
     from tasks.core.home import home
-    from tasks.core.planning.hardware import read_hardware
     from tasks.core.planning.render import render_training
-    from tasks.core.planning.shapes import shape_of
-    from tasks.core.planning.training_fit import TrainingFit, fit_training
+    from tasks.core.planning.training_fit import TrainingFit
     from tasks.core.training.deepspeed_config import deepspeed_config
     from tasks.core.training.launch import command
+    from tasks.core.training.planned import planned_training
 
     config = deepspeed_config(settings)
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
     argv = command(settings, job, port=_PORT, env=os.environ)
-    shape = shape_of(model)
-    fit = fit_training(shape, settings, read_hardware(home()))
+    fit = planned_training(model, settings, home())
     parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
     result: dict[str, object] = {"command": list(argv), "deepspeed": config, "plan": plan}

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import DeviceBusy
-from tasks.core.home import private_directory
 from tasks.core.locks import WAIT_S, Holder, Say, holders, holders_in, locked
 from tasks.core.planning.hardware import GpuUse, read_gpu_use
 from tasks.core.planning.units import readable
+from tasks.core.private import own_directory
 
 Kind = Literal["cuda", "cpu"]
 Memory = Literal["device", "host"]
@@ -45,7 +45,7 @@ def place() -> Path:
     """
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     path = Path(named) if named else Path("/tmp") / f"kawan-usaha-{os.getuid()}"  # noqa: S108
-    return private_directory(path) / "devices"
+    return own_directory(path) / "devices"
 
 
 @dataclass

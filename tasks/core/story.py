@@ -19,6 +19,9 @@ from tasks.core.evaluation.gate import Verdict
 from tasks.core.files import FileDigest
 from tasks.core.hub.card import CardFacts, CardFile, EditedPart, Figure, LineageStep, render_card
 from tasks.core.hub.client import DEFAULT_ENDPOINT, endpoint
+from tasks.core.hub.publish_license import require_publishable
+from tasks.core.hub.publish_origin import Origin, Repo, origin_of
+from tasks.core.hub.publish_selection import choose_to_publish
 from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
 from tasks.core.store import Manifest
@@ -58,6 +61,10 @@ def tell(
     """
     manifests = {stage.stage: require_manifest(stage.path) for stage in stages}
     released, place = stages[-1], target.repo or target.target or ""
+    origin = Origin.of_all(
+        [origin_of(stage.path) for stage in stages if stage.stage in ("base", "delta")]
+    )
+    require_publishable(origin, target)
     facts = CardFacts(
         name=recipe.deploy.model_name if recipe.deploy else recipe.name,
         build="",
@@ -71,12 +78,14 @@ def tell(
         how_to_load=loading_instructions(released.path, name=place),
         how_to_rebuild=_HOW_TO_REBUILD,
         recipe_yaml=_recipe_yaml(recipe),
-        files=_card_files(manifests[released.stage].files),
+        files=_card_files(released.path, manifests[released.stage].files),
         edits=_edits(manifests.get("edit")),
         training=_training(recipe),
         figures=_figures(recipe, outcome),
         limits=_limits(verdict),
         tags=("kawan-usaha",),
+        source_names=origin.names,
+        source_licenses=origin.licenses,
     )
     return _named(facts)
 
@@ -84,22 +93,30 @@ def tell(
 def tell_of_directory(
     model: Path, files: Mapping[str, FileDigest], target: Publish, template: str
 ) -> Story:
-    """Return card and name for a model directory of which nothing but its files is known."""
+    """Return card and name for a model directory of which nothing but its files is known.
+
+    Raises RecipeError when these do not allow what the target asks for.
+    """
     place = target.repo or target.target or ""
+    origin = origin_of(model)
+    require_publishable(origin, target)
     facts = CardFacts(
         name=place.rstrip("/").rsplit("/", 1)[-1],
         build="",
         place=place,
-        summary="Published from a directory; where it comes from was not recorded.",
+        summary="Published from a directory. "
+        + ("Its files name what it was made from." if origin.repos else _ORIGIN_UNKNOWN),
         language=target.language,
         license=target.license,
-        lineage=(),
+        lineage=[_taken_from(repo) for repo in origin.repos],
         template=template,
         prompt_example=_prompt(template),
         how_to_load=loading_instructions(model, name=place),
         how_to_rebuild="It was not made from a recipe.",
         recipe_yaml="# none",
-        files=_card_files(files),
+        files=_card_files(model, files),
+        source_names=origin.names,
+        source_licenses=origin.licenses,
     )
     return _named(facts)
 
@@ -141,9 +158,17 @@ def _origin(role: Literal["base", "delta"], source: Source, manifest: Manifest) 
     if source.repo is None or not isinstance(commit, str):
         name = source.directory.name if source.directory else str(source)
         return LineageStep(role, name, manifest.content_digest)
+    return _from_hub(role, source.repo, commit)
+
+
+def _taken_from(repo: Repo) -> LineageStep:
+    return _from_hub("base", repo.name, repo.commit or "not recorded")
+
+
+def _from_hub(role: Literal["base", "delta"], repo: str, commit: str) -> LineageStep:
     # A Hub on this machine has another port every time: a link to it would make another card.
-    link = f"{DEFAULT_ENDPOINT}/{source.repo}" if endpoint() == DEFAULT_ENDPOINT else None
-    return LineageStep(role, source.repo, commit, repo=source.repo, link=link)
+    link = f"{DEFAULT_ENDPOINT}/{repo}" if endpoint() == DEFAULT_ENDPOINT else None
+    return LineageStep(role, repo, commit, repo=repo, link=link)
 
 
 def _prompt(template_name: str) -> str:
@@ -154,8 +179,8 @@ def _prompt(template_name: str) -> str:
 
 
 def _recipe_yaml(recipe: Recipe) -> str:
-    """Return what decides the model. Where it is served is no property of it."""
-    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy"})
+    """Return what decides the model: not where it is served, and not what stays on the disk."""
+    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy", "keep"})
     plain["evaluate"] |= {
         name: Path(plain["evaluate"][name]).name
         for name in ("conversations", "prompts", "benchmark_tasks")
@@ -166,11 +191,10 @@ def _recipe_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def _card_files(files: Mapping[str, FileDigest]) -> list[CardFile]:
+def _card_files(model: Path, files: Mapping[str, FileDigest]) -> list[CardFile]:
     return [
-        CardFile(name, file.size_bytes, file.sha256)
-        for name, file in files.items()
-        if name != "README.md"
+        CardFile(name, files[name].size_bytes, files[name].sha256)
+        for name in choose_to_publish(model, files)
     ]
 
 
@@ -216,6 +240,7 @@ def _limits(verdict: Verdict) -> list[str]:
     return [f"It does not keep its own limits ({found}). Released all the same: {verdict.forced}."]
 
 
+_ORIGIN_UNKNOWN = "Where it comes from was not recorded."
 _HOW_TO_REBUILD = """\
 Save the recipe above as `recipe.yaml` and run `kawan-usaha rebuild recipe.yaml` with the project
 kawan-usaha-llm. The same recipe and the same commits give the files above, to the bit."""

@@ -1,4 +1,6 @@
+import errno
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -10,15 +12,17 @@ from prefect.client.schemas.objects import State
 
 from tasks import runtime
 from tasks.core import locks
-from tasks.core.errors import DeltaMismatch, HubUnavailable, KawanUsahaError
+from tasks.core.errors import DeltaMismatch, DiskFull, HubUnavailable, KawanUsahaError
 from tasks.core.keys import stage_key
-from tasks.core.store import Staging
+from tasks.core.store import RunStore, Staging, Store
+from tasks.core.store.runs import RunRecords
 from tasks.runtime import (
     StageResult,
     build_stage,
     explained_failure,
     progress_line,
     run,
+    running,
     stage_task,
 )
 from tests.holding import holding
@@ -72,7 +76,7 @@ def test_waiting_for_another_run_is_said_in_the_log_of_this_one(
     monkeypatch.setattr(locks, "_SAY_AFTER_S", 0.0)
     said: list[logging.LogRecord] = []
 
-    @flow(name="rebuild", flow_run_name="demo")
+    @flow
     def once() -> StageResult:
         return run(toy)
 
@@ -105,12 +109,43 @@ def test_a_run_holds_its_locks_under_its_own_name(home: Path) -> None:
     def look() -> StageResult:
         return build_stage(KEY, write, {"size": 7}, {})
 
-    @flow(name="rebuild", flow_run_name="demo")
+    @flow
     def once() -> StageResult:
         return run(look)
 
-    once()
+    with running(RunStore(home, RunRecords(home).start("demo"))):
+        once()
     assert [holder.what for holder in shown] == ["rebuild demo: toy"]
+
+
+def test_full_disk_in_a_stage_is_answered_with_what_can_go(home: Path) -> None:
+    stale = Store(home).build(stage_key("merge", 1, {}), weights).artifact
+
+    def enospc(_: Staging) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @stage_task("full")
+    def full() -> StageResult:
+        return build_stage(KEY, enospc, {"size": 7}, {})
+
+    @flow
+    def run() -> None:
+        full.submit().result()
+
+    with pytest.raises(DiskFull, match=rf"store prune` frees (.|\n)*{stale.key}"):
+        run()
+
+
+def test_stage_of_a_run_is_recorded_and_a_stage_outside_of_one_is_not(home: Path) -> None:
+    @flow
+    def once() -> None:
+        toy.submit().result()
+
+    once()
+    assert RunRecords(home).all() == []
+    with running(RunStore(home, RunRecords(home).start("demo"))):
+        once()
+    assert RunRecords(home).unfinished()[0].artifacts == (str(KEY),)
 
 
 @pytest.mark.parametrize(

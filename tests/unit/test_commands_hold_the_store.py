@@ -50,8 +50,8 @@ def test_prune_is_refused_while_a_command_works(
     refused: list[LockBusy] = []
 
     def work(*_: object, **__: object) -> None:
-        with pytest.raises(LockBusy) as caught:
-            Store(home).prune(set())
+        with pytest.raises(LockBusy) as caught, Store(home).unused():
+            raise AssertionError("prune could take the artifact away")
         refused.append(caught.value)
         raise RuntimeError
 
@@ -64,4 +64,5 @@ def test_prune_is_refused_while_a_command_works(
         cli.main()
     (error,) = refused
     assert f"kawan-usaha {words.split(maxsplit=1)[0]}" in str(error.found)
-    assert Store(home).prune(set()) == [artifact.path.name]
+    with Store(home).unused():
+        pass  # the command has ended, and with it its lock

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from tasks.core.architecture.seen import Check
 from tasks.core.errors import EditLost
 from tasks.core.home import PROJECT
-from tasks.core.process import Cause, run_child
+from tasks.core.process import Cause, child_environment, run_child
 from tasks.core.recipe import Edit
 
 logger = logging.getLogger(__name__)
@@ -167,10 +167,10 @@ def _in_fresh_process(request: ProofRequest, scratch: Path, timeout_s: float) ->
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """Return an environment in which only the directory's own code can be found, and no network."""
+    """Return an environment without a secret, in which only the directory's own code is found."""
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     return {
-        **os.environ,
+        **child_environment(os.environ),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "HF_MODULES_CACHE": str(scratch / "modules"),
         "HF_HUB_OFFLINE": "1",

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tasks.core.errors import EvaluationFailed, MissingTool
 from tasks.core.evaluation.figures import Benchmark, Subject
+from tasks.core.machine.cpu import compute_dtype, read_cpu
+from tasks.core.planning.shapes import dtype_of
 from tasks.core.process import run_child
 from tasks.core.recipe import Evaluate
 
@@ -60,10 +62,11 @@ def run_benchmarks(
 
 
 def _command(subject: Subject, settings: Evaluate, out: Path) -> list[str]:
+    on_cpu = compute_dtype(dtype_of(subject.path), read_cpu())
     model = {
         "pretrained": str(subject.path),
         "trust_remote_code": True,
-        "dtype": "auto" if settings.device == "cuda" else "float32",
+        "dtype": "auto" if settings.device == "cuda" else on_cpu,
     }
     argv = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", settings.device]
     argv += ["--model_args", json.dumps(model), "--output_path", str(out)]

@@ -18,14 +18,13 @@ from tasks.core.files import sha256_of, write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
 from tasks.core.planning.hardware import read_gpu_use
-from tasks.core.process import Cause, ChildResult, run_child
+from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
 from tasks.core.recipe import Evaluate
 from tasks.core.weights.index import read_index
 
 _log = logging.getLogger(__name__)
 
 OUTCOME = "evaluation.json"
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """A log is no place for a progress bar. What the user has set stays."""
 WITH_ACTIVATIONS = 1.2
@@ -60,7 +59,7 @@ def evaluate(
         if settings.benchmarks:
             last = subjects[-1]
             compared = [s for s in subjects if s is last or s.role in last.against]
-            env = {**_QUIET, **os.environ}
+            env = {**_QUIET, **child_environment(os.environ, *NETWORK)}
             found = [
                 run_benchmarks(subject, settings, scratch=scratch, env=env, on_line=on_line)
                 for subject in compared
@@ -99,9 +98,8 @@ def _measure(
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the measuring process: no token, no network, no progress bars."""
-    child = {name: value for name, value in env.items() if name not in _SECRETS}
-    return {**_QUIET, **child, "HF_HUB_OFFLINE": "1"}
+    """Return the environment of the measuring process: no secret, no network, no progress bars."""
+    return {**_QUIET, **child_environment(env), "HF_HUB_OFFLINE": "1"}
 
 
 def read_outcome(directory: Path) -> Outcome:

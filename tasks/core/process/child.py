@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import MissingTool
+from tasks.core.process.environment import child_environment
 from tasks.core.process.guard import Guard
 from tasks.core.process.lines import LinePipe
 from tasks.core.process.oom import OomWatch
@@ -71,10 +72,11 @@ def run_child(
     """Run argv in a session of its own, hand on each line of its output, and say how it ended.
 
     Standard error goes with standard output; a carriage return ends a line too. `on_line` is called
-    in the caller's thread. `env` replaces the whole environment. Whatever ends this call, be it an
-    exception of `on_line`, Ctrl-C, SIGTERM or the death of this process by SIGKILL, ends the child
-    with all its descendants. A signal is heard at once in the main thread, where Python delivers
-    it; nothing interrupts a call in another thread.
+    in the caller's thread. `env` is the whole environment, by default what `child_environment`
+    leaves of the caller's. Whatever ends this call, be it an exception of `on_line`, Ctrl-C,
+    SIGTERM or the death of this process by SIGKILL, ends the child with all its descendants. A
+    signal is heard at once in the main thread, where Python delivers it; nothing interrupts a call
+    in another thread.
     Raises MissingTool when the program does not exist.
     """
     started = time.monotonic()
@@ -89,9 +91,8 @@ def run_child(
     mark = Mark.fresh()
     watch, peak, sampled = OomWatch(), 0, float("-inf")
     with Guard(mark):
-        tree = ProcessTree(
-            _popen(argv, mark.added_to(os.environ if env is None else env), cwd), mark
-        )
+        own = child_environment(os.environ) if env is None else env
+        tree = ProcessTree(_popen(argv, mark.added_to(own), cwd), mark)
         with LinePipe(tree.leader) as output:
             try:
                 _offer_to_the_oom_killer(tree.leader.pid)

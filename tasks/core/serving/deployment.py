@@ -23,6 +23,9 @@ from tasks.core.devices import alone_on
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.files import write_atomically
 from tasks.core.locks import Say, locked
+from tasks.core.machine.cpu import compute_dtype, read_cpu
+from tasks.core.planning.shapes import dtype_of
+from tasks.core.private import private_directory
 from tasks.core.process.guard import Guard
 from tasks.core.process.tree import Mark
 from tasks.core.recipe import Deploy
@@ -99,7 +102,7 @@ def deploy(
         socket=state.socket,
         started_at=datetime.now(UTC),
     )
-    state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(state.root)
     with locked(state.lock, f"deploy {name}"):
         if (running := _running_already(state, wanted)) is not None:
             return running.model_copy(update={"reused": True})
@@ -179,6 +182,7 @@ def _supervisor_config(state: StateDirectory, wanted: Deployment) -> str:
         model=state.model,
         modules=state.modules,
         expectation=state.expectation,
+        cpu_dtype=compute_dtype(dtype_of(wanted.model), read_cpu()),
     )
     return supervisor_config(specs, directory=state.root, logs=state.logs, socket=wanted.socket)
 

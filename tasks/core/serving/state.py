@@ -14,6 +14,7 @@ processes belong to it is no file's business (see processes.py): files outlive p
 """
 
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -27,10 +28,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import fsync_directory, write_atomically
-from tasks.core.home import private_directory
+from tasks.core.private import own_directory
 from tasks.core.recipe import Deploy
 from tasks.core.serving.report import REFUSAL_FILE
 from tasks.core.serving.topology import Endpoints, endpoints_of
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -224,11 +227,25 @@ def _short_runtime_directory() -> Path:
     path = Path(tempfile.gettempdir()) / f"kawan-usaha-{os.getuid()}"
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT - len("/") - 20 - len(".sock"):
         path = Path("/tmp") / path.name  # noqa: S108 - owner and mode are checked below
-    return private_directory(path)
+    return own_directory(path)
 
 
 def used_builds(home: Path) -> set[str]:
-    """Return the builds that deployments serve or may have to serve again, for prune to keep."""
-    states = list(state_directories(home))
-    found = [*map(read_deployment, states), *map(read_previous, states)]
-    return {deployment.build for deployment in found if deployment is not None}
+    """Return the builds that are served, started, or may have to serve again: prune keeps them.
+
+    Known from the records and from the links to the models, so that a record that is not written
+    yet or cannot be read protects its model too.
+    """
+    used = set()
+    for state in state_directories(home):
+        for read in (read_deployment, read_previous):
+            try:
+                deployment = read(state)
+            except ServingFailed as error:
+                logger.warning("%s", error)
+                continue
+            if deployment is not None:
+                used.add(deployment.build)
+        if state.model.is_symlink():
+            used.add(state.model.readlink().name)
+    return used
