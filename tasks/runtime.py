@@ -27,7 +27,7 @@ from tasks.core.measure import Cost
 from tasks.core.progress import duration, quantity
 from tasks.core.room import with_advice
 from tasks.core.store import Built, RunStore, Staging, Store
-from tasks.progress import followed
+from tasks.progress import followed, say
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,7 +173,7 @@ _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
 
 def store() -> Store:
     """Return the store as the run in progress sees it, or the plain one outside of a run."""
-    return _STORE.get() or Store(home())
+    return _STORE.get() or Store(home(), say=say)
 
 
 @contextmanager

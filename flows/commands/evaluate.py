@@ -50,6 +50,7 @@ def evaluate(
     Example: `kawan-usaha evaluate edited --against merged --report page.html`
     """
     import tempfile
+    from contextlib import ExitStack
 
     from tasks.core.errors import UsageError
     from tasks.core.evaluation.evaluate import evaluate as measure
@@ -78,15 +79,14 @@ def evaluate(
         },
     )
     measurement_identity(settings, template)  # what is missing is told before a model is fetched
-    models: list[tuple[Role, Path]] = [("model", local_model(model).absolute())]
-    if against is not None:
-        models.insert(0, ("against", local_model(against).absolute()))
-    with (
-        tempfile.TemporaryDirectory(prefix="kawan-usaha-") as out,
-        followed("evaluate") as (_, say),
-    ):
+    with ExitStack() as held:
+        models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
+        if against is not None:
+            models.insert(0, ("against", held.enter_context(local_model(against))))
+        out = held.enter_context(tempfile.TemporaryDirectory(prefix="kawan-usaha-"))
+        _, say = held.enter_context(followed("evaluate"))
         outcome = measure(
-            chain(models),
+            chain([(role, path.absolute()) for role, path in models]),
             settings,
             template=template,
             out=Path(out),

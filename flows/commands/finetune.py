@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from flows.commands.output import AS_JSON, command_log, followed, show
-from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.sources import MODEL_HELP, in_use, local_model
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Finetune, Lora
 
@@ -55,16 +55,21 @@ def finetune(
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
     settings = _settings(data, fields)
-    source = local_model(model)
     if dry_run:
-        _show_plan(source, settings, out, as_json=as_json)
+        with local_model(model) as source:
+            _show_plan(source, settings, out, as_json=as_json)
         return
     from tasks.core.files import staged_directory
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
     from tasks.core.training.planned import said_before_training
 
-    with staged_directory(out) as staging, followed("finetune", "steps") as (report, say):
+    with (
+        local_model(model) as source,
+        in_use(data),
+        staged_directory(out) as staging,
+        followed("finetune", "steps") as (report, say),
+    ):
         for line in said_before_training(source, settings, home()):
             say(line)
         made = finetune_down_the_ladder(

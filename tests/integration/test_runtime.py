@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import re
 from pathlib import Path
@@ -10,12 +11,21 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 
 from tasks import progress, runtime
+from tasks.core import locks
 from tasks.core.errors import DeltaMismatch, DiskFull, HubUnavailable, KawanUsahaError
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult, build_stage, explained_failure, running, stage_task
+from tasks.runtime import (
+    StageResult,
+    build_stage,
+    explained_failure,
+    run,
+    running,
+    stage_task,
+)
 from tasks.telling import flush
+from tests.holding import holding
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 KEY = stage_key("toy", 1, {"size": 7})
@@ -58,6 +68,54 @@ def test_deleted_artifact_is_made_again(home: Path) -> None:
             file.unlink()
         path.rmdir()
     assert once() == "Completed"
+
+
+def test_waiting_for_another_run_is_said_in_the_log_of_this_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_SAY_AFTER_S", 0.0)
+    said: list[logging.LogRecord] = []
+
+    @flow
+    def once() -> StageResult:
+        return run(toy)
+
+    with holding(home / "store" / ".locks" / str(KEY), "rebuild other: toy") as other:
+
+        class Hears(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if record.getMessage().startswith("Waiting for"):
+                    said.append(record)
+                    other.kill()
+
+        handler = Hears()
+        logging.getLogger("prefect.task_runs").addHandler(handler)
+        try:
+            once()
+        finally:
+            logging.getLogger("prefect.task_runs").removeHandler(handler)
+    assert "held by rebuild other: toy (pid " in said[0].getMessage()
+    assert said[0].__dict__["task_run_name"] == "toy"
+
+
+def test_a_run_holds_its_locks_under_its_own_name(home: Path) -> None:
+    shown: list[locks.Holder] = []
+
+    def write(staging: Staging) -> None:
+        weights(staging)
+        shown.extend(locks.holders_in(home / "store" / ".locks"))
+
+    @stage_task("toy")
+    def look() -> StageResult:
+        return build_stage(KEY, write, {"size": 7}, {})
+
+    @flow
+    def once() -> StageResult:
+        return run(look)
+
+    with running(RunStore(home, RunRecords(home).start("demo"))):
+        once()
+    assert [holder.what for holder in shown] == ["rebuild demo: toy"]
 
 
 def test_full_disk_in_a_stage_is_answered_with_what_can_go(home: Path) -> None:

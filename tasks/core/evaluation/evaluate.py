@@ -1,6 +1,7 @@
 """Evaluate models in processes of their own, and say why when one of those ends badly."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -9,19 +10,26 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from tasks.core.devices import alone_on, require_room
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.files import sha256_of, write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
+from tasks.core.planning.hardware import read_gpu_use
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
 from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
+from tasks.core.weights.index import read_index
+
+_log = logging.getLogger(__name__)
 
 OUTCOME = "evaluation.json"
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """A log is no place for a progress bar. What the user has set stays."""
+WITH_ACTIVATIONS = 1.2
+"""Times its weights is what a model takes of the GPUs that measure it, roughly."""
 
 
 def evaluate(
@@ -37,11 +45,18 @@ def evaluate(
 
     Benchmarks, if any are named, are run for the last model and those that it is held against.
     `on_line` gets what the measuring says, the file `log` everything that its processes print.
+    It is the only build on its devices, and waits for another one, which `on_line` is told.
     Writes `evaluation.json` into the existing directory out, whole or not at all. Raises DataError
     for conversations or prompts that cannot be used, MissingTool for benchmarks without lm-eval,
-    EvaluationFailed with the cause when a measuring process ends without an outcome.
+    EvaluationFailed with the cause when a measuring process ends without an outcome, DeviceBusy
+    when a deployment leaves too little of a GPU.
     """
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name:
+    say = on_line or _log.info
+    with (
+        alone_on(settings.device, None, "evaluate", say=say),
+        tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name,
+    ):
+        require_room(settings.device, None, _needed_bytes_a_gpu(subjects, settings))
         scratch = Path(name)
         outcome = _measure(subjects, settings, template, scratch, on_line=on_line, log=log)
         if settings.benchmarks:
@@ -57,6 +72,15 @@ def evaluate(
             outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})
     write_atomically(out / OUTCOME, outcome.model_dump_json(indent=1) + "\n")
     return outcome
+
+
+def _needed_bytes_a_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int | None:
+    """Return roughly what the largest model takes of each GPU that it is spread over."""
+    gpus = len(read_gpu_use()) if settings.device == "cuda" else 0
+    if gpus == 0:
+        return None
+    largest = max(read_index(subject.path).total_bytes for subject in subjects)
+    return int(WITH_ACTIVATIONS * largest / gpus)
 
 
 def _measure(
