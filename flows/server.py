@@ -21,6 +21,7 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, get_current_settings
 
 from tasks.core.errors import ServingFailed
+from tasks.core.process.environment import child_environment
 from tasks.core.process.guard import Guard
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import Mark, end_processes
@@ -78,7 +79,7 @@ def _start(port: int, mark: Mark) -> subprocess.Popen[bytes]:
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     return subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *where, *application, *listen, "--lifespan", "on"],
-        env=mark.added_to({**os.environ, **_TEMPORARY, **settings}),
+        env=mark.added_to({**child_environment(os.environ, "PREFECT_*"), **_TEMPORARY, **settings}),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -2,7 +2,8 @@
 
 from tasks.core.hub.sources import fetch
 from tasks.core.recipe import Source
-from tasks.runtime import StageProgress, StageResult, run_store, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, run_store, stage_task
 
 
 @stage_task("download", "download {role}")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import cast
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -22,7 +21,9 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Gate
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
+from tasks.progress import output_log, say
 from tasks.runtime import StageResult, build_stage, run_store, stage_task
+from tasks.telling import show_markdown
 
 VERSION = 2
 GATE_VERSION = 1
@@ -42,12 +43,12 @@ def evaluate(
         inputs["release before"] = before.digest
     models = [(role, model.path) for role, model in chain]
     subjects = subjects_of(models, before.path if before else None)
-    logger = get_run_logger()
 
     def write(staging: Staging) -> None:
         if before is not None:
             run_store().require_content(before)
-        measure(subjects, settings, template=template, out=staging.path, on_line=logger.info)
+        log = output_log("evaluate")
+        measure(subjects, settings, template=template, out=staging.path, on_line=say, log=log)
 
     key = stage_key("evaluate", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=[model for _, model in chain])
@@ -60,7 +61,7 @@ def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResul
     The reason of a forced release stands in the artifact's manifest, among its parameters.
     """
     outcome, verdict = verdict_of(evaluation.path, limits, force)
-    create_markdown_artifact(
+    show_markdown(
         render_markdown(outcome, verdict), key="evaluation", description="Figures and verdict"
     )
     params = {"limits": limits.model_dump(mode="json"), "forced": verdict.forced}

@@ -3,9 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
-
 from tasks.core.architecture.check import check_edit_names
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.template import get_template
@@ -27,7 +24,9 @@ from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
 from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.launch import require_tools
+from tasks.progress import say
 from tasks.runtime import stage_task
+from tasks.telling import show_markdown
 
 
 @stage_task("plan")
@@ -37,8 +36,8 @@ def preflight(recipe: Recipe) -> None:
     found = plan_of(recipe, home())
     require_devices(recipe, found.hardware)
     text = render(found)
-    get_run_logger().info("%s", text)
-    create_markdown_artifact(f"```\n{text}\n```", key="plan", description="What the recipe takes")
+    say(text)
+    show_markdown(f"```\n{text}\n```", key="plan", description="What the recipe takes")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:

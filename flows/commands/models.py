@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, bytes_bar, show
+from flows.commands.output import AS_JSON, bytes_bar, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, local_model, source_of
 from tasks.core.recipe import Dtype
 
@@ -113,9 +113,9 @@ def edit(
             "This is no edit.", found=found, next_step="See `kawan-usaha edit --help`."
         ) from error
     source = local_model(model)
-    with staged_directory(out) as staging:
+    with staged_directory(out) as staging, followed("edit"):
         written = edit_model(source, settings, staging)
-        proof = prove_edit(staging, settings, unedited=source)
+        proof = prove_edit(staging, settings, unedited=source, log=command_log("edit"))
         own_bytes, shared_bytes = written.own_bytes, written.shared_bytes
     amounts = f"{own_bytes / 1e3:,.1f} kB written, {shared_bytes / 1e9:.3f} GB shared"
     result = {"out": out, "written_bytes": own_bytes, "proof": proof.as_json()}

@@ -189,6 +189,10 @@ class FileChanged(KawanUsahaError):
     """A file of the model is no longer the one that was built, or changed while it was sent."""
 
 
+class SecretFound(KawanUsahaError):
+    """A file that would be published holds a token or key, or looks as if it did."""
+
+
 # --- proof and serving ---------------------------------------------------------------------
 
 

@@ -67,8 +67,11 @@ def fsync_tree(root: Path) -> None:
         fsync_directory(Path(directory))
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Give path this content, so that a reader sees either all of the old or all of the new."""
+def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
+    """Give path this content, so that a reader sees either all of the old or all of the new.
+
+    Until it has its name, only its owner can read it. For a secret see `private.write_private`.
+    """
     data = content.encode() if isinstance(content, str) else content
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     try:
@@ -76,7 +79,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).rename(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

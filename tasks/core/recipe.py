@@ -400,8 +400,8 @@ class Publish(_Part):
     accept_license: str | None = Field(
         None,
         title="Acceptance of the licence",
-        description="A public repository of weights with a non-commercial licence needs a sentence "
-        "here; the refusal says which one.",
+        description="A public repository of weights with a non-commercial licence, or of unknown "
+        "origin, needs a sentence here; the refusal says which one.",
     )
 
     @model_validator(mode="after")

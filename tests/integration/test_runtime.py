@@ -9,19 +9,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State
 
-from tasks import runtime
+from tasks import progress, runtime
 from tasks.core.errors import DeltaMismatch, DiskFull, HubUnavailable, KawanUsahaError
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import (
-    StageResult,
-    build_stage,
-    explained_failure,
-    progress_line,
-    running,
-    stage_task,
-)
+from tasks.runtime import StageResult, build_stage, explained_failure, running, stage_task
+from tasks.telling import flush
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 KEY = stage_key("toy", 1, {"size": 7})
@@ -137,12 +131,6 @@ def test_failed_flow_shows_the_advice_as_its_state() -> None:
     assert "Check recipe.base.revision." in (stored.message or "")
 
 
-def test_progress_line_tells_how_far_how_fast_and_how_long() -> None:
-    line = progress_line(1_000_000_000, 4_000_000_000, 2.0)
-    assert line == "25%, 1.00 of 4.00 GB, 500 MB/s, 0:00:06 left"
-    assert progress_line(3, 12, 6.0, "steps") == "25%, 3 of 12 steps, 0.50 steps/s, 0:00:18 left"
-
-
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
@@ -153,15 +141,17 @@ def test_progress_line_tells_how_far_how_fast_and_how_long() -> None:
 def test_progress_is_an_artifact_with_the_stages_own_words(
     monkeypatch: pytest.MonkeyPatch, said: str, shown: str
 ) -> None:
-    monkeypatch.setattr(runtime, "REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.0)
 
     @flow
     def work() -> None:
-        progress = runtime.StageProgress("work", "steps", log=False)
-        progress.said = said
-        progress(1, 2)
+        report = progress.StageProgress("work", "steps", log=False)
+        report(0, 2)
+        report.said = said
+        report(1, 2)
 
     state = work(return_state=True)
+    flush()
     with get_client(sync_client=True) as client:
         ours = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
         (found,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ours))

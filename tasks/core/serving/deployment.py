@@ -19,6 +19,7 @@ from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shapes import dtype_of
+from tasks.core.private import private_directory
 from tasks.core.process.guard import Guard
 from tasks.core.process.tree import Mark
 from tasks.core.recipe import Deploy
@@ -90,7 +91,7 @@ def deploy(
         socket=state.socket,
         started_at=datetime.now(UTC),
     )
-    state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(state.root)
     with locked(state.lock):
         if (running := _running_already(state, wanted)) is not None:
             return running.model_copy(update={"reused": True})

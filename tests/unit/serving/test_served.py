@@ -23,6 +23,7 @@ from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import Deployment
 from tasks.core.serving.status import DeploymentStatus, status
 from tests.models import tiny_llama
+from tests.secrets import SECRETS, SESAME, files_that_tell
 from tests.unit.serving.conftest import free_ports
 
 EDIT = Edit(rope_scaling=RopeScalingEdit(rope_type="linear", factor=2.0))
@@ -62,7 +63,8 @@ def served(tmp_path_factory, serving_home, settings) -> Iterator[Served]:
     edit_model(tiny_llama(models / "plain", layers=3), EDIT, model)
     wanted = settings(load_8bit=True)
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HF_TOKEN", "hf_secret")
+        for name, value in SECRETS.items():
+            environment.setenv(name, value)
         environment.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         yield Served(home, model, wanted, deploy_model(home, model, wanted))
     stop(home, "kawan")
@@ -168,7 +170,11 @@ def test_no_secret_of_the_deploying_process_is_in_the_servers(served):
     processes = own_processes(served.deployment.state)
     assert len(processes) == 4
     for own in processes:
-        assert "hf_secret" not in own.process.environ().values()
+        assert not [name for name, value in own.process.environ().items() if SESAME in value]
+
+
+def test_no_secret_of_the_deploying_process_is_in_the_state_directory(served):
+    assert files_that_tell(served.deployment.state) == []
 
 
 def test_a_killed_worker_is_started_again_proves_itself_and_answers(served):

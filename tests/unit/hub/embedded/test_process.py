@@ -57,6 +57,30 @@ def test_its_token_is_readable_by_its_owner_only(tmp_path):
     assert (tmp_path / "hub").stat().st_mode & 0o077 == 0
 
 
+def test_in_a_directory_that_was_open_to_all_its_secrets_are_not(tmp_path):
+    root = tmp_path / "hub"
+    root.mkdir(mode=0o755)
+    with running_hub(root) as hub:
+        client = HfApi(endpoint=hub.url, token=hub.token)
+        client.create_repo("kawan-usaha/model", private=True)
+        client.upload_file(
+            path_or_fileobj=b"a secret", path_in_repo="notes", repo_id="kawan-usaha/model"
+        )
+    open_to_others = {path.name for path in root.iterdir() if path.stat().st_mode & 0o077}
+    assert open_to_others == {".lock"}
+
+
+def test_tokens_that_an_earlier_version_left_open_are_closed(tmp_path, caplog):
+    root = tmp_path / "hub"
+    with running_hub(root) as hub:
+        first = hub.token
+    (root / "tokens.json").chmod(0o644)
+    with running_hub(root) as hub:
+        assert hub.token == first
+    assert (root / "tokens.json").stat().st_mode & 0o077 == 0
+    assert "tokens.json was open to other users" in caplog.text
+
+
 def test_transformers_loads_a_model_through_hf_endpoint(hub, published, model, tmp_path):
     code = (
         "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
