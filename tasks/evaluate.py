@@ -22,7 +22,7 @@ from tasks.core.recipe import Evaluate, Gate
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
 from tasks.progress import output_log, say
-from tasks.runtime import StageResult, build_stage, stage_task, store
+from tasks.runtime import StageResult, build_stage, run_store, stage_task
 from tasks.telling import show_markdown
 
 VERSION = 2
@@ -46,7 +46,7 @@ def evaluate(
 
     def write(staging: Staging) -> None:
         if before is not None:
-            store().require_content(before)
+            run_store().require_content(before)
         log = output_log("evaluate")
         measure(subjects, settings, template=template, out=staging.path, on_line=say, log=log)
 
@@ -108,7 +108,7 @@ def release_before(recipe: str, released: StageResult) -> Artifact | None:
     from the store by hand: `prune` keeps the last releases of each recipe.
     """
     name = RunRecords(home()).release_before(recipe, released.artifact)
-    found = None if name is None else store().named(name)
+    found = None if name is None else run_store().named(name)
     if name is not None and found is None:
         get_run_logger().warning(
             "%s, the release before, is not in the store, or damaged: the model is judged without "

@@ -171,7 +171,7 @@ _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
 """The store of the run that this code belongs to. Prefect hands the context to a task's thread."""
 
 
-def store() -> Store:
+def run_store() -> Store:
     """Return the store as the run in progress sees it, or the plain one outside of a run."""
     return _STORE.get() or Store(home(), say=say)
 
@@ -198,7 +198,7 @@ def build_stage(
     reads are the results whose files write reads; one that was freed is made again before.
     """
     needs = [result.artifact for result in reads]
-    built = store().build(key, write, params=params, inputs=inputs, needs=needs)
+    built = run_store().build(key, write, params=params, inputs=inputs, needs=needs)
     return StageResult.of(built, key.stage)
 
 
