@@ -21,7 +21,7 @@ from flows.commands import (
     serving,
     store,
 )
-from tasks.core.errors import KawanUsahaError
+from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.process.stopping import Watch, raised_when_stopped, stop_behind, stop_in_time
 
 app = typer.Typer(
@@ -58,7 +58,8 @@ def main() -> None:
 def _run(watch: Watch) -> None:
     try:
         app(standalone_mode=True)
-    except KawanUsahaError as error:
+    except KawanUsahaError as raised:
+        error = _advised(raised)
         if "--json" in sys.argv:
             print(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))  # noqa: T201
         else:
@@ -73,3 +74,14 @@ def _run(watch: Watch) -> None:
         watch.for_good = True  # what Python and Prefect do at the end may hang as well
         typer.echo(f"\nkawan-usaha: {' '.join([f'{stop}.', *notes, _RESUMES])}", err=True)
         sys.exit(stop.exit_code)
+
+
+def _advised(error: KawanUsahaError) -> KawanUsahaError:
+    """Return the error; on a full disk with what can go from the store."""
+    from tasks.core.home import home
+
+    if not isinstance(error, DiskFull):
+        return error
+    from tasks.core.room import with_advice
+
+    return with_advice(error, home())

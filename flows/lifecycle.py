@@ -1,6 +1,5 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 from prefect import flow, get_run_logger
@@ -11,10 +10,12 @@ from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
 from tasks.core.hub.here import hub_of
+from tasks.core.keys import digest
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
-from tasks.core.store import Store
+from tasks.core.serving.state import used_builds
+from tasks.core.store import RunStore, Store
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -26,7 +27,7 @@ from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure, run
+from tasks.runtime import StageResult, explained_failure, run, running
 
 Until = Literal["plan", "download", "merge", "edit", "fuse", "evaluate", "publish", "deploy"]
 Chain = list[tuple[Role, StageResult]]
@@ -43,8 +44,15 @@ def rebuild(
     for which a model that its gate refuses is released all the same; it is recorded.
     """
     try:
-        with stop_in_time(), Store(home()).in_use(), hub_of(recipe, home()):
-            return _stages(located(recipe), until, force)
+        say = get_run_logger().info
+        in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
+        with stop_in_time(), in_use, hub_of(recipe, home(), say):
+            found = located(recipe)
+            run(preflight, found)
+            with running(_store_of(found, until)) as store:
+                report = _stages(found, until, force, store)
+                store.finish()
+                return report
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
         return explained_failure(error)
@@ -63,47 +71,58 @@ def rebuild_recipe(
     return rebuild(found, until, force)
 
 
-def _stages(recipe: Recipe, until: Until, force: str | None) -> RebuildReport:
-    run(preflight, recipe)
-    last = get_args(Until).index(until)
-    wanted = set(get_args(Until)[: last + 1])
-    made, chain = _model(recipe, wanted)
+def _store_of(recipe: Recipe, until: Until) -> RunStore:
+    """Return the store as this run sees it, and record that the run has started."""
+    record = RunRecords(home()).start(
+        recipe.name,
+        recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
+        reach=get_args(Until).index(until),
+        keep=recipe.keep,
+    )
+    say = get_run_logger().info
+    return RunStore(home(), record, in_use=lambda: used_builds(home()), say=say)
+
+
+def _stages(recipe: Recipe, until: Until, force: str | None, store: RunStore) -> RebuildReport:
+    wanted = set(get_args(Until)[: get_args(Until).index(until) + 1])
+    made, chain = _model(recipe, wanted, store)
     if "evaluate" not in wanted:
-        return _finished(RebuildReport(recipe, tuple(made)))
+        return _shown(RebuildReport(recipe, tuple(made)))
     released = chain[-1][1]
     before = release_before(recipe.name, released)
+    if before is not None:
+        store.use(str(before.key))
     evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before)
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, force)
     done = [*made, evaluation]
     try:
-        ruling = run(gate, evaluation, recipe.evaluate.gate, force)
+        run(gate, evaluation, recipe.evaluate.gate, force)
     except GateFailed:
         publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
         raise
+    store.done_with(*(model.artifact for _, model in chain[:-1]))
     if recipe.publish is not None and "publish" in wanted:
         done.append(run(publish, made, recipe, recipe.publish, outcome, verdict))
+    if _released_by(recipe) == "publish" and "publish" in wanted:
+        store.release(released.artifact, verdict.forced)
     if recipe.deploy is not None and "deploy" in wanted:
         done.append(run(deploy, released, recipe.deploy, recipe.name, recipe.template))
-    used = [ruling.artifact, *([str(before.key)] if before else [])]
-    report = RebuildReport(recipe, tuple(done), outcome, verdict)
-    return _finished(report, used, released.artifact if "publish" in wanted else None)
+    if _released_by(recipe) == "deploy" and "deploy" in wanted:
+        store.release(released.artifact, verdict.forced)
+    return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
 
 
-def _finished(
-    report: RebuildReport, used: Sequence[str] = (), released: str | None = None
-) -> RebuildReport:
-    """Show the run and record what it used, so that `prune` keeps it."""
+def _released_by(recipe: Recipe) -> Until:
+    """Return the stage after which the model is out: publishing, or serving where that is all."""
+    return "deploy" if recipe.publish is None and recipe.deploy is not None else "publish"
+
+
+def _shown(report: RebuildReport) -> RebuildReport:
     publish_report(report)
-    RunRecords(home()).add(
-        report.recipe.name,
-        (*(stage.artifact for stage in report.stages), *used),
-        released=released,
-        forced=report.verdict.forced if report.verdict and released else None,
-    )
     return report
 
 
-def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
+def _model(recipe: Recipe, wanted: set[str], store: RunStore) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
@@ -117,6 +136,7 @@ def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
             template = None if recipe.edit else recipe.template
             done.append(run(merge, base, delta, recipe.delta, template))
             chain.append(("merged", done[-1]))
+            store.done_with(delta.artifact)
     if recipe.edit is not None and "edit" in wanted:
         done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))
         chain.append(("edited", done[-1]))

@@ -118,7 +118,12 @@ class TrainingFailed(KawanUsahaError):
 
 
 class DiskFull(KawanUsahaError):
-    """There is not, or no longer, room on the disk."""
+    """There is not, or no longer, room on the disk.
+
+    `advised` once its next step names what can go from the store.
+    """
+
+    advised: bool = False
 
 
 class MissingTool(KawanUsahaError):
@@ -129,6 +134,10 @@ class LockBusy(KawanUsahaError):
     """Another process has held the same artifact for longer than the wait allowed."""
 
     retryable = True
+
+
+class DeviceBusy(KawanUsahaError):
+    """A deployment holds memory of a GPU that a build needs, for as long as it serves."""
 
 
 class CorruptArtifact(KawanUsahaError):

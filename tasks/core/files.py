@@ -124,6 +124,11 @@ def share_blocks(source: BinaryIO, target: BinaryIO) -> bool:
     return True
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Tell whether an error means that the disk, or the user's share of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def free_bytes(path: Path) -> int:
     """Return the bytes that this user may still write on the disk that holds path."""
     existing = path
@@ -141,8 +146,7 @@ def require_room(path: Path, needed_bytes: int) -> None:
             where=path,
             expected=f"{needed_bytes / 1e9:.2f} GB",
             found=f"{free / 1e9:.2f} GB free",
-            next_step="Free some space (`kawan-usaha store prune`), or set KAWAN_USAHA_HOME to a "
-            "larger disk.",
+            next_step="Free some space, or set KAWAN_USAHA_HOME to a larger disk.",
         )
 
 

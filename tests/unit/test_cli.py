@@ -12,7 +12,7 @@ from tests.models import tiny_delta, tiny_llama
 
 COMMANDS = [
     *("download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy", "chat"),
-    *("rebuild", "plan", "store", "status", "stop"),
+    *("rebuild", "plan", "store", "status", "stop", "restore"),
 ]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -196,6 +196,40 @@ def test_store_shows_verifies_and_prunes(run: Run, home: Path) -> None:
     assert not artifact.path.exists()
 
 
+def test_prune_keeps_unfinished_work_and_removes_it_when_asked(run: Run, home: Path) -> None:
+    def boom(staging: Staging) -> None:
+        (staging.path / "checkpoint").write_text("state")
+        raise ZeroDivisionError
+
+    key = stage_key("finetune", 1, {})
+    with pytest.raises(ZeroDivisionError):
+        Store(home).build(key, boom)
+    code, out, _ = run("store", "prune")
+    assert code == 0
+    assert "Nothing to remove." in out
+    assert "`--unfinished` removes it too" in out
+    assert str(key) in out
+    code, out, _ = run("store", "prune", "--unfinished", "--json")
+    assert code == 0
+    (removed,) = json.loads(out)["removed"]
+    assert (removed["name"], removed["kind"]) == (str(key), "unfinished work")
+    assert not (home / "store" / ".staging" / str(key)).exists()
+
+
 def test_nothing_deployed_is_no_failure(run: Run) -> None:
     code, out, _ = run("status")
     assert (code, out.strip()) == (0, "Nothing is deployed.")
+
+
+def test_status_shows_who_works_and_what_is_held(run: Run, home: Path) -> None:
+    with Store(home, "rebuild demo").in_use():
+        code, out, _ = run("status")
+        _, plain, _ = run("status", "--json")
+    assert code == 0
+    assert out.startswith("rebuild demo: runs since ")
+    assert "holds in-use since " in out
+    assert out.rstrip().endswith("\n\nNothing is deployed.")
+    (process,) = json.loads(plain)["running"]
+    assert process["what"] == "rebuild demo"
+    assert [each["lock"] for each in process["holds"]] == ["in-use"]
+    assert json.loads(plain)["deployments"] == []

@@ -73,7 +73,8 @@ class Remote:
                 "main does not show the files that were brought to it.",
                 where=f"{self.repo}@{main.commit}",
                 expected=f"the files of {revision}",
-                next_step="`kawan-usaha publish --rollback TAG` brings an earlier build back.",
+                next_step=f"`kawan-usaha publish {self.repo} --rollback TAG` brings an earlier "
+                "build back.",
             )
         return main
 

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 MARK = "KAWAN_USAHA_SERVING"
 SUPERVISOR = "supervisord"
 
-_KILL_WAIT_S = 10.0
+_KILL_WAIT_S = 60.0
 _POLL_S = 0.1
 
 
