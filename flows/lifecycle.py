@@ -45,7 +45,8 @@ def rebuild(
     """
     try:
         say = get_run_logger().info
-        with stop_in_time(), Store(home()).in_use(), hub_of(recipe, home(), say):
+        in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
+        with stop_in_time(), in_use, hub_of(recipe, home(), say):
             found = located(recipe)
             run(preflight, found)
             with running(_store_of(found, until)) as store:

@@ -1,5 +1,7 @@
 """Deploy: the released model behind an OpenAI-compatible server."""
 
+from prefect import get_run_logger
+
 from tasks.core.architecture.promise import expected_report
 from tasks.core.home import home
 from tasks.core.measure import measured
@@ -20,6 +22,7 @@ def deploy(model: StageResult, settings: Deploy, name: str, template: str) -> St
             home=home(),
             build=model.artifact,
             expected_edit=expected_report(model.path),
+            say=get_run_logger().info,
         )
     return StageResult.after(
         model, "deploy", cost, cached=deployment.reused, url=deployment.base_url

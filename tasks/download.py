@@ -2,10 +2,11 @@
 
 from tasks.core.hub.sources import fetch
 from tasks.core.recipe import Source
-from tasks.runtime import StageProgress, StageResult, stage_task, store
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, run_store, stage_task
 
 
 @stage_task("download", "download {role}")
 def download(source: Source, role: str) -> StageResult:
     """Fetch a base or a delta, unless its commit is here already."""
-    return StageResult.of(fetch(source, store(), StageProgress(role)), role)
+    return StageResult.of(fetch(source, run_store(), StageProgress(role)), role)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import cast
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -22,7 +21,9 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Gate
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult, build_stage, stage_task, store
+from tasks.progress import output_log, say
+from tasks.runtime import StageResult, build_stage, run_store, stage_task
+from tasks.telling import show_markdown
 
 VERSION = 2
 GATE_VERSION = 1
@@ -42,12 +43,12 @@ def evaluate(
         inputs["release before"] = before.digest
     models = [(role, model.path) for role, model in chain]
     subjects = subjects_of(models, before.path if before else None)
-    logger = get_run_logger()
 
     def write(staging: Staging) -> None:
         if before is not None:
-            store().require_content(before)
-        measure(subjects, settings, template=template, out=staging.path, on_line=logger.info)
+            run_store().require_content(before)
+        log = output_log("evaluate")
+        measure(subjects, settings, template=template, out=staging.path, on_line=say, log=log)
 
     key = stage_key("evaluate", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=[model for _, model in chain])
@@ -60,7 +61,7 @@ def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResul
     The reason of a forced release stands in the artifact's manifest, among its parameters.
     """
     outcome, verdict = verdict_of(evaluation.path, limits, force)
-    create_markdown_artifact(
+    show_markdown(
         render_markdown(outcome, verdict), key="evaluation", description="Figures and verdict"
     )
     params = {"limits": limits.model_dump(mode="json"), "forced": verdict.forced}
@@ -107,7 +108,7 @@ def release_before(recipe: str, released: StageResult) -> Artifact | None:
     from the store by hand: `prune` keeps the last releases of each recipe.
     """
     name = RunRecords(home()).release_before(recipe, released.artifact)
-    found = None if name is None else store().named(name)
+    found = None if name is None else run_store().named(name)
     if name is not None and found is None:
         get_run_logger().warning(
             "%s, the release before, is not in the store, or damaged: the model is judged without "

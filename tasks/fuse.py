@@ -5,7 +5,8 @@ from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.core.training.finetune import ADAPTER
 from tasks.core.weights.fuse import fuse as add
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 1
 

@@ -5,7 +5,8 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Delta
 from tasks.core.store import Staging
 from tasks.core.weights.merge import merge as add
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 1
 

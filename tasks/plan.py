@@ -1,16 +1,15 @@
 """Plan: whether the recipe can work here, told before anything is started."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-
-from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
 from tasks.core.architecture.check import check_edit_names
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.template import get_template
-from tasks.core.errors import DataError, RecipeError, WrongToken
-from tasks.core.evaluation.evaluate import measurement_identity
+from tasks.core.devices import Kind, require_room
+from tasks.core.errors import DataError, DeviceBusy, RecipeError, WrongToken
+from tasks.core.evaluation.evaluate import WITH_ACTIVATIONS, measurement_identity
 from tasks.core.home import home
 from tasks.core.hub.ask import source_config, source_size_bytes
 from tasks.core.hub.client import usable_token
@@ -27,7 +26,9 @@ from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
 from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.launch import require_tools
+from tasks.progress import say
 from tasks.runtime import stage_task
+from tasks.telling import show_markdown
 
 
 @stage_task("plan")
@@ -36,9 +37,11 @@ def preflight(recipe: Recipe) -> None:
     check_recipe(recipe, home())
     found = plan_of(recipe, home())
     require_devices(recipe, found.hardware)
+    for busy in gpus_short_of_room(recipe, found):
+        say(f"Unless its result is in the store already: {busy}")
     text = render(found)
-    get_run_logger().info("%s", text)
-    create_markdown_artifact(f"```\n{text}\n```", key="plan", description="What the recipe takes")
+    say(text)
+    show_markdown(f"```\n{text}\n```", key="plan", description="What the recipe takes")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
@@ -136,3 +139,22 @@ def require_devices(recipe: Recipe, hardware: Hardware) -> None:
             next_step="Run on a machine with a GPU, or set `device: cpu`; "
             f"`kawan-usaha plan {recipe.name} --gpus 1xRTX4090` tells what would do.",
         )
+
+
+def gpus_short_of_room(recipe: Recipe, found: Plan) -> Iterator[DeviceBusy]:
+    """Yield what fine-tune and evaluation would be refused with beside the deployments of now.
+
+    Only said, not raised: a stage whose artifact is there needs no GPU.
+    """
+    needs: list[tuple[Kind, int | None, int]] = []
+    if recipe.finetune is not None and found.training is not None:
+        rung = found.training.rungs[(found.training.first_fitting or 1) - 1]
+        needs.append((recipe.finetune.device, recipe.finetune.processes, rung.gpu_bytes))
+    weights = WITH_ACTIVATIONS * found.shape.weight_bytes("float16")
+    gpus = len(found.hardware.gpus) or 1
+    needs.append((recipe.evaluate.device, None, int(weights / gpus)))
+    for kind, count, needed_bytes in needs:
+        try:
+            require_room(kind, count, needed_bytes)
+        except DeviceBusy as busy:
+            yield busy

@@ -7,7 +7,8 @@ from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
 from tasks.core.weights.companions import TOKENIZER_FILES, tokenizer_files
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 1
 

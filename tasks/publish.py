@@ -12,7 +12,8 @@ from tasks.core.measure import measured
 from tasks.core.recipe import Publish, Recipe
 from tasks.core.store.manifest import require_manifest
 from tasks.core.story import BuiltStage, tell
-from tasks.runtime import StageProgress, StageResult, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, stage_task
 
 
 @stage_task("publish")

@@ -14,11 +14,14 @@ from hypothesis import HealthCheck, settings
 # Code of model directories is imported from here: never from what an earlier run left behind.
 _MODULES = tempfile.TemporaryDirectory(prefix="kawan-usaha-modules-")
 
+# Tests do not wait for a build that runs beside them on this machine.
+_LOCKS = tempfile.TemporaryDirectory(prefix="kawan-usaha-locks-")
 # No test may fail for a slow or busy machine: examples have no time limit.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 os.environ.update(
+    KAWAN_USAHA_LOCKS=_LOCKS.name,
     HF_MODULES_CACHE=_MODULES.name,
     HF_HUB_DISABLE_XET="1",
     HF_HUB_DISABLE_TELEMETRY="1",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.output import AS_JSON, bytes_bar, show
-from flows.commands.sources import source_of
+from flows.commands.sources import in_use, source_of
 
 if TYPE_CHECKING:
     from tasks.core.conversation.labels import Encoder
@@ -145,7 +145,8 @@ def _encoder(model: str, template: str, max_length: int) -> "Encoder":
     from tasks.core.conversation.tokenizer_files import load_tokenizer
 
     source = source_of(model)
-    tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
+    with in_use(*filter(None, [source.directory])):
+        tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
     return Encoder(tokenizer, template, max_length)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, problems_of, show
+from flows.commands.output import AS_JSON, command_log, followed, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def evaluate(
     Example: `kawan-usaha evaluate edited --against merged --report page.html`
     """
     import tempfile
+    from contextlib import ExitStack
 
     from tasks.core.errors import UsageError
     from tasks.core.evaluation.evaluate import evaluate as measure
@@ -78,16 +79,19 @@ def evaluate(
         },
     )
     measurement_identity(settings, template)  # what is missing is told before a model is fetched
-    models: list[tuple[Role, Path]] = [("model", local_model(model).absolute())]
-    if against is not None:
-        models.insert(0, ("against", local_model(against).absolute()))
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-") as out:
+    with ExitStack() as held:
+        models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
+        if against is not None:
+            models.insert(0, ("against", held.enter_context(local_model(against))))
+        out = held.enter_context(tempfile.TemporaryDirectory(prefix="kawan-usaha-"))
+        _, say = held.enter_context(followed("evaluate"))
         outcome = measure(
-            chain(models),
+            chain([(role, path.absolute()) for role, path in models]),
             settings,
             template=template,
             out=Path(out),
-            on_line=lambda line: typer.echo(line, err=True),
+            on_line=say,
+            log=command_log("evaluate"),
         )
     verdict = judge(outcome, settings.gate)
     if report is not None:

@@ -8,20 +8,16 @@ import inspect
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.commands.output import AS_JSON, show
-from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.output import AS_JSON, command_log, followed, show
+from flows.commands.sources import MODEL_HELP, in_use, local_model
 from tasks.core.errors import UsageError
-from tasks.core.progress import Report
 from tasks.core.recipe import Finetune, Lora
 
 _LORA = "lora_"
@@ -59,16 +55,21 @@ def finetune(
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
     settings = _settings(data, fields)
-    source = local_model(model)
     if dry_run:
-        _show_plan(source, settings, out, as_json=as_json)
+        with local_model(model) as source:
+            _show_plan(source, settings, out, as_json=as_json)
         return
     from tasks.core.files import staged_directory
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
     from tasks.core.training.planned import said_before_training
 
-    with staged_directory(out) as staging, _steps_bar() as (report, say):
+    with (
+        local_model(model) as source,
+        in_use(data),
+        staged_directory(out) as staging,
+        followed("finetune", "steps") as (report, say),
+    ):
         for line in said_before_training(source, settings, home()):
             say(line)
         made = finetune_down_the_ladder(
@@ -80,6 +81,7 @@ def finetune(
             home=home(),
             report=report,
             on_line=say,
+            log=command_log("finetune"),
         )
     steps = made.trained.steps
     text = (
@@ -195,19 +197,3 @@ def _kind(annotation: Any) -> tuple[Any, str]:
         kinds = [_kind(part) for part in parts if part is not type(None)]
         return next((kind for kind in kinds if kind[0] == list[str]), kinds[0])
     return annotation, ""
-
-
-@contextmanager
-def _steps_bar() -> Iterator[tuple[Report, Callable[[str], None]]]:
-    """Show what the training says, with the steps below it, on the terminal's error stream."""
-    columns = (TextColumn("finetune"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("finetune", total=None)
-
-        def report(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
-        def say(line: str) -> None:
-            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-        yield report, say

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, bytes_bar, show
-from flows.commands.sources import MODEL_HELP, local_model, source_of
+from flows.commands.output import AS_JSON, bytes_bar, command_log, followed, show
+from flows.commands.sources import MODEL_HELP, in_use, local_model, source_of
 from tasks.core.recipe import Dtype
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
@@ -33,7 +33,8 @@ def download(model: Model, out: Out, as_json: Json = False) -> None:
     source = source_of(model)
     with staged_directory(out) as staging, bytes_bar(f"download {model}") as report:
         if source.directory is not None:
-            written = copy_directory(source.directory, staging, report)
+            with in_use(source.directory):
+                written = copy_directory(source.directory, staging, report)
         else:
             written = receive(resolve(str(source.repo), source.revision), staging, report=report)
     text = f"{out}: {len(written.files)} files, {written.size_bytes / 1e9:.3f} GB"
@@ -60,9 +61,14 @@ def merge(
     from tasks.core.files import staged_directory
     from tasks.core.weights.merge import merge as add
 
-    paths = local_model(base), local_model(delta)
-    with staged_directory(out) as staging, bytes_bar("merge") as report:
-        written = add(*paths, staging, dtype=_dtype(dtype), report=report)
+    kind = _dtype(dtype)
+    with (
+        local_model(base) as base_path,
+        local_model(delta) as delta_path,
+        staged_directory(out) as staging,
+        bytes_bar("merge") as report,
+    ):
+        written = add(base_path, delta_path, staging, dtype=kind, report=report)
     _show_written(out, written.files, as_json)
 
 
@@ -112,10 +118,9 @@ def edit(
         raise UsageError(
             "This is no edit.", found=found, next_step="See `kawan-usaha edit --help`."
         ) from error
-    source = local_model(model)
-    with staged_directory(out) as staging:
+    with local_model(model) as source, staged_directory(out) as staging, followed("edit"):
         written = edit_model(source, settings, staging)
-        proof = prove_edit(staging, settings, unedited=source)
+        proof = prove_edit(staging, settings, unedited=source, log=command_log("edit"))
         own_bytes, shared_bytes = written.own_bytes, written.shared_bytes
     amounts = f"{own_bytes / 1e3:,.1f} kB written, {shared_bytes / 1e9:.3f} GB shared"
     result = {"out": out, "written_bytes": own_bytes, "proof": proof.as_json()}
@@ -126,7 +131,8 @@ def inspect(model: Model, as_json: Json = False) -> None:
     """Show each layer's activation, shapes, type and parameters, and whether an edit is alive."""
     from tasks.core.architecture.inspection import inspect_model
 
-    report = inspect_model(local_model(model))
+    with local_model(model) as path:
+        report = inspect_model(path)
     kind = f"{report.model_type}, {report.model_class}"
     sizes = f"{report.parameters / 1e6:,.1f}M parameters, {report.weight_bytes / 1e9:.3f} GB"
     lines = [
@@ -154,8 +160,12 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     from tasks.core.files import staged_directory
     from tasks.core.weights.fuse import fuse as add
 
-    source = local_model(model)
-    with staged_directory(out) as staging, bytes_bar("fuse") as report:
+    with (
+        local_model(model) as source,
+        in_use(adapter),
+        staged_directory(out) as staging,
+        bytes_bar("fuse") as report,
+    ):
         written = add(source, adapter, staging, report=report)
     _show_written(out, written.files, as_json)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output import AS_JSON, bytes_bar, show
+from flows.commands.sources import in_use
 
 _IS_URL = "://"
 
@@ -86,12 +87,14 @@ def publish(
         found = "; ".join(problem["msg"] for problem in error.errors())
         raise UsageError("This is no place to publish to.", where=place, found=found) from error
     directory = Path(model)
-    present = files_below(directory)
-    files = {name: digest_of(directory / name) for name in choose_to_publish(directory, present)}
-    story = tell_of_directory(directory, files, target, template)
-    send = filesystem.publish_to_filesystem if to_files else hub.publish
-    with bytes_bar("publish") as report:
-        receipt = send(directory, files, story.card, target, story.build, report=report)
+    with in_use(directory):
+        present = files_below(directory)
+        names = choose_to_publish(directory, present)
+        files = {name: digest_of(directory / name) for name in names}
+        story = tell_of_directory(directory, files, target, template)
+        send = filesystem.publish_to_filesystem if to_files else hub.publish
+        with bytes_bar("publish") as report:
+            receipt = send(directory, files, story.card, target, story.build, report=report)
     left_out = {name: why_left_out(name) for name in present if name not in files}
     receipt = replace(receipt, left_out=left_out)
     sent = f"{receipt.sent_bytes / 1e6:,.1f} MB sent, {receipt.skipped_bytes / 1e6:,.1f} MB there"

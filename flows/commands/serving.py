@@ -1,6 +1,7 @@
 """The commands around a running model: deploy, status, stop, chat, and the embedded Hub."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ Name = Annotated[str | None, typer.Argument(help="The deployment; needed when th
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
-    for command in (deploy, status, stop, chat, hub):
+    for command in (deploy, restore, status, stop, chat, hub):
         app.command()(command)
 
 
@@ -65,29 +66,46 @@ def deploy(
         )
     except ValidationError as error:
         raise UsageError("These settings do not fit.", found=problems_of(error)) from error
-    path = local_model(model)
-    manifest = read_manifest(path)
-    deployment = start(
-        path,
-        settings,
-        name=name,
-        template=template,
-        home=home(),
-        build=str(manifest.stage_key) if manifest else str(path.resolve()),
-        expected_edit=expected_report(path),
-    )
+    with local_model(model) as path:
+        manifest = read_manifest(path)
+        deployment = start(
+            path,
+            settings,
+            name=name,
+            template=template,
+            home=home(),
+            build=str(manifest.stage_key) if manifest else str(path.resolve()),
+            expected_edit=expected_report(path),
+            say=partial(typer.echo, err=True),
+        )
     word = "answers already" if deployment.reused else "answers"
     text = f"{model_name} {word} at {deployment.base_url}\nTry: kawan-usaha chat {name}"
     show(deployment, as_json=as_json, text=text)
 
 
-def status(as_json: Json = False) -> None:
-    """Show what is deployed and whether it generates at this moment.
+def restore(name: Name = None, as_json: Json = False) -> None:
+    """Start an earlier deployment again whose replacement failed or was cut off.
 
-    Exit code 1 when a deployment is not healthy.
+    `deploy` and `rebuild` do so themselves when the new model does not get to serve; after Ctrl-C
+    or a kill in between, `status` says that this is due.
+    """
+    from tasks.core.home import home
+    from tasks.core.serving.deployment import restore as start_again
+
+    deployment = start_again(home(), _the_one(name), say=partial(typer.echo, err=True))
+    text = f"{deployment.settings.model_name} answers at {deployment.base_url}"
+    show(deployment, as_json=as_json, text=text)
+
+
+def status(as_json: Json = False) -> None:
+    """Show what works now and what is deployed, and whether it generates at this moment.
+
+    Works is what holds a lock: a rebuild or a command, and which artifact or device it holds since
+    when. Exit code 1 when a deployment is not healthy.
     """
     from dataclasses import asdict
 
+    from tasks.core.activity import running
     from tasks.core.home import home
     from tasks.core.serving.status import DeploymentStatus
     from tasks.core.serving.status import status as look
@@ -103,9 +121,10 @@ def status(as_json: Json = False) -> None:
             lines.append(f"  {process.name:<12} {process.state:<9} {memory:>9} {where}")
         return "\n".join([*lines, *([f"  {each.problem}"] if each.problem else [])])
 
-    found = look(home())
-    text = "\n\n".join(map(text_of, found)) or "Nothing is deployed."
-    show([asdict(each) for each in found], as_json=as_json, text=text)
+    at_work, found = running(home()), look(home())
+    text = "\n\n".join([*map(str, at_work), *map(text_of, found)])
+    result = {"running": at_work, "deployments": [asdict(each) for each in found]}
+    show(result, as_json=as_json, text=text if found else f"{text}\n\nNothing is deployed.".strip())
     if any(each.health != "healthy" for each in found):
         raise typer.Exit(1)
 

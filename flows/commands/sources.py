@@ -1,10 +1,19 @@
 """What a command may be given as a model: a directory, or a Hub repository with its revision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
 
 from flows.commands.output import bytes_bar
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Source
+
+if TYPE_CHECKING:
+    from tasks.core.store import Store
 
 MODEL_HELP = "A model directory, or a Hub repository as owner/name or owner/name@revision."
 
@@ -25,14 +34,41 @@ def source_of(text: str) -> Source:
         ) from error
 
 
-def local_model(text: str) -> Path:
-    """Return the directory itself, or where the repository lies in the store after its download."""
+@contextmanager
+def local_model(text: str) -> Iterator[Path]:
+    """Yield the directory itself, or where the repository lies in the store after its download.
+
+    During the block `kawan-usaha store prune` takes nothing away.
+    """
     from tasks.core.home import home
     from tasks.core.hub.sources import fetch
-    from tasks.core.store import Store
 
     source = source_of(text)
     if source.directory is not None:
-        return source.directory
-    with bytes_bar(f"download {text}") as report:
-        return fetch(source, Store(home()), report).artifact.path
+        with in_use(source.directory):
+            yield source.directory
+        return
+    store = _store(home())
+    with store.in_use():
+        with bytes_bar(f"download {text}") as report:
+            path = fetch(source, store, report).artifact.path
+        yield path
+
+
+@contextmanager
+def in_use(*paths: Path) -> Iterator[None]:
+    """Keep `kawan-usaha store prune` away during the block if a path lies in the store."""
+    from tasks.core.home import home
+
+    store = _store(home())
+    if any(path.resolve().is_relative_to(store.root.resolve()) for path in paths):
+        with store.in_use():
+            yield
+    else:
+        yield
+
+
+def _store(home: Path) -> "Store":
+    from tasks.core.store import Store
+
+    return Store(home, say=partial(typer.echo, err=True))

@@ -53,7 +53,9 @@ def verify(as_json: Annotated[bool, AS_JSON] = False) -> None:
     from tasks.core.home import home
     from tasks.core.store import Store
 
-    found = Store(home()).verify()
+    store = Store(home())
+    with store.in_use():
+        found = store.verify()
     lines = [
         f"{name}: {'whole' if not problems else '; '.join(problems)}"
         for name, problems in found.items()

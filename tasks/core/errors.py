@@ -136,6 +136,10 @@ class LockBusy(KawanUsahaError):
     retryable = True
 
 
+class DeviceBusy(KawanUsahaError):
+    """A deployment holds memory of a GPU that a build needs, for as long as it serves."""
+
+
 class CorruptArtifact(KawanUsahaError):
     """An artifact of the store is not what its manifest says."""
 

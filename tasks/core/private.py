@@ -5,6 +5,7 @@ could read already is closed to them, and the log says so, because the secret ma
 """
 
 import logging
+import os
 from pathlib import Path
 
 from tasks.core.errors import UsageError
@@ -29,6 +30,25 @@ def private_directory(path: Path) -> None:
     """
     path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
     keep_private(path)
+
+
+def own_directory(path: Path) -> Path:
+    """Return the directory, made if need be, for a place where others may write, such as /tmp.
+
+    Raises UsageError when anybody but this user owns it or may enter it: others made it, perhaps to
+    see or change what lies there.
+    """
+    path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    info = path.lstat()
+    if path.is_symlink() or info.st_uid != os.getuid() or info.st_mode & _OTHERS:
+        raise UsageError(
+            "A directory for locks and sockets is not this user's alone.",
+            where=path,
+            expected=f"owner {os.getuid()}, mode 0700",
+            found=f"owner {info.st_uid}, mode {info.st_mode & 0o7777:04o}",
+            next_step="Remove it, or `chmod 700` it if it is yours.",
+        )
+    return path
 
 
 def keep_private(path: Path) -> None:

@@ -4,12 +4,14 @@ The one place in core that knows several stages at once. It decides nothing and 
 equal builds give equal stories, so that publishing twice changes nothing.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import yaml
+from pydantic import TypeAdapter
 
 from tasks.core.architecture.card import loading_instructions
 from tasks.core.architecture.proof import EditProof
@@ -26,6 +28,8 @@ from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import require_manifest
+from tasks.core.training.finetune import TRAINING
+from tasks.core.training.ladder import StepDown
 
 _QUESTION = "Bagaimana cara menentukan harga jual kue buatan rumah?"
 _BUILD_DIGITS = 16
@@ -60,6 +64,7 @@ def tell(
     Raises RecipeError when the card would break a rule of the Hub or name a wrong licence.
     """
     manifests = {stage.stage: require_manifest(stage.path) for stage in stages}
+    trained = _trained(stages, manifests)
     released, place = stages[-1], target.repo or target.target or ""
     origin = Origin.of_all(
         [origin_of(stage.path) for stage in stages if stage.stage in ("base", "delta")]
@@ -76,11 +81,11 @@ def tell(
         template=recipe.template,
         prompt_example=_prompt(recipe.template),
         how_to_load=loading_instructions(released.path, name=place),
-        how_to_rebuild=_HOW_TO_REBUILD,
+        how_to_rebuild=_how_to_rebuild(trained),
         recipe_yaml=_recipe_yaml(recipe),
         files=_card_files(released.path, manifests[released.stage].files),
         edits=_edits(manifests.get("edit")),
-        training=_training(recipe),
+        training=trained.rows if trained else (),
         figures=_figures(recipe, outcome),
         limits=_limits(verdict),
         tags=("kawan-usaha",),
@@ -213,13 +218,32 @@ def _edits(manifest: Manifest | None) -> list[EditedPart]:
     return parts
 
 
-def _training(recipe: Recipe) -> list[tuple[str, str]]:
-    if recipe.finetune is None:
-        return []
-    shown = recipe.finetune.model_dump(mode="json", exclude={"data", "lora"})
-    lora = recipe.finetune.lora.model_dump(mode="json")
-    rows = {**{f"lora.{name}": value for name, value in lora.items()}, **shown}
-    return [(name, str(value)) for name, value in rows.items() if value is not None]
+@dataclass(frozen=True)
+class _Trained:
+    """How the adapter was trained: on which rung of the ladder, with its settings."""
+
+    rung: str
+    device: str
+    rows: Sequence[tuple[str, str]]
+
+
+def _trained(stages: Sequence[BuiltStage], manifests: dict[str, Manifest]) -> _Trained | None:
+    """Return what the fine-tune has left of itself, not what the recipe asked for."""
+    artifact = next((stage.path for stage in stages if stage.stage == "finetune"), None)
+    if artifact is None:
+        return None
+    # Not read as a recipe's settings: those may have other fields by now than when it was trained.
+    settings = json.loads((artifact / TRAINING).read_bytes())["settings"]
+    facts = manifests["finetune"].facts
+    steps_down = TypeAdapter(list[StepDown]).validate_python(facts.get("steps_down") or [])
+    rung = str(facts.get("rung", "as asked"))
+    rows = {"rung": rung}
+    if steps_down:
+        rows["stepped over"] = "; ".join(f"{s.rung} ({s.reason.value})" for s in steps_down)
+    lora = settings.pop("lora")
+    rows |= {f"lora.{name}": value for name, value in lora.items()} | settings
+    given = tuple((name, str(value)) for name, value in rows.items() if value is not None)
+    return _Trained(rung, settings["device"], given)
 
 
 def _figures(recipe: Recipe, outcome: Outcome) -> list[Figure]:
@@ -241,6 +265,19 @@ def _limits(verdict: Verdict) -> list[str]:
 
 
 _ORIGIN_UNKNOWN = "Where it comes from was not recorded."
-_HOW_TO_REBUILD = """\
-Save the recipe above as `recipe.yaml` and run `kawan-usaha rebuild recipe.yaml` with the project
-kawan-usaha-llm. The same recipe and the same commits give the files above, to the bit."""
+
+
+def _how_to_rebuild(trained: _Trained | None) -> str:
+    how = (
+        "Save the recipe above as `recipe.yaml` and run `kawan-usaha rebuild recipe.yaml` with the "
+        "project kawan-usaha-llm. The same recipe and the same commits give the files above, to "
+        "the bit"
+    )
+    if trained is None:
+        return f"{how}."
+    gpu = "; on a GPU even there only nearly, as its sums vary" if trained.device == "cuda" else ""
+    return (
+        f"{how}, up to the fine-tune. The adapter is the same only where it is trained on the same "
+        f"rung of the ladder ({trained.rung}), on the same kind of machine and with the same "
+        f"versions of the libraries{gpu}. Which rung is taken depends on the memory of the machine."
+    )

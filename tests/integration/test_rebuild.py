@@ -71,7 +71,7 @@ def test_run_is_told_in_one_table_and_the_edit_before_and_after(
         found = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
     assert set(found) >= {"plan", "edit", "evaluation", "rebuild"}
     assert re.search(r"\| 2 \| .*silu.* \| .*gelu.* \|", found["edit"], re.IGNORECASE)
-    assert re.search(r"\| merge \| Cached \| .* s \| .* MB \| .* MB \|", found["rebuild"])
+    assert re.search(r"\| merge \| Cached \| .* s \| .* kB \| .*B \|", found["rebuild"])
     page = (built_home / "reports" / "tiny.html").read_text()
     assert "Gate passed" in page
 

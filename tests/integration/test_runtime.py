@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State
 
-from tasks import runtime
+from tasks import progress, runtime
+from tasks.core import locks
 from tasks.core.errors import DeltaMismatch, DiskFull, HubUnavailable, KawanUsahaError
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
@@ -18,10 +20,12 @@ from tasks.runtime import (
     StageResult,
     build_stage,
     explained_failure,
-    progress_line,
+    run,
     running,
     stage_task,
 )
+from tasks.telling import flush
+from tests.holding import holding
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 KEY = stage_key("toy", 1, {"size": 7})
@@ -64,6 +68,54 @@ def test_deleted_artifact_is_made_again(home: Path) -> None:
             file.unlink()
         path.rmdir()
     assert once() == "Completed"
+
+
+def test_waiting_for_another_run_is_said_in_the_log_of_this_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_SAY_AFTER_S", 0.0)
+    said: list[logging.LogRecord] = []
+
+    @flow
+    def once() -> StageResult:
+        return run(toy)
+
+    with holding(home / "store" / ".locks" / str(KEY), "rebuild other: toy") as other:
+
+        class Hears(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if record.getMessage().startswith("Waiting for"):
+                    said.append(record)
+                    other.kill()
+
+        handler = Hears()
+        logging.getLogger("prefect.task_runs").addHandler(handler)
+        try:
+            once()
+        finally:
+            logging.getLogger("prefect.task_runs").removeHandler(handler)
+    assert "held by rebuild other: toy (pid " in said[0].getMessage()
+    assert said[0].__dict__["task_run_name"] == "toy"
+
+
+def test_a_run_holds_its_locks_under_its_own_name(home: Path) -> None:
+    shown: list[locks.Holder] = []
+
+    def write(staging: Staging) -> None:
+        weights(staging)
+        shown.extend(locks.holders_in(home / "store" / ".locks"))
+
+    @stage_task("toy")
+    def look() -> StageResult:
+        return build_stage(KEY, write, {"size": 7}, {})
+
+    @flow
+    def once() -> StageResult:
+        return run(look)
+
+    with running(RunStore(home, RunRecords(home).start("demo"))):
+        once()
+    assert [holder.what for holder in shown] == ["rebuild demo: toy"]
 
 
 def test_full_disk_in_a_stage_is_answered_with_what_can_go(home: Path) -> None:
@@ -137,12 +189,6 @@ def test_failed_flow_shows_the_advice_as_its_state() -> None:
     assert "Check recipe.base.revision." in (stored.message or "")
 
 
-def test_progress_line_tells_how_far_how_fast_and_how_long() -> None:
-    line = progress_line(1_000_000_000, 4_000_000_000, 2.0)
-    assert line == "25%, 1.00 of 4.00 GB, 500 MB/s, 0:00:06 left"
-    assert progress_line(3, 12, 6.0, "steps") == "25%, 3 of 12 steps, 0.50 steps/s, 0:00:18 left"
-
-
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
@@ -153,15 +199,17 @@ def test_progress_line_tells_how_far_how_fast_and_how_long() -> None:
 def test_progress_is_an_artifact_with_the_stages_own_words(
     monkeypatch: pytest.MonkeyPatch, said: str, shown: str
 ) -> None:
-    monkeypatch.setattr(runtime, "REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.0)
 
     @flow
     def work() -> None:
-        progress = runtime.StageProgress("work", "steps", log=False)
-        progress.said = said
-        progress(1, 2)
+        report = progress.StageProgress("work", "steps", log=False)
+        report(0, 2)
+        report.said = said
+        report(1, 2)
 
     state = work(return_state=True)
+    flush()
     with get_client(sync_client=True) as client:
         ours = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
         (found,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ours))

@@ -12,7 +12,7 @@ from tests.models import tiny_delta, tiny_llama
 
 COMMANDS = [
     *("download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy", "chat"),
-    *("rebuild", "plan", "store", "status", "stop"),
+    *("rebuild", "plan", "store", "status", "stop", "restore"),
 ]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -219,3 +219,17 @@ def test_prune_keeps_unfinished_work_and_removes_it_when_asked(run: Run, home: P
 def test_nothing_deployed_is_no_failure(run: Run) -> None:
     code, out, _ = run("status")
     assert (code, out.strip()) == (0, "Nothing is deployed.")
+
+
+def test_status_shows_who_works_and_what_is_held(run: Run, home: Path) -> None:
+    with Store(home, "rebuild demo").in_use():
+        code, out, _ = run("status")
+        _, plain, _ = run("status", "--json")
+    assert code == 0
+    assert out.startswith("rebuild demo: runs since ")
+    assert "holds in-use since " in out
+    assert out.rstrip().endswith("\n\nNothing is deployed.")
+    (process,) = json.loads(plain)["running"]
+    assert process["what"] == "rebuild demo"
+    assert [each["lock"] for each in process["holds"]] == ["in-use"]
+    assert json.loads(plain)["deployments"] == []

@@ -17,6 +17,7 @@ from transformers import LlamaConfig
 from tasks.core.architecture.directory import ModelDirectory
 from tasks.core.errors import NotAModel, UsageError
 from tasks.core.files import LinkMethod, clone_or_copy, link_or_copy, require_room
+from tasks.core.progress import quantity
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def _log(shared: tuple[SharedFile, ...]) -> None:
     for method in sorted({file.method for file in shared}):
         files = [file for file in shared if file.method == method]
         size = sum(file.size_bytes for file in files)
-        logger.info("%d weight files (%.2f GB) shared by %s", len(files), size / 1e9, method)
+        logger.info("%s of weights in %d files: %s", quantity(size), len(files), method)
     if any(file.method == "copy" for file in shared):
         logger.warning(
             "weight files were copied: only read-only files on the same file system are linked "

@@ -44,16 +44,22 @@ def run_benchmarks(
     scratch: Path,
     env: dict[str, str],
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> tuple[Benchmark, ...]:
-    """Return what lm-eval measures of one model. Raises EvaluationFailed with its last lines."""
+    """Return what lm-eval measures of one model. Raises EvaluationFailed with its last lines.
+
+    What lm-eval prints is in the file `log`.
+    """
     out = scratch / f"benchmarks of {subject.role}"
     out.mkdir()
-    result = run_child(_command(subject, settings, out), env=env, on_line=on_line)
+    if on_line is not None:
+        on_line(f"{subject.role}: benchmarks {', '.join(settings.benchmarks)}")
+    result = run_child(_command(subject, settings, out), env=env, log=log)
     files = sorted(out.rglob("results*.json"))
     if not result.succeeded or not files:
         raise EvaluationFailed(
             f"The benchmarks of {subject.role} did not finish: lm-eval {result.cause.value}.",
-            where=", ".join(settings.benchmarks),
+            where=result.log or ", ".join(settings.benchmarks),
             found="\n    ".join(["", *result.tail[-15:]]),
             next_step="Check the names with `lm-eval ls tasks`. A task without a network needs its "
             "data set in the cache, or data files beside a task file in evaluate.benchmark_tasks.",

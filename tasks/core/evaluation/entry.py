@@ -31,13 +31,14 @@ from tasks.core.evaluation.loading import (
     load_model,
     peak_memory_bytes,
     reset_peak_memory,
-    return_freed_memory,
 )
 from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
 from tasks.core.files import write_atomically
+from tasks.core.measure import return_freed_memory
 from tasks.core.process.exhaustion import exhausted_memory
+from tasks.core.process.said import say
 
 RULES = Rules(language=None)  # whatever language the held-out conversations are in
 MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
@@ -95,12 +96,6 @@ def measure(job: EvaluationJob) -> Outcome:
         comparisons=tuple(measured.comparisons),
         answers=tuple(answers),
     )
-
-
-def say(line: str) -> None:
-    """Print one line for the process that watches this one."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 class _TokensOf:

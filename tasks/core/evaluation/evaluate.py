@@ -1,6 +1,7 @@
 """Evaluate models in processes of their own, and say why when one of those ends badly."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -9,18 +10,26 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from tasks.core.devices import alone_on, require_room
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.files import sha256_of, write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
+from tasks.core.planning.hardware import read_gpu_use
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
+from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
+from tasks.core.weights.index import read_index
+
+_log = logging.getLogger(__name__)
 
 OUTCOME = "evaluation.json"
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """A log is no place for a progress bar. What the user has set stays."""
+WITH_ACTIVATIONS = 1.2
+"""Times its weights is what a model takes of the GPUs that measure it, roughly."""
 
 
 def evaluate(
@@ -30,23 +39,34 @@ def evaluate(
     template: str,
     out: Path,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> Outcome:
     """Measure the models, each against those that it names, and write the outcome to out.
 
     Benchmarks, if any are named, are run for the last model and those that it is held against.
+    `on_line` gets what the measuring says, the file `log` everything that its processes print.
+    It is the only build on its devices, and waits for another one, which `on_line` is told.
     Writes `evaluation.json` into the existing directory out, whole or not at all. Raises DataError
     for conversations or prompts that cannot be used, MissingTool for benchmarks without lm-eval,
-    EvaluationFailed with the cause when a measuring process ends without an outcome.
+    EvaluationFailed with the cause when a measuring process ends without an outcome, DeviceBusy
+    when a deployment leaves too little of a GPU.
     """
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name:
+    say = on_line or _log.info
+    with (
+        alone_on(settings.device, None, "evaluate", say=say),
+        tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name,
+    ):
+        require_room(settings.device, None, _needed_bytes_a_gpu(subjects, settings))
         scratch = Path(name)
-        outcome = _measure(subjects, settings, template, scratch, on_line)
+        outcome = _measure(subjects, settings, template, scratch, on_line=on_line, log=log)
         if settings.benchmarks:
             last = subjects[-1]
             compared = [s for s in subjects if s is last or s.role in last.against]
             env = {**_QUIET, **child_environment(os.environ, *NETWORK)}
             found = [
-                run_benchmarks(subject, settings, scratch=scratch, env=env, on_line=on_line)
+                run_benchmarks(
+                    subject, settings, scratch=scratch, env=env, on_line=on_line, log=log
+                )
                 for subject in compared
             ]
             outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})
@@ -54,12 +74,23 @@ def evaluate(
     return outcome
 
 
+def _needed_bytes_a_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int | None:
+    """Return roughly what the largest model takes of each GPU that it is spread over."""
+    gpus = len(read_gpu_use()) if settings.device == "cuda" else 0
+    if gpus == 0:
+        return None
+    largest = max(read_index(subject.path).total_bytes for subject in subjects)
+    return int(WITH_ACTIVATIONS * largest / gpus)
+
+
 def _measure(
     subjects: Sequence[Subject],
     settings: Evaluate,
     template: str,
     scratch: Path,
+    *,
     on_line: Callable[[str], None] | None,
+    log: Path | None,
 ) -> Outcome:
     job_file, answer = scratch / "job.json", scratch / OUTCOME
     job = EvaluationJob(
@@ -67,7 +98,8 @@ def _measure(
     )
     write_atomically(job_file, job.model_dump_json())
     argv = [sys.executable, "-m", "tasks.core.evaluation.entry", str(job_file), str(answer)]
-    result = run_child(argv, env=_environment(os.environ), cwd=PROJECT, on_line=on_line)
+    env = _environment(os.environ)
+    result = run_child(argv, env=env, cwd=PROJECT, on_line=only_said(on_line), log=log)
     if not result.succeeded:
         raise _explain(result, answer)
     return Outcome.model_validate_json(answer.read_bytes())
@@ -140,6 +172,7 @@ def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
         f"The evaluation did not finish: it was {result.cause.value}."
         if result.cause is not Cause.ERROR
         else f"The evaluation ended with code {result.returncode}.",
+        where=result.log,
         found="\n    ".join(["", *result.tail[-15:]]),
         next_step=advice.get(result.cause, "The lines above say why."),
     )

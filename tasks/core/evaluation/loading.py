@@ -5,7 +5,6 @@ layer. A CPU computes in the type that `machine.cpu` chooses, unless only the st
 does not fit even so stays on the disk and is read layer by layer. The figures say the type.
 """
 
-import ctypes
 import logging
 import resource
 from pathlib import Path
@@ -53,13 +52,6 @@ def reset_peak_memory(device: str) -> None:
         Path("/proc/self/clear_refs").write_text(_VMHWM_RESET)
     except OSError as error:
         _log.debug("the peak of memory cannot be reset: %s", error)
-
-
-def return_freed_memory() -> None:
-    """Give back to the system what a model took: glibc keeps it, 0.4 GB after one of 135M."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and needs none
-    if trim is not None:
-        trim(0)
 
 
 def peak_memory_bytes(device: str) -> int:

@@ -55,16 +55,17 @@ def rollback_title(build: str) -> str:
     return f"Roll back to {TAG}{build}"
 
 
-def is_tag_of_build(tag: str, title: str) -> bool:
-    """Return whether a tag on a commit of this title stands for a build of this project.
+def titles_of_tag(tag: str) -> tuple[str, ...]:
+    """Return the titles that the commit of a build's tag may have; none when it is no such tag.
 
-    Earlier versions set it on the commit of main, which held the build alone.
+    Earlier versions set the tag on the commit of main, which held the build alone.
     """
+    if not tag.startswith(TAG):
+        return ()
     build = tag.removeprefix(TAG)
-    titles = (upload_title(f"{BRANCH}{build}"), publish_title(build), rollback_title(build))
-    return tag.startswith(TAG) and title in titles
+    return upload_title(f"{BRANCH}{build}"), publish_title(build), rollback_title(build)
 
 
-def is_branch_of_build(branch: str, title: str) -> bool:
-    """Return whether a branch whose head has this title holds a whole build of this project."""
-    return branch.startswith(BRANCH) and title == upload_title(branch)
+def titles_of_branch(branch: str) -> tuple[str, ...]:
+    """Return the title of a build's branch that holds all of it; none when it is no such branch."""
+    return (upload_title(branch),) if branch.startswith(BRANCH) else ()

@@ -16,7 +16,7 @@ from huggingface_hub.hf_api import RepoFile
 from tasks.core.errors import UploadCorrupt
 from tasks.core.hub.publish_errors import insist
 from tasks.core.hub.publish_files import build_names
-from tasks.core.hub.publish_names import is_branch_of_build, is_tag_of_build
+from tasks.core.hub.publish_names import titles_of_branch, titles_of_tag
 from tasks.core.hub.publish_selection import require_harmless
 
 Tree = dict[str, RepoFile]
@@ -78,12 +78,9 @@ class Remote:
             )
         return main
 
-    def require_free(self, published: Collection[str]) -> tuple[str, ...]:
-        """Return the files on main that are somebody else's and would stay beside the published.
-
-        Raises HubError when a loader would read one of them with the build. Asks several times.
-        """
-        return self._others(self.tree("main"), published)
+    def require_free(self, published: Collection[str]) -> None:
+        """Raise HubError when a file that stays on main would be loaded with the published ones."""
+        self._others(self.tree("main"), published)
 
     def delete_branch(self, branch: str) -> None:
         """Forget a branch; it may be gone already."""
@@ -136,13 +133,14 @@ class Remote:
 
         Somebody else's tag may begin like ours; the title of our commit it does not have.
         """
-        for refs, is_ours in (
-            (self.tags(), is_tag_of_build),
-            (self.branches(), is_branch_of_build),
-        ):
+        for refs, titles_of in ((self.tags(), titles_of_tag), (self.branches(), titles_of_branch)):
             for ref, commit in refs.items():
-                if is_ours(ref, self.api.list_repo_commits(self.repo, revision=commit)[0].title):
+                titles = titles_of(ref)
+                if titles and self._title(commit) in titles:
                     yield commit
+
+    def _title(self, commit: str) -> str:
+        return self.api.list_repo_commits(self.repo, revision=commit)[0].title
 
 
 def _ids(tree: Tree) -> dict[str, str | None]:

@@ -8,10 +8,10 @@ Nothing is changed or reserved.
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -24,6 +24,8 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 USABLE_MEMORY_SHARE = 0.8
 """Of the free memory, what a model's weights may take; the rest is for activations."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ class Hardware:
     gpu_note: str | None = None
     cpu: Cpu = UNKNOWN_CPU
     cpu_speed: CpuSpeed | None = None
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """One card at this moment. Inside a container the driver may show no process of others."""
+
+    uuid: str
+    name: str
+    memory_bytes: int
+    free_bytes: int
+    pids: tuple[int, ...]
 
 
 def read_hardware(home: Path) -> Hardware:
@@ -105,6 +118,16 @@ def _limit_files(proc: Path, root: Path) -> Iterator[Path]:
 
 def read_gpus() -> tuple[tuple[Gpu, ...], str | None]:
     """Return the NVIDIA GPUs that CUDA_VISIBLE_DEVICES leaves, and why there are none if so."""
+    return _each_visible(_gpu)
+
+
+def read_gpu_use() -> tuple[GpuUse, ...]:
+    """Return who uses how much of each GPU that CUDA_VISIBLE_DEVICES leaves, in its order."""
+    return _each_visible(_gpu_use)[0]
+
+
+def _each_visible(read: Callable[[Any, Any], T]) -> tuple[tuple[T, ...], str | None]:
+    """Return what `read` makes of NVML and the handle of each GPU, and why there are none if so."""
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ImportError:
@@ -119,12 +142,23 @@ def read_gpus() -> tuple[tuple[Gpu, ...], str | None]:
     try:
         handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
         visible = _visible(len(handles), [_text(nvml.nvmlDeviceGetUUID(h)) for h in handles])
-        gpus = tuple(_gpu(nvml, handles[index]) for index in visible)
+        found = tuple(read(nvml, handles[index]) for index in visible)
     except nvml.NVMLError as error:
         return (), f"the NVIDIA driver does not say which GPUs there are: {error}"
     finally:
         nvml.nvmlShutdown()
-    return gpus, None if gpus else "the driver shows no GPU that CUDA_VISIBLE_DEVICES allows"
+    return found, None if found else "the driver shows no GPU that CUDA_VISIBLE_DEVICES allows"
+
+
+def _gpu_use(nvml: Any, handle: Any) -> GpuUse:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    return GpuUse(
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        memory_bytes=int(memory.total),
+        free_bytes=int(memory.free),
+        pids=tuple(each.pid for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle)),
+    )
 
 
 def _gpu(nvml: Any, handle: Any) -> Gpu:

@@ -170,8 +170,14 @@ def shape_from_config(config: Mapping[str, object], *, where: object = "config.j
 
 
 def dtype_of(model: Path) -> Dtype:
-    """Return the type that the config.json of a model directory gives its weights."""
-    config = json.loads((model / "config.json").read_bytes())
+    """Return the type that the config.json of a model directory gives its weights.
+
+    float32 where there is none that can be read: whoever loads the model says what is wrong.
+    """
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+    except (OSError, ValueError):
+        config = None
     return dtype_from_config(config if isinstance(config, dict) else {})
 
 

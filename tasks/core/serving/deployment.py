@@ -1,22 +1,28 @@
 """Start serving a model, and stop it.
 
 `deploy` ends in one of two ways: a deployment that has answered with a token and is on record, or
-an error with nothing of it left running. The servers live in a session of their own under
+an error with nothing of it left running. Then the earlier deployment of this name is started again,
+for which its record is kept aside; after Ctrl-C or a kill, which must not take the time that a
+model takes to load, `restore` does so. The servers live in a session of their own under
 supervisord and outlive the process that started them.
 """
 
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.errors import ServingFailed, UsageError
+from tasks.core.conversation.template import get_template
+from tasks.core.devices import alone_on
+from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.files import write_atomically
+from tasks.core.locks import Say, locked
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shapes import dtype_of
 from tasks.core.private import private_directory
@@ -34,13 +40,14 @@ from tasks.core.serving.state import (
     Deployment,
     StateDirectory,
     read_deployment,
+    read_previous,
+    set_aside,
     state_directories,
     state_directory,
     write_deployment,
 )
 from tasks.core.serving.supervisor_config import STOP_WAIT_S, supervisor_config
 from tasks.core.serving.topology import plan_processes, ports_of
-from tasks.core.store.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +72,7 @@ def deploy(
     home: Path,
     build: str,
     expected_edit: Mapping[str, JsonValue] | None = None,
+    say: Say = logger.info,
 ) -> Deployment:
     """Return a deployment of the model directory that has just answered with a token.
 
@@ -73,11 +81,14 @@ def deploy(
     model without an edit. If the same build runs with the same settings already and answers, that
     deployment is returned with reused=True; any other deployment of this name is replaced.
 
-    Raises NotAModel, RecipeError, PortTaken before anything running is touched; EditLost when the
-    worker does not show the expected edit; ServingFailed, with the end of the log, when a process
-    dies or does not answer within settings.startup_timeout_s; LockBusy when another process starts
-    or stops this deployment. After an error nothing of the new deployment runs.
+    It is started as the only build on its GPUs: while a training or an evaluation holds one, `say`
+    is told. Raises NotAModel, RecipeError, PortTaken before anything running is touched; EditLost
+    when the worker does not show the expected edit; ServingFailed, with the end of the log, when a
+    process dies or does not answer within settings.startup_timeout_s; LockBusy when another process
+    starts or stops this deployment. After an error nothing of the new deployment runs; whether the
+    earlier one serves again stands in the error's next step.
     """
+    get_template(template)
     state = state_directory(home, name)
     wanted = Deployment(
         name=name,
@@ -86,30 +97,43 @@ def deploy(
         template=template,
         settings=settings,
         expected_edit=None if expected_edit is None else dict(expected_edit),
-        versions={library: importlib.metadata.version(library) for library in _SERVING_LIBRARIES},
+        versions=_versions(),
         state=state.root,
         socket=state.socket,
         started_at=datetime.now(UTC),
     )
     private_directory(state.root)
-    with locked(state.lock):
+    with locked(state.lock, f"deploy {name}"):
         if (running := _running_already(state, wanted)) is not None:
             return running.model_copy(update={"reused": True})
-        config = _supervisor_config(state, wanted)
-        own_pids = {own.process.pid for own in own_processes(state.root)}
-        require_ports(settings.host, ports_of(settings), ours=own_pids)
-        _end(state)
-        try:
-            with Guard(Mark(MARK, str(state.root))):
-                _prepare(state, wanted, config)
-                Startup(state, wanted).run()
-                probe.require_healthy(wanted, generate_s=settings.startup_timeout_s)
-                write_deployment(state, wanted)
-        except BaseException:
-            _end(state)
-            raise
+        config = _checked_config(state, wanted)
+        with _gpus_of(wanted, say):
+            set_aside(state)
+            try:
+                _replace(state, wanted, config)
+            except BaseException as error:
+                _fall_back(state, error)
+                raise
     logger.info("%s is served at %s", settings.model_name, wanted.base_url)
     return wanted
+
+
+def restore(home: Path, name: str, *, say: Say = logger.info) -> Deployment:
+    """Start the earlier deployment again whose replacement failed or was cut off.
+
+    Its record stays until it serves. Raises UsageError when there is none, else as `deploy` does.
+    """
+    state = _known_state(home, name)
+    with locked(state.lock, f"restore {name}"):
+        previous = read_previous(state)
+        if previous is None:
+            raise UsageError(
+                "There is no earlier deployment to start again.",
+                where=state.root,
+                next_step="`kawan-usaha status` shows what is deployed.",
+            )
+        with _gpus_of(previous, say):
+            return _start_again(state, previous)
 
 
 def stop(home: Path, name: str) -> Stopped:
@@ -118,6 +142,14 @@ def stop(home: Path, name: str) -> Stopped:
     Works from any process of the same user: also when supervisord was killed, after a reboot, and
     when the start was interrupted. Raises UsageError when there is no deployment of this name.
     """
+    state = _known_state(home, name)
+    with locked(state.lock, f"stop {name}", wait_s=_STOP_GRACE_S):
+        ended = _end(state)
+        state.previous.unlink(missing_ok=True)
+        return Stopped(name, ended)
+
+
+def _known_state(home: Path, name: str) -> StateDirectory:
     state = state_directory(home, name)
     if not state.root.is_dir():
         known = ", ".join(each.name for each in state_directories(home)) or "none"
@@ -127,8 +159,7 @@ def stop(home: Path, name: str) -> Stopped:
             expected=f"one of: {known}",
             found=name,
         )
-    with locked(state.lock, wait_s=_STOP_GRACE_S):
-        return Stopped(name, _end(state))
+    return state
 
 
 def _running_already(state: StateDirectory, wanted: Deployment) -> Deployment | None:
@@ -154,6 +185,90 @@ def _supervisor_config(state: StateDirectory, wanted: Deployment) -> str:
         cpu_dtype=compute_dtype(dtype_of(wanted.model), read_cpu()),
     )
     return supervisor_config(specs, directory=state.root, logs=state.logs, socket=wanted.socket)
+
+
+def _checked_config(state: StateDirectory, wanted: Deployment) -> str:
+    """Return the configuration of its supervisord once nothing is known to forbid the start."""
+    config = _supervisor_config(state, wanted)
+    own_pids = {own.process.pid for own in own_processes(state.root)}
+    require_ports(wanted.settings.host, ports_of(wanted.settings), ours=own_pids)
+    return config
+
+
+@contextmanager
+def _gpus_of(wanted: Deployment, say: Say) -> Iterator[None]:
+    """Hold the GPUs while a model is loaded. A CPU is shared with its builds."""
+    settings = wanted.settings
+    if settings.device == "cpu":
+        yield
+        return
+    with alone_on(settings.device, settings.gpus, f"deploy {wanted.name}", say=say):
+        yield
+
+
+def _replace(state: StateDirectory, wanted: Deployment, config: str) -> None:
+    """End what runs and start what is wanted. After an error nothing of either runs."""
+    _end(state)
+    try:
+        with Guard(Mark(MARK, str(state.root))):
+            _prepare(state, wanted, config)
+            Startup(state, wanted).run()
+            probe.require_healthy(wanted, generate_s=wanted.settings.startup_timeout_s)
+            write_deployment(state, wanted)
+    except BaseException:
+        _end(state)
+        raise
+    state.previous.unlink(missing_ok=True)
+
+
+def _fall_back(state: StateDirectory, error: BaseException) -> None:
+    """Start the earlier deployment again, if there was one, and say in the error what became of it.
+
+    Not after Ctrl-C: whoever stops does not want to wait until a model is loaded.
+    """
+    again = f"`kawan-usaha restore {state.name}` starts it again."
+    try:
+        previous = read_previous(state)
+        if previous is None:
+            return
+        if not isinstance(error, Exception):
+            _add(error, f"The earlier deployment was ended for this one: {again}")
+            return
+        _start_again(state, previous)
+    except (KawanUsahaError, OSError) as second:
+        reason = second.what if isinstance(second, KawanUsahaError) else str(second)
+        _add(error, f"The earlier deployment does not serve either: {reason} {again}")
+    except BaseException:
+        _add(error, f"The earlier deployment does not serve: {again}")
+        raise
+    else:
+        logs = f"the logs of the one that failed are in {state.failed_logs}."
+        _add(error, f"The earlier deployment serves again; {logs}")
+
+
+def _add(error: BaseException, sentence: str) -> None:
+    logger.warning("%s", sentence)
+    if isinstance(error, KawanUsahaError):
+        error.next_step = " ".join(filter(None, (error.next_step, sentence)))
+    else:
+        error.add_note(sentence)
+
+
+def _start_again(state: StateDirectory, previous: Deployment) -> Deployment:
+    require_model(previous.model)
+    again = previous.model_copy(
+        update={"versions": _versions(), "socket": state.socket, "started_at": datetime.now(UTC)}
+    )
+    config = _checked_config(state, again)
+    shutil.rmtree(state.failed_logs, ignore_errors=True)
+    if state.logs.is_dir():
+        state.logs.rename(state.failed_logs)
+    _replace(state, again, config)
+    return again
+
+
+def _versions() -> dict[str, str]:
+    return {library: importlib.metadata.version(library) for library in _SERVING_LIBRARIES}
 
 
 def _prepare(state: StateDirectory, wanted: Deployment, config: str) -> None:

@@ -11,7 +11,10 @@ import logging
 import runpy
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+from tasks.core.devices import serving
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +44,22 @@ def run_api() -> None:
 
 
 def run_worker() -> None:
-    """Run FastChat's model worker, which serves after the proof in `worker.serve_proven`."""
+    """Run FastChat's model worker, which serves after the proof in `worker.serve_proven`.
+
+    It holds its devices' locks itself, so that they are free when it ends, however it ends.
+    """
     restore_context_length()
     from fastchat.serve import model_worker
 
     from tasks.core.serving.worker import serve_proven
 
-    # Registered by serve_proven, after the proof.
-    sys.argv.append("--no-register")
-    arguments, worker = model_worker.create_model_worker()
-    restore_batch_encoding(worker)
-    contain_errors(worker)
-    serve_proven(model_worker.app, worker, host=arguments.host, port=arguments.port)
+    with serving(f"deployment {Path.cwd().name}"):
+        # Registered by serve_proven, after the proof.
+        sys.argv.append("--no-register")
+        arguments, worker = model_worker.create_model_worker()
+        restore_batch_encoding(worker)
+        contain_errors(worker)
+        serve_proven(model_worker.app, worker, host=arguments.host, port=arguments.port)
 
 
 # --- remedies ------------------------------------------------------------------------------

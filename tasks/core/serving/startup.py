@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from tasks.core.devices import SERVED_FROM, served_from
 from tasks.core.errors import ServingFailed
 from tasks.core.process.oom import OomWatch
 from tasks.core.serving import probe
@@ -43,7 +44,8 @@ class Startup:
         over. Whatever was started is still running then.
         """
         urls = self._deployment.endpoints
-        _start_supervisor(self._state)
+        settings = self._deployment.settings
+        _start_supervisor(self._state, served_from(settings.device, settings.gpus))
         self._start("controller")
         self._wait_for("controller", lambda: probe.require_controller(urls.controller))
         self._start("worker")
@@ -83,11 +85,11 @@ def _failure_of(question: Callable[[], object]) -> ServingFailed | None:
     return None
 
 
-def _start_supervisor(state: StateDirectory) -> None:
+def _start_supervisor(state: StateDirectory, devices: str) -> None:
     # supervisord opens its socket before it becomes a daemon: when this returns, it can be asked.
     result = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(state.supervisor_config)],
-        env=marked_environment(state.root, os.environ),
+        env={**marked_environment(state.root, os.environ), SERVED_FROM: devices},
         cwd=state.root,
         stdin=subprocess.DEVNULL,
         capture_output=True,

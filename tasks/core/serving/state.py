@@ -1,12 +1,15 @@
 """What a deployment leaves on the disk, and where.
 
     <home>/serving/<name>/deployment.json    written last, after the probe passed: it serves
+    <home>/serving/<name>/previous.json      the deployment that another one is to replace
     <home>/serving/<name>/supervisord.conf   the processes
     <home>/serving/<name>/expectation.json   what the worker must prove
     <home>/serving/<name>/model              a link to the model directory, under a neutral name
     <home>/serving/<name>/logs/              rotated, kept when the deployment is stopped
 
-The invariant: without deployment.json there is no deployment, whatever else is left. Which
+The invariant: without deployment.json there is no deployment, whatever else is left. The earlier
+one's record becomes previous.json before its processes are ended, and goes when the new one serves;
+left alone, it says that a replacement was cut off, and what to start again. Which
 processes belong to it is no file's business (see processes.py): files outlive processes.
 """
 
@@ -24,7 +27,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed, UsageError
-from tasks.core.files import write_atomically
+from tasks.core.files import fsync_directory, write_atomically
+from tasks.core.private import own_directory
 from tasks.core.recipe import Deploy
 from tasks.core.serving.report import REFUSAL_FILE
 from tasks.core.serving.topology import Endpoints, endpoints_of
@@ -92,6 +96,16 @@ class StateDirectory:
     def deployment(self) -> Path:
         """Stands here only while the deployment serves."""
         return self.root / "deployment.json"
+
+    @property
+    def previous(self) -> Path:
+        """The record of the deployment that is being replaced, or whose replacement failed."""
+        return self.root / "previous.json"
+
+    @property
+    def failed_logs(self) -> Path:
+        """The logs of a start that failed, where the earlier deployment was started again."""
+        return self.root / "failed-logs"
 
     @property
     def supervisor_config(self) -> Path:
@@ -171,17 +185,15 @@ def read_deployment(state: StateDirectory) -> Deployment | None:
 
     Raises ServingFailed when the file is not one that this version wrote.
     """
-    try:
-        return Deployment.model_validate_json(state.deployment.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise ServingFailed(
-            "The record of a deployment cannot be read.",
-            where=state.deployment,
-            found=f"{error.error_count()} wrong fields",
-            next_step=f"`kawan-usaha stop {state.name}`, then deploy again.",
-        ) from error
+    return _read(state.deployment)
+
+
+def read_previous(state: StateDirectory) -> Deployment | None:
+    """Return what served there until a replacement failed or was cut off, None when nothing did.
+
+    Raises ServingFailed like `read_deployment`.
+    """
+    return None if state.deployment.exists() else _read(state.previous)
 
 
 def write_deployment(state: StateDirectory, deployment: Deployment) -> None:
@@ -189,37 +201,51 @@ def write_deployment(state: StateDirectory, deployment: Deployment) -> None:
     write_atomically(state.deployment, deployment.model_dump_json(indent=2))
 
 
+def set_aside(state: StateDirectory) -> None:
+    """Declare that the deployment on record no longer serves, but may have to do so again."""
+    if state.deployment.exists():
+        state.deployment.rename(state.previous)
+        fsync_directory(state.root)
+
+
+def _read(record: Path) -> Deployment | None:
+    try:
+        return Deployment.model_validate_json(record.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise ServingFailed(
+            "The record of a deployment cannot be read.",
+            where=record,
+            found=f"{error.error_count()} wrong fields",
+            next_step=f"`kawan-usaha stop {record.parent.name}`, then deploy again.",
+        ) from error
+
+
 def _short_runtime_directory() -> Path:
-    """Return a directory of this user alone with a short path; ServingFailed when it is not."""
+    """Return a directory of this user alone with a short path."""
     path = Path(tempfile.gettempdir()) / f"kawan-usaha-{os.getuid()}"
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT - len("/") - 20 - len(".sock"):
         path = Path("/tmp") / path.name  # noqa: S108 - owner and mode are checked below
-    path.mkdir(mode=0o700, exist_ok=True)
-    info = path.lstat()
-    if not path.is_dir() or path.is_symlink() or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise ServingFailed(
-            "The directory for control sockets is not this user's alone.",
-            where=path,
-            next_step="Remove it, or set KAWAN_USAHA_HOME to a shorter path.",
-        )
-    return path
+    return own_directory(path)
 
 
 def used_builds(home: Path) -> set[str]:
-    """Return the builds that are served or being started; their model must not be removed.
+    """Return the builds that are served, started, or may have to serve again: prune keeps them.
 
     Known from the records and from the links to the models, so that a record that is not written
     yet or cannot be read protects its model too.
     """
     used = set()
     for state in state_directories(home):
-        try:
-            deployment = read_deployment(state)
-        except ServingFailed as error:
-            logger.warning("%s", error)
-            deployment = None
-        if deployment is not None:
-            used.add(deployment.build)
+        for read in (read_deployment, read_previous):
+            try:
+                deployment = read(state)
+            except ServingFailed as error:
+                logger.warning("%s", error)
+                continue
+            if deployment is not None:
+                used.add(deployment.build)
         if state.model.is_symlink():
             used.add(state.model.readlink().name)
     return used

@@ -21,6 +21,7 @@ from tasks.core.serving.state import (
     Deployment,
     StateDirectory,
     read_deployment,
+    read_previous,
     state_directories,
 )
 from tasks.core.serving.topology import ports_of
@@ -30,7 +31,8 @@ Health = Literal["healthy", "unsupervised", "unhealthy", "starting", "gone"]
 unsupervised: a token came out, but nobody would restart a process that dies.
 unhealthy: something runs, but no token comes out.
 starting: something runs that has no record yet: it is being started, or its start was cut off.
-gone: the record says that it serves, but nothing runs: killed, or the machine was restarted."""
+gone: the record says that it serves, but nothing runs: killed, or the machine was restarted; or it
+was ended for another one that did not get to serve."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +71,34 @@ def status(home: Path, *, generate_s: float = probe.GENERATE_S) -> list[Deployme
 def _status_of(state: StateDirectory, generate_s: float) -> DeploymentStatus | None:
     own = own_processes(state.root)
     try:
-        deployment = read_deployment(state)
+        deployment, previous = read_deployment(state), read_previous(state)
     except ServingFailed as error:
         processes = _processes(own, {}, {})
         return DeploymentStatus(state.name, "unhealthy", str(error), None, processes, None)
     if deployment is None:
-        processes = _processes(own, {}, {})
-        problem = f"It has no record yet. If nothing starts it, `kawan-usaha stop {state.name}`."
-        starting = DeploymentStatus(state.name, "starting", problem, None, processes, None)
-        return starting if own else None
+        return _without_record(state, previous, own)
     supervised = _supervised(deployment)
     processes = _processes(own, supervised or {}, ports_of(deployment.settings))
     health, problem_found, report = _judge(
         deployment, runs=bool(own), watched=supervised is not None, generate_s=generate_s
     )
     return DeploymentStatus(state.name, health, problem_found, deployment, processes, report)
+
+
+def _without_record(
+    state: StateDirectory, previous: Deployment | None, own: list[OwnProcess]
+) -> DeploymentStatus | None:
+    earlier = f"`kawan-usaha restore {state.name}` starts the earlier deployment again."
+    if own:
+        what_now = earlier if previous else f"`kawan-usaha stop {state.name}`."
+        problem = f"It has no record yet. If nothing starts it: {what_now}"
+        processes = _processes(own, {}, {})
+        return DeploymentStatus(state.name, "starting", problem, None, processes, None)
+    if previous is None:
+        return None
+    problem = f"It was ended for a new one, which failed or was cut off. {earlier}"
+    processes = _processes(own, {}, ports_of(previous.settings))
+    return DeploymentStatus(state.name, "gone", problem, previous, processes, None)
 
 
 def _judge(

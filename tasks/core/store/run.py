@@ -16,10 +16,11 @@ from pathlib import Path
 
 from tasks.core.errors import CorruptArtifact
 from tasks.core.keys import StageKey
+from tasks.core.locks import WAIT_S
 from tasks.core.store.links import gains
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 from tasks.core.store.shelf import Artifact
-from tasks.core.store.store import LOCK_WAIT_S, Built, Staging, Store
+from tasks.core.store.store import Built, Staging, Store
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,10 @@ class RunStore(Store):
         say: Callable[[str], None] = logger.info,
     ) -> None:
         """Record under run. in_use names the artifacts that are served now."""
-        super().__init__(home)
+        super().__init__(home, f"rebuild {run.record.recipe}", say)
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
-        self._say = say
         self._again: dict[str, Callable[[], Built]] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
         self._spent: list[str] = []
@@ -57,7 +57,7 @@ class RunStore(Store):
         params: object = None,
         inputs: Mapping[str, str] | None = None,
         needs: Sequence[str] = (),
-        wait_s: float = LOCK_WAIT_S,
+        wait_s: float = WAIT_S,
     ) -> Built:
         """Return the artifact of this key, also a freed one, whose files are not there."""
         name = str(key)

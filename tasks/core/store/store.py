@@ -14,8 +14,9 @@ it as long as nothing has to read it (`run.py`).
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +33,9 @@ from tasks.core.files import (
     fsync_tree,
 )
 from tasks.core.keys import StageKey, to_jsonable
+from tasks.core.locks import WAIT_S, Say, locked
 from tasks.core.measure import Cost, measured
 from tasks.core.store.checks import wrong_content
-from tasks.core.store.locks import locked
 from tasks.core.store.manifest import (
     MANIFEST,
     Manifest,
@@ -45,8 +46,6 @@ from tasks.core.store.manifest import (
 from tasks.core.store.shelf import Artifact, Shelf
 
 logger = logging.getLogger(__name__)
-
-LOCK_WAIT_S = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,16 @@ class Staging:
 
 
 class Store(Shelf):
-    """The artifacts under one home directory. Safe for several processes at once."""
+    """The artifacts under one home directory. Safe for several processes at once.
+
+    purpose is what this process works on, by default its command: other processes are told when
+    they wait for it. say is told when this one waits.
+    """
+
+    def __init__(self, home: Path, purpose: str | None = None, say: Say = logger.warning) -> None:
+        super().__init__(home)
+        self._purpose = purpose or " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+        self._say = say
 
     def named(self, name: str) -> Artifact | None:
         """Return the artifact with this directory name, None without one.
@@ -85,7 +93,7 @@ class Store(Shelf):
         try:
             return self._named(name)
         except CorruptArtifact:
-            with locked(self._lock(name), wait_s=LOCK_WAIT_S):
+            with self._locked(name, "set aside"):
                 try:
                     return self._named(name)
                 except CorruptArtifact as error:
@@ -104,7 +112,7 @@ class Store(Shelf):
         """
         problems = list(wrong_content(artifact.path))
         if problems:
-            with locked(self._lock(artifact.path.name), wait_s=LOCK_WAIT_S):
+            with self._locked(artifact.path.name, "set aside"):
                 self._set_aside(artifact.path)
             raise CorruptArtifact(
                 "An artifact is damaged. It was set aside.",
@@ -121,7 +129,7 @@ class Store(Shelf):
         params: object = None,
         inputs: Mapping[str, str] | None = None,
         needs: Sequence[str] = (),
-        wait_s: float = LOCK_WAIT_S,
+        wait_s: float = WAIT_S,
     ) -> Built:
         """Return the artifact of this key, calling write only when it is missing or damaged.
 
@@ -131,7 +139,7 @@ class Store(Shelf):
         frees them meanwhile. Raises LockBusy after wait_s seconds, DiskFull when the disk runs
         full on the way.
         """
-        with locked(self._lock(str(key)), wait_s=wait_s):
+        with self._locked(str(key), key.stage, wait_s=wait_s):
             found = self._find_or_set_aside(key)
             if found is not None:
                 return Built(found, cached=True)
@@ -156,13 +164,13 @@ class Store(Shelf):
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep `prune` away while a run holds artifacts that nobody else refers to yet."""
-        with locked(self.root / ".locks" / "in-use", shared=True, wait_s=60.0):
+        with self._locked("in-use", shared=True, wait_s=60.0):
             yield
 
     @contextmanager
     def unused(self) -> Iterator[None]:
         """Keep runs away while something is removed. Raises LockBusy while one is in progress."""
-        with locked(self.root / ".locks" / "in-use"):
+        with self._locked("in-use", wait_s=0.0):
             yield
 
     def remove(self, directories: Iterable[Path]) -> None:
@@ -178,7 +186,7 @@ class Store(Shelf):
         """
         directory = self.root / name
         try:
-            with locked(self._lock(name)):
+            with self._locked(name, "free", wait_s=0.0):
                 manifest = read_manifest(directory)
                 if manifest is None:
                     return False
@@ -196,11 +204,15 @@ class Store(Shelf):
         """Keep others from freeing these artifacts during the block."""
         with ExitStack() as held:
             for name in needs:
-                held.enter_context(locked(self._lock(name), shared=True, wait_s=LOCK_WAIT_S))
+                held.enter_context(self._locked(name, "read", shared=True))
             yield
 
-    def _lock(self, name: str) -> Path:
-        return self.root / ".locks" / name
+    def _locked(
+        self, name: str, work: str = "", *, shared: bool = False, wait_s: float = WAIT_S
+    ) -> AbstractContextManager[None]:
+        what = f"{self._purpose}: {work}" if work else self._purpose
+        lock = self.root / ".locks" / name
+        return locked(lock, what, shared=shared, wait_s=wait_s, say=self._say)
 
     def _find_or_set_aside(self, key: StageKey) -> Artifact | None:
         directory = self.path_of(key)

@@ -82,6 +82,7 @@ class TrainingStopped(TrainingFailed):
     ) -> None:
         super().__init__(
             f"The training ended without an adapter: {reason.value}.",
+            where=child.log,
             expected="an outcome file",
             found="\n    ".join([f"{child.cause.value}, code {child.returncode}", said]),
             next_step=f"{_ADVICE[reason]} Kept: {_kept(checkpoint)}.",
@@ -99,13 +100,15 @@ def finetune(
     out: Path,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> FinetuneResult:
     """Train an adapter for model on data into the existing directory out, and prove it.
 
     Goes on from the last whole checkpoint that a killed attempt left in out, if all that decides
-    the result is unchanged. `report` counts steps; `on_line` gets what the training says. Raises
-    MissingTool, RecipeError, DataError and NotAModel before anything is started, LockBusy while an
-    orphan of an earlier attempt still trains here, DiskFull, and TrainingStopped otherwise.
+    the result is unchanged. `report` counts steps; `on_line` gets what the training says, the file
+    `log` everything that its processes print. Raises MissingTool, RecipeError, DataError and
+    NotAModel before anything is started, LockBusy while an orphan of an earlier attempt still
+    trains here, DiskFull, and TrainingStopped otherwise.
     """
     require_tools(settings)
     deepspeed_config(settings)
@@ -125,7 +128,7 @@ def finetune(
     )
     say = on_line or _log.info
     _say_where_it_begins(prepared, say)
-    child = _attempt(prepared.job, job_file, report, say)
+    child = _attempt(prepared.job, job_file, report, say, log)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
     facts = verify_adapter(adapter, index, settings.lora)
     draw_loss_curve(outcome.steps, out / CURVE)
@@ -148,7 +151,11 @@ def finetune(
 
 
 def _attempt(
-    job: TrainingJob, job_file: Path, report: Report, on_line: Callable[[str], None]
+    job: TrainingJob,
+    job_file: Path,
+    report: Report,
+    on_line: Callable[[str], None],
+    log: Path | None,
 ) -> ChildResult | None:
     """Run the job unless an earlier attempt finished it and was killed just after."""
     if job.outcome.exists():
@@ -157,7 +164,7 @@ def _attempt(
         failure_file(job.outcome, failure.rank).unlink()
     shutil.rmtree(job.adapter, ignore_errors=True)
     try:
-        child = launch(job, job_file, report=report, on_line=on_line)
+        child = launch(job, job_file, report=report, on_line=on_line, log=log)
     except BaseException as stop:
         stop.add_note(f"Training keeps {_kept(last_whole(job.checkpoints))}.")
         raise

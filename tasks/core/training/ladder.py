@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.core.devices import Memory, alone_on, require_room
 from tasks.core.errors import NotAModel, RecipeError, TrainingFailed
 from tasks.core.files import write_atomically
 from tasks.core.keys import digest
@@ -31,17 +32,24 @@ from tasks.core.training.rung_records import RungRecords
 _log = logging.getLogger(__name__)
 
 _STATE = "ladder.json"
-_MEMORY = (Reason.DEVICE_OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY)
+_MEMORY: dict[Reason, Memory] = {
+    Reason.DEVICE_OUT_OF_MEMORY: "device",
+    Reason.HOST_OUT_OF_MEMORY: "host",
+}
 
 
 class StepDown(BaseModel):
-    """A rung that memory did not suffice for, and the last step that was kept on it."""
+    """A rung that memory did not suffice for, and the last step that was kept on it.
+
+    `alone` is False when something else was seen in that memory, so that the rung might suffice.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rung: str
     reason: Reason
     kept_step: int | None
+    alone: bool = True
 
 
 class SteppedDown(TrainingFailed):
@@ -79,8 +87,12 @@ def finetune_on_ladder(
     home: Path,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> LadderResult:
     """Train on the rung that is due, and remember it under home when it does.
+
+    It is the only build on its devices; while another one holds them it waits and tells on_line. A
+    rung is not remembered when something else was in the memory that ran out on those above it.
 
     That is the rung below the last one that ran out of memory in out, else the one that worked for
     this model on this machine before, else the first one whose weights a GPU can hold at all.
@@ -95,25 +107,32 @@ def finetune_on_ladder(
     say = on_line or _log.info
     if state.number > 1:
         say(f"Rung {state.number} of {len(ladder)}, {rung.name}: {rung.changes}.")
-    try:
-        trained = finetune(
-            model,
-            rung.settings,
-            data=data,
-            template=template,
-            out=out,
-            report=report,
-            on_line=on_line,
-        )
-    except TrainingStopped as stop:
-        number = _next(ladder, state.number, stop.reason, model)
-        if number is None:
-            raise
-        step = StepDown(rung=rung.name, reason=stop.reason, kept_step=_kept(stop))
-        state = state.model_copy(update={"number": number, "steps_down": (*state.steps_down, step)})
-        write_atomically(file, state.model_dump_json())
-        raise _stepped_down(ladder, number, rung, stop) from stop
-    if state.number > 1:
+    with alone_on(settings.device, _gpus(settings), f"fine-tune of {model}", say=say) as devices:
+        require_room(settings.device, _gpus(settings), _gpu_bytes(rung, model))
+        try:
+            trained = finetune(
+                model,
+                rung.settings,
+                data=data,
+                template=template,
+                out=out,
+                report=report,
+                on_line=on_line,
+                log=log,
+            )
+        except TrainingStopped as stop:
+            number = _next(ladder, state.number, stop.reason, model)
+            if number is None:
+                raise
+            others = devices.others(_MEMORY[stop.reason])
+            step = StepDown(
+                rung=rung.name, reason=stop.reason, kept_step=_kept(stop), alone=not others
+            )
+            steps = (*state.steps_down, step)
+            state = state.model_copy(update={"number": number, "steps_down": steps})
+            write_atomically(file, state.model_dump_json())
+            raise _stepped_down(ladder, number, rung, stop, others) from stop
+    if state.number > 1 and all(step.alone for step in state.steps_down):
         records.keep(rung.name)
     return LadderResult(trained, rung, state.number, len(ladder), state.steps_down)
 
@@ -128,6 +147,7 @@ def finetune_down_the_ladder(
     home: Path,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> LadderResult:
     """Train, going down a rung each time that the memory runs out. Raises what `finetune` does."""
     while True:
@@ -141,6 +161,7 @@ def finetune_down_the_ladder(
                 home=home,
                 report=report,
                 on_line=on_line,
+                log=log,
             )
         except SteppedDown as stepped:
             _log.warning("%s", stepped)
@@ -216,14 +237,30 @@ def _needs(ladder: Sequence[Rung], model: Path) -> list[TrainingMemory] | None:
         return None
 
 
+def _gpus(settings: Finetune) -> int | None:
+    """Return how many of the visible GPUs are used; with a hostfile any of them may be."""
+    return settings.processes if settings.hostfile is None else None
+
+
+def _gpu_bytes(rung: Rung, model: Path) -> int | None:
+    needs = _needs([rung], model)
+    return None if needs is None else needs[0].gpu_bytes
+
+
 def _kept(stop: TrainingStopped) -> int | None:
     return step_of(stop.checkpoint) if stop.checkpoint else None
 
 
 def _stepped_down(
-    ladder: Sequence[Rung], number: int, above: Rung, stop: TrainingStopped
+    ladder: Sequence[Rung],
+    number: int,
+    above: Rung,
+    stop: TrainingStopped,
+    others: Sequence[str],
 ) -> SteppedDown:
     rung = ladder[number - 1]
+    changes = f"{rung.changes[0].upper()}{rung.changes[1:]}."
+    beside = f"Not to be remembered: {', '.join(others)} used the memory too." if others else ""
     if stop.checkpoint is None:
         onward = "It starts anew: no checkpoint was due yet."
     elif group_size(rung.settings) != group_size(above.settings):
@@ -235,7 +272,8 @@ def _stepped_down(
     return SteppedDown(
         f"{stop.reason.value[0].upper()}{stop.reason.value[1:]} ({above.name}). "
         f"Next: rung {number} of {len(ladder)}, {rung.name}.",
+        where=stop.where,
         expected=f"it saves {rung.saves}; it costs {rung.costs}",
         found=stop.found,
-        next_step=f"{rung.changes[0].upper()}{rung.changes[1:]}. {onward}",
+        next_step=" ".join(filter(None, (changes, onward, beside))),
     )

@@ -18,6 +18,7 @@ from tasks.core.planning.hardware import read_gpus
 from tasks.core.private import write_private
 from tasks.core.process import NETWORK, ChildResult, child_environment, run_child
 from tasks.core.process.ports import free_port
+from tasks.core.process.said import said
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
 from tasks.core.training.compile_locks import release_abandoned_locks
@@ -39,19 +40,25 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def launch(
-    job: TrainingJob, job_file: Path, *, report: Report, on_line: Callable[[str], None]
+    job: TrainingJob,
+    job_file: Path,
+    *,
+    report: Report,
+    on_line: Callable[[str], None],
+    log: Path | None = None,
 ) -> ChildResult:
     """Write the job file, run the job to its end, and say how the launcher ended.
 
     A step, or a micro batch of a long one, is told in words to on_line, and then counted to report.
+    What the libraries print is only in the file `log`.
     """
 
     def hear(line: str) -> None:
-        if (event := from_line(line)) is None:
-            on_line(line)
-        else:
+        if (event := from_line(line)) is not None:
             on_line(str(event))
             report(event.steps_done, event.total_steps)
+        elif (text := said(line)) is not None:
+            on_line(text)
 
     release_abandoned_locks()
     job.write(job_file)
@@ -61,7 +68,7 @@ def launch(
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
     argv = command(job.settings, job_file, port=free_port(), env=os.environ)
-    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear)
+    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear, log=log)
 
 
 def command(

@@ -72,6 +72,16 @@ class AdapterTrainer(Trainer):
         self.add_callback(StepsSeen(lambda: self.current_gradient_accumulation_steps))
         self.remove_callback(PrinterCallback)  # StepsSeen says the same in one form for all
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, which counts the micro batches of a step as DeepSpeed does.
+
+        Trainer always says 1, since it divides the loss itself. Under DeepSpeed, accelerate takes
+        the number of its configuration all the same when it prepares the engine, with a warning.
+        """
+        super().create_accelerator_and_postprocess()
+        if self.is_deepspeed_enabled:
+            self.accelerator.gradient_accumulation_steps = self.args.gradient_accumulation_steps
+
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int] | None:
         """Return the given order, or Trainer's own."""
         own = self._train_sampler

@@ -7,6 +7,7 @@ import pytest
 from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.hardware import (
     cgroup_memory_limit,
+    read_gpu_use,
     read_gpus,
     read_hardware,
     with_gpus,
@@ -16,7 +17,8 @@ NO_LIMIT_V1 = "9223372036854771712"
 
 DRIVER = """
 class NVMLError(Exception): ...
-class Memory: total = 24152899584
+class Memory: total, free = 24152899584, 20000000000
+class Process: pid = 4242
 def nvmlInit(): {init}
 def nvmlShutdown(): ...
 def nvmlDeviceGetCount(): return 3
@@ -24,6 +26,7 @@ def nvmlDeviceGetHandleByIndex(index): return index
 def nvmlDeviceGetUUID(handle): return "GPU-" + "abc"[handle] * 8
 def nvmlDeviceGetName(handle): return ["NVIDIA L4", "Tesla T4", "Something New"][handle]
 def nvmlDeviceGetMemoryInfo(handle): return Memory
+def nvmlDeviceGetComputeRunningProcesses(handle): return [Process][:handle]
 def nvmlDeviceGetCudaComputeCapability(handle): return [(8, 9), (7, 5), (12, 0)][handle]
 """
 
@@ -136,3 +139,17 @@ def test_named_gpus_take_the_place_of_those_found(tmp_path):
     assert len(named.gpus) == 8
     assert named.gpus_named
     assert named.gpu_note is None
+
+
+def test_who_uses_a_gpu_is_told_for_the_visible_ones_in_their_order(driver, monkeypatch):
+    driver()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    first, second = read_gpu_use()
+    assert (first.uuid, first.pids) == ("GPU-bbbbbbbb", (4242,))
+    assert (second.uuid, second.pids) == ("GPU-aaaaaaaa", ())
+    assert (first.memory_bytes, first.free_bytes) == (24152899584, 20000000000)
+
+
+def test_without_a_driver_nobody_uses_a_gpu(driver):
+    driver('raise NVMLError("no driver")')
+    assert read_gpu_use() == ()

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tasks.core.planning.shapes import (
     LLAMA_13B,
     LLAMA_30B,
     ModelShape,
+    dtype_of,
     known_shape,
     shape_from_config,
 )
@@ -128,3 +130,16 @@ def test_weights_and_largest_layer_are_those_that_accelerate_estimates(shape):
 
 def test_a_shape_is_plain_data():
     assert ModelShape(**dataclasses.asdict(LLAMA_13B)) == LLAMA_13B
+
+
+@pytest.mark.parametrize("config", [None, "{", "[]", "{}", '{"dtype": "int3"}'])
+def test_a_config_that_tells_no_type_is_taken_for_float32(tmp_path, config):
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert dtype_of(tmp_path) == "float32"
+
+
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_the_type_of_the_weights_is_what_the_config_says_in_either_version(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps({name: "bfloat16"}))
+    assert dtype_of(tmp_path) == "bfloat16"

@@ -1,5 +1,6 @@
 """Deployments that fail, are replaced, lose their supervisor, and are stopped."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core import devices
 from tasks.core.errors import (
     EditLost,
     LockBusy,
@@ -18,14 +20,22 @@ from tasks.core.errors import (
     ServingFailed,
     UsageError,
 )
+from tasks.core.locks import holders, locked
 from tasks.core.recipe import Deploy
-from tasks.core.serving.deployment import deploy, stop
+from tasks.core.serving.deployment import deploy, restore, stop
 from tasks.core.serving.ports import can_bind
 from tasks.core.serving.processes import own_processes
-from tasks.core.serving.state import state_directory, write_deployment
+from tasks.core.serving.startup import Startup
+from tasks.core.serving.state import (
+    read_deployment,
+    read_previous,
+    set_aside,
+    state_directory,
+    used_builds,
+    write_deployment,
+)
 from tasks.core.serving.status import status
 from tasks.core.serving.topology import ports_of
-from tasks.core.store.locks import locked
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama
 from tests.unit.serving.test_state import deployment
@@ -97,7 +107,8 @@ def test_a_taken_port_is_named_before_anything_is_started(tmp_path, settings):
 
 def test_two_deployments_of_one_name_do_not_start_at_once(tmp_path, settings):
     model = tiny_llama(tmp_path / "model")
-    with locked(state_directory(tmp_path, "kawan").lock), pytest.raises(LockBusy):
+    lock = state_directory(tmp_path, "kawan").lock
+    with locked(lock, "deploy kawan"), pytest.raises(LockBusy, match="held by deploy kawan"):
         deploy_model(model, settings(), tmp_path)
 
 
@@ -128,6 +139,91 @@ def test_weights_that_are_cut_off_are_named_and_nothing_is_left(tmp_path, settin
     with pytest.raises(ServingFailed, match="weights of the model cannot be read"):
         deploy_model(model, wanted, tmp_path / "home")
     assert nothing_is_left(tmp_path / "home", wanted)
+
+
+# --- in place of an earlier one ---------------------------------------------------------------
+
+
+@pytest.fixture
+def earlier(tmp_path, settings):
+    """A deployment on record, as it stands there after a restart of the machine."""
+    home = tmp_path / "home"
+    state = state_directory(home, "kawan")
+    state.root.mkdir(parents=True)
+    model = tiny_llama(tmp_path / "earlier")
+    record = deployment(
+        state, build="b0", model=model, settings=settings(), template="vicuna_v1.1"
+    ).model_copy(update={"expected_edit": None})
+    write_deployment(state, record)
+    return record
+
+
+def test_what_can_be_refused_is_refused_before_the_earlier_one_is_touched(
+    tmp_path, settings, earlier
+):
+    model = tiny_llama(tmp_path / "model")
+    with pytest.raises(RecipeError, match="no such conversation template"):
+        deploy_model(model, settings(), tmp_path / "home", template="vicuna_v9")
+    assert read_deployment(state_directory(tmp_path / "home", "kawan")) == earlier
+
+
+def test_the_earlier_one_serves_again_when_the_new_one_does_not_load(tmp_path, settings, earlier):
+    model, home = tiny_llama(tmp_path / "model"), tmp_path / "home"
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ServingFailed, match="The earlier deployment serves again") as caught:
+        deploy_model(model, settings(), home)
+    assert "weights of the model cannot be read" in caught.value.what
+    (found,) = status(home)
+    assert (found.health, found.deployment.build) == ("healthy", "b0")
+    state = state_directory(home, "kawan")
+    assert "safetensors" in (state.failed_logs / "worker.log").read_text()
+    assert [each.what for each in holders(devices.place() / "cpu.serving")] == ["deployment kawan"]
+    stop(home, "kawan")
+    assert not state.previous.exists()
+
+
+def test_an_interrupted_replacement_says_how_the_earlier_one_starts_again(
+    tmp_path, settings, earlier, monkeypatch
+):
+    def interrupt(_: Startup) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Startup, "run", interrupt)
+    model, home = tiny_llama(tmp_path / "model"), tmp_path / "home"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        deploy_model(model, settings(), home)
+    assert "kawan-usaha restore kawan" in "".join(caught.value.__notes__)
+    (found,) = status(home)
+    assert found.health == "gone"
+    assert "kawan-usaha restore kawan" in found.problem
+    assert used_builds(home) == {"b0"}
+
+
+@pytest.mark.slow
+def test_what_was_set_aside_can_be_started_again_once(tmp_path, earlier):
+    home = tmp_path / "home"
+    set_aside(state_directory(home, "kawan"))
+    assert restore(home, "kawan").build == "b0"
+    assert [each.health for each in status(home)] == ["healthy"]
+    with pytest.raises(UsageError, match="no earlier deployment"):
+        restore(home, "kawan")
+
+
+def test_it_is_said_when_the_earlier_one_does_not_start_either_and_its_record_stays(
+    tmp_path, settings, earlier, monkeypatch
+):
+    def fail(_: Startup) -> None:
+        raise ServingFailed("The worker does not answer.", next_step="Read its log.")
+
+    monkeypatch.setattr(Startup, "run", fail)
+    shutil.rmtree(earlier.model)
+    model, home = tiny_llama(tmp_path / "model"), tmp_path / "home"
+    with pytest.raises(ServingFailed, match="does not serve either: This directory is no model"):
+        deploy_model(model, settings(), home)
+    assert read_previous(state_directory(home, "kawan")) == earlier
+    assert stop(home, "kawan").ended == ()
+    assert status(home) == []
 
 
 # --- the life of one deployment ------------------------------------------------------------

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tasks.core.errors import CorruptArtifact
 from tasks.core.files import link_or_copy
 from tasks.core.keys import StageKey, stage_key
+from tasks.core.locks import locked
 from tasks.core.recipe import Keep
 from tasks.core.store import Artifact, Built, RunStore, Staging, Store
-from tasks.core.store.locks import locked
 from tasks.core.store.runs import RunRecords
 
 WEIGHTS = b"w" * (1 << 18)
@@ -218,7 +218,7 @@ def test_what_another_recipe_keeps_or_released_or_serves_is_not_freed(tmp_path: 
 def test_artifact_that_another_process_reads_is_not_freed(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     base = Chain(run).base().artifact
-    with locked(tmp_path / "store" / ".locks" / str(base.key), shared=True):
+    with locked(tmp_path / "store" / ".locks" / str(base.key), "reader", shared=True):
         run.done_with(str(base.key))
         assert Store(tmp_path).find(base.key) is not None
     run.done_with(str(base.key))

@@ -253,9 +253,11 @@ def test_two_builders_at_once_write_once(store: Store, key: StageKey) -> None:
     assert calls == [1]
 
 
-def test_builder_that_waits_too_long_says_so(store: Store, key: StageKey) -> None:
+def test_builder_that_waits_too_long_says_for_whom(tmp_path: Path, key: StageKey) -> None:
+    store = Store(tmp_path, "rebuild demo")
+
     def slow(_: Staging) -> None:
-        with pytest.raises(LockBusy):
+        with pytest.raises(LockBusy, match="held by rebuild demo: merge"):
             store.build(key, two_files, wait_s=0.2)
 
     store.build(key, slow)

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+from tasks.core import devices
+from tasks.core.errors import DeviceBusy
+from tasks.core.locks import locked
 from tasks.core.planning.gpus import parse_gpus
+from tasks.core.planning.hardware import GpuUse
 from tasks.core.planning.ladder import rungs
+from tasks.core.planning.units import GIB
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder
@@ -21,6 +26,7 @@ from tasks.core.training.ladder import (
     finetune_down_the_ladder,
     finetune_on_ladder,
 )
+from tests.holding import holding
 
 CPU = Finetune(device="cpu", micro_batch_size=4, zero_stage=2, gradient_checkpointing=False)
 GPU = Finetune(processes=2, micro_batch_size=1, zero_stage=2)
@@ -153,6 +159,50 @@ def test_the_rung_that_worked_is_where_the_next_training_begins(run: Run, tmp_pa
     assert json.loads(record.read_text())["rung"] == "micro batch 2"
     rank = CPU.lora.model_copy(update={"r": 64})
     assert run(Attempts(), CPU.model_copy(update={"lora": rank}), out="third").number == 1
+
+
+def test_a_rung_is_not_remembered_when_another_build_used_the_memory(
+    run: Run, tmp_path: Path
+) -> None:
+    with (
+        holding(devices.place() / "GPU-other.build", "fine-tune of another"),
+        pytest.raises(SteppedDown, match="Not to be remembered: fine-tune of another"),
+    ):
+        run(Attempts(Reason.HOST_OUT_OF_MEMORY))
+    made = run(Attempts())
+    assert (made.number, made.steps_down[0].alone) == (2, False)
+    assert not (tmp_path / "rungs").exists()
+    assert run(Attempts(), out="another").number == 1
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "pids"), [(79, ()), (79, (4242,)), (40, ())], ids=["alone", "process", "memory"]
+)
+def test_a_rung_is_remembered_only_when_nobody_else_was_on_the_gpu(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_gib: int, pids: tuple[int, ...]
+) -> None:
+    alone = free_gib == 79 and not pids
+    gpu = GpuUse("GPU-one", "H100", 80 * GIB, free_gib * GIB, pids)
+    monkeypatch.setattr(devices, "read_gpu_use", lambda: (gpu,))
+    one = GPU.model_copy(update={"processes": 1})
+    made = run(Attempts(Reason.DEVICE_OUT_OF_MEMORY), one, start=finetune_down_the_ladder)
+    assert [step.alone for step in made.steps_down] == [alone]
+    assert (tmp_path / "rungs").exists() is alone
+
+
+def test_a_training_is_refused_beside_a_deployment_that_leaves_it_too_little(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = GpuUse("GPU-one", "H100", 80 * GIB, 10 * GIB, ())
+    monkeypatch.setattr(devices, "read_gpu_use", lambda: (gpu,))
+    attempts = Attempts()
+    with (
+        locked(devices.place() / "GPU-one.serving", "deployment demo", shared=True),
+        pytest.raises(DeviceBusy, match=r"10\.7 GB free beside deployment demo") as caught,
+    ):
+        run(attempts, GPU.model_copy(update={"processes": 1}))
+    assert not caught.value.retryable
+    assert attempts.settings == []
 
 
 @pytest.mark.parametrize(

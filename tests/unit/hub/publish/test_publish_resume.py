@@ -87,5 +87,5 @@ def test_a_kill_between_main_and_tag_leaves_only_the_tag_to_set(hub, edited):
     receipt = edited.publish()
 
     assert hub.refs() == ({"main"}, {"release-second"})
-    assert (receipt.commit, receipt.sent_bytes) == (head, 0)
+    assert (receipt.commit, receipt.sent_bytes) == (head.commit, 0)
     assert hub.uploads.received_bytes == before
