@@ -1,7 +1,8 @@
-"""From files on the disk to servers that answer: supervisord, then one process after the other.
+"""From files on the disk to servers that answer: supervisord, the controller, then the other two.
 
-Each process is started when the one before it answers, because each registers with or asks the one
-before. The invariant: the first end of any process is the end of the start; supervisord's restarts
+Worker and API server are started when the controller answers, because the worker registers with it;
+they load at the same time, and the API server is asked last, because it offers what the worker has.
+The invariant: the first end of any process is the end of the start; supervisord's restarts
 are for servers that have served.
 """
 
@@ -45,13 +46,18 @@ class Startup:
         urls = self._deployment.endpoints
         settings = self._deployment.settings
         _start_supervisor(self._state, served_from(settings.device, settings.gpus))
-        self._start("controller", lambda: probe.require_controller(urls.controller))
-        self._start("worker", lambda: probe.worker_report(urls.worker))
-        self._start("api", lambda: probe.require_offered(self._deployment))
+        self._start("controller")
+        self._wait_for("controller", lambda: probe.require_controller(urls.controller))
+        self._start("worker")
+        self._start("api")
+        self._wait_for("worker", lambda: probe.worker_report(urls.worker))
+        self._wait_for("api", lambda: probe.require_offered(self._deployment))
 
-    def _start(self, name: str, question: Callable[[], object]) -> None:
+    def _start(self, name: str) -> None:
         logger.info("starting the %s", name)
         self._supervisor.start(name)
+
+    def _wait_for(self, name: str, question: Callable[[], object]) -> None:
         while (unanswered := _failure_of(question)) is not None:
             self._require_alive()
             if time.monotonic() > self._deadline:
