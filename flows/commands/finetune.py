@@ -67,7 +67,8 @@ def finetune(
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
 
-    with staged_directory(out) as staging, _steps_bar() as (report, say):
+    # What may change between two attempts of one training is decided by its checkpoints.
+    with staged_directory(out, {"command": "finetune"}) as staging, _steps_bar() as (report, say):
         made = finetune_down_the_ladder(
             source,
             settings,

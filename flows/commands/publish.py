@@ -50,7 +50,8 @@ def publish(
     from tasks.core.files import digest_of
     from tasks.core.hub import publish as hub
     from tasks.core.hub import publish_filesystem as filesystem
-    from tasks.core.hub.selection import choose_files
+    from tasks.core.hub.local_copy import choose_from_directory
+    from tasks.core.hub.model_class import require_loadable
     from tasks.core.recipe import Publish
     from tasks.core.story import tell_of_directory
 
@@ -82,8 +83,8 @@ def publish(
         found = "; ".join(problem["msg"] for problem in error.errors())
         raise UsageError("This is no place to publish to.", where=place, found=found) from error
     directory = Path(model)
-    present = [p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()]
-    names = choose_files(present, where=directory)
+    names = choose_from_directory(directory)
+    require_loadable(directory)  # before everything is hashed
     files = {name: digest_of(directory / name) for name in names}
     story = tell_of_directory(directory, files, target, template)
     send = filesystem.publish_to_filesystem if to_files else hub.publish

@@ -15,11 +15,11 @@ from tasks.core.files import (
 
 def test_failed_block_leaves_no_output_and_keeps_its_progress(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(RuntimeError), staged_directory(out) as staging:
+    with pytest.raises(RuntimeError), staged_directory(out, "a work") as staging:
         (staging / "half").write_text("x")
         raise RuntimeError
     assert not out.exists()
-    with staged_directory(out) as staging:
+    with staged_directory(out, "a work") as staging:
         assert (staging / "half").read_text() == "x"
     assert (out / "half").exists()
     assert not (tmp_path / "out.partial").exists()
@@ -28,7 +28,7 @@ def test_failed_block_leaves_no_output_and_keeps_its_progress(tmp_path: Path) ->
 def test_output_that_exists_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("x")
-    with pytest.raises(UsageError, match="exists already"), staged_directory(tmp_path / "out"):
+    with pytest.raises(UsageError, match="exists already"), staged_directory(tmp_path / "out", 1):
         pass
     assert (tmp_path / "out" / "precious").read_text() == "x"
 

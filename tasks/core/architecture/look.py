@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -31,7 +30,9 @@ from tasks.core.architecture.loaded import (
 )
 from tasks.core.architecture.rope import context_tokens
 from tasks.core.architecture.seen import Seen
+from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import CorruptWeights
+from tasks.core.foreign import understood
 from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.reader import TensorReader
 
@@ -60,12 +61,13 @@ def look_at_whole(
 
     before is the configuration of the unedited model.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
+    tokenizer = load_tokenizer(model.path)
     input_ids = tokenizer(PROMPT, return_tensors="pt").input_ids[:, :PROMPT_TOKENS]
     end = context_tokens(model.config)
     first = min(edit.edited_layers[0] for edit in edits)
 
-    stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, config=before)
+    with understood("the unedited model", unedited.path):
+        stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, config=before)
     as_it_was = _look(stock, input_ids, end, first)
     for edit in edits:
         edit.apply_to_module(stock)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tasks.core.errors import NotAModel
+from tasks.core.foreign import understood
 
 
 def load_tokenizer(model: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
@@ -13,15 +13,11 @@ def load_tokenizer(model: str | Path, revision: str = "main") -> PreTrainedToken
     Code that travels with a model runs only from a directory, which the user has put there.
     """
     local = Path(model).is_dir()
-    try:
+    with understood("the model's tokenizer", model, next_step=_COPY):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model, revision=revision, trust_remote_code=local, local_files_only=local
         )
-    except (OSError, ValueError) as error:
-        raise NotAModel(
-            "The model's tokenizer cannot be loaded.",
-            where=model,
-            found=str(error).splitlines()[0],
-            next_step="Copy the tokenizer's files from the base model.",
-        ) from error
     return tokenizer
+
+
+_COPY = "Copy the tokenizer's files from the base model."

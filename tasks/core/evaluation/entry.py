@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.screening import Rules, kept_conversations
+from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.answering import Answerer
 from tasks.core.evaluation.figures import (
@@ -76,7 +77,7 @@ def measure(job: EvaluationJob) -> Outcome:
         role = subject.role
         say(f"{role}: loading")
         reset_peak_memory(settings.device)
-        tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
+        tokenizer = load_tokenizer(subject.path)
         encoder = Encoder(tokenizer, job.template, settings.max_length_tokens)
         examples = [encoder.encode(conversation) for conversation in conversations]
         model = load_model(subject.path, settings, job.scratch)

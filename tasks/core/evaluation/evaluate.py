@@ -17,6 +17,7 @@ from tasks.core.home import PROJECT
 from tasks.core.keys import digest
 from tasks.core.process import Cause, ChildResult, run_child
 from tasks.core.recipe import Evaluate
+from tasks.core.weights.model_check import check_model
 
 OUTCOME = "evaluation.json"
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -35,10 +36,13 @@ def evaluate(
     """Measure the models, each against those that it names, and write the outcome to out.
 
     Benchmarks, if any are named, are run for the last model and those that it is held against.
-    Writes `evaluation.json` into the existing directory out, whole or not at all. Raises DataError
-    for conversations or prompts that cannot be used, MissingTool for benchmarks without lm-eval,
-    EvaluationFailed with the cause when a measuring process ends without an outcome.
+    Writes `evaluation.json` into the existing directory out, whole or not at all. Raises what
+    `check_model` raises, DataError for conversations or prompts that cannot be used, MissingTool
+    for benchmarks without lm-eval, EvaluationFailed with the cause when a measuring process ends
+    without an outcome.
     """
+    for subject in subjects:
+        check_model(subject.path, in_place=True)
     with tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name:
         scratch = Path(name)
         outcome = _measure(subjects, settings, template, scratch, on_line)
@@ -130,9 +134,7 @@ def _benchmarks_identity(settings: Evaluate) -> dict[str, JsonValue]:
 def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
     """Return the error that the process left, or what its end tells."""
     if answer.exists():
-        parts: dict[str, str] = json.loads(answer.read_bytes())["error"]
-        kinds = {cls.__name__: cls for cls in _subclasses(KawanUsahaError)}
-        return kinds[parts.pop("error")](parts.pop("what"), **parts)
+        return KawanUsahaError.from_dict(json.loads(answer.read_bytes())["error"])
     advice = {
         Cause.OUT_OF_MEMORY: "Give the machine more memory, evaluate on a GPU, or lower "
         "evaluate.max_length_tokens.",
@@ -145,7 +147,3 @@ def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
         found="\n    ".join(["", *result.tail[-15:]]),
         next_step=advice.get(result.cause, "The lines above say why."),
     )
-
-
-def _subclasses(cls: type[KawanUsahaError]) -> set[type[KawanUsahaError]]:
-    return {cls}.union(*(_subclasses(child) for child in cls.__subclasses__()))

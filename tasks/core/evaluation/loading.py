@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tasks.core.foreign import understood
 from tasks.core.planning.hardware import read_hardware
 from tasks.core.recipe import Evaluate
+from tasks.core.weights.index import weight_files_of
 
 _log = logging.getLogger(__name__)
 
@@ -73,14 +75,14 @@ def peak_memory_bytes(device: str) -> int:
 
 
 def _load(path: Path, **options: object) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        path, trust_remote_code=True, **options
-    )
+    with understood("the model", path):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            path, trust_remote_code=True, **options
+        )
     model.eval()  # type: ignore[no-untyped-call]
     return model
 
 
 def _float32_bytes(path: Path) -> int:
     """Return an upper bound of the weights' size in float32: as if they were stored in 16 bits."""
-    files = [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]
-    return 2 * sum(file.stat().st_size for file in files)
+    return 2 * sum((path / name).stat().st_size for name in weight_files_of(path).files)

@@ -16,7 +16,7 @@ from tasks.core.errors import HubError, RevisionNotFound, UsageError, WrongToken
 from tasks.core.files import FileDigest
 from tasks.core.hub.card_rules import card_data, require_valid_card
 from tasks.core.hub.client import api
-from tasks.core.hub.publish_files import Wanted, build_names, wanted_files
+from tasks.core.hub.publish_files import Wanted, build_names, require_loads, wanted_files
 from tasks.core.hub.publish_license import non_commercial_terms, require_acceptance
 from tasks.core.hub.publish_names import branch_of, build_of, tag_of
 from tasks.core.hub.publish_receipt import Receipt
@@ -51,6 +51,7 @@ def publish(
     require_valid_card(card)
     _require_terms(card, target)
     wanted = wanted_files(model, files, card)
+    require_loads(model, wanted)
     branch, tag = branch_of(build), tag_of(build)
     remote = _open(target, token, deadline_s)
     tagged = remote.call(remote.tags).get(tag)

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
 from tasks.core.files import FileDigest
 from tasks.core.hub.card_rules import require_valid_card
-from tasks.core.hub.publish_files import Wanted, wanted_files
+from tasks.core.hub.publish_files import Wanted, require_loads, wanted_files
 from tasks.core.hub.publish_names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish_place import Place
 from tasks.core.hub.publish_receipt import Receipt
@@ -50,6 +50,7 @@ def publish_to_filesystem(
         )
     require_valid_card(card)
     wanted = wanted_files(model, files, card)
+    require_loads(model, wanted)
     place = Place.open(target.target)
     folder = f"builds/{require_build_name(build)}"
     manifest = _manifest_of(build, wanted)

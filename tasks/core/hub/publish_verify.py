@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core.errors import UploadCorrupt
+from tasks.core.hub.model_class import class_that_loads
 from tasks.core.hub.publish_files import Wanted, build_names
 from tasks.core.hub.publish_remote import Remote, Tree
 
@@ -65,8 +66,8 @@ def _require_loads(remote: Remote, commit: str, config: dict[str, object]) -> No
     if done.returncode != 0:
         raise _does_not_load(remote, commit, done.stderr.strip()[-1500:])
     loaded = json.loads(done.stdout.splitlines()[-1])
-    meant = {"model_type": config.get("model_type"), "architectures": config.get("architectures")}
-    if meant != {"model_type": loaded["model_type"], "architectures": [loaded["architecture"]]}:
+    meant = {"model_type": config.get("model_type"), "architecture": class_that_loads(config)}
+    if meant != {name: loaded[name] for name in meant}:
         raise _does_not_load(remote, commit, f"{loaded} instead of {meant}")
 
 
