@@ -188,7 +188,7 @@ def _problems(directory: ModelDirectory) -> Iterator[str]:
         require_no_adapter_inside(directory.path)
         document = check_small_files(directory.path)
     except NotAModel as error:
-        yield error.what
+        yield f"{error.what} ({error.found})" if error.found else error.what
         return
     yield from problems_of(document, directory.index)
 
