@@ -11,7 +11,7 @@ from tasks.core.store import Staging
 from tasks.core.store.manifest import read_manifest
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 1
+VERSION = 2
 
 
 @stage_task("edit")

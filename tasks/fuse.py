@@ -7,7 +7,7 @@ from tasks.core.training.finetune import ADAPTER
 from tasks.core.weights.fuse import fuse as add
 from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
 
-VERSION = 1
+VERSION = 2
 
 
 @stage_task("fuse")

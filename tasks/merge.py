@@ -7,7 +7,7 @@ from tasks.core.store import Staging
 from tasks.core.weights.merge import merge as add
 from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
 
-VERSION = 1
+VERSION = 2
 
 
 @stage_task("merge")

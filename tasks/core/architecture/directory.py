@@ -12,6 +12,7 @@ from pathlib import Path
 from transformers import LlamaConfig
 
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
+from tasks.core.architecture.rope import context_tokens
 from tasks.core.errors import NotAModel
 from tasks.core.foreign import understood
 from tasks.core.model_config import read_config
@@ -92,4 +93,5 @@ def open_model(path: Path) -> ModelDirectory:
 def _parsed(kind: type[LlamaConfig], document: dict[str, object], path: Path) -> LlamaConfig:
     with understood("a LLaMA's configuration", path / "config.json"):
         config: LlamaConfig = kind.from_dict(document)
+        context_tokens(config)  # numbers that are none show here
     return config

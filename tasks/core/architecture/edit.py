@@ -19,7 +19,7 @@ from tasks.core.architecture.writing import (
     write_around,
 )
 from tasks.core.errors import NotAModel
-from tasks.core.foreign import read_json_object
+from tasks.core.foreign import read_json_object, understood
 from tasks.core.recipe import Edit
 from tasks.core.weights.model_check import (
     check_small_files,
@@ -51,7 +51,8 @@ def edit_model(model: Path, edit: Edit, out: Path) -> Written:
     require_no_tokenizer_code(source)
     _require_whole(source)
     check_edit(edit, source.config)
-    config = edited_config(source, edit)
+    with understood("the edited configuration", source.path / "config.json"):
+        config = edited_config(source, edit)
     written = write_around(source, out, config, CODE)
     _lengthen_tokenizer(out, context_tokens(source.config), context_tokens(config))
     return written

@@ -17,7 +17,7 @@ from tasks.core.store import Built, Staging, Store
 from tasks.core.weights.model_check import check_model
 
 STAGE = "download"
-VERSION = 1
+VERSION = 2
 
 
 def fetch(source: Source, store: Store, report: Report = silent) -> Built:

@@ -22,7 +22,7 @@ from tasks.core.weights.result import WrittenModel
 from tasks.core.weights.stream import PieceFunction, stream
 from tasks.core.weights.writer import ShardedWriter
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised when the same work would make other bytes, so that no journal is carried over."""
 
 
