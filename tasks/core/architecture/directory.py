@@ -17,7 +17,7 @@ from tasks.core.errors import NotAModel
 from tasks.core.foreign import understood
 from tasks.core.model_config import read_config
 from tasks.core.weights.companions import companion_files, tokenizer_files
-from tasks.core.weights.index import ModelIndex, read_index, weight_files_of
+from tasks.core.weights.index import ModelIndex, read_index, require_directory, weight_files_of
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,7 @@ def open_model(path: Path) -> ModelDirectory:
     Raises NotAModel when it is none, when its model is not a LLaMA, and when it has code of its
     own that is not ours.
     """
-    if not path.is_dir():
-        raise NotAModel(
-            "There is no such directory.", where=path, next_step="Check the path's spelling."
-        )
+    require_directory(path)
     document = read_config(path)
     kind = document.get("model_type")
     if kind == KawanUsahaConfig.model_type:

@@ -91,6 +91,17 @@ def read_index(directory: Path) -> ModelIndex:
 
 def weight_files_of(directory: Path) -> WeightFiles:
     """Return which files of a directory are its weights, as `choose_weights` decides it."""
+    require_directory(directory)
+    return choose_weights(
+        lambda name: (directory / name).is_file(),
+        lambda name: read_listing(directory / name),
+        where=directory,
+        present=[path.name for path in directory.iterdir()],
+    )
+
+
+def require_directory(directory: Path) -> None:
+    """Raise NotAModel where there is no directory."""
     if not directory.is_dir():
         raise NotAModel(
             "There is no such directory.",
@@ -98,12 +109,6 @@ def weight_files_of(directory: Path) -> WeightFiles:
             found="a file" if directory.is_file() else None,
             next_step="Name the directory that holds the model; check the path's spelling.",
         )
-    return choose_weights(
-        lambda name: (directory / name).is_file(),
-        lambda name: read_listing(directory / name),
-        where=directory,
-        present=[path.name for path in directory.iterdir()],
-    )
 
 
 def read_listing(path: Path) -> JsonObject:

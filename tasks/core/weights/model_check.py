@@ -24,7 +24,7 @@ from tasks.core.weights.companions import (
     belongs_to_model,
     file_names,
 )
-from tasks.core.weights.index import ModelIndex, read_index
+from tasks.core.weights.index import ModelIndex, read_index, require_directory
 from tasks.core.weights.llama_layout import HEAD, RECOMPUTED, promised_tensors
 from tasks.core.weights.weight_files import LISTINGS
 
@@ -63,13 +63,7 @@ def check_small_files(directory: Path) -> JsonObject:
 
     Raises NotAModel for a pointer, a web page, half a file or JSON that transformers cannot read.
     """
-    if not directory.is_dir():
-        raise NotAModel(
-            "There is no such directory.",
-            where=directory,
-            found="a file" if directory.is_file() else None,
-            next_step="Name the directory that holds the model; check the path's spelling.",
-        )
+    require_directory(directory)
     config = read_config(directory)
     for name in file_names(directory):
         path = directory / name
