@@ -28,7 +28,7 @@ $(READY): requirements.lock requirements-demo.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## run the whole lifecycle on a real small model
-	@$(BIN)/python -m flows.demo
+	@$(BIN)/kawan-usaha demo
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest

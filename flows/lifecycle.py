@@ -1,6 +1,5 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 from prefect import flow, get_run_logger
@@ -11,9 +10,12 @@ from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
 from tasks.core.hub.here import hub_of
+from tasks.core.keys import digest
+from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
-from tasks.core.store import Store
+from tasks.core.serving.state import used_builds
+from tasks.core.store import RunStore, Store
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -25,7 +27,7 @@ from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure
+from tasks.runtime import StageResult, explained_failure, run, running
 
 Until = Literal["plan", "download", "merge", "edit", "fuse", "evaluate", "publish", "deploy"]
 Chain = list[tuple[Role, StageResult]]
@@ -42,8 +44,14 @@ def rebuild(
     for which a model that its gate refuses is released all the same; it is recorded.
     """
     try:
-        with Store(home()).in_use(), hub_of(recipe, home()):
-            return _stages(located(recipe), until, force)
+        say = get_run_logger().info
+        with stop_in_time(), Store(home()).in_use(), hub_of(recipe, home(), say):
+            found = located(recipe)
+            run(preflight, found)
+            with running(_store_of(found, until)) as store:
+                report = _stages(found, until, force, store)
+                store.finish()
+                return report
     except KawanUsahaError as error:
         get_run_logger().error("%s", error)
         return explained_failure(error)
@@ -62,69 +70,80 @@ def rebuild_recipe(
     return rebuild(found, until, force)
 
 
-def _stages(recipe: Recipe, until: Until, force: str | None) -> RebuildReport:
-    preflight.submit(recipe).result()
-    last = get_args(Until).index(until)
-    wanted = set(get_args(Until)[: last + 1])
-    made, chain = _model(recipe, wanted)
+def _store_of(recipe: Recipe, until: Until) -> RunStore:
+    """Return the store as this run sees it, and record that the run has started."""
+    record = RunRecords(home()).start(
+        recipe.name,
+        recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
+        reach=get_args(Until).index(until),
+        keep=recipe.keep,
+    )
+    say = get_run_logger().info
+    return RunStore(home(), record, in_use=lambda: used_builds(home()), say=say)
+
+
+def _stages(recipe: Recipe, until: Until, force: str | None, store: RunStore) -> RebuildReport:
+    wanted = set(get_args(Until)[: get_args(Until).index(until) + 1])
+    made, chain = _model(recipe, wanted, store)
     if "evaluate" not in wanted:
-        return _finished(RebuildReport(recipe, tuple(made)))
+        return _shown(RebuildReport(recipe, tuple(made)))
     released = chain[-1][1]
     before = release_before(recipe.name, released)
-    evaluation = evaluate.submit(chain, recipe.evaluate, recipe.template, before).result()
+    if before is not None:
+        store.use(str(before.key))
+    evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before)
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, force)
     done = [*made, evaluation]
     try:
-        ruling = gate.submit(evaluation, recipe.evaluate.gate, force).result()
+        run(gate, evaluation, recipe.evaluate.gate, force)
     except GateFailed:
         publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
         raise
+    store.done_with(*(model.artifact for _, model in chain[:-1]))
     if recipe.publish is not None and "publish" in wanted:
-        done.append(publish.submit(made, recipe, recipe.publish, outcome, verdict).result())
+        done.append(run(publish, made, recipe, recipe.publish, outcome, verdict))
+    if _released_by(recipe) == "publish" and "publish" in wanted:
+        store.release(released.artifact, verdict.forced)
     if recipe.deploy is not None and "deploy" in wanted:
-        service = deploy.submit(released, recipe.deploy, recipe.name, recipe.template)
-        done.append(service.result())
-    used = [ruling.artifact, *([str(before.key)] if before else [])]
-    report = RebuildReport(recipe, tuple(done), outcome, verdict)
-    return _finished(report, used, released.artifact if "publish" in wanted else None)
+        done.append(run(deploy, released, recipe.deploy, recipe.name, recipe.template))
+    if _released_by(recipe) == "deploy" and "deploy" in wanted:
+        store.release(released.artifact, verdict.forced)
+    return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
 
 
-def _finished(
-    report: RebuildReport, used: Sequence[str] = (), released: str | None = None
-) -> RebuildReport:
-    """Show the run and record what it used, so that `prune` keeps it."""
+def _released_by(recipe: Recipe) -> Until:
+    """Return the stage after which the model is out: publishing, or serving where that is all."""
+    return "deploy" if recipe.publish is None and recipe.deploy is not None else "publish"
+
+
+def _shown(report: RebuildReport) -> RebuildReport:
     publish_report(report)
-    RunRecords(home()).add(
-        report.recipe.name,
-        (*(stage.artifact for stage in report.stages), *used),
-        released=released,
-        forced=report.verdict.forced if report.verdict and released else None,
-    )
     return report
 
 
-def _model(recipe: Recipe, wanted: set[str]) -> tuple[list[StageResult], Chain]:
+def _model(recipe: Recipe, wanted: set[str], store: RunStore) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
-    base = download.submit(recipe.base, "base").result()
+    base = run(download, recipe.base, "base")
     done = [base]
     chain: Chain = [("base", base)]
     if recipe.delta is not None:
-        delta = download.submit(recipe.delta, "delta").result()
+        delta = run(download, recipe.delta, "delta")
         done.append(delta)
         if "merge" in wanted:
             template = None if recipe.edit else recipe.template
-            done.append(merge.submit(base, delta, recipe.delta, template).result())
+            done.append(run(merge, base, delta, recipe.delta, template))
             chain.append(("merged", done[-1]))
+            store.done_with(delta.artifact)
     if recipe.edit is not None and "edit" in wanted:
-        done.append(edit.submit(chain[-1][1], recipe.edit, recipe.template).result())
+        done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))
         chain.append(("edited", done[-1]))
     if recipe.finetune is not None and "fuse" in wanted:
         model, settings = chain[-1][1], recipe.finetune
-        examples = prepare.submit(model, settings, recipe.template).result()
-        adapter = finetune.submit(model, examples, settings, recipe.template).result()
+        examples = run(prepare, model, settings, recipe.template)
+        adapter = run(finetune, model, examples, settings, recipe.template)
         template = None if recipe.delta or recipe.edit else recipe.template
-        done += [examples, adapter, fuse.submit(model, adapter, template).result()]
+        done += [examples, adapter, run(fuse, model, adapter, template)]
         chain.append(("fine-tuned", done[-1]))
     return done, chain

@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +15,11 @@ from tasks.core.evaluation.numbers import number
 from tasks.core.evaluation.report import LineageRow, headline, render_html, render_markdown
 from tasks.core.files import write_atomically
 from tasks.core.home import home
+from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
 from tasks.core.training.finetune import TRAINING
 from tasks.runtime import StageResult
+from tasks.telling import flush, show_markdown
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class RebuildReport:
 
 
 def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
-    """Return (stage, state, time, size, peak memory, result) of every stage, as text."""
+    """Return one text for each of HEADINGS, of every stage."""
     return [
         (
             stage.stage,
             "Cached" if stage.cached else "Completed",
-            f"{stage.wall_s:,.1f} s",
-            f"{stage.size_bytes / 1e6:,.1f} MB",
-            f"{stage.peak_memory_bytes / 1e6:,.0f} MB",
+            duration(stage.wall_s),
+            quantity(stage.size_bytes),
+            quantity(stage.peak_memory_bytes),
             str(stage.facts.get("tag") or stage.facts.get("url") or stage.artifact),
         )
         for stage in report.stages
@@ -78,6 +79,7 @@ def as_text(report: RebuildReport) -> str:
             f"{headline(report.verdict)}: {'; '.join(report.verdict.reasons)}",
             f"Report: {page_of(report.recipe)}",
         ]
+    lines.append(f"Logs: {logs_of(report.recipe)}")
     if report.url is not None:
         lines.append(f"Served: {report.url}; talk with it: kawan-usaha chat {report.recipe.name}")
     return "\n".join(lines)
@@ -88,8 +90,18 @@ def page_of(recipe: Recipe) -> Path:
     return home() / "reports" / f"{recipe.name}.html"
 
 
-_NUMBERS = ("time", "size", "peak memory")
-HEADINGS = ("stage", "state", "time", "size", "peak memory", "result")
+def logs_of(recipe: Recipe) -> Path:
+    """Return where the logs of a recipe's runs and stages are."""
+    return home() / "logs" / recipe.name
+
+
+_NUMBERS = ("time", "size", "memory taken")
+HEADINGS = ("stage", "state", "time", "size", "memory taken", "result")
+_NOTE = (
+    "Memory is what a stage took at its peak, child processes included, on top of what the "
+    "process of the run held before it. Time and memory of a cached stage are those of the run "
+    "that made it."
+)
 
 
 def publish_report(report: RebuildReport) -> None:
@@ -97,13 +109,13 @@ def publish_report(report: RebuildReport) -> None:
     lines = [f"# {report.recipe.name}", "", f"| {' | '.join(HEADINGS)} |"]
     lines += ["|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(report)]
-    lines += ["", "Time and memory of a cached stage are those of the run that made it.", ""]
+    lines += ["", _NOTE, "", f"What the programs of the stages printed: `{logs_of(report.recipe)}`"]
+    lines.append("")
     if report.outcome is not None and report.verdict is not None:
         lines.append(render_markdown(report.outcome, report.verdict))
         _write_page(report, report.outcome, report.verdict)
-    create_markdown_artifact(
-        "\n".join(lines), key="rebuild", description=f"Run of {report.recipe.name}"
-    )
+    show_markdown("\n".join(lines), key="rebuild", description=f"Run of {report.recipe.name}")
+    flush()
 
 
 def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> None:

@@ -1,13 +1,12 @@
 """Download: a source of the recipe becomes an artifact."""
 
-from tasks.core.home import home
 from tasks.core.hub.sources import fetch
 from tasks.core.recipe import Source
-from tasks.core.store import Store
-from tasks.runtime import StageProgress, StageResult, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, stage_task, store
 
 
 @stage_task("download", "download {role}")
 def download(source: Source, role: str) -> StageResult:
     """Fetch a base or a delta, unless its commit is here already."""
-    return StageResult.of(fetch(source, Store(home()), StageProgress(role)), role)
+    return StageResult.of(fetch(source, store(), StageProgress(role)), role)

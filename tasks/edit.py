@@ -1,7 +1,5 @@
 """Edit: another architecture around the same weights, proven in a fresh process."""
 
-from prefect.artifacts import create_markdown_artifact
-
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.proof import EditProof, prove_edit
 from tasks.core.conversation.template_files import with_chat_template
@@ -9,7 +7,9 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Edit
 from tasks.core.store import Staging
 from tasks.core.store.manifest import read_manifest
+from tasks.progress import output_log
 from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.telling import show_markdown
 
 VERSION = 2
 
@@ -26,10 +26,12 @@ def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
         if manifest is not None:
             staging.record({f.name: manifest.files[f.source.name] for f in written.shared})
         staging.record(with_chat_template(staging.path, template))
-        proof = prove_edit(staging.path, settings, unedited=model.path)
+        log = output_log("edit")
+        proof = prove_edit(staging.path, settings, unedited=model.path, log=log)
         staging.note(proof=proof.as_json(), written_bytes=written.own_bytes)
 
-    result = build_stage(stage_key("edit", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("edit", VERSION, params, inputs)
+    result = build_stage(key, write, params, inputs, reads=(model,))
     proof = EditProof.model_validate(result.facts["proof"])
-    create_markdown_artifact(proof.table(), key="edit", description="The edit, before and after")
+    show_markdown(proof.table(), key="edit", description="The edit, before and after")
     return result

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import cast
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -20,9 +19,11 @@ from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Gate
-from tasks.core.store import Artifact, Staging, Store
+from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.progress import output_log, say
+from tasks.runtime import StageResult, build_stage, stage_task, store
+from tasks.telling import show_markdown
 
 VERSION = 2
 GATE_VERSION = 1
@@ -42,12 +43,15 @@ def evaluate(
         inputs["release before"] = before.digest
     models = [(role, model.path) for role, model in chain]
     subjects = subjects_of(models, before.path if before else None)
-    logger = get_run_logger()
 
     def write(staging: Staging) -> None:
-        measure(subjects, settings, template=template, out=staging.path, on_line=logger.info)
+        if before is not None:
+            store().require_content(before)
+        log = output_log("evaluate")
+        measure(subjects, settings, template=template, out=staging.path, on_line=say, log=log)
 
-    return build_stage(stage_key("evaluate", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("evaluate", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=[model for _, model in chain])
 
 
 @stage_task("gate")
@@ -57,7 +61,7 @@ def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResul
     The reason of a forced release stands in the artifact's manifest, among its parameters.
     """
     outcome, verdict = verdict_of(evaluation.path, limits, force)
-    create_markdown_artifact(
+    show_markdown(
         render_markdown(outcome, verdict), key="evaluation", description="Figures and verdict"
     )
     params = {"limits": limits.model_dump(mode="json"), "forced": verdict.forced}
@@ -67,7 +71,7 @@ def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResul
         write_atomically(staging.path / "verdict.json", verdict.model_dump_json(indent=1) + "\n")
 
     ruling = build_stage(stage_key("gate", GATE_VERSION, params, inputs), write, params, inputs)
-    # Prefect unwraps a returned state: `submit(…).result()` gives its data, or raises it.
+    # Prefect unwraps a returned state: `run` gives its data, or raises it.
     return cast("StageResult", _state(verdict, ruling, evaluation))
 
 
@@ -100,11 +104,15 @@ def verdict_of(artifact: Path, limits: Gate, force: str | None = None) -> tuple[
 def release_before(recipe: str, released: StageResult) -> Artifact | None:
     """Return what this recipe released last, other than this very model; None without one.
 
-    Also None, with a line in the log, when its artifact was removed from the store by hand:
-    `prune` keeps it as long as the run that it was compared in.
+    Also None, with a line in the log, when its artifact is damaged (it is set aside) or was removed
+    from the store by hand: `prune` keeps the last releases of each recipe.
     """
     name = RunRecords(home()).release_before(recipe, released.artifact)
-    found = None if name is None else Store(home()).named(name)
+    found = None if name is None else store().named(name)
     if name is not None and found is None:
-        get_run_logger().warning("%s, the release before, is no longer in the store", name)
+        get_run_logger().warning(
+            "%s, the release before, is not in the store, or damaged: the model is judged without "
+            "a comparison with it",
+            name,
+        )
     return found

@@ -1,8 +1,5 @@
 """Fine-tune: a LoRA adapter for the model, trained on the recipe's conversations."""
 
-from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
-
 from tasks.core.conversation.prepared import DECIDING
 from tasks.core.home import home
 from tasks.core.keys import stage_key
@@ -10,7 +7,9 @@ from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.training.curve import loss_table
 from tasks.core.training.ladder import finetune_on_ladder
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.progress import StageProgress, output_log, say
+from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.telling import show_markdown
 
 VERSION = 1
 RUNGS = 24  # more than any ladder has: a retry is a step down
@@ -28,10 +27,10 @@ def _finetune(
     inputs = {"model": model.digest, "examples": examples.digest}
 
     def write(staging: Staging) -> None:
-        logger, progress = get_run_logger(), StageProgress("finetune", "steps", log=False)
+        progress = StageProgress("finetune", "steps", log=False)
 
         def hear(line: str) -> None:
-            logger.info("%s", line)
+            say(line)
             progress.said = line
 
         made = finetune_on_ladder(
@@ -43,6 +42,7 @@ def _finetune(
             home=home(),
             report=progress,
             on_line=hear,
+            log=output_log("finetune"),
         )
         trained = made.trained
         staging.note(
@@ -54,11 +54,10 @@ def _finetune(
             rung=made.rung.name,
             steps_down=[step.model_dump(mode="json") for step in made.steps_down],
         )
-        create_markdown_artifact(
-            loss_table(trained.steps), key="loss", description="Loss of the fine-tune"
-        )
+        show_markdown(loss_table(trained.steps), key="loss", description="Loss of the fine-tune")
 
-    return build_stage(stage_key("finetune", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("finetune", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=(model, examples))
 
 
 finetune = _finetune.with_options(retries=RUNGS, retry_delay_seconds=SECONDS_TO_THE_NEXT_RUNG)

@@ -5,7 +5,8 @@ from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.core.training.finetune import ADAPTER
 from tasks.core.weights.fuse import fuse as add
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 2
 
@@ -26,4 +27,5 @@ def fuse(model: StageResult, adapter: StageResult, template: str | None) -> Stag
         if template is not None:
             staging.record(with_chat_template(staging.path, template))
 
-    return build_stage(stage_key("fuse", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("fuse", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=(model, adapter))

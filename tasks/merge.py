@@ -5,7 +5,8 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Delta
 from tasks.core.store import Staging
 from tasks.core.weights.merge import merge as add
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 2
 
@@ -28,4 +29,5 @@ def merge(
         if template is not None:
             staging.record(with_chat_template(staging.path, template))
 
-    return build_stage(stage_key("merge", VERSION, params, inputs), write, params, inputs)
+    key = stage_key("merge", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=(base, delta))

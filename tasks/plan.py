@@ -1,11 +1,10 @@
 """Plan: whether the recipe can work here, told before anything is started."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
-
 from tasks.core.architecture.check import check_edit_names
+from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.template import get_template
 from tasks.core.errors import DataError, RecipeError, WrongToken
 from tasks.core.evaluation.evaluate import measurement_identity
@@ -13,9 +12,9 @@ from tasks.core.home import home
 from tasks.core.hub.ask import source_config, source_size_bytes
 from tasks.core.hub.client import usable_token
 from tasks.core.planning.gpus import parse_gpus
-from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus
+from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus, with_speed
 from tasks.core.planning.render import render
-from tasks.core.planning.shapes import known_shape, shape_from_config
+from tasks.core.planning.shapes import dtype_from_config, known_shape, shape_from_config
 from tasks.core.planning.stages import Sizes
 from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import Recipe
@@ -25,10 +24,9 @@ from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
 from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.launch import require_tools
+from tasks.progress import say
 from tasks.runtime import stage_task
-
-_FILE_BYTES_A_TOKEN = 3.5
-"""LLaMA's tokenizer on Indonesian, with what JSON adds; only times are made of it."""
+from tasks.telling import show_markdown
 
 
 @stage_task("plan")
@@ -38,37 +36,58 @@ def preflight(recipe: Recipe) -> None:
     found = plan_of(recipe, home())
     require_devices(recipe, found.hardware)
     text = render(found)
-    get_run_logger().info("%s", text)
-    create_markdown_artifact(f"```\n{text}\n```", key="plan", description="What the recipe takes")
+    say(text)
+    show_markdown(f"```\n{text}\n```", key="plan", description="What the recipe takes")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
     """Return the plan on this machine, or on one with the GPUs that are named.
 
-    A well-known base is planned by its published shape; of another one the Hub is asked.
+    A well-known base is planned by its published shape; of another one the Hub is asked. The CPU is
+    measured for a moment when the recipe computes on it; that of another machine cannot be.
     """
     hardware = read_hardware(home)
     if gpus is not None:
         hardware = with_gpus(hardware, parse_gpus(gpus))
-    tokens = None if recipe.finetune is None else _tokens_about(recipe.finetune.data)
+    elif "cpu" in _devices(recipe).values():
+        hardware = with_speed(hardware, home)
+    sizes = _lengths(recipe)
     shape = known_shape(recipe.base.repo) if recipe.base.repo else None
     if shape is not None:
-        return plan(recipe, hardware, shape, sizes=Sizes(training_tokens=tokens))
-    shape = shape_from_config(source_config(recipe.base), where=recipe.base)
-    sizes = Sizes(
+        return plan(recipe, hardware, shape, sizes=sizes)
+    config = source_config(recipe.base)
+    shape = shape_from_config(config, where=recipe.base)
+    sizes = replace(
+        sizes,
         base_bytes=source_size_bytes(recipe.base),
         delta_bytes=source_size_bytes(recipe.delta) if recipe.delta else None,
-        training_tokens=tokens,
+        stored_dtype=dtype_from_config(config),
     )
     return plan(recipe, hardware, shape, sizes=sizes)
 
 
-def _tokens_about(data: Path) -> int | None:
-    """Return roughly how many tokens a file of conversations holds, None where it is not here."""
-    try:
-        return int(data.stat().st_size / _FILE_BYTES_A_TOKEN)
-    except OSError:
-        return None
+def _lengths(recipe: Recipe) -> Sizes:
+    """Return how long the conversations of the recipe are, as far as they are here."""
+    settings, sizes = recipe.evaluate, Sizes()
+    held_out = lengths_of(settings.conversations, cut=settings.max_length_tokens)
+    if held_out is not None:
+        count = min(held_out.conversations, settings.max_conversations or held_out.conversations)
+        tokens = round(count * held_out.mean_tokens)
+        sizes = replace(sizes, held_out_conversations=count, held_out_tokens=tokens)
+    if recipe.finetune is None:
+        return sizes
+    training = training_lengths(recipe.finetune)
+    if training is None:
+        return sizes
+    return replace(
+        sizes, training_tokens=training.tokens, conversation_tokens=training.padded_tokens
+    )
+
+
+def _devices(recipe: Recipe) -> dict[str, str]:
+    """Return what each stage that computes does it on."""
+    parts = {"finetune": recipe.finetune, "evaluate": recipe.evaluate, "deploy": recipe.deploy}
+    return {name: part.device for name, part in parts.items() if part is not None}
 
 
 def check_recipe(recipe: Recipe, home: Path) -> None:
@@ -106,8 +125,7 @@ def require_data(path: Path) -> None:
 
 def require_devices(recipe: Recipe, hardware: Hardware) -> None:
     """Raise RecipeError when a stage is to compute on a GPU and there is none."""
-    parts = {"finetune": recipe.finetune, "evaluate": recipe.evaluate, "deploy": recipe.deploy}
-    wanting = [name for name, part in parts.items() if part is not None and part.device == "cuda"]
+    wanting = [name for name, device in _devices(recipe).items() if device == "cuda"]
     if wanting and not hardware.gpus:
         raise RecipeError(
             "The recipe computes on a GPU, and this machine has none.",

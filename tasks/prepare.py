@@ -5,8 +5,10 @@ from tasks.core.conversation.prepared import identity, prepare_examples
 from tasks.core.files import sha256_of
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
-from tasks.core.weights.companions import tokenizer_files
-from tasks.runtime import StageProgress, StageResult, build_stage, stage_task
+from tasks.core.store.manifest import require_manifest
+from tasks.core.weights.companions import TOKENIZER_FILES, tokenizer_files
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 1
 
@@ -15,8 +17,7 @@ VERSION = 1
 def prepare(model: StageResult, settings: Finetune, template: str) -> StageResult:
     """Check, tokenize and divide the conversations. Of the model only its tokenizer counts."""
     params = identity(settings, template)
-    files = {name: sha256_of(path) for name, path in tokenizer_files(model.path).items()}
-    inputs = {"data": sha256_of(settings.data), "tokenizer": keys.digest(files)}
+    inputs = {"data": sha256_of(settings.data), "tokenizer": keys.digest(_tokenizer(model))}
 
     def write(staging: Staging) -> None:
         prepared = prepare_examples(
@@ -29,4 +30,13 @@ def prepare(model: StageResult, settings: Finetune, template: str) -> StageResul
         )
         staging.note(examples=prepared.counts.examples, tokens=prepared.counts.tokens)
 
-    return build_stage(keys.stage_key("prepare", VERSION, params, inputs), write, params, inputs)
+    key = keys.stage_key("prepare", VERSION, params, inputs)
+    return build_stage(key, write, params, inputs, reads=(model,))
+
+
+def _tokenizer(model: StageResult) -> dict[str, str]:
+    """Return the SHA-256 of the tokenizer's files by name; of a freed model, as its manifest."""
+    if model.freed:
+        files = require_manifest(model.path).files
+        return {name: files[name].sha256 for name in TOKENIZER_FILES if name in files}
+    return {name: sha256_of(path) for name, path in tokenizer_files(model.path).items()}

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from prefect import get_run_logger
+
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
 from tasks.core.hub.publish import publish as to_hub
@@ -10,7 +12,8 @@ from tasks.core.measure import measured
 from tasks.core.recipe import Publish, Recipe
 from tasks.core.store.manifest import require_manifest
 from tasks.core.story import BuiltStage, tell
-from tasks.runtime import StageProgress, StageResult, stage_task
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, stage_task
 
 
 @stage_task("publish")
@@ -36,6 +39,8 @@ def publish(
             story.build,
             report=StageProgress("publish"),
         )
+    for remark in receipt.remarks():
+        get_run_logger().info("%s", remark)
     return StageResult.after(
         released,
         "publish",
@@ -44,4 +49,5 @@ def publish(
         url=receipt.url,
         commit=receipt.commit,
         tag=receipt.tag,
+        kept=list(receipt.kept),
     )

@@ -9,9 +9,14 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Code of model directories is imported from here: never from what an earlier run left behind.
 _MODULES = tempfile.TemporaryDirectory(prefix="kawan-usaha-modules-")
+
+# No test may fail for a slow or busy machine: examples have no time limit.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 os.environ.update(
     HF_MODULES_CACHE=_MODULES.name,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, problems_of, show
+from flows.commands.output import AS_JSON, command_log, followed, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
 
 if TYPE_CHECKING:
@@ -81,13 +81,17 @@ def evaluate(
     models: list[tuple[Role, Path]] = [("model", local_model(model).absolute())]
     if against is not None:
         models.insert(0, ("against", local_model(against).absolute()))
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-") as out:
+    with (
+        tempfile.TemporaryDirectory(prefix="kawan-usaha-") as out,
+        followed("evaluate") as (_, say),
+    ):
         outcome = measure(
             chain(models),
             settings,
             template=template,
             out=Path(out),
-            on_line=lambda line: typer.echo(line, err=True),
+            on_line=say,
+            log=command_log("evaluate"),
         )
     verdict = judge(outcome, settings.gate)
     if report is not None:

@@ -8,20 +8,16 @@ import inspect
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.commands.output import AS_JSON, show
+from flows.commands.output import AS_JSON, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, local_model
 from tasks.core.errors import UsageError
-from tasks.core.progress import Report
 from tasks.core.recipe import Finetune, Lora
 
 _LORA = "lora_"
@@ -66,9 +62,13 @@ def finetune(
     from tasks.core.files import staged_directory
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
+    from tasks.core.training.planned import said_before_training
 
     # What may change between two attempts of one training is decided by its checkpoints.
-    with staged_directory(out, {"command": "finetune"}) as staging, _steps_bar() as (report, say):
+    work = {"command": "finetune"}
+    with staged_directory(out, work) as staging, followed("finetune", "steps") as (report, say):
+        for line in said_before_training(source, settings, home()):
+            say(line)
         made = finetune_down_the_ladder(
             source,
             settings,
@@ -78,6 +78,7 @@ def finetune(
             home=home(),
             report=report,
             on_line=say,
+            log=command_log("finetune"),
         )
     steps = made.trained.steps
     text = (
@@ -103,18 +104,16 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
     from pydantic import TypeAdapter
 
     from tasks.core.home import home
-    from tasks.core.planning.hardware import read_hardware
     from tasks.core.planning.render import render_training
-    from tasks.core.planning.shapes import shape_of
-    from tasks.core.planning.training_fit import TrainingFit, fit_training
+    from tasks.core.planning.training_fit import TrainingFit
     from tasks.core.training.deepspeed_config import deepspeed_config
     from tasks.core.training.launch import command
+    from tasks.core.training.planned import planned_training
 
     config = deepspeed_config(settings)
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
     argv = command(settings, job, port=_PORT, env=os.environ)
-    shape = shape_of(model)
-    fit = fit_training(shape, settings, read_hardware(home()))
+    fit = planned_training(model, settings, home())
     parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
     result: dict[str, object] = {"command": list(argv), "deepspeed": config, "plan": plan}
@@ -195,19 +194,3 @@ def _kind(annotation: Any) -> tuple[Any, str]:
         kinds = [_kind(part) for part in parts if part is not type(None)]
         return next((kind for kind in kinds if kind[0] == list[str]), kinds[0])
     return annotation, ""
-
-
-@contextmanager
-def _steps_bar() -> Iterator[tuple[Report, Callable[[str], None]]]:
-    """Show what the training says, with the steps below it, on the terminal's error stream."""
-    columns = (TextColumn("finetune"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("finetune", total=None)
-
-        def report(done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total)
-
-        def say(line: str) -> None:
-            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-        yield report, say

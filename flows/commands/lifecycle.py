@@ -40,17 +40,24 @@ def rebuild(
     from tasks.core.recipe_file import find_recipe, load_recipe
 
     wanted = load_recipe(find_recipe(recipe))
-    _prepare_prefect(quiet=as_json)
+    _prepare_prefect()
     if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
-    from flows.lifecycle import Until
-    from flows.lifecycle import rebuild as flow
-    from flows.report import RebuildReport, as_plain, as_text
+    from flows.run_log import run_shown
 
-    if until not in get_args(Until):
-        raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
-    result = flow(wanted, until, force, return_state=True).result()
+    with run_shown(wanted.name, quiet=as_json):
+        from flows.server import begin_server
+
+        wait_for_server = begin_server()
+        from flows.lifecycle import Until
+        from flows.lifecycle import rebuild as flow
+        from flows.report import RebuildReport, as_plain, as_text
+
+        if until not in get_args(Until):
+            raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
+        wait_for_server()
+        result = flow(wanted, until, force, return_state=True).result()
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
     show(as_plain(result), as_json=as_json, text=as_text(result))
@@ -77,12 +84,12 @@ def plan(
     show(found.as_dict(), as_json=as_json, text=render(found))
 
 
-def _prepare_prefect(*, quiet: bool) -> None:
+def _prepare_prefect() -> None:
     """Set what Prefect reads when it is imported; what the user has set stays."""
     settings = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is short for a busy laptop
-        "PREFECT_LOGGING_LEVEL": "ERROR" if quiet else "INFO",
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a thread of ours has no run
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)

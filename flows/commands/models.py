@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, bytes_bar, show
+from flows.commands.output import AS_JSON, bytes_bar, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, local_model, source_of
 from tasks.core.recipe import Dtype
 
@@ -130,9 +130,9 @@ def edit(
         ) from error
     source = local_model(model)
     work = _work("edit", inputs=[state_of(source)], settings=settings)
-    with staged_directory(out, work, resumes=False) as staging:
+    with staged_directory(out, work, resumes=False) as staging, followed("edit"):
         written = edit_model(source, settings, staging)
-        proof = prove_edit(staging, settings, unedited=source)
+        proof = prove_edit(staging, settings, unedited=source, log=command_log("edit"))
         own_bytes, shared_bytes = written.own_bytes, written.shared_bytes
     amounts = f"{own_bytes / 1e3:,.1f} kB written, {shared_bytes / 1e9:.3f} GB shared"
     left = _adapter_inside(source)

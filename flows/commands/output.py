@@ -1,7 +1,9 @@
 """What a command prints: JSON for programs, a few lines for people, progress while it works."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pydantic_core
 import typer
@@ -10,14 +12,21 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
-from tasks.core.progress import Report
+from flows.terminal import PlainLines, Speaker, is_live, kept_alive
+from tasks.core.home import home
+from tasks.core.process.log import new_log
+from tasks.core.progress import BYTES, Lines, Report
 
+LINE_EVERY_S = 5.0
 AS_JSON = typer.Option("--json", help="Print the result as JSON, for programs.")
 
 
@@ -34,19 +43,56 @@ def problems_of(error: ValidationError) -> str:
 
 
 @contextmanager
+def followed(what: str, unit: str | None = None) -> Iterator[tuple[Report, Callable[[str], None]]]:
+    """Show on the error stream how far the work of a command is, and the lines that it says.
+
+    A bar on a terminal; elsewhere a plain line every LINE_EVERY_S, and a sign of life between.
+    Without a unit the work reports no amounts.
+    """
+    if is_live(sys.stderr):
+        with _bar(what, unit) as shown:
+            yield shown
+        return
+    speaker = Speaker(PlainLines(sys.stderr), what.split(maxsplit=1)[0])
+    with kept_alive(speaker):
+        yield (
+            Lines(
+                lambda _done, _total, line: speaker.say(line),
+                unit=unit or BYTES,
+                every_s=LINE_EVERY_S,
+            ),
+            speaker.say,
+        )
+
+
+@contextmanager
 def bytes_bar(what: str) -> Iterator[Report]:
-    """Show bytes, rate and time left on the terminal's error stream, and nothing in a file."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=False),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    """Show bytes, rate and time left on the error stream."""
+    with followed(what, BYTES) as (report, _):
+        yield report
+
+
+@contextmanager
+def _bar(what: str, unit: str | None) -> Iterator[tuple[Report, Callable[[str], None]]]:
+    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TimeRemainingColumn())
+    if unit == BYTES:
+        speed = TransferSpeedColumn()
+        amounts = (DownloadColumn(binary_units=False), speed, TimeRemainingColumn())
+    elif unit is None:
+        amounts = (TimeElapsedColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *amounts)
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=None)
 
         def report(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)
 
-        yield report
+        def say(line: str) -> None:
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield report, say
+
+
+def command_log(name: str) -> Path:
+    """Return the file for all that the programs of a command print."""
+    return new_log(home() / "logs" / "commands", name)

@@ -28,13 +28,17 @@ def publish(
     public: Annotated[bool, typer.Option("--public", help="Visible to everybody.")] = False,
     license: Annotated[str, typer.Option(help="The Hub's licence identifier.")] = "other",
     accept_license: Annotated[
-        str | None, typer.Option(help="The sentence that non-commercial weights ask for.")
+        str | None,
+        typer.Option(
+            help="The sentence that non-commercial weights, or such of unknown origin, ask for."
+        ),
     ] = None,
     template: Annotated[str, typer.Option(help="How to prompt it.")] = "vicuna_v1.1",
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Publish a model: all of it or nothing, verified where it arrived.
 
+    Sent are the files that belong to a model; what is left out is said, and a secret is refused.
     What is there already is not sent again; a broken upload goes on where it stopped. The token
     comes from HF_TOKEN.
 
@@ -42,7 +46,7 @@ def publish(
     `kawan-usaha publish tuned file:///srv/models/kawan-usaha`,
     `kawan-usaha publish our-team/kawan-usaha --rollback release-0123456789abcdef`
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from pydantic import ValidationError
 
@@ -50,8 +54,8 @@ def publish(
     from tasks.core.files import digest_of
     from tasks.core.hub import publish as hub
     from tasks.core.hub import publish_filesystem as filesystem
-    from tasks.core.hub.local_copy import choose_from_directory
     from tasks.core.hub.model_class import require_loadable
+    from tasks.core.hub.publish_selection import choose_to_publish, files_below, why_left_out
     from tasks.core.recipe import Publish
     from tasks.core.story import tell_of_directory
 
@@ -67,8 +71,8 @@ def publish(
     if rollback is not None:
         go_back = filesystem.rollback_on_filesystem if to_files else hub.rollback
         receipt = go_back(place, rollback)
-        text = f"{receipt.place} shows {receipt.tag} again: {receipt.url}"
-        show(asdict(receipt), as_json=as_json, text=text)
+        lines = [f"{receipt.place} shows {receipt.tag} again: {receipt.url}", *receipt.remarks()]
+        show(asdict(receipt), as_json=as_json, text="\n".join(lines))
         return
     try:
         target = Publish.model_validate(
@@ -83,12 +87,15 @@ def publish(
         found = "; ".join(problem["msg"] for problem in error.errors())
         raise UsageError("This is no place to publish to.", where=place, found=found) from error
     directory = Path(model)
-    names = choose_from_directory(directory)
     require_loadable(directory)  # before everything is hashed
-    files = {name: digest_of(directory / name) for name in names}
+    present = files_below(directory)
+    files = {name: digest_of(directory / name) for name in choose_to_publish(directory, present)}
     story = tell_of_directory(directory, files, target, template)
     send = filesystem.publish_to_filesystem if to_files else hub.publish
     with bytes_bar("publish") as report:
         receipt = send(directory, files, story.card, target, story.build, report=report)
+    left_out = {name: why_left_out(name) for name in present if name not in files}
+    receipt = replace(receipt, left_out=left_out)
     sent = f"{receipt.sent_bytes / 1e6:,.1f} MB sent, {receipt.skipped_bytes / 1e6:,.1f} MB there"
-    show(asdict(receipt), as_json=as_json, text=f"{receipt.tag}: {receipt.url}\n{sent}")
+    lines = [f"{receipt.tag}: {receipt.url}", sent, *receipt.remarks()]
+    show(asdict(receipt), as_json=as_json, text="\n".join(lines))

@@ -16,11 +16,12 @@ def register(app: typer.Typer) -> None:
 
 @store_app.command("list")
 def list_artifacts(as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """Show every artifact: stage, size, age and what it was made from."""
+    """Show every artifact: stage, size, age and what it was made from, also if it was freed."""
     from tasks.core.home import home
     from tasks.core.store import Store
 
-    artifacts = list(Store(home()).artifacts())
+    store = Store(home())
+    artifacts = [*store.artifacts(), *store.freed_artifacts()]
     rows: list[object] = [
         {
             "artifact": str(artifact.key),
@@ -29,12 +30,14 @@ def list_artifacts(as_json: Annotated[bool, AS_JSON] = False) -> None:
             "wall_s": artifact.manifest.wall_s,
             "params": artifact.manifest.params,
             "path": artifact.path,
+            "freed": artifact.freed,
         }
         for artifact in artifacts
     ]
     lines = [
         f"{artifact.key!s:<34} {artifact.manifest.created_at:%Y-%m-%d %H:%M} "
         f"{artifact.manifest.size_bytes / 1e6:>12,.1f} MB {artifact.manifest.wall_s:>8.1f} s"
+        f"{'  freed' if artifact.freed else ''}"
         for artifact in artifacts
     ]
     show(rows, as_json=as_json, text="\n".join(lines) or f"Nothing is built yet in {home()}.")
@@ -63,19 +66,59 @@ def verify(as_json: Annotated[bool, AS_JSON] = False) -> None:
 @store_app.command()
 def prune(
     keep_runs: Annotated[
-        int, typer.Option(min=0, help="Keep what this many successful rebuilds of each recipe use.")
+        int,
+        typer.Option(
+            min=0, help="Keep what this many finished rebuilds and releases of each recipe use."
+        ),
     ] = 2,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--unfinished",
+            help="Remove unfinished work too: what runs that failed or were stopped have made so "
+            "far, checkpoints and partial downloads included.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Remove what neither the last rebuilds nor a running deployment use, and all leftovers."""
-    from tasks.core.home import home
-    from tasks.core.serving.state import used_builds
-    from tasks.core.store import Store
-    from tasks.core.store.runs import RunRecords
+    """Remove what neither the last rebuilds, nor unfinished ones, nor a deployment use.
 
-    keep = RunRecords(home()).artifacts_of_last(keep_runs) | used_builds(home())
-    gone = Store(home()).prune(keep, dry_run=dry_run)
-    word = "would be removed" if dry_run else "removed"
-    text = "\n".join(f"{word}: {name}" for name in gone) or "Nothing to remove."
-    show({"removed": gone, "dry_run": dry_run}, as_json=as_json, text=text)
+    Shows what each item is, why it can go and how many bytes it frees; what is shared with
+    something that stays frees nothing.
+
+    Example: `kawan-usaha store prune --unfinished --dry-run`
+    """
+    from tasks.core.home import home
+    from tasks.core.planning.units import readable
+    from tasks.core.room import Item
+    from tasks.core.room import prune as remove
+    from tasks.core.room import room as look
+
+    act = look if dry_run else remove
+    found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
+    word = "would be freed" if dry_run else "freed"
+    lines = [f"{item}" for item in found.items]
+    lines.append(f"{readable(found.freed_bytes)} {word}." if lines else "Nothing to remove.")
+    if found.held:
+        lines += ["", "Kept for unfinished work; `--unfinished` removes it too:"]
+        lines += [f"{item}" for item in found.held]
+
+    def plain(items: tuple[Item, ...]) -> list[dict[str, object]]:
+        return [
+            {
+                "name": item.path.name,
+                "kind": item.kind,
+                "reason": item.reason,
+                "freed_bytes": item.freed_bytes,
+            }
+            for item in items
+        ]
+
+    result: dict[str, object] = {
+        "removed": plain(found.items),
+        "held": plain(found.held),
+        "freed_bytes": found.freed_bytes,
+        "dry_run": dry_run,
+    }
+    show(result, as_json=as_json, text="\n".join(lines))

@@ -131,7 +131,12 @@ class TrainingFailed(KawanUsahaError):
 
 
 class DiskFull(KawanUsahaError):
-    """There is not, or no longer, room on the disk."""
+    """There is not, or no longer, room on the disk.
+
+    `advised` once its next step names what can go from the store.
+    """
+
+    advised: bool = False
 
 
 class MissingTool(KawanUsahaError):
@@ -195,6 +200,10 @@ class UploadCorrupt(HubError):
 
 class FileChanged(KawanUsahaError):
     """A file of the model is no longer the one that was built, or changed while it was sent."""
+
+
+class SecretFound(KawanUsahaError):
+    """A file that would be published holds a token or key, or looks as if it did."""
 
 
 # --- proof and serving ---------------------------------------------------------------------

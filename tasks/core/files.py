@@ -71,8 +71,11 @@ def fsync_tree(root: Path) -> None:
         fsync_directory(Path(directory))
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Give path this content, so that a reader sees either all of the old or all of the new."""
+def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
+    """Give path this content, so that a reader sees either all of the old or all of the new.
+
+    Until it has its name, only its owner can read it. For a secret see `private.write_private`.
+    """
     data = content.encode() if isinstance(content, str) else content
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     try:
@@ -80,7 +83,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).rename(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -125,6 +128,11 @@ def share_blocks(source: BinaryIO, target: BinaryIO) -> bool:
     return True
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Tell whether an error means that the disk, or the user's share of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def free_bytes(path: Path) -> int:
     """Return the bytes that this user may still write on the disk that holds path."""
     existing = path
@@ -142,8 +150,7 @@ def require_room(path: Path, needed_bytes: int) -> None:
             where=path,
             expected=f"{needed_bytes / 1e9:.2f} GB",
             found=f"{free / 1e9:.2f} GB free",
-            next_step="Free some space (`kawan-usaha store prune`), or set KAWAN_USAHA_HOME to a "
-            "larger disk.",
+            next_step="Free some space, or set KAWAN_USAHA_HOME to a larger disk.",
         )
 
 
@@ -163,8 +170,10 @@ def staged_directory(out: Path, work: object, *, resumes: bool = True) -> Iterat
     _open_staging(staging, digest(work))
     try:
         yield staging
-    except BaseException:
-        if not resumes or not any(path.is_file() for path in _written(staging)):
+    except BaseException as stop:
+        if resumes and any(path.is_file() for path in _written(staging)):
+            stop.add_note(f"What was done is kept in {staging}.")
+        else:
             shutil.rmtree(staging)
         raise
     fsync_tree(staging)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Dtype = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["none", "optimizer", "all"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "trackio"]
+Keep = Literal["all", "released"]
 LayerSelector = int | str
 
 _REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -399,8 +400,8 @@ class Publish(_Part):
     accept_license: str | None = Field(
         None,
         title="Acceptance of the licence",
-        description="A public repository of weights with a non-commercial licence needs a sentence "
-        "here; the refusal says which one.",
+        description="A public repository of weights with a non-commercial licence, or of unknown "
+        "origin, needs a sentence here; the refusal says which one.",
     )
 
     @model_validator(mode="after")
@@ -495,6 +496,13 @@ class Recipe(_Part):
     )
     deploy: Deploy | None = Field(
         None, title="Deploy", description="Leave out to build without serving."
+    )
+    keep: Keep = Field(
+        "all",
+        title="Keep",
+        description="Which models stay on the disk: `all`, so that every stage can be repeated at "
+        "once, or only the `released` one. Inputs that no later stage needs are then freed, and "
+        "made again (downloads included) when a changed recipe needs them.",
     )
 
 

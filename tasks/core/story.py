@@ -4,12 +4,14 @@ The one place in core that knows several stages at once. It decides nothing and 
 equal builds give equal stories, so that publishing twice changes nothing.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import yaml
+from pydantic import TypeAdapter
 
 from tasks.core.architecture.card import loading_instructions
 from tasks.core.architecture.proof import EditProof
@@ -19,10 +21,15 @@ from tasks.core.evaluation.gate import Verdict
 from tasks.core.files import FileDigest
 from tasks.core.hub.card import CardFacts, CardFile, EditedPart, Figure, LineageStep, render_card
 from tasks.core.hub.client import DEFAULT_ENDPOINT, endpoint
+from tasks.core.hub.publish_license import require_publishable
+from tasks.core.hub.publish_origin import Origin, Repo, origin_of
+from tasks.core.hub.publish_selection import choose_to_publish
 from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import require_manifest
+from tasks.core.training.finetune import TRAINING
+from tasks.core.training.ladder import StepDown
 
 _QUESTION = "Bagaimana cara menentukan harga jual kue buatan rumah?"
 _BUILD_DIGITS = 16
@@ -57,7 +64,12 @@ def tell(
     Raises RecipeError when the card would break a rule of the Hub or name a wrong licence.
     """
     manifests = {stage.stage: require_manifest(stage.path) for stage in stages}
+    trained = _trained(stages, manifests)
     released, place = stages[-1], target.repo or target.target or ""
+    origin = Origin.of_all(
+        [origin_of(stage.path) for stage in stages if stage.stage in ("base", "delta")]
+    )
+    require_publishable(origin, target)
     facts = CardFacts(
         name=recipe.deploy.model_name if recipe.deploy else recipe.name,
         build="",
@@ -69,14 +81,16 @@ def tell(
         template=recipe.template,
         prompt_example=_prompt(recipe.template),
         how_to_load=loading_instructions(released.path, name=place),
-        how_to_rebuild=_HOW_TO_REBUILD,
+        how_to_rebuild=_how_to_rebuild(trained),
         recipe_yaml=_recipe_yaml(recipe),
-        files=_card_files(manifests[released.stage].files),
+        files=_card_files(released.path, manifests[released.stage].files),
         edits=_edits(manifests.get("edit")),
-        training=_training(recipe),
+        training=trained.rows if trained else (),
         figures=_figures(recipe, outcome),
         limits=_limits(verdict),
         tags=("kawan-usaha",),
+        source_names=origin.names,
+        source_licenses=origin.licenses,
     )
     return _named(facts)
 
@@ -84,22 +98,30 @@ def tell(
 def tell_of_directory(
     model: Path, files: Mapping[str, FileDigest], target: Publish, template: str
 ) -> Story:
-    """Return card and name for a model directory of which nothing but its files is known."""
+    """Return card and name for a model directory of which nothing but its files is known.
+
+    Raises RecipeError when these do not allow what the target asks for.
+    """
     place = target.repo or target.target or ""
+    origin = origin_of(model)
+    require_publishable(origin, target)
     facts = CardFacts(
         name=place.rstrip("/").rsplit("/", 1)[-1],
         build="",
         place=place,
-        summary="Published from a directory; where it comes from was not recorded.",
+        summary="Published from a directory. "
+        + ("Its files name what it was made from." if origin.repos else _ORIGIN_UNKNOWN),
         language=target.language,
         license=target.license,
-        lineage=(),
+        lineage=[_taken_from(repo) for repo in origin.repos],
         template=template,
         prompt_example=_prompt(template),
         how_to_load=loading_instructions(model, name=place),
         how_to_rebuild="It was not made from a recipe.",
         recipe_yaml="# none",
-        files=_card_files(files),
+        files=_card_files(model, files),
+        source_names=origin.names,
+        source_licenses=origin.licenses,
     )
     return _named(facts)
 
@@ -141,9 +163,17 @@ def _origin(role: Literal["base", "delta"], source: Source, manifest: Manifest) 
     if source.repo is None or not isinstance(commit, str):
         name = source.directory.name if source.directory else str(source)
         return LineageStep(role, name, manifest.content_digest)
+    return _from_hub(role, source.repo, commit)
+
+
+def _taken_from(repo: Repo) -> LineageStep:
+    return _from_hub("base", repo.name, repo.commit or "not recorded")
+
+
+def _from_hub(role: Literal["base", "delta"], repo: str, commit: str) -> LineageStep:
     # A Hub on this machine has another port every time: a link to it would make another card.
-    link = f"{DEFAULT_ENDPOINT}/{source.repo}" if endpoint() == DEFAULT_ENDPOINT else None
-    return LineageStep(role, source.repo, commit, repo=source.repo, link=link)
+    link = f"{DEFAULT_ENDPOINT}/{repo}" if endpoint() == DEFAULT_ENDPOINT else None
+    return LineageStep(role, repo, commit, repo=repo, link=link)
 
 
 def _prompt(template_name: str) -> str:
@@ -154,8 +184,8 @@ def _prompt(template_name: str) -> str:
 
 
 def _recipe_yaml(recipe: Recipe) -> str:
-    """Return what decides the model. Where it is served is no property of it."""
-    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy"})
+    """Return what decides the model: not where it is served, and not what stays on the disk."""
+    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy", "keep"})
     plain["evaluate"] |= {
         name: Path(plain["evaluate"][name]).name
         for name in ("conversations", "prompts", "benchmark_tasks")
@@ -166,11 +196,10 @@ def _recipe_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def _card_files(files: Mapping[str, FileDigest]) -> list[CardFile]:
+def _card_files(model: Path, files: Mapping[str, FileDigest]) -> list[CardFile]:
     return [
-        CardFile(name, file.size_bytes, file.sha256)
-        for name, file in files.items()
-        if name != "README.md"
+        CardFile(name, files[name].size_bytes, files[name].sha256)
+        for name in choose_to_publish(model, files)
     ]
 
 
@@ -189,13 +218,32 @@ def _edits(manifest: Manifest | None) -> list[EditedPart]:
     return parts
 
 
-def _training(recipe: Recipe) -> list[tuple[str, str]]:
-    if recipe.finetune is None:
-        return []
-    shown = recipe.finetune.model_dump(mode="json", exclude={"data", "lora"})
-    lora = recipe.finetune.lora.model_dump(mode="json")
-    rows = {**{f"lora.{name}": value for name, value in lora.items()}, **shown}
-    return [(name, str(value)) for name, value in rows.items() if value is not None]
+@dataclass(frozen=True)
+class _Trained:
+    """How the adapter was trained: on which rung of the ladder, with its settings."""
+
+    rung: str
+    device: str
+    rows: Sequence[tuple[str, str]]
+
+
+def _trained(stages: Sequence[BuiltStage], manifests: dict[str, Manifest]) -> _Trained | None:
+    """Return what the fine-tune has left of itself, not what the recipe asked for."""
+    artifact = next((stage.path for stage in stages if stage.stage == "finetune"), None)
+    if artifact is None:
+        return None
+    # Not read as a recipe's settings: those may have other fields by now than when it was trained.
+    settings = json.loads((artifact / TRAINING).read_bytes())["settings"]
+    facts = manifests["finetune"].facts
+    steps_down = TypeAdapter(list[StepDown]).validate_python(facts.get("steps_down") or [])
+    rung = str(facts.get("rung", "as asked"))
+    rows = {"rung": rung}
+    if steps_down:
+        rows["stepped over"] = "; ".join(f"{s.rung} ({s.reason.value})" for s in steps_down)
+    lora = settings.pop("lora")
+    rows |= {f"lora.{name}": value for name, value in lora.items()} | settings
+    given = tuple((name, str(value)) for name, value in rows.items() if value is not None)
+    return _Trained(rung, settings["device"], given)
 
 
 def _figures(recipe: Recipe, outcome: Outcome) -> list[Figure]:
@@ -216,6 +264,20 @@ def _limits(verdict: Verdict) -> list[str]:
     return [f"It does not keep its own limits ({found}). Released all the same: {verdict.forced}."]
 
 
-_HOW_TO_REBUILD = """\
-Save the recipe above as `recipe.yaml` and run `kawan-usaha rebuild recipe.yaml` with the project
-kawan-usaha-llm. The same recipe and the same commits give the files above, to the bit."""
+_ORIGIN_UNKNOWN = "Where it comes from was not recorded."
+
+
+def _how_to_rebuild(trained: _Trained | None) -> str:
+    how = (
+        "Save the recipe above as `recipe.yaml` and run `kawan-usaha rebuild recipe.yaml` with the "
+        "project kawan-usaha-llm. The same recipe and the same commits give the files above, to "
+        "the bit"
+    )
+    if trained is None:
+        return f"{how}."
+    gpu = "; on a GPU even there only nearly, as its sums vary" if trained.device == "cuda" else ""
+    return (
+        f"{how}, up to the fine-tune. The adapter is the same only where it is trained on the same "
+        f"rung of the ladder ({trained.rung}), on the same kind of machine and with the same "
+        f"versions of the libraries{gpu}. Which rung is taken depends on the memory of the machine."
+    )

@@ -38,6 +38,7 @@ from transformers import (
 from tasks.core.conversation.examples import ExampleFile, ExampleWriter
 from tasks.core.conversation.labels import IGNORED, Encoder, Example
 from tasks.core.conversation.reading import load
+from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import batching_of
 from tests.benchmarks.batching_chart import draw
@@ -207,7 +208,8 @@ def _written(path: Path, examples: list[Example]) -> ExampleFile:
 
 
 def _model(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    on_cpu = getattr(torch, compute_dtype("bfloat16", read_cpu()))
+    dtype = torch.bfloat16 if options.device == "cuda" else on_cpu
     if options.model is not None:
         model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(options.model)

@@ -29,6 +29,7 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core.conversation.examples import ExampleFile
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples
+from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tests.benchmarks.measure import Run, run
 from tests.benchmarks.training_contenders import KINDS, Job
@@ -83,7 +84,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-length-tokens", type=int, default=2048)
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--float32", action="store_true", help="instead of bfloat16")
+    fast = compute_dtype("bfloat16", read_cpu())
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default=fast)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--workdir", type=Path, default=Path(".benchmarks/training"))
     parser.add_argument("--only", nargs="*", default=[], choices=KINDS)
@@ -113,7 +115,7 @@ def _job(options: argparse.Namespace, work: Path) -> Job:
         lora_r=8,
         lora_alpha=16,
         lora_targets=["q_proj", "v_proj"],
-        bf16=not options.float32,
+        bf16=options.precision == "bfloat16",
         seed=42,
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.benchmarks.measure import evict, run
 
-ALLOCATES = "import time; block = b'x' * 200_000_000; time.sleep(0.5)"
+ALLOCATES = "import time; block = b'x' * 200_000_000; time.sleep(2)"
 
 
 @pytest.mark.parametrize("shell", [[], ["bash", "-c", '"$@"; true', "bash"]], ids=["child", "tree"])

@@ -78,7 +78,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recipe, Pa
     with (
         pytest.MonkeyPatch.context() as patch,
         running_hub(root / "hub") as hub,
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=600),
     ):
         patch.setenv("KAWAN_USAHA_HOME", str(root / "home"))
         patch.setenv("HF_ENDPOINT", hub.url)

@@ -8,14 +8,21 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.lifecycle import rebuild
 from tasks.core.recipe import ActivationEdit, Base, Delta, Edit, Evaluate, Gate, Publish, Recipe
+from tests.machines import AVX2
 from tests.models import tiny_delta, tiny_llama
 
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
     """Prefect's own test harness: a temporary server and database for the whole session."""
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=600):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _this_machine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan measures the CPU once a home, for some seconds, and each test here has its own."""
+    monkeypatch.setattr("tasks.core.planning.hardware.measured_speed", lambda _: AVX2)
 
 
 @pytest.fixture

@@ -31,9 +31,11 @@ from tasks.core.recipe import (
     Publish,
     Recipe,
 )
+from tasks.core.room import prune
 from tasks.core.serving.state import state_directory
 from tasks.core.store import Artifact, Store
 from tasks.core.store.runs import RunRecords
+from tasks.runtime import StageResult
 from tests.models import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -208,17 +210,37 @@ def test_release_is_held_against_the_one_before_it(destructive: Recipe, home: Pa
     assert "to the release before" in (state.message or "")
 
 
-def test_repeated_run_finds_the_same_release_before_it_also_after_a_prune(
-    destructive: Recipe, home: Path
-) -> None:
+def recipe_and_its_release_before(destructive: Recipe) -> tuple[Recipe, StageResult]:
+    """A recipe that allows any rise, and its last release, which has another edit."""
     limits = Gate(max_perplexity_ratio=None, max_ratio_to_release=1e9)
     evaluate = destructive.evaluate.model_copy(update={"gate": limits})
     later = destructive.model_copy(update={"evaluate": evaluate})
     relu = Edit(activations=(ActivationEdit(layers=(0,), activation="relu"),))
-    earlier = succeeded(later.model_copy(update={"edit": relu})).stages[1]
+    return later, succeeded(later.model_copy(update={"edit": relu})).stages[1]
+
+
+def test_damaged_release_before_is_set_aside_and_stops_no_rebuild(
+    destructive: Recipe, home: Path
+) -> None:
+    later, earlier = recipe_and_its_release_before(destructive)
+    (earlier.path / "config.json").unlink()
+    report = succeeded(later)
+    assert report.verdict is not None
+    assert any("no other release" in reason for reason in report.verdict.reasons)
+    assert not earlier.path.exists()
+    aside = [path.name for path in (home / "store" / ".corrupt").iterdir()]
+    assert [name.startswith(earlier.artifact) for name in aside] == [True]
+
+
+def test_repeated_run_finds_the_same_release_before_it_also_after_a_prune(
+    destructive: Recipe, home: Path
+) -> None:
+    later, earlier = recipe_and_its_release_before(destructive)
     first, second = succeeded(later), succeeded(later)
     assert first.outcome is not None
     assert first.outcome.between("release before", "edited") is not None
     assert {stage.cached for stage in second.stages} == {True}
-    assert earlier.artifact not in Store(home).prune(RunRecords(home).artifacts_of_last(1))
+    gone = {item.path.name for item in prune(home, keep_runs=1).items}
+    assert gone
+    assert earlier.artifact not in gone
     assert {stage.cached for stage in succeeded(later).stages} == {True}

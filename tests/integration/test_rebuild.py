@@ -15,6 +15,7 @@ from flows.lifecycle import rebuild
 from flows.report import RebuildReport
 from tasks.core.errors import DeltaMismatch, KawanUsahaError, NotAModel, PortTaken, RecipeError
 from tasks.core.recipe import ActivationEdit, Base, Deploy, Edit, Evaluate, Gate, Recipe
+from tasks.core.room import prune, room
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama
@@ -55,7 +56,7 @@ def test_second_run_finds_everything_done(recipe: Recipe, home: Path) -> None:
     assert states(first) == dict.fromkeys(names, "Completed")
     assert states(second) == dict.fromkeys(names, "Cached")
     assert [s.digest for s in second.stages] == [s.digest for s in first.stages]
-    assert Store(home).prune(RunRecords(home).artifacts_of_last(1)) == []
+    assert room(home, keep_runs=1).items == ()
 
 
 def test_run_is_told_in_one_table_and_the_edit_before_and_after(
@@ -70,7 +71,7 @@ def test_run_is_told_in_one_table_and_the_edit_before_and_after(
         found = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
     assert set(found) >= {"plan", "edit", "evaluation", "rebuild"}
     assert re.search(r"\| 2 \| .*silu.* \| .*gelu.* \|", found["edit"], re.IGNORECASE)
-    assert re.search(r"\| merge \| Cached \| .* s \| .* MB \| .* MB \|", found["rebuild"])
+    assert re.search(r"\| merge \| Cached \| .* s \| .* kB \| .*B \|", found["rebuild"])
     page = (built_home / "reports" / "tiny.html").read_text()
     assert "Gate passed" in page
 
@@ -80,6 +81,60 @@ def test_changing_where_it_is_served_repeats_no_other_stage(
 ) -> None:
     other = recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)})
     assert set(states(succeeded(other, "evaluate")).values()) == {"Cached"}
+
+
+def test_model_that_was_published_is_the_release_although_serving_failed(
+    recipe: Recipe, built_home: Path
+) -> None:
+    (built_home / "serving").mkdir()
+    (built_home / "serving" / recipe.name).write_text("no directory, so that nothing can start")
+    state = run(recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)}))
+    assert state.is_failed()
+    edited = next(a for a in Store(built_home).artifacts() if a.key.stage == "edit")
+    assert RunRecords(built_home).releases(recipe.name) == [str(edited.key)]
+    prune(built_home, unfinished=True)
+    assert Store(built_home).find(edited.key) is not None
+
+
+def test_model_that_is_only_served_is_no_release_before_it_is_served(
+    recipe: Recipe, built_home: Path
+) -> None:
+    (built_home / "serving").mkdir()
+    (built_home / "serving" / recipe.name).write_text("no directory, so that nothing can start")
+    deploy = Deploy(device="cpu", api_port=18999)
+    served = recipe.model_copy(update={"publish": None, "deploy": deploy})
+    assert run(served).is_failed()
+    assert run(served, "publish").is_completed()
+    assert RunRecords(built_home).releases(recipe.name) == []
+
+
+def test_model_that_is_neither_published_nor_served_is_released_by_passing_its_gate(
+    recipe: Recipe, built_home: Path
+) -> None:
+    kept = recipe.model_copy(update={"publish": None})
+    succeeded(kept, "evaluate")
+    assert RunRecords(built_home).releases(recipe.name) == []
+    edited = succeeded(kept).stages[3]
+    assert RunRecords(built_home).releases(recipe.name) == [edited.artifact]
+
+
+@pytest.mark.slow
+def test_freed_inputs_are_not_made_again_until_a_stage_has_to_read_them(
+    recipe: Recipe, built_home: Path
+) -> None:
+    lean = recipe.model_copy(update={"keep": "released"})
+    first = succeeded(lean)
+    downloads = [stage.artifact for stage in first.stages[:2]]
+    assert all(Store(built_home).freed(name) for name in downloads)
+    second = succeeded(lean)
+    assert set(states(second).values()) == {"Cached"}
+    assert [s.digest for s in second.stages] == [s.digest for s in first.stages]
+    assert all(Store(built_home).freed(name) for name in downloads)
+    relu = Edit(activations=(ActivationEdit(layers=(0,), activation="relu"),))
+    third = succeeded(lean.model_copy(update={"edit": relu}))
+    assert states(third)["evaluate"] == "Completed"
+    assert third.stages[0].digest == first.stages[0].digest
+    assert all(Store(built_home).freed(name) for name in downloads)
 
 
 def test_another_edit_keeps_download_and_merge(recipe: Recipe, built_home: Path) -> None:
@@ -172,6 +227,10 @@ def test_killed_run_goes_on_from_the_last_finished_stage(
         pytest.fail("the run never reached the evaluation")
     child.stdout.close()
     assert child.wait() == -signal.SIGKILL
+    (killed,) = RunRecords(home).unfinished()
+    stages = [name.split("-")[0] for name in killed.artifacts]
+    assert stages == ["download", "download", "merge", "edit", "evaluate"]
+    assert room(home).items == ()
     assert states(succeeded(recipe)) == {
         "base": "Cached",
         "delta": "Cached",

@@ -138,6 +138,39 @@ def test_merge_edit_inspect_and_publish_work_on_plain_directories(
     assert code == 0
 
 
+@pytest.mark.parametrize(
+    ("card", "refusal"),
+    [
+        ("license: mit\nbase_model: huggyllama/llama-13b", "licence that the weights do not have"),
+        ("tags: [id]", "Nothing says where the weights come from"),
+    ],
+)
+def test_weights_that_may_not_become_public_do_not(
+    run: Run, tmp_path: Path, card: str, refusal: str
+) -> None:
+    (tiny_llama(tmp_path / "m", layers=1) / "README.md").write_text(f"---\n{card}\n---\n")
+    place = f"file://{tmp_path}/place"
+    code, _, err = run("publish", "m", place, "--public", "--license", "mit")
+    assert code == 2
+    assert refusal in err
+    assert not (tmp_path / "place").exists()
+
+
+def test_publish_says_what_it_leaves_out_and_keeps_the_origin_in_the_card(
+    run: Run, tmp_path: Path
+) -> None:
+    card = "license: apache-2.0\nbase_model: some/base"
+    (tiny_llama(tmp_path / "m", layers=1) / "README.md").write_text(f"---\n{card}\n---\n")
+    (tmp_path / "m" / "hf_token.txt").write_text("hf_x")
+    words = ("--public", "--license", "apache-2.0")
+    code, out, _ = run("publish", "m", f"file://{tmp_path}/place", *words)
+    assert code == 0
+    assert "left out: hf_token.txt (its name looks like that of a secret)" in out
+    (published,) = (tmp_path / "place" / "builds").iterdir()
+    assert "base_model:\n- some/base" in (published / "README.md").read_text()
+    assert "hf_token" not in (published / "README.md").read_text()
+
+
 def test_plan_is_json_and_needs_no_network(run: Run) -> None:
     code, out, _ = run("plan", "kawan-usaha-13b", "--gpus", "1xRTX4090", "--json")
     assert code == 0
@@ -161,6 +194,26 @@ def test_store_shows_verifies_and_prunes(run: Run, home: Path) -> None:
     assert artifact.path.exists()
     assert run("store", "prune")[0] == 0
     assert not artifact.path.exists()
+
+
+def test_prune_keeps_unfinished_work_and_removes_it_when_asked(run: Run, home: Path) -> None:
+    def boom(staging: Staging) -> None:
+        (staging.path / "checkpoint").write_text("state")
+        raise ZeroDivisionError
+
+    key = stage_key("finetune", 1, {})
+    with pytest.raises(ZeroDivisionError):
+        Store(home).build(key, boom)
+    code, out, _ = run("store", "prune")
+    assert code == 0
+    assert "Nothing to remove." in out
+    assert "`--unfinished` removes it too" in out
+    assert str(key) in out
+    code, out, _ = run("store", "prune", "--unfinished", "--json")
+    assert code == 0
+    (removed,) = json.loads(out)["removed"]
+    assert (removed["name"], removed["kind"]) == (str(key), "unfinished work")
+    assert not (home / "store" / ".staging" / str(key)).exists()
 
 
 def test_nothing_deployed_is_no_failure(run: Run) -> None:

@@ -7,7 +7,9 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.commands.finetune import _LORA, _settings
 from tasks.core.errors import RecipeError, UsageError
+from tasks.core.planning import hardware
 from tasks.core.recipe import Finetune, Lora
+from tests.machines import AVX2
 from tests.models import tiny_llama
 
 
@@ -19,6 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(hardware, "measured_speed", lambda _: AVX2)
 
 
 def finetune(*words: object) -> object:

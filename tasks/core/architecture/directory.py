@@ -51,11 +51,16 @@ class ModelDirectory:
     def companion_files(self) -> dict[str, Path]:
         """Return what goes with the model besides weights and configuration, by name.
 
-        Raises NotAModel where there is no tokenizer.
+        No code: what a new directory runs, its writer puts there. Raises NotAModel where there is
+        no tokenizer.
         """
         tokenizer_files(self.path)
         companions = companion_files(self.path)
-        return {name: path for name, path in companions.items() if name != "config.json"}
+        return {
+            name: path
+            for name, path in companions.items()
+            if name != "config.json" and not name.endswith(".py")
+        }
 
 
 def open_model(path: Path) -> ModelDirectory:

@@ -10,13 +10,14 @@ that a file does not hold are an error, never an initial value.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -30,7 +31,6 @@ from tasks.core.architecture.loaded import (
 )
 from tasks.core.architecture.rope import context_tokens
 from tasks.core.architecture.seen import Seen
-from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import CorruptWeights
 from tasks.core.foreign import understood
 from tasks.core.weights.index import ModelIndex
@@ -56,24 +56,26 @@ def look_at_whole(
     unedited: ModelDirectory,
     before: LlamaConfig,
     edits: Sequence[ArchitectureEdit],
+    dtype: torch.dtype | Literal["auto"],
 ) -> list[Three]:
     """Return the logits of the whole models, and the hidden states before the first edited layer.
 
-    before is the configuration of the unedited model.
+    before is the configuration of the unedited model; dtype is the type to compute in.
     """
-    tokenizer = load_tokenizer(model.path)
+    with understood("the model's tokenizer", model.path):
+        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
     input_ids = tokenizer(PROMPT, return_tensors="pt").input_ids[:, :PROMPT_TOKENS]
     end = context_tokens(model.config)
     first = min(edit.edited_layers[0] for edit in edits)
 
     with understood("the unedited model", unedited.path):
-        stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, config=before)
+        stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, dtype=dtype, config=before)
     as_it_was = _look(stock, input_ids, end, first)
     for edit in edits:
         edit.apply_to_module(stock)
     reference = _look(stock, input_ids, end, first)
     del stock
-    ours = _load(AutoModelForCausalLM, model, trust_remote_code=True)
+    ours = _load(AutoModelForCausalLM, model, dtype=dtype, trust_remote_code=True)
     return [Three("logits", as_it_was, reference, _look(ours, input_ids, end, first))]
 
 

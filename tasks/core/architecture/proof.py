@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from tasks.core.architecture.seen import Check
 from tasks.core.errors import EditLost, KawanUsahaError
 from tasks.core.home import PROJECT
-from tasks.core.process import Cause, run_child
+from tasks.core.process import Cause, child_environment, run_child
 from tasks.core.recipe import Edit
 from tasks.core.weights.model_check import has_adapter
 
@@ -112,14 +112,16 @@ def prove_edit(
     unedited: Path | None = None,
     memory_bytes: int | None = None,
     timeout_s: float = PROOF_TIMEOUT_S,
+    log: Path | None = None,
 ) -> EditProof:
     """Return the proof that `edit` is alive in the model directory `model`.
 
     unedited is the directory that the model was edited from; without it, or where a loader would
     put an adapter of that directory on it, the same weights are read by stock LLaMA. memory_bytes
     is what may be used, by default what the machine has available: a model that does not fit is
-    proven on its edited layers alone, with their real weights. Raises EditLost when a check fails
-    or after timeout_s seconds, and what the fresh process raised.
+    proven on its edited layers alone, with their real weights. The file `log` gets what the process
+    prints. Raises EditLost when a check fails or after timeout_s seconds, and what the fresh
+    process raised.
     """
     request = ProofRequest(
         model=model.absolute(),  # the fresh process begins in another directory
@@ -128,7 +130,7 @@ def prove_edit(
         memory_bytes=memory_bytes,
     )
     with tempfile.TemporaryDirectory(prefix="kawan-usaha-proof-") as scratch:
-        proof = _in_fresh_process(request, Path(scratch), timeout_s)
+        proof = _in_fresh_process(request, Path(scratch), timeout_s, log)
     failed = [check for check in proof.checks if not check.passed]
     if failed:
         raise EditLost(
@@ -146,13 +148,15 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
 
 
-def _in_fresh_process(request: ProofRequest, scratch: Path, timeout_s: float) -> EditProof:
+def _in_fresh_process(
+    request: ProofRequest, scratch: Path, timeout_s: float, log: Path | None
+) -> EditProof:
     asked, answered = scratch / "request.json", scratch / "proof.json"
     asked.write_text(request.model_dump_json())
     child = run_child(
         [sys.executable, "-m", "tasks.core.architecture.prove", str(asked), str(answered)],
         env=_environment(scratch),
-        on_line=logger.debug,
+        log=log,
         timeout_s=timeout_s,
     )
     if child.succeeded:
@@ -160,22 +164,26 @@ def _in_fresh_process(request: ProofRequest, scratch: Path, timeout_s: float) ->
     if child.cause is Cause.OUT_OF_MEMORY and request.memory_bytes is None:
         logger.warning("no memory for the whole model: its edited layers are proven alone")
         layers_alone = request.model_copy(update={"memory_bytes": 0})
-        return _in_fresh_process(layers_alone, scratch, timeout_s)
+        return _in_fresh_process(layers_alone, scratch, timeout_s, log)
     if answered.exists():
         raise KawanUsahaError.from_dict(json.loads(answered.read_bytes())["error"])
     raise EditLost(
         "The edited model could not be loaded again for the proof.",
         where=request.model,
-        found="\n".join([child.cause.value, *child.tail[-20:]]),
+        found="\n".join([child.cause.value, *child.tail[-20:], *_whole_output(child.log)]),
         next_step=_NEXT,
     )
 
 
+def _whole_output(log: Path | None) -> list[str]:
+    return [f"The whole output: {log}"] if log else []
+
+
 def _environment(scratch: Path) -> dict[str, str]:
-    """Return an environment in which only the directory's own code can be found, and no network."""
+    """Return an environment without a secret, in which only the directory's own code is found."""
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     return {
-        **os.environ,
+        **child_environment(os.environ),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "HF_MODULES_CACHE": str(scratch / "modules"),
         "HF_HUB_OFFLINE": "1",

@@ -23,6 +23,7 @@ from tasks.core.files import (
     require_room,
 )
 from tasks.core.foreign import read_json_object
+from tasks.core.progress import quantity
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def _log(shared: tuple[SharedFile, ...]) -> None:
     for method in sorted({file.method for file in shared}):
         files = [file for file in shared if file.method == method]
         size = sum(file.size_bytes for file in files)
-        logger.info("%d weight files (%.2f GB) shared by %s", len(files), size / 1e9, method)
+        logger.info("%s of weights in %d files: %s", quantity(size), len(files), method)
     if any(file.method == "copy" for file in shared):
         logger.warning(
             "weight files were copied: only read-only files on the same file system are linked "

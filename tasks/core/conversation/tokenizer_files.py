@@ -6,18 +6,35 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tasks.core.foreign import understood
 
+_OUR_CODE = Path(__file__).parents[1] / "architecture" / "remote"
+
 
 def load_tokenizer(model: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
     """Return the tokenizer. Raises NotAModel when there is none that can be loaded.
 
-    Code that travels with a model runs only from a directory, which the user has put there.
+    Runs in the process that has the tokens of the Hub. So of the code that travels with a model
+    only ours is run, from a directory: that of an edit's configuration.
     """
     local = Path(model).is_dir()
     with understood("the model's tokenizer", model, next_step=_COPY):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model, revision=revision, trust_remote_code=local, local_files_only=local
+            model,
+            revision=revision,
+            trust_remote_code=local and _has_our_code(Path(model)),
+            local_files_only=local,
         )
     return tokenizer
 
 
-_COPY = "Copy the tokenizer's files from the base model."
+def _has_our_code(model: Path) -> bool:
+    """Return whether a model directory brings code, and all of it is this project's."""
+    code = list(model.glob("**/*.py"))
+    ours = ((_OUR_CODE / file.name, file) for file in code)
+    return bool(code) and all(
+        own.is_file() and own.read_bytes() == file.read_bytes() for own, file in ours
+    )
+
+
+_COPY = (
+    "Copy the tokenizer's files from the base model. A tokenizer with code of its own is not run."
+)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tasks.core.errors import EvaluationFailed, MissingTool
 from tasks.core.evaluation.figures import Benchmark, Subject
+from tasks.core.machine.cpu import compute_dtype, read_cpu
+from tasks.core.planning.shapes import dtype_of
 from tasks.core.process import run_child
 from tasks.core.recipe import Evaluate
 
@@ -42,16 +44,22 @@ def run_benchmarks(
     scratch: Path,
     env: dict[str, str],
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> tuple[Benchmark, ...]:
-    """Return what lm-eval measures of one model. Raises EvaluationFailed with its last lines."""
+    """Return what lm-eval measures of one model. Raises EvaluationFailed with its last lines.
+
+    What lm-eval prints is in the file `log`.
+    """
     out = scratch / f"benchmarks of {subject.role}"
     out.mkdir()
-    result = run_child(_command(subject, settings, out), env=env, on_line=on_line)
+    if on_line is not None:
+        on_line(f"{subject.role}: benchmarks {', '.join(settings.benchmarks)}")
+    result = run_child(_command(subject, settings, out), env=env, log=log)
     files = sorted(out.rglob("results*.json"))
     if not result.succeeded or not files:
         raise EvaluationFailed(
             f"The benchmarks of {subject.role} did not finish: lm-eval {result.cause.value}.",
-            where=", ".join(settings.benchmarks),
+            where=result.log or ", ".join(settings.benchmarks),
             found="\n    ".join(["", *result.tail[-15:]]),
             next_step="Check the names with `lm-eval ls tasks`. A task without a network needs its "
             "data set in the cache, or data files beside a task file in evaluate.benchmark_tasks.",
@@ -60,10 +68,11 @@ def run_benchmarks(
 
 
 def _command(subject: Subject, settings: Evaluate, out: Path) -> list[str]:
+    on_cpu = compute_dtype(dtype_of(subject.path), read_cpu())
     model = {
         "pretrained": str(subject.path),
         "trust_remote_code": True,
-        "dtype": "auto" if settings.device == "cuda" else "float32",
+        "dtype": "auto" if settings.device == "cuda" else on_cpu,
     }
     argv = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", settings.device]
     argv += ["--model_args", json.dumps(model), "--output_path", str(out)]

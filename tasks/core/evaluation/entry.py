@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.screening import Rules, kept_conversations
-from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.answering import Answerer
 from tasks.core.evaluation.figures import (
@@ -32,12 +31,15 @@ from tasks.core.evaluation.loading import (
     load_model,
     peak_memory_bytes,
     reset_peak_memory,
-    return_freed_memory,
 )
+from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
 from tasks.core.files import write_atomically
+from tasks.core.foreign import understood
+from tasks.core.measure import return_freed_memory
 from tasks.core.process.exhaustion import exhausted_memory
+from tasks.core.process.said import say
 
 RULES = Rules(language=None)  # whatever language the held-out conversations are in
 MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
@@ -77,15 +79,17 @@ def measure(job: EvaluationJob) -> Outcome:
         role = subject.role
         say(f"{role}: loading")
         reset_peak_memory(settings.device)
-        tokenizer = load_tokenizer(subject.path)
+        with understood("the model's tokenizer", subject.path):
+            tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
         encoder = Encoder(tokenizer, job.template, settings.max_length_tokens)
         examples = [encoder.encode(conversation) for conversation in conversations]
         model = load_model(subject.path, settings, job.scratch)
         measured.add(subject, model, conversations, examples)
         say(f"{role}: perplexity {measured.figures[-1].perplexity:,.4g}")
         answerer = Answerer(role, model, tokenizer, job.template)
-        for prompt in prompts:
-            answers.append(answerer.answer(prompt, settings.max_new_tokens))
+        for number, prompt in enumerate(prompts, start=1):
+            at = _TokensOf(f"{role}: prompt {number} of {len(prompts)}")
+            answers.append(answerer.answer(prompt, settings.max_new_tokens, at))
             say(f"{role}: answered {prompt.id}")
         del model, answerer  # before the next one is loaded
         return_freed_memory()
@@ -96,10 +100,14 @@ def measure(job: EvaluationJob) -> Outcome:
     )
 
 
-def say(line: str) -> None:
-    """Print one line for the process that watches this one."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+class _TokensOf:
+    """Says now and then how many tokens the answer at hand has."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._progress = what, Seldom(say)
+
+    def __call__(self, tokens: int) -> None:
+        self._progress(f"{self._what}, {tokens} tokens")
 
 
 class _Measured:
@@ -125,9 +133,18 @@ class _Measured:
                 "No answer of the held-out conversations fits into the length.",
                 next_step="Raise evaluate.max_length_tokens.",
             )
-        place = self._job.scratch / f"{subject.role}.f32"
-        own = Distributions.create(place, tokens, vocabulary)
-        sums = score(model, examples, self._comparable(subject, examples, vocabulary), own)
+        own = None
+        if subject.role in self._compared_later():
+            place = self._job.scratch / f"{subject.role}.f32"
+            own = Distributions.create(place, tokens, vocabulary)
+        progress, at = Seldom(say), f"of {len(examples)}"
+        sums = score(
+            model,
+            examples,
+            self._comparable(subject, examples, vocabulary),
+            own,
+            lambda number: progress(f"{subject.role}: conversation {number} {at}"),
+        )
         self.comparisons += [
             _comparison(role, subject.role, distance, sums.tokens)
             for role, distance in sums.distances.items()
@@ -136,7 +153,8 @@ class _Measured:
         self.figures.append(
             _figures(subject.role, model, conversations, examples, sums, device=device)
         )
-        self._kept[subject.role] = (examples, own)
+        if own is not None:
+            self._kept[subject.role] = (examples, own)
         self._forget_what_nobody_needs()
 
     def _comparable(
@@ -150,10 +168,12 @@ class _Measured:
             if distributions.vocabulary == vocabulary and theirs == examples
         }
 
-    def _forget_what_nobody_needs(self) -> None:
+    def _compared_later(self) -> set[Role]:
         to_come = self._job.subjects[len(self.figures) :]
-        needed = {role for subject in to_come for role in subject.against}
-        for role in self._kept.keys() - needed:
+        return {role for subject in to_come for role in subject.against}
+
+    def _forget_what_nobody_needs(self) -> None:
+        for role in self._kept.keys() - self._compared_later():
             self._kept.pop(role)[1].path.unlink()
 
 

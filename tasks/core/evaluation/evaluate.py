@@ -15,12 +15,12 @@ from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.files import sha256_of, write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
-from tasks.core.process import Cause, ChildResult, run_child
+from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
+from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
 from tasks.core.weights.model_check import check_model
 
 OUTCOME = "evaluation.json"
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """A log is no place for a progress bar. What the user has set stays."""
 
@@ -32,10 +32,12 @@ def evaluate(
     template: str,
     out: Path,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> Outcome:
     """Measure the models, each against those that it names, and write the outcome to out.
 
     Benchmarks, if any are named, are run for the last model and those that it is held against.
+    `on_line` gets what the measuring says, the file `log` everything that its processes print.
     Writes `evaluation.json` into the existing directory out, whole or not at all. Raises what
     `check_model` raises, DataError for conversations or prompts that cannot be used, MissingTool
     for benchmarks without lm-eval, EvaluationFailed with the cause when a measuring process ends
@@ -45,13 +47,15 @@ def evaluate(
         check_model(subject.path, in_place=True)
     with tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name:
         scratch = Path(name)
-        outcome = _measure(subjects, settings, template, scratch, on_line)
+        outcome = _measure(subjects, settings, template, scratch, on_line=on_line, log=log)
         if settings.benchmarks:
             last = subjects[-1]
             compared = [s for s in subjects if s is last or s.role in last.against]
-            env = {**_QUIET, **os.environ}
+            env = {**_QUIET, **child_environment(os.environ, *NETWORK)}
             found = [
-                run_benchmarks(subject, settings, scratch=scratch, env=env, on_line=on_line)
+                run_benchmarks(
+                    subject, settings, scratch=scratch, env=env, on_line=on_line, log=log
+                )
                 for subject in compared
             ]
             outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})
@@ -64,7 +68,9 @@ def _measure(
     settings: Evaluate,
     template: str,
     scratch: Path,
+    *,
     on_line: Callable[[str], None] | None,
+    log: Path | None,
 ) -> Outcome:
     job_file, answer = scratch / "job.json", scratch / OUTCOME
     job = EvaluationJob(
@@ -72,16 +78,16 @@ def _measure(
     )
     write_atomically(job_file, job.model_dump_json())
     argv = [sys.executable, "-m", "tasks.core.evaluation.entry", str(job_file), str(answer)]
-    result = run_child(argv, env=_environment(os.environ), cwd=PROJECT, on_line=on_line)
+    env = _environment(os.environ)
+    result = run_child(argv, env=env, cwd=PROJECT, on_line=only_said(on_line), log=log)
     if not result.succeeded:
         raise _explain(result, answer)
     return Outcome.model_validate_json(answer.read_bytes())
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the measuring process: no token, no network, no progress bars."""
-    child = {name: value for name, value in env.items() if name not in _SECRETS}
-    return {**_QUIET, **child, "HF_HUB_OFFLINE": "1"}
+    """Return the environment of the measuring process: no secret, no network, no progress bars."""
+    return {**_QUIET, **child_environment(env), "HF_HUB_OFFLINE": "1"}
 
 
 def read_outcome(directory: Path) -> Outcome:
@@ -144,6 +150,7 @@ def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
         f"The evaluation did not finish: it was {result.cause.value}."
         if result.cause is not Cause.ERROR
         else f"The evaluation ended with code {result.returncode}.",
+        where=result.log,
         found="\n    ".join(["", *result.tail[-15:]]),
         next_step=advice.get(result.cause, "The lines above say why."),
     )

@@ -1,11 +1,10 @@
 """A model in memory for measuring, however large, and what its peak was.
 
 A GPU takes the model as it is stored; what does not fit goes to the host and is brought in layer by
-layer. A CPU computes in float32, where half precision is slow, unless only the stored type fits;
-what does not fit even so stays on the disk and is read layer by layer. The figures say the type.
+layer. A CPU computes in the type that `machine.cpu` chooses, unless only the stored type fits; what
+does not fit even so stays on the disk and is read layer by layer. The figures say the type.
 """
 
-import ctypes
 import logging
 import resource
 from pathlib import Path
@@ -14,13 +13,14 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tasks.core.foreign import understood
-from tasks.core.planning.hardware import read_hardware
-from tasks.core.recipe import Evaluate
+from tasks.core.machine.cpu import compute_dtype, read_cpu
+from tasks.core.planning.hardware import USABLE_MEMORY_SHARE, read_hardware
+from tasks.core.planning.shapes import DTYPE_BYTES, dtype_of
+from tasks.core.recipe import Dtype, Evaluate
 from tasks.core.weights.index import weight_files_of
 
 _log = logging.getLogger(__name__)
 
-_CPU_SHARE = 0.8  # of the free memory; the rest is for activations and distributions
 _VMHWM_RESET = "5"  # proc(5), /proc/PID/clear_refs
 
 
@@ -29,11 +29,12 @@ def load_model(path: Path, settings: Evaluate, scratch: Path) -> PreTrainedModel
 
     `scratch` is where accelerate keeps its index of layers that stay on the disk.
     """
-    room_bytes = int(read_hardware(scratch).memory_available_bytes * _CPU_SHARE)
+    room_bytes = int(read_hardware(scratch).memory_available_bytes * USABLE_MEMORY_SHARE)
     if settings.device == "cuda":
         return _load(path, dtype="auto", device_map="auto", offload_folder=scratch)
-    if _float32_bytes(path) <= room_bytes:
-        return _load(path, dtype=torch.float32)
+    dtype = compute_dtype(dtype_of(path), read_cpu())
+    if _bytes_in(dtype, path) <= room_bytes:
+        return _load(path, dtype=getattr(torch, dtype))
     return _load(
         path,
         dtype="auto",
@@ -53,13 +54,6 @@ def reset_peak_memory(device: str) -> None:
         Path("/proc/self/clear_refs").write_text(_VMHWM_RESET)
     except OSError as error:
         _log.debug("the peak of memory cannot be reset: %s", error)
-
-
-def return_freed_memory() -> None:
-    """Give back to the system what a model took: glibc keeps it, 0.4 GB after one of 135M."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and needs none
-    if trim is not None:
-        trim(0)
 
 
 def peak_memory_bytes(device: str) -> int:
@@ -83,6 +77,7 @@ def _load(path: Path, **options: object) -> PreTrainedModel:
     return model
 
 
-def _float32_bytes(path: Path) -> int:
-    """Return an upper bound of the weights' size in float32: as if they were stored in 16 bits."""
-    return 2 * sum((path / name).stat().st_size for name in weight_files_of(path).files)
+def _bytes_in(dtype: Dtype, path: Path) -> int:
+    """Return an upper bound of the weights' size in this type: as if stored in 16 bits."""
+    stored = sum((path / name).stat().st_size for name in weight_files_of(path).files)
+    return DTYPE_BYTES[dtype] * stored // 2

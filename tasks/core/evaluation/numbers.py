@@ -31,12 +31,3 @@ def change(before: float, after: float) -> str:
 def memory(size_bytes: float) -> str:
     """Return 842 MB or 2.09 GB."""
     return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
-
-
-def duration(wall_s: float) -> str:
-    """Return 0.4 s, 3 min 09 s or 2 h 05 min."""
-    if wall_s < 60:
-        return f"{wall_s:.1f} s"
-    minutes, seconds = divmod(round(wall_s), 60)
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest:02} min" if hours else f"{minutes} min {seconds:02} s"

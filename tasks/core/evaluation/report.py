@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from tasks.core.evaluation.figures import Answer, Comparison, Figures, Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.evaluation.numbers import change, duration, memory, number
+from tasks.core.evaluation.numbers import change, memory, number
 from tasks.core.evaluation.pictures import bars, curve
+from tasks.core.progress import duration
 
 _TEMPLATE = "report.html.j2"
 

@@ -1,11 +1,13 @@
 """Log-likelihoods of the assistant's words, and the distance between models on them.
 
-One conversation at a time, so that no padding takes part. The distributions of a model before are
-read from a memory-mapped file instead of a second model in memory: (tokens, vocabulary) float32.
+One conversation at a time, so that no padding takes part, and no logits for what stands before its
+first answer. The distributions of a model before are read from a memory-mapped file instead of a
+second model in memory: (tokens, vocabulary) float32.
 """
 
+import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +29,7 @@ class Distance:
 
     def add(self, before: Tensor, after: Tensor) -> None:
         """Add the rows of log-probabilities (T, V) of both models at the same tokens."""
-        self.kl_nats += (before.exp() * (before - after)).double().sum().item()
+        self.kl_nats += (before.exp() * (before - after)).sum(dtype=torch.float64).item()
         self.top1_agreements += int((before.argmax(1) == after.argmax(1)).sum())
 
 
@@ -70,24 +72,32 @@ def score(
     model: PreTrainedModel,
     examples: Sequence[Example],
     before: Mapping[Role, Distributions],
-    keep: Distributions,
+    keep: Distributions | None = None,
+    on_conversation: Callable[[int], None] | None = None,
 ) -> Score:
     """Return the sums over the learned tokens of all examples.
 
-    The model's own log-probabilities are written to `keep`, for later comparisons. For each model
-    in `before`, KL(before || model) and the agreement of the likeliest tokens are summed too.
+    The model's own log-probabilities are written to `keep`, for later comparisons, if there are
+    any. For each model in `before`, KL(before || model) and the agreement of the likeliest tokens
+    are summed too. `on_conversation` gets the number of each example when it is done, from 1.
     """
     earlier = {role: distributions.open() for role, distributions in before.items()}
-    own, sums = keep.open(), Score(distances={role: Distance() for role in before})
+    own = None if keep is None else keep.open()
+    sums = Score(distances={role: Distance() for role in before})
     started = time.monotonic()
-    for example in examples:
+    for number, example in enumerate(examples, start=1):
+        if learned_tokens([example]) == 0:  # not even its first answer fits
+            continue
         log_probs, targets = _learned(model, example)  # (T, V), (T,)
         rows = slice(sums.tokens, sums.tokens + len(targets))
         sums.nll_nats -= log_probs.gather(1, targets[:, None]).double().sum().item()
         for role, distance in sums.distances.items():
             distance.add(earlier[role][rows].to(log_probs.device), log_probs)
-        own[rows] = log_probs.cpu()
+        if own is not None:
+            own[rows] = log_probs.cpu()
         sums.tokens = rows.stop
+        if on_conversation is not None:
+            on_conversation(number)
     sums.wall_s = time.monotonic() - started
     return sums
 
@@ -101,6 +111,20 @@ def _learned(model: PreTrainedModel, example: Example) -> tuple[Tensor, Tensor]:
     """Return log-probabilities (T, V) float32 and targets (T,) at the learned tokens."""
     input_ids = torch.tensor([example.input_ids], device=model.device)
     targets = torch.tensor(example.labels[1:], device=model.device)
-    logits = model(input_ids=input_ids, use_cache=False).logits[0, :-1]
+    first = int((targets != IGNORED).nonzero()[0])
+    logits = _logits_from(model, input_ids, first)[:-1]
+    targets = targets[first:]
     learned = targets != IGNORED
     return logits[learned].float().log_softmax(-1), targets[learned]
+
+
+def _logits_from(model: PreTrainedModel, input_ids: Tensor, first: int) -> Tensor:
+    """Return the logits (T - first, V) of the positions from `first` on, on the model's device.
+
+    A number of positions, not a mask of them: a model on several devices moves no mask along.
+    """
+    options: dict[str, int] = {}
+    if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
+        options["logits_to_keep"] = input_ids.shape[1] - first
+    logits: Tensor = model(input_ids=input_ids, use_cache=False, **options).logits[0]
+    return logits if options else logits[first:]

@@ -68,7 +68,8 @@ class CardFacts:
 
     prompt_example is a whole prompt rendered with the template; how_to_load and how_to_rebuild are
     Markdown; training holds rows of (what, value) and limits one sentence each. `place` is where
-    the model is published: a repository's name, or the URL of a directory.
+    the model is published: a repository's name, or the URL of a directory. source_names and
+    source_licenses are what `publish_origin` found behind the lineage; they decide the licence.
     """
 
     name: str
@@ -89,6 +90,8 @@ class CardFacts:
     figures: Sequence[Figure] = ()
     limits: Sequence[str] = ()
     tags: Sequence[str] = ()
+    source_names: Sequence[str] = ()
+    source_licenses: Sequence[str] = ()
 
 
 def render_card(facts: CardFacts) -> str:
@@ -98,8 +101,11 @@ def render_card(facts: CardFacts) -> str:
     licence that the weights do not have.
     """
     terms = non_commercial_terms(
-        [name for step in facts.lineage for name in (step.repo, step.name) if name],
-        [facts.license],
+        [
+            *(name for step in facts.lineage for name in (step.repo, step.name) if name),
+            *facts.source_names,
+        ],
+        [*facts.source_licenses, facts.license],
     )
     require_honest_license(terms, facts.license)
     card = ModelCard.from_template(

@@ -5,7 +5,6 @@ on explicitly, because huggingface_hub reads the variable only once, when it is 
 is taken from HF_TOKEN or the login of `hf auth login`, and never stands in a message.
 """
 
-import errno
 import ipaddress
 import os
 from collections.abc import Iterator
@@ -40,6 +39,7 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
+from tasks.core.files import disk_is_full
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 TIMEOUT_S = 30.0
@@ -156,13 +156,12 @@ def _translate(error: BaseException, repo: str, revision: str | None) -> KawanUs
             found=error,
             next_step="Correct the name in the recipe.",
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and disk_is_full(error):
         return DiskFull(
             "The disk ran full.",
             where=error.filename,
             found=error.strerror,
-            next_step="Free some space (`kawan-usaha store prune`) and run again: what has arrived "
-            "is kept.",
+            next_step="Free some space and run again: what has arrived is kept.",
         )
     if isinstance(error, httpx2.TransportError | LocalEntryNotFoundError | RevisionResolutionError):
         return HubUnavailable(

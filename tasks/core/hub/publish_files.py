@@ -14,6 +14,7 @@ from huggingface_hub.hf_api import RepoFile
 from tasks.core.errors import FileChanged, KawanUsahaError, NotAModel
 from tasks.core.files import FileDigest, sha256_of
 from tasks.core.hub.model_class import require_loadable
+from tasks.core.hub.publish_selection import choose_to_publish, require_no_secret, why_left_out
 
 CARD = "README.md"
 OWNED_BY_THE_HUB = ".gitattributes"
@@ -67,30 +68,24 @@ class Wanted:
 
 
 def wanted_files(model: Path, files: Mapping[str, FileDigest], card: str) -> dict[str, Wanted]:
-    """Return every file to publish by name: those of the manifest, and the card as README.md.
+    """Return every file to publish by name: those of the list in `publish_selection`, and the card.
 
-    Raises NotAModel when there is no config.json or a name leaves the directory, FileChanged when
-    a file is missing or has another size.
+    Raises NotAModel when they make up no model or a name leaves the directory, SecretFound for a
+    file with a secret in it, FileChanged when a file is missing or has another size.
     """
-    if "config.json" not in files:
-        raise NotAModel(
-            "There is no configuration among the files to publish.",
-            where=model,
-            expected="config.json",
-            next_step="Publish a model directory that a stage has built.",
-        )
-    wanted = {}
-    for name, digest in sorted(files.items()):
-        if name in (CARD, OWNED_BY_THE_HUB):
-            continue
+    for name in files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise NotAModel("A file lies outside the model directory.", where=name)
+    wanted = {}
+    for name in choose_to_publish(model, files, card):
+        digest = files[name]
         file = Wanted(name, FileDigest(digest.size_bytes, digest.sha256), model / name)
         size = (model / name).stat().st_size if (model / name).is_file() else None
         if size != digest.size_bytes:
             raise file.changed("no such file" if size is None else f"{size} bytes")
         wanted[name] = file
     text = card.encode()
+    require_no_secret(text, where=CARD)
     card_digest = FileDigest(len(text), hashlib.sha256(text).hexdigest())
     return {**wanted, CARD: Wanted(CARD, card_digest, text)}
 
@@ -107,6 +102,12 @@ def require_loads(model: Path, wanted: Mapping[str, Wanted]) -> None:
         for file in wanted.values():
             file.require_unchanged()
         raise
+
+
+def left_out(files: Mapping[str, FileDigest], wanted: Mapping[str, Wanted]) -> dict[str, str]:
+    """Return the files of the manifest that are not published, each with the reason."""
+    names = sorted(name for name in files if name == CARD or name not in wanted)
+    return {name: why_left_out(name) for name in names}
 
 
 def build_names(tree: Mapping[str, RepoFile]) -> set[str]:

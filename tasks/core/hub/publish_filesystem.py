@@ -4,21 +4,24 @@ Through fsspec, so a path, `file://`, `memory://`, `s3://` and whatever else is 
 lies under `builds/<build>/`; its `manifest.json` is written only after every byte was read back
 from there; the small file `current.json` says which build counts and is replaced last of all. A
 reader that begins at `current.json` never meets half a build, and going back moves no weights.
-Does not cover access rights: the bucket's own rules decide who may read it.
+Nothing of anybody else's is removed or written over. Does not cover access rights: the bucket's own
+rules decide who may read it.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
-from tasks.core.files import FileDigest
+from tasks.core.files import TEMPORARY, FileDigest
 from tasks.core.hub.card_rules import require_valid_card
-from tasks.core.hub.publish_files import Wanted, require_loads, wanted_files
+from tasks.core.hub.publish_files import Wanted, left_out, require_loads, wanted_files
+from tasks.core.hub.publish_license import require_card_terms
 from tasks.core.hub.publish_names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish_place import Place
 from tasks.core.hub.publish_receipt import Receipt
+from tasks.core.hub.publish_selection import require_harmless
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Publish
 
@@ -38,8 +41,9 @@ def publish_to_filesystem(
     """Publish the files of a model directory with their card, and return the receipt.
 
     As `publish.publish`; the receipt's commit is the digest of the build's manifest. Raises
-    FileChanged, UploadCorrupt, HubError for another build of this name, and what opening the target
-    raises; `current.json` is as it was after each of them.
+    RecipeError, SecretFound, FileChanged, UploadCorrupt, HubError for another build of this name or
+    files of somebody else in the way, and what opening the target raises; `current.json` is as it
+    was after each of them.
     """
     if target.target is None:
         raise UsageError(
@@ -49,12 +53,15 @@ def publish_to_filesystem(
             next_step="Use publish for it.",
         )
     require_valid_card(card)
+    require_card_terms(card, target)
     wanted = wanted_files(model, files, card)
     require_loads(model, wanted)
     place = Place.open(target.target)
+    _require_own_pointer(place)
     folder = f"builds/{require_build_name(build)}"
     manifest = _manifest_of(build, wanted)
     sent: tuple[str, ...] = ()
+    kept = _others(place, folder, wanted.keys())
     if place.exists(f"{folder}/{MANIFEST}"):
         _require_same_build(place, folder, manifest, wanted)
     else:
@@ -74,6 +81,8 @@ def publish_to_filesystem(
         skipped_bytes=total - sent_bytes,
         files=tuple(sorted(wanted)),
         sent=sent,
+        left_out=left_out(files, wanted),
+        kept=kept,
     )
 
 
@@ -83,6 +92,7 @@ def rollback_on_filesystem(target: str, tag: str) -> Receipt:
     Raises RevisionNotFound when no such build is there, whole, with those that are.
     """
     place = Place.open(target)
+    _require_own_pointer(place)
     build = build_of(tag)
     folder = f"builds/{build}"
     if not place.exists(f"{folder}/{MANIFEST}"):
@@ -96,6 +106,7 @@ def rollback_on_filesystem(target: str, tag: str) -> Receipt:
         )
     manifest = place.read(f"{folder}/{MANIFEST}")
     sizes = {name: file["size_bytes"] for name, file in json.loads(manifest)["files"].items()}
+    kept = _others(place, folder, sizes.keys())
     _point(place, build, manifest)
     return Receipt(
         place=place.url,
@@ -105,13 +116,14 @@ def rollback_on_filesystem(target: str, tag: str) -> Receipt:
         sent_bytes=0,
         skipped_bytes=sum(sizes.values()),
         files=tuple(sorted(sizes)),
+        kept=kept,
     )
 
 
 def _bring(
     place: Place, folder: str, wanted: Mapping[str, Wanted], report: Report
 ) -> tuple[str, ...]:
-    """Send the files that are not there, read every one back, and remove what is too much."""
+    """Send the files that are not there, and read every one back."""
     total = sum(file.digest.size_bytes for file in wanted.values())
     done, sent = 0, []
     report(done, total)
@@ -124,9 +136,41 @@ def _bring(
             sent.append(name)
         done += file.digest.size_bytes
         report(done, total)
-    for name in place.files(folder).keys() - wanted.keys():
-        place.remove(f"{folder}/{name}")
     return tuple(sent)
+
+
+def _others(place: Place, folder: str, published: Collection[str]) -> tuple[str, ...]:
+    """Return somebody else's files in the folder of a build, where nothing but it should be.
+
+    Raises HubError when a loader would read one of them with the build. What a killed writer left
+    of the manifest is removed.
+    """
+    kept = []
+    for name in sorted(place.files(folder).keys() - {*published, MANIFEST}):
+        if name.startswith(TEMPORARY):
+            place.remove(f"{folder}/{name}")
+        else:
+            kept.append(name)
+    where = f"{place.url}/{folder}"
+    require_harmless(kept, published, where=where, remedy="they are not the build's")
+    return tuple(kept)
+
+
+def _require_own_pointer(place: Place) -> None:
+    """Raise HubError when a file of another program has the pointer's name."""
+    if not place.exists(POINTER):
+        return
+    try:
+        pointer = json.loads(place.read(POINTER))
+        own = isinstance(pointer, dict) and pointer.keys() == _pointer_to("", b"").keys()
+    except ValueError:
+        own = False
+    if not own:
+        raise HubError(
+            "A file that is not of this project stands where the pointer to the build goes.",
+            where=f"{place.url}/{POINTER}",
+            next_step="Move it away, or name another directory in `publish.target`.",
+        )
 
 
 def _require_arrived(place: Place, path: str, file: Wanted) -> None:
@@ -154,9 +198,9 @@ def _require_same_build(
             where=f"{place.url}/{folder}",
             next_step="Give this build a name of its own; a published build never changes.",
         )
-    found = place.files(folder)
     sizes = {name: file.digest.size_bytes for name, file in wanted.items()}
-    if {**sizes, MANIFEST: len(manifest)} != found:
+    found = {name: size for name, size in place.files(folder).items() if name in sizes}
+    if sizes != found:
         raise UploadCorrupt(
             "A published build was changed where it stands.",
             where=f"{place.url}/{folder}",
@@ -179,8 +223,11 @@ def _manifest_of(build: str, wanted: Mapping[str, Wanted]) -> bytes:
 
 
 def _point(place: Place, build: str, manifest: bytes) -> None:
-    pointer = {"build": build, "path": f"builds/{build}", "manifest_sha256": _digest(manifest)}
-    place.replace(POINTER, (json.dumps(pointer, indent=1) + "\n").encode())
+    place.replace(POINTER, (json.dumps(_pointer_to(build, manifest), indent=1) + "\n").encode())
+
+
+def _pointer_to(build: str, manifest: bytes) -> dict[str, str]:
+    return {"build": build, "path": f"builds/{build}", "manifest_sha256": _digest(manifest)}
 
 
 def _digest(data: bytes) -> str:

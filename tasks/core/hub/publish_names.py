@@ -1,11 +1,15 @@
-"""How a build is called where it is published: its branch while it arrives, its tag afterwards."""
+"""How a build is called where it is published: its branch while it arrives, its tag afterwards.
+
+The commits that bring it carry its name too: that is how a later publish knows its own.
+"""
 
 import re
 
 from tasks.core.errors import UsageError
 
 _BUILD = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,78}[A-Za-z0-9])?$")
-_TAG = "release-"
+TAG = "release-"
+BRANCH = "build-"
 
 
 def require_build_name(build: str) -> str:
@@ -23,14 +27,44 @@ def require_build_name(build: str) -> str:
 
 def branch_of(build: str) -> str:
     """Return the branch that receives the build."""
-    return f"build-{require_build_name(build)}"
+    return f"{BRANCH}{require_build_name(build)}"
 
 
 def tag_of(build: str) -> str:
     """Return the tag that stays. Its prefix keeps a digest from being read as a commit."""
-    return f"{_TAG}{require_build_name(build)}"
+    return f"{TAG}{require_build_name(build)}"
 
 
 def build_of(tag: str) -> str:
     """Return the build that a tag, or its bare name, stands for."""
-    return require_build_name(tag.removeprefix(_TAG))
+    return require_build_name(tag.removeprefix(TAG))
+
+
+def upload_title(branch: str) -> str:
+    """Return the title of the commit that brings a build to its branch."""
+    return f"Upload {branch}"
+
+
+def publish_title(build: str) -> str:
+    """Return the title of the commit that makes main show the build."""
+    return f"Publish {build}"
+
+
+def rollback_title(build: str) -> str:
+    """Return the title of the commit that makes main show the build again."""
+    return f"Roll back to {TAG}{build}"
+
+
+def is_tag_of_build(tag: str, title: str) -> bool:
+    """Return whether a tag on a commit of this title stands for a build of this project.
+
+    Earlier versions set it on the commit of main, which held the build alone.
+    """
+    build = tag.removeprefix(TAG)
+    titles = (upload_title(f"{BRANCH}{build}"), publish_title(build), rollback_title(build))
+    return tag.startswith(TAG) and title in titles
+
+
+def is_branch_of_build(branch: str, title: str) -> bool:
+    """Return whether a branch whose head has this title holds a whole build of this project."""
+    return branch.startswith(BRANCH) and title == upload_title(branch)

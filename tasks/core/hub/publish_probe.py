@@ -1,12 +1,13 @@
-"""Load configuration, tokenizer and code of a model from a Hub, without its weights.
+"""Load configuration, tokenizer and code of a model as from a Hub, without its weights.
 
-Run as a script in a process and a cache of its own: `python publish_probe.py REPO REVISION`, with
-the token in HF_TOKEN. Writes one line of JSON about what it loaded. It imports nothing of this
-project, as whoever downloads the model will not have it either.
+Run as a script, `python publish_probe.py REPO REVISION ANSWER`, in a process that has the files in
+a cache of its own, no network and no token. Writes JSON about what it loaded to ANSWER. It imports
+nothing of this project, as whoever downloads the model will not have it either.
 """
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,4 +38,5 @@ def _class(repo: str, revision: str, config: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(probe(*sys.argv[1:])) + "\n")
+    repo, revision, answer = sys.argv[1:]
+    Path(answer).write_text(json.dumps(probe(repo, revision)))

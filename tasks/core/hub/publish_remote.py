@@ -1,10 +1,11 @@
 """One repository of a Hub, as the publish protocol sees it: refs, trees, and one way to main.
 
-Invariant: `main` changes by one commit that makes its files those of another revision, taken from
-that revision on the Hub, so a reader of `main` sees a whole build at any time.
+Invariants: `main` changes by one commit that makes it show a whole build, taken from that build's
+revision on the Hub, so a reader of `main` sees a whole build at any time. Of what stands beside the
+build only files of our own earlier builds are removed, known by name and content.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -15,9 +16,19 @@ from huggingface_hub.hf_api import RepoFile
 from tasks.core.errors import UploadCorrupt
 from tasks.core.hub.publish_errors import insist
 from tasks.core.hub.publish_files import build_names
+from tasks.core.hub.publish_names import is_branch_of_build, is_tag_of_build
+from tasks.core.hub.publish_selection import require_harmless
 
 Tree = dict[str, RepoFile]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Main:
+    """What main shows: a build, and beside it the files that are somebody else's."""
+
+    commit: str
+    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,24 +57,33 @@ class Remote:
         """Return the commits of tags, by name. Asks once."""
         return {ref.name: ref.target_commit for ref in self.api.list_repo_refs(self.repo).tags}
 
-    def bring_to_main(self, revision: str, message: str) -> str:
-        """Make main's files those of a commit, in one commit, and return main's commit.
+    def bring_to_main(self, revision: str, message: str) -> Main:
+        """Make main show the build at a revision, in one commit, and return what it shows.
 
-        Nothing is committed when they are equal already. Weights are referred to, not sent; the
-        few small files that the Hub keeps in git itself travel again, from the Hub's own copy.
-        Raises HubError when somebody else changes main meanwhile, UploadCorrupt when main does not
-        show the commit's files afterwards.
+        Files of earlier builds go, everybody else's stay. Nothing is committed when main shows the
+        build already. Weights are referred to, not sent; the few small files that the Hub keeps in
+        git itself travel again, from the Hub's own copy. Raises HubError when a file that stays
+        would be loaded with the build, or when somebody else changes main meanwhile, and
+        UploadCorrupt when main does not show the build afterwards.
         """
-        commit = self.call(lambda: self._commit_to_main(revision, message))
-        shown, meant = (self.call(partial(self.tree, name)) for name in (commit, revision))
-        if _ids(shown) != _ids(meant):
+        main = self.call(lambda: self._commit_to_main(revision, message))
+        shown, meant = (self.call(partial(self.tree, name)) for name in (main.commit, revision))
+        if _ids(shown) != {**_ids(meant), **{name: _id(shown.get(name)) for name in main.kept}}:
             raise UploadCorrupt(
                 "main does not show the files that were brought to it.",
-                where=f"{self.repo}@{commit}",
+                where=f"{self.repo}@{main.commit}",
                 expected=f"the files of {revision}",
-                next_step="`kawan-usaha publish --rollback TAG` brings an earlier build back.",
+                next_step=f"`kawan-usaha publish {self.repo} --rollback TAG` brings an earlier "
+                "build back.",
             )
-        return commit
+        return main
+
+    def require_free(self, published: Collection[str]) -> tuple[str, ...]:
+        """Return the files on main that are somebody else's and would stay beside the published.
+
+        Raises HubError when a loader would read one of them with the build. Asks several times.
+        """
+        return self._others(self.tree("main"), published)
 
     def delete_branch(self, branch: str) -> None:
         """Forget a branch; it may be gone already."""
@@ -74,9 +94,10 @@ class Remote:
 
         self.call(step)
 
-    def _commit_to_main(self, revision: str, message: str) -> str:
+    def _commit_to_main(self, revision: str, message: str) -> Main:
         head = self.branches()["main"]
         present, source = self.tree(head), self.tree(revision)
+        kept = self._others(present, source.keys())
         same = {name for name, file in source.items() if _id(present.get(name)) == _id(file)}
         operations: list[CommitOperationCopy | CommitOperationDelete] = [
             *(
@@ -85,14 +106,43 @@ class Remote:
             ),
             *(
                 CommitOperationDelete(name, is_folder=False)
-                for name in sorted(build_names(present) - source.keys())
+                for name in sorted(build_names(present) - source.keys() - set(kept))
             ),
         ]
         if not operations:
-            return head
-        return self.api.create_commit(
+            return Main(head, kept)
+        commit = self.api.create_commit(
             self.repo, operations, commit_message=message, parent_commit=head
-        ).oid
+        )
+        return Main(commit.oid, kept)
+
+    def _others(self, present: Tree, published: Collection[str]) -> tuple[str, ...]:
+        """Return which of the files present neither are published nor come from a build of ours."""
+        unknown = build_names(present) - set(published)
+        builds = self._builds()
+        while unknown and (commit := next(builds, None)):
+            tree = self.tree(commit)
+            unknown -= {name for name in unknown if _id(tree.get(name)) == _id(present[name])}
+        require_harmless(
+            unknown,
+            published,
+            where=f"{self.repo}, main",
+            remedy=f"`hf repos delete-files {self.repo} FILE ...`",
+        )
+        return tuple(sorted(unknown))
+
+    def _builds(self) -> Iterator[str]:
+        """Yield the commits that hold an earlier build: those that were finished, then the others.
+
+        Somebody else's tag may begin like ours; the title of our commit it does not have.
+        """
+        for refs, is_ours in (
+            (self.tags(), is_tag_of_build),
+            (self.branches(), is_branch_of_build),
+        ):
+            for ref, commit in refs.items():
+                if is_ours(ref, self.api.list_repo_commits(self.repo, revision=commit)[0].title):
+                    yield commit
 
 
 def _ids(tree: Tree) -> dict[str, str | None]:

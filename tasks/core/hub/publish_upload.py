@@ -13,6 +13,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
 
 from tasks.core.hub.publish_files import Wanted, build_names
+from tasks.core.hub.publish_names import upload_title
 from tasks.core.hub.publish_remote import Remote, Tree
 from tasks.core.progress import Report
 
@@ -122,7 +123,7 @@ def _commit(remote: Remote, branch: str, wanted: Mapping[str, Wanted]) -> str:
     return remote.api.create_commit(
         remote.repo,
         operations,
-        commit_message=f"Upload {branch}",
+        commit_message=upload_title(branch),
         revision=branch,
         parent_commit=head,
         num_threads=1,

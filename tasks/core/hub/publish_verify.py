@@ -1,20 +1,32 @@
-"""Prove that what stands on a Hub is the build: every file's size and hash, and that it loads."""
+"""Prove that what stands on a Hub is the build: every file's size and hash, and that it loads.
+
+The invariant: code of the model runs only if its bytes are those that were sent, and in a process
+that has no token.
+"""
 
 import json
+import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import UploadCorrupt
+from tasks.core.files import digest_of
 from tasks.core.hub.model_class import class_that_loads
 from tasks.core.hub.publish_files import Wanted, build_names
 from tasks.core.hub.publish_remote import Remote, Tree
+from tasks.core.hub.publish_selection import is_weights
+from tasks.core.process import child_environment, run_child
+
+logger = logging.getLogger(__name__)
 
 _PROBE = Path(__file__).with_name("publish_probe.py")
+_CACHE = "hub"
 _LOADING_S = 600
+_TAIL_LINES = 20
 
 
 def differences(tree: Tree, wanted: Mapping[str, Wanted]) -> list[str]:
@@ -38,48 +50,73 @@ def verify(remote: Remote, commit: str, wanted: Mapping[str, Wanted]) -> None:
     """Return when the commit holds the build and loads; else raise UploadCorrupt."""
     found = differences(remote.call(lambda: remote.tree(commit)), wanted)
     if found:
-        raise UploadCorrupt(
-            "What arrived is not what was sent.",
-            where=f"{remote.repo}@{commit}",
-            expected=f"the {len(wanted)} files of the build",
-            found="; ".join(found),
-            next_step="Publish again: only the files that differ are sent. main was not touched.",
+        raise _other_bytes(remote, commit, "; ".join(found), wanted)
+    _require_loads(remote, commit, wanted, json.loads(_content(wanted["config.json"])))
+
+
+def _require_loads(
+    remote: Remote, commit: str, wanted: Mapping[str, Wanted], config: Mapping[str, object]
+) -> None:
+    """Load configuration, tokenizer and code as a stranger would, from what stands on the Hub.
+
+    The code may be anybody's. So this process fetches the files with the token and compares them
+    with what was sent; the process that runs them has these files, and neither token nor network.
+    """
+    with tempfile.TemporaryDirectory(prefix="kawan-usaha-probe-") as name:
+        scratch = Path(name)
+        _fetch(remote, commit, wanted, scratch / _CACHE)
+        answer = scratch / "answer.json"
+        child = run_child(
+            [sys.executable, "-P", str(_PROBE), remote.repo, commit, str(answer)],
+            env=_environment(scratch),
+            cwd=scratch,
+            on_line=logger.debug,
+            timeout_s=_LOADING_S,
         )
-    _require_loads(remote, commit, json.loads(_content(wanted["config.json"])))
-
-
-def _require_loads(remote: Remote, commit: str, config: dict[str, object]) -> None:
-    """Load configuration and code as a stranger would: another process, an empty cache."""
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-probe-") as cache:
-        command = [sys.executable, "-P", str(_PROBE), remote.repo, commit]
-        try:
-            done = subprocess.run(
-                command,
-                env=_environment(remote, cache),
-                capture_output=True,
-                text=True,
-                timeout=_LOADING_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise _does_not_load(remote, commit, f"nothing after {_LOADING_S} s") from error
-    if done.returncode != 0:
-        raise _does_not_load(remote, commit, done.stderr.strip()[-1500:])
-    loaded = json.loads(done.stdout.splitlines()[-1])
+        if not child.succeeded:
+            found = "\n".join([child.cause.value, *child.tail[-_TAIL_LINES:]])
+            raise _does_not_load(remote, commit, found)
+        loaded = json.loads(answer.read_bytes())
     meant = {"model_type": config.get("model_type"), "architecture": class_that_loads(config)}
     if meant != {name: loaded[name] for name in meant}:
         raise _does_not_load(remote, commit, f"{loaded} instead of {meant}")
 
 
-def _environment(remote: Remote, cache: str) -> dict[str, str]:
-    """Return this process's environment with another cache, and the token that publishing uses."""
-    own = ("HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE")
+def _fetch(remote: Remote, commit: str, wanted: Mapping[str, Wanted], cache: Path) -> None:
+    """Bring everything but the weights from the Hub into an empty cache, and compare each file."""
+    for name, file in wanted.items():
+        if is_weights(name):
+            continue
+        path = remote.call(
+            partial(remote.api.hf_hub_download, remote.repo, name, revision=commit, cache_dir=cache)
+        )
+        found = digest_of(Path(path))
+        if found != file.digest:
+            raise _other_bytes(remote, commit, f"{name} is of SHA-256 {found.sha256}", wanted)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """Return an environment without home, token and network."""
     return {
-        **{name: value for name, value in os.environ.items() if name not in own},
-        "HF_HOME": cache,
-        "HF_ENDPOINT": remote.api.endpoint,
-        "HF_TOKEN": str(remote.api.token or ""),
+        **child_environment(os.environ),
+        "HOME": str(scratch),
+        "HF_HOME": str(scratch),
+        "HF_HUB_CACHE": str(scratch / _CACHE),
+        "HF_MODULES_CACHE": str(scratch / "modules"),
+        "HF_HUB_OFFLINE": "1",
     }
+
+
+def _other_bytes(
+    remote: Remote, commit: str, found: str, wanted: Mapping[str, Wanted]
+) -> UploadCorrupt:
+    return UploadCorrupt(
+        "What arrived is not what was sent.",
+        where=f"{remote.repo}@{commit}",
+        expected=f"the {len(wanted)} files of the build",
+        found=found,
+        next_step="Publish again: only the files that differ are sent. main was not touched.",
+    )
 
 
 def _does_not_load(remote: Remote, commit: str, found: str) -> UploadCorrupt:

@@ -1,8 +1,9 @@
 """What this machine has: the one file of planning that looks.
 
 Covers memory (of the machine, and the limit that cgroup v1 or v2 sets for this process), free
-disk, cores this process may use, and NVIDIA GPUs through nvidia-ml-py. Not covered: GPUs of
-other makers, and MIG slices, which count as their whole card. Nothing is changed or reserved.
+disk, cores this process may use, the CPU's speed when it is asked for, and NVIDIA GPUs through
+nvidia-ml-py. Not covered: GPUs of other makers, and MIG slices, which count as their whole card.
+Nothing is changed or reserved.
 """
 
 import importlib
@@ -15,10 +16,14 @@ from typing import Any
 import psutil
 
 from tasks.core.files import free_bytes
+from tasks.core.machine.cpu import UNKNOWN_CPU, Cpu, read_cpu
+from tasks.core.machine.speed import CpuSpeed, measured_speed
 from tasks.core.planning.gpus import Gpu, known_card
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
+USABLE_MEMORY_SHARE = 0.8
+"""Of the free memory, what a model's weights may take; the rest is for activations."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Hardware:
     gpus: tuple[Gpu, ...]
     gpus_named: bool = False
     gpu_note: str | None = None
+    cpu: Cpu = UNKNOWN_CPU
+    cpu_speed: CpuSpeed | None = None
 
 
 def read_hardware(home: Path) -> Hardware:
@@ -47,7 +54,13 @@ def read_hardware(home: Path) -> Hardware:
         cores=_cores(),
         gpus=gpus,
         gpu_note=note,
+        cpu=read_cpu(),
     )
+
+
+def with_speed(hardware: Hardware, home: Path) -> Hardware:
+    """Return this machine with its CPU's speed, measured once and kept under home."""
+    return replace(hardware, cpu_speed=measured_speed(home))
 
 
 def with_gpus(hardware: Hardware, gpus: tuple[Gpu, ...]) -> Hardware:

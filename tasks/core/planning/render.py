@@ -10,10 +10,11 @@ from tasks.core.planning.rung_fit import RungFit
 from tasks.core.planning.serving_fit import ServingFit
 from tasks.core.planning.training import Term
 from tasks.core.planning.training_fit import TrainingFit
-from tasks.core.planning.units import readable
+from tasks.core.planning.units import about, readable
 from tasks.core.planning.verdict import Plan
 
 Row = Sequence[str]
+NOT_MEASURED = "not measured"
 
 
 def render(plan: Plan) -> str:
@@ -21,15 +22,19 @@ def render(plan: Plan) -> str:
     parts = [
         f"{plan.recipe}: {plan.verdict}",
         f"{plan.total_params / 1e9:.2f} billion parameters on {_machine(plan.hardware)}",
+        _time_in_all(plan),
+        *(f"Attention: {text}" for text in plan.warnings),
         "",
         table(stage_rows(plan)),
         f"{readable(plan.hardware.disk_free_bytes)} of disk are free.",
+        *_disk(plan),
         *(f"{s.need.name}: {s.reason}" for s in plan.stages if s.verdict != "fits"),
     ]
     if plan.training:
         parts += ["", "Fine-tune", *_training(plan.training)]
     if plan.serving:
-        parts += ["", "Serving", plan.serving.reason, "", table(serving_rows(plan.serving))]
+        parts += ["", "Serving", plan.serving.reason, *_cpu_answers(plan)]
+        parts += ["", table(serving_rows(plan.serving))]
         parts += [f"- {remedy}" for remedy in plan.serving.remedies]
     parts += ["", "Assumptions", *(f"- {line}" for line in plan.assumptions)]
     return "\n".join(parts) + "\n"
@@ -38,7 +43,8 @@ def render(plan: Plan) -> str:
 def render_training(training: TrainingFit) -> str:
     """Return the ladder alone as text: the verdict, each rung, the first that fits term by term."""
     verdict = [] if training.verdict == "fits" else [training.reason]  # else it is among the lines
-    return "\n".join([*verdict, *_training(training)])
+    warnings = (f"Attention: {text}" for text in training.warnings)
+    return "\n".join([*warnings, *verdict, *_training(training)])
 
 
 def stage_rows(plan: Plan) -> list[Row]:
@@ -52,11 +58,12 @@ def stage_rows(plan: Plan) -> list[Row]:
                 _size(need.disk_bytes),
                 _size(need.download_bytes),
                 _size(need.host_bytes),
-                duration(need.seconds),
+                duration(need.seconds) or NOT_MEASURED,
                 stage.verdict,
             )
         )
-    rows.append(("in all", _size(plan.disk_bytes), _size(plan.download_bytes), "", "", ""))
+    time = duration(plan.seconds) or NOT_MEASURED
+    rows.append(("in all", _size(plan.disk_bytes), _size(plan.download_bytes), "", time, ""))
     return rows
 
 
@@ -127,8 +134,43 @@ def _training(training: TrainingFit) -> list[str]:
     lines.append(f"{place} on rung {shown.number}, term by term:")
     lines.append(table(term_rows(shown.memory.gpu or shown.memory.host)))
     lines.append(f"The global batch is {training.global_batch_size} on every rung.")
-    lines += [f"- {text}" for text in (*training.remedies, *training.warnings)]
+    lines += [f"- {text}" for text in training.remedies]
     return lines
+
+
+def _time_in_all(plan: Plan) -> str:
+    """Return the time of the whole run, and of the stage that takes most of it."""
+    known = [s.need for s in plan.stages if s.need.seconds is not None]
+    longest = max(known, key=lambda need: need.seconds or 0.0)
+    unknown = [s.need.name for s in plan.stages if s.need.seconds is None]
+    if unknown:
+        return f"The time is not measured: {', '.join(unknown)}."
+    most = f", {duration(longest.seconds)} of it for {longest.name}"
+    return f"Takes {about(plan.seconds or 0.0)}{most}."
+
+
+def _cpu_answers(plan: Plan) -> list[str]:
+    """Return how fast the CPU answers, nothing for a GPU."""
+    serving = plan.serving
+    if serving is None or serving.device != "cpu":
+        return []
+    if serving.cpu_tokens_per_s is None:
+        return [f"Speed of an answer: {NOT_MEASURED}."]
+    speed = f"One answer at a time: about {serving.cpu_tokens_per_s:.2g} tokens a second"
+    if serving.chosen_bits == 8:
+        return [f"{speed} with deploy.load_8bit: false; FastChat's 8 bits are slower on a CPU."]
+    return [f"{speed}."]
+
+
+def _disk(plan: Plan) -> list[str]:
+    """Return both sums of the disk, where what is kept makes a difference."""
+    if plan.disk_bytes_released == plan.disk_bytes:
+        return []
+    every, released = readable(plan.disk_bytes), readable(plan.disk_bytes_released)
+    return [
+        f"Needed: {every} when all is kept, {released} at the most with `keep: released`; the "
+        f"recipe says `keep: {plan.keep}`."
+    ]
 
 
 def _machine(hardware: Hardware) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.core.planning.cpu_time import training_seconds_on_cpu
 from tasks.core.planning.gpus import Gpu
 from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.ladder import Rung, rungs
 from tasks.core.planning.shapes import ModelShape
-from tasks.core.planning.stages import Rates, training_seconds
+from tasks.core.planning.stages import Rates, trained_tokens, training_seconds
 from tasks.core.planning.training import TrainingMemory, training_memory
 from tasks.core.recipe import Finetune
 
@@ -37,6 +38,7 @@ def fit_ladder(
     hardware: Hardware,
     *,
     training_tokens: int | None = None,
+    conversation_tokens: float | None = None,
     rates: Rates | None = None,
 ) -> tuple[RungFit, ...]:
     """Return every rung of the ladder below these settings, judged against this hardware."""
@@ -45,7 +47,10 @@ def fit_ladder(
     for number, rung in enumerate(rungs(finetune), start=1):
         memory = training_memory(shape, rung.settings)
         seconds = None
-        if gpu is not None and gpu.tflops is not None:
+        if finetune.device == "cpu" and hardware.cpu_speed is not None:
+            tokens = trained_tokens(finetune, training_tokens, conversation_tokens)
+            seconds = training_seconds_on_cpu(shape, rung.settings, hardware.cpu_speed, tokens)
+        elif gpu is not None and gpu.tflops is not None:
             seconds = training_seconds(
                 shape,
                 rung.settings,

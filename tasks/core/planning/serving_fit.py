@@ -7,16 +7,19 @@ comparison.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from tasks.core.machine.cpu import compute_dtype
+from tasks.core.planning.cpu_time import answer_tokens_per_s
 from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.serving import (
     FASTCHAT_CONCURRENCY,
     Bits,
+    Device,
     ServingMemory,
     serving_memory,
 )
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.units import readable
-from tasks.core.recipe import Deploy
+from tasks.core.recipe import Deploy, Dtype
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,11 @@ class WidthFit:
 
 @dataclass(frozen=True)
 class ServingFit:
-    """The service that the recipe asks for, and its alternatives."""
+    """The service that the recipe asks for, and its alternatives.
+
+    cpu_tokens_per_s: of one answer on the CPU, with weights in 16 or 32 bits; None on a GPU, and
+    where the CPU was not measured.
+    """
 
     verdict: Literal["fits", "does not fit"]
     reason: str
@@ -40,12 +47,22 @@ class ServingFit:
     device_memory_bytes: int
     widths: tuple[WidthFit, ...]
     remedies: tuple[str, ...]
+    device: Device
+    cpu_tokens_per_s: float | None
 
 
 def fit_serving(
-    shape: ModelShape, deploy: Deploy, hardware: Hardware, *, context_factor: float = 1.0
+    shape: ModelShape,
+    deploy: Deploy,
+    hardware: Hardware,
+    *,
+    context_factor: float = 1.0,
+    stored: Dtype = "float16",
 ) -> ServingFit:
-    """Return the verdict on serving; context_factor lengthens the context as the edit does."""
+    """Return the verdict on serving a model that is stored in this type.
+
+    context_factor lengthens the context as the edit does.
+    """
     context = int(shape.context * context_factor)
     room = _room(deploy, hardware)
     widths = tuple(_width(shape, bits, context, deploy, room) for bits in get_args(Bits))
@@ -61,7 +78,17 @@ def fit_serving(
         device_memory_bytes=room,
         widths=widths,
         remedies=() if fits else _remedies(shape, deploy, hardware, widths, context),
+        device=deploy.device,
+        cpu_tokens_per_s=_cpu_tokens_per_s(shape, deploy, hardware, stored),
     )
+
+
+def _cpu_tokens_per_s(
+    shape: ModelShape, deploy: Deploy, hardware: Hardware, stored: Dtype
+) -> float | None:
+    if deploy.device != "cpu" or hardware.cpu_speed is None:
+        return None
+    return answer_tokens_per_s(shape, compute_dtype(stored, hardware.cpu), hardware.cpu_speed)
 
 
 def _room(deploy: Deploy, hardware: Hardware) -> int:

@@ -8,7 +8,7 @@ experts, encoders, and families that add parameters of their own to this layout.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from tasks.core.errors import NotAModel
 from tasks.core.model_config import read_config, ties_embeddings
@@ -94,6 +94,11 @@ class ModelShape:
         return self.embedding_params + layers + self.hidden + self.head_params
 
     @property
+    def multiplied_params(self) -> int:
+        """Parameters that each token is multiplied with: all but an embedding of its own."""
+        return self.total_params - (0 if self.tied else self.embedding_params)
+
+    @property
     def layer_linear_params(self) -> int:
         """The weights of all decoder layers' linear modules: what 4-bit quantization takes."""
         return self.layers * self._weights(*LINEAR_NAMES)
@@ -162,6 +167,20 @@ def shape_from_config(config: Mapping[str, object], *, where: object = "config.j
         o_bias=bias,
         mlp_bias=bool(config.get("mlp_bias", False)),
     )
+
+
+def dtype_of(model: Path) -> Dtype:
+    """Return the type that the config.json of a model directory gives its weights."""
+    return dtype_from_config(read_config(model))
+
+
+def dtype_from_config(config: Mapping[str, object]) -> Dtype:
+    """Return the type of the weights, float32 where the config says nothing that is known here.
+
+    transformers 5 writes `dtype`, and reads `torch_dtype` of earlier versions.
+    """
+    named = config.get("dtype", config.get("torch_dtype"))
+    return cast("Dtype", named) if named in DTYPE_BYTES else "float32"
 
 
 def _llama1(layers: int, hidden: int, intermediate: int, heads: int) -> ModelShape:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tasks.core.planning.cpu_time import START_S
 from tasks.core.planning.ladder import global_batch_size
 from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
 from tasks.core.planning.training import lora_params, training_memory
 from tasks.core.planning.units import GB
-from tasks.core.recipe import Evaluate, Finetune, Publish, Recipe
+from tasks.core.recipe import Dtype, Evaluate, Finetune, Publish, Recipe
 
 StageName = Literal[
     "download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy"
@@ -29,12 +30,18 @@ FOUR_BIT_SLOWDOWN = 1.35
 
 @dataclass(frozen=True)
 class Sizes:
-    """What only the Hub or the data can tell; None where nobody has asked them yet."""
+    """What only the Hub or the data can tell; None where nobody has asked them yet.
+
+    conversation_tokens: what one of the training takes to compute, cut and padded.
+    """
 
     base_bytes: int | None = None
     delta_bytes: int | None = None
     training_tokens: int | None = None
+    conversation_tokens: float | None = None
+    held_out_conversations: int = 30
     held_out_tokens: int = 5_000
+    stored_dtype: Dtype = "float16"
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,8 @@ def stage_needs(
 ) -> tuple[StageNeed, ...]:
     """Return the needs of the recipe's stages in the order they run, those left out excluded.
 
-    The host memory of fine-tuning is that of the settings as asked, and neither its time nor that
-    of serving is given here: both depend on the GPUs.
+    The host memory of fine-tuning is that of the settings as asked. Its time, and that of
+    evaluating on a CPU, are not given here: they depend on the machine.
     """
     sizes, rates = sizes or Sizes(), rates or Rates()
     base = sizes.base_bytes or shape.weight_bytes("float16")
@@ -89,7 +96,8 @@ def stage_needs(
     if recipe.publish:
         needs.append(_publish(recipe, recipe.publish, result, rates))
     if recipe.deploy:
-        needs.append(StageNeed("deploy", note="served from the store, no copy"))
+        seconds = START_S["deploy"] + result / disk
+        needs.append(StageNeed("deploy", seconds=seconds, note="served from the store, no copy"))
     return tuple(needs)
 
 
@@ -108,12 +116,10 @@ def training_seconds(
     the peak: Qwen's published times of LoRA on an A100 are met within a tenth. ZeRO-3 moves the
     weights twice a micro batch. 4-bit slows it by the factor between Qwen's two tables.
     """
-    tokens = _trained_tokens(finetune, training_tokens)
+    tokens = trained_tokens(finetune, training_tokens)
     if tokens is None:
         return None
-    operations = (6 if finetune.gradient_checkpointing else 4) * (
-        shape.total_params - (0 if shape.tied else shape.embedding_params)
-    )
+    operations = (6 if finetune.gradient_checkpointing else 4) * shape.multiplied_params
     seconds = tokens * operations / (tflops * 1e12 * PEAK_SHARE * finetune.processes)
     if finetune.quantization == "4bit":
         return seconds * FOUR_BIT_SLOWDOWN
@@ -126,11 +132,17 @@ def training_seconds(
     return seconds
 
 
-def _trained_tokens(finetune: Finetune, training_tokens: int | None) -> float | None:
+def trained_tokens(
+    finetune: Finetune, training_tokens: int | None, conversation_tokens: float | None = None
+) -> float | None:
+    """Return the tokens of all epochs, or of all steps where that is less; None if unknown.
+
+    A conversation of unknown length counts as one of full length.
+    """
     at_most = None
     if finetune.max_steps is not None:
-        a_step = global_batch_size(finetune) * finetune.max_length_tokens
-        at_most = float(finetune.max_steps * a_step)
+        a_conversation = conversation_tokens or finetune.max_length_tokens
+        at_most = float(finetune.max_steps * global_batch_size(finetune) * a_conversation)
     if training_tokens is None:
         return at_most
     asked = training_tokens * finetune.epochs
@@ -167,16 +179,24 @@ def _evaluate(
     before it in the chain and of the release before.
     """
     distributions = 3 * 4 * sizes.held_out_tokens * shape.vocab
-    made = sum(stage is not None for stage in (recipe.delta, recipe.edit, recipe.finetune))
-    models = 2 + made  # the base, and the release before
-    reading = models * shape.weight_bytes("float16") / disk_rate
     if evaluate.device == "cpu":
         host = 2 * GB + DTYPE_BYTES["float32"] * max(shape.embedding_params, shape.layer_params)
-        note = "fp32 where that fits, else layer by layer from the disk; the time is for reading"
-    else:
-        host = 3 * GB
-        note = "on the GPU, one model at a time; what does not fit there goes to the host"
-    return StageNeed("evaluate", distributions, host_bytes=host, seconds=reading, note=note)
+        note = "one model at a time; what does not fit is read layer by layer from the disk"
+        return StageNeed("evaluate", distributions, host_bytes=host, note=note)
+    reading = measured_models(recipe) * shape.weight_bytes("float16") / disk_rate
+    note = "on the GPU, one model at a time; what does not fit there goes to the host"
+    return StageNeed("evaluate", distributions, host_bytes=3 * GB, seconds=reading, note=note)
+
+
+def stored_dtype(recipe: Recipe, sizes: Sizes) -> Dtype:
+    """Return the type that the recipe's models are stored in."""
+    return recipe.delta.dtype if recipe.delta else sizes.stored_dtype
+
+
+def measured_models(recipe: Recipe) -> int:
+    """Return how many models an evaluation measures: the chain's, and the release before."""
+    made = sum(stage is not None for stage in (recipe.delta, recipe.edit, recipe.finetune))
+    return 2 + made
 
 
 def _publish(recipe: Recipe, publish: Publish, result: int, rates: Rates) -> StageNeed:

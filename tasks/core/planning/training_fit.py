@@ -7,6 +7,7 @@ data is good, and whether the settings learn anything, is not its business.
 from dataclasses import dataclass
 from typing import Literal
 
+from tasks.core.planning.cpu_advice import duration_warning, precision_warning
 from tasks.core.planning.gpus import Gpu
 from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.ladder import global_batch_size
@@ -44,13 +45,21 @@ def fit_training(
     hardware: Hardware,
     *,
     training_tokens: int | None = None,
+    conversation_tokens: float | None = None,
     rates: Rates | None = None,
 ) -> TrainingFit:
     """Return the verdict on LoRA training of this shape with these settings on this machine.
 
     Raises RecipeError when LoRA targets a module that the shape does not have.
     """
-    ladder = fit_ladder(shape, finetune, hardware, training_tokens=training_tokens, rates=rates)
+    ladder = fit_ladder(
+        shape,
+        finetune,
+        hardware,
+        training_tokens=training_tokens,
+        conversation_tokens=conversation_tokens,
+        rates=rates,
+    )
     first = next((fit for fit in ladder if fit.fits), None)
     verdict: Verdict = "does not fit"
     if first is not None:
@@ -63,7 +72,7 @@ def fit_training(
         global_batch_size=global_batch_size(finetune),
         replicated=why_not_replicated(shape, finetune, hardware),
         remedies=training_remedies(shape, finetune, hardware, ladder, first),
-        warnings=_warnings(finetune, hardware),
+        warnings=_warnings(finetune, hardware, first or ladder[0]),
     )
 
 
@@ -98,8 +107,17 @@ def _lack(fit: RungFit, gpu: Gpu | None, hardware: Hardware) -> str:
     return f"{fit.rung.name!r} needs {' and '.join(lacks)}"
 
 
-def _warnings(finetune: Finetune, hardware: Hardware) -> tuple[str, ...]:
+def _warnings(finetune: Finetune, hardware: Hardware, fit: RungFit) -> tuple[str, ...]:
+    long = duration_warning(finetune, fit.seconds)
+    if finetune.device == "cpu":
+        precision = precision_warning(finetune, hardware)
+    else:
+        precision = _without_bfloat16(finetune, hardware)
+    return tuple(text for text in (precision, long) if text)
+
+
+def _without_bfloat16(finetune: Finetune, hardware: Hardware) -> str | None:
     old = sorted({gpu.name for gpu in hardware.gpus if not gpu.bfloat16})
-    if finetune.device == "cuda" and finetune.precision == "bfloat16" and old:
-        return (f"{', '.join(old)} has no bfloat16: set finetune.precision: float16.",)
-    return ()
+    if finetune.precision != "bfloat16" or not old:
+        return None
+    return f"{', '.join(old)} has no bfloat16: set finetune.precision: float16."

@@ -1,24 +1,28 @@
 """The plan of a whole recipe on one machine: what fits, what does not, and what would.
 
-Covers every stage's disk, network, host memory and rough time, training by its ladder, and
-serving. It decides nothing for a flow: a plan is a value, and a run may be started against it.
+Covers every stage's disk, network, host memory and rough time, training by its ladder, serving,
+and what is slow on this machine's CPU. It decides nothing for a flow: a plan is a value, and a run
+may be started against it.
 
 The invariant: a stage "fits" only when every need that was computed for it, allowances included,
 is within what the machine has.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 
+from tasks.core.planning.disk import disk_use
+from tasks.core.planning.evaluation_fit import EvaluationFit, fit_evaluation
 from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.serving_fit import ServingFit, fit_serving
 from tasks.core.planning.shapes import ModelShape
-from tasks.core.planning.stages import Rates, Sizes, StageNeed, stage_needs
+from tasks.core.planning.stages import Rates, Sizes, StageNeed, stage_needs, stored_dtype
 from tasks.core.planning.training_fit import TrainingFit, Verdict, fit_training
 from tasks.core.planning.units import readable
-from tasks.core.recipe import Recipe
+from tasks.core.recipe import Keep, Recipe
 
 _ORDER: tuple[Verdict, ...] = ("fits", "fits from a lower rung", "does not fit")
 _GPU_SHARE = 0.9  # of a card, that transformers' device_map="auto" fills with weights
@@ -35,7 +39,13 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe takes on a machine."""
+    """What a recipe takes on a machine.
+
+    seconds: all stages' times together, None when there is one that is not known. warnings: what a
+    user must read before the run starts.
+    disk_bytes is the disk that it needs with `keep: all`, disk_bytes_released the most that it
+    needs at once with `keep: released`; the verdicts are about what the recipe says.
+    """
 
     recipe: str
     verdict: Verdict
@@ -43,9 +53,13 @@ class Plan:
     total_params: int
     hardware: Hardware
     stages: tuple[StagePlan, ...]
+    keep: Keep
     disk_bytes: int
+    disk_bytes_released: int
     download_bytes: int
     upload_bytes: int
+    seconds: float | None
+    warnings: tuple[str, ...]
     training: TrainingFit | None
     serving: ServingFit | None
     assumptions: tuple[str, ...]
@@ -76,17 +90,26 @@ def plan(
             recipe.finetune,
             hardware,
             training_tokens=sizes.training_tokens,
+            conversation_tokens=sizes.conversation_tokens,
             rates=rates,
         )
     if recipe.deploy:
         scaling = recipe.edit.rope_scaling if recipe.edit else None
         factor = scaling.factor if scaling else 1.0
-        serving = fit_serving(shape, recipe.deploy, hardware, context_factor=factor)
+        serving = fit_serving(
+            shape,
+            recipe.deploy,
+            hardware,
+            context_factor=factor,
+            stored=stored_dtype(recipe, sizes),
+        )
+    evaluation = fit_evaluation(recipe, shape, hardware, sizes, rates)
     stages: list[StagePlan] = []
-    disk_bytes = 0
-    for need in stage_needs(recipe, shape, sizes, rates):
-        disk_bytes += need.disk_bytes
-        known = _with_hardware(need, recipe, shape, hardware, training)
+    needs = stage_needs(recipe, shape, sizes, rates)
+    disk = disk_use(recipe, needs, shape, sizes)
+    for need in needs:
+        disk_bytes = (disk.all if recipe.keep == "all" else disk.released)[need.name]
+        known = _with_hardware(need, shape, hardware, training=training, evaluation=evaluation)
         stages.append(_judge(known, disk_bytes, hardware, training, serving))
     return Plan(
         recipe=recipe.name,
@@ -95,27 +118,42 @@ def plan(
         total_params=shape.total_params,
         hardware=hardware,
         stages=tuple(stages),
-        disk_bytes=disk_bytes,
+        keep=recipe.keep,
+        disk_bytes=disk.all_bytes,
+        disk_bytes_released=disk.released_bytes,
         download_bytes=sum(stage.need.download_bytes for stage in stages),
         upload_bytes=sum(stage.need.upload_bytes for stage in stages),
+        seconds=_all_seconds(stages),
+        warnings=(
+            *(training.warnings if training else ()),
+            *(evaluation.warnings if evaluation else ()),
+        ),
         training=training,
         serving=serving,
-        assumptions=_assumptions(sizes, rates, hardware),
+        assumptions=_assumptions(recipe, sizes, rates, hardware),
     )
+
+
+def _all_seconds(stages: Sequence[StagePlan]) -> float | None:
+    known = [stage.need.seconds for stage in stages if stage.need.seconds is not None]
+    return sum(known) if len(known) == len(stages) else None
 
 
 def _with_hardware(
     need: StageNeed,
-    recipe: Recipe,
     shape: ModelShape,
     hardware: Hardware,
+    *,
     training: TrainingFit | None,
+    evaluation: EvaluationFit | None,
 ) -> StageNeed:
-    """Return the need with what depends on the GPUs filled in."""
+    """Return the need with what depends on GPUs and CPU filled in."""
     if need.name == "finetune" and training is not None:
         best = training.rungs[(training.first_fitting or 1) - 1]
         return replace(need, host_bytes=best.host_bytes, seconds=best.seconds)
-    if need.name == "evaluate" and recipe.evaluate.device == "cuda":
+    if need.name == "evaluate" and evaluation is not None:
+        return replace(need, seconds=evaluation.seconds)
+    if need.name == "evaluate":
         on_gpus = int(_GPU_SHARE * sum(gpu.memory_bytes for gpu in hardware.gpus))
         spilled = max(0, shape.weight_bytes("float16") - on_gpus)
         return replace(need, host_bytes=need.host_bytes + spilled)
@@ -144,12 +182,16 @@ def _judge(
     return StagePlan(need, "fits", need.note)
 
 
-def _assumptions(sizes: Sizes, rates: Rates, hardware: Hardware) -> tuple[str, ...]:
+def _assumptions(recipe: Recipe, sizes: Sizes, rates: Rates, hardware: Hardware) -> tuple[str, ...]:
+    kept = {
+        "all": "every stage's result is kept",
+        "released": "inputs are freed once no later stage needs them",
+    }
     lines = [
         f"Times: {rates.network_bytes_per_s / 1e6:g} MB/s network, "
         f"{rates.disk_bytes_per_s / 1e6:g} MB/s disk, {rates.link_bytes_per_s / 1e9:g} GB/s "
         "between GPUs and to the host; right within a factor of two.",
-        "Disk: nothing is in the store yet, and every stage's result is kept.",
+        f"Disk: nothing is in the store yet, and {kept[recipe.keep]}.",
     ]
     if sizes.base_bytes is None:
         lines.append("Download: sizes by formula for 16-bit weights; the Hub was not asked.")
@@ -157,6 +199,13 @@ def _assumptions(sizes: Sizes, rates: Rates, hardware: Hardware) -> tuple[str, .
         lines.append(f"Training: about {sizes.training_tokens:,} tokens an epoch.")
     if hardware.gpus_named:
         lines.append("GPUs as named; memory, disk and cores are those of this machine.")
+    elif (speed := hardware.cpu_speed) is not None and "float32" in speed.types:
+        reached = speed.types["float32"].forward_flops_per_s / 1e9
+        busy = " while other work was running; alone it is faster" if speed.busy else ""
+        lines.append(
+            f"CPU: {hardware.cpu}, measured: {reached:.0f} GFLOP/s in float32, "
+            f"{speed.threads} threads{busy}."
+        )
     if hardware.gpu_note:
         lines.append(f"GPUs: {hardware.gpu_note}.")
     return tuple(lines)

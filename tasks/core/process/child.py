@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import MissingTool
+from tasks.core.process.environment import child_environment
 from tasks.core.process.guard import Guard
 from tasks.core.process.lines import LinePipe
+from tasks.core.process.log import OutputLog
 from tasks.core.process.oom import OomWatch
+from tasks.core.process.said import said
 from tasks.core.process.tree import Mark, ProcessTree
 
 _log = logging.getLogger(__name__)
@@ -53,6 +56,8 @@ class ChildResult:
     tail: tuple[str, ...]
     peak_memory_bytes: int
     wall_s: float
+    log: Path | None = None
+    """The file with the whole output, if one was kept."""
 
     @property
     def succeeded(self) -> bool:
@@ -66,15 +71,17 @@ def run_child(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
     timeout_s: float | None = None,
 ) -> ChildResult:
     """Run argv in a session of its own, hand on each line of its output, and say how it ended.
 
     Standard error goes with standard output; a carriage return ends a line too. `on_line` is called
-    in the caller's thread. `env` replaces the whole environment. Whatever ends this call, be it an
-    exception of `on_line`, Ctrl-C, SIGTERM or the death of this process by SIGKILL, ends the child
-    with all its descendants. A signal is heard at once in the main thread, where Python delivers
-    it; nothing interrupts a call in another thread.
+    in the caller's thread; each line is also appended to the file `log`. `env` is the whole
+    environment, by default what `child_environment` leaves of the caller's. Whatever ends this
+    call, be it an exception of `on_line`, Ctrl-C, SIGTERM or the death of this process by SIGKILL,
+    ends the child with all its descendants. A signal is heard at once in the main thread, where
+    Python delivers it; nothing interrupts a call in another thread.
     Raises MissingTool when the program does not exist.
     """
     started = time.monotonic()
@@ -82,16 +89,16 @@ def run_child(
 
     def hear(lines: Sequence[str]) -> None:
         for line in lines:
-            tail.append(line)
+            tail.append(said(line) or line)
+            whole.write(line)
             if on_line is not None:
                 on_line(line)
 
     mark = Mark.fresh()
     watch, peak, sampled = OomWatch(), 0, float("-inf")
-    with Guard(mark):
-        tree = ProcessTree(
-            _popen(argv, mark.added_to(os.environ if env is None else env), cwd), mark
-        )
+    with Guard(mark), OutputLog(log, argv) as whole:
+        own = child_environment(os.environ) if env is None else env
+        tree = ProcessTree(_popen(argv, mark.added_to(own), cwd), mark)
         with LinePipe(tree.leader) as output:
             try:
                 _offer_to_the_oom_killer(tree.leader.pid)
@@ -109,6 +116,7 @@ def run_child(
         tail=tuple(tail),
         peak_memory_bytes=peak,
         wall_s=time.monotonic() - started,
+        log=log,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.core.errors import ServingFailed
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)

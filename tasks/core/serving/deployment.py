@@ -17,12 +17,17 @@ from pydantic import JsonValue
 
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
+from tasks.core.machine.cpu import compute_dtype, read_cpu
+from tasks.core.planning.shapes import dtype_of
+from tasks.core.private import private_directory
+from tasks.core.process.guard import Guard
+from tasks.core.process.tree import Mark
 from tasks.core.recipe import Deploy
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
 from tasks.core.serving.model_directory import require_model
 from tasks.core.serving.ports import require_ports
-from tasks.core.serving.processes import end_all, own_processes
+from tasks.core.serving.processes import MARK, end_all, own_processes
 from tasks.core.serving.report import Expectation
 from tasks.core.serving.startup import Startup
 from tasks.core.serving.state import (
@@ -86,7 +91,7 @@ def deploy(
         socket=state.socket,
         started_at=datetime.now(UTC),
     )
-    state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(state.root)
     with locked(state.lock):
         if (running := _running_already(state, wanted)) is not None:
             return running.model_copy(update={"reused": True})
@@ -95,10 +100,11 @@ def deploy(
         require_ports(settings.host, ports_of(settings), ours=own_pids)
         _end(state)
         try:
-            _prepare(state, wanted, config)
-            Startup(state, wanted).run()
-            probe.require_healthy(wanted, generate_s=settings.startup_timeout_s)
-            write_deployment(state, wanted)
+            with Guard(Mark(MARK, str(state.root))):
+                _prepare(state, wanted, config)
+                Startup(state, wanted).run()
+                probe.require_healthy(wanted, generate_s=settings.startup_timeout_s)
+                write_deployment(state, wanted)
         except BaseException:
             _end(state)
             raise
@@ -145,6 +151,7 @@ def _supervisor_config(state: StateDirectory, wanted: Deployment) -> str:
         model=state.model,
         modules=state.modules,
         expectation=state.expectation,
+        cpu_dtype=compute_dtype(dtype_of(wanted.model), read_cpu()),
     )
     return supervisor_config(specs, directory=state.root, logs=state.logs, socket=wanted.socket)
 

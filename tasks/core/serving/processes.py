@@ -16,16 +16,15 @@ from pathlib import Path
 import psutil
 
 from tasks.core.errors import ServingFailed
+from tasks.core.process.environment import child_environment
 
 logger = logging.getLogger(__name__)
 
 MARK = "KAWAN_USAHA_SERVING"
 SUPERVISOR = "supervisord"
 
-_KILL_WAIT_S = 10.0
+_KILL_WAIT_S = 60.0
 _POLL_S = 0.1
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
-_INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,10 @@ class OwnProcess:
 def marked_environment(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for the supervisord of the deployment in root.
 
-    Only what the servers need is handed on: tokens and keys stay behind, and so do proxies, through
-    which FastChat would send its loopback requests.
+    Tokens and keys stay behind, and so do proxies, through which FastChat would send its loopback
+    requests.
     """
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
-    }
-    return {**kept, MARK: str(root)}
+    return {**child_environment(environ), MARK: str(root)}
 
 
 def own_processes(root: Path) -> list[OwnProcess]:

@@ -11,6 +11,7 @@ processes belong to it is no file's business (see processes.py): files outlive p
 """
 
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -27,6 +28,8 @@ from tasks.core.files import write_atomically
 from tasks.core.recipe import Deploy
 from tasks.core.serving.report import REFUSAL_FILE
 from tasks.core.serving.topology import Endpoints, endpoints_of
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -203,6 +206,20 @@ def _short_runtime_directory() -> Path:
 
 
 def used_builds(home: Path) -> set[str]:
-    """Return the builds that the deployments on record serve; their model must not be removed."""
-    found = (read_deployment(state) for state in state_directories(home))
-    return {deployment.build for deployment in found if deployment is not None}
+    """Return the builds that are served or being started; their model must not be removed.
+
+    Known from the records and from the links to the models, so that a record that is not written
+    yet or cannot be read protects its model too.
+    """
+    used = set()
+    for state in state_directories(home):
+        try:
+            deployment = read_deployment(state)
+        except ServingFailed as error:
+            logger.warning("%s", error)
+            deployment = None
+        if deployment is not None:
+            used.add(deployment.build)
+        if state.model.is_symlink():
+            used.add(state.model.readlink().name)
+    return used

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import RecipeError
-from tasks.core.recipe import Deploy
+from tasks.core.recipe import Deploy, Dtype
 from tasks.core.serving.report import EXPECTATION_VARIABLE
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
@@ -63,12 +63,14 @@ def plan_processes(
     model: Path,
     modules: Path,
     expectation: Path,
+    cpu_dtype: Dtype = "float32",
 ) -> tuple[ProcessSpec, ...]:
     """Return controller, worker and API server, in the order in which they start.
 
     model must lie under a name that no FastChat adapter claims; the worker sees nothing but that
     name, because its working directory is the parent. modules is the deployment's own cache for
-    the model's code, expectation the file that the worker proves itself against.
+    the model's code, expectation the file that the worker proves itself against, cpu_dtype what it
+    computes in on a CPU.
     Raises RecipeError for settings that FastChat would silently not follow.
     """
     if deploy.load_8bit and deploy.gpus > 1:
@@ -83,7 +85,7 @@ def plan_processes(
     worker_env = {**common, EXPECTATION_VARIABLE: str(expectation)}
     plans = (
         ("controller", _controller_arguments(), common),
-        ("worker", _worker_arguments(deploy, urls, template, model.name), worker_env),
+        ("worker", _worker_arguments(deploy, urls, template, model.name, cpu_dtype), worker_env),
         ("api", _api_arguments(urls), common),
     )
     ports = ports_of(deploy)
@@ -109,7 +111,7 @@ def _controller_arguments() -> tuple[str, ...]:
 
 
 def _worker_arguments(
-    deploy: Deploy, urls: Endpoints, template: str, model_name: str
+    deploy: Deploy, urls: Endpoints, template: str, model_name: str, cpu_dtype: Dtype
 ) -> tuple[str, ...]:
     arguments = [
         *("--worker-address", urls.worker),
@@ -122,6 +124,8 @@ def _worker_arguments(
     ]
     if deploy.device == "cuda":
         arguments += ["--num-gpus", str(deploy.gpus)]
+    else:
+        arguments += ["--dtype", cpu_dtype]  # FastChat itself asks for Intel's extension of torch
     if deploy.load_8bit:
         arguments.append("--load-8bit")
     return tuple(arguments)

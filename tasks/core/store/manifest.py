@@ -16,6 +16,7 @@ from tasks.core.files import FileDigest, write_atomically
 from tasks.core.keys import StageKey, digest
 
 MANIFEST = "manifest.json"
+FREED = ".freed"
 
 
 class Manifest(BaseModel):
@@ -71,8 +72,8 @@ def read_manifest(directory: Path) -> Manifest | None:
             "The manifest of an artifact cannot be read.",
             where=path,
             found=error,
-            next_step="`kawan-usaha store prune --corrupt` sets it aside; the next run makes it "
-            "again.",
+            next_step="The next run that needs it sets it aside and makes it again; "
+            "`kawan-usaha store verify` checks the others.",
         ) from error
     for name in manifest.files:
         parts = PurePosixPath(name)
@@ -81,9 +82,14 @@ def read_manifest(directory: Path) -> Manifest | None:
     return manifest
 
 
+def freed_place(directory: Path) -> Path:
+    """Return where the manifest of an artifact stands once its other files were freed."""
+    return directory.parent / FREED / directory.name
+
+
 def require_manifest(directory: Path) -> Manifest:
-    """Return the manifest of an artifact. Raises CorruptArtifact when there is none."""
-    manifest = read_manifest(directory)
+    """Return the manifest of an artifact, also of a freed one. CorruptArtifact without one."""
+    manifest = read_manifest(directory) or read_manifest(freed_place(directory))
     if manifest is None:
         raise CorruptArtifact(
             "This directory is no artifact of the store: it has no manifest.", where=directory

@@ -1,78 +1,222 @@
-"""Records of successful rebuilds: which artifacts a run used, so that `prune` keeps them."""
+"""Records of rebuilds: which artifacts a run asked for, whether it finished, what it released.
 
+One small JSON file a run, written anew with each change: a killed process leaves the last whole
+state. The name of an artifact is recorded before the artifact is begun, so that a record also
+names the staging directory of what was not finished.
+
+A run without `finished_at` is unfinished: it failed, was killed, or runs still. It is superseded
+once a later run of the same recipe has finished that was to go at least as far.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.files import write_atomically
+from tasks.core.errors import DiskFull
+from tasks.core.files import disk_is_full, write_atomically
+from tasks.core.recipe import Keep
+
+logger = logging.getLogger(__name__)
+
+_ARTIFACT = re.compile(r"\b[a-z]+-[0-9a-f]{20}\b")
 
 
 class RunRecord(BaseModel):
-    """One successful rebuild.
+    """One rebuild. Records of earlier versions are of finished runs and have no started_at.
 
     `released` is the artifact of the model that it released, None for a run that ended earlier;
-    `forced` is the reason given for a release that its gate had refused.
+    `forced` is the reason given for a release that its gate had refused. `recipe_digest` tells
+    runs of equal recipes; `reach` is the position of the last stage that was to run, so that a
+    part of a recipe does not supersede the whole.
     """
 
     model_config = ConfigDict(frozen=True)
 
     recipe: str
-    finished_at: datetime
-    artifacts: tuple[str, ...]
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    artifacts: tuple[str, ...] = ()
     released: str | None = None
+    released_at: datetime | None = None
     forced: str | None = None
+    recipe_digest: str = ""
+    reach: int = 0
+    keep: Keep = "all"
+
+    @property
+    def began_at(self) -> datetime:
+        """When the run started; for a record of an earlier version, when it finished."""
+        return self.started_at or self.finished_at or datetime.fromtimestamp(0, UTC)
+
+    @property
+    def ended_at(self) -> datetime:
+        """When the run finished; for an unfinished one, when it started."""
+        return self.finished_at or self.began_at
+
+    def __str__(self) -> str:
+        return f"rebuild of {self.recipe}, {self.began_at:%Y-%m-%d %H:%M}"
+
+
+@dataclass
+class OpenRun:
+    """The record of a run in progress. Each change is on the disk when the call returns."""
+
+    path: Path
+    record: RunRecord
+
+    def add(self, artifact: str) -> None:
+        """Record that the run needs this artifact, made or about to be made."""
+        if artifact not in self.record.artifacts:
+            self.save(artifacts=(*self.record.artifacts, artifact))
+
+    def release(self, artifact: str, forced: str | None = None) -> None:
+        """Record that the run has released this model, and for what reason against its gate."""
+        self.save(released=artifact, released_at=datetime.now(UTC), forced=forced)
+
+    def finish(self) -> None:
+        """Record that the run has done all it was to do."""
+        self.save(finished_at=datetime.now(UTC))
+
+    def save(self, **changes: object) -> None:
+        """Write the record with these fields changed."""
+        self.record = self.record.model_copy(update=changes)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, self.record.model_dump_json(indent=1) + "\n")
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            raise DiskFull(
+                "The disk ran full while the record of a run was written.",
+                where=self.path,
+                found=error,
+                next_step="Free some space and run again.",
+            ) from error
 
 
 class RunRecords:
-    """The records under one home directory, one small file a run."""
+    """The records under one home directory."""
 
     def __init__(self, home: Path) -> None:
         self.root = home / "runs"
+        self._reported: set[Path] = set()
 
-    def add(
-        self,
-        recipe: str,
-        artifacts: tuple[str, ...],
-        *,
-        released: str | None = None,
-        forced: str | None = None,
-    ) -> RunRecord:
-        """Record that a rebuild of this recipe succeeded with these artifacts."""
+    def start(
+        self, recipe: str, *, recipe_digest: str = "", reach: int = 0, keep: Keep = "all"
+    ) -> OpenRun:
+        """Record that a rebuild of this recipe has started."""
+        now = datetime.now(UTC)
         record = RunRecord(
-            recipe=recipe,
-            finished_at=datetime.now(UTC),
-            artifacts=artifacts,
-            released=released,
-            forced=forced,
+            recipe=recipe, started_at=now, recipe_digest=recipe_digest, reach=reach, keep=keep
         )
-        self.root.mkdir(parents=True, exist_ok=True)
-        name = f"{recipe}-{record.finished_at:%Y%m%dT%H%M%S%f}.json"
-        write_atomically(self.root / name, record.model_dump_json(indent=1) + "\n")
-        return record
+        run = OpenRun(self.root / f"{recipe}-{now:%Y%m%dT%H%M%S%f}.json", record)
+        run.save()
+        return run
+
+    def all(self) -> list[RunRecord]:
+        """Return all readable records, the one that ended last first."""
+        return sorted(self._read().values(), key=lambda record: record.ended_at, reverse=True)
 
     def last(self, count: int) -> list[RunRecord]:
-        """Return the last `count` records of each recipe, newest first."""
-        by_recipe: dict[str, list[RunRecord]] = {}
-        for record in self._all():
-            by_recipe.setdefault(record.recipe, []).append(record)
-        return [record for runs in by_recipe.values() for record in runs[:count]]
+        """Return the last `count` finished runs of each recipe, newest first.
+
+        A run that went less far does not count out one that went further.
+        """
+        finished = [record for record in self.all() if record.finished_at is not None]
+        return [
+            record
+            for number, record in enumerate(finished)
+            if sum(_goes_as_far(later, record) for later in finished[:number]) < count
+        ]
+
+    def unfinished(self) -> list[RunRecord]:
+        """Return the runs that did not finish and that no later run supersedes."""
+        records = self.all()
+        return [r for r in records if r.finished_at is None and not _superseded(r, records)]
+
+    def releases(self, recipe: str) -> list[str]:
+        """Return what this recipe released, each artifact once, the last release first."""
+        released = [r for r in self.all() if r.recipe == recipe and r.released is not None]
+        released.sort(key=lambda r: r.released_at or r.ended_at, reverse=True)
+        return list(dict.fromkeys(r.released for r in released if r.released is not None))
 
     def release_before(self, recipe: str, artifact: str) -> str | None:
         """Return the last artifact that this recipe released other than the one given.
 
         The same for a run and for its repetition, whose own release is then the last one.
         """
-        releases = (record.released for record in self._all() if record.recipe == recipe)
-        return next((name for name in releases if name not in (None, artifact)), None)
+        return next((name for name in self.releases(recipe) if name != artifact), None)
 
     def artifacts_of_last(self, count: int) -> set[str]:
-        """Return the names of the artifacts that the last `count` rebuilds of each recipe used."""
-        return {name for record in self.last(count) for name in record.artifacts}
+        """Return the artifacts of the last `count` finished runs and releases of each recipe.
 
-    def _all(self) -> list[RunRecord]:
-        """Return all records, newest first."""
-        records = [
-            RunRecord.model_validate_json(path.read_bytes()) for path in self.root.glob("*.json")
-        ]
-        return sorted(records, key=lambda record: record.finished_at, reverse=True)
+        With any count but 0 these include all that a record that cannot be read still names.
+        """
+        names = {name for record in self.last(count) for name in record.artifacts}
+        for recipe in {record.recipe for record in self.all()}:
+            names.update(self.releases(recipe)[:count])
+        return names | (self.named_in_damaged() if count else set())
+
+    def named_in_damaged(self) -> set[str]:
+        """Return the artifacts that can be made out in records that cannot be read."""
+        readable = self._read()
+        damaged = (path for path in self._paths() if path not in readable)
+        return {name for path in damaged for name in _ARTIFACT.findall(_text(path))}
+
+    def forget(self, *, unfinished: bool) -> None:
+        """Remove the records of superseded runs, and with `unfinished` of all that did not finish.
+
+        A release of such a run stays on record.
+        """
+        records = self._read()
+        for path, record in records.items():
+            if record.finished_at is not None:
+                continue
+            if unfinished or _superseded(record, records.values()):
+                if record.released is None:
+                    path.unlink()
+                else:
+                    OpenRun(path, record).save(artifacts=(record.released,))
+
+    def _paths(self) -> list[Path]:
+        return sorted(path for path in self.root.glob("*.json") if path.is_file())
+
+    def _read(self) -> dict[Path, RunRecord]:
+        return dict(self._readable())
+
+    def _readable(self) -> Iterator[tuple[Path, RunRecord]]:
+        for path in self._paths():
+            try:
+                yield path, RunRecord.model_validate_json(path.read_bytes())
+            except FileNotFoundError:  # removed since it was listed
+                continue
+            except (ValidationError, OSError) as error:
+                if path not in self._reported:
+                    cause = str(error).splitlines()[0]
+                    logger.warning("%s is damaged (%s): this run is ignored", path, cause)
+                self._reported.add(path)
+
+
+def _superseded(record: RunRecord, records: Iterable[RunRecord]) -> bool:
+    return any(
+        later.finished_at is not None
+        and later.began_at > record.began_at
+        and _goes_as_far(later, record)
+        for later in records
+    )
+
+
+def _goes_as_far(later: RunRecord, record: RunRecord) -> bool:
+    return later.recipe == record.recipe and later.reach >= record.reach
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -2,52 +2,51 @@
 
     <home>/store/<stage>-<key>/   manifest.json and the files, read-only: whole, or not there
     <home>/store/.staging/<...>   what an attempt has written so far
+    <home>/store/.freed/<...>     the manifest of an artifact whose other files were freed
     <home>/store/.corrupt/<...>   artifacts that were found damaged, set aside
     <home>/store/.locks/<...>     one lock a key
 
 The invariant: only `Store.build` renames into the store, after every byte has reached the disk and
-the manifest was written last. The store knows no stage; it never looks into an artifact.
+the manifest was written last. The store knows no stage; it never looks into an artifact. A freed
+artifact does not exist for `find` and `build`; its manifest stays, so that a run can go on without
+it as long as nothing has to read it (`run.py`).
 """
 
-import errno
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.errors import CorruptArtifact, DiskFull
-from tasks.core.files import TEMPORARY, FileDigest, digest_of, fsync_directory, fsync_tree
+from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
+from tasks.core.files import (
+    TEMPORARY,
+    FileDigest,
+    digest_of,
+    disk_is_full,
+    fsync_directory,
+    fsync_tree,
+)
 from tasks.core.keys import StageKey, to_jsonable
 from tasks.core.measure import Cost, measured
+from tasks.core.store.checks import wrong_content
 from tasks.core.store.locks import locked
-from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from tasks.core.store.manifest import (
+    MANIFEST,
+    Manifest,
+    freed_place,
+    read_manifest,
+    write_manifest,
+)
+from tasks.core.store.shelf import Artifact, Shelf
 
 logger = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 6 * 3600.0
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A whole artifact of the store."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def key(self) -> StageKey:
-        """The key that it was built under."""
-        return self.manifest.stage_key
-
-    @property
-    def digest(self) -> str:
-        """The identity of its bytes, which is what later stages depend on."""
-        return self.manifest.content_digest
 
 
 @dataclass(frozen=True)
@@ -75,41 +74,44 @@ class Staging:
         self.facts.update({name: to_jsonable(value, at=name) for name, value in facts.items()})
 
 
-class Store:
+class Store(Shelf):
     """The artifacts under one home directory. Safe for several processes at once."""
 
-    def __init__(self, home: Path) -> None:
-        self.root = home / "store"
-
-    def path_of(self, key: StageKey) -> Path:
-        """Return where the artifact of this key stands once it is built."""
-        return self.root / str(key)
-
-    def find(self, key: StageKey) -> Artifact | None:
-        """Return the artifact if it is there, with every file at its size; else None.
-
-        Raises CorruptArtifact when it is there but not what its manifest says.
-        """
-        directory = self.path_of(key)
-        manifest = read_manifest(directory)
-        if manifest is None:
-            return None
-        if manifest.key != key.digest:
-            raise CorruptArtifact("The manifest belongs to another key.", where=directory)
-        problems = list(_wrong_sizes(directory, manifest))
-        if problems:
-            raise CorruptArtifact(
-                "An artifact is damaged.",
-                where=directory,
-                found="; ".join(problems),
-                next_step="`kawan-usaha store verify` shows all; the next run makes it again.",
-            )
-        return Artifact(directory, manifest)
-
     def named(self, name: str) -> Artifact | None:
-        """Return the artifact with this directory name, like `find`."""
+        """Return the artifact with this directory name, None without one.
+
+        A damaged one is set aside with a line in the log, and counts as none.
+        """
+        try:
+            return self._named(name)
+        except CorruptArtifact:
+            with locked(self._lock(name), wait_s=LOCK_WAIT_S):
+                try:
+                    return self._named(name)
+                except CorruptArtifact as error:
+                    logger.warning("%s", error)
+                    self._set_aside(self.root / name)
+                    return None
+
+    def _named(self, name: str) -> Artifact | None:
         manifest = read_manifest(self.root / name)
         return None if manifest is None else self.find(manifest.stage_key)
+
+    def require_content(self, artifact: Artifact) -> None:
+        """Read every byte of an artifact; when it is damaged, set it aside: CorruptArtifact.
+
+        For one that is compared with rather than built again, so that it cannot fail every run.
+        """
+        problems = list(wrong_content(artifact.path))
+        if problems:
+            with locked(self._lock(artifact.path.name), wait_s=LOCK_WAIT_S):
+                self._set_aside(artifact.path)
+            raise CorruptArtifact(
+                "An artifact is damaged. It was set aside.",
+                where=artifact.path,
+                found="; ".join(problems),
+                next_step="Run again: it then goes without this artifact.",
+            )
 
     def build(
         self,
@@ -118,49 +120,38 @@ class Store:
         *,
         params: object = None,
         inputs: Mapping[str, str] | None = None,
+        needs: Sequence[str] = (),
         wait_s: float = LOCK_WAIT_S,
     ) -> Built:
         """Return the artifact of this key, calling write only when it is missing or damaged.
 
         write gets a Staging directory that may hold what a killed attempt left. When it raises,
         nothing appears in the store and the staging directory stays for the next attempt. params
-        and inputs are recorded as they are. Raises LockBusy after wait_s seconds, DiskFull when
-        the disk runs full on the way.
+        and inputs are recorded as they are. needs names the artifacts that write reads: nobody
+        frees them meanwhile. Raises LockBusy after wait_s seconds, DiskFull when the disk runs
+        full on the way.
         """
-        with locked(self.root / ".locks" / str(key), wait_s=wait_s):
+        with locked(self._lock(str(key)), wait_s=wait_s):
             found = self._find_or_set_aside(key)
             if found is not None:
                 return Built(found, cached=True)
             staging = Staging(self.root / ".staging" / str(key))
             try:
-                _reopen(staging.path)
-                with measured() as cost:
-                    write(staging)
+                with self._present(needs):
+                    _reopen(staging.path)
+                    with measured() as cost:
+                        write(staging)
                 artifact = self._commit(key, staging, cost, params, dict(inputs or {}))
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not disk_is_full(error):
                     raise
                 raise DiskFull(
                     "The disk ran full while an artifact was written.",
                     where=self.root,
-                    next_step="Free some space (`kawan-usaha store prune`) and run again: what is "
-                    "finished stays finished.",
+                    found=error,
+                    next_step="Free some space and run again: what is finished stays finished.",
                 ) from error
             return Built(artifact, cached=False)
-
-    def artifacts(self) -> Iterator[Artifact]:
-        """Yield every artifact with a readable manifest, oldest first."""
-        found = [artifact for directory in self._directories() if (artifact := _open(directory))]
-        yield from sorted(found, key=lambda artifact: artifact.manifest.created_at)
-
-    def verify(self) -> dict[str, list[str]]:
-        """Read every file of every artifact and return what is wrong, by artifact name.
-
-        An artifact that is whole has an empty list.
-        """
-        return {
-            directory.name: list(_wrong_content(directory)) for directory in self._directories()
-        }
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -168,21 +159,48 @@ class Store:
         with locked(self.root / ".locks" / "in-use", shared=True, wait_s=60.0):
             yield
 
-    def prune(self, keep: set[str], *, dry_run: bool = False) -> list[str]:
-        """Remove every artifact whose name is not in keep, and every leftover; return their names.
-
-        Names are those of the directories, `str(artifact.key)`. Raises LockBusy while a run is in
-        progress.
-        """
+    @contextmanager
+    def unused(self) -> Iterator[None]:
+        """Keep runs away while something is removed. Raises LockBusy while one is in progress."""
         with locked(self.root / ".locks" / "in-use"):
-            doomed = [d for d in self._directories() if d.name not in keep]
-            leftovers = [*self._children(".staging"), *self._children(".corrupt")]
-            if not dry_run:
-                for directory in doomed:
-                    self._remove(directory)
-                for directory in [*leftovers, *self._children(".trash")]:
-                    shutil.rmtree(directory)
-            return [d.name for d in [*doomed, *leftovers]]
+            yield
+
+    def remove(self, directories: Iterable[Path]) -> None:
+        """Remove directories that `contents` names."""
+        for directory in directories:
+            if directory.exists():
+                self._remove(directory)
+
+    def free(self, name: str) -> bool:
+        """Remove the files of an artifact and keep its manifest; False when there is nothing to.
+
+        False too while another process builds or reads the artifact, or when it is damaged.
+        """
+        directory = self.root / name
+        try:
+            with locked(self._lock(name)):
+                manifest = read_manifest(directory)
+                if manifest is None:
+                    return False
+                place = freed_place(directory)
+                place.mkdir(parents=True, exist_ok=True)
+                write_manifest(place, manifest)
+                fsync_directory(place.parent)
+                self._remove(directory)
+                return True
+        except (LockBusy, CorruptArtifact):
+            return False
+
+    @contextmanager
+    def _present(self, needs: Sequence[str]) -> Iterator[None]:
+        """Keep others from freeing these artifacts during the block."""
+        with ExitStack() as held:
+            for name in needs:
+                held.enter_context(locked(self._lock(name), shared=True, wait_s=LOCK_WAIT_S))
+            yield
+
+    def _lock(self, name: str) -> Path:
+        return self.root / ".locks" / name
 
     def _find_or_set_aside(self, key: StageKey) -> Artifact | None:
         directory = self.path_of(key)
@@ -194,10 +212,13 @@ class Store:
             if found is not None or not directory.exists():
                 return found
             logger.warning("%s has no manifest: it was never whole", directory)
-        aside = self.root / ".corrupt" / f"{key}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        self._set_aside(directory)
+        return None
+
+    def _set_aside(self, directory: Path) -> None:
+        aside = self.root / ".corrupt" / f"{directory.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         aside.parent.mkdir(exist_ok=True)
         directory.rename(aside)
-        return None
 
     def _commit(
         self, key: StageKey, staging: Staging, cost: Cost, params: object, inputs: dict[str, str]
@@ -231,21 +252,17 @@ class Store:
         target = self.path_of(key)
         staging.path.rename(target)
         fsync_directory(self.root)
+        shutil.rmtree(freed_place(target), ignore_errors=True)
         return Artifact(target, manifest)
 
     def _remove(self, directory: Path) -> None:
         """Take the name away first, so that a kill in the middle leaves no half artifact."""
-        trash = self.root / ".trash"
-        trash.mkdir(exist_ok=True)
-        gone = directory.rename(trash / directory.name)
+        gone = self.root / ".trash" / directory.name
+        if gone != directory:
+            gone.parent.mkdir(exist_ok=True)
+            shutil.rmtree(gone, ignore_errors=True)  # left by a removal that was killed
+            directory.rename(gone)
         shutil.rmtree(gone)
-
-    def _directories(self) -> list[Path]:
-        return [d for d in self._children(".") if not d.name.startswith(".")]
-
-    def _children(self, name: str) -> list[Path]:
-        parent = self.root / name
-        return sorted(d for d in parent.iterdir() if d.is_dir()) if parent.is_dir() else []
 
 
 def _reopen(staging: Path) -> None:
@@ -259,45 +276,3 @@ def _reopen(staging: Path) -> None:
             path.unlink()
         elif path.stat().st_nlink == 1:
             path.chmod(0o644)
-
-
-def _open(directory: Path) -> Artifact | None:
-    try:
-        manifest = read_manifest(directory)
-    except CorruptArtifact as error:
-        logger.warning("%s", error)
-        return None
-    return None if manifest is None else Artifact(directory, manifest)
-
-
-def _wrong_sizes(directory: Path, manifest: Manifest) -> Iterator[str]:
-    for name, file in manifest.files.items():
-        try:
-            size = (directory / name).stat().st_size
-        except FileNotFoundError:
-            yield f"{name} is missing"
-        else:
-            if size != file.size_bytes:
-                yield f"{name} has {size} bytes instead of {file.size_bytes}"
-
-
-def _wrong_content(directory: Path) -> Iterator[str]:
-    try:
-        manifest = read_manifest(directory)
-    except CorruptArtifact as error:
-        yield error.what
-        return
-    if manifest is None:
-        yield "there is no manifest: it was never whole"
-        return
-    sizes = list(_wrong_sizes(directory, manifest))
-    yield from sizes
-    for name, file in manifest.files.items():
-        path = directory / name
-        if not any(s.startswith(f"{name} ") for s in sizes) and digest_of(path) != file:
-            yield f"{name} has other bytes than when it was made"
-    known = {*manifest.files, MANIFEST}
-    for path in sorted(directory.rglob("*")):
-        name = str(path.relative_to(directory))
-        if path.is_file() and name not in known:
-            yield f"{name} was not there when it was made"

@@ -39,7 +39,7 @@ from tasks.core.training.job import (
     failure_file,
 )
 from tasks.core.training.packing import require_packable
-from tasks.core.training.trainer import AdapterTrainer, StepsSeen, WholeCheckpoints
+from tasks.core.training.trainer import AdapterTrainer, WholeCheckpoints
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def _train(job: TrainingJob) -> None:
         data_collator=batching.collate,
         train_sampler=batching.sampler,
         division=division_of(job.settings),
-        callbacks=[StepsSeen(), WholeCheckpoints(job.settings.save_total_limit)],
+        callbacks=[WholeCheckpoints(job.settings.save_total_limit)],
     )
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     validation_loss = trainer.evaluate()["eval_loss"] if validation else None

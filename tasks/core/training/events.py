@@ -1,10 +1,8 @@
-"""How a training process tells its caller where it is: one line of its output a logged step."""
+"""How a training process tells its caller where it is: one line of its output an event."""
 
 import json
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-
-_PREFIX = "@kawan-usaha-step "
 
 
 @dataclass(frozen=True)
@@ -23,21 +21,69 @@ class StepDone:
     memory_bytes: int
     left_s: float
 
+    @property
+    def steps_done(self) -> int:
+        """How many steps have been taken."""
+        return self.step
+
     def __str__(self) -> str:
         return (
             f"step {self.step}/{self.total_steps}, loss {self.loss:.4f}, "
             f"learning rate {self.learning_rate:.2e}, {self.tokens_per_s:.0f} tokens/s, "
-            f"{self.memory_bytes / 1e9:.2f} GB, {timedelta(seconds=round(self.left_s))} left"
+            f"{self.memory_bytes / 1e9:.2f} GB, {_clock(self.left_s)} left"
         )
 
 
-def to_line(event: StepDone) -> str:
+@dataclass(frozen=True)
+class MicroBatchDone:
+    """A micro batch of the step that is being taken is done, and others of it are to come.
+
+    `elapsed_s` is the time since the step began. `left_s` is that of the whole training, by the
+    micro batches so far: there is an estimate before the first step is done.
+    """
+
+    step: int
+    total_steps: int
+    micro_batch: int
+    micro_batches: int
+    elapsed_s: float
+    left_s: float
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps have been taken."""
+        return self.step - 1
+
+    def __str__(self) -> str:
+        # Not "step 3/20" in front: that step is not done.
+        return (
+            f"micro batch {self.micro_batch} of {self.micro_batches} in step "
+            f"{self.step}/{self.total_steps}, {_clock(self.elapsed_s)} into the step, "
+            f"{_clock(self.left_s)} left"
+        )
+
+
+Event = StepDone | MicroBatchDone
+
+_KINDS: dict[str, type[StepDone] | type[MicroBatchDone]] = {
+    "@kawan-usaha-step ": StepDone,
+    "@kawan-usaha-micro-batch ": MicroBatchDone,
+}
+
+
+def to_line(event: Event) -> str:
     """Return the line that says it."""
-    return _PREFIX + json.dumps(asdict(event))
+    prefix = next(prefix for prefix, kind in _KINDS.items() if isinstance(event, kind))
+    return prefix + json.dumps(asdict(event))
 
 
-def from_line(line: str) -> StepDone | None:
+def from_line(line: str) -> Event | None:
     """Return what a line says, None for any other output."""
-    if not line.startswith(_PREFIX):
-        return None
-    return StepDone(**json.loads(line.removeprefix(_PREFIX)))
+    for prefix, kind in _KINDS.items():
+        if line.startswith(prefix):
+            return kind(**json.loads(line.removeprefix(prefix)))
+    return None
+
+
+def _clock(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))

@@ -80,12 +80,12 @@ class TrainingStopped(TrainingFailed):
     def __init__(
         self, reason: Reason, child: ChildResult, said: str, checkpoint: Path | None
     ) -> None:
-        kept = f"step {step_of(checkpoint)}" if checkpoint else "nothing: no checkpoint was due"
         super().__init__(
             f"The training ended without an adapter: {reason.value}.",
+            where=child.log,
             expected="an outcome file",
             found="\n    ".join([f"{child.cause.value}, code {child.returncode}", said]),
-            next_step=f"{_ADVICE[reason]} Kept: {kept}.",
+            next_step=f"{_ADVICE[reason]} Kept: {_kept(checkpoint)}.",
         )
         self.reason = reason
         self.checkpoint = checkpoint
@@ -100,13 +100,15 @@ def finetune(
     out: Path,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> FinetuneResult:
     """Train an adapter for model on data into the existing directory out, and prove it.
 
     Goes on from the last whole checkpoint that a killed attempt left in out, if all that decides
-    the result is unchanged. `report` counts steps; `on_line` gets what the training says. Raises
-    MissingTool, RecipeError, DataError and NotAModel before anything is started, LockBusy while an
-    orphan of an earlier attempt still trains here, DiskFull, and TrainingStopped otherwise.
+    the result is unchanged. `report` counts steps; `on_line` gets what the training says, the file
+    `log` everything that its processes print. Raises MissingTool, RecipeError, DataError and
+    NotAModel before anything is started, LockBusy while an orphan of an earlier attempt still
+    trains here, DiskFull, and TrainingStopped otherwise.
     """
     require_tools(settings)
     deepspeed_config(settings)
@@ -126,7 +128,7 @@ def finetune(
     )
     say = on_line or _log.info
     _say_where_it_begins(prepared, say)
-    child = _attempt(prepared.job, job_file, report, say)
+    child = _attempt(prepared.job, job_file, report, say, log)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
     facts = verify_adapter(adapter, index)
     draw_loss_curve(outcome.steps, out / CURVE)
@@ -149,7 +151,11 @@ def finetune(
 
 
 def _attempt(
-    job: TrainingJob, job_file: Path, report: Report, on_line: Callable[[str], None]
+    job: TrainingJob,
+    job_file: Path,
+    report: Report,
+    on_line: Callable[[str], None],
+    log: Path | None,
 ) -> ChildResult | None:
     """Run the job unless an earlier attempt finished it and was killed just after."""
     if job.outcome.exists():
@@ -157,7 +163,11 @@ def _attempt(
     for failure in read_failures(job.outcome):
         failure_file(job.outcome, failure.rank).unlink()
     shutil.rmtree(job.adapter, ignore_errors=True)
-    child = launch(job, job_file, report=report, on_line=on_line)
+    try:
+        child = launch(job, job_file, report=report, on_line=on_line, log=log)
+    except BaseException as stop:
+        stop.add_note(f"Training keeps {_kept(last_whole(job.checkpoints))}.")
+        raise
     if job.outcome.exists():  # the truth: the launcher's code can be 0 without, or not 0 with it
         return child
     failures = read_failures(job.outcome)
@@ -173,6 +183,10 @@ def _attempt(
             "training goes on from its last whole checkpoint.",
         )
     raise TrainingStopped(reason, child, said, last_whole(job.checkpoints))
+
+
+def _kept(checkpoint: Path | None) -> str:
+    return f"step {step_of(checkpoint)}" if checkpoint else "no step: no checkpoint was due"
 
 
 def _say_where_it_begins(prepared: Prepared, say: Callable[[str], None]) -> None:

@@ -79,6 +79,7 @@ def finetune_on_ladder(
     home: Path,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> LadderResult:
     """Train on the rung that is due, and remember it under home when it does.
 
@@ -104,6 +105,7 @@ def finetune_on_ladder(
             out=out,
             report=report,
             on_line=on_line,
+            log=log,
         )
     except TrainingStopped as stop:
         number = _next(ladder, state.number, stop.reason, model)
@@ -128,6 +130,7 @@ def finetune_down_the_ladder(
     home: Path,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
+    log: Path | None = None,
 ) -> LadderResult:
     """Train, going down a rung each time that the memory runs out. Raises what `finetune` does."""
     while True:
@@ -141,6 +144,7 @@ def finetune_down_the_ladder(
                 home=home,
                 report=report,
                 on_line=on_line,
+                log=log,
             )
         except SteppedDown as stepped:
             _log.warning("%s", stepped)
@@ -235,6 +239,7 @@ def _stepped_down(
     return SteppedDown(
         f"{stop.reason.value[0].upper()}{stop.reason.value[1:]} ({above.name}). "
         f"Next: rung {number} of {len(ladder)}, {rung.name}.",
+        where=stop.where,
         expected=f"it saves {rung.saves}; it costs {rung.costs}",
         found=stop.found,
         next_step=f"{rung.changes[0].upper()}{rung.changes[1:]}. {onward}",

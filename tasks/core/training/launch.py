@@ -1,14 +1,13 @@
 """Starting the training processes with DeepSpeed's launcher, and hearing what they say.
 
-The invariant: no token of the Hub reaches a training process, and a device that the environment
-hides stays hidden.
+The invariant: no secret reaches a training process but the keys of the trackers that the recipe
+names, and a device that the environment hides stays hidden.
 """
 
 import importlib.util
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +15,10 @@ from pathlib import Path
 from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
-from tasks.core.process import ChildResult, run_child
+from tasks.core.private import write_private
+from tasks.core.process import NETWORK, ChildResult, child_environment, run_child
+from tasks.core.process.ports import free_port
+from tasks.core.process.said import said
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
 from tasks.core.training.compile_locks import release_abandoned_locks
@@ -29,26 +31,34 @@ OWNER = "KAWAN_USAHA_TRAINING"
 _ENTRY = "tasks.core.training.entry"
 _MACHINES_ENVIRONMENT = ".deepspeed_env"
 _ON_EVERY_MACHINE = ("DS_ACCELERATOR", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_OTHER_MACHINES = ("SSH_AUTH_SOCK", "PDSH_*")
 _SLOTS = re.compile(r"slots=\d+")
 _TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
+_TRACKERS = {"wandb": "WANDB", "mlflow": "MLFLOW", "comet_ml": "COMET", "trackio": "TRACKIO"}
+"""What the names of a tracker's variables begin with; its key is among them."""
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def launch(
-    job: TrainingJob, job_file: Path, *, report: Report, on_line: Callable[[str], None]
+    job: TrainingJob,
+    job_file: Path,
+    *,
+    report: Report,
+    on_line: Callable[[str], None],
+    log: Path | None = None,
 ) -> ChildResult:
     """Write the job file, run the job to its end, and say how the launcher ended.
 
-    A step is told in words to on_line, and then counted to report.
+    A step, or a micro batch of a long one, is told in words to on_line, and then counted to report.
+    What the libraries print is only in the file `log`.
     """
 
     def hear(line: str) -> None:
-        if (event := from_line(line)) is None:
-            on_line(line)
-        else:
+        if (event := from_line(line)) is not None:
             on_line(str(event))
-            report(event.step, event.total_steps)
+            report(event.steps_done, event.total_steps)
+        elif (text := said(line)) is not None:
+            on_line(text)
 
     release_abandoned_locks()
     job.write(job_file)
@@ -56,9 +66,9 @@ def launch(
     env = {**environment(job.settings, os.environ), **own}
     if job.settings.hostfile is not None:
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
-        (job_file.parent / _MACHINES_ENVIRONMENT).write_text("\n".join(lines))
-    argv = command(job.settings, job_file, port=_free_port(), env=os.environ)
-    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear)
+        write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
+    argv = command(job.settings, job_file, port=free_port(), env=os.environ)
+    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear, log=log)
 
 
 def command(
@@ -72,7 +82,7 @@ def command(
 
 def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the training processes."""
-    child = {name: value for name, value in env.items() if name not in _SECRETS}
+    child = child_environment(env, *_needed_besides(settings))
     paths = (str(Path(sys.executable).parent), env.get("PATH", os.defpath))
     child["PATH"] = os.pathsep.join(paths)  # ninja lies beside python
     child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), env.get("PYTHONPATH"))))
@@ -83,6 +93,13 @@ def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))
         child.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.processes)))
     return child
+
+
+def _needed_besides(settings: Finetune) -> tuple[str, ...]:
+    """Return the variables of the trackers, which need the network, and of the way to others."""
+    trackers = tuple(f"{_TRACKERS[name]}_*" for name in settings.report_to if name in _TRACKERS)
+    network = NETWORK if trackers else ()
+    return (*trackers, *network, *(_OTHER_MACHINES if settings.hostfile else ()))
 
 
 def _own_environment(job: TrainingJob) -> dict[str, str]:
@@ -186,9 +203,3 @@ def _machines(settings: Finetune) -> tuple[str, ...]:
             next_step="Set finetune.processes to the number of all slots, or correct the file.",
         )
     return ("--hostfile", str(hostfile.resolve()))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,14 +5,10 @@ that is not finite, and remove old checkpoints before the new one is known to be
 """
 
 import logging
-import math
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import torch
 import torch.distributed as dist
 from peft import PeftModel, get_peft_model_state_dict
@@ -29,8 +25,8 @@ from transformers import (
 
 from tasks.core.files import fsync_tree
 from tasks.core.training.checkpoints import fits, mark_whole, prune
-from tasks.core.training.events import StepDone, to_line
-from tasks.core.training.failures import NotFinite
+from tasks.core.training.learned_head import learned_only, takes_positions
+from tasks.core.training.pace import StepsSeen
 from tasks.core.training.portable import restore_portable, write_portable
 
 _log = logging.getLogger(__name__)
@@ -70,14 +66,40 @@ class AdapterTrainer(Trainer):
         self._division = division
         self._train_sampler = train_sampler
         super().__init__(*args, **kwargs)
+        self._learned_only = takes_positions(cast("PeftModel", self.model).get_base_model())
         self._rate = _RateOfStep()
         self.add_callback(self._rate)
+        self.add_callback(StepsSeen(lambda: self.current_gradient_accumulation_steps))
         self.remove_callback(PrinterCallback)  # StepsSeen says the same in one form for all
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, which counts the micro batches of a step as DeepSpeed does.
+
+        Trainer always says 1, since it divides the loss itself. Under DeepSpeed, accelerate takes
+        the number of its configuration all the same when it prepares the engine, with a warning.
+        """
+        super().create_accelerator_and_postprocess()
+        if self.is_deepspeed_enabled:
+            self.accelerator.gradient_accumulation_steps = self.args.gradient_accumulation_steps
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int] | None:
         """Return the given order, or Trainer's own."""
         own = self._train_sampler
         return own if own is not None else super()._get_train_sampler(train_dataset)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Return the model's own loss, with logits of learned tokens alone."""
+        batch = learned_only(inputs) if self._learned_only else inputs
+        loss: torch.Tensor | tuple[torch.Tensor, Any] = super().compute_loss(
+            model, batch, return_outputs, num_items_in_batch
+        )
+        return loss
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -118,60 +140,6 @@ class AdapterTrainer(Trainer):
             _write_adapter(self.model, state_dict, Path(output_dir or str(self.args.output_dir)))
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """How far the training is at a moment. `tokens` are those that are no padding."""
-
-    time_s: float
-    step: int
-    tokens: int
-
-    @classmethod
-    def of(cls, state: TrainerState) -> "_Mark":
-        return cls(time.monotonic(), state.global_step, int(state.num_input_tokens_seen))
-
-
-class StepsSeen(TrainerCallback):
-    """Says each logged step aloud, and stops at a loss that is not finite."""
-
-    def __init__(self) -> None:
-        self._begin = self._last = _Mark(0.0, 0, 0)
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Start the clock."""
-        self._begin = self._last = _Mark.of(state)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Called by every process with the same mean loss."""
-        if logs is None or "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise NotFinite(f"step {state.global_step}: the loss is {logs['loss']}")
-        if state.is_world_process_zero:
-            now, before = _Mark.of(state), self._last
-            steps, seconds = now.step - self._begin.step, now.time_s - self._begin.time_s
-            event = StepDone(
-                step=state.global_step,
-                total_steps=state.max_steps,
-                loss=logs["loss"],
-                learning_rate=logs["learning_rate"],
-                tokens_per_s=(now.tokens - before.tokens) / (now.time_s - before.time_s),
-                memory_bytes=_memory_bytes(),
-                left_s=(state.max_steps - now.step) * seconds / max(1, steps),
-            )
-            self._last = now
-            print(to_line(event), flush=True)  # noqa: T201  the caller reads this line
-
-
 class WholeCheckpoints(TrainerCallback):
     """Marks each checkpoint whole when all processes have written it, and only then removes old
     ones.
@@ -197,12 +165,6 @@ class WholeCheckpoints(TrainerCallback):
             directory = Path(str(args.output_dir))
             mark_whole(directory / f"checkpoint-{state.global_step}")
             prune(directory, self._keep)
-
-
-def _memory_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved()
-    return int(psutil.Process().memory_info().rss)
 
 
 def _trained_parameters(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks.core.architecture.edits import edits_of
 from tasks.core.architecture.proof import EditProof, ProofRequest, prove_edit
-from tasks.core.architecture.prove import make_proof
+from tasks.core.architecture.prove import OVERHEAD_BYTES, WEIGHTS_FACTOR, make_proof
 from tasks.core.errors import CorruptWeights, EditLost, RecipeError
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tests.models import tiny_llama
@@ -119,9 +119,20 @@ def test_activations_and_rope_are_proven_together(
     edited = edit_into(stock, BOTH)
     proof = _prove(edited, BOTH, memory_bytes=memory_bytes)
     assert proof.passed, _failed(proof)
-    assert proof.dtype == dtype
+    assert proof.dtype == ("float32" if memory_bytes is None else dtype)
     assert proof.difference > 0
     assert (proof.context_tokens_before, proof.context_tokens_after) == (2048, 8192)
+
+
+def test_whole_model_is_proven_in_its_stored_type_where_memory_is_too_short_for_float32(
+    tmp_path: Path, edit_into: Callable[..., Path]
+) -> None:
+    stock = tiny_llama(tmp_path / "stock", dtype="float16", hidden=64)
+    weights_bytes = (stock / "model.safetensors").stat().st_size
+    memory_bytes = int(OVERHEAD_BYTES + 1.5 * WEIGHTS_FACTOR * weights_bytes)
+    proof = _prove(edit_into(stock), GELU_IN_THE_LAST, memory_bytes=memory_bytes)
+    assert proof.passed, _failed(proof)
+    assert (proof.seen, proof.dtype) == ("the whole model", "float16")
 
 
 def test_model_that_does_not_fit_is_proven_on_each_edited_layer_alone(

@@ -15,6 +15,8 @@ from tasks.core.conversation.template import get_template
 from tasks.core.evaluation import entry, loading
 from tasks.core.evaluation.entry import main
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Role, chain
+from tasks.core.evaluation.pace import Seldom
+from tasks.core.evaluation.scoring import Distributions, score
 from tasks.core.recipe import Evaluate
 from tests.models import tiny_llama
 
@@ -176,6 +178,89 @@ def test_only_distributions_that_are_still_needed_stay(
 ) -> None:
     assert outcome.figures
     assert list(job.scratch.glob("*.f32")) == []
+
+
+def test_the_last_model_leaves_no_distributions(
+    job: EvaluationJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    create = Distributions.create
+
+    def create_and_note(path: Path, tokens: int, vocabulary: int) -> Distributions:
+        made.append(path.stem)
+        return create(path, tokens, vocabulary)
+
+    monkeypatch.setattr(Distributions, "create", create_and_note)
+    assert run(job, tmp_path)[0] == 0
+    assert made == ["release before", "merged"]
+
+
+def test_no_logits_are_computed_for_what_stands_before_the_first_answer(
+    job: EvaluationJob,
+) -> None:
+    path = job.subjects[0].path
+    model: Any = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32)
+    encoder = Encoder(AutoTokenizer.from_pretrained(path), TEMPLATE, 2048)
+    example = encoder.encode(next(iter(load(job.settings.conversations))))
+    first = next(i for i, label in enumerate(example.labels) if label >= 0)
+    shapes: list[torch.Size] = []
+    model.lm_head.register_forward_hook(lambda _m, _i, output: shapes.append(output.shape))
+    score(model, [example], {})
+    assert shapes == [(1, len(example.labels) - first + 1, 320)]
+
+
+def test_a_model_that_cannot_leave_logits_out_has_the_same_figures(job: EvaluationJob) -> None:
+    class Old(LlamaForCausalLM):
+        def forward(self, input_ids: Any = None, use_cache: bool = False) -> Any:  # type: ignore[override]
+            return super().forward(input_ids=input_ids, use_cache=use_cache)
+
+    path = job.subjects[0].path
+    encoder = Encoder(AutoTokenizer.from_pretrained(path), TEMPLATE, 2048)
+    examples = [encoder.encode(record) for record in load(job.settings.conversations)]
+    old, new = (kind.from_pretrained(path, dtype=torch.float32) for kind in (Old, LlamaForCausalLM))
+    assert score(old, examples, {}).nll_nats == pytest.approx(
+        score(new, examples, {}).nll_nats, rel=1e-6
+    )
+
+
+def test_a_conversation_of_which_no_answer_fits_is_left_out(
+    job: EvaluationJob, tmp_path: Path
+) -> None:
+    both, short = tmp_path / "both.json", tmp_path / "short.json"
+    fits = conversation("short", "Halo", "Ya.")
+    short.write_text(json.dumps([fits]))
+    both.write_text(json.dumps([conversation("long", "Halo " * 200, "Ya."), fits]))
+    found = []
+    for place in (both, short):
+        changes = {"conversations": place, "max_length_tokens": 400, "max_prompts": 0}
+        settings = job.settings.model_copy(update=changes)
+        code, text = run(job.model_copy(update={"settings": settings}), tmp_path)
+        assert code == 0, text
+        figures = Outcome.model_validate_json(text).figures[0]
+        found.append((figures.conversations, figures.tokens, figures.nll_nats))
+    assert found[0] == found[1]
+
+
+def test_long_work_says_which_conversation_prompt_and_token_it_is_at(
+    job: EvaluationJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(entry, "Seldom", lambda say: Seldom(say, quiet_s=0.0))
+    assert run(job, tmp_path)[0] == 0
+    lines = capsys.readouterr().out
+    assert "merged: conversation 2 of 2\n" in lines
+    assert "merged: prompt 2 of 2, 1 tokens\n" in lines
+
+
+def test_lines_that_come_fast_are_dropped() -> None:
+    said: list[str] = []
+    times = iter([0.0, 3.0, 5.0, 9.0, 10.0])
+    seldom = Seldom(said.append, quiet_s=5.0, clock=lambda: next(times))
+    for line in ("at 3 s", "at 5 s", "at 9 s", "at 10 s"):
+        seldom(line)
+    assert said == ["at 5 s", "at 10 s"]
 
 
 def test_other_vocabularies_are_not_compared(job: EvaluationJob, tmp_path: Path) -> None:

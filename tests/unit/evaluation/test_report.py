@@ -6,9 +6,10 @@ import pytest
 
 from tasks.core.evaluation.figures import Answer, Benchmark, Comparison, Figures, Outcome, Role
 from tasks.core.evaluation.gate import Verdict, judge
-from tasks.core.evaluation.numbers import change, duration, memory, number
+from tasks.core.evaluation.numbers import change, memory, number
 from tasks.core.evaluation.pictures import bars, curve
 from tasks.core.evaluation.report import LineageRow, render_html, render_markdown
+from tasks.core.progress import duration
 from tasks.core.recipe import Gate
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,12 +5,14 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from tasks.core.errors import MissingTool
 from tasks.core.hub import demo_models
 from tasks.core.hub.demo_models import BASE_REPO, DELTA_REPO, make_demo_repositories, split
 from tasks.core.hub.download import download, resolve
 from tasks.core.hub.embedded import running_hub
+from tests.models import tiny_llama
 
 EXTREMES = [0.0, 6e-8, -6e-8, 6.1e-5, 1 / 3, -9.25, 32736.0, -32736.0]
 
@@ -47,6 +49,29 @@ def test_the_signs_are_the_same_on_every_machine():
     assert (base["a"] > 0).int().tolist() == [0, 1, 0, 1, 1, 0, 1, 0, 0, 0, 0, 1, 1, 0, 1, 1]
 
 
+def test_each_part_of_making_them_is_said_and_nothing_once_they_are_there(tmp_path, monkeypatch):
+    """A tiny model in place of the real one, which takes half a minute to read."""
+    gguf, tiny = tmp_path / "tiny.gguf", tiny_llama(tmp_path / "tiny")
+    gguf.write_bytes(b"GGUF")
+    parts = LlamaForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)
+    monkeypatch.setattr(demo_models, "_find_gguf", lambda: gguf)
+    monkeypatch.setattr(demo_models, "_load", lambda _: parts)
+    said = []
+    with running_hub(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        make_demo_repositories(say=said.append)
+        assert [line.rpartition(": ")[2] for line in said] == [
+            "reading tiny.gguf.",
+            "dividing it into base and delta.",
+            f"uploading {BASE_REPO}.",
+            f"uploading {DELTA_REPO}.",
+        ]
+        said.clear()
+        make_demo_repositories(say=said.append)
+        assert said == []
+
+
 ANSWER = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -68,7 +93,6 @@ assert not torch.equal(base.lm_head.weight, delta.lm_head.weight)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_the_base_talks_nonsense_and_base_plus_delta_answers(tmp_path, monkeypatch):
     pytest.importorskip("gguf")
     with running_hub(tmp_path / "hub") as hub:

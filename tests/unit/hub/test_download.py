@@ -167,10 +167,10 @@ def test_a_file_that_comes_wrong_twice_is_refused_and_not_kept(
 def test_one_failure_stops_the_transfers_that_wait(published, out, faults):
     faults.add(Refuse(503, retry_after_s=50), "model-00001", times=99)
     faults.add(Refuse(403), SHARD)
-    start = time.monotonic()
     with pytest.raises(WrongToken):
         fetch(published, out)
-    assert time.monotonic() - start < 25
+    # One that was not stopped would have asked again after its 50 s, and be waited for.
+    assert len(faults.requests("model-00001")) <= 1
 
 
 # --- what works ----------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_a_killed_download_goes_on_where_it_stopped(owner, published, out, model
     process = subprocess.Popen([*SCRIPT, published, str(out)])
     try:
         part = out / f"{SHARD}.part"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not (part.exists() and part.stat().st_size > 4 << 20):
             assert process.poll() is None, "the download ended before it could be killed"
             assert time.monotonic() < deadline

@@ -19,6 +19,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem
 from transformers import LlamaForCausalLM
 
 from tasks.core.planning.activations import kept_bytes, working_bytes
+from tasks.core.planning.cpu_time import training_seconds_on_cpu
 from tasks.core.planning.ladder import rungs
 from tasks.core.planning.serving import kv_cache_bytes, serving_memory
 from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, ModelShape, shape_from_config
@@ -31,6 +32,7 @@ from tasks.core.planning.training import (
     training_memory,
 )
 from tasks.core.recipe import Finetune, Lora
+from tests.machines import AVX2
 from tests.unit.planning.reference import config_of, watched_step
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "planning.md"
@@ -56,6 +58,15 @@ QWEN25_14B = shape_from_config(
         "num_key_value_heads": 8,
         "vocab_size": 152_064,
     }
+)
+SMOLLM2 = ModelShape(  # the demo's: with an output projection of its own
+    layers=30,
+    hidden=576,
+    intermediate=1536,
+    heads=9,
+    kv_heads=3,
+    head_dim=64,
+    vocab=49_152,
 )
 # T5 is no LLaMA: this one has mt0-xxl's widths and vocabulary, and as many layers as make its
 # number of parameters (24 + 24 layers, the decoder's with a second attention).
@@ -255,6 +266,19 @@ def qwen_times() -> list[Row]:
     return rows
 
 
+def smollm2_on_a_cpu() -> list[Row]:
+    rows = []
+    for precision, seen in (("float32", 121), ("bfloat16", 2.4)):
+        asked = Finetune(
+            **{"device": "cpu", "precision": precision, "max_length_tokens": 512},
+            gradient_checkpointing=False,
+        )
+        tokens = 10**9  # so many that the start of the processes does not count
+        seconds = training_seconds_on_cpu(SMOLLM2, asked, AVX2, tokens) or 0
+        rows.append(Row(f"SmolLM2, a LoRA step in {precision}", seen, tokens / seconds))
+    return rows
+
+
 TABLES = (
     rule_of_thumb,
     qwen,
@@ -264,6 +288,7 @@ TABLES = (
     deepspeed_and_accelerate,
     real_steps,
     qwen_times,
+    smollm2_on_a_cpu,
 )
 
 
@@ -322,6 +347,10 @@ def test_memory_with_16_bit_lora_is_within_a_tenth_of_qwens_measurements():
 
 def test_memory_on_a_real_gpu_is_within_4_percent_and_not_below():
     assert all(-0.005 < row.deviation < 0.04 for row in h100())
+
+
+def test_speeds_of_a_cpu_are_within_a_quarter():
+    assert max(abs(row.deviation) for row in smollm2_on_a_cpu()) < 0.25
 
 
 def test_times_are_within_a_fifth_of_qwens():

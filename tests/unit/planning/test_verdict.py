@@ -213,3 +213,24 @@ def test_planning_loads_neither_torch_nor_transformers():
         "sys.exit(bool({'torch', 'transformers', 'pynvml'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_both_sums_of_the_disk_are_told_and_the_recipe_chooses():
+    every, lean = planned(machine(disk_gb=90)), planned(machine(disk_gb=90), keep="released")
+    assert (every.disk_bytes, every.disk_bytes_released) == (
+        lean.disk_bytes,
+        lean.disk_bytes_released,
+    )
+    assert verdicts(every)["fuse"] == "does not fit"
+    assert set(verdicts(lean).values()) == {"fits"}
+    for made in (every, lean):
+        assert "107.2 GB when all is kept, 81.2 GB at the most with `keep: released`" in render(
+            made
+        )
+    assert "the recipe says `keep: released`" in render(lean)
+
+
+def test_recipe_in_which_nothing_can_be_freed_is_told_one_sum():
+    made = planned(machine(), delta=None, finetune=None)
+    assert made.disk_bytes == made.disk_bytes_released
+    assert "keep:" not in render(made)

@@ -32,7 +32,6 @@ def settings() -> Callable[..., Deploy]:
             "api_port": api,
             "controller_port": controller,
             "worker_port": worker,
-            "startup_timeout_s": 120,
             **changes,
         }
         return Deploy.model_validate(values)

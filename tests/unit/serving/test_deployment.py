@@ -46,7 +46,7 @@ def nothing_is_left(home: Path, settings: Deploy) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 1200
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)

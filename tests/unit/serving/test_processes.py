@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.process.environment import NO_LOGIN
 from tasks.core.serving.processes import MARK, end_all, marked_environment, own_processes
 
 STUBBORN = """
@@ -51,20 +52,20 @@ def test_a_process_that_ignores_sigterm_is_killed_with_its_children(start, tmp_p
     assert len(own_processes(tmp_path)) == 2
     ended = end_all(tmp_path, grace_s=0.3)
     assert len(ended) == 2
-    assert stubborn.wait(timeout=5) == -signal.SIGKILL
+    assert stubborn.wait(timeout=600) == -signal.SIGKILL
     assert own_processes(tmp_path) == []
 
 
 def test_a_process_that_heeds_sigterm_is_not_killed(start, tmp_path):
     process = start(SLEEP, tmp_path)
-    end_all(tmp_path, grace_s=10)
-    assert process.wait(timeout=5) == -signal.SIGTERM
+    end_all(tmp_path, grace_s=600)
+    assert process.wait(timeout=600) == -signal.SIGTERM
 
 
 def test_processes_of_another_deployment_are_left_alone(start, tmp_path):
     other = start(SLEEP, tmp_path / "other")
     start(SLEEP, tmp_path / "mine")
-    end_all(tmp_path / "mine", grace_s=5)
+    end_all(tmp_path / "mine", grace_s=600)
     time.sleep(0.2)
     assert other.poll() is None
 
@@ -84,5 +85,6 @@ def test_no_token_and_no_proxy_reaches_the_servers(tmp_path):
     assert marked_environment(tmp_path, environ) == {
         "PATH": "/bin",
         "CUDA_VISIBLE_DEVICES": "1",
+        **NO_LOGIN,
         MARK: str(tmp_path),
     }

@@ -6,12 +6,14 @@ import pytest
 from fastchat.model.model_adapter import BaseModelAdapter, VicunaAdapter, get_model_adapter
 
 from tasks.core.errors import RecipeError
-from tasks.core.recipe import Deploy
+from tasks.core.recipe import Deploy, Dtype
 from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.topology import ProcessSpec, endpoints_of, plan_processes
 
 
-def plan(deploy: Deploy, root: Path = Path("/srv/kawan")) -> dict[str, ProcessSpec]:
+def plan(
+    deploy: Deploy, root: Path = Path("/srv/kawan"), *, cpu_dtype: Dtype = "float32"
+) -> dict[str, ProcessSpec]:
     state = StateDirectory(root)
     specs = plan_processes(
         deploy,
@@ -19,6 +21,7 @@ def plan(deploy: Deploy, root: Path = Path("/srv/kawan")) -> dict[str, ProcessSp
         model=state.model,
         modules=state.modules,
         expectation=state.expectation,
+        cpu_dtype=cpu_dtype,
     )
     return {spec.name: spec for spec in specs}
 
@@ -76,6 +79,16 @@ def test_a_cpu_worker_sees_no_gpu():
     worker = plan(Deploy(device="cpu"))["worker"]
     assert option(worker, "--device") == "cpu"
     assert worker.env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_cpu_worker_is_told_the_type_that_the_cpu_is_fast_in(dtype):
+    worker = plan(Deploy(device="cpu", load_8bit=False), cpu_dtype=dtype)["worker"]
+    assert option(worker, "--dtype") == dtype
+
+
+def test_a_gpu_worker_keeps_fastchats_own_type():
+    assert "--dtype" not in plan(Deploy())["worker"].argv
 
 
 def test_no_web_page_may_call_the_server_from_a_browser():

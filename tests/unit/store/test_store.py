@@ -70,7 +70,7 @@ def test_full_disk_is_told_as_such(store: Store, key: StageKey) -> None:
     def enospc(_: Staging) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(DiskFull, match="next step: Free some space"):
+    with pytest.raises(DiskFull, match="what is finished stays finished"):
         store.build(key, enospc)
     assert store.find(key) is None
 
@@ -175,6 +175,18 @@ def test_verify_finds_a_flipped_bit_and_a_foreign_file(store: Store, key: StageK
     ]
 
 
+def test_artifact_whose_bytes_were_changed_is_set_aside_before_it_is_compared_with(
+    store: Store, key: StageKey
+) -> None:
+    artifact = store.build(key, two_files).artifact
+    store.require_content(artifact)
+    (artifact.path / "a.bin").chmod(0o644)
+    (artifact.path / "a.bin").write_bytes(b"weighty"[:7])
+    with pytest.raises(CorruptArtifact, match="other bytes"):
+        store.require_content(artifact)
+    assert store.named(str(key)) is None
+
+
 def test_equal_bytes_have_equal_digests_under_different_keys(store: Store) -> None:
     one = store.build(stage_key("merge", 1, {"dtype": "float16"}), two_files).artifact
     two = store.build(stage_key("merge", 1, {"dtype": "float32"}), two_files).artifact
@@ -182,7 +194,7 @@ def test_equal_bytes_have_equal_digests_under_different_keys(store: Store) -> No
     assert one.digest == two.digest
 
 
-def test_pruning_one_artifact_keeps_the_files_it_shared(store: Store, key: StageKey) -> None:
+def test_removing_one_artifact_keeps_the_files_it_shared(store: Store, key: StageKey) -> None:
     merged = store.build(key, two_files).artifact
     edit_key = stage_key("edit", 1, {}, {"model": merged.digest})
 
@@ -190,29 +202,36 @@ def test_pruning_one_artifact_keeps_the_files_it_shared(store: Store, key: Stage
         assert link_or_copy(merged.path / "a.bin", staging.path / "a.bin") == "hardlink"
 
     edited = store.build(edit_key, link).artifact
-    assert store.prune({str(edit_key)}) == [str(key)]
+    store.remove([merged.path])
     assert (edited.path / "a.bin").read_bytes() == b"weights"
     assert store.verify() == {str(edit_key): []}
 
 
-def test_prune_also_clears_leftovers(store: Store, key: StageKey) -> None:
-    def boom(staging: Staging) -> None:
-        two_files(staging)
-        raise Boom
-
-    with pytest.raises(Boom):
-        store.build(key, boom)
-    assert store.prune(set(), dry_run=True) == [str(key)]
-    assert (store.root / ".staging" / str(key)).exists()
-    assert store.prune(set()) == [str(key)]
-    assert not (store.root / ".staging" / str(key)).exists()
+def test_removal_goes_on_where_a_killed_one_left_files(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    left = store.root / ".trash" / str(key)
+    left.mkdir(parents=True)
+    (left / "shard").write_bytes(b"half removed")
+    store.remove([artifact.path, left])
+    assert store.contents()["trash"] == []
+    assert store.find(key) is None
 
 
-def test_prune_waits_for_no_run_and_refuses_while_one_is_on(store: Store, key: StageKey) -> None:
-    store.build(key, two_files)
-    with store.in_use(), pytest.raises(LockBusy):
-        store.prune(set())
-    assert store.find(key) is not None
+def test_nothing_is_removed_while_a_run_is_on(store: Store) -> None:
+    with store.in_use(), pytest.raises(LockBusy), store.unused():
+        pytest.fail("the store counts as unused")
+
+
+def test_damaged_artifact_that_is_asked_for_by_name_is_set_aside_and_counts_as_none(
+    store: Store, key: StageKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    artifact = store.build(key, two_files).artifact
+    assert store.named(str(key)) == artifact
+    (artifact.path / "a.bin").unlink()
+    assert store.named(str(key)) is None
+    assert "a.bin is missing" in caplog.text
+    assert store.named(str(key)) is None
+    assert len(store.contents()["corrupt"]) == 1
 
 
 def test_two_builders_at_once_write_once(store: Store, key: StageKey) -> None:

@@ -13,9 +13,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from tasks.core.files import write_atomically
 from tasks.core.hub.embedded.answers import Refusal, repository_not_found
 from tasks.core.hub.embedded.records import Repository
+from tasks.core.private import keep_private, write_private
 
 _OWNER = "kawan-usaha"
 
@@ -44,13 +44,15 @@ Tokens = Mapping[str, Account]
 def load_tokens(root: Path) -> Tokens:
     """Return the tokens of the Hub under root, making its first one when there is none.
 
-    They stand in `tokens.json` of a directory that only its owner can enter, and never on a
-    command line.
+    They stand in `tokens.json`, which only its owner can read, and never on a command line.
+    Raises UsageError when the file is open to others and belongs to somebody else.
     """
     path = root / "tokens.json"
-    if not path.exists():
+    if path.exists():
+        keep_private(path)
+    else:
         first = {f"hf_{secrets.token_hex(16)}": {"user": _OWNER, "role": "write"}}
-        write_atomically(path, json.dumps(first, indent=2))
+        write_private(path, json.dumps(first, indent=2))
     return TypeAdapter(dict[str, Account]).validate_json(path.read_bytes())
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tasks.core.files import fsync_directory
+from tasks.core.private import private_directory
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -52,8 +53,8 @@ class BlobStore:
         self._objects = root / "objects"
         self._incoming = root / "incoming"
         shutil.rmtree(self._incoming, ignore_errors=True)
-        self._objects.mkdir(parents=True, exist_ok=True)
-        self._incoming.mkdir()
+        for directory in (self._objects, self._incoming):
+            private_directory(directory)  # private repositories have their contents here too
 
     def path(self, sha256: str) -> Path:
         """Return where a content lies, or would lie."""

@@ -16,6 +16,7 @@ from typing import Literal
 from tasks.core.files import write_atomically
 from tasks.core.hub.embedded.answers import Refusal, revision_not_found
 from tasks.core.hub.embedded.records import Commit, File, Repository
+from tasks.core.private import private_directory
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
 _COMMIT_ID = re.compile(r"^[0-9a-f]{40}$")
@@ -33,7 +34,7 @@ class RepositoryStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root / "repositories"
-        self._root.mkdir(parents=True, exist_ok=True)
+        private_directory(self._root)
         self._writing = Lock()
 
     def _directory(self, repo_id: str) -> Path:

@@ -20,7 +20,7 @@ def start(root: Path) -> tuple[subprocess.Popen[bytes], str]:
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tasks.core.hub.embedded"]
     process = subprocess.Popen([*command, "--root", str(root), "--ready-file", str(ready)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not ready.exists():
         assert process.poll() is None, "the server ended before it was ready"
         assert time.monotonic() < deadline
@@ -44,7 +44,7 @@ def test_everything_is_there_after_the_server_was_killed(tmp_path, model):
         copy = Path(client.snapshot_download("kawan-usaha/model", cache_dir=tmp_path / "cache"))
         assert (copy / SHARD).read_bytes() == (model / SHARD).read_bytes()
         process.terminate()
-        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+        assert process.wait(timeout=600) in (0, -signal.SIGTERM)
     finally:
         process.kill()
         process.wait()
@@ -55,6 +55,30 @@ def test_its_token_is_readable_by_its_owner_only(tmp_path):
         assert hub.token.startswith("hf_")
         assert hub.token not in repr(hub)
     assert (tmp_path / "hub").stat().st_mode & 0o077 == 0
+
+
+def test_in_a_directory_that_was_open_to_all_its_secrets_are_not(tmp_path):
+    root = tmp_path / "hub"
+    root.mkdir(mode=0o755)
+    with running_hub(root) as hub:
+        client = HfApi(endpoint=hub.url, token=hub.token)
+        client.create_repo("kawan-usaha/model", private=True)
+        client.upload_file(
+            path_or_fileobj=b"a secret", path_in_repo="notes", repo_id="kawan-usaha/model"
+        )
+    open_to_others = {path.name for path in root.iterdir() if path.stat().st_mode & 0o077}
+    assert open_to_others == {".lock"}
+
+
+def test_tokens_that_an_earlier_version_left_open_are_closed(tmp_path, caplog):
+    root = tmp_path / "hub"
+    with running_hub(root) as hub:
+        first = hub.token
+    (root / "tokens.json").chmod(0o644)
+    with running_hub(root) as hub:
+        assert hub.token == first
+    assert (root / "tokens.json").stat().st_mode & 0o077 == 0
+    assert "tokens.json was open to other users" in caplog.text
 
 
 def test_transformers_loads_a_model_through_hf_endpoint(hub, published, model, tmp_path):

@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tasks.core.files import FileDigest, digest_of
 from tests.models import tiny_llama
 from tests.unit.hub.publish.world import Build, PublishHub, publish_hub
 
@@ -23,15 +21,11 @@ class TinyEditedForCausalLM(LlamaForCausalLM):
 """
 
 
-def _manifest(model: Path) -> dict[str, FileDigest]:
-    return {path.name: digest_of(path) for path in sorted(model.iterdir())}
-
-
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory) -> Build:
     """A sharded model of transformers' own class."""
     model = tiny_llama(tmp_path_factory.mktemp("plain"), layers=1, hidden=512, sharded=True)
-    return Build("first", model, _manifest(model))
+    return Build.of("first", model)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +43,7 @@ def edited(tmp_path_factory) -> Build:
         },
     }
     (model / "config.json").write_text(json.dumps(config))
-    return Build("second", model, _manifest(model))
+    return Build.of("second", model)
 
 
 @pytest.fixture
@@ -57,3 +51,9 @@ def hub(tmp_path) -> Iterator[PublishHub]:
     """An empty Hub that the real client talks to, with faults to switch on."""
     with publish_hub(tmp_path / "hub") as running:
         yield running
+
+
+@pytest.fixture
+def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishing without the proof that the model loads: seconds each time, tested elsewhere."""
+    monkeypatch.setattr("tasks.core.hub.publish.verify", lambda *_: None)

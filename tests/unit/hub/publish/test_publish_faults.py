@@ -53,7 +53,7 @@ def _refusal(hub: PublishHub, kind: type[KawanUsahaError], action: Callable[[], 
     return str(caught.value)
 
 
-def _remote(deadline_s: float = 30.0) -> Remote:
+def _remote(deadline_s: float = 600.0) -> Remote:
     return Remote(api(), REPO, deadline_s)
 
 

@@ -77,7 +77,7 @@ def test_an_upload_that_is_killed_three_times_sends_no_file_twice(hub, plain):
 def test_a_kill_between_main_and_tag_leaves_only_the_tag_to_set(hub, edited):
     hub.api.create_repo(REPO, private=True)
     hub.api.create_branch(REPO, branch="build-second")
-    remote = Remote(api(), REPO, deadline_s=30)
+    remote = Remote(api(), REPO, deadline_s=600)
     wanted = wanted_files(edited.model, edited.files, edited.card)
     head = remote.bring_to_main(
         upload(remote, "build-second", wanted, report=silent).commit, "Publish second"

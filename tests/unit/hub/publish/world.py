@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tasks.core.files import FileDigest
+from tasks.core.files import FileDigest, digest_of
 from tasks.core.hub.card import CardFacts, LineageStep, render_card
 from tasks.core.hub.embedded import Account, running_hub
 from tasks.core.hub.embedded.faults import Faults
@@ -54,6 +54,11 @@ class Build:
     name: str
     model: Path
     files: dict[str, FileDigest]
+
+    @classmethod
+    def of(cls, name: str, model: Path) -> "Build":
+        """Return a build of all files that lie in a model directory."""
+        return cls(name, model, {path.name: digest_of(path) for path in sorted(model.iterdir())})
 
     @property
     def card(self) -> str:

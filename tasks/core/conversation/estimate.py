@@ -1,0 +1,75 @@
+"""Roughly how long a file's conversations are, without a tokenizer: for a plan's times only.
+
+Reads the beginning of a large file and takes the rest to be like it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from tasks.core.conversation.reading import scan
+from tasks.core.conversation.records import Conversation
+from tasks.core.errors import DataError
+from tasks.core.recipe import Finetune
+
+_BYTES_A_TOKEN = 2.6  # of UTF-8, in Indonesian: between SmolLM2's tokenizer and LLaMA's
+_TOKENS_A_TURN = 6  # what the template adds
+_ENOUGH_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class RoughLengths:
+    """How many conversations there are, and their mean length, alone and padded in a batch."""
+
+    conversations: int
+    mean_tokens: float
+    padded_tokens: float
+
+    @property
+    def tokens(self) -> int:
+        """All tokens together, without padding."""
+        return round(self.conversations * self.mean_tokens)
+
+
+def training_lengths(settings: Finetune) -> RoughLengths | None:
+    """Return the lengths of what these settings train on, None where nothing can be read."""
+    rows = settings.micro_batch_size if settings.batching == "pad" else 1
+    return lengths_of(settings.data, cut=settings.max_length_tokens, padded_to_longest_of=rows)
+
+
+def lengths_of(path: Path, *, cut: int, padded_to_longest_of: int = 1) -> RoughLengths | None:
+    """Return the lengths with no more than `cut` tokens each, None where nothing can be read."""
+    read = total = 0
+
+    def watch(done: int, size: int) -> None:
+        nonlocal read, total
+        read, total = done, size
+
+    tokens: list[int] = []
+    try:
+        for _, record in scan(path, merge_neighbours=True, report=watch):
+            if isinstance(record, Conversation):
+                tokens.append(min(cut, _tokens(record)))
+            if read > _ENOUGH_BYTES:
+                break
+    except DataError:
+        return None
+    if not tokens:
+        return None
+    return RoughLengths(
+        conversations=round(len(tokens) * max(1.0, total / read)) if read else len(tokens),
+        mean_tokens=fmean(tokens),
+        padded_tokens=fmean(_longest(tokens, padded_to_longest_of)),
+    )
+
+
+def _tokens(conversation: Conversation) -> int:
+    texts = [turn.text for turn in conversation.turns]
+    size_bytes = sum(len(text.encode()) for text in texts)
+    return round(size_bytes / _BYTES_A_TOKEN) + _TOKENS_A_TURN * len(texts)
+
+
+def _longest(tokens: list[int], rows: int) -> Iterator[int]:
+    for start in range(0, len(tokens), rows):
+        yield max(tokens[start : start + rows])

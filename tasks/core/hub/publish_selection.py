@@ -1,0 +1,232 @@
+"""Which files of a model directory are published: those on a list, and none with a secret in it.
+
+A model directory on somebody's disk holds more than the model: notes, logs, a token in a text file,
+weights in a second format. What is published goes by an allow list: one set of weights,
+configuration, tokenizer, templates, the code that a configuration names with what that imports,
+licences, and the pictures that the card shows. The list is narrower than what a download takes.
+Does not look into weights.
+"""
+
+import ast
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from tasks.core.errors import HubError, SecretFound
+from tasks.core.hub.selection import choose_files
+from tasks.core.weights.companions import ADAPTER_FILES, TOKENIZER_FILES
+from tasks.core.weights.index import read_listing
+
+_READ_BY_NAME = frozenset(
+    (
+        *TOKENIZER_FILES,
+        *("config.json", "generation_config.json"),
+        *("preprocessor_config.json", "processor_config.json"),
+        *("spiece.model", "sentencepiece.bpe.model"),
+    )
+)
+_READ_BY_PATTERN = re.compile(r"[^/]+\.tiktoken|additional_chat_templates/[^/]+\.jinja")
+_TERMS = re.compile(
+    r"(?:LICEN[CS]E|COPYING|NOTICE|USE_POLICY|USAGE_POLICY)(?:[-_.][\w.-]+)?", re.IGNORECASE
+)
+_PICTURE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp)$", re.IGNORECASE)
+_SHOWN = re.compile(
+    r"""!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img\b[^>]*\bsrc=["']([^"']+)""", re.IGNORECASE
+)
+_WEIGHTS = (".safetensors", ".bin", ".index.json")
+_OTHER_WEIGHTS = (*_WEIGHTS, ".gguf", ".pth", ".pt", ".onnx", ".msgpack", ".h5", ".ckpt")
+_LOADED_FIRST = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""The order in which transformers looks for weights: the first that is there is loaded."""
+
+_SECRET_NAME = re.compile(
+    r"(?:^|[^a-z])(?:tokens?|secrets?|passwords?|passwd|credentials?|api[-_.]?keys?|private[-_.]?keys?)"
+    r"(?:[^a-z]|$)|(?:^|/)(?:\.env|\.netrc|id_(?:rsa|dsa|ecdsa|ed25519))|\.(?:pem|key|p12|pfx)$",
+    re.IGNORECASE,
+)
+_SECRETS = {
+    "a token of Hugging Face": rb"hf_[A-Za-z0-9]{30,}",
+    "an access key of AWS": rb"(?:AKIA|ASIA)[0-9A-Z]{16}",
+    "an API key that begins with sk-": rb"sk-(?:[a-z]+-)*[A-Za-z0-9_]{20,}",
+    "a token of GitHub": rb"(?:gh[opsu]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40,})",
+    "a token of GitLab": rb"glpat-[A-Za-z0-9_-]{20}",
+    "a token of Slack": rb"xox[abprs]-[A-Za-z0-9-]{10,}",
+    "a key of Google": rb"AIza[A-Za-z0-9_-]{35}",
+    "a private key": rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
+}
+_SECRET = re.compile(b"|".join(b"(?<![A-Za-z0-9])(%s)" % pattern for pattern in _SECRETS.values()))
+_SMALL_BYTES = 1 << 20
+"""Larger files are vocabularies; a secret is not looked for in them."""
+
+
+def files_below(model: Path) -> list[str]:
+    """Return the files of a model directory, sorted; caches and what is hidden has no entry each.
+
+    A directory whose name begins with a dot, or that holds Python's bytecode, is not entered.
+    """
+    found = []
+    for place, below, names in os.walk(model):
+        below[:] = [name for name in below if not name.startswith(".") and name != "__pycache__"]
+        found += [Path(place, name).relative_to(model).as_posix() for name in names]
+    return sorted(found)
+
+
+def choose_to_publish(model: Path, names: Iterable[str], card: str = "") -> tuple[str, ...]:
+    """Return which of the files of a model directory are published with the card, sorted.
+
+    Raises NotAModel when they make up no model, SecretFound when one that would be sent has the
+    name of a secret or a secret in it.
+    """
+    present = set(names)
+    chosen = choose_files(
+        present, where=model, read_listing=lambda name: read_listing(model / name)
+    )
+    weights = {name for name in chosen if name.endswith(_WEIGHTS)}
+    code = set(_code(model, present))
+    unnamed = {name for name in present if _TERMS.fullmatch(name)} | _pictures(card, present)
+    known = {name for name in present if _is_read_by_name(name)}
+    for name in sorted(unnamed):
+        _require_harmless_name(model, name)
+    for name in sorted(known | code | unnamed):
+        path = model / name
+        if path.is_file() and path.stat().st_size <= _SMALL_BYTES:
+            require_no_secret(path.read_bytes(), where=path)
+    return tuple(sorted(weights | known | code | unnamed))
+
+
+def require_harmless(
+    kept: Iterable[str], published: Collection[str], *, where: str, remedy: str
+) -> None:
+    """Raise HubError when a file beside the published ones would be loaded with them.
+
+    kept are files of somebody else, which are not removed. remedy is how they are.
+    """
+    first = next((name for name in _LOADED_FIRST if name in published), _LOADED_FIRST[-1])
+    before = _LOADED_FIRST[: _LOADED_FIRST.index(first)]
+    loaded = [name for name in kept if name in (*before, *ADAPTER_FILES) or _is_read_by_name(name)]
+    if loaded:
+        raise HubError(
+            "Files of somebody else stand where the model goes, and would be loaded with it.",
+            where=where,
+            expected="no such file but those of this project's builds",
+            found=", ".join(sorted(loaded)),
+            next_step=f"Remove them ({remedy}), or publish to another place.",
+        )
+
+
+def why_left_out(name: str) -> str:
+    """Return the reason for which a file of a model directory is not published."""
+    reasons = (
+        (name == "README.md", "the model card takes its place"),
+        (name == ".gitattributes", "the Hub writes its own"),
+        (name == "manifest.json", "it is the record of a local store"),
+        (looks_like_a_secret(name), "its name looks like that of a secret"),
+        (name.endswith(".py"), "no configuration names this code"),
+        (name in ADAPTER_FILES, "a loader would put the adapter on the model a second time"),
+        (name.endswith(_OTHER_WEIGHTS), "the weights are published once, in one format"),
+    )
+    return next((why for holds, why in reasons if holds), "no model is loaded from such a file")
+
+
+def is_weights(name: str) -> bool:
+    """Return whether a published file holds weights."""
+    return name.endswith((".safetensors", ".bin"))
+
+
+def looks_like_a_secret(name: str) -> bool:
+    """Return whether a file's name is one that people give to secrets."""
+    return bool(_SECRET_NAME.search(name))
+
+
+def require_no_secret(content: bytes, *, where: object) -> None:
+    """Return when there is no known kind of token or key in content; else raise SecretFound.
+
+    The error names the line and the kind, never the secret.
+    """
+    match = _SECRET.search(content)
+    if match is None:
+        return
+    kind = list(_SECRETS)[(match.lastindex or 1) - 1]
+    line = content.count(b"\n", 0, match.start()) + 1
+    raise SecretFound(
+        "A file that would be published holds a secret.",
+        where=f"{where}, line {line}",
+        found=f"what looks like {kind}",
+        next_step="Take it out of the file, and make it invalid where it came from if anybody "
+        "else has had the file. Then publish again; nothing was sent.",
+    )
+
+
+def _is_read_by_name(name: str) -> bool:
+    return name in _READ_BY_NAME or bool(_READ_BY_PATTERN.fullmatch(name))
+
+
+def _require_harmless_name(model: Path, name: str) -> None:
+    if looks_like_a_secret(name):
+        raise SecretFound(
+            "A file that would be published has the name of a secret.",
+            where=model / name,
+            next_step="Move it out of the model's directory, or rename it if it holds none.",
+        )
+
+
+def _pictures(card: str, present: set[str]) -> set[str]:
+    """Return the pictures among the files that the card shows by a relative path."""
+    shown = {(match[1] or match[2]).removeprefix("./") for match in _SHOWN.finditer(card)}
+    return {name for name in shown & present if _PICTURE.search(name)}
+
+
+def _code(model: Path, present: set[str]) -> Iterator[str]:
+    """Yield the code files that a configuration names, and what they import from beside them."""
+    waiting = [
+        f"{module.replace('.', '/')}.py"
+        for name in sorted(present)
+        if name.endswith("config.json") and "/" not in name
+        for module in _named_modules(model / name)
+    ]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in present and name not in seen:
+            seen.add(name)
+            waiting += _imported(model / name, PurePosixPath(name).parent)
+            yield name
+
+
+def _named_modules(config: Path) -> Iterator[str]:
+    """Yield the modules of an `auto_map`: `module.Class`, alone or in a list."""
+    try:
+        document = json.loads(config.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return  # what cannot be read names no code; loading it will say why
+    named = document.get("auto_map") if isinstance(document, dict) else None
+    for entry in named.values() if isinstance(named, dict) else [named]:
+        for reference in entry if isinstance(entry, list) else [entry]:
+            if isinstance(reference, str) and "--" not in reference:
+                yield reference.rpartition(".")[0]
+
+
+def _imported(code: Path, package: PurePosixPath) -> Iterator[str]:
+    """Yield the files that a relative import may mean, as transformers follows them."""
+    try:
+        tree = ast.parse(code.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        above = [package, *package.parents]
+        if node.level > len(above):
+            continue
+        start = above[node.level - 1]
+        modules = [node.module] if node.module else []
+        modules += [".".join([*modules[:1], alias.name]) for alias in node.names]
+        for module in modules:
+            path = start / module.replace(".", "/")
+            yield from (f"{path}.py", f"{path}/__init__.py")

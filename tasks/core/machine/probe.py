@@ -1,0 +1,80 @@
+"""Measure this CPU for a moment: `python -m tasks.core.machine.probe` prints a CpuSpeed as JSON.
+
+Each product is repeated for a moment and its shortest time counts, so that other work on the
+machine disturbs little; where it does all the same, the result says so. The products have the
+shapes of a language model's: some tokens against a square weight, and one token against a weight
+that no cache holds.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import get_args
+
+import torch
+from torch.nn.functional import linear
+
+from tasks.core.machine.speed import CpuSpeed, TypeSpeed
+from tasks.core.recipe import Dtype
+
+_WIDTH = 1024
+_TOKENS = 128
+_BIG_ROWS, _BIG_WIDTH = 8192, 4096  # 134 MB in float32
+_MOMENT_S = 0.1
+_AT_LEAST = 2  # the first time is a warm-up
+_UNDISTURBED = 0.8  # of the cores' time; products in float32 use all of it
+
+
+def measure() -> CpuSpeed:
+    """Return the speed of every type that torch multiplies on this CPU."""
+    types = {}
+    for dtype in get_args(Dtype):
+        try:
+            types[dtype] = _type_speed(getattr(torch, dtype))
+        except RuntimeError:  # "addmm_impl_cpu_" not implemented for 'Half', in some builds
+            continue
+    return CpuSpeed(
+        types=types,
+        busy=_share_of_the_cores() < _UNDISTURBED,
+        threads=torch.get_num_threads(),
+        capability=torch.backends.cpu.get_cpu_capability(),
+        torch=torch.__version__,
+    )
+
+
+@torch.inference_mode()
+def _type_speed(dtype: torch.dtype) -> TypeSpeed:
+    # Not zeros, whose products could be shortened; normal numbers, since subnormal ones are slow.
+    x = torch.rand(_TOKENS, _WIDTH).to(dtype)
+    w = torch.rand(_WIDTH, _WIDTH).to(dtype)
+    operations = 2 * _TOKENS * _WIDTH * _WIDTH
+    token = torch.ones(1, _BIG_WIDTH, dtype=dtype)
+    big = torch.ones(_BIG_ROWS, _BIG_WIDTH, dtype=dtype)
+    return TypeSpeed(
+        forward_flops_per_s=operations / _shortest_s(lambda: linear(x, w)),
+        backward_flops_per_s=operations / _shortest_s(lambda: x @ w),
+        read_bytes_per_s=big.nbytes / _shortest_s(lambda: linear(token, big)),
+    )
+
+
+def _shortest_s(product: Callable[[], object]) -> float:
+    times: list[float] = []
+    while len(times) < _AT_LEAST or sum(times) < _MOMENT_S:
+        start = time.perf_counter()
+        product()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _share_of_the_cores() -> float:
+    """Return which part of the cores' time this process gets while it could use all of it."""
+    x, w = torch.rand(_TOKENS, _WIDTH), torch.rand(_WIDTH, _WIDTH)
+    wall, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < _MOMENT_S:
+        linear(x, w)
+    used = time.process_time() - cpu
+    return used / (time.perf_counter() - wall) / torch.get_num_threads()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(measure().model_dump_json() + "\n")

@@ -1,0 +1,130 @@
+"""How fast this machine's CPU computes, measured for a moment and kept.
+
+The measurement runs in a short process of its own, since planning never imports torch. It is kept
+under the home directory by what decides it: CPU, cores, threads and torch's version; but not one
+that other work disturbed, which holds for this moment only. A machine that cannot be measured (no
+torch, no time) has no speed, and that is no error.
+"""
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
+
+from tasks.core.files import write_atomically
+from tasks.core.home import PROJECT
+from tasks.core.machine.cpu import Cpu, read_cpu
+from tasks.core.recipe import Dtype
+
+_log = logging.getLogger(__name__)
+
+Products = Literal["training", "forward"]
+
+VERSION = 1
+_PROBE = "tasks.core.machine.probe"
+_PATIENCE_S = 120.0  # it takes 3 s on a quiet machine, most of that `import torch`
+
+
+class TypeSpeed(BaseModel):
+    """What all cores together reach in one type.
+
+    The matrix products of a forward pass (x @ w.T) and of a backward pass (g @ w), in operations a
+    second, and the weights that a single token's products read, in bytes a second.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    forward_flops_per_s: PositiveFloat
+    backward_flops_per_s: PositiveFloat
+    read_bytes_per_s: PositiveFloat
+
+
+class CpuSpeed(BaseModel):
+    """What was measured on one machine, by type; a type that torch cannot multiply is left out.
+
+    busy: other work took a part of the cores meanwhile.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    types: Mapping[Dtype, TypeSpeed]
+    busy: bool
+    threads: int
+    capability: str
+    torch: str
+
+    def slowdown(self, dtype: Dtype, products: Products) -> float | None:
+        """Return how many times slower than in float32 these products are in this type."""
+        if dtype not in self.types or "float32" not in self.types:
+            return None
+        this, fp32 = self.types[dtype], self.types["float32"]
+        return _relative_seconds(this, products) / _relative_seconds(fp32, products)
+
+
+def measured_speed(home: Path) -> CpuSpeed | None:
+    """Return this machine's speed, from an earlier measurement or a new one; None if impossible."""
+    try:
+        path = _record(home, read_cpu())
+    except importlib.metadata.PackageNotFoundError:
+        _log.info("the CPU is not measured: torch is not installed")
+        return None
+    return _kept(path) or _measured(path)
+
+
+def _record(home: Path, cpu: Cpu) -> Path:
+    """Return the file of this machine's measurement, named by all that decides it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    decides = [
+        VERSION,
+        cpu.model,
+        cpu.units,
+        cores,
+        [os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],
+        [os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")],
+        importlib.metadata.version("torch"),
+    ]
+    digest = hashlib.sha256(repr(decides).encode()).hexdigest()
+    return home / "machine" / f"cpu-{digest[:16]}.json"
+
+
+def _kept(path: Path) -> CpuSpeed | None:
+    try:
+        return CpuSpeed.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):  # not there yet, or damaged: measured again
+        return None
+
+
+def _measured(path: Path) -> CpuSpeed | None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", _PROBE],
+            cwd=PROJECT,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            timeout=_PATIENCE_S,
+            check=True,
+        )
+        speed = CpuSpeed.model_validate_json(done.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, OSError, ValidationError, IndexError) as error:
+        _log.info("the CPU is not measured: %s", error)
+        return None
+    if speed.busy:
+        return speed
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, speed.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        _log.info("the speed of the CPU is not kept: %s", error)
+    return speed
+
+
+def _relative_seconds(speed: TypeSpeed, products: Products) -> float:
+    forward, backward = 1 / speed.forward_flops_per_s, 1 / speed.backward_flops_per_s
+    return forward + backward if products == "training" else forward

@@ -1,0 +1,71 @@
+"""The whole output of a stage's programs, in a file of its own under <home>/logs.
+
+The invariant: a log that cannot be written, on a full disk for one, never fails the work.
+"""
+
+import logging
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+_log = logging.getLogger(__name__)
+
+KEPT = 20
+"""How many logs of one name a directory keeps."""
+
+
+def new_log(directory: Path, name: str) -> Path:
+    """Return the file for a log that begins now; the oldest of this name go."""
+    with suppress(OSError):
+        for old in sorted(directory.glob(f"{name}-*.log"))[: -(KEPT - 1)]:
+            old.unlink()
+    return directory / f"{name}-{datetime.now():%Y%m%d-%H%M%S}.log"
+
+
+class OutputLog:
+    """Appends the lines of a program to a file, for as long as that works; None is no file."""
+
+    def __init__(self, file: Path | None, argv: Sequence[str]) -> None:
+        self._path, self._argv = file, argv
+        self._open: TextIO | None = None
+
+    def write(self, line: str) -> None:
+        """Append one line."""
+        if self._open is not None:
+            try:
+                self._open.write(line + "\n")
+            except OSError as error:
+                self._give_up(error)
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._open = self._path.open("a", 1, encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                self._give_up(error)
+        self.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(self._argv)}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._open is not None:
+            with suppress(OSError):
+                self._open.close()
+
+    def _give_up(self, error: OSError) -> None:
+        _log.warning(
+            "The log %s cannot be written: %s. The work goes on without it.", self._path, error
+        )
+        opened, self._open = self._open, None
+        if opened is not None:
+            with suppress(OSError):
+                opened.close()

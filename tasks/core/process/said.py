@@ -1,0 +1,32 @@
+"""The lines that our own programs address to a person, told apart from what libraries print.
+
+A child marks what it says; whatever has no mark is for the log file. So no list of other people's
+messages has to be kept.
+"""
+
+import sys
+from collections.abc import Callable
+
+_MARK = "@kawan-usaha "
+
+
+def say(line: str) -> None:
+    """Print one line for the person who waits for this process."""
+    sys.stdout.write(f"{_MARK}{line}\n")
+    sys.stdout.flush()
+
+
+def said(line: str) -> str | None:
+    """Return what a line of output says to a person, None for any other output."""
+    return line.removeprefix(_MARK) if line.startswith(_MARK) else None
+
+
+def only_said(on_line: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Return a listener for all lines of a child that hands on what is said."""
+
+    def hear(line: str) -> None:
+        text = said(line)
+        if text is not None and on_line is not None:
+            on_line(text)
+
+    return hear

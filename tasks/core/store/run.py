@@ -1,0 +1,185 @@
+"""The store as one rebuild sees it: recorded, and with inputs that may be freed and made again.
+
+A `RunStore` records every artifact that the run asks for before it is begun. With `keep: released`
+it frees an input once no later stage needs it, and takes a freed artifact for made: its digest and
+facts are known, which is all that keys and cached stages need. Only when a stage that really runs
+has to read a freed artifact is it made again, with its own inputs, and that is said first.
+
+The invariant: what another recipe's unfinished run or its last rebuild keeps, what any recipe has
+released, and what is being served is never freed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.core.errors import CorruptArtifact
+from tasks.core.keys import StageKey
+from tasks.core.store.links import gains
+from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
+from tasks.core.store.shelf import Artifact
+from tasks.core.store.store import LOCK_WAIT_S, Built, Staging, Store
+
+logger = logging.getLogger(__name__)
+
+WORTH_FREEING = 0.1
+"""Share of an artifact's bytes below which freeing it gains nothing: the rest is shared."""
+
+
+class RunStore(Store):
+    """A store that knows what one run needs."""
+
+    def __init__(
+        self,
+        home: Path,
+        run: OpenRun,
+        *,
+        in_use: Callable[[], set[str]] = set,
+        say: Callable[[str], None] = logger.info,
+    ) -> None:
+        """Record under run. in_use names the artifacts that are served now."""
+        super().__init__(home)
+        self._records = RunRecords(home)
+        self._run = run
+        self._in_use = in_use
+        self._say = say
+        self._again: dict[str, Callable[[], Built]] = {}
+        self._needs: dict[str, tuple[str, ...]] = {}
+        self._spent: list[str] = []
+        self._announced: set[str] = set()
+
+    def build(
+        self,
+        key: StageKey,
+        write: Callable[[Staging], None],
+        *,
+        params: object = None,
+        inputs: Mapping[str, str] | None = None,
+        needs: Sequence[str] = (),
+        wait_s: float = LOCK_WAIT_S,
+    ) -> Built:
+        """Return the artifact of this key, also a freed one, whose files are not there."""
+        name = str(key)
+        self._run.add(name)
+        self._needs[name] = tuple(needs)
+
+        def again() -> Built:
+            return super(RunStore, self).build(
+                key, write, params=params, inputs=inputs, needs=needs, wait_s=wait_s
+            )
+
+        self._again[name] = again
+        freed = self.freed(name)
+        if freed is not None and not self.path_of(key).exists():
+            return Built(freed, cached=True)
+        return again()
+
+    def use(self, name: str) -> None:
+        """Record an artifact that the run needs and does not build."""
+        self._run.add(name)
+
+    def release(self, name: str, forced: str | None = None) -> None:
+        """Record that this artifact is released."""
+        self._run.release(name, forced)
+
+    def done_with(self, *names: str) -> None:
+        """Free these artifacts, which no later stage needs, where the recipe keeps no inputs."""
+        if self._run.record.keep == "released":
+            self._spent += [name for name in names if name not in self._spent]
+            self._free_spent()
+
+    def finish(self) -> None:
+        """Record that the run is done; earlier runs that it supersedes protect nothing more."""
+        self._run.finish()
+        self._free_spent()
+
+    def _free_spent(self) -> None:
+        kept = self._protected()
+        names = [n for n in self._spent if n not in kept and (self.root / n).is_dir()]
+        paths = [self.root / name for name in names]
+        for name, gain in zip(names, gains(paths), strict=True):
+            if gain.gone_bytes <= WORTH_FREEING * gain.size_bytes:
+                continue
+            try:
+                freed = self.free(name)
+            except OSError as error:  # what only saves room must not fail what works
+                self._say(f"{name} cannot be freed: {error}")
+                continue
+            if freed:
+                size = f"{gain.freed_bytes / 1e6:,.1f} MB"
+                self._say(f"{name}: freed {size}, no later stage needs it (keep: released)")
+
+    def _protected(self) -> set[str]:
+        """Return what must not be freed, whatever this run is done with.
+
+        An unfinished run of the very same recipe does not count: this run does its work.
+        """
+        mine = self._run.record
+        names = self._in_use() | self._records.named_in_damaged()
+        names |= {r.released for r in self._records.all() if r.released is not None}
+        for record in self._records.unfinished():
+            if not _same_recipe(record, mine):
+                names.update(record.artifacts)
+        for record in self._records.last(1):
+            if record.recipe != mine.recipe and record.keep == "all":
+                names.update(record.artifacts)
+        return names
+
+    @contextmanager
+    def _present(self, needs: Sequence[str]) -> Iterator[None]:
+        """Have these artifacts whole during the block, making again those that were freed."""
+        while True:
+            missing = [name for name in needs if self._is_freed(name)]
+            self._restore(missing)
+            with super()._present(needs):
+                if not any(self._is_freed(name) for name in needs):
+                    yield
+                    return
+
+    def _is_freed(self, name: str) -> bool:
+        return not (self.root / name).exists() and self.freed(name) is not None
+
+    def _restore(self, names: Sequence[str]) -> None:
+        self._announce(names)
+        for name in names:
+            before = self.freed(name)
+            if name not in self._again:
+                raise CorruptArtifact(
+                    "An artifact that this stage reads was freed, and this run cannot make it.",
+                    where=self.root / name,
+                    next_step="Run again.",
+                )
+            made = self._again[name]().artifact
+            if before is not None and made.digest != before.digest:
+                raise CorruptArtifact(
+                    "An artifact that was freed came out differently when it was made again.",
+                    where=made.path,
+                    expected=f"content {before.digest[:20]}",
+                    found=f"content {made.digest[:20]}",
+                    next_step="Run again: the stages after it are then made from what is there.",
+                )
+
+    def _announce(self, names: Sequence[str]) -> None:
+        """Say once what making these and their inputs again takes, by what it took before."""
+        wanted: dict[str, Artifact] = {}
+        queue = list(names)
+        while queue:
+            name = queue.pop(0)
+            freed = self.freed(name)
+            if name not in self._announced and freed is not None and self._is_freed(name):
+                wanted[name] = freed
+                self._announced.add(name)
+                queue += self._needs.get(name, ())
+        if not wanted:
+            return
+        size = sum(artifact.manifest.size_bytes for artifact in wanted.values())
+        wall_s = sum(artifact.manifest.wall_s for artifact in wanted.values())
+        self._say(
+            f"Freed by an earlier run and needed now: {', '.join(wanted)}. Making it again writes "
+            f"up to {size / 1e6:,.1f} MB and took {wall_s:,.0f} s the first time."
+        )
+
+
+def _same_recipe(one: RunRecord, other: RunRecord) -> bool:
+    return (one.recipe, one.recipe_digest) == (other.recipe, other.recipe_digest)

@@ -1,0 +1,123 @@
+"""What a training says while it trains: each logged step, and where it is inside a long one."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tasks.core.training.events import Event, MicroBatchDone, StepDone, to_line
+from tasks.core.training.failures import NotFinite
+
+QUIET_S = 5.0
+"""For so long nothing is said of micro batches after something else was."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """How far the training is at a moment. `tokens` are those that are no padding."""
+
+    time_s: float
+    step: int
+    tokens: int
+
+
+class StepsSeen(TrainerCallback):
+    """Says each logged step and, in steps longer than `quiet_s`, micro batches.
+
+    Stops at a loss that is not finite. `micro_batches` returns how many the step at hand has: the
+    last one of an epoch may have fewer than the others.
+    """
+
+    def __init__(
+        self,
+        micro_batches: Callable[[], int],
+        quiet_s: float = QUIET_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._micro_batches = micro_batches
+        self._quiet_s = quiet_s
+        self._clock = clock
+        self._begin = self._last = self._step = _Mark(0.0, 0, 0)
+        self._said_s = 0.0
+        self._done = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock."""
+        self._begin = self._last = self._mark(state)
+        self._said_s = self._begin.time_s
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock of the step."""
+        self._step, self._done = self._mark(state), 0
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Called after each micro batch but the last of a step."""
+        self._done += 1
+        now = self._clock()
+        if not state.is_world_process_zero or now - self._said_s < self._quiet_s:
+            return
+        in_a_step = self._micro_batches()
+        share = self._done / in_a_step
+        steps = self._step.step - self._begin.step + share
+        left_steps = state.max_steps - self._step.step - share
+        event = MicroBatchDone(
+            step=self._step.step + 1,
+            total_steps=state.max_steps,
+            micro_batch=self._done,
+            micro_batches=in_a_step,
+            elapsed_s=now - self._step.time_s,
+            left_s=left_steps * (now - self._begin.time_s) / steps,
+        )
+        self._say(event, now)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Called by every process with the same mean loss."""
+        if logs is None or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise NotFinite(f"step {state.global_step}: the loss is {logs['loss']}")
+        if state.is_world_process_zero:
+            now, before = self._mark(state), self._last
+            steps, seconds = now.step - self._begin.step, now.time_s - self._begin.time_s
+            event = StepDone(
+                step=state.global_step,
+                total_steps=state.max_steps,
+                loss=logs["loss"],
+                learning_rate=logs["learning_rate"],
+                tokens_per_s=(now.tokens - before.tokens) / (now.time_s - before.time_s),
+                memory_bytes=_memory_bytes(),
+                left_s=(state.max_steps - now.step) * seconds / max(1, steps),
+            )
+            self._last = now
+            self._say(event, now.time_s)
+
+    def _mark(self, state: TrainerState) -> _Mark:
+        return _Mark(self._clock(), state.global_step, int(state.num_input_tokens_seen))
+
+    def _say(self, event: Event, now_s: float) -> None:
+        self._said_s = now_s
+        print(to_line(event), flush=True)  # noqa: T201  the caller reads this line
+
+
+def _memory_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    return int(psutil.Process().memory_info().rss)

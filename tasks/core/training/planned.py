@@ -1,0 +1,43 @@
+"""The plan of one training on this machine: what is shown by a dry run, and said before a start."""
+
+from pathlib import Path
+
+from tasks.core.conversation.estimate import training_lengths
+from tasks.core.errors import KawanUsahaError
+from tasks.core.planning.hardware import read_hardware, with_speed
+from tasks.core.planning.shapes import shape_of
+from tasks.core.planning.training_fit import TrainingFit, fit_training
+from tasks.core.planning.units import about
+from tasks.core.recipe import Finetune
+
+
+def planned_training(model: Path, settings: Finetune, home: Path) -> TrainingFit:
+    """Return which rungs fit here, how long they take, and what is slow.
+
+    Raises NotAModel for a model that is no LLaMA, RecipeError for a target that LLaMA lacks.
+    """
+    hardware = read_hardware(home)
+    if settings.device == "cpu":
+        hardware = with_speed(hardware, home)
+    lengths = training_lengths(settings)
+    return fit_training(
+        shape_of(model),
+        settings,
+        hardware,
+        training_tokens=lengths.tokens if lengths else None,
+        conversation_tokens=lengths.padded_tokens if lengths else None,
+    )
+
+
+def said_before_training(model: Path, settings: Finetune, home: Path) -> tuple[str, ...]:
+    """Return how long a training will take and what slows it, a line each; never raises.
+
+    Of a model that cannot be planned nothing is said: it may train all the same.
+    """
+    try:
+        fit = planned_training(model, settings, home)
+    except (KawanUsahaError, OSError, ValueError):
+        return ()
+    seconds = fit.rungs[(fit.first_fitting or 1) - 1].seconds
+    time = () if seconds is None else (f"The training takes {about(seconds)}.",)
+    return (*time, *(f"Attention: {text}" for text in fit.warnings))

@@ -1,0 +1,293 @@
+"""Stop means stop: `rebuild` ends in every stage, with everything that it has started."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from huggingface_hub import HfApi
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.deployments import run_deployment
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from flows.lifecycle import rebuild_recipe
+from tasks.core.home import PROJECT
+from tasks.core.hub.embedded.faults import Faults
+from tasks.core.hub.embedded.server import running_hub
+from tasks.core.store.locks import locked
+from tests.models import tiny_delta, tiny_llama
+from tests.unit.serving.conftest import free_ports
+
+COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+SLOW_DISK = Path(__file__).with_name("slow_disk")
+STAGES = ["download", "merge", "prepare", "finetune", "fuse", "evaluate", "publish", "deploy"]
+STORED = STAGES[:6]
+HANG_S = 240
+"""Far above what anything here takes, also on a busy machine."""
+
+
+class Held:
+    """A request that the Hub does not answer before the test is over."""
+
+    async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(HANG_S)
+        await app(scope, receive, send)
+
+
+@dataclass
+class World:
+    """A Hub, a Prefect server, and a home in which a recipe was built up to its evaluation."""
+
+    root: Path
+    faults: Faults
+    env: dict[str, str]
+
+    def recipe(self, home: Path, stage: str) -> Path:
+        """Write the recipe that works for long in the stage, and return its file."""
+        api, controller, worker = free_ports(3)
+        data = self.root / ("many.json" if stage == "prepare" else "few.json")
+        recipe = {
+            "name": "stopped",
+            "base": {"repo": "kawan-usaha/base"},
+            "delta": {"repo": "kawan-usaha/delta"},
+            "finetune": {
+                "data": str(data),
+                "device": "cpu",
+                "precision": "float32",
+                "zero_stage": 0,
+                "micro_batch_size": 1,
+                "gradient_accumulation_steps": 1,
+                "max_steps": 100_000 if stage == "finetune" else 1,
+                "epochs": 100_000,
+                "warmup_ratio": 0.0,
+                "learning_rate": 1e-3,
+                "max_length_tokens": 256,
+                "same_speaker": "merge",
+                "language": None,
+            },
+            "evaluate": {
+                "conversations": str(self.root / "held_out.json"),
+                "prompts": str(self.root / "prompts.json"),
+                "device": "cpu",
+                "max_new_tokens": 4,
+            },
+            "publish": {"repo": "kawan-usaha/released", "license": "apache-2.0"},
+            "deploy": {
+                "device": "cpu",
+                "api_port": api,
+                "controller_port": controller,
+                "worker_port": worker,
+            },
+        }
+        file = home / "recipe.yaml"
+        file.write_text(yaml.safe_dump(recipe))
+        return file
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    root = tmp_path_factory.mktemp("stop")
+    tiny_llama(root / "base", seed=1, sharded=True)
+    tiny_delta(root / "base", tiny_llama(root / "target", seed=2), root / "delta")
+    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga, apa kabar?"}]
+    (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
+    records = [
+        {
+            "id": str(number),
+            "conversations": [
+                {"from": "human", "value": f"Halo, nomor {number}?"},
+                {"from": "gpt", "value": f"Nomor {number} ada di warung kami."},
+            ],
+        }
+        for number in range(40_000)
+    ]
+    (root / "many.json").write_text(json.dumps(records))
+    (root / "few.json").write_text(json.dumps(records[:20]))
+    faults = Faults()
+    with (
+        running_hub(root / "hub", faults=faults) as hub,
+        prefect_test_harness(server_startup_timeout=HANG_S),
+    ):
+        client = HfApi(endpoint=hub.url, token=hub.token)
+        for name in ("base", "delta"):
+            client.create_repo(f"kawan-usaha/{name}")
+            client.upload_folder(repo_id=f"kawan-usaha/{name}", folder_path=root / name)
+        env = {
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": hub.token,
+            "PREFECT_API_URL": PREFECT_API_URL.value(),
+        }
+        made = World(root, faults, env)
+        (root / "home").mkdir()
+        subprocess.run(
+            [COMMAND, "rebuild", str(made.recipe(root / "home", "")), "--until", "evaluate"],
+            env={**env, "KAWAN_USAHA_HOME": str(root / "home")},
+            check=True,
+        )
+        yield made
+
+
+def reached(world: World, home: Path, stage: str) -> Callable[[], bool]:
+    """Return what tells whether the stage is at work."""
+    if stage in STORED:
+        return lambda: any((home / "store/.staging").glob(f"{stage}-*"))
+    if stage == "deploy":
+        return lambda: any((home / "serving").glob("stopped/*.sock"))
+    before = len(world.faults.requests("released.*commit", method="POST"))
+    return lambda: len(world.faults.requests("released.*commit", method="POST")) > before
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + HANG_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def working_for(home: Path) -> list[psutil.Process]:
+    """Return the live processes that have the home in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mine = any(str(home) in value for value in process.environ().values())
+        except (psutil.Error, OSError):
+            continue
+        if mine and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(world.root / "home", tmp_path / "home", symlinks=True))
+
+
+def start(world: World, home: Path, stage: str) -> subprocess.Popen[str]:
+    """Start a rebuild that finds everything done but the stage, and works in that for long."""
+    if stage in STORED:
+        for artifact in (home / "store").glob(f"{stage}-*"):
+            shutil.rmtree(artifact)
+    slow = {"PYTHONPATH": str(SLOW_DISK)} if stage in ("merge", "fuse") else {}
+    if stage == "download":
+        world.faults.add(Held(), "base/resolve/.*safetensors")
+    if stage == "publish":
+        world.faults.add(Held(), "released.*commit", method="POST")
+    recipe = world.recipe(home, stage)
+    ignoring_interrupts = ["sh", "-c", 'trap "" INT; exec "$0" "$@"']
+    return subprocess.Popen(
+        [*ignoring_interrupts, COMMAND, "rebuild", str(recipe)],
+        env={**world.env, **slow, "KAWAN_USAHA_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def stop(world: World, home: Path, stage: str, number: signal.Signals) -> str:
+    """Stop a rebuild in a stage; return its output once nothing of it is alive."""
+    process = start(world, home, stage)
+    wait_for(reached(world, home, stage), process)
+    time.sleep(1)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family or stage not in ("finetune", "evaluate", "deploy")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=HANG_S)
+    expected = -number if number == signal.SIGKILL else 128 + number
+    assert process.returncode == expected, output
+    _, alive = psutil.wait_procs(family, timeout=HANG_S)
+    assert not alive, output
+    assert not working_for(home)
+    return output
+
+
+ONE_OF_EACH_KIND = [("merge", signal.SIGINT), ("finetune", signal.SIGTERM)]
+MATRIX = [
+    pytest.param(
+        stage, number, marks=() if (stage, number) in ONE_OF_EACH_KIND else pytest.mark.slow
+    )
+    for stage in STAGES
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+]
+
+
+@pytest.mark.parametrize(("stage", "number"), MATRIX)
+def test_a_signal_ends_the_stage_with_all_that_it_has_started(
+    world: World, home: Path, stage: str, number: signal.Signals
+) -> None:
+    output = stop(world, home, stage, number)
+    if number != signal.SIGKILL:
+        assert f"stopped by {number.name}. Interrupted stage: {stage}." in output
+        assert "the same command resumes" in output
+    for lock in (home / "store/.locks").iterdir():
+        with locked(lock):
+            pass
+    if stage in STORED:
+        assert any((home / "store/.staging").glob(f"{stage}-*")), "what it has done is kept"
+
+
+# --- cancelled in Prefect --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def worker(world: World) -> Iterator[None]:
+    """A work pool with a worker of its own, and a deployment of the flow in it."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="stop", type="process"))
+    deployment = rebuild_recipe.to_deployment("stop", work_pool_name="stop")
+    deployment.apply()
+    process = subprocess.Popen(
+        [PREFECT, "worker", "start", "--pool", "stop"],
+        cwd=PROJECT,
+        env={**world.env, "PYTHONPATH": f"{PROJECT}:{SLOW_DISK}"},
+        start_new_session=True,
+    )
+    yield
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["merge", "finetune", "evaluate"])
+def test_a_cancel_in_prefect_ends_the_stage_with_all_that_it_has_started(
+    world: World, worker: None, home: Path, stage: str
+) -> None:
+    for artifact in (home / "store").glob(f"{stage}-*"):
+        shutil.rmtree(artifact)
+    run = run_deployment(
+        "rebuild-recipe/stop",
+        parameters={"recipe": str(world.recipe(home, stage))},
+        job_variables={"env": {"KAWAN_USAHA_HOME": str(home)}},
+        timeout=0,
+    )
+    deadline = time.monotonic() + HANG_S
+    while not reached(world, home, stage)():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    subprocess.run([PREFECT, "flow-run", "cancel", str(run.id)], env=world.env, check=True)
+    while working_for(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with get_client(sync_client=True) as client:
+        while (state := client.read_flow_run(run.id).state) is None or not state.is_final():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert state.is_cancelled()
+    assert any((home / "store/.staging").glob(f"{stage}-*")), "what it has done is kept"
