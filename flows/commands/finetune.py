@@ -64,10 +64,12 @@ def finetune(
     from tasks.core.training.ladder import finetune_down_the_ladder
     from tasks.core.training.planned import said_before_training
 
+    # What may change between two attempts of one training is decided by its checkpoints.
+    work = {"command": "finetune"}
     with (
         local_model(model) as source,
         in_use(data),
-        staged_directory(out) as staging,
+        staged_directory(out, work) as staging,
         followed("finetune", "steps") as (report, say),
     ):
         for line in said_before_training(source, settings, home()):

@@ -1,5 +1,6 @@
 """The commands that turn one model directory into another: no store, no Prefect, no recipe."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -25,20 +26,37 @@ def download(model: Model, out: Out, as_json: Json = False) -> None:
 
     Example: `kawan-usaha download huggyllama/llama-13b@main llama-13b`
     """
-    from tasks.core.files import staged_directory
+    from tasks.core.files import staged_directory, state_of
+    from tasks.core.hub.client import endpoint
     from tasks.core.hub.download import download as receive
     from tasks.core.hub.download import resolve
     from tasks.core.hub.local_copy import copy_directory
+    from tasks.core.weights.model_check import check_model
 
     source = source_of(model)
-    with staged_directory(out) as staging, bytes_bar(f"download {model}") as report:
-        if source.directory is not None:
-            with in_use(source.directory):
-                written = copy_directory(source.directory, staging, report)
-        else:
-            written = receive(resolve(str(source.repo), source.revision), staging, report=report)
-    text = f"{out}: {len(written.files)} files, {written.size_bytes / 1e9:.3f} GB"
-    result = {"out": out, "files": len(written.files), "size_bytes": written.size_bytes}
+    left: tuple[str, ...] = ()
+    if source.directory is not None:
+        left = _adapter_inside(source.directory)
+        work = _work("download", inputs=[state_of(source.directory)])
+        with (
+            in_use(source.directory),
+            staged_directory(out, work) as staging,
+            bytes_bar(f"download {model}") as report,
+        ):
+            written = copy_directory(source.directory, staging, report)
+    else:
+        resolved = resolve(str(source.repo), source.revision)
+        work = _work("download", inputs=[endpoint(), resolved.repo, resolved.commit])
+        with staged_directory(out, work) as staging, bytes_bar(f"download {model}") as report:
+            written = receive(resolved, staging, report=report)
+            check_model(staging)
+    text = f"{out}: {len(written.files)} files, {written.size_bytes / 1e9:.3f} GB{_told(left)}"
+    result = {
+        "out": out,
+        "files": len(written.files),
+        "size_bytes": written.size_bytes,
+        "left_behind": left,
+    }
     show(result, as_json=as_json, text=text)
 
 
@@ -58,18 +76,17 @@ def merge(
 
     Example: `kawan-usaha merge huggyllama/llama-13b lmsys/vicuna-13b-delta-v1.1 merged`
     """
-    from tasks.core.files import staged_directory
+    from tasks.core.files import staged_directory, state_of
     from tasks.core.weights.merge import merge as add
 
-    kind = _dtype(dtype)
-    with (
-        local_model(base) as base_path,
-        local_model(delta) as delta_path,
-        staged_directory(out) as staging,
-        bytes_bar("merge") as report,
-    ):
-        written = add(base_path, delta_path, staging, dtype=kind, report=report)
-    _show_written(out, written.files, as_json)
+    settings = _dtype(dtype)
+    with local_model(base) as base_path, local_model(delta) as delta_path:
+        paths = base_path, delta_path
+        work = _work("merge", inputs=[state_of(path) for path in paths], settings=settings)
+        with staged_directory(out, work) as staging, bytes_bar("merge") as report:
+            written = add(*paths, staging, dtype=settings, report=report)
+        left = _adapter_inside(*paths)
+    _show_written(out, written.files, as_json, left=left)
 
 
 def edit(
@@ -100,7 +117,7 @@ def edit(
     from tasks.core.architecture.edit import edit_model
     from tasks.core.architecture.proof import prove_edit
     from tasks.core.errors import UsageError
-    from tasks.core.files import staged_directory
+    from tasks.core.files import staged_directory, state_of
     from tasks.core.recipe import Edit
 
     wanted = {
@@ -118,17 +135,30 @@ def edit(
         raise UsageError(
             "This is no edit.", found=found, next_step="See `kawan-usaha edit --help`."
         ) from error
-    with local_model(model) as source, staged_directory(out) as staging, followed("edit"):
+    with ExitStack() as held:
+        source = held.enter_context(local_model(model))
+        work = _work("edit", inputs=[state_of(source)], settings=settings)
+        staging = held.enter_context(staged_directory(out, work, resumes=False))
+        held.enter_context(followed("edit"))
         written = edit_model(source, settings, staging)
         proof = prove_edit(staging, settings, unedited=source, log=command_log("edit"))
         own_bytes, shared_bytes = written.own_bytes, written.shared_bytes
     amounts = f"{own_bytes / 1e3:,.1f} kB written, {shared_bytes / 1e9:.3f} GB shared"
-    result = {"out": out, "written_bytes": own_bytes, "proof": proof.as_json()}
-    show(result, as_json=as_json, text=f"{proof.table()}\n\n{out}: {amounts}")
+    left = _adapter_inside(source)
+    result = {
+        "out": out,
+        "written_bytes": own_bytes,
+        "proof": proof.as_json(),
+        "left_behind": left,
+    }
+    show(result, as_json=as_json, text=f"{proof.table()}\n\n{out}: {amounts}{_told(left)}")
 
 
 def inspect(model: Model, as_json: Json = False) -> None:
-    """Show each layer's activation, shapes, type and parameters, and whether an edit is alive."""
+    """Show each layer's activation, shapes, type and parameters, and whether an edit is alive.
+
+    Exit code 1 when the directory has problems, or its edit is lost.
+    """
     from tasks.core.architecture.inspection import inspect_model
 
     with local_model(model) as path:
@@ -148,34 +178,62 @@ def inspect(model: Model, as_json: Json = False) -> None:
         *(f"problem: {problem}" for problem in report.problems),
     ]
     show(report, as_json=as_json, text="\n".join(lines))
+    if report.problems or report.edit == "lost":
+        raise typer.Exit(1)
 
 
 def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     """Add a PEFT LoRA adapter to the weights of a model, streamed.
 
-    Equal to PEFT's `merge_and_unload` within one rounding; the model keeps its own code and edit.
+    Equal to PEFT's `merge_and_unload` within one rounding; the model keeps its own code and edit,
+    and takes over a tokenizer or chat template that was saved with the adapter.
 
     Example: `kawan-usaha fuse edited adapter tuned`
     """
-    from tasks.core.files import staged_directory
+    from tasks.core.files import staged_directory, state_of
     from tasks.core.weights.fuse import fuse as add
 
-    with (
-        local_model(model) as source,
-        in_use(adapter),
-        staged_directory(out) as staging,
-        bytes_bar("fuse") as report,
-    ):
+    with ExitStack() as held:
+        source = held.enter_context(local_model(model))
+        held.enter_context(in_use(adapter))
+        work = _work("fuse", inputs=[state_of(source), state_of(adapter)])
+        staging = held.enter_context(staged_directory(out, work))
+        report = held.enter_context(bytes_bar("fuse"))
         written = add(source, adapter, staging, report=report)
-    _show_written(out, written.files, as_json)
+    left = () if adapter.resolve() == source.resolve() else _adapter_inside(source)
+    _show_written(out, written.files, as_json, left=left)
 
 
-def _show_written(out: Path, files: object, as_json: bool) -> None:
+def _work(command: str, *, inputs: object, settings: object = None) -> dict[str, object]:
+    """Return what a command's result depends on, which its staging directory is bound to."""
+    from tasks.core.home import code_version
+
+    code = code_version()
+    return {"command": command, "inputs": inputs, "settings": settings, "code": code}
+
+
+def _adapter_inside(*models: Path) -> tuple[str, ...]:
+    """Return the files of an adapter that lies beside a model's, and is not part of it."""
+    from tasks.core.weights.companions import file_names, left_behind
+
+    return tuple(name for model in models for name in left_behind(file_names(model)))
+
+
+def _told(left: tuple[str, ...]) -> str:
+    if not left:
+        return ""
+    return (
+        f"\nleft behind: {', '.join(left)}: an adapter inside the model's directory. "
+        "`kawan-usaha fuse MODEL ADAPTER OUT` makes one model of both."
+    )
+
+
+def _show_written(out: Path, files: object, as_json: bool, *, left: tuple[str, ...]) -> None:
     digests = dict(files)  # type: ignore[call-overload]
     size = sum(file.size_bytes for file in digests.values())
     plain = {name: {"size_bytes": f.size_bytes, "sha256": f.sha256} for name, f in digests.items()}
-    text = f"{out}: {len(digests)} files, {size / 1e9:.3f} GB"
-    show({"out": out, "files": plain}, as_json=as_json, text=text)
+    text = f"{out}: {len(digests)} files, {size / 1e9:.3f} GB{_told(left)}"
+    show({"out": out, "files": plain, "left_behind": left}, as_json=as_json, text=text)
 
 
 def _layer(text: str) -> int | str:

@@ -55,6 +55,7 @@ def publish(
     from tasks.core.files import digest_of
     from tasks.core.hub import publish as hub
     from tasks.core.hub import publish_filesystem as filesystem
+    from tasks.core.hub.model_class import require_loadable
     from tasks.core.hub.publish_selection import choose_to_publish, files_below, why_left_out
     from tasks.core.recipe import Publish
     from tasks.core.story import tell_of_directory
@@ -88,6 +89,7 @@ def publish(
         raise UsageError("This is no place to publish to.", where=place, found=found) from error
     directory = Path(model)
     with in_use(directory):
+        require_loadable(directory)  # before everything is hashed
         present = files_below(directory)
         names = choose_to_publish(directory, present)
         files = {name: digest_of(directory / name) for name in names}

@@ -5,6 +5,7 @@ expected, what was found, and the next step; each class says if a retry can help
 code a command ends with. Errors that nobody can act on (bugs) stay ordinary Python exceptions.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -52,9 +53,21 @@ class KawanUsahaError(Exception):
         lines = [f"  {label}: {value}" for label, value in labels if value is not None]
         return "\n".join([self.what, *lines])
 
+    @staticmethod
+    def from_dict(parts: Mapping[str, str]) -> "KawanUsahaError":
+        """Return the error that `as_dict` described, of its own class: from another process."""
+        kinds = {kind.__name__: kind for kind in _kinds(KawanUsahaError)}
+        names = ("what", "where", "expected", "found", "next_step")
+        state = {name: parts.get(name) for name in names}
+        return _rebuild(kinds.get(parts["error"], KawanUsahaError), state)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling with all parts: Prefect moves exceptions between processes."""
         return (_rebuild, (type(self), self.__dict__))
+
+
+def _kinds(kind: type[KawanUsahaError]) -> set[type[KawanUsahaError]]:
+    return {kind}.union(*(_kinds(below) for below in kind.__subclasses__()))
 
 
 def _rebuild(cls: type[KawanUsahaError], state: dict[str, str | None]) -> KawanUsahaError:

@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from pydantic import JsonValue
+
 from tasks.core.errors import DiskFull, UsageError
+from tasks.core.keys import digest
 
 CHUNK_BYTES = 1 << 20
 TEMPORARY = ".tmp-"  # begins the name of a file that a killed process may leave behind
+WORK = ".work"  # in a staging directory: the digest of the work that it belongs to
 _FICLONE = 0x40049409  # linux/fs.h
 
 
@@ -151,27 +155,92 @@ def require_room(path: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def staged_directory(out: Path) -> Iterator[Path]:
+def staged_directory(out: Path, work: object, *, resumes: bool = True) -> Iterator[Path]:
     """Yield a directory to write into; when the block ends well, it becomes `out`.
 
-    After an exception or a kill the staging directory `<out>.partial` stays, for the next attempt
-    to continue, and `out` does not exist. Raises UsageError when `out` exists and is not empty.
+    work is what the result depends on: inputs (`state_of`), settings, the code that writes. The
+    staging directory `<out>.partial` names it in a small file, and only the same work continues
+    there: what any other work left is removed first. After an exception or a kill it stays for the
+    next attempt, unless nothing was written yet or resumes is False, which is for work that begins
+    anew each time. Raises UsageError when `out` exists and is not empty, or cannot be made.
     """
+    out = out.resolve()
+    staging = out.with_name(out.name + ".partial")
+    _require_free(out, staging)
+    _open_staging(staging, digest(work))
+    try:
+        yield staging
+    except BaseException as stop:
+        if resumes and any(path.is_file() for path in _written(staging)):
+            stop.add_note(f"What was done is kept in {staging}.")
+        else:
+            shutil.rmtree(staging)
+        raise
+    fsync_tree(staging)
+    (staging / WORK).unlink(missing_ok=True)
+    if out.exists():
+        out.rmdir()
+    staging.rename(out)
+    fsync_directory(out.parent)
+
+
+def state_of(path: Path) -> JsonValue:
+    """Return what differs whenever the files under path may, without reading them.
+
+    Name, size, inode and times of each file: a file that is replaced or written in place, even one
+    whose size and modification time were set back, has another state.
+    """
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [
+        [str(file.relative_to(path)), s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns]
+        for file, s in stats
+    ]
+
+
+def _require_free(out: Path, staging: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
             "The output directory exists already.",
             where=out,
             next_step="Name a new directory, or remove this one first.",
         )
-    staging = out.with_name(out.name + ".partial")
-    staging.mkdir(parents=True, exist_ok=True)
+    if staging.is_symlink() or (staging.exists() and not staging.is_dir()):
+        raise UsageError(
+            "What is written first has no place: something else has its name.",
+            where=staging,
+            expected="a directory, or nothing",
+            next_step="Move it away, or name another output directory.",
+        )
+
+
+def _open_staging(staging: Path, work: str) -> None:
+    """Make the directory that names this work, empty unless it named the same work before."""
     try:
-        yield staging
-    except BaseException as stop:
-        stop.add_note(f"What was done is kept in {staging}.")
-        raise
-    fsync_tree(staging)
-    if out.exists():
-        out.rmdir()
-    staging.rename(out)
-    fsync_directory(out.parent)
+        staging.mkdir(parents=True, exist_ok=True)
+        name = staging / WORK
+        if not name.is_file() or name.read_text() != work:
+            empty_directory(staging)
+            write_atomically(name, work)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(
+            "The output directory cannot be made.",
+            where=staging.parent,
+            found=error.strerror,
+            next_step="Name a directory in a place where you may write, not below a file.",
+        ) from error
+
+
+def _written(staging: Path) -> Iterator[Path]:
+    return (path for path in staging.rglob("*") if path != staging / WORK)
+
+
+def empty_directory(directory: Path) -> None:
+    """Remove everything in directory; links are removed, never what they lead to."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

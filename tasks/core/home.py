@@ -1,6 +1,8 @@
 """Where everything lives on this machine: what is built and run, and the project itself."""
 
+import hashlib
 import os
+from functools import cache
 from pathlib import Path
 
 ENVIRONMENT_VARIABLE = "KAWAN_USAHA_HOME"
@@ -11,3 +13,12 @@ PROJECT = Path(__file__).parents[2]
 def home() -> Path:
     """Return the absolute home directory: KAWAN_USAHA_HOME, or ~/.kawan-usaha."""
     return Path(os.environ.get(ENVIRONMENT_VARIABLE) or Path.home() / ".kawan-usaha").absolute()
+
+
+@cache
+def code_version() -> str:
+    """Return the digest of this project's sources: what is written may change with any of them."""
+    content = hashlib.sha256()
+    for path in sorted((PROJECT / "tasks").rglob("*.py")):
+        content.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()

@@ -5,21 +5,19 @@ our own configuration class reads both. The invariant: an opened directory has a
 its own files decide, and every weight file that its index names.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig
 
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
+from tasks.core.architecture.rope import context_tokens
 from tasks.core.errors import NotAModel
-from tasks.core.weights.companions import read_config, tokenizer_files
-from tasks.core.weights.index import ModelIndex, read_index
-
-BESIDE = ("generation_config.json", "additional_chat_templates/*.jinja")
-LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+from tasks.core.foreign import understood
+from tasks.core.model_config import read_config
+from tasks.core.weights.companions import companion_files, tokenizer_files
+from tasks.core.weights.index import ModelIndex, read_index, require_directory, weight_files_of
 
 
 @dataclass(frozen=True)
@@ -48,25 +46,21 @@ class ModelDirectory:
 
     def weight_files(self) -> dict[str, Path]:
         """Return the files that hold the weights, with their index file, by name."""
-        names = [*self.index.files]
-        stem = "model.safetensors" if self.index.format == "safetensors" else "pytorch_model.bin"
-        if (self.path / f"{stem}.index.json").is_file():
-            names.append(f"{stem}.index.json")
-        return {name: self.path / name for name in names}
+        return {name: self.path / name for name in weight_files_of(self.path).names}
 
     def companion_files(self) -> dict[str, Path]:
-        """Return tokenizer, generation defaults, chat templates and licences, by name.
+        """Return what goes with the model besides weights and configuration, by name.
 
-        A closed list: optimizer states, logs and adapters of the same directory stay behind.
-        Raises NotAModel where there is no tokenizer.
+        No code: what a new directory runs, its writer puts there. Raises NotAModel where there is
+        no tokenizer.
         """
-        return {**tokenizer_files(self.path), **dict(self._matching(BESIDE + LICENCES))}
-
-    def _matching(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-        for pattern in patterns:
-            for path in sorted(self.path.glob(pattern)):
-                if path.is_file():
-                    yield path.relative_to(self.path).as_posix(), path
+        tokenizer_files(self.path)
+        companions = companion_files(self.path)
+        return {
+            name: path
+            for name, path in companions.items()
+            if name != "config.json" and not name.endswith(".py")
+        }
 
 
 def open_model(path: Path) -> ModelDirectory:
@@ -75,10 +69,7 @@ def open_model(path: Path) -> ModelDirectory:
     Raises NotAModel when it is none, when its model is not a LLaMA, and when it has code of its
     own that is not ours.
     """
-    if not path.is_dir():
-        raise NotAModel(
-            "There is no such directory.", where=path, next_step="Check the path's spelling."
-        )
+    require_directory(path)
     document = read_config(path)
     kind = document.get("model_type")
     if kind == KawanUsahaConfig.model_type:
@@ -102,10 +93,7 @@ def open_model(path: Path) -> ModelDirectory:
 
 
 def _parsed(kind: type[LlamaConfig], document: dict[str, object], path: Path) -> LlamaConfig:
-    try:
+    with understood("a LLaMA's configuration", path / "config.json"):
         config: LlamaConfig = kind.from_dict(document)
-    except (StrictDataclassError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        raise NotAModel(
-            "config.json does not describe a LLaMA.", where=path / "config.json", found=error
-        ) from error
+        context_tokens(config)  # numbers that are none show here
     return config

@@ -7,6 +7,7 @@ loader without it refuses.
 import json
 from pathlib import Path
 
+from tasks.core.architecture.building import build_llama
 from tasks.core.architecture.check import check_edit
 from tasks.core.architecture.directory import ModelDirectory, open_model
 from tasks.core.architecture.edits import edits_of
@@ -18,7 +19,13 @@ from tasks.core.architecture.writing import (
     write_around,
 )
 from tasks.core.errors import NotAModel
+from tasks.core.foreign import read_json_object, understood
 from tasks.core.recipe import Edit
+from tasks.core.weights.model_check import (
+    check_small_files,
+    require_promised,
+    require_unquantized,
+)
 
 CODE = tuple(
     Path(__file__).with_name("remote") / name
@@ -42,8 +49,10 @@ def edit_model(model: Path, edit: Edit, out: Path) -> Written:
     source = open_model(model)
     _require_stock(source)
     require_no_tokenizer_code(source)
+    _require_whole(source)
     check_edit(edit, source.config)
-    config = edited_config(source, edit)
+    with understood("the edited configuration", source.path / "config.json"):
+        config = edited_config(source, edit)
     written = write_around(source, out, config, CODE)
     _lengthen_tokenizer(out, context_tokens(source.config), context_tokens(config))
     return written
@@ -72,12 +81,20 @@ def _require_stock(source: ModelDirectory) -> None:
         )
 
 
+def _require_whole(source: ModelDirectory) -> None:
+    """Raise unless the weights are those that transformers' class has, all in floating point."""
+    document = check_small_files(source.path)
+    require_unquantized(document, source.index)
+    require_promised(document, source.index)
+    build_llama(source)
+
+
 def _lengthen_tokenizer(out: Path, before: int, after: int) -> None:
     """Let the tokenizer accept as many tokens as the lengthened context holds."""
     path = out / "tokenizer_config.json"
     if after == before or not path.is_file():
         return
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = read_json_object(path)
     limit = settings.get("model_max_length")
     if isinstance(limit, int | float) and limit < _UNLIMITED_TOKENS:
         settings["model_max_length"] = int(limit * after / before)

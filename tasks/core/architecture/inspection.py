@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue
 from torch import nn
-from transformers import LlamaForCausalLM
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
+from tasks.core.architecture.building import build_llama
 from tasks.core.architecture.directory import ModelDirectory, open_model
 from tasks.core.architecture.edit import AUTO_MAP, CODE
 from tasks.core.architecture.loaded import (
@@ -27,7 +27,13 @@ from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaC
 from tasks.core.architecture.remote.modeling_kawan_usaha import KawanUsahaForCausalLM
 from tasks.core.architecture.rope import context_tokens, rope_of
 from tasks.core.errors import NotAModel
+from tasks.core.foreign import understood
 from tasks.core.weights.index import TensorEntry
+from tasks.core.weights.model_check import (
+    check_small_files,
+    problems_of,
+    require_no_adapter_inside,
+)
 
 EditState = Literal["none", "alive", "lost", "unknown"]
 
@@ -51,8 +57,8 @@ class LayerReport(_Value):
 class ModelReport(_Value):
     """A model directory, without its weights having been loaded.
 
-    mlp_shape is gate_proj's (intermediate, hidden). problems: tensors that are missing, of another
-    shape, or that no module takes.
+    mlp_shape is gate_proj's (intermediate, hidden). problems: files that are not what they seem,
+    and tensors that are missing, of another shape, or that no module takes.
     """
 
     model_type: str
@@ -106,15 +112,14 @@ def inspect_model(model: Path, *, trust_remote_code: bool = False) -> ModelRepor
 
 def _built(directory: ModelDirectory, trust_remote_code: bool) -> nn.Module | None:
     """Return the model that a loader will build, on the meta device; None when it may not run."""
-    model: nn.Module | None = None
-    with torch.device("meta"):
-        if not directory.edited:
-            model = LlamaForCausalLM(directory.config)
-        elif _has_our_code(directory) and isinstance(directory.config, KawanUsahaConfig):
-            model = KawanUsahaForCausalLM(directory.config)
-        elif trust_remote_code:
-            model = _foreign_class(directory)(directory.config)
-    return model
+    if not directory.edited:
+        return build_llama(directory)
+    with understood("the model", directory.path / "config.json"), torch.device("meta"):
+        if _has_our_code(directory) and isinstance(directory.config, KawanUsahaConfig):
+            return KawanUsahaForCausalLM(directory.config)
+        if trust_remote_code:
+            return _foreign_class(directory)(directory.config)
+    return None
 
 
 def _foreign_class(directory: ModelDirectory) -> type[nn.Module]:
@@ -154,8 +159,7 @@ def _edit_state(
     if wrong:
         return "lost", f"not as declared: layers {', '.join(wrong)}"
     end = context_tokens(directory.config)
-    with torch.device("meta"):
-        stock = LlamaForCausalLM(directory.config)
+    stock = build_llama(directory)
     if not torch.equal(inverse_frequencies(built, end - 1), inverse_frequencies(stock, end - 1)):
         return "lost", "the rotary frequencies are not those of the configuration"
     return "alive", "every layer, and RoPE, as the configuration declares"
@@ -179,20 +183,14 @@ def _layers(directory: ModelDirectory, built: nn.Module | None) -> Iterator[Laye
 
 
 def _problems(directory: ModelDirectory) -> Iterator[str]:
-    """Yield how the tensors on the disk differ from those of a LLaMA of this configuration."""
-    with torch.device("meta"):
-        model = LlamaForCausalLM(directory.config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in directory.index.tensors.items()}
-    tied = set(model.all_tied_weights_keys) if directory.config.tie_word_embeddings else set()
-    for name in sorted(expected.keys() - found.keys() - tied):
-        yield f"{name} is missing"
-    for name in sorted(found.keys() - expected.keys()):
-        if not name.endswith("rotary_emb.inv_freq"):  # written before transformers 4.32
-            yield f"{name} belongs to no module"
-    for name in sorted(expected.keys() & found.keys()):
-        if expected[name] != found[name]:
-            yield f"{name} has shape {list(found[name])} instead of {list(expected[name])}"
+    """Yield what is wrong with the directory, in the words of the stages that would refuse it."""
+    try:
+        require_no_adapter_inside(directory.path)
+        document = check_small_files(directory.path)
+    except NotAModel as error:
+        yield f"{error.what} ({error.found})" if error.found else error.what
+        return
+    yield from problems_of(document, directory.index)
 
 
 def _dtypes(tensors: Iterable[TensorEntry]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from tasks.core.architecture.loaded import (
 from tasks.core.architecture.rope import context_tokens
 from tasks.core.architecture.seen import Seen
 from tasks.core.errors import CorruptWeights
+from tasks.core.foreign import understood
 from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.reader import TensorReader
 
@@ -61,12 +62,14 @@ def look_at_whole(
 
     before is the configuration of the unedited model; dtype is the type to compute in.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
+    with understood("the model's tokenizer", model.path):
+        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
     input_ids = tokenizer(PROMPT, return_tensors="pt").input_ids[:, :PROMPT_TOKENS]
     end = context_tokens(model.config)
     first = min(edit.edited_layers[0] for edit in edits)
 
-    stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, dtype=dtype, config=before)
+    with understood("the unedited model", unedited.path):
+        stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, dtype=dtype, config=before)
     as_it_was = _look(stock, input_ids, end, first)
     for edit in edits:
         edit.apply_to_module(stock)

@@ -6,6 +6,7 @@ model directory. The invariant: `prove_edit` returns a proof in which every chec
 """
 
 import importlib.metadata
+import json
 import logging
 import os
 import sys
@@ -16,10 +17,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tasks.core.architecture.seen import Check
-from tasks.core.errors import EditLost
+from tasks.core.errors import EditLost, KawanUsahaError
 from tasks.core.home import PROJECT
 from tasks.core.process import Cause, child_environment, run_child
 from tasks.core.recipe import Edit
+from tasks.core.weights.model_check import has_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -114,16 +116,17 @@ def prove_edit(
 ) -> EditProof:
     """Return the proof that `edit` is alive in the model directory `model`.
 
-    unedited is the directory that the model was edited from; without it the same weights are read
-    by stock LLaMA. memory_bytes is what may be used, by default what the machine has available: a
-    model that does not fit is proven on its edited layers alone, with their real weights. The file
-    `log` gets what the process prints. Raises EditLost when a check fails, when the model cannot be
-    loaded, or after timeout_s seconds.
+    unedited is the directory that the model was edited from; without it, or where a loader would
+    put an adapter of that directory on it, the same weights are read by stock LLaMA. memory_bytes
+    is what may be used, by default what the machine has available: a model that does not fit is
+    proven on its edited layers alone, with their real weights. The file `log` gets what the process
+    prints. Raises EditLost when a check fails or after timeout_s seconds, and what the fresh
+    process raised.
     """
     request = ProofRequest(
         model=model.absolute(),  # the fresh process begins in another directory
         edit=edit,
-        unedited=unedited.absolute() if unedited else None,
+        unedited=unedited.absolute() if unedited and not has_adapter(unedited) else None,
         memory_bytes=memory_bytes,
     )
     with tempfile.TemporaryDirectory(prefix="kawan-usaha-proof-") as scratch:
@@ -162,6 +165,8 @@ def _in_fresh_process(
         logger.warning("no memory for the whole model: its edited layers are proven alone")
         layers_alone = request.model_copy(update={"memory_bytes": 0})
         return _in_fresh_process(layers_alone, scratch, timeout_s, log)
+    if answered.exists():
+        raise KawanUsahaError.from_dict(json.loads(answered.read_bytes())["error"])
     raise EditLost(
         "The edited model could not be loaded again for the proof.",
         where=request.model,

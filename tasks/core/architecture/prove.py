@@ -5,6 +5,7 @@ check that failed is an answer like any other. It computes in float32, which is 
 16 bits and fast on every CPU; in the stored type only where memory is short.
 """
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from tasks.core.architecture.plain import unedited_config
 from tasks.core.architecture.proof import EditProof, LayerRow, ProofRequest, versions
 from tasks.core.architecture.rope import context_tokens, rope_of
 from tasks.core.architecture.seen import Check
+from tasks.core.errors import KawanUsahaError
 from tasks.core.files import write_atomically
 from tasks.core.planning.hardware import read_hardware
 
@@ -27,10 +29,14 @@ WEIGHTS_FACTOR = 1.25  # a model in memory, and the piece of it that is being re
 
 
 def main() -> None:
-    """Answer the request in the first file, in the second."""
+    """Answer the request in the first file, in the second: with a proof, or with the error."""
     asked, answered = map(Path, sys.argv[1:])
     request = ProofRequest.model_validate_json(asked.read_bytes())
-    write_atomically(answered, make_proof(request).model_dump_json())
+    try:
+        write_atomically(answered, make_proof(request).model_dump_json())
+    except KawanUsahaError as error:
+        write_atomically(answered, json.dumps({"error": error.as_dict()}))
+        sys.exit(error.exit_code)
 
 
 def make_proof(request: ProofRequest) -> EditProof:

@@ -6,7 +6,6 @@ is one file under two names, is made only of a file that nobody may write (the s
 are read-only); of a writable one it is a reflink, or a copy where the file system has none.
 """
 
-import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -16,7 +15,14 @@ from transformers import LlamaConfig
 
 from tasks.core.architecture.directory import ModelDirectory
 from tasks.core.errors import NotAModel, UsageError
-from tasks.core.files import LinkMethod, clone_or_copy, link_or_copy, require_room
+from tasks.core.files import (
+    LinkMethod,
+    clone_or_copy,
+    empty_directory,
+    link_or_copy,
+    require_room,
+)
+from tasks.core.foreign import read_json_object
 from tasks.core.progress import quantity
 
 logger = logging.getLogger(__name__)
@@ -65,10 +71,10 @@ def write_around(
     _require_apart(source.path, out)
     weights, companions = source.weight_files(), source.companion_files()
     _require_room_for_copies(list(weights.values()), out)
-    _empty(out)
+    empty_directory(out)  # a leftover link must never be written through
     shared = tuple(_share(name, path, out / name) for name, path in weights.items())
     for name, path in companions.items():
-        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, out / name)
     for path in code:
         shutil.copyfile(path, out / path.name)
@@ -115,19 +121,10 @@ def _require_room_for_copies(weights: list[Path], out: Path) -> None:
     require_room(out, sum(copied))
 
 
-def _empty(directory: Path) -> None:
-    """Remove everything in directory: a leftover link must never be written through."""
-    for path in directory.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 def require_no_tokenizer_code(source: ModelDirectory) -> None:
     """Raise NotAModel when the tokenizer runs code of its own, which would not be copied."""
     path = source.path / "tokenizer_config.json"
-    if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+    if path.is_file() and "auto_map" in read_json_object(path):
         raise NotAModel(
             "The tokenizer has code of its own.",
             where=path,

@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from tasks.core.conversation.chat_template import chat_template
 from tasks.core.conversation.template import get_template
 from tasks.core.conversation.tokenizer_files import load_tokenizer
-from tasks.core.errors import NotAModel, RecipeError
+from tasks.core.errors import RecipeError
 from tasks.core.files import FileDigest, digest_of, write_atomically
+from tasks.core.foreign import read_json_object
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +46,7 @@ def write_chat_template(model: Path, template_name: str) -> tuple[str, ...]:
     """
     text = _fitting_template(load_tokenizer(model), template_name)
     path = model / _CONFIGURATION
-    try:
-        configuration = json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError as error:
-        raise NotAModel("The tokenizer's configuration is not JSON.", where=path) from error
+    configuration = read_json_object(path) if path.exists() else {}
     write_atomically(model / TEMPLATE_FILE, text)
     configuration["chat_template"] = text
     write_atomically(path, json.dumps(configuration, ensure_ascii=False, indent=2) + "\n")

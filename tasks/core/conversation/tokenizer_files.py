@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tasks.core.errors import NotAModel
+from tasks.core.foreign import understood
 
 _OUR_CODE = Path(__file__).parents[1] / "architecture" / "remote"
 
@@ -16,21 +16,13 @@ def load_tokenizer(model: str | Path, revision: str = "main") -> PreTrainedToken
     only ours is run, from a directory: that of an edit's configuration.
     """
     local = Path(model).is_dir()
-    try:
+    with understood("the model's tokenizer", model, next_step=_COPY):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model,
             revision=revision,
             trust_remote_code=local and _has_our_code(Path(model)),
             local_files_only=local,
         )
-    except (OSError, ValueError) as error:
-        raise NotAModel(
-            "The model's tokenizer cannot be loaded.",
-            where=model,
-            found=str(error).splitlines()[0],
-            next_step="Copy the tokenizer's files from the base model. A tokenizer with code of "
-            "its own is not run.",
-        ) from error
     return tokenizer
 
 
@@ -41,3 +33,8 @@ def _has_our_code(model: Path) -> bool:
     return bool(code) and all(
         own.is_file() and own.read_bytes() == file.read_bytes() for own, file in ours
     )
+
+
+_COPY = (
+    "Copy the tokenizer's files from the base model. A tokenizer with code of its own is not run."
+)

@@ -36,6 +36,7 @@ from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
 from tasks.core.files import write_atomically
+from tasks.core.foreign import understood
 from tasks.core.measure import return_freed_memory
 from tasks.core.process.exhaustion import exhausted_memory
 from tasks.core.process.said import say
@@ -78,7 +79,8 @@ def measure(job: EvaluationJob) -> Outcome:
         role = subject.role
         say(f"{role}: loading")
         reset_peak_memory(settings.device)
-        tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
+        with understood("the model's tokenizer", subject.path):
+            tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
         encoder = Encoder(tokenizer, job.template, settings.max_length_tokens)
         examples = [encoder.encode(conversation) for conversation in conversations]
         model = load_model(subject.path, settings, job.scratch)

@@ -22,6 +22,7 @@ from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, r
 from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
 from tasks.core.weights.index import read_index
+from tasks.core.weights.model_check import check_model
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +47,13 @@ def evaluate(
     Benchmarks, if any are named, are run for the last model and those that it is held against.
     `on_line` gets what the measuring says, the file `log` everything that its processes print.
     It is the only build on its devices, and waits for another one, which `on_line` is told.
-    Writes `evaluation.json` into the existing directory out, whole or not at all. Raises DataError
-    for conversations or prompts that cannot be used, MissingTool for benchmarks without lm-eval,
-    EvaluationFailed with the cause when a measuring process ends without an outcome, DeviceBusy
-    when a deployment leaves too little of a GPU.
+    Writes `evaluation.json` into the existing directory out, whole or not at all. Raises what
+    `check_model` raises, DataError for conversations or prompts that cannot be used, MissingTool
+    for benchmarks without lm-eval, EvaluationFailed with the cause when a measuring process ends
+    without an outcome, DeviceBusy when a deployment leaves too little of a GPU.
     """
+    for subject in subjects:
+        check_model(subject.path, in_place=True)
     say = on_line or _log.info
     with (
         alone_on(settings.device, None, "evaluate", say=say),
@@ -160,9 +163,7 @@ def _benchmarks_identity(settings: Evaluate) -> dict[str, JsonValue]:
 def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
     """Return the error that the process left, or what its end tells."""
     if answer.exists():
-        parts: dict[str, str] = json.loads(answer.read_bytes())["error"]
-        kinds = {cls.__name__: cls for cls in _subclasses(KawanUsahaError)}
-        return kinds[parts.pop("error")](parts.pop("what"), **parts)
+        return KawanUsahaError.from_dict(json.loads(answer.read_bytes())["error"])
     advice = {
         Cause.OUT_OF_MEMORY: "Give the machine more memory, evaluate on a GPU, or lower "
         "evaluate.max_length_tokens.",
@@ -176,7 +177,3 @@ def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
         found="\n    ".join(["", *result.tail[-15:]]),
         next_step=advice.get(result.cause, "The lines above say why."),
     )
-
-
-def _subclasses(cls: type[KawanUsahaError]) -> set[type[KawanUsahaError]]:
-    return {cls}.union(*(_subclasses(child) for child in cls.__subclasses__()))

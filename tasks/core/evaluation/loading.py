@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tasks.core.foreign import understood
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.hardware import USABLE_MEMORY_SHARE, read_hardware
 from tasks.core.planning.shapes import DTYPE_BYTES, dtype_of
 from tasks.core.recipe import Dtype, Evaluate
+from tasks.core.weights.index import weight_files_of
 
 _log = logging.getLogger(__name__)
 
@@ -67,14 +69,15 @@ def peak_memory_bytes(device: str) -> int:
 
 
 def _load(path: Path, **options: object) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        path, trust_remote_code=True, **options
-    )
+    with understood("the model", path):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            path, trust_remote_code=True, **options
+        )
     model.eval()  # type: ignore[no-untyped-call]
     return model
 
 
 def _bytes_in(dtype: Dtype, path: Path) -> int:
     """Return an upper bound of the weights' size in this type: as if stored in 16 bits."""
-    files = [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]
-    return DTYPE_BYTES[dtype] * sum(file.stat().st_size for file in files) // 2
+    stored = sum((path / name).stat().st_size for name in weight_files_of(path).files)
+    return DTYPE_BYTES[dtype] * stored // 2

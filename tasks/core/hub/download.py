@@ -5,21 +5,24 @@ directory only, never in huggingface_hub's cache. The directory may hold what a 
 whole files are verified instead of fetched, parts are continued.
 """
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 
-from huggingface_hub import hf_hub_url
+from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.hf_api import RepoSibling
 
 from tasks.core.errors import HubError
 from tasks.core.files import FileDigest, require_room
+from tasks.core.foreign import JsonObject
 from tasks.core.hub.client import TIMEOUT_S, api, endpoint, translated, usable_token
 from tasks.core.hub.fetch import Fetch, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
 from tasks.core.progress import Report, silent
 from tasks.core.threads import run_all
+from tasks.core.weights.index import read_listing
 
 _FILES_AT_ONCE = 4
 
@@ -54,19 +57,38 @@ def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel
     """Return the commit that a revision names now and the files to take from it.
 
     One request; a second for a gated repository, whose files may be closed though its listing is
-    open. Raises RepositoryNotFound, RevisionNotFound, GatedRepository, WrongToken, HubUnavailable,
-    or NotAModel when the repository holds no model that can be used.
+    open, and for an index file that says which of several shards count. Raises RepositoryNotFound,
+    RevisionNotFound, GatedRepository, WrongToken, HubUnavailable, and what `choose_files` raises
+    when the repository holds no model that can be used.
     """
     with translated(repo, revision):
         hub = api(token)
         info = hub.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
         if info.gated:
             hub.auth_check(repo)
-    siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-    chosen = choose_files(siblings, where=f"{endpoint()}/{repo} at {revision}")
-    if info.sha is None:
-        raise HubError("The Hub names no commit.", where=repo, found=revision)
+        if info.sha is None:
+            raise HubError("The Hub names no commit.", where=repo, found=revision)
+        siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+        chosen = choose_files(
+            siblings,
+            where=f"{endpoint()}/{repo} at {revision}",
+            read_listing=lambda name: _listing(hub, repo, str(info.sha), name, siblings),
+        )
     return ResolvedModel(repo, info.sha, tuple(_remote(siblings[name]) for name in chosen))
+
+
+def _listing(hub: HfApi, repo: str, commit: str, name: str, present: Collection[str]) -> JsonObject:
+    """Return an index file, without asking for it where it can only name all shards there are."""
+    suffix = Path(name.removesuffix(".index.json")).suffix
+    shards = sorted(file for file in present if file.endswith(suffix))
+    stem = name.split(".", maxsplit=1)[0]
+    count = len(shards)
+    if shards and shards == [
+        f"{stem}-{number:05}-of-{count:05}{suffix}" for number in range(1, count + 1)
+    ]:
+        return {"weight_map": {shard: shard for shard in shards}}
+    with tempfile.TemporaryDirectory() as cache:
+        return read_listing(Path(hub.hf_hub_download(repo, name, revision=commit, cache_dir=cache)))
 
 
 def _remote(sibling: RepoSibling) -> RemoteFile:

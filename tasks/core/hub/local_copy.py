@@ -14,22 +14,25 @@ from tasks.core.hub.download import Tally, WrittenFiles
 from tasks.core.hub.selection import choose_files
 from tasks.core.keys import digest
 from tasks.core.progress import Report, silent
+from tasks.core.weights.companions import file_names
+from tasks.core.weights.index import read_listing
+from tasks.core.weights.model_check import check_model
 
 
 def choose_from_directory(source: Path) -> tuple[str, ...]:
     """Return the files of a model directory that make up the model, by path below it.
 
-    Raises NotAModel when source is no directory or holds no model that can be used.
+    Raises NotAModel or CorruptWeights when source holds no model that can be used.
     """
     if not source.is_dir():
         raise NotAModel(
             "There is no such directory.",
             where=source,
-            next_step="Correct `directory` in the recipe, or name a Hub repository with `repo`.",
+            next_step="Correct the path, or name a Hub repository.",
         )
-    paths = [*source.iterdir(), *source.glob("additional_chat_templates/*")]
-    names = [path.relative_to(source).as_posix() for path in paths if path.is_file()]
-    return choose_files(names, where=source)
+    return choose_files(
+        file_names(source), where=source, read_listing=lambda name: read_listing(source / name)
+    )
 
 
 def directory_identity(source: Path) -> str:
@@ -45,9 +48,10 @@ def directory_identity(source: Path) -> str:
 def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenFiles:
     """Return the files of a model directory once all stand in out, hashed as they were written.
 
-    Raises NotAModel, and DiskFull before the first byte when there is not room for all.
+    Raises what `check_model` raises, and DiskFull, before the first byte.
     """
     names = choose_from_directory(source)
+    check_model(source)
     total = sum((source / name).stat().st_size for name in names)
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -58,7 +62,7 @@ def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenF
 
 
 def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     content = hashlib.sha256()
     with source.open("rb") as original, target.open("w+b") as copy:
         shared = share_blocks(original, copy)

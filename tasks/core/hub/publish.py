@@ -18,7 +18,13 @@ from tasks.core.errors import HubError, RevisionNotFound, UsageError, WrongToken
 from tasks.core.files import FileDigest
 from tasks.core.hub.card_rules import require_valid_card
 from tasks.core.hub.client import api
-from tasks.core.hub.publish_files import Wanted, build_names, left_out, wanted_files
+from tasks.core.hub.publish_files import (
+    Wanted,
+    build_names,
+    left_out,
+    require_loads,
+    wanted_files,
+)
 from tasks.core.hub.publish_license import require_card_terms
 from tasks.core.hub.publish_names import (
     branch_of,
@@ -59,6 +65,7 @@ def publish(
     require_valid_card(card)
     require_card_terms(card, target)
     wanted = wanted_files(model, files, card)
+    require_loads(model, wanted)
     branch, tag = branch_of(build), tag_of(build)
     remote = _open(target, token, deadline_s)
     tagged = remote.call(remote.tags).get(tag)

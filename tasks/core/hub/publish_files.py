@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub.hf_api import RepoFile
 
-from tasks.core.errors import FileChanged, NotAModel
+from tasks.core.errors import FileChanged, KawanUsahaError, NotAModel
 from tasks.core.files import FileDigest, sha256_of
+from tasks.core.hub.model_class import require_loadable
 from tasks.core.hub.publish_selection import choose_to_publish, require_no_secret, why_left_out
 
 CARD = "README.md"
@@ -87,6 +88,20 @@ def wanted_files(model: Path, files: Mapping[str, FileDigest], card: str) -> dic
     require_no_secret(text, where=CARD)
     card_digest = FileDigest(len(text), hashlib.sha256(text).hexdigest())
     return {**wanted, CARD: Wanted(CARD, card_digest, text)}
+
+
+def require_loads(model: Path, wanted: Mapping[str, Wanted]) -> None:
+    """Return when the build is a whole model that transformers has a class for.
+
+    Before anything is sent. Raises FileChanged when it is not because a file is no longer the
+    build's, else what `require_loadable` raises.
+    """
+    try:
+        require_loadable(model)
+    except KawanUsahaError:
+        for file in wanted.values():
+            file.require_unchanged()
+        raise
 
 
 def left_out(files: Mapping[str, FileDigest], wanted: Mapping[str, Wanted]) -> dict[str, str]:

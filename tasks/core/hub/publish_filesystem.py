@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
 from tasks.core.files import TEMPORARY, FileDigest
 from tasks.core.hub.card_rules import require_valid_card
-from tasks.core.hub.publish_files import Wanted, left_out, wanted_files
+from tasks.core.hub.publish_files import Wanted, left_out, require_loads, wanted_files
 from tasks.core.hub.publish_license import require_card_terms
 from tasks.core.hub.publish_names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish_place import Place
@@ -55,6 +55,7 @@ def publish_to_filesystem(
     require_valid_card(card)
     require_card_terms(card, target)
     wanted = wanted_files(model, files, card)
+    require_loads(model, wanted)
     place = Place.open(target.target)
     _require_own_pointer(place)
     folder = f"builds/{require_build_name(build)}"

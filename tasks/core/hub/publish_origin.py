@@ -18,9 +18,9 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from tasks.core.errors import CorruptArtifact, NotAModel
 from tasks.core.home import home
+from tasks.core.model_config import read_config
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import read_manifest
-from tasks.core.weights.companions import read_config
 
 _SAYS_NOTHING = ("", "none", "other", "unknown")
 _LLAMA = ("llama", "kawan_usaha_llama")

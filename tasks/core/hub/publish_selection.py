@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import HubError, SecretFound
 from tasks.core.hub.selection import choose_files
-from tasks.core.weights.companions import TOKENIZER_FILES
+from tasks.core.weights.companions import ADAPTER_FILES, TOKENIZER_FILES
+from tasks.core.weights.index import read_listing
 
 _READ_BY_NAME = frozenset(
     (
@@ -43,7 +44,6 @@ _LOADED_FIRST = (
     "pytorch_model.bin.index.json",
 )
 """The order in which transformers looks for weights: the first that is there is loaded."""
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 _SECRET_NAME = re.compile(
     r"(?:^|[^a-z])(?:tokens?|secrets?|passwords?|passwd|credentials?|api[-_.]?keys?|private[-_.]?keys?)"
@@ -84,7 +84,10 @@ def choose_to_publish(model: Path, names: Iterable[str], card: str = "") -> tupl
     name of a secret or a secret in it.
     """
     present = set(names)
-    weights = {name for name in choose_files(present, where=model) if name.endswith(_WEIGHTS)}
+    chosen = choose_files(
+        present, where=model, read_listing=lambda name: read_listing(model / name)
+    )
+    weights = {name for name in chosen if name.endswith(_WEIGHTS)}
     code = set(_code(model, present))
     unnamed = {name for name in present if _TERMS.fullmatch(name)} | _pictures(card, present)
     known = {name for name in present if _is_read_by_name(name)}
@@ -106,7 +109,7 @@ def require_harmless(
     """
     first = next((name for name in _LOADED_FIRST if name in published), _LOADED_FIRST[-1])
     before = _LOADED_FIRST[: _LOADED_FIRST.index(first)]
-    loaded = [name for name in kept if name in (*before, *_ADAPTER) or _is_read_by_name(name)]
+    loaded = [name for name in kept if name in (*before, *ADAPTER_FILES) or _is_read_by_name(name)]
     if loaded:
         raise HubError(
             "Files of somebody else stand where the model goes, and would be loaded with it.",
@@ -125,7 +128,7 @@ def why_left_out(name: str) -> str:
         (name == "manifest.json", "it is the record of a local store"),
         (looks_like_a_secret(name), "its name looks like that of a secret"),
         (name.endswith(".py"), "no configuration names this code"),
-        (name in _ADAPTER, "a loader would put the adapter on the model a second time"),
+        (name in ADAPTER_FILES, "a loader would put the adapter on the model a second time"),
         (name.endswith(_OTHER_WEIGHTS), "the weights are published once, in one format"),
     )
     return next((why for holds, why in reasons if holds), "no model is loaded from such a file")

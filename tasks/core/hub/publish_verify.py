@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tasks.core.errors import UploadCorrupt
 from tasks.core.files import digest_of
+from tasks.core.hub.model_class import class_that_loads
 from tasks.core.hub.publish_files import Wanted, build_names
 from tasks.core.hub.publish_remote import Remote, Tree
 from tasks.core.hub.publish_selection import is_weights
@@ -76,8 +77,8 @@ def _require_loads(
             found = "\n".join([child.cause.value, *child.tail[-_TAIL_LINES:]])
             raise _does_not_load(remote, commit, found)
         loaded = json.loads(answer.read_bytes())
-    meant = {"model_type": config.get("model_type"), "architectures": config.get("architectures")}
-    if meant != {"model_type": loaded["model_type"], "architectures": [loaded["architecture"]]}:
+    meant = {"model_type": config.get("model_type"), "architecture": class_that_loads(config)}
+    if meant != {name: loaded[name] for name in meant}:
         raise _does_not_load(remote, commit, f"{loaded} instead of {meant}")
 
 

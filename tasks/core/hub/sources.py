@@ -14,15 +14,16 @@ from tasks.core.keys import stage_key
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Source
 from tasks.core.store import Built, Staging, Store
+from tasks.core.weights.model_check import check_model
 
 STAGE = "download"
-VERSION = 1
+VERSION = 2
 
 
 def fetch(source: Source, store: Store, report: Report = silent) -> Built:
     """Return the artifact that holds the source's model.
 
-    Raises what `resolve`, `download` and `copy_directory` raise.
+    Raises what `resolve`, `download`, `copy_directory` and `check_model` raise.
     """
     if source.directory is not None:
         return _fetch_directory(source.directory, store, report)
@@ -33,6 +34,7 @@ def fetch(source: Source, store: Store, report: Report = silent) -> Built:
 
     def write(staging: Staging) -> None:
         staging.record(download(resolved, staging.path, report=report).files)
+        check_model(staging.path)
         staging.note(revision=source.revision)
 
     return store.build(stage_key(STAGE, VERSION, params), write, params=params)

@@ -5,13 +5,13 @@ biases, tied embeddings) under whatever `model_type` a config names it. Not cove
 experts, encoders, and families that add parameters of their own to this layout.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from tasks.core.errors import NotAModel
+from tasks.core.model_config import read_config, ties_embeddings
 from tasks.core.recipe import Dtype
 
 DTYPE_BYTES: Mapping[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -119,7 +119,7 @@ class ModelShape:
 
 def shape_of(model: Path) -> ModelShape:
     """Return the shape of a model directory. Raises NotAModel for one that is no LLaMA's."""
-    return shape_from_config(json.loads((model / "config.json").read_bytes()), where=model)
+    return shape_from_config(read_config(model), where=model)
 
 
 def shape_from_config(config: Mapping[str, object], *, where: object = "config.json") -> ModelShape:
@@ -160,7 +160,7 @@ def shape_from_config(config: Mapping[str, object], *, where: object = "config.j
         kv_heads=number("num_key_value_heads", heads),
         head_dim=number("head_dim", hidden // heads),
         vocab=number("vocab_size"),
-        tied=bool(config.get("tie_word_embeddings", False)),
+        tied=ties_embeddings(config),
         context=number("max_position_embeddings", 2048),
         # Qwen2 is LLaMA with biases on query, key and value that its config does not mention.
         qkv_bias=bias or config.get("model_type") == "qwen2",
@@ -175,10 +175,10 @@ def dtype_of(model: Path) -> Dtype:
     float32 where there is none that can be read: whoever loads the model says what is wrong.
     """
     try:
-        config = json.loads((model / "config.json").read_bytes())
-    except (OSError, ValueError):
-        config = None
-    return dtype_from_config(config if isinstance(config, dict) else {})
+        config = read_config(model)
+    except NotAModel:
+        return "float32"
+    return dtype_from_config(config)
 
 
 def dtype_from_config(config: Mapping[str, object]) -> Dtype:

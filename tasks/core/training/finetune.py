@@ -33,7 +33,7 @@ from tasks.core.training.job import (
 from tasks.core.training.launch import OWNER, launch, require_devices, require_tools
 from tasks.core.training.prepare import Prepared, prepare
 from tasks.core.training.verify import AdapterFacts, require_targets, verify_adapter
-from tasks.core.weights.index import read_index
+from tasks.core.weights.model_check import check_model
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def finetune(
     require_tools(settings)
     deepspeed_config(settings)
     require_devices(settings)
-    index = read_index(model)
+    index = check_model(model, in_place=True)
     require_targets(index, settings.lora)
     work, adapter = out.resolve() / WORK, out.resolve() / ADAPTER
     job_file = work / "job.json"
@@ -130,7 +130,7 @@ def finetune(
     _say_where_it_begins(prepared, say)
     child = _attempt(prepared.job, job_file, report, say, log)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
-    facts = verify_adapter(adapter, index, settings.lora)
+    facts = verify_adapter(adapter, index)
     draw_loss_curve(outcome.steps, out / CURVE)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
     shutil.rmtree(work)

@@ -7,9 +7,9 @@ from pathlib import Path
 from safetensors import safe_open
 
 from tasks.core.errors import RecipeError, TrainingFailed
+from tasks.core.model_config import read_config
 from tasks.core.recipe import Lora
 from tasks.core.weights.adapter import read_adapter
-from tasks.core.weights.companions import read_config
 from tasks.core.weights.index import ModelIndex
 
 WEIGHTS = "adapter_model.safetensors"
@@ -25,17 +25,14 @@ class AdapterFacts:
     largest_b_norm: float
 
 
-def verify_adapter(directory: Path, model: ModelIndex, lora: Lora) -> AdapterFacts:
+def verify_adapter(directory: Path, model: ModelIndex) -> AdapterFacts:
     """Return the facts of an adapter that was trained for this model.
 
-    Raises AdapterMismatch for a tensor that does not fit, TrainingFailed when a targeted weight has
-    no adapter, a value is not finite, or a B matrix is still zero, as before the first step.
+    Raises AdapterMismatch for a tensor that does not fit or a targeted weight that has none,
+    TrainingFailed when a value is not finite, or a B matrix is still zero, as before the first
+    step.
     """
-    adapter = read_adapter(directory, model, tied=_is_tied(model))
-    if lora.target_modules != "all-linear":
-        missing = set(targeted(model, lora.target_modules)) - set(adapter.low_rank)
-        if missing:
-            raise _untrue(directory, f"{len(missing)} weights have none, first {min(missing)}")
+    adapter = read_adapter(directory, model, read_config(model.directory))
     b_names = {low_rank.b for low_rank in adapter.low_rank.values()}
     norms: list[float] = []
     parameters = 0
@@ -73,10 +70,6 @@ def require_targets(model: ModelIndex, lora: Lora) -> None:
                 found=module,
                 next_step='Correct the name, or write "all-linear".',
             )
-
-
-def _is_tied(model: ModelIndex) -> bool:
-    return bool(read_config(model.directory).get("tie_word_embeddings", False))
 
 
 def _untrue(directory: Path, found: str) -> TrainingFailed:

@@ -4,36 +4,30 @@ Any other feature that the file turns on is refused by its name, known here or n
 it would give a model that nobody trained. Written after peft/tuners/lora/config.py (0.21.2).
 """
 
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.core.errors import AdapterMismatch
-
-FILE = "adapter_config.json"
+from tasks.core.foreign import read_json_object
+from tasks.core.weights.companions import ADAPTER_CONFIG
 
 _DESCRIPTIVE = frozenset(
     (
         "auto_mapping",
         "base_model_name_or_path",
         "eva_config",
-        "exclude_modules",
         "inference_mode",
-        "layers_pattern",
-        "layers_to_transform",
         "lora_dropout",
         "megatron_core",
-        "modules_to_save",
         "peft_version",
         "qalora_group_size",
         "revision",
         "runtime_config",
-        "target_modules",
         "task_type",
     )
 )
@@ -61,6 +55,60 @@ class LoraConfig(BaseModel):
     fan_in_fan_out: bool = False
     bias: Literal["none", "all", "lora_only"] = "none"
     init_lora_weights: bool | str = True
+    target_modules: str | tuple[str, ...] | None = None
+    exclude_modules: str | tuple[str, ...] | None = None
+    modules_to_save: tuple[str, ...] | None = None
+    layers_to_transform: int | tuple[int, ...] | None = None
+    layers_pattern: str | tuple[str, ...] | None = None
+
+    @property
+    def saved_whole(self) -> tuple[str, ...]:
+        """The modules that were trained whole."""
+        return self.modules_to_save or ()
+
+    @property
+    def layer_patterns(self) -> tuple[str, ...]:
+        """The names that a row of layers may have; any, where the file names none."""
+        given = self.layers_pattern or (r"[^.]*",)
+        return (given,) if isinstance(given, str) else given
+
+    def saves_whole(self, module: str) -> bool:
+        """Return whether the module is, or is part of, one that was trained whole."""
+        return any(self.is_saved_as(name, module) for name in self.saved_whole)
+
+    @staticmethod
+    def is_saved_as(name: str, module: str) -> bool:
+        """Return whether a name of modules_to_save means the module, as PEFT matches it."""
+        return re.match(_whole(name), module) is not None
+
+    def targets(self, module: str) -> bool:
+        """Return whether the adapter must have an update for this module.
+
+        As peft.tuners.tuners_utils.check_target_module_exists. "all-linear" depends on classes and
+        targets nothing here; PEFT writes the names that it found in its place.
+        """
+        if self._excludes(module) or self.target_modules in (None, "all-linear"):
+            return False
+        if isinstance(self.target_modules, str):
+            return re.fullmatch(self.target_modules, module) is not None
+        return _ends_with(module, self.target_modules or ()) and self._in_its_layers(module)
+
+    def _excludes(self, module: str) -> bool:
+        if isinstance(self.exclude_modules, str) and self.exclude_modules:
+            excluded = re.fullmatch(self.exclude_modules, module) is not None
+        else:
+            excluded = _ends_with(module, self.exclude_modules or ())
+        return excluded or self.saves_whole(module)
+
+    def _in_its_layers(self, module: str) -> bool:
+        layers = self.layers_to_transform
+        if layers is None or layers == ():
+            return True
+        for pattern in self.layer_patterns:
+            if found := re.match(_in_layer(pattern), module):
+                number = int(found[1])
+                return number == layers if isinstance(layers, int) else number in layers
+        return False
 
     def rank(self, module: str) -> int:
         """Return r of a module."""
@@ -75,15 +123,12 @@ class LoraConfig(BaseModel):
 
 def read_lora_config(directory: Path) -> LoraConfig:
     """Return the configuration. Raises AdapterMismatch when it is not one that can be fused."""
-    path = directory / FILE
+    path = directory / ADAPTER_CONFIG
     try:
-        config = LoraConfig.model_validate(json.loads(path.read_bytes()))
-    except FileNotFoundError as error:
-        raise AdapterMismatch(
-            f"The directory has no {FILE}.",
-            where=directory,
-            next_step="Give the directory that PEFT's save_pretrained wrote.",
-        ) from error
+        document = read_json_object(path, error=AdapterMismatch)
+        config = LoraConfig.model_validate(document)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _no_adapter(directory) from error
     except ValidationError as error:
         first = error.errors()[0]
         raise AdapterMismatch(
@@ -93,12 +138,51 @@ def read_lora_config(directory: Path) -> LoraConfig:
             found=first["input"],
             next_step=_ELSEWHERE,
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise AdapterMismatch(
-            f"{FILE} is not valid JSON.", where=path, found=error, next_step=_ELSEWHERE
-        ) from error
+    _require_patterns(path, config)
     _require_supported(path, config)
     return config
+
+
+def _no_adapter(directory: Path) -> AdapterMismatch:
+    if directory.is_file():
+        return AdapterMismatch(
+            "The adapter is a file; an adapter is a directory with its configuration.",
+            where=directory,
+            expected=f"a directory with {ADAPTER_CONFIG} and its weights",
+            next_step=f"Give the directory that holds it: {directory.parent}",
+        )
+    return AdapterMismatch(
+        f"The directory has no {ADAPTER_CONFIG}."
+        if directory.is_dir()
+        else "There is no such directory.",
+        where=directory,
+        next_step="Give the directory that PEFT's save_pretrained wrote.",
+    )
+
+
+def _require_patterns(path: Path, config: LoraConfig) -> None:
+    """Raise AdapterMismatch for a name pattern that is no regular expression, as PEFT uses it."""
+    patterns = [
+        *(("rank_pattern", key, _pattern(key)) for key in config.rank_pattern),
+        *(("alpha_pattern", key, _pattern(key)) for key in config.alpha_pattern),
+        *(("modules_to_save", key, _whole(key)) for key in config.saved_whole),
+        *(("layers_pattern", key, _in_layer(key)) for key in config.layer_patterns),
+    ]
+    if isinstance(config.target_modules, str):
+        patterns.append(("target_modules", config.target_modules, config.target_modules))
+    if isinstance(config.exclude_modules, str):
+        patterns.append(("exclude_modules", config.exclude_modules, config.exclude_modules))
+    for name, written, pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise AdapterMismatch(
+                f"A name in {name} is no regular expression, as PEFT reads it.",
+                where=f"{path}: {name}",
+                expected="a module's name, or a regular expression",
+                found=f"{written!r}: {error}",
+                next_step=f"Correct {name} in {ADAPTER_CONFIG}.",
+            ) from error
 
 
 def _require_supported(path: Path, config: LoraConfig) -> None:
@@ -115,7 +199,23 @@ def _require_supported(path: Path, config: LoraConfig) -> None:
         )
 
 
+def _whole(name: str) -> str:
+    return rf"(^|.*\.){name}($|\..*)"
+
+
+def _in_layer(pattern: str) -> str:
+    return rf"(?:^|.*?\.)(?:{pattern})\.(\d+)\."
+
+
+def _pattern(key: str) -> str:
+    return rf"(.*\.)?({key})$"
+
+
 def _by_pattern(pattern: Mapping[str, float], module: str, default: float) -> float:
     """Return the value of the first pattern that matches, as peft.utils.other.get_pattern_key."""
-    matching = (value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", module))
+    matching = (value for key, value in pattern.items() if re.match(_pattern(key), module))
     return next(matching, default)
+
+
+def _ends_with(name: str, endings: Sequence[str]) -> bool:
+    return any(name == ending or name.endswith(f".{ending}") for ending in endings)

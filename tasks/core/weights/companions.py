@@ -1,6 +1,6 @@
 """The files beside the weights: configuration, tokenizer, code. Chosen first, then copied.
 
-Covers which files a model directory needs besides its weights, the dtype field of its
+Covers the one list of what belongs to a model besides its weights, the dtype field of its
 configuration, and copies that are hashed in the same pass. Does not interpret tokenizers or code.
 
 The invariant: a companion is a copy (never a link into the input), whole and on the disk.
@@ -9,72 +9,93 @@ The invariant: a companion is a copy (never a link into the input), whole and on
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import NotAModel
 from tasks.core.files import CHUNK_BYTES, FileDigest, write_atomically
+from tasks.core.foreign import JsonObject
 from tasks.core.recipe import Dtype
-from tasks.core.weights.index import ModelIndex
+from tasks.core.weights.index import ADAPTER_WEIGHTS
+from tasks.core.weights.weight_files import LISTINGS
 
 Companions = Mapping[str, Path | bytes]
 """By name in the result: a file to copy, or the content itself."""
 
-JsonObject = dict[str, object]
-
+_VOCABULARIES = ("tokenizer.model", "tokenizer.json", "vocab.json", "vocab.txt")
 TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
+    *_VOCABULARIES,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
 )
-"""What transformers' tokenizers read and write, sentencepiece's model first."""
+"""What transformers' tokenizers read and write, sentencepiece's model first; besides these,
+`additional_chat_templates/*.jinja`."""
 
-_VOCABULARIES = ("tokenizer.model", "tokenizer.json", "vocab.json", "vocab.txt")
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".gguf", ".onnx")
-_NOT_OF_THE_MODEL = (
-    "manifest.json",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
+CHAT_TEMPLATES = re.compile(r"chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja")
+LICENCES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY)[^/]*", re.IGNORECASE)
+_CODE = re.compile(r"(?:[^/.][^/]*/)*[^/.][^/]*\.py")
+_READ_BY_LIBRARIES = re.compile(r"[^/.][^/]*\.(json|txt|model|tiktoken|spm|bpe)")
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = (ADAPTER_CONFIG, *ADAPTER_WEIGHTS.values())
+"""A PEFT adapter's own files. Beside a model they make a loader put the adapter on it."""
+
+_LEFTOVERS = frozenset(
+    (
+        *LISTINGS,  # written anew, or chosen with the weights
+        *ADAPTER_FILES,
+        "manifest.json",  # of the store: the input's own identity
+        "training.json",
+        "trainer_state.json",
+        "all_results.json",
+        "train_results.json",
+        "eval_results.json",
+        "requirements.txt",
+    )
 )
-"""The store's manifest is the input's own identity; the index files are written anew."""
 
 
-def read_config(directory: Path) -> JsonObject:
-    """Return config.json. Raises NotAModel when it is missing or no JSON object."""
-    path = directory / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise NotAModel(
-            "The directory has no config.json.",
-            where=directory,
-            next_step="Give the directory that holds the model itself.",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise NotAModel("config.json is not valid JSON.", where=path, found=error) from error
-    if not isinstance(config, dict):
-        raise NotAModel(
-            "config.json is not a JSON object.", where=path, found=type(config).__name__
-        )
-    return config
+def belongs_to_model(name: str) -> bool:
+    """Return whether the file of this name below a model directory goes wherever the model goes.
+
+    The one list, for download, merge, edit, fuse and publish: configuration, tokenizer, chat
+    templates, code, licences. Not the weights, which their index names, nor the model card, which
+    tells of one model alone, nor what a training left.
+    """
+    if PurePosixPath(name).name in _LEFTOVERS or "__pycache__" in name:
+        return False
+    patterns = (_READ_BY_LIBRARIES, CHAT_TEMPLATES, LICENCES, _CODE)
+    return any(pattern.fullmatch(name) for pattern in patterns)
 
 
-def require_unquantized(config: JsonObject, directory: Path) -> None:
-    """Raise NotAModel for packed integers, which no sum over weights is defined for."""
-    if config.get("quantization_config"):
-        raise NotAModel(
-            "The model is quantized: its weights cannot be added to or cast.",
-            where=directory / "config.json",
-            found="quantization_config",
-            next_step="Use the model in 16 or 32 bits.",
-        )
+def is_of_tokenizer(name: str) -> bool:
+    """Return whether the file belongs to the tokenizer, whichever model brings it."""
+    return name in TOKENIZER_FILES or bool(CHAT_TEMPLATES.fullmatch(name))
+
+
+def companion_files(directory: Path) -> dict[str, Path]:
+    """Return the files of a model directory that go with it, by name; see `belongs_to_model`."""
+    return {name: directory / name for name in file_names(directory) if belongs_to_model(name)}
+
+
+def left_behind(names: Iterable[str]) -> tuple[str, ...]:
+    """Return which of a model's files make up an adapter of its own, which does not go with it."""
+    return tuple(sorted(name for name in names if name in ADAPTER_FILES))
+
+
+def file_names(directory: Path) -> list[str]:
+    """Return the files below a directory, sorted; hidden ones (download caches) are left out."""
+    names = []
+    for place, below, files in os.walk(directory, followlinks=False):
+        below[:] = [name for name in below if not name.startswith(".")]
+        here = (Path(place, name) for name in files if not name.startswith("."))
+        names += [path.relative_to(directory).as_posix() for path in here if path.is_file()]
+    return sorted(names)
 
 
 def config_with(config: JsonObject, dtype: Dtype, vocab_size: int | None) -> bytes:
@@ -87,15 +108,21 @@ def config_with(config: JsonObject, dtype: Dtype, vocab_size: int | None) -> byt
     changed: JsonObject = {**config, **dict.fromkeys(names, dtype)}
     if vocab_size is not None and "vocab_size" in config:
         changed["vocab_size"] = vocab_size
-    return (json.dumps(changed, indent=2, ensure_ascii=False) + "\n").encode()
+    return json_bytes(changed)
+
+
+def json_bytes(document: JsonObject) -> bytes:
+    """Return a JSON file for people to read."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def tokenizer_files(directory: Path) -> dict[str, Path]:
     """Return the tokenizer's files. Raises NotAModel when there is no vocabulary among them."""
-    found = {name: directory / name for name in TOKENIZER_FILES if (directory / name).is_file()}
-    if not any(name in found for name in _VOCABULARIES):
+    names = [*TOKENIZER_FILES, *_additional_templates(directory)]
+    found = {name: directory / name for name in names if (directory / name).is_file()}
+    if not has_vocabulary(found):
         raise NotAModel(
-            "The directory has no tokenizer, and the result takes its tokenizer from there.",
+            "The directory has no tokenizer.",
             where=directory,
             expected=" or ".join(_VOCABULARIES),
             next_step="Copy the tokenizer's files into it; a delta of the same vocabulary may use "
@@ -104,21 +131,14 @@ def tokenizer_files(directory: Path) -> dict[str, Path]:
     return found
 
 
-def all_but_weights(index: ModelIndex) -> dict[str, Path]:
-    """Return every file of a model directory that is no weight: an edited model stays whole.
+def has_vocabulary(names: Iterable[str]) -> bool:
+    """Return whether there is a tokenizer's vocabulary among the files."""
+    return any(name in _VOCABULARIES for name in names)
 
-    Hidden files and directories (download caches) and Python's bytecode are left out.
-    """
-    root = index.directory
-    companions: dict[str, Path] = {}
-    for directory, below, names in os.walk(root, followlinks=False):
-        below[:] = sorted(name for name in below if not _is_debris(name))
-        for name in sorted(names):
-            path = Path(directory, name)
-            relative = path.relative_to(root).as_posix()
-            if not _is_debris(name) and not _is_weight(relative, index) and path.is_file():
-                companions[relative] = path
-    return companions
+
+def _additional_templates(directory: Path) -> list[str]:
+    found = directory.glob("additional_chat_templates/*.jinja")
+    return sorted(path.relative_to(directory).as_posix() for path in found)
 
 
 def write_companions(out: Path, companions: Companions) -> dict[str, FileDigest]:
@@ -141,15 +161,6 @@ def companion_bytes(companions: Companions) -> int:
         len(source) if isinstance(source, bytes) else source.stat().st_size
         for source in companions.values()
     )
-
-
-def _is_debris(name: str) -> bool:
-    return name.startswith(".") or name == "__pycache__"
-
-
-def _is_weight(relative: str, index: ModelIndex) -> bool:
-    suffixes = relative.endswith(_WEIGHT_SUFFIXES)
-    return suffixes or relative in index.files or relative in _NOT_OF_THE_MODEL
 
 
 def _copy(source: Path, target: Path) -> FileDigest:

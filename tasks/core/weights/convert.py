@@ -6,15 +6,11 @@ import torch
 
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Dtype
-from tasks.core.weights.companions import (
-    all_but_weights,
-    config_with,
-    read_config,
-    require_unquantized,
-)
+from tasks.core.weights.companions import companion_files, config_with
 from tasks.core.weights.dtypes import FLOATS, STORED, torch_dtype
 from tasks.core.weights.index import read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, Piece, TensorSpec, plan_layout
+from tasks.core.weights.model_check import check_small_files, require_unquantized
 from tasks.core.weights.produce import Work, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
@@ -34,9 +30,8 @@ def convert(
     Integer and boolean tensors keep their type. Raises CorruptWeights, with the tensor's name, for
     a value that dtype cannot hold.
     """
-    config = read_config(model)
-    require_unquantized(config, model)
-    index = read_index(model)
+    config, index = check_small_files(model), read_index(model)
+    require_unquantized(config, index)
     specs = [
         TensorSpec(e.name, STORED[dtype] if e.dtype in FLOATS else e.dtype, e.shape)
         for e in index.tensors.values()
@@ -45,7 +40,7 @@ def convert(
         Work("convert", (index,), plan_layout(specs, max_shard_bytes), parameters=dtype),
         [TensorReader(index)],
         _cast,
-        {**all_but_weights(index), "config.json": config_with(config, dtype, None)},
+        {**companion_files(model), "config.json": config_with(config, dtype, None)},
         out,
         threads=threads,
         report=report,

@@ -1,24 +1,42 @@
 """LoRA fusing: W + scale * B @ A for each weight that an adapter names, the rest carried over.
 
-Covers linear layers, (in, out)-stored ones and embeddings, and weights that were trained whole.
-Equal to PEFT's merge_and_unload within one rounding of the weight's dtype. Holds A and B of the
-few weights in work, never the whole adapter.
+Covers linear layers, (in, out)-stored ones and embeddings, and weights that were saved whole, with
+rows for added tokens too. B @ A and the sum are taken in the wider of fp32 and the weight's type,
+as PEFT's merge_and_unload does, and rounded once. Holds A and B of the few weights in work, never
+the whole adapter.
 
 The invariant: a tensor that the adapter does not name keeps its bits.
 """
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import torch
 
+from tasks.core.errors import AdapterMismatch
+from tasks.core.foreign import JsonObject
 from tasks.core.progress import Report, silent
-from tasks.core.weights.adapter import Adapter, LowRank, read_adapter
-from tasks.core.weights.companions import all_but_weights, read_config, require_unquantized
+from tasks.core.weights.adapter import EMBEDDINGS, Adapter, LowRank, read_adapter
+from tasks.core.weights.added_tokens import added_tokens
+from tasks.core.weights.companions import (
+    Companions,
+    companion_files,
+    file_names,
+    has_vocabulary,
+    is_of_tokenizer,
+    json_bytes,
+)
+from tasks.core.weights.dtypes import torch_dtype
 from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, Piece, TensorSpec, plan_layout
+from tasks.core.weights.model_check import (
+    check_small_files,
+    require_promised,
+    require_unquantized,
+)
 from tasks.core.weights.produce import Work, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
@@ -38,55 +56,126 @@ def fuse(
 ) -> WrittenModel:
     """Write model with the PEFT adapter fused in into the directory out, and return it.
 
-    Weights keep their dtype; every other file of the model is copied, code and chat template
-    included. report counts bytes of the result. Raises AdapterMismatch for an adapter that does
-    not fit or uses what cannot be fused, and what the reader and writer of weights raise.
+    Weights keep their dtype; what belongs to the model goes with it, code included; a tokenizer or
+    chat template that was saved with the adapter takes the place of the model's. report counts
+    bytes of the result. Raises AdapterMismatch for an adapter that does not fit or uses what cannot
+    be fused, and what the checks, the reader and the writer of weights raise.
     """
-    config = read_config(model)
-    require_unquantized(config, model)
-    index = read_index(model)
-    plan = read_adapter(adapter, index, tied=bool(config.get("tie_word_embeddings", False)))
-    specs = [TensorSpec(e.name, e.dtype, e.shape) for e in index.tensors.values()]
+    config, index = check_small_files(model), read_index(model)
+    require_unquantized(config, index)
+    require_promised(config, index)
+    plan = read_adapter(adapter, index, config)
+    specs = [TensorSpec(e.name, e.dtype, plan.shape(e)) for e in index.tensors.values()]
     layout = plan_layout(specs, max_shard_bytes)
     how = repr((sorted(plan.low_rank.items()), sorted(plan.replaced.items())))
     with TensorReader(plan.index) as source:
         return produce(
             Work("fuse", (index, plan.index), layout, parameters=how),
-            [TensorReader(index)],
-            fused_with(plan, source, index),
-            all_but_weights(index),
+            [Overlaid(index, plan)],
+            fused_with(plan, source),
+            _companions(model, adapter, config, plan, index),
             out,
             threads=threads,
             report=report,
         )
 
 
-def fused_with(adapter: Adapter, source: TensorReader, model: ModelIndex) -> PieceFunction:
-    """Return a piece function that applies adapter, whose tensors source reads, to model."""
-    load = lru_cache(maxsize=_LOADED_TENSORS)(lambda name: source.load(name).to(torch.float32))
+class Overlaid(TensorReader):
+    """Reads a model's tensors, and in place of those that an adapter saved whole the adapter's."""
+
+    def __init__(self, model: ModelIndex, adapter: Adapter) -> None:
+        super().__init__(model)
+        self._replaced = adapter.replaced
+        self._trained = TensorReader(adapter.index)
+
+    def __enter__(self) -> Self:
+        self._trained.__enter__()
+        return super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._trained.__exit__(kind, error, trace)
+
+    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Return elements start to stop, as TensorReader does, in the type that they are saved."""
+        trained = self._replaced.get(name)
+        if trained is None:
+            return super().read(name, start, stop)
+        return self._trained.read(trained, start, stop)
+
+
+def fused_with(adapter: Adapter, source: TensorReader) -> PieceFunction:
+    """Return a piece function that applies adapter, whose A and B source reads, to the weights."""
+
+    @lru_cache(maxsize=_LOADED_TENSORS)
+    def load(name: str, dtype: torch.dtype) -> torch.Tensor:
+        return source.load(name).to(dtype)
 
     def fuse_piece(piece: Piece, weight: torch.Tensor) -> torch.Tensor:
-        dtype, change = weight.dtype, None
-        if update := adapter.low_rank.get(piece.name):
-            change = low_rank_rows(update, load, piece, model.tensors[piece.name].shape[1])
-        if trained := adapter.replaced.get(piece.name):
-            # Only now: loading A and B has used this thread's buffer of the same reader.
-            weight = source.read(trained, piece.start, piece.stop).to(dtype)
-        return weight if change is None else change.add_(weight).to(dtype)
+        dtype = torch_dtype(piece.dtype)
+        weight = weight.to(dtype)
+        update = adapter.low_rank.get(piece.name)
+        if update is None:
+            return weight
+        wider = torch.promote_types(dtype, torch.float32)
+        change = low_rank_rows(update, load(update.a, wider), load(update.b, wider), piece)
+        return change.add_(weight.to(wider)).to(dtype)
 
     return fuse_piece
 
 
-def low_rank_rows(
-    update: LowRank, load: Callable[[str], torch.Tensor], piece: Piece, width: int
-) -> torch.Tensor:
-    """Return a piece of scale * B @ A (or of its transpose) in fp32, flat.
+def low_rank_rows(update: LowRank, a: torch.Tensor, b: torch.Tensor, piece: Piece) -> torch.Tensor:
+    """Return a piece of scale * B @ A (or of its transpose), flat, in the type of A and B.
 
-    A (r, in); B (out, r); the weight (out, in), or (in, out) where update.transposed; width is the
-    weight's row length. Source: LoRA, arXiv:2106.09685, section 4.1.
+    A (r, in); B (out, r); the weight (out, in), or (in, out) where update.transposed. Source: LoRA,
+    arXiv:2106.09685, section 4.1.
     """
-    a, b = load(update.a), load(update.b)
     left, right = (a.T, b.T) if update.transposed else (b, a)
+    width = right.shape[1]
     first, last = piece.start // width, math.ceil(piece.stop / width)
     rows = (left[first:last] @ right).mul_(update.scale).reshape(-1)
     return rows[piece.start - first * width : piece.stop - first * width]
+
+
+def _companions(
+    model: Path, adapter: Path, config: JsonObject, plan: Adapter, index: ModelIndex
+) -> Companions:
+    """Return the model's files, with the tokenizer and chat template of the adapter over them.
+
+    A tokenizer that was saved with the adapter is the one that it was trained with.
+    """
+    companions = companion_files(model)
+    own = {n: adapter / n for n in file_names(adapter) if is_of_tokenizer(n)}
+    if has_vocabulary(own):
+        companions = {
+            name: path
+            for name, path in companions.items()
+            # A vocabulary of sentencepiece is not saved again by transformers 5, and stays true.
+            if name == "tokenizer.model" or not is_of_tokenizer(name)
+        }
+    rows = [plan.shape(entry) for name, entry in index.tensors.items() if name.endswith(EMBEDDINGS)]
+    if own and rows:
+        _require_rows_for_tokens(adapter, rows[0][0])
+    changed: dict[str, Path | bytes] = {**companions, **own}
+    if rows and rows[0][0] != config.get("vocab_size"):
+        changed["config.json"] = json_bytes({**config, "vocab_size": rows[0][0]})
+    return changed
+
+
+def _require_rows_for_tokens(adapter: Path, rows: int) -> None:
+    """Raise AdapterMismatch when the adapter's tokenizer has tokens without an embedding."""
+    beyond = sorted(token for token, number in added_tokens(adapter).items() if number >= rows)
+    if beyond:
+        raise AdapterMismatch(
+            "The adapter's tokenizer has tokens for which there is no embedding.",
+            where=adapter,
+            expected=f"tokens below {rows}, the rows of the embedding",
+            found=", ".join(beyond[:6]),
+            next_step="Save the adapter with save_embedding_layers=True; or, if these tokens were "
+            "never used, remove the tokenizer's files from the adapter's directory.",
+        )

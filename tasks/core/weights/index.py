@@ -1,42 +1,36 @@
 """The index of a model directory: which tensor lies where, from headers alone.
 
-Covers safetensors and `.bin` checkpoints, in one file or in shards, with or without an index file.
-Where a directory holds both formats, safetensors wins, as in transformers. Reads no weight, and
-imports torch only for `.bin`.
+Covers safetensors and `.bin` checkpoints, in one file or in shards; which files those are is
+decided by `weight_files`. Reads no weight, and imports torch only for `.bin`.
 
 The invariant: every tensor of a ModelIndex lies wholly inside a file that is inside the directory,
 and each name stands for exactly one tensor.
 """
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
 
-from tasks.core.errors import CorruptWeights, NotAModel, UnsafeWeights
+from tasks.core.errors import CorruptWeights, NotAModel
+from tasks.core.foreign import JsonObject, read_json_object, require_undisguised
 from tasks.core.keys import digest
 from tasks.core.weights.safetensors_header import HeaderEntry, read_header
 from tasks.core.weights.torch_bin import read_bin
+from tasks.core.weights.weight_files import COMPLETE, WeightFiles, WeightFormat, choose_weights
 
-WeightFormat = Literal["safetensors", "bin"]
-
-_NUMBERED = re.compile(r"-(\d+)-of-(\d+)\.")
-_STEMS: tuple[tuple[WeightFormat, str, str], ...] = (
-    ("safetensors", "model", ".safetensors"),
-    ("bin", "pytorch_model", ".bin"),
-)
-_ADAPTER_FILES: tuple[tuple[WeightFormat, str], ...] = (
-    ("safetensors", "adapter_model.safetensors"),
-    ("bin", "adapter_model.bin"),
-)
-_WHOLE = "Download the directory again, or complete it."
+ADAPTER_WEIGHTS: Mapping[WeightFormat, str] = {
+    "safetensors": "adapter_model.safetensors",
+    "bin": "adapter_model.bin",
+}
+"""What PEFT calls the weights of an adapter."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor on the disk; offset counts from the start of the file, in bytes."""
+    """One tensor on the disk; offset counts from the start of the file, in bytes.
+
+    stride, in elements, is that of a tensor of a `.bin` whose elements do not lie in a row.
+    """
 
     name: str
     dtype: str
@@ -44,6 +38,7 @@ class TensorEntry:
     file: str
     offset: int
     nbytes: int
+    stride: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class ModelIndex:
             {
                 "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
                 "tensors": [
-                    [entry.name, entry.dtype, entry.shape, entry.file, entry.offset]
+                    [entry.name, entry.dtype, entry.shape, entry.file, entry.offset, entry.stride]
                     for entry in self.tensors.values()
                 ],
             }
@@ -87,56 +82,55 @@ def read_index(directory: Path) -> ModelIndex:
     Raises NotAModel where there are no weights, CorruptWeights for missing, truncated or malformed
     files, UnsafeWeights for a path that leaves the directory or a pickle that asks for code.
     """
+    chosen = weight_files_of(directory)
+    index = _index(directory, chosen.format, chosen.files)
+    if chosen.listing is not None:
+        _require_agreement(index, chosen.weight_map, directory / chosen.listing)
+    return index
+
+
+def weight_files_of(directory: Path) -> WeightFiles:
+    """Return which files of a directory are its weights, as `choose_weights` decides it."""
+    require_directory(directory)
+    return choose_weights(
+        lambda name: (directory / name).is_file(),
+        lambda name: read_listing(directory / name),
+        where=directory,
+        present=[path.name for path in directory.iterdir()],
+    )
+
+
+def require_directory(directory: Path) -> None:
+    """Raise NotAModel where there is no directory."""
     if not directory.is_dir():
         raise NotAModel(
-            "There is no such directory.", where=directory, next_step="Check the path's spelling."
+            "There is no such directory.",
+            where=directory,
+            found="a file" if directory.is_file() else None,
+            next_step="Name the directory that holds the model; check the path's spelling.",
         )
-    for kind, stem, suffix in _STEMS:
-        single, listing = f"{stem}{suffix}", directory / f"{stem}{suffix}.index.json"
-        if (directory / single).is_file():
-            return _index(directory, kind, [single])
-        if listing.is_file():
-            return _listed_index(directory, kind, listing)
-        shards = sorted(path.name for path in directory.glob(f"{stem}-*{suffix}"))
-        if shards:
-            _require_whole_set(directory, shards)
-            return _index(directory, kind, shards)
-    raise NotAModel(
-        "The directory holds no weights.",
-        where=directory,
-        expected="model.safetensors or pytorch_model.bin, whole or in shards",
-        found=", ".join(sorted(path.name for path in directory.iterdir())[:8]) or "nothing",
-        next_step="Give the directory that holds the model itself.",
-    )
+
+
+def read_listing(path: Path) -> JsonObject:
+    """Return an index file. Raises CorruptWeights for one that cannot be read."""
+    return read_json_object(path, error=CorruptWeights, next_step=COMPLETE)
 
 
 def read_adapter_index(directory: Path) -> ModelIndex:
     """Return the index of the weights of a PEFT adapter directory."""
-    for kind, name in _ADAPTER_FILES:
+    for kind, name in ADAPTER_WEIGHTS.items():
         if (directory / name).is_file():
             return _index(directory, kind, [name])
     raise NotAModel(
         "The directory holds no adapter weights.",
         where=directory,
-        expected=" or ".join(name for _, name in _ADAPTER_FILES),
+        expected=" or ".join(ADAPTER_WEIGHTS.values()),
         next_step="Give the directory that PEFT's save_pretrained wrote.",
     )
 
 
-def _listed_index(directory: Path, kind: WeightFormat, listing: Path) -> ModelIndex:
-    """Return the index of a sharded model; its index file and its shards must agree."""
-    weight_map = _read_weight_map(listing)
-    shards = sorted(set(weight_map.values()))
-    for shard in shards:
-        _require_inside(listing, shard)
-        if not (directory / shard).is_file():
-            raise CorruptWeights(
-                "The index names a file that is not there.",
-                where=listing,
-                found=shard,
-                next_step=_WHOLE,
-            )
-    index = _index(directory, kind, shards)
+def _require_agreement(index: ModelIndex, weight_map: Mapping[str, str], listing: Path) -> None:
+    """Raise CorruptWeights unless the shards hold what their index file states."""
     stored = {name: entry.file for name, entry in index.tensors.items()}
     for name in sorted(stored.keys() | weight_map.keys()):
         if stored.get(name) != weight_map.get(name):
@@ -145,63 +139,8 @@ def _listed_index(directory: Path, kind: WeightFormat, listing: Path) -> ModelIn
                 where=f"{listing}: {name}",
                 expected=f"in {weight_map.get(name, 'no file')}, as the index says",
                 found=f"in {stored.get(name, 'no file')}",
-                next_step=_WHOLE,
+                next_step=COMPLETE,
             )
-    return index
-
-
-def _read_weight_map(listing: Path) -> dict[str, str]:
-    try:
-        document = json.loads(listing.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CorruptWeights(
-            "The index file is not valid JSON.", where=listing, found=error, next_step=_WHOLE
-        ) from error
-    weight_map = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CorruptWeights("The index file has no weight_map.", where=listing, next_step=_WHOLE)
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str):
-            raise CorruptWeights(
-                "The index names no file for a tensor.",
-                where=f"{listing}: {name}",
-                found=shard,
-                next_step=_WHOLE,
-            )
-    return weight_map
-
-
-def _require_inside(listing: Path, shard: str) -> None:
-    """Raise UnsafeWeights for a name that leaves the directory.
-
-    Only the name is judged: that a file of the directory is a symbolic link is how the Hub's cache
-    stores every model.
-    """
-    path = PurePosixPath(shard)
-    if path.is_absolute() or ".." in path.parts or "\\" in shard or "\0" in shard:
-        raise UnsafeWeights(
-            "The index names a file outside the model's directory.",
-            where=listing,
-            found=shard,
-            next_step="Do not use this model.",
-        )
-
-
-def _require_whole_set(directory: Path, shards: list[str]) -> None:
-    """Raise CorruptWeights when shards that count themselves (1-of-3) are not all there."""
-    numbers = [match.groups() for shard in shards if (match := _NUMBERED.search(shard))]
-    if not numbers:
-        return
-    found = {int(number) for number, _ in numbers}
-    totals = {int(total) for _, total in numbers}
-    if len(totals) != 1 or found != set(range(1, max(totals) + 1)):
-        raise CorruptWeights(
-            "The shards of the model are not all there.",
-            where=directory,
-            expected=f"1 to {max(totals)}",
-            found=", ".join(shards),
-            next_step=_WHOLE,
-        )
 
 
 def _index(directory: Path, kind: WeightFormat, files: Iterable[str]) -> ModelIndex:
@@ -213,13 +152,20 @@ def _index(directory: Path, kind: WeightFormat, files: Iterable[str]) -> ModelIn
                     "A tensor stands in two files.",
                     where=f"{directory}: {entry.name}",
                     found=f"{tensors[entry.name].file} and {file}",
-                    next_step=_WHOLE,
+                    next_step=COMPLETE,
                 )
             tensors[entry.name] = TensorEntry(
-                entry.name, entry.dtype, entry.shape, file, entry.offset, entry.nbytes
+                entry.name,
+                entry.dtype,
+                entry.shape,
+                file,
+                entry.offset,
+                entry.nbytes,
+                entry.stride,
             )
     return ModelIndex(directory, kind, tensors)
 
 
 def _entries(path: Path, kind: WeightFormat) -> list[HeaderEntry]:
+    require_undisguised(path, text=False, error=CorruptWeights)
     return read_header(path) if kind == "safetensors" else read_bin(path)

@@ -39,20 +39,6 @@ class Journal:
             return None
         return content if digest_of(path) == content else None
 
-    def clear_other_work(self) -> None:
-        """Empty the directory if the record in it shows that it was left by other work.
-
-        Its tokenizer or code might otherwise stay beside this work's weights.
-        """
-        entries = self._directory.glob("*.json") if self._directory.is_dir() else ()
-        if all(_read(entry)[0] == self._work for entry in entries):
-            return
-        for path in self._out.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
     def close(self) -> None:
         """Remove the record: the directory is whole, and says so by other means from here on."""
         shutil.rmtree(self._directory, ignore_errors=True)

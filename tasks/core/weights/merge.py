@@ -17,22 +17,25 @@ from tasks.core.progress import Report, silent
 from tasks.core.recipe import Dtype
 from tasks.core.weights.companions import (
     Companions,
+    companion_files,
     config_with,
-    read_config,
-    require_unquantized,
+    is_of_tokenizer,
     tokenizer_files,
 )
 from tasks.core.weights.dtypes import STORED, torch_dtype
 from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, Piece, TensorSpec, plan_layout
 from tasks.core.weights.likeness import require_base_and_delta
+from tasks.core.weights.model_check import (
+    check_small_files,
+    require_promised,
+    require_unquantized,
+)
 from tasks.core.weights.pairing import Pair, pair
 from tasks.core.weights.produce import Work, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
 from tasks.core.weights.stream import PieceFunction
-
-_OF_THE_BASE = ("generation_config.json", "*.py", "LICENSE*", "LICENCE*", "NOTICE*")
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,14 @@ def plan_merge(
     Raises NotAModel, CorruptWeights or UnsafeWeights for a side that is unusable by itself, and
     DeltaMismatch when the two do not belong together.
     """
-    config, delta_config = read_config(base), read_config(delta)
-    require_unquantized(config, base)
-    require_unquantized(delta_config, delta)
+    config, delta_config = check_small_files(base), check_small_files(delta)
     _require_one_architecture(config.get("model_type"), delta_config.get("model_type"), delta)
     base_index, delta_index = read_index(base), read_index(delta)
+    require_unquantized(config, base_index)
+    require_unquantized(delta_config, delta_index)
     tensors = pair(base_index, delta_index, config)
     require_base_and_delta(base_index, delta_index, tensors)
+    require_promised(config, base_index)
     stored = STORED[dtype]
     specs = [TensorSpec(entry.name, stored, entry.shape) for entry in tensors.base.values()]
     return MergePlan(
@@ -135,10 +139,10 @@ def _require_one_architecture(base: object, delta: object, where: Path) -> None:
 
 
 def _companions(base: Path, delta: Path, config: bytes) -> Companions:
-    """Return the base's configuration, code and licence, and the delta's tokenizer."""
-    beside = (path for pattern in _OF_THE_BASE for path in sorted(base.glob(pattern)))
+    """Return what goes with the base, but for its tokenizer, which is the delta's."""
+    of_base = companion_files(base).items()
     return {
-        **{path.name: path for path in beside if path.is_file()},
+        **{name: path for name, path in of_base if not is_of_tokenizer(name)},
         **tokenizer_files(delta),
         "config.json": config,
     }

@@ -18,9 +18,12 @@ The invariant: a Pair holds the same names on both sides, each with one shape an
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks.core.errors import DeltaMismatch
-from tasks.core.weights.companions import JsonObject
+from tasks.core.foreign import JsonObject
+from tasks.core.model_config import ties_embeddings
+from tasks.core.weights.added_tokens import added_tokens
 from tasks.core.weights.dtypes import FLOATS
 from tasks.core.weights.index import ModelIndex, TensorEntry
 from tasks.core.weights.same_bytes import same_bytes
@@ -53,11 +56,11 @@ def pair(base: ModelIndex, delta: ModelIndex, config: JsonObject) -> Pair:
     Raises DeltaMismatch, with the likeliest cause first: another size of model, another
     vocabulary, other names, other shapes, or weights that are not floating point.
     """
-    tied = bool(config.get("tie_word_embeddings", False))
+    tied = ties_embeddings(config)
     of_base, of_delta = _kept(base, tied), _kept(delta, tied)
     where = f"{base.directory} + {delta.directory}"
     _require_same_size(of_base, of_delta, where)
-    _require_same_vocabulary(of_base, of_delta, where)
+    _require_same_vocabulary(of_base, of_delta, where, delta.directory)
     _require_same_names(of_base, of_delta, where)
     _require_same_shapes(of_base, of_delta, where)
     for index, tensors in ((base, of_base), (delta, of_delta)):
@@ -109,22 +112,51 @@ def _described(tensors: Tensors) -> str:
     return f"{layers} layers of width {width}, {nbytes / 1e9:.3g} GB of weights"
 
 
-def _require_same_vocabulary(base: Tensors, delta: Tensors, where: str) -> None:
+def _require_same_vocabulary(base: Tensors, delta: Tensors, where: str, directory: Path) -> None:
     base_rows, delta_rows = _vocab_size(base), _vocab_size(delta)
     if base_rows == delta_rows or base_rows is None or delta_rows is None:
         return
-    v0 = delta_rows == base_rows + 1
+    what, next_step = _other_vocabulary(base_rows, delta_rows, directory)
     raise DeltaMismatch(
-        "This is a v0 delta: it has one token more than the base ([PAD], from before v1.1)."
-        if v0
-        else "Base and delta have vocabularies of different size.",
+        what,
         where=where,
         expected=f"{base_rows} tokens, as the base",
         found=f"{delta_rows} tokens",
-        next_step="Use the v1.1 delta of the model (such as lmsys/vicuna-13b-delta-v1.1), which "
-        "keeps the base's vocabulary."
-        if v0
-        else "Take the delta that was made for this base.",
+        next_step=next_step,
+    )
+
+
+def _other_vocabulary(base_rows: int, delta_rows: int, delta: Path) -> tuple[str, str]:
+    """Return what is the matter with a delta of another vocabulary, and what to do.
+
+    A Vicuna delta of before v1.1 has one token more than LLaMA, [PAD]; so have deltas of models
+    that were trained with an added token, such as WizardLM. The tokenizer's files tell them apart.
+    """
+    if delta_rows <= base_rows:
+        return (
+            "Base and delta have vocabularies of different size.",
+            "Take the delta that was made for this base.",
+        )
+    added = [token for token, number in added_tokens(delta).items() if number >= base_rows]
+    grow = (
+        "add the tokens to the base before: load it with transformers, "
+        f"resize_token_embeddings({delta_rows}), save it, and merge with that."
+    )
+    v1_1 = (
+        "use the v1.1 delta of the model (such as lmsys/vicuna-13b-delta-v1.1), which keeps the "
+        "base's vocabulary."
+    )
+    if delta_rows == base_rows + 1 and added in ([], ["[PAD]"]):
+        return (
+            "The delta has one token more than the base, as a v0 delta of Vicuna has ([PAD], from "
+            "before v1.1) or that of a model that was trained with an added token.",
+            f"For Vicuna: {v1_1} For another model: {grow}",
+        )
+    named = f": {', '.join(added[:4])}" if added else ""
+    return (
+        f"Base and delta have vocabularies of different size: the delta adds "
+        f"{delta_rows - base_rows} tokens{named}.",
+        f"{grow[0].upper()}{grow[1:]}",
     )
 
 

@@ -4,22 +4,25 @@ The last step of merge, fuse and convert alike. The invariant: when it returns, 
 model is on the disk and in the list that it returns, and no other file is in the way.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.files import WORK
 from tasks.core.keys import digest
 from tasks.core.progress import Report
 from tasks.core.weights.companions import Companions, companion_bytes, write_companions
 from tasks.core.weights.index import ModelIndex
+from tasks.core.weights.journal import DIRECTORY as JOURNAL
 from tasks.core.weights.layout import INDEX_FILE, Layout
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
 from tasks.core.weights.stream import PieceFunction, stream
 from tasks.core.weights.writer import ShardedWriter
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised when the same work would make other bytes, so that no journal is carried over."""
 
 
@@ -68,6 +71,7 @@ def produce(
         )
         stream(readers, function, writer, threads=threads, report=report)
     files = {**writer.finished, **write_companions(out, beside)}
+    _remove_strangers(out, files.keys() | {WORK})
     writer.close_journal()
     return WrittenModel(
         files=dict(sorted(files.items())),
@@ -77,3 +81,19 @@ def produce(
         shards_written=len(layout.shards) - len(writer.kept),
         shards_kept=len(writer.kept),
     )
+
+
+def _remove_strangers(out: Path, own: Collection[str]) -> None:
+    """Remove what this work did not write: another's tokenizer or code would count as the model's.
+
+    The journal is `close_journal`'s.
+    """
+    for place, below, names in os.walk(out, topdown=False):
+        directory = Path(place)
+        for name in [*names, *(n for n in below if (directory / n).is_symlink())]:
+            path = directory / name
+            relative = path.relative_to(out)
+            if relative.as_posix() not in own and relative.parts[0] != JOURNAL:
+                path.unlink()
+        if directory != out and not any(directory.iterdir()):
+            directory.rmdir()

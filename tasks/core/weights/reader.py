@@ -1,10 +1,13 @@
 """Pieces of tensors, read from a model's files into buffers that are used again and again.
 
 Does not map files: mapped pages count as the process's memory, and a merge would seem to need all
-of both models. The invariant: a returned tensor has exactly the bytes of the file, or an error.
+of both models. A tensor of a `.bin` that is stored as a transposed or strided view is put in order
+once, whole, in memory. The invariant: a returned tensor has exactly the elements that the file
+gives it, or an error.
 """
 
 import math
+import threading
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +16,8 @@ import torch
 from tasks.core.errors import CorruptWeights
 from tasks.core.weights.direct import InputFile, ThreadBuffer
 from tasks.core.weights.dtypes import ITEM_BYTES, torch_dtype
-from tasks.core.weights.index import ModelIndex
+from tasks.core.weights.index import ModelIndex, TensorEntry
+from tasks.core.weights.safetensors_header import span_elements
 
 
 class TensorReader:
@@ -23,6 +27,8 @@ class TensorReader:
         self.index = index
         self._files: dict[str, InputFile] = {}
         self._buffer = ThreadBuffer()
+        self._strided = threading.Lock()
+        self._last: tuple[str, torch.Tensor] | None = None
 
     def __enter__(self) -> Self:
         for file in self.index.files:
@@ -45,6 +51,25 @@ class TensorReader:
         caller may change it in place.
         """
         entry = self.index.tensors[name]
+        if entry.stride is not None:
+            return self._in_a_row(entry)[start:stop].clone()
+        return self._elements(entry, start, stop)
+
+    def load(self, name: str) -> torch.Tensor:
+        """Return a whole tensor in its shape, in memory of its own: for small ones."""
+        shape = self.index.tensors[name].shape
+        return self.read(name, 0, math.prod(shape)).clone().reshape(shape)
+
+    def _in_a_row(self, entry: TensorEntry) -> torch.Tensor:
+        """Return all elements of a transposed or strided tensor, flat, kept while it is in work."""
+        with self._strided:
+            if self._last is None or self._last[0] != entry.name:
+                flat = self._elements(entry, 0, span_elements(entry.shape, entry.stride))
+                whole = flat.as_strided(entry.shape, entry.stride or ())
+                self._last = entry.name, whole.contiguous().reshape(-1)
+            return self._last[1]
+
+    def _elements(self, entry: TensorEntry, start: int, stop: int) -> torch.Tensor:
         item, dtype = ITEM_BYTES[entry.dtype], torch_dtype(entry.dtype)
         offset, nbytes = entry.offset + start * item, (stop - start) * item
         file = self._files[entry.file]
@@ -60,8 +85,3 @@ class TensorReader:
             )
         elements = buffer[begin : begin + nbytes]
         return elements.view(dtype) if begin % item == 0 else elements.clone().view(dtype)
-
-    def load(self, name: str) -> torch.Tensor:
-        """Return a whole tensor in its shape, in memory of its own: for small ones."""
-        shape = self.index.tensors[name].shape
-        return self.read(name, 0, math.prod(shape)).clone().reshape(shape)

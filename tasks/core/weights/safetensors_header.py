@@ -9,7 +9,8 @@ CorruptWeights.
 """
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -24,13 +25,24 @@ _ALIGNMENT = 8
 
 @dataclass(frozen=True)
 class HeaderEntry:
-    """One tensor of a file; offset counts from the start of the file, in bytes."""
+    """One tensor of a file; offset counts from the start of the file, in bytes.
+
+    stride, in elements, is None where the elements lie in a row, as they always do in safetensors.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     offset: int
     nbytes: int
+    stride: tuple[int, ...] | None = None
+
+
+def span_elements(shape: Sequence[int], stride: Sequence[int] | None) -> int:
+    """Return how many elements of the file a tensor reaches over, from its first to its last."""
+    if stride is None or math.prod(shape) == 0:
+        return math.prod(shape)
+    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
 
 
 def read_header(path: Path) -> list[HeaderEntry]:
@@ -45,7 +57,12 @@ def read_header(path: Path) -> list[HeaderEntry]:
             _refuse(path, "The file is too short to be safetensors.", f"{file_bytes} bytes")
         length = int.from_bytes(prefix, "little")
         if length > min(MAX_HEADER_BYTES, file_bytes - _LENGTH_BYTES):
-            _refuse(path, "The header is longer than the file or than the format allows.", length)
+            _refuse(
+                path,
+                "The file is truncated or no safetensors file: its header would be longer than "
+                "the file or than the format allows.",
+                f"{file_bytes} bytes",
+            )
         raw = file.read(length)
     return parse_header(raw, path=path, file_bytes=file_bytes)
 

@@ -14,7 +14,7 @@ def same_bytes(index: ModelIndex, one: TensorEntry, other: TensorEntry) -> bool:
     """Return True when both tensors of index have the same dtype, shape and bytes."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    if (one.file, one.offset) == (other.file, other.offset):
+    if (one.file, one.offset, one.stride) == (other.file, other.offset, other.stride):
         return True
     count, step = math.prod(one.shape), PIECE_BYTES // ITEM_BYTES[one.dtype]
     with TensorReader(index) as ones, TensorReader(index) as others:

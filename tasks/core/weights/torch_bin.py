@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tasks.core.errors import CorruptWeights, NotAModel, UnsafeWeights
 from tasks.core.weights.dtypes import stored_dtype
-from tasks.core.weights.safetensors_header import HeaderEntry
+from tasks.core.weights.safetensors_header import HeaderEntry, span_elements
 
 if TYPE_CHECKING:
     import torch
@@ -118,18 +118,18 @@ def _entry(path: Path, name: object, value: object, records: dict[int, int]) -> 
         _corrupt(
             place, "A tensor has an unknown dtype or layout.", f"{value.dtype}, {value.layout}"
         )
-    if not value.is_contiguous():
-        _corrupt(place, "A tensor is a transposed or strided view.", list(value.stride()))
     storage = value.untyped_storage()
     # The documented way to a storage's place in its file (torch.load, "meta"): set by torch itself.
     start: int = getattr(storage, "_checkpoint_offset", -1)
     skipped = int(value.storage_offset()) * value.element_size()
     nbytes = value.numel() * value.element_size()
+    stride = None if value.is_contiguous() else tuple(value.stride())
+    spanned = span_elements(value.shape, stride) * value.element_size()
     if nbytes and (
-        records.get(start, -1) < storage.nbytes() or skipped + nbytes > storage.nbytes()
+        records.get(start, -1) < storage.nbytes() or skipped + spanned > storage.nbytes()
     ):
         _corrupt(place, "A tensor lies outside the records of the checkpoint.", start)
-    return HeaderEntry(name, dtype, tuple(value.shape), start + skipped, nbytes)
+    return HeaderEntry(name, dtype, tuple(value.shape), start + skipped, nbytes, stride)
 
 
 def _corrupt(where: object, what: str, found: object) -> NoReturn:

@@ -51,7 +51,6 @@ class ShardedWriter:
 
     def __enter__(self) -> Self:
         """Keep what is whole, remove what is not of this work, and claim the room for the rest."""
-        self._journal.clear_other_work()
         self._keep_finished()
         self._remove_leftovers()
         pending = [shard for shard in self.layout.shards if shard.file not in self.finished]

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.core.errors import DataError, EvaluationFailed
+from tasks.core.errors import DataError, EvaluationFailed, NotAModel
 from tasks.core.evaluation.evaluate import evaluate, measurement_identity, read_outcome
 from tasks.core.evaluation.figures import Outcome, Subject
 from tasks.core.recipe import Evaluate, Gate
@@ -105,11 +105,11 @@ def test_token_and_network_stay_outside_the_measuring_process(
     assert all("HF_TOKEN" not in env and env["HF_HUB_OFFLINE"] == "1" for env in seen)
 
 
-def test_directory_that_is_no_model_shows_the_end_of_the_output(
+def test_directory_that_is_no_model_is_told_before_anything_is_started(
     settings: Evaluate, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EvaluationFailed, match="ended with code 1"):
+    with pytest.raises(NotAModel, match=r"no config\.json"):
         run(tmp_path / "empty", settings, tmp_path / "out")
 
 

@@ -1,15 +1,27 @@
 """Which files make up a model."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
-from tasks.core.errors import NotAModel
+from tasks.core.errors import CorruptWeights, NotAModel
+from tasks.core.foreign import JsonObject
 from tasks.core.hub.selection import choose_files
 
 COMMON = ["config.json", "tokenizer.json", "README.md"]
 
 
-def choose(*names: str) -> set[str]:
-    return set(choose_files([*COMMON, *names], where="test")) - set(COMMON)
+def listing(*shards: str) -> Callable[[str], JsonObject]:
+    """Return a reader of an index file that names these shards."""
+    return lambda _: {"weight_map": {f"tensor of {shard}": shard for shard in shards}}
+
+
+def choose(*names: str, named: Sequence[str] = ()) -> set[str]:
+    """Return what is chosen beside COMMON; the index names `named`, or all numbered shards."""
+    numbered = [name for name in names if "-of-" in name and name.endswith("safetensors")]
+    numbered = numbered or [name for name in names if "-of-" in name]
+    read = listing(*(named or numbered))
+    return set(choose_files([*COMMON, *names], where="test", read_listing=read)) - set(COMMON)
 
 
 def shards(stem: str, suffix: str, total: int) -> list[str]:
@@ -19,7 +31,7 @@ def shards(stem: str, suffix: str, total: int) -> list[str]:
 
 def test_a_repository_without_configuration_is_no_model():
     with pytest.raises(NotAModel, match=r"no config\.json") as refused:
-        choose_files(["model.safetensors"], where="owner/name")
+        choose_files(["model.safetensors"], where="owner/name", read_listing=listing())
     assert refused.value.found == "model.safetensors"
 
 
@@ -30,15 +42,15 @@ def test_other_formats_alone_are_no_model():
 
 
 def test_a_missing_shard_is_named():
-    names = shards("model", "safetensors", 3)
-    names.remove("model-00002-of-00003.safetensors")
-    with pytest.raises(NotAModel, match="no weights") as refused:
-        choose(*names)
+    whole = shards("model", "safetensors", 3)
+    names = [name for name in whole if name != "model-00002-of-00003.safetensors"]
+    with pytest.raises(CorruptWeights, match="not there") as refused:
+        choose(*names, named=whole[:-1])
     assert refused.value.found == "missing: model-00002-of-00003.safetensors"
 
 
 def test_shards_without_their_index_are_no_model():
-    with pytest.raises(NotAModel):
+    with pytest.raises(NotAModel, match="no index file"):
         choose("model-00001-of-00001.safetensors")
 
 
@@ -53,7 +65,15 @@ def test_bin_is_taken_when_there_is_nothing_else():
 
 def test_bin_is_taken_when_the_safetensors_are_not_complete():
     incomplete = ["model.safetensors.index.json", "model-00001-of-00002.safetensors"]
-    assert choose(*incomplete, "pytorch_model.bin") == {"pytorch_model.bin"}
+    named = shards("model", "safetensors", 2)[:-1]
+    assert choose(*incomplete, "pytorch_model.bin", named=named) == {"pytorch_model.bin"}
+
+
+def test_what_the_index_names_is_taken_whatever_it_is_called_and_a_stray_shard_is_not():
+    named = ["model_a.safetensors", "model-00000-of-000002.safetensors"]
+    listed = "model.safetensors.index.json"
+    stray = "model-00001-of-00003.safetensors"
+    assert choose(*named, listed, stray, named=named) == {*named, listed}
 
 
 def test_a_single_file_is_preferred_to_shards_as_transformers_does():
@@ -71,6 +91,9 @@ def test_variants_duplicates_and_leftovers_of_training_stay_behind():
         "model.Q4_0.gguf",
         "tf_model.h5",
         "original/params.json",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "trainer_state.json",
         ".gitattributes",
     ) == {"model.safetensors"}
 
@@ -86,5 +109,6 @@ def test_tokenizer_code_templates_and_licence_belong_to_the_model():
         "additional_chat_templates/tool_use.jinja",
         "LICENSE",
         "NOTICE.txt",
+        "USE_POLICY.md",
     }
     assert choose("model.safetensors", *wanted) == {"model.safetensors", *wanted}

@@ -83,7 +83,7 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path, settings):
 def test_a_configuration_that_is_cut_off_is_refused(tmp_path, settings):
     model = tiny_llama(tmp_path / "model")
     (model / "config.json").write_text('{"model_type": "lla')
-    with pytest.raises(NotAModel, match="not JSON"):
+    with pytest.raises(NotAModel, match="not valid JSON"):
         deploy_model(model, settings(), tmp_path / "home")
 
 

@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tasks.core.errors import RecipeError, TrainingFailed
+from tasks.core.errors import AdapterMismatch, RecipeError, TrainingFailed
 from tasks.core.recipe import Lora
 from tasks.core.training.verify import WEIGHTS, require_targets, verify_adapter
 from tasks.core.weights.index import read_index
@@ -39,7 +39,7 @@ def change(adapter: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> 
 
 
 def test_a_true_adapter_is_counted(adapter: Path, model: Path) -> None:
-    facts = verify_adapter(adapter, read_index(model), LORA)
+    facts = verify_adapter(adapter, read_index(model))
     tensors = load_file(adapter / WEIGHTS)
     norms = [t.norm().item() for name, t in tensors.items() if "lora_B" in name]
     assert facts.tensors == len(tensors) == 8
@@ -53,19 +53,19 @@ def test_an_untrained_b_is_found(adapter: Path, model: Path) -> None:
         lambda t: next(t[name] for name in t if "1.self_attn.v_proj.lora_B" in name).zero_(),
     )
     with pytest.raises(TrainingFailed, match=r"1\.self_attn\.v_proj\.lora_B\S* is zero"):
-        verify_adapter(adapter, read_index(model), LORA)
+        verify_adapter(adapter, read_index(model))
 
 
 def test_a_value_that_is_not_finite_is_found(adapter: Path, model: Path) -> None:
     change(adapter, lambda t: t[min(t)].view(-1)[3:4].fill_(float("nan")))
     with pytest.raises(TrainingFailed, match="NaN or infinity"):
-        verify_adapter(adapter, read_index(model), LORA)
+        verify_adapter(adapter, read_index(model))
 
 
 def test_a_targeted_weight_without_an_adapter_is_found(adapter: Path, model: Path) -> None:
     change(adapter, lambda t: [t.pop(name) for name in list(t) if "0.self_attn.q_proj" in name])
-    with pytest.raises(TrainingFailed, match=r"1 weights have none.*0\.self_attn\.q_proj"):
-        verify_adapter(adapter, read_index(model), LORA)
+    with pytest.raises(AdapterMismatch, match=r"1 weights have none.*0\.self_attn\.q_proj"):
+        verify_adapter(adapter, read_index(model))
 
 
 def test_a_target_that_the_model_does_not_have_is_refused(model: Path) -> None:

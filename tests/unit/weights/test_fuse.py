@@ -1,17 +1,22 @@
 """A fused model is PEFT's merge_and_unload within one rounding, or the adapter is refused."""
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from tasks.core.errors import AdapterMismatch, NotAModel
 from tasks.core.files import digest_of
 from tasks.core.weights.fuse import fuse
+from tasks.core.weights.orientation import CONV1D_NAMES, CONV1D_TYPES
+from tests.models import tiny_llama
 from tests.unit.weights.models import StateDict, base_model, same_bits, save, state_dict_of
 
 
@@ -235,6 +240,254 @@ def test_an_adapter_on_tied_embeddings_is_refused(tmp_path, model, options):
     _configure(model, "config.json", tie_word_embeddings=True)
     with pytest.raises(AdapterMismatch, match="ties its embeddings"):
         fuse(model, adapter, tmp_path / "out")
+
+
+EXACT = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
+
+
+@pytest.mark.parametrize("dtype", EXACT)
+def test_where_peft_is_exact_the_bits_are_peft_s(tmp_path, dtype):
+    """B @ A is exact here, so one rounding is left: of the sum, taken in the wider type.
+
+    Summed in fp32, float64 weights would lose bits; rounded to float16 before, the small updates.
+    """
+    model = base_model(tmp_path / "model", dtype=dtype)
+    adapter = _train(model, tmp_path / "adapter", target_modules=["q_proj", "down_proj"])
+    generator = torch.Generator().manual_seed(6)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    exact = {
+        name: torch.randint(-64, 64, tensor.shape, generator=generator) * 2.0**-12
+        for name, tensor in tensors.items()
+    }
+    save_file(exact, adapter / "adapter_model.safetensors")
+    fuse(model, adapter, tmp_path / "out")
+    ours, theirs = state_dict_of(tmp_path / "out"), _fused_by_peft(model, adapter)
+    assert same_bits(ours, theirs)
+    assert ours["lm_head.weight"].dtype == EXACT[dtype]
+    assert not same_bits(ours, state_dict_of(model))
+
+
+def test_an_adapter_in_double_precision_is_added_in_double_precision(tmp_path):
+    model = base_model(tmp_path / "model", dtype="float64")
+    adapter = _train(model, tmp_path / "adapter")
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    save_file(
+        {name: tensor.double() * (1 + 2**-40) for name, tensor in tensors.items()},
+        adapter / "adapter_model.safetensors",
+    )
+    fuse(model, adapter, tmp_path / "out")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    ours, theirs = (
+        s[name] for s in (state_dict_of(tmp_path / "out"), _fused_by_peft(model, adapter))
+    )
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_conv1d_beside_linear_is_fused_as_each_module_is(tmp_path, flag):
+    """GPT-2: square c_proj is Conv1D, lm_head is Linear; PEFT writes the flag of the last one."""
+    config = GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=50, tie_word_embeddings=False)
+    model = tmp_path / "model"
+    GPT2LMHeadModel(config).save_pretrained(model)
+    adapter = _train(model, tmp_path / "adapter", target_modules=["c_attn", "c_proj", "lm_head"])
+    _configure(adapter, "adapter_config.json", fan_in_fan_out=flag)
+    fuse(model, adapter, tmp_path / "out")
+    _assert_within_one_rounding(
+        model, state_dict_of(tmp_path / "out"), _fused_by_peft(model, adapter)
+    )
+
+
+def test_a_square_weight_of_unknown_code_that_may_be_conv1d_is_refused(tmp_path, model):
+    state_dict = state_dict_of(model)
+    name = "model.layers.{}.self_attn.{}.weight"
+    for layer in range(3):
+        state_dict[name.format(layer, "c_proj")] = state_dict.pop(name.format(layer, "q_proj"))
+    adapter = _train(model, tmp_path / "adapter")
+    renamed = {
+        tensor.replace("q_proj", "c_proj"): value
+        for tensor, value in load_file(adapter / "adapter_model.safetensors").items()
+    }
+    save_file(renamed, adapter / "adapter_model.safetensors")
+    _configure(adapter, "adapter_config.json", target_modules=["c_proj"])
+    save(model, state_dict)
+    _configure(model, "config.json", model_type="own", auto_map={"AutoConfig": "own.Config"})
+    with pytest.raises(AdapterMismatch, match="cannot be told"):
+        fuse(model, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _rewrite(adapter: Path, change: Callable[[StateDict], StateDict]) -> None:
+    path = adapter / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+
+
+INCOMPLETE = {
+    "nothing": (lambda t: {}, "holds no tensor"),
+    "layer 0 alone": (lambda t: {n: v for n, v in t.items() if ".0." in n}, "2 weights have none"),
+    "one side": (lambda t: {n: v for n, v in t.items() if "lora_A" in n}, "A or B is missing"),
+    "ZeRO-3's leftovers": (
+        lambda t: {n: torch.zeros(0) if "lora_A" in n else v for n, v in t.items()},
+        "ZeRO-3",
+    ),
+    "bare names": (
+        lambda t: {n.removeprefix("base_model.model."): v for n, v in t.items()},
+        "put base_model.model. before",
+    ),
+    "the adapter's name": (
+        lambda t: {n.replace(".weight", ".default.weight"): v for n, v in t.items()},
+        "take `.default` out of the names",
+    ),
+    "another name": (
+        lambda t: {n.replace(".weight", ".warung.weight"): v for n, v in t.items()},
+        "`.warung` in the name",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), INCOMPLETE.values(), ids=INCOMPLETE.keys())
+def test_what_is_missing_or_misnamed_is_told_by_its_cause(tmp_path, model, change, words):
+    adapter = _train(model, tmp_path / "adapter")
+    _rewrite(adapter, change)
+    with pytest.raises(AdapterMismatch) as refused:
+        fuse(model, adapter, tmp_path / "out")
+    assert words in str(refused.value)
+    assert "trained on" not in refused.value.next_step
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_module_that_was_to_be_saved_whole_and_is_not_there_is_named(tmp_path, model):
+    adapter = _train(model, tmp_path / "adapter", modules_to_save=["lm_head"])
+    _rewrite(adapter, lambda t: {n: v for n, v in t.items() if "lm_head" not in n})
+    with pytest.raises(AdapterMismatch, match="first lm_head"):
+        fuse(model, adapter, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layers_to_transform": [1]},
+        {"layers_to_transform": 2, "layers_pattern": "layers"},
+        {"exclude_modules": ["layers.0.self_attn.q_proj"]},
+        {"target_modules": r".*\.[12]\.self_attn\.[qv]_proj"},
+    ],
+)
+def test_modules_that_were_never_targeted_are_not_missing(tmp_path, model, options):
+    adapter = _train(model, tmp_path / "adapter", **options)
+    fuse(model, adapter, tmp_path / "out")
+    _assert_within_one_rounding(
+        model, state_dict_of(tmp_path / "out"), _fused_by_peft(model, adapter)
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rank_pattern": {"q_proj(": 2}},
+        {"alpha_pattern": {"*": 2}},
+        {"target_modules": "q_proj["},
+        {"exclude_modules": "("},
+        {"layers_to_transform": [1], "layers_pattern": "("},
+    ],
+)
+def test_a_pattern_that_is_no_regular_expression_is_named(tmp_path, model, fields):
+    adapter = _train(model, tmp_path / "adapter")
+    _configure(adapter, "adapter_config.json", **fields)
+    with pytest.raises(AdapterMismatch, match="no regular expression"):
+        fuse(model, adapter, tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
+def test_an_adapter_that_is_given_as_a_file_is_told_its_directory(tmp_path, model, file):
+    adapter = _train(model, tmp_path / "adapter")
+    with pytest.raises(AdapterMismatch) as refused:
+        fuse(model, adapter / file, tmp_path / "out")
+    assert str(adapter) in refused.value.next_step
+
+
+def test_a_class_that_ties_by_default_is_tied(tmp_path):
+    """GPT-2's config.json need not say so: LoRA on wte changes the head, too."""
+    model = tmp_path / "model"
+    GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=50)).save_pretrained(
+        model
+    )
+    adapter = _train(model, tmp_path / "adapter", target_modules=["wte"])
+    document = json.loads((model / "config.json").read_text())
+    document.pop("tie_word_embeddings", None)
+    (model / "config.json").write_text(json.dumps(document))
+    with pytest.raises(AdapterMismatch, match="ties its embeddings") as refused:
+        fuse(model, adapter, tmp_path / "out")
+    assert "merge_and_unload" in refused.value.next_step
+
+
+def _with_added_token(model: Path, adapter: Path, *, resized: bool) -> Path:
+    """Save an adapter as people do after adding a token: with the tokenizer, rows and template."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_tokens(["<|usaha|>"] if resized else [f"<{i}>" for i in range(100)])
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    if resized:
+        loaded.resize_token_embeddings(321)
+    peft_model = get_peft_model(loaded, LoraConfig(r=4, target_modules=["q_proj"]))
+    peft_model.save_pretrained(adapter, save_embedding_layers=resized)
+    tokenizer.save_pretrained(adapter)
+    return adapter
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_added_tokens_and_chat_template_of_the_adapter_go_into_the_model(tmp_path, tie):
+    model = tiny_llama(tmp_path / "model", tie=tie)
+    (model / "tokenizer.model").write_bytes(b"the vocabulary of before")
+    adapter = _with_added_token(model, tmp_path / "adapter", resized=True)
+    fuse(model, adapter, tmp_path / "out")
+    out = tmp_path / "out"
+    assert json.loads((out / "config.json").read_text())["vocab_size"] == 321
+    loaded = AutoModelForCausalLM.from_pretrained(out)
+    saved = load_file(adapter / "adapter_model.safetensors")
+    expected = next(t for n, t in saved.items() if n.endswith("embed_tokens.weight"))
+    assert torch.equal(loaded.get_input_embeddings().weight, expected)
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert "<|usaha|>" in tokenizer.get_vocab()
+    assert tokenizer.chat_template == "{{ messages[0].content }}"
+    assert (out / "tokenizer.model").exists()
+
+
+def test_tokens_without_an_embedding_are_refused(tmp_path):
+    model = tiny_llama(tmp_path / "model")
+    adapter = _with_added_token(model, tmp_path / "adapter", resized=False)
+    with pytest.raises(AdapterMismatch, match="no embedding"):
+        fuse(model, adapter, tmp_path / "out")
+
+
+def test_a_chat_template_alone_replaces_the_model_s(tmp_path, model):
+    (model / "chat_template.jinja").write_text("old")
+    adapter = _train(model, tmp_path / "adapter")
+    (adapter / "chat_template.jinja").write_text("new")
+    fuse(model, adapter, tmp_path / "out")
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == "new"
+    assert (tmp_path / "out" / "tokenizer.json").exists()
+
+
+def test_an_adapter_in_the_model_s_own_directory_is_fused_and_left_behind(tmp_path, model):
+    _train(model, tmp_path / "adapter")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(tmp_path / "adapter" / name, model / name)
+    written = fuse(model, model, tmp_path / "out")
+    assert not {"adapter_config.json", "adapter_model.safetensors"} & written.files.keys()
+    AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+
+
+def test_the_models_that_use_conv1d_are_those_of_the_installed_transformers():
+    import transformers.models
+
+    root = Path(transformers.models.__file__).parent
+    names, folders = set(), set()
+    for path in root.glob("*/modeling_*.py"):
+        found = set(re.findall(r"self\.(\w+) = Conv1D\(", path.read_text()))
+        if found and "import Conv1D" in path.read_text():
+            folders.add(path.parent.name)
+            names |= found
+    assert names == CONV1D_NAMES
+    assert folders == {kind.replace("openai-gpt", "openai") for kind in CONV1D_TYPES} - {"gpt-sw3"}
 
 
 def test_a_directory_without_an_adapter_is_refused(tmp_path, model):

@@ -17,7 +17,10 @@ sys.exit(" ".join(name for name in {unwanted} if name in sys.modules) or 0)
     ("modules", "unwanted"),
     [
         (["merge", "fuse", "convert"], ["transformers", "peft", "prefect", "fastchat"]),
-        (["index", "layout", "journal", "adapter", "companions"], ["torch", "numpy"]),
+        (
+            ["index", "layout", "journal", "adapter", "companions", "model_check"],
+            ["torch", "numpy"],
+        ),
     ],
 )
 def test_importing_the_engine_does_not_load(modules, unwanted):

@@ -75,25 +75,67 @@ def test_an_index_file_without_a_weight_map_is_refused(sharded, content):
         read_index(sharded)
 
 
-def test_shards_without_an_index_file_are_read_when_all_are_there(sharded):
-    with_index = read_index(sharded)
+def test_shards_without_an_index_file_are_refused_and_the_file_is_named(sharded):
     (sharded / "model.safetensors.index.json").unlink()
-    assert read_index(sharded).tensors == with_index.tensors
-
-
-def test_shards_without_an_index_file_are_refused_when_one_is_missing(sharded):
-    (sharded / "model.safetensors.index.json").unlink()
-    (sharded / "model-00004-of-00004.safetensors").unlink()
-    with pytest.raises(CorruptWeights, match="not all there"):
+    with pytest.raises(NotAModel, match=r"no index file(.|\n)*model\.safetensors\.index\.json"):
         read_index(sharded)
 
 
-def test_a_tensor_in_two_shards_is_refused(tmp_path):
-    for number in (1, 2):
-        shard = tmp_path / f"model-0000{number}-of-00002.safetensors"
-        save_file({"twice": torch.ones(2)}, shard)
+def test_a_tensor_in_two_shards_is_refused(sharded):
+    names = read_index(sharded).files[:2]
+    for name in names:
+        save_file({"twice": torch.ones(2)}, sharded / name)
+    listing = {"weight_map": {"twice": names[0], "again": names[1]}}
+    (sharded / "model.safetensors.index.json").write_text(json.dumps(listing))
     with pytest.raises(CorruptWeights, match="two files"):
-        read_index(tmp_path)
+        read_index(sharded)
+
+
+NAMES = {
+    "another width of the total": "model-{}-of-000004.safetensors",
+    "underscore": "model_0000{}-of-00004.safetensors",
+    "counted from zero": "model-0000{}-of-00004.safetensors",
+    "no numbers at all": "part {} of mine.safetensors",
+    "below a directory": "weights/{}.safetensors",
+}
+
+
+@pytest.mark.parametrize("pattern", NAMES.values(), ids=NAMES.keys())
+def test_shards_may_be_called_anything_that_their_index_names(sharded, pattern):
+    expected = state_dict_of(sharded)
+    listing = sharded / "model.safetensors.index.json"
+    document = json.loads(listing.read_text())
+    first = 0 if "zero" in pattern else 1
+    renamed = {}
+    for number, old in enumerate(sorted(set(document["weight_map"].values())), start=first):
+        new = sharded / pattern.format(number)
+        new.parent.mkdir(exist_ok=True)
+        (sharded / old).rename(new)
+        renamed[old] = pattern.format(number)
+    document["weight_map"] = {name: renamed[file] for name, file in document["weight_map"].items()}
+    listing.write_text(json.dumps(document))
+    assert read_index(sharded).tensors.keys() == expected.keys()
+
+
+def test_a_stray_shard_beside_a_whole_set_is_no_part_of_the_model(sharded):
+    expected = read_index(sharded).tensors
+    save_file({"stray": torch.ones(2)}, sharded / "model-00001-of-00003.safetensors")
+    save_file({"stray": torch.ones(2)}, sharded / "model-00005-of-00004.safetensors")
+    assert read_index(sharded).tensors == expected
+
+
+def test_a_stray_shard_without_an_index_does_not_hide_a_whole_bin(tmp_path):
+    model = base_model(tmp_path / "model", form="bin")
+    expected = read_index(model).tensors
+    save_file({"stray": torch.ones(2)}, model / "model-00001-of-00003.safetensors")
+    assert read_index(model).tensors == expected
+
+
+def test_an_incomplete_set_is_passed_over_for_a_whole_one_in_the_other_format(sharded):
+    state_dict = state_dict_of(sharded)
+    (sharded / "model-00002-of-00004.safetensors").unlink()
+    torch.save(state_dict, sharded / "pytorch_model.bin")
+    assert read_index(sharded).files == ("pytorch_model.bin",)
 
 
 def test_a_shard_that_is_a_link_into_a_cache_is_read(tmp_path):

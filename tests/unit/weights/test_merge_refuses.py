@@ -8,6 +8,7 @@ import torch
 
 from tasks.core.errors import CorruptWeights, DeltaMismatch, NotAModel
 from tasks.core.weights.merge import merge, plan_merge
+from tests.unit.test_foreign import POINTER
 from tests.unit.weights.models import (
     base_model,
     delta_for,
@@ -45,6 +46,37 @@ def test_a_v0_delta_on_a_base_without_its_extra_token_is_named(base, tmp_path):
     assert "v0 delta" in error.what
     assert (error.expected, error.found) == ("320 tokens, as the base", "321 tokens")
     assert "v1.1" in error.next_step
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "token"),
+    [
+        ("added_tokens.json", {"<|im_end|>": 320}, "<|im_end|>"),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"320": {"content": "<pad>"}}},
+            "<pad>",
+        ),
+        ("tokenizer.json", {"added_tokens": [{"id": 320, "content": "<sep>"}]}, "<sep>"),
+    ],
+)
+def test_a_token_that_was_added_is_named_and_is_not_taken_for_v0(
+    base, tmp_path, file, content, token
+):
+    delta = delta_for(base_model(tmp_path / "larger", vocab=321), tmp_path / "delta")
+    (delta / file).write_text(json.dumps(content))
+    error = _refused(base, delta, tmp_path / "out")
+    assert token in error.what
+    assert "resize_token_embeddings(321)" in error.next_step
+    assert "v0" not in str(error)
+
+
+def test_the_token_of_v0_and_of_others_gets_both_remedies(base, tmp_path):
+    delta = delta_for(base_model(tmp_path / "larger", vocab=321), tmp_path / "delta")
+    (delta / "added_tokens.json").write_text('{"[PAD]": 320}')
+    error = _refused(base, delta, tmp_path / "out")
+    assert "v1.1" in error.next_step
+    assert "resize_token_embeddings(321)" in error.next_step
 
 
 def test_another_vocabulary_is_refused_with_both_sizes(base, tmp_path):
@@ -178,6 +210,40 @@ def test_tied_embeddings_are_added_once_with_or_without_a_stored_copy(
     changes = state_dict_of(delta)
     expected = {n: t + changes[n] for n, t in state_dict_of(base).items() if n != "lm_head.weight"}
     assert same_bits(state_dict_of(tmp_path / "out"), expected)
+
+
+def test_a_class_that_ties_by_default_needs_no_head_in_the_delta(base, delta, tmp_path):
+    _tied(base, copy_of_head=True)
+    _tied(delta, copy_of_head=False)
+    for side in (base, delta):
+        _configure(side, model_type="gemma", num_hidden_layers=3)
+        path = side / "config.json"
+        document = json.loads(path.read_text())
+        del document["tie_word_embeddings"]
+        path.write_text(json.dumps(document))
+    merge(base, delta, tmp_path / "out")
+    assert "lm_head.weight" not in state_dict_of(tmp_path / "out")
+
+
+def test_a_base_whose_configuration_is_of_fewer_layers_is_refused(base, delta, tmp_path):
+    _configure(base, num_hidden_layers=2)
+    with pytest.raises(NotAModel, match=r"layers\.2"):
+        merge(base, delta, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "config.json"])
+def test_a_pointer_in_the_place_of_a_file_is_named(base, delta, tmp_path, name):
+    (delta / name).write_bytes(POINTER)
+    with pytest.raises((NotAModel, CorruptWeights), match="Git LFS pointer"):
+        merge(base, delta, tmp_path / "out")
+
+
+def test_packed_integers_without_a_word_in_the_configuration_are_refused(base, delta, tmp_path):
+    packed = {"model.layers.0.mlp.up_proj.qweight": torch.ones(2, 2, dtype=torch.int32)}
+    save(base, {**state_dict_of(base), **packed})
+    with pytest.raises(NotAModel, match="quantized"):
+        merge(base, delta, tmp_path / "out")
 
 
 def test_a_head_that_differs_from_the_embedding_it_is_tied_to_must_be_on_both_sides(

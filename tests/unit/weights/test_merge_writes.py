@@ -104,6 +104,39 @@ def test_tokenizer_comes_from_the_delta_code_and_licence_from_the_base(tmp_path,
     assert not (tmp_path / "out" / "training.log").exists()
 
 
+def test_all_that_goes_with_a_model_goes_with_the_merged_one(tmp_path, pair):
+    base, delta = pair
+    for side in pair:
+        (side / "additional_chat_templates").mkdir()
+        (side / "additional_chat_templates" / "tool_use.jinja").write_text(side.name)
+        (side / "chat_template.jinja").write_text(side.name)
+        (side / "USE_POLICY.md").write_text(side.name)
+        (side / "adapter_config.json").write_text("{}")
+        (side / "README.md").write_text("A card of its own.")
+    merge(base, delta, tmp_path / "out")
+    out = tmp_path / "out"
+    assert (out / "additional_chat_templates" / "tool_use.jinja").read_text() == "delta"
+    assert (out / "chat_template.jinja").read_text() == "delta"
+    assert (out / "USE_POLICY.md").read_text() == "base"
+    assert not (out / "adapter_config.json").exists()
+    assert not (out / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "modeling_x.py", "code/x.py", "added_tokens.json"]
+)
+def test_what_lay_in_the_output_before_is_not_adopted(tmp_path, pair, name):
+    stranger = tmp_path / "out" / name
+    stranger.parent.mkdir(parents=True)
+    stranger.write_text("another's")
+    written = merge(*pair, tmp_path / "out")
+    assert name in written.files or not stranger.exists()
+    found = {
+        str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()
+    }
+    assert found == written.files.keys()
+
+
 PEAK_OF_MERGE = """
 import sys
 from pathlib import Path

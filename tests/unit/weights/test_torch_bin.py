@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from tasks.core.errors import CorruptWeights, NotAModel, UnsafeWeights
+from tasks.core.weights.index import read_index
+from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.torch_bin import read_bin
 
 
@@ -76,7 +78,6 @@ def test_compressed_records_are_refused(tmp_path):
         ({"nested": {"weight": torch.ones(1)}}, "something else than named tensors"),
         ({"complex": torch.ones(1, dtype=torch.complex64)}, "unknown dtype"),
         ({"sparse": torch.ones(2).to_sparse()}, "unknown dtype or layout"),
-        ({"view": torch.ones(2, 3).t()}, "transposed"),
     ],
 )
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, content, reason):
@@ -84,6 +85,24 @@ def test_what_is_no_plain_state_dict_is_refused(tmp_path, content, reason):
     torch.save(content, path)
     with pytest.raises(CorruptWeights, match=reason):
         read_bin(path)
+
+
+VIEWS = {
+    "transposed": torch.arange(12.0).reshape(3, 4).t(),
+    "every second column": torch.arange(12.0).reshape(3, 4)[:, ::2],
+    "rows and columns": torch.arange(60.0).reshape(5, 12)[1:4, 2:9:3],
+    "repeated": torch.arange(3.0).expand(4, 3),
+    "turned": torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
+def test_a_tensor_whose_elements_do_not_lie_in_a_row_is_read_all_the_same(tmp_path, view):
+    torch.save({"before": torch.ones(5), "view": view}, tmp_path / "pytorch_model.bin")
+    with TensorReader(read_index(tmp_path)) as reader:
+        assert torch.equal(reader.load("view"), view)
+        assert torch.equal(reader.read("view", 2, 5), view.reshape(-1)[2:5])
+        assert torch.equal(reader.load("before"), torch.ones(5))
 
 
 def test_a_storage_that_points_outside_its_record_is_refused(tmp_path):

@@ -1,0 +1,56 @@
+"""config.json of a model: read once, in one way, and what follows from it without transformers.
+
+The invariant: what a configuration does not say is what the model's class in transformers takes,
+never simply False.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.core.errors import NotAModel
+from tasks.core.foreign import JsonObject, read_json_object
+
+FILE = "config.json"
+
+# fmt: off
+TIED_BY_DEFAULT = frozenset((
+    "bart", "bert", "bert-generation", "big_bird", "bigbird_pegasus", "biogpt", "blenderbot",
+    "blenderbot-small", "bloom", "camembert", "cohere", "cohere2", "cohere2_moe",
+    "cohere_compass_text", "cpmant", "ctrl", "data2vec-text", "electra", "ernie", "ernie4_5",
+    "ernie4_5_moe", "falcon", "falcon_mamba", "gemma", "gemma2", "gemma3", "gemma3_text",
+    "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified",
+    "gemma4_unified_assistant", "gemma4_unified_text", "got_ocr2", "gpt-sw3", "gpt2",
+    "gpt_bigcode", "gpt_neo", "gpt_neox_japanese", "granite_swa", "jetmoe", "lfm2", "lfm2_moe",
+    "lfm3", "mamba", "marian", "mbart", "megatron-bert", "minicpm3", "modernbert-decoder",
+    "moss_transcribe_diarize", "mpt", "mvp", "openai-gpt", "opt", "pegasus", "plbart",
+    "prophetnet", "recurrent_gemma", "roberta", "roberta-prelayernorm", "roc_bert", "roformer",
+    "smollm3", "starcoder2", "trocr", "vaultgemma", "whisper", "xglm", "xlm", "xlm-roberta",
+    "xlm-roberta-xl", "xlnet", "xmod", "youtu", "zamba", "zamba2", "zaya",
+))
+# fmt: on
+"""The model_types of transformers' causal models whose class ties the embeddings by default.
+
+A test compares the list with the installed transformers.
+"""
+
+
+def read_config(directory: Path) -> JsonObject:
+    """Return config.json. Raises NotAModel when it is missing or no JSON object."""
+    try:
+        return read_json_object(directory / FILE)
+    except FileNotFoundError as error:
+        raise NotAModel(
+            "The directory has no config.json.",
+            where=directory,
+            next_step="Give the directory that holds the model itself.",
+        ) from error
+
+
+def ties_embeddings(config: Mapping[str, object]) -> bool:
+    """Return whether the model's output head is its input embedding.
+
+    As transformers decides it: what the configuration says, else the default of the class.
+    """
+    if "tie_word_embeddings" in config:
+        return bool(config["tie_word_embeddings"])
+    return config.get("model_type") in TIED_BY_DEFAULT
