@@ -18,7 +18,7 @@ WORK = {
     "fuse other ARTIFACT out": "tasks.core.weights.fuse.fuse",
     "finetune other ARTIFACT out --device cpu": "tasks.core.training.ladder."
     "finetune_down_the_ladder",
-    "finetune ARTIFACT data.json out --dry-run": "tasks.core.planning.shapes.shape_of",
+    "finetune ARTIFACT data.json out --dry-run": "tasks.core.training.planned.planned_training",
     "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate.evaluate",
     "publish ARTIFACT file:///nowhere": "tasks.core.story.tell_of_directory",
     "deploy ARTIFACT --device cpu": "tasks.core.serving.deployment.deploy",
