@@ -1,4 +1,4 @@
-"""The stages that a rebuild can end after. On its own, so that the command line loads no Prefect."""
+"""The stages that a rebuild can end after; apart, so that the command line loads no Prefect."""
 
 from typing import Literal
 
