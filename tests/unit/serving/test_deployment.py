@@ -16,7 +16,6 @@ from tasks.core.errors import (
     NotAModel,
     PortTaken,
     RecipeError,
-    ServingFailed,
     UsageError,
 )
 from tasks.core.recipe import Deploy
