@@ -150,7 +150,7 @@ class Store(Shelf):
                 return Built(found, cached=True)
             staging = Staging(self.root / ".staging" / str(key))
             try:
-                with self._present(needs):
+                with self.present(needs):
                     _reopen(staging.path)
                     with measured() as cost:
                         write(staging)
@@ -165,6 +165,14 @@ class Store(Shelf):
                     next_step="Free some space and run again: what is finished stays finished.",
                 ) from error
             return Built(artifact, cached=False)
+
+    @contextmanager
+    def present(self, names: Sequence[str]) -> Iterator[None]:
+        """Keep others from freeing these artifacts during the block, which reads their files."""
+        with ExitStack() as held:
+            for name in names:
+                held.enter_context(self._locked(name, "read", shared=True))
+            yield
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -200,14 +208,6 @@ class Store(Shelf):
                 return True
         except (LockBusy, CorruptArtifact):
             return False
-
-    @contextmanager
-    def _present(self, needs: Sequence[str]) -> Iterator[None]:
-        """Keep others from freeing these artifacts during the block."""
-        with ExitStack() as held:
-            for name in needs:
-                held.enter_context(self._locked(name, "read", shared=True))
-            yield
 
     def _locked(
         self, name: str, work: str = "", *, shared: bool = False, wait_s: float = WAIT_S
