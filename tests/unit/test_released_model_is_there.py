@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from tasks import deploy as deploying
+from tasks import evaluate as evaluating
 from tasks import publish as publishing
+from tasks.core import locks
 from tasks.core.errors import ServingFailed
 from tasks.core.keys import stage_key
 from tasks.core.locks import holders
@@ -65,3 +67,28 @@ def test_a_freed_model_is_made_again_before_it_is_published(
     with running(run), pytest.raises(ServingFailed) as caught:
         unwrap(publishing.publish.fn)([model], nothing, nothing, nothing, nothing)
     assert "weights" in str(caught.value.found)
+
+
+def test_a_release_before_that_is_part_of_this_build_is_not_waited_for(
+    run: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage itself holds the lock that setting a damaged one aside would wait for."""
+
+    def waits(line: str) -> None:
+        raise AssertionError(line)
+
+    def look(*_: object, **__: object) -> None:
+        raise looked_at(model.path)
+
+    monkeypatch.setattr(locks, "_SAY_AFTER_S", 0.0)
+    monkeypatch.setattr(run, "_say", waits)
+    monkeypatch.setattr(evaluating, "measurement_identity", lambda *_: {})
+    monkeypatch.setattr(evaluating, "measure", look)
+    before = Store(run.root.parent).build(KEY, write).artifact
+    (before.path / "weights").chmod(0o644)
+    (before.path / "weights").write_bytes(b"x" * (1 << 18))
+    model = StageResult.of(run.build(KEY, write), "edit")
+    with running(run), pytest.raises(ServingFailed, match="looked"):
+        unwrap(evaluating.evaluate.fn)(
+            [("base", model), ("edited", model)], None, "vicuna_v1.1", before
+        )
