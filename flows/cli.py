@@ -59,22 +59,25 @@ def main() -> None:
 def _run(watch: Watch) -> None:
     try:
         app(standalone_mode=True)
-    except KawanUsahaError as raised:
-        error = _advised(raised)
-        if "--json" in sys.argv:
-            print(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))  # noqa: T201
-        else:
-            typer.secho(
-                f"kawan-usaha: {error}", err=True, fg="red" if sys.stderr.isatty() else None
-            )
-        sys.exit(error.exit_code)
-    except SystemExit as end:  # Typer makes one of a KeyboardInterrupt, too
+    except BaseException as end:  # Typer makes a SystemExit of a KeyboardInterrupt
         stop, notes = stop_behind(end)
-        if stop is None:
-            raise
-        watch.for_good = True  # what Python and Prefect do at the end may hang as well
-        typer.echo(f"\nkawan-usaha: {' '.join([f'{stop}.', *notes, _RESUMES])}", err=True)
-        sys.exit(stop.exit_code)
+        if stop is not None:
+            watch.for_good = True  # what Python and Prefect do at the end may hang as well
+            if isinstance(end, Exception):
+                notes.append(f"Cleaning up failed ({end!r}).")
+            typer.echo(f"\nkawan-usaha: {' '.join([f'{stop}.', *notes, _RESUMES])}", err=True)
+            sys.exit(stop.exit_code)
+        if isinstance(end, KawanUsahaError):
+            _explain(_advised(end))
+            sys.exit(end.exit_code)
+        raise
+
+
+def _explain(error: KawanUsahaError) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))  # noqa: T201
+    else:
+        typer.secho(f"kawan-usaha: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
 
 
 def _advised(error: KawanUsahaError) -> KawanUsahaError:

@@ -41,11 +41,12 @@ def evaluate(
     inputs: dict[str, str] = {role: model.digest for role, model in chain}
     if before is not None:
         inputs["release before"] = before.digest
+    built = [model.artifact for _, model in chain]
     models = [(role, model.path) for role, model in chain]
     subjects = subjects_of(models, before.path if before else None)
 
     def write(staging: Staging) -> None:
-        if before is not None:
+        if before is not None and str(before.key) not in built:  # those are held by this stage
             run_store().require_content(before)
         log = output_log("evaluate")
         measure(subjects, settings, template=template, out=staging.path, on_line=say, log=log)

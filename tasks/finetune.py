@@ -22,7 +22,7 @@ OPERATING = {"save_steps", "save_total_limit", "logging_steps", "report_to", "ho
 def _finetune(
     model: StageResult, examples: StageResult, settings: Finetune, template: str
 ) -> StageResult:
-    """Train the adapter; a killed attempt goes on, one without memory goes on a rung lower."""
+    """Train the adapter: resumed after a kill, retried with less memory when it runs out."""
     params = settings.model_dump(mode="json", exclude={"data", *DECIDING, *OPERATING})
     inputs = {"model": model.digest, "examples": examples.digest}
 

@@ -136,7 +136,7 @@ def require_devices(recipe: Recipe, hardware: Hardware) -> None:
             expected="a CUDA device",
             found=hardware.gpu_note or "no GPU",
             next_step="Run on a machine with a GPU, or set `device: cpu`; "
-            f"`kawan-usaha plan {recipe.name} --gpus 1xRTX4090` tells what would do.",
+            f"`kawan-usaha plan {recipe.name} --gpus 1xRTX4090` shows what would fit.",
         )
 
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from prefect import get_run_logger
-
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
 from tasks.core.hub.publish import publish as to_hub
@@ -12,8 +10,8 @@ from tasks.core.measure import measured
 from tasks.core.recipe import Publish, Recipe
 from tasks.core.store.manifest import require_manifest
 from tasks.core.story import BuiltStage, tell
-from tasks.progress import StageProgress
-from tasks.runtime import StageResult, stage_task
+from tasks.progress import StageProgress, say
+from tasks.runtime import StageResult, run_store, stage_task
 
 
 @stage_task("publish")
@@ -27,20 +25,19 @@ def publish(
     """Publish the model of the last stage; nothing is sent when this build stands there already."""
     released = stages[-1]
     built = [BuiltStage(stage.stage, stage.path) for stage in stages]
-    story = tell(recipe, target, built, outcome, verdict)
-    files = require_manifest(released.path).files
     send = to_hub if target.repo else publish_to_filesystem
-    with measured() as cost:
+    with run_store().present([released.artifact]), measured() as cost:
+        story = tell(recipe, target, built, outcome, verdict)
         receipt = send(
             released.path,
-            files,
+            require_manifest(released.path).files,
             story.card,
             target,
             story.build,
             report=StageProgress("publish"),
         )
     for remark in receipt.remarks():
-        get_run_logger().info("%s", remark)
+        say(remark)
     return StageResult.after(
         released,
         "publish",

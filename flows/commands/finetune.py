@@ -47,8 +47,8 @@ def finetune(
     """Train a LoRA adapter with DeepSpeed; go on after any death, step down when memory runs out.
 
     OUT gets `adapter/` (PEFT's format; `kawan-usaha fuse` adds it to the model), `training.json`
-    and `loss.png`. The same command after a kill goes on from the last whole checkpoint. When GPU
-    or host memory runs out, the training goes on with less: smaller micro batches with the same
+    and `loss.png`. The same command after a kill resumes from the last whole checkpoint. When GPU
+    or host memory runs out, training continues with less: smaller micro batches with the same
     global batch, gradient checkpointing, offload, ZeRO-3, 4 bits. The defaults are those of the
     original command.
 

@@ -72,7 +72,7 @@ def merge(
     """Add a weight delta to a base model, streamed: a better `fastchat.model.apply_delta`.
 
     The result is equal to FastChat's to the bit, in well under 1 GB of memory. A merge that was
-    killed goes on with the shards that are whole.
+    killed resumes with the shards that are whole.
 
     Example: `kawan-usaha merge huggyllama/llama-13b lmsys/vicuna-13b-delta-v1.1 merged`
     """

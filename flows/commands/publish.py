@@ -40,7 +40,7 @@ def publish(
     """Publish a model: all of it or nothing, verified where it arrived.
 
     Sent are the files that belong to a model; what is left out is said, and a secret is refused.
-    What is there already is not sent again; a broken upload goes on where it stopped. The token
+    What is there already is not sent again; a broken upload resumes where it stopped. The token
     comes from HF_TOKEN.
 
     Examples: `kawan-usaha publish tuned our-team/kawan-usaha`,

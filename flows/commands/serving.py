@@ -98,10 +98,10 @@ def restore(name: Name = None, as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show what works now and what is deployed, and whether it generates at this moment.
+    """Show what is running and what is deployed, and whether each deployment generates right now.
 
-    Works is what holds a lock: a rebuild or a command, and which artifact or device it holds since
-    when. Exit code 1 when a deployment is not healthy.
+    A rebuild or a command is running while it holds a lock; each artifact and device that it holds
+    is listed, with the time since when. Exit code 1 when a deployment is not healthy.
     """
     from dataclasses import asdict
 

@@ -66,8 +66,11 @@ class Alone:
         return sorted(self._seen[memory])
 
     def look(self) -> None:
-        """Take down who else uses the memory of the machine and of the GPUs now."""
-        self._seen["host"].update(each.what for each in builds() if not _is_mine(each))
+        """Take down who else uses the memory of the machine and of the GPUs now.
+
+        A deployment counts, too: it may hold the memory that the build lacked.
+        """
+        self._seen["host"].update(each.what for each in holders_in(place()) if not _is_mine(each))
         if self.kind == "cuda":
             for gpu in read_gpu_use()[: self.count]:
                 self._seen["device"].update(_users(gpu))

@@ -148,8 +148,16 @@ def _sign(path: Path, what: str, *, shared: bool) -> tuple[Path, int] | None:
 
 
 def _withdraw(file: Path, signature: int) -> None:
-    file.unlink(missing_ok=True)
+    _remove(file)
     os.close(signature)
+
+
+def _remove(file: Path) -> None:
+    """Remove what only tells: that it cannot be removed is no reason to fail the work."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        _log.debug("%s stays: %s", file, error)
 
 
 def _living(file: Path) -> Holder | None:
@@ -166,7 +174,7 @@ def _living(file: Path) -> Holder | None:
         except (OSError, ValidationError):  # withdrawn meanwhile, or not written yet
             return None
     else:
-        file.unlink(missing_ok=True)
+        _remove(file)
         return None
     finally:
         os.close(signature)

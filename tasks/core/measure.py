@@ -48,13 +48,14 @@ def measured() -> Iterator[Cost]:
 
     sampler = threading.Thread(target=sample, name="peak-memory", daemon=True)
     started = time.monotonic()
-    sampler.start()
     try:
+        sampler.start()
         yield cost
     finally:
         cost.wall_s = time.monotonic() - started
         done.set()
-        sampler.join()
+        if sampler.is_alive():
+            sampler.join()
 
 
 def return_freed_memory() -> None:

@@ -70,13 +70,15 @@ class _Shared(Generic[T]):
 
     def work(self) -> None:
         """Make calls until none is left."""
-        while (call := self._next()) is not None:
-            number, function = call
-            try:
-                self.results[number] = function()
-            except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
-                self.end(error)
-        self.ended.release()
+        try:
+            while (call := self._next()) is not None:
+                number, function = call
+                try:
+                    self.results[number] = function()
+                except BaseException as error:  # noqa: BLE001 - raised by the waiting thread
+                    self.end(error)
+        finally:
+            self.ended.release()
 
     def end(self, error: BaseException | None = None) -> None:
         """Let no further call begin. Only the first error counts: others may follow from it."""

@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from flows import cli
 from tasks.core.keys import stage_key
+from tasks.core.process.stopping import Stopped, Watch
 from tasks.core.store import Staging, Store
 from tests.models import tiny_delta, tiny_llama
 
@@ -233,3 +235,23 @@ def test_status_shows_who_works_and_what_is_held(run: Run, home: Path) -> None:
     assert process["what"] == "rebuild demo"
     assert [each["lock"] for each in process["holds"]] == ["in-use"]
     assert json.loads(plain)["deployments"] == []
+
+
+def test_a_stop_stays_a_stop_when_cleaning_up_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(**_: object) -> None:
+        try:
+            raise Stopped(signal.SIGTERM)
+        finally:
+            raise OSError("the disk is gone")
+
+    monkeypatch.setattr(cli, "app", stopped)
+    watch = Watch()
+    with pytest.raises(SystemExit) as ended:
+        cli._run(watch)
+    assert ended.value.code == 143
+    assert watch.for_good
+    told = capsys.readouterr().err
+    assert "stopped by SIGTERM. Cleaning up failed (OSError('the disk is gone'))." in told
+    assert "resumes" in told

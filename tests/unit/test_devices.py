@@ -108,6 +108,16 @@ def test_whoever_came_on_the_gpu_later_is_found_and_not_forgotten(
         assert alone.others("host") == []
 
 
+@pytest.mark.parametrize(("lock", "shared"), [("GPU-a.build", False), ("cpu.serving", True)])
+def test_whoever_else_builds_or_serves_may_hold_the_memory_of_the_machine(
+    place: Path, lock: str, shared: bool
+) -> None:
+    with alone_on("cpu", None, "fine-tune", say=nothing) as alone:
+        assert alone.others("host") == []
+        with holding(place / lock, "another", shared=shared):
+            assert alone.others("host") == ["another"]
+
+
 def test_what_runs_is_shown_once_a_process_with_every_lock_that_it_holds(
     place: Path, tmp_path: Path
 ) -> None:

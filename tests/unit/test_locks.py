@@ -111,3 +111,18 @@ def test_a_broken_text_of_a_holder_is_no_holder_and_stays(lock: Path) -> None:
         file.write_text("{")
         assert holders(lock) == []
         assert file.exists()
+
+
+def test_a_text_that_cannot_be_removed_fails_neither_the_work_nor_the_look(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with locked(lock, "rebuild demo"):
+        pass
+    assert list(lock.parent.glob(f"{lock.name}@*")) != []
+    assert holders(lock) == []
+    with locked(lock, "another"):
+        assert [holder.what for holder in holders(lock)] == ["another"]

@@ -44,6 +44,18 @@ def test_the_first_error_is_raised_and_not_one_that_followed_from_it() -> None:
         run_all([follow, fail, follow], threads=3, name="test", stop=stopped.set)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_stop_that_fails_itself_keeps_nobody_waiting() -> None:
+    def fail() -> None:
+        raise Boom
+
+    def stop() -> None:
+        raise OSError("the file is closed already")
+
+    with pytest.raises(Boom):
+        run_all([fail], threads=1, name="test", stop=stop)
+
+
 def test_after_an_error_no_further_call_begins() -> None:
     begun = []
 

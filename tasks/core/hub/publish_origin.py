@@ -20,7 +20,7 @@ from tasks.core.errors import CorruptArtifact, NotAModel
 from tasks.core.home import home
 from tasks.core.model_config import read_config
 from tasks.core.store import Manifest, Store
-from tasks.core.store.manifest import read_manifest
+from tasks.core.store.manifest import freed_place, read_manifest
 
 _SAYS_NOTHING = ("", "none", "other", "unknown")
 _LLAMA = ("llama", "kawan_usaha_llama")
@@ -71,6 +71,8 @@ def origin_of(model: Path) -> Origin:
 
 def _origin_of(model: Path, seen: tuple[Path, ...]) -> Origin:
     place = model.resolve()
+    if not place.is_dir():
+        place = freed_place(place)
     if place in seen or not place.is_dir():
         return Origin()
     seen = (*seen, place)
@@ -121,12 +123,12 @@ def _made_from(model: Path, manifest: Manifest, seen: tuple[Path, ...]) -> Origi
 
 def _artifacts_beside(model: Path) -> dict[str, Path]:
     """Return the artifacts of the model's own store and of this home, by their content digest."""
-    stores = [model.parent.parent, home()]
+    stores = [*model.parents[1:3], home()]  # a freed artifact lies one directory deeper
     return {
         artifact.digest: artifact.path
         for place in stores
         if (place / "store").is_dir()
-        for artifact in Store(place).artifacts()
+        for artifact in (*Store(place).freed_artifacts(), *Store(place).artifacts())
     }
 
 

@@ -83,7 +83,7 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def freed_place(directory: Path) -> Path:
-    """Return where the manifest of an artifact stands once its other files were freed."""
+    """Return where manifest and small files of an artifact are once its others were freed."""
     return directory.parent / FREED / directory.name
 
 

@@ -127,13 +127,13 @@ class RunStore(Store):
         return names
 
     @contextmanager
-    def _present(self, needs: Sequence[str]) -> Iterator[None]:
+    def present(self, names: Sequence[str]) -> Iterator[None]:
         """Have these artifacts whole during the block, making again those that were freed."""
         while True:
-            missing = [name for name in needs if self._is_freed(name)]
+            missing = [name for name in names if self._is_freed(name)]
             self._restore(missing)
-            with super()._present(needs):
-                if not any(self._is_freed(name) for name in needs):
+            with super().present(names):
+                if not any(self._is_freed(name) for name in names):
                     yield
                     return
 

@@ -2,14 +2,15 @@
 
     <home>/store/<stage>-<key>/   manifest.json and the files, read-only: whole, or not there
     <home>/store/.staging/<...>   what an attempt has written so far
-    <home>/store/.freed/<...>     the manifest of an artifact whose other files were freed
+    <home>/store/.freed/<...>     manifest and small files of an artifact whose others were freed
     <home>/store/.corrupt/<...>   artifacts that were found damaged, set aside
     <home>/store/.locks/<...>     one lock a key
 
 The invariant: only `Store.build` renames into the store, after every byte has reached the disk and
 the manifest was written last. The store knows no stage; it never looks into an artifact. A freed
 artifact does not exist for `find` and `build`; its manifest stays, so that a run can go on without
-it as long as nothing has to read it (`run.py`).
+it as long as nothing has to read it (`run.py`), and so do its small files, such as a model's card
+and configuration, which tell where later models come from.
 """
 
 import logging
@@ -31,6 +32,7 @@ from tasks.core.files import (
     disk_is_full,
     fsync_directory,
     fsync_tree,
+    link_or_copy,
 )
 from tasks.core.keys import StageKey, to_jsonable
 from tasks.core.locks import WAIT_S, Say, locked
@@ -46,6 +48,9 @@ from tasks.core.store.manifest import (
 from tasks.core.store.shelf import Artifact, Shelf
 
 logger = logging.getLogger(__name__)
+
+KEPT_WHEN_FREED_BYTES = 1 << 17
+"""The largest file of an artifact that stays when the others are freed."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class Store(Shelf):
                 return Built(found, cached=True)
             staging = Staging(self.root / ".staging" / str(key))
             try:
-                with self._present(needs):
+                with self.present(needs):
                     _reopen(staging.path)
                     with measured() as cost:
                         write(staging)
@@ -160,6 +165,14 @@ class Store(Shelf):
                     next_step="Free some space and run again: what is finished stays finished.",
                 ) from error
             return Built(artifact, cached=False)
+
+    @contextmanager
+    def present(self, names: Sequence[str]) -> Iterator[None]:
+        """Keep others from freeing these artifacts during the block, which reads their files."""
+        with ExitStack() as held:
+            for name in names:
+                held.enter_context(self._locked(name, "read", shared=True))
+            yield
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -180,7 +193,7 @@ class Store(Shelf):
                 self._remove(directory)
 
     def free(self, name: str) -> bool:
-        """Remove the files of an artifact and keep its manifest; False when there is nothing to.
+        """Remove all but the manifest and the small files; False when there is nothing to free.
 
         False too while another process builds or reads the artifact, or when it is damaged.
         """
@@ -190,22 +203,11 @@ class Store(Shelf):
                 manifest = read_manifest(directory)
                 if manifest is None:
                     return False
-                place = freed_place(directory)
-                place.mkdir(parents=True, exist_ok=True)
-                write_manifest(place, manifest)
-                fsync_directory(place.parent)
+                _keep_small_files(directory, manifest)
                 self._remove(directory)
                 return True
         except (LockBusy, CorruptArtifact):
             return False
-
-    @contextmanager
-    def _present(self, needs: Sequence[str]) -> Iterator[None]:
-        """Keep others from freeing these artifacts during the block."""
-        with ExitStack() as held:
-            for name in needs:
-                held.enter_context(self._locked(name, "read", shared=True))
-            yield
 
     def _locked(
         self, name: str, work: str = "", *, shared: bool = False, wait_s: float = WAIT_S
@@ -275,6 +277,20 @@ class Store(Shelf):
             shutil.rmtree(gone, ignore_errors=True)  # left by a removal that was killed
             directory.rename(gone)
         shutil.rmtree(gone)
+
+
+def _keep_small_files(directory: Path, manifest: Manifest) -> None:
+    """Make the note of an artifact that is about to be freed, its manifest last."""
+    place = freed_place(directory)
+    shutil.rmtree(place, ignore_errors=True)  # left by a freeing that was killed
+    place.mkdir(parents=True, exist_ok=True)
+    for name, file in manifest.files.items():
+        if file.size_bytes <= KEPT_WHEN_FREED_BYTES:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(directory / name, place / name)
+    fsync_tree(place)
+    write_manifest(place, manifest)
+    fsync_directory(place.parent)
 
 
 def _reopen(staging: Path) -> None:

@@ -46,10 +46,10 @@ _ADVICE = {
     Reason.DEVICE_OUT_OF_MEMORY: "Halve finetune.micro_batch_size and double "
     "gradient_accumulation_steps; then gradient_checkpointing, offload, ZeRO-3.",
     Reason.HOST_OUT_OF_MEMORY: "Halve finetune.micro_batch_size and double "
-    "gradient_accumulation_steps, take back offload, or give the machine more memory.",
+    "gradient_accumulation_steps, turn offload off, or give the machine more memory.",
     Reason.NOT_FINITE: "Lower finetune.learning_rate, or take bfloat16 or float32.",
-    Reason.KILLED: "Run again: the training goes on from its last whole checkpoint.",
-    Reason.LOST_PEER: "Run again: the training goes on from its last whole checkpoint.",
+    Reason.KILLED: "Run again: training resumes from its last whole checkpoint.",
+    Reason.LOST_PEER: "Run again: training resumes from its last whole checkpoint.",
     Reason.ERROR: "The lines above say why.",
 }
 
@@ -179,8 +179,8 @@ def _attempt(
             "The disk is full.",
             where=job.checkpoints,
             found=said,
-            next_step="Free some space, or lower finetune.save_total_limit; then run again: the "
-            "training goes on from its last whole checkpoint.",
+            next_step="Free some space, or lower finetune.save_total_limit; then run again: "
+            "training resumes from its last whole checkpoint.",
         )
     raise TrainingStopped(reason, child, said, last_whole(job.checkpoints))
 
@@ -192,9 +192,9 @@ def _kept(checkpoint: Path | None) -> str:
 def _say_where_it_begins(prepared: Prepared, say: Callable[[str], None]) -> None:
     if prepared.restarted_for:
         changed = ", ".join(prepared.restarted_for)
-        say(f"The training starts anew: {changed} changed since the last attempt.")
+        say(f"Training starts over: {changed} changed since the last attempt.")
     elif prepared.job.resume_from is not None:
-        say(f"The training goes on from step {step_of(prepared.job.resume_from)}.")
+        say(f"Training resumes from step {step_of(prepared.job.resume_from)}.")
 
 
 def _require_alone(job_file: Path) -> None:
@@ -202,7 +202,8 @@ def _require_alone(job_file: Path) -> None:
         raise LockBusy(
             "A training of an earlier attempt is still running in this directory.",
             where=job_file.parent,
-            next_step="It ends by itself at its next line, which nobody reads; then try again.",
+            next_step="It ends within seconds if the command that started it was killed; otherwise "
+            "wait until that command is done. Then try again.",
         )
 
 

@@ -262,13 +262,13 @@ def _stepped_down(
     changes = f"{rung.changes[0].upper()}{rung.changes[1:]}."
     beside = f"Not to be remembered: {', '.join(others)} used the memory too." if others else ""
     if stop.checkpoint is None:
-        onward = "It starts anew: no checkpoint was due yet."
+        onward = "It starts over: no checkpoint was due yet."
     elif group_size(rung.settings) != group_size(above.settings):
-        onward = "It starts anew: grouped by length, smaller micro batches have another order."
+        onward = "It starts over: grouped by length, smaller micro batches have another order."
     elif can_go_on(stop.checkpoint, division_of(rung.settings)):
-        onward = f"It goes on from step {step_of(stop.checkpoint)}."
+        onward = f"It resumes from step {step_of(stop.checkpoint)}."
     else:
-        onward = "It starts anew: 16 bits without ZeRO keep their states to themselves."
+        onward = "It starts over: 16 bits without ZeRO keep their states to themselves."
     return SteppedDown(
         f"{stop.reason.value[0].upper()}{stop.reason.value[1:]} ({above.name}). "
         f"Next: rung {number} of {len(ladder)}, {rung.name}.",

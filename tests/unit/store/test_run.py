@@ -121,6 +121,25 @@ def test_inputs_that_no_stage_needs_any_more_are_freed(tmp_path: Path) -> None:
     assert (made["fuse"].artifact.path / "w").exists()
 
 
+def test_small_files_of_a_freed_artifact_stay_beside_its_manifest(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+
+    def write(staging: Staging) -> None:
+        (staging.path / "w").write_bytes(WEIGHTS)
+        (staging.path / "code").mkdir()
+        (staging.path / "code" / "config").write_text("silu")
+
+    name = str(run.build(stage_key("base", 1, {}), write).artifact.key)
+    note = tmp_path / "store" / ".freed" / name
+    (note / "code").mkdir(parents=True)
+    (note / "code" / "config").write_text("left by a freeing that was killed")
+    run.done_with(name)
+    assert Store(tmp_path).freed(name) is not None
+    found = {str(path.relative_to(note)) for path in note.rglob("*") if path.is_file()}
+    assert found == {"code/config", "manifest.json"}
+    assert (note / "code" / "config").read_text() == "silu"
+
+
 def test_rerun_finds_everything_done_and_makes_no_freed_input_again(tmp_path: Path) -> None:
     first = Chain(a_run(tmp_path)).whole()
     again = Chain(a_run(tmp_path))

@@ -349,7 +349,7 @@ def test_a_smaller_micro_batch_goes_on_and_another_rate_starts_anew(
 
     said: list[str] = []
     result = train(model, data, out, changed(learning_rate=2e-2), on_line=said.append)
-    assert "The training starts anew: learning_rate changed since the last attempt." in said
+    assert "Training starts over: learning_rate changed since the last attempt." in said
     assert result.resumed_from_step is None
     assert result.restarted_for == ("learning_rate",)
     assert [step.step for step in result.steps] == list(range(1, 9))

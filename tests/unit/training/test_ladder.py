@@ -110,7 +110,7 @@ def test_a_step_down_says_what_it_changes_saves_and_costs_and_can_be_retried(run
     said = str(caught.value)
     assert caught.value.retryable
     below = rungs(CPU)[1]
-    for words in ("rung 2 of 4, micro batch 2", below.saves, below.costs, "goes on from step 7"):
+    for words in ("rung 2 of 4, micro batch 2", below.saves, below.costs, "resumes from step 7"):
         assert words in said
     assert below.changes[1:] in said
 
@@ -119,13 +119,13 @@ def test_a_step_down_to_states_that_cannot_be_taken_over_says_that_it_starts_ane
     run: Run,
 ) -> None:
     without_zero = GPU.model_copy(update={"zero_stage": 0})
-    with pytest.raises(SteppedDown, match="starts anew: 16 bits without ZeRO"):
+    with pytest.raises(SteppedDown, match="starts over: 16 bits without ZeRO"):
         run(Attempts(Reason.DEVICE_OUT_OF_MEMORY, kept_step=7), without_zero)
 
 
 def test_another_order_of_the_data_is_said_to_start_anew(run: Run) -> None:
     grouped = CPU.model_copy(update={"batching": "group"})
-    with pytest.raises(SteppedDown, match="starts anew: grouped by length"):
+    with pytest.raises(SteppedDown, match="starts over: grouped by length"):
         run(Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7), grouped)
 
 

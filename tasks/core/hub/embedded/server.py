@@ -4,11 +4,10 @@ The invariants: it listens on loopback only, because its tokens cross the wire i
 root has one server at a time; its address is announced only once connections are accepted.
 """
 
-import fcntl
 import ipaddress
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -19,7 +18,7 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
-from tasks.core.errors import PortTaken, UsageError
+from tasks.core.errors import LockBusy, PortTaken, UsageError
 from tasks.core.files import write_atomically
 from tasks.core.hub.embedded import changes, contents, listing
 from tasks.core.hub.embedded.access import Tokens, load_tokens
@@ -28,6 +27,7 @@ from tasks.core.hub.embedded.blobs import BlobStore
 from tasks.core.hub.embedded.faults import Faults
 from tasks.core.hub.embedded.repositories import RepositoryStore
 from tasks.core.hub.embedded.state import Hub
+from tasks.core.locks import locked
 
 _GRACE_S = 2
 
@@ -104,15 +104,17 @@ def _url(listener: socket.socket) -> str:
 @contextmanager
 def _owned(root: Path) -> Iterator[None]:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(locked(root / ".lock", "embedded Hub"))
+        except LockBusy as busy:
             raise UsageError(
                 "Another server serves this directory.",
                 where=root,
-                next_step="Use the Hub that runs, or name another directory.",
-            ) from None
+                found=busy.found,
+                next_step="Use the Hub that runs, wait until its run is done, or name another "
+                "directory.",
+            ) from busy
         yield
 
 

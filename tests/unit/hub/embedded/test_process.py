@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from huggingface_hub import HfApi
 
+from tasks.core.errors import UsageError
 from tasks.core.hub.embedded import running_hub
 
 SHARD = "model-00001-of-00005.safetensors"
@@ -68,6 +70,15 @@ def test_in_a_directory_that_was_open_to_all_its_secrets_are_not(tmp_path):
         )
     open_to_others = {path.name for path in root.iterdir() if path.stat().st_mode & 0o077}
     assert open_to_others == {".lock"}
+
+
+def test_a_second_server_is_told_who_serves_the_directory(tmp_path):
+    with (
+        running_hub(tmp_path / "hub"),
+        pytest.raises(UsageError, match=rf"held by embedded Hub \(pid {os.getpid()} on "),
+        running_hub(tmp_path / "hub"),
+    ):
+        raise AssertionError("two servers in one directory")
 
 
 def test_tokens_that_an_earlier_version_left_open_are_closed(tmp_path, caplog):

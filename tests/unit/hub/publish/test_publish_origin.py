@@ -10,8 +10,9 @@ from tasks.core.errors import RecipeError
 from tasks.core.files import FileDigest
 from tasks.core.hub.publish_license import ACCEPTANCE, ANSWER_FOR_ORIGIN, require_publishable
 from tasks.core.hub.publish_origin import Repo, origin_of
+from tasks.core.keys import stage_key
 from tasks.core.recipe import Publish
-from tasks.core.store import Manifest
+from tasks.core.store import Manifest, Staging, Store
 from tasks.core.store.manifest import write_manifest
 
 LLAMA_1 = [
@@ -142,6 +143,30 @@ def test_an_input_that_is_gone_leaves_the_origin_unknown(tmp_path: Path) -> None
     )
     assert not origin_of(merged).is_known
     assert ANSWER_FOR_ORIGIN in refusal(merged, publicly("apache-2.0"))
+
+
+def test_an_input_that_was_freed_still_tells_where_it_came_from(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def download(staging: Staging) -> None:
+        model(staging.path / "new", card="license: cc-by-nc-4.0")
+        for file in (staging.path / "new").iterdir():
+            file.rename(staging.path / file.name)
+        (staging.path / "new").rmdir()
+        (staging.path / "weights").write_bytes(b"w" * (1 << 18))
+
+    def link(staging: Staging) -> None:
+        (staging.path / "weights").write_bytes(b"merged")
+
+    params = {"repo": "some/base", "commit": "b" * 40}
+    base = store.build(stage_key("download", 1, params), download, params=params).artifact
+    inputs = {"model": base.digest}
+    merged = store.build(stage_key("merge", 1, {}), link, inputs=inputs).artifact
+    whole = origin_of(base.path), origin_of(merged.path)
+    assert whole[0].licenses == ("cc-by-nc-4.0",)
+    assert whole[0].is_llama
+    assert store.free(str(base.key))
+    assert (origin_of(base.path), origin_of(merged.path)) == whole
 
 
 def test_another_programs_manifest_tells_nothing(tmp_path: Path) -> None:
