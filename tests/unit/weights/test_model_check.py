@@ -201,6 +201,24 @@ def test_vocabulary_and_layers_of_another_family_are_checked_too(gpt2, fields, w
         check_model(gpt2)
 
 
+def test_the_embedding_of_a_part_is_not_held_against_the_models_vocabulary(gpt2):
+    """As in models that see or speak: their parts have vocabularies of their own."""
+    part = {"audio_tower.embed_tokens.weight": torch.ones(7, 4)}
+    check_model(save(gpt2, {**state_dict_of(gpt2), **part}))
+
+
+def test_code_of_its_own_may_have_other_tensors_under_the_name_of_a_built_in_class(model):
+    heads = {"medusa_head.0.weight": torch.ones(4, 4)}
+    save(model, {**state_dict_of(model), **heads})
+    with pytest.raises(NotAModel, match="belongs to no module"):
+        check_model(model)
+    _configure(model, auto_map={"AutoModelForCausalLM": "modeling_medusa.MedusaLlama"})
+    check_model(model)
+    _configure(model, vocab_size=319)
+    with pytest.raises(NotAModel, match="320 rows"):
+        check_model(model)
+
+
 def test_a_directory_that_is_a_file_is_named(model):
     with pytest.raises(NotAModel, match="a file"):
         check_model(model / "config.json")
