@@ -216,14 +216,13 @@ def _require_whole_sentencepiece(path: Path) -> None:
     as many bytes. Source: protobuf.dev/programming-guides/encoding.
     """
     data = path.read_bytes()
-    position = 0
-    while position < len(data) and data[position] & 7 == 2:  # wire type 2: a length, then bytes
-        length, shift, position = 0, 0, position + 1
-        while position < len(data):
-            byte = data[position]
-            length, shift, position = length | (byte & 0x7F) << shift, shift + 7, position + 1
-            if not byte & 0x80:
-                break
+    position, end = 0, len(data)
+    while position + 1 < end and data[position] & 7 == 2:  # wire type 2: a length, then bytes
+        length, position = data[position + 1], position + 2
+        shift = 7
+        while length >> shift and position < end:  # seven bits a byte, the eighth says: more
+            length = length & ((1 << shift) - 1) | data[position] << shift
+            shift, position = shift + 7, position + 1
         position += length
     if position > len(data):
         raise NotAModel(

@@ -103,6 +103,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         lambda m: (m / "tokenizer.model").write_bytes(b"\x0a\x05abcde\x0a\x09abc"),
         "tokenizer.model is truncated",
     ),
+    "half of a long field of a tokenizer.model": (
+        lambda m: (m / "tokenizer.model").write_bytes(b"\x0a\x05abcde\x12\xac\x02" + bytes(299)),
+        "expected: at least 310 bytes",
+    ),
     "half of tokenizer.json": (
         lambda m: os.truncate(m / "tokenizer.json", 2000),
         "tokenizer.json is not valid JSON",
