@@ -1,11 +1,12 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
 from flows.report import RebuildReport, publish_report
+from flows.until import Until
 from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
@@ -29,7 +30,6 @@ from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.runtime import StageResult, explained_failure, run, running
 
-Until = Literal["plan", "download", "merge", "edit", "fuse", "evaluate", "publish", "deploy"]
 Chain = list[tuple[Role, StageResult]]
 
 

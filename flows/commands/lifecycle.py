@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 import typer
 
 from flows.commands.output import AS_JSON, show
+from flows.until import Until
 
 Recipe = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a recipe that comes with the project.")
@@ -39,6 +40,9 @@ def rebuild(
     from tasks.core.errors import UsageError
     from tasks.core.recipe_file import find_recipe, load_recipe
 
+    last = next((stage for stage in get_args(Until) if stage == until), None)
+    if last is None:
+        raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
     wanted = load_recipe(find_recipe(recipe))
     _prepare_prefect()
     if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
@@ -50,14 +54,11 @@ def rebuild(
         from flows.server import begin_server
 
         wait_for_server = begin_server()
-        from flows.lifecycle import Until
         from flows.lifecycle import rebuild as flow
         from flows.report import RebuildReport, as_plain, as_text
 
-        if until not in get_args(Until):
-            raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
         wait_for_server()
-        result = flow(wanted, until, force, return_state=True).result()
+        result = flow(wanted, last, force, return_state=True).result()
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
     show(as_plain(result), as_json=as_json, text=as_text(result))

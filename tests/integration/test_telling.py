@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact, State
@@ -49,9 +49,12 @@ def relay(prefect: None) -> Iterator[Relay]:
 def artifacts_of(state: State[object]) -> list[Artifact]:
     flow_run_id = state.state_details.flow_run_id
     assert flow_run_id is not None
-    ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
     with get_client(sync_client=True) as client:
-        return list(client.read_artifacts(artifact_filter=ours))
+        return list(client.read_artifacts(artifact_filter=of_run(flow_run_id)))
+
+
+def of_run(flow_run_id: UUID) -> ArtifactFilter:
+    return ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
 
 
 def run_stage(work: Callable[[], None]) -> State[object]:
@@ -121,7 +124,8 @@ def test_an_artifact_that_the_api_no_longer_knows_is_made_again() -> None:
         report(1, 2)
         flush()
         with get_client(sync_client=True) as client:
-            for each in client.read_artifacts():
+            own = of_run(UUID(str(runtime.flow_run.id)))
+            for each in client.read_artifacts(artifact_filter=own):
                 client.delete_artifact(UUID(str(each.id)))
         report(2, 2)
 
