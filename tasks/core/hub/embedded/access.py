@@ -58,13 +58,13 @@ def load_tokens(root: Path) -> Tokens:
     try:
         return TypeAdapter(dict[str, Account]).validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        field = ".".join(map(str, first["loc"][1:]))  # before that stands the token itself
+        wrong = error.errors(include_input=False)[0]
+        field = ".".join(map(str, wrong["loc"][1:]))  # before that stands the token itself
         raise UsageError(
             "The tokens of the Hub on this machine cannot be read.",
             where=path,
             expected='{"hf_...": {"user": "name", "role": "write"}}',
-            found=f"{field}: {first['msg']}" if field else first["msg"],
+            found=f"{field}: {wrong['msg']}" if field else wrong["msg"],
             next_step="Correct the file, or remove it: a new token is made then.",
         ) from None
 
