@@ -63,4 +63,4 @@ def ties_embeddings(config: Mapping[str, object]) -> bool:
     """
     if "tie_word_embeddings" in config:
         return bool(config["tie_word_embeddings"])
-    return config.get("model_type") in TIED_BY_DEFAULT
+    return str(config.get("model_type")) in TIED_BY_DEFAULT

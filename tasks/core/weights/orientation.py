@@ -52,7 +52,7 @@ class Orientation:
         Raises AdapterMismatch where neither the architecture nor a shape tells.
         """
         leaf = module.rpartition(".")[2]
-        kind = self.config.get("model_type")
+        kind = str(self.config.get("model_type"))
         if not has_foreign_code(self.config):
             return kind in CONV1D_TYPES and leaf in CONV1D_NAMES
         told = self.matrices[module].told_by_shape() if module in self.matrices else None
