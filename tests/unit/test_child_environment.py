@@ -13,7 +13,7 @@ from tasks.core.evaluation.evaluate import evaluate
 from tasks.core.evaluation.figures import Subject
 from tasks.core.process import NETWORK, child_environment, run_child
 from tasks.core.progress import silent
-from tasks.core.recipe import Edit, Evaluate, Finetune
+from tasks.core.recipe import ActivationEdit, Edit, Evaluate, Finetune
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.launch import environment, launch
 from tests.models import tiny_llama
@@ -86,8 +86,12 @@ def test_the_login_of_the_hub_is_not_found_by_a_child(
 
 
 def test_the_proof_of_an_edit_knows_no_secret(spy: Spy, work: Path) -> None:
-    with pytest.raises(EditLost):  # there is no model; the process looks for it
-        prove_edit(work / "no-model", Edit())
+    # Headers tell nothing of it, so that only the process can find it.
+    with pytest.raises(EditLost):
+        prove_edit(
+            tiny_llama(work / "unedited"),
+            Edit(activations=(ActivationEdit(layers=(-1,), activation="gelu"),)),
+        )
     (told,) = spy.of("tasks.core.architecture.prove")
     assert SESAME not in told
 

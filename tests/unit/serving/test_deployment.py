@@ -12,6 +12,7 @@ import pytest
 
 from tasks.core import devices
 from tasks.core.errors import (
+    CorruptWeights,
     EditLost,
     LockBusy,
     NotAModel,
@@ -136,9 +137,9 @@ def test_weights_that_are_cut_off_are_named_and_nothing_is_left(tmp_path, settin
     model, wanted = tiny_llama(tmp_path / "model"), settings()
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ServingFailed, match="weights of the model cannot be read"):
+    with pytest.raises(CorruptWeights, match="truncated"):
         deploy_model(model, wanted, tmp_path / "home")
-    assert nothing_is_left(tmp_path / "home", wanted)
+    assert not (tmp_path / "home").exists()
 
 
 # --- in place of an earlier one ---------------------------------------------------------------
@@ -167,17 +168,15 @@ def test_what_can_be_refused_is_refused_before_the_earlier_one_is_touched(
     assert read_deployment(state_directory(tmp_path / "home", "kawan")) == earlier
 
 
-def test_the_earlier_one_serves_again_when_the_new_one_does_not_load(tmp_path, settings, earlier):
-    model, home = tiny_llama(tmp_path / "model"), tmp_path / "home"
-    weights = model / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ServingFailed, match="The earlier deployment serves again") as caught:
-        deploy_model(model, settings(), home)
-    assert "weights of the model cannot be read" in caught.value.what
+def test_the_earlier_one_serves_again_when_the_new_one_lacks_its_edit(tmp_path, settings, earlier):
+    model, home = reporting_llama(tmp_path / "model"), tmp_path / "home"
+    promised = {"activations": ["silu", "relu", "gelu"]}
+    with pytest.raises(EditLost, match="The earlier deployment serves again"):
+        deploy_model(model, settings(), home, expected_edit=promised)
     (found,) = status(home)
     assert (found.health, found.deployment.build) == ("healthy", "b0")
     state = state_directory(home, "kawan")
-    assert "safetensors" in (state.failed_logs / "worker.log").read_text()
+    assert "relu" in (state.failed_logs / "worker.log").read_text()
     assert [each.what for each in holders(devices.place() / "cpu.serving")] == ["deployment kawan"]
     stop(home, "kawan")
     assert not state.previous.exists()
@@ -219,7 +218,7 @@ def test_it_is_said_when_the_earlier_one_does_not_start_either_and_its_record_st
     monkeypatch.setattr(Startup, "run", fail)
     shutil.rmtree(earlier.model)
     model, home = tiny_llama(tmp_path / "model"), tmp_path / "home"
-    with pytest.raises(ServingFailed, match="does not serve either: This directory is no model"):
+    with pytest.raises(ServingFailed, match="does not serve either: There is no such directory"):
         deploy_model(model, settings(), home)
     assert read_previous(state_directory(home, "kawan")) == earlier
     assert stop(home, "kawan").ended == ()
