@@ -38,6 +38,7 @@ for module in (demo, lifecycle, models, data, finetune, evaluate, publish, servi
 
 
 _ENVIRONMENT = {
+    "DS_ACCELERATOR": "cpu",  # this process computes nothing; else DeepSpeed looks, and says so
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TQDM_DISABLE": "1",  # progress is shown by us, once, and not in log files

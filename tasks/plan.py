@@ -15,7 +15,7 @@ from tasks.core.hub.ask import source_config, source_size_bytes
 from tasks.core.hub.client import usable_token
 from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus, with_speed
-from tasks.core.planning.render import render
+from tasks.core.planning.render import render, render_summary
 from tasks.core.planning.shapes import dtype_from_config, known_shape, shape_from_config
 from tasks.core.planning.stages import Sizes
 from tasks.core.planning.verdict import Plan, plan
@@ -39,9 +39,8 @@ def preflight(recipe: Recipe) -> None:
     require_devices(recipe, found.hardware)
     for busy in gpus_short_of_room(recipe, found):
         say(f"Unless its result is in the store already: {busy}")
-    text = render(found)
-    say(text)
-    show_markdown(f"```\n{text}\n```", key="plan", description="What the recipe takes")
+    say(f"{render_summary(found)}\n`kawan-usaha plan` shows the memory term by term.")
+    show_markdown(f"```\n{render(found)}\n```", key="plan", description="What the recipe takes")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:

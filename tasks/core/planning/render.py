@@ -18,7 +18,20 @@ NOT_MEASURED = "not measured"
 
 
 def render(plan: Plan) -> str:
-    """Return the whole plan as text, the verdict first."""
+    """Return the whole plan as text, the summary first."""
+    parts = [render_summary(plan)]
+    if plan.training:
+        parts += ["", "Fine-tune", *_training(plan.training)]
+    if plan.serving:
+        parts += ["", "Serving", plan.serving.reason, *_cpu_answers(plan)]
+        parts += ["", table(serving_rows(plan.serving))]
+        parts += [f"- {remedy}" for remedy in plan.serving.remedies]
+    parts += ["", "Assumptions", *(f"- {line}" for line in plan.assumptions)]
+    return "\n".join(parts) + "\n"
+
+
+def render_summary(plan: Plan) -> str:
+    """Return what a run begins with: the verdict, the time, every warning, and the stages."""
     parts = [
         f"{plan.recipe}: {plan.verdict}",
         f"{plan.total_params / 1e9:.2f} billion parameters on {_machine(plan.hardware)}",
@@ -30,14 +43,7 @@ def render(plan: Plan) -> str:
         *_disk(plan),
         *(f"{s.need.name}: {s.reason}" for s in plan.stages if s.verdict != "fits"),
     ]
-    if plan.training:
-        parts += ["", "Fine-tune", *_training(plan.training)]
-    if plan.serving:
-        parts += ["", "Serving", plan.serving.reason, *_cpu_answers(plan)]
-        parts += ["", table(serving_rows(plan.serving))]
-        parts += [f"- {remedy}" for remedy in plan.serving.remedies]
-    parts += ["", "Assumptions", *(f"- {line}" for line in plan.assumptions)]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
 
 
 def render_training(training: TrainingFit) -> str:
