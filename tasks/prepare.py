@@ -6,7 +6,7 @@ from tasks.core.files import sha256_of
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
-from tasks.core.weights.companions import TOKENIZER_FILES, tokenizer_files
+from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
@@ -38,5 +38,5 @@ def _tokenizer(model: StageResult) -> dict[str, str]:
     """Return the SHA-256 of the tokenizer's files by name; of a freed model, as its manifest."""
     if model.freed:
         files = require_manifest(model.path).files
-        return {name: files[name].sha256 for name in TOKENIZER_FILES if name in files}
+        return {name: file.sha256 for name, file in files.items() if is_of_tokenizer(name)}
     return {name: sha256_of(path) for name, path in tokenizer_files(model.path).items()}

@@ -85,8 +85,9 @@ def publish(
             }
         )
     except ValidationError as error:
-        found = "; ".join(problem["msg"] for problem in error.errors())
-        raise UsageError("This is no place to publish to.", where=place, found=found) from error
+        told = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        found = "; ".join(told)
+        raise UsageError("This is no place to publish to.", found=found) from error
     directory = Path(model)
     with in_use(directory):
         require_loadable(directory)  # before everything is hashed

@@ -11,6 +11,8 @@ from tasks.core.errors import NotAModel
 from tasks.core.foreign import JsonObject, read_json_object
 
 FILE = "config.json"
+OUR_MODEL_TYPE = "kawan_usaha_llama"
+"""That of an edited model, whose code is this project's."""
 
 # fmt: off
 TIED_BY_DEFAULT = frozenset((
@@ -46,6 +48,14 @@ def read_config(directory: Path) -> JsonObject:
         ) from error
 
 
+def has_foreign_code(config: Mapping[str, object]) -> bool:
+    """Return whether a model brings code that is not this project's.
+
+    Its model_type may be that of a built-in class all the same, and says nothing about its weights.
+    """
+    return bool(config.get("auto_map")) and config.get("model_type") != OUR_MODEL_TYPE
+
+
 def ties_embeddings(config: Mapping[str, object]) -> bool:
     """Return whether the model's output head is its input embedding.
 
@@ -53,4 +63,4 @@ def ties_embeddings(config: Mapping[str, object]) -> bool:
     """
     if "tie_word_embeddings" in config:
         return bool(config["tie_word_embeddings"])
-    return config.get("model_type") in TIED_BY_DEFAULT
+    return str(config.get("model_type")) in TIED_BY_DEFAULT

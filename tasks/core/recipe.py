@@ -24,7 +24,8 @@ _SLICE = re.compile(r"^(-?\d+)?:(-?\d+)?$")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is refused may be a password.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Source(_Part):

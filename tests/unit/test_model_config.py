@@ -7,7 +7,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tasks.core.model_config import TIED_BY_DEFAULT, read_config, ties_embeddings
-from tasks.core.planning.shapes import shape_from_config
+from tasks.core.planning.shapes import dtype_from_config, shape_from_config
 from tests.models import tiny_llama
 
 NEEDS_ARGUMENTS = {"gemma4_assistant"}  # its class has no default that passes its own validation
@@ -41,3 +41,9 @@ def test_the_plan_counts_no_head_for_a_class_that_ties_it(tmp_path):
     del document["tie_word_embeddings"]
     path.write_text(json.dumps(document))
     assert shape_from_config(read_config(path.parent)).head_params == 0
+
+
+@pytest.mark.parametrize("odd", [[], {}, ["llama"], None, 1])
+def test_a_value_of_an_odd_type_is_no_traceback(odd):
+    assert not ties_embeddings({"model_type": odd})
+    assert dtype_from_config({"dtype": odd}) == "float32"

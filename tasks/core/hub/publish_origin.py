@@ -18,12 +18,12 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from tasks.core.errors import CorruptArtifact, NotAModel
 from tasks.core.home import home
-from tasks.core.model_config import read_config
+from tasks.core.model_config import OUR_MODEL_TYPE, read_config
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import freed_place, read_manifest
 
 _SAYS_NOTHING = ("", "none", "other", "unknown")
-_LLAMA = ("llama", "kawan_usaha_llama")
+_LLAMA = ("llama", OUR_MODEL_TYPE)
 _WEIGHTS_OF = ("base", "delta", "model")
 """The inputs of a stage that are models; its data and adapters are not."""
 

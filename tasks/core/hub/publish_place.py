@@ -6,6 +6,7 @@ once; an object store does so by itself, a local file by a rename.
 
 import errno
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,15 @@ from fsspec.implementations.local import LocalFileSystem
 from tasks.core.errors import DiskFull, HubUnavailable, MissingTool, UsageError
 from tasks.core.files import CHUNK_BYTES, FileDigest, fsync_tree, write_atomically
 
+_USER = re.compile(r"://[^/]*@")
+
 
 @dataclass(frozen=True)
 class Place:
-    """An fsspec filesystem and the folder of it that is published to."""
+    """An fsspec filesystem and the folder of it that is published to.
+
+    url is for people: without the user and password that it may have been opened with.
+    """
 
     url: str
     _fs: Any
@@ -34,12 +40,13 @@ class Place:
         Raises MissingTool when the protocol's package is not installed, UsageError when there is
         no such protocol.
         """
+        shown = _USER.sub("://", url).rstrip("/")
         try:
             fs, root = fsspec.core.url_to_fs(url)
         except ImportError as error:
             raise MissingTool(
                 "The package for this kind of target is not installed.",
-                where=url,
+                where=shown,
                 found=error,
                 next_step="Install it beside this project (`pip install s3fs` for s3://).",
             ) from error
@@ -48,11 +55,11 @@ class Place:
                 "There is no such kind of target.",
                 where="publish.target",
                 expected="a directory, or a URL that fsspec knows such as s3://bucket/folder",
-                found=url,
+                found=shown,
                 next_step="Correct `publish.target`.",
             ) from error
         fs.invalidate_cache()
-        return cls(url.rstrip("/"), fs, root.rstrip("/"))
+        return cls(shown, fs, root.rstrip("/"))
 
     def exists(self, path: str) -> bool:
         """Return whether there is something at path."""

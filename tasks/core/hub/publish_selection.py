@@ -7,16 +7,19 @@ licences, and the pictures that the card shows. The list is narrower than what a
 Does not look into weights.
 """
 
-import ast
-import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from tasks.core.errors import HubError, SecretFound
+from tasks.core.hub.publish_code import code_files
 from tasks.core.hub.selection import choose_files
-from tasks.core.weights.companions import ADAPTER_FILES, TOKENIZER_FILES
+from tasks.core.weights.companions import (
+    ADAPTER_FILES,
+    TOKENIZER_FILES,
+    require_vocabulary,
+)
 from tasks.core.weights.index import read_listing
 
 _READ_BY_NAME = frozenset(
@@ -24,7 +27,6 @@ _READ_BY_NAME = frozenset(
         *TOKENIZER_FILES,
         *("config.json", "generation_config.json"),
         *("preprocessor_config.json", "processor_config.json"),
-        *("spiece.model", "sentencepiece.bpe.model"),
     )
 )
 _READ_BY_PATTERN = re.compile(r"[^/]+\.tiktoken|additional_chat_templates/[^/]+\.jinja")
@@ -80,17 +82,19 @@ def files_below(model: Path) -> list[str]:
 def choose_to_publish(model: Path, names: Iterable[str], card: str = "") -> tuple[str, ...]:
     """Return which of the files of a model directory are published with the card, sorted.
 
-    Raises NotAModel when they make up no model, SecretFound when one that would be sent has the
-    name of a secret or a secret in it.
+    Raises NotAModel when they make up no model, or one without its tokenizer or its code;
+    SecretFound when one that would be sent has the name of a secret or a secret in it.
     """
     present = set(names)
     chosen = choose_files(
         present, where=model, read_listing=lambda name: read_listing(model / name)
     )
     weights = {name for name in chosen if name.endswith(_WEIGHTS)}
-    code = set(_code(model, present))
+    code = code_files(model, present)
     unnamed = {name for name in present if _TERMS.fullmatch(name)} | _pictures(card, present)
     known = {name for name in present if _is_read_by_name(name)}
+    if not code and not any(name.endswith(".tiktoken") for name in known):
+        require_vocabulary(known, where=model)
     for name in sorted(unnamed):
         _require_harmless_name(model, name)
     for name in sorted(known | code | unnamed):
@@ -180,53 +184,3 @@ def _pictures(card: str, present: set[str]) -> set[str]:
     """Return the pictures among the files that the card shows by a relative path."""
     shown = {(match[1] or match[2]).removeprefix("./") for match in _SHOWN.finditer(card)}
     return {name for name in shown & present if _PICTURE.search(name)}
-
-
-def _code(model: Path, present: set[str]) -> Iterator[str]:
-    """Yield the code files that a configuration names, and what they import from beside them."""
-    waiting = [
-        f"{module.replace('.', '/')}.py"
-        for name in sorted(present)
-        if name.endswith("config.json") and "/" not in name
-        for module in _named_modules(model / name)
-    ]
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in present and name not in seen:
-            seen.add(name)
-            waiting += _imported(model / name, PurePosixPath(name).parent)
-            yield name
-
-
-def _named_modules(config: Path) -> Iterator[str]:
-    """Yield the modules of an `auto_map`: `module.Class`, alone or in a list."""
-    try:
-        document = json.loads(config.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return  # what cannot be read names no code; loading it will say why
-    named = document.get("auto_map") if isinstance(document, dict) else None
-    for entry in named.values() if isinstance(named, dict) else [named]:
-        for reference in entry if isinstance(entry, list) else [entry]:
-            if isinstance(reference, str) and "--" not in reference:
-                yield reference.rpartition(".")[0]
-
-
-def _imported(code: Path, package: PurePosixPath) -> Iterator[str]:
-    """Yield the files that a relative import may mean, as transformers follows them."""
-    try:
-        tree = ast.parse(code.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom) or not node.level:
-            continue
-        above = [package, *package.parents]
-        if node.level > len(above):
-            continue
-        start = above[node.level - 1]
-        modules = [node.module] if node.module else []
-        modules += [".".join([*modules[:1], alias.name]) for alias in node.names]
-        for module in modules:
-            path = start / module.replace(".", "/")
-            yield from (f"{path}.py", f"{path}/__init__.py")

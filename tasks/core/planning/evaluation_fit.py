@@ -51,5 +51,7 @@ def fit_evaluation(
         seconds = evaluation_seconds_on_cpu(
             shape, work, hardware.cpu_speed, disk_bytes_per_s=rates.disk_bytes_per_s
         )
-    slow = evaluation_warning(dtype, shape.weight_bytes("float32"), hardware)
+    slow = None
+    if dtype != wanted:
+        slow = evaluation_warning(dtype, shape.weight_bytes("float32"), hardware)
     return EvaluationFit(dtype, seconds, (slow,) if slow else ())

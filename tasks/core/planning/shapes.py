@@ -186,7 +186,7 @@ def dtype_from_config(config: Mapping[str, object]) -> Dtype:
 
     transformers 5 writes `dtype`, and reads `torch_dtype` of earlier versions.
     """
-    named = config.get("dtype", config.get("torch_dtype"))
+    named = str(config.get("dtype", config.get("torch_dtype")))
     return cast("Dtype", named) if named in DTYPE_BYTES else "float32"
 
 

@@ -201,7 +201,7 @@ def _assumptions(recipe: Recipe, sizes: Sizes, rates: Rates, hardware: Hardware)
         lines.append("GPUs as named; memory, disk and cores are those of this machine.")
     elif (speed := hardware.cpu_speed) is not None and "float32" in speed.types:
         reached = speed.types["float32"].forward_flops_per_s / 1e9
-        busy = " while other work was running; alone it is faster" if speed.busy else ""
+        busy = ", with a part of the cores taken by other work or a limit" if speed.busy else ""
         lines.append(
             f"CPU: {hardware.cpu}, measured: {reached:.0f} GFLOP/s in float32, "
             f"{speed.threads} threads{busy}."

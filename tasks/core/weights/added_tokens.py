@@ -21,7 +21,7 @@ def _named(document: JsonObject, *, of_file: str) -> Iterator[tuple[str, int]]:
         yield from ((token, n) for token, n in document.items() if isinstance(n, int))
     if isinstance(decoder, dict):
         for number, token in decoder.items():
-            if isinstance(token, dict) and number.isdigit():
+            if isinstance(token, dict) and number.isdecimal():
                 yield str(token.get("content")), int(number)
     if isinstance(listed, list):
         for token in listed:

@@ -23,7 +23,10 @@ from tasks.core.weights.weight_files import LISTINGS
 Companions = Mapping[str, Path | bytes]
 """By name in the result: a file to copy, or the content itself."""
 
-_VOCABULARIES = ("tokenizer.model", "tokenizer.json", "vocab.json", "vocab.txt")
+_VOCABULARIES = (
+    *("tokenizer.model", "tokenizer.json", "vocab.json", "vocab.txt"),
+    *("spiece.model", "sentencepiece.bpe.model"),
+)
 TOKENIZER_FILES = (
     *_VOCABULARIES,
     "tokenizer_config.json",
@@ -120,15 +123,20 @@ def tokenizer_files(directory: Path) -> dict[str, Path]:
     """Return the tokenizer's files. Raises NotAModel when there is no vocabulary among them."""
     names = [*TOKENIZER_FILES, *_additional_templates(directory)]
     found = {name: directory / name for name in names if (directory / name).is_file()}
-    if not has_vocabulary(found):
+    require_vocabulary(found, where=directory)
+    return found
+
+
+def require_vocabulary(names: Iterable[str], *, where: Path) -> None:
+    """Raise NotAModel when there is no tokenizer's vocabulary among the files."""
+    if not has_vocabulary(names):
         raise NotAModel(
             "The directory has no tokenizer.",
-            where=directory,
+            where=where,
             expected=" or ".join(_VOCABULARIES),
             next_step="Copy the tokenizer's files into it; a delta of the same vocabulary may use "
             "those of its base.",
         )
-    return found
 
 
 def has_vocabulary(names: Iterable[str]) -> bool:

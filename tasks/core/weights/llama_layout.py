@@ -7,7 +7,7 @@ transformers' modeling_llama.py and modeling_qwen2.py (5.23); a test compares it
 from collections.abc import Mapping
 
 from tasks.core.errors import NotAModel
-from tasks.core.model_config import ties_embeddings
+from tasks.core.model_config import OUR_MODEL_TYPE, has_foreign_code, ties_embeddings
 
 Shape = tuple[int, ...]
 
@@ -25,7 +25,7 @@ _LLAMA = {
 }
 _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "llama": _LLAMA,
-    "kawan_usaha_llama": _LLAMA,
+    OUR_MODEL_TYPE: _LLAMA,
     "mistral": {**_LLAMA, "intermediate_size": 14_336, "num_key_value_heads": 8},
     "qwen2": {
         **_LLAMA,
@@ -38,13 +38,13 @@ _DEFAULTS: Mapping[str, Mapping[str, int]] = {
 
 
 def promised_tensors(config: Mapping[str, object]) -> dict[str, Shape] | None:
-    """Return the shape of each tensor that the model needs; None for another family.
+    """Return the shape of each tensor that the model needs; None for a class that is not known.
 
     The head of a model that ties its embeddings is not among them. Raises NotAModel for a number
     that is none.
     """
     defaults = _DEFAULTS.get(str(config.get("model_type")))
-    if defaults is None:
+    if defaults is None or has_foreign_code(config):
         return None
     numbers = {name: _number({**defaults, **config}, name) for name in _LLAMA}
     vocab, hidden = numbers["vocab_size"], numbers["hidden_size"]

@@ -37,7 +37,11 @@ _JSON_FILES = (
 """What transformers parses when it loads a model."""
 
 _NEVER_EMPTY = frozenset(name for name in TOKENIZER_FILES if name.endswith((".model", ".txt")))
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+_EMBEDDING = re.compile(
+    r"^(?:model\.(?:decoder\.)?|transformer\.|gpt_neox\.)?"
+    r"(?:embed_tokens|wte|word_embeddings|embed_in)\.weight$"
+)
+"""The embedding of the model itself; a part that sees or speaks has one of another size."""
 _PACKED = (".qweight", ".qzeros", ".g_idx", ".weight_packed", ".absmax", ".SCB")
 _LAYER = re.compile(r"^(?:model\.layers|transformer\.h|gpt_neox\.layers|h)\.(\d+)\.")
 _SHOWN = 6
@@ -152,7 +156,7 @@ def _general_problems(
     """Yield what names that most families share tell of vocabulary and layers."""
     vocab = config.get("vocab_size")
     for name, shape in found.items():
-        if name.endswith(_EMBEDDINGS) and isinstance(vocab, int) and shape[:1] != (vocab,):
+        if _EMBEDDING.match(name) and isinstance(vocab, int) and shape[:1] != (vocab,):
             yield f"{name} has {shape[0] if shape else 0} rows, but vocab_size is {vocab}"
     there = {int(match[1]) for name in found if (match := _LAYER.match(name))}
     layers = config.get("num_hidden_layers", config.get("n_layer"))
@@ -212,14 +216,13 @@ def _require_whole_sentencepiece(path: Path) -> None:
     as many bytes. Source: protobuf.dev/programming-guides/encoding.
     """
     data = path.read_bytes()
-    position = 0
-    while position < len(data) and data[position] & 7 == 2:  # wire type 2: a length, then bytes
-        length, shift, position = 0, 0, position + 1
-        while position < len(data):
-            byte = data[position]
-            length, shift, position = length | (byte & 0x7F) << shift, shift + 7, position + 1
-            if not byte & 0x80:
-                break
+    position, end = 0, len(data)
+    while position + 1 < end and data[position] & 7 == 2:  # wire type 2: a length, then bytes
+        length, position = data[position + 1], position + 2
+        shift = 7
+        while length >> shift and position < end:  # seven bits a byte, the eighth says: more
+            length = length & ((1 << shift) - 1) | data[position] << shift
+            shift, position = shift + 7, position + 1
         position += length
     if position > len(data):
         raise NotAModel(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import AdapterMismatch
+from tasks.core.model_config import has_foreign_code
 
 CONV1D_TYPES = frozenset(
     ("gpt2", "gpt-sw3", "openai-gpt", "imagegpt", "decision_transformer", "clvp")
@@ -18,8 +19,6 @@ CONV1D_TYPES = frozenset(
 
 CONV1D_NAMES = frozenset(("c_attn", "q_attn", "c_proj", "c_fc"))
 """What those classes call their Conv1D modules; their other modules are Linear."""
-
-_OUR_CODE = "kawan_usaha_llama"
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Orientation:
         Raises AdapterMismatch where neither the architecture nor a shape tells.
         """
         leaf = module.rpartition(".")[2]
-        kind = self.config.get("model_type")
-        if not self.config.get("auto_map") or kind == _OUR_CODE:
+        kind = str(self.config.get("model_type"))
+        if not has_foreign_code(self.config):
             return kind in CONV1D_TYPES and leaf in CONV1D_NAMES
         told = self.matrices[module].told_by_shape() if module in self.matrices else None
         if told is None and leaf not in CONV1D_NAMES and not self.flag:

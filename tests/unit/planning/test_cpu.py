@@ -196,6 +196,13 @@ def test_evaluation_in_a_slow_type_for_want_of_memory_is_told_with_what_would_do
     assert planned(machine(free_gb=64), shape=LLAMA_7B, finetune=None, deploy=None).warnings == ()
 
 
+def test_a_native_type_that_evaluates_slowly_is_not_told_to_be_for_want_of_memory():
+    """torch may not use the units; there is memory, and no setting makes it faster."""
+    native = replace(XEON, native=("float32", "float16"))
+    roomy = machine(native, AVX2, free_gb=64)
+    assert planned(roomy, shape=LLAMA_7B, finetune=None, deploy=None).warnings == ()
+
+
 def test_nothing_is_said_of_the_cpu_of_a_machine_that_is_only_named():
     named = replace(machine(speed=None), gpus_named=True)
     assert planned(named, finetune=finetune(precision="bfloat16")).warnings == ()

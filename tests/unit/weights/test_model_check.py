@@ -103,6 +103,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         lambda m: (m / "tokenizer.model").write_bytes(b"\x0a\x05abcde\x0a\x09abc"),
         "tokenizer.model is truncated",
     ),
+    "half of a long field of a tokenizer.model": (
+        lambda m: (m / "tokenizer.model").write_bytes(b"\x0a\x05abcde\x12\xac\x02" + bytes(299)),
+        "expected: at least 310 bytes",
+    ),
     "half of tokenizer.json": (
         lambda m: os.truncate(m / "tokenizer.json", 2000),
         "tokenizer.json is not valid JSON",
@@ -199,6 +203,24 @@ def test_vocabulary_and_layers_of_another_family_are_checked_too(gpt2, fields, w
     _configure(gpt2, **fields)
     with pytest.raises(NotAModel, match=words):
         check_model(gpt2)
+
+
+def test_the_embedding_of_a_part_is_not_held_against_the_models_vocabulary(gpt2):
+    """As in models that see or speak: their parts have vocabularies of their own."""
+    part = {"audio_tower.embed_tokens.weight": torch.ones(7, 4)}
+    check_model(save(gpt2, {**state_dict_of(gpt2), **part}))
+
+
+def test_code_of_its_own_may_have_other_tensors_under_the_name_of_a_built_in_class(model):
+    heads = {"medusa_head.0.weight": torch.ones(4, 4)}
+    save(model, {**state_dict_of(model), **heads})
+    with pytest.raises(NotAModel, match="belongs to no module"):
+        check_model(model)
+    _configure(model, auto_map={"AutoModelForCausalLM": "modeling_medusa.MedusaLlama"})
+    check_model(model)
+    _configure(model, vocab_size=319)
+    with pytest.raises(NotAModel, match="320 rows"):
+        check_model(model)
 
 
 def test_a_directory_that_is_a_file_is_named(model):

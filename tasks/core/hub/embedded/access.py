@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from tasks.core.errors import UsageError
 from tasks.core.hub.embedded.answers import Refusal, repository_not_found
 from tasks.core.hub.embedded.records import Repository
 from tasks.core.private import keep_private, write_private
@@ -45,7 +46,8 @@ def load_tokens(root: Path) -> Tokens:
     """Return the tokens of the Hub under root, making its first one when there is none.
 
     They stand in `tokens.json`, which only its owner can read, and never on a command line.
-    Raises UsageError when the file is open to others and belongs to somebody else.
+    Raises UsageError when the file is open to others and belongs to somebody else, and for one
+    that does not hold accounts.
     """
     path = root / "tokens.json"
     if path.exists():
@@ -53,7 +55,18 @@ def load_tokens(root: Path) -> Tokens:
     else:
         first = {f"hf_{secrets.token_hex(16)}": {"user": _OWNER, "role": "write"}}
         write_private(path, json.dumps(first, indent=2))
-    return TypeAdapter(dict[str, Account]).validate_json(path.read_bytes())
+    try:
+        return TypeAdapter(dict[str, Account]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = error.errors(include_input=False)[0]
+        field = ".".join(map(str, wrong["loc"][1:]))  # before that stands the token itself
+        raise UsageError(
+            "The tokens of the Hub on this machine cannot be read.",
+            where=path,
+            expected='{"hf_...": {"user": "name", "role": "write"}}',
+            found=f"{field}: {wrong['msg']}" if field else wrong["msg"],
+            next_step="Correct the file, or remove it: a new token is made then.",
+        ) from None
 
 
 def account_of(tokens: Tokens, authorization: str | None) -> Account | None:

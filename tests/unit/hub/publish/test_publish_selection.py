@@ -198,6 +198,43 @@ def test_without_weights_there_is_no_model_to_publish(model: Path) -> None:
         chosen(model)
 
 
+@pytest.mark.parametrize(
+    ("file", "kind", "reference"),
+    [
+        ("config.json", "AutoModelForCausalLM", "modeling_gone.Model"),
+        ("config.json", "AutoConfig", "warung/other--configuration_other.Config"),
+        ("tokenizer_config.json", "AutoTokenizer", ["tokenization_gone.Slow", None]),
+    ],
+)
+def test_code_that_is_not_in_the_directory_is_told_before_anything_is_sent(
+    model: Path, file: str, kind: str, reference: object
+) -> None:
+    document = json.loads((model / file).read_text())
+    document["auto_map"] = {**document.get("auto_map", {}), kind: reference}
+    (model / file).write_text(json.dumps(document))
+    with pytest.raises(NotAModel, match=f"(?s)would not load.*{kind}"):
+        chosen(model)
+
+
+def test_code_that_no_causal_model_is_loaded_with_may_be_missing(model: Path) -> None:
+    document = json.loads((model / "config.json").read_text())
+    document["auto_map"]["AutoModelForSequenceClassification"] = "modeling_gone.Judge"
+    (model / "config.json").write_text(json.dumps(document))
+    assert "modeling_tiny_edited.py" in chosen(model)
+
+
+def test_a_model_without_a_tokenizer_is_refused_before_anything_is_sent(
+    plain: Build, tmp_path: Path
+) -> None:
+    model = shutil.copytree(plain.model, tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer.model"):
+        (model / name).unlink(missing_ok=True)
+    with pytest.raises(NotAModel, match="no tokenizer"):
+        chosen(model)
+    put(model, "spiece.model")
+    assert "spiece.model" in chosen(model)
+
+
 # --- the same for a Hub and for a directory --------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from tasks.core.errors import UsageError
+from tasks.core.hub.publish_place import Place
 from tasks.core.recipe import Publish
 
 
@@ -16,8 +18,19 @@ from tasks.core.recipe import Publish
     ],
 )
 def test_a_target_is_one_place_and_holds_no_secret(fields, complaint):
-    with pytest.raises(ValidationError, match=complaint):
+    with pytest.raises(ValidationError, match=complaint) as refused:
         Publish(**fields)
+    assert "secret@" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "unheard-of"])
+def test_a_place_is_shown_without_the_password_that_it_is_opened_with(scheme):
+    try:
+        shown = Place.open(f"{scheme}://warung:sesame@host/models/").url
+    except UsageError as refused:
+        shown = str(refused)
+    assert f"{scheme}://host/models" in shown
+    assert "sesame" not in shown
 
 
 def test_a_repository_is_private_unless_the_recipe_says_otherwise():

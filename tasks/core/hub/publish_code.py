@@ -1,0 +1,87 @@
+"""Which code goes with a published model: what its configurations name, and what that imports.
+
+Invariant: the code that a loader asks for is in the directory, or the model is refused. The Hub
+would keep it from loading only after everything was sent.
+"""
+
+import ast
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+
+from tasks.core.errors import NotAModel
+
+_ASKED_FOR = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
+"""What a causal model is loaded with, by transformers' names."""
+
+
+def code_files(model: Path, present: Collection[str]) -> set[str]:
+    """Return the files with code that the configurations name, and what these import.
+
+    Raises NotAModel when the code that a loader asks for is not among the files present.
+    """
+    waiting = list(_named_files(model, present))
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in present and name not in found:
+            found.add(name)
+            waiting += _imported(model / name, PurePosixPath(name).parent)
+    return found
+
+
+def _named_files(model: Path, present: Collection[str]) -> Iterator[str]:
+    for name in sorted(present):
+        if not name.endswith("config.json") or "/" in name:
+            continue
+        for kind, reference in _references(model / name):
+            file = f"{reference.rpartition('.')[0].replace('.', '/')}.py"
+            if file not in present and kind in _ASKED_FOR:
+                raise NotAModel(
+                    "The model's code is not in its directory, so what is published would not "
+                    "load.",
+                    where=model / name,
+                    expected=f"{file} in the directory",
+                    found=f"auto_map names {reference} as {kind}",
+                    next_step="Copy the code into the model's directory, and name it in auto_map "
+                    "as module.Class, without a repository before it.",
+                )
+            yield file
+
+
+def _references(config: Path) -> Iterator[tuple[str, str]]:
+    """Yield what an `auto_map` names, with the class that asks for it.
+
+    `module.Class`, alone or in a list; `repository--module.Class` lies in another repository.
+    """
+    try:
+        document = json.loads(config.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return  # what cannot be read names no code; loading it will say why
+    named = document.get("auto_map") if isinstance(document, dict) else None
+    if not isinstance(named, dict):  # as tokenizers were saved in 2022
+        named = {"AutoTokenizer": named}
+    for kind, entry in named.items():
+        for reference in entry if isinstance(entry, list) else [entry]:
+            if isinstance(reference, str):
+                yield kind, reference
+
+
+def _imported(code: Path, package: PurePosixPath) -> Iterator[str]:
+    """Yield the files that a relative import may mean, as transformers follows them."""
+    try:
+        tree = ast.parse(code.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        above = [package, *package.parents]
+        if node.level > len(above):
+            continue
+        start = above[node.level - 1]
+        modules = [node.module] if node.module else []
+        modules += [".".join([*modules[:1], alias.name]) for alias in node.names]
+        for module in modules:
+            path = start / module.replace(".", "/")
+            yield from (f"{path}.py", f"{path}/__init__.py")

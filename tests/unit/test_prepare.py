@@ -1,0 +1,42 @@
+"""What the prepared examples of a model depend on."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks import prepare
+from tasks.core.files import digest_of
+from tasks.core.store import Manifest
+from tasks.core.store.manifest import write_manifest
+from tasks.runtime import StageResult
+
+
+def test_a_freed_model_has_the_tokenizer_that_it_had_before(tmp_path: Path) -> None:
+    """Else its examples would be made anew, from files that are no longer there."""
+    names = ("config.json", "tokenizer.json", "additional_chat_templates/tool.jinja")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    manifest = Manifest(
+        stage="download",
+        key="0" * 64,
+        created_at=datetime.now(UTC),
+        params=None,
+        inputs={},
+        files={name: digest_of(tmp_path / name) for name in names},
+        wall_s=0.0,
+        peak_memory_bytes=0,
+    )
+    write_manifest(tmp_path, manifest)
+    model = StageResult(
+        stage="base",
+        artifact="model",
+        digest="model",
+        path=tmp_path,
+        cached=False,
+        wall_s=0.0,
+        size_bytes=0,
+        peak_memory_bytes=0,
+    )
+    there = prepare._tokenizer(model)
+    assert there.keys() == {"tokenizer.json", "additional_chat_templates/tool.jinja"}
+    assert prepare._tokenizer(model.model_copy(update={"freed": True})) == there
