@@ -64,6 +64,11 @@ def test_a_machine_can_name_what_it_needs_besides() -> None:
     assert (child["SLURM_A"], child["SITE"], "SITE_TOKEN" in child) == ("1", "2", False)
 
 
+def test_threads_of_a_child_leave_their_cores_to_others_unless_it_is_told_otherwise() -> None:
+    assert child_environment({})["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert child_environment({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_a_trackers_key_is_for_the_training_that_reports_to_it() -> None:
     assert "WANDB_API_KEY" not in tracked_by()
     assert "WANDB_API_KEY" not in tracked_by("mlflow")

@@ -43,12 +43,20 @@ _LIKE_A_SECRET = ("*TOKEN", "*TOKENS", "*_KEY", "*SECRET*", "*PASSWORD*", "*CRED
 NO_LOGIN = {"HF_TOKEN_PATH": os.devnull, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
 """The token that `hf auth login` left in HF_HOME is not found there, and not sent unasked."""
 
+BESIDE_OTHERS = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""A thread that waits for the others leaves its core to whoever works there.
+
+By default it spins: beside a busy process on each core, products in float32 on two threads then ran
+at a sixth of their speed, with this at half; alone they were 5 % slower with it.
+"""
+
 
 def child_environment(environ: Mapping[str, str], *more: str) -> dict[str, str]:
     """Return the part of environ that a process may have which runs a model's code.
 
     more names what this kind of process needs besides, secrets among it; `*` stands for any
-    characters. What the variable EXTRA names is handed on too.
+    characters. What the variable EXTRA names is handed on too. What environ says of the waiting of
+    threads stays.
     """
     asked = (*more, *filter(None, (name.strip() for name in environ.get(EXTRA, "").split(","))))
     handed_on = {
@@ -57,7 +65,7 @@ def child_environment(environ: Mapping[str, str], *more: str) -> dict[str, str]:
         if _matches(name, asked)
         or (_matches(name, _COMPUTING) and not _matches(name, _LIKE_A_SECRET))
     }
-    return {**handed_on, **NO_LOGIN}
+    return {**BESIDE_OTHERS, **handed_on, **NO_LOGIN}
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
