@@ -27,6 +27,7 @@ from tasks.core.progress import quantity
 
 logger = logging.getLogger(__name__)
 
+_METHODS = {"hardlink": "hard links", "reflink": "reflinks", "copy": "copied"}
 _WRITABLE = 0o222
 
 
@@ -95,7 +96,7 @@ def _log(shared: tuple[SharedFile, ...]) -> None:
     for method in sorted({file.method for file in shared}):
         files = [file for file in shared if file.method == method]
         size = sum(file.size_bytes for file in files)
-        logger.info("%s of weights in %d files: %s", quantity(size), len(files), method)
+        logger.info("%s of weights: %s", quantity(size), _METHODS[method])
     if any(file.method == "copy" for file in shared):
         logger.warning(
             "weight files were copied: only read-only files on the same file system are linked "
