@@ -3,7 +3,8 @@
     python -m tests.benchmarks.bench_stop --times 10 --seed 1
 
 Ctrl-C (SIGINT to the process alone, as `kill -INT` sends it), SIGTERM and SIGKILL in turn. Each run
-resumes what the one before left; a demo that came to its end begins anew in an empty home.
+resumes what the one before left; a demo that came to its end begins anew, in an empty home or in a
+copy of the one that `--from` names, in which the stages to be stopped are not built yet.
 """
 
 import argparse
@@ -49,14 +50,16 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--longest-s", type=float, default=60.0)
+    parser.add_argument("--from", dest="begin", type=Path, help="a home to begin with a copy of")
     options = parser.parse_args()
     moments = random.Random(options.seed)  # noqa: S311 - reproducible on purpose
     print("| after | stage | signal | exit code | seconds until nothing was alive |")
     print("|---:|---|---|---:|---:|")
     with tempfile.TemporaryDirectory(prefix="kawan-usaha-stop-") as name:
         home = Path(name) / "home"
+        begin(home, options.begin)
         for number in itertools.islice(itertools.cycle(SIGNALS), options.times):
-            stop = stopped(home, number, moments.uniform(3.0, options.longest_s))
+            stop = stopped(home, number, moments.uniform(3.0, options.longest_s), options.begin)
             print(
                 f"| {stop.after_s:.0f} s | {stop.stage} | {stop.signal} | {stop.code} "
                 f"| {stop.seconds:.1f} |",
@@ -66,7 +69,13 @@ def main() -> None:
         end(home)
 
 
-def stopped(home: Path, number: signal.Signals, after_s: float) -> Stop:
+def begin(home: Path, template: Path | None) -> None:
+    """Put down the home that a demo begins in."""
+    if template is not None:
+        shutil.copytree(template, home, symlinks=True)
+
+
+def stopped(home: Path, number: signal.Signals, after_s: float, template: Path | None) -> Stop:
     """Run the demo for so long, send the signal, and return what came of it."""
     log = home.with_name("log.txt")
     while True:
@@ -82,6 +91,7 @@ def stopped(home: Path, number: signal.Signals, after_s: float) -> Stop:
         except subprocess.TimeoutExpired:
             break
         end(home)  # it came to its end before the moment: begin anew
+        begin(home, template)
     said = _STAGE.findall(log.read_text())
     # What serves already is a finished stage, and stays.
     serves = (home / "serving/demo/deployment.json").exists()
