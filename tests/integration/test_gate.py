@@ -232,6 +232,7 @@ def test_damaged_release_before_is_set_aside_and_stops_no_rebuild(
     assert [name.startswith(earlier.artifact) for name in aside] == [True]
 
 
+@pytest.mark.slow
 def test_repeated_run_finds_the_same_release_before_it_also_after_a_prune(
     destructive: Recipe, home: Path
 ) -> None:

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tasks.core.hub.client import api
 from tasks.core.hub.publish_files import wanted_files
 from tasks.core.hub.publish_remote import Remote
@@ -53,6 +55,7 @@ def _kill_during_the_next_upload(hub: PublishHub, build: Build, after: int) -> N
     assert hub.visible() == {}
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_killed_three_times_sends_no_file_twice(hub, plain):
     for whole_ones in (1, 3, 4):
         _kill_during_the_next_upload(hub, plain, whole_ones)
