@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.process.environment import NO_LOGIN
+from tasks.core.process.environment import BESIDE_OTHERS, NO_LOGIN
 from tasks.core.serving.processes import MARK, end_all, marked_environment, own_processes
 
 STUBBORN = """
@@ -85,6 +85,7 @@ def test_no_token_and_no_proxy_reaches_the_servers(tmp_path):
     assert marked_environment(tmp_path, environ) == {
         "PATH": "/bin",
         "CUDA_VISIBLE_DEVICES": "1",
+        **BESIDE_OTHERS,
         **NO_LOGIN,
         MARK: str(tmp_path),
     }
