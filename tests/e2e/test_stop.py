@@ -253,6 +253,7 @@ def worker(world: World) -> Iterator[None]:
     with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name="stop", type="process"))
     deployment = rebuild_recipe.to_deployment("stop", work_pool_name="stop")
+    deployment.path = str(PROJECT)
     deployment.apply()
     process = subprocess.Popen(
         [PREFECT, "worker", "start", "--pool", "stop"],
@@ -275,7 +276,7 @@ def test_a_cancel_in_prefect_ends_the_stage_with_all_that_it_has_started(
     run = run_deployment(
         "rebuild-recipe/stop",
         parameters={"recipe": str(world.recipe(home, stage))},
-        job_variables={"env": {"KAWAN_USAHA_HOME": str(home)}},
+        job_variables={"working_dir": str(PROJECT), "env": {"KAWAN_USAHA_HOME": str(home)}},
         timeout=0,
     )
     deadline = time.monotonic() + HANG_S
