@@ -253,7 +253,6 @@ def worker(world: World) -> Iterator[None]:
     with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name="stop", type="process"))
     deployment = rebuild_recipe.to_deployment("stop", work_pool_name="stop")
-    deployment.path = str(PROJECT)
     deployment.apply()
     process = subprocess.Popen(
         [PREFECT, "worker", "start", "--pool", "stop"],
