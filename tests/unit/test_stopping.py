@@ -72,6 +72,11 @@ def test_work_that_swallows_the_stop_is_cut_short() -> None:
     assert code_of("stopping.WITHIN_S = 0.5; swallow(signal.SIGTERM)") == 143
 
 
+def test_a_signal_that_is_repeated_gives_no_more_time() -> None:
+    repeated = "swallow(*[signal.SIGTERM] * 1200)"  # each half a second after the one before
+    assert code_of(f"stopping.WITHIN_S = 1; {repeated}") == 143
+
+
 def test_a_second_ctrl_c_ends_at_once() -> None:
     assert code_of("stopping.WITHIN_S = 600; swallow(signal.SIGINT, signal.SIGINT)") == 130
 
