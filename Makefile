@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench lock clean
+.PHONY: help demo test test-all fuzz check format bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ test: $(READY)  ## run the tests
 
 test-all: $(READY)  ## run the slow tests too
 	$(PYTEST) -m ""
+
+fuzz: $(READY)  ## give each command a thousand wrong inputs
+	KAWAN_USAHA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/fuzz --numprocesses auto --maxprocesses 4
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
