@@ -135,10 +135,11 @@ def require_loads(model: Path, *, without: str) -> None:
 
     A tokenizer may be missing, and a value of a configuration is tried when the model is built.
     """
+    if without in ("config.json", "generation_config.json"):
+        return
     if (model / "tokenizer.json").is_file():
         AutoTokenizer.from_pretrained(model)
-    if without not in ("config.json", "generation_config.json"):
-        AutoModelForCausalLM.from_pretrained(model, trust_remote_code=True)
+    AutoModelForCausalLM.from_pretrained(model, trust_remote_code=True)
 
 
 @contextmanager
