@@ -30,11 +30,14 @@ $(READY): requirements.lock requirements-demo.lock pyproject.toml
 demo: $(READY)  ## run the whole lifecycle on a real small model
 	@$(BIN)/kawan-usaha demo
 
+# A process a core, four at the most: each takes up to 2 GB. A file's tests share what they build.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(READY)  ## run the slow tests too
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
