@@ -8,6 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tasks.core.errors import AdapterMismatch
 from tasks.core.weights.fuse import fuse
+from tasks.core.weights.reader import TensorReader
 from tests.unit.weights.adapters import (
     assert_within_one_rounding,
     configure,
@@ -154,3 +155,20 @@ def test_magnitudes_without_use_dora_are_refused(tmp_path, model):
     configure(adapter, "adapter_config.json", use_dora=False)
     with pytest.raises(AdapterMismatch, match="use_dora is false"):
         fuse(model, adapter, tmp_path / "out")
+
+
+@pytest.mark.parametrize("targets", [["down_proj"], ["embed_tokens"]])
+def test_no_weight_is_read_whole(tmp_path, model, monkeypatch, targets):
+    adapter = train(model, tmp_path / "adapter", use_dora=True, target_modules=targets)
+    for module in ("layout", "fusing"):
+        monkeypatch.setattr(f"tasks.core.weights.{module}.PIECE_BYTES", 1000)
+    read, reads = TensorReader.read, []
+
+    def counted(reader: TensorReader, name: str, start: int, stop: int) -> torch.Tensor:
+        if ".lora_" not in name:
+            reads.append((stop - start) * 4)
+        return read(reader, name, start, stop)
+
+    monkeypatch.setattr(TensorReader, "read", counted)
+    fuse(model, adapter, tmp_path / "out")
+    assert max(reads) <= 1000
