@@ -43,14 +43,14 @@ SIZES = {
 }
 
 
-def _gpt_oss(path: Path, *, hidden: int = 32, inner: int = 24, dtype: str = "float32") -> Path:
+def _gpt_oss(path: Path, *, dtype: str = "float32", experts: int = 3, **sizes: int) -> Path:
     """Experts stored (experts, in, out), one file; square down_proj where hidden is inner."""
     config = GptOssConfig(
         **SIZES,
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_local_experts=3,
-        num_experts_per_tok=2,
+        hidden_size=sizes.get("hidden", 32),
+        intermediate_size=sizes.get("inner", 24),
+        num_local_experts=experts,
+        num_experts_per_tok=min(experts, 2),
     )
     return _saved(AutoModelForCausalLM.from_config(config), path, dtype)
 
@@ -159,11 +159,30 @@ def test_square_experts_alone_are_told_by_the_architecture(tmp_path):
     _assert_fused_as_peft(model, adapter, tmp_path)
 
 
-def test_square_experts_of_unknown_code_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "fields", [{"model_type": "own"}, {"auto_map": {"AutoConfig": "own.Config"}}]
+)
+def test_square_experts_of_unknown_code_are_refused(tmp_path, fields):
     model = _gpt_oss(tmp_path / "model", hidden=32, inner=32)
     adapter = train(model, tmp_path / "adapter", target_parameters=["experts.down_proj"])
-    configure(model, "config.json", model_type="own", auto_map={"AutoConfig": "own.Config"})
+    configure(model, "config.json", **fields)
     with pytest.raises(AdapterMismatch, match="cannot be told"):
+        fuse(model, adapter, tmp_path / "out")
+
+
+def test_a_single_expert_is_a_matrix_as_it_is_for_peft(tmp_path):
+    """Even where the model stores it (in, out): PEFT trains and merges B @ A as it is."""
+    model = _gpt_oss(tmp_path / "model", hidden=32, inner=32, experts=1)
+    adapter = train(model, tmp_path / "adapter", target_parameters=["experts.down_proj"])
+    _assert_fused_as_peft(model, adapter, tmp_path)
+
+
+def test_a_single_expert_whose_update_peft_itself_cannot_add_is_refused(tmp_path):
+    model = _gpt_oss(tmp_path / "model", hidden=32, inner=24, experts=1)
+    adapter = train(model, tmp_path / "adapter", target_parameters=["experts.down_proj"])
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        fused_by_peft(model, adapter)
+    with pytest.raises(AdapterMismatch, match="do not fit"):
         fuse(model, adapter, tmp_path / "out")
 
 
