@@ -192,9 +192,10 @@ def _joined(model: ModelIndex, name: str, stacks: list[dict[int, str]]) -> Itera
     """Yield the parameter that stacks of experts make up, unless one of them is incomplete."""
     shapes = {model.tensors[weight].shape for stack in stacks for weight in stack.values()}
     whole = all(sorted(stack) == list(range(len(stacks[0]))) for stack in stacks)
-    if not whole or len(shapes) != 1 or len(height_width := shapes.pop()) != 2:
+    matrix = shapes.pop() if len(shapes) == 1 else ()
+    if not whole or len(matrix) != 2:
         return
-    height, width = height_width
+    height, width = matrix
     weights = {
         weight: Part(number, (height * above, height * (above + 1)))
         for above, stack in enumerate(stacks)
