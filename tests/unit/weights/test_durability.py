@@ -7,7 +7,7 @@ import pytest
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge
 from tasks.core.weights.result import WrittenModel
-from tests.unit.weights.disk import DiskCalls
+from tests.disk import DiskCalls
 from tests.unit.weights.models import base_model, delta_for
 
 
