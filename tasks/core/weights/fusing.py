@@ -72,7 +72,7 @@ class Fusing:
         width = self._shape(piece.name)[1]
         start, stop = piece.start // width * width, math.ceil(piece.stop / width) * width
         if (start, stop) != (piece.start, piece.stop):
-            weight = self._weights.read(piece.name, start, stop).to(weight.dtype)
+            weight = self._read(piece.name, start, stop)
         rows = self._sum(update, piece.name, start, weight).reshape(-1, width)
         aim = self._loaded(magnitude, rows.dtype)
         if update.transposed:
@@ -89,8 +89,7 @@ class Fusing:
         for start, block in self._blocks(name):
             rows = self._sum(update, name, start, block).reshape(-1, width)
             squares += rows.double().square_().sum(0)
-        dtype = torch_dtype(self._weights.index.tensors[name].dtype)
-        return squares.sqrt_().to(_wider(dtype))
+        return squares.sqrt_().to(_wider(self._dtype(name)))
 
     def _decompose(self, name: str) -> Factors:
         """Return A and B of what was taken off a weight before the training, in fp32."""
@@ -112,12 +111,18 @@ class Fusing:
 
     def _blocks(self, name: str) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield a weight in blocks of whole rows, each with the position of its first element."""
-        entry = self._weights.index.tensors[name]
-        dtype, (height, width) = torch_dtype(entry.dtype), self._shape(name)
-        step = max(1, PIECE_BYTES // (width * dtype.itemsize))
+        height, width = self._shape(name)
+        step = max(1, PIECE_BYTES // (width * self._dtype(name).itemsize))
         for first in range(0, height, step):
             start, stop = first * width, min(first + step, height) * width
-            yield start, self._weights.read(name, start, stop).to(dtype)
+            yield start, self._read(name, start, stop)
+
+    def _read(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Return elements of a weight, in its type and in memory that no later read overwrites."""
+        return self._weights.read(name, start, stop).to(self._dtype(name), copy=True)
+
+    def _dtype(self, name: str) -> torch.dtype:
+        return torch_dtype(self._weights.index.tensors[name].dtype)
 
     def _shape(self, name: str) -> tuple[int, int]:
         height, width = self._adapter.shape(self._weights.index.tensors[name])

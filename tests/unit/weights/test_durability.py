@@ -1,9 +1,12 @@
 """What is said to be finished is on the disk: the order of writes, fsyncs and names."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tasks.core.errors import DiskFull
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge
 from tasks.core.weights.result import WrittenModel
@@ -81,3 +84,17 @@ def test_room_for_a_whole_shard_is_claimed_before_its_first_byte(merged):
         first = calls[min(calls.positions(out / shard, "pwrite"))]
         assert first.size_bytes == written.files[shard].size_bytes, shard
         assert first.allocated_bytes >= written.files[shard].size_bytes, shard
+
+
+def test_room_is_asked_for_all_files_of_the_model(tmp_path, pair, merged, monkeypatch):
+    """One byte less than weights, index, tokenizer and code together is refused at once."""
+    written, _, _ = merged
+    needed = sum(content.size_bytes for content in written.files.values())
+    for free in (needed - 1, needed):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, n=free: SimpleNamespace(free=n))
+        if free < needed:
+            with pytest.raises(DiskFull):
+                merge(*pair, tmp_path / "next", max_shard_bytes=10_000)
+            assert not list((tmp_path / "next").iterdir())
+        else:
+            merge(*pair, tmp_path / "next", max_shard_bytes=10_000)

@@ -457,6 +457,22 @@ def test_the_models_that_use_conv1d_are_those_of_the_installed_transformers():
     assert folders == {kind.replace("openai-gpt", "openai") for kind in CONV1D_TYPES} - {"gpt-sw3"}
 
 
+def test_shards_that_were_fused_at_another_scale_are_not_kept(tmp_path, model):
+    adapter = train(model, tmp_path / "adapter")
+
+    def stop(done: int, total: int) -> None:
+        if done == total:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fuse(model, adapter, tmp_path / "out", max_shard_bytes=10_000, report=stop)
+    assert list((tmp_path / "out").glob("*.safetensors"))
+    configure(adapter, "adapter_config.json", lora_alpha=80)
+    resumed = fuse(model, adapter, tmp_path / "out", max_shard_bytes=10_000)
+    assert resumed.files == fuse(model, adapter, tmp_path / "new", max_shard_bytes=10_000).files
+    assert resumed.shards_kept == 0
+
+
 def test_a_directory_without_an_adapter_is_refused(tmp_path, model):
     with pytest.raises(AdapterMismatch, match=r"adapter_config\.json"):
         fuse(model, model, tmp_path / "out")

@@ -172,3 +172,13 @@ def test_no_weight_is_read_whole(tmp_path, model, monkeypatch, targets):
     monkeypatch.setattr(TensorReader, "read", counted)
     fuse(model, adapter, tmp_path / "out")
     assert max(reads) <= 1000
+
+
+def test_a_row_that_is_read_again_outlives_the_decomposition_of_its_weight(
+    tmp_path, model, monkeypatch
+):
+    """PiSSA with DoRA, a row in several pieces: both read the weight, one inside of the other."""
+    adapter = train(model, tmp_path / "adapter", use_dora=True, init_lora_weights="pissa")
+    monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 100)
+    monkeypatch.setattr("tasks.core.weights.fusing.PIECE_BYTES", 1000)
+    _assert_fused_as_peft(model, adapter, tmp_path / "out", roundings=2)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from tasks.core.files import digest_of
 from tasks.core.weights import layout
+from tasks.core.weights.dtypes import ITEM_BYTES
 from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import Layout, Piece, TensorSpec, plan_layout
+from tasks.core.weights.produce import Work
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.stream import PieceFunction, stream
 from tasks.core.weights.writer import ShardedWriter
@@ -62,6 +65,74 @@ def test_an_error_of_the_function_ends_all_threads_and_comes_out(index, tmp_path
     with pytest.raises(Boom, match="t3"):
         _stream(index, tmp_path / "out", boom, threads)
     assert threading.active_count() == before
+
+
+def test_a_piece_does_not_wait_for_ever_for_one_before_it_that_failed(index, tmp_path):
+    waiting, ended = threading.Event(), []
+
+    def boom(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+        if piece.name == "t2" and piece.start == 0:
+            assert waiting.wait(60)
+            raise Boom(piece.name)
+        if piece.name == "t2":
+            waiting.set()
+        return source
+
+    def run() -> None:
+        with pytest.raises(Boom):
+            _stream(index, tmp_path / "out", boom, threads=2)
+        ended.append(True)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert ended
+
+
+def test_work_is_another_when_anything_differs_that_its_bytes_depend_on(index):
+    work = Work("merge", (index,), _layout(index), parameters="scale 1")
+    others = [
+        replace(work, name="fuse"),
+        replace(work, inputs=(index, index)),
+        replace(work, layout=_layout(index, 800)),
+        replace(work, parameters="scale 2"),
+    ]
+    assert len({each.identity() for each in (work, *others)}) == 5
+
+
+def test_an_operation_has_one_thread_while_the_pool_has_many_and_its_own_again_after(
+    index, tmp_path
+):
+    """Else each of the pool's threads would wait for a core of the others."""
+    before, seen = torch.get_num_threads(), set()
+
+    def look(_: Piece, source: torch.Tensor) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return source
+
+    torch.set_num_threads(3)
+    try:
+        _stream(index, tmp_path / "out", look, threads=2)
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert (seen, after) == ({1}, 3)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(ITEM_BYTES)), st.integers(0, 9), st.integers(1, 5)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(1, 400),
+)
+def test_every_tensor_begins_at_a_multiple_of_its_element(shapes, max_shard_bytes):
+    """A loader maps the file and takes the elements where they lie."""
+    specs = [TensorSpec(f"t{i}", dtype, (a, b)) for i, (dtype, a, b) in enumerate(shapes)]
+    slots = [slot for shard in plan_layout(specs, max_shard_bytes).shards for slot in shard.slots]
+    assert sorted(slot.name for slot in slots) == sorted(spec.name for spec in specs)
+    assert not [slot for slot in slots if slot.offset % ITEM_BYTES[slot.dtype]]
 
 
 @pytest.mark.usefixtures("interruptible")
