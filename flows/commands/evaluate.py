@@ -59,6 +59,7 @@ def evaluate(
     from tasks.core.evaluation.gate import judge
     from tasks.core.evaluation.report import render_html, render_markdown
     from tasks.core.files import write_atomically
+    from tasks.core.given_files import at_rest
 
     if max_perplexity_ratio is not None and against is None:
         raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
@@ -78,8 +79,15 @@ def evaluate(
             "max_perplexity_ratio": max_perplexity_ratio,
         },
     )
-    measurement_identity(settings, template)  # what is missing is told before a model is fetched
     with ExitStack() as held:
+        streams = {
+            "conversations": held.enter_context(at_rest(settings.conversations)),
+            "prompts": held.enter_context(at_rest(settings.prompts)),
+        }
+        settings = settings.model_copy(update=streams)
+        measurement_identity(
+            settings, template
+        )  # what is missing is told before a model is fetched
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
             models.insert(0, ("against", held.enter_context(local_model(against))))

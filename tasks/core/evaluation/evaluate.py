@@ -15,6 +15,7 @@ from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.files import sha256_of, write_atomically
+from tasks.core.given_files import require_at_rest
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
 from tasks.core.planning.hardware import read_gpu_use
@@ -129,6 +130,8 @@ def measurement_identity(settings: Evaluate, template: str) -> dict[str, JsonVal
         mode="json", exclude={"gate", *files, *_BENCHMARK_FIELDS}
     )
     try:
+        for path in files.values():
+            require_at_rest(path)
         shown |= {name: sha256_of(path) for name, path in files.items()}
         if settings.benchmarks:
             shown |= _benchmarks_identity(settings)
