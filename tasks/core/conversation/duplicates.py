@@ -78,13 +78,13 @@ class DuplicateFinder:
 
     def add(self, position: int, conversation: Conversation, size: Size) -> None:
         """Take the next record."""
-        texts = [conversation.system or "", *(turn.text for turn in conversation.turns)]
+        said = [turn.text for turn in conversation.turns]
         record = np.empty((), _RECORD)
         record["position"], record["id"] = position, conversation.id.encode("utf-8", "replace")
         record["size"] = astuple(size)
-        content = "\x00".join(texts).encode()
+        content = "\x00".join([conversation.system or "", *said]).encode()
         record["content"] = int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
-        record["signature"] = _signature("\n".join(texts))
+        record["signature"] = _signature("\n".join(said))  # many share their system message
         self._file.write(record.tobytes())
         self._count += 1
 

@@ -11,7 +11,7 @@ from typing import Literal
 from fastchat.conversation import conv_templates
 from transformers import PreTrainedTokenizerBase
 
-from tasks.core.conversation.records import Conversation, Turn
+from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.template import Rendered, Span, end_mark, get_template, render
 from tasks.core.errors import DataError, RecipeError
 
@@ -68,17 +68,29 @@ class Encoder:
         self._tokenizer = tokenizer
         self._template_name = template_name
         self._max_length_tokens = max_length_tokens
+        self._special = _special_tokens(tokenizer)
         self._require_a_mark_that_ends()
 
     def encode(self, conversation: Conversation) -> Example:
         """Return the tokens of the conversation, cut after the last answer that fits whole.
 
-        Raises DataError when a turn holds the text of a special token: the tokenizer would take
-        the user's words for the template's own marks.
+        Raises DataError when a turn, the system's included, holds the text of a special token: the
+        tokenizer would take the user's words for the template's own marks.
         """
-        for number, turn in enumerate(conversation.turns, start=1):
-            self._require_plain_words(conversation, number, turn)
+        for place, text in conversation.texts():
+            special = self.marks_in(text)
+            if special:
+                raise DataError(
+                    "A turn holds the text of a special token.",
+                    where=f"{conversation.id}, {place}",
+                    found=", ".join(special),
+                    next_step="Write it differently there.",
+                )
         return self._tokens(render(conversation, self._template_name))
+
+    def marks_in(self, text: str) -> list[str]:
+        """Return the special tokens that the tokenizer would see in a text, in their order."""
+        return [mark for mark in self._special if mark in text]
 
     def explain(self, conversation: Conversation) -> tuple[TokenText, ...]:
         """Return every token of the conversation with the words that it stands for, in order."""
@@ -116,16 +128,6 @@ class Encoder:
         dropped_tokens = len(ids) - end if dropped_answers else 0
         return Example(list(ids[:end]), labels[:end], dropped_answers, dropped_tokens)
 
-    def _require_plain_words(self, conversation: Conversation, number: int, turn: Turn) -> None:
-        special = [mark for mark in self._tokenizer.all_special_tokens if mark in turn.text]
-        if special:
-            raise DataError(
-                "A turn holds the text of a special token.",
-                where=f"{conversation.id}, turn {number}",
-                found=", ".join(special),
-                next_step="Write it differently there.",
-            )
-
     def _require_a_mark_that_ends(self) -> None:
         template = get_template(self._template_name)
         mark = end_mark(template)
@@ -142,6 +144,15 @@ class Encoder:
                 found=mark,
                 next_step=_fitting(str(self._tokenizer.eos_token)),
             )
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Return the texts that the tokenizer takes for special tokens.
+
+    `all_special_tokens` leaves out those that have no role of their own, as LLaMA-3's <|eot_id|>.
+    """
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
 
 
 def _tokens_of(span: Span, offsets: list[tuple[int, int]], at: int) -> range:

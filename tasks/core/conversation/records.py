@@ -7,6 +7,7 @@ alternates, and holds at least one answer.
 """
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,13 @@ class Conversation:
     id: str
     turns: tuple[Turn, ...]
     system: str | None = None
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield every text of the record that reaches the model, with its place in the record."""
+        if self.system is not None:
+            yield "turn 1 (system)", self.system
+        for number, turn in enumerate(self.turns, start=1 if self.system is None else 2):
+            yield f"turn {number}", turn.text
 
 
 class Fault(enum.Enum):

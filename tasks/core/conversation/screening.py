@@ -5,6 +5,7 @@ is either kept or named with its fault, and `conversations` yields exactly the k
 `kawan-usaha data check` shows is what training and evaluation get.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tasks.core.conversation.lengths import Lengths, Size
 from tasks.core.conversation.personal_data import find_personal_data
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
+from tasks.core.conversation.remedies import Section, remedy
 from tasks.core.errors import DataError
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
@@ -26,11 +28,15 @@ _SHOWN_FAULTS = 10
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of a file beside its form. `language` None accepts every language."""
+    """What is asked of a file beside its form. `language` None accepts every language.
+
+    `section` is the part of the recipe that the limits stand in.
+    """
 
     language: str | None = "id"
     merge_neighbours: bool = False
     max_dropped_share: float = 0.02
+    section: Section = "finetune"
 
     @classmethod
     def of(cls, settings: Finetune) -> "Rules":
@@ -85,9 +91,21 @@ class Screening:
             expected=f"at most {self.rules.max_dropped_share:.1%} that cannot be used, and one "
             "that can",
             found=(shown + (f"\n    and {more} more" if more else "")) or "no record at all",
-            next_step=f"Correct these records (`kawan-usaha data check {self.path}` names all), or "
-            "raise the limit (finetune.max_dropped_share).",
+            next_step=self._next_step(),
         )
+
+    def _next_step(self) -> str:
+        """Return the remedies for what is commonest, and the limit only where that would do."""
+        if not self.records:
+            return "Check the program that wrote the file."
+        section = self.rules.section
+        commonest = sorted(self.faults, key=lambda fault: -self.faults[fault])[:2]
+        steps = [remedy(fault, section) for fault in commonest]
+        steps.append(f"`kawan-usaha data check {self.path}` names every record.")
+        enough = math.ceil(1000 * self.dropped_share) / 1000
+        if enough < 1:
+            steps.append(f"Or go on without them: {section}.max_dropped_share: {enough:g}.")
+        return " ".join(steps)
 
     def conversations(self) -> Iterator[Conversation]:
         """Yield the kept conversations. Raises DataError if the file is no longer what it was."""
@@ -178,9 +196,9 @@ class _Judge:
         return Size(turns, characters, tokens, example.learned_tokens, example.dropped_tokens)
 
     def _personal_data(self, record: Conversation) -> tuple[Fault, str] | None:
-        for number, turn in enumerate(record.turns, start=1):
-            if found := find_personal_data(turn.text):
-                return Fault.PERSONAL_DATA, f"turn {number} holds {found}"
+        for place, text in record.texts():
+            if found := find_personal_data(text):
+                return Fault.PERSONAL_DATA, f"{place} holds {found}"
         return None
 
     def _other_language(self, record: Conversation) -> tuple[Fault, str] | None:

@@ -86,23 +86,24 @@ def end_mark(template: FastChatTemplate) -> str:
 def render(conversation: Conversation, template_name: str) -> Rendered:
     """Return the conversation in FastChat's template, with the spans of its answers.
 
-    Raises RecipeError when the template cannot be used, DataError when a turn holds the end mark:
+    Raises RecipeError when the template cannot be used, DataError when a text holds the end mark:
     the model would learn to stop in mid-sentence.
     """
     template = get_template(template_name)
     mark = end_mark(template)
     if conversation.system is not None:
         template.set_system_message(conversation.system)
-    text = template.get_prompt()
-    spans: list[Span] = []
-    for number, turn in enumerate(conversation.turns, start=1):
-        if (mark.strip() or mark) in turn.text:
+    for place, words in conversation.texts():
+        if (mark.strip() or mark) in words:
             raise DataError(
                 "A turn holds the mark that ends an answer.",
-                where=f"{conversation.id}, turn {number}",
+                where=f"{conversation.id}, {place}",
                 found=repr(mark.strip() or mark),
                 next_step="Write it differently there, or take another template.",
             )
+    text = template.get_prompt()
+    spans: list[Span] = []
+    for turn in conversation.turns:
         role = template.roles[turn.speaker == "gpt"]
         before, after = _around(template, role, text)
         if turn.speaker == "gpt":
