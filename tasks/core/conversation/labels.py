@@ -12,7 +12,14 @@ from fastchat.conversation import conv_templates
 from transformers import PreTrainedTokenizerBase
 
 from tasks.core.conversation.records import Conversation
-from tasks.core.conversation.template import Rendered, Span, end_mark, get_template, render
+from tasks.core.conversation.template import (
+    Rendered,
+    Span,
+    end_mark,
+    get_template,
+    render,
+    stop_strings,
+)
 from tasks.core.errors import DataError, RecipeError
 
 IGNORED = -100
@@ -131,8 +138,7 @@ class Encoder:
     def _require_a_mark_that_ends(self) -> None:
         template = get_template(self._template_name)
         mark = end_mark(template)
-        stops = [template.stop_str] if isinstance(template.stop_str, str) else template.stop_str
-        if any(stop in mark for stop in stops or []):
+        if any(stop in mark for stop in stop_strings(template)):
             return
         ids = self._tokenizer(mark, add_special_tokens=False)["input_ids"]
         last = [i for i in ids if i != self._tokenizer.bos_token_id][-1]

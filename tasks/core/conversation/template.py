@@ -61,6 +61,12 @@ def get_template(name: str) -> FastChatTemplate:
     return template
 
 
+def stop_strings(template: FastChatTemplate) -> tuple[str, ...]:
+    """Return the texts at which FastChat ends an answer, besides the tokens."""
+    stops = template.stop_str or ()
+    return (stops,) if isinstance(stops, str) else tuple(stops)
+
+
 def end_mark(template: FastChatTemplate) -> str:
     """Return what the model must write to end its answer: FastChat's stop string, or the separator.
 
@@ -70,8 +76,7 @@ def end_mark(template: FastChatTemplate) -> str:
     probe = template.copy()
     probe.append_message(probe.roles[0], _PLACEHOLDER)
     after = _around(probe, probe.roles[1], probe.get_prompt())[1]
-    stops = [template.stop_str] if isinstance(template.stop_str, str) else template.stop_str or []
-    ends = [after.index(stop) + len(stop) for stop in stops if stop in after]
+    ends = [after.index(stop) + len(stop) for stop in stop_strings(template) if stop in after]
     mark = after[: min(ends)] if ends else after.rstrip()
     if not mark:
         raise RecipeError(

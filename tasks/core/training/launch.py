@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.core.errors import MissingTool, RecipeError
-from tasks.core.foreign import begins_with_bom
-from tasks.core.given_files import read_given_text, require_at_rest
 from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
 from tasks.core.private import write_private
@@ -186,15 +184,15 @@ def _machines(settings: Finetune) -> tuple[str, ...]:
     The global batch is counted by `processes`, and DeepSpeed starts one a slot.
     """
     hostfile = Path(str(settings.hostfile))
-    require_at_rest(hostfile, error=RecipeError)
-    text = read_given_text(hostfile, "The hostfile", error=RecipeError)
-    if begins_with_bom(hostfile):
+    try:
+        lines = [line.split("#")[0].split() for line in hostfile.read_text().splitlines()]
+    except OSError as error:
         raise RecipeError(
-            "The hostfile begins with a byte order mark, which DeepSpeed takes for a name.",
+            "The hostfile cannot be read.",
             where=hostfile,
-            next_step="Save it as UTF-8 without one.",
-        )
-    lines = [line.split("#")[0].split() for line in text.splitlines()]
+            found=error.strerror,
+            next_step="Correct finetune.hostfile.",
+        ) from error
     slots = [int(word[6:]) for words in lines for word in words[1:] if _SLOTS.fullmatch(word)]
     if len(slots) != sum(map(bool, lines)) or sum(slots) != settings.processes:
         raise RecipeError(

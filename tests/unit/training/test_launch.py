@@ -60,18 +60,6 @@ def test_a_hostfile_with_another_number_of_gpus_is_refused(tmp_path: Path, conte
         command(GPU.model_copy(update={"hostfile": tmp_path / "no"}), JOB, port=1, env={})
 
 
-def test_a_hostfile_that_deepspeed_cannot_read_is_refused(tmp_path: Path) -> None:
-    hostfile = tmp_path / "hosts"
-    hostfile.write_text("one slots=2\n", encoding="utf-8-sig")
-    settings = GPU.model_copy(update={"hostfile": hostfile})
-    with pytest.raises(RecipeError, match="byte order mark"):
-        command(settings, JOB, port=1, env={})
-    hostfile.unlink()
-    os.mkfifo(hostfile)
-    with pytest.raises(RecipeError, match="stream"):
-        command(settings, JOB, port=1, env={})
-
-
 def test_several_machines_are_those_of_the_hostfile(tmp_path: Path) -> None:
     hostfile = tmp_path / "hosts"
     hostfile.write_text("# two machines\none slots=1\n\ntwo slots=1  # a slow one\n")
