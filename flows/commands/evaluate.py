@@ -9,6 +9,9 @@ from flows.commands.output import AS_JSON, command_log, followed, problems_of, s
 from flows.commands.sources import MODEL_HELP, local_model
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from tasks.core.conversation.leaks import Leaks
     from tasks.core.recipe import Evaluate
 
 
@@ -23,7 +26,14 @@ def evaluate(
     against: Annotated[str | None, typer.Option(help="The model to compare with.")] = None,
     template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
     conversations: Annotated[Path | None, typer.Option(help="Held-out conversations.")] = None,
+    training_data: Annotated[
+        Path | None,
+        typer.Option(help="What the model was trained on, to be held against the held-out ones."),
+    ] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts to answer.")] = None,
+    max_dropped_share: Annotated[
+        float | None, typer.Option(help="A larger share of unusable records is an error.")
+    ] = None,
     max_conversations: Annotated[int | None, typer.Option(help="How many are measured.")] = None,
     max_prompts: Annotated[int | None, typer.Option(help="How many are answered.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens an answer.")] = None,
@@ -66,6 +76,7 @@ def evaluate(
     settings = _settings(
         conversations=conversations,
         prompts=prompts,
+        max_dropped_share=max_dropped_share,
         max_conversations=max_conversations,
         max_prompts=max_prompts,
         max_new_tokens=max_new_tokens,
@@ -88,6 +99,7 @@ def evaluate(
         measurement_identity(
             settings, template
         )  # what is missing is told before a model is fetched
+        leaks = _leaks(training_data, settings, held)
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
             models.insert(0, ("against", held.enter_context(local_model(against))))
@@ -98,6 +110,7 @@ def evaluate(
             settings,
             template=template,
             out=Path(out),
+            leaks=leaks,
             on_line=say,
             log=command_log("evaluate"),
         )
@@ -108,6 +121,17 @@ def evaluate(
     show(plain, as_json=as_json, text=render_markdown(outcome, verdict))
     if not verdict.passed:
         raise typer.Exit(1)
+
+
+def _leaks(training: Path | None, settings: "Evaluate", held: "ExitStack") -> "Leaks | None":
+    """Return what of the held-out conversations stands in the training data, if that is named."""
+    from tasks.core.conversation.leaks import find_leaks
+    from tasks.core.given_files import at_rest
+
+    if training is None:
+        return None
+    most = settings.max_conversations
+    return find_leaks(held.enter_context(at_rest(training)), settings.conversations, most=most)
 
 
 def _settings(**given: object) -> "Evaluate":

@@ -72,7 +72,7 @@ class Encoder:
                 where=type(tokenizer).__name__,
                 next_step="Convert it once with transformers' AutoTokenizer and save it.",
             )
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._template_name = template_name
         self._max_length_tokens = max_length_tokens
         self._special = _special_tokens(tokenizer)
@@ -115,7 +115,7 @@ class Encoder:
         return tuple(TokenText(text, state) for text, state in zip(texts, states, strict=False))
 
     def _offsets(self, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self._tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
+        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
         return encoded["input_ids"], encoded["offset_mapping"]
 
     def _tokens(self, rendered: Rendered) -> Example:
@@ -128,7 +128,7 @@ class Encoder:
             if answer.stop > self._max_length_tokens:
                 break
             for i in answer:
-                if ids[i] != self._tokenizer.bos_token_id:  # LLaMA-2's separator ends with one
+                if ids[i] != self.tokenizer.bos_token_id:  # LLaMA-2's separator ends with one
                     labels[i] = ids[i]
             end, kept_answers = answer.stop, kept_answers + 1
         dropped_answers = len(rendered.spans) - kept_answers
@@ -140,15 +140,15 @@ class Encoder:
         mark = end_mark(template)
         if any(stop in mark for stop in stop_strings(template)):
             return
-        ids = self._tokenizer(mark, add_special_tokens=False)["input_ids"]
-        last = [i for i in ids if i != self._tokenizer.bos_token_id][-1]
-        if last not in (self._tokenizer.eos_token_id, *(template.stop_token_ids or [])):
+        ids = self.tokenizer(mark, add_special_tokens=False)["input_ids"]
+        last = [i for i in ids if i != self.tokenizer.bos_token_id][-1]
+        if last not in (self.tokenizer.eos_token_id, *(template.stop_token_ids or [])):
             raise RecipeError(
                 "The template's end mark is not what this model's generation stops at.",
                 where=f"template {template.name}",
-                expected=self._tokenizer.eos_token,
+                expected=self.tokenizer.eos_token,
                 found=mark,
-                next_step=_fitting(str(self._tokenizer.eos_token)),
+                next_step=_fitting(str(self.tokenizer.eos_token)),
             )
 
 

@@ -46,19 +46,17 @@ def layout_of(path: Path, of: str) -> Layout:
         first, line = text.peek(), text.line
     lines = _first_lines(path, line)
     if not first:
-        raise DataError(
-            f"The file is empty: it holds no {of.removesuffix('s')}.",
-            where=path,
-            expected=_EXPECTED,
-            next_step="Check the path, and the program that wrote the file.",
-        )
+        found = f"an empty file: it holds no {of.removesuffix('s')}"
+        raise _other(path, of, found, "Check the path, and the program that wrote the file.")
     if first == "[":
         return _array(path, of, lines)
-    if len(lines[0]) == LOOKED_AT_CHARACTERS or any(_is_json(line) for line in lines[:2]):
+    if len(lines[0]) == LOOKED_AT_CHARACTERS or _is_json(lines[0]):
         _require_objects(path, of, lines)
         return "lines"
     if first == "{":
         return _object(path, of, lines)
+    if _are_lines(lines):
+        return "lines"
     raise _other(path, of, *_prose(lines))
 
 
@@ -82,7 +80,7 @@ def _object(path: Path, of: str, lines: Sequence[str]) -> Layout:
     except RepeatedField as error:
         value, more = error.value, False
     except (ValueError, RecursionError) as error:
-        if any(_is_json(line) for line in lines):
+        if _are_lines(lines):
             return "lines"
         return _too_long_or_broken(path, of, error)
     if more:
@@ -130,12 +128,11 @@ def _too_long_or_broken(path: Path, of: str, error: ValueError | RecursionError)
             "one JSON object over many lines",
             "Write the list that stands in it into a file of its own.",
         )
-    raise DataError(
-        "The file is one JSON object over several lines, and broken.",
-        where=path,
-        expected=_EXPECTED,
-        found=not_json(error),
-        next_step="Correct the syntax there; `python -m json.tool FILE` shows the place, too.",
+    raise _other(
+        path,
+        of,
+        f"one JSON object over several lines, and broken: {not_json(error)}",
+        "Correct the syntax there, then look at the file again: it must hold a list of objects.",
     )
 
 
@@ -207,6 +204,11 @@ def _first_lines(path: Path, start: int) -> list[str]:
     return found
 
 
+def _are_lines(lines: Sequence[str]) -> bool:
+    """Return whether half of the lines are JSON by themselves: the others are then broken ones."""
+    return 2 * sum(map(_is_json, lines)) >= len(lines)
+
+
 def _is_json(text: str) -> bool:
     try:
         one_value(text)
@@ -219,7 +221,7 @@ def _is_json(text: str) -> bool:
 
 def _other(path: Path, of: str, found: str, next_step: str) -> DataError:
     return DataError(
-        f"The file holds no {of} in a form that can be read.",
+        f"The {of} cannot be read.",
         where=path,
         expected=_EXPECTED,
         found=found,

@@ -8,6 +8,7 @@ record of the training file that can be read counts, also one that a training wo
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
@@ -65,8 +66,10 @@ class Leaks:
         )
 
 
-def find_leaks(training: Path, held_out: Path, *, report: Report = silent) -> Leaks:
-    """Return which conversations of one file stand in the other.
+def find_leaks(
+    training: Path, held_out: Path, *, most: int | None = None, report: Report = silent
+) -> Leaks:
+    """Return which of the held-out conversations, the first `most` of them, stand in training.
 
     `report` counts the bytes of the training data. Raises DataError when a file cannot be read.
     """
@@ -77,7 +80,7 @@ def find_leaks(training: Path, held_out: Path, *, report: Report = silent) -> Le
             finder.add(position, conversation, _UNKNOWN)
             trained += 1
         tested = 0
-        for position, conversation in _conversations(held_out, silent):
+        for position, conversation in islice(_conversations(held_out, silent), most):
             finder.add(position, conversation, _UNKNOWN)
             tested += 1
         found = [_leak(one) for one in finder.repeated_from(trained)]

@@ -30,7 +30,7 @@ class _Counting(BaseStreamer):
         """Nothing is left to count."""
 
 
-class _StopAt(StoppingCriteria):  # type: ignore[misc]
+class _StopAt(StoppingCriteria):
     """Ends an answer once it holds one of the template's stop strings, as FastChat does."""
 
     def __init__(

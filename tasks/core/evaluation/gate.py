@@ -63,6 +63,7 @@ def judge(outcome: Outcome, gate: Gate, *, force: str | None = None) -> Verdict:
         _edit(outcome, gate.max_kl_divergence),
         _gain(outcome, gate.min_finetune_gain),
         _release(outcome, gate.max_ratio_to_release),
+        _unseen(outcome),
     )
     checks = tuple(check for check in found if check is not None)
     passed = all(check.passed for check in checks)
@@ -118,6 +119,17 @@ def _release(outcome: Outcome, limit: float | None) -> Check | None:
         return _idle("perplexity ratio to the release before", limit, "there is no other release")
     name = f"perplexity ratio of {released.role} to the release before"
     return _check(name, limit, _ratio(released, earlier))
+
+
+def _unseen(outcome: Outcome) -> Check | None:
+    """Fail where all that the model is measured with was in its training data: it proves nothing.
+
+    A part of it is a warning of the report, and no check.
+    """
+    leaks = outcome.leaks
+    if leaks is None or not leaks.whole:
+        return None
+    return _check("held-out conversations that are not in the training data", 1, 0, "at least")
 
 
 def _before(outcome: Outcome, role: Role) -> Figures | None:

@@ -78,13 +78,13 @@ def test_a_file_of_another_kind_is_named(file: Path, content: bytes, found: str)
 @pytest.mark.parametrize("content", ["", " \n\n", "\ufeff"])
 def test_an_empty_file_is_called_empty(file: Path, content: str) -> None:
     file.write_text(content)
-    assert "is empty" in refused(file).what
+    assert refused(file).found == "an empty file: it holds no conversation"
 
 
 def test_an_object_over_several_lines_that_is_broken_names_the_line(file: Path) -> None:
     file.write_text(pretty(GOOD).replace('"Halo"', '"Halo'))
     error = refused(file)
-    assert "broken" in error.what
+    assert "and broken" in str(error.found)
     assert "line 6" in str(error.found)
 
 
@@ -125,6 +125,13 @@ def test_a_large_object_is_named_without_being_held(file: Path) -> None:
     tracemalloc.stop()
     assert "one JSON object over many lines" in str(error.found)
     assert peak < 50e6
+
+
+def test_records_on_lines_of_their_own_in_a_broken_object_are_no_json_lines(file: Path) -> None:
+    good = json.dumps(GOOD)
+    file.write_text(f'{{"data": [\n{good},\n{good}\n{good}\n]}}\n')
+    assert "one JSON object over several lines, and broken" in str(refused(file).found)
+    assert "line 4" in str(refused(file).found)
 
 
 @pytest.mark.parametrize("first", ['{"id": ', "x", '{"id": "x', "'"])

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.records import BadRecord, Fault
-from tasks.core.conversation.screening import Rules, kept_conversations, screen
+from tasks.core.conversation.records import BadRecord, Conversation, Fault
+from tasks.core.conversation.screening import Rules, screen
 from tasks.core.errors import DataError
 from tasks.core.recipe import Finetune
 from tests.models import tiny_tokenizer
@@ -25,6 +25,14 @@ def record(id: str, *said: str) -> dict[str, object]:
 
 def good(id: str) -> dict[str, object]:
     return record(id, f"{QUESTION} {id}?", " ".join(f"{ANSWER} {id} {i}." for i in range(4)))
+
+
+def kept_conversations(
+    file: Path, rules: Rules, encoder: Encoder | None = None
+) -> list[Conversation]:
+    screening = screen(file, rules, encoder=encoder)
+    screening.require_acceptable()
+    return list(screening.conversations())
 
 
 @pytest.fixture
@@ -113,7 +121,7 @@ def test_tokens_are_those_of_the_labels(file: Path) -> None:
 def test_more_dropped_than_the_limit_is_an_error_with_the_first_records(file: Path) -> None:
     many = [good(str(i)) for i in range(49)]
     file.write_text(json.dumps([*many, record("sepi", QUESTION)]))
-    assert len(list(kept_conversations(file, Rules()))) == 49  # 2% of 50
+    assert len(kept_conversations(file, Rules())) == 49  # 2% of 50
     file.write_text(json.dumps([*many, record("sepi", QUESTION), record("sunyi", QUESTION)]))
     with pytest.raises(DataError, match=r"2 of 51[\s\S]*record 50 \(sepi\)[\s\S]*data check"):
         kept_conversations(file, Rules())
@@ -130,7 +138,7 @@ def test_the_limit_is_advised_only_where_it_would_do(file: Path) -> None:
     with pytest.raises(DataError, match=r"finetune\.max_dropped_share: 0\.5") as caught:
         kept_conversations(file, Rules())
     assert "Add an answer" in str(caught.value.next_step)
-    kept = list(kept_conversations(file, Rules(max_dropped_share=0.5)))
+    kept = kept_conversations(file, Rules(max_dropped_share=0.5))
     assert [one.id for one in kept] == ["satu"]
     file.write_text(json.dumps([record("sepi", QUESTION)]))
     with pytest.raises(DataError) as caught:
