@@ -1,6 +1,8 @@
 """Records in the formats that people have: named once for a file, or as one bad record."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,8 @@ OTHERS = {
     "texts, without speakers": "Halo.",
 }
 
+UNDIVIDED = ("chosen and a rejected", "in the field `text`", "texts, without speakers")
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -48,6 +52,22 @@ def test_a_file_in_another_format_gives_one_error_that_names_it(
         list(scan(file))
     assert name in str(caught.value.found)
     assert caught.value.next_step
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in UNDIVIDED])
+def test_the_script_of_the_documentation_makes_fastchats_format_of_it(
+    file: Path, tmp_path: Path, name: str, lines: bool
+) -> None:
+    documentation = Path(__file__).parents[3] / "docs" / "data.md"
+    script = documentation.read_text().split("```python\n")[1].split("```")[0]
+    records = [json.dumps(OTHERS[name])] * 2
+    in_lines = lines and name != "lists of turns"
+    given = "\n".join(records) if in_lines else f"[{','.join(records)}]"
+    command = [sys.executable, "-c", script]
+    made = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
+    file.write_text(made.stdout)
+    assert [len(one.turns) for one in load(file)] == [2, 2]
 
 
 def test_a_record_in_another_format_among_good_ones_is_one_bad_record(file: Path) -> None:
