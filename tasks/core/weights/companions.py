@@ -18,6 +18,7 @@ from tasks.core.files import CHUNK_BYTES, FileDigest, write_atomically
 from tasks.core.foreign import JsonObject
 from tasks.core.recipe import Dtype
 from tasks.core.weights.index import ADAPTER_WEIGHTS
+from tasks.core.weights.tokenizer_check import require_tokenizer
 from tasks.core.weights.weight_files import LISTINGS
 
 Companions = Mapping[str, Path | bytes]
@@ -120,10 +121,11 @@ def json_bytes(document: JsonObject) -> bytes:
 
 
 def tokenizer_files(directory: Path) -> dict[str, Path]:
-    """Return the tokenizer's files. Raises NotAModel when there is no vocabulary among them."""
+    """Return the tokenizer's files. Raises NotAModel unless they are whole, with a vocabulary."""
     names = [*TOKENIZER_FILES, *_additional_templates(directory)]
     found = {name: directory / name for name in names if (directory / name).is_file()}
     require_vocabulary(found, where=directory)
+    require_tokenizer(directory)
     return found
 
 

@@ -41,6 +41,7 @@ from tasks.core.weights.produce import Work, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
 from tasks.core.weights.stream import PieceFunction
+from tasks.core.weights.tokenizer_check import require_tokenizer
 
 _LOADED_TENSORS = 16  # those of the few weights whose pieces are in work at the same time
 
@@ -64,6 +65,7 @@ def fuse(
     config, index = check_small_files(model), read_index(model)
     require_unquantized(config, index)
     require_promised(config, index)
+    require_tokenizer(model)
     plan = read_adapter(adapter, index, config)
     specs = [TensorSpec(e.name, e.dtype, plan.shape(e)) for e in index.tensors.values()]
     layout = plan_layout(specs, max_shard_bytes)
