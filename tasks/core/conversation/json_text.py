@@ -42,13 +42,10 @@ class _Decoder:
         return found
 
 
-_DECODER = _Decoder()
-
-
 def one_value(text: str) -> object:
     """Return the only JSON value of a text. Raises ValueError, also for more than one."""
     start = len(text) - len(text.lstrip())
-    value, end, repeated = _DECODER.decode(text, start)
+    value, end, repeated = _Decoder().decode(text, start)
     if rest := text[end:].lstrip():
         raise json.JSONDecodeError("Extra data", text, len(text) - len(rest))
     if repeated is not None:
@@ -62,6 +59,7 @@ class JsonText:
     def __init__(self, file: TextIO, *, max_characters: int | None = None) -> None:
         """`max_characters` is the most that one value may have, MAX_CHARACTERS by default."""
         self._file = file
+        self._decoder = _Decoder()
         self._max_characters = max_characters
         self._text = ""
         self._at = 0
@@ -96,7 +94,7 @@ class JsonText:
         self.peek()
         while True:
             try:
-                value, end, repeated = _DECODER.decode(self._text, self._at)
+                value, end, repeated = self._decoder.decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 if self._may_be_cut(error) and self._read_more():
                     continue
