@@ -12,7 +12,13 @@ from rich.table import Table
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
 from tasks.core.evaluation.numbers import number
-from tasks.core.evaluation.report import LineageRow, headline, render_html, render_markdown
+from tasks.core.evaluation.report import (
+    LineageRow,
+    headline,
+    notes,
+    render_html,
+    render_markdown,
+)
 from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
@@ -54,10 +60,12 @@ def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
 
 def as_plain(report: RebuildReport) -> dict[str, object]:
     """Return the run as plain values, for programs."""
+    held_out = report.outcome.held_out if report.outcome else None
     return {
         "recipe": report.recipe.name,
         "stages": [stage.model_dump(mode="json") for stage in report.stages],
         "verdict": report.verdict.model_dump(mode="json") if report.verdict else None,
+        "held_out": held_out.model_dump(mode="json") if held_out else None,
         "url": report.url,
     }
 
@@ -77,6 +85,7 @@ def as_text(report: RebuildReport) -> str:
         lines += [
             f"Perplexity: {', '.join(figures)}",
             f"{headline(report.verdict)}: {'; '.join(report.verdict.reasons)}",
+            *(f"Held-out data: {note}" for note in notes(report.outcome)),
             f"Report: {page_of(report.recipe)}",
         ]
     lines.append(f"Logs: {logs_of(report.recipe)}")

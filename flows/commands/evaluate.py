@@ -96,9 +96,8 @@ def evaluate(
             "prompts": held.enter_context(at_rest(settings.prompts)),
         }
         settings = settings.model_copy(update=streams)
-        measurement_identity(
-            settings, template
-        )  # what is missing is told before a model is fetched
+        # What is missing is told before a model is fetched.
+        measurement_identity(settings, template)
         leaks = _leaks(training_data, settings, held)
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:

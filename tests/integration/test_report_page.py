@@ -1,12 +1,14 @@
 """The page of a run that trained: its loss curve comes from what the training left."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flows.report import RebuildReport, as_text, page_of, publish_report
-from tasks.core.evaluation.figures import Figures, Outcome
+from flows.report import RebuildReport, as_plain, as_text, page_of, publish_report
+from tasks.core.conversation.leaks import Leak, Leaks
+from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Base, Gate, Recipe
 from tasks.core.training.finetune import TRAINING
@@ -57,3 +59,25 @@ def test_terminal_shows_an_astronomic_perplexity_as_a_power(report: RebuildRepor
     text = as_text(report)
     assert "base 4.05 × 10¹⁶" in text
     assert "Gate passed: perplexity ratio of base to base: 1, within the limit 1.25" in text
+
+
+def test_what_leaks_and_what_is_set_aside_is_told_to_people_and_programs(
+    report: RebuildReport,
+) -> None:
+    assert report.outcome is not None and report.verdict is not None
+    leak = Leak(1, "a", 7, "t", exact=True)
+    held_out = HeldOut(
+        records=4,
+        measured=3,
+        set_aside={"duplicate": 1},
+        first_set_aside=("record 4 (d): says the same as record 1 (a)",),
+        leaks=Leaks(10, 3, 1, 0, (leak,)),
+    )
+    outcome = report.outcome.model_copy(update={"held_out": held_out})
+    leaking = replace(report, outcome=outcome)
+    assert "1 of 3 held-out conversations stand in the training data" in as_text(leaking)
+    assert "1 of 4 held-out records are set aside" in as_text(leaking)
+    told = as_plain(leaking)["held_out"]
+    assert isinstance(told, dict)
+    assert told["leaks"]["first"][0]["training_id"] == "t"
+    assert as_plain(report)["held_out"] is None
