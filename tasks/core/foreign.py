@@ -109,7 +109,7 @@ def read_json_object(
         raise error(
             f"{path.name} is not valid JSON.",
             where=f"{path}, line {cause.lineno}",
-            found=_named(cause),
+            found=json_fault(cause),
             next_step=next_step or "Correct that line, or take the file from where it came.",
         ) from cause
     except (RecursionError, ValueError) as cause:  # an integer of a million digits is a ValueError
@@ -156,7 +156,7 @@ def understood(what: str, where: object, *, next_step: str | None = None) -> Ite
         ) from error
 
 
-def _named(error: json.JSONDecodeError) -> str:
+def json_fault(error: json.JSONDecodeError) -> str:
     """Return the cause in words; a comma too many is the commonest, and Python names others."""
     before = error.doc[: error.pos].rstrip()
     if error.doc[error.pos : error.pos + 1] in ("}", "]") and before.endswith(","):

@@ -7,6 +7,8 @@ a value raises `RepeatedField`.
 import json
 from typing import TextIO
 
+from tasks.core.foreign import json_fault
+
 _CHUNK_CHARACTERS = 1 << 20
 MAX_CHARACTERS = 1 << 26
 TOO_LONG = "a record is longer than 64 Mi characters, or never closed"
@@ -133,4 +135,4 @@ def not_json(error: ValueError | RecursionError) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
     near = error.doc[max(0, error.pos - 20) : error.pos + 20]
-    return f"not JSON: {error.msg} near {near!r}"
+    return f"not JSON: {json_fault(error)} near {near!r}"

@@ -83,6 +83,8 @@ def test_a_missing_file_is_a_data_error(file: Path) -> None:
     ("content", "reason"),
     [
         ("[%s, {]", "not JSON: "),
+        ("[%s,]", "not JSON: a comma before the closing ]"),
+        ('[%s, {"id": "x",}]', "not JSON: a comma before the closing }"),
         ("[%s %s]", "a comma is expected, found {"),
         ("[%s", "a comma is expected, found the end of the file"),
         ('[%s, {"id": "x', "not JSON: Unterminated string"),
