@@ -16,6 +16,7 @@ from tasks.core.evaluation.report import (
     LineageRow,
     headline,
     notes,
+    plain_figures,
     render_html,
     render_markdown,
 )
@@ -60,12 +61,13 @@ def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
 
 def as_plain(report: RebuildReport) -> dict[str, object]:
     """Return the run as plain values, for programs."""
-    held_out = report.outcome.held_out if report.outcome else None
+    measured: dict[str, object] = {"outcome": None, "verdict": None}
+    if report.outcome is not None and report.verdict is not None:
+        measured = plain_figures(report.outcome, report.verdict)
     return {
         "recipe": report.recipe.name,
         "stages": [stage.model_dump(mode="json") for stage in report.stages],
-        "verdict": report.verdict.model_dump(mode="json") if report.verdict else None,
-        "held_out": held_out.model_dump(mode="json") if held_out else None,
+        **measured,
         "url": report.url,
     }
 

@@ -187,8 +187,9 @@ def inspect(model: Model, as_json: Json = False) -> None:
 def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     """Add a PEFT LoRA adapter to the weights of a model, streamed.
 
-    Equal to PEFT's `merge_and_unload` within one rounding; the model keeps its own code and edit,
-    and takes over a tokenizer or chat template that was saved with the adapter.
+    DoRA, PiSSA, OLoRA and adapters of experts, too. Equal to PEFT's `merge_and_unload` within its
+    roundings; the model keeps its own code and edit, and takes over a tokenizer or chat template
+    that was saved with the adapter.
 
     Example: `kawan-usaha fuse edited adapter tuned`
     """
