@@ -24,6 +24,8 @@ from tasks.edit import edit
 from tasks.evaluate import evaluate, gate, release_before, verdict_of
 from tasks.finetune import finetune
 from tasks.fuse import fuse
+from tasks.leaks import leaks as find_leaks
+from tasks.leaks import leaks_in
 from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
@@ -85,6 +87,9 @@ def _store_of(recipe: Recipe, until: Until) -> RunStore:
 
 def _stages(recipe: Recipe, until: Until, force: str | None, store: RunStore) -> RebuildReport:
     wanted = set(get_args(Until)[: get_args(Until).index(until) + 1])
+    leaks = None
+    if recipe.finetune is not None and "evaluate" in wanted:  # told before hours of training
+        leaks = leaks_in(run(find_leaks, recipe.finetune, recipe.evaluate, force))
     made, chain = _model(recipe, wanted, store)
     if "evaluate" not in wanted:
         return _shown(RebuildReport(recipe, tuple(made)))
@@ -92,7 +97,7 @@ def _stages(recipe: Recipe, until: Until, force: str | None, store: RunStore) ->
     before = release_before(recipe.name, released)
     if before is not None:
         store.use(str(before.key))
-    evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before)
+    evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before, leaks)
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, force)
     done = [*made, evaluation]
     try:

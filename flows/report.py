@@ -15,6 +15,7 @@ from tasks.core.evaluation.numbers import number
 from tasks.core.evaluation.report import (
     LineageRow,
     headline,
+    notes,
     plain_figures,
     render_html,
     render_markdown,
@@ -86,6 +87,7 @@ def as_text(report: RebuildReport) -> str:
         lines += [
             f"Perplexity: {', '.join(figures)}",
             f"{headline(report.verdict)}: {'; '.join(report.verdict.reasons)}",
+            *(f"Held-out data: {note}" for note in notes(report.outcome)),
             f"Report: {page_of(report.recipe)}",
         ]
     lines.append(f"Logs: {logs_of(report.recipe)}")

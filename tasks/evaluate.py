@@ -1,6 +1,7 @@
 """Evaluate and gate: figures of every model of the chain, and the verdict over the last."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -8,16 +9,17 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from tasks.core.conversation.leaks import Leaks
 from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.evaluate import evaluate as measure
 from tasks.core.evaluation.evaluate import measurement_identity, read_outcome
 from tasks.core.evaluation.figures import Outcome, Role
 from tasks.core.evaluation.figures import chain as subjects_of
 from tasks.core.evaluation.gate import Verdict, judge
-from tasks.core.evaluation.report import render_markdown
+from tasks.core.evaluation.report import notes, render_markdown
 from tasks.core.files import write_atomically
 from tasks.core.home import home
-from tasks.core.keys import stage_key
+from tasks.core.keys import digest, stage_key
 from tasks.core.recipe import Evaluate, Gate
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
@@ -35,12 +37,18 @@ def evaluate(
     settings: Evaluate,
     template: str,
     before: Artifact | None = None,
+    leaks: Leaks | None = None,
 ) -> StageResult:
-    """Measure each model against the one before it, and the last against the release before."""
+    """Measure each model against the one before it, and the last against the release before.
+
+    `leaks` is what of the held-out conversations stands in the training data, and is reported.
+    """
     params = measurement_identity(settings, template)
     inputs: dict[str, str] = {role: model.digest for role, model in chain}
     if before is not None:
         inputs["release before"] = before.digest
+    if leaks is not None:
+        inputs["leaks"] = digest(asdict(leaks))
     built = [model.artifact for _, model in chain]
     models = [(role, model.path) for role, model in chain]
     subjects = subjects_of(models, before.path if before else None)
@@ -49,7 +57,15 @@ def evaluate(
         if before is not None and str(before.key) not in built:  # those are held by this stage
             run_store().require_content(before)
         log = output_log("evaluate")
-        measure(subjects, settings, template=template, out=staging.path, on_line=say, log=log)
+        measure(
+            subjects,
+            settings,
+            template=template,
+            out=staging.path,
+            leaks=leaks,
+            on_line=say,
+            log=log,
+        )
 
     key = stage_key("evaluate", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=[model for _, model in chain])
@@ -62,6 +78,8 @@ def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResul
     The reason of a forced release stands in the artifact's manifest, among its parameters.
     """
     outcome, verdict = verdict_of(evaluation.path, limits, force)
+    for note in notes(outcome):
+        get_run_logger().warning("%s", note)
     show_markdown(
         render_markdown(outcome, verdict), key="evaluation", description="Figures and verdict"
     )

@@ -10,6 +10,7 @@ from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
 from tasks.core.errors import DataError, DeviceBusy, RecipeError, WrongToken
 from tasks.core.evaluation.evaluate import WITH_ACTIVATIONS, measurement_identity
+from tasks.core.given_files import require_at_rest
 from tasks.core.home import home
 from tasks.core.hub.ask import source_config, source_size_bytes
 from tasks.core.hub.client import usable_token
@@ -117,7 +118,8 @@ def check_recipe(recipe: Recipe, home: Path) -> None:
 
 
 def require_data(path: Path) -> None:
-    """Raise DataError when there is nothing at the path of the training data."""
+    """Raise DataError when there is no file at the path of the training data."""
+    require_at_rest(path)
     if not path.exists():
         raise DataError(
             "The conversations to train on are not there.",

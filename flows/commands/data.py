@@ -1,6 +1,6 @@
 """`kawan-usaha data`: what is in a conversation file, and what a training would make of it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,20 +69,22 @@ def check(
     """
     from tasks.core.conversation.advice import render_advice
     from tasks.core.conversation.screening import Rules, screen
+    from tasks.core.given_files import at_rest
 
     rules = Rules(
         None if language == ANY_LANGUAGE else language, merge_neighbours, max_dropped_share
     )
     path, bad = _local_file(file, name), list["BadRecord"]()
     encoder = _encoder(tokenizer, template, max_length) if tokenizer else None
-    with bytes_bar("check") as report:
-        found = screen(
-            path,
+    with at_rest(path) as spool, bytes_bar("check") as report:
+        screened = screen(
+            spool,
             rules,
             encoder=encoder,
             on_bad=bad.append if as_json else lambda one: typer.echo(str(one)),
             report=report,
         )
+    found = replace(screened, path=path)
     if picture is not None:
         from tasks.core.conversation.picture import draw_lengths
 
@@ -130,8 +132,10 @@ def show_record(
 
     from flows.commands.data_view import tokens_in_colour
     from tasks.core.conversation.reading import find_record
+    from tasks.core.given_files import at_rest
 
-    conversation = find_record(_local_file(file, name), record, merge_neighbours=merge_neighbours)
+    with at_rest(_local_file(file, name)) as spool:
+        conversation = find_record(spool, record, merge_neighbours=merge_neighbours)
     tokens = _encoder(tokenizer, template, max_length).explain(conversation)
     console = Console(highlight=False, soft_wrap=True)
     console.print(tokens_in_colour(tokens, marks=console.color_system is None))

@@ -9,6 +9,9 @@ from flows.commands.output import AS_JSON, command_log, followed, problems_of, s
 from flows.commands.sources import MODEL_HELP, local_model
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from tasks.core.conversation.leaks import Leaks
     from tasks.core.recipe import Evaluate
 
 
@@ -23,7 +26,14 @@ def evaluate(
     against: Annotated[str | None, typer.Option(help="The model to compare with.")] = None,
     template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
     conversations: Annotated[Path | None, typer.Option(help="Held-out conversations.")] = None,
+    training_data: Annotated[
+        Path | None,
+        typer.Option(help="What the model was trained on, to be held against the held-out ones."),
+    ] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts to answer.")] = None,
+    max_dropped_share: Annotated[
+        float | None, typer.Option(help="A larger share of unusable records is an error.")
+    ] = None,
     max_conversations: Annotated[int | None, typer.Option(help="How many are measured.")] = None,
     max_prompts: Annotated[int | None, typer.Option(help="How many are answered.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Tokens an answer.")] = None,
@@ -59,12 +69,14 @@ def evaluate(
     from tasks.core.evaluation.gate import judge
     from tasks.core.evaluation.report import plain_figures, render_html, render_markdown
     from tasks.core.files import write_atomically
+    from tasks.core.given_files import at_rest
 
     if max_perplexity_ratio is not None and against is None:
         raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
     settings = _settings(
         conversations=conversations,
         prompts=prompts,
+        max_dropped_share=max_dropped_share,
         max_conversations=max_conversations,
         max_prompts=max_prompts,
         max_new_tokens=max_new_tokens,
@@ -79,8 +91,15 @@ def evaluate(
             "max_merge_ratio": None,
         },
     )
-    measurement_identity(settings, template)  # what is missing is told before a model is fetched
     with ExitStack() as held:
+        streams = {
+            "conversations": held.enter_context(at_rest(settings.conversations)),
+            "prompts": held.enter_context(at_rest(settings.prompts)),
+        }
+        settings = settings.model_copy(update=streams)
+        # What is missing is told before a model is fetched.
+        measurement_identity(settings, template)
+        leaks = _leaks(training_data, settings, held)
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
             other = held.enter_context(local_model(against))
@@ -93,6 +112,7 @@ def evaluate(
             settings,
             template=template,
             out=Path(out),
+            leaks=leaks,
             on_line=say,
             log=command_log("evaluate"),
         )
@@ -103,6 +123,17 @@ def evaluate(
     show(plain_figures(outcome, verdict), as_json=as_json, text=text)
     if not verdict.passed:
         raise typer.Exit(1)
+
+
+def _leaks(training: Path | None, settings: "Evaluate", held: "ExitStack") -> "Leaks | None":
+    """Return what of the held-out conversations stands in the training data, if that is named."""
+    from tasks.core.conversation.leaks import find_leaks
+    from tasks.core.given_files import at_rest
+
+    if training is None:
+        return None
+    most = settings.max_conversations
+    return find_leaks(held.enter_context(at_rest(training)), settings.conversations, most=most)
 
 
 def _settings(**given: object) -> "Evaluate":

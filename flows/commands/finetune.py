@@ -8,6 +8,7 @@ import inspect
 import json
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 from flows.commands.output import AS_JSON, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, in_use, local_model
 from tasks.core.errors import UsageError
+from tasks.core.given_files import at_rest
 from tasks.core.recipe import Finetune, Lora
 
 _LORA = "lora_"
@@ -54,7 +56,25 @@ def finetune(
 
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
-    settings = _settings(data, fields)
+    with ExitStack() as streams:
+        kept = streams.enter_context(at_rest(data))
+        settings = _settings(kept, fields)
+        if settings.hostfile is not None:
+            hosts = streams.enter_context(at_rest(settings.hostfile))
+            settings = settings.model_copy(update={"hostfile": hosts})
+        _finetune(model, kept, out, settings, template, dry_run=dry_run, as_json=as_json)
+
+
+def _finetune(
+    model: str,
+    data: Path,
+    out: Path,
+    settings: Finetune,
+    template: str,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     if dry_run:
         with local_model(model) as source:
             _show_plan(source, settings, out, as_json=as_json)

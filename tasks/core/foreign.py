@@ -50,15 +50,23 @@ def disguise_of(path: Path, *, text: bool) -> tuple[str, str] | None:
         head = file.read(HEAD_BYTES)
     if not head:
         return "an empty file", _AGAIN
-    if head.startswith((_LFS, _XET)):
-        return "a Git LFS pointer, not the file that it stands for", _PULL
-    if _PAGE.match(head.removeprefix(_BOM)):
-        return "a web page (HTML or XML), such as a server sends for an error or a login", _AGAIN
+    found = pointer_or_page(head)
+    if found is not None:
+        return found
     if _SERVER.match(head):
         return "the error message of a server", _AGAIN
     if not text and not head.translate(None, _LETTERS):
         shown = head.decode("ascii").split("\n")[0][:60]
         return f"a text, which begins with {shown!r}", _AGAIN
+    return None
+
+
+def pointer_or_page(head: bytes) -> tuple[str, str] | None:
+    """Return what a file that begins so stands for in place of its content, and the remedy."""
+    if head.startswith((_LFS, _XET)):
+        return "a Git LFS pointer, not the file that it stands for", _PULL
+    if _PAGE.match(head.removeprefix(_BOM)):
+        return "a web page (HTML or XML), such as a server sends for an error or a login", _AGAIN
     return None
 
 
@@ -101,7 +109,7 @@ def read_json_object(
         raise error(
             f"{path.name} is not valid JSON.",
             where=f"{path}, line {cause.lineno}",
-            found=_named(cause),
+            found=json_fault(cause),
             next_step=next_step or "Correct that line, or take the file from where it came.",
         ) from cause
     except (RecursionError, ValueError) as cause:  # an integer of a million digits is a ValueError
@@ -148,7 +156,7 @@ def understood(what: str, where: object, *, next_step: str | None = None) -> Ite
         ) from error
 
 
-def _named(error: json.JSONDecodeError) -> str:
+def json_fault(error: json.JSONDecodeError) -> str:
     """Return the cause in words; a comma too many is the commonest, and Python names others."""
     before = error.doc[: error.pos].rstrip()
     if error.doc[error.pos : error.pos + 1] in ("}", "]") and before.endswith(","):

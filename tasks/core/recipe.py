@@ -353,6 +353,14 @@ class Evaluate(_Part):
         title="Prompts",
         description="Questions that are answered side by side.",
     )
+    max_dropped_share: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        title="Most that may be dropped",
+        description="Share of the held-out records that cannot be used, above which the file is "
+        "refused.",
+    )
     max_conversations: int | None = Field(
         None, ge=1, title="Conversations", description="How many are measured; all by default."
     )

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.core.errors import RecipeError
+from tasks.core.given_files import read_given_text
 from tasks.core.home import PROJECT
 from tasks.core.recipe import Recipe
 
@@ -47,7 +48,7 @@ def find_recipe(name: str) -> Path:
     Raises RecipeError when there is neither.
     """
     for path in (Path(name), RECIPES / f"{name}.yaml"):
-        if path.is_file():
+        if path.exists() and not path.is_dir():  # a stream will do: it is read once
             return path
     raise RecipeError(
         "There is no such recipe.",
@@ -60,16 +61,10 @@ def find_recipe(name: str) -> Path:
 def load_recipe(path: Path) -> Recipe:
     """Return the recipe that a YAML file holds.
 
-    Raises RecipeError that names the line for broken YAML, and every wrong field otherwise.
+    Raises RecipeError that names the line for broken YAML and for a field that stands twice, and
+    every wrong field otherwise.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError("The recipe is not valid YAML.", where=path, found=error) from error
-    except UnicodeDecodeError as error:
-        raise RecipeError("The recipe is not UTF-8 text.", where=path, found=error) from error
-    except OSError as error:
-        raise RecipeError("The recipe cannot be read.", where=path, found=error.strerror) from error
+    content = _content(path)
     if not isinstance(content, dict):
         raise RecipeError(
             "The recipe is not a mapping of fields.",
@@ -86,6 +81,43 @@ def load_recipe(path: Path) -> Recipe:
             found="\n    ".join(["", *_explain(error)]),
             next_step="Correct the fields above; docs/recipe.md lists them all.",
         ) from error
+
+
+def _content(path: Path) -> object:
+    """Return what the YAML says. Raises RecipeError where it is broken or says a thing twice."""
+    text = read_given_text(path, "The recipe", error=RecipeError)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        repeated = list(_repeated(node, set()))
+        content: object = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError("The recipe is not valid YAML.", where=path, found=error) from error
+    if repeated:
+        raise RecipeError(
+            "The recipe has fields that stand twice, and only one of each can be meant.",
+            where=path,
+            found="\n    ".join(["", *repeated]),
+            next_step="Keep one of each.",
+        )
+    return content
+
+
+def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
+    """Yield each field that a mapping below node has twice, with the lines; YAML takes the last."""
+    if node is None or id(node) in seen:  # an alias leads to a node that was there before
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from _repeated(part, seen)
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, (key.tag, str(key.value))
+            if name in lines:
+                yield f"line {line}: {key.value} stands in line {lines[name]} already"
+            lines.setdefault(name, line)
+            yield from _repeated(value, seen)
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

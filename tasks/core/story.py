@@ -87,7 +87,7 @@ def tell(
         edits=_edits(manifests.get("edit")),
         training=trained.rows if trained else (),
         figures=_figures(recipe, outcome),
-        limits=_limits(verdict),
+        limits=_limits(outcome, verdict),
         tags=("kawan-usaha",),
         source_names=origin.names,
         source_licenses=origin.licenses,
@@ -257,11 +257,15 @@ def _figures(recipe: Recipe, outcome: Outcome) -> list[Figure]:
     ]
 
 
-def _limits(verdict: Verdict) -> list[str]:
+def _limits(outcome: Outcome, verdict: Verdict) -> list[str]:
+    limits = [f"{outcome.leaks}."] if outcome.leaks and outcome.leaks.count else []
     if verdict.forced is None:
-        return []
+        return limits
     found = "; ".join(verdict.reasons)
-    return [f"It does not keep its own limits ({found}). Released all the same: {verdict.forced}."]
+    return [
+        *limits,
+        f"It does not keep its own limits ({found}). Released all the same: {verdict.forced}.",
+    ]
 
 
 _ORIGIN_UNKNOWN = "Where it comes from was not recorded."

@@ -1,13 +1,15 @@
 """The page of a run that trained: its loss curve comes from what the training left."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.report import RebuildReport, as_plain, as_text, page_of, publish_report
-from tasks.core.evaluation.figures import Figures, Outcome
+from tasks.core.conversation.leaks import Leak, Leaks
+from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Base, Gate, Recipe
 from tasks.core.training.finetune import TRAINING
@@ -67,3 +69,23 @@ def test_program_gets_the_figures_of_the_page(report: RebuildReport) -> None:
         4.05e16, rel=0.01
     )
     assert plain["verdict"]["passed"] is True
+
+
+def test_what_leaks_and_what_is_set_aside_is_told_to_people_and_programs(
+    report: RebuildReport,
+) -> None:
+    assert report.outcome is not None and report.verdict is not None
+    leak = Leak(1, "a", 7, "t", exact=True)
+    held_out = HeldOut(
+        records=4,
+        measured=3,
+        set_aside={"duplicate": 1},
+        first_set_aside=("record 4 (d): says the same as record 1 (a)",),
+        leaks=Leaks(10, 3, 1, 0, (leak,)),
+    )
+    outcome = report.outcome.model_copy(update={"held_out": held_out})
+    leaking = replace(report, outcome=outcome)
+    assert "1 of 3 held-out conversations stand in the training data" in as_text(leaking)
+    assert "1 of 4 held-out records are set aside" in as_text(leaking)
+    plain: Any = as_plain(leaking)
+    assert plain["outcome"]["held_out"]["leaks"]["first"][0]["training_id"] == "t"

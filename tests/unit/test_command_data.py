@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tasks.core.errors import DataError
 from tests.models import tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
+ANSWER = {"from": "gpt", "value": "Baik."}
 STARTER = ROOT / "data" / "conversation.json"
 
 
@@ -80,6 +83,24 @@ def test_a_record_is_shown_with_brackets_where_there_is_no_colour(model: Path) -
 def test_a_record_that_is_not_there_cannot_be_shown(model: Path) -> None:
     with pytest.raises(DataError, match="cannot be shown"):
         run("show", STARTER, "--record", 999, "--tokenizer", model)
+
+
+@pytest.mark.parametrize("count", [1, 2000])
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_pipe_gives_what_the_file_gives(tmp_path: Path, count: int, lines: bool) -> None:
+    records = [
+        {"id": str(i), "conversations": [{"from": "human", "value": f"a{i}"}, ANSWER]}
+        for i in range(count)
+    ]
+    file = tmp_path / "records"
+    file.write_text("\n".join(map(json.dumps, records)) if lines else json.dumps(records))
+    command = [sys.executable, "-c", f"print(open({str(file)!r}).read())"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pipe = f"/dev/fd/{process.stdout.fileno()}"
+        ran = run("check", pipe, "--language", "any", "--json")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["kept"], told["file"]) == (0, count, pipe)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.commands.finetune import _LORA, _settings
-from tasks.core.errors import RecipeError, UsageError
+from tasks.core.errors import DataError, RecipeError, UsageError
 from tasks.core.planning import hardware
 from tasks.core.recipe import Finetune, Lora
 from tests.machines import AVX2
@@ -76,3 +77,18 @@ def test_a_dry_run_shows_command_configuration_and_plan_and_writes_nothing(
     assert [each["rung"]["settings"]["micro_batch_size"] for each in rungs[:3]] == [4, 2, 1]
     assert rungs[0]["rung"]["settings"]["lora"]["target_modules"] == "all-linear"
     assert {path.name for path in tmp_path.iterdir()} <= {"home"}
+
+
+def test_a_pipe_is_read_to_its_end_and_an_error_speaks_of_the_pipe(
+    model: Path, tmp_path: Path
+) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b'[{"id": "a"}, {"id": "b"}]')
+    os.close(write_end)
+    pipe = f"/dev/fd/{read_end}"
+    cpu = ("--device", "cpu", "--zero-stage", "0")
+    with pytest.raises(DataError, match="2 of 2 records cannot be used") as caught:
+        finetune(model, pipe, tmp_path / "out", *cpu)
+    assert caught.value.where == pipe
+    assert f"data check {pipe}" in str(caught.value.next_step)
+    os.close(read_end)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,53 @@ def test_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: str) 
         load_recipe(written(tmp_path, text))
     assert words in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("finetune:\n  epochs: 1\ndeploy: {}\nfinetune:\n  epochs: 2\n", "line 4: finetune st"),
+        ("finetune:\n  epochs: 1\n  lora:\n    r: 1\n    r: 2\n", "line 5: r stands in line 4 a"),
+        ("name: a\n'name': b\n", "line 2: name stands in line 1 already"),
+        ("edit: {activations: [{activation: gelu, activation: silu}]}", "line 1: activation"),
+    ],
+)
+def test_a_field_that_stands_twice_is_refused_with_both_lines(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    with pytest.raises(RecipeError, match="stand twice") as caught:
+        load_recipe(written(tmp_path, text))
+    assert words in str(caught.value.found)
+
+
+def test_every_field_that_stands_twice_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"line 2: name[\s\S]*line 4: deploy"):
+        load_recipe(written(tmp_path, "name: a\nname: b\ndeploy: {}\ndeploy: {}\n"))
+
+
+def test_an_anchor_that_is_used_twice_is_no_field_that_stands_twice(tmp_path: Path) -> None:
+    text = "finetune: {lora: &l {r: 4}}\nname: x\nevaluate: {benchmarks: &b [a], prompts: p}\n"
+    assert load_recipe(written(tmp_path, text)).name == "x"
+
+
+@pytest.mark.parametrize("text", ["name: 2020-99-99", "[" * 1500, "{1: 2}", "? [a]\n: b"])
+def test_yaml_that_python_refuses_is_a_recipe_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError):
+        load_recipe(written(tmp_path, text))
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\n", encoding="utf-8-sig")
+    assert load_recipe(path).name == "x"
+
+
+def test_a_recipe_from_a_pipe_is_read(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"name: x\n")
+    os.close(write_end)
+    assert load_recipe(find_recipe(f"/dev/fd/{read_end}")).name == "x"
+    os.close(read_end)
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:

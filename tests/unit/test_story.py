@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.evaluation.figures import Figures, Outcome
+from tasks.core.conversation.leaks import Leaks
+from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.keys import stage_key
 from tasks.core.planning.ladder import rungs
@@ -43,7 +44,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("model"), layers=1)
 
 
-def card(tmp_path: Path, model: Path, settings: Finetune | None, *stepped: StepDown) -> str:
+def card(
+    tmp_path: Path,
+    model: Path,
+    settings: Finetune | None,
+    *stepped: StepDown,
+    outcome: Outcome = OUTCOME,
+) -> str:
     """Return the card of a build whose adapter was trained with these settings."""
     store = Store(tmp_path)
 
@@ -66,7 +73,7 @@ def card(tmp_path: Path, model: Path, settings: Finetune | None, *stepped: StepD
     if settings is not None:
         stages += [built("finetune", adapter), built("fuse", whole)]
     target = Publish(target="/published", license="apache-2.0")
-    return tell(recipe, target, stages, OUTCOME, judge(OUTCOME, Gate())).card
+    return tell(recipe, target, stages, outcome, judge(outcome, Gate())).card
 
 
 def test_the_settings_are_those_of_the_rung_that_trained(tmp_path: Path, model: Path) -> None:
@@ -90,6 +97,16 @@ def test_a_training_is_promised_to_the_bit_on_its_rung_and_kind_of_machine_alone
     assert "to the bit, up to the fine-tune" in text
     assert "same rung of the ladder (as asked), on the same kind of machine" in text
     assert "stepped over" not in text
+
+
+def test_held_out_conversations_that_were_trained_on_stand_among_the_limits(
+    tmp_path: Path, model: Path
+) -> None:
+    held_out = HeldOut(records=30, measured=30, set_aside={}, leaks=Leaks(160, 30, 2, 1))
+    leaking = OUTCOME.model_copy(update={"held_out": held_out})
+    told = "3 of 30 held-out conversations stand in the training data"
+    assert told in card(tmp_path, model, None, outcome=leaking)
+    assert told not in card(tmp_path, model, None)
 
 
 def test_without_a_training_the_files_are_promised_to_the_bit(tmp_path: Path, model: Path) -> None:

@@ -1,29 +1,10 @@
-"""A screening in words: what is wrong, how often, and what to do about it. Pure.
-
-The words are for people who look after the data, not for programmers.
-"""
+"""A screening in words: what is wrong, how often, and what to do about it. Pure."""
 
 from tasks.core.conversation.lengths import Lengths, Size
-from tasks.core.conversation.records import Fault
+from tasks.core.conversation.remedies import remedy
 from tasks.core.conversation.screening import Screening
 
 _BAR_CHARACTERS = 40
-
-_TO_DO = {
-    Fault.NOT_JSON: "Correct the syntax there; `python -m json.tool FILE` shows the place.",
-    Fault.NOT_UTF8: "Save the file as UTF-8; it was probably written in another encoding.",
-    Fault.WRONG_FIELDS: 'Write {"id": ..., "conversations": [{"from": ..., "value": ...}, ...]}.',
-    Fault.UNKNOWN_SPEAKER: "Rename the speaker to human or gpt.",
-    Fault.WRONG_ORDER: "Begin with human and alternate; --merge-neighbours joins neighbours.",
-    Fault.EMPTY_TURN: "Write what was said there, or take the turn and its answer out.",
-    Fault.NO_ANSWER: "Add an answer, or take the record out: there is nothing to learn.",
-    Fault.MARK_IN_TEXT: "Write the mark differently: the model would take it for its own.",
-    Fault.TOO_LONG: "Raise finetune.max_length_tokens, or shorten the first question and answer.",
-    Fault.PERSONAL_DATA: "Take it out or replace it: a model can repeat what it has read.",
-    Fault.OTHER_LANGUAGE: "Translate it, take it out, or set finetune.language.",
-    Fault.DUPLICATE: "Keep one of them: what is said twice is learned twice.",
-    Fault.NEAR_DUPLICATE: "Keep the better one, or make them differ more.",
-}
 
 
 def render_advice(screening: Screening) -> str:
@@ -56,7 +37,8 @@ def _faults(screening: Screening) -> str:
     ordered = sorted(screening.faults.items(), key=lambda item: -item[1])
     width = max((len(fault.value) for fault, _ in ordered), default=0)
     return "\n".join(
-        f"{count:>8,}  {fault.value:<{width}}  {_TO_DO[fault]}" for fault, count in ordered
+        f"{count:>8,}  {fault.value:<{width}}  {remedy(fault, screening.rules.section)}"
+        for fault, count in ordered
     )
 
 

@@ -31,6 +31,8 @@ _BANDS = 16
 _ROWS = _HASHES // _BANDS
 _SHINGLES_AT_ONCE = 4096
 _RECORDS_AT_ONCE = 1 << 14
+_TRIED = 16
+"""How many of the records that meet a later one in a band are compared with it."""
 _WORD = re.compile(r"\w+")
 
 _RECORD = np.dtype(
@@ -78,13 +80,13 @@ class DuplicateFinder:
 
     def add(self, position: int, conversation: Conversation, size: Size) -> None:
         """Take the next record."""
-        texts = [conversation.system or "", *(turn.text for turn in conversation.turns)]
+        said = [turn.text for turn in conversation.turns]
         record = np.empty((), _RECORD)
         record["position"], record["id"] = position, conversation.id.encode("utf-8", "replace")
         record["size"] = astuple(size)
-        content = "\x00".join(texts).encode()
+        content = "\x00".join([conversation.system or "", *said]).encode()
         record["content"] = int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
-        record["signature"] = _signature("\n".join(texts))
+        record["signature"] = _signature("\n".join(said))  # many share their system message
         self._file.write(record.tobytes())
         self._count += 1
 
@@ -94,6 +96,29 @@ class DuplicateFinder:
         original = np.full(self._count, -1, dtype=np.int32)
         for band in range(_BANDS):
             self._compare(self._keys(band), original)
+        yield from self._found(original)
+
+    def repeated_from(self, count: int) -> Iterator[Duplicate]:
+        """Yield each record behind the first `count` that says what one of those says.
+
+        Only those are its originals, and one with the same words goes before one that is near.
+        """
+        self._file.flush()
+        original = np.full(self._count, -1, dtype=np.int32)
+        for band in (None, *range(_BANDS)):
+            keys = self._contents() if band is None else self._keys(band)
+            order = np.argsort(keys[:count], kind="stable")
+            ordered = keys[:count][order]
+            starts = np.searchsorted(ordered, keys[count:], "left")
+            stops = np.searchsorted(ordered, keys[count:], "right")
+            for later in np.flatnonzero((original[count:] < 0) & (starts < stops)).tolist():
+                for earlier in order[starts[later] : stops[later]][:_TRIED].tolist():
+                    if self._alike(earlier, count + later):
+                        original[count + later] = earlier
+                        break
+        yield from self._found(original)
+
+    def _found(self, original: NDArray[np.int32]) -> Iterator[Duplicate]:
         for index in np.flatnonzero(original >= 0).tolist():
             copy, first = self._read(index), self._read(int(original[index]))
             yield Duplicate(
@@ -105,17 +130,27 @@ class DuplicateFinder:
                 size=Size(*copy["size"].tolist()),
             )
 
+    def _contents(self) -> NDArray[np.uint64]:
+        """Return one number a record, equal where the words are."""
+        return np.concatenate([part["content"] for part in self._parts()])
+
     def _keys(self, band: int) -> NDArray[np.uint64]:
         """Return one number a record, equal where the band's part of the signature is equal."""
         keys = np.empty(self._count, dtype=np.uint64)
-        self._file.seek(0)
-        for start in range(0, self._count, _RECORDS_AT_ONCE):
-            data = self._file.read(_RECORDS_AT_ONCE * _RECORD.itemsize)
-            part = np.frombuffer(data, _RECORD)["signature"]
-            rows = np.ascontiguousarray(part[:, band * _ROWS : (band + 1) * _ROWS])
-            halves = rows.view(np.uint64)  # (n, 2)
-            keys[start : start + len(rows)] = _mixed(_mixed(halves[:, 0]) + halves[:, 1])
+        start = 0
+        for part in self._parts():
+            signatures = part["signature"][:, band * _ROWS : (band + 1) * _ROWS]
+            halves = np.ascontiguousarray(signatures).view(np.uint64)  # (n, 2)
+            keys[start : start + len(part)] = _mixed(_mixed(halves[:, 0]) + halves[:, 1])
+            start += len(part)
         return keys
+
+    def _parts(self) -> Iterator[NDArray[np.void]]:
+        """Yield all records as they were added, a piece at a time."""
+        self._file.seek(0)
+        for _ in range(0, max(1, self._count), _RECORDS_AT_ONCE):
+            data = self._file.read(_RECORDS_AT_ONCE * _RECORD.itemsize)
+            yield np.frombuffer(data, _RECORD)
 
     def _compare(self, keys: NDArray[np.uint64], original: NDArray[np.int32]) -> None:
         """Note for each record an earlier one of the same key, where the two are alike."""

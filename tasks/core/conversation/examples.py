@@ -108,9 +108,7 @@ class ExampleWriter:
             raise DataError(
                 "Nothing is left to learn.",
                 where=self._path.name,
-                found=f"{self._too_long} conversations, in none of which the first answer fits "
-                "whole",
-                next_step="Raise finetune.max_length_tokens, or take shorter conversations.",
+                **self._cause(),
             )
         starts = self._temporary()
         starts.write(self._starts.tobytes())
@@ -126,6 +124,14 @@ class ExampleWriter:
         partial.rename(self._path)
         fsync_directory(self._path.parent)
         return self.counts
+
+    def _cause(self) -> dict[str, str]:
+        if not self._too_long:
+            return {"found": "no conversation", "next_step": "Bring conversations to learn from."}
+        return {
+            "found": f"{self._too_long} conversations, and in none the first answer fits whole",
+            "next_step": "Raise finetune.max_length_tokens, or take shorter conversations.",
+        }
 
     def _temporary(self) -> IO[bytes]:
         return self._open.enter_context(

@@ -11,8 +11,15 @@ from typing import Literal
 from fastchat.conversation import conv_templates
 from transformers import PreTrainedTokenizerBase
 
-from tasks.core.conversation.records import Conversation, Turn
-from tasks.core.conversation.template import Rendered, Span, end_mark, get_template, render
+from tasks.core.conversation.records import Conversation
+from tasks.core.conversation.template import (
+    Rendered,
+    Span,
+    end_mark,
+    get_template,
+    render,
+    stop_strings,
+)
 from tasks.core.errors import DataError, RecipeError
 
 IGNORED = -100
@@ -65,20 +72,32 @@ class Encoder:
                 where=type(tokenizer).__name__,
                 next_step="Convert it once with transformers' AutoTokenizer and save it.",
             )
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._template_name = template_name
         self._max_length_tokens = max_length_tokens
+        self._special = _special_tokens(tokenizer)
         self._require_a_mark_that_ends()
 
     def encode(self, conversation: Conversation) -> Example:
         """Return the tokens of the conversation, cut after the last answer that fits whole.
 
-        Raises DataError when a turn holds the text of a special token: the tokenizer would take
-        the user's words for the template's own marks.
+        Raises DataError when a turn, the system's included, holds the text of a special token: the
+        tokenizer would take the user's words for the template's own marks.
         """
-        for number, turn in enumerate(conversation.turns, start=1):
-            self._require_plain_words(conversation, number, turn)
+        for place, text in conversation.texts():
+            special = self.marks_in(text)
+            if special:
+                raise DataError(
+                    "A turn holds the text of a special token.",
+                    where=f"{conversation.id}, {place}",
+                    found=", ".join(special),
+                    next_step="Write it differently there.",
+                )
         return self._tokens(render(conversation, self._template_name))
+
+    def marks_in(self, text: str) -> list[str]:
+        """Return the special tokens that the tokenizer would see in a text, in their order."""
+        return [mark for mark in self._special if mark in text]
 
     def explain(self, conversation: Conversation) -> tuple[TokenText, ...]:
         """Return every token of the conversation with the words that it stands for, in order."""
@@ -96,7 +115,7 @@ class Encoder:
         return tuple(TokenText(text, state) for text, state in zip(texts, states, strict=False))
 
     def _offsets(self, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self._tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
+        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
         return encoded["input_ids"], encoded["offset_mapping"]
 
     def _tokens(self, rendered: Rendered) -> Example:
@@ -109,39 +128,37 @@ class Encoder:
             if answer.stop > self._max_length_tokens:
                 break
             for i in answer:
-                if ids[i] != self._tokenizer.bos_token_id:  # LLaMA-2's separator ends with one
+                if ids[i] != self.tokenizer.bos_token_id:  # LLaMA-2's separator ends with one
                     labels[i] = ids[i]
             end, kept_answers = answer.stop, kept_answers + 1
         dropped_answers = len(rendered.spans) - kept_answers
         dropped_tokens = len(ids) - end if dropped_answers else 0
         return Example(list(ids[:end]), labels[:end], dropped_answers, dropped_tokens)
 
-    def _require_plain_words(self, conversation: Conversation, number: int, turn: Turn) -> None:
-        special = [mark for mark in self._tokenizer.all_special_tokens if mark in turn.text]
-        if special:
-            raise DataError(
-                "A turn holds the text of a special token.",
-                where=f"{conversation.id}, turn {number}",
-                found=", ".join(special),
-                next_step="Write it differently there.",
-            )
-
     def _require_a_mark_that_ends(self) -> None:
         template = get_template(self._template_name)
         mark = end_mark(template)
-        stops = [template.stop_str] if isinstance(template.stop_str, str) else template.stop_str
-        if any(stop in mark for stop in stops or []):
+        if any(stop in mark for stop in stop_strings(template)):
             return
-        ids = self._tokenizer(mark, add_special_tokens=False)["input_ids"]
-        last = [i for i in ids if i != self._tokenizer.bos_token_id][-1]
-        if last not in (self._tokenizer.eos_token_id, *(template.stop_token_ids or [])):
+        ids = self.tokenizer(mark, add_special_tokens=False)["input_ids"]
+        last = [i for i in ids if i != self.tokenizer.bos_token_id][-1]
+        if last not in (self.tokenizer.eos_token_id, *(template.stop_token_ids or [])):
             raise RecipeError(
                 "The template's end mark is not what this model's generation stops at.",
                 where=f"template {template.name}",
-                expected=self._tokenizer.eos_token,
+                expected=self.tokenizer.eos_token,
                 found=mark,
-                next_step=_fitting(str(self._tokenizer.eos_token)),
+                next_step=_fitting(str(self.tokenizer.eos_token)),
             )
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Return the texts that the tokenizer takes for special tokens.
+
+    `all_special_tokens` leaves out those that have no role of their own, as LLaMA-3's <|eot_id|>.
+    """
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
 
 
 def _tokens_of(span: Span, offsets: list[tuple[int, int]], at: int) -> range:

@@ -56,7 +56,10 @@ class LanguageCheck:
 
 
 def _sample(conversation: Conversation, characters: int) -> str:
-    """Return the beginnings of all turns, with an equal share for each."""
+    """Return the beginnings of all turns, with an equal share for each.
+
+    Not of the system message: one in English is usual in conversations of any language.
+    """
     share = max(1, characters // len(conversation.turns))
     return "\n".join(turn.text[:share] for turn in conversation.turns)
 

@@ -81,6 +81,7 @@ def prepare_examples(
             apart = is_validation(conversation, settings.validation_share)
             (validation if apart else training).add(encoder.encode(conversation))
         (out / VALIDATION).unlink(missing_ok=True)
+        _require_something_to_learn(data, settings, training.counts, validation.counts)
         counts = training.finish()
         if validation.counts.examples:
             validation.finish()
@@ -92,6 +93,24 @@ def prepare_examples(
     )
     write_atomically(out / DESCRIPTION, description.model_dump_json(indent=1))
     return read_prepared(out, settings, template)
+
+
+def _require_something_to_learn(
+    data: Path, settings: Finetune, training: ExampleCounts, validation: ExampleCounts
+) -> None:
+    """Raise DataError when all conversations fell to the share that is not learned."""
+    share = settings.validation_share
+    if training.examples or not validation.examples:
+        return
+    raise DataError(
+        "Nothing is left to learn: every conversation is kept for validation.",
+        where=data,
+        expected="conversations on both sides",
+        found=f"finetune.validation_share: {share:g}, and all {validation.examples} usable "
+        "conversations fall to it",
+        next_step="Lower finetune.validation_share, to 0.1 for example, or bring more "
+        "conversations.",
+    )
 
 
 def read_prepared(directory: Path, settings: Finetune, template: str) -> PreparedExamples:

@@ -7,8 +7,11 @@ alternates, and holds at least one answer.
 """
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from tasks.core.conversation.formats import format_of
 
 Speaker = Literal["human", "gpt"]
 
@@ -28,6 +31,13 @@ class Conversation:
     id: str
     turns: tuple[Turn, ...]
     system: str | None = None
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield every text of the record that reaches the model, with its place in the record."""
+        if self.system is not None:
+            yield "turn 1 (system)", self.system
+        for number, turn in enumerate(self.turns, start=1 if self.system is None else 2):
+            yield f"turn {number}", turn.text
 
 
 class Fault(enum.Enum):
@@ -78,27 +88,39 @@ def parse_record(
     `merge_neighbours`, what one speaker says in several turns in a row becomes one turn, with an
     empty line between.
     """
-    record_id = _id_of(raw)
+    record_id = id_of(raw)
     try:
         if not isinstance(raw, dict):
             raise _Bad(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
         if record_id is None:
             raise _Bad(Fault.WRONG_FIELDS, "`id` is missing or not text")
-        return _conversation(record_id, raw.get("conversations"), merge_neighbours)
+        if not is_text(str(raw["id"])):
+            raise _Bad(Fault.NOT_UTF8, "`id` is not UTF-8")
+        _require_own_fields(raw)
+        return _conversation(record_id, raw["conversations"], merge_neighbours)
     except _Bad as bad:
         return BadRecord(position, record_id, bad.fault, str(bad))
 
 
-def _id_of(raw: object) -> str | None:
+def id_of(raw: object) -> str | None:
+    """Return the id of a record, fit to be printed; None where it has none."""
     value = raw.get("id") if isinstance(raw, dict) else None
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return None
-    return str(value)
+    return str(value).encode("utf-8", "replace").decode()
 
 
-def _conversation(record_id: str, raw_turns: object, merge_neighbours: bool) -> Conversation:
-    if not isinstance(raw_turns, list):
-        raise _Bad(Fault.WRONG_FIELDS, "`conversations` is missing or not a list")
+def _require_own_fields(raw: dict[str, object]) -> None:
+    if not isinstance(raw.get("conversations"), list):
+        other = format_of(raw)
+        seen = f"; it looks like {other.name}" if other else ""
+        raise _Bad(Fault.WRONG_FIELDS, f"`conversations` is missing or not a list{seen}")
+    if isinstance(raw.get("system"), str) and str(raw["system"]).strip():
+        reason = "the system message stands in the field `system`, not in a first turn"
+        raise _Bad(Fault.WRONG_FIELDS, reason)
+
+
+def _conversation(record_id: str, raw_turns: list[object], merge_neighbours: bool) -> Conversation:
     said = [(number, *_turn(raw, number)) for number, raw in enumerate(raw_turns, start=1)]
     system = said.pop(0)[2] if said and said[0][1] == "system" else None
     if merge_neighbours:
@@ -122,13 +144,21 @@ def _turn(raw: object, number: int) -> tuple[str, str]:
         raise _Bad(Fault.WRONG_FIELDS, f"turn {number}: `value` is missing or not text")
     if not text.strip():
         raise _Bad(Fault.EMPTY_TURN, f"turn {number} is empty")
+    if not is_text(text):
+        raise _Bad(
+            Fault.NOT_UTF8,
+            f"turn {number} holds half of a surrogate pair, or a byte that is not UTF-8",
+        )
+    return speaker, text
+
+
+def is_text(text: str) -> bool:
+    """Return whether the text can be written as UTF-8: half of a surrogate pair cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Bad(
-            Fault.NOT_UTF8, f"turn {number} holds half of a surrogate pair, which is no text"
-        ) from None
-    return speaker, text
+        return False
+    return True
 
 
 def _merged(said: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:

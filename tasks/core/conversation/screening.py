@@ -5,9 +5,10 @@ is either kept or named with its fault, and `conversations` yields exactly the k
 `kawan-usaha data check` shows is what training and evaluation get.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
@@ -17,25 +18,35 @@ from tasks.core.conversation.lengths import Lengths, Size
 from tasks.core.conversation.personal_data import find_personal_data
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
+from tasks.core.conversation.remedies import Section, remedy
 from tasks.core.errors import DataError
 from tasks.core.progress import Report, silent
-from tasks.core.recipe import Finetune
+from tasks.core.recipe import Evaluate, Finetune
 
 _SHOWN_FAULTS = 10
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of a file beside its form. `language` None accepts every language."""
+    """What is asked of a file beside its form. `language` None accepts every language.
+
+    `section` is the part of the recipe that the limits stand in.
+    """
 
     language: str | None = "id"
     merge_neighbours: bool = False
     max_dropped_share: float = 0.02
+    section: Section = "finetune"
 
     @classmethod
     def of(cls, settings: Finetune) -> "Rules":
-        """Return the rules of a recipe."""
+        """Return the rules of a recipe for its training data."""
         return cls(settings.language, settings.same_speaker == "merge", settings.max_dropped_share)
+
+    @classmethod
+    def of_held_out(cls, settings: Evaluate) -> "Rules":
+        """Return the rules of a recipe for its held-out conversations, in whatever language."""
+        return cls(None, max_dropped_share=settings.max_dropped_share, section="evaluate")
 
 
 @dataclass(frozen=True)
@@ -85,9 +96,21 @@ class Screening:
             expected=f"at most {self.rules.max_dropped_share:.1%} that cannot be used, and one "
             "that can",
             found=(shown + (f"\n    and {more} more" if more else "")) or "no record at all",
-            next_step=f"Correct these records (`kawan-usaha data check {self.path}` names all), or "
-            "raise the limit (finetune.max_dropped_share).",
+            next_step=self._next_step(),
         )
+
+    def _next_step(self) -> str:
+        """Return the remedies for what is commonest, and the limit only where that would do."""
+        if not self.records:
+            return "Check the program that wrote the file."
+        section = self.rules.section
+        commonest = sorted(self.faults, key=lambda fault: -self.faults[fault])[:2]
+        steps = [remedy(fault, section) for fault in commonest]
+        steps.append(f"`kawan-usaha data check {self.path}` names every record.")
+        enough = math.ceil(1000 * self.dropped_share) / 1000
+        if enough < 1:
+            steps.append(f"Or go on without them: {section}.max_dropped_share: {enough:g}.")
+        return " ".join(steps)
 
     def conversations(self) -> Iterator[Conversation]:
         """Yield the kept conversations. Raises DataError if the file is no longer what it was."""
@@ -111,16 +134,18 @@ def screen(
     rules: Rules,
     *,
     encoder: Encoder | None = None,
+    others: Sequence[Encoder] = (),
     on_bad: Callable[[BadRecord], None] | None = None,
     report: Report = silent,
 ) -> Screening:
     """Return what is in the file. Whether it is acceptable is another question.
 
-    Without an encoder neither tokens are counted nor lengths judged. `on_bad` gets every bad record
+    Without an encoder neither tokens are counted nor lengths judged; `others` are those of more
+    models, which must be able to take a record as well. `on_bad` gets every bad record
     when it is found: those that a duplicate makes bad come last. `report` counts the bytes read.
     Raises DataError when the file cannot be opened, RecipeError for an unknown language.
     """
-    judge = _Judge(rules, encoder)
+    judge = _Judge(rules, [encoder, *others] if encoder else [])
     tally = _Tally(Lengths("tokens" if encoder else "characters"), on_bad)
     records = scan(path, merge_neighbours=rules.merge_neighbours, report=report)
     with DuplicateFinder() as finder:
@@ -138,35 +163,30 @@ def screen(
     return tally.screening(path, rules)
 
 
-def kept_conversations(
-    path: Path, rules: Rules, encoder: Encoder | None = None
-) -> Iterator[Conversation]:
-    """Return the conversations of the file that the rules keep.
-
-    Raises DataError, before the first of them, when the file is not acceptable.
-    """
-    screening = screen(path, rules, encoder=encoder)
-    screening.require_acceptable()
-    return screening.conversations()
-
-
 class _Judge:
     """The rules that one record can be judged by alone."""
 
-    def __init__(self, rules: Rules, encoder: Encoder | None) -> None:
+    def __init__(self, rules: Rules, encoders: Sequence[Encoder]) -> None:
         self._language = LanguageCheck(rules.language) if rules.language else None
         self._expected = rules.language
-        self._encoder = encoder
+        self._encoders = encoders
 
     def judge(self, position: int, record: Conversation) -> Size | BadRecord:
         found = self._personal_data(record) or self._other_language(record)
         if found is not None:
             return BadRecord(position, record.id, *found)
         turns, characters = len(record.turns), sum(len(turn.text) for turn in record.turns)
-        if self._encoder is None:
-            return Size(turns, characters)
+        sizes: list[Size] = []
+        for encoder in self._encoders:
+            tokens = self._tokens(encoder, position, record)
+            if isinstance(tokens, BadRecord):
+                return tokens
+            sizes.append(replace(tokens, turns=turns, characters=characters))
+        return sizes[0] if sizes else Size(turns, characters)
+
+    def _tokens(self, encoder: Encoder, position: int, record: Conversation) -> Size | BadRecord:
         try:
-            example = self._encoder.encode(record)
+            example = encoder.encode(record)
         except DataError as error:
             place = (error.where or "").rpartition(", ")[2]
             reason = f"{place} holds {error.found}, which is a mark of the template or tokenizer"
@@ -175,12 +195,12 @@ class _Judge:
             reason = f"the first answer does not fit; all are {example.dropped_tokens} tokens long"
             return BadRecord(position, record.id, Fault.TOO_LONG, reason)
         tokens = len(example.input_ids)
-        return Size(turns, characters, tokens, example.learned_tokens, example.dropped_tokens)
+        return Size(0, 0, tokens, example.learned_tokens, example.dropped_tokens)
 
     def _personal_data(self, record: Conversation) -> tuple[Fault, str] | None:
-        for number, turn in enumerate(record.turns, start=1):
-            if found := find_personal_data(turn.text):
-                return Fault.PERSONAL_DATA, f"turn {number} holds {found}"
+        for place, text in record.texts():
+            if found := find_personal_data(text):
+                return Fault.PERSONAL_DATA, f"{place} holds {found}"
         return None
 
     def _other_language(self, record: Conversation) -> tuple[Fault, str] | None:

@@ -61,6 +61,12 @@ def get_template(name: str) -> FastChatTemplate:
     return template
 
 
+def stop_strings(template: FastChatTemplate) -> tuple[str, ...]:
+    """Return the texts at which FastChat ends an answer, besides the tokens."""
+    stops = template.stop_str or ()
+    return (stops,) if isinstance(stops, str) else tuple(stops)
+
+
 def end_mark(template: FastChatTemplate) -> str:
     """Return what the model must write to end its answer: FastChat's stop string, or the separator.
 
@@ -70,8 +76,7 @@ def end_mark(template: FastChatTemplate) -> str:
     probe = template.copy()
     probe.append_message(probe.roles[0], _PLACEHOLDER)
     after = _around(probe, probe.roles[1], probe.get_prompt())[1]
-    stops = [template.stop_str] if isinstance(template.stop_str, str) else template.stop_str or []
-    ends = [after.index(stop) + len(stop) for stop in stops if stop in after]
+    ends = [after.index(stop) + len(stop) for stop in stop_strings(template) if stop in after]
     mark = after[: min(ends)] if ends else after.rstrip()
     if not mark:
         raise RecipeError(
@@ -86,23 +91,24 @@ def end_mark(template: FastChatTemplate) -> str:
 def render(conversation: Conversation, template_name: str) -> Rendered:
     """Return the conversation in FastChat's template, with the spans of its answers.
 
-    Raises RecipeError when the template cannot be used, DataError when a turn holds the end mark:
+    Raises RecipeError when the template cannot be used, DataError when a text holds the end mark:
     the model would learn to stop in mid-sentence.
     """
     template = get_template(template_name)
     mark = end_mark(template)
     if conversation.system is not None:
         template.set_system_message(conversation.system)
-    text = template.get_prompt()
-    spans: list[Span] = []
-    for number, turn in enumerate(conversation.turns, start=1):
-        if (mark.strip() or mark) in turn.text:
+    for place, words in conversation.texts():
+        if (mark.strip() or mark) in words:
             raise DataError(
                 "A turn holds the mark that ends an answer.",
-                where=f"{conversation.id}, turn {number}",
+                where=f"{conversation.id}, {place}",
                 found=repr(mark.strip() or mark),
                 next_step="Write it differently there, or take another template.",
             )
+    text = template.get_prompt()
+    spans: list[Span] = []
+    for turn in conversation.turns:
         role = template.roles[turn.speaker == "gpt"]
         before, after = _around(template, role, text)
         if turn.speaker == "gpt":

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.records import Conversation
-from tasks.core.conversation.screening import Rules, kept_conversations
+from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.answering import Answerer
@@ -25,6 +25,7 @@ from tasks.core.evaluation.figures import (
     Comparison,
     EvaluationJob,
     Figures,
+    HeldOut,
     Outcome,
     Role,
     Subject,
@@ -35,7 +36,7 @@ from tasks.core.evaluation.loading import (
     reset_peak_memory,
 )
 from tasks.core.evaluation.pace import Seldom
-from tasks.core.evaluation.prompts import choose, read_prompts
+from tasks.core.evaluation.prompts import Prompt, choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
 from tasks.core.files import write_atomically
 from tasks.core.foreign import understood
@@ -43,7 +44,6 @@ from tasks.core.measure import return_freed_memory
 from tasks.core.process.exhaustion import exhausted_memory
 from tasks.core.process.said import say
 
-RULES = Rules(language=None)  # whatever language the held-out conversations are in
 MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
 
 
@@ -71,19 +71,21 @@ def main(job_file: Path, outcome_file: Path) -> int:
 def measure(job: EvaluationJob) -> Outcome:
     """Return what was measured, one model after the other."""
     settings = job.settings
-    conversations = tuple(
-        islice(kept_conversations(settings.conversations, RULES), settings.max_conversations)
-    )
+    encoders = [_encoder(subject, job) for subject in job.subjects]
+    rules = Rules.of_held_out(settings)
+    screening = screen(settings.conversations, rules, encoder=encoders[0], others=encoders[1:])
+    screening.require_acceptable()
+    conversations = tuple(islice(screening.conversations(), settings.max_conversations))
+    if screening.dropped:
+        say(f"held-out records: {screening.dropped} of {screening.records} are set aside")
     prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
+    _require_plain_words(prompts, encoders, settings.prompts)
     measured = _Measured(job)
     answers: list[Answer] = []
-    for subject in job.subjects:
-        role = subject.role
+    for subject, encoder in zip(job.subjects, encoders, strict=True):
+        role, tokenizer = subject.role, encoder.tokenizer
         say(f"{role}: loading")
         reset_peak_memory(settings.device)
-        with understood("the model's tokenizer", subject.path):
-            tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
-        encoder = Encoder(tokenizer, job.template, settings.max_length_tokens)
         examples = [encoder.encode(conversation) for conversation in conversations]
         model = load_model(subject.path, settings, job.scratch)
         measured.add(subject, model, conversations, examples, tokenizer=tokenizer)
@@ -99,7 +101,34 @@ def measure(job: EvaluationJob) -> Outcome:
         figures=tuple(measured.figures),
         comparisons=tuple(measured.comparisons),
         answers=tuple(answers),
+        held_out=HeldOut(
+            records=screening.records,
+            measured=len(conversations),
+            set_aside={fault.value: count for fault, count in screening.faults.items()},
+            first_set_aside=tuple(str(record) for record in screening.first_bad),
+        ),
     )
+
+
+def _encoder(subject: Subject, job: EvaluationJob) -> Encoder:
+    with understood("the model's tokenizer", subject.path):
+        tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
+    return Encoder(tokenizer, job.template, job.settings.max_length_tokens)
+
+
+def _require_plain_words(
+    prompts: Sequence[Prompt], encoders: Sequence[Encoder], path: Path
+) -> None:
+    """Raise DataError for a prompt that holds a special token of one of the tokenizers."""
+    for prompt in prompts:
+        marks = {mark for encoder in encoders for mark in encoder.marks_in(prompt.text)}
+        if marks:
+            raise DataError(
+                "A prompt holds the text of a special token.",
+                where=f"{path}, prompt {prompt.id}",
+                found=", ".join(sorted(marks)),
+                next_step="Write it differently there.",
+            )
 
 
 class _TokensOf:

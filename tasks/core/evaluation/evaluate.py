@@ -10,11 +10,13 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from tasks.core.conversation.leaks import Leaks
 from tasks.core.devices import alone_on, require_room
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.files import sha256_of, write_atomically
+from tasks.core.given_files import require_at_rest
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
 from tasks.core.planning.hardware import read_gpu_use
@@ -39,11 +41,13 @@ def evaluate(
     *,
     template: str,
     out: Path,
+    leaks: Leaks | None = None,
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
 ) -> Outcome:
     """Measure the models, each against those that it names, and write the outcome to out.
 
+    `leaks`, what of the held-out conversations stands in the training data, goes into the outcome.
     Benchmarks, if any are named, are run for the last model and those that it is held against.
     `on_line` gets what the measuring says, the file `log` everything that its processes print.
     It is the only build on its devices, and waits for another one, which `on_line` is told.
@@ -73,6 +77,9 @@ def evaluate(
                 for subject in compared
             ]
             outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})
+    if leaks is not None and outcome.held_out is not None:
+        held_out = outcome.held_out.model_copy(update={"leaks": leaks})
+        outcome = outcome.model_copy(update={"held_out": held_out})
     write_atomically(out / OUTCOME, outcome.model_dump_json(indent=1) + "\n")
     return outcome
 
@@ -129,6 +136,8 @@ def measurement_identity(settings: Evaluate, template: str) -> dict[str, JsonVal
         mode="json", exclude={"gate", *files, *_BENCHMARK_FIELDS}
     )
     try:
+        for path in files.values():
+            require_at_rest(path)
         shown |= {name: sha256_of(path) for name, path in files.items()}
         if settings.benchmarks:
             shown |= _benchmarks_identity(settings)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.core.conversation.leaks import Leaks
 from tasks.core.recipe import Evaluate
 
 Role = Literal["release before", "base", "merged", "edited", "fine-tuned", "model", "against"]
@@ -105,6 +106,20 @@ class Figures(_Value):
         return _exp(nats_a_byte * before.utf8_bytes / before.tokens)
 
 
+class HeldOut(_Value):
+    """What became of the held-out records: the same rules as in training set some of them aside.
+
+    `set_aside` counts them by fault; `first_set_aside` names some. `leaks` is what of the others
+    stands in the training data, None where no training data was named.
+    """
+
+    records: int
+    measured: int
+    set_aside: dict[str, int]
+    first_set_aside: tuple[str, ...] = ()
+    leaks: Leaks | None = None
+
+
 class Comparison(_Value):
     """How far a model is from one that it is held against, on the same tokens.
 
@@ -147,6 +162,12 @@ class Outcome(_Value):
     comparisons: tuple[Comparison, ...]
     answers: tuple[Answer, ...]
     benchmarks: tuple[Benchmark, ...] = ()
+    held_out: HeldOut | None = None
+
+    @property
+    def leaks(self) -> Leaks | None:
+        """What of the held-out conversations stands in the training data, if that is known."""
+        return self.held_out.leaks if self.held_out else None
 
     def of(self, role: Role) -> Figures | None:
         """Return the figures of the model with this role, if it was measured."""

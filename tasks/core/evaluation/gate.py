@@ -64,6 +64,7 @@ def judge(outcome: Outcome, gate: Gate, *, force: str | None = None) -> Verdict:
         _gain(outcome, gate.min_finetune_gain),
         _release(outcome, gate.max_ratio_to_release),
         _merge(outcome, gate.max_merge_ratio),
+        _unseen(outcome),
     )
     checks = tuple(check for check in found if check is not None)
     passed = all(check.passed for check in checks)
@@ -134,6 +135,17 @@ def _merge(outcome: Outcome, limit: float | None) -> Check | None:
     if merged is None or base is None:
         return _idle("perplexity ratio of merged to base", limit, "no delta is merged")
     return _ratio_check(merged, base, limit, merged.perplexity_ratio_to(base))
+
+
+def _unseen(outcome: Outcome) -> Check | None:
+    """Fail where all that the model is measured with was in its training data: it proves nothing.
+
+    A part of it is a warning of the report, and no check.
+    """
+    leaks = outcome.leaks
+    if leaks is None or not leaks.whole:
+        return None
+    return _check("held-out conversations that are not in the training data", 1, 0, "at least")
 
 
 def _before(outcome: Outcome, role: Role) -> Figures | None:

@@ -1,11 +1,12 @@
 """Prompts from a file, and a choice of them in which every kind has its turn."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.conversation.json_values import values
+from tasks.core.conversation.records import BadRecord, is_text
 from tasks.core.errors import DataError
 
 
@@ -19,21 +20,36 @@ class Prompt:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Return the prompts of a file. Raises DataError when it is not a list of prompts."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            Prompt(str(entry["id"]), str(entry.get("kind", "")), str(entry["prompt"]))
-            for entry in entries
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            "The prompts cannot be read.",
-            where=path,
-            expected='a JSON list of {"id": ..., "kind": ..., "prompt": ...}',
-            found=f"{type(error).__name__}: {error}",
-            next_step="Correct the file; data/evaluation/prompts.json shows the form.",
-        ) from error
+    """Return the prompts of a JSON array or of JSON lines.
+
+    Raises DataError when one of them is none, with its position, or the file is something else.
+    """
+    return [_prompt(value, path, position) for position, value in values(path, "prompts")]
+
+
+def _prompt(value: object, path: Path, position: int) -> Prompt:
+    if isinstance(value, BadRecord):
+        raise _wrong(path, position, value.reason)
+    if not isinstance(value, dict):
+        raise _wrong(path, position, f"not an object but {type(value).__name__}")
+    id_, text, kind = value.get("id"), value.get("prompt"), value.get("kind", "")
+    if isinstance(id_, bool) or not isinstance(id_, str | int):
+        raise _wrong(path, position, "`id` is missing or not text")
+    if not isinstance(text, str) or not text.strip():
+        raise _wrong(path, position, "`prompt` is missing or not text")
+    if not is_text(f"{id_}{kind}{text}"):
+        raise _wrong(path, position, "not UTF-8")
+    return Prompt(str(id_), str(kind), text)
+
+
+def _wrong(path: Path, position: int, found: str) -> DataError:
+    return DataError(
+        "The prompts cannot be read.",
+        where=f"{path}, prompt {position}",
+        expected='a JSON list of {"id": ..., "kind": ..., "prompt": ...}',
+        found=found,
+        next_step="Correct the file; data/evaluation/prompts.json shows the form.",
+    )
 
 
 def choose(prompts: Sequence[Prompt], count: int) -> list[Prompt]:

@@ -79,6 +79,7 @@ def render_html(
         released=outcome.figures[-1],
         verdict=verdict,
         headline=headline(verdict),
+        notes=notes(outcome),
         steps=steps(outcome),
         prompts=by_prompt(outcome),
         lineage=lineage,
@@ -92,6 +93,8 @@ def render_markdown(outcome: Outcome, verdict: Verdict) -> str:
     lines = [f"**{headline(verdict)}.**", "", *(f"- {reason}" for reason in verdict.reasons)]
     if verdict.forced is not None:
         lines.append(f"- the reason given: {verdict.forced}")
+    for note in notes(outcome):
+        lines += ["", f"**Held-out data:** {note}"]
     lines += [
         "",
         "| model | perplexity, token | perplexity, byte | reads, tokens/s | peak memory |",
@@ -116,6 +119,26 @@ def render_markdown(outcome: Outcome, verdict: Verdict) -> str:
             for b in outcome.benchmarks
         ]
     return "\n".join(lines) + "\n"
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """Return what a reader must know of the held-out conversations, in sentences."""
+    found, told = outcome.held_out, []
+    if found is not None and found.set_aside:
+        faults = ", ".join(f"{count} {fault}" for fault, count in found.set_aside.items())
+        told.append(
+            f"{sum(found.set_aside.values())} of {found.records} held-out records are set aside, "
+            f"as a training would: {faults}. The first: {found.first_set_aside[0]}."
+        )
+    leaks = outcome.leaks
+    if leaks is not None and leaks.count:
+        meaning = (
+            "The figures say nothing about conversations that are new to the model."
+            if leaks.whole
+            else "On these, a model is better than on new ones: take them out of one of the files."
+        )
+        told.append(f"{leaks}. {meaning} The first: {leaks.first[0]}.")
+    return told
 
 
 def plain_figures(outcome: Outcome, verdict: Verdict) -> dict[str, object]:

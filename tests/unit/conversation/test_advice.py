@@ -4,10 +4,11 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from tasks.core.conversation.advice import _TO_DO, render_advice
+from tasks.core.conversation.advice import render_advice
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.picture import draw_lengths
 from tasks.core.conversation.records import Fault
+from tasks.core.conversation.remedies import remedy
 from tasks.core.conversation.screening import Rules, Screening, screen
 from tests.models import tiny_tokenizer
 
@@ -27,8 +28,12 @@ def good(name: str, answer: str = ANSWER) -> object:
 
 
 def test_there_is_advice_for_every_fault() -> None:
-    assert _TO_DO.keys() == set(Fault)
-    assert all(advice.endswith(".") for advice in _TO_DO.values())
+    assert all(remedy(fault).endswith(".") for fault in Fault)
+
+
+def test_the_advice_names_the_part_of_the_recipe_that_the_records_are_read_for() -> None:
+    assert "finetune.max_length_tokens" in remedy(Fault.TOO_LONG)
+    assert "evaluate.max_length_tokens" in remedy(Fault.TOO_LONG, "evaluate")
 
 
 def test_a_file_that_is_not_accepted_says_so_and_what_to_do(tmp_path: Path) -> None:

@@ -75,6 +75,16 @@ def test_the_documented_share_divides_near_duplicates_from_others(
     assert least <= near <= most
 
 
+def test_a_system_message_that_all_records_share_makes_no_duplicates() -> None:
+    system = " ".join(words(9, 2000))
+    with DuplicateFinder() as finder:
+        for seed in (1, 2, 1):
+            finder.add(seed, Conversation("x", talk(words(seed, 20)).turns, system), SIZE)
+        finder.add(4, talk(words(2, 20)), SIZE)
+        copies = list(finder.duplicates())
+    assert [(copy.position, copy.exact) for copy in copies] == [(1, True), (4, False)]
+
+
 def test_case_and_punctuation_do_not_hide_a_near_duplicate() -> None:
     (near,) = found(words(1), [word.upper() + "!" for word in words(1)])
     assert not near.exact

@@ -5,6 +5,7 @@ import pytest
 from fastchat.train.train import preprocess
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from tasks.core.conversation.labels import IGNORED, Encoder
@@ -66,6 +67,21 @@ def test_a_template_whose_end_mark_never_ends_generation_is_refused() -> None:
 def test_words_that_are_a_special_token_are_refused() -> None:
     with pytest.raises(DataError, match=r"x, turn 3[\s\S]*<s>"):
         Encoder(LLAMA, "vicuna_v1.1", 512).encode(talk("a", "b", "what is <s>?", "c"))
+
+
+def test_a_system_message_with_a_mark_is_refused() -> None:
+    for mark in ("</s>", "<s>"):
+        marked = Conversation("x", talk("a", "b").turns, f"Jawab {mark} singkat.")
+        with pytest.raises(DataError, match=r"x, turn 1 \(system\)"):
+            Encoder(LLAMA, "vicuna_v1.1", 512).encode(marked)
+
+
+def test_a_special_token_without_a_role_is_refused_in_words() -> None:
+    tokenizer = llama_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|eot_id|>", special=True)])
+    assert "<|eot_id|>" not in tokenizer.all_special_tokens
+    with pytest.raises(DataError, match="eot_id"):
+        Encoder(tokenizer, "vicuna_v1.1", 512).encode(talk("a <|eot_id|> b", "c"))
 
 
 # --- FastChat's mask -------------------------------------------------------------------------

@@ -82,6 +82,17 @@ def test_what_is_dropped_is_not_learned(model: Path, data: Path, out: Path) -> N
     assert (prepared.counts.examples, prepared.validation) == (40, None)
 
 
+def test_a_validation_share_that_takes_all_is_named_as_the_cause(
+    model: Path, data: Path, out: Path
+) -> None:
+    data.write_text(json.dumps(json.loads(data.read_text())[:3]))
+    settings = Finetune(validation_share=0.999, max_length_tokens=4096)
+    with pytest.raises(DataError, match=r"kept for validation[\s\S]*0\.999") as caught:
+        prepare_examples(model, data, settings, TEMPLATE, out=out)
+    assert "max_length_tokens" not in str(caught.value)
+    assert "Lower finetune.validation_share" in str(caught.value.next_step)
+
+
 def test_prepared_examples_are_found_again(model: Path, data: Path, out: Path) -> None:
     prepared = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
     later = Finetune(validation_share=0.2, max_length_tokens=4096, learning_rate=1.0)

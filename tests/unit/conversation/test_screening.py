@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.records import BadRecord, Fault
-from tasks.core.conversation.screening import Rules, kept_conversations, screen
+from tasks.core.conversation.records import BadRecord, Conversation, Fault
+from tasks.core.conversation.screening import Rules, screen
 from tasks.core.errors import DataError
 from tasks.core.recipe import Finetune
 from tests.models import tiny_tokenizer
@@ -25,6 +25,14 @@ def record(id: str, *said: str) -> dict[str, object]:
 
 def good(id: str) -> dict[str, object]:
     return record(id, f"{QUESTION} {id}?", " ".join(f"{ANSWER} {id} {i}." for i in range(4)))
+
+
+def kept_conversations(
+    file: Path, rules: Rules, encoder: Encoder | None = None
+) -> list[Conversation]:
+    screening = screen(file, rules, encoder=encoder)
+    screening.require_acceptable()
+    return list(screening.conversations())
 
 
 @pytest.fixture
@@ -64,6 +72,28 @@ def test_a_bad_record_is_named_once_with_its_fault(
     assert [c.id for c in found.conversations()] == ["satu", "dua"]
 
 
+@pytest.mark.parametrize(
+    ("system", "fault"),
+    [
+        ("Tulis ke budi@gmail.com", Fault.PERSONAL_DATA),
+        ("Telepon 0812-3456-7890", Fault.PERSONAL_DATA),
+        ("Jawab singkat.</s>", Fault.MARK_IN_TEXT),
+        ("<s>Jawab singkat.", Fault.MARK_IN_TEXT),
+        ("x" * 2000, Fault.TOO_LONG),
+    ],
+)
+def test_the_system_message_is_looked_at_as_every_turn_is(
+    file: Path, encoder: Encoder, system: str, fault: Fault
+) -> None:
+    bad = good("dua")
+    bad["conversations"].insert(0, {"from": "system", "value": system})  # type: ignore[attr-defined]
+    file.write_text(json.dumps([good("satu"), bad]))
+    found = screen(file, Rules(), encoder=encoder)
+    assert found.faults == {fault: 1}
+    if fault is not Fault.TOO_LONG:
+        assert "turn 1 (system) holds" in found.first_bad[0].reason
+
+
 def test_the_figures_are_those_of_the_kept_records(file: Path, encoder: Encoder) -> None:
     file.write_text(json.dumps([good("satu"), good("dua")]))
     clean = screen(file, Rules(), encoder=encoder)
@@ -91,7 +121,7 @@ def test_tokens_are_those_of_the_labels(file: Path) -> None:
 def test_more_dropped_than_the_limit_is_an_error_with_the_first_records(file: Path) -> None:
     many = [good(str(i)) for i in range(49)]
     file.write_text(json.dumps([*many, record("sepi", QUESTION)]))
-    assert len(list(kept_conversations(file, Rules()))) == 49  # 2% of 50
+    assert len(kept_conversations(file, Rules())) == 49  # 2% of 50
     file.write_text(json.dumps([*many, record("sepi", QUESTION), record("sunyi", QUESTION)]))
     with pytest.raises(DataError, match=r"2 of 51[\s\S]*record 50 \(sepi\)[\s\S]*data check"):
         kept_conversations(file, Rules())
@@ -101,6 +131,26 @@ def test_a_file_of_which_nothing_is_left_is_an_error_at_any_limit(file: Path) ->
     file.write_text(json.dumps([record("sepi", QUESTION)]))
     with pytest.raises(DataError, match="Nothing is left to learn"):
         kept_conversations(file, Rules(max_dropped_share=0.99))
+
+
+def test_the_limit_is_advised_only_where_it_would_do(file: Path) -> None:
+    file.write_text(json.dumps([good("satu"), record("sepi", QUESTION)]))
+    with pytest.raises(DataError, match=r"finetune\.max_dropped_share: 0\.5") as caught:
+        kept_conversations(file, Rules())
+    assert "Add an answer" in str(caught.value.next_step)
+    kept = kept_conversations(file, Rules(max_dropped_share=0.5))
+    assert [one.id for one in kept] == ["satu"]
+    file.write_text(json.dumps([record("sepi", QUESTION)]))
+    with pytest.raises(DataError) as caught:
+        kept_conversations(file, Rules())
+    assert "max_dropped_share" not in str(caught.value.next_step)
+
+
+def test_the_advice_is_that_of_the_commonest_faults(file: Path, encoder: Encoder) -> None:
+    long = [record(f"panjang {i}", QUESTION, ANSWER * (10 + i)) for i in range(3)]
+    file.write_text(json.dumps(long))
+    with pytest.raises(DataError, match=r"Raise evaluate\.max_length_tokens"):
+        kept_conversations(file, Rules(section="evaluate"), encoder)
 
 
 def test_a_file_without_a_record_is_an_error(file: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,48 @@ def test_model_against_another_is_told_as_json_and_as_a_page(place: Path, tmp_pa
     assert f"{perplexities[1]:,.2f}" in page.read_text()
     assert outcome["comparisons"][0]["kl_divergence_nats"] > 0
     assert "against → model" in page.read_text()
+
+
+def test_what_the_model_was_trained_on_is_held_against_what_it_is_measured_with(
+    place: Path, tmp_path: Path
+) -> None:
+    training, page = tmp_path / "training.json", tmp_path / "page.html"
+    held_out = json.loads((place / "held_out.json").read_text())
+    training.write_text(json.dumps(held_out))
+    result = run(place, "--training-data", str(training), "--json", "--report", str(page))
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    leaks = told["outcome"]["held_out"]["leaks"]
+    assert (leaks["exact"], leaks["held_out_records"]) == (1, 1)
+    assert not told["verdict"]["passed"]
+    assert "1 of 1 held-out conversations stand in the training data" in page.read_text()
+
+
+def test_a_part_that_leaks_is_a_warning(place: Path, tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "Berapa?"}, {"from": "gpt", "value": "Dua juta rupiah."}]
+    both = tmp_path / "both.json"
+    old = json.loads((place / "held_out.json").read_text())
+    both.write_text(json.dumps([*old, {"id": "b", "conversations": turns}]))
+    result = run(
+        place, "--conversations", str(both), "--training-data", str(place / "held_out.json")
+    )
+    assert result.exit_code == 0, result.output
+    assert "1 of 2 held-out conversations stand in the training data" in result.stdout
+
+
+def test_conversations_and_prompts_may_come_through_a_pipe(place: Path) -> None:
+    """The measuring process has no such pipe."""
+    ends = []
+    for name in ("held_out.json", "prompts.json"):
+        read_end, write_end = os.pipe()
+        os.write(write_end, (place / name).read_bytes())
+        os.close(write_end)
+        ends.append(read_end)
+    conversations, prompts = (f"/dev/fd/{end}" for end in ends)
+    result = run(place, "--conversations", conversations, "--prompts", prompts)
+    assert result.exit_code == 0, result.output
+    for end in ends:
+        os.close(end)
 
 
 def test_model_against_itself_is_measured_once_and_its_limit_does_not_apply(place: Path) -> None:

@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.reading import load
 from tasks.core.conversation.template import get_template
+from tasks.core.errors import DataError
 from tasks.core.evaluation import entry, loading
 from tasks.core.evaluation.entry import main
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Role, chain
 from tasks.core.evaluation.pace import Seldom
+from tasks.core.evaluation.prompts import read_prompts
 from tasks.core.evaluation.scoring import Distributions, score
 from tasks.core.recipe import Evaluate
 from tests.models import tiny_llama
@@ -256,7 +258,12 @@ def test_a_conversation_of_which_no_answer_fits_is_left_out(
     both.write_text(json.dumps([conversation("long", "Halo " * 200, "Ya."), fits]))
     found = []
     for place in (both, short):
-        changes = {"conversations": place, "max_length_tokens": 400, "max_prompts": 0}
+        changes = {
+            "conversations": place,
+            "max_length_tokens": 400,
+            "max_prompts": 0,
+            "max_dropped_share": 0.5,
+        }
         settings = job.settings.model_copy(update=changes)
         code, text = run(job.model_copy(update={"settings": settings}), tmp_path)
         assert code == 0, text
@@ -368,6 +375,100 @@ def test_length_in_which_no_answer_fits_is_an_error(job: EvaluationJob, tmp_path
     code, text = run(job.model_copy(update={"settings": short}), tmp_path)
     assert code == 1
     assert "Raise evaluate.max_length_tokens" in json.loads(text)["error"]["next_step"]
+
+
+def test_held_out_records_that_no_training_takes_are_set_aside_and_counted(
+    job: EvaluationJob, tmp_path: Path
+) -> None:
+    good = [
+        conversation(
+            str(number), f"Berapa harga barang {number}?", f"Harganya {number * 7} rupiah."
+        )
+        for number in range(99)
+    ]
+    clean, dirty = tmp_path / "clean.json", tmp_path / "dirty.json"
+    clean.write_text(json.dumps(good))
+    marked = conversation("tanda", "Halo </s>", "Ya.")
+    dirty.write_text(json.dumps([*good[:40], marked, *good[40:]]))
+    found = []
+    for place in (clean, dirty):
+        settings = job.settings.model_copy(update={"conversations": place, "max_prompts": 0})
+        one = chain([("merged", job.subjects[0].path)])
+        code, text = run(job.model_copy(update={"settings": settings, "subjects": one}), tmp_path)
+        assert code == 0, text
+        found.append(Outcome.model_validate_json(text))
+    assert found[0].figures[0].nll_nats == found[1].figures[0].nll_nats
+    held_out = found[1].held_out
+    assert held_out is not None
+    assert (held_out.records, held_out.measured) == (100, 99)
+    assert held_out.set_aside == {"mark of the template in a text": 1}
+    assert "record 41 (tanda)" in held_out.first_set_aside[0]
+
+
+def test_a_record_that_one_of_the_models_cannot_take_is_set_aside_for_all(
+    job: EvaluationJob, tmp_path: Path
+) -> None:
+    other = tiny_llama(tmp_path / "other", dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["modal"]})
+    tokenizer.save_pretrained(other)
+    models = chain([("merged", job.subjects[0].path), ("edited", other)])
+    settings = job.settings.model_copy(update={"max_dropped_share": 0.5, "max_prompts": 0})
+    code, text = run(job.model_copy(update={"subjects": models, "settings": settings}), tmp_path)
+    assert code == 0, text
+    outcome = Outcome.model_validate_json(text)
+    assert [figures.conversations for figures in outcome.figures] == [1, 1]
+    assert outcome.held_out is not None and outcome.held_out.records == 2
+
+
+def test_more_set_aside_than_the_recipe_allows_is_an_error_with_a_remedy(
+    job: EvaluationJob, tmp_path: Path
+) -> None:
+    place = tmp_path / "held_out.json"
+    place.write_text(
+        json.dumps([conversation("a", "Halo", "Ya."), conversation("b", "</s>", "Ya")])
+    )
+    settings = job.settings.model_copy(update={"conversations": place})
+    code, text = run(job.model_copy(update={"settings": settings}), tmp_path)
+    assert code == 1
+    assert "evaluate.max_dropped_share: 0.5" in json.loads(text)["error"]["next_step"]
+
+
+def test_a_prompt_that_holds_a_special_token_is_refused(job: EvaluationJob, tmp_path: Path) -> None:
+    (tmp_path / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa </s> itu?"}]))
+    wrong = job.settings.model_copy(update={"prompts": tmp_path / "prompts.json"})
+    code, text = run(job.model_copy(update={"settings": wrong}), tmp_path)
+    assert code == 1
+    assert json.loads(text)["error"]["found"] == "</s>"
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_prompts_may_have_a_byte_order_mark_and_stand_in_lines(tmp_path: Path, lines: bool) -> None:
+    prompts = [{"id": 1, "prompt": "Apa itu NIB?"}, {"id": "b", "kind": "chat", "prompt": "Laba?"}]
+    path = tmp_path / "prompts.json"
+    text = "\n".join(map(json.dumps, prompts)) if lines else json.dumps(prompts, indent=1)
+    path.write_text(text, encoding="utf-8-sig")
+    assert [(p.id, p.kind, p.text) for p in read_prompts(path)] == [
+        ("1", "", "Apa itu NIB?"),
+        ("b", "chat", "Laba?"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ('[{"id": "a", "prompt": "x"}, {"id": "b", "prompt": null}]', "prompt 2"),
+        ('[{"id": "a", "prompt": "x", "prompt": "y"}]', "stands in one object twice"),
+        ('[{"id": "a", "prompt": "\\ud83d"}]', "not UTF-8"),
+        ('{"data": [\n{"id": "a", "prompt": "x"}\n]\n}', "in its field `data`"),
+        ("", "an empty file: it holds no prompt"),
+    ],
+)
+def test_prompts_that_are_wrong_are_named(tmp_path: Path, content: str, found: str) -> None:
+    (tmp_path / "prompts.json").write_text(content)
+    with pytest.raises(DataError, match="prompts cannot be read") as caught:
+        read_prompts(tmp_path / "prompts.json")
+    assert found in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["{", '[{"id": "p"}]', '"text"'])

@@ -3,7 +3,8 @@ import math
 
 import pytest
 
-from tasks.core.evaluation.figures import Comparison, Figures, Outcome, Role
+from tasks.core.conversation.leaks import Leaks
+from tasks.core.evaluation.figures import Comparison, Figures, HeldOut, Outcome, Role
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Gate
 
@@ -218,6 +219,18 @@ def test_force_without_a_reason_is_none(blank: str | None) -> None:
 
 def test_force_of_what_passes_is_not_recorded() -> None:
     assert judge(outcome(("base", 10)), Gate(), force="in a hurry").forced is None
+
+
+@pytest.mark.parametrize(("exact", "passed"), [(4, False), (3, True), (0, True)])
+def test_figures_on_what_the_model_was_trained_on_prove_nothing(exact: int, passed: bool) -> None:
+    leaks = Leaks(100, 5, exact=exact, near=min(exact, 1))
+    held_out = HeldOut(records=5, measured=5, set_aside={}, leaks=leaks)
+    chain = outcome(("edited", 10), ("fine-tuned", 1.1)).model_copy(update={"held_out": held_out})
+    verdict = judge(chain, OFF)
+    assert verdict.passed is passed
+    if not passed:
+        assert "not in the training data: 0, below the limit 1" in verdict.reasons[0]
+        assert judge(chain, OFF, force="a trial").allows_release
 
 
 def test_limit_on_the_merge_does_not_apply_without_a_delta() -> None:

@@ -5,7 +5,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tasks.core.evaluation.figures import Answer, Benchmark, Comparison, Figures, Outcome, Role
+from tasks.core.conversation.leaks import Leak, Leaks
+from tasks.core.evaluation.figures import (
+    Answer,
+    Benchmark,
+    Comparison,
+    Figures,
+    HeldOut,
+    Outcome,
+    Role,
+)
 from tasks.core.evaluation.gate import Verdict, judge
 from tasks.core.evaluation.numbers import change, memory, number
 from tasks.core.evaluation.pictures import bars, curve
@@ -90,6 +99,32 @@ def test_words_of_models_and_users_are_escaped() -> None:
     assert "<script>" not in html
     assert "&lt;i&gt;NIB&lt;/i&gt;?" in html
     assert "merge-1&lt;" in html
+
+
+def with_held_out(leaks: Leaks | None, **set_aside: int) -> Outcome:
+    first = tuple(f"record {n} (<x>): says nothing" for n in range(len(set_aside)))
+    held_out = HeldOut(
+        records=32, measured=30, set_aside=set_aside, first_set_aside=first, leaks=leaks
+    )
+    return whole().model_copy(update={"held_out": held_out})
+
+
+def test_what_is_set_aside_and_what_leaks_stands_in_page_and_markdown() -> None:
+    leak = Leak(5, "<b>", 7, "t", exact=True)
+    outcome = with_held_out(Leaks(160, 30, 2, 1, (leak,)), duplicate=2)
+    verdict = judge(outcome, Gate())
+    text, html = render_markdown(outcome, verdict), render_html("Uji", outcome, verdict)
+    for shown in (text, html):
+        assert "2 of 32 held-out records are set aside, as a training would: 2 duplicate" in shown
+        assert "3 of 30 held-out conversations stand in the training data: 2 word for word" in shown
+    assert "held-out record 5 (<b>) says the same as training record 7 (t)" in text
+    assert "<b>)" not in html
+
+
+def test_without_a_leak_or_a_bad_record_nothing_is_said_of_them() -> None:
+    clean = with_held_out(Leaks(160, 30, 0, 0))
+    for outcome in (whole(), clean):
+        assert "Held-out data" not in render_markdown(outcome, judge(outcome, Gate()))
 
 
 @pytest.mark.parametrize(

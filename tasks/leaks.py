@@ -1,0 +1,60 @@
+"""Leaks: which held-out conversations stand in the training data, told before the training."""
+
+from prefect import get_run_logger
+from pydantic import TypeAdapter
+
+from tasks.core.conversation.leaks import Leaks, find_leaks
+from tasks.core.errors import DataError
+from tasks.core.files import sha256_of, write_atomically
+from tasks.core.keys import stage_key
+from tasks.core.recipe import Evaluate, Finetune
+from tasks.core.store import Staging
+from tasks.progress import StageProgress
+from tasks.runtime import StageResult, build_stage, stage_task
+
+VERSION = 1
+_FILE = "leaks.json"
+_LEAKS = TypeAdapter(Leaks)
+
+
+@stage_task("leaks")
+def leaks(settings: Finetune, evaluation: Evaluate, force: str | None) -> StageResult:
+    """Hold both files of the recipe against each other, once for the same content.
+
+    Raises DataError where every held-out conversation leaks, unless the release is forced: no
+    figure would prove anything, and the gate would refuse the model after its training.
+    """
+    params = {"max_conversations": evaluation.max_conversations}
+    inputs = {
+        "training": sha256_of(settings.data),
+        "held out": sha256_of(evaluation.conversations),
+    }
+
+    def write(staging: Staging) -> None:
+        found = find_leaks(
+            settings.data,
+            evaluation.conversations,
+            most=evaluation.max_conversations,
+            report=StageProgress("leaks"),
+        )
+        write_atomically(staging.path / _FILE, _LEAKS.dump_json(found, indent=1) + b"\n")
+
+    built = build_stage(stage_key("leaks", VERSION, params, inputs), write, params, inputs)
+    found = leaks_in(built)
+    if found.whole and not (force or "").strip():
+        raise DataError(
+            "Every held-out conversation stands in the training data: no figure would prove "
+            "anything.",
+            where=evaluation.conversations,
+            expected="conversations that the model is not trained on",
+            found=f"{found}, in {settings.data}",
+            next_step="Take them out of finetune.data, or name others in evaluate.conversations.",
+        )
+    if found.count:
+        get_run_logger().warning("%s. The first: %s", found, found.first[0])
+    return built
+
+
+def leaks_in(result: StageResult) -> Leaks:
+    """Return what the stage has found."""
+    return _LEAKS.validate_json((result.path / _FILE).read_bytes())

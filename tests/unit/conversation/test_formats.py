@@ -1,0 +1,119 @@
+"""Records in the formats that people have: named once for a file, or as one bad record."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.core.conversation.reading import load, scan
+from tasks.core.conversation.records import BadRecord, Conversation, Fault
+from tasks.core.errors import DataError
+
+TURNS = [{"from": "human", "value": "Halo"}, {"from": "gpt", "value": "Apa kabar?"}]
+GOOD = {"id": "satu", "conversations": TURNS}
+MESSAGES = [{"role": "user", "content": "Halo"}, {"role": "assistant", "content": "Apa kabar?"}]
+OTHERS = {
+    "OpenAI's chat format": {"messages": MESSAGES},
+    "turns have the fields `role`, `content`": {"id": "x", "conversations": MESSAGES},
+    "with the speaker `user`": {
+        "id": "x",
+        "conversations": [{"from": "user", "value": "a"}, {"from": "assistant", "value": "b"}],
+    },
+    "whose records have no `id`": {"conversations": TURNS},
+    "in the field `system`": {**GOOD, "system": "Jawablah singkat."},
+    "turns in the field `conversation`": {"conversation": TURNS},
+    "lists of turns": MESSAGES,
+    "Alpaca: ": {"instruction": "Halo?", "input": "", "output": "Baik."},
+    "a question in `prompt`": {"prompt": "Halo?", "completion": "Baik."},
+    "chosen and a rejected": {"prompt": "Halo?", "chosen": "Baik.", "rejected": "Ya."},
+    "in the field `text`": {"text": "Halo."},
+    "texts, without speakers": "Halo.",
+}
+
+UNDIVIDED = ("chosen and a rejected", "in the field `text`", "texts, without speakers")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "conversation.json"
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_in_another_format_gives_one_error_that_names_it(
+    file: Path, name: str, lines: bool
+) -> None:
+    records = [json.dumps(OTHERS[name])] * 5
+    in_lines = lines and name != "lists of turns"  # whose first line would be the whole array
+    file.write_text("\n".join(records) if in_lines else f"[{','.join(records)}]")
+    with pytest.raises(DataError, match="not in FastChat's") as caught:
+        list(scan(file))
+    assert name in str(caught.value.found)
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in UNDIVIDED])
+def test_the_script_of_the_documentation_makes_fastchats_format_of_it(
+    file: Path, tmp_path: Path, name: str, lines: bool
+) -> None:
+    documentation = Path(__file__).parents[3] / "docs" / "data.md"
+    script = documentation.read_text().split("```python\n")[1].split("```")[0]
+    records = [json.dumps(OTHERS[name])] * 2
+    in_lines = lines and name != "lists of turns"
+    given = "\n".join(records) if in_lines else f"[{','.join(records)}]"
+    command = [sys.executable, "-c", script]
+    made = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
+    file.write_text(made.stdout)
+    assert [len(one.turns) for one in load(file)] == [2, 2]
+
+
+def test_a_record_in_another_format_among_good_ones_is_one_bad_record(file: Path) -> None:
+    other = {"id": "lain", "messages": MESSAGES}
+    file.write_text(json.dumps([GOOD, other, GOOD]))
+    _, (_, bad), (_, after) = scan(file)
+    assert isinstance(bad, BadRecord) and isinstance(after, Conversation)
+    assert "OpenAI's chat format" in bad.reason
+
+
+def test_a_system_message_beside_the_turns_is_not_lost_in_silence(file: Path) -> None:
+    file.write_text(json.dumps([GOOD, OTHERS["in the field `system`"]]))
+    _, (_, bad) = scan(file)
+    assert isinstance(bad, BadRecord) and bad.fault is Fault.WRONG_FIELDS
+    assert "system" in bad.reason
+
+
+def test_other_fields_are_ignored(file: Path) -> None:
+    file.write_text(json.dumps([{**GOOD, "system": None, "tools": "", "text": "x", "lang": "id"}]))
+    assert len(load(file)) == 1
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_field_that_stands_twice_is_a_bad_record(file: Path, lines: bool) -> None:
+    good, turns = json.dumps(GOOD), json.dumps(TURNS)
+    twice = f'{{"id": "dua", "conversations": {turns}, "conversations": {turns}}}'
+    file.write_text(f"{good}\n{twice}\n{good}\n" if lines else f"[{good}, {twice}, {good}]")
+    (_, first), (position, bad), (_, last) = scan(file)
+    assert isinstance(first, Conversation) and isinstance(last, Conversation)
+    assert isinstance(bad, BadRecord)
+    assert (position, bad.id, bad.fault) == (2, "dua", Fault.WRONG_FIELDS)
+    assert "`conversations` stands in one object twice" in bad.reason
+
+
+def test_a_byte_that_is_not_utf8_costs_one_record_of_an_array(file: Path) -> None:
+    broken = {"id": "dua", "conversations": [TURNS[0], {"from": "gpt", "value": "caf#"}]}
+    text = json.dumps([GOOD, broken, GOOD]).encode().replace(b"caf#", b"caf\xe9")
+    file.write_bytes(text)
+    (_, first), (_, bad), (_, last) = scan(file)
+    assert isinstance(first, Conversation) and isinstance(last, Conversation)
+    assert isinstance(bad, BadRecord) and bad.fault is Fault.NOT_UTF8
+
+
+@pytest.mark.parametrize("id", ["\ud83d", "\udce9"])
+def test_an_id_that_cannot_be_printed_is_a_bad_record_that_can(file: Path, id: str) -> None:
+    file.write_text(json.dumps([GOOD, {"id": id, "conversations": TURNS}]))
+    _, (_, bad) = scan(file)
+    assert isinstance(bad, BadRecord) and bad.fault is Fault.NOT_UTF8
+    str(bad).encode()
