@@ -85,15 +85,15 @@ def finetune(
             on_line=say,
             log=command_log("finetune"),
         )
-    steps = made.trained.steps
     text = (
         f"{out / 'adapter'}: {made.trained.facts.parameters / 1e6:.2f}M parameters, "
-        f"{len(steps)} steps, loss {steps[0].loss:.4f} to {steps[-1].loss:.4f}, "
+        f"{made.trained.losses}, "
         f"rung {made.number} of {made.rungs} ({made.rung.name})"
     )
     result: dict[str, object] = {
         "out": out,
-        "steps": [step.model_dump() for step in steps],
+        "steps": [step.model_dump() for step in made.trained.steps],
+        "validation": [each.model_dump() for each in made.trained.validation],
         "validation_loss": made.trained.validation_loss,
         "trained_tokens": made.trained.trained_tokens,
         "resumed_from_step": made.trained.resumed_from_step,

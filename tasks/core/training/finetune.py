@@ -8,7 +8,7 @@ Covers one attempt with the settings given; which settings to try after an out-o
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tasks.core.training.job import (
     Outcome,
     Reason,
     TrainingJob,
+    ValidatedStep,
     failure_file,
     read_failures,
 )
@@ -64,7 +65,7 @@ class FinetuneResult:
 
     adapter: Path
     steps: tuple[LoggedStep, ...]
-    validation_loss: float | None
+    validation: tuple[ValidatedStep, ...]
     counts: ExampleCounts
     trained_tokens: int
     facts: AdapterFacts
@@ -72,6 +73,19 @@ class FinetuneResult:
     restarted_for: tuple[str, ...]
     peak_memory_bytes: int
     wall_s: float
+
+    @property
+    def validation_loss(self) -> float | None:
+        """The validation loss after the last step; None without one, or if it is not finite."""
+        return self.validation[-1].loss if self.validation else None
+
+    @property
+    def losses(self) -> str:
+        """The first and the last loss in words, and those of the validation if there was any."""
+        trained = [step.loss for step in self.steps]
+        validated = [each.loss for each in self.validation if each.loss is not None]
+        named = [("loss", trained), ("validation loss", validated)]
+        return ", ".join(f"{name} {_span(found)}" for name, found in named if found)
 
 
 class TrainingStopped(TrainingFailed):
@@ -131,7 +145,7 @@ def finetune(
     child = _attempt(prepared.job, job_file, report, say, log)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
     facts = verify_adapter(adapter, index)
-    draw_loss_curve(outcome.steps, out / CURVE)
+    draw_loss_curve(outcome.steps, out / CURVE, outcome.validation)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
     shutil.rmtree(work)
     fsync_directory(out)
@@ -139,7 +153,7 @@ def finetune(
     return FinetuneResult(
         adapter=out / ADAPTER,
         steps=outcome.steps,
-        validation_loss=outcome.validation_loss,
+        validation=outcome.validation,
         counts=prepared.counts,
         trained_tokens=outcome.tokens,
         facts=facts,
@@ -185,6 +199,11 @@ def _attempt(
     raise TrainingStopped(reason, child, said, last_whole(job.checkpoints))
 
 
+def _span(losses: Sequence[float]) -> str:
+    first, last = f"{losses[0]:.4f}", f"{losses[-1]:.4f}"
+    return first if len(losses) == 1 else f"{first} to {last}"
+
+
 def _kept(checkpoint: Path | None) -> str:
     return f"step {step_of(checkpoint)}" if checkpoint else "no step: no checkpoint was due"
 
@@ -212,7 +231,8 @@ def _summary(prepared: Prepared, outcome: Outcome) -> str:
     return json.dumps(
         {
             "steps": [step.model_dump() for step in outcome.steps],
-            "validation_loss": outcome.validation_loss,
+            "validation": [each.model_dump() for each in outcome.validation],
+            "validation_tokens": outcome.validation_tokens,
             "trained_tokens": outcome.tokens,
             "data": asdict(prepared.counts),
             "settings": prepared.job.settings.model_dump(mode="json", exclude={"data"}),

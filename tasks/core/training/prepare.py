@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tasks.core.conversation.examples import ExampleCounts, ExampleFile
-from tasks.core.conversation.prepared import prepare_examples, read_prepared
+from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
+from tasks.core.errors import RecipeError
 from tasks.core.files import sha256_of
 from tasks.core.keys import to_jsonable
 from tasks.core.recipe import Finetune
@@ -20,6 +21,7 @@ from tasks.core.training.job import (
     group_size,
     total_steps,
 )
+from tasks.core.training.validation import validation_interval
 from tasks.core.weights.index import ModelIndex
 
 FREE = {
@@ -76,7 +78,9 @@ def prepare(
         prepared = read_prepared(data, settings, template)
     else:
         prepared = prepare_examples(model.directory, data, settings, template, out=work)
-    steps = total_steps(settings, row_count(settings, ExampleFile(prepared.examples)))
+    rows = row_count(settings, ExampleFile(prepared.examples))
+    steps = total_steps(settings, rows)
+    require_learning_rate(settings, steps)
     outcome, checkpoints = work / "outcome.json", work / "checkpoints"
     restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples))
     last = last_whole(checkpoints)
@@ -92,6 +96,7 @@ def prepare(
         validation_examples=prepared.validation and prepared.validation.resolve(),
         settings=settings,
         total_steps=steps,
+        validation_interval=_validation_interval(settings, prepared, steps, rows),
         pad_token_id=prepared.pad_token_id,
         checkpoints=checkpoints,
         resume_from=last_whole(checkpoints),
@@ -99,6 +104,32 @@ def prepare(
         outcome=outcome,
     )
     return Prepared(job, prepared.counts, restarted_for)
+
+
+def require_learning_rate(settings: Finetune, steps: int) -> None:
+    """Raise RecipeError when no step would have a rate above zero: the first of a warm-up has none.
+
+    Else the adapter would be found untrained after the training.
+    """
+    if steps > 1 or settings.warmup_ratio == 0 or settings.lr_scheduler == "constant":
+        return
+    raise RecipeError(
+        "The training has one step, and a warm-up begins with a rate of zero: nothing is learned.",
+        where="finetune.warmup_ratio",
+        expected="0, or more steps than one",
+        found=f"{settings.warmup_ratio:g}",
+        next_step="Set finetune.warmup_ratio to 0, or raise finetune.epochs or max_steps.",
+    )
+
+
+def _validation_interval(
+    settings: Finetune, prepared: PreparedExamples, steps: int, rows: int
+) -> int | None:
+    if prepared.validation is None:
+        return None
+    epochs = steps * global_batch_size(settings) / rows
+    tokens = sum(ExampleFile(prepared.validation).lengths)
+    return validation_interval(steps, epochs * prepared.counts.tokens, tokens)
 
 
 def _identity(
