@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from flows.commands.numbers import Range
 from flows.commands.output import AS_JSON, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, in_use, local_model
 from tasks.core.errors import UsageError
@@ -173,13 +174,18 @@ def _plain_fields() -> Iterator[tuple[str, FieldInfo]]:
 def _option(name: str, info: FieldInfo, prefix: str) -> inspect.Parameter:
     """Return the option of one field: none given means the recipe's default, which help shows."""
     kind, choices = _kind(info.annotation)
-    text = f"{info.description or info.title}{f' One of: {choices}.' if choices else ''}"
+    text = str(info.description or info.title)
     default = info.get_default(call_default_factory=True)
     if isinstance(default, tuple):
         default = " ".join(str(part) for part in default)
     shown = False if default in (None, "") else str(default)
     help_panel = "LoRA" if prefix else "Training"
-    option = typer.Option(help=text, show_default=shown, rich_help_panel=help_panel)
+    more: dict[str, Any] = {"show_default": shown, "rich_help_panel": help_panel}
+    if kind in (int, float):
+        option = Range.of(info).option(text, **more)
+    else:
+        text += f" One of: {choices}." if choices else ""
+        option = typer.Option(help=text, **more)
     return inspect.Parameter(
         prefix + name,
         inspect.Parameter.KEYWORD_ONLY,
