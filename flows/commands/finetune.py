@@ -55,10 +55,13 @@ def finetune(
 
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
+    from tasks.core.training.checks import check_training
+
     settings = _settings(data, fields)
     if dry_run:
         with local_model(model) as source:
-            _show_plan(source, settings, out, as_json=as_json)
+            _, warnings = check_training(source, settings, data=data, template=template)
+            _show_plan(source, settings, out, warnings, as_json=as_json)
         return
     from tasks.core.files import staged_directory
     from tasks.core.home import home
@@ -67,25 +70,26 @@ def finetune(
 
     # What may change between two attempts of one training is decided by its checkpoints.
     work = {"command": "finetune"}
-    with (
-        local_model(model) as source,
-        in_use(data),
-        staged_directory(out, work) as staging,
-        followed("finetune", "steps") as (report, say),
-    ):
-        for line in said_before_training(source, settings, home()):
-            say(line)
-        made = finetune_down_the_ladder(
-            source,
-            settings,
-            data=data,
-            template=template,
-            out=staging,
-            home=home(),
-            report=report,
-            on_line=say,
-            log=command_log("finetune"),
-        )
+    with local_model(model) as source, in_use(data):
+        # Once more where it trains; here, so that a refusal leaves no OUT.partial.
+        check_training(source, settings, data=data, template=template)
+        with (
+            staged_directory(out, work) as staging,
+            followed("finetune", "steps") as (report, say),
+        ):
+            for line in said_before_training(source, settings, home()):
+                say(line)
+            made = finetune_down_the_ladder(
+                source,
+                settings,
+                data=data,
+                template=template,
+                out=staging,
+                home=home(),
+                report=report,
+                on_line=say,
+                log=command_log("finetune"),
+            )
     text = (
         f"{out / 'adapter'}: {made.trained.facts.parameters / 1e6:.2f}M parameters, "
         f"{made.trained.losses}, "
@@ -104,8 +108,11 @@ def finetune(
     show(result, as_json=as_json, text=text)
 
 
-def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> None:
+def _show_plan(
+    model: Path, settings: Finetune, out: Path, warnings: tuple[str, ...], *, as_json: bool
+) -> None:
     import os
+    from dataclasses import replace
 
     from pydantic import TypeAdapter
 
@@ -120,6 +127,7 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
     argv = command(settings, job, port=_PORT, env=os.environ)
     fit = planned_training(model, settings, home())
+    fit = replace(fit, warnings=(*warnings, *fit.warnings))
     parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
     result: dict[str, object] = {"command": list(argv), "deepspeed": config, "plan": plan}

@@ -19,8 +19,8 @@ from tasks.core.process import ChildResult, is_running
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import last_whole, step_of
+from tasks.core.training.checks import check_training
 from tasks.core.training.curve import draw_loss_curve
-from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.failures import reason_of_end
 from tasks.core.training.job import (
     LoggedStep,
@@ -33,8 +33,7 @@ from tasks.core.training.job import (
 )
 from tasks.core.training.launch import OWNER, launch, require_devices, require_tools
 from tasks.core.training.prepare import Prepared, prepare
-from tasks.core.training.verify import AdapterFacts, require_targets, verify_adapter
-from tasks.core.weights.model_check import check_model
+from tasks.core.training.verify import AdapterFacts, verify_adapter
 
 _log = logging.getLogger(__name__)
 
@@ -125,10 +124,11 @@ def finetune(
     trains here, DiskFull, and TrainingStopped otherwise.
     """
     require_tools(settings)
-    deepspeed_config(settings)
     require_devices(settings)
-    index = check_model(model, in_place=True)
-    require_targets(index, settings.lora)
+    say = on_line or _log.info
+    index, warnings = check_training(model, settings, data=data, template=template)
+    for warning in warnings:
+        say(f"Attention: {warning}")
     work, adapter = out.resolve() / WORK, out.resolve() / ADAPTER
     job_file = work / "job.json"
     _require_alone(job_file)
@@ -140,7 +140,6 @@ def finetune(
         work=work,
         adapter=adapter,
     )
-    say = on_line or _log.info
     _say_where_it_begins(prepared, say)
     child = _attempt(prepared.job, job_file, report, say, log)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())

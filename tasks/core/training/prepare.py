@@ -7,13 +7,15 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tasks.core.conversation.examples import ExampleCounts, ExampleFile
+from tasks.core.conversation.model_limits import require_rows
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
-from tasks.core.errors import RecipeError
 from tasks.core.files import sha256_of
 from tasks.core.keys import to_jsonable
+from tasks.core.model_config import read_config
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import row_count
 from tasks.core.training.checkpoints import adopt, can_go_on, last_whole, prune
+from tasks.core.training.checks import require_learning_rate
 from tasks.core.training.job import (
     TrainingJob,
     division_of,
@@ -78,7 +80,9 @@ def prepare(
         prepared = read_prepared(data, settings, template)
     else:
         prepared = prepare_examples(model.directory, data, settings, template, out=work)
-    rows = row_count(settings, ExampleFile(prepared.examples))
+    examples = ExampleFile(prepared.examples)
+    _require_rows(model, prepared, where=data)
+    rows = row_count(settings, examples)
     steps = total_steps(settings, rows)
     require_learning_rate(settings, steps)
     outcome, checkpoints = work / "outcome.json", work / "checkpoints"
@@ -106,20 +110,10 @@ def prepare(
     return Prepared(job, prepared.counts, restarted_for)
 
 
-def require_learning_rate(settings: Finetune, steps: int) -> None:
-    """Raise RecipeError when no step would have a rate above zero: the first of a warm-up has none.
-
-    Else the adapter would be found untrained after the training.
-    """
-    if steps > 1 or settings.warmup_ratio == 0 or settings.lr_scheduler == "constant":
-        return
-    raise RecipeError(
-        "The training has one step, and a warm-up begins with a rate of zero: nothing is learned.",
-        where="finetune.warmup_ratio",
-        expected="0, or more steps than one",
-        found=f"{settings.warmup_ratio:g}",
-        next_step="Set finetune.warmup_ratio to 0, or raise finetune.epochs or max_steps.",
-    )
+def _require_rows(model: ModelIndex, prepared: PreparedExamples, *, where: Path) -> None:
+    files = [path for path in (prepared.examples, prepared.validation) if path is not None]
+    largest = max(ExampleFile(path).largest_id for path in files)
+    require_rows(read_config(model.directory), largest, where=where)
 
 
 def _validation_interval(

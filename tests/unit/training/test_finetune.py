@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, set_seed
 from tasks.core.architecture.edit import edit_model
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.reading import load
+from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import DataError, LockBusy, MissingTool, NotAModel, RecipeError
 from tasks.core.process import run_child
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
@@ -147,6 +148,18 @@ def test_a_single_step_of_warm_up_is_refused_before_it_learns_nothing(
     settings = changed(max_steps=1, warmup_ratio=0.03, lr_scheduler=schedule)
     with pytest.raises(RecipeError, match=r"finetune\.warmup_ratio"):
         train(model, data, out, settings)
+
+
+@pytest.mark.parametrize("validation_share", [0.0, 0.5])
+def test_a_text_with_a_token_beyond_the_embedding_is_refused(
+    tmp_path: Path, data: Path, out: Path, validation_share: float
+) -> None:
+    small = tiny_llama(tmp_path / "small", layers=1, vocab=259)
+    tokenizer = load_tokenizer(small)
+    tokenizer.add_tokens(["warung"])
+    tokenizer.save_pretrained(small)
+    with pytest.raises(DataError, match="the id 259"):
+        train(small, data, out, changed(validation_share=validation_share))
 
 
 def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, data: Path, out: Path) -> None:
