@@ -97,7 +97,7 @@ def require_rows(config: Mapping[str, object], largest_id: int, *, where: object
     rows = embedding_rows(config)
     if rows is not None and largest_id >= rows:
         raise DataError(
-            "The conversations hold a token that the model's embedding has no row for.",
+            "A text holds a token that the model's embedding has no row for.",
             where=where,
             expected=f"ids below {rows}, the vocab_size of config.json",
             found=f"the id {largest_id}",

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from tasks.core.conversation.labels import Encoder, Example
-from tasks.core.conversation.model_limits import check_vocabulary, require_rows
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.screening import Rules, kept_conversations
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
@@ -36,10 +35,9 @@ from tasks.core.evaluation.loading import (
 from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
+from tasks.core.evaluation.vocabulary import tokenizer_of
 from tasks.core.files import write_atomically
-from tasks.core.foreign import understood
 from tasks.core.measure import return_freed_memory
-from tasks.core.model_config import read_config
 from tasks.core.process.exhaustion import exhausted_memory
 from tasks.core.process.said import say
 
@@ -75,7 +73,9 @@ def measure(job: EvaluationJob) -> Outcome:
         islice(kept_conversations(settings.conversations, RULES), settings.max_conversations)
     )
     prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
-    tokenizers = {subject.role: _tokenizer(subject) for subject in job.subjects}
+    tokenizers = {
+        subject.role: tokenizer_of(subject, job, conversations, prompts) for subject in job.subjects
+    }
     measured = _Measured(job)
     answers: list[Answer] = []
     for subject in job.subjects:
@@ -85,7 +85,6 @@ def measure(job: EvaluationJob) -> Outcome:
         tokenizer = tokenizers[role]
         encoder = Encoder(tokenizer, job.template, settings.max_length_tokens)
         examples = [encoder.encode(conversation) for conversation in conversations]
-        _require_rows(subject, examples, settings.conversations)
         model = load_model(subject.path, settings, job.scratch)
         measured.add(subject, model, conversations, examples)
         say(f"{role}: perplexity {measured.figures[-1].perplexity:,.4g}")
@@ -101,22 +100,6 @@ def measure(job: EvaluationJob) -> Outcome:
         comparisons=tuple(measured.comparisons),
         answers=tuple(answers),
     )
-
-
-def _tokenizer(subject: Subject) -> PreTrainedTokenizerBase:
-    """Return the model's tokenizer, once no token that it inserts lies beyond the embedding."""
-    with understood("the model's tokenizer", subject.path):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            subject.path, trust_remote_code=True
-        )
-    for warning in check_vocabulary(read_config(subject.path), tokenizer, where=subject.path):
-        say(f"Attention: {subject.role}: {warning}")
-    return tokenizer
-
-
-def _require_rows(subject: Subject, examples: Sequence[Example], where: Path) -> None:
-    largest = max((max(example.input_ids, default=0) for example in examples), default=0)
-    require_rows(read_config(subject.path), largest, where=where)
 
 
 class _TokensOf:

@@ -10,8 +10,9 @@ import pytest
 
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import DataError, EvaluationFailed, NotAModel, RecipeError
+from tasks.core.evaluation.entry import measure
 from tasks.core.evaluation.evaluate import evaluate, measurement_identity, read_outcome
-from tasks.core.evaluation.figures import Outcome, Subject
+from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.recipe import Evaluate, Gate
 from tests.memory_group import memory_group
 from tests.models import tiny_llama
@@ -90,15 +91,20 @@ def test_a_special_token_beyond_the_embedding_is_told_before_a_model_is_loaded(
     assert not any("loading" in line for line in said)
 
 
-def test_a_held_out_text_with_a_token_beyond_the_embedding_is_refused(
-    settings: Evaluate, tmp_path: Path
+@pytest.mark.parametrize(("token", "file"), [("<b>", "data.json"), ("<i>", "prompts.json")])
+def test_a_text_with_a_token_beyond_the_embedding_is_refused_before_anything_is_measured(
+    settings: Evaluate, tmp_path: Path, token: str, file: str
 ) -> None:
     small = tiny_llama(tmp_path / "small", layers=1, vocab=259)
     tokenizer = load_tokenizer(small)
-    tokenizer.add_tokens(["<b>"])
+    tokenizer.add_tokens([token])
+    subject = Subject(role="base", path=small)
     tokenizer.save_pretrained(small)
-    with pytest.raises(DataError, match="the id 259"):
-        run(small, settings, tmp_path / "out")
+    job = EvaluationJob(
+        subjects=(subject,), template="vicuna_v1.1", settings=settings, scratch=tmp_path
+    )
+    with pytest.raises(DataError, match=rf"{file}[\s\S]*the id 259"):
+        measure(job)
 
 
 def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(
