@@ -46,7 +46,7 @@ def _finetune(
         )
         trained = made.trained
         staging.note(
-            steps=len(trained.steps),
+            steps=trained.total_steps,
             losses=trained.losses,
             validation_loss=trained.validation_loss,
             trained_tokens=trained.trained_tokens,

@@ -19,7 +19,12 @@ from tasks.core.model_config import with_rope_scaling
 from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus, with_speed
 from tasks.core.planning.render import render, render_summary
-from tasks.core.planning.shapes import dtype_from_config, known_shape, shape_from_config
+from tasks.core.planning.shapes import (
+    ModelShape,
+    dtype_from_config,
+    known_shape,
+    shape_from_config,
+)
 from tasks.core.planning.stages import Sizes
 from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import Recipe
@@ -60,7 +65,7 @@ def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
     sizes = _lengths(recipe)
     shape = known_shape(recipe.base.repo) if recipe.base.repo else None
     if shape is not None:
-        config: JsonObject = {"max_position_embeddings": shape.context, "vocab_size": shape.vocab}
+        config = _published_config(shape)
     else:
         config = source_config(recipe.base)
         shape = shape_from_config(config, where=recipe.base)
@@ -73,6 +78,15 @@ def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
     warnings = check_models(recipe, config)
     made = plan(recipe, hardware, shape, sizes=sizes)
     return replace(made, warnings=(*warnings, *made.warnings))
+
+
+def _published_config(shape: ModelShape) -> JsonObject:
+    """Return what config.json of a published LLaMA says of its vocabulary and its positions."""
+    return {
+        "model_type": "llama",
+        "max_position_embeddings": shape.context,
+        "vocab_size": shape.vocab,
+    }
 
 
 def check_models(recipe: Recipe, config: JsonObject) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def finetune(
             )
     text = (
         f"{out / 'adapter'}: {made.trained.facts.parameters / 1e6:.2f}M parameters, "
-        f"{made.trained.losses}, "
+        f"{made.trained.total_steps} steps, {made.trained.losses}, "
         f"rung {made.number} of {made.rungs} ({made.rung.name})"
     )
     result: dict[str, object] = {

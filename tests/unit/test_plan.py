@@ -124,6 +124,23 @@ def test_a_scaling_edit_lengthens_the_context_and_the_base_is_only_warned_of(
         plan_of(with_positions(recipe, tmp_path, 512, factor=2), tmp_path)
 
 
+def test_a_published_base_whose_context_is_lengthened_is_only_warned_of(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    longer = recipe.model_copy(
+        update={
+            "base": Base(),
+            "edit": Edit(
+                activations=(), rope_scaling=RopeScalingEdit(rope_type="linear", factor=2.0)
+            ),
+            "finetune": Finetune(max_length_tokens=4096),
+            "evaluate": Evaluate(max_length_tokens=4096),
+        }
+    )
+    warnings = plan_of(longer, tmp_path, gpus="2xL4").warnings
+    assert "huggyllama/llama-13b@main has 2048 tokens" in warnings[0]
+
+
 def test_a_padding_id_beyond_the_vocabulary_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     base = Path(str(recipe.base.directory))
     config = json.loads((base / "config.json").read_text())

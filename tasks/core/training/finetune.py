@@ -74,6 +74,11 @@ class FinetuneResult:
     wall_s: float
 
     @property
+    def total_steps(self) -> int:
+        """The steps of the whole training, logged or not."""
+        return self.steps[-1].step if self.steps else 0
+
+    @property
     def validation_loss(self) -> float | None:
         """The validation loss after the last step; None without one, or if it is not finite."""
         return self.validation[-1].loss if self.validation else None

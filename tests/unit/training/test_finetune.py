@@ -268,7 +268,7 @@ def test_a_training_shows_its_last_step_and_validations_however_seldom_it_logs(
 def test_the_validation_is_the_same_for_each_micro_batch_and_for_two_processes(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
-    common = {"lora": Lora(dropout=0.0), "epochs": 30, "validation_share": 0.3}
+    common = {"lora": Lora(dropout=0.0), "epochs": 20, "validation_share": 0.3}
     divided = [
         {"micro_batch_size": 1, "gradient_accumulation_steps": 4},
         {"micro_batch_size": 4, "gradient_accumulation_steps": 1},
