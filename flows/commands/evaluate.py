@@ -69,7 +69,7 @@ def evaluate(
     from tasks.core.evaluation.evaluate import measurement_identity
     from tasks.core.evaluation.figures import Role, chain
     from tasks.core.evaluation.gate import judge
-    from tasks.core.evaluation.report import render_html, render_markdown
+    from tasks.core.evaluation.report import plain_figures, render_html, render_markdown
     from tasks.core.files import write_atomically
 
     if max_perplexity_ratio is not None and against is None:
@@ -88,13 +88,16 @@ def evaluate(
         gate={
             "max_perplexity": max_perplexity,
             "max_perplexity_ratio": max_perplexity_ratio,
+            "max_merge_ratio": None,
         },
     )
     measurement_identity(settings, template)  # what is missing is told before a model is fetched
     with ExitStack() as held:
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
-            models.insert(0, ("against", held.enter_context(local_model(against))))
+            other = held.enter_context(local_model(against))
+            if not other.samefile(models[0][1]):  # the gate says that it does not apply
+                models.insert(0, ("against", other))
         out = held.enter_context(tempfile.TemporaryDirectory(prefix="kawan-usaha-"))
         _, say = held.enter_context(followed("evaluate"))
         outcome = measure(
@@ -108,8 +111,8 @@ def evaluate(
     verdict = judge(outcome, settings.gate)
     if report is not None:
         write_atomically(report, render_html(model, outcome, verdict))
-    plain: dict[str, object] = {"outcome": outcome, "verdict": verdict}
-    show(plain, as_json=as_json, text=render_markdown(outcome, verdict))
+    text = render_markdown(outcome, verdict)
+    show(plain_figures(outcome, verdict), as_json=as_json, text=text)
     if not verdict.passed:
         raise typer.Exit(1)
 
