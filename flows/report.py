@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -143,16 +144,26 @@ def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> No
     ]
     page = page_of(report.recipe)
     page.parent.mkdir(parents=True, exist_ok=True)
-    html = render_html(report.recipe.name, outcome, verdict, lineage, _losses(report))
+    html = render_html(
+        report.recipe.name,
+        outcome,
+        verdict,
+        lineage,
+        losses=_losses(report, "steps"),
+        validation=_losses(report, "validation"),
+    )
     write_atomically(page, html)
 
 
-def _losses(report: RebuildReport) -> list[tuple[int, float]]:
-    """Return the logged steps of the fine-tune with their losses, if there was one."""
+def _losses(report: RebuildReport, of: Literal["steps", "validation"]) -> list[tuple[int, float]]:
+    """Return the steps of the fine-tune with their losses, if there was one: logged or validated.
+
+    Without those whose loss is not a finite number.
+    """
     for stage in report.stages:
         if stage.stage == "finetune":
-            logged = json.loads((stage.path / TRAINING).read_bytes())["steps"]
-            return [(int(step["step"]), float(step["loss"])) for step in logged]
+            seen = json.loads((stage.path / TRAINING).read_bytes())[of]
+            return [(step["step"], step["loss"]) for step in seen if step["loss"] is not None]
     return []
 
 

@@ -11,7 +11,7 @@ from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
 
-VERSION = 1
+VERSION = 2
 RUNGS = 24  # more than any ladder has: a retry is a step down
 SECONDS_TO_THE_NEXT_RUNG = 5.0
 OPERATING = {"save_steps", "save_total_limit", "logging_steps", "report_to", "hostfile"}
@@ -46,15 +46,16 @@ def _finetune(
         )
         trained = made.trained
         staging.note(
-            steps=len(trained.steps),
-            first_loss=trained.steps[0].loss,
-            last_loss=trained.steps[-1].loss,
+            steps=trained.total_steps,
+            losses=trained.losses,
+            validation_loss=trained.validation_loss,
             trained_tokens=trained.trained_tokens,
             resumed_from_step=trained.resumed_from_step,
             rung=made.rung.name,
             steps_down=[step.model_dump(mode="json") for step in made.steps_down],
         )
-        show_markdown(loss_table(trained.steps), key="loss", description="Loss of the fine-tune")
+        table = loss_table(trained.steps, trained.validation)
+        show_markdown(table, key="loss", description="Loss of the fine-tune")
 
     key = stage_key("finetune", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=(model, examples))

@@ -6,18 +6,26 @@ from pathlib import Path
 
 from tasks.core.architecture.check import check_edit_names
 from tasks.core.conversation.estimate import lengths_of, training_lengths
+from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
-from tasks.core.errors import DataError, DeviceBusy, RecipeError, WrongToken
-from tasks.core.evaluation.evaluate import WITH_ACTIVATIONS, measurement_identity
+from tasks.core.errors import DeviceBusy, RecipeError, WrongToken
+from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
+from tasks.core.foreign import JsonObject
 from tasks.core.given_files import require_at_rest
 from tasks.core.home import home
 from tasks.core.hub.ask import source_config, source_size_bytes
 from tasks.core.hub.client import usable_token
+from tasks.core.model_config import with_rope_scaling
 from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus, with_speed
 from tasks.core.planning.render import render, render_summary
-from tasks.core.planning.shapes import dtype_from_config, known_shape, shape_from_config
+from tasks.core.planning.shapes import (
+    ModelShape,
+    dtype_from_config,
+    known_shape,
+    shape_from_config,
+)
 from tasks.core.planning.stages import Sizes
 from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import Recipe
@@ -25,7 +33,7 @@ from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
-from tasks.core.training.deepspeed_config import deepspeed_config
+from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools
 from tasks.progress import say
 from tasks.runtime import stage_task
@@ -58,16 +66,48 @@ def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
     sizes = _lengths(recipe)
     shape = known_shape(recipe.base.repo) if recipe.base.repo else None
     if shape is not None:
-        return plan(recipe, hardware, shape, sizes=sizes)
-    config = source_config(recipe.base)
-    shape = shape_from_config(config, where=recipe.base)
-    sizes = replace(
-        sizes,
-        base_bytes=source_size_bytes(recipe.base),
-        delta_bytes=source_size_bytes(recipe.delta) if recipe.delta else None,
-        stored_dtype=dtype_from_config(config),
-    )
-    return plan(recipe, hardware, shape, sizes=sizes)
+        config = _published_config(shape)
+    else:
+        config = source_config(recipe.base)
+        shape = shape_from_config(config, where=recipe.base)
+        sizes = replace(
+            sizes,
+            base_bytes=source_size_bytes(recipe.base),
+            delta_bytes=source_size_bytes(recipe.delta) if recipe.delta else None,
+            stored_dtype=dtype_from_config(config),
+        )
+    warnings = check_models(recipe, config)
+    made = plan(recipe, hardware, shape, sizes=sizes)
+    return replace(made, warnings=(*warnings, *made.warnings))
+
+
+def _published_config(shape: ModelShape) -> JsonObject:
+    """Return what config.json of a published LLaMA says of its vocabulary and its positions."""
+    return {
+        "model_type": "llama",
+        "max_position_embeddings": shape.context,
+        "vocab_size": shape.vocab,
+    }
+
+
+def check_models(recipe: Recipe, config: JsonObject) -> tuple[str, ...]:
+    """Return what to warn of in the models that the recipe makes of a base with this config.json.
+
+    Raises NotAModel and RecipeError where configuration and recipe do not agree.
+    """
+    base, length_tokens = str(recipe.base), recipe.evaluate.max_length_tokens
+    edited, model = config, base
+    scaling = None if recipe.edit is None else recipe.edit.rope_scaling
+    warnings: tuple[str, ...] = ()
+    if scaling is not None:
+        edited = with_rope_scaling(config, scaling.rope_type, scaling.factor)
+        model = f"{base}, edited,"
+        warnings = check_length(config, length_tokens, setting=LENGTH, model=base, compared=True)
+    check_token_ids(config, where=base)
+    warnings += check_length(edited, length_tokens, setting=LENGTH, model=model)
+    if recipe.finetune is not None:
+        warnings += check_config(edited, recipe.finetune, model=model)
+    return warnings
 
 
 def _lengths(recipe: Recipe) -> Sizes:
@@ -94,16 +134,26 @@ def _devices(recipe: Recipe) -> dict[str, str]:
     return {name: part.device for name, part in parts.items() if part is not None}
 
 
-def check_recipe(recipe: Recipe, home: Path) -> None:
-    """Raise the error that a later stage would end with, as far as it can be known now."""
+def check_inputs(recipe: Recipe) -> None:
+    """Raise the error that a later stage would end with on any machine.
+
+    Asks the recipe and the data files alone; `plan_of` holds the model's configuration against it.
+    """
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
     if recipe.edit is not None:
         check_edit_names(recipe.edit)
     if recipe.finetune is not None:
-        require_data(recipe.finetune.data)
+        check_settings(recipe.finetune, recipe.template)
+        require_at_rest(recipe.finetune.data)
+        check_conversations(recipe.finetune.data)
+
+
+def check_recipe(recipe: Recipe, home: Path) -> None:
+    """Raise the error that a later stage would end with on this machine, as far as it is known."""
+    check_inputs(recipe)
+    if recipe.finetune is not None:
         require_tools(recipe.finetune)
-        deepspeed_config(recipe.finetune)
     if recipe.publish is not None and recipe.publish.repo and usable_token() is None:
         raise WrongToken(
             "Publishing needs a token, and there is none.",
@@ -115,17 +165,6 @@ def check_recipe(recipe: Recipe, home: Path) -> None:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}
         require_ports(recipe.deploy.host, ports_of(recipe.deploy), ours=pids)
-
-
-def require_data(path: Path) -> None:
-    """Raise DataError when there is no file at the path of the training data."""
-    require_at_rest(path)
-    if not path.exists():
-        raise DataError(
-            "The conversations to train on are not there.",
-            where=path,
-            next_step="Correct finetune.data in the recipe; data/README.md says what it holds.",
-        )
 
 
 def require_devices(recipe: Recipe, hardware: Hardware) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from annotated_types import Ge, Le
 
+from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, bytes_bar, show
 from flows.commands.sources import in_use, source_of
 
@@ -25,7 +27,7 @@ Name = Annotated[
     str | None, typer.Option("--file", help="Which file of the data set, if it has several.")
 ]
 Template = Annotated[str, typer.Option(help="FastChat's conversation template.")]
-MaxLength = Annotated[int, typer.Option(min=16, help="Tokens a conversation; longer ones are cut.")]
+MaxLength = Annotated[int, integer("Tokens a conversation; longer ones are cut.", Ge(16))]
 Merge = Annotated[
     bool, typer.Option("--merge-neighbours", help="Join neighbouring turns of one speaker.")
 ]
@@ -54,7 +56,7 @@ def check(
     ] = "id",
     merge_neighbours: Merge = False,
     max_dropped_share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="A larger share of bad records is an error.")
+        float, decimal("A larger share of bad records is an error.", Ge(0), Le(1))
     ] = 0.02,
     picture: Annotated[
         Path | None, typer.Option(help="Write the lengths as a PNG file.", dir_okay=False)
@@ -112,7 +114,7 @@ def check(
 def show_record(
     file: File,
     *,
-    record: Annotated[int, typer.Option(min=1, help="Its position, or its line in JSON lines.")],
+    record: Annotated[int, integer("Its position, or its line in JSON lines.", Ge(1))],
     tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer divides the text.")],
     name: Name = None,
     template: Template = "vicuna_v1.1",

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.numbers import number_of
 from flows.commands.output import AS_JSON, command_log, followed, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
+from tasks.core.recipe import Evaluate, Gate
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from tasks.core.conversation.leaks import Leaks
-    from tasks.core.recipe import Evaluate
 
 
 def register(app: typer.Typer) -> None:
@@ -32,12 +33,21 @@ def evaluate(
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts to answer.")] = None,
     max_dropped_share: Annotated[
-        float | None, typer.Option(help="A larger share of unusable records is an error.")
+        float | None,
+        number_of(Evaluate, "max_dropped_share", "A larger share of unusable records is an error."),
     ] = None,
-    max_conversations: Annotated[int | None, typer.Option(help="How many are measured.")] = None,
-    max_prompts: Annotated[int | None, typer.Option(help="How many are answered.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens an answer.")] = None,
-    max_length_tokens: Annotated[int | None, typer.Option(help="Tokens a conversation.")] = None,
+    max_conversations: Annotated[
+        int | None, number_of(Evaluate, "max_conversations", "How many are measured.")
+    ] = None,
+    max_prompts: Annotated[
+        int | None, number_of(Evaluate, "max_prompts", "How many are answered.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, number_of(Evaluate, "max_new_tokens", "Tokens an answer.")
+    ] = None,
+    max_length_tokens: Annotated[
+        int | None, number_of(Evaluate, "max_length_tokens", "Tokens a conversation.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     benchmark: Annotated[
         list[str] | None, typer.Option(help="A task of lm-eval; may be given several times.")
@@ -45,10 +55,15 @@ def evaluate(
     benchmark_tasks: Annotated[
         Path | None, typer.Option(help="A directory of your own lm-eval task files.")
     ] = None,
-    benchmark_limit: Annotated[int | None, typer.Option(help="Questions a task.")] = None,
-    max_perplexity: Annotated[float | None, typer.Option(help="Limit: of the model.")] = None,
+    benchmark_limit: Annotated[
+        int | None, number_of(Evaluate, "benchmark_limit", "Questions a task.")
+    ] = None,
+    max_perplexity: Annotated[
+        float | None, number_of(Gate, "max_perplexity", "Limit: of the model.")
+    ] = None,
     max_perplexity_ratio: Annotated[
-        float | None, typer.Option(help="Limit: against the other model; 1.0 is no rise.")
+        float | None,
+        number_of(Gate, "max_perplexity_ratio", "Limit: against the other model; 1.0 is no rise."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
     as_json: Annotated[bool, AS_JSON] = False,
@@ -125,7 +140,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _leaks(training: Path | None, settings: "Evaluate", held: "ExitStack") -> "Leaks | None":
+def _leaks(training: Path | None, settings: Evaluate, held: "ExitStack") -> "Leaks | None":
     """Return what of the held-out conversations stands in the training data, if that is named."""
     from tasks.core.conversation.leaks import find_leaks
     from tasks.core.given_files import at_rest
@@ -136,12 +151,12 @@ def _leaks(training: Path | None, settings: "Evaluate", held: "ExitStack") -> "L
     return find_leaks(held.enter_context(at_rest(training)), settings.conversations, most=most)
 
 
-def _settings(**given: object) -> "Evaluate":
+def _settings(**given: object) -> Evaluate:
     """Return the settings that are given, the recipe's defaults for the others, as whole paths."""
     from pydantic import ValidationError
 
     from tasks.core.errors import UsageError
-    from tasks.core.recipe import Evaluate, Recipe
+    from tasks.core.recipe import Recipe
     from tasks.core.recipe_file import located
 
     wanted = {name: value for name, value in given.items() if value is not None}

@@ -16,6 +16,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from flows.commands.numbers import Range
 from flows.commands.output import AS_JSON, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, in_use, local_model
 from tasks.core.errors import UsageError
@@ -75,9 +76,12 @@ def _finetune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from tasks.core.training.checks import check_training
+
     if dry_run:
         with local_model(model) as source:
-            _show_plan(source, settings, out, as_json=as_json)
+            _, warnings = check_training(source, settings, data=data, template=template)
+            _show_plan(source, settings, out, warnings, as_json=as_json)
         return
     from tasks.core.files import staged_directory
     from tasks.core.home import home
@@ -86,34 +90,35 @@ def _finetune(
 
     # What may change between two attempts of one training is decided by its checkpoints.
     work = {"command": "finetune"}
-    with (
-        local_model(model) as source,
-        in_use(data),
-        staged_directory(out, work) as staging,
-        followed("finetune", "steps") as (report, say),
-    ):
-        for line in said_before_training(source, settings, home()):
-            say(line)
-        made = finetune_down_the_ladder(
-            source,
-            settings,
-            data=data,
-            template=template,
-            out=staging,
-            home=home(),
-            report=report,
-            on_line=say,
-            log=command_log("finetune"),
-        )
-    steps = made.trained.steps
+    with local_model(model) as source, in_use(data):
+        # Once more where it trains; here, so that a refusal leaves no OUT.partial.
+        check_training(source, settings, data=data, template=template)
+        with (
+            staged_directory(out, work) as staging,
+            followed("finetune", "steps") as (report, say),
+        ):
+            for line in said_before_training(source, settings, home()):
+                say(line)
+            made = finetune_down_the_ladder(
+                source,
+                settings,
+                data=data,
+                template=template,
+                out=staging,
+                home=home(),
+                report=report,
+                on_line=say,
+                log=command_log("finetune"),
+            )
     text = (
         f"{out / 'adapter'}: {made.trained.facts.parameters / 1e6:.2f}M parameters, "
-        f"{len(steps)} steps, loss {steps[0].loss:.4f} to {steps[-1].loss:.4f}, "
+        f"{made.trained.total_steps} steps, {made.trained.losses}, "
         f"rung {made.number} of {made.rungs} ({made.rung.name})"
     )
     result: dict[str, object] = {
         "out": out,
-        "steps": [step.model_dump() for step in steps],
+        "steps": [step.model_dump() for step in made.trained.steps],
+        "validation": [each.model_dump() for each in made.trained.validation],
         "validation_loss": made.trained.validation_loss,
         "trained_tokens": made.trained.trained_tokens,
         "resumed_from_step": made.trained.resumed_from_step,
@@ -123,8 +128,11 @@ def _finetune(
     show(result, as_json=as_json, text=text)
 
 
-def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> None:
+def _show_plan(
+    model: Path, settings: Finetune, out: Path, warnings: tuple[str, ...], *, as_json: bool
+) -> None:
     import os
+    from dataclasses import replace
 
     from pydantic import TypeAdapter
 
@@ -139,6 +147,7 @@ def _show_plan(model: Path, settings: Finetune, out: Path, *, as_json: bool) -> 
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
     argv = command(settings, job, port=_PORT, env=os.environ)
     fit = planned_training(model, settings, home())
+    fit = replace(fit, warnings=(*warnings, *fit.warnings))
     parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
     result: dict[str, object] = {"command": list(argv), "deepspeed": config, "plan": plan}
@@ -193,13 +202,18 @@ def _plain_fields() -> Iterator[tuple[str, FieldInfo]]:
 def _option(name: str, info: FieldInfo, prefix: str) -> inspect.Parameter:
     """Return the option of one field: none given means the recipe's default, which help shows."""
     kind, choices = _kind(info.annotation)
-    text = f"{info.description or info.title}{f' One of: {choices}.' if choices else ''}"
+    text = str(info.description or info.title)
     default = info.get_default(call_default_factory=True)
     if isinstance(default, tuple):
         default = " ".join(str(part) for part in default)
     shown = False if default in (None, "") else str(default)
     help_panel = "LoRA" if prefix else "Training"
-    option = typer.Option(help=text, show_default=shown, rich_help_panel=help_panel)
+    more: dict[str, Any] = {"show_default": shown, "rich_help_panel": help_panel}
+    if kind in (int, float):
+        option = Range.of(info).option(text, **more)
+    else:
+        text += f" One of: {choices}." if choices else ""
+        option = typer.Option(help=text, **more)
     return inspect.Parameter(
         prefix + name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -79,9 +79,11 @@ def plan(
     from tasks.core.home import home
     from tasks.core.planning.render import render
     from tasks.core.recipe_file import find_recipe, load_recipe, located
-    from tasks.plan import plan_of
+    from tasks.plan import check_inputs, plan_of
 
-    found = plan_of(located(load_recipe(find_recipe(recipe))), home(), gpus=gpus)
+    wanted = located(load_recipe(find_recipe(recipe)))
+    check_inputs(wanted)
+    found = plan_of(wanted, home(), gpus=gpus)
     show(found.as_dict(), as_json=as_json, text=render(found))
 
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.numbers import number_of
 from flows.commands.output import AS_JSON, bytes_bar, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, in_use, local_model, source_of
-from tasks.core.recipe import Dtype
+from tasks.core.recipe import Dtype, RopeScalingEdit
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
 Out = Annotated[Path, typer.Argument(help="The new directory. It must not exist yet.")]
@@ -105,7 +106,9 @@ def edit(
     rope_scaling: Annotated[
         str | None, typer.Option(help="linear, dynamic or yarn: lengthen the context.")
     ] = None,
-    factor: Annotated[float, typer.Option(help="How many times longer it becomes.")] = 2.0,
+    factor: Annotated[
+        float, number_of(RopeScalingEdit, "factor", "How many times longer it becomes.")
+    ] = 2.0,
     as_json: Json = False,
 ) -> None:
     """Change the architecture so that the change travels with the model, and prove it.

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from annotated_types import Ge, Le
 
+from flows.commands.numbers import decimal, integer, number_of
 from flows.commands.output import AS_JSON, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
 from tasks.core.recipe import Deploy
@@ -32,10 +34,12 @@ def deploy(
     template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     load_8bit: Annotated[bool, typer.Option(help="Weights in 8 bits.")] = True,
-    gpus: Annotated[int, typer.Option(help="How many the model is spread over.")] = 1,
-    port: Annotated[int, typer.Option(help="Of the OpenAI-compatible server.")] = 8000,
-    controller_port: Annotated[int, typer.Option(help="FastChat's controller.")] = 21001,
-    worker_port: Annotated[int, typer.Option(help="FastChat's worker.")] = 21002,
+    gpus: Annotated[int, number_of(Deploy, "gpus", "How many the model is spread over.")] = 1,
+    port: Annotated[int, number_of(Deploy, "api_port", "Of the OpenAI-compatible server.")] = 8000,
+    controller_port: Annotated[
+        int, number_of(Deploy, "controller_port", "FastChat's controller.")
+    ] = 21001,
+    worker_port: Annotated[int, number_of(Deploy, "worker_port", "FastChat's worker.")] = 21002,
     as_json: Json = False,
 ) -> None:
     """Serve a model with FastChat: supervised, on loopback, proven by generating a token.
@@ -143,8 +147,8 @@ def chat(
     name: Name = None,
     once: Annotated[str | None, typer.Option(help="Ask this one question and end.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 512,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    max_tokens: Annotated[int, integer("The longest answer.", Ge(1))] = 512,
+    temperature: Annotated[float, decimal("0 is greedy.", Ge(0), Le(2))] = 0.7,
 ) -> None:
     """Talk with a deployed model. An empty line or Ctrl-D ends it.
 
@@ -175,7 +179,7 @@ def chat(
 
 
 def hub(
-    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 8090,
+    port: Annotated[int, integer("0 takes any free port.", Ge(0), Le(65535))] = 8090,
     root: Annotated[Path | None, typer.Option(help="Where it keeps everything.")] = None,
 ) -> None:
     """Run a small Hub on this machine until Ctrl-C, to look at what the demo published.

@@ -3,7 +3,9 @@
 from typing import Annotated
 
 import typer
+from annotated_types import Ge
 
+from flows.commands.numbers import integer
 from flows.commands.output import AS_JSON, show
 
 store_app = typer.Typer(no_args_is_help=True, help="Look at the artifacts, verify, prune.")
@@ -69,9 +71,7 @@ def verify(as_json: Annotated[bool, AS_JSON] = False) -> None:
 def prune(
     keep_runs: Annotated[
         int,
-        typer.Option(
-            min=0, help="Keep what this many finished rebuilds and releases of each recipe use."
-        ),
+        integer("Keep what this many finished rebuilds and releases of each recipe use.", Ge(0)),
     ] = 2,
     unfinished: Annotated[
         bool,

@@ -4,6 +4,7 @@ The invariant: what a configuration does not say is what the model's class in tr
 never simply False.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tasks.core.foreign import JsonObject, read_json_object
 FILE = "config.json"
 OUR_MODEL_TYPE = "kawan_usaha_llama"
 """That of an edited model, whose code is this project's."""
+
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+"""What families call the number of positions that a model was trained with."""
 
 # fmt: off
 TIED_BY_DEFAULT = frozenset((
@@ -64,3 +68,69 @@ def ties_embeddings(config: Mapping[str, object]) -> bool:
     if "tie_word_embeddings" in config:
         return bool(config["tie_word_embeddings"])
     return str(config.get("model_type")) in TIED_BY_DEFAULT
+
+
+def text_config(config: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the part of a configuration that is about text: all of it, unless it has others."""
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) else config
+
+
+def rope_of(config: Mapping[str, object]) -> tuple[Mapping[str, object], ...]:
+    """Return the RoPE parameters of a configuration: none, one mapping, or one a kind of layer.
+
+    transformers 5 writes `rope_parameters`, earlier versions `rope_scaling`.
+    """
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, Mapping):
+        return ()
+    inner = tuple(part for part in rope.values() if isinstance(part, Mapping))
+    return inner or (rope,)
+
+
+def scaled_rope(
+    rope: Mapping[str, object], rope_type: str, factor: float, positions: int
+) -> dict[str, object]:
+    """Return RoPE parameters with a scaling of transformers' definition.
+
+    positions: those that the model was trained with.
+    """
+    scaled = {**rope, "rope_type": rope_type, "factor": factor}
+    if rope_type == "yarn":
+        scaled["original_max_position_embeddings"] = positions
+    return scaled
+
+
+def with_rope_scaling(config: Mapping[str, object], rope_type: str, factor: float) -> JsonObject:
+    """Return the configuration of the model after an edit that scales its RoPE."""
+    rope = next(iter(rope_of(config)), {})
+    positions = _count(config.get(_POSITIONS[0])) or 0
+    return {**config, "rope_parameters": scaled_rope(rope, rope_type, factor, positions)}
+
+
+def context_tokens(config: Mapping[str, object]) -> int | None:
+    """Return how many tokens a model can attend to, RoPE scaling counted; None if it does not say.
+
+    A scaling stretches the trained length by its factor. That length is
+    `original_max_position_embeddings` for the kinds that have it (yarn, llama3), whose
+    `max_position_embeddings` may be the stretched one; for the others it is
+    `max_position_embeddings`, which dynamic scaling computes with and engines multiply.
+    """
+    config = text_config(config)
+    positions = next((found for name in _POSITIONS if (found := _count(config.get(name)))), None)
+    if positions is None:
+        return None
+    original = config.get("original_max_position_embeddings")
+    lengths = [positions]
+    for rope in rope_of(config):
+        trained = _count(rope.get("original_max_position_embeddings", original)) or positions
+        factor = rope.get("factor")
+        if isinstance(factor, int | float) and math.isfinite(factor):
+            lengths.append(int(trained * factor))
+    return max(lengths)
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if math.isfinite(value) and value >= 1 else None

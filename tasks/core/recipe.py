@@ -24,8 +24,10 @@ _SLICE = re.compile(r"^(-?\d+)?:(-?\d+)?$")
 
 
 class _Part(BaseModel):
-    # What is refused may be a password.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # What is refused may be a password. No number of a recipe may be infinite or NaN.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class Source(_Part):
@@ -294,9 +296,10 @@ class Finetune(_Part):
         ge=0,
         lt=1,
         title="Validation",
-        description="Share of the conversations that is measured at the end, not learned.",
+        description="Share of the conversations that is not learned; its loss is measured during "
+        "the training and after it.",
     )
-    seed: int = Field(42, ge=0, title="Seed", description="Of the order and the adapter.")
+    seed: int = Field(42, ge=0, lt=2**32, title="Seed", description="Of the order and the adapter.")
 
 
 class Gate(_Part):

@@ -34,7 +34,7 @@ def attempt(seen: list[Finetune], sufficient: int) -> Any:
         return FinetuneResult(
             adapter=out / "adapter",
             steps=(LoggedStep(step=1, loss=2.0, learning_rate=1e-3),),
-            validation_loss=None,
+            validation=(),
             counts=ExampleCounts(*[1] * len(ExampleCounts.__dataclass_fields__)),
             trained_tokens=10,
             facts=AdapterFacts(1, 1, 1.0, 1.0),

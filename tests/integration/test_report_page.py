@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("prefect", "home")
 @pytest.fixture
 def report(tmp_path: Path) -> RebuildReport:
     steps = [{"step": i, "loss": 3.0 / i, "learning_rate": 1e-4} for i in range(1, 6)]
-    (tmp_path / TRAINING).write_text(json.dumps({"steps": steps}))
+    validation = [{"step": 3, "loss": 2.5}, {"step": 4, "loss": None}, {"step": 5, "loss": 2.0}]
+    (tmp_path / TRAINING).write_text(json.dumps({"steps": steps, "validation": validation}))
     trained = StageResult(
         stage="finetune",
         artifact="finetune-1",
@@ -47,12 +48,15 @@ def report(tmp_path: Path) -> RebuildReport:
     return RebuildReport(recipe, (trained,), outcome, judge(outcome, Gate()))
 
 
-def test_page_draws_the_loss_of_every_logged_step(report: RebuildReport) -> None:
+def test_page_draws_the_loss_of_every_logged_step_and_of_every_validation(
+    report: RebuildReport,
+) -> None:
     publish_report(report)
     page = page_of(report.recipe).read_text()
-    curve = page.split('<polyline class="curve" points="')[1].split('"')[0]
-    assert len(curve.split()) == 5
-    assert ">0.600</text>" in page
+    for line, points, last in (("training", 5, "0.600"), ("validation", 2, "2.000")):
+        curve = page.split(f'<polyline class="curve {line}" points="')[1].split('"')[0]
+        assert len(curve.split()) == points
+        assert f">{last} {line}</text>" in page
     assert "1 min 15 s" in page
 
 

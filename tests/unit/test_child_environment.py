@@ -108,6 +108,7 @@ def test_the_training_processes_know_no_secret(spy: Spy, work: Path) -> None:
         validation_examples=None,
         settings=Finetune(device="cpu", precision="float32"),
         total_steps=1,
+        validation_interval=None,
         pad_token_id=0,
         checkpoints=work / "checkpoints",
         resume_from=None,

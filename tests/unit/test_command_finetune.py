@@ -19,6 +19,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("model"), layers=1)
 
 
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
@@ -52,18 +60,18 @@ def test_a_value_that_a_field_cannot_take_is_refused_by_its_option() -> None:
 
 
 def test_a_gpu_that_is_not_there_is_named_before_anything_is_started(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(RecipeError, match=r"finetune\.device"):
-        finetune(model, tmp_path / "data.json", tmp_path / "out")
+        finetune(model, data, tmp_path / "out")
 
 
 def test_a_dry_run_shows_command_configuration_and_plan_and_writes_nothing(
-    model: Path, tmp_path: Path
+    model: Path, data: Path, tmp_path: Path
 ) -> None:
     shown = finetune(
-        *(model, tmp_path / "data.json", tmp_path / "out", "--dry-run", "--json"),
+        *(model, data, tmp_path / "out", "--dry-run", "--json"),
         *("--device", "cpu", "--processes", "2", "--zero-stage", "2", "--micro-batch-size", "4"),
         *("--lora-target-modules", "all-linear", "--lora-r", "4", "--no-gradient-checkpointing"),
     )
@@ -76,6 +84,34 @@ def test_a_dry_run_shows_command_configuration_and_plan_and_writes_nothing(
     rungs = shown["plan"]["rungs"]
     assert [each["rung"]["settings"]["micro_batch_size"] for each in rungs[:3]] == [4, 2, 1]
     assert rungs[0]["rung"]["settings"]["lora"]["target_modules"] == "all-linear"
+    assert {path.name for path in tmp_path.iterdir()} <= {"home", data.name}
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--template", "vicuna_v1.2"), RecipeError),
+        (("--max-length-tokens", "4096"), RecipeError),
+        (("--lora-target-modules", "c_attn"), RecipeError),
+        (("--max-steps", "1"), RecipeError),
+        (("--zero-stage", "0", "--offload", "all"), RecipeError),
+    ],
+)
+def test_a_dry_run_refuses_what_the_training_refuses_and_nothing_is_left(
+    *, model: Path, data: Path, tmp_path: Path, words: tuple[str, ...], error: type, dry: tuple[str]
+) -> None:
+    with pytest.raises(error):
+        finetune(model, data, tmp_path / "out", "--device", "cpu", *words, *dry)
+    assert {path.name for path in tmp_path.iterdir()} <= {"home", data.name}
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+def test_missing_data_is_refused_by_dry_run_and_training(
+    model: Path, tmp_path: Path, dry: tuple[str]
+) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.json"):
+        finetune(model, tmp_path / "nowhere.json", tmp_path / "out", "--device", "cpu", *dry)
     assert {path.name for path in tmp_path.iterdir()} <= {"home"}
 
 

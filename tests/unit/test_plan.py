@@ -1,13 +1,18 @@
 """The plan of a recipe on this machine: which CPU it speaks of, and that it never needs one."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from flows.cli import app
+from tasks.core.errors import DataError, KawanUsahaError, NotAModel, RecipeError
 from tasks.core.machine.speed import CpuSpeed
 from tasks.core.planning import hardware
-from tasks.core.recipe import Base, Deploy, Evaluate, Finetune, Recipe
-from tasks.plan import plan_of
+from tasks.core.recipe import Base, Deploy, Edit, Evaluate, Finetune, Recipe, RopeScalingEdit
+from tasks.plan import check_inputs, check_recipe, plan_of
 from tests.machines import AVX2
 from tests.models import tiny_llama
 
@@ -77,3 +82,96 @@ def test_conversations_that_are_not_here_leave_only_the_training_without_a_time(
     made = plan_of(recipe.model_copy(update={"finetune": elsewhere}), tmp_path)
     unknown = [stage.need.name for stage in made.stages if stage.need.seconds is None]
     assert unknown == ["finetune"]
+
+
+# --- what the plan refuses ---------------------------------------------------------------------
+
+
+def with_positions(recipe: Recipe, tmp_path: Path, positions: int, *, factor: float = 0) -> Recipe:
+    """Return the recipe with a base of so few positions, and an edit that lengthens them."""
+    base = Base(directory=tiny_llama(tmp_path / "short", layers=1, max_positions=positions))
+    scaling = RopeScalingEdit(rope_type="linear", factor=factor) if factor else None
+    edit = Edit(activations=(), rope_scaling=scaling) if scaling else None
+    return recipe.model_copy(update={"base": base, "edit": edit})
+
+
+@pytest.mark.parametrize("positions", [256, 2047])
+def test_a_length_beyond_the_positions_of_the_base_is_refused(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, positions: int
+) -> None:
+    measured(monkeypatch, AVX2)
+    with pytest.raises(RecipeError, match=rf"max_length_tokens[\s\S]*at most {positions} tokens"):
+        plan_of(with_positions(recipe, tmp_path, positions), tmp_path)
+
+
+def test_a_published_base_is_held_to_its_positions_without_asking_the_hub(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    known = recipe.model_copy(update={"base": Base(), "finetune": Finetune(max_length_tokens=4096)})
+    with pytest.raises(RecipeError, match=r"finetune\.max_length_tokens[\s\S]*at most 2048"):
+        plan_of(known, tmp_path, gpus="2xL4")
+
+
+def test_a_scaling_edit_lengthens_the_context_and_the_base_is_only_warned_of(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(monkeypatch, AVX2)
+    made = plan_of(with_positions(recipe, tmp_path, 512, factor=4), tmp_path)
+    assert "has 512 tokens" in made.warnings[0]
+    assert made.serving is not None
+    assert made.serving.context_tokens == 2048
+    with pytest.raises(RecipeError, match="at most 1024 tokens"):
+        plan_of(with_positions(recipe, tmp_path, 512, factor=2), tmp_path)
+
+
+def test_a_published_base_whose_context_is_lengthened_is_only_warned_of(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    longer = recipe.model_copy(
+        update={
+            "base": Base(),
+            "edit": Edit(
+                activations=(), rope_scaling=RopeScalingEdit(rope_type="linear", factor=2.0)
+            ),
+            "finetune": Finetune(max_length_tokens=4096),
+            "evaluate": Evaluate(max_length_tokens=4096),
+        }
+    )
+    warnings = plan_of(longer, tmp_path, gpus="2xL4").warnings
+    assert "huggyllama/llama-13b@main has 2048 tokens" in warnings[0]
+
+
+def test_a_padding_id_beyond_the_vocabulary_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    base = Path(str(recipe.base.directory))
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "pad_token_id": 320}))
+    with pytest.raises(NotAModel, match="pad_token_id = 320"):
+        plan_of(recipe, tmp_path, gpus="1xL4")
+
+
+WRONG = [
+    ({"template": "vicuna_v1.2"}, RecipeError),
+    ({"finetune": {"data": "nowhere.json"}}, DataError),
+    ({"finetune": {"data": "."}}, DataError),
+    ({"finetune": {"zero_stage": 0, "offload": "all"}}, RecipeError),
+    ({"finetune": {"hostfile": "nowhere"}}, RecipeError),
+    ({"finetune": {"max_steps": 1}}, RecipeError),
+    ({"evaluate": {"conversations": "nowhere.json"}}, DataError),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error"), WRONG)
+def test_plan_and_rebuild_refuse_the_same_recipes(
+    recipe: Recipe, tmp_path: Path, wrong: dict[str, object], error: type[KawanUsahaError]
+) -> None:
+    plain = recipe.model_dump(mode="json", exclude_none=True)
+    for name, value in wrong.items():
+        plain[name] = {**plain[name], **value} if isinstance(value, dict) else value
+    for check in (check_inputs, lambda one: check_recipe(one, tmp_path)):
+        with pytest.raises(error):
+            check(Recipe.model_validate(plain))
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump(plain))
+    ran = CliRunner().invoke(app, ["plan", str(file)])
+    assert isinstance(ran.exception, error)
+    assert "fits" not in ran.output

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from tasks.core.recipe import KAWAN_USAHA, ActivationEdit, Base, Deploy, Edit, Recipe
+from tasks.core.recipe import KAWAN_USAHA, ActivationEdit, Base, Deploy, Edit, Finetune, Recipe
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,30 @@ def test_every_field_has_a_title_and_a_description_for_the_form() -> None:
     ]
     assert Deploy in models_within(Recipe)
     assert bare == []
+
+
+def numbers_within(model: type[BaseModel]) -> list[str]:
+    return [
+        name
+        for name, field in model.model_fields.items()
+        if float in (field.annotation, *getattr(field.annotation, "__args__", ()))
+    ]
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, "inf", "nan"])
+def test_no_number_of_a_recipe_may_be_infinite_or_nan(number: float | str) -> None:
+    tried = 0
+    for model in models_within(Recipe):
+        for name in numbers_within(model):
+            with pytest.raises(ValidationError, match=rf"{name}[\s\S]*(finite|valid number|than)"):
+                model.model_validate({name: number})
+            tried += 1
+    assert tried > 10
+
+
+def test_a_seed_that_no_generator_takes_is_refused() -> None:
+    with pytest.raises(ValidationError, match="seed"):
+        Finetune(seed=2**32)
 
 
 @pytest.mark.parametrize("module", ["tasks.core.recipe", "tasks.core.keys", "tasks.core.planning"])

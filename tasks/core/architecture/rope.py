@@ -1,8 +1,10 @@
-"""What a configuration says about positions: RoPE's parameters, and the length of the context."""
+"""What a loaded configuration says about positions: RoPE's parameters, and the context's length."""
 
 from typing import Any
 
 from transformers import LlamaConfig
+
+from tasks.core import model_config
 
 
 def rope_of(config: LlamaConfig) -> dict[str, Any]:
@@ -12,20 +14,12 @@ def rope_of(config: LlamaConfig) -> dict[str, Any]:
 
 def scaled_rope(config: LlamaConfig, rope_type: str, factor: float) -> dict[str, Any]:
     """Return this configuration's RoPE parameters with a scaling of transformers' definition."""
-    parameters = {**rope_of(config), "rope_type": rope_type, "factor": factor}
-    if rope_type == "yarn":
-        parameters["original_max_position_embeddings"] = config.max_position_embeddings
-    return parameters
+    positions = config.max_position_embeddings
+    return model_config.scaled_rope(rope_of(config), rope_type, factor, positions)
 
 
 def context_tokens(config: LlamaConfig) -> int:
-    """Return how many tokens a model of this configuration can attend to.
-
-    A scaling stretches the trained length by its factor. That length is
-    `original_max_position_embeddings` for the kinds that have it (yarn, llama3), whose
-    `max_position_embeddings` may be the stretched one; for the others it is
-    `max_position_embeddings`, which dynamic scaling computes with and engines multiply.
-    """
-    rope = rope_of(config)
-    trained = rope.get("original_max_position_embeddings") or config.max_position_embeddings
-    return max(int(trained * rope.get("factor", 1.0)), int(config.max_position_embeddings))
+    """Return how many tokens a model of this configuration can attend to."""
+    positions = int(config.max_position_embeddings)
+    plain = {"max_position_embeddings": positions, "rope_parameters": rope_of(config)}
+    return model_config.context_tokens(plain) or positions

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.records import Conversation
@@ -38,8 +38,8 @@ from tasks.core.evaluation.loading import (
 from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import Prompt, choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
+from tasks.core.evaluation.vocabulary import encoder_of, require_rows_for
 from tasks.core.files import write_atomically
-from tasks.core.foreign import understood
 from tasks.core.measure import return_freed_memory
 from tasks.core.process.exhaustion import exhausted_memory
 from tasks.core.process.said import say
@@ -71,7 +71,7 @@ def main(job_file: Path, outcome_file: Path) -> int:
 def measure(job: EvaluationJob) -> Outcome:
     """Return what was measured, one model after the other."""
     settings = job.settings
-    encoders = [_encoder(subject, job) for subject in job.subjects]
+    encoders = [encoder_of(subject, job) for subject in job.subjects]
     rules = Rules.of_held_out(settings)
     screening = screen(settings.conversations, rules, encoder=encoders[0], others=encoders[1:])
     screening.require_acceptable()
@@ -80,6 +80,8 @@ def measure(job: EvaluationJob) -> Outcome:
         say(f"held-out records: {screening.dropped} of {screening.records} are set aside")
     prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
     _require_plain_words(prompts, encoders, settings.prompts)
+    for subject, encoder in zip(job.subjects, encoders, strict=True):
+        require_rows_for(subject, encoder, job, conversations, prompts)
     measured = _Measured(job)
     answers: list[Answer] = []
     for subject, encoder in zip(job.subjects, encoders, strict=True):
@@ -108,12 +110,6 @@ def measure(job: EvaluationJob) -> Outcome:
             first_set_aside=tuple(str(record) for record in screening.first_bad),
         ),
     )
-
-
-def _encoder(subject: Subject, job: EvaluationJob) -> Encoder:
-    with understood("the model's tokenizer", subject.path):
-        tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
-    return Encoder(tokenizer, job.template, job.settings.max_length_tokens)
 
 
 def _require_plain_words(

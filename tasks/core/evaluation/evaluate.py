@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tasks.core.conversation.leaks import Leaks
+from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.devices import alone_on, require_room
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
@@ -19,6 +20,7 @@ from tasks.core.files import sha256_of, write_atomically
 from tasks.core.given_files import require_at_rest
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
+from tasks.core.model_config import read_config
 from tasks.core.planning.hardware import read_gpu_use
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
 from tasks.core.process.said import only_said
@@ -29,6 +31,7 @@ from tasks.core.weights.model_check import check_model
 _log = logging.getLogger(__name__)
 
 OUTCOME = "evaluation.json"
+LENGTH = "evaluate.max_length_tokens"
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 """A log is no place for a progress bar. What the user has set stays."""
 WITH_ACTIVATIONS = 1.2
@@ -56,9 +59,11 @@ def evaluate(
     for benchmarks without lm-eval, EvaluationFailed with the cause when a measuring process ends
     without an outcome, DeviceBusy when a deployment leaves too little of a GPU.
     """
+    say = on_line or _log.info
     for subject in subjects:
         check_model(subject.path, in_place=True)
-    say = on_line or _log.info
+        for warning in _check_limits(subject, settings, compared=subject is not subjects[-1]):
+            say(f"Attention: {warning}")
     with (
         alone_on(settings.device, None, "evaluate", say=say),
         tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name,
@@ -82,6 +87,14 @@ def evaluate(
         outcome = outcome.model_copy(update={"held_out": held_out})
     write_atomically(out / OUTCOME, outcome.model_dump_json(indent=1) + "\n")
     return outcome
+
+
+def _check_limits(subject: Subject, settings: Evaluate, *, compared: bool) -> tuple[str, ...]:
+    """Return what to warn of; what the tokenizer says is asked where it is loaded."""
+    config, name = read_config(subject.path), f"{subject.role} ({subject.path})"
+    check_token_ids(config, where=subject.path)
+    length_tokens = settings.max_length_tokens
+    return check_length(config, length_tokens, setting=LENGTH, model=name, compared=compared)
 
 
 def _needed_bytes_a_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int | None:

@@ -1,15 +1,16 @@
 """The pictures of the report, as SVG that stands inside the page. Colours come from its style.
 
-Covers bars that start at nought and a line over steps; nothing here knows models or stages.
+Covers bars that start at nought and lines over steps; nothing here knows models or stages.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from tasks.core.evaluation.numbers import number
 
 _WIDTH = 880
+_TEXT_HEIGHT = 17
 _OFF_THE_SCALE = 10.0
 """A bar longer than this many times the shortest would leave nothing of the others to see."""
 
@@ -40,11 +41,15 @@ def bars(values: Sequence[tuple[str, float]]) -> str:
     return _svg(height, parts, "Perplexity of each model as bars")
 
 
-def curve(points: Sequence[tuple[int, float]], label: str) -> str:
-    """Return a line over steps, at least one, with its last value written out; all are finite."""
-    left, right, top, bottom, height = 60, 90, 14, 44, 280
-    ticks = _ticks(min(value for _, value in points), max(value for _, value in points))
-    first, last = points[0][0], points[-1][0]
+def curve(lines: Mapping[str, Sequence[tuple[int, float]]], label: str) -> str:
+    """Return lines over steps, each with its last value written out, and its name if there are two.
+
+    At least one line of at least one point; all values are finite.
+    """
+    left, right, top, bottom, height = 60, 165 if len(lines) > 1 else 90, 14, 44, 280
+    values = [value for points in lines.values() for _, value in points]
+    at = [step for points in lines.values() for step, _ in points]
+    ticks, first, last = _ticks(min(values), max(values)), min(at), max(at)
 
     def x(step: float) -> float:
         return left + (_WIDTH - left - right) * (step - first) / max(1, last - first)
@@ -60,12 +65,25 @@ def curve(points: Sequence[tuple[int, float]], label: str) -> str:
     for step in _steps(first, last):
         parts.append(_text(x(step), height - 22, str(step), "tick"))
     parts.append(_text((left + _WIDTH - right) / 2, height - 4, "step", "tick"))
-    line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
-    parts.append(f'<polyline class="curve" points="{line}"/>')
-    for step, value in dict.fromkeys((points[0], points[-1])):
-        parts.append(f'<circle class="dot" cx="{x(step):.1f}" cy="{y(value):.1f}" r="4"/>')
-    parts.append(_text(x(last) + 12, y(points[-1][1]) + 5, f"{points[-1][1]:.3f}", "value"))
+    ends = _apart([y(points[-1][1]) for points in lines.values()])
+    for (name, points), end in zip(lines.items(), ends, strict=True):
+        line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+        parts.append(f'<polyline class="curve {escape(name)}" points="{line}"/>')
+        for step, value in dict.fromkeys((points[0], points[-1])):
+            dot = f'cx="{x(step):.1f}" cy="{y(value):.1f}" r="4"'
+            parts.append(f'<circle class="dot {escape(name)}" {dot}/>')
+        text = f"{points[-1][1]:.3f}" + (f" {name}" if len(lines) > 1 else "")
+        parts.append(_text(_WIDTH - right + 12, end + 5, text, "value"))
     return _svg(height, parts, label)
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Return the heights of texts, moved down where one would be written over another."""
+    placed: list[float] = []
+    for height in sorted(heights):
+        placed.append(max(height, placed[-1] + _TEXT_HEIGHT) if placed else height)
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    return [placed[order.index(number)] for number in range(len(heights))]
 
 
 def _ticks(low: float, high: float) -> list[float]:

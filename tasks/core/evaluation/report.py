@@ -57,10 +57,13 @@ def render_html(
     outcome: Outcome,
     verdict: Verdict,
     lineage: Sequence[LineageRow] = (),
+    *,
     losses: Sequence[tuple[int, float]] = (),
+    validation: Sequence[tuple[int, float]] = (),
 ) -> str:
-    """Return the page; `losses` are the steps of the fine-tune with their losses.
+    """Return the page; `losses` are the logged steps of the fine-tune with their losses.
 
+    `validation` are the steps after which the validation share was measured, with its losses.
     Every text of a model or a user is escaped.
     """
     environment = Environment(
@@ -71,7 +74,11 @@ def render_html(
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, memory=memory, duration=duration)
-    drawn = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    drawn = {
+        name: [(step, loss) for step, loss in points if math.isfinite(loss)]
+        for name, points in (("training", losses), ("validation", validation))
+    }
+    curves = {name: points for name, points in drawn.items() if points}
     perplexities = [(figures.role, figures.perplexity) for figures in outcome.figures]
     return environment.get_template(_TEMPLATE).render(
         title=title,
@@ -84,7 +91,8 @@ def render_html(
         prompts=by_prompt(outcome),
         lineage=lineage,
         bars=Markup(bars(perplexities)),  # noqa: S704 - pictures escape what they write
-        curve=Markup(curve(drawn, "Loss of the fine-tune")) if drawn else None,  # noqa: S704
+        curve=Markup(curve(curves, "Loss of the fine-tune")) if curves else None,  # noqa: S704
+        validated="validation" in curves,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from tasks.core.errors import NotAModel
-from tasks.core.model_config import read_config, ties_embeddings
+from tasks.core.model_config import context_tokens, read_config, ties_embeddings
 from tasks.core.recipe import Dtype
 
 DTYPE_BYTES: Mapping[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -161,7 +161,7 @@ def shape_from_config(config: Mapping[str, object], *, where: object = "config.j
         head_dim=number("head_dim", hidden // heads),
         vocab=number("vocab_size"),
         tied=ties_embeddings(config),
-        context=number("max_position_embeddings", 2048),
+        context=context_tokens(config) or number("max_position_embeddings", 2048),
         # Qwen2 is LLaMA with biases on query, key and value that its config does not mention.
         qkv_bias=bias or config.get("model_type") == "qwen2",
         o_bias=bias,

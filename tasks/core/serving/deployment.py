@@ -31,7 +31,7 @@ from tasks.core.process.tree import Mark
 from tasks.core.recipe import Deploy
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
-from tasks.core.serving.model_directory import require_model
+from tasks.core.serving.model_directory import check_limits, require_model
 from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import MARK, end_all, own_processes
 from tasks.core.serving.report import Expectation
@@ -89,11 +89,14 @@ def deploy(
     earlier one serves again stands in the error's next step.
     """
     get_template(template)
+    served = require_model(model)
+    for warning in check_limits(served):
+        say(f"Attention: {warning}")
     state = state_directory(home, name)
     wanted = Deployment(
         name=name,
         build=build,
-        model=require_model(model),
+        model=served,
         template=template,
         settings=settings,
         expected_edit=None if expected_edit is None else dict(expected_edit),

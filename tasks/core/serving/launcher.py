@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.devices import serving
+from tasks.core.model_config import context_tokens
 
 logger = logging.getLogger(__name__)
+
+_FASTCHATS_DEFAULT_TOKENS = 2048
 
 
 def main() -> None:
@@ -78,18 +81,8 @@ def restore_context_length() -> None:
 
 
 def context_length(config: Any) -> int:
-    """Return how many tokens a model of this configuration can attend to.
-
-    A scaled RoPE stretches the length of the pretraining by its factor. That length stands in
-    `original_max_position_embeddings` for the kinds that know it (yarn, llama3), whose
-    `max_position_embeddings` may be the stretched one already; for linear and dynamic scaling it
-    is `max_position_embeddings`.
-    """
-    rope = getattr(config, "rope_scaling", None) or {}
-    length = int(config.max_position_embeddings)
-    factor = float(rope.get("factor") or 1.0)
-    original = rope.get("original_max_position_embeddings")
-    return max(length, int(factor * (original or length)))
+    """Return how many tokens a model of this configuration can attend to."""
+    return context_tokens(config.to_dict()) or _FASTCHATS_DEFAULT_TOKENS
 
 
 def restore_stream_encoding() -> None:

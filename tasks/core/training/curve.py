@@ -3,39 +3,85 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tasks.core.training.job import LoggedStep
+from tasks.core.training.job import LoggedStep, ValidatedStep
 
 _ROWS = 20
+_TRAINED, _VALIDATED, _RATE = "#1b7f5c", "#c2571a", "#b9c4cc"
 
 
-def draw_loss_curve(steps: Sequence[LoggedStep], path: Path) -> None:
-    """Write loss and learning rate over the steps as a PNG file; the same steps, the same bytes."""
+def draw_loss_curve(
+    steps: Sequence[LoggedStep], path: Path, validation: Sequence[ValidatedStep] = ()
+) -> None:
+    """Write both losses and the learning rate over the steps as a PNG file.
+
+    The same steps give the same bytes.
+    """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     loss = figure.subplots()
-    at = [step.step for step in steps]
-    loss.plot(at, [step.loss for step in steps], color="#1b7f5c", marker="o", markersize=3)
-    loss.set_xlabel("step")
-    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
-    loss.set_ylabel("loss, nats a learned token", color="#1b7f5c")
-    loss.grid(alpha=0.3)
     rate = loss.twinx()
-    rate.plot(at, [step.learning_rate for step in steps], color="#b9c4cc", linewidth=1)
+    loss.set_zorder(rate.get_zorder() + 1)  # the losses lie over the rate
+    loss.patch.set_visible(False)
+    _draw_losses(loss, steps, validation)
+    at = [step.step for step in steps]
+    rate.plot(at, [step.learning_rate for step in steps], color=_RATE, linewidth=1)
     rate.set_ylabel("learning rate", color="#7b8a94")
     rate.set_ylim(bottom=0)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def loss_table(steps: Sequence[LoggedStep]) -> str:
-    """Return the curve as a markdown table of at most 20 rows, the first and the last among them.
+def _draw_losses(
+    axes: Axes, steps: Sequence[LoggedStep], validation: Sequence[ValidatedStep]
+) -> None:
+    finite = [(each.step, each.loss) for each in validation if each.loss is not None]
+    curves = [("training", [(step.step, step.loss) for step in steps], _TRAINED)]
+    curves += [("validation", finite, _VALIDATED)] if finite else []
+    for name, points, color in curves:
+        at, losses = [step for step, _ in points], [loss for _, loss in points]
+        axes.plot(at, losses, color=color, label=name, marker="o", markersize=3)
+    if finite:
+        axes.legend(frameon=False)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("loss, nats a learned token")
+    axes.grid(alpha=0.3)
 
-    Each row is a logged step as it was, not a mean of several.
+
+def loss_table(steps: Sequence[LoggedStep], validation: Sequence[ValidatedStep] = ()) -> str:
+    """Return the curve as a markdown table: at most 20 logged steps, and each validation.
+
+    The first and the last logged step are among them. A row is a step as it was, not a mean of
+    several.
     """
+    logged = {step.step: step for step in _chosen(steps)}
+    validated = {each.step: each for each in validation}
+    logged |= {step.step: step for step in steps if step.step in validated}
+    heads = ["step", "loss", *(["validation loss"] if validated else []), "learning rate"]
+    rows = [_row(heads), f"|{'---:|' * len(heads)}"]
+    for step in sorted({*logged, *validated}):
+        one = logged.get(step)
+        cells = [str(step), f"{one.loss:.4f}" if one else ""]
+        if validated:
+            cells.append(_loss(validated.get(step)))
+        rows.append(_row([*cells, f"{one.learning_rate:.2e}" if one else ""]))
+    return "\n".join(rows)
+
+
+def _chosen(steps: Sequence[LoggedStep]) -> list[LoggedStep]:
     count = min(_ROWS, len(steps))
-    chosen = [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
-    rows = [f"| {step.step} | {step.loss:.4f} | {step.learning_rate:.2e} |" for step in chosen]
-    return "\n".join(["| step | loss | learning rate |", "|---:|---:|---:|", *rows])
+    return [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _loss(validated: ValidatedStep | None) -> str:
+    if validated is None:
+        return ""
+    return "not finite" if validated.loss is None else f"{validated.loss:.4f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

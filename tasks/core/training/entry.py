@@ -7,6 +7,7 @@ has reached the disk; whatever goes wrong before leaves a failure file and an er
 """
 
 import logging
+import math
 import os
 import sys
 import traceback
@@ -35,11 +36,14 @@ from tasks.core.training.job import (
     LoggedStep,
     Outcome,
     TrainingJob,
+    ValidatedStep,
     division_of,
     failure_file,
 )
 from tasks.core.training.packing import require_packable
 from tasks.core.training.trainer import AdapterTrainer, WholeCheckpoints
+
+_VALIDATION = "eval_loss"
 
 
 def main() -> None:
@@ -80,10 +84,9 @@ def _train(job: TrainingJob) -> None:
         callbacks=[WholeCheckpoints(job.settings.save_total_limit)],
     )
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
-    validation_loss = trainer.evaluate()["eval_loss"] if validation else None
     trainer.save_model(str(job.adapter))
     if trainer.is_world_process_zero():
-        _outcome(trainer, validation_loss).write(job.outcome)
+        _outcome(trainer).write(job.outcome)
 
 
 def _leave_uncompiled(settings: Finetune) -> None:
@@ -96,15 +99,23 @@ def _leave_uncompiled(settings: Finetune) -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _outcome(trainer: AdapterTrainer, validation_loss: float | None) -> Outcome:
-    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+def _outcome(trainer: AdapterTrainer) -> Outcome:
+    history = trainer.state.log_history
+    logged = [entry for entry in history if "loss" in entry]
+    validated = [
+        (int(entry["step"]), entry[_VALIDATION]) for entry in history if _VALIDATION in entry
+    ]
     return Outcome(
         steps=tuple(
             LoggedStep(step=int(e["step"]), loss=e["loss"], learning_rate=e["learning_rate"])
             for e in logged
         ),
         tokens=int(trainer.state.num_input_tokens_seen),
-        validation_loss=validation_loss,
+        validation=tuple(
+            ValidatedStep(step=step, loss=loss if math.isfinite(loss) else None)
+            for step, loss in validated
+        ),
+        validation_tokens=trainer.validation_tokens,
     )
 
 
@@ -114,7 +125,6 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         output_dir=str(job.checkpoints),
         max_steps=job.total_steps,
         per_device_train_batch_size=settings.micro_batch_size,
-        per_device_eval_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler,
@@ -131,9 +141,10 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         save_steps=settings.save_steps,
         logging_steps=settings.logging_steps,
         logging_nan_inf_filter=False,
+        eval_strategy="steps" if job.validation_interval else "no",
+        eval_steps=job.validation_interval,
         # Packed rows have no attention mask to count by, and next to no padding.
         include_num_input_tokens_seen="all" if settings.batching == "pack" else "non_padding",
-        prediction_loss_only=True,
         remove_unused_columns=False,
         report_to=list(settings.report_to) or "none",
         disable_tqdm=True,

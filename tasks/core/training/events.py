@@ -63,11 +63,56 @@ class MicroBatchDone:
         )
 
 
-Event = StepDone | MicroBatchDone
+@dataclass(frozen=True)
+class ValidationBatchDone:
+    """A micro batch of a validation is done, and others are to come."""
 
-_KINDS: dict[str, type[StepDone] | type[MicroBatchDone]] = {
+    step: int
+    total_steps: int
+    micro_batch: int
+    micro_batches: int
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps have been taken."""
+        return self.step
+
+    def __str__(self) -> str:
+        return (
+            f"validation after step {self.step}/{self.total_steps}, "
+            f"micro batch {self.micro_batch} of {self.micro_batches}"
+        )
+
+
+@dataclass(frozen=True)
+class ValidationDone:
+    """A validation is done; `loss` is the mean of its learned tokens, in nats."""
+
+    step: int
+    total_steps: int
+    loss: float
+    tokens: int
+    wall_s: float
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps have been taken."""
+        return self.step
+
+    def __str__(self) -> str:
+        return (
+            f"validation loss {self.loss:.4f} after step {self.step}/{self.total_steps}, "
+            f"{self.tokens:,} tokens, {_clock(self.wall_s)}"
+        )
+
+
+Event = StepDone | MicroBatchDone | ValidationBatchDone | ValidationDone
+
+_KINDS: dict[str, type[Event]] = {
     "@kawan-usaha-step ": StepDone,
     "@kawan-usaha-micro-batch ": MicroBatchDone,
+    "@kawan-usaha-validation-batch ": ValidationBatchDone,
+    "@kawan-usaha-validation ": ValidationDone,
 }
 
 

@@ -8,7 +8,7 @@ Covers one attempt with the settings given; which settings to try after an out-o
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,21 +19,21 @@ from tasks.core.process import ChildResult, is_running
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import last_whole, step_of
+from tasks.core.training.checks import check_training
 from tasks.core.training.curve import draw_loss_curve
-from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.failures import reason_of_end
 from tasks.core.training.job import (
     LoggedStep,
     Outcome,
     Reason,
     TrainingJob,
+    ValidatedStep,
     failure_file,
     read_failures,
 )
 from tasks.core.training.launch import OWNER, launch, require_devices, require_tools
 from tasks.core.training.prepare import Prepared, prepare
-from tasks.core.training.verify import AdapterFacts, require_targets, verify_adapter
-from tasks.core.weights.model_check import check_model
+from tasks.core.training.verify import AdapterFacts, verify_adapter
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class FinetuneResult:
 
     adapter: Path
     steps: tuple[LoggedStep, ...]
-    validation_loss: float | None
+    validation: tuple[ValidatedStep, ...]
     counts: ExampleCounts
     trained_tokens: int
     facts: AdapterFacts
@@ -72,6 +72,24 @@ class FinetuneResult:
     restarted_for: tuple[str, ...]
     peak_memory_bytes: int
     wall_s: float
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole training, logged or not."""
+        return self.steps[-1].step if self.steps else 0
+
+    @property
+    def validation_loss(self) -> float | None:
+        """The validation loss after the last step; None without one, or if it is not finite."""
+        return self.validation[-1].loss if self.validation else None
+
+    @property
+    def losses(self) -> str:
+        """The first and the last loss in words, and those of the validation if there was any."""
+        trained = [step.loss for step in self.steps]
+        validated = [each.loss for each in self.validation if each.loss is not None]
+        named = [("loss", trained), ("validation loss", validated)]
+        return ", ".join(f"{name} {_span(found)}" for name, found in named if found)
 
 
 class TrainingStopped(TrainingFailed):
@@ -111,10 +129,11 @@ def finetune(
     trains here, DiskFull, and TrainingStopped otherwise.
     """
     require_tools(settings)
-    deepspeed_config(settings)
     require_devices(settings)
-    index = check_model(model, in_place=True)
-    require_targets(index, settings.lora)
+    say = on_line or _log.info
+    index, warnings = check_training(model, settings, data=data, template=template)
+    for warning in warnings:
+        say(f"Attention: {warning}")
     work, adapter = out.resolve() / WORK, out.resolve() / ADAPTER
     job_file = work / "job.json"
     _require_alone(job_file)
@@ -126,12 +145,11 @@ def finetune(
         work=work,
         adapter=adapter,
     )
-    say = on_line or _log.info
     _say_where_it_begins(prepared, say)
     child = _attempt(prepared.job, job_file, report, say, log)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
     facts = verify_adapter(adapter, index)
-    draw_loss_curve(outcome.steps, out / CURVE)
+    draw_loss_curve(outcome.steps, out / CURVE, outcome.validation)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
     shutil.rmtree(work)
     fsync_directory(out)
@@ -139,7 +157,7 @@ def finetune(
     return FinetuneResult(
         adapter=out / ADAPTER,
         steps=outcome.steps,
-        validation_loss=outcome.validation_loss,
+        validation=outcome.validation,
         counts=prepared.counts,
         trained_tokens=outcome.tokens,
         facts=facts,
@@ -185,6 +203,11 @@ def _attempt(
     raise TrainingStopped(reason, child, said, last_whole(job.checkpoints))
 
 
+def _span(losses: Sequence[float]) -> str:
+    first, last = f"{losses[0]:.4f}", f"{losses[-1]:.4f}"
+    return first if len(losses) == 1 else f"{first} to {last}"
+
+
 def _kept(checkpoint: Path | None) -> str:
     return f"step {step_of(checkpoint)}" if checkpoint else "no step: no checkpoint was due"
 
@@ -212,7 +235,8 @@ def _summary(prepared: Prepared, outcome: Outcome) -> str:
     return json.dumps(
         {
             "steps": [step.model_dump() for step in outcome.steps],
-            "validation_loss": outcome.validation_loss,
+            "validation": [each.model_dump() for each in outcome.validation],
+            "validation_tokens": outcome.validation_tokens,
             "trained_tokens": outcome.tokens,
             "data": asdict(prepared.counts),
             "settings": prepared.job.settings.model_dump(mode="json", exclude={"data"}),

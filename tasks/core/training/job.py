@@ -30,6 +30,8 @@ class TrainingJob(_File):
     validation_examples: Path | None
     settings: Finetune
     total_steps: int
+    validation_interval: int | None
+    """Steps between two validations, None without a validation share."""
     pad_token_id: int
     checkpoints: Path
     resume_from: Path | None
@@ -38,19 +40,36 @@ class TrainingJob(_File):
 
 
 class LoggedStep(_File):
-    """The mean loss a learned token of one step, in nats, and the rate that it was taken with."""
+    """The mean loss a learned token of the steps since the last logged one, in nats.
+
+    learning_rate: the one that this step was taken with.
+    """
 
     step: int
     loss: float
     learning_rate: float
 
 
+class ValidatedStep(_File):
+    """The mean loss a learned token of the validation share after a step, in nats.
+
+    None where it is not a finite number.
+    """
+
+    step: int
+    loss: float | None
+
+
 class Outcome(_File):
-    """What a training that took all of its steps has to say."""
+    """What a training that took all of its steps has to say.
+
+    validation_tokens: the learned ones of one validation.
+    """
 
     steps: tuple[LoggedStep, ...]
     tokens: int
-    validation_loss: float | None
+    validation: tuple[ValidatedStep, ...]
+    validation_tokens: int
 
 
 class Reason(enum.Enum):

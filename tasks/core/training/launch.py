@@ -6,7 +6,6 @@ names, and a device that the environment hides stays hidden.
 
 import importlib.util
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
 from tasks.core.training.compile_locks import release_abandoned_locks
 from tasks.core.training.events import from_line
+from tasks.core.training.hostfile import require_slots
 from tasks.core.training.job import TrainingJob
 
 OWNER = "KAWAN_USAHA_TRAINING"
@@ -32,7 +32,6 @@ _ENTRY = "tasks.core.training.entry"
 _MACHINES_ENVIRONMENT = ".deepspeed_env"
 _ON_EVERY_MACHINE = ("DS_ACCELERATOR", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
 _OTHER_MACHINES = ("SSH_AUTH_SOCK", "PDSH_*")
-_SLOTS = re.compile(r"slots=\d+")
 _TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 _TRACKERS = {"wandb": "WANDB", "mlflow": "MLFLOW", "comet_ml": "COMET", "trackio": "TRACKIO"}
 """What the names of a tracker's variables begin with; its key is among them."""
@@ -76,7 +75,11 @@ def command(
 ) -> tuple[str, ...]:
     """Return DeepSpeed's launcher with its arguments: one process a device of this machine."""
     launcher = (sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(port))
-    devices = _machines(settings) if settings.hostfile else _devices(settings, env)
+    if settings.hostfile is not None:
+        require_slots(settings.hostfile, settings.processes)
+        devices: tuple[str, ...] = ("--hostfile", str(settings.hostfile.resolve()))
+    else:
+        devices = _devices(settings, env)
     return (*launcher, *devices, "--module", _ENTRY, str(job_file))
 
 
@@ -176,30 +179,3 @@ def _devices(settings: Finetune, env: Mapping[str, str]) -> tuple[str, ...]:
             next_step=f"Set {_VISIBLE} to the numbers of the GPUs, or lower finetune.processes.",
         )
     return ("--include", f"localhost:{','.join(chosen)}")
-
-
-def _machines(settings: Finetune) -> tuple[str, ...]:
-    """Return the launcher's choice of machines. Raises RecipeError unless their GPUs are counted.
-
-    The global batch is counted by `processes`, and DeepSpeed starts one a slot.
-    """
-    hostfile = Path(str(settings.hostfile))
-    try:
-        lines = [line.split("#")[0].split() for line in hostfile.read_text().splitlines()]
-    except OSError as error:
-        raise RecipeError(
-            "The hostfile cannot be read.",
-            where=hostfile,
-            found=error.strerror,
-            next_step="Correct finetune.hostfile.",
-        ) from error
-    slots = [int(word[6:]) for words in lines for word in words[1:] if _SLOTS.fullmatch(word)]
-    if len(slots) != sum(map(bool, lines)) or sum(slots) != settings.processes:
-        raise RecipeError(
-            "The hostfile does not offer as many GPUs as the recipe counts on.",
-            where=hostfile,
-            expected=f"lines `name slots=GPUs`, {settings.processes} slots together",
-            found=f"{sum(slots)} slots",
-            next_step="Set finetune.processes to the number of all slots, or correct the file.",
-        )
-    return ("--hostfile", str(hostfile.resolve()))

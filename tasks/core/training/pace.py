@@ -1,4 +1,4 @@
-"""What a training says while it trains: each logged step, and where it is inside a long one."""
+"""What a training says while it trains: logged steps, validations, and where it is inside them."""
 
 import math
 import time
@@ -10,7 +10,14 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tasks.core.training.events import Event, MicroBatchDone, StepDone, to_line
+from tasks.core.training.events import (
+    Event,
+    MicroBatchDone,
+    StepDone,
+    ValidationBatchDone,
+    ValidationDone,
+    to_line,
+)
 from tasks.core.training.failures import NotFinite
 
 QUIET_S = 5.0
@@ -27,7 +34,7 @@ class _Mark:
 
 
 class StepsSeen(TrainerCallback):
-    """Says each logged step and, in steps longer than `quiet_s`, micro batches.
+    """Says logged steps and validations and, in those longer than `quiet_s`, micro batches.
 
     Stops at a loss that is not finite. `micro_batches` returns how many the step at hand has: the
     last one of an epoch may have fewer than the others.
@@ -44,6 +51,7 @@ class StepsSeen(TrainerCallback):
         self._clock = clock
         self._begin = self._last = self._step = _Mark(0.0, 0, 0)
         self._said_s = 0.0
+        self._validated_s = 0.0
         self._done = 0
 
     def on_train_begin(
@@ -96,18 +104,34 @@ class StepsSeen(TrainerCallback):
             raise NotFinite(f"step {state.global_step}: the loss is {logs['loss']}")
         if state.is_world_process_zero:
             now, before = self._mark(state), self._last
+            trained_s = now.time_s - before.time_s - self._validated_s
             steps, seconds = now.step - self._begin.step, now.time_s - self._begin.time_s
             event = StepDone(
                 step=state.global_step,
                 total_steps=state.max_steps,
                 loss=logs["loss"],
                 learning_rate=logs["learning_rate"],
-                tokens_per_s=(now.tokens - before.tokens) / (now.time_s - before.time_s),
+                tokens_per_s=(now.tokens - before.tokens) / trained_s,
                 memory_bytes=_memory_bytes(),
                 left_s=(state.max_steps - now.step) * seconds / max(1, steps),
             )
-            self._last = now
+            self._last, self._validated_s = now, 0.0
             self._say(event, now.time_s)
+
+    def validation_batch(self, state: TrainerState, done: int, micro_batches: int) -> None:
+        """Called by every process after each micro batch of a validation."""
+        now = self._clock()
+        if state.is_world_process_zero and now - self._said_s >= self._quiet_s:
+            self._say(
+                ValidationBatchDone(state.global_step, state.max_steps, done, micro_batches), now
+            )
+
+    def validation(self, state: TrainerState, loss: float, tokens: int, wall_s: float) -> None:
+        """Called by every process after a validation, with the same loss."""
+        self._validated_s += wall_s
+        if state.is_world_process_zero:
+            step, steps = state.global_step, state.max_steps
+            self._say(ValidationDone(step, steps, loss, tokens, wall_s), self._clock())
 
     def _mark(self, state: TrainerState) -> _Mark:
         return _Mark(self._clock(), state.global_step, int(state.num_input_tokens_seen))

@@ -7,12 +7,15 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tasks.core.conversation.examples import ExampleCounts, ExampleFile
-from tasks.core.conversation.prepared import prepare_examples, read_prepared
+from tasks.core.conversation.model_limits import require_rows
+from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
 from tasks.core.files import sha256_of
 from tasks.core.keys import to_jsonable
+from tasks.core.model_config import read_config
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import row_count
 from tasks.core.training.checkpoints import adopt, can_go_on, last_whole, prune
+from tasks.core.training.checks import require_learning_rate
 from tasks.core.training.job import (
     TrainingJob,
     division_of,
@@ -20,6 +23,7 @@ from tasks.core.training.job import (
     group_size,
     total_steps,
 )
+from tasks.core.training.validation import validation_interval
 from tasks.core.weights.index import ModelIndex
 
 FREE = {
@@ -76,7 +80,11 @@ def prepare(
         prepared = read_prepared(data, settings, template)
     else:
         prepared = prepare_examples(model.directory, data, settings, template, out=work)
-    steps = total_steps(settings, row_count(settings, ExampleFile(prepared.examples)))
+    examples = ExampleFile(prepared.examples)
+    _require_rows(model, prepared, where=data)
+    rows = row_count(settings, examples)
+    steps = total_steps(settings, rows)
+    require_learning_rate(settings, steps)
     outcome, checkpoints = work / "outcome.json", work / "checkpoints"
     restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples))
     last = last_whole(checkpoints)
@@ -92,6 +100,7 @@ def prepare(
         validation_examples=prepared.validation and prepared.validation.resolve(),
         settings=settings,
         total_steps=steps,
+        validation_interval=_validation_interval(settings, prepared, steps, rows),
         pad_token_id=prepared.pad_token_id,
         checkpoints=checkpoints,
         resume_from=last_whole(checkpoints),
@@ -99,6 +108,22 @@ def prepare(
         outcome=outcome,
     )
     return Prepared(job, prepared.counts, restarted_for)
+
+
+def _require_rows(model: ModelIndex, prepared: PreparedExamples, *, where: Path) -> None:
+    files = [path for path in (prepared.examples, prepared.validation) if path is not None]
+    largest = max(ExampleFile(path).largest_id for path in files)
+    require_rows(read_config(model.directory), largest, where=where)
+
+
+def _validation_interval(
+    settings: Finetune, prepared: PreparedExamples, steps: int, rows: int
+) -> int | None:
+    if prepared.validation is None:
+        return None
+    epochs = steps * global_batch_size(settings) / rows
+    tokens = sum(ExampleFile(prepared.validation).lengths)
+    return validation_interval(steps, epochs * prepared.counts.tokens, tokens)
 
 
 def _identity(

@@ -5,6 +5,7 @@ invariant: a file names the rung of a training that took all of its steps.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tasks.core.files import sha256_of, write_atomically
 from tasks.core.keys import digest
 from tasks.core.planning.hardware import read_hardware
 from tasks.core.recipe import Finetune
+
+_log = logging.getLogger(__name__)
 
 _DIRECTORY = "rungs"
 _WITHOUT_MEMORY = {
@@ -58,11 +61,14 @@ class RungRecords:
         """Return the name of the rung that worked, None when none is known."""
         try:
             name = json.loads(self.file.read_bytes())["rung"]
-        except (FileNotFoundError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError):
             return None
         return name if isinstance(name, str) else None
 
     def keep(self, rung: str) -> None:
-        """Remember that this rung worked."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.file, json.dumps({"rung": rung, **self.subject}, indent=1))
+        """Remember that this rung worked, if the disk takes it: the adapter is worth more."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.file, json.dumps({"rung": rung, **self.subject}, indent=1))
+        except OSError as error:
+            _log.warning("The rung that worked is not remembered: %s", error)

@@ -5,6 +5,7 @@ that is not finite, and remove old checkpoints before the new one is known to be
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,7 @@ from tasks.core.training.checkpoints import fits, mark_whole, prune
 from tasks.core.training.learned_head import learned_only, takes_positions
 from tasks.core.training.pace import StepsSeen
 from tasks.core.training.portable import restore_portable, write_portable
+from tasks.core.training.validation import LossSum, rows_of_process
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +51,23 @@ class _RateOfStep(TrainerCallback):
             self.value = float(optimizer.param_groups[0]["lr"])
 
 
+class _LastStepLogged(TrainerCallback):
+    """Logs the last step, too, so that a training never ends without a loss."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+
+
 class AdapterTrainer(Trainer):
-    """A Trainer whose model is a PEFT model, and which saves nothing but the adapter."""
+    """A Trainer whose model is a PEFT model, and which saves nothing but the adapter.
+
+    `validation_tokens` are the learned ones of the last validation.
+    """
+
+    validation_tokens = 0
 
     def __init__(
         self,
@@ -69,7 +86,9 @@ class AdapterTrainer(Trainer):
         self._learned_only = takes_positions(cast("PeftModel", self.model).get_base_model())
         self._rate = _RateOfStep()
         self.add_callback(self._rate)
-        self.add_callback(StepsSeen(lambda: self.current_gradient_accumulation_steps))
+        self.add_callback(_LastStepLogged())
+        self._seen = StepsSeen(lambda: self.current_gradient_accumulation_steps)
+        self.add_callback(self._seen)
         self.remove_callback(PrinterCallback)  # StepsSeen says the same in one form for all
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -100,6 +119,47 @@ class AdapterTrainer(Trainer):
             model, batch, return_outputs, num_items_in_batch
         )
         return loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the mean loss of the learned tokens of all validation rows, and log it.
+
+        Trainer's own is the mean of its batches' means, which depends on their size, and its data
+        loader would draw from the generator that the dropout of the next step draws from.
+        """
+        started = time.monotonic()
+        loss, self.validation_tokens = self._validation_loss()
+        self._seen.validation(self.state, loss, self.validation_tokens, time.monotonic() - started)
+        metrics = {f"{metric_key_prefix}_loss": loss}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _validation_loss(self) -> tuple[float, int]:
+        rows: Any = self.eval_dataset
+        batches = list(
+            rows_of_process(
+                len(rows),
+                self.args.per_device_train_batch_size,
+                self.args.process_index,
+                self.args.world_size,
+            )
+        )
+        model = self.model_wrapped
+        sums = LossSum(self.args.device)
+        model.eval()
+        for number, (chosen, counts) in enumerate(batches, start=1):
+            inputs = self._prepare_inputs(self.data_collator([rows[i] for i in chosen]))
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = cast("torch.Tensor", self.compute_loss(model, inputs))
+            if counts:
+                sums.add(loss, cast("torch.Tensor", inputs["labels"]))
+            self._seen.validation_batch(self.state, number, len(batches))
+        model.train()
+        return sums.mean()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

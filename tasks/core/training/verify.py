@@ -47,7 +47,8 @@ def verify_adapter(directory: Path, model: ModelIndex) -> AdapterFacts:
                 norms.append(float(tensor.float().norm()))
                 if not norms[-1]:
                     raise _untrue(directory, f"{name} is zero, as it was before the first step")
-    return AdapterFacts(len(names), parameters, min(norms), max(norms))
+    smallest, largest = min(norms, default=0.0), max(norms, default=0.0)
+    return AdapterFacts(len(names), parameters, smallest, largest)
 
 
 def targeted(model: ModelIndex, target_modules: Iterable[str]) -> list[str]:

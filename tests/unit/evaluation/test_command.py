@@ -112,7 +112,6 @@ def test_limit_that_is_not_kept_ends_with_code_1(place: Path) -> None:
     [
         (("--device", "tpu"), UsageError, "device"),
         (("--max-perplexity-ratio", "1.1"), UsageError, "needs another model"),
-        (("--max-perplexity", "0"), UsageError, "gate.max_perplexity"),
         (("--prompts", "nowhere.json"), DataError, "nowhere.json"),
     ],
 )

@@ -8,9 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.core.errors import DataError, EvaluationFailed, NotAModel
+from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.errors import DataError, EvaluationFailed, NotAModel, RecipeError
+from tasks.core.evaluation.entry import measure
 from tasks.core.evaluation.evaluate import evaluate, measurement_identity, read_outcome
-from tasks.core.evaluation.figures import Outcome, Subject
+from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
 from tasks.core.recipe import Evaluate, Gate
 from tests.memory_group import memory_group
 from tests.models import tiny_llama
@@ -49,6 +51,60 @@ def test_data_that_cannot_be_used_is_told_by_the_child_s_own_error(
     with pytest.raises(DataError, match="no turn of the assistant"):
         run(model, settings, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_length_beyond_the_model_s_context_is_refused_before_anything_is_measured(
+    settings: Evaluate, tmp_path: Path
+) -> None:
+    short = tiny_llama(tmp_path / "short", layers=1, max_positions=256)
+    said: list[str] = []
+    with pytest.raises(RecipeError, match=r"evaluate\.max_length_tokens[\s\S]*at most 256"):
+        run(short, settings, tmp_path / "out", on_line=said.append)
+    assert said == []
+
+
+def test_a_shorter_model_that_is_only_compared_with_is_measured_with_a_warning(
+    model: Path, settings: Evaluate, tmp_path: Path
+) -> None:
+    short = tiny_llama(tmp_path / "short", layers=1, max_positions=256)
+    subjects = [Subject(role="base", path=short), Subject(role="edited", path=model)]
+    said: list[str] = []
+    out = tmp_path / "out"
+    out.mkdir()
+    evaluate(subjects, settings, template="vicuna_v1.1", out=out, on_line=said.append)
+    assert "beyond what it was trained for" in said[0]
+
+
+def test_a_special_token_beyond_the_embedding_is_told_before_a_model_is_loaded(
+    model: Path, settings: Evaluate, tmp_path: Path
+) -> None:
+    small = tiny_llama(tmp_path / "small", layers=1, vocab=259)
+    tokenizer = load_tokenizer(small)
+    tokenizer.add_special_tokens({"pad_token": "[NEW]"})
+    tokenizer.save_pretrained(small)
+    subjects = [Subject(role="base", path=model), Subject(role="edited", path=small)]
+    said: list[str] = []
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(NotAModel, match=r"\[NEW\]' has the id 259"):
+        evaluate(subjects, settings, template="vicuna_v1.1", out=out, on_line=said.append)
+    assert not any("loading" in line for line in said)
+
+
+@pytest.mark.parametrize(("token", "file"), [("<b>", "data.json"), ("<i>", "prompts.json")])
+def test_a_text_with_a_token_beyond_the_embedding_is_refused_before_anything_is_measured(
+    settings: Evaluate, tmp_path: Path, token: str, file: str
+) -> None:
+    small = tiny_llama(tmp_path / "small", layers=1, vocab=259)
+    tokenizer = load_tokenizer(small)
+    tokenizer.add_tokens([token])
+    subject = Subject(role="base", path=small)
+    tokenizer.save_pretrained(small)
+    job = EvaluationJob(
+        subjects=(subject,), template="vicuna_v1.1", settings=settings, scratch=tmp_path
+    )
+    with pytest.raises(DataError, match=rf"{file}[\s\S]*the id 259"):
+        measure(job)
 
 
 def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(

@@ -80,7 +80,8 @@ def page(verdict: Verdict | None = None) -> str:
         whole(),
         verdict or judge(whole(), Gate()),
         lineage,
-        [(1, 3.0), (2, math.nan), (3, 1)],
+        losses=[(1, 3.0), (2, math.nan), (3, 1)],
+        validation=[(3, 2.0), (6, 1.0)],
     )
 
 
@@ -202,8 +203,11 @@ def test_program_gets_the_figures_of_the_page_with_their_units() -> None:
 
 
 def test_loss_curve_is_drawn_without_what_is_no_number() -> None:
-    (points,) = re.findall(r'<polyline class="curve" points="([^"]*)"', page())
-    assert len(points.split()) == 2
+    lines = re.findall(r'<polyline class="curve (\w+)" points="([^"]*)"', page())
+    assert [(name, len(points.split())) for name, points in lines] == [
+        ("training", 2),
+        ("validation", 2),
+    ]
 
 
 def test_bars_are_in_proportion_and_start_at_nought() -> None:
@@ -224,11 +228,26 @@ def test_bars_without_any_number_are_drawn_all_the_same() -> None:
 
 @pytest.mark.parametrize("points", [[(1, 2.0)], [(1, 2.0), (2, 2.0)], [(10, 3.0), (400, 0.01)]])
 def test_curve_stays_inside_its_picture(points: list[tuple[int, float]]) -> None:
-    tree = ElementTree.fromstring(curve(points, "Loss <"))  # noqa: S314 - our own picture
+    drawn = curve({"training": points}, "Loss <")
+    assert "training</text>" not in drawn  # a line alone needs no name
+    tree = ElementTree.fromstring(drawn)  # noqa: S314 - our own picture
     _, _, width, height = map(float, tree.get("viewBox", "").split())
     for circle in tree.iter("circle"):
         assert 0 <= float(circle.get("cx", "nan")) <= width
         assert 0 <= float(circle.get("cy", "nan")) <= height
+
+
+@pytest.mark.parametrize("ends", [(1.0, 1.0), (1.0, 1.01), (1.01, 1.0), (3.0, 1.0), (1.0, 3.0)])
+def test_the_names_of_two_lines_are_not_written_over_each_other(ends: tuple[float, float]) -> None:
+    lines = {name: [(1, 4.0), (9, end)] for name, end in zip(("one", "two"), ends, strict=True)}
+    tree = ElementTree.fromstring(curve(lines, "Loss"))  # noqa: S314 - our own picture
+    places = {
+        str(text.text).split()[-1]: float(text.get("y", "nan"))
+        for text in tree.iter("text")
+        if text.get("class") == "value"
+    }
+    assert abs(places["one"] - places["two"]) >= 16
+    assert (places["one"] < places["two"]) == (ends[0] >= ends[1])
 
 
 @pytest.mark.parametrize(

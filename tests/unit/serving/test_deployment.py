@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core import devices
+from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import (
     CorruptWeights,
     EditLost,
@@ -72,6 +73,16 @@ def test_a_directory_that_is_no_model_is_refused(tmp_path, settings, missing):
     for path in model.glob("tokenizer*" if "tokenizer" in missing else missing):
         path.unlink()
     with pytest.raises(NotAModel):
+        deploy_model(model, settings(), tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_special_token_that_the_embedding_has_no_row_for_is_refused(tmp_path, settings):
+    model = tiny_llama(tmp_path / "model", layers=1, vocab=259)
+    tokenizer = load_tokenizer(model)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(model)
+    with pytest.raises(NotAModel, match=r"'\[PAD\]' has the id 259"):
         deploy_model(model, settings(), tmp_path / "home")
     assert not (tmp_path / "home").exists()
 

@@ -23,12 +23,15 @@ Path(sys.argv[2]).write_text(json.dumps(arguments, default=str))
 """
 
 
-def arguments_of(settings: Finetune, tmp_path: Path) -> dict[str, Any]:
+def arguments_of(
+    settings: Finetune, tmp_path: Path, *, validation_interval: int | None = None
+) -> dict[str, Any]:
     """Return TrainingArguments as the entry makes them of a job with these settings."""
     job = TrainingJob.model_validate(
         {
             **dict.fromkeys(TrainingJob.model_fields, tmp_path),
             **{"settings": settings, "total_steps": 12, "pad_token_id": 0},
+            "validation_interval": validation_interval,
         }
     )
     job_file, shown = tmp_path / "job.json", tmp_path / "arguments.json"
@@ -60,6 +63,7 @@ def test_without_options_trainer_is_told_what_the_original_command_said(tmp_path
         "report_to": [],
         "use_cpu": True,
         "max_steps": 12,
+        "eval_strategy": "no",
     }
     assert {name: arguments[name] for name in expected} == expected
 
@@ -77,8 +81,10 @@ def test_what_the_recipe_changes_reaches_trainer(tmp_path: Path) -> None:
         seed=7,
         report_to=("tensorboard",),
     )
-    arguments = arguments_of(settings, tmp_path)
+    arguments = arguments_of(settings, tmp_path, validation_interval=3)
     expected = {
+        "eval_strategy": "steps",
+        "eval_steps": 3,
         "bf16": False,
         "logging_steps": 5,
         "max_grad_norm": 0.3,

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, set_seed
 from tasks.core.architecture.edit import edit_model
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.reading import load
+from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import DataError, LockBusy, MissingTool, NotAModel, RecipeError
 from tasks.core.process import run_child
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
@@ -140,6 +141,27 @@ def test_a_layer_that_the_model_does_not_have_is_refused(
         train(model, data, out, changed(lora=Lora(target_modules=("c_attn",))))
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_single_step_of_warm_up_is_refused_before_it_learns_nothing(
+    model: Path, data: Path, out: Path, schedule: str
+) -> None:
+    settings = changed(max_steps=1, warmup_ratio=0.03, lr_scheduler=schedule)
+    with pytest.raises(RecipeError, match=r"finetune\.warmup_ratio"):
+        train(model, data, out, settings)
+
+
+@pytest.mark.parametrize("validation_share", [0.0, 0.5])
+def test_a_text_with_a_token_beyond_the_embedding_is_refused(
+    tmp_path: Path, data: Path, out: Path, validation_share: float
+) -> None:
+    small = tiny_llama(tmp_path / "small", layers=1, vocab=259)
+    tokenizer = load_tokenizer(small)
+    tokenizer.add_tokens(["warung"])
+    tokenizer.save_pretrained(small)
+    with pytest.raises(DataError, match="the id 259"):
+        train(small, data, out, changed(validation_share=validation_share))
+
+
 def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, data: Path, out: Path) -> None:
     bare = tiny_llama(tmp_path / "bare", layers=1)
     for file in bare.glob("tokenizer*"):
@@ -223,6 +245,45 @@ def test_the_adapter_is_what_plain_torch_trains(model: Path, data: Path, out: Pa
     ]
     written = json.loads((out / "training.json").read_text())
     assert written["steps"] == [step.model_dump() for step in result.steps]
+
+
+def test_a_training_shows_its_last_step_and_validations_however_seldom_it_logs(
+    model: Path, data: Path, out: Path
+) -> None:
+    said: list[str] = []
+    settings = changed(logging_steps=50, validation_share=0.4, epochs=3, max_steps=3)
+    result = train(model, data, out, settings, on_line=said.append)
+    assert [step.step for step in result.steps] == [3]
+    assert [each.step for each in result.validation] == [3]  # more would take over a tenth
+    assert result.losses == (
+        f"loss {result.steps[0].loss:.4f}, validation loss {result.validation_loss:.4f}"
+    )
+    assert any(f"validation loss {result.validation_loss:.4f} after step 3/3" in x for x in said)
+    written = json.loads((out / "training.json").read_text())
+    assert written["validation"] == [each.model_dump() for each in result.validation]
+    assert written["validation_tokens"] > 0
+
+
+@pytest.mark.slow
+def test_the_validation_is_the_same_for_each_micro_batch_and_for_two_processes(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    common = {"lora": Lora(dropout=0.0), "epochs": 20, "validation_share": 0.3}
+    divided = [
+        {"micro_batch_size": 1, "gradient_accumulation_steps": 4},
+        {"micro_batch_size": 4, "gradient_accumulation_steps": 1},
+        {"processes": 2, "zero_stage": 3},
+    ]
+    curves = []
+    for number, division in enumerate(divided):
+        made = train(model, data, tmp_path / str(number), changed(**common, **division))
+        curves.append([(each.step, each.loss) for each in made.validation])
+    first = curves[0]
+    assert len(first) > 2
+    assert first[-1][1] is not None
+    for other in curves[1:]:
+        assert [step for step, _ in other] == [step for step, _ in first]
+        assert [loss for _, loss in other] == pytest.approx([loss for _, loss in first], rel=1e-3)
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_a_fused_model_computes_what_model_and_adapter_do_and_keeps_its_edit(
     whole, untrained = loaded(fused), loaded(edited)
     encoder = Encoder(tiny_tokenizer(), TEMPLATE, settings.max_length_tokens)
     apart = [each for each in load(data) if is_validation(each, settings.validation_share)]
-    losses = []
+    nats, tokens = 0.0, 0
     for conversation in apart:
         example = encoder.encode(conversation)
         input_ids, labels = torch.tensor([example.input_ids]), torch.tensor(example.labels)
@@ -79,6 +79,8 @@ def test_a_fused_model_computes_what_model_and_adapter_do_and_keeps_its_edit(
             # W + sB A in one matrix or two: a few roundings of fp32.
             torch.testing.assert_close(whole(input_ids).logits, expected, rtol=1e-4, atol=1e-4)
             assert (untrained(input_ids).logits - expected).abs().max() > 1e-2
-        losses.append(cross_entropy(expected[0, :-1], labels[1:]).item())
+        nats += cross_entropy(expected[0, :-1], labels[1:], reduction="sum").item()
+        tokens += example.learned_tokens
     # What the training measured with the adapter in its hands is what the file gives.
-    assert trained.validation_loss == pytest.approx(sum(losses) / len(losses), rel=1e-3)
+    assert trained.validation_loss == pytest.approx(nats / tokens, rel=1e-3)
+    assert [each.step for each in trained.validation][-1] == 4

@@ -175,6 +175,14 @@ def test_a_rung_is_not_remembered_when_another_build_used_the_memory(
     assert run(Attempts(), out="another").number == 1
 
 
+def test_a_disk_that_does_not_take_the_record_of_a_rung_loses_no_training(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "rungs").write_text("a file where the directory should be")
+    made = run(Attempts(Reason.HOST_OUT_OF_MEMORY), start=finetune_down_the_ladder)
+    assert made.number == 2
+
+
 @pytest.mark.parametrize(
     ("free_gib", "pids"), [(79, ()), (79, (4242,)), (40, ())], ids=["alone", "process", "memory"]
 )

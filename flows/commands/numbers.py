@@ -1,0 +1,98 @@
+"""Numbers on the command line: one rule for all of them, applied while the words are read.
+
+An option takes what the recipe's field of the same meaning takes, or what is stated beside it. What
+is out of range, infinite or NaN is refused with the range, exit code 2, before anything is done.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+Limit = Ge | Gt | Le | Lt
+_COMPARED: tuple[tuple[type[Limit], str, str, Callable[[Any, Any], bool]], ...] = (
+    (Ge, "ge", "at least {:g}", operator.ge),
+    (Gt, "gt", "above {:g}", operator.gt),
+    (Le, "le", "at most {:g}", operator.le),
+    (Lt, "lt", "below {:g}", operator.lt),
+)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes: whole or not, within limits, or one of a few."""
+
+    kind: type[int] | type[float]
+    limits: tuple[Limit, ...] = ()
+    choices: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, info: FieldInfo) -> "Range":
+        """Return what a field of a recipe takes that holds a number, or a number or nothing."""
+        parts = (info.annotation, *get_args(info.annotation))
+        if get_origin(info.annotation) is Literal:
+            return cls(int, choices=get_args(info.annotation))
+        limits = tuple(each for each in info.metadata if isinstance(each, Limit))
+        return cls(int if int in parts else float, limits)
+
+    def __str__(self) -> str:
+        """The limits in words, such as "at least 1, at most 16"; empty without any."""
+        words = [
+            form.format(getattr(limit, attribute))
+            for kind, attribute, form, _ in _COMPARED
+            for limit in self.limits
+            if isinstance(limit, kind)
+        ]
+        named = [f"one of {', '.join(map(str, self.choices))}"] if self.choices else []
+        return ", ".join([*words, *named])
+
+    def __contains__(self, number: float) -> bool:
+        """Whether it is finite, within the limits, and one of the choices if there are some."""
+        kept = all(
+            compare(number, getattr(limit, attribute))
+            for kind, attribute, _, compare in _COMPARED
+            for limit in self.limits
+            if isinstance(limit, kind)
+        )
+        return math.isfinite(number) and kept and (not self.choices or number in self.choices)
+
+    def parse(self, value: Any) -> int | float:
+        """Return the number that a word means. Raises typer.BadParameter for any other word."""
+        try:
+            number = self.kind(value)
+        except ValueError:
+            number = math.nan
+        if number not in self:
+            named = "a whole number" if self.kind is int else "a finite number"
+            expected = ", ".join(filter(None, (named, str(self))))
+            raise typer.BadParameter(f"expected {expected}; found {value}")
+        return number
+
+    def option(self, text: str, **more: Any) -> Any:
+        """Return the typer option of such a number; its help ends with the limits."""
+        limits = str(self)
+        shown = f"{text} {limits[0].upper()}{limits[1:]}." if limits else text
+        return typer.Option(
+            help=shown, parser=self.parse, metavar=f"<{self.kind.__name__}>", **more
+        )
+
+
+def number_of(model: type[BaseModel], field: str, text: str) -> Any:
+    """Return the option of a number with the limits of a recipe's field."""
+    return Range.of(model.model_fields[field]).option(text)
+
+
+def integer(text: str, *limits: Limit) -> Any:
+    """Return the option of a whole number within limits."""
+    return Range(int, limits).option(text)
+
+
+def decimal(text: str, *limits: Limit) -> Any:
+    """Return the option of a finite number within limits."""
+    return Range(float, limits).option(text)

@@ -1,0 +1,46 @@
+"""The tokenizers of the models, and whether each has a row for every token that it will read.
+
+Asked of all models before the first one is loaded: an hour of measuring must not end at the last.
+"""
+
+from collections.abc import Sequence
+
+from transformers import AutoTokenizer
+
+from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.model_limits import check_vocabulary, require_rows
+from tasks.core.conversation.records import Conversation
+from tasks.core.evaluation.figures import EvaluationJob, Subject
+from tasks.core.evaluation.prompts import Prompt
+from tasks.core.foreign import understood
+from tasks.core.model_config import read_config
+from tasks.core.process.said import say
+
+
+def encoder_of(subject: Subject, job: EvaluationJob) -> Encoder:
+    """Return what makes tokens for the model. Raises NotAModel when its tokenizer does not load."""
+    with understood("the model's tokenizer", subject.path):
+        tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
+    return Encoder(tokenizer, job.template, job.settings.max_length_tokens)
+
+
+def require_rows_for(
+    subject: Subject,
+    encoder: Encoder,
+    job: EvaluationJob,
+    conversations: Sequence[Conversation],
+    prompts: Sequence[Prompt],
+) -> None:
+    """Say of which tokens the model's embedding has no row.
+
+    Raises NotAModel when the tokenizer inserts one of those, DataError when a text holds one.
+    """
+    tokenizer = encoder.tokenizer
+    config, settings = read_config(subject.path), job.settings
+    for warning in check_vocabulary(config, tokenizer, where=subject.path):
+        say(f"Attention: {subject.role}: {warning}")
+    held_out = (encoder.encode(conversation).input_ids for conversation in conversations)
+    asked = (tokenizer(prompt.text)["input_ids"] for prompt in prompts)
+    for file, texts in ((settings.conversations, held_out), (settings.prompts, asked)):
+        largest = max((max(ids, default=0) for ids in texts), default=0)
+        require_rows(config, largest, where=f"{file}, read by {subject.path}")

@@ -1,0 +1,101 @@
+"""What can be known of a training before it begins: from settings, data, the model's small files.
+
+Plan, preflight, dry run and the training itself ask here, so that none of them takes what another
+refuses. Whether this machine can do it is not asked.
+"""
+
+from pathlib import Path
+
+from tasks.core.conversation.model_limits import check_length, check_token_ids, check_vocabulary
+from tasks.core.conversation.reading import scan
+from tasks.core.conversation.records import Conversation
+from tasks.core.conversation.template import end_mark, get_template
+from tasks.core.errors import DataError, RecipeError
+from tasks.core.foreign import JsonObject
+from tasks.core.model_config import read_config
+from tasks.core.recipe import Finetune
+from tasks.core.training.deepspeed_config import deepspeed_config
+from tasks.core.training.hostfile import require_slots
+from tasks.core.training.verify import require_targets
+from tasks.core.weights.index import ModelIndex
+from tasks.core.weights.model_check import check_model
+
+LENGTH = "finetune.max_length_tokens"
+_RECORDS_LOOKED_AT = 1000
+
+
+def check_settings(settings: Finetune, template: str) -> None:
+    """Raise RecipeError for settings that no model and no machine can be trained with."""
+    end_mark(get_template(template))
+    deepspeed_config(settings)
+    if settings.hostfile is not None:
+        require_slots(settings.hostfile, settings.processes)
+    if settings.max_steps == 1:
+        require_learning_rate(settings, 1)
+
+
+def check_data(data: Path, settings: Finetune, template: str) -> None:
+    """Raise DataError unless there are conversations, or examples prepared for these settings."""
+    if data.is_dir():
+        from tasks.core.conversation.prepared import read_prepared
+
+        read_prepared(data, settings, template)
+    else:
+        check_conversations(data)
+
+
+def check_config(config: JsonObject, settings: Finetune, *, model: object) -> tuple[str, ...]:
+    """Return what to warn of in a model of this configuration. Raises RecipeError, NotAModel."""
+    check_token_ids(config, where=model)
+    return check_length(config, settings.max_length_tokens, setting=LENGTH, model=model)
+
+
+def check_training(
+    model: Path, settings: Finetune, *, data: Path, template: str
+) -> tuple[ModelIndex, tuple[str, ...]]:
+    """Return the index of the model and what to warn of.
+
+    Raises RecipeError, DataError, NotAModel, and what `check_model` raises, for all that would end
+    the training later.
+    """
+    from tasks.core.conversation.tokenizer_files import load_tokenizer
+
+    check_settings(settings, template)
+    index = check_model(model, in_place=True)
+    require_targets(index, settings.lora)
+    config = read_config(model)
+    warnings = check_config(config, settings, model=model)
+    warnings += check_vocabulary(config, load_tokenizer(model), where=model)
+    check_data(data, settings, template)
+    return index, warnings
+
+
+def require_learning_rate(settings: Finetune, steps: int) -> None:
+    """Raise RecipeError when no step would have a rate above zero: the first of a warm-up has none.
+
+    Else the adapter would be found untrained after the training.
+    """
+    if steps > 1 or settings.warmup_ratio == 0 or settings.lr_scheduler == "constant":
+        return
+    raise RecipeError(
+        "The training has one step, and a warm-up begins with a rate of zero: nothing is learned.",
+        where="finetune.warmup_ratio",
+        expected="0, or more steps than one",
+        found=f"{settings.warmup_ratio:g}",
+        next_step="Set finetune.warmup_ratio to 0, or raise finetune.epochs or max_steps.",
+    )
+
+
+def check_conversations(data: Path) -> None:
+    """Raise DataError unless the file begins with records, a conversation among them.
+
+    What is judged record by record is not judged here.
+    """
+    for position, record in scan(data, merge_neighbours=True):
+        if isinstance(record, Conversation) or position > _RECORDS_LOOKED_AT:
+            return
+    raise DataError(
+        "There is no conversation in the training data.",
+        where=data,
+        next_step=f"`kawan-usaha data check {data}` says what is wrong with the records.",
+    )
