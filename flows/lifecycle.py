@@ -53,8 +53,7 @@ def rebuild(
                 report = _stages(found, until, force, store)
                 store.finish()
                 return report
-    except KawanUsahaError as error:
-        get_run_logger().error("%s", error)
+    except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
 
 
@@ -66,7 +65,6 @@ def rebuild_recipe(
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
-        get_run_logger().error("%s", error)
         return explained_failure(error)
     return rebuild(found, until, force)
 

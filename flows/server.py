@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import prefect
+from prefect.client.orchestration import get_client
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, get_current_settings
 
@@ -25,9 +26,11 @@ from tasks.core.process.environment import child_environment
 from tasks.core.process.guard import Guard
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import Mark, end_processes
+from tasks.explain import explained
 
 _POLL_S = 0.1
 _START_S = 180.0
+_ANSWER_S = 30.0
 _TEMPORARY = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
@@ -40,9 +43,11 @@ def begin_server() -> Callable[[], None]:
     """Start a temporary server, unless one is configured, and return what waits until it answers.
 
     It takes seconds to start, in which the caller may import what the flow needs. It ends with this
-    process. The wait raises ServingFailed when it does not start.
+    process. The wait raises ServingFailed when it does not start. Raises PrefectUnavailable at once
+    when a server is configured and does not answer.
     """
     if PREFECT_API_URL.value():
+        _require_configured()
         return lambda: None
     stack = ExitStack()
     # Registered before Prefect's own: exit functions run last to first, and the log of the run is
@@ -56,6 +61,14 @@ def begin_server() -> Callable[[], None]:
     os.environ["PREFECT_API_URL"] = address = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
     return partial(_wait, process, address)
+
+
+def _require_configured() -> None:
+    """Ask the configured server once, with Prefect's own client and so with all of its settings."""
+    client = get_client(httpx_settings={"timeout": _ANSWER_S}, sync_client=True)
+    problem = client.api_healthcheck()
+    if problem is not None:
+        raise explained(problem) or problem
 
 
 def _wait(process: subprocess.Popen[bytes], address: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, bytes_bar, show
+from flows.commands.output import AS_JSON, bytes_bar, output_file, show
 from flows.commands.sources import in_use, source_of
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def check(
     max_dropped_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="A larger share of bad records is an error.")
     ] = 0.02,
-    picture: Annotated[
-        Path | None, typer.Option(help="Write the lengths as a PNG file.", dir_okay=False)
-    ] = None,
+    picture: Annotated[Path | None, output_file("Write the lengths as a PNG file.")] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Name every record that cannot be learned from, and sum up the rest.

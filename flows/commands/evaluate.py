@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, command_log, followed, problems_of, show
+from flows.commands.output import AS_JSON, command_log, followed, output_file, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(
     max_perplexity_ratio: Annotated[
         float | None, typer.Option(help="Limit: against the other model; 1.0 is no rise.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
+    report: Annotated[Path | None, output_file("Write the page there.")] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Measure perplexity, distance to another model, answers and speed; judge by limits.

@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from flows.commands.output import AS_JSON, command_log, followed, show
+from flows.commands.output import AS_JSON, NEW_DIRECTORY, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, in_use, local_model
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Finetune, Lora
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def finetune(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[Path, typer.Argument(help="Conversations in FastChat's format, as JSON.")],
-    out: Annotated[Path, typer.Argument(help="The new directory. It must not exist yet.")],
+    out: Annotated[Path, NEW_DIRECTORY],
     *,
     template: Annotated[
         str, typer.Option(help="FastChat's conversation template, the one it is served with.")

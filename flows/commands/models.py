@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, bytes_bar, command_log, followed, show
+from flows.commands.output import AS_JSON, NEW_DIRECTORY, bytes_bar, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, in_use, local_model, source_of
 from tasks.core.recipe import Dtype
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
-Out = Annotated[Path, typer.Argument(help="The new directory. It must not exist yet.")]
+Out = Annotated[Path, NEW_DIRECTORY]
 Json = Annotated[bool, AS_JSON]
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pydantic_core
 import typer
@@ -22,12 +23,34 @@ from rich.progress import (
 )
 
 from flows.terminal import PlainLines, Speaker, is_live, kept_alive
+from tasks.core.files import require_file_place, require_new
 from tasks.core.home import home
 from tasks.core.process.log import new_log
 from tasks.core.progress import BYTES, Lines, Report
 
 LINE_EVERY_S = 5.0
 AS_JSON = typer.Option("--json", help="Print the result as JSON, for programs.")
+
+
+def _new(out: Path) -> Path:
+    require_new(out)
+    return out
+
+
+def _writable(file: Path | None) -> Path | None:
+    if file is not None:
+        require_file_place(file)
+    return file
+
+
+# Looked at when the words are read: nobody should learn after hours of work that they were for
+# nothing.
+NEW_DIRECTORY = typer.Argument(help="The new directory. It must not exist yet.", callback=_new)
+
+
+def output_file(help_text: str) -> Any:
+    """Return the option for a file that a command writes in the end."""
+    return typer.Option(help=help_text, callback=_writable)
 
 
 def show(result: object, *, as_json: bool, text: str) -> None:

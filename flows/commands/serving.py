@@ -9,6 +9,7 @@ import typer
 
 from flows.commands.output import AS_JSON, problems_of, show
 from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.words import read_line, typed
 from tasks.core.recipe import Deploy
 
 if TYPE_CHECKING:
@@ -141,10 +142,12 @@ def stop(name: Name = None, as_json: Json = False) -> None:
 
 def chat(
     name: Name = None,
-    once: Annotated[str | None, typer.Option(help="Ask this one question and end.")] = None,
-    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 512,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    once: Annotated[
+        str | None, typer.Option(help="Ask this one question and end.", callback=typed)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.", callback=typed)] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 is greedy.")] = 0.7,
 ) -> None:
     """Talk with a deployed model. An empty line or Ctrl-D ends it.
 
@@ -155,7 +158,7 @@ def chat(
 
     deployment = _deployment(_the_one(name))
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    while question := (once or _prompted()):
+    while question := (once or read_line("> ")):
         messages.append({"role": "user", "content": question})
         answer = ""
         for piece in ask(
@@ -175,7 +178,7 @@ def chat(
 
 
 def hub(
-    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8090,
     root: Annotated[Path | None, typer.Option(help="Where it keeps everything.")] = None,
 ) -> None:
     """Run a small Hub on this machine until Ctrl-C, to look at what the demo published.
@@ -199,13 +202,6 @@ def _runs(names: object) -> str:
         words.append(f"layer {first} {name}" if first == last else f"layers {first}-{last} {name}")
         first = last + 1
     return ", ".join(words)
-
-
-def _prompted() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        return ""
 
 
 def _the_one(name: str | None) -> str:
