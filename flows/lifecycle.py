@@ -142,7 +142,6 @@ def _model(recipe: Recipe, wanted: set[str], store: RunStore) -> tuple[list[Stag
         model, settings = chain[-1][1], recipe.finetune
         examples = run(prepare, model, settings, recipe.template)
         adapter = run(finetune, model, examples, settings, recipe.template)
-        template = None if recipe.delta or recipe.edit else recipe.template
-        done += [examples, adapter, run(fuse, model, adapter, template)]
+        done += [examples, adapter, run(fuse, model, adapter)]
         chain.append(("fine-tuned", done[-1]))
     return done, chain

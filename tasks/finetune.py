@@ -11,7 +11,7 @@ from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
 
-VERSION = 1
+VERSION = 2
 RUNGS = 24  # more than any ladder has: a retry is a step down
 SECONDS_TO_THE_NEXT_RUNG = 5.0
 OPERATING = {"save_steps", "save_total_limit", "logging_steps", "report_to", "hostfile"}

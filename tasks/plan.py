@@ -1,6 +1,7 @@
 """Plan: whether the recipe can work here, told before anything is started."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,10 @@ from tasks.core.architecture.check import check_edit_names
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
-from tasks.core.errors import DataError, DeviceBusy, RecipeError, WrongToken
+from tasks.core.errors import DataError, DeviceBusy, HubError, RecipeError, WrongToken
 from tasks.core.evaluation.evaluate import WITH_ACTIVATIONS, measurement_identity
 from tasks.core.home import home
-from tasks.core.hub.ask import source_config, source_size_bytes
+from tasks.core.hub.ask import source_config, source_size_bytes, source_template
 from tasks.core.hub.client import usable_token
 from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus, with_speed
@@ -24,6 +25,7 @@ from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
+from tasks.core.template_record import require_recorded
 from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.launch import require_tools
 from tasks.progress import say
@@ -97,6 +99,7 @@ def check_recipe(recipe: Recipe, home: Path) -> None:
     """Raise the error that a later stage would end with, as far as it can be known now."""
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
+    require_own_template(recipe)
     if recipe.edit is not None:
         check_edit_names(recipe.edit)
     if recipe.finetune is not None:
@@ -114,6 +117,21 @@ def check_recipe(recipe: Recipe, home: Path) -> None:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}
         require_ports(recipe.deploy.host, ports_of(recipe.deploy), ours=pids)
+
+
+def require_own_template(recipe: Recipe) -> None:
+    """Raise TemplateMismatch when the model was trained with another template than the recipe's.
+
+    A fine-tune trains it with the recipe's. Where the Hub cannot be asked now, the evaluation finds
+    it out, before anything is published or served.
+    """
+    if recipe.finetune is not None:
+        return
+    source = recipe.delta or recipe.base
+    with suppress(HubError):
+        recorded = source_template(source)
+        way_out = f"Set template: {recorded} in the recipe."
+        require_recorded(recorded, recipe.template, source, next_step=way_out)
 
 
 def require_data(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.output import AS_JSON, bytes_bar, output_file, show
-from flows.commands.sources import in_use, source_of
+from flows.commands.sources import TEMPLATE, in_use, source_of
 
 if TYPE_CHECKING:
     from tasks.core.conversation.labels import Encoder
@@ -24,7 +24,7 @@ File = Annotated[
 Name = Annotated[
     str | None, typer.Option("--file", help="Which file of the data set, if it has several.")
 ]
-Template = Annotated[str, typer.Option(help="FastChat's conversation template.")]
+Template = Annotated[str | None, TEMPLATE]
 MaxLength = Annotated[int, typer.Option(min=16, help="Tokens a conversation; longer ones are cut.")]
 Merge = Annotated[
     bool, typer.Option("--merge-neighbours", help="Join neighbouring turns of one speaker.")
@@ -47,7 +47,7 @@ def check(
         str | None,
         typer.Option(help="A model whose tokenizer counts the tokens; without it none are."),
     ] = None,
-    template: Template = "vicuna_v1.1",
+    template: Template = None,
     max_length: MaxLength = 2048,
     language: Annotated[
         str, typer.Option(help=f'ISO 639-1 code of the expected language, or "{ANY_LANGUAGE}".')
@@ -111,7 +111,7 @@ def show_record(
     record: Annotated[int, typer.Option(min=1, help="Its position, or its line in JSON lines.")],
     tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer divides the text.")],
     name: Name = None,
-    template: Template = "vicuna_v1.1",
+    template: Template = None,
     max_length: MaxLength = 2048,
     merge_neighbours: Merge = False,
 ) -> None:
@@ -138,12 +138,15 @@ def show_record(
     console.print(f"\n{conversation.id}: {len(tokens)} tokens, {counts}")
 
 
-def _encoder(model: str, template: str, max_length: int) -> "Encoder":
+def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
     from tasks.core.conversation.labels import Encoder
     from tasks.core.conversation.tokenizer_files import load_tokenizer
+    from tasks.core.hub.ask import source_template
+    from tasks.core.template_record import DEFAULT_TEMPLATE
 
     source = source_of(model)
     with in_use(*filter(None, [source.directory])):
+        template = template or source_template(source) or DEFAULT_TEMPLATE
         tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
     return Encoder(tokenizer, template, max_length)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.output import AS_JSON, command_log, followed, output_file, problems_of, show
-from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.sources import MODEL_HELP, TEMPLATE, local_model
 
 if TYPE_CHECKING:
     from tasks.core.recipe import Evaluate
@@ -21,7 +21,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     *,
     against: Annotated[str | None, typer.Option(help="The model to compare with.")] = None,
-    template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
+    template: Annotated[str | None, TEMPLATE] = None,
     conversations: Annotated[Path | None, typer.Option(help="Held-out conversations.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompts to answer.")] = None,
     max_conversations: Annotated[int | None, typer.Option(help="How many are measured.")] = None,
@@ -59,6 +59,7 @@ def evaluate(
     from tasks.core.evaluation.gate import judge
     from tasks.core.evaluation.report import render_html, render_markdown
     from tasks.core.files import write_atomically
+    from tasks.core.template_record import DEFAULT_TEMPLATE, template_for
 
     if max_perplexity_ratio is not None and against is None:
         raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
@@ -78,11 +79,14 @@ def evaluate(
             "max_perplexity_ratio": max_perplexity_ratio,
         },
     )
-    measurement_identity(settings, template)  # what is missing is told before a model is fetched
+    measurement_identity(
+        settings, template or DEFAULT_TEMPLATE
+    )  # what is missing is told before a model is fetched
     with ExitStack() as held:
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
             models.insert(0, ("against", held.enter_context(local_model(against))))
+        template = template_for(models[-1][1], template)
         out = held.enter_context(tempfile.TemporaryDirectory(prefix="kawan-usaha-"))
         _, say = held.enter_context(followed("evaluate"))
         outcome = measure(

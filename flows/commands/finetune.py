@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from flows.commands.output import AS_JSON, NEW_DIRECTORY, command_log, followed, show
-from flows.commands.sources import MODEL_HELP, in_use, local_model
+from flows.commands.sources import MODEL_HELP, TEMPLATE, in_use, local_model
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Finetune, Lora
 
@@ -34,9 +34,7 @@ def finetune(
     data: Annotated[Path, typer.Argument(help="Conversations in FastChat's format, as JSON.")],
     out: Annotated[Path, NEW_DIRECTORY],
     *,
-    template: Annotated[
-        str, typer.Option(help="FastChat's conversation template, the one it is served with.")
-    ] = "vicuna_v1.1",
+    template: Annotated[str | None, TEMPLATE] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show command, DeepSpeed configuration and plan; no more."),
@@ -46,11 +44,11 @@ def finetune(
 ) -> None:
     """Train a LoRA adapter with DeepSpeed; go on after any death, step down when memory runs out.
 
-    OUT gets `adapter/` (PEFT's format; `kawan-usaha fuse` adds it to the model), `training.json`
-    and `loss.png`. The same command after a kill resumes from the last whole checkpoint. When GPU
-    or host memory runs out, training continues with less: smaller micro batches with the same
-    global batch, gradient checkpointing, offload, ZeRO-3, 4 bits. The defaults are those of the
-    original command.
+    OUT gets `adapter/` (PEFT's format, with a record of the conversation template; `kawan-usaha
+    fuse` adds it to the model), `training.json` and `loss.png`. The same command after a kill
+    resumes from the last whole checkpoint. When GPU or host memory runs out, training continues
+    with less: smaller micro batches with the same global batch, gradient checkpointing, offload,
+    ZeRO-3, 4 bits. The defaults are those of the original command.
 
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
@@ -61,6 +59,7 @@ def finetune(
         return
     from tasks.core.files import staged_directory
     from tasks.core.home import home
+    from tasks.core.template_record import template_for
     from tasks.core.training.ladder import finetune_down_the_ladder
     from tasks.core.training.planned import said_before_training
 
@@ -78,7 +77,7 @@ def finetune(
             source,
             settings,
             data=data,
-            template=template,
+            template=template or template_for(source, None),
             out=staging,
             home=home(),
             report=report,

@@ -186,10 +186,12 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     """Add a PEFT LoRA adapter to the weights of a model, streamed.
 
     Equal to PEFT's `merge_and_unload` within one rounding; the model keeps its own code and edit,
-    and takes over a tokenizer or chat template that was saved with the adapter.
+    and takes over a tokenizer or chat template that was saved with the adapter, and the
+    conversation template that the adapter records.
 
     Example: `kawan-usaha fuse edited adapter tuned`
     """
+    from tasks.core.conversation.template_files import with_template_of
     from tasks.core.files import staged_directory, state_of
     from tasks.core.weights.fuse import fuse as add
 
@@ -200,8 +202,9 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
         staging = held.enter_context(staged_directory(out, work))
         report = held.enter_context(bytes_bar("fuse"))
         written = add(source, adapter, staging, report=report)
+        files = {**written.files, **with_template_of(adapter, staging)}
     left = () if adapter.resolve() == source.resolve() else _adapter_inside(source)
-    _show_written(out, written.files, as_json, left=left)
+    _show_written(out, files, as_json, left=left)
 
 
 def _work(command: str, *, inputs: object, settings: object = None) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.output import AS_JSON, problems_of, show
-from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.sources import MODEL_HELP, TEMPLATE, local_model
 from flows.commands.words import read_line, typed
 from tasks.core.recipe import Deploy
 
@@ -30,7 +30,7 @@ def deploy(
     *,
     name: Annotated[str, typer.Option(help="Names the deployment.")] = "kawan-usaha",
     model_name: Annotated[str, typer.Option(help="What clients ask for.")] = "Kawan-Usaha",
-    template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
+    template: Annotated[str | None, TEMPLATE] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     load_8bit: Annotated[bool, typer.Option(help="Weights in 8 bits.")] = True,
     gpus: Annotated[int, typer.Option(help="How many the model is spread over.")] = 1,
@@ -52,6 +52,7 @@ def deploy(
     from tasks.core.home import home
     from tasks.core.serving.deployment import deploy as start
     from tasks.core.store.manifest import read_manifest
+    from tasks.core.template_record import template_for
 
     try:
         settings = Deploy.model_validate(
@@ -73,7 +74,7 @@ def deploy(
             path,
             settings,
             name=name,
-            template=template,
+            template=template_for(path, template),
             home=home(),
             build=str(manifest.stage_key) if manifest else str(path.resolve()),
             expected_edit=expected_report(path),
@@ -155,8 +156,11 @@ def chat(
     """
     from tasks.core.serving.chat import Message
     from tasks.core.serving.chat import chat as ask
+    from tasks.core.template_record import template_for
 
     deployment = _deployment(_the_one(name))
+    again = "Deploy the model again; without --template its own is taken."
+    template_for(deployment.model, deployment.template, next_step=again)
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     while question := (once or read_line("> ")):
         messages.append({"role": "user", "content": question})

@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks.core.errors import HubError, SecretFound
 from tasks.core.hub.publish_code import code_files
 from tasks.core.hub.selection import choose_files
+from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.companions import (
     ADAPTER_FILES,
     TOKENIZER_FILES,
@@ -27,6 +28,7 @@ _READ_BY_NAME = frozenset(
         *TOKENIZER_FILES,
         *("config.json", "generation_config.json"),
         *("preprocessor_config.json", "processor_config.json"),
+        TEMPLATE_RECORD,
     )
 )
 _READ_BY_PATTERN = re.compile(r"[^/]+\.tiktoken|additional_chat_templates/[^/]+\.jinja")
