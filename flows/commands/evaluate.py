@@ -118,5 +118,9 @@ def _settings(**given: object) -> "Evaluate":
     try:
         settings = Evaluate.model_validate(wanted)
     except ValidationError as error:
-        raise UsageError("These settings do not fit.", found=problems_of(error)) from error
+        raise UsageError(
+            "These options do not fit.",
+            found=problems_of(error, {"benchmarks": "benchmark"}),
+            next_step="See `kawan-usaha evaluate --help`.",
+        ) from error
     return located(Recipe(evaluate=settings)).evaluate

@@ -1,7 +1,7 @@
 """What a command prints: JSON for programs, a few lines for people, progress while it works."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,21 @@ def show(result: object, *, as_json: bool, text: str) -> None:
     typer.echo(text)
 
 
-def problems_of(error: ValidationError) -> str:
-    """Return each wrong field and what is wrong with it, in one line."""
-    return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+def problems_of(error: ValidationError, renamed: Mapping[str, str] | None = None) -> str:
+    """Return each wrong option and what is wrong with it, in one line.
+
+    renamed has the options that are not called as the field that they set.
+    """
+
+    def option(place: tuple[int | str, ...]) -> str:
+        names = [name for name in place if isinstance(name, str)]
+        if not names:
+            return ""
+        name = (renamed or {}).get(names[-1], names[-1])
+        return f"--{name.replace('_', '-')}: "
+
+    told = ((p["loc"], p["msg"].removeprefix("Value error, ")) for p in error.errors())
+    return "; ".join(f"{option(place)}{message}" for place, message in told)
 
 
 @contextmanager

@@ -88,7 +88,13 @@ def publish(
     except ValidationError as error:
         told = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         found = "; ".join(told)
-        raise UsageError("This is no place to publish to.", found=found) from error
+        raise UsageError(
+            "This is no place to publish to.",
+            where=place,
+            expected="a Hub repository (owner/name), or a directory or fsspec URL with ://",
+            found=found,
+            next_step="See `kawan-usaha publish --help`.",
+        ) from error
     directory = Path(model)
     with in_use(directory):
         require_loadable(directory)  # before everything is hashed

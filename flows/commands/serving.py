@@ -37,6 +37,9 @@ def deploy(
     port: Annotated[int, typer.Option(help="Of the OpenAI-compatible server.")] = 8000,
     controller_port: Annotated[int, typer.Option(help="FastChat's controller.")] = 21001,
     worker_port: Annotated[int, typer.Option(help="FastChat's worker.")] = 21002,
+    startup_timeout_s: Annotated[
+        int, typer.Option(min=10, help="Seconds until the model must answer.")
+    ] = 900,
     as_json: Json = False,
 ) -> None:
     """Serve a model with FastChat: supervised, on loopback, proven by generating a token.
@@ -64,10 +67,15 @@ def deploy(
                 "api_port": port,
                 "controller_port": controller_port,
                 "worker_port": worker_port,
+                "startup_timeout_s": startup_timeout_s,
             }
         )
     except ValidationError as error:
-        raise UsageError("These settings do not fit.", found=problems_of(error)) from error
+        raise UsageError(
+            "These options do not fit.",
+            found=problems_of(error, {"api_port": "port"}),
+            next_step="See `kawan-usaha deploy --help`.",
+        ) from error
     with local_model(model) as path:
         manifest = read_manifest(path)
         deployment = start(
@@ -191,7 +199,9 @@ def hub(
     """
     from tasks.core.home import home
     from tasks.core.hub.embedded.server import serve
+    from tasks.core.process.ports import free_port
 
+    port = port or free_port()
     typer.echo(f"export HF_ENDPOINT=http://127.0.0.1:{port} HF_HUB_DISABLE_XET=1", err=True)
     serve(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
 
