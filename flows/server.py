@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import prefect
@@ -22,8 +23,10 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, get_current_settings
 
 from tasks.core.errors import ServingFailed
+from tasks.core.home import home
 from tasks.core.process.environment import child_environment
 from tasks.core.process.guard import Guard
+from tasks.core.process.log import new_log
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import Mark, end_processes
 from tasks.explain import explained
@@ -56,11 +59,11 @@ def begin_server() -> Callable[[], None]:
     mark = Mark.fresh()
     stack.enter_context(Guard(mark))
     stack.callback(end_processes, mark.processes)
-    port = free_port()
-    process = _start(port, mark)
+    port, log = free_port(), new_log(home() / "logs" / "commands", "prefect-server")
+    process = _start(port, mark, log)
     os.environ["PREFECT_API_URL"] = address = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
-    return partial(_wait, process, address)
+    return partial(_wait, process, address, log)
 
 
 def _require_configured() -> None:
@@ -71,7 +74,7 @@ def _require_configured() -> None:
         raise explained(problem) or problem
 
 
-def _wait(process: subprocess.Popen[bytes], address: str) -> None:
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while not _answers(address):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -79,23 +82,37 @@ def _wait(process: subprocess.Popen[bytes], address: str) -> None:
                 "The temporary Prefect server did not start.",
                 where=address,
                 found=f"exit code {process.poll()}",
-                next_step="`prefect server start` shows why; or name a running server in "
-                "PREFECT_API_URL.",
+                next_step=f"{log} says why, and so does `prefect server start`; or name a running "
+                "server in PREFECT_API_URL.",
             )
         time.sleep(_POLL_S)
 
 
-def _start(port: int, mark: Mark) -> subprocess.Popen[bytes]:
+def _start(port: int, mark: Mark, log: Path) -> subprocess.Popen[bytes]:
     where = ("--app-dir", str(Path(prefect.__file__).parent.parent))
     application = ("--factory", "prefect.server.api.server:create_app")
     listen = ("--host", "127.0.0.1", "--port", str(port), "--log-level", "error")
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *where, *application, *listen, "--lifespan", "on"],
-        env=mark.added_to({**child_environment(os.environ, "PREFECT_*"), **_TEMPORARY, **settings}),
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with _output(log) as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", *where, *application, *listen, "--lifespan", "on"],
+            env=mark.added_to(
+                {**child_environment(os.environ, "PREFECT_*"), **_TEMPORARY, **settings}
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _output(log: Path) -> BinaryIO:
+    """Return where the server prints: a log, since its tracebacks are of no use on a terminal."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError:  # where nothing can be written, the first stage says so
+        return Path(os.devnull).open("ab")
 
 
 def _answers(address: str) -> bool:

@@ -51,7 +51,7 @@ def without_config(names: Iterable[str], where: object) -> NotAModel:
     A LoRA adapter is what people most often give in place of the model that it belongs to.
     """
     names = set(names)
-    if _ADAPTER in names:
+    if any(name.rpartition("/")[2] == _ADAPTER for name in names):
         return NotAModel(
             "This is a LoRA adapter, not a model.",
             where=where,

@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from flows.boundary import DEBUG_VARIABLE, READER_GONE
 from flows.commands import words
 from flows.run_log import run_shown
-from flows.server import begin_server
+from flows.server import _output, begin_server
 from tasks.core.errors import PrefectUnavailable, UsageError
 from tasks.core.process.ports import free_port
 from tests.unit.test_cli import Run, kawan_usaha
@@ -326,6 +326,14 @@ def test_a_prefect_server_that_refuses_is_told_before_a_run_begins(answering: st
 def test_a_prefect_server_that_answers_is_used(answering: str) -> None:
     with temporary_settings({PREFECT_API_URL: answering}):
         begin_server()()
+
+
+def test_what_the_temporary_server_prints_is_in_a_log_or_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for log in (tmp_path / "logs" / "server.log", tmp_path / "file" / "server.log"):
+        with _output(log) as output:
+            output.write(b"Traceback")
+    assert (tmp_path / "logs" / "server.log").read_bytes() == b"Traceback"
 
 
 def test_a_dead_server_ends_the_command_with_one_error(run: Run) -> None:
