@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench lock clean
+.PHONY: help demo test test-all fuzz check format bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,11 +30,17 @@ $(READY): requirements.lock requirements-demo.lock pyproject.toml
 demo: $(READY)  ## run the whole lifecycle on a real small model
 	@$(BIN)/kawan-usaha demo
 
+# A process a core, four at the most: each takes up to 2 GB. A file's tests share what they build.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(READY)  ## run the slow tests too
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
+
+fuzz: $(READY)  ## give each command a thousand wrong inputs
+	KAWAN_USAHA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/fuzz --numprocesses auto --maxprocesses 4
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

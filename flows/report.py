@@ -12,7 +12,13 @@ from rich.table import Table
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
 from tasks.core.evaluation.numbers import number
-from tasks.core.evaluation.report import LineageRow, headline, render_html, render_markdown
+from tasks.core.evaluation.report import (
+    LineageRow,
+    headline,
+    plain_figures,
+    render_html,
+    render_markdown,
+)
 from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
@@ -54,10 +60,13 @@ def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
 
 def as_plain(report: RebuildReport) -> dict[str, object]:
     """Return the run as plain values, for programs."""
+    measured: dict[str, object] = {"outcome": None, "verdict": None}
+    if report.outcome is not None and report.verdict is not None:
+        measured = plain_figures(report.outcome, report.verdict)
     return {
         "recipe": report.recipe.name,
         "stages": [stage.model_dump(mode="json") for stage in report.stages],
-        "verdict": report.verdict.model_dump(mode="json") if report.verdict else None,
+        **measured,
         "url": report.url,
     }
 

@@ -25,8 +25,8 @@ from tasks.progress import output_log, say
 from tasks.runtime import StageResult, build_stage, run_store, stage_task
 from tasks.telling import show_markdown
 
-VERSION = 2
-GATE_VERSION = 1
+VERSION = 3
+GATE_VERSION = 2
 
 
 @stage_task("evaluate")
@@ -105,15 +105,21 @@ def verdict_of(artifact: Path, limits: Gate, force: str | None = None) -> tuple[
 def release_before(recipe: str, released: StageResult) -> Artifact | None:
     """Return what this recipe released last, other than this very model; None without one.
 
-    Also None, with a line in the log, when its artifact is damaged (it is set aside) or was removed
-    from the store by hand: `prune` keeps the last releases of each recipe.
+    This very model is also one of the same content that another version of the code made. None as
+    well, with a line in the log, when its artifact is damaged (it is set aside) or was removed from
+    the store by hand: `prune` keeps the last releases of each recipe.
     """
-    name = RunRecords(home()).release_before(recipe, released.artifact)
-    found = None if name is None else run_store().named(name)
-    if name is not None and found is None:
-        get_run_logger().warning(
-            "%s, the release before, is not in the store, or damaged: the model is judged without "
-            "a comparison with it",
-            name,
-        )
-    return found
+    same = [released.artifact]
+    while name := RunRecords(home()).release_before(recipe, *same):
+        found = run_store().named(name)
+        if found is None:
+            get_run_logger().warning(
+                "%s, the release before, is not in the store, or damaged: the model is judged "
+                "without a comparison with it",
+                name,
+            )
+            return None
+        if found.digest != released.digest:
+            return found
+        same.append(name)
+    return None

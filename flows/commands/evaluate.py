@@ -57,7 +57,7 @@ def evaluate(
     from tasks.core.evaluation.evaluate import measurement_identity
     from tasks.core.evaluation.figures import Role, chain
     from tasks.core.evaluation.gate import judge
-    from tasks.core.evaluation.report import render_html, render_markdown
+    from tasks.core.evaluation.report import plain_figures, render_html, render_markdown
     from tasks.core.files import write_atomically
     from tasks.core.template_record import DEFAULT_TEMPLATE, template_for
 
@@ -77,6 +77,7 @@ def evaluate(
         gate={
             "max_perplexity": max_perplexity,
             "max_perplexity_ratio": max_perplexity_ratio,
+            "max_merge_ratio": None,
         },
     )
     measurement_identity(
@@ -85,7 +86,9 @@ def evaluate(
     with ExitStack() as held:
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
-            models.insert(0, ("against", held.enter_context(local_model(against))))
+            other = held.enter_context(local_model(against))
+            if not other.samefile(models[0][1]):  # the gate says that it does not apply
+                models.insert(0, ("against", other))
         template = template_for(models[-1][1], template)
         out = held.enter_context(tempfile.TemporaryDirectory(prefix="kawan-usaha-"))
         _, say = held.enter_context(followed("evaluate"))
@@ -100,8 +103,8 @@ def evaluate(
     verdict = judge(outcome, settings.gate)
     if report is not None:
         write_atomically(report, render_html(model, outcome, verdict))
-    plain: dict[str, object] = {"outcome": outcome, "verdict": verdict}
-    show(plain, as_json=as_json, text=render_markdown(outcome, verdict))
+    text = render_markdown(outcome, verdict)
+    show(plain_figures(outcome, verdict), as_json=as_json, text=text)
     if not verdict.passed:
         raise typer.Exit(1)
 

@@ -32,6 +32,7 @@ def download(model: Model, out: Out, as_json: Json = False) -> None:
     from tasks.core.hub.download import resolve
     from tasks.core.hub.local_copy import copy_directory
     from tasks.core.weights.model_check import check_model
+    from tasks.core.weights.tokenizer_check import require_tokenizer
 
     source = source_of(model)
     left: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ def download(model: Model, out: Out, as_json: Json = False) -> None:
         with staged_directory(out, work) as staging, bytes_bar(f"download {model}") as report:
             written = receive(resolved, staging, report=report)
             check_model(staging)
+            require_tokenizer(staging)
     text = f"{out}: {len(written.files)} files, {written.size_bytes / 1e9:.3f} GB{_told(left)}"
     result = {
         "out": out,
@@ -185,9 +187,9 @@ def inspect(model: Model, as_json: Json = False) -> None:
 def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     """Add a PEFT LoRA adapter to the weights of a model, streamed.
 
-    Equal to PEFT's `merge_and_unload` within one rounding; the model keeps its own code and edit,
-    and takes over a tokenizer or chat template that was saved with the adapter, and the
-    conversation template that the adapter records.
+    DoRA, PiSSA, OLoRA and adapters of experts, too. Equal to PEFT's `merge_and_unload` within its
+    roundings; the model keeps its own code and edit, and takes over a tokenizer or chat template
+    that was saved with the adapter, and the conversation template that the adapter records.
 
     Example: `kawan-usaha fuse edited adapter tuned`
     """

@@ -29,6 +29,8 @@ _SERVER = re.compile(
 )
 _LETTERS = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _BOM = b"\xef\xbb\xbf"
+_PANIC = "PanicException"
+"""What a library written in Rust raises for an error that it did not foresee; no Exception."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _PULL = (
@@ -131,7 +133,9 @@ def understood(what: str, where: object, *, next_step: str | None = None) -> Ite
         yield
     except (KawanUsahaError, MemoryError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
         if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
@@ -162,6 +166,6 @@ def _skipped(raw: bytes) -> int:
     return len(_BOM) if raw.startswith(_BOM) else 0
 
 
-def _in_short(error: Exception) -> str:
+def _in_short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3])[:400] if lines else repr(error)

@@ -305,6 +305,13 @@ class Gate(_Part):
     max_perplexity: float | None = Field(
         None, gt=1, title="Highest perplexity", description="Of the released model, a token."
     )
+    max_merge_ratio: float | None = Field(
+        1.5,
+        ge=1,
+        title="Highest rise by the merge",
+        description="Perplexity of the merged model against its base, where a delta is merged; one "
+        "that is better than its base is always within.",
+    )
     max_perplexity_ratio: float | None = Field(
         1.25,
         gt=0,

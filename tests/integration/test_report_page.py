@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.report import RebuildReport, as_text, page_of, publish_report
+from flows.report import RebuildReport, as_plain, as_text, page_of, publish_report
 from tasks.core.evaluation.figures import Figures, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Base, Gate, Recipe
@@ -56,4 +57,13 @@ def test_page_draws_the_loss_of_every_logged_step(report: RebuildReport) -> None
 def test_terminal_shows_an_astronomic_perplexity_as_a_power(report: RebuildReport) -> None:
     text = as_text(report)
     assert "base 4.05 × 10¹⁶" in text
-    assert "Gate passed: perplexity ratio of base to base: 1, within the limit 1.25" in text
+    assert "Measured; no limit applies: perplexity ratio" in text
+    assert "does not apply, it would hold base against itself" in text
+
+
+def test_program_gets_the_figures_of_the_page(report: RebuildReport) -> None:
+    plain: Any = as_plain(report)
+    assert plain["outcome"]["figures"][0]["perplexity_per_token"] == pytest.approx(
+        4.05e16, rel=0.01
+    )
+    assert plain["verdict"]["passed"] is True

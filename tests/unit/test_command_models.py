@@ -168,6 +168,21 @@ def test_a_value_that_the_libraries_do_not_take_is_told_in_their_words(
     assert not list(tmp_path.glob("out*"))
 
 
+def test_an_edit_that_no_logit_shows_is_done_and_its_figures_say_so(
+    run: Run, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = load_file(models / "a" / "model.safetensors")
+    small = {name: w * 1e-4 if "proj" in name else w for name, w in weights.items()}
+    save_file(small, models / "a" / "model.safetensors", {"format": "pt"})
+    code, out, _ = run("edit", models / "a", "out", "--activation", "gelu", "--json")
+    assert code == 0
+    proof = json.loads(out)["proof"]
+    assert proof["difference"] == 0 < proof["probe_difference"]
+    assert "where gelu and silu are at most" in proof["warnings"][0]
+    assert proof["warnings"][0] in caplog.text
+    assert run("inspect", "out")[0] == 0
+
+
 def test_an_output_below_a_file_is_wrong_usage(run: Run, models: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, _, err = run("download", models / "a", "file/out")

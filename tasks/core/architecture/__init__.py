@@ -2,6 +2,7 @@
 
     check     is the edit possible at all, and on this model: names, layers, contradictions
     edits     what an edit is: apply_to_config, apply_to_module, prove
+    probe     an edited module alone, on an input on which its edit shows
     edit      write an edited model directory that shares the weight files of its source
     proof     load it again in a fresh process and show that the edit is alive
     loaded    ask a model that is loaded in this process

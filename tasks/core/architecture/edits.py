@@ -6,17 +6,20 @@ new kind of edit is one more class here, one more field of the recipe's `Edit`, 
 `edits_of`. The invariant: what `edits_of` returns fits the model and changes something.
 """
 
+import copy
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tasks.core.architecture.layers import plan_activations
+from tasks.core.architecture.loaded import frequencies_at
+from tasks.core.architecture.probe import Place
 from tasks.core.architecture.registry import ROUNDING, activation, computes, values_of
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
-from tasks.core.architecture.rope import rope_of, scaled_rope
+from tasks.core.architecture.rope import context_tokens, rope_of, scaled_rope
 from tasks.core.architecture.seen import Check, Seen
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
@@ -30,7 +33,7 @@ class ArchitectureEdit(Protocol):
         """The layers to look at, in order. What comes before the first of them is untouched."""
 
     @property
-    def place(self) -> Literal["attention", "mlp"]:
+    def place(self) -> Place:
         """The part of a layer that changes; what the layer computes before it is untouched."""
 
     def apply_to_config(self, config: KawanUsahaConfig) -> None:
@@ -42,18 +45,22 @@ class ArchitectureEdit(Protocol):
     def prove(self, unedited: Seen, reference: Seen, edited: Seen) -> list[Check]:
         """Return what this kind of edit should show, checked on three models seen alike."""
 
+    def hidden_by(self, unedited: Seen) -> str:
+        """Return why what was seen may be the same with this edit and without it."""
+
 
 @dataclass(frozen=True)
 class ActivationsEdit:
     """Another activation function in the MLP of some layers.
 
-    activations names the function of every layer after the edit; edited_layers are those that the
-    recipe names.
+    activations names the function of every layer after the edit, and `replaced` the one of all
+    layers before it; edited_layers are those that the recipe names.
     """
 
     activations: tuple[str, ...]
     edited_layers: tuple[int, ...]
-    place: Literal["attention", "mlp"] = "mlp"
+    replaced: str
+    place: Place = "mlp"
 
     def apply_to_config(self, config: KawanUsahaConfig) -> None:
         """Write one name for each layer."""
@@ -92,6 +99,18 @@ class ActivationsEdit:
             ),
         ]
 
+    def hidden_by(self, unedited: Seen) -> str:
+        """Say which values the activations get, and how far apart the functions are there."""
+        low, high = unedited.act_range
+        x = torch.linspace(low, high, 193)
+        before = activation(self.replaced)(x)
+        names = sorted({self.activations[layer] for layer in self.edited_layers})
+        apart = max(float((activation(name)(x) - before).abs().max()) for name in names)
+        return (
+            f"the edited activations get values from {low:.2g} to {high:.2g}, where "
+            f"{' and '.join(names)} and {self.replaced} are at most {apart:.2g} apart"
+        )
+
 
 @dataclass(frozen=True)
 class RopeEdit:
@@ -103,7 +122,7 @@ class RopeEdit:
 
     parameters: dict[str, Any]
     edited_layers: tuple[int, ...] = (0,)  # every layer rotates; the first one shows it
-    place: Literal["attention", "mlp"] = "attention"
+    place: Place = "attention"
 
     def apply_to_config(self, config: LlamaConfig) -> None:
         """Write the parameters in today's form."""
@@ -129,12 +148,17 @@ class RopeEdit:
             Check(name="the rotary frequencies changed", passed=changed, detail=last),
         ]
 
+    def hidden_by(self, unedited: Seen) -> str:
+        """Say that the attention takes no notice of positions."""
+        return "the scores of the attention are too small to tell one position from another"
+
 
 def edits_of(edit: Edit, config: LlamaConfig) -> tuple[ArchitectureEdit, ...]:
     """Return the edits that a recipe asks for on a stock LLaMA of this configuration.
 
     Raises RecipeError when a layer does not exist or is named twice, when an entry would change
-    nothing, and when the model's RoPE is scaled already.
+    nothing, also where it is too close to what there is, and when the model's RoPE is scaled
+    already.
     """
     edits: list[ArchitectureEdit] = []
     if edit.activations:
@@ -157,7 +181,7 @@ def _activations_edit(entries: tuple[ActivationEdit, ...], config: LlamaConfig) 
                 next_step="Leave this entry out.",
             )
     activations = tuple(plan.get(layer, before) for layer in range(config.num_hidden_layers))
-    return ActivationsEdit(activations, tuple(sorted(plan)))
+    return ActivationsEdit(activations, tuple(sorted(plan)), before)
 
 
 def _rope_edit(scaling: RopeScalingEdit, config: LlamaConfig) -> RopeEdit:
@@ -170,4 +194,20 @@ def _rope_edit(scaling: RopeScalingEdit, config: LlamaConfig) -> RopeEdit:
             found=current,
             next_step="Start from the model before its context was lengthened.",
         )
-    return RopeEdit(scaled_rope(config, scaling.rope_type, scaling.factor))
+    edit = RopeEdit(scaled_rope(config, scaling.rope_type, scaling.factor))
+    scaled = copy.deepcopy(config)
+    edit.apply_to_config(scaled)
+    if torch.equal(_last_frequencies(scaled), _last_frequencies(config)):
+        raise RecipeError(
+            "The edit would change nothing: the rotary frequencies stay the same.",
+            where="edit.rope_scaling.factor",
+            expected="a factor that float32 tells from 1",
+            found=scaling.factor,
+            next_step="Give a larger factor, such as 2, or leave rope_scaling out.",
+        )
+    return edit
+
+
+def _last_frequencies(config: LlamaConfig) -> torch.Tensor:
+    """Return the inverse frequencies at the far end of the context."""
+    return frequencies_at(LlamaRotaryEmbedding(config), context_tokens(config) - 1)

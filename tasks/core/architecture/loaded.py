@@ -30,7 +30,11 @@ def inverse_frequencies(model: nn.Module, position: int) -> Tensor:
     Of a model on the meta device: as its class will compute it.
     """
     decoder: Any = getattr(model, "model", model)
-    rotary = decoder.rotary_emb
+    return frequencies_at(decoder.rotary_emb, position)
+
+
+def frequencies_at(rotary: Any, position: int) -> Tensor:
+    """Return inv_freq of a rotary embedding as at this position; see `inverse_frequencies`."""
     if rotary.inv_freq.is_meta:
         rotary = type(rotary)(rotary.config)
     probe = copy.deepcopy(rotary)  # the forward pass of a dynamic RoPE changes its own buffers

@@ -8,7 +8,9 @@ that a file does not hold are an error, never an initial value.
 
 # mypy: allow-untyped-calls
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +31,7 @@ from tasks.core.architecture.loaded import (
     act_values_of,
     inverse_frequencies,
 )
+from tasks.core.architecture.probe import probe
 from tasks.core.architecture.rope import context_tokens
 from tasks.core.architecture.seen import Seen
 from tasks.core.errors import CorruptWeights
@@ -66,17 +69,16 @@ def look_at_whole(
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
     input_ids = tokenizer(PROMPT, return_tensors="pt").input_ids[:, :PROMPT_TOKENS]
     end = context_tokens(model.config)
-    first = min(edit.edited_layers[0] for edit in edits)
 
     with understood("the unedited model", unedited.path):
         stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, dtype=dtype, config=before)
-    as_it_was = _look(stock, input_ids, end, first)
+    as_it_was = _look(stock, input_ids, end, edits)
     for edit in edits:
         edit.apply_to_module(stock)
-    reference = _look(stock, input_ids, end, first)
+    reference = _look(stock, input_ids, end, edits)
     del stock
     ours = _load(AutoModelForCausalLM, model, dtype=dtype, trust_remote_code=True)
-    return [Three("logits", as_it_was, reference, _look(ours, input_ids, end, first))]
+    return [Three("logits", as_it_was, reference, _look(ours, input_ids, end, edits))]
 
 
 def look_at_layers(
@@ -93,7 +95,6 @@ def look_at_layers(
             edit.apply_to_module(reference)
         config = AutoConfig.from_pretrained(model.path, trust_remote_code=True)
         ours = AutoModelForCausalLM.from_config(config, trust_remote_code=True)
-    attention = any(edit.place == "attention" for edit in edits)
     end = context_tokens(model.config)
     threes = []
     for layer in sorted({layer for edit in edits for layer in edit.edited_layers}):
@@ -102,9 +103,9 @@ def look_at_layers(
         threes.append(
             Three(
                 f"layer {layer}",
-                _look_at_layer(stock, layer, theirs, end, attention),
-                _look_at_layer(reference, layer, theirs, end, attention),
-                _look_at_layer(ours, layer, own, end, attention),
+                _look_at_layer(stock, layer, theirs, end, edits),
+                _look_at_layer(reference, layer, theirs, end, edits),
+                _look_at_layer(ours, layer, own, end, edits),
             )
         )
     return threes
@@ -117,19 +118,28 @@ def _load(kind: Any, directory: ModelDirectory, **arguments: object) -> Any:
     return model.eval()
 
 
-def _look(model: nn.Module, input_ids: Tensor, end: int, first: int) -> Seen:
+def _look(model: Any, input_ids: Tensor, end: int, edits: Sequence[ArchitectureEdit]) -> Seen:
     """Look at the prompt at the end of the context, where every RoPE scaling shows."""
+    numbers = sorted({layer for edit in edits for layer in edit.edited_layers})
     tokens = input_ids.shape[1]
     positions = torch.arange(end - tokens, end).unsqueeze(0)
-    with torch.inference_mode():
+    with torch.inference_mode(), _watched(model, numbers) as act_ranges:
         output = model(
             input_ids=input_ids, position_ids=positions, use_cache=False, output_hidden_states=True
         )
-    return _seen(model, end, output.hidden_states[: first + 1], output.logits)
+    before = output.hidden_states[: numbers[0] + 1]
+    probed = _probed(model, numbers, edits, model.model.rotary_emb, end)
+    return _seen(
+        model, end, before=before, result=output.logits, probed=probed, act_ranges=act_ranges
+    )
 
 
 def _look_at_layer(
-    shell: Any, number: int, weights: dict[str, Tensor], end: int, attention: bool
+    shell: Any,
+    number: int,
+    weights: dict[str, Tensor],
+    end: int,
+    edits: Sequence[ArchitectureEdit],
 ) -> Seen:
     """Give one layer of a model on the meta device its weights, run it, and take them away."""
     layer = shell.model.layers[number]
@@ -140,29 +150,74 @@ def _look_at_layer(
     positions = torch.arange(end - LAYER_TOKENS, end).unsqueeze(0)
     rotary = type(shell.model.rotary_emb)(shell.config)
     states: list[Tensor] = []
-    norms = (
-        [layer.input_layernorm]
-        if attention
-        else [layer.input_layernorm, layer.post_attention_layernorm]
-    )
+    norms = [layer.input_layernorm]
+    if all(edit.place == "mlp" for edit in edits):
+        norms.append(layer.post_attention_layernorm)
     hooks = [norm.register_forward_hook(lambda _m, _i, out: states.append(out)) for norm in norms]
-    with torch.inference_mode():
+    with torch.inference_mode(), _watched(shell, [number]) as act_ranges:
         output = layer.eval()(
             hidden, position_ids=positions, position_embeddings=rotary(hidden, positions)
         )
     for hook in hooks:
         hook.remove()
+    probed = _probed(shell, [number], edits, rotary, end)
     layer.to("meta")
-    return _seen(shell, end, tuple(states), output)
+    return _seen(
+        shell, end, before=tuple(states), result=output, probed=probed, act_ranges=act_ranges
+    )
 
 
-def _seen(model: nn.Module, end: int, before: tuple[Tensor, ...], result: Tensor) -> Seen:
+@contextmanager
+def _watched(model: nn.Module, layers: Sequence[int]) -> Iterator[list[Tensor]]:
+    """Collect what the activations of these layers get: of each input the two extremes."""
+    extremes: list[Tensor] = []
+
+    def watch(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        extremes.append(torch.stack(arguments[0].aminmax()).float())
+
+    act_fns = act_fns_of(model)
+    hooks = [act_fns[layer].register_forward_pre_hook(watch) for layer in layers]
+    try:
+        yield extremes
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _probed(
+    model: Any,
+    layers: Sequence[int],
+    edits: Sequence[ArchitectureEdit],
+    rotary: nn.Module,
+    end: int,
+) -> dict[str, Tensor]:
+    """Return what the edited modules of these layers give on their probes, by their names."""
+    places = [(edit.place, layer) for edit in edits for layer in edit.edited_layers]
+    return {
+        f"layer {layer}, {place}": probe(place, model.model.layers[layer], rotary, end)
+        for place, layer in places
+        if layer in layers
+    }
+
+
+def _seen(
+    model: nn.Module,
+    end: int,
+    *,
+    before: tuple[Tensor, ...],
+    result: Tensor,
+    probed: dict[str, Tensor],
+    act_ranges: list[Tensor],
+) -> Seen:
+    values = torch.cat(act_ranges).tolist() if act_ranges else [math.nan]
     return Seen(
         modules=tuple(type(act_fn).__name__ for act_fn in act_fns_of(model)),
         act_values=act_values_of(model),
         inv_freq=inverse_frequencies(model, end - 1),
         before=before,
         result=result,
+        probed=probed,
+        act_range=(min(values), max(values)),
     )
 
 

@@ -58,7 +58,9 @@ class EditProof(_Value):
     """What a fresh process saw of an edited model.
 
     difference: the largest absolute difference between the edited and the unedited result: logits
-    for the whole model, hidden states for layers alone.
+    for the whole model, hidden states for layers alone. It may be 0: a warning then says why.
+    probe_difference: the same of the edited modules alone, each on a probe on which its edit shows;
+    None in proofs of earlier versions.
     """
 
     seen: Literal["the whole model", "the edited layers alone"]
@@ -71,7 +73,9 @@ class EditProof(_Value):
     rope_before: dict[str, JsonValue]
     rope_after: dict[str, JsonValue]
     difference: float
+    probe_difference: float | None = None
     checks: tuple[Check, ...]
+    warnings: tuple[str, ...] = ()
     versions: dict[str, str]
 
     @property
@@ -98,11 +102,19 @@ class EditProof(_Value):
                 f"| context | {context[0]} tokens | {context[1]} tokens |",
                 "",
                 f"Seen in a fresh process on {self.seen}, {self.dtype}, {self.tokens} "
-                f"tokens; largest difference to the unedited model {self.difference:.3g}.",
+                f"tokens; largest difference to the unedited model: {self._differences()}.",
                 "",
                 *(f"- {'✓' if c.passed else '✗'} {c.name} ({c.detail})" for c in self.checks),
+                *(f"- ! {warning}" for warning in self.warnings),
             ]
         )
+
+    def _differences(self) -> str:
+        what = "logits" if self.seen == "the whole model" else "hidden states"
+        found = f"{what} {self.difference:.3g}"
+        if self.probe_difference is None:
+            return found
+        return f"{found}, the edited modules on a probe {self.probe_difference:.3g}"
 
 
 def prove_edit(
@@ -140,6 +152,8 @@ def prove_edit(
             found="; ".join(check.detail for check in failed),
             next_step=_NEXT,
         )
+    for warning in proof.warnings:
+        logger.warning("the edit is alive; %s", warning)
     return proof
 
 

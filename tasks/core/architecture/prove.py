@@ -1,20 +1,23 @@
 """The fresh process of the proof: `python -m tasks.core.architecture.prove REQUEST ANSWER`.
 
 Looks at the three models, makes every check and writes down what it found. It judges nothing: a
-check that failed is an answer like any other. It computes in float32, which is exact for weights of
-16 bits and fast on every CPU; in the stored type only where memory is short.
+check that failed is an answer like any other. The edit is proven at the modules that it changes;
+how far the logits of a prompt move is a figure, because small weights can round it to nothing. It
+computes in float32, which is exact for weights of 16 bits and fast on every CPU; in the stored type
+only where memory is short.
 """
 
 import json
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from tasks.core.architecture.directory import ModelDirectory, open_model
-from tasks.core.architecture.edits import edits_of
+from tasks.core.architecture.edits import ArchitectureEdit, edits_of
 from tasks.core.architecture.look import PROMPT, Three, look_at_layers, look_at_whole
 from tasks.core.architecture.plain import unedited_config
 from tasks.core.architecture.proof import EditProof, LayerRow, ProofRequest, versions
@@ -68,25 +71,29 @@ def make_proof(request: ProofRequest) -> EditProof:
         rope_before=rope_of(before),
         rope_after=rope_of(model.config),
         difference=max(_difference(three) for three in threes),
+        probe_difference=max(d for three in threes for d in _probe_differences(three).values()),
         checks=tuple(checks),
+        warnings=tuple(warning for three in threes for warning in warn(three, edits)),
         versions=versions(),
     )
 
 
 def compare(three: Three) -> list[Check]:
-    """Return what any edit must show: changed, as the reference, and untouched before it."""
+    """Return what any edit must show: it is as the reference, and untouched before its place."""
     unedited, reference, edited = three.unedited, three.reference, three.edited
     pairs = list(zip(unedited.before, edited.before, strict=True))
-    untouched = all(torch.equal(a, b) for a, b in pairs)
+    untouched = all(_same(a, b) for a, b in pairs)
+    probed = [(edited.probed[name], reference.probed[name]) for name in reference.probed]
     return [
         Check(
-            name=f"{three.place}: other than the unedited model's",
-            passed=not torch.equal(edited.result, unedited.result),
-            detail=f"largest difference {_difference(three):.3g}",
+            name=f"{three.place}: the edited modules give bit for bit what those of stock LLaMA "
+            "edited in memory do, on a probe",
+            passed=bool(probed) and all(_same(a, b) for a, b in probed),
+            detail=f"largest difference {max(_distance(a, b) for a, b in probed):.3g}",
         ),
         Check(
             name=f"{three.place}: bit for bit those of stock LLaMA edited in memory",
-            passed=torch.equal(edited.result, reference.result),
+            passed=_same(edited.result, reference.result),
             detail=f"largest difference {_distance(edited.result, reference.result):.3g}",
         ),
         Check(
@@ -95,6 +102,23 @@ def compare(three: Three) -> list[Check]:
             detail=f"states compared: {len(pairs)}",
         ),
     ]
+
+
+def warn(three: Three, edits: Sequence[ArchitectureEdit]) -> Iterator[str]:
+    """Yield what a person should know of an edit that is there, each with its reason."""
+    dtype = str(three.edited.result.dtype).removeprefix("torch.")
+    probed = _probe_differences(three)
+    for name, difference in probed.items():
+        if difference == 0:
+            yield (
+                f"{name}: gives the same with the edit and without it, even on a probe: its "
+                "weights let nothing of the edit through"
+            )
+    if not all(bool(seen.result.isfinite().all()) for seen in (three.unedited, three.edited)):
+        yield f"{three.place}: some are no finite numbers in {dtype}"
+    if any(probed.values()) and _same(three.edited.result, three.unedited.result):
+        reasons = "; ".join(edit.hidden_by(three.unedited) for edit in edits)
+        yield f"{three.place}: no difference to the unedited model in {dtype}: {reasons}"
 
 
 def _whole_dtype(
@@ -125,8 +149,19 @@ def _difference(three: Three) -> float:
     return _distance(three.edited.result, three.unedited.result)
 
 
+def _probe_differences(three: Three) -> dict[str, float]:
+    edited = three.edited.probed
+    return {name: _distance(edited[name], was) for name, was in three.unedited.probed.items()}
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Return whether both hold the same numbers, and what is no number at the same places."""
+    return torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
+
+
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return (a.float() - b.float()).abs().max().item()
+    """Return the largest difference between two finite values at the same place."""
+    return (a.float() - b.float()).abs().nan_to_num(0.0, 0.0).max().item()
 
 
 if __name__ == "__main__":

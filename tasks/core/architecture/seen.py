@@ -14,6 +14,8 @@ class Seen:
     inv_freq (head_dim / 2), fp32: as a forward pass at the far end of the context uses it.
     before: the states that come before the first edited place, each (1, T, hidden) in the model's
     dtype. result: the logits (1, T, vocab), or what the layer alone gives (1, T, hidden).
+    probed: what each edited module gives on its probe, (1, tokens, hidden), by its name.
+    act_range: the lowest and the highest value that an edited layer's activation gets on the input.
     """
 
     modules: tuple[str, ...]
@@ -21,6 +23,8 @@ class Seen:
     inv_freq: Tensor
     before: tuple[Tensor, ...]
     result: Tensor
+    probed: dict[str, Tensor]
+    act_range: tuple[float, float]
 
 
 class Check(BaseModel):

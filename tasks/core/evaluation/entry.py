@@ -8,14 +8,16 @@ doing, a line a step.
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.screening import Rules, kept_conversations
+from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.answering import Answerer
 from tasks.core.evaluation.figures import (
@@ -84,7 +86,7 @@ def measure(job: EvaluationJob) -> Outcome:
         encoder = Encoder(tokenizer, job.template, settings.max_length_tokens)
         examples = [encoder.encode(conversation) for conversation in conversations]
         model = load_model(subject.path, settings, job.scratch)
-        measured.add(subject, model, conversations, examples)
+        measured.add(subject, model, conversations, examples, tokenizer=tokenizer)
         say(f"{role}: perplexity {measured.figures[-1].perplexity:,.4g}")
         answerer = Answerer(role, model, tokenizer, job.template)
         for number, prompt in enumerate(prompts, start=1):
@@ -110,6 +112,15 @@ class _TokensOf:
         self._progress(f"{self._what}, {tokens} tokens")
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What one model read, the id of each token of its vocabulary, and what it expected."""
+
+    examples: Sequence[Example]
+    words: dict[str, int]
+    distributions: Distributions
+
+
 class _Measured:
     """Figures of the models so far, and the distributions that later ones are held against."""
 
@@ -117,7 +128,7 @@ class _Measured:
         self.figures: list[Figures] = []
         self.comparisons: list[Comparison] = []
         self._job = job
-        self._kept: dict[Role, tuple[Sequence[Example], Distributions]] = {}
+        self._kept: dict[Role, _Kept] = {}
 
     def add(
         self,
@@ -125,6 +136,8 @@ class _Measured:
         model: PreTrainedModel,
         conversations: Sequence[Conversation],
         examples: Sequence[Example],
+        *,
+        tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         """Add the figures of one more model. Raises DataError when no answer can be measured."""
         tokens, vocabulary = learned_tokens(examples), int(model.config.vocab_size)
@@ -134,6 +147,7 @@ class _Measured:
                 next_step="Raise evaluate.max_length_tokens.",
             )
         own = None
+        words = {word: i for word, i in tokenizer.get_vocab().items() if i < vocabulary}
         if subject.role in self._compared_later():
             place = self._job.scratch / f"{subject.role}.f32"
             own = Distributions.create(place, tokens, vocabulary)
@@ -141,7 +155,7 @@ class _Measured:
         sums = score(
             model,
             examples,
-            self._comparable(subject, examples, vocabulary),
+            self._comparable(subject, examples, words, vocabulary),
             own,
             lambda number: progress(f"{subject.role}: conversation {number} {at}"),
         )
@@ -149,23 +163,32 @@ class _Measured:
             _comparison(role, subject.role, distance, sums.tokens)
             for role, distance in sums.distances.items()
         ]
-        device = self._job.settings.device
         self.figures.append(
-            _figures(subject.role, model, conversations, examples, sums, device=device)
+            _figures(
+                subject.role,
+                model,
+                conversations,
+                examples,
+                sums,
+                device=self._job.settings.device,
+                tokenizer=tokenizer_digest(tokenizer),
+            )
         )
         if own is not None:
-            self._kept[subject.role] = (examples, own)
+            self._kept[subject.role] = _Kept(examples, words, own)
         self._forget_what_nobody_needs()
 
     def _comparable(
-        self, subject: Subject, examples: Sequence[Example], vocabulary: int
+        self, subject: Subject, examples: Sequence[Example], words: dict[str, int], vocabulary: int
     ) -> dict[Role, Distributions]:
         """Return what this model is held against, as far as both see the same tokens."""
-        kept = ((role, *self._kept[role]) for role in subject.against)
+        kept = ((role, self._kept[role]) for role in subject.against)
         return {
-            role: distributions
-            for role, theirs, distributions in kept
-            if distributions.vocabulary == vocabulary and theirs == examples
+            role: theirs.distributions
+            for role, theirs in kept
+            if theirs.distributions.vocabulary == vocabulary
+            and theirs.words == words
+            and theirs.examples == examples
         }
 
     def _compared_later(self) -> set[Role]:
@@ -174,7 +197,7 @@ class _Measured:
 
     def _forget_what_nobody_needs(self) -> None:
         for role in self._kept.keys() - self._compared_later():
-            self._kept.pop(role)[1].path.unlink()
+            self._kept.pop(role).distributions.path.unlink()
 
 
 def _figures(
@@ -185,6 +208,7 @@ def _figures(
     sums: Score,
     *,
     device: str,
+    tokenizer: str,
 ) -> Figures:
     return Figures(
         role=role,
@@ -195,6 +219,7 @@ def _figures(
         dtype=str(model.dtype).removeprefix("torch."),
         tokens_per_s=sum(len(example.input_ids) for example in examples) / sums.wall_s,
         peak_memory_bytes=peak_memory_bytes(device),
+        tokenizer_digest=tokenizer,
     )
 
 

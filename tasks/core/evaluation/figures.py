@@ -62,6 +62,7 @@ class Figures(_Value):
 
     nll_nats is the sum of the negative log-likelihoods of all measured tokens; utf8_bytes counts
     the answers that those tokens spell, so that models with different tokenizers compare.
+    tokenizer_digest says which tokenizer it was; without one it counts as another one.
     """
 
     role: Role
@@ -72,6 +73,7 @@ class Figures(_Value):
     dtype: str
     tokens_per_s: float
     peak_memory_bytes: int
+    tokenizer_digest: str | None = None
 
     @property
     def perplexity(self) -> float:
@@ -82,6 +84,25 @@ class Figures(_Value):
     def perplexity_per_byte(self) -> float:
         """Return exp of the mean negative log-likelihood a byte of UTF-8."""
         return _exp(self.nll_nats / self.utf8_bytes)
+
+    def has_tokenizer_of(self, other: "Figures") -> bool:
+        """Return whether both models cut a text into the same tokens."""
+        return self.tokenizer_digest is not None and self.tokenizer_digest == other.tokenizer_digest
+
+    def perplexity_ratio_to(self, before: "Figures") -> float:
+        """Return this model's perplexity a token over the one of `before`.
+
+        With another tokenizer, which cuts the same answers into fewer or more tokens, the
+        likelihood of the answers is spread over the tokens of `before`: a model that is twice as
+        bad a token has the ratio 2 in either case. Infinity where this perplexity is infinite, 0
+        where only the one of `before` is; NaN where one of them is no number.
+        """
+        if not math.isfinite(self.perplexity):
+            return self.perplexity
+        if self.has_tokenizer_of(before):
+            return _exp(self.nll_nats / self.tokens - before.nll_nats / before.tokens)
+        nats_a_byte = self.nll_nats / self.utf8_bytes - before.nll_nats / before.utf8_bytes
+        return _exp(nats_a_byte * before.utf8_bytes / before.tokens)
 
 
 class Comparison(_Value):

@@ -63,6 +63,7 @@ def judge(outcome: Outcome, gate: Gate, *, force: str | None = None) -> Verdict:
         _edit(outcome, gate.max_kl_divergence),
         _gain(outcome, gate.min_finetune_gain),
         _release(outcome, gate.max_ratio_to_release),
+        _merge(outcome, gate.max_merge_ratio),
     )
     checks = tuple(check for check in found if check is not None)
     passed = all(check.passed for check in checks)
@@ -83,8 +84,10 @@ def _rise(outcome: Outcome, limit: float | None) -> Check | None:
         return None
     released = outcome.figures[-1]
     reference = outcome.of("merged") or outcome.of("base") or outcome.figures[0]
-    name = f"perplexity ratio of {released.role} to {reference.role}"
-    return _check(name, limit, _ratio(released, reference))
+    if released is reference:
+        why = f"it would hold {released.role} against itself"
+        return _idle("perplexity ratio to the model before edit and fine-tuning", limit, why)
+    return _ratio_check(released, reference, limit)
 
 
 def _edit(outcome: Outcome, limit: float | None) -> Check | None:
@@ -116,8 +119,21 @@ def _release(outcome: Outcome, limit: float | None) -> Check | None:
     released, earlier = outcome.figures[-1], outcome.of("release before")
     if earlier is None:
         return _idle("perplexity ratio to the release before", limit, "there is no other release")
-    name = f"perplexity ratio of {released.role} to the release before"
-    return _check(name, limit, _ratio(released, earlier))
+    return _ratio_check(released, earlier, limit)
+
+
+def _merge(outcome: Outcome, limit: float | None) -> Check | None:
+    """Check the merged model against its base.
+
+    A merged model that is better than its base is always within the limit, also where the base
+    talks such nonsense that its perplexity is infinite.
+    """
+    if limit is None:
+        return None
+    merged, base = outcome.of("merged"), outcome.of("base")
+    if merged is None or base is None:
+        return _idle("perplexity ratio of merged to base", limit, "no delta is merged")
+    return _ratio_check(merged, base, limit, merged.perplexity_ratio_to(base))
 
 
 def _before(outcome: Outcome, role: Role) -> Figures | None:
@@ -128,15 +144,22 @@ def _before(outcome: Outcome, role: Role) -> Figures | None:
 
 
 def _ratio(after: Figures, before: Figures) -> float:
-    """Return the ratio of two perplexities, of those a byte where the tokenizers differ.
+    """Return the ratio of two perplexities; NaN where nothing can be held against the one before.
 
-    NaN where the one before is not finite: nothing can be held against it.
+    That is where it is infinite: anything would be better.
     """
-    if not math.isfinite(before.perplexity):
-        return math.nan
-    if after.tokens != before.tokens:
-        return after.perplexity_per_byte / before.perplexity_per_byte
-    return after.perplexity / before.perplexity
+    return after.perplexity_ratio_to(before) if math.isfinite(before.perplexity) else math.nan
+
+
+def _ratio_check(
+    after: Figures, before: Figures, limit: float, ratio: float | None = None
+) -> Check:
+    """Return the check of a ratio, by default the one of `_ratio`."""
+    before_it = "the release before" if before.role == "release before" else before.role
+    name = f"perplexity ratio of {after.role} to {before_it}"
+    if after.tokens != before.tokens and not after.has_tokenizer_of(before):
+        name += f", by the byte ({before.utf8_bytes / before.tokens:.2f} bytes a token)"
+    return _check(name, limit, _ratio(after, before) if ratio is None else ratio)
 
 
 def _check(
@@ -146,7 +169,8 @@ def _check(
     bound: Literal["at most", "at least"] = "at most",
 ) -> Check:
     words = f"the limit is {bound} {limit:g}"
-    if measured is None:
+    if measured is None or math.isnan(measured):
+        measured = None
         passed, reason = False, f"{name}: could not be measured; {words}"
     else:
         kept = measured <= limit if bound == "at most" else measured >= limit

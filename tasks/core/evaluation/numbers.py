@@ -20,7 +20,7 @@ def number(value: float) -> str:
 
 def change(before: float, after: float) -> str:
     """Return by how much after differs from before: +4.5 %, or × 0.0012 beyond tenfold."""
-    if not (math.isfinite(before) and math.isfinite(after)) or before == 0:
+    if not (math.isfinite(before) and math.isfinite(after)) or 0 in (before, after):
         return "-"
     ratio = after / before
     if 0.1 < ratio < 10:

@@ -41,7 +41,7 @@ class Step:
     @property
     def perplexity_change(self) -> str:
         """The change of perplexity in words."""
-        return change(self.before.perplexity, self.after.perplexity)
+        return change(1.0, self.after.perplexity_ratio_to(self.before))
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,52 @@ def render_markdown(outcome: Outcome, verdict: Verdict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plain_figures(outcome: Outcome, verdict: Verdict) -> dict[str, object]:
+    """Return verdict and figures as plain values for a program: all that the page shows.
+
+    Perplexities stand beside the sums that they are made of, and units are in the names. The KL
+    divergence is None where the tokens differ; an agreement is a share of 1.
+    """
+    figures = []
+    for measured in outcome.figures:
+        plain = measured.model_dump(mode="json")
+        plain["reads_tokens_per_s"] = plain.pop("tokens_per_s")
+        figures.append(
+            plain
+            | {
+                "perplexity_per_token": measured.perplexity,
+                "perplexity_per_byte": measured.perplexity_per_byte,
+                "writes_tokens_per_s": outcome.generated_per_s(measured.role),
+            }
+        )
+    return {
+        "outcome": {
+            **outcome.model_dump(mode="json", exclude={"figures", "comparisons"}),
+            "figures": figures,
+            "comparisons": [_plain_step(step) for step in steps(outcome)],
+        },
+        "verdict": verdict.model_dump(mode="json"),
+    }
+
+
+def _plain_step(step: Step) -> dict[str, object]:
+    found = step.comparison
+    return {
+        "before": step.before.role,
+        "after": step.after.role,
+        "tokens": found.tokens if found else None,
+        "perplexity_ratio": step.after.perplexity_ratio_to(step.before),
+        "kl_divergence_nats": found.kl_divergence_nats if found else None,
+        "top1_agreement": found.top1_agreement if found else None,
+    }
+
+
 def headline(verdict: Verdict) -> str:
     """Return the verdict in a few words."""
     if verdict.passed:
-        return "Gate passed" if verdict.checks else "Measured; no limit was set"
+        if any(check.applies for check in verdict.checks):
+            return "Gate passed"
+        return f"Measured; no limit {'applies' if verdict.checks else 'was set'}"
     if verdict.forced is not None:
         return "Gate failed; released by force"
     return "Gate failed: not published, not served"

@@ -17,6 +17,7 @@ from tasks.core.progress import Report, silent
 from tasks.core.weights.companions import file_names
 from tasks.core.weights.index import read_listing
 from tasks.core.weights.model_check import check_model
+from tasks.core.weights.tokenizer_check import require_tokenizer
 
 
 def choose_from_directory(source: Path) -> tuple[str, ...]:
@@ -52,6 +53,7 @@ def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenF
     """
     names = choose_from_directory(source)
     check_model(source)
+    require_tokenizer(source)
     total = sum((source / name).stat().st_size for name in names)
     out.mkdir(parents=True, exist_ok=True)
     for name in names:

@@ -1,10 +1,9 @@
 """Which files of a model directory are published: those on a list, and none with a secret in it.
 
 A model directory on somebody's disk holds more than the model: notes, logs, a token in a text file,
-weights in a second format. What is published goes by an allow list: one set of weights,
-configuration, tokenizer, templates, the code that a configuration names with what that imports,
-licences, and the pictures that the card shows. The list is narrower than what a download takes.
-Does not look into weights.
+weights in a second format. What is published goes by an allow list: one set of weights, what
+`weights.companions` sends of what goes with a model, the code that a configuration names with what
+that imports, and the pictures that the card shows. Does not look into weights.
 """
 
 import os
@@ -15,26 +14,16 @@ from pathlib import Path
 from tasks.core.errors import HubError, SecretFound
 from tasks.core.hub.publish_code import code_files
 from tasks.core.hub.selection import choose_files
-from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.companions import (
     ADAPTER_FILES,
-    TOKENIZER_FILES,
+    OTHER,
+    READ_BY_NAME,
+    TERMS,
+    kind_of,
     require_vocabulary,
 )
 from tasks.core.weights.index import read_listing
 
-_READ_BY_NAME = frozenset(
-    (
-        *TOKENIZER_FILES,
-        *("config.json", "generation_config.json"),
-        *("preprocessor_config.json", "processor_config.json"),
-        TEMPLATE_RECORD,
-    )
-)
-_READ_BY_PATTERN = re.compile(r"[^/]+\.tiktoken|additional_chat_templates/[^/]+\.jinja")
-_TERMS = re.compile(
-    r"(?:LICEN[CS]E|COPYING|NOTICE|USE_POLICY|USAGE_POLICY)(?:[-_.][\w.-]+)?", re.IGNORECASE
-)
 _PICTURE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp)$", re.IGNORECASE)
 _SHOWN = re.compile(
     r"""!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img\b[^>]*\bsrc=["']([^"']+)""", re.IGNORECASE
@@ -93,17 +82,17 @@ def choose_to_publish(model: Path, names: Iterable[str], card: str = "") -> tupl
     )
     weights = {name for name in chosen if name.endswith(_WEIGHTS)}
     code = code_files(model, present)
-    unnamed = {name for name in present if _TERMS.fullmatch(name)} | _pictures(card, present)
-    known = {name for name in present if _is_read_by_name(name)}
-    if not code and not any(name.endswith(".tiktoken") for name in known):
-        require_vocabulary(known, where=model)
-    for name in sorted(unnamed):
+    beside = {name for name in present if (kind := kind_of(name)) and kind.to_hub == "always"}
+    if not code and not any(name.endswith(".tiktoken") for name in beside):
+        require_vocabulary(beside, where=model)
+    pictures = _pictures(card, present)
+    for name in sorted({name for name in beside if kind_of(name) is TERMS} | pictures):
         _require_harmless_name(model, name)
-    for name in sorted(known | code | unnamed):
+    for name in sorted(beside | code | pictures):
         path = model / name
         if path.is_file() and path.stat().st_size <= _SMALL_BYTES:
             require_no_secret(path.read_bytes(), where=path)
-    return tuple(sorted(weights | known | code | unnamed))
+    return tuple(sorted(weights | beside | code | pictures))
 
 
 def require_harmless(
@@ -115,7 +104,9 @@ def require_harmless(
     """
     first = next((name for name in _LOADED_FIRST if name in published), _LOADED_FIRST[-1])
     before = _LOADED_FIRST[: _LOADED_FIRST.index(first)]
-    loaded = [name for name in kept if name in (*before, *ADAPTER_FILES) or _is_read_by_name(name)]
+    loaded = [
+        name for name in kept if name in (*before, *ADAPTER_FILES) or kind_of(name) is READ_BY_NAME
+    ]
     if loaded:
         raise HubError(
             "Files of somebody else stand where the model goes, and would be loaded with it.",
@@ -133,11 +124,10 @@ def why_left_out(name: str) -> str:
         (name == ".gitattributes", "the Hub writes its own"),
         (name == "manifest.json", "it is the record of a local store"),
         (looks_like_a_secret(name), "its name looks like that of a secret"),
-        (name.endswith(".py"), "no configuration names this code"),
         (name in ADAPTER_FILES, "a loader would put the adapter on the model a second time"),
         (name.endswith(_OTHER_WEIGHTS), "the weights are published once, in one format"),
     )
-    return next((why for holds, why in reasons if holds), "no model is loaded from such a file")
+    return next((why for holds, why in reasons if holds), (kind_of(name) or OTHER).why_not)
 
 
 def is_weights(name: str) -> bool:
@@ -167,10 +157,6 @@ def require_no_secret(content: bytes, *, where: object) -> None:
         next_step="Take it out of the file, and make it invalid where it came from if anybody "
         "else has had the file. Then publish again; nothing was sent.",
     )
-
-
-def _is_read_by_name(name: str) -> bool:
-    return name in _READ_BY_NAME or bool(_READ_BY_PATTERN.fullmatch(name))
 
 
 def _require_harmless_name(model: Path, name: str) -> None:

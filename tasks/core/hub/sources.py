@@ -15,6 +15,7 @@ from tasks.core.progress import Report, silent
 from tasks.core.recipe import Source
 from tasks.core.store import Built, Staging, Store
 from tasks.core.weights.model_check import check_model
+from tasks.core.weights.tokenizer_check import require_tokenizer
 
 STAGE = "download"
 VERSION = 2
@@ -35,6 +36,7 @@ def fetch(source: Source, store: Store, report: Report = silent) -> Built:
     def write(staging: Staging) -> None:
         staging.record(download(resolved, staging.path, report=report).files)
         check_model(staging.path)
+        require_tokenizer(staging.path)
         staging.note(revision=source.revision)
 
     return store.build(stage_key(STAGE, VERSION, params), write, params=params)

@@ -1,8 +1,8 @@
 """What each stage of a recipe takes: disk, network, host memory, and a rough time.
 
 Covers a first run, with nothing in the store yet; what is there already is reused and costs
-nothing. Times are transfer times at the given rates and training arithmetic at a usual share of a
-card's peak: right within a factor of two, no better. Whether it fits is not decided here.
+nothing. Times are transfer times at the given rates: right within a factor of two, no better.
+Whether it fits is not decided here.
 
 The invariant: the store keeps every stage's result, so the disk that a run needs is the sum.
 """
@@ -24,8 +24,6 @@ StageName = Literal[
 ]
 
 STREAMING_BYTES = GB // 2
-PEAK_SHARE = 0.4
-FOUR_BIT_SLOWDOWN = 1.35
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes a second: a line of 100 Mbit/s, a SATA SSD, PCIe 4.0 as it is reached in practice."""
+    """Bytes a second: a line of 100 Mbit/s, a SATA SSD, and PCIe 4.0 between an x8 slot's 12 GB/s
+    and the 24 GB/s that an x16 slot reaches; an H100 on PCIe 5.0 reached 29.
+    """
 
     network_bytes_per_s: float = 12.5e6
     disk_bytes_per_s: float = 500e6
-    link_bytes_per_s: float = 12e9
+    link_bytes_per_s: float = 16e9
 
 
 @dataclass(frozen=True)
@@ -99,37 +99,6 @@ def stage_needs(
         seconds = START_S["deploy"] + result / disk
         needs.append(StageNeed("deploy", seconds=seconds, note="served from the store, no copy"))
     return tuple(needs)
-
-
-def training_seconds(
-    shape: ModelShape,
-    finetune: Finetune,
-    *,
-    tflops: float,
-    training_tokens: int | None,
-    rates: Rates | None = None,
-) -> float | None:
-    """Return a rough time for all epochs, or None when the amount of data is not known.
-
-    Frozen weights take 2 operations a parameter and token forward and 2 backward, and 2 more with
-    gradient checkpointing (Kaplan et al., arXiv:2001.08361, less the weight gradients), at 40% of
-    the peak: Qwen's published times of LoRA on an A100 are met within a tenth. ZeRO-3 moves the
-    weights twice a micro batch. 4-bit slows it by the factor between Qwen's two tables.
-    """
-    tokens = trained_tokens(finetune, training_tokens)
-    if tokens is None:
-        return None
-    operations = (6 if finetune.gradient_checkpointing else 4) * shape.multiplied_params
-    seconds = tokens * operations / (tflops * 1e12 * PEAK_SHARE * finetune.processes)
-    if finetune.quantization == "4bit":
-        return seconds * FOUR_BIT_SLOWDOWN
-    if finetune.zero_stage == 3:
-        weights = shape.weight_bytes(finetune.precision)
-        far = 1.0 if finetune.offload == "all" else 1 - 1 / finetune.processes
-        a_micro_batch = finetune.micro_batch_size * finetune.max_length_tokens * finetune.processes
-        link = (rates or Rates()).link_bytes_per_s
-        seconds += tokens / a_micro_batch * 2 * weights * far / link
-    return seconds
 
 
 def trained_tokens(

@@ -145,12 +145,12 @@ class RunRecords:
         released.sort(key=lambda r: r.released_at or r.ended_at, reverse=True)
         return list(dict.fromkeys(r.released for r in released if r.released is not None))
 
-    def release_before(self, recipe: str, artifact: str) -> str | None:
-        """Return the last artifact that this recipe released other than the one given.
+    def release_before(self, recipe: str, *artifacts: str) -> str | None:
+        """Return the last artifact that this recipe released other than those given.
 
         The same for a run and for its repetition, whose own release is then the last one.
         """
-        return next((name for name in self.releases(recipe) if name != artifact), None)
+        return next((name for name in self.releases(recipe) if name not in artifacts), None)
 
     def artifacts_of_last(self, count: int) -> set[str]:
         """Return the artifacts of the last `count` finished runs and releases of each recipe.

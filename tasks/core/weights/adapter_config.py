@@ -1,7 +1,8 @@
 """adapter_config.json of a PEFT LoRA adapter: the fields that decide how it is fused.
 
-Any other feature that the file turns on is refused by its name, known here or not: fusing without
-it would give a model that nobody trained. Written after peft/tuners/lora/config.py (0.21.2).
+Any other feature that the file turns on is refused by its name, known here or not (`unfused`):
+fusing without it would give a model that nobody trained. Written after peft/tuners/lora/config.py
+(0.21.2).
 """
 
 import math
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.core.errors import AdapterMismatch
 from tasks.core.foreign import read_json_object
 from tasks.core.weights.companions import ADAPTER_CONFIG
+from tasks.core.weights.unfused import ELSEWHERE, why
+from tasks.core.weights.update import BaseChange
 
 _DESCRIPTIVE = frozenset(
     (
@@ -33,11 +36,10 @@ _DESCRIPTIVE = frozenset(
 )
 """Fields that chose or describe the training, and say nothing about how to fuse."""
 
-_NEUTRAL_INITS = (True, False, "gaussian", "eva", "orthogonal")
-"""Initializations that leave the base's weights alone. The others (pissa, olora, corda, loftq)
-train against a changed base: fused into the plain one, the adapter would be wrong."""
+_FUSED_STARTS = ("gaussian", "eva", "orthogonal", "mica", "pissa", "olora")
+"""Initializations, besides true and false, whose base is known: the model's, or what PiSSA and
+OLoRA leave of it, which they compute from its weights alone."""
 
-_ELSEWHERE = "Fuse it with PEFT's merge_and_unload, or train a plain LoRA adapter."
 _Rank = Annotated[int, Field(ge=1)]
 
 
@@ -60,6 +62,14 @@ class LoraConfig(BaseModel):
     modules_to_save: tuple[str, ...] | None = None
     layers_to_transform: int | tuple[int, ...] | None = None
     layers_pattern: str | tuple[str, ...] | None = None
+    use_dora: bool = False
+    target_parameters: tuple[str, ...] | None = None
+
+    @property
+    def base_change(self) -> BaseChange | None:
+        """What was taken off the base's weights before the training, where it can be told."""
+        changes: dict[str, BaseChange] = {"pissa": "pissa", "olora": "olora"}
+        return changes.get(str(self.init_lora_weights).lower())
 
     @property
     def saved_whole(self) -> tuple[str, ...]:
@@ -92,6 +102,10 @@ class LoraConfig(BaseModel):
         if isinstance(self.target_modules, str):
             return re.fullmatch(self.target_modules, module) is not None
         return _ends_with(module, self.target_modules or ()) and self._in_its_layers(module)
+
+    def targets_parameter(self, name: str) -> bool:
+        """Return whether the adapter must have an update for this parameter of a module."""
+        return _ends_with(name, self.target_parameters or ())
 
     def _excludes(self, module: str) -> bool:
         if isinstance(self.exclude_modules, str) and self.exclude_modules:
@@ -136,7 +150,7 @@ def read_lora_config(directory: Path) -> LoraConfig:
             where=f"{path}: {'.'.join(map(str, first['loc']))}",
             expected=first["msg"],
             found=first["input"],
-            next_step=_ELSEWHERE,
+            next_step=ELSEWHERE,
         ) from error
     _require_patterns(path, config)
     _require_supported(path, config)
@@ -188,14 +202,19 @@ def _require_patterns(path: Path, config: LoraConfig) -> None:
 def _require_supported(path: Path, config: LoraConfig) -> None:
     others = (config.model_extra or {}).items()
     features = {name: value for name, value in others if value and name not in _DESCRIPTIVE}
-    if config.init_lora_weights not in _NEUTRAL_INITS:
-        features["init_lora_weights"] = config.init_lora_weights
+    start = config.init_lora_weights
+    if isinstance(start, str) and start.lower() not in _FUSED_STARTS:
+        features["init_lora_weights"] = start
+    if config.target_parameters and (config.use_dora or config.base_change):
+        features["target_parameters"] = config.target_parameters
     if features:
+        refused = [(name, value, why(name, value)) for name, value in sorted(features.items())]
         raise AdapterMismatch(
             "The adapter uses what cannot be fused here.",
             where=path,
-            found=", ".join(f"{name}={value!r}" for name, value in sorted(features.items())),
-            next_step=_ELSEWHERE,
+            expected="a plain, rank-stabilized, DoRA, PiSSA or OLoRA adapter",
+            found="; ".join(f"{name}={value!r}: {reason.cause}" for name, value, reason in refused),
+            next_step=refused[0][2].remedy,
         )
 
 

@@ -11,13 +11,17 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from tasks.core.errors import NotAModel
 from tasks.core.files import CHUNK_BYTES, FileDigest, write_atomically
 from tasks.core.foreign import JsonObject
 from tasks.core.recipe import Dtype
+from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.index import ADAPTER_WEIGHTS
+from tasks.core.weights.tokenizer_check import require_tokenizer
 from tasks.core.weights.weight_files import LISTINGS
 
 Companions = Mapping[str, Path | bytes]
@@ -40,9 +44,55 @@ TOKENIZER_FILES = (
 `additional_chat_templates/*.jinja`."""
 
 CHAT_TEMPLATES = re.compile(r"chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja")
-LICENCES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY)[^/]*", re.IGNORECASE)
-_CODE = re.compile(r"(?:[^/.][^/]*/)*[^/.][^/]*\.py")
-_READ_BY_LIBRARIES = re.compile(r"[^/.][^/]*\.(json|txt|model|tiktoken|spm|bpe)")
+_CONFIGURATIONS = (
+    *("config.json", "generation_config.json"),
+    *("preprocessor_config.json", "processor_config.json"),
+    TEMPLATE_RECORD,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Files beside the weights, by their names: all of them go wherever the model goes.
+
+    to_hub is whether they are published, too, and why_not the reason where they are not.
+    """
+
+    names: re.Pattern[str]
+    to_hub: Literal["always", "where a configuration names them", "never"]
+    why_not: str = ""
+
+
+READ_BY_NAME = Kind(
+    re.compile(
+        "|".join(
+            (
+                *map(re.escape, (*TOKENIZER_FILES, *_CONFIGURATIONS)),
+                r"[^/.][^/]*\.tiktoken",
+                CHAT_TEMPLATES.pattern,
+            )
+        )
+    ),
+    "always",
+)
+TERMS = Kind(
+    re.compile(
+        r"(LICEN[CS]ES?|COPYING|NOTICE|USE_POLICY|USAGE_POLICY)([-_.][\w.-]+)?", re.IGNORECASE
+    ),
+    "always",
+)
+CODE = Kind(
+    re.compile(r"(?:[^/.][^/]*/)*[^/.][^/]*\.py"),
+    "where a configuration names them",
+    "no configuration names this code",
+)
+OTHER = Kind(
+    re.compile(r"[^/.][^/]*\.(json|txt|model|spm|bpe)"),
+    "never",
+    "no model is loaded from such a file",  # or none that is published: it may hold anything
+)
+_KINDS = (READ_BY_NAME, TERMS, CODE, OTHER)
+"""The one list: a file is of the first kind that its name fits."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = (ADAPTER_CONFIG, *ADAPTER_WEIGHTS.values())
@@ -63,17 +113,21 @@ _LEFTOVERS = frozenset(
 )
 
 
-def belongs_to_model(name: str) -> bool:
-    """Return whether the file of this name below a model directory goes wherever the model goes.
+def kind_of(name: str) -> Kind | None:
+    """Return what a file below a model directory is, or None where it does not go with the model.
 
     The one list, for download, merge, edit, fuse and publish: configuration, tokenizer, chat
     templates, code, licences. Not the weights, which their index names, nor the model card, which
     tells of one model alone, nor what a training left.
     """
     if PurePosixPath(name).name in _LEFTOVERS or "__pycache__" in name:
-        return False
-    patterns = (_READ_BY_LIBRARIES, CHAT_TEMPLATES, LICENCES, _CODE)
-    return any(pattern.fullmatch(name) for pattern in patterns)
+        return None
+    return next((kind for kind in _KINDS if kind.names.fullmatch(name)), None)
+
+
+def belongs_to_model(name: str) -> bool:
+    """Return whether the file of this name below a model directory goes wherever the model goes."""
+    return kind_of(name) is not None
 
 
 def is_of_tokenizer(name: str) -> bool:
@@ -120,10 +174,11 @@ def json_bytes(document: JsonObject) -> bytes:
 
 
 def tokenizer_files(directory: Path) -> dict[str, Path]:
-    """Return the tokenizer's files. Raises NotAModel when there is no vocabulary among them."""
+    """Return the tokenizer's files. Raises NotAModel unless they are whole, with a vocabulary."""
     names = [*TOKENIZER_FILES, *_additional_templates(directory)]
     found = {name: directory / name for name in names if (directory / name).is_file()}
     require_vocabulary(found, where=directory)
+    require_tokenizer(directory)
     return found
 
 

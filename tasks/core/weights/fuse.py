@@ -1,15 +1,12 @@
-"""LoRA fusing: W + scale * B @ A for each weight that an adapter names, the rest carried over.
+"""LoRA fusing: each weight that an adapter names with its update, the rest carried over.
 
-Covers linear layers, (in, out)-stored ones and embeddings, and weights that were saved whole, with
-rows for added tokens too. B @ A and the sum are taken in the wider of fp32 and the weight's type,
-as PEFT's merge_and_unload does, and rounded once. Holds A and B of the few weights in work, never
-the whole adapter.
+Covers what `adapter` reads: linear layers, (in, out)-stored ones and embeddings, with DoRA, PiSSA
+and OLoRA, parameters of experts, and weights that were saved whole, with rows for added tokens too.
+The arithmetic and its memory are `fusing`'s.
 
 The invariant: a tensor that the adapter does not name keeps its bits.
 """
 
-import math
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +17,7 @@ from tasks.core.errors import AdapterMismatch
 from tasks.core.foreign import JsonObject
 from tasks.core.progress import Report, silent
 from tasks.core.template_record import TEMPLATE_RECORD
-from tasks.core.weights.adapter import EMBEDDINGS, Adapter, LowRank, read_adapter
+from tasks.core.weights.adapter import EMBEDDINGS, Adapter, read_adapter
 from tasks.core.weights.added_tokens import added_tokens
 from tasks.core.weights.companions import (
     Companions,
@@ -30,9 +27,9 @@ from tasks.core.weights.companions import (
     is_of_tokenizer,
     json_bytes,
 )
-from tasks.core.weights.dtypes import torch_dtype
+from tasks.core.weights.fusing import Fusing
 from tasks.core.weights.index import ModelIndex, read_index
-from tasks.core.weights.layout import MAX_SHARD_BYTES, Piece, TensorSpec, plan_layout
+from tasks.core.weights.layout import MAX_SHARD_BYTES, TensorSpec, plan_layout
 from tasks.core.weights.model_check import (
     check_small_files,
     require_promised,
@@ -41,9 +38,7 @@ from tasks.core.weights.model_check import (
 from tasks.core.weights.produce import Work, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
-from tasks.core.weights.stream import PieceFunction
-
-_LOADED_TENSORS = 16  # those of the few weights whose pieces are in work at the same time
+from tasks.core.weights.tokenizer_check import require_tokenizer
 
 
 def fuse(
@@ -65,15 +60,16 @@ def fuse(
     config, index = check_small_files(model), read_index(model)
     require_unquantized(config, index)
     require_promised(config, index)
+    require_tokenizer(model)
     plan = read_adapter(adapter, index, config)
     specs = [TensorSpec(e.name, e.dtype, plan.shape(e)) for e in index.tensors.values()]
     layout = plan_layout(specs, max_shard_bytes)
     how = repr((sorted(plan.low_rank.items()), sorted(plan.replaced.items())))
-    with TensorReader(plan.index) as source:
+    with TensorReader(plan.index) as tensors, Overlaid(index, plan) as weights:
         return produce(
             Work("fuse", (index, plan.index), layout, parameters=how),
             [Overlaid(index, plan)],
-            fused_with(plan, source),
+            Fusing(plan, tensors, weights),
             _companions(model, adapter, config, plan, index),
             out,
             threads=threads,
@@ -108,39 +104,6 @@ class Overlaid(TensorReader):
         if trained is None:
             return super().read(name, start, stop)
         return self._trained.read(trained, start, stop)
-
-
-def fused_with(adapter: Adapter, source: TensorReader) -> PieceFunction:
-    """Return a piece function that applies adapter, whose A and B source reads, to the weights."""
-
-    @lru_cache(maxsize=_LOADED_TENSORS)
-    def load(name: str, dtype: torch.dtype) -> torch.Tensor:
-        return source.load(name).to(dtype)
-
-    def fuse_piece(piece: Piece, weight: torch.Tensor) -> torch.Tensor:
-        dtype = torch_dtype(piece.dtype)
-        weight = weight.to(dtype)
-        update = adapter.low_rank.get(piece.name)
-        if update is None:
-            return weight
-        wider = torch.promote_types(dtype, torch.float32)
-        change = low_rank_rows(update, load(update.a, wider), load(update.b, wider), piece)
-        return change.add_(weight.to(wider)).to(dtype)
-
-    return fuse_piece
-
-
-def low_rank_rows(update: LowRank, a: torch.Tensor, b: torch.Tensor, piece: Piece) -> torch.Tensor:
-    """Return a piece of scale * B @ A (or of its transpose), flat, in the type of A and B.
-
-    A (r, in); B (out, r); the weight (out, in), or (in, out) where update.transposed. Source: LoRA,
-    arXiv:2106.09685, section 4.1.
-    """
-    left, right = (a.T, b.T) if update.transposed else (b, a)
-    width = right.shape[1]
-    first, last = piece.start // width, math.ceil(piece.stop / width)
-    rows = (left[first:last] @ right).mul_(update.scale).reshape(-1)
-    return rows[piece.start - first * width : piece.stop - first * width]
 
 
 def _companions(

@@ -19,10 +19,10 @@ from tasks.core.model_config import FILE as CONFIG
 from tasks.core.model_config import read_config, ties_embeddings
 from tasks.core.weights.companions import (
     ADAPTER_CONFIG,
-    LICENCES,
+    TERMS,
     TOKENIZER_FILES,
-    belongs_to_model,
     file_names,
+    kind_of,
 )
 from tasks.core.weights.index import ModelIndex, read_index, require_directory
 from tasks.core.weights.llama_layout import HEAD, RECOMPUTED, promised_tensors
@@ -172,7 +172,7 @@ def _general_problems(
 
 def _may_be_empty(name: str) -> bool:
     """Return whether a file of the model may hold nothing (code), or anything (a licence)."""
-    return belongs_to_model(name) and not LICENCES.fullmatch(name)
+    return kind_of(name) not in (None, TERMS)
 
 
 def _packed(index: ModelIndex) -> str | None:

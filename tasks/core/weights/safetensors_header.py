@@ -71,7 +71,7 @@ def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> list[HeaderEntry
     """Return the tensors that a header describes, for a file of file_bytes; path is for errors."""
     data_start = _LENGTH_BYTES + len(raw)
     document = _decode(raw, path)
-    document.pop("__metadata__", None)
+    _require_texts(document.pop("__metadata__", None), path)
     entries = [_entry(name, value, data_start, path) for name, value in document.items()]
     entries.sort(key=lambda entry: (entry.offset, entry.nbytes))
     _require_filled(entries, data_start, file_bytes, path)
@@ -105,6 +105,14 @@ def _decode(raw: bytes, path: Path) -> dict[str, object]:
     if not isinstance(document, dict):
         _refuse(path, "The header is not a JSON object.", type(document).__name__)
     return document
+
+
+def _require_texts(metadata: object, path: Path) -> None:
+    """Raise CorruptWeights for metadata that safetensors does not load: only texts are allowed."""
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        _refuse(path, "The header's __metadata__ is not an object of texts.", repr(metadata)[:100])
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -42,6 +42,13 @@ def test_edit_that_changes_nothing_is_refused(name: str) -> None:
         check_edit(_edit(name), THREE_LAYERS)
 
 
+@pytest.mark.parametrize("rope_type", ["linear", "dynamic", "yarn"])
+def test_rope_scaling_that_float32_does_not_tell_from_none_is_refused(rope_type: str) -> None:
+    scaling = RopeScalingEdit.model_validate({"rope_type": rope_type, "factor": 1 + 1e-9})
+    with pytest.raises(RecipeError, match="would change nothing"):
+        check_edit(Edit(activations=(), rope_scaling=scaling), LlamaConfig())
+
+
 def test_second_rope_scaling_is_refused() -> None:
     scaled = LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0})
     with pytest.raises(RecipeError, match="scaled already"):

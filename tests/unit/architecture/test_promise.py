@@ -47,6 +47,22 @@ def test_loaded_model_keeps_the_promise_in_any_precision(
     verify_loaded(model.half() if half else model, edited)
 
 
+def test_promise_is_kept_by_a_model_whose_logits_do_not_show_the_edit(
+    stock: Path, edit_into: Callable[..., Path]
+) -> None:
+    plain = LlamaForCausalLM.from_pretrained(stock)
+    with torch.no_grad():
+        for parameter in plain.model.layers.parameters():
+            parameter.mul_(1e-4)
+    plain.save_pretrained(stock)
+    edited = edit_into(stock)
+    model, prompt = _load(edited), torch.tensor([[1, 40, 71, 102]])
+    assert torch.equal(model(prompt).logits, plain(prompt).logits)
+    verify_loaded(model, edited)
+    with pytest.raises(EditLost, match="LlamaForCausalLM"):
+        verify_loaded(plain, edited)
+
+
 def test_plain_llama_promises_nothing(stock: Path) -> None:
     assert expected_report(stock) is None
     verify_loaded(LlamaForCausalLM(LlamaConfig.from_pretrained(stock)), stock)

@@ -3,11 +3,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers.activations import ACT2FN
 
 from tasks.core.architecture.edits import edits_of
 from tasks.core.architecture.proof import EditProof, ProofRequest, prove_edit
 from tasks.core.architecture.prove import OVERHEAD_BYTES, WEIGHTS_FACTOR, make_proof
+from tasks.core.architecture.registry import LEARNED
 from tasks.core.errors import CorruptWeights, EditLost, RecipeError
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tests.models import tiny_llama
@@ -17,6 +20,7 @@ BOTH = Edit(
     activations=(ActivationEdit(layers=(1,), activation="relu"), ActivationEdit(layers=(-1,))),
     rope_scaling=RopeScalingEdit(rope_type="yarn", factor=4.0),
 )
+USABLE = sorted(set(ACT2FN) - LEARNED)
 
 
 def _prove(
@@ -34,6 +38,22 @@ def _failed(proof: EditProof) -> str:
 def _rewrite(model: Path, **members: object) -> None:
     path = model / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **members}))
+
+
+def _with_weights(stock: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """Change all linear weights of the layers."""
+    weights = load_file(stock / "model.safetensors")
+    changed = {
+        name: change(weight).to(weight.dtype) if "proj" in name else weight
+        for name, weight in weights.items()
+    }
+    save_file(changed, stock / "model.safetensors", {"format": "pt"})
+    return stock
+
+
+def _small(stock: Path) -> Path:
+    """Make the weights so small that no activation and no rotation shows in a logit."""
+    return _with_weights(stock, lambda weight: weight * 1e-4)
 
 
 def test_lost_edit_fails_the_proof_in_the_fresh_process(stock: Path, edited: Path) -> None:
@@ -157,3 +177,111 @@ def test_first_look_is_at_the_first_edited_layer(stock: Path) -> None:
     activations, rope = edits_of(BOTH, LlamaConfig.from_pretrained(stock))
     assert activations.edited_layers == (1, 2)
     assert rope.edited_layers == (0,)
+
+
+@pytest.mark.parametrize("activation", [name for name in USABLE if name not in ("silu", "swish")])
+def test_every_activation_is_proven_at_its_module_however_small_the_weights_are(
+    stock: Path, edit_into: Callable[..., Path], activation: str
+) -> None:
+    edit = Edit(activations=(ActivationEdit(layers=(-1,), activation=activation),))
+    proof = _prove(edit_into(_small(stock), edit), edit, unedited=stock)
+    assert proof.passed, _failed(proof)
+    assert (proof.probe_difference or 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "dtype"), [(None, "float16"), (0, "float16"), (0, "bfloat16")]
+)
+@pytest.mark.parametrize("rope_type", ["linear", "dynamic", "yarn"])
+def test_every_rope_scaling_is_proven_at_its_module_however_small_the_weights_are(
+    tmp_path: Path,
+    edit_into: Callable[..., Path],
+    rope_type: str,
+    memory_bytes: int | None,
+    dtype: str,
+) -> None:
+    stock = _small(tiny_llama(tmp_path / "stock", dtype=dtype))
+    scaling = RopeScalingEdit.model_validate({"rope_type": rope_type, "factor": 4})
+    edit = Edit(activations=(), rope_scaling=scaling)
+    proof = _prove(edit_into(stock, edit), edit, unedited=stock, memory_bytes=memory_bytes)
+    assert proof.passed, _failed(proof)
+    assert proof.difference == 0
+    assert (proof.probe_difference or 0) > 0
+    assert "the scores of the attention are too small" in "".join(proof.warnings)
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "place", "what"),
+    [(None, "logits", "logits"), (0, "layer 2", "hidden states")],
+)
+def test_edit_that_moves_nothing_is_told_with_the_values_that_its_activation_gets(
+    tmp_path: Path,
+    edit_into: Callable[..., Path],
+    memory_bytes: int | None,
+    place: str,
+    what: str,
+) -> None:
+    stock = _small(tiny_llama(tmp_path / "stock", dtype="float32"))
+    edited = edit_into(stock)
+    proof = _prove(edited, GELU_IN_THE_LAST, unedited=stock, memory_bytes=memory_bytes)
+    assert proof.passed, _failed(proof)
+    (warning,) = proof.warnings
+    assert warning.startswith(f"{place}: no difference to the unedited model in float32")
+    assert "where gelu and silu are at most" in warning
+    assert warning in proof.table()
+    assert f"{what} 0, the edited modules on a probe" in proof.table()
+
+
+def test_functions_that_part_only_beyond_the_values_of_the_prompt_are_told_apart(
+    stock: Path, edit_into: Callable[..., Path]
+) -> None:
+    _rewrite(stock, hidden_act="gelu")
+    edit = Edit(activations=(ActivationEdit(layers=("all",), activation="gelu_10"),))
+    proof = _prove(edit_into(stock, edit), edit, unedited=stock)
+    assert proof.passed, _failed(proof)
+    assert proof.difference == 0
+    assert "gelu_10 and gelu are at most 0 apart" in "".join(proof.warnings)
+
+
+def test_weights_that_let_nothing_of_the_edit_through_are_told(
+    stock: Path, edit_into: Callable[..., Path]
+) -> None:
+    _with_weights(stock, torch.zeros_like)
+    proof = _prove(edit_into(stock), GELU_IN_THE_LAST, unedited=stock)
+    assert proof.passed, _failed(proof)
+    assert (proof.difference, proof.probe_difference) == (0, 0)
+    assert "its weights let nothing of the edit through" in "".join(proof.warnings)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_model_whose_logits_are_no_numbers_is_told_and_its_edit_proven(
+    tmp_path: Path, edit_into: Callable[..., Path], value: float
+) -> None:
+    stock = tiny_llama(tmp_path / "stock", dtype="float32")
+    _with_weights(stock, lambda weight: torch.full_like(weight, value))
+    proof = _prove(edit_into(stock), GELU_IN_THE_LAST, unedited=stock)
+    assert proof.passed, _failed(proof)
+    assert "no finite numbers" in "".join(proof.warnings)
+    assert EditProof.model_validate_json(proof.model_dump_json()) == proof
+
+
+def test_code_that_does_not_use_its_activation_is_found_where_no_logit_shows_it(
+    stock: Path, edit_into: Callable[..., Path]
+) -> None:
+    edited = edit_into(_small(stock))
+    with (edited / "modeling_kawan_usaha.py").open("a") as file:
+        file.write(
+            "from transformers.models.llama.modeling_llama import LlamaMLP\n"
+            "LlamaMLP.forward = lambda self, x: self.down_proj(\n"
+            "    torch.nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))\n"
+        )
+    with pytest.raises(EditLost, match="the edited modules give bit for bit"):
+        prove_edit(edited, GELU_IN_THE_LAST, unedited=stock)
+
+
+def test_proof_of_an_earlier_version_is_read(stock: Path, edited: Path) -> None:
+    plain = _prove(edited, GELU_IN_THE_LAST).as_json()
+    del plain["probe_difference"], plain["warnings"]
+    earlier = EditProof.model_validate(plain)
+    assert earlier.probe_difference is None
+    assert "on a probe" not in earlier.table().split("\n\n")[1]

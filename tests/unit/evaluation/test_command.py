@@ -39,8 +39,23 @@ def test_model_against_another_is_told_as_json_and_as_a_page(place: Path, tmp_pa
     assert result.exit_code == 0, result.output
     outcome = json.loads(result.stdout)["outcome"]
     assert [figures["role"] for figures in outcome["figures"]] == ["against", "model"]
+    perplexities = [figures["perplexity_per_token"] for figures in outcome["figures"]]
+    ratio = outcome["comparisons"][0]["perplexity_ratio"]
+    assert ratio == pytest.approx(perplexities[1] / perplexities[0])
+    assert f"{perplexities[1]:,.2f}" in page.read_text()
     assert outcome["comparisons"][0]["kl_divergence_nats"] > 0
     assert "against → model" in page.read_text()
+
+
+def test_model_against_itself_is_measured_once_and_its_limit_does_not_apply(place: Path) -> None:
+    limit = ("--max-perplexity-ratio", "1.1")
+    result = run(place, "--against", str(place / "other" / ".." / "one"), *limit, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [figures["role"] for figures in found["outcome"]["figures"]] == ["model"]
+    (check,) = found["verdict"]["checks"]
+    assert not check["applies"]
+    assert "against itself" in check["reason"]
 
 
 def test_limit_that_is_not_kept_ends_with_code_1(place: Path) -> None:

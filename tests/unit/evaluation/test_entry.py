@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +149,29 @@ def test_model_against_itself_has_no_distance(job: EvaluationJob, tmp_path: Path
     (comparison,) = Outcome.model_validate_json(text).comparisons
     assert comparison.kl_divergence_nats == pytest.approx(0.0, abs=1e-9)
     assert comparison.top1_agreement == 1.0
+
+
+def test_models_whose_ids_mean_other_tokens_are_not_compared(
+    job: EvaluationJob, tmp_path: Path
+) -> None:
+    """Two letters that no conversation holds have changed places: the ids read are the same."""
+    other = shutil.copytree(job.subjects[1].path, tmp_path / "other")
+    file = other / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["Q"], vocabulary["X"] = vocabulary["X"], vocabulary["Q"]
+    file.write_text(json.dumps(content))
+    subjects = chain([("merged", job.subjects[1].path), ("edited", other)])
+    code, text = run(job.model_copy(update={"subjects": subjects}), tmp_path)
+    assert code == 0
+    found = Outcome.model_validate_json(text)
+    assert found.comparisons == ()
+    assert found.figures[0].tokens == found.figures[1].tokens
+    assert not found.figures[1].has_tokenizer_of(found.figures[0])
+
+
+def test_figures_say_which_tokenizer_it_was(outcome: Outcome) -> None:
+    assert outcome.figures[0].has_tokenizer_of(outcome.figures[1])
 
 
 def test_every_model_answers_prompts_of_every_kind(outcome: Outcome) -> None:

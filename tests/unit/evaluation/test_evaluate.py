@@ -54,8 +54,10 @@ def test_data_that_cannot_be_used_is_told_by_the_child_s_own_error(
 def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(
     model: Path, settings: Evaluate, tmp_path: Path
 ) -> None:
+    before = set(psutil.Process().children(recursive=True))
+
     def kill(_: str) -> None:
-        for child in psutil.Process().children(recursive=True):
+        for child in set(psutil.Process().children(recursive=True)) - before:
             os.kill(child.pid, signal.SIGKILL)
 
     with pytest.raises(EvaluationFailed, match="killed by a signal"):

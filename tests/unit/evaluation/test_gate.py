@@ -10,16 +10,19 @@ from tasks.core.recipe import Gate
 OFF = Gate(max_perplexity_ratio=None)
 
 
-def figures(role: Role, perplexity: float) -> Figures:
+def figures(
+    role: Role, perplexity: float, tokens: int = 10, tokenizer: str | None = "one"
+) -> Figures:
     return Figures(
         role=role,
         conversations=1,
-        tokens=10,
+        tokens=tokens,
         utf8_bytes=40,
-        nll_nats=10 * math.log(perplexity),
+        nll_nats=tokens * math.log(perplexity),
         dtype="float32",
         tokens_per_s=1.0,
         peak_memory_bytes=1,
+        tokenizer_digest=tokenizer,
     )
 
 
@@ -98,9 +101,88 @@ def test_release_before_takes_no_part_in_the_rise() -> None:
 
 
 def test_models_with_other_tokenizers_are_compared_by_the_byte() -> None:
-    other = figures("edited", 10).model_copy(update={"tokens": 20, "nll_nats": 10 * math.log(10)})
+    other = figures("edited", 10, tokenizer="other")
+    other = other.model_copy(update={"tokens": 20, "nll_nats": 10 * math.log(10)})
     chain = Outcome(figures=(figures("merged", 10), other), comparisons=(), answers=())
-    assert judge(chain, Gate(max_perplexity_ratio=1.25)).checks[0].measured == pytest.approx(1.0)
+    check = judge(chain, Gate(max_perplexity_ratio=1.25)).checks[0]
+    assert check.measured == pytest.approx(1.0)
+    assert check.name == "perplexity ratio of edited to merged, by the byte (4.00 bytes a token)"
+
+
+@pytest.mark.parametrize("limit", ["max_perplexity_ratio", "max_ratio_to_release"])
+@pytest.mark.parametrize("tokens", [500, 999, 1000, 1001, 2000])
+@pytest.mark.parametrize("tokenizer", ["one", "other", None])
+def test_a_doubled_perplexity_is_a_doubled_one_with_any_tokenizer(
+    limit: str, tokens: int, tokenizer: str | None
+) -> None:
+    """The answers are half as likely a token of the reference, whatever cuts them into tokens."""
+    role: Role = "release before" if limit == "max_ratio_to_release" else "merged"
+    reference = figures(role, 10, tokens=1000)
+    worse = figures("edited", 20, tokens=1000, tokenizer=tokenizer)
+    if tokenizer != "one":
+        worse = worse.model_copy(update={"tokens": tokens})
+    chain = Outcome(figures=(reference, worse), comparisons=(), answers=())
+    for allowed, passed in ((1.99, False), (2.01, True)):
+        verdict = judge(chain, OFF.model_copy(update={limit: allowed}))
+        assert verdict.passed is passed
+        assert verdict.checks[0].measured == pytest.approx(2.0)
+
+
+def test_gain_of_a_fine_tune_with_another_tokenizer_is_one_a_token_of_the_model_before() -> None:
+    tuned = figures("fine-tuned", 9, tokenizer="other").model_copy(update={"tokens": 13})
+    chain = Outcome(figures=(figures("edited", 10), tuned), comparisons=(), answers=())
+    verdict = judge(chain, OFF.model_copy(update={"min_finetune_gain": 0.02}))
+    assert verdict.checks[0].measured == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("merged", [15.1, 100, 1e16])
+def test_a_merge_that_ruins_the_base_is_refused_by_the_default_gate(merged: float) -> None:
+    chain = outcome(("base", 10), ("merged", merged), ("edited", merged))
+    verdict = judge(chain, Gate())
+    assert not verdict.passed
+    assert [check.name for check in verdict.checks if not check.passed] == [
+        "perplexity ratio of merged to base"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "merged"), [(10, 9), (10, 14.9), (4e16, 50), (4e16, 3e16), (1e300, 5)]
+)
+def test_merge_that_is_no_worse_than_its_base_passes(base: float, merged: float) -> None:
+    assert judge(outcome(("base", base), ("merged", merged), ("edited", merged)), Gate()).passed
+
+
+@pytest.mark.parametrize("nll", [10 * 710.0, math.inf])
+def test_merge_of_a_base_whose_perplexity_is_infinite_is_within(nll: float) -> None:
+    base = figures("base", 10).model_copy(update={"nll_nats": nll})
+    chain = Outcome(figures=(base, figures("merged", 50)), comparisons=(), answers=())
+    check = judge(chain, Gate()).checks[-1]
+    assert (check.passed, check.applies) == (True, True)
+    assert check.measured == pytest.approx(0, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("base", "merged"), [(math.nan, 30.0), (30.0, math.nan), (30.0, math.inf), (math.inf, math.inf)]
+)
+def test_merge_that_cannot_be_held_against_its_base_fails(base: float, merged: float) -> None:
+    chain = Outcome(
+        figures=(
+            figures("base", 10).model_copy(update={"nll_nats": base}),
+            figures("merged", 10).model_copy(update={"nll_nats": merged}),
+        ),
+        comparisons=(),
+        answers=(),
+    )
+    verdict = judge(chain, OFF)
+    assert not verdict.passed
+    assert "nan" not in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("chain", [[("base", 1e9)], [("base", 10), ("merged", 10)]])
+def test_comparison_of_a_model_with_itself_does_not_apply(chain: list[tuple[Role, float]]) -> None:
+    (check,) = judge(outcome(*chain), Gate(max_merge_ratio=None)).checks
+    assert (check.passed, check.applies, check.measured) == (True, False, None)
+    assert f"does not apply, it would hold {chain[-1][0]} against itself" in check.reason
 
 
 @pytest.mark.parametrize(
@@ -136,6 +218,12 @@ def test_force_without_a_reason_is_none(blank: str | None) -> None:
 
 def test_force_of_what_passes_is_not_recorded() -> None:
     assert judge(outcome(("base", 10)), Gate(), force="in a hurry").forced is None
+
+
+def test_limit_on_the_merge_does_not_apply_without_a_delta() -> None:
+    (check,) = judge(outcome(("base", 10), ("edited", 1e9)), OFF).checks
+    assert (check.passed, check.applies) == (True, False)
+    assert "no delta is merged" in check.reason
 
 
 def test_without_limits_everything_passes() -> None:

@@ -1,5 +1,6 @@
 import math
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -8,7 +9,12 @@ from tasks.core.evaluation.figures import Answer, Benchmark, Comparison, Figures
 from tasks.core.evaluation.gate import Verdict, judge
 from tasks.core.evaluation.numbers import change, memory, number
 from tasks.core.evaluation.pictures import bars, curve
-from tasks.core.evaluation.report import LineageRow, render_html, render_markdown
+from tasks.core.evaluation.report import (
+    LineageRow,
+    plain_figures,
+    render_html,
+    render_markdown,
+)
 from tasks.core.progress import duration
 from tasks.core.recipe import Gate
 
@@ -121,6 +127,45 @@ def test_markdown_tells_the_chain_and_the_release_before_it() -> None:
     assert "| base | release" not in text
 
 
+def test_change_between_models_with_other_tokenizers_is_taken_as_the_gate_does() -> None:
+    """The tuned model's tokenizer needs twice the tokens; its answers are as likely as before."""
+    doubled = figures("edited", 50.0).model_copy(update={"tokens": 20})
+    chain = Outcome(figures=(figures("merged", 50.0), doubled), comparisons=(), answers=())
+    verdict = judge(chain, Gate())
+    assert "| merged | edited | +0.0 % | - | - |" in render_markdown(chain, verdict)
+    assert verdict.checks[0].measured == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Gate(), "no limit applies"),
+        (Gate(max_perplexity_ratio=None, max_merge_ratio=None), "no limit was set"),
+        (Gate(max_perplexity=60), "Gate passed"),
+    ],
+)
+def test_a_gate_that_judged_nothing_is_not_said_to_be_passed(limits: Gate, words: str) -> None:
+    alone = Outcome(figures=(figures("base", 50.0),), comparisons=(), answers=())
+    assert words in render_markdown(alone, judge(alone, limits))
+
+
+def test_program_gets_the_figures_of_the_page_with_their_units() -> None:
+    plain: Any = plain_figures(whole(), judge(whole(), Gate()))
+    tuned = plain["outcome"]["figures"][-1]
+    assert tuned["role"] == "fine-tuned"
+    assert tuned["perplexity_per_token"] == pytest.approx(43.0)
+    assert tuned["perplexity_per_byte"] == pytest.approx(43.0**0.25)
+    assert (tuned["reads_tokens_per_s"], tuned["writes_tokens_per_s"]) == (50.0, 4.0)
+    assert (tuned["tokens"], tuned["nll_nats"]) == (10, pytest.approx(10 * math.log(43.0)))
+    steps = {(step["before"], step["after"]): step for step in plain["outcome"]["comparisons"]}
+    edited = steps["merged", "edited"]
+    assert edited["perplexity_ratio"] == pytest.approx(1.06)
+    assert (edited["kl_divergence_nats"], edited["top1_agreement"]) == (0.0579, 0.814)
+    assert steps["release before", "fine-tuned"]["kl_divergence_nats"] is None
+    assert plain["outcome"]["benchmarks"][0]["value"] == 0.5
+    assert plain["verdict"]["passed"] is True
+
+
 def test_loss_curve_is_drawn_without_what_is_no_number() -> None:
     (points,) = re.findall(r'<polyline class="curve" points="([^"]*)"', page())
     assert len(points.split()) == 2
@@ -162,6 +207,6 @@ def test_numbers_are_readable(value: float, text: str) -> None:
 def test_changes_durations_and_sizes_are_readable() -> None:
     assert change(50.0, 53.0) == "+6.0 %"
     assert change(4e16, 50.0).startswith("÷ 8.00 × 10")
-    assert change(math.inf, 50.0) == "-"
+    assert change(math.inf, 50.0) == change(50.0, 0.0) == "-"
     assert [duration(s) for s in (0.4, 189, 7500)] == ["0.4 s", "3 min 09 s", "2 h 05 min"]
     assert memory(2_090_000_000) == "2.09 GB"

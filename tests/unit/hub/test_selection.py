@@ -7,6 +7,7 @@ import pytest
 from tasks.core.errors import CorruptWeights, NotAModel
 from tasks.core.foreign import JsonObject
 from tasks.core.hub.selection import choose_files
+from tasks.core.weights.companions import kind_of
 
 COMMON = ["config.json", "tokenizer.json", "README.md"]
 
@@ -112,3 +113,34 @@ def test_tokenizer_code_templates_and_licence_belong_to_the_model():
         "USE_POLICY.md",
     }
     assert choose("model.safetensors", *wanted) == {"model.safetensors", *wanted}
+
+
+SENT = [
+    *("config.json", "generation_config.json", "preprocessor_config.json"),
+    *("processor_config.json", "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt"),
+    *("chat_template.jinja", "additional_chat_templates/tool_use.jinja", "qwen.tiktoken"),
+    *("LICENSE", "licence.txt", "LICENSES.md", "COPYING", "COPYING.LESSER", "NOTICE"),
+    *("USE_POLICY.md", "USAGE_POLICY"),
+]
+KEPT = ["customers.json", "notes.txt", "other.spm", "train.py", "configs/model.py"]
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_what_is_published_by_its_name_goes_wherever_the_model_goes(name):
+    assert kind_of(name).to_hub == "always"
+    assert name in choose("model.safetensors", name) | set(COMMON)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_may_hold_anything_goes_with_the_model_and_not_to_the_hub(name):
+    assert kind_of(name).to_hub != "always"
+    assert kind_of(name).why_not
+    assert name in choose("model.safetensors", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_config.json", "trainer_state.json", "manifest.json", "a/notes.txt", ".env"]
+)
+def test_what_is_of_no_kind_stays_behind(name):
+    assert kind_of(name) is None
+    assert name not in choose("model.safetensors", name)

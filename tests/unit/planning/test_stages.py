@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.planning.gpu_time import training_seconds
 from tasks.core.planning.shapes import LLAMA_13B
-from tasks.core.planning.stages import Rates, Sizes, stage_needs, training_seconds
+from tasks.core.planning.stages import Rates, Sizes, stage_needs
 from tasks.core.recipe import KAWAN_USAHA, Base, Finetune, Publish, Recipe
 
 WEIGHTS = LLAMA_13B.weight_bytes("float16")

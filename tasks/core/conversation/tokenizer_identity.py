@@ -1,0 +1,21 @@
+"""Which tokenizer it is: a digest of all that decides which tokens a text becomes."""
+
+import hashlib
+import json
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+_DECIDING = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of what a fast tokenizer makes its tokens by, as it is loaded.
+
+    Not of its files: saved again by another version of transformers, with another chat template
+    or for a longer context, it is still the same tokenizer.
+    """
+    backend: Any = tokenizer
+    content = json.loads(backend.backend_tokenizer.to_str())
+    deciding = {part: content[part] for part in _DECIDING}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,145 @@
+"""The piece function of an adapter: each weight that it names with its update, the rest as it is.
+
+Sums are taken in the wider of fp32 and the weight's type, as PEFT's merge_and_unload does, and
+rounded once; so is the base that PiSSA and OLoRA trained against. What takes a whole weight (its
+decomposition, the norms of its columns) is computed by one thread at a time and kept while that
+weight is in work: beside pieces, memory holds one weight in fp32 with its decomposition, and A and
+B of the few weights in work, never the whole adapter.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+
+from tasks.core.errors import CorruptWeights
+from tasks.core.weights.adapter import Adapter
+from tasks.core.weights.dtypes import torch_dtype
+from tasks.core.weights.layout import PIECE_BYTES, Piece
+from tasks.core.weights.low_rank import Factors, low_rank_elements, taken_off
+from tasks.core.weights.reader import TensorReader
+from tasks.core.weights.update import LowRank
+
+_LOADED_TENSORS = 16  # those of the few weights whose pieces are in work at the same time
+_T = TypeVar("_T")
+
+
+class Fusing:
+    """Applies an adapter to pieces of a model's weights; safe to call from many threads at once."""
+
+    def __init__(self, adapter: Adapter, tensors: TensorReader, weights: TensorReader) -> None:
+        """tensors reads the adapter's; weights the model's, for what takes more than a piece.
+
+        weights is not the reader of the pieces: reading through it would overwrite them.
+        """
+        self._adapter = adapter
+        self._tensors = tensors
+        self._weights = weights
+        self._loaded = lru_cache(maxsize=_LOADED_TENSORS)(self._load)
+        self._taken_off = _one_at_a_time(self._decompose)
+        self._column_norms = _one_at_a_time(self._measure_columns)
+
+    def __call__(self, piece: Piece, weight: torch.Tensor) -> torch.Tensor:
+        """Return the piece of the fused weight, flat, in its type."""
+        update = self._adapter.low_rank.get(piece.name)
+        weight = weight.to(torch_dtype(piece.dtype))
+        if update is None:
+            return weight
+        if update.magnitude is not None:
+            return self._with_magnitude(update.magnitude, update, piece, weight).to(weight.dtype)
+        return self._sum(update, piece.name, piece.start, weight).to(weight.dtype)
+
+    def _sum(self, update: LowRank, name: str, start: int, weight: torch.Tensor) -> torch.Tensor:
+        """Return weight, elements of a tensor from start on, with its update, in the wider type."""
+        stop, wider = start + weight.numel(), _wider(weight.dtype)
+        change = low_rank_elements(update, self._factors(update, wider), start, stop)
+        if update.base is not None:
+            off = low_rank_elements(replace(update, scale=1.0), self._taken_off(name), start, stop)
+            weight = (weight.to(torch.float32) - off).to(weight.dtype)
+        return change.add_(weight.to(wider))
+
+    def _with_magnitude(
+        self, magnitude: str, update: LowRank, piece: Piece, weight: torch.Tensor
+    ) -> torch.Tensor:
+        """Return a piece of m * (W + scale * B @ A) / its norms: of rows, or of columns (in, out).
+
+        Source: DoRA, arXiv:2402.09353, section 4.1.
+        """
+        width = self._shape(piece.name)[1]
+        start, stop = piece.start // width * width, math.ceil(piece.stop / width) * width
+        if (start, stop) != (piece.start, piece.stop):
+            weight = self._weights.read(piece.name, start, stop).to(weight.dtype)
+        rows = self._sum(update, piece.name, start, weight).reshape(-1, width)
+        aim = self._loaded(magnitude, rows.dtype)
+        if update.transposed:
+            rows.mul_(aim / self._column_norms(piece.name))
+        else:
+            norms = torch.linalg.norm(rows, dim=1)
+            rows.mul_((aim[start // width : stop // width] / norms).unsqueeze(1))
+        return rows.reshape(-1)[piece.start - start : piece.stop - start]
+
+    def _measure_columns(self, name: str) -> torch.Tensor:
+        """Return the norm of each column of a weight with its update; reads the weight once."""
+        update, width = self._adapter.low_rank[name], self._shape(name)[1]
+        squares = torch.zeros(width, dtype=torch.float64)
+        for start, block in self._blocks(name):
+            rows = self._sum(update, name, start, block).reshape(-1, width)
+            squares += rows.double().square_().sum(0)
+        dtype = torch_dtype(self._weights.index.tensors[name].dtype)
+        return squares.sqrt_().to(_wider(dtype))
+
+    def _decompose(self, name: str) -> Factors:
+        """Return A and B of what was taken off a weight before the training, in fp32."""
+        update = self._adapter.low_rank[name]
+        if update.base is None:
+            raise ValueError(f"nothing was taken off {name}")
+        whole = torch.empty(self._shape(name))
+        for start, block in self._blocks(name):
+            whole.view(-1)[start : start + block.numel()] = block
+        if not bool(whole.isfinite().all()):
+            raise CorruptWeights(
+                "A weight of the model holds NaN or infinity, so it cannot be decomposed.",
+                where=f"{self._weights.index.directory}: {name}",
+                next_step="Take the model again from where it came from.",
+            )
+        rank = self._tensors.index.tensors[update.a].shape[0]
+        stored = whole.T if update.transposed else whole
+        return taken_off(update.base, stored, rank, update.scale)
+
+    def _blocks(self, name: str) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield a weight in blocks of whole rows, each with the position of its first element."""
+        entry = self._weights.index.tensors[name]
+        dtype, (height, width) = torch_dtype(entry.dtype), self._shape(name)
+        step = max(1, PIECE_BYTES // (width * dtype.itemsize))
+        for first in range(0, height, step):
+            start, stop = first * width, min(first + step, height) * width
+            yield start, self._weights.read(name, start, stop).to(dtype)
+
+    def _shape(self, name: str) -> tuple[int, int]:
+        height, width = self._adapter.shape(self._weights.index.tensors[name])
+        return height, width
+
+    def _factors(self, update: LowRank, dtype: torch.dtype) -> Factors:
+        return self._loaded(update.a, dtype), self._loaded(update.b, dtype)
+
+    def _load(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        return self._tensors.load(name).to(dtype)
+
+
+def _wider(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _one_at_a_time(compute: Callable[[str], _T]) -> Callable[[str], _T]:
+    """Return compute with a memory: threads that ask for the same name wait for one of them."""
+    kept, lock = lru_cache(maxsize=_LOADED_TENSORS)(compute), threading.Lock()
+
+    def found(name: str) -> _T:
+        with lock:
+            return kept(name)
+
+    return found
