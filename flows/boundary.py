@@ -60,12 +60,12 @@ def _passed_over(error: BaseException | None) -> None:
 
 def told(error: BaseException) -> int:
     """Tell the person or program at the other end how the command failed; return its exit code."""
-    if isinstance(error, OSError) and _nobody_reads():
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
         return READER_GONE
     known = _known(error)
     if debugs():
         traceback.print_exception(error)
-    elif known is not error:
+    elif not isinstance(error, KawanUsahaError):
         known.next_step = " ".join(filter(None, (known.next_step, _where_kept(error))))
     try:
         _print(known)

@@ -80,9 +80,8 @@ def evaluate(
             "max_merge_ratio": None,
         },
     )
-    measurement_identity(
-        settings, template or DEFAULT_TEMPLATE
-    )  # what is missing is told before a model is fetched
+    # What is missing is told before a model is fetched.
+    measurement_identity(settings, template or DEFAULT_TEMPLATE)
     with ExitStack() as held:
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:

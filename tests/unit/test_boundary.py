@@ -18,7 +18,7 @@ from flows.boundary import DEBUG_VARIABLE, READER_GONE
 from flows.commands import words
 from flows.run_log import run_shown
 from flows.server import _output, begin_server
-from tasks.core.errors import PrefectUnavailable, UsageError
+from tasks.core.errors import DiskFull, PrefectUnavailable, UsageError
 from tasks.core.process.ports import free_port
 from tests.unit.test_cli import Run, kawan_usaha
 
@@ -95,6 +95,16 @@ def test_what_the_system_refuses_is_explained_and_its_traceback_kept(
     assert "Traceback" not in err
     (log,) = (home / "logs" / "commands").glob("error-*.log")
     assert str(log) in err
+
+
+def test_a_full_disk_that_is_explained_already_needs_no_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    (home / "store").mkdir(parents=True)
+    failing(monkeypatch, DiskFull("The disk is full."))
+    code, _, err = run("store", "list")
+    assert (code, "traceback" in err) == (1, False)
+    assert not (home / "logs").exists()
 
 
 def test_an_error_that_says_what_to_do_needs_no_log(run: Run, home: Path) -> None:
