@@ -1,15 +1,25 @@
 """`kawan-usaha …`: words become a recipe, a flow or a call into core. Never logic.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong recipe, 130 stopped by Ctrl-C, 143 by
-SIGTERM. An error that a user can act on is printed as advice, never as a traceback.
+SIGTERM, 141 where nobody reads the output any more. Every error is printed as words, never as a
+traceback (`boundary`).
 """
 
-import json
 import os
 import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from flows.boundary import (
+    DEBUG,
+    DEBUG_VARIABLE,
+    READER_GONE,
+    keep_tracebacks_off,
+    silence_output,
+    told,
+)
 from flows.commands import (
     data,
     demo,
@@ -21,11 +31,35 @@ from flows.commands import (
     serving,
     store,
 )
-from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.process.stopping import Watch, raised_when_stopped, stop_behind, stop_in_time
+
+
+class _Commands(TyperGroup):
+    """The commands, with `--debug` before or after their names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words; what belongs to no single command is moved to the front."""
+        own = args[: args.index("--")] if "--" in args else args
+        if DEBUG in own:
+            args.remove(DEBUG)
+            args.insert(0, DEBUG)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Typer would take some errors of the system for something else."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, OSError) as error:
+            raise _Failed from error
+
+
+class _Failed(Exception):
+    """Carries an exception past Typer, to which it means a closed terminal or pipe."""
+
 
 app = typer.Typer(
     name="kawan-usaha",
+    cls=_Commands,
     help="The lifecycle of a language model for small businesses: download, merge a delta, edit "
     "the architecture, fine-tune, evaluate, publish and serve.",
     no_args_is_help=True,
@@ -33,6 +67,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+@app.callback()
+def _options(
+    *,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            DEBUG, envvar=DEBUG_VARIABLE, help="Show the traceback of an error, for its report."
+        ),
+    ] = False,
+) -> None:
+    os.environ[DEBUG_VARIABLE] = "1" if debug else ""
+
+
 for module in (demo, lifecycle, models, data, finetune, evaluate, publish, serving, store):
     module.register(app)
 
@@ -52,40 +101,34 @@ def main() -> None:
     """Run the command line and exit with its code."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    keep_tracebacks_off()
     with stop_in_time() as watch, raised_when_stopped():
-        _run(watch)
+        code = _run(watch)
+        if code == READER_GONE:
+            silence_output()
+        sys.exit(code)
 
 
-def _run(watch: Watch) -> None:
+def _run(watch: Watch) -> int:
+    """Run the command and return its exit code; how it ended is told then."""
     try:
         app(standalone_mode=True)
-    except BaseException as end:  # Typer makes a SystemExit of a KeyboardInterrupt
-        stop, notes = stop_behind(end)
+        sys.stdout.flush()
+    except BaseException as end:
+        stop, notes = stop_behind(end)  # Typer makes a SystemExit of a KeyboardInterrupt
         if stop is not None:
             watch.for_good = True  # what Python and Prefect do at the end may hang as well
             if isinstance(end, Exception):
-                notes.append(f"Cleaning up failed ({end!r}).")
+                notes.append(f"Cleaning up failed ({_behind(end)!r}).")
             typer.echo(f"\nkawan-usaha: {' '.join([f'{stop}.', *notes, _RESUMES])}", err=True)
-            sys.exit(stop.exit_code)
-        if isinstance(end, KawanUsahaError):
-            _explain(_advised(end))
-            sys.exit(end.exit_code)
-        raise
+            return stop.exit_code
+        if isinstance(end, SystemExit):
+            if isinstance(end.__context__, BrokenPipeError):  # in the printing of help
+                return READER_GONE
+            raise
+        return told(_behind(end))
+    return 0
 
 
-def _explain(error: KawanUsahaError) -> None:
-    if "--json" in sys.argv:
-        print(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))  # noqa: T201
-    else:
-        typer.secho(f"kawan-usaha: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-
-
-def _advised(error: KawanUsahaError) -> KawanUsahaError:
-    """Return the error; on a full disk with what can go from the store."""
-    from tasks.core.home import home
-
-    if not isinstance(error, DiskFull):
-        return error
-    from tasks.core.room import with_advice
-
-    return with_advice(error, home())
+def _behind(end: BaseException) -> BaseException:
+    return end.__cause__ if isinstance(end, _Failed) and end.__cause__ else end

@@ -55,8 +55,7 @@ def rebuild(
                 report = _stages(found, until, force, store)
                 store.finish()
                 return report
-    except KawanUsahaError as error:
-        get_run_logger().error("%s", error)
+    except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
 
 
@@ -68,7 +67,6 @@ def rebuild_recipe(
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
-        get_run_logger().error("%s", error)
         return explained_failure(error)
     return rebuild(found, until, force)
 
@@ -149,7 +147,6 @@ def _model(recipe: Recipe, wanted: set[str], store: RunStore) -> tuple[list[Stag
         model, settings = chain[-1][1], recipe.finetune
         examples = run(prepare, model, settings, recipe.template)
         adapter = run(finetune, model, examples, settings, recipe.template)
-        template = None if recipe.delta or recipe.edit else recipe.template
-        done += [examples, adapter, run(fuse, model, adapter, template)]
+        done += [examples, adapter, run(fuse, model, adapter)]
         chain.append(("fine-tuned", done[-1]))
     return done, chain

@@ -40,8 +40,13 @@ def run_shown(recipe: str, *, quiet: bool) -> Iterator[None]:
         from prefect.settings import PREFECT_API_URL  # the import sets up Prefect's own logging
 
         terminal = _Terminal(speaker, quiet=quiet, has_page=bool(PREFECT_API_URL.value()))
-        stack.enter_context(_logging_to(terminal, *_whole_log(recipe)))
-        yield
+        log = _whole_log(recipe)
+        stack.enter_context(_logging_to(terminal, *log))
+        try:
+            yield
+        except Exception as error:
+            _keep(error, log)
+            raise
 
 
 @contextmanager
@@ -76,6 +81,15 @@ def _whole_log(recipe: str) -> list[logging.Handler]:
     form = "%(asctime)s %(levelname)s %(name)s %(task_run_name)s: %(message)s"
     handler.setFormatter(logging.Formatter(form, defaults={"task_run_name": "-"}))
     return [handler]
+
+
+def _keep(error: Exception, log: list[logging.Handler]) -> None:
+    """Put the error that ends a run into its log, with its traceback; the command prints it."""
+    record = logging.makeLogRecord({"name": __name__, "levelno": logging.ERROR})
+    record.levelname, record.msg, record.args = "ERROR", "The run ended: %s", (error,)
+    record.exc_info = (type(error), error, error.__traceback__)
+    for handler in log:
+        handler.handle(record)
 
 
 class _Terminal(logging.Handler):

@@ -11,7 +11,7 @@ from tasks.progress import output_log
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
 
-VERSION = 2
+VERSION = 3
 
 
 @stage_task("edit")

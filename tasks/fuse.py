@@ -1,6 +1,6 @@
 """Fuse: the adapter added to the weights, streamed."""
 
-from tasks.core.conversation.template_files import with_chat_template
+from tasks.core.conversation.template_files import with_template_of
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.core.training.finetune import ADAPTER
@@ -8,24 +8,23 @@ from tasks.core.weights.fuse import fuse as add
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 2
+VERSION = 3
 
 
 @stage_task("fuse")
-def fuse(model: StageResult, adapter: StageResult, template: str | None) -> StageResult:
+def fuse(model: StageResult, adapter: StageResult) -> StageResult:
     """Make model + adapter one whole model, which still carries its edit.
 
-    template is given when neither merge nor edit has written it into the tokenizer's files.
+    It is prompted with the template that the adapter was trained with.
     """
-    params = {"template": template}
+    params: dict[str, str] = {}
     inputs = {"model": model.digest, "adapter": adapter.digest}
 
     def write(staging: Staging) -> None:
         progress = StageProgress("fuse")
         written = add(model.path, adapter.path / ADAPTER, staging.path, report=progress)
         staging.record(written.files)
-        if template is not None:
-            staging.record(with_chat_template(staging.path, template))
+        staging.record(with_template_of(adapter.path / ADAPTER, staging.path))
 
     key = stage_key("fuse", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=(model, adapter))

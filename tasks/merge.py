@@ -8,7 +8,7 @@ from tasks.core.weights.merge import merge as add
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 2
+VERSION = 3
 
 
 @stage_task("merge")

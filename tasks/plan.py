@@ -1,6 +1,7 @@
 """Plan: whether the recipe can work here, told before anything is started."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,12 @@ from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
-from tasks.core.errors import DeviceBusy, RecipeError, WrongToken
+from tasks.core.errors import DeviceBusy, HubError, RecipeError, WrongToken
 from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
 from tasks.core.foreign import JsonObject
 from tasks.core.given_files import require_at_rest
 from tasks.core.home import home
-from tasks.core.hub.ask import source_config, source_size_bytes
+from tasks.core.hub.ask import source_config, source_size_bytes, source_template
 from tasks.core.hub.client import usable_token
 from tasks.core.model_config import with_rope_scaling
 from tasks.core.planning.gpus import parse_gpus
@@ -33,6 +34,7 @@ from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
+from tasks.core.template_record import require_recorded
 from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools
 from tasks.progress import say
@@ -141,6 +143,7 @@ def check_inputs(recipe: Recipe) -> None:
     """
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
+    require_own_template(recipe)
     if recipe.edit is not None:
         check_edit_names(recipe.edit)
     if recipe.finetune is not None:
@@ -165,6 +168,21 @@ def check_recipe(recipe: Recipe, home: Path) -> None:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}
         require_ports(recipe.deploy.host, ports_of(recipe.deploy), ours=pids)
+
+
+def require_own_template(recipe: Recipe) -> None:
+    """Raise TemplateMismatch when the model was trained with another template than the recipe's.
+
+    A fine-tune trains it with the recipe's. Where the Hub cannot be asked now, the evaluation finds
+    it out, before anything is published or served.
+    """
+    if recipe.finetune is not None:
+        return
+    source = recipe.delta or recipe.base
+    with suppress(HubError):
+        recorded = source_template(source)
+        way_out = f"Set template: {recorded} in the recipe."
+        require_recorded(recorded, recipe.template, source, next_step=way_out)
 
 
 def require_devices(recipe: Recipe, hardware: Hardware) -> None:

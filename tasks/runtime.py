@@ -27,6 +27,7 @@ from tasks.core.measure import Cost
 from tasks.core.progress import duration, quantity
 from tasks.core.room import with_advice
 from tasks.core.store import Built, RunStore, Staging, Store
+from tasks.explain import explained
 from tasks.progress import followed, say
 
 P = ParamSpec("P")
@@ -123,16 +124,17 @@ def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, 
             with followed() as stage:
                 try:
                     made = function(*args, **kwargs)
-                except DiskFull as error:
-                    advised = with_advice(error, home())
-                    get_run_logger().error("%s", advised)
-                    raise advised from error
-                except KawanUsahaError as error:
-                    get_run_logger().error("%s", error)
-                    raise
+                except Exception as error:
+                    known = known_failure(error)
+                    if known is None:
+                        error.add_note(f"Stage: {name}.")
+                        raise
+                    get_run_logger().error("%s", known)
+                    if known is error:
+                        raise
+                    raise known from error
                 except BaseException as stop:
-                    if not isinstance(stop, Exception):
-                        stop.add_note(f"Interrupted stage: {name}.")
+                    stop.add_note(f"Interrupted stage: {name}.")
                     raise
                 stage.outcome = outcome_line(made)
             # Prefect unwraps a returned state: `run` gives the StageResult again.
@@ -162,9 +164,23 @@ def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return state.result()
 
 
-def explained_failure(error: KawanUsahaError) -> State[KawanUsahaError]:
-    """Return the failed state that shows the error's advice instead of a traceback."""
-    return Failed(message=str(error), data=error)
+def known_failure(error: Exception) -> KawanUsahaError | None:
+    """Return what an exception means, on a full disk with what can go; None if nobody knows it."""
+    known = explained(error)
+    return with_advice(known, home()) if isinstance(known, DiskFull) else known
+
+
+def explained_failure(error: Exception) -> State[KawanUsahaError]:
+    """Log what an exception means, and return the failed state that shows it, not a traceback.
+
+    The traceback of somebody else's exception is in the log. One that nobody knows is raised again.
+    """
+    known = known_failure(error)
+    if known is None:
+        raise error
+    foreign = None if known is error or known.__cause__ is error else error
+    get_run_logger().error("%s", known, exc_info=foreign)
+    return Failed(message=str(known), data=known)
 
 
 _STORE: ContextVar[Store | None] = ContextVar("store", default=None)

@@ -8,8 +8,8 @@ import typer
 from annotated_types import Ge, Le
 
 from flows.commands.numbers import decimal, integer
-from flows.commands.output import AS_JSON, bytes_bar, show
-from flows.commands.sources import in_use, source_of
+from flows.commands.output import AS_JSON, bytes_bar, output_file, show
+from flows.commands.sources import TEMPLATE, in_use, source_of
 
 if TYPE_CHECKING:
     from tasks.core.conversation.labels import Encoder
@@ -26,7 +26,7 @@ File = Annotated[
 Name = Annotated[
     str | None, typer.Option("--file", help="Which file of the data set, if it has several.")
 ]
-Template = Annotated[str, typer.Option(help="FastChat's conversation template.")]
+Template = Annotated[str | None, TEMPLATE]
 MaxLength = Annotated[int, integer("Tokens a conversation; longer ones are cut.", Ge(16))]
 Merge = Annotated[
     bool, typer.Option("--merge-neighbours", help="Join neighbouring turns of one speaker.")
@@ -49,7 +49,7 @@ def check(
         str | None,
         typer.Option(help="A model whose tokenizer counts the tokens; without it none are."),
     ] = None,
-    template: Template = "vicuna_v1.1",
+    template: Template = None,
     max_length: MaxLength = 2048,
     language: Annotated[
         str, typer.Option(help=f'ISO 639-1 code of the expected language, or "{ANY_LANGUAGE}".')
@@ -58,9 +58,7 @@ def check(
     max_dropped_share: Annotated[
         float, decimal("A larger share of bad records is an error.", Ge(0), Le(1))
     ] = 0.02,
-    picture: Annotated[
-        Path | None, typer.Option(help="Write the lengths as a PNG file.", dir_okay=False)
-    ] = None,
+    picture: Annotated[Path | None, output_file("Write the lengths as a PNG file.")] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Name every record that cannot be learned from, and sum up the rest.
@@ -117,7 +115,7 @@ def show_record(
     record: Annotated[int, integer("Its position, or its line in JSON lines.", Ge(1))],
     tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer divides the text.")],
     name: Name = None,
-    template: Template = "vicuna_v1.1",
+    template: Template = None,
     max_length: MaxLength = 2048,
     merge_neighbours: Merge = False,
 ) -> None:
@@ -146,12 +144,15 @@ def show_record(
     console.print(f"\n{conversation.id}: {len(tokens)} tokens, {counts}")
 
 
-def _encoder(model: str, template: str, max_length: int) -> "Encoder":
+def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
     from tasks.core.conversation.labels import Encoder
     from tasks.core.conversation.tokenizer_files import load_tokenizer
+    from tasks.core.hub.ask import source_template
+    from tasks.core.template_record import DEFAULT_TEMPLATE
 
     source = source_of(model)
     with in_use(*filter(None, [source.directory])):
+        template = template or source_template(source) or DEFAULT_TEMPLATE
         tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
     return Encoder(tokenizer, template, max_length)
 

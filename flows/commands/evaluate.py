@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.numbers import number_of
-from flows.commands.output import AS_JSON, command_log, followed, problems_of, show
-from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.output import AS_JSON, command_log, followed, output_file, problems_of, show
+from flows.commands.sources import MODEL_HELP, TEMPLATE, local_model
 from tasks.core.recipe import Evaluate, Gate
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     *,
     against: Annotated[str | None, typer.Option(help="The model to compare with.")] = None,
-    template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
+    template: Annotated[str | None, TEMPLATE] = None,
     conversations: Annotated[Path | None, typer.Option(help="Held-out conversations.")] = None,
     training_data: Annotated[
         Path | None,
@@ -65,7 +65,7 @@ def evaluate(
         float | None,
         number_of(Gate, "max_perplexity_ratio", "Limit: against the other model; 1.0 is no rise."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
+    report: Annotated[Path | None, output_file("Write the page there.")] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Measure perplexity, distance to another model, answers and speed; judge by limits.
@@ -85,6 +85,7 @@ def evaluate(
     from tasks.core.evaluation.report import plain_figures, render_html, render_markdown
     from tasks.core.files import write_atomically
     from tasks.core.given_files import at_rest
+    from tasks.core.template_record import DEFAULT_TEMPLATE, template_for
 
     if max_perplexity_ratio is not None and against is None:
         raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
@@ -113,13 +114,14 @@ def evaluate(
         }
         settings = settings.model_copy(update=streams)
         # What is missing is told before a model is fetched.
-        measurement_identity(settings, template)
+        measurement_identity(settings, template or DEFAULT_TEMPLATE)
         leaks = _leaks(training_data, settings, held)
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
             other = held.enter_context(local_model(against))
             if not other.samefile(models[0][1]):  # the gate says that it does not apply
                 models.insert(0, ("against", other))
+        template = template_for(models[-1][1], template)
         out = held.enter_context(tempfile.TemporaryDirectory(prefix="kawan-usaha-"))
         _, say = held.enter_context(followed("evaluate"))
         outcome = measure(
@@ -163,5 +165,9 @@ def _settings(**given: object) -> Evaluate:
     try:
         settings = Evaluate.model_validate(wanted)
     except ValidationError as error:
-        raise UsageError("These settings do not fit.", found=problems_of(error)) from error
+        raise UsageError(
+            "These options do not fit.",
+            found=problems_of(error, {"benchmarks": "benchmark"}),
+            next_step="See `kawan-usaha evaluate --help`.",
+        ) from error
     return located(Recipe(evaluate=settings)).evaluate

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from flows.commands.numbers import Range
-from flows.commands.output import AS_JSON, command_log, followed, show
-from flows.commands.sources import MODEL_HELP, in_use, local_model
+from flows.commands.output import AS_JSON, NEW_DIRECTORY, command_log, followed, show
+from flows.commands.sources import MODEL_HELP, TEMPLATE, in_use, local_model
 from tasks.core.errors import UsageError
 from tasks.core.given_files import at_rest
 from tasks.core.recipe import Finetune, Lora
@@ -35,11 +35,9 @@ def register(app: typer.Typer) -> None:
 def finetune(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[Path, typer.Argument(help="Conversations in FastChat's format, as JSON.")],
-    out: Annotated[Path, typer.Argument(help="The new directory. It must not exist yet.")],
+    out: Annotated[Path, NEW_DIRECTORY],
     *,
-    template: Annotated[
-        str, typer.Option(help="FastChat's conversation template, the one it is served with.")
-    ] = "vicuna_v1.1",
+    template: Annotated[str | None, TEMPLATE] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show command, DeepSpeed configuration and plan; no more."),
@@ -49,11 +47,11 @@ def finetune(
 ) -> None:
     """Train a LoRA adapter with DeepSpeed; go on after any death, step down when memory runs out.
 
-    OUT gets `adapter/` (PEFT's format; `kawan-usaha fuse` adds it to the model), `training.json`
-    and `loss.png`. The same command after a kill resumes from the last whole checkpoint. When GPU
-    or host memory runs out, training continues with less: smaller micro batches with the same
-    global batch, gradient checkpointing, offload, ZeRO-3, 4 bits. The defaults are those of the
-    original command.
+    OUT gets `adapter/` (PEFT's format, with a record of the conversation template; `kawan-usaha
+    fuse` adds it to the model), `training.json` and `loss.png`. The same command after a kill
+    resumes from the last whole checkpoint. When GPU or host memory runs out, training continues
+    with less: smaller micro batches with the same global batch, gradient checkpointing, offload,
+    ZeRO-3, 4 bits. The defaults are those of the original command.
 
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
@@ -71,15 +69,17 @@ def _finetune(
     data: Path,
     out: Path,
     settings: Finetune,
-    template: str,
+    template: str | None,
     *,
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from tasks.core.template_record import template_for
     from tasks.core.training.checks import check_training
 
     if dry_run:
         with local_model(model) as source:
+            template = template or template_for(source, None)
             _, warnings = check_training(source, settings, data=data, template=template)
             _show_plan(source, settings, out, warnings, as_json=as_json)
         return
@@ -91,6 +91,7 @@ def _finetune(
     # What may change between two attempts of one training is decided by its checkpoints.
     work = {"command": "finetune"}
     with local_model(model) as source, in_use(data):
+        template = template or template_for(source, None)
         # Once more where it trains; here, so that a refusal leaves no OUT.partial.
         check_training(source, settings, data=data, template=template)
         with (

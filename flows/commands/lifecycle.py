@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 import typer
 
 from flows.commands.output import AS_JSON, show
+from flows.commands.words import typed
 from flows.until import Until
 
 Recipe = Annotated[
@@ -26,7 +27,11 @@ def rebuild(
     ] = "deploy",
     force: Annotated[
         str | None,
-        typer.Option(metavar="REASON", help="Release a model that its gate refuses, and why."),
+        typer.Option(
+            metavar="REASON",
+            help="Release a model that its gate refuses, and why.",
+            callback=typed,
+        ),
     ] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:

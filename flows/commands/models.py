@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from flows.commands.numbers import number_of
-from flows.commands.output import AS_JSON, bytes_bar, command_log, followed, show
+from flows.commands.output import AS_JSON, NEW_DIRECTORY, bytes_bar, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, in_use, local_model, source_of
 from tasks.core.recipe import Dtype, RopeScalingEdit
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
-Out = Annotated[Path, typer.Argument(help="The new directory. It must not exist yet.")]
+Out = Annotated[Path, NEW_DIRECTORY]
 Json = Annotated[bool, AS_JSON]
 
 
@@ -192,10 +192,11 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
 
     DoRA, PiSSA, OLoRA and adapters of experts, too. Equal to PEFT's `merge_and_unload` within its
     roundings; the model keeps its own code and edit, and takes over a tokenizer or chat template
-    that was saved with the adapter.
+    that was saved with the adapter, and the conversation template that the adapter records.
 
     Example: `kawan-usaha fuse edited adapter tuned`
     """
+    from tasks.core.conversation.template_files import with_template_of
     from tasks.core.files import staged_directory, state_of
     from tasks.core.weights.fuse import fuse as add
 
@@ -206,8 +207,9 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
         staging = held.enter_context(staged_directory(out, work))
         report = held.enter_context(bytes_bar("fuse"))
         written = add(source, adapter, staging, report=report)
+        files = {**written.files, **with_template_of(adapter, staging)}
     left = () if adapter.resolve() == source.resolve() else _adapter_inside(source)
-    _show_written(out, written.files, as_json, left=left)
+    _show_written(out, files, as_json, left=left)
 
 
 def _work(command: str, *, inputs: object, settings: object = None) -> dict[str, object]:

@@ -1,9 +1,10 @@
 """What a command prints: JSON for programs, a few lines for people, progress while it works."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pydantic_core
 import typer
@@ -22,12 +23,34 @@ from rich.progress import (
 )
 
 from flows.terminal import PlainLines, Speaker, is_live, kept_alive
+from tasks.core.files import require_file_place, require_new
 from tasks.core.home import home
 from tasks.core.process.log import new_log
 from tasks.core.progress import BYTES, Lines, Report
 
 LINE_EVERY_S = 5.0
 AS_JSON = typer.Option("--json", help="Print the result as JSON, for programs.")
+
+
+def _new(out: Path) -> Path:
+    require_new(out)
+    return out
+
+
+def _writable(file: Path | None) -> Path | None:
+    if file is not None:
+        require_file_place(file)
+    return file
+
+
+# Looked at when the words are read: nobody should learn after hours of work that they were for
+# nothing.
+NEW_DIRECTORY = typer.Argument(help="The new directory. It must not exist yet.", callback=_new)
+
+
+def output_file(help_text: str) -> Any:
+    """Return the option for a file that a command writes in the end."""
+    return typer.Option(help=help_text, callback=_writable)
 
 
 def show(result: object, *, as_json: bool, text: str) -> None:
@@ -37,9 +60,21 @@ def show(result: object, *, as_json: bool, text: str) -> None:
     typer.echo(text)
 
 
-def problems_of(error: ValidationError) -> str:
-    """Return each wrong field and what is wrong with it, in one line."""
-    return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+def problems_of(error: ValidationError, renamed: Mapping[str, str] | None = None) -> str:
+    """Return each wrong option and what is wrong with it, in one line.
+
+    renamed has the options that are not called as the field that they set.
+    """
+
+    def option(place: tuple[int | str, ...]) -> str:
+        names = [name for name in place if isinstance(name, str)]
+        if not names:
+            return ""
+        name = (renamed or {}).get(names[-1], names[-1])
+        return f"--{name.replace('_', '-')}: "
+
+    told = ((p["loc"], p["msg"].removeprefix("Value error, ")) for p in error.errors())
+    return "; ".join(f"{option(place)}{message}" for place, message in told)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output import AS_JSON, bytes_bar, show
-from flows.commands.sources import in_use
+from flows.commands.sources import TEMPLATE, in_use
 
 _IS_URL = "://"
 
@@ -34,7 +34,7 @@ def publish(
             help="The sentence that non-commercial weights, or such of unknown origin, ask for."
         ),
     ] = None,
-    template: Annotated[str, typer.Option(help="How to prompt it.")] = "vicuna_v1.1",
+    template: Annotated[str | None, TEMPLATE] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Publish a model: all of it or nothing, verified where it arrived.
@@ -59,6 +59,7 @@ def publish(
     from tasks.core.hub.publish_selection import choose_to_publish, files_below, why_left_out
     from tasks.core.recipe import Publish
     from tasks.core.story import tell_of_directory
+    from tasks.core.template_record import template_for
 
     if rollback is not None:
         place = place or model
@@ -87,14 +88,21 @@ def publish(
     except ValidationError as error:
         told = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         found = "; ".join(told)
-        raise UsageError("This is no place to publish to.", found=found) from error
+        raise UsageError(
+            "This is no place to publish to.",
+            where=place,
+            expected="a Hub repository (owner/name), or a directory or fsspec URL with ://",
+            found=found,
+            next_step="See `kawan-usaha publish --help`.",
+        ) from error
     directory = Path(model)
     with in_use(directory):
         require_loadable(directory)  # before everything is hashed
+        prompted_with = template_for(directory, template)
         present = files_below(directory)
         names = choose_to_publish(directory, present)
         files = {name: digest_of(directory / name) for name in names}
-        story = tell_of_directory(directory, files, target, template)
+        story = tell_of_directory(directory, files, target, prompted_with)
         send = filesystem.publish_to_filesystem if to_files else hub.publish
         with bytes_bar("publish") as report:
             receipt = send(directory, files, story.card, target, story.build, report=report)

@@ -10,7 +10,8 @@ from annotated_types import Ge, Le
 
 from flows.commands.numbers import decimal, integer, number_of
 from flows.commands.output import AS_JSON, problems_of, show
-from flows.commands.sources import MODEL_HELP, local_model
+from flows.commands.sources import MODEL_HELP, TEMPLATE, local_model
+from flows.commands.words import read_line, typed
 from tasks.core.recipe import Deploy
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def deploy(
     *,
     name: Annotated[str, typer.Option(help="Names the deployment.")] = "kawan-usaha",
     model_name: Annotated[str, typer.Option(help="What clients ask for.")] = "Kawan-Usaha",
-    template: Annotated[str, typer.Option(help="FastChat's template.")] = "vicuna_v1.1",
+    template: Annotated[str | None, TEMPLATE] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     load_8bit: Annotated[bool, typer.Option(help="Weights in 8 bits.")] = True,
     gpus: Annotated[int, number_of(Deploy, "gpus", "How many the model is spread over.")] = 1,
@@ -40,6 +41,9 @@ def deploy(
         int, number_of(Deploy, "controller_port", "FastChat's controller.")
     ] = 21001,
     worker_port: Annotated[int, number_of(Deploy, "worker_port", "FastChat's worker.")] = 21002,
+    startup_timeout_s: Annotated[
+        int, number_of(Deploy, "startup_timeout_s", "Seconds until the model must answer.")
+    ] = 900,
     as_json: Json = False,
 ) -> None:
     """Serve a model with FastChat: supervised, on loopback, proven by generating a token.
@@ -55,6 +59,7 @@ def deploy(
     from tasks.core.home import home
     from tasks.core.serving.deployment import deploy as start
     from tasks.core.store.manifest import read_manifest
+    from tasks.core.template_record import template_for
 
     try:
         settings = Deploy.model_validate(
@@ -66,17 +71,22 @@ def deploy(
                 "api_port": port,
                 "controller_port": controller_port,
                 "worker_port": worker_port,
+                "startup_timeout_s": startup_timeout_s,
             }
         )
     except ValidationError as error:
-        raise UsageError("These settings do not fit.", found=problems_of(error)) from error
+        raise UsageError(
+            "These options do not fit.",
+            found=problems_of(error, {"api_port": "port"}),
+            next_step="See `kawan-usaha deploy --help`.",
+        ) from error
     with local_model(model) as path:
         manifest = read_manifest(path)
         deployment = start(
             path,
             settings,
             name=name,
-            template=template,
+            template=template_for(path, template),
             home=home(),
             build=str(manifest.stage_key) if manifest else str(path.resolve()),
             expected_edit=expected_report(path),
@@ -145,8 +155,10 @@ def stop(name: Name = None, as_json: Json = False) -> None:
 
 def chat(
     name: Name = None,
-    once: Annotated[str | None, typer.Option(help="Ask this one question and end.")] = None,
-    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    once: Annotated[
+        str | None, typer.Option(help="Ask this one question and end.", callback=typed)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.", callback=typed)] = None,
     max_tokens: Annotated[int, integer("The longest answer.", Ge(1))] = 512,
     temperature: Annotated[float, decimal("0 is greedy.", Ge(0), Le(2))] = 0.7,
 ) -> None:
@@ -156,10 +168,13 @@ def chat(
     """
     from tasks.core.serving.chat import Message
     from tasks.core.serving.chat import chat as ask
+    from tasks.core.template_record import template_for
 
     deployment = _deployment(_the_one(name))
+    again = "Deploy the model again; without --template its own is taken."
+    template_for(deployment.model, deployment.template, next_step=again)
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    while question := (once or _prompted()):
+    while question := (once or read_line("> ")):
         messages.append({"role": "user", "content": question})
         answer = ""
         for piece in ask(
@@ -188,7 +203,9 @@ def hub(
     """
     from tasks.core.home import home
     from tasks.core.hub.embedded.server import serve
+    from tasks.core.process.ports import free_port
 
+    port = port or free_port()
     typer.echo(f"export HF_ENDPOINT=http://127.0.0.1:{port} HF_HUB_DISABLE_XET=1", err=True)
     serve(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
 
@@ -203,13 +220,6 @@ def _runs(names: object) -> str:
         words.append(f"layer {first} {name}" if first == last else f"layers {first}-{last} {name}")
         first = last + 1
     return ", ".join(words)
-
-
-def _prompted() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        return ""
 
 
 def _the_one(name: str | None) -> str:

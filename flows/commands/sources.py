@@ -15,6 +15,11 @@ from tasks.core.recipe import Source
 if TYPE_CHECKING:
     from tasks.core.store import Store
 
+TEMPLATE = typer.Option(
+    help="FastChat's conversation template; by default the one that the model was trained with, "
+    "if it records one, else vicuna_v1.1.",
+    show_default=False,
+)
 MODEL_HELP = "A model directory, or a Hub repository as owner/name or owner/name@revision."
 
 

@@ -92,6 +92,12 @@ class RecipeError(KawanUsahaError):
     exit_code = 2
 
 
+class TemplateMismatch(KawanUsahaError):
+    """A model was trained with another conversation template than the one it is to be used with."""
+
+    exit_code = 2
+
+
 # --- models and weights --------------------------------------------------------------------
 
 
@@ -139,6 +145,10 @@ class DiskFull(KawanUsahaError):
     advised: bool = False
 
 
+class SystemRefused(KawanUsahaError):
+    """The operating system refused a file, a right, memory or a connection."""
+
+
 class MissingTool(KawanUsahaError):
     """A program that this step needs is not installed."""
 
@@ -155,6 +165,14 @@ class DeviceBusy(KawanUsahaError):
 
 class CorruptArtifact(KawanUsahaError):
     """An artifact of the store is not what its manifest says."""
+
+
+class PrefectUnavailable(KawanUsahaError):
+    """The Prefect server cannot be reached, or fails."""
+
+
+class Unexpected(KawanUsahaError):
+    """A fault of this program: an exception that nothing in it accounts for."""
 
 
 # --- the Hub -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tasks.core.keys import digest
 CHUNK_BYTES = 1 << 20
 TEMPORARY = ".tmp-"  # begins the name of a file that a killed process may leave behind
 WORK = ".work"  # in a staging directory: the digest of the work that it belongs to
+_WRITABLE_PLACE = "Name a directory in a place where you may write, not below a file."
 _FICLONE = 0x40049409  # linux/fs.h
 
 
@@ -165,8 +167,8 @@ def staged_directory(out: Path, work: object, *, resumes: bool = True) -> Iterat
     anew each time. Raises UsageError when `out` exists and is not empty, or cannot be made.
     """
     out = out.resolve()
-    staging = out.with_name(out.name + ".partial")
-    _require_free(out, staging)
+    require_new(out)
+    staging = _staging_of(out)
     _open_staging(staging, digest(work))
     try:
         yield staging
@@ -198,7 +200,9 @@ def state_of(path: Path) -> JsonValue:
     ]
 
 
-def _require_free(out: Path, staging: Path) -> None:
+def require_new(out: Path) -> None:
+    """Return when a directory can be made there; else raise UsageError. Makes nothing."""
+    staging = _staging_of(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
             "The output directory exists already.",
@@ -212,6 +216,39 @@ def _require_free(out: Path, staging: Path) -> None:
             expected="a directory, or nothing",
             next_step="Move it away, or name another output directory.",
         )
+    parent = next(each for each in out.absolute().parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            "The output directory cannot be made.",
+            where=parent,
+            found="a directory where you may not write" if parent.is_dir() else "a file",
+            next_step=_WRITABLE_PLACE,
+        )
+
+
+def require_file_place(path: Path) -> None:
+    """Return when a file can be written there; else raise UsageError. Writes nothing."""
+    parent = path.absolute().parent
+    found = None
+    if path.is_dir():
+        found = "a directory"
+    elif not parent.is_dir():
+        found = "a file in place of its directory" if parent.exists() else "no directory for it"
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        found = "a directory where you may not write"
+    if found is not None:
+        raise UsageError(
+            "The output file cannot be written.",
+            where=path,
+            found=found,
+            next_step=f"`mkdir -p {shlex.quote(str(parent))}`, or name another file."
+            if not parent.exists()
+            else "Name another file.",
+        )
+
+
+def _staging_of(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
 
 
 def _open_staging(staging: Path, work: str) -> None:
@@ -229,7 +266,7 @@ def _open_staging(staging: Path, work: str) -> None:
             "The output directory cannot be made.",
             where=staging.parent,
             found=error.strerror,
-            next_step="Name a directory in a place where you may write, not below a file.",
+            next_step=_WRITABLE_PLACE,
         ) from error
 
 

@@ -5,13 +5,14 @@ never simply False.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.core.errors import NotAModel
 from tasks.core.foreign import JsonObject, read_json_object
 
 FILE = "config.json"
+_ADAPTER = "adapter_config.json"
 OUR_MODEL_TYPE = "kawan_usaha_llama"
 """That of an edited model, whose code is this project's."""
 
@@ -45,11 +46,35 @@ def read_config(directory: Path) -> JsonObject:
     try:
         return read_json_object(directory / FILE)
     except FileNotFoundError as error:
-        raise NotAModel(
-            "The directory has no config.json.",
-            where=directory,
-            next_step="Give the directory that holds the model itself.",
-        ) from error
+        raise without_config((path.name for path in _beside(directory)), directory) from error
+
+
+def without_config(names: Iterable[str], where: object) -> NotAModel:
+    """Return the error for a place that holds these files, but no config.json.
+
+    A LoRA adapter is what people most often give in place of the model that it belongs to.
+    """
+    names = set(names)
+    if any(name.rpartition("/")[2] == _ADAPTER for name in names):
+        return NotAModel(
+            "This is a LoRA adapter, not a model.",
+            where=where,
+            expected=f"a directory or repository with a {FILE}",
+            found=_ADAPTER,
+            next_step="`kawan-usaha fuse MODEL ADAPTER OUT` makes one model of the adapter and the "
+            "model that it was trained on.",
+        )
+    return NotAModel(
+        f"There is no {FILE}.",
+        where=where,
+        found=", ".join(sorted(names)[:6]) or None,
+        next_step="Give the directory or repository that holds the model itself.",
+    )
+
+
+def _beside(directory: Path) -> list[Path]:
+    """Return what lies where a configuration was looked for, and where `finetune` puts adapters."""
+    return [path for place in (directory, directory / "adapter") for path in place.glob("*.json")]
 
 
 def has_foreign_code(config: Mapping[str, object]) -> bool:

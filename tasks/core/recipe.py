@@ -495,7 +495,8 @@ class Recipe(_Part):
     template: str = Field(
         "vicuna_v1.1",
         title="Conversation template",
-        description="The FastChat template that the model is trained, tested and served with.",
+        description="The FastChat template that the model is trained, tested and served with. A "
+        "model that records another one is refused, unless it is fine-tuned here.",
     )
     base: Base = Field(default_factory=Base, title="Base model", description="Always needed.")
     delta: Delta | None = Field(

@@ -35,7 +35,7 @@ def recommended_commands() -> Iterator[Recommended]:
     """Yield all of them."""
     for directory in ("flows", "tasks"):
         for path in sorted((ROOT / directory).rglob("*.py")):
-            for constant in _constants(ast.parse(path.read_text())):
+            for constant in constants(ast.parse(path.read_text())):
                 yield from _found(path, [*_quoted(constant), *_lines(constant)])
     texts = [ROOT / "README.md", ROOT / "prefect.yaml"]
     for directory in ("docs", "data"):
@@ -66,7 +66,7 @@ def _lines(text: str) -> list[str]:
     ]
 
 
-def _constants(tree: ast.Module) -> Iterator[str]:
+def constants(tree: ast.Module) -> Iterator[str]:
     """Yield every string of a module as it is shown, an f-string in one piece."""
     inside = {
         id(part)

@@ -8,6 +8,7 @@ from prefect import flow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.conversation.template_files import TEMPLATE_FILE
+from tasks.core.template_record import record_template, recorded_template
 from tasks.fuse import fuse
 from tasks.runtime import StageResult
 from tests.models import tiny_llama
@@ -26,16 +27,20 @@ def parts(tmp_path: Path) -> tuple[StageResult, StageResult]:
 
 
 @pytest.mark.parametrize("template", ["vicuna_v1.1", None])
-def test_the_chat_template_is_written_where_no_earlier_stage_has(
+def test_the_chat_template_is_that_which_the_adapter_was_trained_with(
     parts: tuple[StageResult, StageResult], template: str | None
 ) -> None:
+    if template is not None:
+        record_template(parts[1].path / "adapter", template)
+
     @flow
     def run() -> StageResult:
-        made: StageResult = fuse.submit(*parts, template).result()
+        made: StageResult = fuse.submit(*parts).result()
         return made
 
     made = run().path
     assert (made / TEMPLATE_FILE).exists() == (template is not None)
+    assert recorded_template(made) == template
     if template is not None:
         messages = [{"role": "user", "content": "Apa itu NIB?"}]
         text = AutoTokenizer.from_pretrained(made).apply_chat_template(

@@ -12,7 +12,13 @@ from prefect.client.schemas.objects import State
 
 from tasks import progress, runtime
 from tasks.core import locks
-from tasks.core.errors import DeltaMismatch, DiskFull, HubUnavailable, KawanUsahaError
+from tasks.core.errors import (
+    DeltaMismatch,
+    DiskFull,
+    HubUnavailable,
+    KawanUsahaError,
+    SystemRefused,
+)
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
@@ -116,6 +122,43 @@ def test_a_run_holds_its_locks_under_its_own_name(home: Path) -> None:
     with running(RunStore(home, RunRecords(home).start("demo"))):
         once()
     assert [holder.what for holder in shown] == ["rebuild demo: toy"]
+
+
+def test_what_the_system_refuses_in_a_stage_is_the_advice_of_the_run(home: Path) -> None:
+    @stage_task("reads")
+    def reads() -> StageResult:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/model")
+
+    @flow
+    def once() -> object:
+        try:
+            return run(reads)
+        except Exception as error:  # noqa: BLE001 - as in `rebuild`
+            return explained_failure(error)
+
+    state = once(return_state=True)
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, SystemRefused)
+    assert error.where == "/data/model"
+    assert "next step:" in (state.message or "")
+    assert isinstance(error.__cause__, PermissionError)
+
+
+def test_a_fault_in_a_stage_is_noted_with_its_stage_and_stays_what_it_is(home: Path) -> None:
+    @stage_task("divides")
+    def divides() -> StageResult:
+        raise ZeroDivisionError
+
+    @flow
+    def once() -> object:
+        try:
+            return run(divides)
+        except Exception as error:  # noqa: BLE001 - as in `rebuild`
+            return explained_failure(error)
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        once()
+    assert "Stage: divides." in raised.value.__notes__
 
 
 def test_full_disk_in_a_stage_is_answered_with_what_can_go(home: Path) -> None:

@@ -190,6 +190,34 @@ def test_an_output_below_a_file_is_wrong_usage(run: Run, models: Path, tmp_path:
     assert "cannot be made" in err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("inspect", "{}"),
+        ("download", "{}", "out"),
+        ("edit", "{}", "out", "--activation", "gelu"),
+        ("merge", "{}", "{}", "out"),
+        ("fuse", "{}", "{}", "out"),
+        ("evaluate", "{}", "--device", "cpu"),
+        ("deploy", "{}", "--device", "cpu"),
+        ("publish", "{}", "file:///nowhere"),
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("place", ["adapter", "tuned"])
+def test_an_adapter_given_as_the_model_is_called_one(
+    run: Run, tmp_path: Path, command: tuple[str, ...], place: str
+) -> None:
+    (tmp_path / "tuned" / "adapter").mkdir(parents=True)
+    (tmp_path / "tuned" / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    given = tmp_path / "tuned" / ("adapter" if place == "adapter" else "")
+    code, out, err = run(*(word.format(given) for word in command))
+    assert code == 1
+    assert "LoRA adapter" in out + err
+    assert "kawan-usaha fuse MODEL ADAPTER OUT" in out + err
+    assert "Traceback" not in out + err
+
+
 def test_an_adapter_that_is_a_file_is_told(run: Run, models: Path, tmp_path: Path) -> None:
     (tmp_path / "adapter.safetensors").touch()
     code, _, err = run("fuse", models / "a", "adapter.safetensors", "out")

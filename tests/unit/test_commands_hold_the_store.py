@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
 from tasks.core.errors import LockBusy
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging, Store
 from tests.models import tiny_llama
+from tests.unit.test_cli import kawan_usaha
 
 WORK = {
     "download ARTIFACT out": "tasks.core.hub.local_copy.copy_directory",
@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("words", WORK)
 def test_prune_is_refused_while_a_command_works(
-    words: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    words: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def write(staging: Staging) -> None:
         tiny_llama(staging.path)
@@ -56,12 +56,9 @@ def test_prune_is_refused_while_a_command_works(
         raise RuntimeError
 
     monkeypatch.setattr(WORK[words], work)
-    monkeypatch.setattr("sys.argv", ["kawan-usaha", *words.split()])
-    monkeypatch.setattr(
-        "sys.argv", [str(artifact.path) if w == "ARTIFACT" else w for w in cli.sys.argv]
-    )
-    with pytest.raises(RuntimeError):
-        cli.main()
+    named = [str(artifact.path) if word == "ARTIFACT" else word for word in words.split()]
+    code, _, err = kawan_usaha(monkeypatch, capsys, *named)
+    assert (code, "RuntimeError" in err) == (1, True)
     (error,) = refused
     assert f"kawan-usaha {words.split(maxsplit=1)[0]}" in str(error.found)
     with Store(home).unused():

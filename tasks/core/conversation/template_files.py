@@ -16,6 +16,7 @@ from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import RecipeError
 from tasks.core.files import FileDigest, digest_of, write_atomically
 from tasks.core.foreign import read_json_object
+from tasks.core.template_record import TEMPLATE_RECORD, record_template, recorded_template
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +26,27 @@ _CONFIGURATION = "tokenizer_config.json"
 
 
 def with_chat_template(model: Path, template_name: str) -> dict[str, FileDigest]:
-    """Write the chat template where it has a translation; return the digests of what was written.
+    """Write the chat template, and which it is; return the digests of what was written.
 
-    A template without one is no obstacle: FastChat serves it all the same, and the log says so.
+    A template without a translation is no obstacle: FastChat serves it all the same, and the log
+    says so. A model that records another one keeps what it has: until it is trained with this one,
+    it is prompted as before.
     """
+    if recorded_template(model) not in (None, template_name):
+        return {}
+    names: tuple[str, ...] = ()
     try:
         names = write_chat_template(model, template_name)
     except RecipeError as error:
         logger.warning("No chat template is written for other tools. %s", error)
-        return {}
-    return {name: digest_of(model / name) for name in names}
+    recorded = {TEMPLATE_RECORD: record_template(model, template_name)}
+    return recorded | {name: digest_of(model / name) for name in names}
+
+
+def with_template_of(adapter: Path, fused: Path) -> dict[str, FileDigest]:
+    """Write into a fused model the template that its adapter was trained with, if that is known."""
+    template = recorded_template(adapter)
+    return {} if template is None else with_chat_template(fused, template)
 
 
 def write_chat_template(model: Path, template_name: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from tasks.core.planning.hardware import read_gpu_use
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
 from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
+from tasks.core.template_record import recorded_template, template_for
 from tasks.core.weights.index import read_index
 from tasks.core.weights.model_check import check_model
 
@@ -55,15 +56,17 @@ def evaluate(
     `on_line` gets what the measuring says, the file `log` everything that its processes print.
     It is the only build on its devices, and waits for another one, which `on_line` is told.
     Writes `evaluation.json` into the existing directory out, whole or not at all. Raises what
-    `check_model` raises, DataError for conversations or prompts that cannot be used, MissingTool
-    for benchmarks without lm-eval, EvaluationFailed with the cause when a measuring process ends
-    without an outcome, DeviceBusy when a deployment leaves too little of a GPU.
+    `check_model` raises, TemplateMismatch when the last model was trained with another template,
+    DataError for conversations or prompts that cannot be used, MissingTool for benchmarks without
+    lm-eval, EvaluationFailed with the cause when a measuring process ends without an outcome,
+    DeviceBusy when a deployment leaves too little of a GPU.
     """
     say = on_line or _log.info
     for subject in subjects:
         check_model(subject.path, in_place=True)
         for warning in _check_limits(subject, settings, compared=subject is not subjects[-1]):
             say(f"Attention: {warning}")
+    require_template(subjects, template, say)
     with (
         alone_on(settings.device, None, "evaluate", say=say),
         tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name,
@@ -95,6 +98,23 @@ def _check_limits(subject: Subject, settings: Evaluate, *, compared: bool) -> tu
     check_token_ids(config, where=subject.path)
     length_tokens = settings.max_length_tokens
     return check_length(config, length_tokens, setting=LENGTH, model=name, compared=compared)
+
+
+def require_template(
+    subjects: Sequence[Subject], template: str, say: Callable[[str], None]
+) -> None:
+    """Raise TemplateMismatch when the last model, which is judged, was trained with another one.
+
+    The others are what it is held against, such as the base of a fine-tune with a new template:
+    `say` is told.
+    """
+    template_for(subjects[-1].path, template)
+    for subject in subjects[:-1]:
+        own = recorded_template(subject.path)
+        if own not in (None, template):
+            say(
+                f"{subject.role} was trained with the template {own}, and is measured in {template}"
+            )
 
 
 def _needed_bytes_a_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int | None:

@@ -8,10 +8,10 @@ variants such as fp16, optimizer states, and an adapter that lies beside the mod
 
 from collections.abc import Callable, Iterable
 
-from tasks.core.errors import NotAModel
 from tasks.core.foreign import JsonObject
+from tasks.core.model_config import without_config
 from tasks.core.weights.companions import belongs_to_model
-from tasks.core.weights.weight_files import choose_weights, some
+from tasks.core.weights.weight_files import choose_weights
 
 CARD = "README.md"
 
@@ -26,12 +26,7 @@ def choose_files(
     """
     present = set(names)
     if "config.json" not in present:
-        raise NotAModel(
-            "There is no config.json.",
-            where=where,
-            found=some(present),
-            next_step="Name a repository or directory that transformers can load.",
-        )
+        raise without_config(present, where)
     weights = choose_weights(present.__contains__, read_listing, where=where, present=present)
     beside = {name for name in present if belongs_to_model(name)}
     return tuple(sorted({*weights.names, *beside, *({CARD} & present)}))

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.core.errors import KawanUsahaError, PortTaken, ServingFailed
+from tasks.core.serving.ports import OTHER_PORT
 from tasks.core.serving.report import REFUSED, refusal_from
 from tasks.core.serving.state import StateDirectory
 
 _TAIL_BYTES = 16_384
 _TAIL_LINES = 25
+_HALVED = "<8 bits>"  # where it is advised to halve the weights, unless they are halved already
 _PROGRESS = re.compile(r"\d+%\|")
 
 
@@ -31,24 +33,25 @@ _CAUSES: Final = (
     _Cause(
         r"address already in use",
         "Another process took the port of the {name} meanwhile.",
-        "Stop that process, or choose another port in the recipe.",
+        OTHER_PORT,
         PortTaken,
     ),
     _Cause(
         r"CUDA out of memory|torch\.OutOfMemoryError",
         "The {name} does not fit into the memory of the GPU.",
-        "Set deploy.load_8bit: true, or deploy.gpus to more, or free the GPU.",
+        f"{_HALVED}Spread it over more GPUs (deploy.gpus; `--gpus`), or free this one: nvidia-smi "
+        "shows what is on it.",
     ),
     _Cause(
         r"not compiled with CUDA|No CUDA GPUs|Found no NVIDIA driver|CUDA driver",
         "There is no GPU that the {name} could use.",
-        "Set deploy.device: cpu, or look at nvidia-smi.",
+        "Set deploy.device: cpu (`--device cpu`), or look at nvidia-smi.",
     ),
     _Cause(
         r"KeyError: 'lm_head\.weight'",
         "FastChat's 8-bit loading needs an output layer of its own; this model ties it to the "
         "embeddings.",
-        "Set deploy.load_8bit: false.",
+        "Set deploy.load_8bit: false (`--no-load-8bit`).",
     ),
     _Cause(
         r"SafetensorError|UnpicklingError|PytorchStreamReader",
@@ -58,16 +61,20 @@ _CAUSES: Final = (
     _Cause(
         r"get_conv_template[\s\S]*KeyError",
         "FastChat knows no conversation template of this name.",
-        "Name one of fastchat.conversation in the recipe's `template`.",
+        "Name one of fastchat.conversation (`template` in the recipe; `--template`).",
     ),
 )
 
 
-def explain_end(state: StateDirectory, name: str, *, oom_kills: int) -> KawanUsahaError:
+def explain_end(
+    state: StateDirectory, name: str, *, oom_kills: int, load_8bit: bool
+) -> KawanUsahaError:
     """Return why the process `name` of a deployment ended.
 
-    oom_kills is how often the kernel killed for want of memory around it since it started.
+    oom_kills is how often the kernel killed for want of memory around it since it started;
+    load_8bit is whether its weights are in 8 bits already.
     """
+    halved = "" if load_8bit else "Set deploy.load_8bit: true (`--load-8bit`). "
     end = _end_noted(state, name)
     tail = log_tail(state, name)
     if end == f"exit status {REFUSED}" and state.refusal.exists():
@@ -76,13 +83,12 @@ def explain_end(state: StateDirectory, name: str, *, oom_kills: int) -> KawanUsa
         return _died(
             f"The kernel killed the {name} because memory ran out.",
             f"{end}\n{tail}",
-            "Set deploy.load_8bit: true, or use a machine (or a container) with more memory.",
+            f"{halved}Use a machine (or a container) with more memory.",
         )
     for cause in _CAUSES:
         if re.search(cause.pattern, tail):
-            return _died(
-                cause.what.format(name=name), f"{end}\n{tail}", cause.next_step, cause.error
-            )
+            what, next_step = cause.what.format(name=name), cause.next_step.replace(_HALVED, halved)
+            return _died(what, f"{end}\n{tail}", next_step, cause.error)
     return _died(
         f"The {name} ended while it started.",
         f"{end}\n{tail}",

@@ -84,10 +84,16 @@ def _refused(error: openai.APIStatusError, base_url: str) -> KawanUsahaError:
             "The conversation is longer than the model can read.",
             where=base_url,
             found=message,
-            next_step="Leave out the oldest turns.",
+            next_step="Lower max_tokens (`--max-tokens`), shorten the question, or leave out the "
+            "oldest turns: a new `kawan-usaha chat` begins without any.",
         )
     if code == _INVALID_MODEL:
-        return UsageError("No such model is served.", where=base_url, found=message)
+        return UsageError(
+            "No such model is served.",
+            where=base_url,
+            found=message,
+            next_step="`kawan-usaha status` tells what runs.",
+        )
     return _failed("The server answers with an error.", base_url, message)
 
 

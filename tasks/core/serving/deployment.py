@@ -48,6 +48,7 @@ from tasks.core.serving.state import (
 )
 from tasks.core.serving.supervisor_config import STOP_WAIT_S, supervisor_config
 from tasks.core.serving.topology import plan_processes, ports_of
+from tasks.core.template_record import template_for
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +83,14 @@ def deploy(
     deployment is returned with reused=True; any other deployment of this name is replaced.
 
     It is started as the only build on its GPUs: while a training or an evaluation holds one, `say`
-    is told. Raises NotAModel, RecipeError, PortTaken before anything running is touched; EditLost
-    when the worker does not show the expected edit; ServingFailed, with the end of the log, when a
-    process dies or does not answer within settings.startup_timeout_s; LockBusy when another process
-    starts or stops this deployment. After an error nothing of the new deployment runs; whether the
-    earlier one serves again stands in the error's next step.
+    is told. Raises NotAModel, RecipeError, TemplateMismatch, PortTaken before anything running is
+    touched; EditLost when the worker does not show the expected edit; ServingFailed, with the end
+    of the log, when a process dies or does not answer within settings.startup_timeout_s; LockBusy
+    when another process starts or stops this deployment. After an error nothing of the new
+    deployment runs; whether the earlier one serves again stands in the error's next step.
     """
     get_template(template)
+    template_for(model, template)
     served = require_model(model)
     for warning in check_limits(served):
         say(f"Attention: {warning}")

@@ -7,6 +7,12 @@ import psutil
 
 from tasks.core.errors import PortTaken
 
+OTHER_PORT = (
+    "Stop that process, or choose another port: deploy.api_port, deploy.controller_port or "
+    "deploy.worker_port in the recipe; `--port`, `--controller-port` or `--worker-port` of the "
+    "command."
+)
+
 
 def require_ports(host: str, ports: Mapping[str, int], *, ours: Collection[int] = ()) -> None:
     """Raise PortTaken unless every port can be bound, or is held by one of our pids.
@@ -24,7 +30,7 @@ def require_ports(host: str, ports: Mapping[str, int], *, ours: Collection[int] 
             where=f"{host}, deploy.{process}_port",
             expected=f"a free port for the {process}",
             found=_describe(holder),
-            next_step="Stop that process, or choose another port in the recipe.",
+            next_step=OTHER_PORT,
         )
 
 

@@ -65,14 +65,20 @@ class Startup:
                     f"The {name} does not answer within deploy.startup_timeout_s.",
                     where=unanswered.where,
                     found=f"{unanswered.what}\n{log_tail(self._state, name)}",
-                    next_step="Give it more time in the recipe, or read the end of its log above.",
+                    next_step="Read the end of its log above, or give it more time: "
+                    "deploy.startup_timeout_s in the recipe, `--startup-timeout-s` of the command.",
                 )
             time.sleep(_POLL_S)
 
     def _require_alive(self) -> None:
         for process in self._supervisor.processes().values():
             if process.ended:
-                raise explain_end(self._state, process.name, oom_kills=self._memory.kills())
+                raise explain_end(
+                    self._state,
+                    process.name,
+                    oom_kills=self._memory.kills(),
+                    load_8bit=self._deployment.settings.load_8bit,
+                )
             if process.pid is not None:
                 self._memory.add(process.pid)
 

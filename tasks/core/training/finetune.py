@@ -18,6 +18,7 @@ from tasks.core.files import fsync_directory, write_atomically
 from tasks.core.process import ChildResult, is_running
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
+from tasks.core.template_record import record_template, recorded_template
 from tasks.core.training.checkpoints import last_whole, step_of
 from tasks.core.training.checks import check_training
 from tasks.core.training.curve import draw_loss_curve
@@ -146,11 +147,14 @@ def finetune(
         adapter=adapter,
     )
     _say_where_it_begins(prepared, say)
+    if (before := recorded_template(model)) not in (None, template):
+        say(f"The model was trained with the template {before}; from here on it is {template}.")
     child = _attempt(prepared.job, job_file, report, say, log)
     outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
     facts = verify_adapter(adapter, index)
     draw_loss_curve(outcome.steps, out / CURVE, outcome.validation)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
+    record_template(adapter, template)
     shutil.rmtree(work)
     fsync_directory(out)
     resumed_from = prepared.job.resume_from

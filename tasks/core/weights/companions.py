@@ -19,6 +19,7 @@ from tasks.core.errors import NotAModel
 from tasks.core.files import CHUNK_BYTES, FileDigest, write_atomically
 from tasks.core.foreign import JsonObject
 from tasks.core.recipe import Dtype
+from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.index import ADAPTER_WEIGHTS
 from tasks.core.weights.tokenizer_check import require_tokenizer
 from tasks.core.weights.weight_files import LISTINGS
@@ -46,6 +47,7 @@ CHAT_TEMPLATES = re.compile(r"chat_template\.(jinja|json)|additional_chat_templa
 _CONFIGURATIONS = (
     *("config.json", "generation_config.json"),
     *("preprocessor_config.json", "processor_config.json"),
+    TEMPLATE_RECORD,
 )
 
 

@@ -16,6 +16,7 @@ import torch
 from tasks.core.errors import AdapterMismatch
 from tasks.core.foreign import JsonObject
 from tasks.core.progress import Report, silent
+from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.adapter import EMBEDDINGS, Adapter, read_adapter
 from tasks.core.weights.added_tokens import added_tokens
 from tasks.core.weights.companions import (
@@ -114,6 +115,7 @@ def _companions(
     """
     companions = companion_files(model)
     own = {n: adapter / n for n in file_names(adapter) if is_of_tokenizer(n)}
+    trained_with = {n: adapter / n for n in (TEMPLATE_RECORD,) if (adapter / n).is_file()}
     if has_vocabulary(own):
         companions = {
             name: path
@@ -124,7 +126,7 @@ def _companions(
     rows = [plan.shape(entry) for name, entry in index.tensors.items() if name.endswith(EMBEDDINGS)]
     if own and rows:
         _require_rows_for_tokens(adapter, rows[0][0])
-    changed: dict[str, Path | bytes] = {**companions, **own}
+    changed: dict[str, Path | bytes] = {**companions, **own, **trained_with}
     if rows and rows[0][0] != config.get("vocab_size"):
         changed["config.json"] = json_bytes({**config, "vocab_size": rows[0][0]})
     return changed

@@ -15,6 +15,7 @@ import torch
 from tasks.core.errors import DeltaMismatch
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Dtype
+from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.companions import (
     Companions,
     companion_files,
@@ -139,11 +140,14 @@ def _require_one_architecture(base: object, delta: object, where: Path) -> None:
 
 
 def _companions(base: Path, delta: Path, config: bytes) -> Companions:
-    """Return what goes with the base, but for its tokenizer, which is the delta's."""
+    """Return what goes with the base, but for its tokenizer and template, which are the delta's."""
     of_base = companion_files(base).items()
+    of_delta = tokenizer_files(delta)
+    if (delta / TEMPLATE_RECORD).is_file():
+        of_delta[TEMPLATE_RECORD] = delta / TEMPLATE_RECORD
     return {
-        **{name: path for name, path in of_base if not is_of_tokenizer(name)},
-        **tokenizer_files(delta),
+        **{n: p for n, p in of_base if not is_of_tokenizer(n) and n != TEMPLATE_RECORD},
+        **of_delta,
         "config.json": config,
     }
 

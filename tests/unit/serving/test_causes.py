@@ -36,10 +36,24 @@ def ended(state: StateDirectory, how: str, log: str = "") -> None:
 )
 def test_the_end_of_the_log_gives_the_cause_and_is_shown(state, log, error, words):
     ended(state, "exit status 1", log)
-    found = explain_end(state, "worker", oom_kills=0)
+    found = explain_end(state, "worker", oom_kills=0, load_8bit=False)
     assert type(found) is error
     assert words in found.what
     assert log in str(found.found)
+
+
+@pytest.mark.parametrize("load_8bit", [True, False])
+@pytest.mark.parametrize(
+    ("how", "log", "kills"),
+    [("exit status 1", "torch.OutOfMemoryError: CUDA out of memory", 0), ("SIGKILL", "", 1)],
+)
+def test_halving_the_weights_is_advised_only_where_they_are_not_halved(
+    state, how, log, kills, load_8bit
+):
+    ended(state, how, log)
+    found = explain_end(state, "worker", oom_kills=kills, load_8bit=load_8bit)
+    assert ("--load-8bit" in found.next_step) != load_8bit
+    assert "<" not in found.next_step
 
 
 def test_a_template_that_fastchat_does_not_know_is_named(state):
@@ -47,13 +61,16 @@ def test_a_template_that_fastchat_does_not_know_is_named(state):
         get_conv_template("kawan_v0")
     except KeyError:
         ended(state, "exit status 1", traceback.format_exc())
-    assert "no conversation template" in explain_end(state, "worker", oom_kills=0).what
+    assert (
+        "no conversation template"
+        in explain_end(state, "worker", oom_kills=0, load_8bit=False).what
+    )
 
 
 def test_a_kill_is_blamed_on_memory_only_if_the_kernel_counted_one(state):
     ended(state, "terminated by SIGKILL", "loading")
-    assert "memory ran out" in explain_end(state, "worker", oom_kills=1).what
-    by_hand = explain_end(state, "worker", oom_kills=0)
+    assert "memory ran out" in explain_end(state, "worker", oom_kills=1, load_8bit=False).what
+    by_hand = explain_end(state, "worker", oom_kills=0, load_8bit=False)
     assert "memory" not in by_hand.what
     assert "terminated by SIGKILL" in str(by_hand.found)
 
@@ -62,7 +79,7 @@ def test_a_refusal_is_the_error_that_the_worker_left(state):
     lost = EditLost("lost", expected="gelu", found="silu")
     state.refusal.write_text(refusal_json(lost))
     ended(state, "exit status 78")
-    found = explain_end(state, "worker", oom_kills=0)
+    found = explain_end(state, "worker", oom_kills=0, load_8bit=False)
     assert type(found) is EditLost
     assert found.as_dict() == lost.as_dict()
 
@@ -70,7 +87,7 @@ def test_a_refusal_is_the_error_that_the_worker_left(state):
 def test_a_refusal_of_an_earlier_start_is_not_taken_for_this_end(state):
     state.refusal.write_text(refusal_json(EditLost("lost")))
     ended(state, "exit status 1")
-    assert type(explain_end(state, "worker", oom_kills=0)) is ServingFailed
+    assert type(explain_end(state, "worker", oom_kills=0, load_8bit=False)) is ServingFailed
 
 
 def test_the_tail_is_short_and_without_progress_bars(state):

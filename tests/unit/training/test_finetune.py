@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import DataError, LockBusy, MissingTool, NotAModel, RecipeError
 from tasks.core.process import run_child
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
+from tasks.core.template_record import TEMPLATE_RECORD, record_template, recorded_template
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetune
 from tasks.core.training.job import Reason
 from tasks.core.training.launch import OWNER
@@ -242,7 +244,9 @@ def test_the_adapter_is_what_plain_torch_trains(model: Path, data: Path, out: Pa
     assert sorted(path.name for path in result.adapter.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        TEMPLATE_RECORD,
     ]
+    assert recorded_template(result.adapter) == TEMPLATE
     written = json.loads((out / "training.json").read_text())
     assert written["steps"] == [step.model_dump() for step in result.steps]
 
@@ -284,6 +288,20 @@ def test_the_validation_is_the_same_for_each_micro_batch_and_for_two_processes(
     for other in curves[1:]:
         assert [step for step, _ in other] == [step for step, _ in first]
         assert [loss for _, loss in other] == pytest.approx([loss for _, loss in first], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_adapter_records_its_template_and_the_model_that_had_another_is_told(
+    model: Path, data: Path, out: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    record_template(other, "koala_v1")
+    said: list[str] = []
+    result = train(other, data, out, changed(max_steps=1), on_line=said.append)
+    assert recorded_template(result.adapter) == TEMPLATE
+    assert f"The model was trained with the template koala_v1; from here on it is {TEMPLATE}." in (
+        said
+    )
 
 
 @pytest.mark.slow

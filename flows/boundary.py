@@ -1,0 +1,152 @@
+"""Where exceptions end: words for a person, an exit code for a shell, the traceback in a log.
+
+The invariant: no traceback reaches a person who has not asked for it with `--debug` (or with
+KAWAN_USAHA_DEBUG=1). One that is not shown is in a file, and the last line names it, unless the
+error is one of the project's own, which says by itself what to do.
+"""
+
+import json
+import logging
+import os
+import platform
+import select
+import shlex
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import typer
+
+from tasks.core.errors import DiskFull, KawanUsahaError, Unexpected
+from tasks.core.process.log import new_log
+from tasks.core.process.stopping import stop_behind
+
+DEBUG = "--debug"
+DEBUG_VARIABLE = "KAWAN_USAHA_DEBUG"
+READER_GONE = 141
+"""The exit code of a program whose output nobody reads any more: 128 + SIGPIPE."""
+_LOG = "error"
+
+
+def keep_tracebacks_off() -> None:
+    """Keep off the terminal what ends no command: failures of threads, of logging, of clean-up.
+
+    They go into a log. Output that the terminal cannot show is shown with escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # not a real stream
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    threading.excepthook = lambda failed: _passed_over(failed.exc_value)
+    sys.unraisablehook = lambda failed: _passed_over(failed.exc_value)
+    logging.raiseExceptions = False
+
+
+def debugs() -> bool:
+    """Return whether tracebacks are wanted."""
+    return bool(os.environ.get(DEBUG_VARIABLE))
+
+
+def _passed_over(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, SystemExit):
+        with suppress(Exception):  # there is nobody left to tell
+            if debugs():
+                traceback.print_exception(error)
+            else:
+                _kept(error)
+
+
+def told(error: BaseException) -> int:
+    """Tell the person or program at the other end how the command failed; return its exit code."""
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        return READER_GONE
+    known = _known(error)
+    if debugs():
+        traceback.print_exception(error)
+    elif not isinstance(error, KawanUsahaError):
+        known.next_step = " ".join(filter(None, (known.next_step, _where_kept(error))))
+    try:
+        _print(known)
+    except OSError:
+        return READER_GONE
+    return known.exit_code
+
+
+def silence_output() -> None:
+    """Let what is still to be written go nowhere, so that Python does not fail on it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _known(error: BaseException) -> KawanUsahaError:
+    """Return what the exception means, whatever goes wrong in finding it out."""
+    from tasks.explain import explained
+
+    try:
+        known = explained(error)
+        if isinstance(known, DiskFull):
+            from tasks.core.home import home
+            from tasks.core.room import with_advice
+
+            known = with_advice(known, home())
+    except Exception:  # noqa: BLE001 - the failure that is told is the first one
+        known = error if isinstance(error, KawanUsahaError) else None
+    return known or _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> Unexpected:
+    _, notes = stop_behind(error)
+    text = traceback.format_exception_only(error)[0].strip()
+    return Unexpected(
+        "This is a fault of kawan-usaha: an error that it does not account for.",
+        where=" ".join(["kawan-usaha", *_command(), *notes]),
+        found=text if len(text) <= 500 else f"{text[:500]} …",
+        next_step="Please report it, with what is said here. What was finished is kept.",
+    )
+
+
+def _command() -> list[str]:
+    return [word for word in sys.argv[1:] if not word.startswith("-")][:1]
+
+
+def _print(error: KawanUsahaError) -> None:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))
+    else:
+        typer.secho(f"kawan-usaha: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+
+
+def _where_kept(error: BaseException) -> str:
+    log = _kept(error)
+    shown = f"the option {DEBUG} shows it at once."
+    return f"The traceback is in {log}; {shown}" if log else f"There is a traceback: {shown}"
+
+
+def _kept(error: BaseException) -> Path | None:
+    """Return the file that the traceback was appended to, None where none can be written."""
+    from tasks.core.home import home
+
+    log = new_log(home() / "logs" / "commands", _LOG)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(sys.argv)}\n")
+            file.write(f"Python {platform.python_version()}, {platform.platform()}\n")
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return None
+    return log
+
+
+def _nobody_reads() -> bool:
+    """Return whether the reader of the output, such as `head`, has gone."""
+    poll = select.poll()
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):  # Typer wraps the others
+        with suppress(OSError, ValueError):
+            poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

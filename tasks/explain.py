@@ -1,0 +1,234 @@
+"""Other people's exceptions in words: what the system, the network or Prefect has refused.
+
+One function for the command line and for stages. It goes by the exception's class or error number,
+and imports no library for it: whose exception it is can be seen from its class. The invariant: an
+exception that is not known here stays what it is, and nothing is guessed from its text but what
+SQLite and Prefect say in no other way.
+"""
+
+import errno
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.core.errors import (
+    DiskFull,
+    KawanUsahaError,
+    PortTaken,
+    PrefectUnavailable,
+    SystemRefused,
+)
+
+_START = (
+    "If PREFECT_API_URL names the server, start it (`prefect server start`), or unset it "
+    "(`unset PREFECT_API_URL`; in a profile: `prefect config unset PREFECT_API_URL`) to run with "
+    "a temporary one. Then run the same command again: what is finished is kept."
+)
+_ADDRESS = "PREFECT_API_URL must be an address such as http://127.0.0.1:4200/api, or not be set."
+_LOOK = (
+    "Its own output says why; where SQLite is too slow, give it PostgreSQL "
+    "(PREFECT_API_DATABASE_CONNECTION_URL). Then run the same command again: what is finished is "
+    "kept."
+)
+_KEY = "Set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING, to what the server accepts."
+_VERSION = (
+    "An address of the API ends in /api (http://127.0.0.1:4200/api). Server and client should be "
+    "of one version: compare `prefect version` on both."
+)
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    what: str
+    next_step: str
+    error: type[KawanUsahaError] = SystemRefused
+
+
+_NO_RIGHT = _Refusal(
+    "The system does not allow this.",
+    "Check owner and mode (`ls -ld`) of the file and of the directory that it is in.",
+)
+_NO_ROOM = _Refusal(
+    "The disk is full.", "Free some space, or set KAWAN_USAHA_HOME to a larger disk.", DiskFull
+)
+_NO_HANDLES = _Refusal(
+    "Too many files are open at once.",
+    "Raise the limit (`ulimit -n 65536`) in the shell that runs the command.",
+)
+_NO_MEMORY = _Refusal(
+    "The memory of this machine ran out.",
+    "End what else runs here, or use a machine (or a container) with more memory.",
+)
+_NO_ANSWER = _Refusal(
+    "A server does not answer.", "Check that it runs, and that this machine may reach it."
+)
+_REFUSALS = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EMFILE: _NO_HANDLES,
+    errno.ENFILE: _NO_HANDLES,
+    errno.ENOMEM: _NO_MEMORY,
+    errno.ENOENT: _Refusal(
+        "A file or directory is not there.", "Check the path, and that nothing removes it."
+    ),
+    errno.ENOTDIR: _Refusal(
+        "A part of a path is a file, where a directory is needed.", "Check the path."
+    ),
+    errno.EISDIR: _Refusal("A directory has the name of a file that is needed.", "Check the path."),
+    errno.EROFS: _Refusal(
+        "The file system is read-only.", "Name a place that can be written, or mount it so."
+    ),
+    errno.ENAMETOOLONG: _Refusal("A name is too long for the file system.", "Name a shorter path."),
+    errno.ELOOP: _Refusal("Symbolic links lead in a circle.", "Correct the links of this path."),
+    errno.EIO: _Refusal(
+        "The disk, or the connection to it, fails.",
+        "See `dmesg`; copy away what matters, and use another disk.",
+    ),
+    errno.ESTALE: _Refusal(
+        "A file of a network file system has gone.", "Check the mount; then try again."
+    ),
+    errno.EFBIG: _Refusal(
+        "A file became larger than is allowed.",
+        "See `ulimit -f`, and what the file system allows.",
+    ),
+    errno.EAGAIN: _Refusal(
+        "The system has no more processes or threads to give.",
+        "See `ulimit -u`, and the limit of the container (pids).",
+    ),
+    errno.EADDRINUSE: _Refusal(
+        "A port is in use.", "Stop the process that has it, or choose another port.", PortTaken
+    ),
+    errno.ECONNREFUSED: _NO_ANSWER,
+    errno.ECONNRESET: _NO_ANSWER,
+    errno.EHOSTUNREACH: _NO_ANSWER,
+    errno.ENETUNREACH: _NO_ANSWER,
+    errno.ETIMEDOUT: _NO_ANSWER,
+}
+
+
+def explained(error: BaseException) -> KawanUsahaError | None:
+    """Return what an exception means and what to do, None for one that is not known.
+
+    Looks at the exception, then at what it was raised from. An explained error is its own
+    explanation.
+    """
+    for each in _chain(error):
+        found = _explained(each)
+        if found is not None:
+            return found
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exception and its causes, and of a group the first; never one of them twice."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.exceptions[0] if isinstance(each, BaseExceptionGroup) else each.__cause__
+
+
+def _explained(error: BaseException) -> KawanUsahaError | None:
+    if isinstance(error, KawanUsahaError):
+        return error
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, MemoryError):
+        return _refused(_NO_MEMORY, found=str(error) or None)
+    if isinstance(error, sqlite3.OperationalError):
+        return _of_database(error)
+    return _of_network(error)
+
+
+def _of_system(error: OSError) -> KawanUsahaError | None:
+    refusal = _REFUSALS.get(error.errno or 0)
+    if refusal is None and isinstance(error, (TimeoutError, ConnectionError)):
+        refusal = None if isinstance(error, BrokenPipeError) else _NO_ANSWER
+    if refusal is None:
+        return None
+    paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_path(name)]
+    return _refused(refusal, where=" and ".join(paths) or None, found=error.strerror or error)
+
+
+def _is_path(name: object) -> bool:
+    return isinstance(name, (str, bytes, os.PathLike))
+
+
+def _of_database(error: sqlite3.OperationalError) -> KawanUsahaError | None:
+    if "locked" not in str(error):
+        return None
+    return PrefectUnavailable("Prefect's database is locked.", found=error, next_step=_LOOK)
+
+
+def _of_network(error: BaseException) -> KawanUsahaError | None:
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    if "httpx.HTTPStatusError" in kinds:
+        return _of_status(error)
+    if "httpx.TransportError" in kinds:
+        return _of_transport(error)
+    if "prefect.CancelledRun" in kinds:
+        again = "Run the same command again: what is finished is kept."
+        return PrefectUnavailable("The run was cancelled in Prefect.", next_step=again)
+    return None
+
+
+def _of_transport(error: BaseException) -> KawanUsahaError:
+    """Return what it means that no answer came: refused, cut off, or not in time."""
+    url = _url_of(error)
+    found = f"{type(error).__name__}: {error}".rstrip(": ")
+    if _is_prefects(url):
+        is_address = str(url).startswith(("http://", "https://"))
+        what = "The Prefect server cannot be reached."
+        next_step = _START if is_address else _ADDRESS
+        return PrefectUnavailable(what, where=url, found=found, next_step=next_step)
+    return _refused(_NO_ANSWER, where=url, found=found)
+
+
+def _of_status(error: BaseException) -> KawanUsahaError | None:
+    """Return what it means that Prefect answered with an error; those of others are not known."""
+    url, response = _url_of(error), getattr(error, "response", None)
+    if response is None or not _is_prefects(url):
+        return None
+    status = int(response.status_code)
+    what, next_step = "The Prefect server does not know this request.", _VERSION
+    if status >= 500:
+        what, next_step = "The Prefect server fails.", _LOOK
+    elif status in (401, 403):
+        what, next_step = "The Prefect server refuses this client.", _KEY
+    elif status in (408, 429):
+        what, next_step = "The Prefect server is too busy.", _LOOK
+    found = f"HTTP {status} {response.text[:200]}".rstrip()
+    return PrefectUnavailable(what, where=url, found=found, next_step=next_step)
+
+
+def _url_of(error: BaseException) -> str | None:
+    request = getattr(error, "_request", None)  # the property raises where there is none
+    url = getattr(request, "url", None)
+    return None if url is None else _bare(url)
+
+
+def _bare(url: Any) -> str:
+    """Return an address of httpx's without what may be secret in it."""
+    return str(url.copy_with(username=None, password=None, query=None))
+
+
+def _is_prefects(url: str | None) -> bool:
+    if url is None or "prefect" not in sys.modules:
+        return False
+    from httpx import URL
+    from prefect.settings import PREFECT_API_URL
+
+    address = PREFECT_API_URL.value()
+    return bool(address) and url.startswith(_bare(URL(address)).rstrip("/"))
+
+
+def _refused(
+    refusal: _Refusal, *, where: str | None = None, found: object = None
+) -> KawanUsahaError:
+    return refusal.error(refusal.what, where=where, found=found, next_step=refusal.next_step)
