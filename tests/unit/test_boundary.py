@@ -317,8 +317,9 @@ def answering(request: pytest.FixtureRequest) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("address", [f"http://127.0.0.1:{free_port()}/api", "localhost:4200"])
-def test_a_prefect_server_that_is_not_there_is_told_before_a_run_begins(address: str) -> None:
+@pytest.mark.parametrize("form", ["http://127.0.0.1:{}/api", "localhost:{}"])
+def test_a_prefect_server_that_is_not_there_is_told_before_a_run_begins(form: str) -> None:
+    address = form.format(free_port())
     with temporary_settings({PREFECT_API_URL: address}), pytest.raises(PrefectUnavailable) as told:
         begin_server()
     assert address in str(told.value.where)
