@@ -136,7 +136,7 @@ def test_every_command_says_what_is_wrong_with_a_model_before_it_begins(
 MISTAKES: dict[str, tuple[Damage, str]] = {
     "activation": (lambda m: _configure(m, hidden_act="gleu"), "gleu"),
     "rope": (lambda m: _configure(m, rope_scaling={"type": "odd", "factor": 2.0}), "odd"),
-    "half a rope": (lambda m: _configure(m, rope_scaling={"factor": None}), "config.json"),
+    "half a rope": (lambda m: _configure(m, rope_scaling={"rope_type": "linear"}), "config.json"),
     "rope is a word": (lambda m: _configure(m, rope_scaling="linear"), "config.json"),
     "padding": (lambda m: _configure(m, pad_token_id=320), "config.json"),
     "a comma": (lambda m: (m / "tokenizer_config.json").write_text('{"a": 1,}'), "comma"),

@@ -16,7 +16,7 @@ WORK = {
     "edit ARTIFACT out --activation gelu": "tasks.core.architecture.edit.edit_model",
     "inspect ARTIFACT": "tasks.core.architecture.inspection.inspect_model",
     "fuse other ARTIFACT out": "tasks.core.weights.fuse.fuse",
-    "finetune other ARTIFACT out --device cpu": "tasks.core.training.ladder."
+    "finetune other ARTIFACT/data.json out --device cpu": "tasks.core.training.ladder."
     "finetune_down_the_ladder",
     "finetune ARTIFACT data.json out --dry-run": "tasks.core.training.planned.planned_training",
     "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate.evaluate",
@@ -28,14 +28,16 @@ WORK = {
 }
 """Each command, and the function of core that does its work."""
 
+_TURNS = '[{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo."}]'
+DATA = f'[{{"id": "a", "conversations": {_TURNS}}}]'
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     tiny_llama(tmp_path / "other")
-    turns = '[{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo."}]'
-    (tmp_path / "data.json").write_text(f'[{{"id": "a", "conversations": {turns}}}]')
+    (tmp_path / "data.json").write_text(DATA)
     return tmp_path / "home"
 
 
@@ -45,6 +47,7 @@ def test_prune_is_refused_while_a_command_works(
 ) -> None:
     def write(staging: Staging) -> None:
         tiny_llama(staging.path)
+        (staging.path / "data.json").write_text(DATA)
 
     artifact = Store(home).build(stage_key("merge", 1, {}), write).artifact
     refused: list[LockBusy] = []
@@ -56,7 +59,7 @@ def test_prune_is_refused_while_a_command_works(
         raise RuntimeError
 
     monkeypatch.setattr(WORK[words], work)
-    named = [str(artifact.path) if word == "ARTIFACT" else word for word in words.split()]
+    named = [word.replace("ARTIFACT", str(artifact.path)) for word in words.split()]
     code, _, err = kawan_usaha(monkeypatch, capsys, *named)
     assert (code, "RuntimeError" in err) == (1, True)
     (error,) = refused

@@ -253,7 +253,8 @@ def test_a_command_that_is_told_none_takes_the_models_own(
     place: str,
     command: tuple[str, ...],
 ) -> None:
-    Path("data.json").write_text("[]")
+    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
+    Path("data.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
     monkeypatch.setattr("tasks.core.planning.hardware.measured_speed", lambda _: AVX2)
 
     def begins(*_: object, template: str, **__: object) -> None:
