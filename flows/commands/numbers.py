@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 Limit = Ge | Gt | Le | Lt
-_BEYOND = 2**63  # more than an integer of most libraries holds
 _COMPARED: tuple[tuple[type[Limit], str, str, Callable[[Any, Any], bool]], ...] = (
     (Ge, "ge", "at least {:g}", operator.ge),
     (Gt, "gt", "above {:g}", operator.gt),
@@ -54,14 +53,14 @@ class Range:
         return ", ".join([*words, *named])
 
     def __contains__(self, number: float) -> bool:
-        """Whether it is a number of 64 bits, within the limits, and one of the choices if any."""
+        """Whether it is finite, within the limits, and one of the choices if there are some."""
         kept = all(
             compare(number, getattr(limit, attribute))
             for kind, attribute, _, compare in _COMPARED
             for limit in self.limits
             if isinstance(limit, kind)
         )
-        return abs(number) < _BEYOND and kept and (not self.choices or number in self.choices)
+        return math.isfinite(number) and kept and (not self.choices or number in self.choices)
 
     def parse(self, value: Any) -> int | float:
         """Return the number that a word means. Raises typer.BadParameter for any other word."""
@@ -72,7 +71,7 @@ class Range:
         if number not in self:
             named = "a whole number" if self.kind is int else "a finite number"
             expected = ", ".join(filter(None, (named, str(self))))
-            raise typer.BadParameter(f"expected {expected}; found {str(value)[:40]}")
+            raise typer.BadParameter(f"expected {expected}; found {value}")
         return number
 
     def option(self, text: str, **more: Any) -> Any:
