@@ -139,8 +139,8 @@ def _devices(recipe: Recipe) -> dict[str, str]:
 def check_inputs(recipe: Recipe) -> None:
     """Raise the error that a later stage would end with on any machine.
 
-    Looks at the recipe, the data files and the template that the model records; `plan_of` checks the
-    model's configuration.
+    Looks at the recipe, the data files and the template that the model records; `plan_of` checks
+    the model's configuration.
     """
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
