@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import select
 import shlex
 import sys
@@ -29,6 +30,8 @@ DEBUG_VARIABLE = "KAWAN_USAHA_DEBUG"
 READER_GONE = 141
 """The exit code of a program whose output nobody reads any more: 128 + SIGPIPE."""
 _LOG = "error"
+_USER = re.compile(r"(\b[\w.+-]+://)[^\s/@'\"]+@")
+_QUERY = re.compile(r"(\b[\w.+-]+://[^\s?'\"]+)\?[^\s'\"]+")
 
 
 def keep_tracebacks_off() -> None:
@@ -69,13 +72,24 @@ def told(error: BaseException) -> int:
         known.next_step = " ".join(filter(None, (known.next_step, _where_kept(error))))
     try:
         _print(known)
-    except OSError:
+    except BrokenPipeError:
         return READER_GONE
+    except OSError:  # a full disk takes no JSON, a terminal that has ended nothing
+        with suppress(OSError):
+            typer.echo(f"kawan-usaha: {known}", err=True)
     return known.exit_code
 
 
-def silence_output() -> None:
-    """Let what is still to be written go nowhere, so that Python does not fail on it at its end."""
+def settle_output() -> None:
+    """Write what is still to be written, or let it go nowhere: Python fails on it at its end."""
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except (OSError, ValueError):
+        _silence_output()
+
+
+def _silence_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         with suppress(OSError, ValueError):
@@ -101,7 +115,7 @@ def _known(error: BaseException) -> KawanUsahaError:
 
 def _unexpected(error: BaseException) -> Unexpected:
     _, notes = stop_behind(error)
-    text = traceback.format_exception_only(error)[0].strip()
+    text = _without_secrets(traceback.format_exception_only(error)[0].strip())
     return Unexpected(
         "This is a fault of kawan-usaha: an error that it does not account for.",
         where=" ".join(["kawan-usaha", *_command(), *notes]),
@@ -135,12 +149,18 @@ def _kept(error: BaseException) -> Path | None:
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {shlex.join(sys.argv)}\n")
+            command = _without_secrets(shlex.join(sys.argv))
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {command}\n")
             file.write(f"Python {platform.python_version()}, {platform.platform()}\n")
-            file.writelines(traceback.format_exception(error))
+            file.write(_without_secrets("".join(traceback.format_exception(error))))
     except OSError:
         return None
     return log
+
+
+def _without_secrets(text: str) -> str:
+    """Return the text without what a URL in it may tell: a user, a password, a signature."""
+    return _QUERY.sub(r"\1?…", _USER.sub(r"\1…@", text))
 
 
 def _nobody_reads() -> bool:

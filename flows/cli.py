@@ -7,6 +7,7 @@ traceback (`boundary`).
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ from flows.boundary import (
     DEBUG_VARIABLE,
     READER_GONE,
     keep_tracebacks_off,
-    silence_output,
+    settle_output,
     told,
 )
 from flows.commands import (
@@ -31,7 +32,13 @@ from flows.commands import (
     serving,
     store,
 )
-from tasks.core.process.stopping import Watch, raised_when_stopped, stop_behind, stop_in_time
+from tasks.core.process.stopping import (
+    Stopped,
+    Watch,
+    raised_when_stopped,
+    stop_behind,
+    stop_in_time,
+)
 
 
 class _Commands(TyperGroup):
@@ -104,8 +111,7 @@ def main() -> None:
     keep_tracebacks_off()
     with stop_in_time() as watch, raised_when_stopped():
         code = _run(watch)
-        if code == READER_GONE:
-            silence_output()
+        settle_output()
         sys.exit(code)
 
 
@@ -113,21 +119,28 @@ def _run(watch: Watch) -> int:
     """Run the command and return its exit code; how it ended is told then."""
     try:
         app(standalone_mode=True)
-        sys.stdout.flush()
-    except BaseException as end:
-        stop, notes = stop_behind(end)  # Typer makes a SystemExit of a KeyboardInterrupt
-        if stop is not None:
-            watch.for_good = True  # what Python and Prefect do at the end may hang as well
-            if isinstance(end, Exception):
-                notes.append(f"Cleaning up failed ({_behind(end)!r}).")
-            typer.echo(f"\nkawan-usaha: {' '.join([f'{stop}.', *notes, _RESUMES])}", err=True)
-            return stop.exit_code
-        if isinstance(end, SystemExit):
-            if isinstance(end.__context__, BrokenPipeError):  # in the printing of help
-                return READER_GONE
-            raise
-        return told(_behind(end))
+    except BaseException as end:  # noqa: BLE001 - each way to end has its code
+        return _ended(end, watch)
     return 0
+
+
+def _ended(end: BaseException, watch: Watch) -> int:
+    stop, notes = stop_behind(end)  # Typer makes a SystemExit of a KeyboardInterrupt
+    if stop is not None:
+        watch.for_good = True  # what Python and Prefect do at the end may hang as well
+        if isinstance(end, Exception):
+            notes.append(f"Cleaning up failed ({_behind(end)!r}).")
+        with suppress(OSError):  # the terminal may be what has ended
+            typer.echo(f"\nkawan-usaha: {' '.join([f'{stop}.', *notes, _RESUMES])}", err=True)
+        return stop.exit_code
+    if isinstance(end, SystemExit):
+        if isinstance(end.__context__, BrokenPipeError):  # in the printing of help
+            return READER_GONE
+        raise end
+    try:
+        return told(_behind(end))
+    except Stopped as stopped:  # the advice on a full disk counts what is in the store
+        return _ended(stopped, watch)
 
 
 def _behind(end: BaseException) -> BaseException:

@@ -10,7 +10,7 @@ from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
-from tasks.core.errors import DeviceBusy, HubError, RecipeError, WrongToken
+from tasks.core.errors import DeviceBusy, HubError, RecipeError, UsageError, WrongToken
 from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
 from tasks.core.foreign import JsonObject
 from tasks.core.given_files import require_at_rest
@@ -139,7 +139,8 @@ def _devices(recipe: Recipe) -> dict[str, str]:
 def check_inputs(recipe: Recipe) -> None:
     """Raise the error that a later stage would end with on any machine.
 
-    Asks the recipe and the data files alone; `plan_of` holds the model's configuration against it.
+    Looks at the recipe, the data files and the template that the model records; `plan_of` checks
+    the model's configuration.
     """
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
@@ -179,7 +180,7 @@ def require_own_template(recipe: Recipe) -> None:
     if recipe.finetune is not None:
         return
     source = recipe.delta or recipe.base
-    with suppress(HubError):
+    with suppress(HubError, UsageError):  # the latter where HF_HUB_OFFLINE forbids to ask
         recorded = source_template(source)
         way_out = f"Set template: {recorded} in the recipe."
         require_recorded(recorded, recipe.template, source, next_step=way_out)

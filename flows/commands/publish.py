@@ -90,9 +90,8 @@ def publish(
         found = "; ".join(told)
         raise UsageError(
             "This is no place to publish to.",
-            where=place,
             expected="a Hub repository (owner/name), or a directory or fsspec URL with ://",
-            found=found,
+            found=found,  # not the place itself: what is refused may be a password
             next_step="See `kawan-usaha publish --help`.",
         ) from error
     directory = Path(model)

@@ -147,6 +147,45 @@ def test_a_program_gets_json_for_a_fault_too(run: Run, monkeypatch: pytest.Monke
     assert told["found"] == "ValueError: no such thing"
 
 
+def test_what_a_url_tells_is_in_no_log_and_in_no_report(
+    run: Run, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    failing(monkeypatch, ValueError("no s3://key:pass@host/a, no 'https://cdn/b?Signature=sig'"))
+    _, _, err = run("store", "list")
+    (log,) = (home / "logs" / "commands").glob("error-*.log")
+    for said in (err, log.read_text()):
+        assert "s3://…@host/a, no 'https://cdn/b?…'" in said
+        assert "pass" not in said
+        assert "sig'" not in said
+
+
+@pytest.mark.parametrize("rollback", [(), ("--rollback", "v1")])
+def test_a_place_with_a_password_is_refused_without_repeating_it(
+    run: Run, tmp_path: Path, rollback: tuple[str, ...]
+) -> None:
+    code, out, err = run("publish", str(tmp_path), "nokind://key:pass@host/models", *rollback)
+    assert code != 0
+    assert "pass@" not in out + err
+
+
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_an_output_that_takes_nothing_changes_no_exit_code(
+    home: Path, words: tuple[str, ...]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [str(COMMAND), "inspect", "nowhere at all", *words],
+            stdout=full,
+            stderr=subprocess.PIPE if words else full,
+            env={**os.environ, "KAWAN_USAHA_HOME": str(home)},
+            check=False,
+            timeout=300,
+        )
+    assert ended.returncode == 2
+    if words:
+        assert b"Check the path." in ended.stderr
+
+
 def test_a_home_that_cannot_be_written_hides_no_error(
     run: Run, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:

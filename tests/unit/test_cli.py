@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import signal
@@ -264,3 +265,32 @@ def test_a_stop_stays_a_stop_when_cleaning_up_fails(
     told = capsys.readouterr().err
     assert "stopped by SIGTERM. Cleaning up failed (OSError('the disk is gone'))." in told
     assert "resumes" in told
+
+
+def test_a_stop_stays_a_stop_when_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(**_: object) -> None:
+        raise Stopped(signal.SIGHUP)
+
+    def ended(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "the terminal has ended")
+
+    monkeypatch.setattr(cli, "app", stopped)
+    monkeypatch.setattr(cli.typer, "echo", ended)
+    assert cli._run(Watch()) == 129
+
+
+def test_a_stop_while_an_error_is_told_is_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    def stopped(_: object) -> int:
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(cli, "told", stopped)
+    watch = Watch()
+    assert cli._run(watch) == 130
+    assert watch.for_good
+    assert "stopped by SIGINT" in capsys.readouterr().err

@@ -8,14 +8,17 @@ from tasks.core.files import digest_of
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import write_manifest
 from tasks.runtime import StageResult
+from tests.models import tiny_tokenizer
 
 
 def test_a_freed_model_has_the_tokenizer_that_it_had_before(tmp_path: Path) -> None:
     """Else its examples would be made anew, from files that are no longer there."""
     names = ("config.json", "tokenizer.json", "additional_chat_templates/tool.jinja")
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates/tool.jinja").write_text("tool")
     manifest = Manifest(
         stage="download",
         key="0" * 64,

@@ -330,6 +330,15 @@ def test_a_recipe_with_another_template_than_its_model_is_refused(models: Path, 
     require_own_template(recipe.model_copy(update={"template": TRAINED}))
 
 
+def test_a_recipe_is_planned_where_the_hub_may_not_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    require_own_template(Recipe(name="a", base=Base(repo="huggyllama/llama-13b")))
+
+
 def test_a_recipe_that_fine_tunes_may_take_another_template(trained: Path) -> None:
     base = Base(directory=trained)
     require_own_template(Recipe(base=base, template=OTHER, finetune=Finetune()))

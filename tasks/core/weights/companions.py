@@ -77,7 +77,8 @@ READ_BY_NAME = Kind(
 )
 TERMS = Kind(
     re.compile(
-        r"(LICEN[CS]ES?|COPYING|NOTICE|USE_POLICY|USAGE_POLICY)([-_.][\w.-]+)?", re.IGNORECASE
+        r"(LICEN[CS]ES?|COPYING|NOTICES?|USE_POLICY|USAGE_POLICY)([-_. ][\w .()-]+)?",
+        re.IGNORECASE,
     ),
     "always",
 )

@@ -120,7 +120,7 @@ SENT = [
     *("processor_config.json", "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt"),
     *("chat_template.jinja", "additional_chat_templates/tool_use.jinja", "qwen.tiktoken"),
     *("LICENSE", "licence.txt", "LICENSES.md", "COPYING", "COPYING.LESSER", "NOTICE"),
-    *("USE_POLICY.md", "USAGE_POLICY"),
+    *("USE_POLICY.md", "USAGE_POLICY", "NOTICES", "LICENSE AGREEMENT.pdf", "LICENSE (1)"),
 ]
 KEPT = ["customers.json", "notes.txt", "other.spm", "train.py", "configs/model.py"]
 
