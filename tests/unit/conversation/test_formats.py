@@ -90,6 +90,12 @@ def test_other_fields_are_ignored(file: Path) -> None:
     assert len(load(file)) == 1
 
 
+def test_other_fields_of_a_turn_are_ignored(file: Path) -> None:
+    turns = [{**turn, "role": "user", "text": "", "speaker": 1} for turn in TURNS]
+    file.write_text(json.dumps([{"id": "satu", "conversations": turns}]))
+    assert [one.id for one in load(file)] == ["satu"]
+
+
 @pytest.mark.parametrize("lines", [False, True])
 def test_a_field_that_stands_twice_is_a_bad_record(file: Path, lines: bool) -> None:
     good, turns = json.dumps(GOOD), json.dumps(TURNS)
