@@ -10,7 +10,8 @@ from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 1
+VERSION = 2
+"""Raised with the rules as well, which decide what of the data is kept."""
 
 
 @stage_task("prepare")

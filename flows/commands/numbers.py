@@ -17,10 +17,10 @@ from pydantic.fields import FieldInfo
 
 Limit = Ge | Gt | Le | Lt
 _COMPARED: tuple[tuple[type[Limit], str, str, Callable[[Any, Any], bool]], ...] = (
-    (Ge, "ge", "at least {:g}", operator.ge),
-    (Gt, "gt", "above {:g}", operator.gt),
-    (Le, "le", "at most {:g}", operator.le),
-    (Lt, "lt", "below {:g}", operator.lt),
+    (Ge, "ge", "at least {}", operator.ge),
+    (Gt, "gt", "above {}", operator.gt),
+    (Le, "le", "at most {}", operator.le),
+    (Lt, "lt", "below {}", operator.lt),
 )
 
 
@@ -44,7 +44,7 @@ class Range:
     def __str__(self) -> str:
         """The limits in words, such as "at least 1, at most 16"; empty without any."""
         words = [
-            form.format(getattr(limit, attribute))
+            form.format(_shown(getattr(limit, attribute)))
             for kind, attribute, form, _ in _COMPARED
             for limit in self.limits
             if isinstance(limit, kind)
@@ -60,7 +60,8 @@ class Range:
             for limit in self.limits
             if isinstance(limit, kind)
         )
-        return math.isfinite(number) and kept and (not self.choices or number in self.choices)
+        finite = isinstance(number, int) or math.isfinite(number)  # which overflows for large ones
+        return finite and kept and (not self.choices or number in self.choices)
 
     def parse(self, value: Any) -> int | float:
         """Return the number that a word means. Raises typer.BadParameter for any other word."""
@@ -81,6 +82,11 @@ class Range:
         return typer.Option(
             help=shown, parser=self.parse, metavar=f"<{self.kind.__name__}>", **more
         )
+
+
+def _shown(limit: Any) -> str:
+    """Return a limit as one writes it: all digits of a whole number."""
+    return f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 
 def number_of(model: type[BaseModel], field: str, text: str) -> Any:

@@ -17,6 +17,7 @@ from tasks.core.file_kinds import HEAD_BYTES, kind_of
 from tasks.core.files import CHUNK_BYTES, disk_is_full
 
 _OF_A_PROCESS = (Path("/dev"), Path("/proc"))
+_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - its files are as much at rest as any
 
 
 @contextmanager
@@ -86,8 +87,9 @@ def _is_stream(path: Path) -> bool:
         return False
     if stat.S_ISDIR(mode):
         return False
-    own = any(path.absolute().is_relative_to(place) for place in _OF_A_PROCESS)
-    return own or not stat.S_ISREG(mode)
+    place = path.absolute()
+    own = any(place.is_relative_to(root) for root in _OF_A_PROCESS)
+    return not stat.S_ISREG(mode) or (own and not place.is_relative_to(_MEMORY_DISK))
 
 
 def _copy(stream: Path, spool: Path) -> None:

@@ -7,6 +7,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from flows.cli import app
+from flows.commands.numbers import Range
+from tasks.core.recipe import Finetune
 
 
 def options(command: object, words: tuple[str, ...] = ()) -> Iterator[tuple[str, TyperOption]]:
@@ -50,3 +52,10 @@ def test_a_number_out_of_range_is_refused_with_the_range(
         assert option in said
         assert "expected a whole number, " in said or "expected a finite number, " in said
         assert any(word in said for word in ("at least ", "above ", "one of "))
+
+
+def test_a_whole_number_is_compared_and_shown_with_all_its_digits() -> None:
+    seed = Range.of(Finetune.model_fields["seed"])
+    assert str(seed) == "at least 0, below 4294967296"
+    with pytest.raises(typer.BadParameter, match="below 4294967296"):
+        seed.parse("9" * 400)

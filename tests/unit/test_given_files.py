@@ -1,4 +1,5 @@
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +50,11 @@ def test_a_file_a_directory_and_a_path_to_nothing_are_no_streams(tmp_path: Path)
         require_at_rest(path)
         with at_rest(path) as same:
             assert same == path
+
+
+def test_a_file_on_the_disk_in_memory_is_no_stream() -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        require_at_rest(Path(file.name))
 
 
 def test_a_stream_can_be_read_twice_from_its_spool_which_goes_with_the_block(pipe: Pipe) -> None:

@@ -80,7 +80,8 @@ def _candidates(record: Mapping[str, object]) -> Iterator[Format | None]:
 def _sharegpt(record: Mapping[str, object], turns: object) -> Format | None:
     """Return which variant of ShareGPT's format this is; None for FastChat's own."""
     first = turns[0] if isinstance(turns, list) else {}
-    if first.keys() & {"role", "content", "text", "speaker"}:
+    has_own = {"from", "value"} <= first.keys()  # what stands beside them is ignored
+    if not has_own and first.keys() & {"role", "content", "text", "speaker"}:
         names = ", ".join(f"`{name}`" for name in first)
         return Format(
             f"a variant of ShareGPT whose turns have the fields {names}",

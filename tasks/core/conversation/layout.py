@@ -140,7 +140,10 @@ def _require_objects(path: Path, of: str, lines: Sequence[str]) -> None:
     """Raise DataError for a file whose only value is a text or a number."""
     if len(lines) > 1 or not _is_json(lines[0]):
         return
-    value = one_value(lines[0])
+    try:
+        value = one_value(lines[0])
+    except RepeatedField:  # of an object: its record is named
+        return
     if isinstance(value, str):
         inner = _is_json(value)
         found = "a JSON string that holds JSON: it was encoded twice" if inner else "a JSON string"
@@ -170,7 +173,10 @@ def _prose(lines: Sequence[str]) -> tuple[str, str]:
 def _columns(lines: Sequence[str]) -> list[str]:
     """Return the names in the first line where the lines look like a table, else nothing."""
     for delimiter in (",", "\t", ";"):
-        rows = list(csv.reader(lines[:2], delimiter=delimiter))
+        try:
+            rows = list(csv.reader(lines[:2], delimiter=delimiter))
+        except csv.Error:  # a field of more than 128 KiB
+            continue
         if len(rows) == 2 and 1 < len(rows[0]) <= len(rows[1]):
             return [name.strip() for name in rows[0]]
     return []

@@ -21,9 +21,14 @@ OTHERS = {
         "id": "x",
         "conversations": [{"from": "user", "value": "a"}, {"from": "assistant", "value": "b"}],
     },
+    "turns have the fields `speaker`, `text`": {
+        "id": "x",
+        "conversations": [{"speaker": "user", "text": "a"}, {"speaker": "bot", "text": "b"}],
+    },
     "whose records have no `id`": {"conversations": TURNS},
     "in the field `system`": {**GOOD, "system": "Jawablah singkat."},
     "turns in the field `conversation`": {"conversation": TURNS},
+    "turns in the field `items`": {"items": TURNS},
     "lists of turns": MESSAGES,
     "Alpaca: ": {"instruction": "Halo?", "input": "", "output": "Baik."},
     "a question in `prompt`": {"prompt": "Halo?", "completion": "Baik."},
@@ -88,6 +93,12 @@ def test_a_system_message_beside_the_turns_is_not_lost_in_silence(file: Path) ->
 def test_other_fields_are_ignored(file: Path) -> None:
     file.write_text(json.dumps([{**GOOD, "system": None, "tools": "", "text": "x", "lang": "id"}]))
     assert len(load(file)) == 1
+
+
+def test_other_fields_of_a_turn_are_ignored(file: Path) -> None:
+    turns = [{**turn, "role": "user", "text": "", "speaker": 1} for turn in TURNS]
+    file.write_text(json.dumps([{"id": "satu", "conversations": turns}]))
+    assert [one.id for one in load(file)] == ["satu"]
 
 
 @pytest.mark.parametrize("lines", [False, True])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.conversation.reading import load, scan
+from tasks.core.conversation.records import BadRecord
 from tasks.core.errors import DataError
 
 GOOD = {
@@ -139,3 +140,17 @@ def test_lines_whose_first_is_broken_are_still_lines(file: Path, first: str) -> 
     good = json.dumps(GOOD)
     file.write_text(f"{first}\n{good}\n{good}\n")
     assert len(list(scan(file))) == 3
+
+
+@pytest.mark.parametrize("content", ["a" * 200_000 + "\nb\n", 'a,"b\n' + "c" * 200_000])
+def test_a_text_with_a_line_longer_than_a_field_of_a_table_is_named(
+    file: Path, content: str
+) -> None:
+    file.write_text(content)
+    assert "a text that is no JSON" in str(refused(file).found)
+
+
+def test_the_only_line_with_a_field_that_stands_twice_is_one_bad_record(file: Path) -> None:
+    file.write_text(json.dumps(GOOD).replace('"id"', '"id": "dua", "id"') + "\n")
+    [(_, bad)] = scan(file)
+    assert isinstance(bad, BadRecord) and "`id` stands in one object twice" in bad.reason
