@@ -20,21 +20,12 @@ from flows.run_log import run_shown
 from flows.server import _output, begin_server
 from tasks.core.errors import DiskFull, PrefectUnavailable, UsageError
 from tasks.core.process.ports import free_port
-from tests.unit.test_cli import Run, kawan_usaha
+from tests.command_line import Run
 
 COMMAND = Path(sys.executable).with_name("kawan-usaha")
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return lambda *words: kawan_usaha(monkeypatch, capsys, *map(str, words))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 class Panic(BaseException):
@@ -133,7 +124,7 @@ def test_debug_shows_where_an_explained_error_came_from(run: Run) -> None:
 
 def test_debug_by_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, ValueError("no such thing"))
-    monkeypatch.setattr("tests.unit.test_cli.DEBUG_VARIABLE", "UNUSED")  # what `run` empties
+    monkeypatch.setattr("tests.command_line.DEBUG_VARIABLE", "UNUSED")  # what `run` empties
     monkeypatch.setenv(DEBUG_VARIABLE, "1")
     assert "Traceback" in run("store", "list")[2]
     monkeypatch.setenv(DEBUG_VARIABLE, "0")

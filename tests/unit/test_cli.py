@@ -1,57 +1,25 @@
 import errno
 import json
-import logging
 import signal
-import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from flows import cli
-from flows.boundary import DEBUG_VARIABLE
 from tasks.core.keys import stage_key
 from tasks.core.process.stopping import Stopped, Watch
 from tasks.core.store import Staging, Store
+from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama
 
 COMMANDS = [
     *("download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy", "chat"),
     *("rebuild", "plan", "store", "status", "stop", "restore"),
 ]
-Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
-
-
-def kawan_usaha(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> tuple[int, str, str]:
-    """Run the console script in this process, as the shell does."""
-    for place, name in (
-        (sys, "unraisablehook"),
-        (threading, "excepthook"),
-        (logging, "raiseExceptions"),
-    ):  # what the program sets for good
-        monkeypatch.setattr(place, name, getattr(place, name))
-    monkeypatch.setenv(DEBUG_VARIABLE, "")
-    monkeypatch.setattr("sys.argv", ["kawan-usaha", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    output = capsys.readouterr()
-    return int(ended.value.code or 0), output.out, output.err
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return lambda *words: kawan_usaha(monkeypatch, capsys, *words)
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")

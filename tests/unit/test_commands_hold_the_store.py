@@ -7,8 +7,8 @@ import pytest
 from tasks.core.errors import LockBusy
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging, Store
+from tests.command_line import kawan_usaha
 from tests.models import tiny_llama
-from tests.unit.test_cli import kawan_usaha
 
 WORK = {
     "download ARTIFACT out": "tasks.core.hub.local_copy.copy_directory",

@@ -28,25 +28,16 @@ from tasks.core.template_record import (
 )
 from tasks.core.weights.merge import merge
 from tasks.plan import require_own_template
+from tests.command_line import Run
 from tests.machines import AVX2
 from tests.models import tiny_delta, tiny_llama
-from tests.unit.test_cli import Run, kawan_usaha
 from tests.unit.test_foreign import POINTER
 
 TRAINED, OTHER = "koala_v1", "vicuna_v1.1"
 WAY_OUT = "fine-tune the model with it"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return lambda *words: kawan_usaha(monkeypatch, capsys, *map(str, words))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")

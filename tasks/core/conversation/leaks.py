@@ -1,6 +1,6 @@
 """Held-out conversations that stand in the training data, word for word or nearly.
 
-A model foretells what it was trained on better than what it never saw, so a figure measured on that
+A model predicts what it was trained on better than what it never saw, so a figure measured on that
 says nothing. Uses the signatures of `duplicates`: memory and disk are bounded as there. Every
 record of the training file that can be read counts, also one that a training would leave out.
 """

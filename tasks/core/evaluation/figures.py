@@ -59,7 +59,7 @@ class EvaluationJob(_Value):
 
 
 class Figures(_Value):
-    """How well one model foretells the assistant's words of the held-out conversations.
+    """How well one model predicts the assistant's words of the held-out conversations.
 
     nll_nats is the sum of the negative log-likelihoods of all measured tokens; utf8_bytes counts
     the answers that those tokens spell, so that models with different tokenizers compare.

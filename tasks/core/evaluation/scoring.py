@@ -103,7 +103,7 @@ def score(
 
 
 def learned_tokens(examples: Sequence[Example]) -> int:
-    """Return how many tokens `score` measures: the first of a text is foretold by nothing."""
+    """Return how many tokens `score` measures; the first token has nothing to predict it from."""
     return sum(sum(label != IGNORED for label in example.labels[1:]) for example in examples)
 
 

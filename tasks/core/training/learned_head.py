@@ -18,7 +18,7 @@ _OWN = "transformers.models."
 
 
 def learned_only(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the batch with the positions (B, T) that foretell a learned token, and those tokens.
+    """Return the batch with the positions (B, T) that predict a learned token, and those tokens.
 
     `logits_to_keep` is a mask; the logits that it leaves are (learned, vocabulary), row after row,
     as are `shift_labels` (learned,).
