@@ -141,7 +141,7 @@ class Encoder:
         if any(stop in mark for stop in stop_strings(template)):
             return
         ids = self.tokenizer(mark, add_special_tokens=False)["input_ids"]
-        last = [i for i in ids if i != self.tokenizer.bos_token_id][-1]
+        last = next((i for i in reversed(ids) if i != self.tokenizer.bos_token_id), None)
         if last not in (self.tokenizer.eos_token_id, *(template.stop_token_ids or [])):
             raise RecipeError(
                 "The template's end mark is not what this model's generation stops at.",

@@ -23,6 +23,12 @@ def load_tokenizer(model: str | Path, revision: str = "main") -> PreTrainedToken
             trust_remote_code=local and _has_our_code(Path(model)),
             local_files_only=local,
         )
+        return tried(tokenizer)
+
+
+def tried(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return the tokenizer once it has made tokens; some of what is wrong shows only then."""
+    tokenizer("a")
     return tokenizer
 
 

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.model_limits import check_vocabulary, require_rows
 from tasks.core.conversation.records import Conversation
+from tasks.core.conversation.tokenizer_files import tried
 from tasks.core.evaluation.figures import EvaluationJob, Subject
 from tasks.core.evaluation.prompts import Prompt
 from tasks.core.foreign import understood
@@ -20,7 +21,7 @@ from tasks.core.process.said import say
 def encoder_of(subject: Subject, job: EvaluationJob) -> Encoder:
     """Return what makes tokens for the model. Raises NotAModel when its tokenizer does not load."""
     with understood("the model's tokenizer", subject.path):
-        tokenizer = AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True)
+        tokenizer = tried(AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True))
     return Encoder(tokenizer, job.template, job.settings.max_length_tokens)
 
 

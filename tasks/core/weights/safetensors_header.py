@@ -97,7 +97,9 @@ def encode_header(entries: Iterable[HeaderEntry]) -> bytes:
 
 def _decode(raw: bytes, path: Path) -> dict[str, object]:
     try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        document = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number
+        )
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise CorruptWeights(
             "The header is not valid JSON.", where=path, found=error, next_step=_AGAIN
@@ -113,6 +115,11 @@ def _require_texts(metadata: object, path: Path) -> None:
         return
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         _refuse(path, "The header's __metadata__ is not an object of texts.", repr(metadata)[:100])
+
+
+def _no_number(text: str) -> NoReturn:
+    """Raise for NaN and Infinity, which Python's JSON has and safetensors' has not."""
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

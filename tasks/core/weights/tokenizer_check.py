@@ -14,6 +14,7 @@ from tasks.core.foreign import JsonObject, read_json_object, understood
 _TOKENIZER = "tokenizer.json"
 _CONFIGURATION = "tokenizer_config.json"
 _CLASS = "tokenizer_class"
+_LENGTH = "model_max_length"
 _SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _TEXTS = (_CLASS, *(f"{kind}_token" for kind in _SPECIAL))
 
@@ -28,18 +29,26 @@ def require_tokenizer(directory: Path) -> None:
         with understood(_TOKENIZER, file, next_step="Take the file from where it came."):
             Tokenizer.from_file(str(file))
     if configuration.is_file():
-        _require_texts(read_json_object(configuration), configuration)
+        _require_kinds(read_json_object(configuration), configuration)
 
 
-def _require_texts(document: JsonObject, path: Path) -> None:
+def _require_kinds(document: JsonObject, path: Path) -> None:
+    length = document.get(_LENGTH)
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int | float)):
+        raise _misfit(path, _LENGTH, "a number", length)
     for name in _TEXTS:
         value = document.get(name)
         token = value.get("content") if isinstance(value, dict) and name != _CLASS else value
         if value is not None and not isinstance(token, str):
-            raise NotAModel(
-                f"{path.name} has no text where transformers expects one.",
-                where=f"{path}: {name}",
-                expected="a text" if name == _CLASS else 'a text, or an object with "content"',
-                found=repr(value)[:60],
-                next_step="Correct the value, or take the file from where it came.",
-            )
+            expected = "a text" if name == _CLASS else 'a text, or an object with "content"'
+            raise _misfit(path, name, expected, value)
+
+
+def _misfit(path: Path, name: str, expected: str, found: object) -> NotAModel:
+    return NotAModel(
+        f"{path.name} holds another kind of value than transformers expects.",
+        where=f"{path}: {name}",
+        expected=expected,
+        found=repr(found)[:60],
+        next_step="Correct the value, or take the file from where it came.",
+    )

@@ -36,6 +36,8 @@ BROKEN = {
     "not UTF-8": b'{"\xff": 1}',
     "not an object": [],
     "endless nesting": b"[" * 100_000,
+    "a number that JSON has not": b'{"a": {"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":NaN}}',
+    "metadata that is no text": {"__metadata__": {"format": 1}},
     "a name twice": b'{"a": {"dtype":"U8","shape":[4],"data_offsets":[0,4]}, "a": {}}',
     "unknown dtype": {"a": _tensor(0, 4, dtype="F4")},
     "dtype of another type": {"a": _tensor(0, 4, dtype=["F16"])},

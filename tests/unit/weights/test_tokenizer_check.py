@@ -43,13 +43,17 @@ def test_a_tokenizer_that_its_library_does_not_load_is_named(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"unk_token": 1}, {"bos_token": []}, {"pad_token": {"id": 3}}, {"tokenizer_class": True}],
+    [
+        {"unk_token": 1},
+        {"bos_token": []},
+        {"pad_token": {"id": 3}},
+        {"tokenizer_class": True},
+        {"model_max_length": ""},
+    ],
 )
-def test_a_configuration_that_names_no_text_is_named(
-    model: Path, fields: dict[str, object]
-) -> None:
+def test_a_value_of_another_kind_is_named(model: Path, fields: dict[str, object]) -> None:
     change(model / "tokenizer_config.json", **fields)
-    with pytest.raises(NotAModel, match="no text where transformers expects one") as caught:
+    with pytest.raises(NotAModel, match="another kind of value") as caught:
         require_tokenizer(model)
     assert next(iter(fields)) in str(caught.value)
 
