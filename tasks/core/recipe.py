@@ -23,6 +23,11 @@ _REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _SLICE = re.compile(r"^(-?\d+)?:(-?\d+)?$")
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """Leave a default that another field excludes out of the form, which would fill it in."""
+    schema.pop("default", None)
+
+
 class _Part(BaseModel):
     # What is refused may be a password. No number of a recipe may be infinite or NaN.
     model_config = ConfigDict(
@@ -48,7 +53,8 @@ class Source(_Part):
     directory: Path | None = Field(
         None,
         title="Directory",
-        description="A model directory on this machine, instead of a Hub repository.",
+        description="A model directory on the machine that runs the stage, instead of a Hub "
+        "repository.",
     )
 
     @model_validator(mode="before")
@@ -79,6 +85,7 @@ class Base(Source):
         default_repo,
         title="Hub repository",
         description="owner/name of the base model. Leave empty when a directory is given.",
+        json_schema_extra=_without_default,
     )
 
 
@@ -91,6 +98,7 @@ class Delta(Source):
         default_repo,
         title="Hub repository",
         description="owner/name of the delta. Leave empty when a directory is given.",
+        json_schema_extra=_without_default,
     )
     dtype: Dtype = Field(
         "float16",
@@ -184,7 +192,7 @@ class Finetune(_Part):
     data: Path = Field(
         Path("data/conversation.json"),
         title="Conversations",
-        description="A file in FastChat's conversation format.",
+        description="A file in FastChat's conversation format, on the machine that runs the stage.",
     )
     language: str | None = Field(
         "id",
@@ -254,8 +262,8 @@ class Finetune(_Part):
     offload_directory: Path | None = Field(
         None,
         title="NVMe",
-        description="A directory on a fast disk that takes what is offloaded, instead of the "
-        "host's memory. Needs ZeRO-3 and libaio.",
+        description="A directory on a fast disk of the machine that trains, which takes what is "
+        "offloaded instead of the host's memory. Needs ZeRO-3 and libaio.",
     )
     pin_memory: bool = Field(
         True,
@@ -276,8 +284,8 @@ class Finetune(_Part):
     hostfile: Path | None = Field(
         None,
         title="Machines",
-        description="DeepSpeed's hostfile (a line `name slots=GPUs` each) for several machines "
-        "that share this directory tree.",
+        description="DeepSpeed's hostfile (a line `name slots=GPUs` each) on the machine that "
+        "runs the stage, for several machines that share this directory tree.",
     )
     save_steps: int = Field(
         1200, ge=1, title="Checkpoint every", description="Steps between two checkpoints."
@@ -349,12 +357,14 @@ class Evaluate(_Part):
     conversations: Path = Field(
         Path("data/evaluation/held_out.json"),
         title="Held-out conversations",
-        description="Never in training. FastChat's conversation format.",
+        description="A file in FastChat's conversation format, on the machine that runs the "
+        "stage. Never in training.",
     )
     prompts: Path = Field(
         Path("data/evaluation/prompts.json"),
         title="Prompts",
-        description="Questions that are answered side by side.",
+        description="A file with questions that are answered side by side, on the machine that "
+        "runs the stage.",
     )
     max_dropped_share: float = Field(
         0.02,
@@ -384,8 +394,8 @@ class Evaluate(_Part):
     benchmark_tasks: Path | None = Field(
         None,
         title="Own benchmarks",
-        description="A directory of lm-eval task files, to be named above. With data files beside "
-        "them they need no network.",
+        description="A directory of lm-eval task files, on the machine that runs the stage, to be "
+        "named above. With data files beside them they need no network.",
     )
     benchmark_limit: int | None = Field(
         None, ge=1, title="Benchmark size", description="Questions a task; all by default."
@@ -406,8 +416,9 @@ class Publish(_Part):
     target: str | None = Field(
         None,
         title="Directory or bucket",
-        description="A directory or an fsspec URL such as s3://bucket/models, instead of a Hub "
-        "repository. Keys for it come from the environment, never from here.",
+        description="A directory on the machine that runs the stage, or an fsspec URL such as "
+        "s3://bucket/models, instead of a Hub repository. Keys for it come from the environment, "
+        "never from here.",
     )
     private: bool = Field(
         True, title="Private", description="Visible only to its owner and the owner's team."
