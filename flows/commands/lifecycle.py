@@ -56,7 +56,6 @@ def rebuild(
 
     first, last = _stage(from_stage), _stage(until)
     wanted = load_recipe(find_recipe(recipe))
-    _prepare_prefect()
     if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
@@ -108,14 +107,3 @@ def _stage(word: str) -> StageName:
         if stage == word:
             return stage
     raise UsageError("No such stage.", expected=", ".join(STAGES), found=word)
-
-
-def _prepare_prefect() -> None:
-    """Set what Prefect reads when it is imported; what the user has set stays."""
-    settings = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "INFO",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a thread of ours has no run
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
