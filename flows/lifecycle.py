@@ -1,12 +1,13 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 from pydantic import WithJsonSchema
 
-from flows.report import RebuildReport, publish_report
+from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
@@ -54,7 +55,7 @@ def rebuild(
     from_stage: StageName = "plan",
     until: StageName = "deploy",
     override_gate: str | None = None,
-) -> RebuildReport | State[KawanUsahaError]:
+) -> State[RebuildReport] | State[KawanUsahaError]:
     """Build, prove, publish and serve what the recipe says; what is done already is reused.
 
     Args:
@@ -77,7 +78,7 @@ def rebuild(
             with running(_store_of(found, from_stage, until)) as store:
                 report = _stages(found, from_stage, until, override_gate, store)
                 store.finish()
-                return report
+                return succeeded(report)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
 
@@ -89,7 +90,7 @@ def rebuild_recipe(
     from_stage: StageName = "plan",
     until: StageName = "deploy",
     override_gate: str | None = None,
-) -> RebuildReport | State[KawanUsahaError]:
+) -> State[RebuildReport] | State[KawanUsahaError]:
     """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path.
 
     Args:
@@ -106,7 +107,33 @@ def rebuild_recipe(
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
         return explained_failure(error)
-    return rebuild(found, from_stage=from_stage, until=until, override_gate=override_gate)
+    state = rebuild(
+        found,
+        from_stage=from_stage,
+        until=until,
+        override_gate=override_gate,
+        return_state=True,
+    )
+    return ended_as(state)
+
+
+def succeeded(report: RebuildReport) -> State[RebuildReport]:
+    """Return the state whose message says what the run came to."""
+    return Completed(message=summary(report), data=report)
+
+
+def ended_as(state: State[Any]) -> State[Any]:
+    """Return how a flow ended that another one consists of, as the other's own state.
+
+    An explained failure is shown in words there as well; whatever nobody knows is raised again.
+    """
+    if state.is_completed():
+        return Completed(message=state.message, data=state.result())
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, KawanUsahaError):
+        return Failed(message=state.message, data=error)
+    state.result()  # raises
+    return state
 
 
 def _require_order(from_stage: StageName, until: StageName) -> None:

@@ -31,7 +31,11 @@ VERSION = 3
 GATE_VERSION = 2
 
 
-@stage_task("evaluate")
+def _name(chain: Sequence[tuple[Role, StageResult]], **_: object) -> str:
+    return ", ".join(role for role, _ in chain)
+
+
+@stage_task("evaluate", _name)
 def evaluate(
     chain: Sequence[tuple[Role, StageResult]],
     settings: Evaluate,

@@ -18,8 +18,12 @@ OPERATING = {"save_steps", "save_total_limit", "logging_steps", "report_to", "ho
 """Settings that change how a training is run and watched, and no bit of the adapter."""
 
 
-@stage_task("finetune")
-def _finetune(
+def _name(settings: Finetune, **_: object) -> str:
+    return f"LoRA of rank {settings.lora.r} on {settings.data.name}"
+
+
+@stage_task("finetune", _name, retries=RUNGS, retry_delays_s=(SECONDS_TO_THE_NEXT_RUNG,))
+def finetune(
     model: StageResult, examples: StageResult, settings: Finetune, template: str
 ) -> StageResult:
     """Train the adapter: resumed after a kill, retried with less memory when it runs out."""
@@ -59,6 +63,3 @@ def _finetune(
 
     key = stage_key("finetune", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=(model, examples))
-
-
-finetune = _finetune.with_options(retries=RUNGS, retry_delay_seconds=SECONDS_TO_THE_NEXT_RUNG)

@@ -17,7 +17,11 @@ _FILE = "leaks.json"
 _LEAKS = TypeAdapter(Leaks)
 
 
-@stage_task("leaks")
+def _name(settings: Finetune, evaluation: Evaluate, **_: object) -> str:
+    return f"of {evaluation.conversations.name} in {settings.data.name}"
+
+
+@stage_task("leaks", _name)
 def leaks(settings: Finetune, evaluation: Evaluate, override: str | None) -> StageResult:
     """Hold both files of the recipe against each other, once for the same content.
 

@@ -13,7 +13,11 @@ from tasks.runtime import StageResult, build_stage, stage_task
 VERSION = 1
 
 
-@stage_task("prepare")
+def _name(settings: Finetune, **_: object) -> str:
+    return settings.data.name
+
+
+@stage_task("prepare", _name)
 def prepare(model: StageResult, settings: Finetune, template: str) -> StageResult:
     """Check, tokenize and divide the conversations. Of the model only its tokenizer counts."""
     params = identity(settings, template)

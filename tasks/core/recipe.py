@@ -75,6 +75,11 @@ class Source(_Part):
     def __str__(self) -> str:
         return str(self.directory) if self.directory else f"{self.repo}@{self.revision}"
 
+    @property
+    def short_name(self) -> str:
+        """The name of the model alone, without owner, revision or the way to its directory."""
+        return self.directory.name if self.directory else str(self.repo).rsplit("/", 1)[-1]
+
 
 class Base(Source):
     """The model that everything starts from."""
@@ -122,6 +127,11 @@ class ActivationEdit(_Part):
         description="A name of transformers' activation registry, such as gelu, silu or relu.",
     )
 
+    def __str__(self) -> str:
+        many = len(self.layers) > 1 or isinstance(self.layers[0], str)
+        chosen = ", ".join(str(layer) for layer in self.layers)
+        return f"{self.activation} in {'layers' if many else 'layer'} {chosen}"
+
     @field_validator("layers", mode="before")
     @classmethod
     def _one_is_a_list_too(cls, value: Any) -> Any:
@@ -166,6 +176,12 @@ class Edit(_Part):
         if not self.activations and self.rope_scaling is None:
             raise ValueError("no edit is named; leave `edit` out for a model without one")
         return self
+
+    def __str__(self) -> str:
+        edits = [str(each) for each in self.activations]
+        if self.rope_scaling is not None:
+            edits.append(f"{self.rope_scaling.rope_type} RoPE x {self.rope_scaling.factor:g}")
+        return ", ".join(edits)
 
 
 class Lora(_Part):

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+)
 from prefect.client.schemas.objects import State
 
-from flows.lifecycle import rebuild
+from flows.lifecycle import rebuild, rebuild_recipe
 from flows.report import RebuildReport
 from tasks.core.errors import (
     DeltaMismatch,
@@ -72,6 +75,8 @@ def test_run_is_told_in_one_table_and_the_edit_before_and_after(
 ) -> None:
     state = run(recipe)
     assert state.is_completed()
+    assert "Gate passed. Published" in (state.message or "")
+    assert str(recipe.publish.target if recipe.publish else "") in (state.message or "")
     with get_client(sync_client=True) as client:
         run_id = state.state_details.flow_run_id
         assert run_id is not None
@@ -168,6 +173,16 @@ def test_run_that_begins_at_a_stage_goes_on_there(recipe: Recipe, built_home: Pa
 def test_run_that_would_begin_after_its_end_is_refused(recipe: Recipe, home: Path) -> None:
     state = rebuild(recipe, from_stage="fuse", until="merge", return_state=True)
     assert isinstance(state.result(raise_on_failure=False), UsageError)
+
+
+def test_explained_failure_of_a_recipe_by_name_is_words_there_too(
+    recipe: Recipe, home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    state = rebuild_recipe(str(path), from_stage="edit", return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), StageMissing)
+    assert (state.message or "").startswith("download is not finished")
 
 
 def test_another_edit_keeps_download_and_merge(recipe: Recipe, built_home: Path) -> None:
