@@ -6,6 +6,7 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.training.curve import loss_table
+from tasks.core.training.job import OPERATING
 from tasks.core.training.ladder import finetune_on_ladder
 from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
@@ -14,8 +15,6 @@ from tasks.telling import show_markdown
 VERSION = 2
 RUNGS = 24  # more than any ladder has: a retry is a step down
 SECONDS_TO_THE_NEXT_RUNG = 5.0
-OPERATING = {"save_steps", "save_total_limit", "logging_steps", "report_to", "hostfile"}
-"""Settings that change how a training is run and watched, and no bit of the adapter."""
 
 
 def _name(settings: Finetune, **_: object) -> str:

@@ -306,6 +306,13 @@ class Finetune(_Part):
     save_steps: int = Field(
         1200, ge=1, title="Checkpoint every", description="Steps between two checkpoints."
     )
+    save_interval_s: int = Field(
+        600,
+        ge=1,
+        title="Checkpoint at the latest after",
+        description="Seconds from one checkpoint to the end of the step after which the next is "
+        "written, however few steps that were.",
+    )
     save_total_limit: int = Field(
         10, ge=1, title="Checkpoints kept", description="Older ones are removed."
     )
