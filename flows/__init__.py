@@ -1,1 +1,5 @@
 """Composition: which tasks run, in which order, on which gate. Nothing else happens here."""
+
+from flows.environment import keep_libraries_quiet
+
+keep_libraries_quiet()

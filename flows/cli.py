@@ -93,21 +93,11 @@ for module in (demo, lifecycle, models, data, finetune, evaluate, publish, servi
     module.register(app)
 
 
-_ENVIRONMENT = {
-    "DS_ACCELERATOR": "cpu",  # this process computes nothing; else DeepSpeed looks, and says so
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TQDM_DISABLE": "1",  # progress is shown by us, once, and not in log files
-    "TRANSFORMERS_VERBOSITY": "error",
-}
-"""What libraries read when they are imported; what the user has set stays."""
 _RESUMES = "What is finished is kept; the same command resumes from there."
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     keep_tracebacks_off()
     with stop_in_time() as watch, raised_when_stopped():
         code = _run(watch)

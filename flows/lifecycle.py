@@ -1,20 +1,22 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
-from typing import get_args
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import WithJsonSchema
 
-from flows.report import RebuildReport, publish_report
-from flows.until import Until
-from tasks.core.errors import GateFailed, KawanUsahaError
+from flows.report import RebuildReport, publish_report, summary
+from flows.stage_names import STAGES, StageName, stages_before
+from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
 from tasks.core.hub.here import hub_of
 from tasks.core.keys import digest
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
-from tasks.core.recipe_file import find_recipe, load_recipe, located
+from tasks.core.recipe_file import find_recipe, load_recipe, located, recipe_names
 from tasks.core.serving.state import used_builds
 from tasks.core.store import RunStore, Store
 from tasks.core.store.runs import RunRecords
@@ -33,61 +35,146 @@ from tasks.publish import publish
 from tasks.runtime import StageResult, explained_failure, run, running
 
 Chain = list[tuple[Role, StageResult]]
+RecipeName = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "title": "Name", "enum": recipe_names()},
+                {"type": "string", "title": "Path of a YAML file"},
+            ]
+        }
+    ),
+]
 
 
 @flow(name="rebuild", flow_run_name="{recipe.name}")
 def rebuild(
-    recipe: Recipe = KAWAN_USAHA, until: Until = "deploy", force: str | None = None
-) -> RebuildReport | State[KawanUsahaError]:
+    recipe: Recipe = KAWAN_USAHA,
+    *,
+    from_stage: StageName = "plan",
+    until: StageName = "deploy",
+    override_gate: str | None = None,
+) -> State[RebuildReport] | State[KawanUsahaError]:
     """Build, prove, publish and serve what the recipe says; what is done already is reused.
 
-    `until` names the last stage to run: one that failed is repeated alone, one that is new is
-    tried before the next, and everything before it comes out of the store. `force` is the reason
-    for which a model that its gate refuses is released all the same; it is recorded.
+    Args:
+        recipe: The model, from its sources to its service. A stage that is left empty is not run.
+            Paths are those of the machine that runs the flow.
+        from_stage: The first stage that may do work; from there on the run resumes at the first
+            thing that is not finished. Everything before it must be finished, else the run is
+            refused and names what is missing. `plan` is the whole recipe.
+        until: The last stage to run.
+        override_gate: The reason to release a model that its gate refuses. It is recorded in the
+            store and on the model card. Leave empty to keep to the gate.
     """
     try:
+        _require_order(from_stage, until)
         say = get_run_logger().info
         in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
         with stop_in_time(), in_use, hub_of(recipe, home(), say):
             found = located(recipe)
             run(preflight, found)
-            with running(_store_of(found, until)) as store:
-                report = _stages(found, until, force, store)
+            with running(_store_of(found, from_stage, until)) as store:
+                report = _stages(found, from_stage, until, override_gate, store)
                 store.finish()
-                return report
+                return succeeded(report)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
 
 
 @flow(name="rebuild-recipe", flow_run_name="{recipe}")
 def rebuild_recipe(
-    recipe: str = "kawan-usaha-13b", until: Until = "deploy", force: str | None = None
-) -> RebuildReport | State[KawanUsahaError]:
-    """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path."""
+    recipe: RecipeName = "kawan-usaha-13b",
+    *,
+    from_stage: StageName = "plan",
+    until: StageName = "deploy",
+    override_gate: str | None = None,
+) -> State[RebuildReport] | State[KawanUsahaError]:
+    """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path.
+
+    Args:
+        recipe: A recipe that comes with the project, or the path of a YAML file on the machine
+            that runs the flow.
+        from_stage: The first stage that may do work; from there on the run resumes at the first
+            thing that is not finished. Everything before it must be finished, else the run is
+            refused and names what is missing. `plan` is the whole recipe.
+        until: The last stage to run.
+        override_gate: The reason to release a model that its gate refuses. It is recorded in the
+            store and on the model card. Leave empty to keep to the gate.
+    """
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
         return explained_failure(error)
-    return rebuild(found, until, force)
+    state = rebuild(
+        found,
+        from_stage=from_stage,
+        until=until,
+        override_gate=override_gate,
+        return_state=True,
+    )
+    return ended_as(state)
 
 
-def _store_of(recipe: Recipe, until: Until) -> RunStore:
+def succeeded(report: RebuildReport) -> State[RebuildReport]:
+    """Return the state whose message says what the run came to."""
+    return Completed(message=summary(report), data=report)
+
+
+def ended_as(state: State[Any]) -> State[Any]:
+    """Return how a flow ended that another one consists of, as the other's own state.
+
+    An explained failure is shown in words there as well; whatever nobody knows is raised again.
+    """
+    if state.is_completed():
+        return Completed(message=state.message, data=state.result())
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, KawanUsahaError):
+        return Failed(message=state.message, data=error)
+    state.result()  # raises
+    return state
+
+
+def _require_order(from_stage: StageName, until: StageName) -> None:
+    if from_stage in STAGES[STAGES.index(until) + 1 :]:
+        raise UsageError(
+            "The first stage comes after the last one.",
+            expected=f"the order {', '.join(STAGES)}",
+            found=f"from {from_stage} until {until}",
+        )
+
+
+def _store_of(recipe: Recipe, from_stage: StageName, until: StageName) -> RunStore:
     """Return the store as this run sees it, and record that the run has started."""
     record = RunRecords(home()).start(
         recipe.name,
         recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
-        reach=get_args(Until).index(until),
+        reach=STAGES.index(until),
         keep=recipe.keep,
     )
     say = get_run_logger().info
-    return RunStore(home(), record, in_use=lambda: used_builds(home()), say=say)
+    return RunStore(
+        home(),
+        record,
+        in_use=lambda: used_builds(home()),
+        say=say,
+        # The gate judges figures that are there already, and every run does.
+        finished=set(stages_before(from_stage)) - {"gate"},
+    )
 
 
-def _stages(recipe: Recipe, until: Until, force: str | None, store: RunStore) -> RebuildReport:
-    wanted = set(get_args(Until)[: get_args(Until).index(until) + 1])
+def _stages(
+    recipe: Recipe,
+    from_stage: StageName,
+    until: StageName,
+    override_gate: str | None,
+    store: RunStore,
+) -> RebuildReport:
+    wanted = {*stages_before(until), until}
     leaks = None
     if recipe.finetune is not None and "evaluate" in wanted:  # told before hours of training
-        leaks = leaks_in(run(find_leaks, recipe.finetune, recipe.evaluate, force))
+        leaks = leaks_in(run(find_leaks, recipe.finetune, recipe.evaluate, override_gate))
     made, chain = _model(recipe, wanted, store)
     if "evaluate" not in wanted:
         return _shown(RebuildReport(recipe, tuple(made)))
@@ -96,15 +183,19 @@ def _stages(recipe: Recipe, until: Until, force: str | None, store: RunStore) ->
     if before is not None:
         store.use(str(before.key))
     evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before, leaks)
-    outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, force)
+    outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, override_gate)
     done = [*made, evaluation]
+    if "gate" not in wanted:
+        return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
     try:
-        run(gate, evaluation, recipe.evaluate.gate, force)
+        run(gate, evaluation, recipe.evaluate.gate, override_gate)
     except GateFailed:
         publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
         raise
     store.done_with(*(model.artifact for _, model in chain[:-1]))
-    if recipe.publish is not None and "publish" in wanted:
+    if recipe.publish is not None and from_stage == "deploy":
+        _require_published(recipe, released)
+    elif recipe.publish is not None and "publish" in wanted:
         done.append(run(publish, made, recipe, recipe.publish, outcome, verdict))
     if _released_by(recipe) == "publish" and "publish" in wanted:
         store.release(released.artifact, verdict.forced)
@@ -115,7 +206,17 @@ def _stages(recipe: Recipe, until: Until, force: str | None, store: RunStore) ->
     return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
 
 
-def _released_by(recipe: Recipe) -> Until:
+def _require_published(recipe: Recipe, released: StageResult) -> None:
+    """Raise StageMissing unless a run has published this model: the one at hand serves it only."""
+    if released.artifact not in RunRecords(home()).releases(recipe.name):
+        raise StageMissing(
+            "publish is not finished, and this run begins after it.",
+            where=released.artifact,
+            next_step="Begin at publish, or run without a first stage: what is finished is reused.",
+        )
+
+
+def _released_by(recipe: Recipe) -> StageName:
     """Return the stage after which the model is out: publishing, or serving where that is all."""
     return "deploy" if recipe.publish is None and recipe.deploy is not None else "publish"
 
@@ -125,7 +226,9 @@ def _shown(report: RebuildReport) -> RebuildReport:
     return report
 
 
-def _model(recipe: Recipe, wanted: set[str], store: RunStore) -> tuple[list[StageResult], Chain]:
+def _model(
+    recipe: Recipe, wanted: set[StageName], store: RunStore
+) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
@@ -143,10 +246,14 @@ def _model(recipe: Recipe, wanted: set[str], store: RunStore) -> tuple[list[Stag
     if recipe.edit is not None and "edit" in wanted:
         done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))
         chain.append(("edited", done[-1]))
-    if recipe.finetune is not None and "fuse" in wanted:
+    if recipe.finetune is not None and "prepare" in wanted:
         model, settings = chain[-1][1], recipe.finetune
         examples = run(prepare, model, settings, recipe.template)
-        adapter = run(finetune, model, examples, settings, recipe.template)
-        done += [examples, adapter, run(fuse, model, adapter)]
-        chain.append(("fine-tuned", done[-1]))
+        done.append(examples)
+        if "finetune" in wanted:
+            adapter = run(finetune, model, examples, settings, recipe.template)
+            done.append(adapter)
+        if "fuse" in wanted:
+            done.append(run(fuse, model, adapter))
+            chain.append(("fine-tuned", done[-1]))
     return done, chain

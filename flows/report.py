@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -26,8 +27,11 @@ from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
 from tasks.core.training.finetune import TRAINING
+from tasks.core.training.ladder import StepDown
 from tasks.runtime import StageResult
 from tasks.telling import flush, show_markdown
+
+_STEPS = TypeAdapter(tuple[StepDown, ...])
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,35 @@ class RebuildReport:
     def url(self) -> str | None:
         """The address of the deployment, if the recipe has one."""
         return next((str(s.facts["url"]) for s in self.stages if s.stage == "deploy"), None)
+
+
+def summary(report: RebuildReport) -> str:
+    """Return in one line what came of the run: the verdict, and where the model is."""
+    done = [stage.stage for stage in report.stages if not stage.cached]
+    parts = [f"Done: {', '.join(done)}." if done else "Nothing had to be done."]
+    if report.verdict is not None:
+        parts.append(f"{headline(report.verdict)}.")
+    for stage in report.stages:
+        if stage.stage == "publish":
+            tag = f" as {stage.facts['tag']}" if stage.facts.get("tag") else ""
+            parts.append(f"Published{tag}: {stage.facts['url']}.")
+    if report.url is not None:
+        parts.append(f"Served: {report.url}.")
+    return " ".join(parts)
+
+
+def steps_down(report: RebuildReport) -> list[str]:
+    """Return a line for each rung of the fine-tune that memory did not suffice for."""
+    lines: list[str] = []
+    for stage in report.stages:
+        if stage.stage != "finetune":
+            continue
+        for step in _STEPS.validate_python(stage.facts.get("steps_down", [])):
+            kept = f"step {step.kept_step}" if step.kept_step else "no step"
+            lines.append(f"finetune, {step.rung}: {step.reason.value}; kept {kept}")
+        if lines:
+            lines.append(f"finetune, {stage.facts['rung']}: had enough memory")
+    return lines
 
 
 def rows(report: RebuildReport) -> list[tuple[str, str, str, str, str, str]]:
@@ -91,6 +124,7 @@ def as_text(report: RebuildReport) -> str:
             *(f"Held-out data: {note}" for note in notes(report.outcome)),
             f"Report: {page_of(report.recipe)}",
         ]
+    lines += steps_down(report)
     lines.append(f"Logs: {logs_of(report.recipe)}")
     if report.url is not None:
         lines.append(f"Served: {report.url}; talk with it: kawan-usaha chat {report.recipe.name}")
@@ -121,6 +155,7 @@ def publish_report(report: RebuildReport) -> None:
     lines = [f"# {report.recipe.name}", "", f"| {' | '.join(HEADINGS)} |"]
     lines += ["|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(report)]
+    lines += ["", *(f"- {line}" for line in steps_down(report))]
     lines += ["", _NOTE, "", f"What the programs of the stages printed: `{logs_of(report.recipe)}`"]
     lines.append("")
     if report.outcome is not None and report.verdict is not None:

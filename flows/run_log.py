@@ -115,7 +115,7 @@ class _Terminal(logging.Handler):
         """Return the stage of a line; core's lines, which know none, are of the one that works."""
         if getattr(record, "flow_name", None) is None:
             return self._stage
-        stage = str(getattr(record, "task_run_name", None) or _NAME)
+        stage = str(getattr(record, "task_name", None) or _NAME)
         self._stage = _NAME if event_kind(record) == "end" else stage
         return stage
 

@@ -9,7 +9,11 @@ from tasks.progress import say
 from tasks.runtime import StageResult, run_store, stage_task
 
 
-@stage_task("deploy")
+def _name(settings: Deploy, **_: object) -> str:
+    return f"{settings.model_name} on {settings.host}:{settings.api_port}"
+
+
+@stage_task("deploy", _name)
 def deploy(model: StageResult, settings: Deploy, name: str, template: str) -> StageResult:
     """Start the servers, unless this build runs and answers already."""
     with run_store().present([model.artifact]), measured() as cost:

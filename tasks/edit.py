@@ -14,7 +14,11 @@ from tasks.telling import show_markdown
 VERSION = 3
 
 
-@stage_task("edit")
+def _name(settings: Edit, **_: object) -> str:
+    return str(settings)
+
+
+@stage_task("edit", _name)
 def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
     """Write the edited model beside the shared weight files, and prove that the edit is alive."""
     params = {**settings.model_dump(mode="json"), "template": template}

@@ -31,7 +31,11 @@ VERSION = 3
 GATE_VERSION = 2
 
 
-@stage_task("evaluate")
+def _name(chain: Sequence[tuple[Role, StageResult]], **_: object) -> str:
+    return ", ".join(role for role, _ in chain)
+
+
+@stage_task("evaluate", _name)
 def evaluate(
     chain: Sequence[tuple[Role, StageResult]],
     settings: Evaluate,
@@ -72,12 +76,12 @@ def evaluate(
 
 
 @stage_task("gate")
-def gate(evaluation: StageResult, limits: Gate, force: str | None) -> StageResult:
+def gate(evaluation: StageResult, limits: Gate, override: str | None) -> StageResult:
     """Judge, keep the verdict as an artifact, and show it: `Passed`, `Forced` or `Refused`.
 
     The reason of a forced release stands in the artifact's manifest, among its parameters.
     """
-    outcome, verdict = verdict_of(evaluation.path, limits, force)
+    outcome, verdict = verdict_of(evaluation.path, limits, override)
     for note in notes(outcome):
         get_run_logger().warning("%s", note)
     show_markdown(
@@ -109,15 +113,17 @@ def _state(
         where=evaluation.path,
         found=told,
         next_step="Read the report, then change the recipe, or its limits if they are wrong. To "
-        'release this model all the same: `kawan-usaha rebuild … --force "the reason"`.',
+        'release this model all the same: `kawan-usaha rebuild … --override-gate "the reason"`.',
     )
     return Failed(name="Refused", message=str(error), data=error)
 
 
-def verdict_of(artifact: Path, limits: Gate, force: str | None = None) -> tuple[Outcome, Verdict]:
+def verdict_of(
+    artifact: Path, limits: Gate, override: str | None = None
+) -> tuple[Outcome, Verdict]:
     """Return the figures of an evaluation and what these limits say of them."""
     outcome = read_outcome(artifact)
-    return outcome, judge(outcome, limits, force=force)
+    return outcome, judge(outcome, limits, override=override)
 
 
 def release_before(recipe: str, released: StageResult) -> Artifact | None:

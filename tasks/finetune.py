@@ -6,6 +6,7 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.training.curve import loss_table
+from tasks.core.training.job import OPERATING
 from tasks.core.training.ladder import finetune_on_ladder
 from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
@@ -14,12 +15,14 @@ from tasks.telling import show_markdown
 VERSION = 2
 RUNGS = 24  # more than any ladder has: a retry is a step down
 SECONDS_TO_THE_NEXT_RUNG = 5.0
-OPERATING = {"save_steps", "save_total_limit", "logging_steps", "report_to", "hostfile"}
-"""Settings that change how a training is run and watched, and no bit of the adapter."""
 
 
-@stage_task("finetune")
-def _finetune(
+def _name(settings: Finetune, **_: object) -> str:
+    return f"LoRA of rank {settings.lora.r} on {settings.data.name}"
+
+
+@stage_task("finetune", _name, retries=RUNGS, retry_delays_s=(SECONDS_TO_THE_NEXT_RUNG,))
+def finetune(
     model: StageResult, examples: StageResult, settings: Finetune, template: str
 ) -> StageResult:
     """Train the adapter: resumed after a kill, retried with less memory when it runs out."""
@@ -59,6 +62,3 @@ def _finetune(
 
     key = stage_key("finetune", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=(model, examples))
-
-
-finetune = _finetune.with_options(retries=RUNGS, retry_delay_seconds=SECONDS_TO_THE_NEXT_RUNG)

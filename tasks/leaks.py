@@ -17,11 +17,15 @@ _FILE = "leaks.json"
 _LEAKS = TypeAdapter(Leaks)
 
 
-@stage_task("leaks")
-def leaks(settings: Finetune, evaluation: Evaluate, force: str | None) -> StageResult:
+def _name(settings: Finetune, evaluation: Evaluate, **_: object) -> str:
+    return f"of {evaluation.conversations.name} in {settings.data.name}"
+
+
+@stage_task("leaks", _name)
+def leaks(settings: Finetune, evaluation: Evaluate, override: str | None) -> StageResult:
     """Hold both files of the recipe against each other, once for the same content.
 
-    Raises DataError where every held-out conversation leaks, unless the release is forced: no
+    Raises DataError where every held-out conversation leaks, unless the gate is overridden: no
     figure would prove anything, and the gate would refuse the model after its training.
     """
     params = {"max_conversations": evaluation.max_conversations}
@@ -41,7 +45,7 @@ def leaks(settings: Finetune, evaluation: Evaluate, force: str | None) -> StageR
 
     built = build_stage(stage_key("leaks", VERSION, params, inputs), write, params, inputs)
     found = leaks_in(built)
-    if found.whole and not (force or "").strip():
+    if found.whole and not (override or "").strip():
         raise DataError(
             "Every held-out conversation stands in the training data: no figure would prove "
             "anything.",

@@ -11,7 +11,11 @@ from tasks.runtime import StageResult, build_stage, stage_task
 VERSION = 3
 
 
-@stage_task("merge")
+def _name(base: StageResult, delta: StageResult, **_: object) -> str:
+    return f"{base.source} + {delta.source}"
+
+
+@stage_task("merge", _name)
 def merge(
     base: StageResult, delta: StageResult, settings: Delta, template: str | None
 ) -> StageResult:

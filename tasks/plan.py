@@ -42,7 +42,11 @@ from tasks.runtime import stage_task
 from tasks.telling import show_markdown
 
 
-@stage_task("plan")
+def _name(recipe: Recipe) -> str:
+    return recipe.name
+
+
+@stage_task("plan", _name)
 def preflight(recipe: Recipe) -> None:
     """Refuse what cannot work on this machine, and say what the rest will take."""
     check_recipe(recipe, home())

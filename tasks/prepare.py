@@ -14,7 +14,11 @@ VERSION = 2
 """Raised with the rules as well, which decide what of the data is kept."""
 
 
-@stage_task("prepare")
+def _name(settings: Finetune, **_: object) -> str:
+    return settings.data.name
+
+
+@stage_task("prepare", _name)
 def prepare(model: StageResult, settings: Finetune, template: str) -> StageResult:
     """Check, tokenize and divide the conversations. Of the model only its tokenizer counts."""
     params = identity(settings, template)

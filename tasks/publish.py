@@ -14,7 +14,11 @@ from tasks.progress import StageProgress, say
 from tasks.runtime import StageResult, run_store, stage_task
 
 
-@stage_task("publish")
+def _name(target: Publish, **_: object) -> str:
+    return f"to {target.repo or target.target}"
+
+
+@stage_task("publish", _name)
 def publish(
     stages: Sequence[StageResult],
     recipe: Recipe,

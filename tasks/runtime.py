@@ -6,18 +6,22 @@ Prefect's own cache is off: a record of it can outlive the artifact that it spea
 """
 
 import functools
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging.loggers import task_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import AwaitingRetry, Completed, Failed
 from prefect.tasks import Task
+from prefect.utilities.engine import emit_task_run_state_change_event
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tasks.core.errors import DiskFull, KawanUsahaError
@@ -29,6 +33,8 @@ from tasks.core.room import with_advice
 from tasks.core.store import Built, RunStore, Staging, Store
 from tasks.explain import explained
 from tasks.progress import followed, say
+
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +48,8 @@ class StageResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     stage: str
+    source: str | None = None
+    """The short name of where a download comes from."""
     artifact: str
     digest: str
     path: Path
@@ -85,38 +93,68 @@ class StageResult(BaseModel):
         )
 
 
-def may_pass_by_itself(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
-    """Tell Prefect whether trying again can help: only for an error that says so itself.
+def wait_if_it_may_pass(delays_s: Sequence[float]) -> Callable[..., bool]:
+    """Return what tells Prefect whether trying again can help, once it is time to try again.
 
-    Prefect asks when a retry is left, so that the answer yes is followed by one.
+    It helps only with an error that says so itself. Prefect asks when a retry is left, so that the
+    answer yes is followed by one. It would wait itself, in a state that says nothing: so the wait
+    is here, and the message of its state `AwaitingRetry` is the whole error. After the last of
+    delays_s every wait is as long as that.
     """
-    try:
-        state.result()
-    except KawanUsahaError as error:
-        if error.retryable:
-            logger = task_run_logger(run, task)
-            logger.info("%s Trying again in %g s.", error.what, _retry_delay_s(task, run))
-        return error.retryable
-    except Exception:  # noqa: BLE001 - a bug, whatever it raises, is not cured by a retry
+
+    def condition(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
+        try:
+            state.result()
+        except KawanUsahaError as error:
+            if error.retryable:
+                delay_s = delays_s[min(run.run_count, len(delays_s)) - 1]
+                logger = task_run_logger(run, task)
+                logger.info("%s Trying again in %g s.", error.what, delay_s)
+                _show_waiting(run, f"Trying again in {delay_s:g} s. {error}", delay_s)
+                time.sleep(delay_s)
+            return error.retryable
+        except Exception:  # noqa: BLE001 - a bug, whatever it raises, is not cured by a retry
+            return False
         return False
-    return False
+
+    return condition
 
 
-def _retry_delay_s(task: Task[..., object], run: TaskRun) -> float:
-    delays = task.retry_delay_seconds
-    if isinstance(delays, list):
-        return float(delays[min(run.run_count, len(delays)) - 1])
-    return float(delays or 0.0)
+def _show_waiting(run: TaskRun, message: str, delay_s: float) -> None:
+    """Let the run page say what a task waits for. Whatever fails here must not reach the work."""
+    try:
+        due = datetime.now(UTC) + timedelta(seconds=delay_s)
+        waiting: State[object] = AwaitingRetry(scheduled_time=due, message=message)
+        waiting.state_details.task_run_id = run.id
+        waiting.state_details.flow_run_id = run.flow_run_id
+        emit_task_run_state_change_event(run, run.state, waiting)
+    except Exception as error:  # noqa: BLE001
+        _log.warning("The run page does not show why a stage is tried again: %s", error)
 
 
-def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
+def stage_task(
+    name: str,
+    run_name: Callable[..., str] | None = None,
+    *,
+    retry_delays_s: Sequence[float] | None = None,
+    retries: int | None = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return the decorator that makes a function the task of one stage.
 
-    run_name is what a run is called in the UI, with the task's arguments in braces.
+    run_name makes what a run is called in the UI, of the task's arguments by name.
     A StageResult that the function returns becomes the task's state, `Cached` or `Completed`; `run`
     calls such a task and returns its result. What stops the process is noted with the stage that it
-    struck.
+    struck. An error that may pass is followed by `retries` more attempts, one a delay by default.
     """
+
+    def named(parameters: dict[str, Any]) -> str:
+        try:
+            return f"{name} {run_name(**parameters)}" if run_name else name
+        except Exception as error:  # noqa: BLE001 - a name must not fail the work
+            _log.warning("The run of %s has no better name: %r", name, error)
+            return name
+
+    delays_s = retry_delays_s or RETRY_DELAYS_S
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(function)
@@ -142,10 +180,9 @@ def stage_task(name: str, run_name: str | None = None) -> Callable[[Callable[P, 
 
         as_task = task(
             name=name,
-            task_run_name=run_name or name,
-            retries=len(RETRY_DELAYS_S),
-            retry_delay_seconds=list(RETRY_DELAYS_S),
-            retry_condition_fn=may_pass_by_itself,
+            task_run_name=cast("Any", named),  # its protocol has more than the call
+            retries=len(delays_s) if retries is None else retries,
+            retry_condition_fn=wait_if_it_may_pass(delays_s),
             cache_policy=NO_CACHE,
             persist_result=False,
         )

@@ -1,13 +1,13 @@
 """`kawan-usaha rebuild` and `plan`: the whole recipe."""
 
 import os
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from flows.commands.output import AS_JSON, show
 from flows.commands.words import typed
-from flows.until import Until
+from flows.stage_names import STAGES, StageName
 
 Recipe = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a recipe that comes with the project.")
@@ -22,14 +22,22 @@ def register(app: typer.Typer) -> None:
 
 def rebuild(
     recipe: Recipe,
+    from_stage: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="STAGE",
+            help="The first stage that may do work; all before it must be finished.",
+        ),
+    ] = STAGES[0],
     until: Annotated[
-        str, typer.Option(help="The last stage: plan, download, merge, edit, fuse, evaluate …")
-    ] = "deploy",
-    force: Annotated[
+        str, typer.Option(metavar="STAGE", help=f"The last stage, of {', '.join(STAGES)}.")
+    ] = STAGES[-1],
+    override_gate: Annotated[
         str | None,
         typer.Option(
             metavar="REASON",
-            help="Release a model that its gate refuses, and why.",
+            help="The reason to release a model that its gate refuses.",
             callback=typed,
         ),
     ] = None,
@@ -38,18 +46,16 @@ def rebuild(
     """Build, prove, publish and serve what a recipe says. What is done already is not done again.
 
     Runs with the Prefect server that PREFECT_API_URL names, or with a temporary one of its own.
-    The reason of `--force` is recorded in the store and on the model card.
+    With `--from` nothing before that stage is made: where something of it is missing the run is
+    refused, and says what. The reason of `--override-gate` is recorded in the store and on the
+    model card.
 
-    Example: `kawan-usaha rebuild demo`
+    Example: `kawan-usaha rebuild demo --from edit --until evaluate`
     """
-    from tasks.core.errors import UsageError
     from tasks.core.recipe_file import find_recipe, load_recipe
 
-    last = next((stage for stage in get_args(Until) if stage == until), None)
-    if last is None:
-        raise UsageError("No such stage.", expected=", ".join(get_args(Until)), found=until)
+    first, last = _stage(from_stage), _stage(until)
     wanted = load_recipe(find_recipe(recipe))
-    _prepare_prefect()
     if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
@@ -63,7 +69,9 @@ def rebuild(
         from flows.report import RebuildReport, as_plain, as_text
 
         wait_for_server()
-        result = flow(wanted, last, force, return_state=True).result()
+        result = flow(
+            wanted, from_stage=first, until=last, override_gate=override_gate, return_state=True
+        ).result()
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
     show(as_plain(result), as_json=as_json, text=as_text(result))
@@ -92,12 +100,10 @@ def plan(
     show(found.as_dict(), as_json=as_json, text=render(found))
 
 
-def _prepare_prefect() -> None:
-    """Set what Prefect reads when it is imported; what the user has set stays."""
-    settings = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "INFO",
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a thread of ours has no run
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+def _stage(word: str) -> StageName:
+    from tasks.core.errors import UsageError
+
+    for stage in STAGES:
+        if stage == word:
+            return stage
+    raise UsageError("No such stage.", expected=", ".join(STAGES), found=word)

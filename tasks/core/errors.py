@@ -167,6 +167,12 @@ class CorruptArtifact(KawanUsahaError):
     """An artifact of the store is not what its manifest says."""
 
 
+class StageMissing(KawanUsahaError):
+    """A run was to begin after a stage that is not finished."""
+
+    exit_code = 2
+
+
 class PrefectUnavailable(KawanUsahaError):
     """The Prefect server cannot be reached, or fails."""
 

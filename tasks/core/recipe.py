@@ -23,6 +23,11 @@ _REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _SLICE = re.compile(r"^(-?\d+)?:(-?\d+)?$")
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """Leave a default that another field excludes out of the form, which would fill it in."""
+    schema.pop("default", None)
+
+
 class _Part(BaseModel):
     # What is refused may be a password. No number of a recipe may be infinite or NaN.
     model_config = ConfigDict(
@@ -48,7 +53,8 @@ class Source(_Part):
     directory: Path | None = Field(
         None,
         title="Directory",
-        description="A model directory on this machine, instead of a Hub repository.",
+        description="A model directory on the machine that runs the stage, instead of a Hub "
+        "repository.",
     )
 
     @model_validator(mode="before")
@@ -69,6 +75,11 @@ class Source(_Part):
     def __str__(self) -> str:
         return str(self.directory) if self.directory else f"{self.repo}@{self.revision}"
 
+    @property
+    def short_name(self) -> str:
+        """The name of the model alone, without owner, revision or the way to its directory."""
+        return self.directory.name if self.directory else str(self.repo).rsplit("/", 1)[-1]
+
 
 class Base(Source):
     """The model that everything starts from."""
@@ -79,6 +90,7 @@ class Base(Source):
         default_repo,
         title="Hub repository",
         description="owner/name of the base model. Leave empty when a directory is given.",
+        json_schema_extra=_without_default,
     )
 
 
@@ -91,6 +103,7 @@ class Delta(Source):
         default_repo,
         title="Hub repository",
         description="owner/name of the delta. Leave empty when a directory is given.",
+        json_schema_extra=_without_default,
     )
     dtype: Dtype = Field(
         "float16",
@@ -113,6 +126,11 @@ class ActivationEdit(_Part):
         title="Activation",
         description="A name of transformers' activation registry, such as gelu, silu or relu.",
     )
+
+    def __str__(self) -> str:
+        many = len(self.layers) > 1 or isinstance(self.layers[0], str)
+        chosen = ", ".join(str(layer) for layer in self.layers)
+        return f"{self.activation} in {'layers' if many else 'layer'} {chosen}"
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -159,6 +177,12 @@ class Edit(_Part):
             raise ValueError("no edit is named; leave `edit` out for a model without one")
         return self
 
+    def __str__(self) -> str:
+        edits = [str(each) for each in self.activations]
+        if self.rope_scaling is not None:
+            edits.append(f"{self.rope_scaling.rope_type} RoPE x {self.rope_scaling.factor:g}")
+        return ", ".join(edits)
+
 
 class Lora(_Part):
     """The low-rank adapter (arXiv:2106.09685) that is trained in place of the weights."""
@@ -184,7 +208,7 @@ class Finetune(_Part):
     data: Path = Field(
         Path("data/conversation.json"),
         title="Conversations",
-        description="A file in FastChat's conversation format.",
+        description="A file in FastChat's conversation format, on the machine that runs the stage.",
     )
     language: str | None = Field(
         "id",
@@ -254,8 +278,8 @@ class Finetune(_Part):
     offload_directory: Path | None = Field(
         None,
         title="NVMe",
-        description="A directory on a fast disk that takes what is offloaded, instead of the "
-        "host's memory. Needs ZeRO-3 and libaio.",
+        description="A directory on a fast disk of the machine that trains, which takes what is "
+        "offloaded instead of the host's memory. Needs ZeRO-3 and libaio.",
     )
     pin_memory: bool = Field(
         True,
@@ -276,11 +300,18 @@ class Finetune(_Part):
     hostfile: Path | None = Field(
         None,
         title="Machines",
-        description="DeepSpeed's hostfile (a line `name slots=GPUs` each) for several machines "
-        "that share this directory tree.",
+        description="DeepSpeed's hostfile (a line `name slots=GPUs` each) on the machine that "
+        "runs the stage, for several machines that share this directory tree.",
     )
     save_steps: int = Field(
         1200, ge=1, title="Checkpoint every", description="Steps between two checkpoints."
+    )
+    save_interval_s: int = Field(
+        600,
+        ge=1,
+        title="Checkpoint at the latest after",
+        description="Seconds from one checkpoint to the end of the step after which the next is "
+        "written, however few steps that were.",
     )
     save_total_limit: int = Field(
         10, ge=1, title="Checkpoints kept", description="Older ones are removed."
@@ -349,12 +380,14 @@ class Evaluate(_Part):
     conversations: Path = Field(
         Path("data/evaluation/held_out.json"),
         title="Held-out conversations",
-        description="Never in training. FastChat's conversation format.",
+        description="A file in FastChat's conversation format, on the machine that runs the "
+        "stage. Never in training.",
     )
     prompts: Path = Field(
         Path("data/evaluation/prompts.json"),
         title="Prompts",
-        description="Questions that are answered side by side.",
+        description="A file with questions that are answered side by side, on the machine that "
+        "runs the stage.",
     )
     max_dropped_share: float = Field(
         0.02,
@@ -384,8 +417,8 @@ class Evaluate(_Part):
     benchmark_tasks: Path | None = Field(
         None,
         title="Own benchmarks",
-        description="A directory of lm-eval task files, to be named above. With data files beside "
-        "them they need no network.",
+        description="A directory of lm-eval task files, on the machine that runs the stage, to be "
+        "named above. With data files beside them they need no network.",
     )
     benchmark_limit: int | None = Field(
         None, ge=1, title="Benchmark size", description="Questions a task; all by default."
@@ -406,8 +439,9 @@ class Publish(_Part):
     target: str | None = Field(
         None,
         title="Directory or bucket",
-        description="A directory or an fsspec URL such as s3://bucket/models, instead of a Hub "
-        "repository. Keys for it come from the environment, never from here.",
+        description="A directory on the machine that runs the stage, or an fsspec URL such as "
+        "s3://bucket/models, instead of a Hub repository. Keys for it come from the environment, "
+        "never from here.",
     )
     private: bool = Field(
         True, title="Private", description="Visible only to its owner and the owner's team."

@@ -55,7 +55,7 @@ def built(prefect: None, sources: Path, tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KAWAN_USAHA_HOME", str(root / "home"))
-        rebuild(tiny_recipe(sources, root / "published"), "evaluate")
+        rebuild(tiny_recipe(sources, root / "published"), until="evaluate")
     return root / "home"
 
 

@@ -1,10 +1,15 @@
 """Prefect's part in the ladder: a rung that had not enough memory is a retry of the task."""
 
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
 
 from tasks import finetune as stage
 from tasks.core.conversation.examples import ExampleCounts
@@ -15,7 +20,7 @@ from tasks.core.training import ladder
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped
 from tasks.core.training.job import LoggedStep, Reason
 from tasks.core.training.verify import AdapterFacts
-from tasks.runtime import StageResult
+from tasks.runtime import StageResult, wait_if_it_may_pass
 from tests.models import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
@@ -47,6 +52,21 @@ def attempt(seen: list[Finetune], sufficient: int) -> Any:
     return finetune
 
 
+def messages_of_waits(state: State[Any]) -> list[str]:
+    """What the run page says while the only task of a flow waits, once the server has noted it."""
+    ours = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    give_up = time.monotonic() + 120.0
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < give_up:
+            for each in client.read_task_runs(flow_run_filter=ours):
+                found = client.request("GET", "/task_run_states/", params={"task_run_id": each.id})
+                states = found.json()
+                if any(one["type"] == "COMPLETED" for one in states):
+                    return [s["message"] or "" for s in states if s["name"] == "AwaitingRetry"]
+            time.sleep(0.2)
+    raise TimeoutError("The server never noted the end of the task.")
+
+
 def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -64,14 +84,19 @@ def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
         peak_memory_bytes=0,
     )
     examples = model.model_copy(update={"stage": "prepare", "path": tmp_path})
-    at_once = stage.finetune.with_options(retry_delay_seconds=0)
+    at_once = stage.finetune.with_options(retry_condition_fn=wait_if_it_may_pass((0.0,)))
 
     @flow
     def run() -> StageResult:
         made: StageResult = at_once.submit(model, examples, settings, "vicuna_v1.1").result()
         return made
 
-    made = run()
+    state = run(return_state=True)
+    made = state.result()
+    waits = messages_of_waits(state)
+    assert re.search(r"ran out of memory \(as asked\)\. Next: rung 2 of 3, micro batch 2", waits[0])
+    assert "starts over: no checkpoint was due yet" in waits[0]
+    assert "Next: rung 3 of 3" in waits[1]
     assert [each.micro_batch_size for each in seen] == [4, 2, 1]
     assert {each.micro_batch_size * each.gradient_accumulation_steps for each in seen} == {64}
     assert made.facts["rung"] == "micro batch 1"

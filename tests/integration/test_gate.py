@@ -78,7 +78,9 @@ def measured(prefect: None, learned: Path, tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KAWAN_USAHA_HOME", str(root / "home"))
-        rebuild(destructive_recipe(learned, root / "published"), "evaluate", return_state=True)
+        rebuild(
+            destructive_recipe(learned, root / "published"), until="evaluate", return_state=True
+        )
     shutil.rmtree(root / "home" / "runs", ignore_errors=True)
     for ruled in (root / "home" / "store").glob("gate-*"):
         shutil.rmtree(ruled)
@@ -142,7 +144,7 @@ def test_destructive_edit_is_stopped_and_neither_published_nor_served(
     assert isinstance(error, GateFailed)
     assert "perplexity ratio of edited to base" in (error.found or "")
     assert "above the limit 1.25" in (error.found or "")
-    assert "--force" in (error.next_step or "")
+    assert "--override-gate" in (error.next_step or "")
     assert {"publish", "deploy"}.isdisjoint(task_runs(state))
     assert not (tmp_path / "published").exists()
     assert not state_directory(home, served.name).root.exists()
@@ -177,7 +179,7 @@ def test_refused_model_and_its_figures_stay_for_study(destructive: Recipe, home:
 def test_force_releases_and_its_reason_stays_in_manifest_record_card_and_page(
     destructive: Recipe, home: Path, tmp_path: Path
 ) -> None:
-    state = run(destructive, force=REASON)
+    state = run(destructive, override_gate=REASON)
     assert state.is_completed()
     gate_state = task_runs(state)["gate"].state
     assert gate_state is not None
@@ -192,7 +194,7 @@ def test_force_releases_and_its_reason_stays_in_manifest_record_card_and_page(
 
 
 def test_force_without_a_reason_forces_nothing(destructive: Recipe, home: Path) -> None:
-    assert run(destructive, force=" ").is_failed()
+    assert run(destructive, override_gate=" ").is_failed()
 
 
 def test_release_is_held_against_the_one_before_it(destructive: Recipe, home: Path) -> None:

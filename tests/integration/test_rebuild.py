@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+)
 from prefect.client.schemas.objects import State
 
-from flows.lifecycle import rebuild
+from flows.lifecycle import rebuild, rebuild_recipe
 from flows.report import RebuildReport
-from tasks.core.errors import DeltaMismatch, KawanUsahaError, NotAModel, PortTaken, RecipeError
+from tasks.core.errors import (
+    DeltaMismatch,
+    KawanUsahaError,
+    NotAModel,
+    PortTaken,
+    RecipeError,
+    StageMissing,
+    UsageError,
+)
 from tasks.core.recipe import ActivationEdit, Base, Deploy, Edit, Evaluate, Gate, Recipe
 from tasks.core.room import prune, room
 from tasks.core.store import Store
@@ -24,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("prefect")
 
 
 def run(recipe: Recipe, until: str = "deploy") -> State[object]:
-    return rebuild(recipe, until, return_state=True)  # type: ignore[call-overload,no-any-return]
+    return rebuild(recipe, until=until, return_state=True)  # type: ignore[call-overload,no-any-return]
 
 
 def succeeded(recipe: Recipe, until: str = "deploy") -> RebuildReport:
@@ -64,6 +75,8 @@ def test_run_is_told_in_one_table_and_the_edit_before_and_after(
 ) -> None:
     state = run(recipe)
     assert state.is_completed()
+    assert "Gate passed. Published" in (state.message or "")
+    assert str(recipe.publish.target if recipe.publish else "") in (state.message or "")
     with get_client(sync_client=True) as client:
         run_id = state.state_details.flow_run_id
         assert run_id is not None
@@ -135,6 +148,41 @@ def test_freed_inputs_are_not_made_again_until_a_stage_has_to_read_them(
     assert states(third)["evaluate"] == "Completed"
     assert third.stages[0].digest == first.stages[0].digest
     assert all(Store(built_home).freed(name) for name in downloads)
+
+
+def test_run_that_begins_after_an_unfinished_stage_is_refused_with_its_name(
+    recipe: Recipe, built_home: Path
+) -> None:
+    relu = Edit(activations=(ActivationEdit(layers=(0,), activation="relu"),))
+    other = recipe.model_copy(update={"edit": relu})
+    error = rebuild(other, from_stage="evaluate", return_state=True).result(raise_on_failure=False)
+    assert isinstance(error, StageMissing)
+    assert "edit is not finished" in str(error)
+    error = rebuild(recipe, from_stage="deploy", return_state=True).result(raise_on_failure=False)
+    assert isinstance(error, StageMissing)
+    assert "publish is not finished" in str(error)
+
+
+def test_run_that_begins_at_a_stage_goes_on_there(recipe: Recipe, built_home: Path) -> None:
+    report = rebuild(recipe, from_stage="evaluate", return_state=True).result()
+    assert isinstance(report, RebuildReport)
+    assert states(report)["evaluate"] == "Cached"
+    assert states(report)["publish"] == "Completed"
+
+
+def test_run_that_would_begin_after_its_end_is_refused(recipe: Recipe, home: Path) -> None:
+    state = rebuild(recipe, from_stage="fuse", until="merge", return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), UsageError)
+
+
+def test_explained_failure_of_a_recipe_by_name_is_words_there_too(
+    recipe: Recipe, home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    state = rebuild_recipe(str(path), from_stage="edit", return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), StageMissing)
+    assert (state.message or "").startswith("download is not finished")
 
 
 def test_another_edit_keeps_download_and_merge(recipe: Recipe, built_home: Path) -> None:

@@ -308,7 +308,11 @@ def test_the_end_of_the_input_is_no_question(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     "command",
-    [("chat", "--once", "{}"), ("chat", "--system", "{}"), ("rebuild", "demo", "--force", "{}")],
+    [
+        ("chat", "--once", "{}"),
+        ("chat", "--system", "{}"),
+        ("rebuild", "demo", "--override-gate", "{}"),
+    ],
 )
 def test_words_of_an_option_that_are_not_utf_8_are_told(run: Run, command: tuple[str, ...]) -> None:
     not_utf_8 = os.fsdecode(b"caf\xe9")

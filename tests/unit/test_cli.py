@@ -42,6 +42,7 @@ def test_every_command_has_help_that_teaches(command: str) -> None:
     [
         (("rebuild", "dmeo"), "Did you mean demo"),
         (("rebuild", "demo", "--until", "lunch"), "evaluate"),
+        (("rebuild", "demo", "--from", "lunch"), "finetune"),
         (("plan", "kawan-usaha-13b", "--gpus", "2xL5"), "L4"),
         (("merge", "nowhere at all", "delta", "out"), "Check the path"),
         (("merge", "base", "delta", "out", "--dtype", "int3"), "float16"),

@@ -51,11 +51,11 @@ class Verdict(BaseModel):
         return failed or [check.reason for check in self.checks]
 
 
-def judge(outcome: Outcome, gate: Gate, *, force: str | None = None) -> Verdict:
+def judge(outcome: Outcome, gate: Gate, *, override: str | None = None) -> Verdict:
     """Return the verdict over the last model of the chain.
 
-    `force` is the reason for which a model that fails is released all the same. It is dropped when
-    nothing fails; one of spaces alone is none.
+    `override` is the reason for which a model that fails is released all the same. It is dropped
+    when nothing fails; one of spaces alone is none.
     """
     found = (
         _perplexity(outcome, gate.max_perplexity),
@@ -68,7 +68,7 @@ def judge(outcome: Outcome, gate: Gate, *, force: str | None = None) -> Verdict:
     )
     checks = tuple(check for check in found if check is not None)
     passed = all(check.passed for check in checks)
-    reason = (force or "").strip() or None
+    reason = (override or "").strip() or None
     return Verdict(passed=passed, checks=checks, forced=None if passed else reason)
 
 

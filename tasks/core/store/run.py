@@ -10,11 +10,11 @@ released, and what is being served is never freed.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks.core.errors import CorruptArtifact
+from tasks.core.errors import CorruptArtifact, StageMissing
 from tasks.core.keys import StageKey
 from tasks.core.locks import WAIT_S
 from tasks.core.store.links import gains
@@ -38,12 +38,17 @@ class RunStore(Store):
         *,
         in_use: Callable[[], set[str]] = set,
         say: Callable[[str], None] = logger.info,
+        finished: Collection[str] = (),
     ) -> None:
-        """Record under run. in_use names the artifacts that are served now."""
+        """Record under run. in_use names the artifacts that are served now.
+
+        finished names the stages of which nothing is built: what they have made must be there.
+        """
         super().__init__(home, f"rebuild {run.record.recipe}", say)
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
+        self._finished = frozenset(finished)
         self._again: dict[str, Callable[[], Built]] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
         self._spent: list[str] = []
@@ -59,10 +64,15 @@ class RunStore(Store):
         needs: Sequence[str] = (),
         wait_s: float = WAIT_S,
     ) -> Built:
-        """Return the artifact of this key, also a freed one, whose files are not there."""
+        """Return the artifact of this key, also a freed one, whose files are not there.
+
+        Raises StageMissing where it would have to be built, and its stage is to be finished.
+        """
         name = str(key)
         self._run.add(name)
         self._needs[name] = tuple(needs)
+        if key.stage in self._finished:
+            write, needs = _refuse_to_build(key), ()
 
         def again() -> Built:
             return super(RunStore, self).build(
@@ -179,6 +189,21 @@ class RunStore(Store):
             f"Freed by an earlier run and needed now: {', '.join(wanted)}. Making it again writes "
             f"up to {size / 1e6:,.1f} MB and took {wall_s:,.0f} s the first time."
         )
+
+
+def _refuse_to_build(key: StageKey) -> Callable[[Staging], None]:
+    def write(staging: Staging) -> None:
+        with suppress(OSError):  # it stays where it holds what an earlier attempt has made
+            staging.path.rmdir()
+        raise StageMissing(
+            f"{key.stage} is not finished, and this run begins after it.",
+            where=staging.path.parent.parent,
+            expected=f"{key}, which this recipe makes of what its sources hold now",
+            next_step=f"Begin at {key.stage}, or run without a first stage: what is finished is "
+            "reused.",
+        )
+
+    return write
 
 
 def _same_recipe(one: RunRecord, other: RunRecord) -> bool:

@@ -41,6 +41,7 @@ from tasks.core.training.job import (
     failure_file,
 )
 from tasks.core.training.packing import require_packable
+from tasks.core.training.timed import CheckpointsInTime
 from tasks.core.training.trainer import AdapterTrainer, WholeCheckpoints
 
 _VALIDATION = "eval_loss"
@@ -81,7 +82,10 @@ def _train(job: TrainingJob) -> None:
         data_collator=batching.collate,
         train_sampler=batching.sampler,
         division=division_of(job.settings),
-        callbacks=[WholeCheckpoints(job.settings.save_total_limit)],
+        callbacks=[
+            CheckpointsInTime(job.settings.save_interval_s),
+            WholeCheckpoints(job.settings.save_total_limit),
+        ],
     )
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     trainer.save_model(str(job.adapter))

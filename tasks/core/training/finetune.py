@@ -24,6 +24,7 @@ from tasks.core.training.checks import check_training
 from tasks.core.training.curve import draw_loss_curve
 from tasks.core.training.failures import reason_of_end
 from tasks.core.training.job import (
+    OPERATING,
     LoggedStep,
     Outcome,
     Reason,
@@ -243,7 +244,7 @@ def _summary(prepared: Prepared, outcome: Outcome) -> str:
             "validation_tokens": outcome.validation_tokens,
             "trained_tokens": outcome.tokens,
             "data": asdict(prepared.counts),
-            "settings": prepared.job.settings.model_dump(mode="json", exclude={"data"}),
+            "settings": prepared.job.settings.model_dump(mode="json", exclude={"data", *OPERATING}),
         },
         indent=1,
     )

@@ -13,6 +13,16 @@ from pydantic import BaseModel, ConfigDict
 from tasks.core.files import write_atomically
 from tasks.core.recipe import Finetune
 
+OPERATING = {
+    "save_steps",
+    "save_interval_s",
+    "save_total_limit",
+    "logging_steps",
+    "report_to",
+    "hostfile",
+}
+"""Settings that change how a training is run and watched, and no bit of the adapter."""
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -26,7 +26,7 @@ from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
 from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped, finetune
-from tasks.core.training.job import Reason, division_of, group_size
+from tasks.core.training.job import OPERATING, Reason, division_of, group_size
 from tasks.core.training.rung_records import RungRecords
 
 _log = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ def _read(file: Path, settings: Finetune) -> _State | None:
 
 
 def _digest(settings: Finetune) -> str:
-    return digest(settings.model_dump(mode="json", exclude={"data"}))
+    return digest(settings.model_dump(mode="json", exclude={"data", *OPERATING}))
 
 
 def _next(ladder: Sequence[Rung], number: int, reason: Reason, model: Path) -> int | None:

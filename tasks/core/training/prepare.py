@@ -38,6 +38,7 @@ FREE = {
     "gradient_checkpointing",
     "device",
     "save_steps",
+    "save_interval_s",
     "save_total_limit",
     "zero_stage",  # the states of another division are taken over whole
     "offload",

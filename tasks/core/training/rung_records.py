@@ -30,6 +30,7 @@ _WITHOUT_MEMORY = {
     "max_grad_norm",
     "validation_share",
     "save_steps",
+    "save_interval_s",
     "save_total_limit",
     "logging_steps",
     "report_to",

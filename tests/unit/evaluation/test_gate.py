@@ -205,7 +205,7 @@ def test_limit_on_what_the_chain_does_not_have_is_told_and_holds_nothing_up(
 
 def test_force_with_a_reason_releases_what_failed_and_stays_in_the_verdict() -> None:
     chain = outcome(("merged", 10), ("edited", 13))
-    verdict = judge(chain, Gate(max_perplexity_ratio=1.25), force=" a demonstration ")
+    verdict = judge(chain, Gate(max_perplexity_ratio=1.25), override=" a demonstration ")
     assert not verdict.passed
     assert verdict.allows_release
     assert verdict.forced == "a demonstration"
@@ -214,11 +214,11 @@ def test_force_with_a_reason_releases_what_failed_and_stays_in_the_verdict() -> 
 @pytest.mark.parametrize("blank", [None, "", "  "])
 def test_force_without_a_reason_is_none(blank: str | None) -> None:
     chain = outcome(("merged", 10), ("edited", 13))
-    assert not judge(chain, Gate(max_perplexity_ratio=1.25), force=blank).allows_release
+    assert not judge(chain, Gate(max_perplexity_ratio=1.25), override=blank).allows_release
 
 
 def test_force_of_what_passes_is_not_recorded() -> None:
-    assert judge(outcome(("base", 10)), Gate(), force="in a hurry").forced is None
+    assert judge(outcome(("base", 10)), Gate(), override="in a hurry").forced is None
 
 
 @pytest.mark.parametrize(("exact", "passed"), [(4, False), (3, True), (0, True)])
@@ -230,7 +230,7 @@ def test_figures_on_what_the_model_was_trained_on_prove_nothing(exact: int, pass
     assert verdict.passed is passed
     if not passed:
         assert "not in the training data: 0, below the limit 1" in verdict.reasons[0]
-        assert judge(chain, OFF, force="a trial").allows_release
+        assert judge(chain, OFF, override="a trial").allows_release
 
 
 def test_limit_on_the_merge_does_not_apply_without_a_delta() -> None:

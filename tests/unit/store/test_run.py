@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.core.errors import CorruptArtifact
+from tasks.core.errors import CorruptArtifact, StageMissing
 from tasks.core.files import link_or_copy
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.locks import locked
@@ -327,3 +327,31 @@ def test_whatever_runs_came_before_each_result_is_the_same_and_releases_stay(
         released.add(made["fuse"].artifact.key)
         assert all(Store(home).find(key) is not None for key in released)
     assert all(problems == [] for problems in Store(home).verify().values())
+
+
+def test_what_is_to_be_finished_is_never_built(tmp_path: Path) -> None:
+    chain = Chain(a_run(tmp_path, finished={"base"}))
+    with pytest.raises(StageMissing, match="base is not finished"):
+        chain.base()
+    assert chain.written == []
+    assert list((tmp_path / "store" / ".staging").iterdir()) == []
+
+
+def test_what_is_finished_is_found_and_the_rest_is_built(tmp_path: Path) -> None:
+    chain = Chain(a_run(tmp_path, keep="all"))
+    base, delta = chain.base().artifact, chain.delta().artifact
+    resumed = Chain(a_run(tmp_path, keep="all", finished={"base", "delta"}))
+    assert resumed.base().cached
+    assert resumed.delta().cached
+    assert not resumed.merge(base, delta).cached
+
+
+def test_a_freed_input_is_not_made_again_for_a_run_that_begins_after_it(tmp_path: Path) -> None:
+    Chain(a_run(tmp_path)).whole()
+    resumed = Chain(a_run(tmp_path, finished={"base", "delta", "merge"}))
+    resumed.base(), resumed.delta()
+    merged = resumed.merge(resumed.base().artifact, resumed.delta().artifact).artifact
+    edited = resumed.edit(merged).artifact
+    with pytest.raises(StageMissing, match="merge is not finished"):
+        resumed.store.build(stage_key("other", 1, {}), lambda _: None, needs=[str(merged.key)])
+    assert edited.freed

@@ -1,0 +1,30 @@
+"""What libraries read from the environment when they are imported, set before they are.
+
+Importing `flows` sets it: the command line passes there, and so does a Prefect worker, which loads
+flows/lifecycle.py itself. What the user has set stays. Prefect is there already in a worker, so its
+settings are read once more.
+"""
+
+import os
+import sys
+
+_ENVIRONMENT = {
+    "DS_ACCELERATOR": "cpu",  # this process computes nothing; else DeepSpeed looks, and says so
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TQDM_DISABLE": "1",  # progress is shown by us, once, and not in log files
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a thread of ours has no run
+}
+
+
+def keep_libraries_quiet() -> None:
+    """Set what keeps libraries from drawing bars, warning of what we know, and phoning home."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()

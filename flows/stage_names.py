@@ -1,0 +1,23 @@
+"""The stages of a rebuild in their order; apart, so that the command line loads no Prefect."""
+
+from typing import Literal, get_args
+
+StageName = Literal[
+    "plan",
+    "download",
+    "merge",
+    "edit",
+    "prepare",
+    "finetune",
+    "fuse",
+    "evaluate",
+    "gate",
+    "publish",
+    "deploy",
+]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+
+def stages_before(stage: StageName) -> tuple[StageName, ...]:
+    """Return the stages that come before this one."""
+    return STAGES[: STAGES.index(stage)]
