@@ -5,6 +5,7 @@ from typing import get_args
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 
+from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report
 from flows.until import Until
 from tasks.core.errors import GateFailed, KawanUsahaError
@@ -62,13 +63,13 @@ def rebuild(
 @flow(name="rebuild-recipe", flow_run_name="{recipe}")
 def rebuild_recipe(
     recipe: str = "kawan-usaha-13b", until: Until = "deploy", force: str | None = None
-) -> RebuildReport | State[KawanUsahaError]:
+) -> RebuildReport | State[KawanUsahaError] | State[None]:
     """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path."""
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
         return explained_failure(error)
-    return rebuild(found, until, force)
+    return skipped(found.name) or rebuild(found, until, force)
 
 
 def _store_of(recipe: Recipe, until: Until) -> RunStore:
