@@ -19,8 +19,8 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-HEARTBEAT_S = 30
-"""The least that Prefect takes; its default is 180."""
+from flows.operations import HEARTBEAT_S
+
 SILENT_FOR_S = 4 * HEARTBEAT_S
 RESTART_AFTER_S = 60
 MOST_ATTEMPTS = 4

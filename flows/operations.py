@@ -38,6 +38,8 @@ from tasks.core.serving.supervisor_config import supervisor_config
 from tasks.core.serving.topology import ProcessSpec
 
 MARK = "KAWAN_USAHA_PREFECT"
+HEARTBEAT_S = 30
+"""How often a run gives a sign of life: the least that Prefect takes; its default is 180."""
 SERVER = "server"
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
@@ -139,13 +141,10 @@ def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dic
     others = ("SUPERVISOR_", "PREFECT__", "PREFECT_PROFILE", "PREFECT_API_KEY")
     own = {name: value for name, value in environ.items() if not name.startswith(others)}
     path = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
-    heartbeat = {
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": own.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-    }
     return at.mark.added_to(
         {
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
             **own,
-            **heartbeat,
             _API: address,
             "PREFECT_HOME": str(at.state.root),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -87,9 +87,9 @@ Prefect is up: {ui}
 Type next, in this shell or in another:
   export PREFECT_API_URL={api}
   export PATH={bin}:$PATH
-  prefect deployment run rebuild-recipe/demo --watch   the whole lifecycle on a small model
-  prefect deployment ls                                everything that can be run
-  kawan-usaha prefect down                             end all of it; data and logs stay
+  prefect deployment run rebuild-recipe/demo   the whole lifecycle on a small model
+  prefect deployment ls                        everything that can be run
+  kawan-usaha prefect down                     end all of it; data and logs stay
 Schedules are off. To switch one on: its deployment's page in the UI.
 """
 
