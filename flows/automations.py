@@ -19,7 +19,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from flows.operations import HEARTBEAT_S
+from flows.pools import HEARTBEAT_S
 
 SILENT_FOR_S = 4 * HEARTBEAT_S
 RESTART_AFTER_S = 60

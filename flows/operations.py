@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+from flows.pools import HEARTBEAT_S
 from tasks.core.errors import PortTaken, ServingFailed
 from tasks.core.files import write_atomically
 from tasks.core.home import ENVIRONMENT_VARIABLE, PROJECT
@@ -38,8 +39,6 @@ from tasks.core.serving.supervisor_config import supervisor_config
 from tasks.core.serving.topology import ProcessSpec
 
 MARK = "KAWAN_USAHA_PREFECT"
-HEARTBEAT_S = 30
-"""How often a run gives a sign of life: the least that Prefect takes; its default is 180."""
 SERVER = "server"
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
@@ -143,7 +142,7 @@ def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dic
     path = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
     return at.mark.added_to(
         {
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),  # of whatever our workers run
             **own,
             _API: address,
             "PREFECT_HOME": str(at.state.root),
@@ -229,7 +228,7 @@ def _start_supervisor(at: Operations, address: str) -> None:
 
 def _end(at: Operations) -> tuple[str, ...]:
     runs = at.runs()
-    ran = [f"{len(runs)} runs in progress"] if runs else []
+    ran = [f"processes of runs: {len(runs)}"] if runs else []
     supervisor = Supervisor(at.state.socket)
     with suppress(ServingFailed):  # it is down, or was killed
         alive = [each.name for each in supervisor.processes().values() if each.pid is not None]

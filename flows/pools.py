@@ -1,6 +1,9 @@
-"""The work pools; apart, so that the command line loads no Prefect to name them."""
+"""The work pools and the heartbeat of runs; apart, so that the command line loads no Prefect."""
 
 from dataclasses import dataclass
+
+HEARTBEAT_S = 30
+"""How often a run gives a sign of life: the least that Prefect takes; its default is 180."""
 
 
 @dataclass(frozen=True)

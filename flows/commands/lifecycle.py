@@ -7,6 +7,7 @@ import typer
 
 from flows.commands.output import AS_JSON, show
 from flows.commands.words import typed
+from flows.pools import HEARTBEAT_S
 from flows.until import Until
 
 Recipe = Annotated[
@@ -97,6 +98,8 @@ def _prepare_prefect() -> None:
     settings = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "INFO",
+        # A server of `prefect up` takes a run that is silent for longer to be dead.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a thread of ours has no run
     }
     for name, value in settings.items():

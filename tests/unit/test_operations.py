@@ -10,7 +10,6 @@ from supervisor.options import ServerOptions
 
 from flows.automations import MOST_ATTEMPTS, SILENT_FOR_S, automations
 from flows.operations import (
-    HEARTBEAT_S,
     HOST,
     MARK,
     SERVER,
@@ -20,6 +19,7 @@ from flows.operations import (
     processes,
     up,
 )
+from flows.pools import HEARTBEAT_S
 from tasks.core.errors import PortTaken
 from tasks.core.serving.supervisor_config import supervisor_config
 from tests.secrets import SESAME

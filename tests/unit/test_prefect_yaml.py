@@ -7,7 +7,7 @@ import yaml
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
-from flows.pools import POOLS
+from flows.pools import HEARTBEAT_S, POOLS
 from flows.until import Until
 from tasks.core.home import PROJECT
 from tasks.core.recipe_file import find_recipe, load_recipe, recipe_names
@@ -85,3 +85,9 @@ def test_no_deployment_holds_a_lease_that_a_restart_of_the_server_loses(name: st
 
 def test_gpu_is_for_one_run_at_a_time() -> None:
     assert POOLS["kawan-gpu"].concurrency_limit == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_run_gives_the_heartbeats_that_the_automation_expects(name: str) -> None:
+    env = DEPLOYMENTS[name]["work_pool"]["job_variables"]["env"]
+    assert env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_S)
