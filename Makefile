@@ -10,7 +10,9 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz check format bench lock clean
+PORT   ?=
+
+.PHONY: help demo prefect-up prefect-down test test-all fuzz check format bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +31,12 @@ $(READY): requirements.lock requirements-demo.lock pyproject.toml
 
 demo: $(READY)  ## run the whole lifecycle on a real small model
 	@$(BIN)/kawan-usaha demo
+
+prefect-up: $(READY)  ## start Prefect: server, UI, workers, deployments
+	@$(BIN)/kawan-usaha prefect up $(if $(PORT),--port $(PORT))
+
+prefect-down: $(READY)  ## end Prefect and its runs; the data stays
+	@$(BIN)/kawan-usaha prefect down
 
 # A process a core, four at the most: each takes up to 2 GB. A file's tests share what they build.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

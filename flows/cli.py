@@ -28,6 +28,7 @@ from flows.commands import (
     finetune,
     lifecycle,
     models,
+    prefect,
     publish,
     serving,
     store,
@@ -89,7 +90,7 @@ def _options(
     os.environ[DEBUG_VARIABLE] = "1" if debug else ""
 
 
-for module in (demo, lifecycle, models, data, finetune, evaluate, publish, serving, store):
+for module in (demo, lifecycle, models, data, finetune, evaluate, publish, serving, store, prefect):
     module.register(app)
 
 

@@ -8,6 +8,8 @@ settings are read once more.
 import os
 import sys
 
+from flows.pools import HEARTBEAT_S
+
 _ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",  # this process computes nothing; else DeepSpeed looks, and says so
     "DO_NOT_TRACK": "1",
@@ -16,6 +18,8 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "INFO",
+    # A server of `prefect up` takes a run that is silent for longer to be dead.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a thread of ours has no run
 }
 

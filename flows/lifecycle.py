@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import WithJsonSchema
 
+from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
@@ -90,7 +91,7 @@ def rebuild_recipe(
     from_stage: StageName = "plan",
     until: StageName = "deploy",
     override_gate: str | None = None,
-) -> State[RebuildReport] | State[KawanUsahaError]:
+) -> State[RebuildReport] | State[KawanUsahaError] | State[None]:
     """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path.
 
     Args:
@@ -107,6 +108,8 @@ def rebuild_recipe(
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
         return explained_failure(error)
+    if (nothing_to_do := skipped(found.name)) is not None:
+        return nothing_to_do
     state = rebuild(
         found,
         from_stage=from_stage,

@@ -76,7 +76,7 @@ def _require_configured() -> None:
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     deadline = time.monotonic() + _START_S
-    while not _answers(address):
+    while not answers(address):
         if process.poll() is not None or time.monotonic() > deadline:
             raise ServingFailed(
                 "The temporary Prefect server did not start.",
@@ -115,7 +115,8 @@ def _output(log: Path) -> BinaryIO:
         return Path(os.devnull).open("ab")
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Return whether a Prefect server answers at the address of its API."""
     try:
         return httpx.get(f"{address}/health", trust_env=False).is_success
     except httpx.HTTPError:

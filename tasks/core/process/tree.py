@@ -86,8 +86,8 @@ class ProcessTree:
                 continue
 
 
-def end_processes(alive: Callable[[], list[psutil.Process]]) -> None:
-    """Ask the processes that alive returns to end, and kill those that have not after GRACE_S.
+def end_processes(alive: Callable[[], list[psutil.Process]], *, grace_s: float = GRACE_S) -> None:
+    """Ask the processes that alive returns to end, and kill those that have not after grace_s.
 
     Returns when alive returns none: it is asked again and again, because a process that is about
     to end may have started another.
@@ -95,7 +95,7 @@ def end_processes(alive: Callable[[], list[psutil.Process]]) -> None:
     _signal(alive(), signal.SIGTERM)
     asked = time.monotonic()
     while left := alive():
-        if time.monotonic() - asked > GRACE_S:
+        if time.monotonic() - asked > grace_s:
             _signal(left, signal.SIGKILL)
         time.sleep(_POLL_S)
 

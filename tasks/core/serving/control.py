@@ -35,6 +35,10 @@ class Supervisor:
         """Have a process started; return before it has."""
         self._call("startProcess", name, False)
 
+    def stop(self, name: str) -> None:
+        """End a process; return when it has ended."""
+        self._call("stopProcess", name)
+
     def processes(self) -> dict[str, SupervisedProcess]:
         """Return every process by name."""
         found: list[dict[str, Any]] = self._call("getAllProcessInfo")

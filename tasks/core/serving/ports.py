@@ -29,7 +29,7 @@ def require_ports(host: str, ports: Mapping[str, int], *, ours: Collection[int] 
             f"Port {port} is in use.",
             where=f"{host}, deploy.{process}_port",
             expected=f"a free port for the {process}",
-            found=_describe(holder),
+            found=described(holder),
             next_step=OTHER_PORT,
         )
 
@@ -60,7 +60,8 @@ def holder_of(port: int) -> int | None:
     return None
 
 
-def _describe(pid: int | None) -> str:
+def described(pid: int | None) -> str:
+    """Return who a holder of a port is, in words."""
     if pid is None:
         return "a process that this user may not see"
     try:

@@ -17,7 +17,6 @@ import hashlib
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -223,10 +222,11 @@ def _read(record: Path) -> Deployment | None:
 
 
 def _short_runtime_directory() -> Path:
-    """Return a directory of this user alone with a short path."""
-    path = Path(tempfile.gettempdir()) / f"kawan-usaha-{os.getuid()}"
-    if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT - len("/") - 20 - len(".sock"):
-        path = Path("/tmp") / path.name  # noqa: S108 - owner and mode are checked below
+    """Return a directory of this user alone with a short path.
+
+    Not in TMPDIR, which is another one for a worker than for the user who stops the deployment.
+    """
+    path = Path("/tmp") / f"kawan-usaha-{os.getuid()}"  # noqa: S108 - owner and mode are checked
     return own_directory(path)
 
 

@@ -1,0 +1,88 @@
+"""What a Prefect server does by itself about runs that nobody ends: declare them, restart them.
+
+A run whose process, worker or machine was killed stays Running in the database, and counts against
+the limit of its work pool. Two automations mend that:
+
+1. no heartbeat for SILENT_FOR_S, and no end: the run is Crashed;
+2. Crashed for RESTART_AFTER_S, and nothing has started it again: it is Scheduled, so that a worker
+   takes it. What was finished is in the store. A run that has begun MOST_ATTEMPTS times stays
+   Crashed.
+
+The invariant: no run begins more than MOST_ATTEMPTS times without a person.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+from flows.pools import HEARTBEAT_S
+
+SILENT_FOR_S = 4 * HEARTBEAT_S
+RESTART_AFTER_S = 60
+MOST_ATTEMPTS = 4
+
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_RUN = "prefect.resource.id"
+_ENDS = ("Completed", "Skipped", "Failed", "Cancelling", "Cancelled", "Crashed", "Paused")
+"""The names of the states in which a run gives no heartbeats; `Skipped` is one of ours."""
+_RESTARTED = ("Scheduled", "AwaitingRetry", "Late", "Pending", "Running", "Retrying")
+
+
+def automations() -> list[AutomationCore]:
+    """Return both; each is known by its name."""
+    attempts = [str(count) for count in range(MOST_ATTEMPTS)]
+    return [
+        AutomationCore(
+            name="kawan-usaha: no heartbeat, crashed",
+            description=f"A run that has given no sign of life for {SILENT_FOR_S} s is Crashed.",
+            trigger=EventTrigger(
+                match=ResourceSpecification.model_validate({_RUN: "prefect.flow-run.*"}),
+                after={_HEARTBEAT},
+                expect={_HEARTBEAT, *_events(_ENDS)},
+                for_each={_RUN},
+                posture=Posture.Proactive,
+                within=timedelta(seconds=SILENT_FOR_S),
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CRASHED,
+                    message=f"No heartbeat for {SILENT_FOR_S} s: its process, its worker or the "
+                    "machine was killed.",
+                )
+            ],
+        ),
+        AutomationCore(
+            name="kawan-usaha: crashed, restart",
+            description=f"A crashed run is started again after {RESTART_AFTER_S} s, until it has "
+            f"begun {MOST_ATTEMPTS} times.",
+            trigger=EventTrigger(
+                match=ResourceSpecification.model_validate(
+                    {_RUN: "prefect.flow-run.*", "prefect.run-count": attempts}
+                ),
+                # A flow that another one has called belongs to no deployment, and starts with it.
+                match_related=ResourceSpecification.model_validate(
+                    {"prefect.resource.role": "deployment"}
+                ),
+                after=_events(["Crashed"]),
+                expect=_events([*_RESTARTED, "Completed", "Failed", "Cancelled"]),
+                for_each={_RUN},
+                posture=Posture.Proactive,
+                within=timedelta(seconds=RESTART_AFTER_S),
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.SCHEDULED,
+                    name="AwaitingRetry",
+                    message="It had crashed and is started again; what was finished is kept.",
+                )
+            ],
+        ),
+    ]
+
+
+def _events(states: Iterable[str]) -> set[str]:
+    return {f"prefect.flow-run.{state}" for state in states}

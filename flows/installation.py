@@ -1,0 +1,116 @@
+"""What this project puts on a Prefect server: work pools, deployments, automations.
+
+The invariant: installing again changes what the project says, and nothing that a person has: the
+limit of a pool that is there, a schedule that was switched on, an automation that was switched off.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.workers.process import ProcessWorker
+
+from flows.automations import automations
+from flows.pools import POOLS
+from tasks.core.errors import PrefectUnavailable
+from tasks.core.home import PROJECT
+from tasks.core.locks import Say
+from tasks.core.process import run_child
+
+_PAGE = 200
+"""The most that the API gives at once."""
+
+
+def install(address: str, *, log: Path, say: Say) -> None:
+    """Put pools, deployments and automations on the server at this address.
+
+    log is the file for the output of `prefect deploy`. Raises PrefectUnavailable when a deployment
+    is refused.
+    """
+    with temporary_settings({PREFECT_API_URL: address}), get_client(sync_client=True) as client:
+        _make_pools(client)
+        switched_on = _active_schedules(client)
+        say("deploying what prefect.yaml lists")
+        _deploy(address, log)
+        _switch_on_again(client, switched_on)
+        _require_all(client, log)
+        _put_automations(client)
+
+
+def listed_deployments() -> set[str]:
+    """Return the names of the deployments in prefect.yaml."""
+    listed = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    return {each["name"] for each in listed}
+
+
+def _make_pools(client: SyncPrefectClient) -> None:
+    for name, pool in POOLS.items():
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(
+                WorkPoolCreate(
+                    name=name,
+                    type=ProcessWorker.type,
+                    description=pool.description,
+                    base_job_template=ProcessWorker.get_default_base_job_template(),
+                    concurrency_limit=pool.concurrency_limit,
+                )
+            )
+
+
+def _deploy(address: str, log: Path) -> None:
+    ran = run_child(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        env={**os.environ, "PREFECT_API_URL": address, "PWD": str(PROJECT)},
+        cwd=PROJECT,
+        log=log,
+    )
+    if not ran.succeeded:
+        raise _refused("\n".join(ran.tail[-20:]), log)
+
+
+def _require_all(client: SyncPrefectClient, log: Path) -> None:
+    """Raise unless every deployment is there: `prefect deploy` ends with 0 although one failed."""
+    there = {deployment.name for deployment in client.read_deployments(limit=_PAGE)}
+    if missing := listed_deployments() - there:
+        raise _refused(f"not there: {', '.join(sorted(missing))}", log)
+
+
+def _active_schedules(client: SyncPrefectClient) -> set[tuple[str, str]]:
+    return {
+        (deployment.name, schedule.slug or "")
+        for deployment in client.read_deployments(limit=_PAGE)
+        for schedule in deployment.schedules
+        if schedule.active
+    }
+
+
+def _switch_on_again(client: SyncPrefectClient, switched_on: set[tuple[str, str]]) -> None:
+    """Undo what deploying does to schedules: it makes them anew, as prefect.yaml has them."""
+    for deployment in client.read_deployments(limit=_PAGE):
+        for schedule in deployment.schedules:
+            if (deployment.name, schedule.slug or "") in switched_on and not schedule.active:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+
+
+def _put_automations(client: SyncPrefectClient) -> None:
+    for wanted in automations():
+        there = client.read_automations_by_name(wanted.name)
+        if not there:
+            client.create_automation(wanted)
+        for each in there:
+            client.update_automation(each.id, wanted.model_copy(update={"enabled": each.enabled}))
+
+
+def _refused(found: str, log: Path) -> PrefectUnavailable:
+    return PrefectUnavailable(
+        "The server did not take the deployments of prefect.yaml.",
+        found=found,
+        next_step=f"The whole output is in {log}.",
+    )

@@ -1,0 +1,23 @@
+"""The work pools and the heartbeat of runs; apart, so that the command line loads no Prefect."""
+
+from dataclasses import dataclass
+
+HEARTBEAT_S = 30
+"""How often a run gives a sign of life: the least that Prefect takes; its default is 180."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A work pool, and how many of its runs may be at work at once; None is no limit.
+
+    The server counts a pool's runs in its database, so a restart of it harms no run.
+    """
+
+    description: str
+    concurrency_limit: int | None = None
+
+
+POOLS = {
+    "kawan-cpu": Pool("Runs that need no GPU."),
+    "kawan-gpu": Pool("Runs that need a GPU, one at a time.", concurrency_limit=1),
+}

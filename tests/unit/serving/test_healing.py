@@ -1,0 +1,79 @@
+"""What is down is started again from its record; what a start would not mend is left alone."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.core.locks import locked
+from tasks.core.serving.deployment import deploy
+from tasks.core.serving.healing import heal, remedy_for
+from tasks.core.serving.processes import end_all
+from tasks.core.serving.state import set_aside, state_directory, write_deployment
+from tasks.core.serving.status import DeploymentStatus, status
+from tests.models import tiny_llama
+from tests.unit.serving.test_state import deployment
+
+
+def silent(_: str) -> None:
+    pass
+
+
+@pytest.fixture
+def gone(tmp_path: Path, settings):
+    """A deployment on record of which nothing runs, and whose model is not there either."""
+    state = state_directory(tmp_path, "kawan")
+    state.root.mkdir(parents=True)
+    write_deployment(state, deployment(state, settings=settings()))
+    return state
+
+
+def test_what_cannot_be_started_is_down_and_says_why(tmp_path, gone):
+    (looked,) = heal(tmp_path, restart=True, say=silent)
+    assert looked.outcome == "down"
+    assert "/models/one" in looked.words
+
+
+def test_without_restart_it_is_only_told(tmp_path, gone):
+    (looked,) = heal(tmp_path, restart=False, say=silent)
+    assert looked.outcome == "left alone"
+    assert looked.words.startswith("gone: ")
+
+
+def test_what_another_process_starts_is_left_to_it(tmp_path, settings):
+    model = tiny_llama(tmp_path / "model", layers=1)
+    state = state_directory(tmp_path, "kawan")
+    state.root.mkdir(parents=True)
+    record = deployment(state, settings=settings(), model=model, expected_edit=None)
+    write_deployment(state, record)
+    with locked(state.lock, "deploy kawan"):
+        (looked,) = heal(tmp_path, restart=True, say=silent)
+    assert looked.outcome == "left alone"
+    assert "deploy kawan" in looked.words
+
+
+def test_replacement_that_was_cut_off_is_restored_and_not_finished(tmp_path, gone):
+    set_aside(gone)
+    (found,) = status(tmp_path)
+    assert remedy_for(found, found.deployment) == "restore"
+
+
+@pytest.mark.parametrize("health", ["healthy", "starting", "unsupervised"])
+def test_what_serves_or_is_being_started_gets_no_remedy(health):
+    assert remedy_for(DeploymentStatus("kawan", health, None, None, (), None), None) is None
+
+
+def test_record_that_cannot_be_read_cannot_be_started_again():
+    found = DeploymentStatus("kawan", "unhealthy", "why", None, (), None)
+    assert remedy_for(found, None) is None
+
+
+@pytest.mark.slow
+def test_deployment_that_was_killed_answers_again(tmp_path, settings):
+    model = tiny_llama(tmp_path / "model", layers=1)
+    names = {"name": "kawan", "template": "vicuna_v1.1", "home": tmp_path, "build": "b1"}
+    deploy(model, settings(), **names)
+    end_all(state_directory(tmp_path, "kawan").root, grace_s=1)
+    (looked,) = heal(tmp_path, restart=True, say=silent)
+    assert looked.outcome == "healed"
+    (again,) = heal(tmp_path, restart=True, say=silent)
+    assert (again.outcome, again.words) == ("healthy", "answers")

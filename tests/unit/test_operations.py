@@ -1,0 +1,105 @@
+"""Starting and ending Prefect on this machine, as far as nothing has to be started."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from prefect.events.schemas.automations import Posture
+from supervisor.options import ServerOptions
+
+from flows.automations import MOST_ATTEMPTS, SILENT_FOR_S, automations
+from flows.operations import (
+    HOST,
+    MARK,
+    SERVER,
+    Operations,
+    down,
+    environment,
+    processes,
+    up,
+)
+from flows.pools import HEARTBEAT_S
+from tasks.core.errors import PortTaken
+from tasks.core.serving.supervisor_config import supervisor_config
+from tests.secrets import SESAME
+
+API = "http://127.0.0.1:4200/api"
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Operations:
+    return Operations(tmp_path / "home", ("kawan-cpu", "kawan-gpu"))
+
+
+def never(_: str) -> None:
+    pytest.fail("nothing may be installed")
+
+
+def test_port_that_is_taken_is_told_and_nothing_is_left(at: Operations) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"Port {port} is in use") as refused:
+            up(at, port, install=never, say=lambda _: None)
+    assert f"pid {os.getpid()}" in str(refused.value)
+    assert at.mark.processes() == []
+    assert not at.state.supervisor_config.exists()
+
+
+def test_ending_what_never_was_up_ends_nothing_and_makes_nothing(at: Operations) -> None:
+    assert down(at, say=lambda _: None) == ()
+    assert not at.home.exists()
+
+
+def test_server_listens_on_loopback_only_and_ends_last(at: Operations) -> None:
+    server, *workers = processes(at, API)
+    assert server.name == SERVER
+    assert server.argv[-4:] == ("--host", "127.0.0.1", "--port", "4200")
+    assert [worker.name for worker in workers] == ["kawan-cpu", "kawan-gpu"]
+    assert all(worker.priority > server.priority for worker in workers)
+
+
+def test_supervisord_reads_the_processes_back(at: Operations) -> None:
+    at.state.logs.mkdir(parents=True)
+    text = supervisor_config(
+        processes(at, API), directory=at.state.root, logs=at.state.logs, socket=at.state.socket
+    )
+    at.state.supervisor_config.write_text(text)
+    options = ServerOptions()
+    options.realize(["-c", str(at.state.supervisor_config)])
+    names = {group.name for group in options.process_group_configs}
+    assert names == {SERVER, "kawan-cpu", "kawan-gpu"}
+
+
+def test_processes_have_the_token_that_a_run_needs_and_know_this_server_only(
+    at: Operations,
+) -> None:
+    given = {
+        "HF_TOKEN": SESAME,
+        "PREFECT_API_URL": "http://elsewhere/api",
+        "PREFECT_PROFILE": "cloud",
+        "PREFECT__FLOW_RUN_ID": "another run's",
+        "SUPERVISOR_ENABLED": "1",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://db",
+    }
+    made = environment(at, API, given)
+    assert made["HF_TOKEN"] == SESAME
+    assert made["PREFECT_API_URL"] == API
+    assert made["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://db"
+    assert made["PREFECT_HOME"] == made[MARK] == str(at.home / "prefect")
+    assert made["KAWAN_USAHA_HOME"] == str(at.home)
+    assert not {"PREFECT_PROFILE", "PREFECT__FLOW_RUN_ID", "SUPERVISOR_ENABLED"} & set(made)
+
+
+def test_crash_is_known_by_several_missed_heartbeats(at: Operations) -> None:
+    silent, _ = automations()
+    assert environment(at, API, {})["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_S)
+    assert silent.trigger.within.total_seconds() == SILENT_FOR_S >= 3 * HEARTBEAT_S
+    assert silent.trigger.posture is Posture.Proactive
+    assert "prefect.flow-run.Completed" in silent.trigger.expect
+
+
+def test_restarts_after_a_crash_are_bounded() -> None:
+    _, restart = automations()
+    assert restart.trigger.match["prefect.run-count"] == [str(n) for n in range(MOST_ATTEMPTS)]
+    assert not restart.trigger.after & restart.trigger.expect
