@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.report import RebuildReport, as_plain, as_text, page_of, publish_report
+from flows.report import RebuildReport, as_plain, as_text, page_of, publish_report, summary
 from tasks.core.conversation.leaks import Leak, Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
@@ -93,3 +93,26 @@ def test_what_leaks_and_what_is_set_aside_is_told_to_people_and_programs(
     assert "1 of 4 held-out records are set aside" in as_text(leaking)
     plain: Any = as_plain(leaking)
     assert plain["outcome"]["held_out"]["leaks"]["first"][0]["training_id"] == "t"
+
+
+def test_the_rungs_that_memory_did_not_suffice_for_are_told(report: RebuildReport) -> None:
+    step = {"rung": "as asked", "reason": "the device ran out of memory", "kept_step": 4}
+    facts = {"rung": "micro batch 1", "steps_down": [step]}
+    trained = report.stages[0].model_copy(update={"facts": facts})
+    text = as_text(replace(report, stages=(trained,)))
+    assert "finetune, as asked: the device ran out of memory; kept step 4" in text
+    assert "finetune, micro batch 1: had enough memory" in text
+    assert "finetune, " not in as_text(report)
+
+
+def test_the_last_word_of_a_run_is_its_verdict_and_where_the_model_is(
+    report: RebuildReport,
+) -> None:
+    trained = report.stages[0]
+    sent = {"url": "https://hub/us/model", "tag": "build-1"}
+    published = trained.model_copy(update={"stage": "publish", "facts": sent, "cached": True})
+    served = trained.model_copy(update={"stage": "deploy", "facts": {"url": "http://here:8000"}})
+    words = summary(replace(report, stages=(trained, published, served)))
+    assert words.startswith("Done: finetune, deploy. Measured; no limit applies.")
+    assert words.endswith("Published as build-1: https://hub/us/model. Served: http://here:8000.")
+    assert summary(replace(report, stages=(published,))).startswith("Nothing had to be done.")

@@ -5,8 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaForCausalLM, Trainer, TrainingArguments, set_seed
+from transformers import (
+    LlamaForCausalLM,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
 from tasks.core.conversation.examples import Example, ExampleFile, ExampleWriter
 from tasks.core.recipe import Finetune
@@ -103,6 +111,24 @@ def test_a_checkpoint_is_due_by_time_and_changes_no_bit(
     for name, weight in undisturbed.items():
         assert torch.equal(watched[name], weight)
         assert torch.equal(resumed[name], weight)
+
+
+def decide(rank: int, out: Path) -> None:
+    """One of two processes after a step; it writes down what it has decided."""
+    rendezvous = f"file://{out / 'rendezvous'}"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+    arguments = TrainingArguments(output_dir=str(out), use_cpu=True, report_to="none")
+    is_due = [True, False][rank]
+    in_time = CheckpointsInTime(0.0 if is_due else 1e9, Clock())
+    control = TrainerControl()
+    in_time.on_step_end(arguments, TrainerState(), control)
+    (out / str(rank)).write_text(str(control.should_save))
+    dist.destroy_process_group()
+
+
+def test_all_processes_decide_by_the_clock_of_the_first(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(decide, args=(tmp_path,), nprocs=2)
+    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == ["True", "True"]
 
 
 def test_the_time_between_checkpoints_is_no_part_of_what_a_training_is() -> None:
