@@ -32,6 +32,7 @@ from tasks.core.training.job import (
     ValidatedStep,
     failure_file,
     read_failures,
+    read_outcome,
 )
 from tasks.core.training.launch import OWNER, launch, require_devices, require_tools
 from tasks.core.training.prepare import Prepared, prepare
@@ -150,8 +151,7 @@ def finetune(
     _say_where_it_begins(prepared, say)
     if (before := recorded_template(model)) not in (None, template):
         say(f"The model was trained with the template {before}; from here on it is {template}.")
-    child = _attempt(prepared.job, job_file, report, say, log)
-    outcome = Outcome.model_validate_json(prepared.job.outcome.read_bytes())
+    child, outcome = _attempt(prepared.job, job_file, report, say, log)
     facts = verify_adapter(adapter, index)
     draw_loss_curve(outcome.steps, out / CURVE, outcome.validation)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
@@ -179,10 +179,11 @@ def _attempt(
     report: Report,
     on_line: Callable[[str], None],
     log: Path | None,
-) -> ChildResult | None:
+) -> tuple[ChildResult | None, Outcome]:
     """Run the job unless an earlier attempt finished it and was killed just after."""
-    if job.outcome.exists():
-        return None
+    if (outcome := read_outcome(job.outcome)) is not None:
+        return None, outcome
+    job.outcome.unlink(missing_ok=True)
     for failure in read_failures(job.outcome):
         failure_file(job.outcome, failure.rank).unlink()
     shutil.rmtree(job.adapter, ignore_errors=True)
@@ -191,8 +192,9 @@ def _attempt(
     except BaseException as stop:
         stop.add_note(f"Training keeps {_kept(last_whole(job.checkpoints))}.")
         raise
-    if job.outcome.exists():  # the truth: the launcher's code can be 0 without, or not 0 with it
-        return child
+    # The truth: the launcher's code can be 0 without an outcome, or not 0 with it.
+    if (outcome := read_outcome(job.outcome)) is not None:
+        return child, outcome
     failures = read_failures(job.outcome)
     reason = reason_of_end(child, failures)
     own = [failure.error for failure in failures if failure.reason is reason]

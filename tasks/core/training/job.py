@@ -8,7 +8,7 @@ import enum
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.files import write_atomically
 from tasks.core.recipe import Finetune
@@ -80,6 +80,17 @@ class Outcome(_File):
     tokens: int
     validation: tuple[ValidatedStep, ...]
     validation_tokens: int
+
+
+def read_outcome(path: Path) -> Outcome | None:
+    """Return what a training has left, None where it left nothing.
+
+    What another version of this program wrote is nothing, too: its fields are others.
+    """
+    try:
+        return Outcome.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 class Reason(enum.Enum):

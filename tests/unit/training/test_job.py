@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.recipe import Finetune
-from tasks.core.training.job import Failure, Reason, failure_file, read_failures, total_steps
+from tasks.core.training.job import (
+    Failure,
+    LoggedStep,
+    Outcome,
+    Reason,
+    failure_file,
+    read_failures,
+    read_outcome,
+    total_steps,
+)
 
 
 @given(
@@ -39,3 +48,14 @@ def test_failures_are_read_back_by_rank(tmp_path: Path) -> None:
         failure = Failure(rank=rank, reason=Reason.LOST_PEER, error=f"of {rank}")
         failure.write(failure_file(outcome, rank))
     assert [failure.error for failure in read_failures(outcome)] == ["of 0", "of 1"]
+
+
+def test_an_outcome_is_read_back_and_one_of_another_version_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "outcome.json"
+    assert read_outcome(path) is None
+    path.write_text('{"steps": [], "tokens": 9, "validation_loss": null}')  # as it once was
+    assert read_outcome(path) is None
+    steps = (LoggedStep(step=1, loss=2.5, learning_rate=1e-3),)
+    outcome = Outcome(steps=steps, tokens=9, validation=(), validation_tokens=0)
+    outcome.write(path)
+    assert read_outcome(path) == outcome
