@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks.core.architecture.check import check_edit_names
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.model_limits import check_length, check_token_ids
+from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
 from tasks.core.errors import DeviceBusy, HubError, RecipeError, UsageError, WrongToken
@@ -148,6 +149,7 @@ def check_inputs(recipe: Recipe) -> None:
     """
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
+    screen(recipe.evaluate.conversations, Rules.of_held_out(recipe.evaluate)).require_acceptable()
     require_own_template(recipe)
     if recipe.edit is not None:
         check_edit_names(recipe.edit)

@@ -18,7 +18,7 @@ What next?
   .venv/bin/kawan-usaha status               what runs, and the edit as the worker shows it
   .venv/bin/kawan-usaha rebuild demo         again: every stage is Cached
   .venv/bin/kawan-usaha store list           what was built
-  .venv/bin/prefect server start             the UI; the README says how to run flows from there
+  make prefect-up                            the UI, with this as the deployment `demo`
   cp data/recipes/demo.yaml mine.yaml        your own recipe: docs/recipe.md lists the fields
   .venv/bin/kawan-usaha stop demo            end the servers
 """

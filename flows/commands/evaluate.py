@@ -77,6 +77,7 @@ def evaluate(
     import tempfile
     from contextlib import ExitStack
 
+    from tasks.core.conversation.template import get_template
     from tasks.core.errors import UsageError
     from tasks.core.evaluation.evaluate import evaluate as measure
     from tasks.core.evaluation.evaluate import measurement_identity
@@ -114,6 +115,7 @@ def evaluate(
         }
         settings = settings.model_copy(update=streams)
         # What is missing is told before a model is fetched.
+        get_template(template or DEFAULT_TEMPLATE)
         measurement_identity(settings, template or DEFAULT_TEMPLATE)
         leaks = _leaks(training_data, settings, held)
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]

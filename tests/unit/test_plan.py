@@ -157,6 +157,7 @@ WRONG = [
     ({"finetune": {"hostfile": "nowhere"}}, RecipeError),
     ({"finetune": {"max_steps": 1}}, RecipeError),
     ({"evaluate": {"conversations": "nowhere.json"}}, DataError),
+    ({"evaluate": {"conversations": "data/evaluation/prompts.json"}}, DataError),
 ]
 
 

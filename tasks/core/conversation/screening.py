@@ -75,8 +75,13 @@ class Screening:
 
     @property
     def dropped_share(self) -> float:
-        """The share of the records, 0 to 1, that is not used."""
-        return self.dropped / self.records if self.records else 0.0
+        """The share of the records, 0 to 1, that is not used, as far as it counts to the limit.
+
+        A held-out record that is longer than the evaluation's setting has no fault, and a refusal
+        would come after hours of training: it is set aside and counted, but refuses nothing.
+        """
+        excused = self.faults.get(Fault.TOO_LONG, 0) if self.rules.section == "evaluate" else 0
+        return (self.dropped - excused) / self.records if self.records else 0.0
 
     @property
     def acceptable(self) -> bool:

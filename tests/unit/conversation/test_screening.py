@@ -7,7 +7,7 @@ from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.errors import DataError
-from tasks.core.recipe import Finetune
+from tasks.core.recipe import Evaluate, Finetune
 from tests.models import tiny_tokenizer
 
 QUESTION = "Bagaimana cara menghitung harga jual kue supaya usaha saya tetap untung"
@@ -144,6 +144,20 @@ def test_the_limit_is_advised_only_where_it_would_do(file: Path) -> None:
     with pytest.raises(DataError) as caught:
         kept_conversations(file, Rules())
     assert "max_dropped_share" not in str(caught.value.next_step)
+
+
+def test_held_out_records_that_are_only_too_long_are_set_aside_and_refuse_nothing(
+    file: Path, encoder: Encoder
+) -> None:
+    """What the demo's own file holds: at 512 tokens 2 of 30 have no answer that fits."""
+    long = [record(f"panjang {i}", QUESTION, ANSWER * (10 + i)) for i in range(3)]
+    file.write_text(json.dumps([good("satu"), *long]))
+    found = screen(file, Rules.of_held_out(Evaluate()), encoder=encoder)
+    assert (found.kept, found.faults) == (1, {Fault.TOO_LONG: 3})
+    assert found.acceptable
+    assert not screen(file, Rules(), encoder=encoder).acceptable  # to learn from them is the point
+    file.write_text(json.dumps(long))
+    assert not screen(file, Rules.of_held_out(Evaluate()), encoder=encoder).acceptable
 
 
 def test_the_advice_is_that_of_the_commonest_faults(file: Path, encoder: Encoder) -> None:

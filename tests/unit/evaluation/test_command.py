@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-from tasks.core.errors import DataError, UsageError
+from tasks.core.errors import DataError, RecipeError, UsageError
 from tests.models import tiny_llama
 
 
@@ -46,6 +46,15 @@ def test_model_against_another_is_told_as_json_and_as_a_page(place: Path, tmp_pa
     assert f"{perplexities[1]:,.2f}" in page.read_text()
     assert outcome["comparisons"][0]["kl_divergence_nats"] > 0
     assert "against → model" in page.read_text()
+
+
+def test_an_unknown_template_is_refused_before_a_model_is_fetched(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("flows.commands.evaluate.local_model")
+    refused = run(place, "--template", "vicunna").exception
+    assert isinstance(refused, RecipeError)
+    assert "vicunna" in str(refused)
 
 
 def test_what_the_model_was_trained_on_is_held_against_what_it_is_measured_with(
