@@ -27,6 +27,10 @@ COMPLETE = "Download the directory again, or complete it."
 _SUFFIXES = (".safetensors", ".bin")
 
 
+_LONGEST_NAME = 255
+"""Of a file, on every file system in use."""
+
+
 @dataclass(frozen=True)
 class WeightFiles:
     """The files of one format that hold all weights; for shards, what their index states."""
@@ -77,11 +81,11 @@ def _weight_map(document: JsonObject, where: str) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptWeights("The index file has no weight_map.", where=where, next_step=COMPLETE)
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not shard:
+        if not isinstance(shard, str) or not shard or len(shard) > _LONGEST_NAME:
             raise CorruptWeights(
                 "The index names no file for a tensor.",
                 where=f"{where}: {name}",
-                found=shard,
+                found=str(shard)[:100],
                 next_step=COMPLETE,
             )
         _require_inside(where, shard)

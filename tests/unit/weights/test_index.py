@@ -48,8 +48,9 @@ def test_an_index_that_leaves_the_directory_is_unsafe(sharded, path):
         read_index(sharded)
 
 
-def test_an_index_that_names_no_file_is_refused(sharded):
-    _edit_weight_map(sharded, **{"lm_head.weight": 3})
+@pytest.mark.parametrize("name", [3, "", "x" * 5000], ids=["number", "empty", "too long"])
+def test_an_index_that_names_no_file_is_refused(sharded, name):
+    _edit_weight_map(sharded, **{"lm_head.weight": name})
     with pytest.raises(CorruptWeights, match="lm_head"):
         read_index(sharded)
 
