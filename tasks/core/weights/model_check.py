@@ -75,6 +75,7 @@ def check_small_files(directory: Path) -> JsonObject:
             _require_json(path)
         elif name in LISTINGS:
             _require_no_bom(path)
+            _require_metadata(path)
         elif name in _NEVER_EMPTY or (_may_be_empty(name) and path.stat().st_size):
             require_undisguised(path, text=True)
         if name == "tokenizer.model":
@@ -196,6 +197,16 @@ def _require_json(path: Path) -> None:
             where=path,
             found=f"it begins with {first!r} and ends with {last!r}",
             next_step="Take the file from where it came.",
+        )
+
+
+def _require_metadata(index: Path) -> None:
+    """Raise NotAModel for an index without metadata, which transformers cannot read."""
+    if not isinstance(read_json_object(index).get("metadata"), dict):
+        raise NotAModel(
+            f"{index.name} has no metadata, and transformers cannot read it so.",
+            where=index,
+            next_step='Add `"metadata": {}` to it, or take the file from where it came.',
         )
 
 

@@ -258,3 +258,11 @@ def test_missing_weights_are_corrupt_weights(model):
     (model / SHARD).unlink()
     with pytest.raises(CorruptWeights, match=SHARD):
         check_model(model)
+
+
+@pytest.mark.parametrize("metadata", [None, [], "none"])
+def test_an_index_that_transformers_cannot_read_is_named(model, metadata):
+    index = model / "model.safetensors.index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "metadata": metadata}))
+    with pytest.raises(NotAModel, match="no metadata"):
+        check_model(model)
