@@ -12,7 +12,6 @@ temporary file is left, and no data is lost.
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from tasks.core.process.guard import Guard
 from tasks.core.process.stopping import WITHIN_S
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.causes import log_tail
-from tasks.core.serving.control import Supervisor
+from tasks.core.serving.control import Supervisor, start_supervisor
 from tasks.core.serving.ports import can_bind, described, holder_of
 from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.supervisor_config import supervisor_config
@@ -208,22 +207,12 @@ def _start_supervisor(at: Operations, address: str) -> None:
     specs = processes(at, address)
     config = supervisor_config(specs, directory=state.root, logs=state.logs, socket=state.socket)
     write_atomically(state.supervisor_config, config)
-    result = subprocess.run(
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(state.supervisor_config)],
-        env=environment(at, address, os.environ),
-        cwd=state.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    start_supervisor(
+        state.supervisor_config,
+        directory=state.root,
+        logs=state.logs,
+        environment=environment(at, address, os.environ),
     )
-    if result.returncode != 0:
-        raise ServingFailed(
-            "supervisord did not start.",
-            where=state.supervisor_config,
-            found=(result.stderr or result.stdout).strip(),
-            next_step=f"Its log is in {state.logs}.",
-        )
 
 
 def _end(at: Operations) -> tuple[str, ...]:

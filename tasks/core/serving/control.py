@@ -1,11 +1,14 @@
-"""A running supervisord, asked through its control socket.
+"""supervisord: started as a daemon, and asked through its control socket.
 
 Standard library only: supervisor's own client waits for ever when the other side hangs.
 """
 
 import http.client
 import socket
+import subprocess
+import sys
 import xmlrpc.client
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,32 @@ from typing import Any
 from tasks.core.errors import ServingFailed
 
 _TIMEOUT_S = 60.0
+
+
+def start_supervisor(
+    config: Path, *, directory: Path, logs: Path, environment: Mapping[str, str]
+) -> None:
+    """Start the supervisord of a configuration; once this returns, it can be asked.
+
+    Raises ServingFailed with what it says when it does not start.
+    """
+    # supervisord opens its socket before it becomes a daemon.
+    result = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+        env=dict(environment),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise ServingFailed(
+            "supervisord did not start.",
+            where=config,
+            found=(result.stderr or result.stdout).strip(),
+            next_step=f"Its log is in {logs}.",
+        )
 
 
 @dataclass(frozen=True)

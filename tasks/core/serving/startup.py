@@ -8,8 +8,6 @@ are for servers that have served.
 
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -18,7 +16,7 @@ from tasks.core.errors import ServingFailed
 from tasks.core.process.oom import OomWatch
 from tasks.core.serving import probe
 from tasks.core.serving.causes import explain_end, log_tail
-from tasks.core.serving.control import Supervisor
+from tasks.core.serving.control import Supervisor, start_supervisor
 from tasks.core.serving.processes import marked_environment
 from tasks.core.serving.state import Deployment, StateDirectory
 
@@ -45,7 +43,16 @@ class Startup:
         """
         urls = self._deployment.endpoints
         settings = self._deployment.settings
-        _start_supervisor(self._state, served_from(settings.device, settings.gpus))
+        devices = served_from(settings.device, settings.gpus)
+        start_supervisor(
+            self._state.supervisor_config,
+            directory=self._state.root,
+            logs=self._state.logs,
+            environment={
+                **marked_environment(self._state.root, os.environ),
+                SERVED_FROM: devices,
+            },
+        )
         self._start("controller")
         self._wait_for("controller", lambda: probe.require_controller(urls.controller))
         self._start("worker")
@@ -89,23 +96,3 @@ def _failure_of(question: Callable[[], object]) -> ServingFailed | None:
     except ServingFailed as error:
         return error
     return None
-
-
-def _start_supervisor(state: StateDirectory, devices: str) -> None:
-    # supervisord opens its socket before it becomes a daemon: when this returns, it can be asked.
-    result = subprocess.run(
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(state.supervisor_config)],
-        env={**marked_environment(state.root, os.environ), SERVED_FROM: devices},
-        cwd=state.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise ServingFailed(
-            "supervisord did not start.",
-            where=state.supervisor_config,
-            found=(result.stderr or result.stdout).strip(),
-            next_step=f"Its log is in {state.logs}.",
-        )
