@@ -68,3 +68,40 @@ def test_every_known_card_is_found_by_its_own_name(name):
 def test_cards_before_ampere_have_no_bfloat16():
     old = {name for name in known_cards() if not parse_gpus(name)[0].bfloat16}
     assert old == {"P100-16GB", "V100-16GB", "V100-32GB", "T4"}
+
+
+MULTIPROCESSORS = {
+    "P100-16GB": (56, 1.328, 256),
+    "T4": (40, 1.59, 1024),
+    "V100-16GB": (80, 1.53, 1024),
+    "V100-32GB": (80, 1.53, 1024),
+    "RTX3060": (28, 1.777, 512),
+    "RTX3090": (82, 1.695, 512),
+    "A10": (72, 1.695, 1024),
+    "A10G": (80, 1.71, 512),
+    "A30": (56, 1.44, 2048),
+    "A40": (84, 1.74, 1024),
+    "RTXA5000": (64, 1.695, 1024),
+    "RTXA6000": (84, 1.80, 1024),
+    "A100-40GB": (108, 1.41, 2048),
+    "A100-80GB": (108, 1.41, 2048),
+    "RTX4060Ti-16GB": (34, 2.535, 512),
+    "RTX4080": (76, 2.505, 512),
+    "RTX4090": (128, 2.52, 512),
+    "RTX6000Ada": (142, 2.505, 1024),
+    "L4": (58, 2.04, 1024),
+    "L40S": (142, 2.52, 1024),
+    "H100": (132, 1.83, 4096),
+    "H200": (132, 1.83, 4096),
+    "B200": (148, 1.85, 8192),
+    "RTX5090": (170, 2.407, 512),
+}
+"""Multiprocessors, boost clock in GHz, operations of one in a clock (16 bits, dense, fp32 sums): of
+NVIDIA's architecture papers. Cards for games sum in fp32 at half the rate."""
+
+
+def test_each_cards_peak_is_what_its_multiprocessors_can_do() -> None:
+    assert set(MULTIPROCESSORS) == set(known_cards())
+    for card, (multiprocessors, ghz, operations) in MULTIPROCESSORS.items():
+        (gpu,) = parse_gpus(card)
+        assert gpu.tflops == pytest.approx(multiprocessors * ghz * operations / 1000, rel=0.03)

@@ -21,6 +21,7 @@ from transformers import LlamaForCausalLM
 from tasks.core.planning.activations import kept_bytes, working_bytes
 from tasks.core.planning.cpu_time import training_seconds_on_cpu
 from tasks.core.planning.gpu_time import training_seconds
+from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.ladder import rungs
 from tasks.core.planning.serving import kv_cache_bytes, serving_memory
 from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, ModelShape, shape_from_config
@@ -284,10 +285,18 @@ def qwen_times() -> list[Row]:
     ]
 
 
+def speed_of(card: str) -> float:
+    """Return the peak that the planner's own table holds for a card."""
+    (gpu,) = parse_gpus(card)
+    return gpu.tflops or 0
+
+
 def _step(name: str, shape: ModelShape, length: int, published: float) -> Row:
     bits = "4bit" if "Q-LoRA" in name else "none"
     asked = alone(max_length_tokens=length, epochs=1, quantization=bits)
-    seconds = training_seconds(shape, asked, tflops=312, training_tokens=8 * length)
+    seconds = training_seconds(
+        shape, asked, tflops=speed_of("A100-80GB"), training_tokens=8 * length
+    )
     return Row(f"{name}, a step of 8 x {length} tokens", published, seconds or 0)
 
 
@@ -334,7 +343,7 @@ def h100_speeds() -> list[Row]:
     rows = []
     for name, figure in seen.items():
         asked = settings[name].model_copy(update={"epochs": 1})
-        seconds = training_seconds(LLAMA_13B, asked, tflops=989, training_tokens=10**6)
+        seconds = training_seconds(LLAMA_13B, asked, tflops=speed_of("H100"), training_tokens=10**6)
         rows.append(Row(f"13B on an H100, {name}, tokens/s", figure, 10**6 / (seconds or 1)))
     return rows
 
