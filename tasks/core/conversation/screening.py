@@ -112,8 +112,8 @@ class Screening:
         commonest = sorted(self.faults, key=lambda fault: -self.faults[fault])[:2]
         steps = [remedy(fault, section) for fault in commonest]
         steps.append(f"`kawan-usaha data check {self.path}` names every record.")
-        enough = math.ceil(1000 * self.dropped_share) / 1000
-        if enough < 1:
+        if self.kept:
+            enough = math.ceil(1000 * self.dropped_share) / 1000
             steps.append(f"Or go on without them: {section}.max_dropped_share: {enough:g}.")
         return " ".join(steps)
 

@@ -157,7 +157,10 @@ def test_held_out_records_that_are_only_too_long_are_set_aside_and_refuse_nothin
     assert found.acceptable
     assert not screen(file, Rules(), encoder=encoder).acceptable  # to learn from them is the point
     file.write_text(json.dumps(long))
-    assert not screen(file, Rules.of_held_out(Evaluate()), encoder=encoder).acceptable
+    with pytest.raises(DataError) as caught:
+        screen(file, Rules.of_held_out(Evaluate()), encoder=encoder).require_acceptable()
+    assert "max_length_tokens" in str(caught.value.next_step)
+    assert "max_dropped_share" not in str(caught.value.next_step)
 
 
 def test_the_advice_is_that_of_the_commonest_faults(file: Path, encoder: Encoder) -> None:
