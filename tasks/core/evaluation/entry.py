@@ -80,15 +80,15 @@ def measure(job: EvaluationJob) -> Outcome:
         say(f"held-out records: {screening.dropped} of {screening.records} are set aside")
     prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
     _require_plain_words(prompts, encoders, settings.prompts)
-    for subject, encoder in zip(job.subjects, encoders, strict=True):
-        require_rows_for(subject, encoder, job, conversations, prompts)
+    readings = [[encoder.encode(each) for each in conversations] for encoder in encoders]
+    for subject, encoder, examples in zip(job.subjects, encoders, readings, strict=True):
+        require_rows_for(subject, encoder.tokenizer, job.settings, examples, prompts)
     measured = _Measured(job)
     answers: list[Answer] = []
-    for subject, encoder in zip(job.subjects, encoders, strict=True):
+    for subject, encoder, examples in zip(job.subjects, encoders, readings, strict=True):
         role, tokenizer = subject.role, encoder.tokenizer
         say(f"{role}: loading")
         reset_peak_memory(settings.device)
-        examples = [encoder.encode(conversation) for conversation in conversations]
         model = load_model(subject.path, settings, job.scratch)
         measured.add(subject, model, conversations, examples, tokenizer=tokenizer)
         say(f"{role}: perplexity {measured.figures[-1].perplexity:,.4g}")

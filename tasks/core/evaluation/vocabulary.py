@@ -5,17 +5,17 @@ Asked of all models before the first one is loaded: an hour of measuring must no
 
 from collections.abc import Sequence
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.model_limits import check_vocabulary, require_rows
-from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.tokenizer_files import tried
 from tasks.core.evaluation.figures import EvaluationJob, Subject
 from tasks.core.evaluation.prompts import Prompt
 from tasks.core.foreign import understood
 from tasks.core.model_config import read_config
 from tasks.core.process.said import say
+from tasks.core.recipe import Evaluate
 
 
 def encoder_of(subject: Subject, job: EvaluationJob) -> Encoder:
@@ -27,20 +27,19 @@ def encoder_of(subject: Subject, job: EvaluationJob) -> Encoder:
 
 def require_rows_for(
     subject: Subject,
-    encoder: Encoder,
-    job: EvaluationJob,
-    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Evaluate,
+    examples: Sequence[Example],
     prompts: Sequence[Prompt],
 ) -> None:
     """Say of which tokens the model's embedding has no row.
 
     Raises NotAModel when the tokenizer inserts one of those, DataError when a text holds one.
     """
-    tokenizer = encoder.tokenizer
-    config, settings = read_config(subject.path), job.settings
+    config = read_config(subject.path)
     for warning in check_vocabulary(config, tokenizer, where=subject.path):
         say(f"Attention: {subject.role}: {warning}")
-    held_out = (encoder.encode(conversation).input_ids for conversation in conversations)
+    held_out = (example.input_ids for example in examples)
     asked = (tokenizer(prompt.text)["input_ids"] for prompt in prompts)
     for file, texts in ((settings.conversations, held_out), (settings.prompts, asked)):
         largest = max((max(ids, default=0) for ids in texts), default=0)
