@@ -72,10 +72,14 @@ class DiskCalls(list[Call]):
         """Yield files and directories that were changed after their last fsync, or never had one.
 
         Changed is what has another time of modification: a file's bytes, a directory's names.
+        Another thread may rename or delete a file while this looks: what has no name is not there.
         """
         for place in places:
             for path in (place, *place.rglob("*")):
-                state = path.lstat()
+                try:
+                    state = path.lstat()
+                except FileNotFoundError:
+                    continue
                 if self._synced.get((state.st_dev, state.st_ino)) != state.st_mtime_ns:
                     yield str(path)
 
