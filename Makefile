@@ -38,8 +38,10 @@ prefect-up: $(READY)  ## start Prefect: server, UI, workers, deployments
 prefect-down: $(READY)  ## end Prefect and its runs; the data stays
 	@$(BIN)/kawan-usaha prefect down
 
-# A process a core, four at the most: each takes up to 2 GB. A file's tests share what they build.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# A process more than there are cores, for many tests wait for a server; four at the most, for each
+# takes up to 2 GB. A file's tests share what they build, and the longest files come first.
+PROCESSES := $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 3 ? cores + 1 : 4)))
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## run the tests
 	$(PYTEST)
@@ -48,7 +50,7 @@ test-all: $(READY)  ## run the slow tests too
 	$(PYTEST) -m ""
 
 fuzz: $(READY)  ## give each command a thousand wrong inputs
-	KAWAN_USAHA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/fuzz --numprocesses auto --maxprocesses 4
+	KAWAN_USAHA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/fuzz --numprocesses $(PROCESSES)
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
