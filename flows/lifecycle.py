@@ -28,7 +28,7 @@ from tasks.evaluate import evaluate, gate, release_before, verdict_of
 from tasks.finetune import finetune
 from tasks.fuse import fuse
 from tasks.leaks import leaks as find_leaks
-from tasks.leaks import leaks_in
+from tasks.leaks import overlap_in
 from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
@@ -175,9 +175,9 @@ def _stages(
     store: RunStore,
 ) -> RebuildReport:
     wanted = {*stages_before(until), until}
-    leaks = None
+    overlap = None
     if recipe.finetune is not None and "evaluate" in wanted:  # told before hours of training
-        leaks = leaks_in(run(find_leaks, recipe.finetune, recipe.evaluate, override_gate))
+        overlap = overlap_in(run(find_leaks, recipe.finetune, recipe.evaluate, override_gate))
     made, chain = _model(recipe, wanted, store)
     if "evaluate" not in wanted:
         return _shown(RebuildReport(recipe, tuple(made)))
@@ -185,7 +185,7 @@ def _stages(
     before = release_before(recipe.name, released)
     if before is not None:
         store.use(str(before.key))
-    evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before, leaks)
+    evaluation = run(evaluate, chain, recipe.evaluate, recipe.template, before, overlap)
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, override_gate)
     done = [*made, evaluation]
     if "gate" not in wanted:

@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.core.conversation.leaks import Leaks
+from tasks.core.conversation.leaks import Overlap
 from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.evaluation.evaluate import evaluate as measure
 from tasks.core.evaluation.evaluate import measurement_identity, read_outcome
@@ -41,18 +41,19 @@ def evaluate(
     settings: Evaluate,
     template: str,
     before: Artifact | None = None,
-    leaks: Leaks | None = None,
+    overlap: Overlap | None = None,
 ) -> StageResult:
     """Measure each model against the one before it, and the last against the release before.
 
-    `leaks` is what of the held-out conversations stands in the training data, and is reported.
+    `overlap` is what of the held-out conversations stands in the training data; it is reported of
+    those that are measured.
     """
     params = measurement_identity(settings, template)
     inputs: dict[str, str] = {role: model.digest for role, model in chain}
     if before is not None:
         inputs["release before"] = before.digest
-    if leaks is not None:
-        inputs["leaks"] = digest(asdict(leaks))
+    if overlap is not None:
+        inputs["leaks"] = digest(asdict(overlap))
     built = [model.artifact for _, model in chain]
     models = [(role, model.path) for role, model in chain]
     subjects = subjects_of(models, before.path if before else None)
@@ -66,7 +67,7 @@ def evaluate(
             settings,
             template=template,
             out=staging.path,
-            leaks=leaks,
+            overlap=overlap,
             on_line=say,
             log=log,
         )

@@ -3,7 +3,7 @@
 from prefect import get_run_logger
 from pydantic import TypeAdapter
 
-from tasks.core.conversation.leaks import Leaks, find_leaks
+from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
 from tasks.core.files import sha256_of, write_atomically
 from tasks.core.keys import stage_key
@@ -12,9 +12,9 @@ from tasks.core.store import Staging
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 1
-_FILE = "leaks.json"
-_LEAKS = TypeAdapter(Leaks)
+VERSION = 2
+_FILE = "overlap.json"
+_OVERLAP = TypeAdapter(Overlap)
 
 
 def _name(settings: Finetune, evaluation: Evaluate, **_: object) -> str:
@@ -28,23 +28,18 @@ def leaks(settings: Finetune, evaluation: Evaluate, override: str | None) -> Sta
     Raises DataError where every held-out conversation leaks, unless the gate is overridden: no
     figure would prove anything, and the gate would refuse the model after its training.
     """
-    params = {"max_conversations": evaluation.max_conversations}
     inputs = {
         "training": sha256_of(settings.data),
         "held out": sha256_of(evaluation.conversations),
     }
 
     def write(staging: Staging) -> None:
-        found = find_leaks(
-            settings.data,
-            evaluation.conversations,
-            most=evaluation.max_conversations,
-            report=StageProgress("leaks"),
-        )
-        write_atomically(staging.path / _FILE, _LEAKS.dump_json(found, indent=1) + b"\n")
+        report = StageProgress("leaks")
+        found = find_leaks(settings.data, evaluation.conversations, report=report)
+        write_atomically(staging.path / _FILE, _OVERLAP.dump_json(found) + b"\n")
 
-    built = build_stage(stage_key("leaks", VERSION, params, inputs), write, params, inputs)
-    found = leaks_in(built)
+    built = build_stage(stage_key("leaks", VERSION, {}, inputs), write, {}, inputs)
+    found = overlap_in(built).first(evaluation.max_conversations)
     if found.whole and not (override or "").strip():
         raise DataError(
             "Every held-out conversation stands in the training data: no figure would prove "
@@ -59,6 +54,6 @@ def leaks(settings: Finetune, evaluation: Evaluate, override: str | None) -> Sta
     return built
 
 
-def leaks_in(result: StageResult) -> Leaks:
+def overlap_in(result: StageResult) -> Overlap:
     """Return what the stage has found."""
-    return _LEAKS.validate_json((result.path / _FILE).read_bytes())
+    return _OVERLAP.validate_json((result.path / _FILE).read_bytes())

@@ -13,7 +13,7 @@ from tasks.core.recipe import Evaluate, Gate
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from tasks.core.conversation.leaks import Leaks
+    from tasks.core.conversation.leaks import Overlap
 
 
 def register(app: typer.Typer) -> None:
@@ -117,7 +117,7 @@ def evaluate(
         # What is missing is told before a model is fetched.
         get_template(template or DEFAULT_TEMPLATE)
         measurement_identity(settings, template or DEFAULT_TEMPLATE)
-        leaks = _leaks(training_data, settings, held)
+        overlap = _overlap(training_data, settings, held)
         models: list[tuple[Role, Path]] = [("model", held.enter_context(local_model(model)))]
         if against is not None:
             other = held.enter_context(local_model(against))
@@ -131,7 +131,7 @@ def evaluate(
             settings,
             template=template,
             out=Path(out),
-            leaks=leaks,
+            overlap=overlap,
             on_line=say,
             log=command_log("evaluate"),
         )
@@ -144,15 +144,14 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _leaks(training: Path | None, settings: Evaluate, held: "ExitStack") -> "Leaks | None":
+def _overlap(training: Path | None, settings: Evaluate, held: "ExitStack") -> "Overlap | None":
     """Return what of the held-out conversations stands in the training data, if that is named."""
     from tasks.core.conversation.leaks import find_leaks
     from tasks.core.given_files import at_rest
 
     if training is None:
         return None
-    most = settings.max_conversations
-    return find_leaks(held.enter_context(at_rest(training)), settings.conversations, most=most)
+    return find_leaks(held.enter_context(at_rest(training)), settings.conversations)
 
 
 def _settings(**given: object) -> Evaluate:

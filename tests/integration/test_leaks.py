@@ -8,7 +8,7 @@ from flows.lifecycle import rebuild
 from tasks.core.errors import DataError
 from tasks.core.recipe import Evaluate, Finetune, Recipe
 from tasks.core.store import Store
-from tasks.leaks import leaks, leaks_in
+from tasks.leaks import leaks, overlap_in
 from tasks.runtime import StageResult, run
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
@@ -42,7 +42,7 @@ def test_a_whole_leak_is_refused_before_the_training_unless_it_is_forced(
         held_against(training, held_out)
     with pytest.raises(DataError):
         held_against(training, held_out, " ")
-    assert leaks_in(held_against(training, held_out, "a trial")).whole
+    assert overlap_in(held_against(training, held_out, "a trial")).first(None).whole
 
 
 def test_what_leaks_is_found_once_for_the_same_content(
@@ -52,12 +52,12 @@ def test_what_leaks_is_found_once_for_the_same_content(
     held_out.write_text(json.dumps([conversation(n) for n in (3, 77)]))
     first, again = (held_against(training, held_out) for _ in range(2))
     assert (first.cached, again.cached) == (False, True)
-    assert leaks_in(again).count == 1
+    assert overlap_in(again).first(None).count == 1
     assert caplog.text.count("1 of 2 held-out conversations stand in the training data") >= 2
     training.write_text(json.dumps([conversation(n) for n in range(3)]))
     other = held_against(training, held_out)
     assert not other.cached
-    assert leaks_in(other).count == 0
+    assert overlap_in(other).first(None).count == 0
 
 
 def test_a_recipe_that_is_measured_with_its_training_data_is_refused_before_its_first_stage(

@@ -5,10 +5,9 @@ says nothing. Uses the signatures of `duplicates`: memory and disk are bounded a
 record of the training file that can be read counts, also one that a training would leave out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
@@ -66,10 +65,33 @@ class Leaks:
         )
 
 
-def find_leaks(
-    training: Path, held_out: Path, *, most: int | None = None, report: Report = silent
-) -> Leaks:
-    """Return which of the held-out conversations, the first `most` of them, stand in training.
+@dataclass(frozen=True)
+class Overlap:
+    """A held-out file held against the training data: all of its leaks.
+
+    `readable` are the positions of the records that can be read, in order. Which of them a model
+    is measured with is known only once they were divided into its tokens.
+    """
+
+    training_records: int
+    readable: tuple[int, ...]
+    leaks: tuple[Leak, ...]
+
+    def first(self, most: int | None) -> Leaks:
+        """Return what of the first `most` readable records leaks; None is no limit."""
+        return self.among(self.readable[:most])
+
+    def among(self, positions: Collection[int]) -> Leaks:
+        """Return what of the records at these positions leaks."""
+        wanted = set(positions)
+        found = [leak for leak in self.leaks if leak.position in wanted]
+        exact = sum(leak.exact for leak in found)
+        first = tuple(found[:SHOWN_LEAKS])
+        return Leaks(self.training_records, len(wanted), exact, len(found) - exact, first)
+
+
+def find_leaks(training: Path, held_out: Path, *, report: Report = silent) -> Overlap:
+    """Return which of the held-out conversations stand in the training data.
 
     `report` counts the bytes of the training data. Raises DataError when a file cannot be read.
     """
@@ -79,13 +101,12 @@ def find_leaks(
         for position, conversation in _conversations(training, report):
             finder.add(position, conversation, _UNKNOWN)
             trained += 1
-        tested = 0
-        for position, conversation in islice(_conversations(held_out, silent), most):
+        readable = []
+        for position, conversation in _conversations(held_out, silent):
             finder.add(position, conversation, _UNKNOWN)
-            tested += 1
-        found = [_leak(one) for one in finder.repeated_from(trained)]
-    exact = sum(leak.exact for leak in found)
-    return Leaks(trained, tested, exact, len(found) - exact, tuple(found[:SHOWN_LEAKS]))
+            readable.append(position)
+        found = tuple(_leak(one) for one in finder.repeated_from(trained))
+    return Overlap(trained, tuple(readable), found)
 
 
 def _conversations(path: Path, report: Report) -> Iterator[tuple[int, Conversation]]:

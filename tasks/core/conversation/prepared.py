@@ -77,7 +77,7 @@ def prepare_examples(
     screening = screen(data, Rules.of(settings), encoder=encoder, report=report)
     screening.require_acceptable()
     with ExampleWriter(out / EXAMPLES) as training, ExampleWriter(out / VALIDATION) as validation:
-        for conversation in screening.conversations():
+        for _, conversation in screening.conversations():
             apart = is_validation(conversation, settings.validation_share)
             (validation if apart else training).add(encoder.encode(conversation))
         (out / VALIDATION).unlink(missing_ok=True)

@@ -117,13 +117,16 @@ class Screening:
             steps.append(f"Or go on without them: {section}.max_dropped_share: {enough:g}.")
         return " ".join(steps)
 
-    def conversations(self) -> Iterator[Conversation]:
-        """Yield the kept conversations. Raises DataError if the file is no longer what it was."""
+    def conversations(self) -> Iterator[tuple[int, Conversation]]:
+        """Yield the kept conversations, each with its position in the file.
+
+        Raises DataError if the file is no longer what it was.
+        """
         count = 0
         for position, record in scan(self.path, merge_neighbours=self.rules.merge_neighbours):
             if isinstance(record, Conversation) and not _is_set(self.dropped_positions, position):
                 count += 1
-                yield record
+                yield position, record
         if count != self.kept:
             raise DataError(
                 "The file was changed while it was read.",

@@ -75,7 +75,8 @@ def measure(job: EvaluationJob) -> Outcome:
     rules = Rules.of_held_out(settings)
     screening = screen(settings.conversations, rules, encoder=encoders[0], others=encoders[1:])
     screening.require_acceptable()
-    conversations = tuple(islice(screening.conversations(), settings.max_conversations))
+    kept = islice(screening.conversations(), settings.max_conversations)
+    positions, conversations = zip(*kept, strict=True)
     if screening.dropped:
         say(f"held-out records: {screening.dropped} of {screening.records} are set aside")
     prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
@@ -108,6 +109,7 @@ def measure(job: EvaluationJob) -> Outcome:
             measured=len(conversations),
             set_aside={fault.value: count for fault, count in screening.faults.items()},
             first_set_aside=tuple(str(record) for record in screening.first_bad),
+            leaks=job.overlap.among(positions) if job.overlap else None,
         ),
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.leaks import Leaks
+from tasks.core.conversation.leaks import Overlap
 from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.devices import alone_on, require_room
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
@@ -45,13 +45,14 @@ def evaluate(
     *,
     template: str,
     out: Path,
-    leaks: Leaks | None = None,
+    overlap: Overlap | None = None,
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
 ) -> Outcome:
     """Measure the models, each against those that it names, and write the outcome to out.
 
-    `leaks`, what of the held-out conversations stands in the training data, goes into the outcome.
+    `overlap`, what of the held-out conversations stands in the training data, goes into the
+    outcome as far as it was measured.
     Benchmarks, if any are named, are run for the last model and those that it is held against.
     `on_line` gets what the measuring says, the file `log` everything that its processes print.
     It is the only build on its devices, and waits for another one, which `on_line` is told.
@@ -73,7 +74,7 @@ def evaluate(
     ):
         require_room(settings.device, None, _needed_bytes_a_gpu(subjects, settings))
         scratch = Path(name)
-        outcome = _measure(subjects, settings, template, scratch, on_line=on_line, log=log)
+        outcome = _measure(subjects, settings, template, scratch, overlap, on_line=on_line, log=log)
         if settings.benchmarks:
             last = subjects[-1]
             compared = [s for s in subjects if s is last or s.role in last.against]
@@ -85,9 +86,6 @@ def evaluate(
                 for subject in compared
             ]
             outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})
-    if leaks is not None and outcome.held_out is not None:
-        held_out = outcome.held_out.model_copy(update={"leaks": leaks})
-        outcome = outcome.model_copy(update={"held_out": held_out})
     write_atomically(out / OUTCOME, outcome.model_dump_json(indent=1) + "\n")
     return outcome
 
@@ -131,13 +129,18 @@ def _measure(
     settings: Evaluate,
     template: str,
     scratch: Path,
+    overlap: Overlap | None,
     *,
     on_line: Callable[[str], None] | None,
     log: Path | None,
 ) -> Outcome:
     job_file, answer = scratch / "job.json", scratch / OUTCOME
     job = EvaluationJob(
-        subjects=tuple(subjects), template=template, settings=settings, scratch=scratch
+        subjects=tuple(subjects),
+        template=template,
+        settings=settings,
+        scratch=scratch,
+        overlap=overlap,
     )
     write_atomically(job_file, job.model_dump_json())
     argv = [sys.executable, "-m", "tasks.core.evaluation.entry", str(job_file), str(answer)]

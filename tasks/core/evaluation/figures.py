@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.conversation.leaks import Leaks
+from tasks.core.conversation.leaks import Leaks, Overlap
 from tasks.core.recipe import Evaluate
 
 Role = Literal["release before", "base", "merged", "edited", "fine-tuned", "model", "against"]
@@ -50,12 +50,17 @@ def chain(models: Sequence[tuple[Role, Path]], before: Path | None = None) -> tu
 
 
 class EvaluationJob(_Value):
-    """What the measuring process is told."""
+    """What the measuring process is told.
+
+    `overlap` is what of the held-out records stands in the training data, None where that is not
+    known.
+    """
 
     subjects: tuple[Subject, ...]
     template: str
     settings: Evaluate
     scratch: Path
+    overlap: Overlap | None = None
 
 
 class Figures(_Value):
@@ -109,8 +114,8 @@ class Figures(_Value):
 class HeldOut(_Value):
     """What became of the held-out records: the same rules as in training set some of them aside.
 
-    `set_aside` counts them by fault; `first_set_aside` names some. `leaks` is what of the others
-    stands in the training data, None where no training data was named.
+    `set_aside` counts them by fault; `first_set_aside` names some. `leaks` is what of the
+    measured ones stands in the training data, None where no training data was named.
     """
 
     records: int

@@ -30,7 +30,7 @@ def nearly(seed: int) -> list[str]:
 def leaks(tmp_path: Path, training: list[object], held_out: list[object]) -> Leaks:
     (tmp_path / "training.json").write_text(json.dumps(training))
     (tmp_path / "held_out.json").write_text(json.dumps(held_out))
-    return find_leaks(tmp_path / "training.json", tmp_path / "held_out.json")
+    return find_leaks(tmp_path / "training.json", tmp_path / "held_out.json").first(None)
 
 
 def test_exact_and_near_leaks_are_counted_and_named(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_same_file_is_a_whole_leak_in_any_order_and_form(tmp_path: Path) -> 
     training = [record(str(seed), words(seed)) for seed in range(30)]
     assert leaks(tmp_path, training, training[::-1]).whole
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, training)))
-    assert find_leaks(tmp_path / "training.json", tmp_path / "lines.jsonl").exact == 30
+    assert find_leaks(tmp_path / "training.json", tmp_path / "lines.jsonl").first(None).exact == 30
 
 
 def test_many_copies_in_the_training_data_hide_no_leak(
@@ -93,6 +93,14 @@ def test_nothing_leaks_where_nothing_is(tmp_path: Path, empty: str) -> None:
 def test_records_that_cannot_be_read_are_not_compared(tmp_path: Path) -> None:
     found = leaks(tmp_path, [record("a", words(1)), {"id": "x"}], [record("b", words(1)), 7])
     assert (found.training_records, found.held_out_records, found.whole) == (1, 1, True)
+
+
+def test_leaks_are_those_of_the_records_that_are_asked_for(tmp_path: Path) -> None:
+    leaks(tmp_path, [record("t", words(1))], [7, record("a", words(1)), record("b", words(2))])
+    found = find_leaks(tmp_path / "training.json", tmp_path / "held_out.json")
+    assert (found.first(1).count, found.first(1).whole) == (1, True)
+    assert (found.among([3]).count, found.among([3]).whole) == (0, False)
+    assert found.among([2, 3]).held_out_records == 2
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

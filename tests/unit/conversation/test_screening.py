@@ -32,7 +32,7 @@ def kept_conversations(
 ) -> list[Conversation]:
     screening = screen(file, rules, encoder=encoder)
     screening.require_acceptable()
-    return list(screening.conversations())
+    return [conversation for _, conversation in screening.conversations()]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_bad_record_is_named_once_with_its_fault(
     found = screen(file, Rules(), encoder=encoder, on_bad=named.append)
     assert [(bad.position, bad.id, bad.fault) for bad in named] == [(2, BAD[fault]["id"], fault)]
     assert found.faults == {fault: 1}
-    assert [c.id for c in found.conversations()] == ["satu", "dua"]
+    assert [c.id for _, c in found.conversations()] == ["satu", "dua"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_tokens_are_those_of_the_labels(file: Path) -> None:
     long = record("dua", QUESTION, ANSWER, QUESTION, ANSWER * 12)
     file.write_text(json.dumps([good("satu"), long]))
     found = screen(file, Rules(), encoder=encoder)
-    conversations = list(found.conversations())
+    conversations = [conversation for _, conversation in found.conversations()]
     examples = [encoder.encode(c) for c in conversations]
     whole = [Encoder(tiny_tokenizer(), "vicuna_v1.1", 9999).encode(c) for c in conversations]
     assert found.total.tokens == sum(len(e.input_ids) for e in examples)
@@ -199,7 +199,7 @@ def test_lines_are_named_by_their_number_and_a_broken_one_hides_no_other(file: P
         (3, Fault.NOT_JSON),
         (5, Fault.DUPLICATE),
     ]
-    assert [c.id for c in found.conversations()] == ["satu", "dua"]
+    assert [c.id for _, c in found.conversations()] == ["satu", "dua"]
 
 
 def test_a_file_that_changes_between_the_readings_is_an_error(file: Path) -> None:

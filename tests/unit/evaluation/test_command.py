@@ -84,6 +84,20 @@ def test_a_part_that_leaks_is_a_warning(place: Path, tmp_path: Path) -> None:
     assert "1 of 2 held-out conversations stand in the training data" in result.stdout
 
 
+def test_only_what_is_measured_counts_as_a_leak(place: Path, tmp_path: Path) -> None:
+    """The first record is new, but too long to be measured: all that is measured leaks."""
+    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "panjang " * 400}]
+    both, old = tmp_path / "both.json", json.loads((place / "held_out.json").read_text())
+    both.write_text(json.dumps([{"id": "long", "conversations": turns}, *old]))
+    training = ("--training-data", str(place / "held_out.json"))
+    limits = ("--max-length-tokens", "200", "--max-conversations", "1")
+    result = run(place, "--conversations", str(both), *training, *limits, "--json")
+    assert result.exit_code == 1, result.output
+    held_out = json.loads(result.stdout)["outcome"]["held_out"]
+    assert (held_out["records"], held_out["measured"]) == (2, 1)
+    assert (held_out["leaks"]["exact"], held_out["leaks"]["held_out_records"]) == (1, 1)
+
+
 def test_conversations_and_prompts_may_come_through_a_pipe(place: Path) -> None:
     """The measuring process has no such pipe."""
     ends = []
