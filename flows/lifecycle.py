@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 
 from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
-from flows.stage_names import STAGES, StageName, stages_before
+from flows.stage_names import STAGES, StageName, stages_before, stages_between
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
@@ -75,7 +75,7 @@ def rebuild(
         in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
         with stop_in_time(), in_use, hub_of(recipe, home(), say):
             found = located(recipe)
-            run(preflight, found)
+            run(preflight, found, stages_between(from_stage, until))
             with running(_store_of(found, from_stage, until)) as store:
                 report = _stages(found, from_stage, until, override_gate, store)
                 store.finish()
