@@ -40,7 +40,7 @@ from tasks.core.training.checks import check_config, check_conversations, check_
 from tasks.core.training.launch import require_tools
 from tasks.progress import say
 from tasks.runtime import stage_task
-from tasks.telling import show_markdown
+from tasks.telling import as_code, show_markdown
 
 EVERY = ("finetune", "evaluate", "publish", "deploy")
 """The stages that need something of the machine that they run on."""
@@ -51,10 +51,13 @@ def _name(recipe: Recipe, **_: object) -> str:
 
 
 @stage_task("plan", _name)
-def preflight(recipe: Recipe, stages: Collection[str] = EVERY) -> None:
+def preflight(
+    recipe: Recipe, overrides: tuple[str, ...] = (), stages: Collection[str] = EVERY
+) -> None:
     """Refuse what cannot work on this machine, and say what the rest will take.
 
-    Only `stages` have to work here: the others are finished, or another machine does them.
+    The overrides are in the recipe already; they are shown beside what they come to. Only `stages`
+    have to work here: the others are finished, or another machine does them.
     """
     check_recipe(recipe, home(), stages)
     found = plan_of(recipe, home())
@@ -62,7 +65,9 @@ def preflight(recipe: Recipe, stages: Collection[str] = EVERY) -> None:
     for busy in gpus_short_of_room(recipe, found, stages):
         say(f"Unless its result is in the store already: {busy}")
     say(f"{render_summary(found)}\n`kawan-usaha plan` shows the memory term by term.")
-    show_markdown(f"```\n{render(found)}\n```", key="plan", description="What the recipe takes")
+    shown = [f"Overrides of this run: {as_code(overrides)}", ""] if overrides else []
+    shown.append(f"```\n{render(found)}\n```")
+    show_markdown("\n".join(shown), key="plan", description="What the recipe takes")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:

@@ -54,6 +54,11 @@ class RunStore(Store):
         self._spent: list[str] = []
         self._announced: set[str] = set()
 
+    @property
+    def record(self) -> RunRecord:
+        """The run, as it is recorded so far."""
+        return self._run.record
+
     def build(
         self,
         key: StageKey,
