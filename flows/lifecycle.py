@@ -19,7 +19,7 @@ from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located, recipe_names
 from tasks.core.serving.state import used_builds
-from tasks.core.store import RunStore, Store
+from tasks.core.store import RunStore, Store, configured_remote
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -164,6 +164,7 @@ def _store_of(recipe: Recipe, from_stage: StageName, until: StageName) -> RunSto
         say=say,
         # The gate judges figures that are there already, and every run does.
         finished=set(stages_before(from_stage)) - {"gate"},
+        remote=configured_remote(),
     )
 
 

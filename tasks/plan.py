@@ -35,6 +35,7 @@ from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
+from tasks.core.store import configured_remote
 from tasks.core.template_record import require_recorded
 from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools
@@ -50,6 +51,7 @@ def _name(recipe: Recipe) -> str:
 @stage_task("plan", _name)
 def preflight(recipe: Recipe) -> None:
     """Refuse what cannot work on this machine, and say what the rest will take."""
+    require_remote()
     check_recipe(recipe, home())
     found = plan_of(recipe, home())
     require_devices(recipe, found.hardware)
@@ -57,6 +59,17 @@ def preflight(recipe: Recipe) -> None:
         say(f"Unless its result is in the store already: {busy}")
     say(f"{render_summary(found)}\n`kawan-usaha plan` shows the memory term by term.")
     show_markdown(f"```\n{render(found)}\n```", key="plan", description="What the recipe takes")
+
+
+def require_remote() -> None:
+    """Raise what the remote store would refuse when the first artifact is finished, if one is set.
+
+    UsageError, MissingTool, RemoteRefused or RemoteUnavailable.
+    """
+    remote = configured_remote()
+    if remote is not None:
+        remote.require_usable()
+        say(f"Artifacts are shared through {remote.url}.")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
