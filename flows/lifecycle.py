@@ -20,7 +20,7 @@ from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.recipe_overrides import overridden
 from tasks.core.serving.state import used_builds
-from tasks.core.store import RunStore, Store
+from tasks.core.store import RunStore, Store, configured_remote
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -156,6 +156,7 @@ def _store_of(
         say=say,
         # The gate judges figures that are there already, and every run does.
         finished=set(stages_before(from_stage)) - {"gate"},
+        remote=configured_remote(),
     )
 
 

@@ -35,6 +35,7 @@ from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
+from tasks.core.store import configured_remote
 from tasks.core.template_record import require_recorded
 from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools
@@ -59,6 +60,7 @@ def preflight(
     The overrides are in the recipe already; they are shown beside what they come to. Only `stages`
     have to work here: the others are finished, or another machine does them.
     """
+    require_remote()
     check_recipe(recipe, home(), stages)
     found = plan_of(recipe, home())
     require_devices(recipe, found.hardware, stages)
@@ -68,6 +70,17 @@ def preflight(
     shown = [f"Overrides of this run: {as_code(overrides)}", ""] if overrides else []
     shown.append(f"```\n{render(found)}\n```")
     show_markdown("\n".join(shown), key="plan", description="What the recipe takes")
+
+
+def require_remote() -> None:
+    """Raise what the remote store would refuse when the first artifact is finished, if one is set.
+
+    UsageError, MissingTool, RemoteRefused or RemoteUnavailable.
+    """
+    remote = configured_remote()
+    if remote is not None:
+        remote.require_usable()
+        say(f"Artifacts are shared through {remote.url}.")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:

@@ -18,6 +18,7 @@ from tasks.core.errors import CorruptArtifact, StageMissing
 from tasks.core.keys import StageKey
 from tasks.core.locks import WAIT_S
 from tasks.core.store.links import gains
+from tasks.core.store.remote import Remote
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 from tasks.core.store.shelf import Artifact
 from tasks.core.store.store import Built, Staging, Store
@@ -39,12 +40,13 @@ class RunStore(Store):
         in_use: Callable[[], set[str]] = set,
         say: Callable[[str], None] = logger.info,
         finished: Collection[str] = (),
+        remote: Remote | None = None,
     ) -> None:
         """Record under run. in_use names the artifacts that are served now.
 
         finished names the stages of which nothing is built: what they have made must be there.
         """
-        super().__init__(home, f"rebuild {run.record.recipe}", say)
+        super().__init__(home, f"rebuild {run.record.recipe}", say, remote=remote)
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
