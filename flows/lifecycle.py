@@ -21,6 +21,7 @@ from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.recipe_overrides import overridden
 from tasks.core.serving.state import used_builds
 from tasks.core.store import RunStore, Store, configured_remote
+from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -140,7 +141,13 @@ def _require_order(from_stage: StageName, until: StageName) -> None:
 def _store_of(
     recipe: Recipe, from_stage: StageName, until: StageName, overrides: tuple[str, ...]
 ) -> RunStore:
-    """Return the store as this run sees it, and record that the run has started."""
+    """Return the store as this run sees it, and record that the run has started.
+
+    With a remote store, releases of other machines are known from then on.
+    """
+    remote = configured_remote()
+    if remote is not None:
+        take_releases(remote, RunRecords(home()), recipe.name)
     record = RunRecords(home()).start(
         recipe.name,
         recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
@@ -156,7 +163,7 @@ def _store_of(
         say=say,
         # The gate judges figures that are there already, and every run does.
         finished=set(stages_before(from_stage)) - {"gate"},
-        remote=configured_remote(),
+        remote=remote,
     )
 
 

@@ -3,6 +3,7 @@
     <url>/<stage>-<key>/manifest.json   an artifact: whole, or not there
     <url>/files/<sha256>                the files of all artifacts, each content once
     <url>/staging/<stage>-<key>/...     what unfinished work goes on from (`handover.py`)
+    <url>/releases/<recipe>/...         what was released, by which run (`releases.py`)
 
 The invariants: a manifest is written last, when every file that it names was read back, and only
 if there is none: of several machines that finish one key at once the first one's counts. A file is

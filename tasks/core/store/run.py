@@ -18,6 +18,7 @@ from tasks.core.errors import CorruptArtifact, StageMissing
 from tasks.core.keys import StageKey
 from tasks.core.locks import WAIT_S
 from tasks.core.store.links import gains
+from tasks.core.store.releases import share_release
 from tasks.core.store.remote import Remote
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 from tasks.core.store.shelf import Artifact
@@ -47,6 +48,7 @@ class RunStore(Store):
         finished names the stages of which nothing is built: what they have made must be there.
         """
         super().__init__(home, f"rebuild {run.record.recipe}", say, remote=remote)
+        self._remote = remote
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
@@ -97,8 +99,13 @@ class RunStore(Store):
         self._run.add(name)
 
     def release(self, name: str, forced: str | None = None) -> None:
-        """Record that this artifact is released."""
+        """Record that this artifact is released, and tell the machines of the remote store.
+
+        Raises RemoteUnavailable, RemoteRefused.
+        """
         self._run.release(name, forced)
+        if self._remote is not None:
+            share_release(self._remote, self._run)
 
     def done_with(self, *names: str) -> None:
         """Free these artifacts, which no later stage needs, where the recipe keeps no inputs."""
