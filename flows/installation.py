@@ -67,7 +67,7 @@ def _make_pools(client: SyncPrefectClient) -> None:
 def _deploy(address: str, log: Path) -> None:
     ran = run_child(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        env={**os.environ, "PREFECT_API_URL": address, "PWD": str(PROJECT)},
+        env={**os.environ, "PREFECT_API_URL": address},
         cwd=PROJECT,
         log=log,
     )

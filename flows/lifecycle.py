@@ -1,15 +1,15 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
-from typing import Annotated, Any
+from functools import partial
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
-from pydantic import WithJsonSchema
+from prefect.states import Completed
 
+from flows.form import FirstStage, GateReason, LastStage, Overrides, RecipeName, WholeRecipe
 from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
-from flows.stage_names import STAGES, StageName, stages_before
+from flows.stage_names import STAGES, StageName, stages_before, stages_between
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
@@ -17,9 +17,11 @@ from tasks.core.hub.here import hub_of
 from tasks.core.keys import digest
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
-from tasks.core.recipe_file import find_recipe, load_recipe, located, recipe_names
+from tasks.core.recipe_file import find_recipe, load_recipe, located
+from tasks.core.recipe_overrides import overridden
 from tasks.core.serving.state import used_builds
-from tasks.core.store import RunStore, Store
+from tasks.core.store import RunStore, Store, configured_remote
+from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download
@@ -36,26 +38,16 @@ from tasks.publish import publish
 from tasks.runtime import StageResult, explained_failure, run, running
 
 Chain = list[tuple[Role, StageResult]]
-RecipeName = Annotated[
-    str,
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "title": "Name", "enum": recipe_names()},
-                {"type": "string", "title": "Path of a YAML file"},
-            ]
-        }
-    ),
-]
 
 
 @flow(name="rebuild", flow_run_name="{recipe.name}")
 def rebuild(
-    recipe: Recipe = KAWAN_USAHA,
+    recipe: WholeRecipe = KAWAN_USAHA,
     *,
-    from_stage: StageName = "plan",
-    until: StageName = "deploy",
-    override_gate: str | None = None,
+    from_stage: FirstStage = "plan",
+    until: LastStage = "deploy",
+    overrides: Overrides = (),
+    override_gate: GateReason = None,
 ) -> State[RebuildReport] | State[KawanUsahaError]:
     """Build, prove, publish and serve what the recipe says; what is done already is reused.
 
@@ -66,31 +58,23 @@ def rebuild(
             thing that is not finished. Everything before it must be finished, else the run is
             refused and names what is missing. `plan` is the whole recipe.
         until: The last stage to run.
+        overrides: Fields of the recipe that this run changes, one each, such as
+            `finetune.epochs=2`, `base.revision=v1.1` or `deploy=` (no such stage). A path is one of
+            the machine that runs the flow; docs/recipe.md lists the fields.
         override_gate: The reason to release a model that its gate refuses. It is recorded in the
             store and on the model card. Leave empty to keep to the gate.
     """
-    try:
-        _require_order(from_stage, until)
-        say = get_run_logger().info
-        in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
-        with stop_in_time(), in_use, hub_of(recipe, home(), say):
-            found = located(recipe)
-            run(preflight, found)
-            with running(_store_of(found, from_stage, until)) as store:
-                report = _stages(found, from_stage, until, override_gate, store)
-                store.finish()
-                return succeeded(report)
-    except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
-        return explained_failure(error)
+    return _rebuilt(recipe, from_stage, until, overrides, override_gate)
 
 
 @flow(name="rebuild-recipe", flow_run_name="{recipe}")
 def rebuild_recipe(
     recipe: RecipeName = "kawan-usaha-13b",
     *,
-    from_stage: StageName = "plan",
-    until: StageName = "deploy",
-    override_gate: str | None = None,
+    from_stage: FirstStage = "plan",
+    until: LastStage = "deploy",
+    overrides: Overrides = (),
+    override_gate: GateReason = None,
 ) -> State[RebuildReport] | State[KawanUsahaError] | State[None]:
     """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path.
 
@@ -101,6 +85,9 @@ def rebuild_recipe(
             thing that is not finished. Everything before it must be finished, else the run is
             refused and names what is missing. `plan` is the whole recipe.
         until: The last stage to run.
+        overrides: Fields of the recipe that this run changes, one each, such as
+            `finetune.epochs=2`, `base.revision=v1.1` or `deploy=` (no such stage). A path is one of
+            the machine that runs the flow; docs/recipe.md lists the fields.
         override_gate: The reason to release a model that its gate refuses. It is recorded in the
             store and on the model card. Leave empty to keep to the gate.
     """
@@ -110,33 +97,36 @@ def rebuild_recipe(
         return explained_failure(error)
     if (nothing_to_do := skipped(found.name)) is not None:
         return nothing_to_do
-    state = rebuild(
-        found,
-        from_stage=from_stage,
-        until=until,
-        override_gate=override_gate,
-        return_state=True,
-    )
-    return ended_as(state)
+    return _rebuilt(found, from_stage, until, overrides, override_gate)
+
+
+def _rebuilt(
+    recipe: Recipe,
+    from_stage: StageName,
+    until: StageName,
+    overrides: tuple[str, ...],
+    override_gate: str | None,
+) -> State[RebuildReport] | State[KawanUsahaError]:
+    """Return how a rebuild ended. Its tasks, lines and pages are those of the flow that calls."""
+    try:
+        _require_order(from_stage, until)
+        recipe = overridden(recipe, overrides)
+        say = get_run_logger().info
+        in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
+        with stop_in_time(), in_use, hub_of(recipe, home(), say):
+            found = located(recipe)
+            run(preflight, found, overrides, stages_between(from_stage, until))
+            with running(_store_of(found, from_stage, until, overrides)) as store:
+                report = _stages(found, from_stage, until, override_gate or None, store)
+                store.finish()
+                return succeeded(report)
+    except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
+        return explained_failure(error)
 
 
 def succeeded(report: RebuildReport) -> State[RebuildReport]:
     """Return the state whose message says what the run came to."""
     return Completed(message=summary(report), data=report)
-
-
-def ended_as(state: State[Any]) -> State[Any]:
-    """Return how a flow ended that another one consists of, as the other's own state.
-
-    An explained failure is shown in words there as well; whatever nobody knows is raised again.
-    """
-    if state.is_completed():
-        return Completed(message=state.message, data=state.result())
-    error = state.result(raise_on_failure=False)
-    if isinstance(error, KawanUsahaError):
-        return Failed(message=state.message, data=error)
-    state.result()  # raises
-    return state
 
 
 def _require_order(from_stage: StageName, until: StageName) -> None:
@@ -148,11 +138,20 @@ def _require_order(from_stage: StageName, until: StageName) -> None:
         )
 
 
-def _store_of(recipe: Recipe, from_stage: StageName, until: StageName) -> RunStore:
-    """Return the store as this run sees it, and record that the run has started."""
+def _store_of(
+    recipe: Recipe, from_stage: StageName, until: StageName, overrides: tuple[str, ...]
+) -> RunStore:
+    """Return the store as this run sees it, and record that the run has started.
+
+    With a remote store, releases of other machines are known from then on.
+    """
+    remote = configured_remote()
+    if remote is not None:
+        take_releases(remote, RunRecords(home()), recipe.name)
     record = RunRecords(home()).start(
         recipe.name,
         recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
+        overrides=overrides,
         reach=STAGES.index(until),
         keep=recipe.keep,
     )
@@ -164,6 +163,7 @@ def _store_of(recipe: Recipe, from_stage: StageName, until: StageName) -> RunSto
         say=say,
         # The gate judges figures that are there already, and every run does.
         finished=set(stages_before(from_stage)) - {"gate"},
+        remote=remote,
     )
 
 
@@ -174,13 +174,14 @@ def _stages(
     override_gate: str | None,
     store: RunStore,
 ) -> RebuildReport:
+    report = partial(RebuildReport, recipe, overrides=store.record.overrides)
     wanted = {*stages_before(until), until}
     overlap = None
     if recipe.finetune is not None and "evaluate" in wanted:  # told before hours of training
         overlap = overlap_in(run(find_leaks, recipe.finetune, recipe.evaluate, override_gate))
     made, chain = _model(recipe, wanted, store)
     if "evaluate" not in wanted:
-        return _shown(RebuildReport(recipe, tuple(made)))
+        return _shown(report(tuple(made)))
     released = chain[-1][1]
     before = release_before(recipe.name, released)
     if before is not None:
@@ -189,11 +190,11 @@ def _stages(
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, override_gate)
     done = [*made, evaluation]
     if "gate" not in wanted:
-        return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
+        return _shown(report(tuple(done), outcome, verdict))
     try:
         run(gate, evaluation, recipe.evaluate.gate, override_gate)
     except GateFailed:
-        publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
+        publish_report(report(tuple(done), outcome, verdict))
         raise
     store.done_with(*(model.artifact for _, model in chain[:-1]))
     if recipe.publish is not None and from_stage == "deploy":
@@ -206,7 +207,7 @@ def _stages(
         done.append(run(deploy, released, recipe.deploy, recipe.name, recipe.template))
     if _released_by(recipe) == "deploy" and "deploy" in wanted:
         store.release(released.artifact, verdict.forced)
-    return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
+    return _shown(report(tuple(done), outcome, verdict))
 
 
 def _require_published(recipe: Recipe, released: StageResult) -> None:

@@ -20,4 +20,9 @@ class Pool:
 POOLS = {
     "kawan-cpu": Pool("Runs that need no GPU."),
     "kawan-gpu": Pool("Runs that need a GPU, one at a time.", concurrency_limit=1),
+    "kawan-serve": Pool("Runs on the machine that serves models."),
 }
+"""Which stage runs in which pool is said in prefect.yaml; where a pool's runs live, by its worker.
+
+A pool that is on the server already stays as it is, also one of another type (docs/runbook.md).
+"""

@@ -29,7 +29,7 @@ from tasks.core.recipe import Recipe
 from tasks.core.training.finetune import TRAINING
 from tasks.core.training.ladder import StepDown
 from tasks.runtime import StageResult
-from tasks.telling import flush, show_markdown
+from tasks.telling import as_code, flush, show_markdown
 
 _STEPS = TypeAdapter(tuple[StepDown, ...])
 
@@ -42,6 +42,7 @@ class RebuildReport:
     stages: tuple[StageResult, ...]
     outcome: Outcome | None = None
     verdict: Verdict | None = None
+    overrides: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:
@@ -100,6 +101,7 @@ def as_plain(report: RebuildReport) -> dict[str, object]:
         measured = plain_figures(report.outcome, report.verdict)
     return {
         "recipe": report.recipe.name,
+        "overrides": list(report.overrides),
         "stages": [stage.model_dump(mode="json") for stage in report.stages],
         **measured,
         "url": report.url,
@@ -124,6 +126,8 @@ def as_text(report: RebuildReport) -> str:
             *(f"Held-out data: {note}" for note in notes(report.outcome)),
             f"Report: {page_of(report.recipe)}",
         ]
+    if report.overrides:
+        lines.append(f"Overrides: {'; '.join(report.overrides)}")
     lines += steps_down(report)
     lines.append(f"Logs: {logs_of(report.recipe)}")
     if report.url is not None:
@@ -152,7 +156,10 @@ _NOTE = (
 
 def publish_report(report: RebuildReport) -> None:
     """Show the run as a markdown artifact of Prefect, and write its page."""
-    lines = [f"# {report.recipe.name}", "", f"| {' | '.join(HEADINGS)} |"]
+    lines = [f"# {report.recipe.name}", ""]
+    if report.overrides:
+        lines += [f"Overrides of this run: {as_code(report.overrides)}", ""]
+    lines.append(f"| {' | '.join(HEADINGS)} |")
     lines += ["|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(report)]
     lines += ["", *(f"- {line}" for line in steps_down(report))]

@@ -134,9 +134,9 @@ def release_before(recipe: str, released: StageResult) -> Artifact | None:
     well, with a line in the log, when its artifact is damaged (it is set aside) or was removed from
     the store by hand: `prune` keeps the last releases of each recipe.
     """
-    same = [released.artifact]
+    same, store = [released.artifact], run_store()
     while name := RunRecords(home()).release_before(recipe, *same):
-        found = run_store().named(name)
+        found = store.named(name) or store.pull(name)
         if found is None:
             get_run_logger().warning(
                 "%s, the release before, is not in the store, or damaged: the model is judged "

@@ -1,6 +1,6 @@
 """Plan: whether the recipe can work here, told before anything is started."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,28 +35,52 @@ from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.serving.topology import ports_of
+from tasks.core.store import configured_remote
 from tasks.core.template_record import require_recorded
 from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools
 from tasks.progress import say
 from tasks.runtime import stage_task
-from tasks.telling import show_markdown
+from tasks.telling import as_code, show_markdown
+
+EVERY = ("finetune", "evaluate", "publish", "deploy")
+"""The stages that need something of the machine that they run on."""
 
 
-def _name(recipe: Recipe) -> str:
+def _name(recipe: Recipe, **_: object) -> str:
     return recipe.name
 
 
 @stage_task("plan", _name)
-def preflight(recipe: Recipe) -> None:
-    """Refuse what cannot work on this machine, and say what the rest will take."""
-    check_recipe(recipe, home())
+def preflight(
+    recipe: Recipe, overrides: tuple[str, ...] = (), stages: Collection[str] = EVERY
+) -> None:
+    """Refuse what cannot work on this machine, and say what the rest will take.
+
+    The overrides are in the recipe already; they are shown beside what they come to. Only `stages`
+    have to work here: the others are finished, or another machine does them.
+    """
+    require_remote()
+    check_recipe(recipe, home(), stages)
     found = plan_of(recipe, home())
-    require_devices(recipe, found.hardware)
-    for busy in gpus_short_of_room(recipe, found):
+    require_devices(recipe, found.hardware, stages)
+    for busy in gpus_short_of_room(recipe, found, stages):
         say(f"Unless its result is in the store already: {busy}")
     say(f"{render_summary(found)}\n`kawan-usaha plan` shows the memory term by term.")
-    show_markdown(f"```\n{render(found)}\n```", key="plan", description="What the recipe takes")
+    shown = [f"Overrides of this run: {as_code(overrides)}", ""] if overrides else []
+    shown.append(f"```\n{render(found)}\n```")
+    show_markdown("\n".join(shown), key="plan", description="What the recipe takes")
+
+
+def require_remote() -> None:
+    """Raise what the remote store would refuse when the first artifact is finished, if one is set.
+
+    UsageError, MissingTool, RemoteRefused or RemoteUnavailable.
+    """
+    remote = configured_remote()
+    if remote is not None:
+        remote.require_usable()
+        say(f"Artifacts are shared through {remote.url}.")
 
 
 def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
@@ -159,22 +183,35 @@ def check_inputs(recipe: Recipe) -> None:
         check_conversations(recipe.finetune.data)
 
 
-def check_recipe(recipe: Recipe, home: Path) -> None:
-    """Raise the error that a later stage would end with on this machine, as far as it is known."""
-    check_inputs(recipe)
-    if recipe.finetune is not None:
+def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) -> None:
+    """Raise the error that one of `stages` would end with on this machine, as far as it is known.
+
+    What would fail on any machine is looked at for all of the recipe.
+    """
+    trains = "finetune" in stages
+    check_inputs(recipe if trains else _without_hostfile(recipe))
+    if recipe.finetune is not None and trains:
         require_tools(recipe.finetune)
-    if recipe.publish is not None and recipe.publish.repo and usable_token() is None:
+    target = recipe.publish.repo if recipe.publish and "publish" in stages else None
+    if target and usable_token() is None:
         raise WrongToken(
             "Publishing needs a token, and there is none.",
             where="publish.repo",
             expected="HF_TOKEN, or the login of `hf auth login`",
             next_step="`export HF_TOKEN=…` with a token that may write, or leave publish out.",
         )
-    if recipe.deploy is not None:
+    if recipe.deploy is not None and "deploy" in stages:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}
         require_ports(recipe.deploy.host, ports_of(recipe.deploy), ours=pids)
+
+
+def _without_hostfile(recipe: Recipe) -> Recipe:
+    """Return the recipe for a machine that does not train: the file is on the one that does."""
+    if recipe.finetune is None:
+        return recipe
+    settings = recipe.finetune.model_copy(update={"hostfile": None})
+    return recipe.model_copy(update={"finetune": settings})
 
 
 def require_own_template(recipe: Recipe) -> None:
@@ -192,9 +229,10 @@ def require_own_template(recipe: Recipe) -> None:
         require_recorded(recorded, recipe.template, source, next_step=way_out)
 
 
-def require_devices(recipe: Recipe, hardware: Hardware) -> None:
-    """Raise RecipeError when a stage is to compute on a GPU and there is none."""
-    wanting = [name for name, device in _devices(recipe).items() if device == "cuda"]
+def require_devices(recipe: Recipe, hardware: Hardware, stages: Collection[str] = EVERY) -> None:
+    """Raise RecipeError when one of `stages` is to compute on a GPU and there is none."""
+    devices = _devices(recipe).items()
+    wanting = [name for name, device in devices if device == "cuda" and name in stages]
     if wanting and not hardware.gpus:
         raise RecipeError(
             "The recipe computes on a GPU, and this machine has none.",
@@ -206,18 +244,22 @@ def require_devices(recipe: Recipe, hardware: Hardware) -> None:
         )
 
 
-def gpus_short_of_room(recipe: Recipe, found: Plan) -> Iterator[DeviceBusy]:
+def gpus_short_of_room(
+    recipe: Recipe, found: Plan, stages: Collection[str] = EVERY
+) -> Iterator[DeviceBusy]:
     """Yield what fine-tune and evaluation would be refused with beside the deployments of now.
 
     Only said, not raised: a stage whose artifact is there needs no GPU.
     """
     needs: list[tuple[Kind, int | None, int]] = []
-    if recipe.finetune is not None and found.training is not None:
-        rung = found.training.rungs[(found.training.first_fitting or 1) - 1]
+    training = found.training if "finetune" in stages else None
+    if recipe.finetune is not None and training is not None:
+        rung = training.rungs[(training.first_fitting or 1) - 1]
         needs.append((recipe.finetune.device, recipe.finetune.processes, rung.gpu_bytes))
     weights = WITH_ACTIVATIONS * found.shape.weight_bytes("float16")
     gpus = len(found.hardware.gpus) or 1
-    needs.append((recipe.evaluate.device, None, int(weights / gpus)))
+    if "evaluate" in stages:
+        needs.append((recipe.evaluate.device, None, int(weights / gpus)))
     for kind, count, needed_bytes in needs:
         try:
             require_room(kind, count, needed_bytes)

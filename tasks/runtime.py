@@ -30,7 +30,7 @@ from tasks.core.keys import StageKey
 from tasks.core.measure import Cost
 from tasks.core.progress import duration, quantity
 from tasks.core.room import with_advice
-from tasks.core.store import Built, RunStore, Staging, Store
+from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
 from tasks.explain import explained
 from tasks.progress import followed, say
 
@@ -226,7 +226,7 @@ _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
 
 def run_store() -> Store:
     """Return the store as the run in progress sees it, or the plain one outside of a run."""
-    return _STORE.get() or Store(home(), say=say)
+    return _STORE.get() or Store(home(), say=say, remote=configured_remote())
 
 
 @contextmanager

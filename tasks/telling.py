@@ -9,7 +9,7 @@ import atexit
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 import httpx
@@ -81,6 +81,11 @@ class Page:
 def show_markdown(text: str, *, key: str, description: str) -> None:
     """Show a text on the run's page, and in the list of artifacts under its key."""
     Page("markdown", key=key).show(text, description)
+
+
+def as_code(words: Iterable[str]) -> str:
+    """Return words for a markdown text that must not take them for its own signs."""
+    return ", ".join(f"`{word.replace('`', chr(39))}`" for word in words)
 
 
 def flush(within_s: float = FLUSH_WITHIN_S) -> None:

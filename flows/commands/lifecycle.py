@@ -13,6 +13,15 @@ Recipe = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a recipe that comes with the project.")
 ]
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="A field of the recipe that this run changes, as in finetune.epochs=2; repeatable.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
@@ -22,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def rebuild(
     recipe: Recipe,
+    *,
     from_stage: Annotated[
         str,
         typer.Option(
@@ -41,6 +51,7 @@ def rebuild(
             callback=typed,
         ),
     ] = None,
+    overrides: Overrides = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Build, prove, publish and serve what a recipe says. What is done already is not done again.
@@ -50,12 +61,14 @@ def rebuild(
     refused, and says what. The reason of `--override-gate` is recorded in the store and on the
     model card.
 
-    Example: `kawan-usaha rebuild demo --from edit --until evaluate`
+    Example: `kawan-usaha rebuild demo --until evaluate --set finetune.max_steps=4`
     """
     from tasks.core.recipe_file import find_recipe, load_recipe
+    from tasks.core.recipe_overrides import overridden
 
-    first, last = _stage(from_stage), _stage(until)
-    wanted = load_recipe(find_recipe(recipe))
+    first, last, changes = _stage(from_stage), _stage(until), _texts(overrides)
+    found = load_recipe(find_recipe(recipe))
+    wanted = overridden(found, changes)  # refused now, before anything is started
     if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
@@ -70,7 +83,12 @@ def rebuild(
 
         wait_for_server()
         result = flow(
-            wanted, from_stage=first, until=last, override_gate=override_gate, return_state=True
+            found,
+            from_stage=first,
+            until=last,
+            overrides=changes,
+            override_gate=override_gate,
+            return_state=True,
         ).result()
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
@@ -83,6 +101,7 @@ def plan(
         str | None,
         typer.Option(help="Plan for these instead of what is here: 2xL4, 1xRTX4090, 2x24GiB."),
     ] = None,
+    overrides: Overrides = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Say beforehand what a recipe needs of disk, memory and time, and whether it fits.
@@ -92,12 +111,17 @@ def plan(
     from tasks.core.home import home
     from tasks.core.planning.render import render
     from tasks.core.recipe_file import find_recipe, load_recipe, located
+    from tasks.core.recipe_overrides import overridden
     from tasks.plan import check_inputs, plan_of
 
-    wanted = located(load_recipe(find_recipe(recipe)))
+    wanted = located(overridden(load_recipe(find_recipe(recipe)), _texts(overrides)))
     check_inputs(wanted)
     found = plan_of(wanted, home(), gpus=gpus)
     show(found.as_dict(), as_json=as_json, text=render(found))
+
+
+def _texts(overrides: list[str] | None) -> tuple[str, ...]:
+    return tuple(typed(override) or "" for override in overrides or ())
 
 
 def _stage(word: str) -> StageName:

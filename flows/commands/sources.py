@@ -74,6 +74,6 @@ def in_use(*paths: Path) -> Iterator[None]:
 
 
 def _store(home: Path) -> "Store":
-    from tasks.core.store import Store
+    from tasks.core.store import Store, configured_remote
 
-    return Store(home, say=partial(typer.echo, err=True))
+    return Store(home, say=partial(typer.echo, err=True), remote=configured_remote())

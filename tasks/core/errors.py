@@ -167,6 +167,22 @@ class CorruptArtifact(KawanUsahaError):
     """An artifact of the store is not what its manifest says."""
 
 
+class RemoteRefused(KawanUsahaError):
+    """The remote store cannot be used: no such bucket, no right to it, or something else there."""
+
+    exit_code = 2
+
+
+class RemoteUnavailable(KawanUsahaError):
+    """The remote store cannot be reached now. What is finished on this machine is kept."""
+
+    retryable = True
+
+
+class CorruptRemote(KawanUsahaError):
+    """An artifact at the remote store is not what its manifest says."""
+
+
 class StageMissing(KawanUsahaError):
     """A run was to begin after a stage that is not finished."""
 

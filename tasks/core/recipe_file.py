@@ -13,6 +13,7 @@ from tasks.core.home import PROJECT
 from tasks.core.recipe import Recipe
 
 RECIPES = PROJECT / "data" / "recipes"
+CORRECT = "Correct the fields above; docs/recipe.md lists them all."
 
 
 def project_path(path: Path) -> Path:
@@ -78,24 +79,30 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(
             "The recipe is wrong.",
             where=path,
-            found="\n    ".join(["", *_explain(error)]),
-            next_step="Correct the fields above; docs/recipe.md lists them all.",
+            found=mistakes(error),
+            next_step=CORRECT,
         ) from error
 
 
 def _content(path: Path) -> object:
-    """Return what the YAML says. Raises RecipeError where it is broken or says a thing twice."""
-    text = read_given_text(path, "The recipe", error=RecipeError)
+    return parsed(read_given_text(path, "The recipe", error=RecipeError), path)
+
+
+def parsed(text: str, where: Path | str, what: str = "The recipe") -> object:
+    """Return what a text in YAML says.
+
+    Raises RecipeError where it is broken or says a thing twice.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         repeated = list(_repeated(node, set()))
         content: object = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError("The recipe is not valid YAML.", where=path, found=error) from error
+        raise RecipeError(f"{what} is not valid YAML.", where=where, found=error) from error
     if repeated:
         raise RecipeError(
-            "The recipe has fields that stand twice, and only one of each can be meant.",
-            where=path,
+            f"{what} has fields that stand twice, and only one of each can be meant.",
+            where=where,
             found="\n    ".join(["", *repeated]),
             next_step="Keep one of each.",
         )
@@ -118,6 +125,11 @@ def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
                 yield f"line {line}: {key.value} stands in line {lines[name]} already"
             lines.setdefault(name, line)
             yield from _repeated(value, seen)
+
+
+def mistakes(error: ValidationError) -> str:
+    """Return each wrong field of a recipe and what is wrong with it, in a line of its own."""
+    return "\n    ".join(["", *_explain(error)])
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

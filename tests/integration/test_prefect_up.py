@@ -96,7 +96,7 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
     assert json.loads(refused.stdout)["error"] == "PortTaken"
 
     ended = json.loads(prefect("down").stdout)["ended"]
-    assert set(ended) >= {"server", "kawan-cpu", "kawan-gpu"}
+    assert set(ended) >= {"server", *POOLS}
     assert prefect.at.mark.processes() == []
     assert can_bind(HOST, port)
     assert not any((prefect.root / "tmp").rglob("prefect*"))

@@ -11,6 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
 )
 from prefect.client.schemas.objects import State
 
@@ -183,6 +185,31 @@ def test_explained_failure_of_a_recipe_by_name_is_words_there_too(
     state = rebuild_recipe(str(path), from_stage="edit", return_state=True)
     assert isinstance(state.result(raise_on_failure=False), StageMissing)
     assert (state.message or "").startswith("download is not finished")
+
+
+def test_tasks_and_pages_of_a_recipe_by_name_are_those_of_the_run_that_was_started(
+    recipe: Recipe, built_home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    overrides = ("evaluate.gate.max_perplexity_ratio=3", "publish=")
+    state = rebuild_recipe(str(path), overrides=overrides, return_state=True)
+    report = state.result()
+    assert isinstance(report, RebuildReport)
+    assert report.recipe.publish is None
+    assert report.recipe.evaluate.gate.max_perplexity_ratio == 3
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    with get_client(sync_client=True) as client:
+        ours = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        names = {each.name for each in client.read_task_runs(flow_run_filter=ours)}
+        pages = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        found = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=pages)}
+    assert {"plan tiny", "merge base + delta"} <= names
+    for page in ("plan", "rebuild"):
+        assert "`publish=`" in found[page]
+    last = RunRecords(built_home).last(1)[0]
+    assert last.overrides == overrides
 
 
 def test_another_edit_keeps_download_and_merge(recipe: Recipe, built_home: Path) -> None:

@@ -44,6 +44,8 @@ def test_every_command_has_help_that_teaches(command: str) -> None:
         (("rebuild", "demo", "--until", "lunch"), "evaluate"),
         (("rebuild", "demo", "--from", "lunch"), "finetune"),
         (("plan", "kawan-usaha-13b", "--gpus", "2xL5"), "L4"),
+        (("rebuild", "demo", "--set", "finetune.epoch=2"), "Did you mean epochs"),
+        (("plan", "demo", "--set", "finetune"), "field=value"),
         (("merge", "nowhere at all", "delta", "out"), "Check the path"),
         (("merge", "base", "delta", "out", "--dtype", "int3"), "float16"),
         (("edit", "nowhere at all", "out", "--activation", "gelu"), "Check the path"),

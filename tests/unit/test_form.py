@@ -5,6 +5,7 @@ from typing import Any, get_args
 import pytest
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from flows.lifecycle import rebuild, rebuild_recipe
 from flows.stage_names import StageName
@@ -41,12 +42,52 @@ def _object(schema: Json, definitions: Json) -> Json:
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_every_field_has_a_title_a_description_and_a_default(flow: Flow[..., Any]) -> None:
-    fields = form(flow)["properties"]
-    assert list(fields) == ["recipe", "from_stage", "until", "override_gate"]
+    schema = form(flow)
+    fields = schema["properties"]
+    titles = {
+        name: field.get("title") or _object(field, schema["definitions"])["title"]
+        for name, field in fields.items()
+    }
+    assert titles == {
+        "recipe": "Recipe",
+        "from_stage": "First stage",
+        "until": "Last stage",
+        "overrides": "Overrides",
+        "override_gate": "Override of the gate",
+    }
     for name, field in fields.items():
-        assert field["title"], name
         assert field["description"], name
         assert "default" in field, name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"recipe": ""},
+        {"until": "marge"},
+        {"from_stage": "deployment"},
+        {"overrides": ["finetune.epochs"]},
+        {"overrides": ["--set finetune.epochs=2"]},
+        {"overrides": "finetune.epochs=2"},
+        {"override_gate": 7},
+    ],
+    ids=str,
+)
+def test_wrong_value_is_refused_by_the_form(wrong: Json) -> None:
+    with pytest.raises(ValidationError):
+        validate(wrong, form(rebuild_recipe), raise_on_error=True, allow_none_with_default=True)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"recipe": "/data/mine.yaml", "override_gate": None},
+        {"overrides": ["finetune.epochs=2", "deploy=", "edit.activations=[{layers: all}]"]},
+    ],
+    ids=str,
+)
+def test_good_value_is_taken_by_the_form(right: Json) -> None:
+    validate(right, form(rebuild_recipe), raise_on_error=True, allow_none_with_default=True)
 
 
 def test_every_field_of_the_recipe_has_a_title_and_a_description() -> None:

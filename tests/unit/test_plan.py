@@ -1,6 +1,8 @@
 """The plan of a recipe on this machine: which CPU it speaks of, and that it never needs one."""
 
 import json
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,18 @@ from flows.cli import app
 from tasks.core.errors import DataError, KawanUsahaError, NotAModel, RecipeError
 from tasks.core.machine.speed import CpuSpeed
 from tasks.core.planning import hardware
-from tasks.core.recipe import Base, Deploy, Edit, Evaluate, Finetune, Recipe, RopeScalingEdit
-from tasks.plan import check_inputs, check_recipe, plan_of
+from tasks.core.planning.hardware import Hardware
+from tasks.core.recipe import (
+    Base,
+    Deploy,
+    Edit,
+    Evaluate,
+    Finetune,
+    Publish,
+    Recipe,
+    RopeScalingEdit,
+)
+from tasks.plan import check_inputs, check_recipe, plan_of, require_devices
 from tests.machines import AVX2
 from tests.models import tiny_llama
 
@@ -176,3 +188,43 @@ def test_plan_and_rebuild_refuse_the_same_recipes(
     ran = CliRunner().invoke(app, ["plan", str(file)])
     assert isinstance(ran.exception, error)
     assert "fits" not in ran.output
+
+
+def with_hostfile(recipe: Recipe, port: int) -> Recipe:
+    settings = Finetune(device="cpu", zero_stage=0, hostfile=Path("nowhere"))
+    return recipe.model_copy(update={"finetune": settings})
+
+
+def with_hub(recipe: Recipe, port: int) -> Recipe:
+    return recipe.model_copy(update={"publish": Publish(repo="warung/model", license="mit")})
+
+
+def with_taken_port(recipe: Recipe, port: int) -> Recipe:
+    return recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=port)})
+
+
+NEEDS = {"finetune": with_hostfile, "publish": with_hub, "deploy": with_taken_port}
+
+
+@pytest.mark.parametrize(("stage", "needing"), NEEDS.items())
+def test_machine_is_asked_only_for_what_its_own_stages_need(
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    needing: Callable[[Recipe, int], Recipe],
+) -> None:
+    monkeypatch.setattr("tasks.plan.usable_token", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = needing(recipe.model_copy(update={"deploy": None}), taken.getsockname()[1])
+        check_recipe(wanted, tmp_path, {"merge", *NEEDS} - {stage})
+        with pytest.raises(KawanUsahaError):
+            check_recipe(wanted, tmp_path, {stage})
+
+
+def test_gpu_is_asked_for_only_where_a_stage_computes_on_one(recipe: Recipe) -> None:
+    computing = recipe.model_copy(update={"evaluate": Evaluate(device="cuda")})
+    machine = Hardware(1, 1, 1, 1, ())
+    require_devices(computing, machine, {"merge", "gate"})
+    with pytest.raises(RecipeError, match="evaluate"):
+        require_devices(computing, machine, {"evaluate"})

@@ -1,9 +1,13 @@
 """prefect.yaml names what exists: flows, recipes, pools, and parameters that the flows take."""
 
+import json
+from pathlib import Path
+
 import pytest
 import yaml
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.importtools import from_qualified_name
 
 from flows.pools import HEARTBEAT_S, POOLS
 from flows.stage_names import STAGES
@@ -89,3 +93,22 @@ def test_gpu_is_for_one_run_at_a_time() -> None:
 def test_run_gives_the_heartbeats_that_the_automation_expects(name: str) -> None:
     env = DEPLOYMENTS[name]["work_pool"]["job_variables"]["env"]
     assert env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_S)
+
+
+def test_no_deployment_names_a_directory_of_the_machine_that_deploys() -> None:
+    assert "$PWD" not in json.dumps(CONTENT)
+    assert str(PROJECT) not in json.dumps(CONTENT)
+
+
+def test_run_works_in_the_checkout_of_its_own_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((step, inputs),) = CONTENT["pull"][0].items()
+    assert from_qualified_name(step)(**inputs) == {"directory": str(PROJECT)}
+    assert Path.cwd() == PROJECT
+
+
+def test_what_serves_is_deployed_and_watched_on_one_machine() -> None:
+    pools = {DEPLOYMENTS[name]["work_pool"]["name"] for name in ("stage-deploy", "serving-watch")}
+    assert pools == {"kawan-serve"}

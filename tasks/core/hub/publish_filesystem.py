@@ -19,9 +19,9 @@ from tasks.core.hub.card_rules import require_valid_card
 from tasks.core.hub.publish_files import Wanted, left_out, require_loads, wanted_files
 from tasks.core.hub.publish_license import require_card_terms
 from tasks.core.hub.publish_names import build_of, require_build_name, tag_of
-from tasks.core.hub.publish_place import Place
 from tasks.core.hub.publish_receipt import Receipt
 from tasks.core.hub.publish_selection import require_harmless
+from tasks.core.place import Place
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Publish
 

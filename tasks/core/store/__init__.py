@@ -1,8 +1,18 @@
 """Content-addressed artifacts: whole or not there, never written twice, never changed."""
 
 from tasks.core.store.manifest import Manifest
+from tasks.core.store.remote import Remote, configured_remote
 from tasks.core.store.run import RunStore
 from tasks.core.store.shelf import Artifact
 from tasks.core.store.store import Built, Staging, Store
 
-__all__ = ["Artifact", "Built", "Manifest", "RunStore", "Staging", "Store"]
+__all__ = [
+    "Artifact",
+    "Built",
+    "Manifest",
+    "Remote",
+    "RunStore",
+    "Staging",
+    "Store",
+    "configured_remote",
+]

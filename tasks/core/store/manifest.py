@@ -64,20 +64,27 @@ def read_manifest(directory: Path) -> Manifest | None:
     """
     path = directory / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
+    return parse_manifest(content, where=path)
+
+
+def parse_manifest(content: bytes, *, where: object) -> Manifest:
+    """Return the manifest that these bytes are. Raises CorruptArtifact as `read_manifest` does."""
+    try:
+        manifest = Manifest.model_validate_json(content)
     except (ValidationError, json.JSONDecodeError) as error:
         raise CorruptArtifact(
             "The manifest of an artifact cannot be read.",
-            where=path,
+            where=where,
             found=error,
             next_step="The next run that needs it sets it aside and makes it again; "
             "`kawan-usaha store verify` checks the others.",
         ) from error
     for name in manifest.files:
         parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts:
+        if parts.is_absolute() or ".." in parts.parts or name == MANIFEST:
             raise CorruptArtifact("A manifest names a file outside its artifact.", where=name)
     return manifest
 

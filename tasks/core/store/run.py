@@ -18,6 +18,8 @@ from tasks.core.errors import CorruptArtifact, StageMissing
 from tasks.core.keys import StageKey
 from tasks.core.locks import WAIT_S
 from tasks.core.store.links import gains
+from tasks.core.store.releases import share_release
+from tasks.core.store.remote import Remote
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 from tasks.core.store.shelf import Artifact
 from tasks.core.store.store import Built, Staging, Store
@@ -39,12 +41,14 @@ class RunStore(Store):
         in_use: Callable[[], set[str]] = set,
         say: Callable[[str], None] = logger.info,
         finished: Collection[str] = (),
+        remote: Remote | None = None,
     ) -> None:
         """Record under run. in_use names the artifacts that are served now.
 
         finished names the stages of which nothing is built: what they have made must be there.
         """
-        super().__init__(home, f"rebuild {run.record.recipe}", say)
+        super().__init__(home, f"rebuild {run.record.recipe}", say, remote=remote)
+        self._remote = remote
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
@@ -53,6 +57,11 @@ class RunStore(Store):
         self._needs: dict[str, tuple[str, ...]] = {}
         self._spent: list[str] = []
         self._announced: set[str] = set()
+
+    @property
+    def record(self) -> RunRecord:
+        """The run, as it is recorded so far."""
+        return self._run.record
 
     def build(
         self,
@@ -90,8 +99,13 @@ class RunStore(Store):
         self._run.add(name)
 
     def release(self, name: str, forced: str | None = None) -> None:
-        """Record that this artifact is released."""
+        """Record that this artifact is released, and tell the machines of the remote store.
+
+        Raises RemoteUnavailable, RemoteRefused.
+        """
         self._run.release(name, forced)
+        if self._remote is not None:
+            share_release(self._remote, self._run)
 
     def done_with(self, *names: str) -> None:
         """Free these artifacts, which no later stage needs, where the recipe keeps no inputs."""

@@ -31,8 +31,9 @@ class RunRecord(BaseModel):
 
     `released` is the artifact of the model that it released, None for a run that ended earlier;
     `forced` is the reason given for a release that its gate had refused. `recipe_digest` tells
-    runs of equal recipes; `reach` is the position of the last stage that was to run, so that a
-    part of a recipe does not supersede the whole.
+    runs of equal recipes, and `overrides` are the fields that this run changed of its recipe's
+    file; `reach` is the position of the last stage that was to run, so that a part of a recipe
+    does not supersede the whole.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +46,7 @@ class RunRecord(BaseModel):
     released_at: datetime | None = None
     forced: str | None = None
     recipe_digest: str = ""
+    overrides: tuple[str, ...] = ()
     reach: int = 0
     keep: Keep = "all"
 
@@ -107,12 +109,23 @@ class RunRecords:
         self._reported: set[Path] = set()
 
     def start(
-        self, recipe: str, *, recipe_digest: str = "", reach: int = 0, keep: Keep = "all"
+        self,
+        recipe: str,
+        *,
+        recipe_digest: str = "",
+        overrides: tuple[str, ...] = (),
+        reach: int = 0,
+        keep: Keep = "all",
     ) -> OpenRun:
         """Record that a rebuild of this recipe has started."""
         now = datetime.now(UTC)
         record = RunRecord(
-            recipe=recipe, started_at=now, recipe_digest=recipe_digest, reach=reach, keep=keep
+            recipe=recipe,
+            started_at=now,
+            recipe_digest=recipe_digest,
+            overrides=overrides,
+            reach=reach,
+            keep=keep,
         )
         run = OpenRun(self.root / f"{recipe}-{now:%Y%m%dT%H%M%S%f}.json", record)
         run.save()

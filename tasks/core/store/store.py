@@ -4,6 +4,7 @@
     <home>/store/.staging/<...>   what an attempt has written so far
     <home>/store/.freed/<...>     manifest and small files of an artifact whose others were freed
     <home>/store/.corrupt/<...>   artifacts that were found damaged, set aside
+    <home>/store/.pushed/<...>    which artifacts the remote store has, if there is one
     <home>/store/.locks/<...>     one lock a key
 
 The invariant: only `Store.build` renames into the store, after every byte has reached the disk and
@@ -11,6 +12,9 @@ the manifest was written last. The store knows no stage; it never looks into an 
 artifact does not exist for `find` and `build`; its manifest stays, so that a run can go on without
 it as long as nothing has to read it (`run.py`), and so do its small files, such as a model's card
 and configuration, which tell where later models come from.
+
+With a remote store (`remote.py`) an artifact that is not here is looked for there before it is
+built, and one that is finished here is brought there.
 """
 
 import logging
@@ -33,6 +37,7 @@ from tasks.core.files import (
     fsync_directory,
     fsync_tree,
     link_or_copy,
+    write_atomically,
 )
 from tasks.core.keys import StageKey, to_jsonable
 from tasks.core.locks import WAIT_S, Say, locked
@@ -45,6 +50,8 @@ from tasks.core.store.manifest import (
     read_manifest,
     write_manifest,
 )
+from tasks.core.store.remote import Remote, Shared
+from tasks.core.store.sharing import Sharing
 from tasks.core.store.shelf import Artifact, Shelf
 
 logger = logging.getLogger(__name__)
@@ -85,10 +92,18 @@ class Store(Shelf):
     they wait for it. say is told when this one waits.
     """
 
-    def __init__(self, home: Path, purpose: str | None = None, say: Say = logger.warning) -> None:
+    def __init__(
+        self,
+        home: Path,
+        purpose: str | None = None,
+        say: Say = logger.warning,
+        *,
+        remote: Remote | None = None,
+    ) -> None:
         super().__init__(home)
         self._purpose = purpose or " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
         self._say = say
+        self._sharing = None if remote is None else Sharing(self, remote, say)
 
     def named(self, name: str) -> Artifact | None:
         """Return the artifact with this directory name, None without one.
@@ -99,12 +114,15 @@ class Store(Shelf):
             return self._named(name)
         except CorruptArtifact:
             with self._locked(name, "set aside"):
-                try:
-                    return self._named(name)
-                except CorruptArtifact as error:
-                    logger.warning("%s", error)
-                    self._set_aside(self.root / name)
-                    return None
+                return self._named_or_set_aside(name)
+
+    def _named_or_set_aside(self, name: str) -> Artifact | None:
+        try:
+            return self._named(name)
+        except CorruptArtifact as error:
+            logger.warning("%s", error)
+            self._set_aside(self.root / name)
+            return None
 
     def _named(self, name: str) -> Artifact | None:
         manifest = read_manifest(self.root / name)
@@ -142,29 +160,34 @@ class Store(Shelf):
         nothing appears in the store and the staging directory stays for the next attempt. params
         and inputs are recorded as they are. needs names the artifacts that write reads: nobody
         frees them meanwhile. Raises LockBusy after wait_s seconds, DiskFull when the disk runs
-        full on the way.
+        full on the way, and with a remote store RemoteUnavailable or RemoteRefused, after which
+        what is finished here is still there.
         """
-        with self._locked(str(key), key.stage, wait_s=wait_s):
-            found = self._find_or_set_aside(key)
+        with self._locked(str(key), key.stage, wait_s=wait_s), self._disk_full_explained():
+            found = self._find_or_set_aside(key) or self._fetched(str(key))
             if found is not None:
-                return Built(found, cached=True)
+                return Built(self._shared(found), cached=True)
             staging = Staging(self.root / ".staging" / str(key))
-            try:
-                with self.present(needs):
-                    _reopen(staging.path)
-                    with measured() as cost:
-                        write(staging)
-                artifact = self._commit(key, staging, cost, params, dict(inputs or {}))
-            except OSError as error:
-                if not disk_is_full(error):
-                    raise
-                raise DiskFull(
-                    "The disk ran full while an artifact was written.",
-                    where=self.root,
-                    found=error,
-                    next_step="Free some space and run again: what is finished stays finished.",
-                ) from error
-            return Built(artifact, cached=False)
+            with self.present(needs):
+                _reopen(staging.path)
+                with measured() as cost:
+                    write(staging)
+            artifact = self._commit(key, staging, cost, params, dict(inputs or {}))
+            return Built(self._shared(artifact), cached=False)
+
+    def push(self, name: str) -> Artifact | None:
+        """Bring an artifact to the remote store; return what is here then, None without one.
+
+        What was noted to be there is looked for again. Raises as `build`.
+        """
+        with self._locked(name, "push"):
+            artifact = self._named_or_set_aside(name)
+            return None if artifact is None else self._shared(artifact, ask=True)
+
+    def pull(self, name: str) -> Artifact | None:
+        """Return the artifact of this name, fetched when it is not here; None without one."""
+        with self._locked(name, "pull"), self._disk_full_explained():
+            return self._named_or_set_aside(name) or self._fetched(name)
 
     @contextmanager
     def present(self, names: Sequence[str]) -> Iterator[None]:
@@ -208,6 +231,62 @@ class Store(Shelf):
                 return True
         except (LockBusy, CorruptArtifact):
             return False
+
+    def _fetched(self, name: str) -> Artifact | None:
+        """Return an artifact of the remote store, brought here; None where there is none.
+
+        One that was freed here must come back as it was: later stages were made from it.
+        """
+        if self._sharing is None:
+            return None
+        freed = self.freed(name)
+        found = self._sharing.find(name, None if freed is None else freed.digest)
+        return None if found is None else self._sharing.fetch(found, self._commit_fetched)
+
+    def _shared(self, artifact: Artifact, *, ask: bool = False) -> Artifact:
+        """Bring an artifact to the remote store; return it, or the one that was there before it.
+
+        Another machine's takes its place only where nothing was made of this one yet.
+        """
+        sharing = self._sharing
+        if sharing is None or (not ask and sharing.is_pushed(artifact)):
+            return artifact
+        try:
+            theirs = sharing.push(artifact)
+        except CorruptArtifact:
+            self._set_aside(artifact.path)
+            raise
+        if theirs.digest == artifact.digest:
+            return artifact
+        if sharing.is_built_upon(artifact):
+            sharing.keep_ours(artifact, theirs)
+            return artifact
+        self._say(f"{theirs.name}: another machine was first, and its artifact is taken.")
+        return sharing.fetch(theirs, self._commit_fetched) or self._shared(artifact)
+
+    def _commit_fetched(self, directory: Path, shared: Shared) -> Artifact:
+        target = self.root / shared.name
+        for name in shared.manifest.files:
+            (directory / name).chmod(0o444)
+        fsync_tree(directory)
+        write_atomically(directory / MANIFEST, shared.content, mode=0o444)
+        if target.exists():
+            self._remove(target)
+        return self._move_in(directory, target, shared.manifest)
+
+    @contextmanager
+    def _disk_full_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            raise DiskFull(
+                "The disk ran full while an artifact was written.",
+                where=self.root,
+                found=error,
+                next_step="Free some space and run again: what is finished stays finished.",
+            ) from error
 
     def _locked(
         self, name: str, work: str = "", *, shared: bool = False, wait_s: float = WAIT_S
@@ -263,8 +342,10 @@ class Store(Shelf):
             peak_memory_bytes=cost.peak_memory_bytes,
         )
         write_manifest(staging.path, manifest)
-        target = self.path_of(key)
-        staging.path.rename(target)
+        return self._move_in(staging.path, self.path_of(key), manifest)
+
+    def _move_in(self, directory: Path, target: Path, manifest: Manifest) -> Artifact:
+        directory.rename(target)
         fsync_directory(self.root)
         shutil.rmtree(freed_place(target), ignore_errors=True)
         return Artifact(target, manifest)

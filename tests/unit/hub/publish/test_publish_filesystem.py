@@ -18,7 +18,7 @@ from tasks.core.errors import (
 )
 from tasks.core.files import digest_of
 from tasks.core.hub.publish_filesystem import publish_to_filesystem, rollback_on_filesystem
-from tasks.core.hub.publish_place import Place
+from tasks.core.place import Place
 from tasks.core.recipe import Publish
 from tests.unit.hub.publish.world import TARGET, Build
 
@@ -83,7 +83,7 @@ def test_an_unknown_protocol_is_a_mistake_in_the_recipe(plain):
 
 def test_a_protocol_without_its_package_names_the_package(plain):
     with pytest.raises(MissingTool, match="not installed"):
-        _publish(plain, "s3://bucket/models")
+        _publish(plain, "gs://bucket/models")
 
 
 def test_a_target_that_is_a_file_is_a_mistake_in_the_recipe(plain, tmp_path):

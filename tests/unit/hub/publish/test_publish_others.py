@@ -10,7 +10,7 @@ import pytest
 from tasks.core.errors import HubError
 from tasks.core.hub.publish import rollback
 from tasks.core.hub.publish_filesystem import publish_to_filesystem, rollback_on_filesystem
-from tasks.core.hub.publish_place import Place
+from tasks.core.place import Place
 from tasks.core.recipe import Publish
 from tests.unit.hub.publish.world import REPO, Build, PublishHub
 

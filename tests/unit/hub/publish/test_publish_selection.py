@@ -10,7 +10,6 @@ import pytest
 from tasks.core.errors import HubError, NotAModel, SecretFound
 from tasks.core.files import digest_of
 from tasks.core.hub.publish_filesystem import publish_to_filesystem
-from tasks.core.hub.publish_place import Place
 from tasks.core.hub.publish_selection import (
     choose_to_publish,
     files_below,
@@ -19,6 +18,7 @@ from tasks.core.hub.publish_selection import (
     require_no_secret,
     why_left_out,
 )
+from tasks.core.place import Place
 from tasks.core.recipe import Publish
 from tests.unit.hub.publish.world import Build, PublishHub
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.core.errors import UsageError
-from tasks.core.hub.publish_place import Place
+from tasks.core.place import Place
 from tasks.core.recipe import Publish
 
 

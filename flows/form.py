@@ -1,0 +1,39 @@
+"""The fields of the form that starts a rebuild: their titles, and what it lets nobody type.
+
+Descriptions are the `Args:` of the flows, where Prefect looks for them. Whatever needs more than
+the form to be judged is refused by the run, in words.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from flows.stage_names import StageName
+from tasks.core.recipe import Recipe
+from tasks.core.recipe_file import recipe_names
+from tasks.core.recipe_overrides import PATTERN
+
+_BY_NAME_OR_PATH = {
+    "anyOf": [
+        {"type": "string", "title": "Name", "enum": recipe_names()},
+        {"type": "string", "title": "Path of a YAML file", "minLength": 1},
+    ]
+}
+_ONE_OVERRIDE = {"type": "string", "title": "field=value", "pattern": PATTERN}
+
+
+def _titled(title: str) -> Any:
+    """Return what names a parameter in the form; Prefect itself would take the variable's name."""
+    return Field(json_schema_extra={"title": title})
+
+
+WholeRecipe = Annotated[Recipe, _titled("Recipe")]
+RecipeName = Annotated[str, WithJsonSchema(_BY_NAME_OR_PATH), _titled("Recipe")]
+FirstStage = Annotated[StageName, _titled("First stage")]
+LastStage = Annotated[StageName, _titled("Last stage")]
+Overrides = Annotated[
+    tuple[Annotated[str, WithJsonSchema(_ONE_OVERRIDE)], ...], _titled("Overrides")
+]
+GateReason = Annotated[
+    str | None, WithJsonSchema({"type": "string"}), _titled("Override of the gate")
+]

@@ -1,0 +1,36 @@
+"""A place that is a directory: files that are whole or not there, as an object store has them."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.core.files import CHUNK_BYTES, TEMPORARY, fsync_directory, write_atomically
+
+
+def copy(source: Path, target: Path, sent: Callable[[int], None] | None) -> None:
+    """Copy a file under a temporary name and give it its own when it is on the disk."""
+    fd, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
+    try:
+        with os.fdopen(fd, "wb") as out, source.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                out.write(chunk)
+                if sent is not None:
+                    sent(len(chunk))
+            out.flush()
+            os.fsync(out.fileno())
+        Path(name).chmod(0o644)
+        Path(name).rename(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    fsync_directory(target.parent)
+
+
+def link_new(content: bytes, target: Path) -> None:
+    """Make a file with this content. Raises FileExistsError when there is one of its name."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=TEMPORARY) as scratch:
+        made = Path(scratch) / target.name
+        write_atomically(made, content)
+        target.hardlink_to(made)
+    fsync_directory(target.parent)

@@ -1,0 +1,252 @@
+"""One directory or bucket, over fsspec: what is published to, or shared among machines.
+
+Paths are relative to the place and use `/`. Invariants: `replace` and `create` give a name its
+content all at once, and `send` does; an object store does so by itself, a local file by a rename.
+No bucket is ever made, and no key or password is ever read from a URL or shown.
+"""
+
+import errno
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.callbacks import Callback
+from fsspec.implementations.local import LocalFileSystem
+
+from tasks.core.errors import KawanUsahaError, MissingTool, UsageError
+from tasks.core.files import FileDigest, fsync_tree, write_atomically
+from tasks.core.place.local import copy, link_new
+from tasks.core.place.purpose import PUBLISHING, Purpose, explanation, is_precondition
+
+_USER = re.compile(r"://[^/]*@")
+_PART_BYTES = 32 << 20  # a request each; several files are under way at once
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "memory"}
+"""Protocols without folders. To make one there could make a bucket instead."""
+_S3_OPTIONS = {"max_concurrency": 2}
+"""s3fs holds so many parts of 50 MiB in memory for each file that is sent; its default is 10."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An fsspec filesystem and the folder of it that is worked in.
+
+    url is for people: without the user and password that it may have been opened with.
+    """
+
+    url: str
+    _fs: Any
+    _root: str
+    _purpose: Purpose = PUBLISHING
+
+    @classmethod
+    def open(cls, url: str, purpose: Purpose = PUBLISHING) -> "Place":
+        """Return the place at a path or URL. Nothing is asked there yet.
+
+        Raises MissingTool when the protocol's package is not installed, UsageError when there is
+        no such protocol.
+        """
+        shown = _USER.sub("://", url).rstrip("/")
+        options = _S3_OPTIONS if url.startswith(("s3://", "s3a://")) else {}
+        try:
+            fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        except ImportError as error:
+            raise MissingTool(
+                f"The package for this kind of {purpose.noun} is not installed.",
+                where=shown,
+                found=error,
+                next_step="Install it beside this project (`pip install gcsfs` for gs://).",
+            ) from error
+        except ValueError as error:
+            raise UsageError(
+                f"There is no such kind of {purpose.noun}.",
+                where=purpose.setting,
+                expected="a directory, or a URL that fsspec knows such as s3://bucket/folder",
+                found=shown,
+                next_step=f"Correct `{purpose.setting}`.",
+            ) from error
+        fs.invalidate_cache()
+        return cls(shown, fs, root.rstrip("/"), purpose)
+
+    def require_root(self) -> None:
+        """Raise when this is a directory that is not there: a share may not be mounted."""
+        if isinstance(self._fs, LocalFileSystem) and not Path(self._root).is_dir():
+            raise self._purpose.refused(
+                f"The directory of the {self._purpose.noun} is not there.",
+                where=self.url,
+                next_step=f"Make it, or mount it, or correct `{self._purpose.setting}`.",
+            )
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is something at path."""
+        with self._explained():
+            return bool(self._fs.exists(self._at(path)))
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a small file."""
+        with self._explained():
+            return bytes(self._fs.cat_file(self._at(path)))
+
+    def find(self, path: str) -> bytes | None:
+        """Return the content of a small file, None when there is no such file."""
+        with self._explained():
+            try:
+                return bytes(self._fs.cat_file(self._at(path)))
+            except FileNotFoundError:
+                return None
+
+    def size_bytes(self, path: str) -> int | None:
+        """Return the size of a file, None when there is no such file."""
+        with self._explained():
+            try:
+                found = self._fs.info(self._at(path))
+            except FileNotFoundError:
+                return None
+        return int(found["size"]) if found["type"] == "file" else None
+
+    def parts(self, path: str, size_bytes: int, start: int = 0) -> Iterator[bytes]:
+        """Yield the bytes of a file from start on, in parts; fewer when it is shorter than said."""
+        while start < size_bytes:
+            end = min(start + _PART_BYTES, size_bytes)
+            with self._explained():
+                try:
+                    part = bytes(self._fs.cat_file(self._at(path), start=start, end=end))
+                except FileNotFoundError:
+                    return
+                except OSError as error:
+                    if error.errno == errno.EINVAL:  # s3fs: a range beyond the end
+                        return
+                    raise
+            yield part
+            start += len(part)
+            if start < end:
+                return
+
+    def digest(self, path: str) -> FileDigest | None:
+        """Return size and SHA-256 of what can be read at path now, None when there is nothing."""
+        size = self.size_bytes(path)
+        if size is None:
+            return None
+        sha256, read = hashlib.sha256(), 0
+        for part in self.parts(path, size):
+            sha256.update(part)
+            read += len(part)
+        return FileDigest(read, sha256.hexdigest())
+
+    def files(self, folder: str) -> dict[str, int]:
+        """Return the size of every file under folder, by its name there."""
+        with self._explained():
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._at(folder), detail=True)
+        prefix = self._at(folder) + "/"
+        return {name.removeprefix(prefix): int(info["size"]) for name, info in found.items()}
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders inside folder, of the place itself for ""."""
+        with self._explained():
+            try:
+                entries = self._fs.ls(self._at(folder), detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(
+            str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
+            for entry in entries
+            if entry["type"] == "directory"
+        )
+
+    def send(
+        self, source: Path | bytes, path: str, sent: Callable[[int], None] | None = None
+    ) -> None:
+        """Copy a local file, or bytes, to path; sent gets bytes as they go, and may raise."""
+        with self._explained():
+            self._make_folder(path)
+            if isinstance(source, bytes):
+                self._put(path, source)
+            elif isinstance(self._fs, LocalFileSystem):
+                copy(source, Path(self._at(path)), sent)
+            else:
+                self._fs.put_file(str(source), self._at(path), callback=_Callback(sent))
+
+    def remove(self, path: str) -> None:
+        """Delete one file."""
+        with self._explained():
+            self._fs.rm_file(self._at(path))
+
+    def sync(self, folder: str) -> None:
+        """Return when everything in folder is durable; an object store never answers earlier."""
+        if isinstance(self._fs, LocalFileSystem):
+            with self._explained():
+                fsync_tree(Path(self._at(folder)))
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Give path this content, all at once."""
+        with self._explained():
+            self._make_folder(path)
+            self._put(path, content)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Give path this content, all at once; return False if it has any already.
+
+        Of several who try at once one succeeds. Amazon S3, MinIO, Ceph and R2 do so themselves
+        (`If-None-Match: *`), Google's and Azure's storage in their own ways.
+        """
+        with self._explained():
+            self._make_folder(path)
+            try:
+                if isinstance(self._fs, LocalFileSystem):
+                    link_new(content, Path(self._at(path)))
+                else:
+                    self._fs.pipe_file(self._at(path), content, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                # s3fs knows the refusal by a field that not every server fills in.
+                if error.errno == errno.EINVAL and is_precondition(error):
+                    return False
+                raise
+            return True
+
+    def _put(self, path: str, content: bytes) -> None:
+        if isinstance(self._fs, LocalFileSystem):
+            write_atomically(Path(self._at(path)), content)
+        else:
+            self._fs.pipe_file(self._at(path), content)
+
+    def _make_folder(self, path: str) -> None:
+        if not _OBJECT_STORES.intersection(_protocols(self._fs)):
+            self._fs.makedirs(self._fs._parent(self._at(path)), exist_ok=True)
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except KawanUsahaError:
+            raise
+        except Exception as error:
+            known = explanation(error, self.url, self._purpose)
+            if known is None:
+                raise
+            raise known from error
+
+
+class _Callback(Callback):  # type: ignore[misc]
+    """Tells of each part that was sent."""
+
+    def __init__(self, sent: Callable[[int], None] | None) -> None:
+        super().__init__()
+        self._sent = sent
+
+    def relative_update(self, inc: int = 1) -> None:
+        if self._sent is not None:
+            self._sent(inc)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

@@ -1,0 +1,61 @@
+"""What a recipe has released, known on every machine that shares a remote store.
+
+    <url>/releases/<recipe>/<recipe>-<time>.json   the record of one run, as far as it is a release
+
+A release of another machine is recorded here as that of a finished run which made nothing else. So
+the release before, what a deployment may serve, and what `prune` keeps are the same everywhere. The
+invariant: no record of this machine is changed.
+"""
+
+import logging
+import re
+
+from pydantic import ValidationError
+
+from tasks.core.store.remote import Remote
+from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
+
+logger = logging.getLogger(__name__)
+
+RELEASES = "releases"
+
+
+def share_release(remote: Remote, run: OpenRun) -> None:
+    """Tell the other machines what this run has released. Raises RemoteUnavailable, RemoteRefused.
+
+    The same release told again is the same file.
+    """
+    record = run.record
+    if record.released is None:
+        return
+    told = record.model_copy(
+        update={
+            "finished_at": record.released_at,
+            "artifacts": (record.released,),
+            "reach": 0,  # it supersedes no run of theirs
+        }
+    )
+    place = f"{RELEASES}/{record.recipe}/{run.path.name}"
+    remote.place.replace(place, told.model_dump_json(indent=1).encode())
+
+
+def take_releases(remote: Remote, records: RunRecords, recipe: str) -> None:
+    """Record here what other machines have released of a recipe.
+
+    A file that is no such record is left out, with a line in the log. Raises RemoteUnavailable,
+    RemoteRefused.
+    """
+    folder = f"{RELEASES}/{recipe}"
+    for name in sorted(remote.place.files(folder)):
+        path = records.root / name
+        if path.exists() or not re.fullmatch(rf"{re.escape(recipe)}-\d+T\d+\.json", name):
+            continue
+        content = remote.place.find(f"{folder}/{name}")
+        try:
+            record = RunRecord.model_validate_json(content or b"")
+        except ValidationError as error:
+            where = f"{remote.url}/{folder}/{name}"
+            logger.warning("%s is no record: %s", where, str(error).splitlines()[0])
+            continue
+        if record.recipe == recipe and record.released is not None:
+            OpenRun(path, record).save()

@@ -1,0 +1,201 @@
+"""The artifacts that several machines share: one folder or bucket, named by KAWAN_USAHA_REMOTE.
+
+    <url>/<stage>-<key>/manifest.json   an artifact: whole, or not there
+    <url>/files/<sha256>                the files of all artifacts, each content once
+    <url>/staging/<stage>-<key>/...     what unfinished work goes on from (`handover.py`)
+    <url>/releases/<recipe>/...         what was released, by which run (`releases.py`)
+
+The invariants: a manifest is written last, when every file that it names was read back, and only
+if there is none: of several machines that finish one key at once the first one's counts. A file is
+named by what it holds, so no writer can spoil another's. Nothing is ever removed but what lies
+under staging/. Keys come from the environment of the fsspec library, never from the URL.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import (
+    CorruptArtifact,
+    CorruptRemote,
+    RemoteRefused,
+    RemoteUnavailable,
+    UsageError,
+)
+from tasks.core.place import Place, Purpose
+from tasks.core.progress import Report, silent
+from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
+from tasks.core.store.transfers import Way, receive, send
+
+REMOTE_VARIABLE = "KAWAN_USAHA_REMOTE"
+FILES = "files"
+STAGING = "staging"
+
+_PURPOSE = Purpose(
+    noun="remote store",
+    setting=REMOTE_VARIABLE,
+    refused=RemoteRefused,
+    unavailable=RemoteUnavailable,
+    again="Run again: what is finished here is kept, and what has arrived is not sent again. "
+    f"`unset {REMOTE_VARIABLE}` goes on without the other machines.",
+    make_room="Remove what no machine needs there; then run again.",
+)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An artifact at the remote store, by its manifest and the very bytes of that."""
+
+    manifest: Manifest
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        """The name of its directory, there and here."""
+        return str(self.manifest.stage_key)
+
+    @property
+    def digest(self) -> str:
+        """The identity of its bytes."""
+        return self.manifest.content_digest
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A remote store. Safe for any number of machines at once."""
+
+    place: Place
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.place.url
+
+    @classmethod
+    def open(cls, url: str) -> "Remote":
+        """Return the remote store at a URL; nothing is asked there yet.
+
+        Raises UsageError for a URL of no known kind or with a user in it, MissingTool.
+        """
+        place = Place.open(url, _PURPOSE)
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise UsageError(
+                "A user or password has no place in the URL of the remote store.",
+                where=REMOTE_VARIABLE,
+                found=place.url,
+                next_step="Leave it out; keys come from the environment, such as "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            )
+        return cls(place)
+
+    def require_usable(self) -> None:
+        """Return when files can be written there, read and removed.
+
+        Raises RemoteRefused, RemoteUnavailable.
+        """
+        self.place.require_root()
+        name, content = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+        self.place.replace(name, content)
+        found = self.place.find(name)
+        self.place.remove(name)
+        if found != content:
+            raise RemoteRefused(
+                "The remote store does not return what was written to it.",
+                where=self.url,
+                next_step=f"Name another place in {REMOTE_VARIABLE}.",
+            )
+
+    def find(self, name: str) -> Shared | None:
+        """Return the artifact of this name, by its manifest alone; None when it is not there.
+
+        Raises CorruptRemote for a manifest that cannot be read or is another one's.
+        """
+        content = self.place.find(f"{name}/{MANIFEST}")
+        if content is None:
+            return None
+        where = f"{self.url}/{name}/{MANIFEST}"
+        try:
+            manifest = parse_manifest(content, where=where)
+        except CorruptArtifact as error:
+            raise CorruptRemote(error.what, where=where, found=error.found) from error
+        if str(manifest.stage_key) != name:
+            found = str(manifest.stage_key)
+            raise CorruptRemote("The manifest belongs to another key.", where=where, found=found)
+        return Shared(manifest, content)
+
+    def artifacts(self) -> Iterator[tuple[str, Shared | CorruptRemote]]:
+        """Yield every artifact by name; one with a broken manifest as the error that tells of it.
+
+        Folders without a manifest are somebody else's, and passed over.
+        """
+        for name in self.place.folders(""):
+            if name in (FILES, STAGING):
+                continue
+            try:
+                found = self.find(name)
+            except CorruptRemote as error:
+                yield name, error
+            else:
+                if found is not None:
+                    yield name, found
+
+    def fetch(
+        self, shared: Shared, out: Path, here: Mapping[str, Path], report: Report = silent
+    ) -> None:
+        """Bring the files of an artifact into a directory, which may hold some of them.
+
+        `here` names files of this machine by SHA-256, which need not be fetched. Raises as
+        `transfers.receive`.
+        """
+        receive(self.place, _ways(shared.manifest, out), here=here, report=report)
+
+    def push(
+        self,
+        directory: Path,
+        ours: Shared,
+        *,
+        proved: frozenset[str] = frozenset(),
+        repair: bool = False,
+        report: Report = silent,
+    ) -> Shared:
+        """Bring an artifact there and return the one that counts there, which may be another's.
+
+        Nothing is sent when there is one. With `repair` what is there is known to be broken, and
+        ours takes its place. Raises as `transfers.send`.
+        """
+        manifest = f"{ours.name}/{MANIFEST}"
+        theirs = None if repair else self.find_or_none(ours.name)
+        if theirs is not None:
+            return theirs
+        ways = _ways(ours.manifest, directory)
+        send(self.place, ways, proved=frozenset() if repair else proved, report=report)
+        if repair or not self.place.create(manifest, ours.content):
+            if not repair and (first := self.find_or_none(ours.name)) is not None:
+                return first
+            self.place.replace(manifest, ours.content)
+        return ours
+
+    def find_or_none(self, name: str) -> Shared | None:
+        """Return the artifact of this name, None when there is none or its manifest is broken."""
+        try:
+            return self.find(name)
+        except CorruptRemote:
+            return None
+
+
+def configured_remote() -> Remote | None:
+    """Return the remote store that KAWAN_USAHA_REMOTE names, None when it names none.
+
+    Raises as `Remote.open`.
+    """
+    url = os.environ.get(REMOTE_VARIABLE, "").strip()
+    return Remote.open(url) if url else None
+
+
+def _ways(manifest: Manifest, directory: Path) -> list[Way]:
+    return [
+        Way(directory / name, f"{FILES}/{digest.sha256}", digest)
+        for name, digest in manifest.files.items()
+    ]

@@ -1,0 +1,212 @@
+"""Files to and from a remote store: many at once, each whole and proved, or not there.
+
+A file counts by its size and SHA-256 alone. The invariants: what is received gets its name only
+after all its bytes were hashed on their way to the disk; what is sent counts only after all its
+bytes were read back. Whatever was whole before is not moved again.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Event, Lock
+
+from tasks.core.errors import CorruptArtifact, CorruptRemote, RemoteUnavailable
+from tasks.core.files import (
+    CHUNK_BYTES,
+    TEMPORARY,
+    FileDigest,
+    digest_of,
+    link_or_copy,
+    require_room,
+)
+from tasks.core.place import Place
+from tasks.core.progress import Report, silent
+from tasks.core.threads import run_all
+
+THREADS = 4
+WAITS_S = (1.0, 4.0, 15.0)
+"""Pauses before a file is tried again that could not be moved; the libraries insist as well."""
+
+Tick = Callable[[int], None]
+Move = Callable[[Tick], None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Between a file of this machine and its place at the remote."""
+
+    local: Path
+    remote: str
+    digest: FileDigest
+
+
+def receive(
+    place: Place, ways: Sequence[Way], *, here: Mapping[str, Path], report: Report = silent
+) -> None:
+    """Bring files from the place to this machine. Those that `here` names by SHA-256 are linked.
+
+    Raises CorruptRemote for a file that is missing there or is another one, RemoteUnavailable,
+    DiskFull.
+    """
+    if not ways:
+        return
+    missing = sum(w.digest.size_bytes for w in ways if not w.local.exists())
+    linked = {w.digest.sha256 for w in ways if w.digest.sha256 in here}
+    require_room(
+        ways[0].local.parent,
+        missing - sum(w.digest.size_bytes for w in ways if w.digest.sha256 in linked),
+    )
+    _move_all([partial(_receive, place, way, here) for way in ways], _total(ways), report)
+
+
+def send(
+    place: Place, ways: Sequence[Way], *, proved: frozenset[str], report: Report = silent
+) -> None:
+    """Bring files from this machine to the place; `proved` names those that are whole there.
+
+    Raises CorruptArtifact when a file here is not what it should be, CorruptRemote when what
+    arrives is not what was sent, RemoteUnavailable, RemoteRefused.
+    """
+    unique = {way.remote: way for way in ways if way.digest.sha256 not in proved}
+    moves = [partial(_send, place, way) for way in unique.values()]
+    _move_all(moves, _total(list(unique.values())), report)
+
+
+def _total(ways: Sequence[Way]) -> int:
+    return sum(way.digest.size_bytes for way in ways)
+
+
+def _move_all(moves: Sequence[Move], total_bytes: int, report: Report) -> None:
+    meter = _Meter(total_bytes, report)
+    calls = [partial(_insist, move, meter) for move in moves]
+    run_all(calls, threads=THREADS, name="remote-store", stop=meter.stop.set)
+
+
+class _Stopped(Exception):
+    """Another file of the same transfer failed, or the work was interrupted."""
+
+
+class _Meter:
+    """Counts the bytes of all files, and stops them all together."""
+
+    def __init__(self, total_bytes: int, report: Report) -> None:
+        self.stop = Event()
+        self._total, self._report = total_bytes, report
+        self._done, self._lock = 0, Lock()
+
+    def __call__(self, size_bytes: int) -> None:
+        """Count bytes that were moved; negative ones turned out to be worthless."""
+        if self.stop.is_set():
+            raise _Stopped
+        with self._lock:
+            self._done += size_bytes
+        self._report(min(self._done, self._total), self._total)
+
+
+def _insist(move: Move, meter: _Meter) -> None:
+    for wait_s in (*WAITS_S, None):
+        counted = 0
+
+        def tick(size_bytes: int) -> None:
+            nonlocal counted
+            counted += size_bytes
+            meter(size_bytes)
+
+        try:
+            move(tick)
+        except RemoteUnavailable:
+            if wait_s is None:
+                raise
+            meter(-counted)
+            if meter.stop.wait(wait_s):
+                raise _Stopped from None
+        else:
+            return
+
+
+def _receive(place: Place, way: Way, here: Mapping[str, Path], tick: Tick) -> None:
+    target, wanted = way.local, way.digest
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if _link(here.get(wanted.sha256), target) or target.exists():
+        if digest_of(target) == wanted:
+            tick(wanted.size_bytes)
+            return
+        target.unlink()
+    part = target.with_name(TEMPORARY + target.name)
+    for _ in range(2):
+        if _stream(place, way, part, tick) == wanted:
+            part.rename(target)
+            return
+        part.unlink()
+    raise CorruptRemote(
+        "A file at the remote store is missing or not what its name says.",
+        where=f"{place.url}/{way.remote}",
+        expected=wanted,
+        found=place.digest(way.remote) or "no file",
+    )
+
+
+def _link(source: Path | None, target: Path) -> bool:
+    if source is None or target.exists():
+        return False
+    try:
+        link_or_copy(source, target)
+    except FileNotFoundError:  # freed meanwhile
+        return False
+    return True
+
+
+def _stream(place: Place, way: Way, part: Path, tick: Tick) -> FileDigest:
+    """Write what is missing of a file, and return the digest of all of it."""
+    sha256, size = hashlib.sha256(), 0
+    with part.open("ab+") as file:
+        file.seek(0)
+        while chunk := file.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            size += len(chunk)
+            tick(len(chunk))
+        for chunk in place.parts(way.remote, way.digest.size_bytes, size):
+            file.write(chunk)
+            sha256.update(chunk)
+            size += len(chunk)
+            tick(len(chunk))
+    return FileDigest(size, sha256.hexdigest())
+
+
+def _send(place: Place, way: Way, tick: Tick) -> None:
+    """Send a file unless it is there; either way every byte of it is read back from there.
+
+    A server's own word is not taken: some confirm a checksum that they have not compared.
+    """
+    there = place.size_bytes(way.remote)
+    if there == way.digest.size_bytes and place.digest(way.remote) == way.digest:
+        tick(way.digest.size_bytes)
+        return
+    for _ in range(2):
+        place.send(way.local, way.remote, tick)
+        if place.digest(way.remote) == way.digest:
+            return
+        tick(-way.digest.size_bytes)
+    _require_unchanged(way)
+    raise CorruptRemote(
+        "What arrived at the remote store is not what was sent.",
+        where=f"{place.url}/{way.remote}",
+        expected=way.digest,
+        found=place.digest(way.remote) or "no file",
+        next_step="Run again: only what has not arrived is sent. If it stays so, the service or a "
+        "proxy before it changes files.",
+    )
+
+
+def _require_unchanged(way: Way) -> None:
+    found = digest_of(way.local)
+    if found != way.digest:
+        raise CorruptArtifact(
+            "A file of an artifact has other bytes than when it was made.",
+            where=way.local,
+            expected=way.digest,
+            found=found,
+            next_step="Run again: the artifact is made anew.",
+        )

@@ -1,0 +1,84 @@
+"""Releases of one machine that another one has to know: to compare, to serve, to keep."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.core.store import Remote, RunStore
+from tasks.core.store.releases import take_releases
+from tasks.core.store.runs import OpenRun, RunRecords
+
+
+@pytest.fixture
+def remote(url: str) -> Remote:
+    return Remote.open(url)
+
+
+def released(home: Path, remote: Remote, artifact: str, forced: str | None = None) -> OpenRun:
+    run = RunRecords(home).start("demo", reach=10)
+    run.add("download-of-this-machine")
+    store = RunStore(home, run, remote=remote)
+    store.release(artifact, forced)
+    store.finish()
+    return run
+
+
+def test_release_is_known_on_another_machine_as_nothing_but_that(
+    tmp_path: Path, remote: Remote
+) -> None:
+    run = released(tmp_path / "one", remote, "fuse-a", forced="it is urgent")
+    other = RunRecords(tmp_path / "other")
+    for _ in range(2):
+        take_releases(remote, other, "demo")
+        (record,) = other.all()
+        assert record.artifacts == ("fuse-a",)
+        assert (record.released, record.forced) == ("fuse-a", "it is urgent")
+        assert record.released_at == run.record.released_at
+        assert other.releases("demo") == ["fuse-a"]
+    assert other.unfinished() == []
+
+
+def test_last_release_counts_whichever_machine_has_made_it(tmp_path: Path, remote: Remote) -> None:
+    released(tmp_path / "one", remote, "fuse-a")
+    released(tmp_path / "other", remote, "fuse-b")
+    released(tmp_path / "one", remote, "fuse-c")
+    records = RunRecords(tmp_path / "other")
+    take_releases(remote, records, "demo")
+    assert records.releases("demo") == ["fuse-c", "fuse-b", "fuse-a"]
+    assert records.release_before("demo", "fuse-c") == "fuse-b"
+
+
+def test_own_record_is_not_replaced_by_what_was_told_of_it(tmp_path: Path, remote: Remote) -> None:
+    run = released(tmp_path / "one", remote, "fuse-a")
+    before = run.path.read_bytes()
+    take_releases(remote, RunRecords(tmp_path / "one"), "demo")
+    assert run.path.read_bytes() == before
+
+
+def test_unfinished_run_of_this_machine_is_not_superseded_by_a_release_of_another(
+    tmp_path: Path, remote: Remote
+) -> None:
+    records = RunRecords(tmp_path / "one")
+    records.start("demo", reach=2).add("merge-a")
+    released(tmp_path / "other", remote, "fuse-b")
+    take_releases(remote, records, "demo")
+    assert [record.artifacts for record in records.unfinished()] == [("merge-a",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("demo-20261129T120000000000.json", b"{"),
+        ("demo-20261129T120000000000.json", b'{"recipe": "other", "released": "fuse-a"}'),
+        ("demo-20261129T120000000000.json", b'{"recipe": "demo"}'),
+        ("../demo-20261129T120000000000.json", b'{"recipe": "demo", "released": "fuse-a"}'),
+        ("notes.json", b'{"recipe": "demo", "released": "fuse-a"}'),
+    ],
+)
+def test_what_is_no_release_of_the_recipe_is_left_out(
+    tmp_path: Path, remote: Remote, name: str, content: bytes
+) -> None:
+    remote.place.replace(f"releases/demo/{name}", content)
+    records = RunRecords(tmp_path / "one")
+    take_releases(remote, records, "demo")
+    assert not list(records.root.glob("**/*"))
