@@ -4,11 +4,11 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils._runtime import is_xet_available
 
-from tests.unit.hub.publish.world import REPO
+from tests.unit.hub.publish.world import REPO, PublishHub
 
 
 @pytest.fixture(autouse=True)
-def xet(monkeypatch: pytest.MonkeyPatch) -> None:
+def xet(hub: PublishHub, monkeypatch: pytest.MonkeyPatch) -> None:  # the Hub's world is without
     """As in a Prefect worker, where huggingface_hub is imported before the recipe is known."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     assert is_xet_available()
