@@ -189,6 +189,10 @@ class Store(Shelf):
         with self._locked(name, "pull"), self._disk_full_explained():
             return self._named_or_set_aside(name) or self._fetched(name)
 
+    def is_shared(self, artifact: Artifact) -> bool | None:
+        """Return whether the remote store is known to have this artifact; None without one."""
+        return None if self._sharing is None else self._sharing.is_shared(artifact)
+
     @contextmanager
     def present(self, names: Sequence[str]) -> Iterator[None]:
         """Keep others from freeing these artifacts during the block, which reads their files."""
