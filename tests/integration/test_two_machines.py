@@ -55,9 +55,9 @@ from tasks.core.training.checkpoints import MARKER
 from tests.models import WORDS, tiny_delta, tiny_llama
 from tests.s3_server import KEYS, make_bucket, s3_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
-HANG_S = 900
+HANG_S = 3600
 POLL_S = 0.5
 STEPS = 200
 
@@ -292,28 +292,33 @@ def test_a_machine_is_lost_in_its_work_and_another_goes_on_from_what_it_has_hand
     assert adapter.manifest.facts["steps"] == STEPS
 
 
-def test_each_stage_of_one_rebuild_runs_in_its_own_pool(world: World) -> None:
+def test_each_stage_of_one_rebuild_runs_in_its_own_pool_at_the_same_commits(
+    world: World,
+) -> None:
     with world.machine("fourth", "kawan-cpu"), world.machine("fifth", "kawan-gpu"):
-        run = world.completed(world.call("rebuild-across/across", until="publish"))
+        run = world.completed(world.call("rebuild-across/across", until="finetune"))
     children = world.children(run)
-    stages = ["download", "merge", "edit", "prepare", "finetune", "fuse", "evaluate", "gate"]
-    assert [child.parameters["until"] for child in children] == [*stages, "publish"]
+    stages = ["download", "merge", "edit", "prepare", "finetune"]
+    assert [child.parameters["until"] for child in children] == stages
+    assert [child.parameters["from_stage"] for child in children] == stages
     pools = [child.work_pool_name for child in children]
-    assert pools == ["kawan-cpu"] * 4 + ["kawan-gpu"] * 5
+    assert pools == ["kawan-cpu"] * 4 + ["kawan-gpu"]
     (overrides,) = {tuple(child.parameters["overrides"]) for child in children}
     assert [each.partition("=")[0] for each in overrides] == ["base.revision", "delta.revision"]
-    assert (world.root / "published" / "current.json").exists()
 
 
-def test_cancelling_a_rebuild_cancels_the_stage_at_work(world: World) -> None:
-    longer = (f"finetune.epochs={25 * STEPS}",)
-    with world.machine("fourth", "kawan-cpu"), world.machine("fifth", "kawan-gpu") as fifth:
+def test_cancelling_a_rebuild_cancels_the_stage_at_work_on_the_other_machine(
+    world: World,
+) -> None:
+    longer = ("delta=", "edit=", f"finetune.epochs={25 * STEPS}")
+    with world.machine("sixth", "kawan-cpu"), world.machine("seventh", "kawan-gpu") as trains:
         run = world.call("rebuild-across/across", overrides=longer)
-        world.wait(run, lambda now: is_over(now) or bool(checkpoints(fifth)))
-        stage = world.children(run)[-1]
-        assert stage.parameters["until"] == "finetune"
+        world.wait(run, lambda now: is_over(now) or bool(checkpoints(trains)))
+        stages = world.children(run)
+        asked = [child.parameters["until"] for child in stages]
+        assert asked == ["download", "prepare", "finetune"]
         world.client.set_flow_run_state(run.id, Cancelling())
-        for each in (run, stage):
+        for each in (run, stages[-1]):
             ended = world.wait(each, is_over)
             assert ended.state is not None
             assert ended.state.is_cancelled(), ended.state
