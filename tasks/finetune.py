@@ -5,7 +5,9 @@ from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
+from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
+from tasks.core.training.finetune import WORK
 from tasks.core.training.job import OPERATING
 from tasks.core.training.ladder import finetune_on_ladder
 from tasks.progress import StageProgress, output_log, say
@@ -36,17 +38,18 @@ def finetune(
             say(line)
             progress.said = line
 
-        made = finetune_on_ladder(
-            model.path,
-            settings,
-            data=examples.path,
-            template=template,
-            out=staging.path,
-            home=home(),
-            report=progress,
-            on_line=hear,
-            log=output_log("finetune"),
-        )
+        with staging.handed_over(lambda: whole_state(staging.path / WORK / CHECKPOINTS)):
+            made = finetune_on_ladder(
+                model.path,
+                settings,
+                data=examples.path,
+                template=template,
+                out=staging.path,
+                home=home(),
+                report=progress,
+                on_line=hear,
+                log=output_log("finetune"),
+            )
         trained = made.trained
         staging.note(
             steps=trained.total_steps,

@@ -3,10 +3,12 @@
 It honours `If-None-Match: *`, and accepts a wrong checksum.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import boto3
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
@@ -15,6 +17,11 @@ KEYS = {
     "AWS_ACCESS_KEY_ID": "warung",
     "AWS_SECRET_ACCESS_KEY": "sesame",
     "AWS_DEFAULT_REGION": "us-east-1",
+}
+_ADMIN = {
+    "aws_access_key_id": "admin",
+    "aws_secret_access_key": "admin",
+    "region_name": "us-east-1",
 }
 
 
@@ -37,8 +44,28 @@ def use(patch: pytest.MonkeyPatch, address: str, keys: dict[str, str] = KEYS) ->
     S3FileSystem.clear_instance_cache()
 
 
+@contextmanager
+def reader_only(address: str) -> Iterator[dict[str, str]]:
+    """Yield keys that may read everything and write nothing, while the server checks rights."""
+    iam = boto3.client("iam", endpoint_url=address, **_ADMIN)
+    iam.create_user(UserName="reader")
+    policy = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [policy]})
+    iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=document)
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    httpx.post(f"{address}/moto-api/reset-auth", content="0").raise_for_status()
+    try:
+        yield {
+            **KEYS,
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+    finally:
+        httpx.post(f"{address}/moto-api/reset-auth", content="inf").raise_for_status()
+        iam.delete_access_key(UserName="reader", AccessKeyId=key["AccessKeyId"])
+        iam.delete_user_policy(UserName="reader", PolicyName="read")
+        iam.delete_user(UserName="reader")
+
+
 def make_bucket(address: str, name: str) -> None:
-    client = boto3.client(
-        "s3", endpoint_url=address, aws_access_key_id="a", aws_secret_access_key="b"
-    )
-    client.create_bucket(Bucket=name)
+    boto3.client("s3", endpoint_url=address, **_ADMIN).create_bucket(Bucket=name)

@@ -1,48 +1,86 @@
 """`kawan-usaha store`: what is built, whether it is whole, and what may go."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from annotated_types import Ge
 
+from flows.commands import store_remote
 from flows.commands.numbers import integer
 from flows.commands.output import AS_JSON, show
+from flows.commands.store_remote import required_remote
+from tasks.core.errors import CorruptRemote
 
-store_app = typer.Typer(no_args_is_help=True, help="Look at the artifacts, verify, prune.")
+if TYPE_CHECKING:
+    from tasks.core.store import Artifact
+
+store_app = typer.Typer(no_args_is_help=True, help="Look at the artifacts, verify, prune, share.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
+    store_remote.register(store_app)
     app.add_typer(store_app, name="store")
 
 
 @store_app.command("list")
-def list_artifacts(as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """Show every artifact: stage, size, age and what it was made from, also if it was freed."""
-    from tasks.core.home import home
-    from tasks.core.store import Store
+@store_app.command("ls", hidden=True)
+def list_artifacts(
+    remote: Annotated[
+        bool,
+        typer.Option(
+            "--remote",
+            help="Ask the remote store (KAWAN_USAHA_REMOTE), and show what is there too.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show every artifact: stage, size, age and what it was made from, also if it was freed.
 
-    store = Store(home())
-    artifacts = [*store.artifacts(), *store.freed_artifacts()]
-    rows: list[object] = [
-        {
-            "artifact": str(artifact.key),
-            "created_at": artifact.manifest.created_at.isoformat(timespec="seconds"),
-            "size_bytes": artifact.manifest.size_bytes,
-            "wall_s": artifact.manifest.wall_s,
-            "params": artifact.manifest.params,
-            "path": artifact.path,
-            "freed": artifact.freed,
-        }
-        for artifact in artifacts
-    ]
-    lines = [
+    With a remote store: what is there too (`shared`), and with --remote what is only there.
+    """
+    from tasks.core.home import home
+    from tasks.core.store import Artifact, Store, configured_remote
+
+    store = Store(home(), remote=required_remote() if remote else configured_remote())
+    rows, lines = [], []
+    for artifact in (*store.artifacts(), *store.freed_artifacts()):
+        there = store.is_shared(artifact)
+        rows.append(_row(artifact, here=True, shared=there))
+        lines.append(_line(artifact, "freed" if artifact.freed else "", "shared" if there else ""))
+    if remote:
+        here = {row["artifact"] for row in rows}
+        for name, found in required_remote().artifacts():
+            if isinstance(found, CorruptRemote):
+                rows.append({"artifact": name, "here": name in here, "broken": found.what})
+                lines.append(f"{name:<34} broken at the remote store: {found.what}")
+            elif name not in here:
+                artifact = Artifact(store.root / name, found.manifest)
+                rows.append(_row(artifact, here=False, shared=True))
+                lines.append(_line(artifact, "only at the remote store"))
+    show(rows, as_json=as_json, text="\n".join(lines) or f"Nothing is built yet in {home()}.")
+
+
+def _row(artifact: "Artifact", *, here: bool, shared: bool | None) -> dict[str, object]:
+    return {
+        "artifact": str(artifact.key),
+        "created_at": artifact.manifest.created_at.isoformat(timespec="seconds"),
+        "size_bytes": artifact.manifest.size_bytes,
+        "wall_s": artifact.manifest.wall_s,
+        "params": artifact.manifest.params,
+        "path": artifact.path if here else None,
+        "freed": artifact.freed,
+        "here": here,
+        "shared": shared,
+    }
+
+
+def _line(artifact: "Artifact", *notes: str) -> str:
+    line = (
         f"{artifact.key!s:<34} {artifact.manifest.created_at:%Y-%m-%d %H:%M} "
         f"{artifact.manifest.size_bytes / 1e6:>12,.1f} MB {artifact.manifest.wall_s:>8.1f} s"
-        f"{'  freed' if artifact.freed else ''}"
-        for artifact in artifacts
-    ]
-    show(rows, as_json=as_json, text="\n".join(lines) or f"Nothing is built yet in {home()}.")
+    )
+    return "  ".join([line, *(note for note in notes if note)])
 
 
 @store_app.command()

@@ -4,7 +4,8 @@ from tasks.core.store.manifest import Manifest
 from tasks.core.store.remote import Remote, configured_remote
 from tasks.core.store.run import RunStore
 from tasks.core.store.shelf import Artifact
-from tasks.core.store.store import Built, Staging, Store
+from tasks.core.store.staging import Staging
+from tasks.core.store.store import Built, Store
 
 __all__ = [
     "Artifact",

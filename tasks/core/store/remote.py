@@ -125,14 +125,16 @@ class Remote:
             raise CorruptRemote("The manifest belongs to another key.", where=where, found=found)
         return Shared(manifest, content)
 
+    def names(self) -> list[str]:
+        """Return the names that artifacts may have there; nothing is opened."""
+        return [name for name in self.place.folders("") if name not in (FILES, STAGING)]
+
     def artifacts(self) -> Iterator[tuple[str, Shared | CorruptRemote]]:
         """Yield every artifact by name; one with a broken manifest as the error that tells of it.
 
         Folders without a manifest are somebody else's, and passed over.
         """
-        for name in self.place.folders(""):
-            if name in (FILES, STAGING):
-                continue
+        for name in self.names():
             try:
                 found = self.find(name)
             except CorruptRemote as error:

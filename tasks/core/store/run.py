@@ -22,7 +22,8 @@ from tasks.core.store.releases import share_release
 from tasks.core.store.remote import Remote
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 from tasks.core.store.shelf import Artifact
-from tasks.core.store.store import Built, Staging, Store
+from tasks.core.store.staging import Staging
+from tasks.core.store.store import Built, Store
 
 logger = logging.getLogger(__name__)
 

@@ -88,6 +88,11 @@ class Sharing:
         note = self._noted(artifact.path.name)
         return note is not None and note.ours == artifact.digest
 
+    def is_shared(self, artifact: Artifact) -> bool:
+        """Return whether this very artifact is noted to be there."""
+        note = self._noted(artifact.path.name)
+        return note is not None and note.ours == note.theirs == artifact.digest
+
     def push(self, artifact: Artifact) -> Shared:
         """Bring an artifact there and return the one that counts there, which may be another's.
 
@@ -141,8 +146,8 @@ class Sharing:
         self._broken.add(name)
         logger.warning("%s", error)
         self._say(
-            f"{name} at {self.remote.url} is broken ({error.what}). It is made here, and takes the "
-            "place of the broken one."
+            f"{name} at {self.remote.url} is broken ({error.what}). The next run that makes it "
+            "here replaces it there."
         )
 
     def _files_here(self) -> Iterator[tuple[str, Path]]:
@@ -155,8 +160,7 @@ class Sharing:
         return frozenset(
             file.sha256
             for artifact in self._shelf.artifacts()
-            if (note := self._noted(artifact.path.name)) is not None
-            and note.ours == note.theirs == artifact.digest
+            if self.is_shared(artifact)
             for file in artifact.manifest.files.values()
         )
 

@@ -22,16 +22,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from pydantic import JsonValue
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
 from tasks.core.files import (
     TEMPORARY,
-    FileDigest,
     digest_of,
     disk_is_full,
     fsync_directory,
@@ -43,6 +40,7 @@ from tasks.core.keys import StageKey, to_jsonable
 from tasks.core.locks import WAIT_S, Say, locked
 from tasks.core.measure import Cost, measured
 from tasks.core.store.checks import wrong_content
+from tasks.core.store.handover import Handover
 from tasks.core.store.manifest import (
     MANIFEST,
     Manifest,
@@ -53,6 +51,7 @@ from tasks.core.store.manifest import (
 from tasks.core.store.remote import Remote, Shared
 from tasks.core.store.sharing import Sharing
 from tasks.core.store.shelf import Artifact, Shelf
+from tasks.core.store.staging import Staging
 
 logger = logging.getLogger(__name__)
 
@@ -66,23 +65,6 @@ class Built:
 
     artifact: Artifact
     cached: bool
-
-
-@dataclass
-class Staging:
-    """Where an attempt writes. What an earlier attempt with the same key left is still there."""
-
-    path: Path
-    facts: dict[str, JsonValue] = field(default_factory=dict)
-    known: dict[str, FileDigest] = field(default_factory=dict)
-
-    def record(self, files: Mapping[str, FileDigest]) -> None:
-        """Take over digests that the writer computed in passing, so no file is read again."""
-        self.known.update(files)
-
-    def note(self, **facts: object) -> None:
-        """Add what was found out while building to the manifest."""
-        self.facts.update({name: to_jsonable(value, at=name) for name, value in facts.items()})
 
 
 class Store(Shelf):
@@ -167,13 +149,15 @@ class Store(Shelf):
             found = self._find_or_set_aside(key) or self._fetched(str(key))
             if found is not None:
                 return Built(self._shared(found), cached=True)
-            staging = Staging(self.root / ".staging" / str(key))
+            staging = self._staging(key)
             with self.present(needs):
                 _reopen(staging.path)
                 with measured() as cost:
                     write(staging)
             artifact = self._commit(key, staging, cost, params, dict(inputs or {}))
-            return Built(self._shared(artifact), cached=False)
+            shared = self._shared(artifact)
+            staging.forget()
+            return Built(shared, cached=False)
 
     def push(self, name: str) -> Artifact | None:
         """Bring an artifact to the remote store; return what is here then, None without one.
@@ -188,6 +172,10 @@ class Store(Shelf):
         """Return the artifact of this name, fetched when it is not here; None without one."""
         with self._locked(name, "pull"), self._disk_full_explained():
             return self._named_or_set_aside(name) or self._fetched(name)
+
+    def is_shared(self, artifact: Artifact) -> bool | None:
+        """Return whether the remote store is known to have this artifact; None without one."""
+        return None if self._sharing is None else self._sharing.is_shared(artifact)
 
     @contextmanager
     def present(self, names: Sequence[str]) -> Iterator[None]:
@@ -231,6 +219,12 @@ class Store(Shelf):
                 return True
         except (LockBusy, CorruptArtifact):
             return False
+
+    def _staging(self, key: StageKey) -> Staging:
+        path = self.root / ".staging" / str(key)
+        sharing = self._sharing
+        handover = None if sharing is None else Handover(sharing.remote, path, self._say)
+        return Staging(path, handover=handover)
 
     def _fetched(self, name: str) -> Artifact | None:
         """Return an artifact of the remote store, brought here; None where there is none.

@@ -62,44 +62,51 @@ def receive(
 
 
 def send(
-    place: Place, ways: Sequence[Way], *, proved: frozenset[str], report: Report = silent
+    place: Place,
+    ways: Sequence[Way],
+    *,
+    proved: frozenset[str],
+    report: Report = silent,
+    stop: Event | None = None,
 ) -> None:
     """Bring files from this machine to the place; `proved` names those that are whole there.
 
-    Raises CorruptArtifact when a file here is not what it should be, CorruptRemote when what
-    arrives is not what was sent, RemoteUnavailable, RemoteRefused.
+    Raises Stopped once `stop` is set, CorruptArtifact when a file here is not what it should be,
+    CorruptRemote when what arrives is not what was sent, RemoteUnavailable, RemoteRefused.
     """
     unique = {way.remote: way for way in ways if way.digest.sha256 not in proved}
     moves = [partial(_send, place, way) for way in unique.values()]
-    _move_all(moves, _total(list(unique.values())), report)
+    _move_all(moves, _total(list(unique.values())), report, stop)
 
 
 def _total(ways: Sequence[Way]) -> int:
     return sum(way.digest.size_bytes for way in ways)
 
 
-def _move_all(moves: Sequence[Move], total_bytes: int, report: Report) -> None:
-    meter = _Meter(total_bytes, report)
+def _move_all(
+    moves: Sequence[Move], total_bytes: int, report: Report, stop: Event | None = None
+) -> None:
+    meter = _Meter(total_bytes, report, stop or Event())
     calls = [partial(_insist, move, meter) for move in moves]
     run_all(calls, threads=THREADS, name="remote-store", stop=meter.stop.set)
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """Another file of the same transfer failed, or the work was interrupted."""
 
 
 class _Meter:
     """Counts the bytes of all files, and stops them all together."""
 
-    def __init__(self, total_bytes: int, report: Report) -> None:
-        self.stop = Event()
+    def __init__(self, total_bytes: int, report: Report, stop: Event) -> None:
+        self.stop = stop
         self._total, self._report = total_bytes, report
         self._done, self._lock = 0, Lock()
 
     def __call__(self, size_bytes: int) -> None:
         """Count bytes that were moved; negative ones turned out to be worthless."""
         if self.stop.is_set():
-            raise _Stopped
+            raise Stopped
         with self._lock:
             self._done += size_bytes
         self._report(min(self._done, self._total), self._total)
@@ -121,7 +128,7 @@ def _insist(move: Move, meter: _Meter) -> None:
                 raise
             meter(-counted)
             if meter.stop.wait(wait_s):
-                raise _Stopped from None
+                raise Stopped from None
         else:
             return
 

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from tasks.core.files import fsync_directory, fsync_tree, write_atomically
 from tasks.core.keys import canonical_json
 
+CHECKPOINTS = "checkpoints"  # in the work of a training
 MARKER = "whole.json"
 DIVISION = "division.txt"
 """How the states in a checkpoint are divided: DeepSpeed's own part fits no other."""
@@ -37,6 +38,15 @@ def last_whole(directory: Path) -> Path | None:
     """Return the whole checkpoint with the most steps, None if there is none."""
     whole = [path for path in _checkpoints(directory) if (path / MARKER).exists()]
     return max(whole, key=step_of, default=None)
+
+
+def whole_state(directory: Path) -> list[Path]:
+    """Return what another machine goes on from: the last whole checkpoint, and whose it is first.
+
+    Empty when there is none.
+    """
+    last = last_whole(directory)
+    return [] if last is None else [directory / _IDENTITY, last]
 
 
 def prune(directory: Path, keep: int) -> None:

@@ -9,12 +9,14 @@ from pydantic import JsonValue
 from tasks.core.conversation.examples import ExampleCounts, ExampleFile
 from tasks.core.conversation.model_limits import require_rows
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
+from tasks.core.errors import CorruptArtifact
 from tasks.core.files import sha256_of
 from tasks.core.keys import to_jsonable
 from tasks.core.model_config import read_config
 from tasks.core.recipe import Finetune
+from tasks.core.store.manifest import read_manifest
 from tasks.core.training.batching import row_count
-from tasks.core.training.checkpoints import adopt, can_go_on, last_whole, prune
+from tasks.core.training.checkpoints import CHECKPOINTS, adopt, can_go_on, last_whole, prune
 from tasks.core.training.checks import require_learning_rate
 from tasks.core.training.job import (
     TrainingJob,
@@ -86,7 +88,7 @@ def prepare(
     rows = row_count(settings, examples)
     steps = total_steps(settings, rows)
     require_learning_rate(settings, steps)
-    outcome, checkpoints = work / "outcome.json", work / "checkpoints"
+    outcome, checkpoints = work / "outcome.json", work / CHECKPOINTS
     restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples))
     last = last_whole(checkpoints)
     if last and not can_go_on(last, division_of(settings)):
@@ -136,9 +138,18 @@ def _identity(
     return {
         **{name: to_jsonable(value) for name, value in own.items()},
         **{f"lora.{name}": to_jsonable(value) for name, value in lora.items()},
-        "model": [model.fingerprint(), sha256_of(model.directory / "config.json")],
+        "model": [_state_of(model), sha256_of(model.directory / "config.json")],
         "data": sha256_of(examples),
         "steps": steps,
         "global_batch_size": global_batch_size(settings),
         "group_size": group_size(settings),
     }
+
+
+def _state_of(model: ModelIndex) -> str:
+    """Return what changes when the weights do: of an artifact the same on every machine."""
+    try:
+        manifest = read_manifest(model.directory)
+    except CorruptArtifact:  # the manifest of something else
+        manifest = None
+    return model.fingerprint() if manifest is None else manifest.content_digest

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.core.errors import (
     CorruptArtifact,
+    CorruptRemote,
     MissingTool,
     RemoteRefused,
     RemoteUnavailable,
@@ -123,6 +124,23 @@ def test_foreign_files_are_left_alone_and_not_listed(machine: Machine, url: str)
     build(machine("first"))
     assert [name for name, _ in Remote.open(url).artifacts()] == [str(KEY)]
     assert {name: place.read(name) for name in foreign} == foreign
+
+
+def test_a_service_that_changes_what_it_is_sent_is_caught_by_reading(
+    machine: Machine, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Place.send
+
+    def changed(self: Place, source: Path, path: str, tick: object = None) -> None:
+        before(self, b"z" * source.stat().st_size, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "send", changed)
+        with pytest.raises(CorruptRemote, match="not what was sent"):
+            build(machine("first"))
+    assert list(Remote.open(url).artifacts()) == []
+    assert machine("first").build(KEY, fail).cached
+    assert machine("second").build(KEY, fail).cached
 
 
 def test_a_file_that_was_damaged_here_is_not_shared(machine: Machine, url: str) -> None:

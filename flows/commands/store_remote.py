@@ -1,0 +1,133 @@
+"""`kawan-usaha store push` and `pull`: by hand what runs do by themselves with a remote store."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.output import AS_JSON, show
+from tasks.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from tasks.core.store import Artifact, Remote, Store
+
+_NAMES = typer.Argument(
+    help="Artifacts as `kawan-usaha store list` names them; a beginning that only one has is "
+    "enough.",
+    show_default=False,
+)
+
+
+def register(store_app: typer.Typer) -> None:
+    """Add the commands to `kawan-usaha store`."""
+    store_app.command()(push)
+    store_app.command()(pull)
+
+
+def push(
+    names: Annotated[list[str] | None, _NAMES] = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Bring artifacts to the remote store that KAWAN_USAHA_REMOTE names; by default all.
+
+    Only what is not there is sent, and every byte of it is read back. Runs do so by themselves:
+    this is for what was made before there was a remote store, or while it could not be reached.
+
+    Example: `export KAWAN_USAHA_REMOTE=s3://bucket/artifacts; kawan-usaha store push`
+    """
+    with _shared_store() as (store, _):
+        known = [str(artifact.key) for artifact in store.artifacts()]
+        _show(store, map(store.push, _chosen(names, known) if names else known), as_json=as_json)
+
+
+def pull(
+    names: Annotated[list[str] | None, _NAMES] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch all that is there.")] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Fetch artifacts from the remote store that KAWAN_USAHA_REMOTE names, each byte verified.
+
+    Files that another artifact here has already are not fetched. Runs fetch what they need by
+    themselves: this is for a machine that will be without a network.
+
+    Example: `kawan-usaha store pull fuse-3f2a`
+    """
+    if bool(names) == everything:
+        raise UsageError(
+            "Say which artifacts to fetch.",
+            expected="names, or --all",
+            next_step="`kawan-usaha store list --remote` shows what is there.",
+        )
+    with _shared_store() as (store, remote):
+        known = remote.names()
+        chosen = _chosen(names, known) if names else known
+        made = [(name, store.pull(name)) for name in chosen]
+        _show(store, (artifact for _, artifact in made), as_json=as_json)
+    if any(artifact is None for _, artifact in made):  # broken there, which was told
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _shared_store() -> Iterator[tuple["Store", "Remote"]]:
+    """Yield the store and its remote store, which can be used. Nothing is pruned meanwhile."""
+    from tasks.core.home import home
+    from tasks.core.store import Store
+
+    remote = required_remote()
+    remote.require_usable()
+    store = Store(home(), say=partial(typer.echo, err=True), remote=remote)
+    with store.in_use():
+        yield store, remote
+
+
+def required_remote() -> "Remote":
+    """Return the remote store. Raises UsageError when none is named."""
+    from tasks.core.store import configured_remote
+
+    remote = configured_remote()
+    if remote is None:
+        raise UsageError(
+            "There is no remote store.",
+            where="KAWAN_USAHA_REMOTE",
+            expected="a URL such as s3://bucket/artifacts or file:///mnt/share/artifacts",
+            next_step="`export KAWAN_USAHA_REMOTE=s3://bucket/artifacts`; its keys come from the "
+            "environment too (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL).",
+        )
+    return remote
+
+
+def _chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the artifacts that these are the names, or the beginnings, of."""
+    chosen = []
+    for name in names:
+        found = [name] if name in known else [each for each in known if each.startswith(name)]
+        if len(found) != 1:
+            raise UsageError(
+                "There is no such artifact." if not found else "Several artifacts begin like this.",
+                where=name,
+                found=", ".join(found) or None,
+                expected="one of `kawan-usaha store list`, with --remote to fetch it",
+            )
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def _show(store: "Store", made: Iterable["Artifact | None"], *, as_json: bool) -> None:
+    artifacts = [artifact for artifact in made if artifact is not None]
+    rows: list[object] = [
+        {
+            "artifact": str(artifact.key),
+            "size_bytes": artifact.manifest.size_bytes,
+            "path": artifact.path,
+            "shared": store.is_shared(artifact),
+        }
+        for artifact in artifacts
+    ]
+    lines = [
+        f"{artifact.key!s:<34} {artifact.manifest.size_bytes / 1e6:>12,.1f} MB  "
+        + ("here and there" if store.is_shared(artifact) else "here; another one there")
+        for artifact in artifacts
+    ]
+    show(rows, as_json=as_json, text="\n".join(lines) or "There is nothing to move.")

@@ -1,0 +1,197 @@
+"""Unfinished work that another machine goes on with: the latest whole state, kept remotely.
+
+    <url>/staging/<stage>-<key>/state.json       what the state consists of, replaced at once
+    <url>/staging/<stage>-<key>/files/<sha256>   its files
+
+Whoever works says what the latest whole state is, such as the checkpoint of a training; a thread
+brings each new one there. The invariants: a state counts there once all its files were read back;
+the work is never held up and never fails for it; what is brought here is complete before it has
+the name that the work looks for. Two machines that work on one key at once may cost each other a
+state, never a wrong one.
+"""
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.core.errors import KawanUsahaError
+from tasks.core.files import FileDigest, digest_of, fsync_tree, link_or_copy
+from tasks.core.locks import Say
+from tasks.core.progress import quantity
+from tasks.core.store.remote import STAGING, Remote
+from tasks.core.store.transfers import Stopped, Way, receive, send
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 5.0
+END_S = 3.0
+
+Latest = Callable[[], Sequence[Path]]
+"""Returns files and directories that make up the latest whole state, none when there is none.
+
+What stands last makes it whole: it gets its name here after all others.
+"""
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paths: tuple[str, ...]
+    files: dict[str, FileDigest]
+
+    def is_inside(self) -> bool:
+        """Return whether every name stays in its directory."""
+        names = [PurePosixPath(name) for name in (*self.paths, *self.files)]
+        return not any(name.is_absolute() or ".." in name.parts for name in names)
+
+
+class Handover:
+    """The unfinished work of one key, in a directory here and at the remote store."""
+
+    def __init__(self, remote: Remote, directory: Path, say: Say) -> None:
+        self._place, self._directory, self._say = remote.place, directory, say
+        self._folder = f"{STAGING}/{directory.name}"
+        self._where = f"{remote.url}/{self._folder}"
+        self._stop, self._over = threading.Event(), False
+        self._told = False
+        self._kept: tuple[str, ...] = ()
+
+    @contextmanager
+    def going_on(self, latest: Latest) -> Iterator[None]:
+        """Bring the state from there when there is none here; in the block, each new one there.
+
+        After an exception the last state is brought there as well. An interrupt does not wait.
+        """
+        if not latest():
+            self._bring()
+        self._kept = self._names(latest())
+        ended = threading.Event()
+        thread = threading.Thread(
+            target=self._watch, args=(latest, ended), name="handover", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        except Exception:
+            ended.set()
+            while thread.is_alive():  # a transfer under way may be the last one
+                thread.join(0.1)
+            self._offer(latest)
+            raise
+        finally:
+            ended.set()
+            self._over = True
+            self._stop.set()
+            thread.join(END_S)
+
+    def forget(self) -> None:
+        """Remove what is there: the work is finished."""
+        try:
+            for name in sorted(self._place.files(self._folder), reverse=True):  # state.json first
+                self._place.remove(f"{self._folder}/{name}")
+        except (KawanUsahaError, OSError) as error:
+            logger.warning("%s may be removed: the work is finished. %s", self._where, error)
+
+    def _watch(self, latest: Latest, ended: threading.Event) -> None:
+        while not ended.wait(POLL_S):
+            self._offer(latest)
+
+    def _offer(self, latest: Latest) -> None:
+        """Bring the latest state there unless it is. Whatever fails is told once."""
+        copy = self._directory.with_name(f"{self._directory.name}.offered")
+        try:
+            paths = latest()
+            if not paths or self._names(paths) == self._kept:
+                return
+            state = self._copied(paths, copy)
+            if self._names(latest()) != state.paths:  # it may have been removed meanwhile
+                return
+            self._send(state, copy)
+            self._kept = state.paths
+            self._say(f"{paths[-1].name} is kept at {self._where}")
+            self._told = False
+        except Stopped:
+            return
+        except FileNotFoundError:  # a newer one took its place meanwhile
+            return
+        except (KawanUsahaError, OSError) as error:
+            if not self._told:
+                self._say(f"{self._directory.name} is not kept at the remote store now: {error}")
+            self._told = True
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def _copied(self, paths: Sequence[Path], copy: Path) -> _State:
+        """Link the files of a state, which the work may remove at any time, and hash them."""
+        shutil.rmtree(copy, ignore_errors=True)
+        files = {}
+        for path in paths:
+            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                if not file.is_file():
+                    continue
+                name = str(file.relative_to(self._directory))
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(file, copy / name)
+                files[name] = digest_of(copy / name)
+        return _State(paths=self._names(paths), files=files)
+
+    def _send(self, state: _State, copy: Path) -> None:
+        before = self._found()
+        self._stop = threading.Event()  # a transfer that fails sets its own
+        if self._over:
+            raise Stopped
+        send(self._place, self._ways(state, copy), proved=frozenset(), stop=self._stop)
+        self._place.replace(f"{self._folder}/state.json", state.model_dump_json().encode())
+        old = {file.sha256 for file in before.files.values()} if before is not None else set()
+        for sha256 in old - {file.sha256 for file in state.files.values()}:
+            self._place.remove(f"{self._folder}/files/{sha256}")
+
+    def _bring(self) -> None:
+        """Fetch the state, if there is one. A broken one is told of and left; the work begins."""
+        fetched = self._directory.with_name(f"{self._directory.name}.handed")
+        try:
+            state = self._found()
+            if state is None:
+                return
+            size = quantity(sum(file.size_bytes for file in state.files.values()))
+            last = PurePosixPath(state.paths[-1]).name
+            self._say(f"{self._directory.name}: going on from {last} of another machine, {size}")
+            receive(self._place, self._ways(state, fetched), here={})
+        except KawanUsahaError as error:
+            if error.retryable:
+                raise
+            self._say(f"{self._where} cannot be gone on from: {error}")
+            return
+        fsync_tree(fetched)
+        for name in state.paths:
+            target = self._directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir():  # not whole, as the work itself says
+                shutil.rmtree(target)
+            (fetched / name).rename(target)
+        shutil.rmtree(fetched)
+
+    def _found(self) -> _State | None:
+        content = self._place.find(f"{self._folder}/state.json")
+        if content is None:
+            return None
+        try:
+            state = _State.model_validate_json(content)
+        except ValidationError as error:
+            logger.warning("%s/state.json cannot be read: %s", self._where, error)
+            return None
+        return state if state.is_inside() and state.paths else None
+
+    def _ways(self, state: _State, directory: Path) -> list[Way]:
+        return [
+            Way(directory / name, f"{self._folder}/files/{digest.sha256}", digest)
+            for name, digest in state.files.items()
+        ]
+
+    def _names(self, paths: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(str(path.relative_to(self._directory)) for path in paths)

@@ -1,0 +1,209 @@
+"""Transfers that are killed, interrupted or cut off: what is whole is not moved again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import RemoteRefused, RemoteUnavailable
+from tasks.core.keys import stage_key
+from tasks.core.place import Place
+from tasks.core.store import Remote, Staging, Store
+from tasks.core.store.manifest import read_manifest
+from tests.s3_server import reader_only, use
+
+KEY = stage_key("merge", 1, {})
+SIZES = {f"shard-{number}": 300_000 + number for number in range(6)}
+
+
+def write(staging: Staging) -> None:
+    for name, size in SIZES.items():
+        (staging.path / name).write_bytes(os.urandom(size))
+
+
+def fail(_: Staging) -> None:
+    raise AssertionError("it was built although it was finished")
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        found: str = request.getfixturevalue("s3_url")
+        return found
+    (tmp_path / "shared").mkdir()
+    return f"file://{tmp_path}/shared"
+
+
+def killed(url: str, home: Path, at: str, times: int) -> None:
+    """Build or fetch in another process, which is killed at so many calls of a Place's method."""
+    program = f"""
+        import os, signal, sys
+        from pathlib import Path
+        from tasks.core.place import Place
+        from tasks.core.store import Remote, Store
+        from tests.unit.store.test_remote_cut_off import KEY, write
+        from tasks.core.store import transfers
+
+        transfers.THREADS = 1
+        before, calls = Place.{at}, []
+
+        def die(self, *args, **kwargs):
+            calls.append(args)
+            if len(calls) > {times}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(self, *args, **kwargs)
+
+        Place.{at} = die
+        Store(Path({str(home)!r}), remote=Remote.open({url!r})).build(KEY, write)
+    """
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert child.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are sent from now on."""
+    names: list[str] = []
+    before = Place.send
+
+    def send(
+        self: Place, source: Path, path: str, tick: Callable[[int], None] | None = None
+    ) -> None:
+        names.append(source.name)
+        before(self, source, path, tick)
+
+    monkeypatch.setattr(Place, "send", send)
+    return names
+
+
+def test_killed_between_two_files_nothing_is_there_and_the_rest_is_sent(
+    url: str, tmp_path: Path, sent: list[str]
+) -> None:
+    killed(url, tmp_path / "first", "send", 3)
+    remote = Remote.open(url)
+    assert remote.find(str(KEY)) is None
+    store = Store(tmp_path / "first", remote=remote)
+    assert store.build(KEY, fail).cached
+    assert len(sent) == 3
+    second = Store(tmp_path / "second", remote=remote)
+    assert second.build(KEY, fail).cached
+    assert second.verify() == {str(KEY): []}
+
+
+def test_killed_before_the_manifest_nothing_is_there_and_only_it_is_written(
+    url: str, tmp_path: Path, sent: list[str]
+) -> None:
+    killed(url, tmp_path / "first", "create", 0)
+    remote = Remote.open(url)
+    assert remote.find(str(KEY)) is None
+    assert Store(tmp_path / "first", remote=remote).build(KEY, fail).cached
+    assert sent == []
+    assert remote.find(str(KEY)) is not None
+
+
+def test_a_killed_fetch_leaves_no_artifact_and_goes_on_with_the_next_file(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote.open(url)
+    Store(tmp_path / "first", remote=remote).build(KEY, write)
+    killed(url, tmp_path / "second", "parts", 4)
+    second = Store(tmp_path / "second", remote=remote)
+    assert second.find(KEY) is None
+    asked: list[str] = []
+    parts = Place.parts
+
+    def counted(self: Place, path: str, size: int, start: int = 0) -> Iterator[bytes]:
+        asked.append(path)
+        return parts(self, path, size, start)
+
+    monkeypatch.setattr(Place, "parts", counted)
+    assert second.build(KEY, fail).cached
+    assert len(asked) == 2
+    assert second.verify() == {str(KEY): []}
+
+
+def test_an_interrupt_ends_the_transfer_and_keeps_what_is_finished(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
+    remote, stuck = Remote.open(url), threading.Event()
+
+    def hang(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        stuck.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "send", hang)
+        patch.setattr("tasks.core.threads.GRACE_S", 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path / "first", remote=remote).build(KEY, write)
+    stuck.set()
+    assert read_manifest(tmp_path / "first" / "store" / str(KEY)) is not None
+    assert Store(tmp_path / "first", remote=remote).build(KEY, fail).cached
+    assert remote.find(str(KEY)) is not None
+
+
+def test_a_network_that_fails_costs_no_finished_work(
+    s3_url: str, s3_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:  # bound, and never listening: refuses
+        taken.bind(("127.0.0.1", 0))
+        use(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}")
+        remote = Remote.open(s3_url)
+        with pytest.raises(RemoteUnavailable) as unreachable:
+            Store(tmp_path / "first", remote=remote).build(KEY, fail)
+        assert unreachable.value.retryable
+        Store(tmp_path / "first").build(KEY, write)
+        with pytest.raises(RemoteUnavailable, match="finished on this machine") as unpushed:
+            Store(tmp_path / "first", remote=remote).build(KEY, fail)
+        assert "store push" in (unpushed.value.next_step or "")
+    use(monkeypatch, s3_address)
+    assert Store(tmp_path / "first", remote=Remote.open(s3_url)).build(KEY, fail).cached
+    assert Store(tmp_path / "second", remote=Remote.open(s3_url)).build(KEY, fail).cached
+
+
+def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, failures = Remote.open(url), iter([2, 1])
+    before = Place.parts
+
+    def breaks(self: Place, path: str, size: int, start: int = 0) -> Iterator[bytes]:
+        for part in before(self, path, size, start):
+            if next(failures, 0):
+                yield part[: len(part) // 2]
+                raise RemoteUnavailable("The connection broke.")
+            yield part
+
+    Store(tmp_path / "first", remote=remote).build(KEY, write)
+    monkeypatch.setattr(Place, "parts", breaks)
+    second = Store(tmp_path / "second", remote=remote)
+    assert second.build(KEY, fail).cached
+    assert second.verify() == {str(KEY): []}
+
+
+def test_a_bucket_that_may_only_be_read_is_told_before_the_work(
+    s3_url: str, s3_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reader_only(s3_address) as keys:
+        use(monkeypatch, s3_address, keys)
+        remote = Remote.open(s3_url)
+        assert remote.find(str(KEY)) is None
+        with pytest.raises(RemoteRefused, match="may not be written"):
+            remote.require_usable()
+
+
+def test_wrong_keys_are_told_and_never_shown(
+    s3_url: str, s3_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reader_only(s3_address) as keys:
+        use(monkeypatch, s3_address, {**keys, "AWS_SECRET_ACCESS_KEY": "sesame"})
+        with pytest.raises(RemoteRefused) as refused:
+            Remote.open(s3_url).require_usable()
+    assert "sesame" not in str(refused.value)
