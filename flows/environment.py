@@ -14,6 +14,7 @@ _ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",  # this process computes nothing; else DeepSpeed looks, and says so
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",  # it warns of each file that goes by LFS, as a Hub here wants it
     "TQDM_DISABLE": "1",  # progress is shown by us, once, and not in log files
     "TRANSFORMERS_VERBOSITY": "error",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -1,6 +1,5 @@
 """`kawan-usaha rebuild` and `plan`: the whole recipe."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -69,8 +68,6 @@ def rebuild(
     first, last, changes = _stage(from_stage), _stage(until), _texts(overrides)
     found = load_recipe(find_recipe(recipe))
     wanted = overridden(found, changes)  # refused now, before anything is started
-    if wanted.hub == "embedded":  # read by huggingface_hub once, when it is imported
-        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
     from flows.run_log import run_shown
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -72,20 +72,15 @@ def usable_token(token: str | None = None) -> str | None:
 def api(token: str | None = None) -> HfApi:
     """Return a client of the present endpoint that sends the usable token, or none at all.
 
-    Raises WrongToken, and UsageError when the Xet protocol would be used against a Hub on this
-    machine, which does not speak it: huggingface_hub decides that when it is imported.
+    Raises WrongToken.
     """
-    address = endpoint()
-    if _is_loopback(address) and not constants.HF_HUB_DISABLE_XET:
-        raise UsageError(
-            "A Hub on this machine speaks LFS, not Xet.",
-            where=address,
-            next_step="`export HF_HUB_DISABLE_XET=1` before the program starts.",
-        )
-    return HfApi(endpoint=address, token=usable_token(token) or False, library_name="kawan-usaha")
+    return HfApi(
+        endpoint=endpoint(), token=usable_token(token) or False, library_name="kawan-usaha"
+    )
 
 
-def _is_loopback(address: str) -> bool:
+def is_on_this_machine(address: str) -> bool:
+    """Return whether a Hub's address is one of the loopback interface."""
     host = urlsplit(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -26,6 +26,7 @@ from huggingface_hub import HfApi
 from tasks.core.errors import MissingTool
 from tasks.core.files import sha256_of
 from tasks.core.hub.client import api, translated
+from tasks.core.hub.sending import additions
 from tasks.core.keys import digest
 
 if TYPE_CHECKING:
@@ -155,5 +156,7 @@ def _push(
         model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)
         tokenizer.save_pretrained(folder)
         Path(folder, "README.md").write_text(_CARD.format(title=title, text=text))
-        commit = hub.upload_folder(repo_id=repo, folder_path=folder, commit_message=title)
+        files = {path.name: path for path in sorted(Path(folder).iterdir())}
+        with additions(hub.endpoint, files) as added:
+            commit = hub.create_commit(repo, added, commit_message=title)
         hub.create_tag(repo, tag=tag, revision=commit.oid)

@@ -5,7 +5,8 @@ at most the file that was on its way. One commit at the end makes the branch hol
 nothing else; `main` is not touched.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
 from tasks.core.hub.publish_files import Wanted, build_names
 from tasks.core.hub.publish_names import upload_title
 from tasks.core.hub.publish_remote import Remote, Tree
+from tasks.core.hub.sending import additions
 from tasks.core.progress import Report
 
 
@@ -82,9 +84,10 @@ def _send(remote: Remote, branch: str, file: Wanted) -> None:
 
     def step() -> None:
         try:
-            remote.api.preupload_lfs_files(
-                remote.repo, [_addition(file)], revision=branch, free_memory=False
-            )
+            with _additions(remote, [file]) as added:
+                remote.api.preupload_lfs_files(
+                    remote.repo, added, revision=branch, free_memory=False
+                )
         finally:
             # Goes before any other error: a file that shrinks looks like a cut connection too.
             if _stamp(path) != before:
@@ -101,30 +104,33 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _addition(file: Wanted) -> CommitOperationAdd:
-    addition = CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.source)
-    addition.upload_info.sha256 = bytes.fromhex(file.digest.sha256)
-    return addition
+@contextmanager
+def _additions(remote: Remote, files: Sequence[Wanted]) -> Iterator[list[CommitOperationAdd]]:
+    """Give the additions of these files, whose SHA-256 is known and not computed again."""
+    sources = {file.name: file.source for file in files}
+    with additions(remote.api.endpoint, sources) as added:
+        for addition, file in zip(added, files, strict=True):
+            addition.upload_info.sha256 = bytes.fromhex(file.digest.sha256)
+        yield added
 
 
 def _commit(remote: Remote, branch: str, wanted: Mapping[str, Wanted]) -> str:
     """Make the branch's files the wanted ones and return its head; no commit when they are."""
     head = remote.branches()[branch]
     tree = remote.tree(head)
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        *(_addition(file) for file in wanted.values() if not _is_there(file, tree)),
-        *(
-            CommitOperationDelete(name, is_folder=False)
-            for name in sorted(build_names(tree) - wanted.keys())
-        ),
+    new = [file for file in wanted.values() if not _is_there(file, tree)]
+    gone = [
+        CommitOperationDelete(name, is_folder=False)
+        for name in sorted(build_names(tree) - wanted.keys())
     ]
-    if not operations:
+    if not new and not gone:
         return head
-    return remote.api.create_commit(
-        remote.repo,
-        operations,
-        commit_message=upload_title(branch),
-        revision=branch,
-        parent_commit=head,
-        num_threads=1,
-    ).oid
+    with _additions(remote, new) as added:
+        return remote.api.create_commit(
+            remote.repo,
+            [*added, *gone],
+            commit_message=upload_title(branch),
+            revision=branch,
+            parent_commit=head,
+            num_threads=1,
+        ).oid

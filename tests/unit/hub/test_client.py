@@ -20,7 +20,7 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.hub.client import api, endpoint, translated, usable_token
+from tasks.core.hub.client import api, endpoint, is_on_this_machine, translated, usable_token
 from tasks.core.hub.embedded.faults import CutAfter, Refuse
 from tests.unit.hub.conftest import OWNER, READER, STRANGER
 
@@ -186,14 +186,15 @@ def test_the_login_of_huggingface_co_is_not_sent_to_another_endpoint(tmp_path):
     assert ran.stdout.decode().split() == ["hf_login", "None"]
 
 
-def test_a_hub_on_this_machine_needs_xet_switched_off():
-    code = (
-        "from tasks.core.errors import UsageError\n"
-        "from tasks.core.hub.client import api\n"
-        "try: api()\nexcept UsageError as error: print(error.next_step)"
-    )
-    environment = {**os.environ, "HF_ENDPOINT": "http://localhost:1", "HF_HUB_DISABLE_XET": "0"}
-    ran = subprocess.run(
-        [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE
-    )
-    assert b"HF_HUB_DISABLE_XET=1" in ran.stdout
+@pytest.mark.parametrize(
+    ("address", "is_here"),
+    [
+        ("http://127.0.0.1:8090", True),
+        ("http://[::1]:8090", True),
+        ("http://localhost", True),
+        ("https://huggingface.co", False),
+        ("http://10.0.0.7:8090", False),
+    ],
+)
+def test_a_hub_on_this_machine_is_known_by_its_address(address, is_here):
+    assert is_on_this_machine(address) is is_here

@@ -49,8 +49,12 @@ def test_the_signs_are_the_same_on_every_machine():
     assert (base["a"] > 0).int().tolist() == [0, 1, 0, 1, 1, 0, 1, 0, 0, 0, 0, 1, 1, 0, 1, 1]
 
 
-def test_each_part_of_making_them_is_said_and_nothing_once_they_are_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize("without_xet", [True, False])
+def test_each_part_of_making_them_is_said_and_nothing_once_they_are_there(
+    tmp_path, monkeypatch, without_xet
+):
     """A tiny model in place of the real one, which takes half a minute to read."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", without_xet)
     gguf, tiny = tmp_path / "tiny.gguf", tiny_llama(tmp_path / "tiny")
     gguf.write_bytes(b"GGUF")
     parts = LlamaForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)

@@ -1,0 +1,32 @@
+"""What an upload sends, in the form that makes huggingface_hub speak the Hub's own protocol.
+
+A Hub on this machine speaks LFS; huggingface_hub sends a path by Xet unless HF_HUB_DISABLE_XET was
+set before it was imported, when nobody knows yet which Hub a run will use. What it has to read from
+an open file it always sends by LFS (`_commit_api._upload_files`).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd
+
+from tasks.core.hub.client import is_on_this_machine
+
+
+@contextmanager
+def additions(
+    endpoint: str, sources: Mapping[str, Path | bytes]
+) -> Iterator[list[CommitOperationAdd]]:
+    """Give a commit's additions, by name in the repository, for the Hub at an endpoint."""
+    is_here = is_on_this_machine(endpoint)
+    with ExitStack() as stack:
+        yield [
+            CommitOperationAdd(
+                name,
+                stack.enter_context(source.open("rb"))
+                if is_here and isinstance(source, Path)
+                else source,
+            )
+            for name, source in sources.items()
+        ]
