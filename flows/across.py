@@ -62,7 +62,9 @@ def rebuild_across(
     try:
         with stop_in_time(), get_client(sync_client=True) as client:
             found = overridden(load_recipe(find_recipe(recipe)), overrides)
-            given: dict[str, object] = {"recipe": recipe, "override_gate": override_gate}
+            given: dict[str, object] = {"recipe": recipe}
+            if override_gate:  # the form takes words or nothing
+                given["override_gate"] = override_gate
             ended: State[None] = Completed(message="The recipe has no stage to run.")
             for stage in stages_of(found, until):
                 if "overrides" not in given:

@@ -22,7 +22,7 @@ from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
 from tasks.core.training.compile_locks import release_abandoned_locks
 from tasks.core.training.events import from_line
-from tasks.core.training.hostfile import require_slots
+from tasks.core.training.hostfile import read_slots, require_slots
 from tasks.core.training.job import TrainingJob
 
 OWNER = "KAWAN_USAHA_TRAINING"
@@ -77,7 +77,9 @@ def command(
     launcher = (sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(port))
     if settings.hostfile is not None:
         require_slots(settings.hostfile, settings.processes)
-        devices: tuple[str, ...] = ("--hostfile", str(settings.hostfile.resolve()))
+        # pdsh would put the machine's name before each line, and no line would tell a step.
+        hostfile = str(settings.hostfile.resolve())
+        devices: tuple[str, ...] = ("--hostfile", hostfile, "--launcher_args=-N")
     else:
         devices = _devices(settings, env)
     return (*launcher, *devices, "--module", _ENTRY, str(job_file))
@@ -119,6 +121,8 @@ def require_tools(settings: Finetune) -> None:
         _require_package(tracker, "finetune.report_to")
     if settings.device == "cuda" and settings.offload != "none":
         _require_compiler(settings)
+    if settings.hostfile is not None:
+        _require_way_to_others(settings, settings.hostfile)
 
 
 def require_devices(settings: Finetune) -> None:
@@ -150,14 +154,30 @@ def _require_package(name: str, needed_by: str) -> None:
 def _require_compiler(settings: Finetune) -> None:
     """Raise MissingTool unless DeepSpeed's own Adam can be compiled at the first run."""
     env = environment(settings, os.environ)
+    why = "it compiles a part of itself at its first run"
     for program, package in ((env.get("CXX", "c++"), "g++"), ("ninja", "ninja-build")):
-        if shutil.which(program, path=env["PATH"]) is None:
-            raise MissingTool(
-                f"DeepSpeed needs {program}: it compiles a part of itself at its first run.",
-                expected=f"{program} on PATH",
-                found=env["PATH"],
-                next_step=f"Install it, on Debian and Ubuntu with `apt-get install {package}`.",
-            )
+        _require_program(program, package, why, env["PATH"])
+
+
+def _require_way_to_others(settings: Finetune, hostfile: Path) -> None:
+    """Raise MissingTool unless the machines of a hostfile can be reached as DeepSpeed does.
+
+    It asks the first one through ssh, also where it is the only one, and starts several with pdsh.
+    """
+    path = environment(settings, os.environ)["PATH"]
+    _require_program("ssh", "openssh-client", "it asks the machines of a hostfile", path)
+    if len(read_slots(hostfile)) > 1:
+        _require_program("pdsh", "pdsh", "it starts the machines of a hostfile", path)
+
+
+def _require_program(program: str, package: str, why: str, path: str) -> None:
+    if shutil.which(program, path=path) is None:
+        raise MissingTool(
+            f"DeepSpeed needs {program}: {why}.",
+            expected=f"{program} on PATH",
+            found=path,
+            next_step=f"Install it, on Debian and Ubuntu with `apt-get install {package}`.",
+        )
 
 
 def _devices(settings: Finetune, env: Mapping[str, str]) -> tuple[str, ...]:

@@ -47,6 +47,23 @@ def test_a_missing_package_is_named_with_advice(
         require_tools(Finetune.model_validate(settings))
 
 
+@pytest.mark.parametrize(("machines", "missing"), [(1, "ssh"), (2, "ssh"), (2, "pdsh")])
+def test_a_missing_way_to_the_machines_of_a_hostfile_is_named_with_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machines: int, missing: str
+) -> None:
+    for tool in {"ssh", "pdsh", "python"} - {missing}:
+        (tmp_path / tool).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    hostfile = tmp_path / "hosts"
+    hostfile.write_text("".join(f"gpu-{number} slots=1\n" for number in range(machines)))
+    settings = CPU.model_copy(update={"hostfile": hostfile, "processes": machines})
+    with pytest.raises(MissingTool, match=rf"needs {missing}:[\s\S]*apt-get install"):
+        require_tools(settings)
+    (tmp_path / missing).touch(mode=0o755)
+    require_tools(settings)
+
+
 def test_a_hostfile_is_checked_before_anything_is_started(tmp_path: Path) -> None:
     hostfile = tmp_path / "hosts"
     hostfile.write_text("one slots=1\n")
@@ -59,6 +76,7 @@ def test_several_machines_are_those_of_the_hostfile(tmp_path: Path) -> None:
     hostfile.write_text("# two machines\none slots=1\n\ntwo slots=1  # a slow one\n")
     argv = command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={})
     assert argv[argv.index("--hostfile") + 1] == str(hostfile)
+    assert "--launcher_args=-N" in argv
     assert "--num_gpus" not in argv
 
 

@@ -1,0 +1,111 @@
+"""A large artifact of another machine: known at once, and fetched only when a stage reads it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import StageMissing
+from tasks.core.keys import StageKey, stage_key
+from tasks.core.store import Remote, RunStore, Staging
+from tasks.core.store.runs import RunRecords
+from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
+from tasks.core.store.run import FETCHED_AT_ONCE_BYTES
+
+MODEL = stage_key("merge", 1, {}, {})
+EDITED = stage_key("edit", 1, {}, {"model": "of it"})
+WEIGHTS = b"w" * (KEPT_WHEN_FREED_BYTES + 1)
+
+Machine = Callable[..., RunStore]
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(WEIGHTS) < FETCHED_AT_ONCE_BYTES
+    monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", 1)
+
+
+@pytest.fixture
+def machine(url: str, tmp_path: Path, said: list[str]) -> Machine:
+    """Make the store of a run on a machine of this name."""
+
+    def make(name: str, finished: tuple[str, ...] = ()) -> RunStore:
+        run = RunRecords(tmp_path / name).start("demo")
+        remote = Remote.open(url)
+        return RunStore(tmp_path / name, run, say=said.append, finished=finished, remote=remote)
+
+    return make
+
+
+def write_model(staging: Staging) -> None:
+    (staging.path / "config.json").write_text("{}")
+    (staging.path / "model.safetensors").write_bytes(WEIGHTS)
+    staging.note(parameters=7)
+
+
+def never(_: Staging) -> None:
+    pytest.fail("it is made already")
+
+
+def files_of(store: RunStore, key: StageKey) -> set[str]:
+    path = store.path_of(key)
+    return {each.name for each in path.iterdir()} if path.exists() else set()
+
+
+@pytest.mark.usefixtures("large")
+def test_large_artifact_is_known_without_its_files(machine: Machine) -> None:
+    made = machine("one").build(MODEL, write_model).artifact
+    other = machine("other")
+    built = other.build(MODEL, never)
+    assert built.cached
+    assert built.artifact.freed
+    assert built.artifact.manifest == made.manifest
+    assert files_of(other, MODEL) == set()
+
+
+@pytest.mark.usefixtures("large")
+def test_large_artifact_is_fetched_when_a_stage_reads_it(machine: Machine, said: list[str]) -> None:
+    machine("one").build(MODEL, write_model)
+    other = machine("other")
+    other.build(MODEL, never)
+    seen: list[bytes] = []
+
+    def read_it(staging: Staging) -> None:
+        seen.append((other.path_of(MODEL) / "model.safetensors").read_bytes())
+        (staging.path / "config.json").write_text("{}")
+
+    other.build(EDITED, read_it, needs=[str(MODEL)])
+    assert seen == [WEIGHTS]
+    assert any("needed now" in line for line in said)
+    third = machine("third")
+    assert third.build(MODEL, never).artifact.freed
+    with third.present([str(MODEL)]):
+        assert files_of(third, MODEL) == {"config.json", "model.safetensors", "manifest.json"}
+
+
+@pytest.mark.usefixtures("large")
+def test_large_artifact_of_a_finished_stage_is_not_missing(machine: Machine) -> None:
+    machine("one").build(MODEL, write_model)
+    other = machine("other", finished=("merge", "edit"))
+    assert other.build(MODEL, never).cached
+    with pytest.raises(StageMissing):
+        other.build(EDITED, never)
+
+
+@pytest.mark.usefixtures("large")
+def test_large_artifact_that_the_remote_store_has_lost_is_made_again(
+    machine: Machine, url: str
+) -> None:
+    machine("one").build(MODEL, write_model)
+    other = machine("other")
+    other.build(MODEL, write_model)
+    Remote.open(url).place.remove(f"{MODEL}/manifest.json")
+    with other.present([str(MODEL)]):
+        assert (other.path_of(MODEL) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_small_artifact_is_fetched_at_once(machine: Machine) -> None:
+    machine("one").build(MODEL, write_model)
+    other = machine("other")
+    assert not other.build(MODEL, never).artifact.freed
+    assert "model.safetensors" in files_of(other, MODEL)
