@@ -234,6 +234,27 @@ class SecretFound(KawanUsahaError):
     """A file that would be published holds a token or key, or looks as if it did."""
 
 
+# --- directories and buckets elsewhere -----------------------------------------------------
+
+
+class StorageRefused(KawanUsahaError):
+    """A directory or bucket elsewhere refused, for a reason that a retry does not change."""
+
+
+class BucketMissing(StorageRefused):
+    """The bucket (container) that an address names does not exist."""
+
+
+class NoStorageKeys(StorageRefused):
+    """There are no keys for a storage, or it does not accept them."""
+
+
+class StorageUnavailable(KawanUsahaError):
+    """A directory or bucket elsewhere cannot be reached or does not answer now."""
+
+    retryable = True
+
+
 # --- proof and serving ---------------------------------------------------------------------
 
 
