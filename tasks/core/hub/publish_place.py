@@ -5,14 +5,21 @@ once; an object store does so by itself, a local file by a rename.
 """
 
 import hashlib
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
+from tasks.core.errors import BucketMissing, StorageRefused, UploadCorrupt
 from tasks.core.files import CHUNK_BYTES, FileDigest, fsync_tree, write_atomically
 from tasks.core.storage import open_storage, shown, storage_failures
+from tasks.core.storage_errors import storage_error
+
+_PROBE = ".kawan-usaha-probe"
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,10 @@ class Place:
     def send(self, source: Path | bytes, path: str) -> None:
         """Copy a local file, or bytes, to path."""
         with storage_failures(self.url):
-            self._fs.makedirs(self._fs._parent(self._at(path)), exist_ok=True)
             if isinstance(source, bytes):
-                self._fs.pipe_file(self._at(path), source)
+                self._into_folder(path, lambda: self._fs.pipe_file(self._at(path), source))
             else:
-                self._fs.put_file(str(source), self._at(path))
+                self._into_folder(path, lambda: self._fs.put_file(str(source), self._at(path)))
 
     def remove(self, path: str) -> None:
         """Delete one file."""
@@ -100,11 +106,47 @@ class Place:
     def replace(self, path: str, content: bytes) -> None:
         """Give path this content, all at once."""
         with storage_failures(self.url):
-            self._fs.makedirs(self._fs._parent(self._at(path)), exist_ok=True)
             if isinstance(self._fs, LocalFileSystem):
+                Path(self._at(path)).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(Path(self._at(path)), content)
             else:
-                self._fs.pipe_file(self._at(path), content)
+                self._into_folder(path, lambda: self._fs.pipe_file(self._at(path), content))
+
+    def probe(self) -> None:
+        """Return when a small file can be written here and read back; it is removed again.
+
+        A directory of this machine that is not there is not made. Raises as all methods do.
+        """
+        with storage_failures(self.url):
+            if isinstance(self._fs, LocalFileSystem):
+                existing = Path(self._root or "/")
+                while not existing.exists():
+                    existing = existing.parent
+                with tempfile.TemporaryFile(dir=existing):
+                    return
+        content = b"It is tried whether a model can be published here."
+        self.send(content, _PROBE)
+        if self.read(_PROBE) != content:
+            raise UploadCorrupt(
+                "What arrived is not what was sent.",
+                where=self.url,
+                next_step="Look what changes files on the way there, a proxy for example.",
+            )
+        with suppress(StorageRefused):  # publishing itself removes nothing
+            self.remove(_PROBE)
+
+    def _into_folder(self, path: str, write: Callable[[], object]) -> None:
+        """Write, after making the folder only where that turns out to be needed.
+
+        An object store has no folders: makedirs would make a bucket there, of a mistyped name.
+        """
+        try:
+            write()
+        except FileNotFoundError as error:
+            if isinstance(storage_error(error), BucketMissing):
+                raise
+            self._fs.makedirs(self._fs._parent(self._at(path)), exist_ok=True)
+            write()
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
