@@ -14,6 +14,7 @@ from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageEr
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
 from tasks.core.hub.here import hub_of
+from tasks.core.hub.upstream import Sources
 from tasks.core.keys import digest
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
@@ -22,7 +23,7 @@ from tasks.core.serving.state import used_builds
 from tasks.core.store import RunStore, Store
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
-from tasks.download import download
+from tasks.download import download_all
 from tasks.edit import edit
 from tasks.evaluate import evaluate, gate, release_before, verdict_of
 from tasks.finetune import finetune
@@ -33,7 +34,7 @@ from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure, run, running
+from tasks.runtime import StageResult, attempt_of, explained_failure, run, running
 
 Chain = list[tuple[Role, StageResult]]
 RecipeName = Annotated[
@@ -74,10 +75,13 @@ def rebuild(
         say = get_run_logger().info
         in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
         with stop_in_time(), in_use, hub_of(recipe, home(), say):
-            found = located(recipe)
-            run(preflight, found)
-            with running(_store_of(found, from_stage, until)) as store:
-                report = _stages(found, from_stage, until, override_gate, store)
+            found, wanted = located(recipe), {*stages_before(until), until}
+            taken = RunRecords(home()).commits_of(attempt_of())
+            sources = run(preflight, found, taken, publishes="publish" in wanted)
+            with running(_store_of(found, from_stage, until, sources)) as store:
+                report = _stages(
+                    found, sources, from_stage, until, override_gate=override_gate, store=store
+                )
                 store.finish()
                 return succeeded(report)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
@@ -148,13 +152,17 @@ def _require_order(from_stage: StageName, until: StageName) -> None:
         )
 
 
-def _store_of(recipe: Recipe, from_stage: StageName, until: StageName) -> RunStore:
+def _store_of(
+    recipe: Recipe, from_stage: StageName, until: StageName, sources: Sources
+) -> RunStore:
     """Return the store as this run sees it, and record that the run has started."""
     record = RunRecords(home()).start(
         recipe.name,
         recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
         reach=STAGES.index(until),
         keep=recipe.keep,
+        attempt_of=attempt_of(),
+        commits=sources.commits,
     )
     say = get_run_logger().info
     return RunStore(
@@ -169,8 +177,10 @@ def _store_of(recipe: Recipe, from_stage: StageName, until: StageName) -> RunSto
 
 def _stages(
     recipe: Recipe,
+    sources: Sources,
     from_stage: StageName,
     until: StageName,
+    *,
     override_gate: str | None,
     store: RunStore,
 ) -> RebuildReport:
@@ -178,9 +188,9 @@ def _stages(
     leaks = None
     if recipe.finetune is not None and "evaluate" in wanted:  # told before hours of training
         leaks = leaks_in(run(find_leaks, recipe.finetune, recipe.evaluate, override_gate))
-    made, chain = _model(recipe, wanted, store)
+    made, chain = _model(recipe, sources, wanted, store)
     if "evaluate" not in wanted:
-        return _shown(RebuildReport(recipe, tuple(made)))
+        return _shown(RebuildReport(recipe, tuple(made), warnings=sources.warnings))
     released = chain[-1][1]
     before = release_before(recipe.name, released)
     if before is not None:
@@ -189,11 +199,11 @@ def _stages(
     outcome, verdict = verdict_of(evaluation.path, recipe.evaluate.gate, override_gate)
     done = [*made, evaluation]
     if "gate" not in wanted:
-        return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
+        return _shown(RebuildReport(recipe, tuple(done), outcome, verdict, sources.warnings))
     try:
         run(gate, evaluation, recipe.evaluate.gate, override_gate)
     except GateFailed:
-        publish_report(RebuildReport(recipe, tuple(done), outcome, verdict))
+        publish_report(RebuildReport(recipe, tuple(done), outcome, verdict, sources.warnings))
         raise
     store.done_with(*(model.artifact for _, model in chain[:-1]))
     if recipe.publish is not None and from_stage == "deploy":
@@ -206,7 +216,7 @@ def _stages(
         done.append(run(deploy, released, recipe.deploy, recipe.name, recipe.template))
     if _released_by(recipe) == "deploy" and "deploy" in wanted:
         store.release(released.artifact, verdict.forced)
-    return _shown(RebuildReport(recipe, tuple(done), outcome, verdict))
+    return _shown(RebuildReport(recipe, tuple(done), outcome, verdict, sources.warnings))
 
 
 def _require_published(recipe: Recipe, released: StageResult) -> None:
@@ -230,22 +240,18 @@ def _shown(report: RebuildReport) -> RebuildReport:
 
 
 def _model(
-    recipe: Recipe, wanted: set[StageName], store: RunStore
+    recipe: Recipe, sources: Sources, wanted: set[StageName], store: RunStore
 ) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
-    base = run(download, recipe.base, "base")
-    done = [base]
+    base, *deltas = done = download_all(sources)
     chain: Chain = [("base", base)]
-    if recipe.delta is not None:
-        delta = run(download, recipe.delta, "delta")
-        done.append(delta)
-        if "merge" in wanted:
-            template = None if recipe.edit else recipe.template
-            done.append(run(merge, base, delta, recipe.delta, template))
-            chain.append(("merged", done[-1]))
-            store.done_with(delta.artifact)
+    if recipe.delta is not None and "merge" in wanted:
+        template = None if recipe.edit else recipe.template
+        done.append(run(merge, base, deltas[0], recipe.delta, template))
+        chain.append(("merged", done[-1]))
+        store.done_with(deltas[0].artifact)
     if recipe.edit is not None and "edit" in wanted:
         done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))
         chain.append(("edited", done[-1]))

@@ -216,6 +216,10 @@ class HubUnavailable(HubError):
     retryable = True
 
 
+class HubOffline(UsageError):
+    """The environment forbids to ask the Hub."""
+
+
 class HubQuotaExceeded(HubError):
     """The account has no room left for what is sent, or has to pay for it first."""
 
