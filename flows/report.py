@@ -26,8 +26,7 @@ from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
-from tasks.core.training.finetune import TRAINING
-from tasks.core.training.ladder import StepDown
+from tasks.core.training.result import TRAINING, StepDown
 from tasks.runtime import StageResult
 from tasks.telling import flush, show_markdown
 

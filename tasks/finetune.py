@@ -7,7 +7,6 @@ from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
-from tasks.core.training.ladder import finetune_on_ladder
 from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
@@ -30,6 +29,8 @@ def finetune(
     inputs = {"model": model.digest, "examples": examples.digest}
 
     def write(staging: Staging) -> None:
+        from tasks.core.training.ladder import finetune_on_ladder
+
         progress = StageProgress("finetune", "steps", log=False)
 
         def hear(line: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.core.architecture.check import check_edit_names
+from tasks.core.architecture.names import check_edit_names
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.screening import Rules, screen
@@ -51,7 +51,7 @@ from tasks.runtime import stage_task
 from tasks.telling import show_markdown
 
 
-def _name(recipe: Recipe) -> str:
+def _name(recipe: Recipe, **_: object) -> str:
     return recipe.name
 
 

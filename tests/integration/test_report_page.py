@@ -12,7 +12,7 @@ from tasks.core.conversation.leaks import Leak, Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Base, Gate, Recipe
-from tasks.core.training.finetune import TRAINING
+from tasks.core.training.result import TRAINING
 from tasks.runtime import StageResult
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
