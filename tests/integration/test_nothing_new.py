@@ -22,11 +22,12 @@ print([name for name in {ENGINES} if name in sys.modules])
 """
 
 RUN = f"""
-import json, sys
+import json, os, sys
 weights = []
 def note(event, arguments):
-    if event == "open" and str(arguments[0]).endswith((".safetensors", ".bin")):
-        weights.append(str(arguments[0]))
+    name = str(arguments[0]) if event == "open" else ""
+    if name.startswith(os.environ["KAWAN_USAHA_HOME"]) and name.endswith(".safetensors"):
+        weights.append(name)
 sys.addaudithook(note)
 from flows.lifecycle import rebuild
 from tasks.core.recipe import Recipe

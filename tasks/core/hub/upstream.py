@@ -7,8 +7,7 @@ run learns of a source is of one commit.
 
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from tasks.core.store import Store
 from tasks.core.store.manifest import freed_place, read_manifest
 from tasks.core.store.runs import RunRecords
 from tasks.core.template_record import TEMPLATE_RECORD, recorded_template
+from tasks.core.threads import pause
 
 T = TypeVar("T")
 
@@ -53,14 +53,19 @@ class Upstream:
         *,
         commit: str | None = None,
         last_commit: str | None = None,
+        pauses_s: Sequence[float] = (),
     ) -> None:
-        """Take commit for the source's revision; last_commit only where the Hub does not answer."""
+        """Take commit for the source's revision; last_commit only where the Hub does not answer.
+
+        After each of pauses_s it is asked once more.
+        """
         self.source = source
         self.warning: str | None = None
         """What to tell people about the commit that is taken."""
         self._store = store
         self._commit = commit or (source.revision if _COMMIT.fullmatch(source.revision) else None)
         self._last_commit = last_commit
+        self._pauses_s = tuple(pauses_s)
         self._model: ResolvedModel | None = None
         self._asking = Lock()
 
@@ -90,7 +95,7 @@ class Upstream:
         """Return the files to take from the Hub at this commit."""
         with self._asking:
             if self._model is None:
-                self._model = _resolved(str(self.source.repo), self._commit or self.source.revision)
+                self._model = self._resolved()
                 self._commit = self._model.commit
             return self._model
 
@@ -119,6 +124,15 @@ class Upstream:
         here = self._small_files()
         manifest = read_manifest(here) if here else None
         return self.model().size_bytes if manifest is None else manifest.size_bytes
+
+    def _resolved(self) -> ResolvedModel:
+        repo, revision = str(self.source.repo), self._commit or self.source.revision
+        for pause_s in self._pauses_s:
+            try:
+                return resolve(repo, revision)
+            except HubUnavailable:
+                pause(pause_s)
+        return resolve(repo, revision)
 
     def _small_files(self) -> Path | None:
         """Return where the download lies, or what stayed of it when it was freed."""
@@ -158,14 +172,20 @@ class Sources:
 
     @classmethod
     def of(cls, recipe: Recipe, home: Path, commits: Mapping[str, str] | None = None) -> "Sources":
-        """Return the sources of a recipe; commits are those that this run has taken already."""
+        """Return the sources of a recipe, for a run that has taken these commits already.
+
+        Without commits it is for no run, and a Hub that does not answer is not asked again.
+        """
         store, records, taken = Store(home), RunRecords(home), commits or {}
+        pauses_s = () if commits is None else _PAUSES_S
 
         def upstream(source: Source) -> Upstream:
             goes_on = recipe.when_offline == "last-commit"
             last_commit = records.last_commit(str(source)) if goes_on else None
             commit = taken.get(str(source))
-            return Upstream(source, store, commit=commit, last_commit=last_commit)
+            return Upstream(
+                source, store, commit=commit, last_commit=last_commit, pauses_s=pauses_s
+            )
 
         return cls(upstream(recipe.base), upstream(recipe.delta) if recipe.delta else None)
 
@@ -191,12 +211,3 @@ def _with_ways_out(error: KawanUsahaError) -> KawanUsahaError:
     )
     next_step = f"{error.next_step} {ways_out}"
     return KawanUsahaError.from_dict({**error.as_dict(), "next_step": next_step})
-
-
-def _resolved(repo: str, revision: str) -> ResolvedModel:
-    for pause_s in _PAUSES_S:
-        try:
-            return resolve(repo, revision)
-        except HubUnavailable:
-            time.sleep(pause_s)
-    return resolve(repo, revision)

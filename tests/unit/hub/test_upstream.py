@@ -64,17 +64,26 @@ def test_a_hub_that_does_not_answer_is_asked_three_times_and_then_told(
 ) -> None:
     hub_is_down(faults)
     with pytest.raises(HubUnavailable) as told:
-        _ = Sources.of(recipe(), home).commits
+        _ = Sources.of(recipe(), home, {}).commits
     assert told.value.retryable
     assert len(faults.requests(ASKED)) == 3
     assert "when_offline" in str(told.value.next_step)
+
+
+def test_where_no_run_is_about_a_hub_that_does_not_answer_is_asked_once(
+    published: str, home: Path, faults: Faults
+) -> None:
+    hub_is_down(faults)
+    with pytest.raises(HubUnavailable):
+        Sources.of(recipe(), home).base.template()
+    assert len(faults.requests(ASKED)) == 1
 
 
 def test_a_revision_that_is_not_there_is_told_at_once(
     published: str, home: Path, faults: Faults
 ) -> None:
     with pytest.raises(RevisionNotFound):
-        _ = Sources.of(recipe(Base(repo=REPO, revision="nowhere")), home).commits
+        _ = Sources.of(recipe(Base(repo=REPO, revision="nowhere")), home, {}).commits
     assert len(faults.requests(ASKED)) == 1
 
 
@@ -84,7 +93,7 @@ def test_without_the_hub_the_last_commit_is_only_taken_if_the_recipe_says_so(
     before = run_once(home, recipe())
     hub_is_down(faults)
     with pytest.raises(HubUnavailable):
-        _ = Sources.of(recipe(), home).commits
+        _ = Sources.of(recipe(), home, {}).commits
     sources = Sources.of(recipe(when_offline="last-commit"), home)
     assert sources.commits == before.commits
     assert str(before.base.commit)[:12] in sources.warnings[0]
@@ -95,7 +104,7 @@ def test_without_the_hub_the_last_commit_is_only_taken_if_the_recipe_says_so(
 def test_a_last_commit_whose_files_are_not_in_the_store_helps_nobody(
     published: str, home: Path, faults: Faults
 ) -> None:
-    commits = Sources.of(recipe(), home).commits
+    commits = Sources.of(recipe(), home, {}).commits
     RunRecords(home).start("tiny", commits=commits).finish()
     hub_is_down(faults)
     with pytest.raises(HubUnavailable):
@@ -129,7 +138,7 @@ def test_a_full_commit_in_the_store_needs_no_hub(
 def test_an_attempt_takes_the_commits_of_the_one_before_and_a_new_run_resolves_anew(
     published: str, home: Path, owner: HfApi
 ) -> None:
-    first = Sources.of(recipe(), home).commits
+    first = Sources.of(recipe(), home, {}).commits
     RunRecords(home).start("tiny", attempt_of="a flow run", commits=first)
     moved = move_main(owner)
     records = RunRecords(home)
@@ -144,7 +153,7 @@ def test_an_attempt_takes_the_commits_of_the_one_before_and_a_new_run_resolves_a
 def test_a_fetch_and_all_questions_before_it_ask_for_the_revision_once(
     published: str, home: Path, faults: Faults
 ) -> None:
-    source = Sources.of(recipe(), home).base
+    source = Sources.of(recipe(), home, {}).base
     assert source.config()["model_type"] == "llama"
     assert source.template() is None
     size = source.size_bytes()
@@ -159,7 +168,7 @@ def test_a_recorded_template_is_read_at_the_commit(
     owner.upload_file(
         path_or_fileobj=tmp_path / TEMPLATE_RECORD, path_in_repo=TEMPLATE_RECORD, repo_id=REPO
     )
-    assert Sources.of(recipe(), home).base.template() == "zephyr"
+    assert Sources.of(recipe(), home, {}).base.template() == "zephyr"
 
 
 def test_there_must_be_room_for_what_is_fetched_beside(
