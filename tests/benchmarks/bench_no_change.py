@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--until", default="gate", help="publish reads the model's configuration")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, prefect_test_harness():
+    with tempfile.TemporaryDirectory() as scratch, prefect_test_harness(server_startup_timeout=600):
         os.environ["KAWAN_USAHA_HOME"] = f"{scratch}/home"
         os.environ["PREFECT_API_URL"] = str(PREFECT_API_URL.value())
         recipe = _recipe(Path(scratch))

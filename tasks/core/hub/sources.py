@@ -10,7 +10,8 @@ from pathlib import Path
 from tasks.core.files import require_room
 from tasks.core.hub.download import download, missing_bytes
 from tasks.core.hub.local_copy import copy_directory
-from tasks.core.hub.upstream import Upstream
+from tasks.core.hub.upstream import STAGE, VERSION, Upstream
+from tasks.core.keys import stage_key
 from tasks.core.progress import Report, silent
 from tasks.core.store import Built, Staging, Store
 from tasks.core.weights.model_check import check_model
@@ -37,7 +38,7 @@ def fetch(
         require_room(staging.path, here + sum(others))
         _write(upstream, staging, report)
 
-    return store.build(upstream.key, write, params=params)
+    return store.build(stage_key(STAGE, VERSION, params), write, params=params)
 
 
 def _write(upstream: Upstream, staging: Staging, report: Report) -> None:
