@@ -31,4 +31,6 @@ def download_all(sources: Sources) -> list[StageResult]:
         return run(named, upstream, role, [each for each in sources if each is not upstream])
 
     roles = zip(("base", "delta"), sources, strict=False)
-    return run_together(*(partial(fetching, role, upstream) for role, upstream in roles))
+    return run_together(
+        download.name, *(partial(fetching, role, upstream) for role, upstream in roles)
+    )

@@ -203,13 +203,19 @@ def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return state.result()
 
 
-def run_together(*stages: Callable[[], R]) -> list[R]:
+def run_together(name: str, *stages: Callable[[], R]) -> list[R]:
     """Return the results of stages that work at the same time; each argument runs one.
 
     A stop of the run reaches all of them. After the first error the others are interrupted, and it
-    is raised: what they have made so far is kept, for the next attempt to go on with.
+    is raised: what they have made so far is kept, for the next attempt to go on with. What stops
+    the process is noted with the name.
     """
-    return run_all(stages, threads=len(stages), name="stage", stop=lambda: None)
+    try:
+        return run_all(stages, threads=len(stages), name=name, stop=lambda: None)
+    except BaseException as stop:
+        if not isinstance(stop, Exception):
+            stop.add_note(f"Interrupted stage: {name}.")
+        raise
 
 
 def known_failure(error: Exception) -> KawanUsahaError | None:
