@@ -26,11 +26,11 @@ from flows.form import GateReason, LastStage, Overrides, RecipeName
 from flows.stage_names import StageName, stages_between
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
-from tasks.core.hub.download import resolve
 from tasks.core.hub.here import hub_of
+from tasks.core.hub.upstream import Sources
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
-from tasks.core.recipe_file import find_recipe, load_recipe
+from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.recipe_overrides import overridden
 from tasks.runtime import explained_failure
 
@@ -93,11 +93,11 @@ def stages_of(recipe: Recipe, until: StageName) -> list[StageName]:
 
 def pinned(recipe: Recipe, overrides: tuple[str, ...]) -> list[str]:
     """Return the overrides of a recipe, with the commits that its branches are at now."""
-    sources = {"base": recipe.base, "delta": recipe.delta}
+    sources = Sources.of(located(recipe), home(), {})
     commits = {
-        f"{name}.revision": resolve(source.repo, source.revision).commit
-        for name, source in sources.items()
-        if source is not None and source.repo is not None
+        f"{name}.revision": source.commit
+        for name, source in (("base", sources.base), ("delta", sources.delta))
+        if source is not None and source.commit is not None
     }
     kept = [each for each in overrides if each.partition("=")[0] not in commits]
     return [*kept, *(f'{field}="{commit}"' for field, commit in commits.items())]

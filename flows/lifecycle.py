@@ -14,6 +14,7 @@ from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageEr
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
 from tasks.core.hub.here import hub_of
+from tasks.core.hub.upstream import Sources
 from tasks.core.keys import digest
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
@@ -24,7 +25,7 @@ from tasks.core.store import RunStore, Store, configured_remote
 from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
-from tasks.download import download
+from tasks.download import download_all
 from tasks.edit import edit
 from tasks.evaluate import evaluate, gate, release_before, verdict_of
 from tasks.finetune import finetune
@@ -35,7 +36,7 @@ from tasks.merge import merge
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure, run, running
+from tasks.runtime import StageResult, attempt_of, explained_failure, run, running
 
 Chain = list[tuple[Role, StageResult]]
 
@@ -114,10 +115,17 @@ def _rebuilt(
         say = get_run_logger().info
         in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
         with stop_in_time(), in_use, hub_of(recipe, home(), say):
-            found = located(recipe)
-            run(preflight, found, overrides, stages_between(from_stage, until))
-            with running(_store_of(found, from_stage, until, overrides)) as store:
-                report = _stages(found, from_stage, until, override_gate or None, store)
+            found, taken = located(recipe), RunRecords(home()).commits_of(attempt_of())
+            sources = run(preflight, found, taken, overrides, stages_between(from_stage, until))
+            with running(_store_of(found, sources, from_stage, until, overrides)) as store:
+                report = _stages(
+                    found,
+                    sources,
+                    from_stage,
+                    until,
+                    override_gate=override_gate or None,
+                    store=store,
+                )
                 store.finish()
                 return succeeded(report)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
@@ -139,7 +147,11 @@ def _require_order(from_stage: StageName, until: StageName) -> None:
 
 
 def _store_of(
-    recipe: Recipe, from_stage: StageName, until: StageName, overrides: tuple[str, ...]
+    recipe: Recipe,
+    sources: Sources,
+    from_stage: StageName,
+    until: StageName,
+    overrides: tuple[str, ...],
 ) -> RunStore:
     """Return the store as this run sees it, and record that the run has started.
 
@@ -154,6 +166,8 @@ def _store_of(
         overrides=overrides,
         reach=STAGES.index(until),
         keep=recipe.keep,
+        attempt_of=attempt_of(),
+        commits=sources.commits,
     )
     say = get_run_logger().info
     return RunStore(
@@ -169,17 +183,20 @@ def _store_of(
 
 def _stages(
     recipe: Recipe,
+    sources: Sources,
     from_stage: StageName,
     until: StageName,
+    *,
     override_gate: str | None,
     store: RunStore,
 ) -> RebuildReport:
-    report = partial(RebuildReport, recipe, overrides=store.record.overrides)
+    overrides, warnings = store.record.overrides, sources.warnings
+    report = partial(RebuildReport, recipe, overrides=overrides, warnings=warnings)
     wanted = {*stages_before(until), until}
     overlap = None
     if recipe.finetune is not None and "evaluate" in wanted:  # told before hours of training
         overlap = overlap_in(run(find_leaks, recipe.finetune, recipe.evaluate, override_gate))
-    made, chain = _model(recipe, wanted, store)
+    made, chain = _model(recipe, sources, wanted, store)
     if "evaluate" not in wanted:
         return _shown(report(tuple(made)))
     released = chain[-1][1]
@@ -231,22 +248,18 @@ def _shown(report: RebuildReport) -> RebuildReport:
 
 
 def _model(
-    recipe: Recipe, wanted: set[StageName], store: RunStore
+    recipe: Recipe, sources: Sources, wanted: set[StageName], store: RunStore
 ) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
-    base = run(download, recipe.base, "base")
-    done = [base]
+    base, *deltas = done = download_all(sources)
     chain: Chain = [("base", base)]
-    if recipe.delta is not None:
-        delta = run(download, recipe.delta, "delta")
-        done.append(delta)
-        if "merge" in wanted:
-            template = None if recipe.edit else recipe.template
-            done.append(run(merge, base, delta, recipe.delta, template))
-            chain.append(("merged", done[-1]))
-            store.done_with(delta.artifact)
+    if recipe.delta is not None and "merge" in wanted:
+        template = None if recipe.edit else recipe.template
+        done.append(run(merge, base, deltas[0], recipe.delta, template))
+        chain.append(("merged", done[-1]))
+        store.done_with(deltas[0].artifact)
     if recipe.edit is not None and "edit" in wanted:
         done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))
         chain.append(("edited", done[-1]))

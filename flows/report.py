@@ -26,8 +26,7 @@ from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
-from tasks.core.training.finetune import TRAINING
-from tasks.core.training.ladder import StepDown
+from tasks.core.training.result import TRAINING, StepDown
 from tasks.runtime import StageResult
 from tasks.telling import as_code, flush, show_markdown
 
@@ -43,6 +42,7 @@ class RebuildReport:
     outcome: Outcome | None = None
     verdict: Verdict | None = None
     overrides: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:
@@ -53,7 +53,7 @@ class RebuildReport:
 def summary(report: RebuildReport) -> str:
     """Return in one line what came of the run: the verdict, and where the model is."""
     done = [stage.stage for stage in report.stages if not stage.cached]
-    parts = [f"Done: {', '.join(done)}." if done else "Nothing had to be done."]
+    parts = [f"Done: {', '.join(done)}." if done else "Nothing new: every stage was cached."]
     if report.verdict is not None:
         parts.append(f"{headline(report.verdict)}.")
     for stage in report.stages:
@@ -62,6 +62,7 @@ def summary(report: RebuildReport) -> str:
             parts.append(f"Published{tag}: {stage.facts['url']}.")
     if report.url is not None:
         parts.append(f"Served: {report.url}.")
+    parts += [f"Warning: {warning}" for warning in report.warnings]
     return " ".join(parts)
 
 
@@ -105,6 +106,7 @@ def as_plain(report: RebuildReport) -> dict[str, object]:
         "stages": [stage.model_dump(mode="json") for stage in report.stages],
         **measured,
         "url": report.url,
+        "warnings": list(report.warnings),
     }
 
 
@@ -129,6 +131,7 @@ def as_text(report: RebuildReport) -> str:
     if report.overrides:
         lines.append(f"Overrides: {'; '.join(report.overrides)}")
     lines += steps_down(report)
+    lines += [f"Warning: {warning}" for warning in report.warnings]
     lines.append(f"Logs: {logs_of(report.recipe)}")
     if report.url is not None:
         lines.append(f"Served: {report.url}; talk with it: kawan-usaha chat {report.recipe.name}")
@@ -162,7 +165,8 @@ def publish_report(report: RebuildReport) -> None:
     lines.append(f"| {' | '.join(HEADINGS)} |")
     lines += ["|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(report)]
-    lines += ["", *(f"- {line}" for line in steps_down(report))]
+    lines += ["", *(f"**Warning:** {warning}\n" for warning in report.warnings)]
+    lines += [f"- {line}" for line in steps_down(report)]
     lines += ["", _NOTE, "", f"What the programs of the stages printed: `{logs_of(report.recipe)}`"]
     lines.append("")
     if report.outcome is not None and report.verdict is not None:

@@ -1,6 +1,5 @@
 """Deploy: the released model behind an OpenAI-compatible server."""
 
-from tasks.core.architecture.promise import expected_report
 from tasks.core.home import home
 from tasks.core.measure import measured
 from tasks.core.recipe import Deploy
@@ -16,6 +15,8 @@ def _name(settings: Deploy, **_: object) -> str:
 @stage_task("deploy", _name)
 def deploy(model: StageResult, settings: Deploy, name: str, template: str) -> StageResult:
     """Start the servers, unless this build runs and answers already."""
+    from tasks.core.architecture.promise import expected_report
+
     with run_store().present([model.artifact]), measured() as cost:
         deployment = start(
             model.path,

@@ -1,6 +1,5 @@
 """Edit: another architecture around the same weights, proven in a fresh process."""
 
-from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.proof import EditProof, prove_edit
 from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.keys import stage_key
@@ -25,6 +24,8 @@ def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
     inputs = {"model": model.digest}
 
     def write(staging: Staging) -> None:
+        from tasks.core.architecture.edit import edit_model
+
         written = edit_model(model.path, settings, staging.path)
         manifest = read_manifest(model.path)
         if manifest is not None:

@@ -1,4 +1,4 @@
-"""Other people's exceptions in words: what the system, the network or Prefect has refused.
+"""Other people's exceptions in words: what the system, the network, a bucket or Prefect refuses.
 
 One function for the command line and for stages. It goes by the exception's class or error number,
 and imports no library for it: whose exception it is can be seen from its class. The invariant: an
@@ -21,6 +21,7 @@ from tasks.core.errors import (
     PrefectUnavailable,
     SystemRefused,
 )
+from tasks.core.storage_errors import storage_error
 
 _START = (
     "If PREFECT_API_URL names the server, start it (`prefect server start`), or unset it "
@@ -137,6 +138,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _explained(error: BaseException) -> KawanUsahaError | None:
     if isinstance(error, KawanUsahaError):
         return error
+    if (of_storage := storage_error(error)) is not None:  # some are an OSError with a number, too
+        return of_storage
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):

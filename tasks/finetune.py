@@ -9,7 +9,6 @@ from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
 from tasks.core.training.finetune import WORK
 from tasks.core.training.job import OPERATING
-from tasks.core.training.ladder import finetune_on_ladder
 from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
@@ -32,6 +31,8 @@ def finetune(
     inputs = {"model": model.digest, "examples": examples.digest}
 
     def write(staging: Staging) -> None:
+        from tasks.core.training.ladder import finetune_on_ladder
+
         progress = StageProgress("finetune", "steps", log=False)
 
         def hear(line: str) -> None:

@@ -3,8 +3,7 @@
 from tasks.core.conversation.template_files import with_template_of
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
-from tasks.core.training.finetune import ADAPTER
-from tasks.core.weights.fuse import fuse as add
+from tasks.core.training.result import ADAPTER
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
@@ -21,6 +20,8 @@ def fuse(model: StageResult, adapter: StageResult) -> StageResult:
     inputs = {"model": model.digest, "adapter": adapter.digest}
 
     def write(staging: Staging) -> None:
+        from tasks.core.weights.fuse import fuse as add
+
         progress = StageProgress("fuse")
         written = add(model.path, adapter.path / ADAPTER, staging.path, report=progress)
         staging.record(written.files)

@@ -4,7 +4,6 @@ from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Delta
 from tasks.core.store import Staging
-from tasks.core.weights.merge import merge as add
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
@@ -27,6 +26,8 @@ def merge(
     inputs = {"base": base.digest, "delta": delta.digest}
 
     def write(staging: Staging) -> None:
+        from tasks.core.weights.merge import merge as add
+
         progress = StageProgress("merge")
         written = add(base.path, delta.path, staging.path, dtype=settings.dtype, report=progress)
         staging.record(written.files)

@@ -1,23 +1,31 @@
 """Plan: whether the recipe can work here, told before anything is started."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.core.architecture.check import check_edit_names
+from tasks.core.architecture.names import check_edit_names
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
-from tasks.core.errors import DeviceBusy, HubError, RecipeError, UsageError, WrongToken
+from tasks.core.errors import (
+    DeviceBusy,
+    HubError,
+    HubOffline,
+    HubUnavailable,
+    RecipeError,
+    WrongToken,
+)
 from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
 from tasks.core.foreign import JsonObject
 from tasks.core.given_files import require_at_rest
 from tasks.core.home import home
-from tasks.core.hub.ask import source_config, source_size_bytes, source_template
 from tasks.core.hub.client import usable_token
+from tasks.core.hub.publish_opened import require_open
+from tasks.core.hub.upstream import Sources
 from tasks.core.model_config import with_rope_scaling
 from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.hardware import Hardware, read_hardware, with_gpus, with_speed
@@ -39,7 +47,7 @@ from tasks.core.store import configured_remote
 from tasks.core.template_record import require_recorded
 from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools
-from tasks.progress import say
+from tasks.progress import say, warn
 from tasks.runtime import stage_task
 from tasks.telling import as_code, show_markdown
 
@@ -51,18 +59,28 @@ def _name(recipe: Recipe, **_: object) -> str:
     return recipe.name
 
 
-@stage_task("plan", _name)
+@stage_task("plan", _name, retries=0)  # the Hub is asked again and again within the attempt
 def preflight(
-    recipe: Recipe, overrides: tuple[str, ...] = (), stages: Collection[str] = EVERY
-) -> None:
-    """Refuse what cannot work on this machine, and say what the rest will take.
+    recipe: Recipe,
+    commits: Mapping[str, str],
+    overrides: tuple[str, ...] = (),
+    stages: Collection[str] = EVERY,
+) -> Sources:
+    """Return the sources of this run, each at its commit.
 
-    The overrides are in the recipe already; they are shown beside what they come to. Only `stages`
-    have to work here: the others are finished, or another machine does them.
+    Refuses what cannot work on this machine, and says what the rest will take. commits are those
+    that an earlier attempt of the run has taken. The overrides are in the recipe already; they are
+    shown beside what they come to. Only `stages` have to work here: the others are finished, or
+    another machine does them.
     """
     require_remote()
     check_recipe(recipe, home(), stages)
-    found = plan_of(recipe, home())
+    sources = Sources.of(recipe, home(), commits)
+    _say_commits(sources, taken=commits)
+    require_own_template(recipe, sources)
+    if "publish" in stages:
+        _require_target(recipe)
+    found = plan_of(recipe, home(), sources=sources)
     require_devices(recipe, found.hardware, stages)
     for busy in gpus_short_of_room(recipe, found, stages):
         say(f"Unless its result is in the store already: {busy}")
@@ -70,12 +88,13 @@ def preflight(
     shown = [f"Overrides of this run: {as_code(overrides)}", ""] if overrides else []
     shown.append(f"```\n{render(found)}\n```")
     show_markdown("\n".join(shown), key="plan", description="What the recipe takes")
+    return sources
 
 
 def require_remote() -> None:
     """Raise what the remote store would refuse when the first artifact is finished, if one is set.
 
-    UsageError, MissingTool, RemoteRefused or RemoteUnavailable.
+    UsageError, MissingTool, StorageRefused or StorageUnavailable.
     """
     remote = configured_remote()
     if remote is not None:
@@ -83,12 +102,35 @@ def require_remote() -> None:
         say(f"Artifacts are shared through {remote.url}.")
 
 
-def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
+def _require_target(recipe: Recipe) -> None:
+    """Raise what publishing would end with; without a Hub only where the recipe asks for one."""
+    if recipe.publish is None:
+        return
+    try:
+        require_open(recipe.publish)
+    except (HubUnavailable, HubOffline) as error:
+        if recipe.when_offline == "refuse":
+            raise
+        warn(f"Whether the model can be published is not known now: {error.what}")
+
+
+def _say_commits(sources: Sources, taken: Mapping[str, str]) -> None:
+    for source, commit in sources.commits.items():
+        as_before = ", as in the attempt before" if source in taken else ""
+        say(f"{source} is taken at commit {commit[:12]}{as_before}")
+    for warning in sources.warnings:
+        warn(warning)
+
+
+def plan_of(
+    recipe: Recipe, home: Path, *, gpus: str | None = None, sources: Sources | None = None
+) -> Plan:
     """Return the plan on this machine, or on one with the GPUs that are named.
 
     A well-known base is planned by its published shape; of another one the Hub is asked. The CPU is
     measured for a moment when the recipe computes on it; that of another machine cannot be.
     """
+    sources = sources or Sources.of(recipe, home)
     hardware = read_hardware(home)
     if gpus is not None:
         hardware = with_gpus(hardware, parse_gpus(gpus))
@@ -99,17 +141,17 @@ def plan_of(recipe: Recipe, home: Path, *, gpus: str | None = None) -> Plan:
     if shape is not None:
         config = _published_config(shape)
     else:
-        config = source_config(recipe.base)
+        config = sources.base.config()
         shape = shape_from_config(config, where=recipe.base)
         sizes = replace(
             sizes,
-            base_bytes=source_size_bytes(recipe.base),
-            delta_bytes=source_size_bytes(recipe.delta) if recipe.delta else None,
+            base_bytes=sources.base.size_bytes(),
+            delta_bytes=sources.delta.size_bytes() if sources.delta else None,
             stored_dtype=dtype_from_config(config),
         )
     warnings = check_models(recipe, config)
     made = plan(recipe, hardware, shape, sizes=sizes)
-    return replace(made, warnings=(*warnings, *made.warnings))
+    return replace(made, warnings=(*sources.warnings, *warnings, *made.warnings))
 
 
 def _published_config(shape: ModelShape) -> JsonObject:
@@ -174,7 +216,6 @@ def check_inputs(recipe: Recipe) -> None:
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
     screen(recipe.evaluate.conversations, Rules.of_held_out(recipe.evaluate)).require_acceptable()
-    require_own_template(recipe)
     if recipe.edit is not None:
         check_edit_names(recipe.edit)
     if recipe.finetune is not None:
@@ -214,7 +255,7 @@ def _without_hostfile(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"finetune": settings})
 
 
-def require_own_template(recipe: Recipe) -> None:
+def require_own_template(recipe: Recipe, sources: Sources) -> None:
     """Raise TemplateMismatch when the model was trained with another template than the recipe's.
 
     A fine-tune trains it with the recipe's. Where the Hub cannot be asked now, the evaluation finds
@@ -222,11 +263,11 @@ def require_own_template(recipe: Recipe) -> None:
     """
     if recipe.finetune is not None:
         return
-    source = recipe.delta or recipe.base
-    with suppress(HubError, UsageError):  # the latter where HF_HUB_OFFLINE forbids to ask
-        recorded = source_template(source)
+    upstream = sources.delta or sources.base
+    with suppress(HubError, HubOffline):
+        recorded = upstream.template()
         way_out = f"Set template: {recorded} in the recipe."
-        require_recorded(recorded, recipe.template, source, next_step=way_out)
+        require_recorded(recorded, recipe.template, upstream.source, next_step=way_out)
 
 
 def require_devices(recipe: Recipe, hardware: Hardware, stages: Collection[str] = EVERY) -> None:

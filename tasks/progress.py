@@ -126,6 +126,11 @@ def say(line: str) -> None:
     (_CURRENT.get() or Stage(_run_logger())).say(line)
 
 
+def warn(line: str) -> None:
+    """Show a warning of the stage that runs in this context."""
+    _run_logger().warning("%s", line)
+
+
 def output_log(stage: str) -> Path:
     """Return the file for all that the programs of a stage print, in a directory of its run."""
     flow = FlowRunContext.get()

@@ -7,7 +7,6 @@ Prefect's own cache is off: a record of it can outlive the artifact that it spea
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +17,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
 from prefect.logging.loggers import task_run_logger
+from prefect.runtime import flow_run
 from prefect.states import AwaitingRetry, Completed, Failed
 from prefect.tasks import Task
 from prefect.utilities.engine import emit_task_run_state_change_event
@@ -31,6 +32,7 @@ from tasks.core.measure import Cost
 from tasks.core.progress import duration, quantity
 from tasks.core.room import with_advice
 from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
+from tasks.core.threads import pause, run_all
 from tasks.explain import explained
 from tasks.progress import followed, say
 
@@ -111,7 +113,7 @@ def wait_if_it_may_pass(delays_s: Sequence[float]) -> Callable[..., bool]:
                 logger = task_run_logger(run, task)
                 logger.info("%s Trying again in %g s.", error.what, delay_s)
                 _show_waiting(run, f"Trying again in {delay_s:g} s. {error}", delay_s)
-                time.sleep(delay_s)
+                pause(delay_s)
             return error.retryable
         except Exception:  # noqa: BLE001 - a bug, whatever it raises, is not cured by a retry
             return False
@@ -195,10 +197,25 @@ def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Return the result of a stage, run in this thread.
 
     Never `submit`: Prefect would work in a thread that no signal reaches, and wait for it when the
-    run is cancelled.
+    run is cancelled. Several at once: `run_together`.
     """
     state: State[R] = stage(*args, return_state=True, **kwargs)
     return state.result()
+
+
+def run_together(name: str, *stages: Callable[[], R]) -> list[R]:
+    """Return the results of stages that work at the same time; each argument runs one.
+
+    A stop of the run reaches all of them. After the first error the others are interrupted, and it
+    is raised: what they have made so far is kept, for the next attempt to go on with. What stops
+    the process is noted with the name.
+    """
+    try:
+        return run_all(stages, threads=len(stages), name=name, stop=lambda: None)
+    except BaseException as stop:
+        if not isinstance(stop, Exception):
+            stop.add_note(f"Interrupted stage: {name}.")
+        raise
 
 
 def known_failure(error: Exception) -> KawanUsahaError | None:
@@ -218,6 +235,19 @@ def explained_failure(error: Exception) -> State[KawanUsahaError]:
     foreign = None if known is error or known.__cause__ is error else error
     get_run_logger().error("%s", known, exc_info=foreign)
     return Failed(message=str(known), data=known)
+
+
+def attempt_of() -> str | None:
+    """Return what all attempts of the run in progress have in common; None outside of a run.
+
+    That is the id of the flow run that was asked for: one within it has a new id each time.
+    """
+    run = FlowRunContext.get()
+    if run is None or run.flow_run is None:
+        return None
+    if run.flow_run.parent_task_run_id is None:
+        return str(run.flow_run.id)
+    return str(flow_run.root_flow_run_id)
 
 
 _STORE: ContextVar[Store | None] = ContextVar("store", default=None)

@@ -147,12 +147,14 @@ def show_record(
 def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
     from tasks.core.conversation.labels import Encoder
     from tasks.core.conversation.tokenizer_files import load_tokenizer
-    from tasks.core.hub.ask import source_template
+    from tasks.core.home import home
+    from tasks.core.hub.upstream import Upstream
+    from tasks.core.store import Store
     from tasks.core.template_record import DEFAULT_TEMPLATE
 
     source = source_of(model)
     with in_use(*filter(None, [source.directory])):
-        template = template or source_template(source) or DEFAULT_TEMPLATE
+        template = template or Upstream(source, Store(home())).template() or DEFAULT_TEMPLATE
         tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
     return Encoder(tokenizer, template, max_length)
 

@@ -106,14 +106,17 @@ def plan(
     Example: `kawan-usaha plan kawan-usaha-13b --gpus 2xL4`
     """
     from tasks.core.home import home
+    from tasks.core.hub.upstream import Sources
     from tasks.core.planning.render import render
     from tasks.core.recipe_file import find_recipe, load_recipe, located
     from tasks.core.recipe_overrides import overridden
-    from tasks.plan import check_inputs, plan_of
+    from tasks.plan import check_inputs, plan_of, require_own_template
 
     wanted = located(overridden(load_recipe(find_recipe(recipe)), _texts(overrides)))
     check_inputs(wanted)
-    found = plan_of(wanted, home(), gpus=gpus)
+    sources = Sources.of(wanted, home())
+    require_own_template(wanted, sources)
+    found = plan_of(wanted, home(), gpus=gpus, sources=sources)
     show(found.as_dict(), as_json=as_json, text=render(found))
 
 

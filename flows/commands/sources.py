@@ -47,6 +47,7 @@ def local_model(text: str) -> Iterator[Path]:
     """
     from tasks.core.home import home
     from tasks.core.hub.sources import fetch
+    from tasks.core.hub.upstream import Upstream
 
     source = source_of(text)
     if source.directory is not None:
@@ -56,7 +57,7 @@ def local_model(text: str) -> Iterator[Path]:
     store = _store(home())
     with store.in_use():
         with bytes_bar(f"download {text}") as report:
-            path = fetch(source, store, report).artifact.path
+            path = fetch(Upstream(source, store), store, report).artifact.path
         yield path
 
 

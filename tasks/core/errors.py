@@ -167,18 +167,6 @@ class CorruptArtifact(KawanUsahaError):
     """An artifact of the store is not what its manifest says."""
 
 
-class RemoteRefused(KawanUsahaError):
-    """The remote store cannot be used: no such bucket, no right to it, or something else there."""
-
-    exit_code = 2
-
-
-class RemoteUnavailable(KawanUsahaError):
-    """The remote store cannot be reached now. What is finished on this machine is kept."""
-
-    retryable = True
-
-
 class CorruptRemote(KawanUsahaError):
     """An artifact at the remote store is not what its manifest says."""
 
@@ -232,6 +220,10 @@ class HubUnavailable(HubError):
     retryable = True
 
 
+class HubOffline(UsageError):
+    """The environment forbids to ask the Hub."""
+
+
 class HubQuotaExceeded(HubError):
     """The account has no room left for what is sent, or has to pay for it first."""
 
@@ -248,6 +240,29 @@ class FileChanged(KawanUsahaError):
 
 class SecretFound(KawanUsahaError):
     """A file that would be published holds a token or key, or looks as if it did."""
+
+
+# --- directories and buckets elsewhere -----------------------------------------------------
+
+
+class StorageRefused(KawanUsahaError):
+    """A directory or bucket elsewhere refused, for a reason that a retry does not change."""
+
+
+class BucketMissing(StorageRefused):
+    """The bucket (container) that an address names does not exist."""
+
+    exit_code = 2
+
+
+class NoStorageKeys(StorageRefused):
+    """There are no keys for a storage, or it does not accept them."""
+
+
+class StorageUnavailable(KawanUsahaError):
+    """A directory or bucket elsewhere cannot be reached or does not answer now."""
+
+    retryable = True
 
 
 # --- proof and serving ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import LockBusy
+from tasks.core.threads import pause
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def _acquire(path: Path, *, shared: bool, wait_s: float, say: Say) -> int:
         if waited >= say_at:
             say_at += _SAY_EVERY_S
             say(f"Waiting for {path.name}, held by {_names(path)}.")
-        time.sleep(_POLL_S)
+        pause(_POLL_S)
 
 
 def _try(path: Path, mode: int) -> int | None:

@@ -526,6 +526,13 @@ class Recipe(_Part):
         description="`huggingface` is the Hub that HF_ENDPOINT names, by default huggingface.co; "
         "`embedded` is a small one on this machine, for the demo and for trials.",
     )
+    when_offline: Literal["refuse", "last-commit"] = Field(
+        "refuse",
+        title="When the Hub does not answer",
+        description="What a run does that cannot ask which commit a branch or tag names now: "
+        "`refuse`, or go on with the `last-commit` that a run has seen, if the store has it. That "
+        "may be an old one; the run warns of it. A full commit as revision needs no answer.",
+    )
     template: str = Field(
         "vicuna_v1.1",
         title="Conversation template",

@@ -13,7 +13,6 @@ from typing import Literal
 import yaml
 from pydantic import TypeAdapter
 
-from tasks.core.architecture.card import loading_instructions
 from tasks.core.architecture.proof import EditProof
 from tasks.core.conversation.template import get_template
 from tasks.core.evaluation.figures import Outcome
@@ -28,8 +27,7 @@ from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import require_manifest
-from tasks.core.training.finetune import TRAINING
-from tasks.core.training.ladder import StepDown
+from tasks.core.training.result import TRAINING, StepDown
 
 _QUESTION = "Bagaimana cara menentukan harga jual kue buatan rumah?"
 _BUILD_DIGITS = 16
@@ -80,7 +78,7 @@ def tell(
         lineage=_lineage(recipe, manifests),
         template=recipe.template,
         prompt_example=_prompt(recipe.template),
-        how_to_load=loading_instructions(released.path, name=place),
+        how_to_load=_how_to_load(released.path, place),
         how_to_rebuild=_how_to_rebuild(trained),
         recipe_yaml=_recipe_yaml(recipe),
         files=_card_files(released.path, manifests[released.stage].files),
@@ -116,7 +114,7 @@ def tell_of_directory(
         lineage=[_taken_from(repo) for repo in origin.repos],
         template=template,
         prompt_example=_prompt(template),
-        how_to_load=loading_instructions(model, name=place),
+        how_to_load=_how_to_load(model, place),
         how_to_rebuild="It was not made from a recipe.",
         recipe_yaml="# none",
         files=_card_files(model, files),
@@ -124,6 +122,12 @@ def tell_of_directory(
         source_licenses=origin.licenses,
     )
     return _named(facts)
+
+
+def _how_to_load(model: Path, place: str) -> str:
+    from tasks.core.architecture.card import loading_instructions  # takes seconds: it needs torch
+
+    return loading_instructions(model, name=place)
 
 
 def _named(facts: CardFacts) -> Story:

@@ -3,20 +3,33 @@
 A pool of `concurrent.futures` waits for its threads whatever happens, also at the end of the
 program, so one that hangs in a read keeps Ctrl-C waiting. Here an interrupt waits GRACE_S at most.
 The invariant: an error is raised only once no thread works any more; an interrupt may leave some
-behind, which end with the process.
+behind, which end with the process. What is to end takes with it what its threads have divided
+among threads of their own.
 """
 
 import contextvars
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 GRACE_S = 3.0
 _POLL_S = 0.01
+_ENOUGH = 1 << 16
+"""More than there are threads in any pool."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The work that this thread does a part of is to end: libraries know that as Ctrl-C."""
+
+
+_PART_OF: ContextVar["_Shared[Any] | None"] = ContextVar("part_of", default=None)
 
 
 def run_all(
@@ -26,27 +39,35 @@ def run_all(
 
     After the first error the calls that have not begun are left out, `stop` is called, which must
     make the others end soon, and the error is raised. The same happens when an interrupt such as
-    KeyboardInterrupt reaches the waiting thread. Each thread has the caller's context variables.
+    KeyboardInterrupt reaches the waiting thread; where that is itself a thread of run_all, it is
+    Interrupted when the others there are to end. Each thread has the caller's context variables.
     """
+    around = _PART_OF.get()
     shared = _Shared(list(enumerate(calls)), stop)
     pool = [
         threading.Thread(
             target=contextvars.copy_context().run,
-            args=(shared.work,),
+            args=(_work, shared),
             name=f"{name}-{number}",
             daemon=True,
         )
         for number in range(min(threads, len(calls)))
     ]
     try:
-        for thread in pool:
-            thread.start()
-        # Not Thread.join: interrupted, it takes a thread that still runs for ended (CPython 3.11).
-        for _ in pool:
-            shared.ended.acquire()
-    except BaseException:
+        with _inside(around, shared):
+            for thread in pool:
+                thread.start()
+            # Not Thread.join: interrupted, it takes a thread that still runs for ended
+            # (CPython 3.11).
+            for _ in pool:
+                shared.ended.acquire()
+            if shared.interrupted.is_set():
+                raise Interrupted
+    except BaseException as interrupt:
         shared.end()
-        deadline = time.monotonic() + GRACE_S
+        after_an_error = around is not None and around.error is not None
+        grace_s = math.inf if isinstance(interrupt, Interrupted) and after_an_error else GRACE_S
+        deadline = time.monotonic() + grace_s
         while any(thread.is_alive() for thread in pool) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         raise
@@ -57,7 +78,39 @@ def run_all(
     return [shared.results[number] for number in range(len(calls))]
 
 
-@dataclass
+def pause(seconds: float) -> None:
+    """Return after so long, 0 or more. Raises Interrupted once the work around this is to end."""
+    around = _PART_OF.get()
+    if around is None:
+        time.sleep(seconds)
+    elif around.ending.wait(seconds):
+        raise Interrupted
+
+
+def _work(shared: "_Shared[Any]") -> None:
+    _PART_OF.set(shared)
+    shared.work()
+
+
+@contextmanager
+def _inside(around: "_Shared[Any] | None", shared: "_Shared[Any]") -> Iterator[None]:
+    """Let the end of the work around this interrupt what is shared here."""
+    if around is None:
+        yield
+        return
+    with around.lock:
+        around.inner.append(shared)
+        ending = around.ending.is_set()
+    if ending:
+        shared.interrupt()
+    try:
+        yield
+    finally:
+        with around.lock:
+            around.inner.remove(shared)
+
+
+@dataclass(eq=False)
 class _Shared(Generic[T]):
     """What the threads of one run have in common."""
 
@@ -67,6 +120,9 @@ class _Shared(Generic[T]):
     error: BaseException | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    ending: threading.Event = field(default_factory=threading.Event)
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    inner: list["_Shared[Any]"] = field(default_factory=list)
 
     def work(self) -> None:
         """Make calls until none is left."""
@@ -86,7 +142,16 @@ class _Shared(Generic[T]):
             self.calls.clear()
             if self.error is None:
                 self.error = error
+            self.ending.set()
+            inner = self.inner[:]
+        for each in inner:
+            each.interrupt()
         self.stop()
+
+    def interrupt(self) -> None:
+        """Wake the thread that waits for these calls; it ends them."""
+        self.interrupted.set()
+        self.ended.release(_ENOUGH)
 
     def _next(self) -> tuple[int, Callable[[], T]] | None:
         with self.lock:

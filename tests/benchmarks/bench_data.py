@@ -35,7 +35,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tasks.core.conversation.examples import ExampleFile, ExampleWriter
+from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples import ExampleWriter
 from tasks.core.conversation.labels import IGNORED, Encoder, Example
 from tasks.core.conversation.reading import load
 from tasks.core.machine.cpu import compute_dtype, read_cpu

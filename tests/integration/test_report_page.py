@@ -12,7 +12,7 @@ from tasks.core.conversation.leaks import Leak, Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Base, Gate, Recipe
-from tasks.core.training.finetune import TRAINING
+from tasks.core.training.result import TRAINING
 from tasks.runtime import StageResult
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
@@ -115,4 +115,6 @@ def test_the_last_word_of_a_run_is_its_verdict_and_where_the_model_is(
     words = summary(replace(report, stages=(trained, published, served)))
     assert words.startswith("Done: finetune, deploy. Measured; no limit applies.")
     assert words.endswith("Published as build-1: https://hub/us/model. Served: http://here:8000.")
-    assert summary(replace(report, stages=(published,))).startswith("Nothing had to be done.")
+    assert summary(replace(report, stages=(published,))).startswith(
+        "Nothing new: every stage was cached."
+    )

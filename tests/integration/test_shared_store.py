@@ -8,7 +8,7 @@ import pytest
 
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
-from tasks.core.errors import RemoteRefused
+from tasks.core.errors import StorageRefused
 from tasks.core.place import Place
 from tasks.core.recipe import Recipe
 from tasks.core.store import Artifact, Remote, Store
@@ -53,7 +53,7 @@ def test_a_remote_store_that_is_not_there_is_told_before_anything_is_built(
 ) -> None:
     state = rebuild(recipe, until="evaluate", return_state=True)
     error = state.result(raise_on_failure=False)
-    assert isinstance(error, RemoteRefused)
+    assert isinstance(error, StorageRefused)
     assert "mount it" in str(state.message)
     assert list(Store(home).artifacts()) == []
 

@@ -15,9 +15,8 @@ from tasks.core.planning.ladder import rungs
 from tasks.core.recipe import Base, Finetune, Gate, Publish, Recipe
 from tasks.core.store import Staging, Store
 from tasks.core.story import BuiltStage, tell
-from tasks.core.training.finetune import TRAINING
 from tasks.core.training.job import Reason
-from tasks.core.training.ladder import StepDown
+from tasks.core.training.result import TRAINING, StepDown
 from tests.models import tiny_llama
 
 ASKED = Finetune(micro_batch_size=2, gradient_accumulation_steps=4)

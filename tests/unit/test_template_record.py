@@ -14,8 +14,8 @@ from tasks.core.conversation.template_files import TEMPLATE_FILE, with_chat_temp
 from tasks.core.errors import NotAModel, TemplateMismatch
 from tasks.core.evaluation.evaluate import evaluate, require_template
 from tasks.core.evaluation.figures import chain
-from tasks.core.hub.ask import source_template
 from tasks.core.hub.selection import choose_files
+from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import ActivationEdit, Base, Delta, Deploy, Edit, Evaluate, Finetune, Recipe
 from tasks.core.serving.deployment import deploy
 from tasks.core.serving.state import Deployment, state_directory, write_deployment
@@ -311,31 +311,37 @@ def test_nothing_is_measured_in_another_template(trained: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("part", ["base", "delta"])
-def test_a_recipe_with_another_template_than_its_model_is_refused(models: Path, part: str) -> None:
+def test_a_recipe_with_another_template_than_its_model_is_refused(
+    models: Path, part: str, tmp_path: Path
+) -> None:
     record_template(models / part, TRAINED)
     delta = Delta(directory=models / "delta") if part == "delta" else None
     recipe = Recipe(base=Base(directory=models / "base"), delta=delta, template=OTHER)
     with pytest.raises(TemplateMismatch) as told:
-        require_own_template(recipe)
+        require_own_template(recipe, Sources.of(recipe, tmp_path))
     assert f"Set template: {TRAINED} in the recipe." in str(told.value.next_step)
-    require_own_template(recipe.model_copy(update={"template": TRAINED}))
+    right = recipe.model_copy(update={"template": TRAINED})
+    require_own_template(right, Sources.of(right, tmp_path))
 
 
 def test_a_recipe_is_planned_where_the_hub_may_not_be_asked(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    require_own_template(Recipe(name="a", base=Base(repo="huggyllama/llama-13b")))
+    recipe = Recipe(name="a", base=Base(repo="huggyllama/llama-13b"))
+    require_own_template(recipe, Sources.of(recipe, tmp_path))
 
 
-def test_a_recipe_that_fine_tunes_may_take_another_template(trained: Path) -> None:
-    base = Base(directory=trained)
-    require_own_template(Recipe(base=base, template=OTHER, finetune=Finetune()))
+def test_a_recipe_that_fine_tunes_may_take_another_template(trained: Path, tmp_path: Path) -> None:
+    recipe = Recipe(base=Base(directory=trained), template=OTHER, finetune=Finetune())
+    require_own_template(recipe, Sources.of(recipe, tmp_path))
 
 
-def test_the_base_of_a_delta_decides_nothing(trained: Path, models: Path) -> None:
+def test_the_base_of_a_delta_decides_nothing(trained: Path, models: Path, tmp_path: Path) -> None:
     delta = Delta(directory=models / "delta")
-    require_own_template(Recipe(base=Base(directory=trained), delta=delta, template=OTHER))
-    assert source_template(Base(directory=trained)) == TRAINED
+    recipe = Recipe(base=Base(directory=trained), delta=delta, template=OTHER)
+    sources = Sources.of(recipe, tmp_path)
+    require_own_template(recipe, sources)
+    assert sources.base.template() == TRAINED

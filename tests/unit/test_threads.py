@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tasks.core.threads import run_all
+from tasks.core.threads import Interrupted, pause, run_all
 
 
 class Boom(Exception):
@@ -92,7 +92,7 @@ def test_an_interrupt_stops_the_threads_and_is_raised() -> None:
 
 HANGS = """
 import os, signal, threading
-from tasks.core.threads import run_all
+from tasks.core.threads import Interrupted, pause, run_all
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def hang():
     os.kill(os.getpid(), signal.SIGINT)
@@ -107,3 +107,78 @@ def test_a_thread_that_hangs_does_not_keep_an_interrupted_program_alive() -> Non
     )
     assert ended.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in ended.stderr
+
+
+def _inner(begun: threading.Event, ended: threading.Event) -> None:
+    """Divide work that goes on until it is told to stop among threads of one's own."""
+    stop = threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert stop.wait(60)
+        ended.set()
+
+    run_all([work], threads=1, name="inner", stop=stop.set)
+
+
+def test_an_error_ends_what_the_others_have_divided_among_threads_of_their_own() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        begun.wait(60)
+        raise Boom
+
+    before = threading.active_count()
+    with pytest.raises(Boom):
+        run_all([lambda: _inner(begun, ended), fail], threads=2, name="test", stop=nothing)
+    assert ended.is_set(), "before the error was raised"
+    assert threading.active_count() == before
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_reaches_the_threads_of_threads() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        begun.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as told:
+        run_all([lambda: _inner(begun, ended), interrupt], threads=2, name="test", stop=nothing)
+    assert type(told.value) is KeyboardInterrupt, "the first, not one that followed from it"
+    assert ended.is_set()
+
+
+def test_a_pause_ends_with_the_work_that_it_belongs_to() -> None:
+    interrupted = []
+
+    def wait() -> None:
+        try:
+            pause(60)
+        except Interrupted as error:
+            interrupted.append(error)
+            raise
+
+    def fail() -> None:
+        raise Boom
+
+    with pytest.raises(Boom):
+        run_all([wait, fail], threads=2, name="test", stop=nothing)
+    assert interrupted
+
+
+def test_work_that_is_divided_after_the_end_has_come_is_ended_at_once() -> None:
+    failed, begun, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def late() -> None:
+        failed.wait(60)
+        _inner(begun, ended)
+
+    with pytest.raises(Boom):
+        run_all([late, lambda: _fail_then(failed)], threads=2, name="test", stop=nothing)
+    assert ended.is_set() or not begun.is_set()
+
+
+def _fail_then(failed: threading.Event) -> None:
+    threading.Timer(0.05, failed.set).start()
+    raise Boom

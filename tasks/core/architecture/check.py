@@ -1,19 +1,10 @@
-"""Whether an edit is possible, judged before anything is built.
-
-`check_edit_names` needs no model at all; `check_edit` needs the model's configuration alone.
-"""
+"""Whether an edit is possible, judged by the model's configuration before anything is built."""
 
 from transformers import LlamaConfig
 
 from tasks.core.architecture.edits import edits_of
-from tasks.core.architecture.registry import require_activation
+from tasks.core.architecture.names import check_edit_names
 from tasks.core.recipe import Edit
-
-
-def check_edit_names(edit: Edit) -> None:
-    """Raise RecipeError when the edit names an activation that cannot be used."""
-    for entry in edit.activations:
-        require_activation(entry.activation)
 
 
 def check_edit(edit: Edit, config: LlamaConfig) -> None:

@@ -1,9 +1,12 @@
 """What was seen of a loaded model on a fixed prompt, and what a check made of it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,11 @@ class Seen:
     """
 
     modules: tuple[str, ...]
-    act_values: Tensor
-    inv_freq: Tensor
-    before: tuple[Tensor, ...]
-    result: Tensor
-    probed: dict[str, Tensor]
+    act_values: "Tensor"
+    inv_freq: "Tensor"
+    before: "tuple[Tensor, ...]"
+    result: "Tensor"
+    probed: "dict[str, Tensor]"
     act_range: tuple[float, float]
 
 

@@ -6,10 +6,9 @@ the model has to write itself (`template.Span`), and an example ends with a whol
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fastchat.conversation import conv_templates
-from transformers import PreTrainedTokenizerBase
 
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.template import (
@@ -21,6 +20,9 @@ from tasks.core.conversation.template import (
     stop_strings,
 )
 from tasks.core.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 """The label of a token that is not learned, as torch's cross entropy defines it."""
@@ -60,7 +62,7 @@ class Encoder:
     """Turns conversations into examples for one tokenizer, template and length."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template_name: str, max_length_tokens: int
+        self, tokenizer: "PreTrainedTokenizerBase", template_name: str, max_length_tokens: int
     ) -> None:
         """Raise RecipeError unless the tokenizer gives offsets and ends answers as the template.
 
@@ -152,7 +154,7 @@ class Encoder:
             )
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
     """Return the texts that the tokenizer takes for special tokens.
 
     `all_special_tokens` leaves out those that have no role of their own, as LLaMA-3's <|eot_id|>.

@@ -7,8 +7,7 @@ FastChat sends to the model. Nothing else in the files changes.
 import json
 import logging
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from tasks.core.conversation.chat_template import chat_template
 from tasks.core.conversation.template import get_template
@@ -17,6 +16,9 @@ from tasks.core.errors import RecipeError
 from tasks.core.files import FileDigest, digest_of, write_atomically
 from tasks.core.foreign import read_json_object
 from tasks.core.template_record import TEMPLATE_RECORD, record_template, recorded_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ def write_chat_template(model: Path, template_name: str) -> tuple[str, ...]:
     return (TEMPLATE_FILE, _CONFIGURATION)
 
 
-def _fitting_template(tokenizer: PreTrainedTokenizerBase, template_name: str) -> str:
+def _fitting_template(tokenizer: "PreTrainedTokenizerBase", template_name: str) -> str:
     """Return the template that begins a text as the tokenizer itself does.
 
     FastChat lets the tokenizer put its first token, and `apply_chat_template` keeps it from that.

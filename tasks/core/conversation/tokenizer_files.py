@@ -1,20 +1,24 @@
 """A model's tokenizer, read from a directory or a Hub repository, without the model's weights."""
 
 from pathlib import Path
-
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from tasks.core.foreign import understood
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _OUR_CODE = Path(__file__).parents[1] / "architecture" / "remote"
 
 
-def load_tokenizer(model: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str | Path, revision: str = "main") -> "PreTrainedTokenizerBase":
     """Return the tokenizer. Raises NotAModel when there is none that can be loaded.
 
     Runs in the process that has the tokens of the Hub. So of the code that travels with a model
     only ours is run, from a directory: that of an edit's configuration.
     """
+    from transformers import AutoTokenizer
+
     local = Path(model).is_dir()
     with understood("the model's tokenizer", model, next_step=_COPY):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -26,7 +30,7 @@ def load_tokenizer(model: str | Path, revision: str = "main") -> PreTrainedToken
         return tried(tokenizer)
 
 
-def tried(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+def tried(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
     """Return the tokenizer once it has made tokens; some of what is wrong shows only then."""
     tokenizer("a")
     return tokenizer

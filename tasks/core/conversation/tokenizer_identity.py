@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 _DECIDING = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
 
 
-def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return the SHA-256 of what a fast tokenizer makes its tokens by, as it is loaded.
 
     Not of its files: saved again by another version of transformers, with another chat template

@@ -32,6 +32,7 @@ from tasks.core.errors import (
     DiskFull,
     GatedRepository,
     HubError,
+    HubOffline,
     HubUnavailable,
     KawanUsahaError,
     RepositoryNotFound,
@@ -43,6 +44,8 @@ from tasks.core.files import disk_is_full
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 TIMEOUT_S = 30.0
+ASK_TIMEOUT_S = 10.0
+"""For a question whose answer a run cannot begin without."""
 
 
 def endpoint() -> str:
@@ -138,7 +141,7 @@ def _translate(error: BaseException, repo: str, revision: str | None) -> KawanUs
     if isinstance(error, HfHubHTTPError):
         return _translate_answer(error, repo, revision)
     if isinstance(error, OfflineModeIsEnabled):
-        return UsageError(
+        return HubOffline(
             "HF_HUB_OFFLINE forbids to ask the Hub.",
             where=endpoint(),
             next_step="`unset HF_HUB_OFFLINE`, or name a directory instead of a repository.",

@@ -17,7 +17,7 @@ from huggingface_hub.hf_api import RepoSibling
 from tasks.core.errors import HubError
 from tasks.core.files import FileDigest, require_room
 from tasks.core.foreign import JsonObject
-from tasks.core.hub.client import TIMEOUT_S, api, endpoint, translated, usable_token
+from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
 from tasks.core.hub.fetch import Fetch, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
 from tasks.core.progress import Report, silent
@@ -63,7 +63,7 @@ def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel
     """
     with translated(repo, revision):
         hub = api(token)
-        info = hub.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+        info = hub.model_info(repo, revision=revision, files_metadata=True, timeout=ASK_TIMEOUT_S)
         if info.gated:
             hub.auth_check(repo)
         if info.sha is None:
@@ -113,7 +113,7 @@ def download(
     Whatever is raised, out keeps what has arrived.
     """
     out.mkdir(parents=True, exist_ok=True)
-    require_room(out, sum(_missing_bytes(file, out) for file in resolved.files))
+    require_room(out, missing_bytes(resolved, out))
     tally = Tally(resolved.size_bytes, report)
     stop = Event()
     with translated(resolved.repo, resolved.commit):
@@ -142,6 +142,11 @@ def download(
 
 def _url(resolved: ResolvedModel, file: RemoteFile) -> str:
     return hf_hub_url(resolved.repo, file.path, revision=resolved.commit, endpoint=endpoint())
+
+
+def missing_bytes(resolved: ResolvedModel, out: Path) -> int:
+    """Return how many bytes of the chosen files are not in out yet."""
+    return sum(_missing_bytes(file, out) for file in resolved.files)
 
 
 def _missing_bytes(file: RemoteFile, out: Path) -> int:

@@ -14,6 +14,7 @@ from tasks.core.hub.download import Tally, WrittenFiles
 from tasks.core.hub.selection import choose_files
 from tasks.core.keys import digest
 from tasks.core.progress import Report, silent
+from tasks.core.threads import pause
 from tasks.core.weights.companions import file_names
 from tasks.core.weights.index import read_listing
 from tasks.core.weights.model_check import check_model
@@ -72,6 +73,7 @@ def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:
             if not shared:
                 copy.write(chunk)
             content.update(chunk)
+            pause(0)
             tally.add(len(chunk))
         size_bytes = copy.seek(0, os.SEEK_END)
     return FileDigest(size_bytes, content.hexdigest())

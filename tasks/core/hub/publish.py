@@ -10,6 +10,7 @@ Does not decide whether a model is good enough: that is the gate's question.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
@@ -105,7 +106,7 @@ def rollback(
 
     Raises RevisionNotFound when the repository has no such tag, with those that it has.
     """
-    remote = _writable(repo, token, deadline_s)
+    remote, _ = writable(repo, token, deadline_s)
     name = tag_of(build_of(tag))
     tags = remote.call(remote.tags)
     if name not in tags:
@@ -130,8 +131,11 @@ def rollback(
     )
 
 
-def _writable(repo: str, token: str | None, deadline_s: float) -> Remote:
-    """Return the repository with its owner's name; raise WrongToken when nothing can be written."""
+def writable(repo: str, token: str | None, deadline_s: float) -> tuple[Remote, Mapping[str, Any]]:
+    """Return the repository with its owner's name, and what the Hub says of the token's account.
+
+    Raises WrongToken when nothing can be written with the token.
+    """
     client = api(token)
     if not isinstance(client.token, str):
         raise WrongToken(
@@ -141,15 +145,24 @@ def _writable(repo: str, token: str | None, deadline_s: float) -> Remote:
             "`export HF_TOKEN=...`, or use `hf auth login`.",
         )
     who = Remote(client, repo, deadline_s).call(client.whoami)
-    if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
+    if not _may_write(who.get("auth", {}).get("accessToken", {})):
         raise WrongToken(
             "The token may read, and not write.",
             where=client.endpoint,
             expected="a token with the right to write",
-            found=f"a read token of {who['name']}",
+            found=f"a token of {who['name']} that only reads",
             next_step=f"Make a token that may write at {client.endpoint}/settings/tokens.",
         )
-    return Remote(client, repo if "/" in repo else f"{who['name']}/{repo}", deadline_s)
+    return Remote(client, repo if "/" in repo else f"{who['name']}/{repo}", deadline_s), who
+
+
+def _may_write(token: Mapping[str, Any]) -> bool:
+    """Return whether a token has the right to write anywhere, by what `whoami` says of it."""
+    if token.get("role") != "fineGrained":
+        return token.get("role") != "read"
+    rights = token.get("fineGrained", {})
+    scopes = [{"permissions": rights.get("global", ())}, *rights.get("scoped", ())]
+    return any("repo.write" in scope.get("permissions", ()) for scope in scopes)
 
 
 def _open(target: Publish, token: str | None, deadline_s: float) -> Remote:
@@ -161,8 +174,14 @@ def _open(target: Publish, token: str | None, deadline_s: float) -> Remote:
             found=target.target,
             next_step="Use publish_to_filesystem for it.",
         )
-    remote = _writable(target.repo, token, deadline_s)
+    remote, _ = writable(target.repo, token, deadline_s)
     found_private = remote.call(lambda: _make(remote, private=target.private))
+    require_as_private(target, remote, found_private=found_private)
+    return remote
+
+
+def require_as_private(target: Publish, remote: Remote, *, found_private: bool) -> None:
+    """Raise HubError when the repository is public and the recipe wants a private one."""
     if target.private and not found_private:
         raise HubError(
             "The repository is public, and the recipe wants a private one.",
@@ -170,19 +189,18 @@ def _open(target: Publish, token: str | None, deadline_s: float) -> Remote:
             next_step="Make it private in its settings, choose another name in `publish.repo`, or "
             "write `publish.private: false` if everyone may have the model.",
         )
-    return remote
 
 
 def _make(remote: Remote, *, private: bool) -> bool:
     """Return whether the repository is private, after making it when there is none."""
-    found = _is_private(remote)
+    found = is_private(remote)
     if found is None:
         try:
             remote.api.create_repo(remote.repo, private=private, repo_type="model")
         except HfHubHTTPError as error:
             if error.response.status_code != httpx2.codes.CONFLICT:
                 raise
-        found = _is_private(remote)
+        found = is_private(remote)
     if found is None:
         raise HubError(
             "The name is taken by something that is no model, or that this token cannot see.",
@@ -193,7 +211,7 @@ def _make(remote: Remote, *, private: bool) -> bool:
     return found
 
 
-def _is_private(remote: Remote) -> bool | None:
+def is_private(remote: Remote) -> bool | None:
     """Return None when there is no such repository for this token."""
     try:
         return bool(remote.api.model_info(remote.repo).private)

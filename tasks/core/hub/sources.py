@@ -4,49 +4,66 @@ The key holds the commit, never the branch: a scheduled run asks the Hub one que
 nothing is new there it loads nothing.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import JsonValue
-
-from tasks.core.hub.download import download, resolve
-from tasks.core.hub.local_copy import copy_directory, directory_identity
+from tasks.core.files import require_room
+from tasks.core.hub.download import download, missing_bytes
+from tasks.core.hub.local_copy import copy_directory
+from tasks.core.hub.upstream import STAGE, VERSION, Upstream
 from tasks.core.keys import stage_key
 from tasks.core.progress import Report, silent
-from tasks.core.recipe import Source
 from tasks.core.store import Built, Staging, Store
 from tasks.core.weights.model_check import check_model
 from tasks.core.weights.tokenizer_check import require_tokenizer
 
-STAGE = "download"
-VERSION = 2
 
-
-def fetch(source: Source, store: Store, report: Report = silent) -> Built:
+def fetch(
+    upstream: Upstream,
+    store: Store,
+    report: Report = silent,
+    *,
+    beside: Sequence[Upstream] = (),
+) -> Built:
     """Return the artifact that holds the source's model.
 
-    Raises what `resolve`, `download`, `copy_directory` and `check_model` raise.
+    beside are sources that are fetched at the same time: there must be room for what is missing of
+    them, too. Raises what `Upstream`, `download`, `copy_directory` and `check_model` raise.
     """
-    if source.directory is not None:
-        return _fetch_directory(source.directory, store, report)
-    if source.repo is None:
-        raise ValueError(f"{source!r} names neither a repository nor a directory")
-    resolved = resolve(source.repo, source.revision)
-    params: dict[str, JsonValue] = {"repo": resolved.repo, "commit": resolved.commit}
+    params = upstream.params
 
     def write(staging: Staging) -> None:
-        staging.record(download(resolved, staging.path, report=report).files)
-        check_model(staging.path)
-        require_tokenizer(staging.path)
-        staging.note(revision=source.revision)
+        here = _missing_bytes(upstream, staging.path)
+        others = (_missing_bytes(each, _place_of(each, store)) for each in beside)
+        require_room(staging.path, here + sum(others))
+        _write(upstream, staging, report)
 
     return store.build(stage_key(STAGE, VERSION, params), write, params=params)
 
 
-def _fetch_directory(directory: Path, store: Store, report: Report) -> Built:
-    params: dict[str, JsonValue] = {"directory_state": directory_identity(directory)}
-
-    def write(staging: Staging) -> None:
+def _write(upstream: Upstream, staging: Staging, report: Report) -> None:
+    directory = upstream.source.directory
+    if directory is not None:
         staging.record(copy_directory(directory, staging.path, report).files)
         staging.note(directory=directory.name)
+        return
+    staging.record(download(upstream.model(), staging.path, report=report).files)
+    check_model(staging.path)
+    require_tokenizer(staging.path)
+    staging.note(revision=upstream.source.revision)
 
-    return store.build(stage_key(STAGE, VERSION, params), write, params=params)
+
+def _place_of(upstream: Upstream, store: Store) -> Path | None:
+    """Return where a source is being written, None where it is whole or was freed after use."""
+    name = str(upstream.key)
+    if (store.root / name).exists() or store.freed(name) is not None:
+        return None
+    return store.root / ".staging" / name
+
+
+def _missing_bytes(upstream: Upstream, place: Path | None) -> int:
+    if place is None:
+        return 0
+    if upstream.source.directory is not None:
+        return upstream.size_bytes()
+    return missing_bytes(upstream.model(), place)

@@ -7,26 +7,25 @@ No bucket is ever made, and no key or password is ever read from a URL or shown.
 
 import errno
 import hashlib
-import re
+import secrets
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
-from tasks.core.errors import KawanUsahaError, MissingTool, UsageError
+from tasks.core.errors import BucketMissing, StorageRefused, UploadCorrupt
 from tasks.core.files import FileDigest, fsync_tree, write_atomically
 from tasks.core.place.local import copy, link_new
-from tasks.core.place.purpose import PUBLISHING, Purpose, explanation, is_precondition
+from tasks.core.storage import open_storage, shown, storage_failures
+from tasks.core.storage_errors import storage_error
 
-_USER = re.compile(r"://[^/]*@")
+_PROBE = ".kawan-usaha-probe"
 _PART_BYTES = 32 << 20  # a request each; several files are under way at once
-_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "memory"}
-"""Protocols without folders. To make one there could make a bucket instead."""
 _S3_OPTIONS = {"max_concurrency": 2}
 """s3fs holds so many parts of 50 MiB in memory for each file that is sent; its default is 10."""
 
@@ -39,61 +38,64 @@ class Place:
     """
 
     url: str
+    setting: str
     _fs: Any
     _root: str
-    _purpose: Purpose = PUBLISHING
 
     @classmethod
-    def open(cls, url: str, purpose: Purpose = PUBLISHING) -> "Place":
-        """Return the place at a path or URL. Nothing is asked there yet.
+    def open(cls, url: str, setting: str = "publish.target") -> "Place":
+        """Return the place at a path or URL, which `setting` holds. Nothing is asked there yet.
 
-        Raises MissingTool when the protocol's package is not installed, UsageError when there is
-        no such protocol.
+        Raises what `open_storage` raises.
         """
-        shown = _USER.sub("://", url).rstrip("/")
         options = _S3_OPTIONS if url.startswith(("s3://", "s3a://")) else {}
-        try:
-            fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
-        except ImportError as error:
-            raise MissingTool(
-                f"The package for this kind of {purpose.noun} is not installed.",
-                where=shown,
-                found=error,
-                next_step="Install it beside this project (`pip install gcsfs` for gs://).",
-            ) from error
-        except ValueError as error:
-            raise UsageError(
-                f"There is no such kind of {purpose.noun}.",
-                where=purpose.setting,
-                expected="a directory, or a URL that fsspec knows such as s3://bucket/folder",
-                found=shown,
-                next_step=f"Correct `{purpose.setting}`.",
-            ) from error
-        fs.invalidate_cache()
-        return cls(shown, fs, root.rstrip("/"), purpose)
+        filesystem, root = open_storage(url, setting, use_listings_cache=False, **options)
+        return cls(shown(url), setting, filesystem, root)
 
     def require_root(self) -> None:
         """Raise when this is a directory that is not there: a share may not be mounted."""
         if isinstance(self._fs, LocalFileSystem) and not Path(self._root).is_dir():
-            raise self._purpose.refused(
-                f"The directory of the {self._purpose.noun} is not there.",
+            raise StorageRefused(
+                "The directory is not there.",
                 where=self.url,
-                next_step=f"Make it, or mount it, or correct `{self._purpose.setting}`.",
+                next_step=f"Make it, or mount it, or correct {self.setting}.",
             )
+
+    def probe(self) -> None:
+        """Return when a small file can be written here and read back; it is removed again.
+
+        A directory of this machine that is not there is not made. Raises as all methods do.
+        """
+        if isinstance(self._fs, LocalFileSystem):
+            existing = Path(self._root or "/")
+            while not existing.exists():
+                existing = existing.parent
+            with storage_failures(self.url), tempfile.TemporaryFile(dir=existing):
+                return
+        name, content = f"{_PROBE}-{secrets.token_hex(8)}", secrets.token_bytes(16)
+        self.replace(name, content)
+        if self.read(name) != content:
+            raise UploadCorrupt(
+                "What arrived is not what was sent.",
+                where=self.url,
+                next_step="Look what changes files on the way there, a proxy for example.",
+            )
+        with suppress(StorageRefused):  # whoever may not remove may still publish
+            self.remove(name)
 
     def exists(self, path: str) -> bool:
         """Return whether there is something at path."""
-        with self._explained():
+        with storage_failures(self.url):
             return bool(self._fs.exists(self._at(path)))
 
     def read(self, path: str) -> bytes:
         """Return the content of a small file."""
-        with self._explained():
+        with storage_failures(self.url):
             return bytes(self._fs.cat_file(self._at(path)))
 
     def find(self, path: str) -> bytes | None:
         """Return the content of a small file, None when there is no such file."""
-        with self._explained():
+        with storage_failures(self.url):
             try:
                 return bytes(self._fs.cat_file(self._at(path)))
             except FileNotFoundError:
@@ -101,7 +103,7 @@ class Place:
 
     def size_bytes(self, path: str) -> int | None:
         """Return the size of a file, None when there is no such file."""
-        with self._explained():
+        with storage_failures(self.url):
             try:
                 found = self._fs.info(self._at(path))
             except FileNotFoundError:
@@ -112,7 +114,7 @@ class Place:
         """Yield the bytes of a file from start on, in parts; fewer when it is shorter than said."""
         while start < size_bytes:
             end = min(start + _PART_BYTES, size_bytes)
-            with self._explained():
+            with storage_failures(self.url):
                 try:
                     part = bytes(self._fs.cat_file(self._at(path), start=start, end=end))
                 except FileNotFoundError:
@@ -139,7 +141,7 @@ class Place:
 
     def files(self, folder: str) -> dict[str, int]:
         """Return the size of every file under folder, by its name there."""
-        with self._explained():
+        with storage_failures(self.url):
             self._fs.invalidate_cache()
             found = self._fs.find(self._at(folder), detail=True)
         prefix = self._at(folder) + "/"
@@ -147,7 +149,7 @@ class Place:
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders inside folder, of the place itself for ""."""
-        with self._explained():
+        with storage_failures(self.url):
             try:
                 entries = self._fs.ls(self._at(folder), detail=True)
             except FileNotFoundError:
@@ -162,31 +164,24 @@ class Place:
         self, source: Path | bytes, path: str, sent: Callable[[int], None] | None = None
     ) -> None:
         """Copy a local file, or bytes, to path; sent gets bytes as they go, and may raise."""
-        with self._explained():
-            self._make_folder(path)
-            if isinstance(source, bytes):
-                self._put(path, source)
-            elif isinstance(self._fs, LocalFileSystem):
-                copy(source, Path(self._at(path)), sent)
-            else:
-                self._fs.put_file(str(source), self._at(path), callback=_Callback(sent))
+        with storage_failures(self.url):
+            self._into_folder(path, lambda: self._send(source, path, sent))
 
     def remove(self, path: str) -> None:
         """Delete one file."""
-        with self._explained():
+        with storage_failures(self.url):
             self._fs.rm_file(self._at(path))
 
     def sync(self, folder: str) -> None:
         """Return when everything in folder is durable; an object store never answers earlier."""
         if isinstance(self._fs, LocalFileSystem):
-            with self._explained():
+            with storage_failures(self.url):
                 fsync_tree(Path(self._at(folder)))
 
     def replace(self, path: str, content: bytes) -> None:
         """Give path this content, all at once."""
-        with self._explained():
-            self._make_folder(path)
-            self._put(path, content)
+        with storage_failures(self.url):
+            self._into_folder(path, lambda: self._put(path, content))
 
     def create(self, path: str, content: bytes) -> bool:
         """Give path this content, all at once; return False if it has any already.
@@ -194,21 +189,25 @@ class Place:
         Of several who try at once one succeeds. Amazon S3, MinIO, Ceph and R2 do so themselves
         (`If-None-Match: *`), Google's and Azure's storage in their own ways.
         """
-        with self._explained():
-            self._make_folder(path)
+        with storage_failures(self.url):
             try:
-                if isinstance(self._fs, LocalFileSystem):
-                    link_new(content, Path(self._at(path)))
-                else:
-                    self._fs.pipe_file(self._at(path), content, mode="create")
+                self._into_folder(path, lambda: self._put_new(path, content))
             except FileExistsError:
                 return False
             except OSError as error:
                 # s3fs knows the refusal by a field that not every server fills in.
-                if error.errno == errno.EINVAL and is_precondition(error):
+                if error.errno == errno.EINVAL and _is_precondition(error):
                     return False
                 raise
             return True
+
+    def _send(self, source: Path | bytes, path: str, sent: Callable[[int], None] | None) -> None:
+        if isinstance(source, bytes):
+            self._put(path, source)
+        elif isinstance(self._fs, LocalFileSystem):
+            copy(source, Path(self._at(path)), sent)
+        else:
+            self._fs.put_file(str(source), self._at(path), callback=_Callback(sent))
 
     def _put(self, path: str, content: bytes) -> None:
         if isinstance(self._fs, LocalFileSystem):
@@ -216,24 +215,27 @@ class Place:
         else:
             self._fs.pipe_file(self._at(path), content)
 
-    def _make_folder(self, path: str) -> None:
-        if not _OBJECT_STORES.intersection(_protocols(self._fs)):
+    def _put_new(self, path: str, content: bytes) -> None:
+        if isinstance(self._fs, LocalFileSystem):
+            link_new(content, Path(self._at(path)))
+        else:
+            self._fs.pipe_file(self._at(path), content, mode="create")
+
+    def _into_folder(self, path: str, write: Callable[[], object]) -> None:
+        """Write, after making the folder only where that turns out to be needed.
+
+        An object store has no folders: makedirs would make a bucket there, of a mistyped name.
+        """
+        try:
+            write()
+        except FileNotFoundError as error:
+            if isinstance(storage_error(error), BucketMissing):
+                raise
             self._fs.makedirs(self._fs._parent(self._at(path)), exist_ok=True)
+            write()
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except KawanUsahaError:
-            raise
-        except Exception as error:
-            known = explanation(error, self.url, self._purpose)
-            if known is None:
-                raise
-            raise known from error
 
 
 class _Callback(Callback):  # type: ignore[misc]
@@ -248,5 +250,7 @@ class _Callback(Callback):  # type: ignore[misc]
             self._sent(inc)
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+def _is_precondition(error: OSError) -> bool:
+    """Return whether a server refused since there is something already (`If-None-Match: *`)."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")

@@ -21,9 +21,9 @@ RELEASES = "releases"
 
 
 def share_release(remote: Remote, run: OpenRun) -> None:
-    """Tell the other machines what this run has released. Raises RemoteUnavailable, RemoteRefused.
+    """Tell the other machines what this run has released.
 
-    The same release told again is the same file.
+    The same release told again is the same file. Raises StorageUnavailable, StorageRefused.
     """
     record = run.record
     if record.released is None:
@@ -42,8 +42,8 @@ def share_release(remote: Remote, run: OpenRun) -> None:
 def take_releases(remote: Remote, records: RunRecords, recipe: str) -> None:
     """Record here what other machines have released of a recipe.
 
-    A file that is no such record is left out, with a line in the log. Raises RemoteUnavailable,
-    RemoteRefused.
+    A file that is no such record is left out, with a line in the log. Raises StorageUnavailable,
+    StorageRefused.
     """
     folder = f"{RELEASES}/{recipe}"
     for name in sorted(remote.place.files(folder)):

@@ -13,7 +13,6 @@ under staging/. Keys come from the environment of the fsspec library, never from
 
 import math
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,9 @@ from pathlib import Path
 from tasks.core.errors import (
     CorruptArtifact,
     CorruptRemote,
-    RemoteRefused,
-    RemoteUnavailable,
     UsageError,
 )
-from tasks.core.place import Place, Purpose
+from tasks.core.place import Place
 from tasks.core.progress import Report, silent
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 from tasks.core.store.transfers import Way, receive, send
@@ -33,16 +30,6 @@ from tasks.core.store.transfers import Way, receive, send
 REMOTE_VARIABLE = "KAWAN_USAHA_REMOTE"
 FILES = "files"
 STAGING = "staging"
-
-_PURPOSE = Purpose(
-    noun="remote store",
-    setting=REMOTE_VARIABLE,
-    refused=RemoteRefused,
-    unavailable=RemoteUnavailable,
-    again="Run again: what is finished here is kept, and what has arrived is not sent again. "
-    f"`unset {REMOTE_VARIABLE}` goes on without the other machines.",
-    make_room="Remove what no machine needs there; then run again.",
-)
 
 
 @dataclass(frozen=True)
@@ -80,7 +67,7 @@ class Remote:
 
         Raises UsageError for a URL of no known kind or with a user in it, MissingTool.
         """
-        place = Place.open(url, _PURPOSE)
+        place = Place.open(url, REMOTE_VARIABLE)
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise UsageError(
                 "A user or password has no place in the URL of the remote store.",
@@ -94,19 +81,10 @@ class Remote:
     def require_usable(self) -> None:
         """Return when files can be written there, read and removed.
 
-        Raises RemoteRefused, RemoteUnavailable.
+        Raises as `Place` does: StorageRefused, StorageUnavailable.
         """
         self.place.require_root()
-        name, content = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
-        self.place.replace(name, content)
-        found = self.place.find(name)
-        self.place.remove(name)
-        if found != content:
-            raise RemoteRefused(
-                "The remote store does not return what was written to it.",
-                where=self.url,
-                next_step=f"Name another place in {REMOTE_VARIABLE}.",
-            )
+        self.place.probe()
 
     def find(self, name: str) -> Shared | None:
         """Return the artifact of this name, by its manifest alone; None when it is not there.

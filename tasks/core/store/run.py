@@ -107,7 +107,7 @@ class RunStore(Store):
     def release(self, name: str, forced: str | None = None) -> None:
         """Record that this artifact is released, and tell the machines of the remote store.
 
-        Raises RemoteUnavailable, RemoteRefused.
+        Raises StorageUnavailable, StorageRefused.
         """
         self._run.release(name, forced)
         if self._remote is not None:

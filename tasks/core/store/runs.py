@@ -10,7 +10,7 @@ once a later run of the same recipe has finished that was to go at least as far.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,9 @@ class RunRecord(BaseModel):
     `forced` is the reason given for a release that its gate had refused. `recipe_digest` tells
     runs of equal recipes, and `overrides` are the fields that this run changed of its recipe's
     file; `reach` is the position of the last stage that was to run, so that a part of a recipe
-    does not supersede the whole.
+    does not supersede the whole. `attempt_of` is what all attempts of one run have in common, None
+    where none can follow; `commits` are those that the run has taken, by what the recipe calls
+    their source.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +51,8 @@ class RunRecord(BaseModel):
     overrides: tuple[str, ...] = ()
     reach: int = 0
     keep: Keep = "all"
+    attempt_of: str | None = None
+    commits: dict[str, str] = {}
 
     @property
     def began_at(self) -> datetime:
@@ -116,6 +120,8 @@ class RunRecords:
         overrides: tuple[str, ...] = (),
         reach: int = 0,
         keep: Keep = "all",
+        attempt_of: str | None = None,
+        commits: Mapping[str, str] | None = None,
     ) -> OpenRun:
         """Record that a rebuild of this recipe has started."""
         now = datetime.now(UTC)
@@ -126,6 +132,8 @@ class RunRecords:
             overrides=overrides,
             reach=reach,
             keep=keep,
+            attempt_of=attempt_of,
+            commits=dict(commits or {}),
         )
         run = OpenRun(self.root / f"{recipe}-{now:%Y%m%dT%H%M%S%f}.json", record)
         run.save()
@@ -157,6 +165,21 @@ class RunRecords:
         released = [r for r in self.all() if r.recipe == recipe and r.released is not None]
         released.sort(key=lambda r: r.released_at or r.ended_at, reverse=True)
         return list(dict.fromkeys(r.released for r in released if r.released is not None))
+
+    def commits_of(self, attempt_of: str | None) -> dict[str, str]:
+        """Return the commits that an earlier attempt of this run has taken."""
+        if attempt_of is None:
+            return {}
+        attempts = (record for record in self._latest_first() if record.attempt_of == attempt_of)
+        return next((record.commits for record in attempts), {})
+
+    def last_commit(self, source: str) -> str | None:
+        """Return the commit of a source that the last run has taken which had it, of any recipe."""
+        taken = (record.commits.get(source) for record in self._latest_first())
+        return next((commit for commit in taken if commit is not None), None)
+
+    def _latest_first(self) -> list[RunRecord]:
+        return sorted(self._read().values(), key=lambda record: record.began_at, reverse=True)
 
     def release_before(self, recipe: str, *artifacts: str) -> str | None:
         """Return the last artifact that this recipe released other than those given.

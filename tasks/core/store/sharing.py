@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.errors import CorruptRemote, RemoteUnavailable
+from tasks.core.errors import CorruptRemote, StorageUnavailable
 from tasks.core.files import fsync_tree, write_atomically
 from tasks.core.locks import Say
 from tasks.core.progress import Lines, quantity
@@ -115,7 +115,7 @@ class Sharing:
     def push(self, artifact: Artifact) -> Shared:
         """Bring an artifact there and return the one that counts there, which may be another's.
 
-        Raises RemoteUnavailable, after which the next run goes on with it, and as `Remote.push`.
+        Raises StorageUnavailable, after which the next run goes on with it, and as `Remote.push`.
         """
         name = artifact.path.name
         ours = Shared(artifact.manifest, (artifact.path / MANIFEST).read_bytes())
@@ -127,8 +127,8 @@ class Sharing:
                 repair=name in self._broken,
                 report=self._lines("pushed", name),
             )
-        except RemoteUnavailable as error:
-            raise RemoteUnavailable(
+        except StorageUnavailable as error:
+            raise StorageUnavailable(
                 f"{name} is finished on this machine, but not at the remote store yet.",
                 where=error.where,
                 found=error.found or error.what,

@@ -35,7 +35,7 @@ class Staging:
         """In the block, keep the latest whole state of the work at the remote store, if any.
 
         So another machine goes on from there, as this one does from another's when `latest` finds
-        nothing here. Raises RemoteUnavailable when that cannot be found out.
+        nothing here. Raises StorageUnavailable when that cannot be found out.
         """
         if self.handover is None:
             yield

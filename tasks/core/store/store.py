@@ -140,7 +140,7 @@ class Store(Shelf):
         nothing appears in the store and the staging directory stays for the next attempt. params
         and inputs are recorded as they are. needs names the artifacts that write reads: nobody
         frees them meanwhile. Raises LockBusy after wait_s seconds, DiskFull when the disk runs
-        full on the way, and with a remote store RemoteUnavailable or RemoteRefused, after which
+        full on the way, and with a remote store StorageUnavailable or StorageRefused, after which
         what is finished here is still there.
         """
         with self._locked(str(key), key.stage, wait_s=wait_s), self._disk_full_explained():

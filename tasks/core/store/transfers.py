@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 
-from tasks.core.errors import CorruptArtifact, CorruptRemote, RemoteUnavailable
+from tasks.core.errors import CorruptArtifact, CorruptRemote, StorageUnavailable
 from tasks.core.files import (
     CHUNK_BYTES,
     TEMPORARY,
@@ -47,7 +47,7 @@ def receive(
 ) -> None:
     """Bring files from the place to this machine. Those that `here` names by SHA-256 are linked.
 
-    Raises CorruptRemote for a file that is missing there or is another one, RemoteUnavailable,
+    Raises CorruptRemote for a file that is missing there or is another one, StorageUnavailable,
     DiskFull.
     """
     if not ways:
@@ -72,7 +72,7 @@ def send(
     """Bring files from this machine to the place; `proved` names those that are whole there.
 
     Raises Stopped once `stop` is set, CorruptArtifact when a file here is not what it should be,
-    CorruptRemote when what arrives is not what was sent, RemoteUnavailable, RemoteRefused.
+    CorruptRemote when what arrives is not what was sent, StorageUnavailable, StorageRefused.
     """
     unique = {way.remote: way for way in ways if way.digest.sha256 not in proved}
     moves = [partial(_send, place, way) for way in unique.values()]
@@ -123,7 +123,7 @@ def _insist(move: Move, meter: _Meter) -> None:
 
         try:
             move(tick)
-        except RemoteUnavailable:
+        except StorageUnavailable:
             if wait_s is None:
                 raise
             meter(-counted)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from tasks.core.conversation.examples import ExampleFile
+from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.recipe import Finetune
 from tasks.core.training.batches import Collator
 from tasks.core.training.grouping import LengthGroups

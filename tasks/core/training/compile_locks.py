@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 
 import psutil
-from torch.utils.cpp_extension import get_default_build_root
 
 _log = logging.getLogger(__name__)
 
@@ -22,13 +21,19 @@ def release_abandoned_locks(cache: Path | None = None) -> tuple[Path, ...]:
 
     `cache` is by default where torch keeps what it compiles (TORCH_EXTENSIONS_DIR).
     """
-    root = cache or Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    root = cache or Path(os.environ.get("TORCH_EXTENSIONS_DIR") or _of_torch())
     locks = [path for path in root.rglob("lock") if path.is_file()]
     abandoned = tuple(path for path in locks if not _is_open(path))
     for path in abandoned:
         _log.warning("Removed the lock of a compiler run that was killed: %s", path)
         path.unlink(missing_ok=True)
     return abandoned
+
+
+def _of_torch() -> str:
+    from torch.utils.cpp_extension import get_default_build_root
+
+    return get_default_build_root()
 
 
 def _is_open(path: Path) -> bool:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from tasks.core.training.job import LoggedStep, ValidatedStep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ROWS = 20
 _TRAINED, _VALIDATED, _RATE = "#1b7f5c", "#c2571a", "#b9c4cc"
@@ -21,6 +20,9 @@ def draw_loss_curve(
 
     The same steps give the same bytes.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     loss = figure.subplots()
@@ -36,8 +38,10 @@ def draw_loss_curve(
 
 
 def _draw_losses(
-    axes: Axes, steps: Sequence[LoggedStep], validation: Sequence[ValidatedStep]
+    axes: "Axes", steps: Sequence[LoggedStep], validation: Sequence[ValidatedStep]
 ) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     finite = [(each.step, each.loss) for each in validation if each.loss is not None]
     curves = [("training", [(step.step, step.loss) for step in steps], _TRAINED)]
     curves += [("validation", finite, _VALIDATED)] if finite else []

@@ -26,7 +26,7 @@ from transformers import (
     set_seed,
 )
 
-from tasks.core.conversation.examples import ExampleFile
+from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import batching_of
 from tasks.core.training.deepspeed_config import ADAM_BETAS, ADAM_EPSILON, deepspeed_config

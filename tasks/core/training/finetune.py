@@ -36,12 +36,11 @@ from tasks.core.training.job import (
 )
 from tasks.core.training.launch import OWNER, launch, require_devices, require_tools
 from tasks.core.training.prepare import Prepared, prepare
+from tasks.core.training.result import ADAPTER, TRAINING
 from tasks.core.training.verify import AdapterFacts, verify_adapter
 
 _log = logging.getLogger(__name__)
 
-ADAPTER = "adapter"
-TRAINING = "training.json"
 CURVE = "loss.png"
 WORK = "work"
 

@@ -27,6 +27,7 @@ from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
 from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped, finetune
 from tasks.core.training.job import OPERATING, Reason, division_of, group_size
+from tasks.core.training.result import StepDown
 from tasks.core.training.rung_records import RungRecords
 
 _log = logging.getLogger(__name__)
@@ -36,20 +37,6 @@ _MEMORY: dict[Reason, Memory] = {
     Reason.DEVICE_OUT_OF_MEMORY: "device",
     Reason.HOST_OUT_OF_MEMORY: "host",
 }
-
-
-class StepDown(BaseModel):
-    """A rung that memory did not suffice for, and the last step that was kept on it.
-
-    `alone` is False when something else was seen in that memory, so that the rung might suffice.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rung: str
-    reason: Reason
-    kept_step: int | None
-    alone: bool = True
 
 
 class SteppedDown(TrainingFailed):

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PretrainedConfig
 
-from tasks.core.conversation.examples import ExampleFile
+from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.labels import IGNORED
 from tasks.core.errors import RecipeError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.examples import ExampleCounts, ExampleFile
+from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples import ExampleCounts
 from tasks.core.conversation.model_limits import require_rows
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
 from tasks.core.errors import CorruptArtifact

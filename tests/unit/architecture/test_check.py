@@ -3,8 +3,15 @@ import torch
 from transformers import LlamaConfig
 from transformers.activations import ACT2FN
 
-from tasks.core.architecture.check import check_edit, check_edit_names
-from tasks.core.architecture.registry import LEARNED, activation, computes, name_of
+from tasks.core.architecture.check import check_edit
+from tasks.core.architecture.names import SURE, check_edit_names
+from tasks.core.architecture.registry import (
+    LEARNED,
+    activation,
+    computes,
+    name_of,
+    require_activation,
+)
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 
@@ -63,3 +70,8 @@ def test_function_is_known_by_what_it_computes_and_not_by_its_class() -> None:
     assert name_of(torch.nn.GELU(approximate="none"), "silu") == "gelu"
     assert not computes(torch.nn.GELU(approximate="tanh"), "gelu")
     assert name_of(torch.nn.Threshold(1.0, 7.0), "silu") == "unknown (Threshold)"
+
+
+def test_the_names_that_need_no_registry_are_in_it() -> None:
+    for name in SURE:
+        require_activation(name)

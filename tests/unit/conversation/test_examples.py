@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tasks.core.conversation.examples import ExampleCounts, ExampleFile, ExampleWriter
+from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples import ExampleCounts, ExampleWriter
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.records import Conversation, Turn
 from tasks.core.errors import DataError

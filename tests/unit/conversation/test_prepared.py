@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.examples import ExampleFile
+from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.prepared import (
     DESCRIPTION,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import RemoteUnavailable
+from tasks.core.errors import StorageUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.place import Place
 from tasks.core.store import Remote, Staging, Store
@@ -110,7 +110,7 @@ def test_the_work_goes_on_while_the_remote_store_cannot_be_reached(
 
     def refused(self: Place, *args: object) -> None:
         if away.is_set():
-            raise RemoteUnavailable("The remote store cannot be reached.")
+            raise StorageUnavailable("The remote store cannot be reached.")
         send(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Place, "send", refused)

@@ -10,8 +10,8 @@ from tasks.core.errors import (
     CorruptArtifact,
     CorruptRemote,
     MissingTool,
-    RemoteRefused,
-    RemoteUnavailable,
+    StorageRefused,
+    StorageUnavailable,
     UsageError,
 )
 from tasks.core.keys import StageKey, stage_key
@@ -299,14 +299,14 @@ def test_pruning_here_removes_nothing_there(machine: Machine, url: str) -> None:
 
 
 def test_a_missing_bucket_is_told(s3_url: str) -> None:
-    with pytest.raises(RemoteRefused, match="Make the bucket first"):
+    with pytest.raises(StorageRefused, match="no such bucket"):
         Remote.open("s3://no-such-bucket/artifacts").require_usable()
 
 
 def test_no_bucket_is_ever_made(s3_url: str) -> None:
     import s3fs
 
-    with pytest.raises(RemoteRefused):
+    with pytest.raises(StorageRefused):
         Remote.open("s3://no-such-bucket/artifacts").require_usable()
     assert "no-such-bucket" not in s3fs.S3FileSystem().ls("")
 
@@ -317,7 +317,7 @@ def test_missing_keys_are_told(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     use(monkeypatch, "http://127.0.0.1:9", keys={})
-    with pytest.raises(RemoteRefused, match="AWS_ACCESS_KEY_ID"):
+    with pytest.raises(StorageRefused, match="AWS_ACCESS_KEY_ID"):
         Remote.open(s3_url).require_usable()
 
 
@@ -325,12 +325,12 @@ def test_a_server_that_refuses_the_connection_may_be_asked_again(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, "http://127.0.0.1:9")
-    with pytest.raises(RemoteUnavailable, match="cannot be reached"):
+    with pytest.raises(StorageUnavailable, match="cannot be reached"):
         Remote.open(s3_url).require_usable()
 
 
 def test_a_directory_that_is_not_mounted_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RemoteRefused, match="mount it"):
+    with pytest.raises(StorageRefused, match="mount it"):
         Remote.open(f"file://{tmp_path}/share").require_usable()
     assert not (tmp_path / "share").exists()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import RemoteRefused, RemoteUnavailable
+from tasks.core.errors import StorageRefused, StorageUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.place import Place
 from tasks.core.store import Remote, Staging, Store
@@ -156,11 +156,11 @@ def test_a_network_that_fails_costs_no_finished_work(
         taken.bind(("127.0.0.1", 0))
         use(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}")
         remote = Remote.open(s3_url)
-        with pytest.raises(RemoteUnavailable) as unreachable:
+        with pytest.raises(StorageUnavailable) as unreachable:
             Store(tmp_path / "first", remote=remote).build(KEY, fail)
         assert unreachable.value.retryable
         Store(tmp_path / "first").build(KEY, write)
-        with pytest.raises(RemoteUnavailable, match="finished on this machine") as unpushed:
+        with pytest.raises(StorageUnavailable, match="finished on this machine") as unpushed:
             Store(tmp_path / "first", remote=remote).build(KEY, fail)
         assert "store push" in (unpushed.value.next_step or "")
     use(monkeypatch, s3_address)
@@ -178,7 +178,7 @@ def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(
         for part in before(self, path, size, start):
             if next(failures, 0):
                 yield part[: len(part) // 2]
-                raise RemoteUnavailable("The connection broke.")
+                raise StorageUnavailable("The connection broke.")
             yield part
 
     Store(tmp_path / "first", remote=remote).build(KEY, write)
@@ -195,7 +195,7 @@ def test_a_bucket_that_may_only_be_read_is_told_before_the_work(
         use(monkeypatch, s3_address, keys)
         remote = Remote.open(s3_url)
         assert remote.find(str(KEY)) is None
-        with pytest.raises(RemoteRefused, match="may not be written"):
+        with pytest.raises(StorageRefused, match="may not be written"):
             remote.require_usable()
 
 
@@ -204,6 +204,6 @@ def test_wrong_keys_are_told_and_never_shown(
 ) -> None:
     with reader_only(s3_address) as keys:
         use(monkeypatch, s3_address, {**keys, "AWS_SECRET_ACCESS_KEY": "sesame"})
-        with pytest.raises(RemoteRefused) as refused:
+        with pytest.raises(StorageRefused) as refused:
             Remote.open(s3_url).require_usable()
     assert "sesame" not in str(refused.value)

@@ -8,9 +8,9 @@ import pytest
 from tasks.core.errors import StageMissing
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.store import Remote, RunStore, Staging
-from tasks.core.store.runs import RunRecords
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
 from tasks.core.store.run import FETCHED_AT_ONCE_BYTES
+from tasks.core.store.runs import RunRecords
 
 MODEL = stage_key("merge", 1, {}, {})
 EDITED = stage_key("edit", 1, {}, {"model": "of it"})

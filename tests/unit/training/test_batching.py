@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.examples import ExampleFile, ExampleWriter
+from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples import ExampleWriter
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.records import Conversation, Turn
 from tasks.core.recipe import Finetune

@@ -10,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM, TrainingArguments
 
-from tasks.core.conversation.examples import ExampleFile, ExampleWriter
+from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples import ExampleWriter
 from tasks.core.conversation.labels import IGNORED, Example
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import batching_of

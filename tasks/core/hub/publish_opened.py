@@ -1,0 +1,79 @@
+"""Whether a recipe's model can be published where it is to go, found out before anything is made.
+
+A directory or bucket is written to, a Hub is asked what the token may do. Nothing stays there. What
+only the model itself can show (its licence, its size) is not covered.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tasks.core.errors import HubError, StorageUnavailable
+from tasks.core.hub.publish import is_private, require_as_private, writable
+from tasks.core.hub.publish_remote import Remote
+from tasks.core.place import Place
+from tasks.core.recipe import Publish
+from tasks.core.storage import shown
+
+WITHIN_S = 30.0
+"""How long a storage may take to answer: some clients try for minutes."""
+_DEADLINE_S = 7.0
+
+
+def require_open(target: Publish, token: str | None = None) -> None:
+    """Return when the target can be written to now.
+
+    Raises what `Place.open` and `Place.probe` raise, WrongToken and HubError where the token may
+    not write or the repository is not as the recipe wants it, and HubUnavailable.
+    """
+    if target.target is None:
+        _require_hub(str(target.repo), target, token)
+        return
+    url = target.target
+    _in_time(lambda: Place.open(url).probe(), where=shown(url))
+
+
+def _require_hub(repo: str, target: Publish, token: str | None) -> None:
+    remote, who = writable(repo, token, _DEADLINE_S)
+    found_private = remote.call(lambda: is_private(remote))
+    if found_private is None:
+        _require_namespace(remote, who)
+    else:
+        require_as_private(target, remote, found_private=found_private)
+
+
+def _require_namespace(remote: Remote, who: Mapping[str, Any]) -> None:
+    """Raise HubError when the repository would have to be made in somebody else's name."""
+    owner = remote.repo.partition("/")[0]
+    names = [str(who["name"]), *(str(each["name"]) for each in who.get("orgs", ()))]
+    if owner.lower() not in {name.lower() for name in names}:
+        raise HubError(
+            "There is no such repository, and the token's account cannot make it.",
+            where=remote.repo,
+            expected=f"a repository of {', '.join(names)}",
+            next_step="Correct `publish.repo`, or use the token of its owner.",
+        )
+
+
+def _in_time(probe: Callable[[], None], where: str) -> None:
+    """Return once probe has, and raise what it raises; StorageUnavailable after WITHIN_S."""
+    failed: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            probe()
+        except BaseException as error:  # noqa: BLE001 - raised by the waiting thread
+            failed.append(error)
+
+    thread = threading.Thread(target=call, name="open-target", daemon=True)
+    thread.start()
+    thread.join(WITHIN_S)
+    if thread.is_alive():
+        raise StorageUnavailable(
+            "The storage does not answer.",
+            where=where,
+            expected=f"an answer within {WITHIN_S:g} s",
+            next_step="Check network, proxy and address of the storage, and run again.",
+        )
+    if failed:
+        raise failed[0]
