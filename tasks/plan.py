@@ -17,6 +17,7 @@ from tasks.core.errors import (
     HubOffline,
     HubUnavailable,
     RecipeError,
+    StorageUnavailable,
     WrongToken,
 )
 from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
@@ -94,11 +95,17 @@ def preflight(
 def require_remote() -> None:
     """Raise what the remote store would refuse when the first artifact is finished, if one is set.
 
-    UsageError, MissingTool, StorageRefused or StorageUnavailable.
+    UsageError, MissingTool or StorageRefused. That it cannot be reached now is only said: what is
+    here already can be used, and what is not is asked for there before it is built.
     """
     remote = configured_remote()
-    if remote is not None:
+    if remote is None:
+        return
+    try:
         remote.require_usable()
+    except StorageUnavailable as error:
+        say(f"{error.what} Nothing can be built or shared until it is: {error.found}")
+    else:
         say(f"Artifacts are shared through {remote.url}.")
 
 
