@@ -3,13 +3,16 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tasks.core.home import PROJECT
+from tasks.core.process import is_running
 from tasks.core.training.asked import GRACE_S
 from tasks.core.training.checkpoints import last_whole, step_of
+from tasks.core.training.launch import OWNER
 from tests.unit.training.test_finetune import (
     changed,
     data,
@@ -53,6 +56,41 @@ def test_step_that_would_take_too_long_is_given_up_at_once() -> None:
 def test_step_that_ends_in_time_is_taken_to_its_end() -> None:
     ran = asked_in_steps_of(GRACE_S / 2)
     assert (ran.returncode, ran.stdout) == (0, "True\n")
+
+
+_TRAINS = """
+import sys
+import time
+from pathlib import Path
+from tasks.core.recipe import Finetune
+from tasks.core.training.finetune import finetune
+model, data, out = map(Path, sys.argv[1:4])
+settings = Finetune.model_validate_json(sys.argv[4])
+say = lambda line: print(line, flush=True)
+finetune(model, settings, data=data, template="vicuna_v1.1", out=out, on_line=say)
+"""
+
+
+def test_training_whose_caller_is_killed_leaves_the_step_that_it_was_in(
+    model: Path, data: Path, out: Path
+) -> None:
+    settings = changed(epochs=400, save_steps=100_000)
+    paths = [str(each) for each in (model, data, out)]
+    with subprocess.Popen(
+        [sys.executable, "-c", _TRAINS, *paths, settings.model_dump_json()],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as caller:
+        assert caller.stdout is not None
+        assert any(line.startswith("step 5/") for line in caller.stdout)
+        caller.kill()
+    job = (out / "work" / "job.json").resolve()
+    while is_running(OWNER, str(job)):
+        time.sleep(0.1)
+    kept = last_whole(out / "work" / "checkpoints")
+    assert kept is not None
+    assert step_of(kept) >= 5
 
 
 @pytest.mark.parametrize("processes", [1, 2])
