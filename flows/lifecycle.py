@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import WithJsonSchema
 
+from flows.leftovers import close_tasks_of_earlier_attempts
 from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before
@@ -69,6 +70,7 @@ def rebuild(
         override_gate: The reason to release a model that its gate refuses. It is recorded in the
             store and on the model card. Leave empty to keep to the gate.
     """
+    close_tasks_of_earlier_attempts()
     try:
         _require_order(from_stage, until)
         say = get_run_logger().info
@@ -104,6 +106,7 @@ def rebuild_recipe(
         override_gate: The reason to release a model that its gate refuses. It is recorded in the
             store and on the model card. Leave empty to keep to the gate.
     """
+    close_tasks_of_earlier_attempts()
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
