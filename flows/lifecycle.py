@@ -35,6 +35,7 @@ from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.runtime import StageResult, explained_failure, run, running
+from tasks.task_states import waits
 
 Chain = list[tuple[Role, StageResult]]
 RecipeName = Annotated[
@@ -165,6 +166,7 @@ def _store_of(recipe: Recipe, from_stage: StageName, until: StageName) -> RunSto
         record,
         in_use=lambda: used_builds(home()),
         say=say,
+        waits=waits,
         # The gate judges figures that are there already, and every run does.
         finished=set(stages_before(from_stage)) - {"gate"},
     )

@@ -38,13 +38,17 @@ class RunStore(Store):
         *,
         in_use: Callable[[], set[str]] = set,
         say: Callable[[str], None] = logger.info,
+        waits: Callable[[str], None] | None = None,
         finished: Collection[str] = (),
     ) -> None:
         """Record under run. in_use names the artifacts that are served now.
 
+        say is told what is freed and made again; waits, what this run waits for, by default say.
+
         finished names the stages of which nothing is built: what they have made must be there.
         """
-        super().__init__(home, f"rebuild {run.record.recipe}", say)
+        super().__init__(home, f"rebuild {run.record.recipe}", waits or say)
+        self._tell = say
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
@@ -114,11 +118,11 @@ class RunStore(Store):
             try:
                 freed = self.free(name)
             except OSError as error:  # what only saves room must not fail what works
-                self._say(f"{name} cannot be freed: {error}")
+                self._tell(f"{name} cannot be freed: {error}")
                 continue
             if freed:
                 size = f"{gain.freed_bytes / 1e6:,.1f} MB"
-                self._say(f"{name}: freed {size}, no later stage needs it (keep: released)")
+                self._tell(f"{name}: freed {size}, no later stage needs it (keep: released)")
 
     def _protected(self) -> set[str]:
         """Return what must not be freed, whatever this run is done with.
@@ -185,7 +189,7 @@ class RunStore(Store):
             return
         size = sum(artifact.manifest.size_bytes for artifact in wanted.values())
         wall_s = sum(artifact.manifest.wall_s for artifact in wanted.values())
-        self._say(
+        self._tell(
             f"Freed by an earlier run and needed now: {', '.join(wanted)}. Making it again writes "
             f"up to {size / 1e6:,.1f} MB and took {wall_s:,.0f} s the first time."
         )
