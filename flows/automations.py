@@ -25,6 +25,8 @@ SILENT_FOR_S = 4 * HEARTBEAT_S
 RESTART_AFTER_S = 60
 MOST_ATTEMPTS = 4
 
+RESTART = "kawan-usaha: crashed, restart"
+RESTARTED = "It had crashed and is started again; what was finished is kept."
 HEARTBEAT = "prefect.flow-run.heartbeat"
 _RUN = "prefect.resource.id"
 _ENDS = ("Completed", "Skipped", "Failed", "Cancelling", "Cancelled", "Crashed", "Paused")
@@ -61,7 +63,7 @@ def automations(
             ],
         ),
         AutomationCore(
-            name="kawan-usaha: crashed, restart",
+            name=RESTART,
             description=f"A crashed run is started again after {restart_after_s} s, until it has "
             f"begun {MOST_ATTEMPTS} times.",
             trigger=EventTrigger(
@@ -82,7 +84,7 @@ def automations(
                 ChangeFlowRunState(
                     state=StateType.SCHEDULED,
                     name="AwaitingRetry",
-                    message="It had crashed and is started again; what was finished is kept.",
+                    message=RESTARTED,
                 )
             ],
         ),

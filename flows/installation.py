@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from flows.automations import automations
-from flows.leftovers import await_signs_of_life
+from flows.leftovers import await_signs_of_life, start_crashed_again
 from flows.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
 from tasks.core.home import PROJECT
@@ -43,6 +43,7 @@ def install(address: str, *, log: Path, say: Say) -> None:
         _require_all(client, log)
         _put_automations(client)
         await_signs_of_life(client)
+        start_crashed_again(client)
 
 
 def listed_deployments() -> set[str]:

@@ -4,7 +4,7 @@ Telling only: whatever fails here fails no work.
 """
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import prefect
@@ -21,16 +21,18 @@ from prefect.client.schemas.filters import (
     TaskRunFilterSubFlowRuns,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
-from prefect.states import Crashed
+from prefect.states import AwaitingRetry, Crashed
 
-from flows.automations import HEARTBEAT
+from flows.automations import HEARTBEAT, MOST_ATTEMPTS, RESTART, RESTARTED
 
 _log = logging.getLogger(__name__)
 
 _REQUEST_WITHIN_S = 10.0
 _UNFINISHED = [StateType.RUNNING, StateType.PENDING]
 _PAGE = 200
+_NOT_FORGOTTEN = timedelta(days=1)
 
 
 def close_tasks_of_earlier_attempts() -> None:
@@ -63,6 +65,29 @@ def _close_tasks(client: SyncPrefectClient, flow_run: UUID) -> None:
         for task in client.read_task_runs(flow_run_filter=where, task_run_filter=unfinished):
             message = "Its process was killed. The next attempt goes on with what it has left."
             client.set_task_run_state(task.id, Crashed(message=message), force=True)
+
+
+def start_crashed_again(client: SyncPrefectClient) -> None:
+    """Start again the runs that crashed within a day and that nothing has started again.
+
+    A server that has just started declares silent runs Crashed before it listens to its own events:
+    the automation that starts them again then never hears of it. Keeps to its rules: nothing is
+    started when it is switched off, nor a run that has begun MOST_ATTEMPTS times.
+    """
+    if not all(each.enabled for each in client.read_automations_by_name(RESTART)):
+        return
+    crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
+    now = datetime.now(UTC)
+    for run in client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=crashed),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=_PAGE,
+    ):
+        is_late = run.state is None or now - run.state.timestamp > _NOT_FORGOTTEN
+        if run.deployment_id is None or run.run_count >= MOST_ATTEMPTS or is_late:
+            continue
+        again = AwaitingRetry(scheduled_time=now, message=RESTARTED)
+        client.set_flow_run_state(run.id, again, force=True)
 
 
 def await_signs_of_life(client: SyncPrefectClient) -> None:

@@ -1,6 +1,8 @@
 """What killed processes have left on a real server is closed, or found to be silent."""
 
 import time
+from collections.abc import Iterator
+from uuid import UUID
 
 import httpx
 import pytest
@@ -8,10 +10,14 @@ from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.context import FlowRunContext
-from prefect.states import Completed, Running
+from prefect.states import Completed, Crashed, Running
 
-from flows.automations import HEARTBEAT
-from flows.leftovers import await_signs_of_life, close_tasks_of_earlier_attempts
+from flows.automations import HEARTBEAT, RESTART, automations
+from flows.leftovers import (
+    await_signs_of_life,
+    close_tasks_of_earlier_attempts,
+    start_crashed_again,
+)
 
 pytestmark = pytest.mark.usefixtures("prefect")
 GIVE_UP_S = 300
@@ -71,6 +77,39 @@ def test_no_server_is_no_reason_for_a_flow_to_fail(monkeypatch: pytest.MonkeyPat
         return Completed()
 
     assert without_a_server(return_state=True).is_completed()
+
+
+@pytest.fixture
+def automation() -> Iterator[UUID]:
+    """The automation that starts crashed runs again, as it is installed."""
+    (wanted,) = (each for each in automations() if each.name == RESTART)
+    with get_client(sync_client=True) as client:
+        made = client.create_automation(wanted)
+        yield made
+        client.delete_automation(made)
+
+
+def crashed_runs(client: SyncPrefectClient) -> tuple[FlowRun, FlowRun]:
+    """Make a run of a deployment and one of none, both Crashed."""
+    deployment = client.create_deployment(client.create_flow(attempt), "leftovers")
+    deployed = client.create_flow_run_from_deployment(deployment, state=Crashed())
+    return deployed, client.create_flow_run(attempt, state=Crashed())
+
+
+def test_run_that_crashed_unheard_is_started_again_if_it_was_deployed(automation: UUID) -> None:
+    with get_client(sync_client=True) as client:
+        deployed, other = crashed_runs(client)
+        start_crashed_again(client)
+        assert client.read_flow_run(deployed.id).state_name == "AwaitingRetry"
+        assert client.read_flow_run(other.id).state_name == "Crashed"
+
+
+def test_no_run_is_started_again_once_the_automation_is_switched_off(automation: UUID) -> None:
+    with get_client(sync_client=True) as client:
+        client.pause_automation(automation)
+        deployed, _ = crashed_runs(client)
+        start_crashed_again(client)
+        assert client.read_flow_run(deployed.id).state_name == "Crashed"
 
 
 def heartbeats(client: SyncPrefectClient, run: FlowRun) -> int:
