@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterStateType,
     TaskRunFilterSubFlowRuns,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import AwaitingRetry, Crashed
@@ -86,7 +86,7 @@ def start_crashed_again(client: SyncPrefectClient) -> None:
         is_late = run.state is None or now - run.state.timestamp > _NOT_FORGOTTEN
         if run.deployment_id is None or run.run_count >= MOST_ATTEMPTS or is_late:
             continue
-        again = AwaitingRetry(scheduled_time=now, message=RESTARTED)
+        again: State[None] = AwaitingRetry(scheduled_time=now, message=RESTARTED)
         client.set_flow_run_state(run.id, again, force=True)
 
 

@@ -29,7 +29,7 @@ def refused_weights(machine: Machine) -> Iterator[None]:
 @contextmanager
 def refused_upload(machine: Machine) -> Iterator[None]:
     """The Hub takes no commit."""
-    with _refusing(machine, "released.*commit", "POST"):
+    with _refusing(machine, "struck.*commit", "POST"):
         yield
 
 
@@ -65,6 +65,7 @@ EXCEPTIONS: dict[str, tuple[str, Cause]] = {
 
 @contextmanager
 def _refusing(machine: Machine, path: str, method: str) -> Iterator[None]:
-    machine.world.faults.add(Refuse(403, "no longer yours"), path, method=method, times=_ALWAYS)
+    refuse = Refuse(403, "no longer yours")
+    machine.world.faults.add(refuse, path, method=method, times=_ALWAYS)
     yield
-    machine.world.faults.clear()
+    machine.world.faults.remove(refuse)

@@ -12,6 +12,7 @@ from tests.recovery.machine import SLOW_DISK, WORKER, Machine
 from tests.recovery.processes import (
     everything,
     flow_process,
+    is_alive,
     is_running,
     kill,
     of_run,
@@ -53,10 +54,11 @@ EVALUATE = Moment("evaluate", program="tasks.core.evaluation.entry")
 @contextmanager
 def held_back(machine: Machine, moment: Moment) -> Iterator[None]:
     """Keep a download from its end during the block."""
+    held = Held()
     if moment.stage == "download":
-        machine.world.faults.add(Held(), "base/resolve/.*00004-of")
+        machine.world.faults.add(held, "base/resolve/.*00004-of")
     yield
-    machine.world.faults.clear()
+    machine.world.faults.remove(held)
 
 
 def kill_flow(machine: Machine, run: UUID) -> None:
@@ -93,13 +95,15 @@ def starve(machine: Machine, group: Path) -> None:
 
 def cancel(machine: Machine, run: UUID) -> tuple[float, float]:
     """Cancel the run; return the seconds until nothing of it was alive, and until it said so."""
+    family = of_run(machine.prefect.at)
     begun = time.monotonic()
     machine.cancel(run)
     gone_s = said_s = 0.0
     has_ended = machine.ended(run, "CANCELLED", "COMPLETED", "FAILED", "CRASHED")
     while not (gone_s and said_s):
         now = time.monotonic() - begun
-        gone_s = gone_s or (0.0 if of_run(machine.prefect.at) else now)
+        lives = any(map(is_alive, family)) or of_run(machine.prefect.at)
+        gone_s = gone_s or (0.0 if lives else now)
         said_s = said_s or (now if has_ended() else 0.0)
         time.sleep(0.1)
     return gone_s, said_s

@@ -168,10 +168,10 @@ class Faults:
         with self._lock:
             self._plans.append(_Plan(fault, method, re.compile(path), times))
 
-    def clear(self) -> None:
-        """Disturb no further request."""
+    def remove(self, fault: Fault) -> None:
+        """Disturb no further request in this way."""
         with self._lock:
-            self._plans.clear()
+            self._plans = [plan for plan in self._plans if plan.fault is not fault]
 
     def requests(self, path: str, *, method: str = "GET") -> list[Served]:
         """Return the requests so far whose path matches the regular expression."""
