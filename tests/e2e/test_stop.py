@@ -132,6 +132,13 @@ def stop(world: World, home: Path, stage: str, number: signal.Signals) -> str:
     return output
 
 
+def require_all_locks_free(home: Path) -> None:
+    assert running(home) == []
+    for lock in [path for path in (home / "store/.locks").iterdir() if "@" not in path.name]:
+        with locked(lock, "test"):
+            pass
+
+
 ONE_OF_EACH_KIND = [("merge", signal.SIGINT), ("finetune", signal.SIGTERM)]
 MATRIX = [
     pytest.param(
@@ -150,10 +157,7 @@ def test_a_signal_ends_the_stage_with_all_that_it_has_started(
     if number != signal.SIGKILL:
         assert f"stopped by {number.name}. Interrupted stage: {stage}." in output
         assert "the same command resumes" in output
-    assert running(home) == []
-    for lock in [path for path in (home / "store/.locks").iterdir() if "@" not in path.name]:
-        with locked(lock, "test"):
-            pass
+    require_all_locks_free(home)
     if stage in STORED:
         assert any((home / "store/.staging").glob(f"{stage}-*")), "what it has done is kept"
 
@@ -180,12 +184,14 @@ def worker(world: World) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["merge", "finetune", "evaluate"])
+@pytest.mark.parametrize("stage", ["download", "merge", "finetune", "evaluate"])
 def test_a_cancel_in_prefect_ends_the_stage_with_all_that_it_has_started(
     world: World, worker: None, home: Path, stage: str
 ) -> None:
     for artifact in (home / "store").glob(f"{stage}-*"):
         shutil.rmtree(artifact)
+    if stage == "download":
+        world.faults.add(Held(), "base/resolve/.*safetensors")
     run = run_deployment(
         "rebuild-recipe/stop",
         parameters={"recipe": str(recipe(world, home, stage))},
@@ -206,4 +212,5 @@ def test_a_cancel_in_prefect_ends_the_stage_with_all_that_it_has_started(
             assert time.monotonic() < deadline
             time.sleep(0.1)
     assert state.is_cancelled()
+    require_all_locks_free(home)
     assert any((home / "store/.staging").glob(f"{stage}-*")), "what it has done is kept"
