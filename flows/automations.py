@@ -25,39 +25,46 @@ SILENT_FOR_S = 4 * HEARTBEAT_S
 RESTART_AFTER_S = 60
 MOST_ATTEMPTS = 4
 
-_HEARTBEAT = "prefect.flow-run.heartbeat"
+RESTART = "kawan-usaha: crashed, restart"
+RESTARTED = "It had crashed and is started again; what was finished is kept."
+HEARTBEAT = "prefect.flow-run.heartbeat"
 _RUN = "prefect.resource.id"
 _ENDS = ("Completed", "Skipped", "Failed", "Cancelling", "Cancelled", "Crashed", "Paused")
 """The names of the states in which a run gives no heartbeats; `Skipped` is one of ours."""
 _RESTARTED = ("Scheduled", "AwaitingRetry", "Late", "Pending", "Running", "Retrying")
 
 
-def automations() -> list[AutomationCore]:
-    """Return both; each is known by its name."""
+def automations(
+    *, silent_for_s: int = SILENT_FOR_S, restart_after_s: int = RESTART_AFTER_S
+) -> list[AutomationCore]:
+    """Return both; each is known by its name.
+
+    silent_for_s must be at least three heartbeats, or one that is late is taken for the end.
+    """
     attempts = [str(count) for count in range(MOST_ATTEMPTS)]
     return [
         AutomationCore(
             name="kawan-usaha: no heartbeat, crashed",
-            description=f"A run that has given no sign of life for {SILENT_FOR_S} s is Crashed.",
+            description=f"A run that has given no sign of life for {silent_for_s} s is Crashed.",
             trigger=EventTrigger(
                 match=ResourceSpecification.model_validate({_RUN: "prefect.flow-run.*"}),
-                after={_HEARTBEAT},
-                expect={_HEARTBEAT, *_events(_ENDS)},
+                after={HEARTBEAT},
+                expect={HEARTBEAT, *_events(_ENDS)},
                 for_each={_RUN},
                 posture=Posture.Proactive,
-                within=timedelta(seconds=SILENT_FOR_S),
+                within=timedelta(seconds=silent_for_s),
             ),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.CRASHED,
-                    message=f"No heartbeat for {SILENT_FOR_S} s: its process, its worker or the "
+                    message=f"No heartbeat for {silent_for_s} s: its process, its worker or the "
                     "machine was killed.",
                 )
             ],
         ),
         AutomationCore(
-            name="kawan-usaha: crashed, restart",
-            description=f"A crashed run is started again after {RESTART_AFTER_S} s, until it has "
+            name=RESTART,
+            description=f"A crashed run is started again after {restart_after_s} s, until it has "
             f"begun {MOST_ATTEMPTS} times.",
             trigger=EventTrigger(
                 match=ResourceSpecification.model_validate(
@@ -71,13 +78,13 @@ def automations() -> list[AutomationCore]:
                 expect=_events([*_RESTARTED, "Completed", "Failed", "Cancelled"]),
                 for_each={_RUN},
                 posture=Posture.Proactive,
-                within=timedelta(seconds=RESTART_AFTER_S),
+                within=timedelta(seconds=restart_after_s),
             ),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.SCHEDULED,
                     name="AwaitingRetry",
-                    message="It had crashed and is started again; what was finished is kept.",
+                    message=RESTARTED,
                 )
             ],
         ),

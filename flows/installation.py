@@ -11,11 +11,13 @@ from pathlib import Path
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from flows.automations import automations
+from flows.leftovers import await_signs_of_life, start_crashed_again
 from flows.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
 from tasks.core.home import PROJECT
@@ -40,6 +42,8 @@ def install(address: str, *, log: Path, say: Say) -> None:
         _switch_on_again(client, switched_on)
         _require_all(client, log)
         _put_automations(client)
+        await_signs_of_life(client)
+        start_crashed_again(client)
 
 
 def listed_deployments() -> set[str]:
@@ -105,7 +109,10 @@ def _put_automations(client: SyncPrefectClient) -> None:
         if not there:
             client.create_automation(wanted)
         for each in there:
-            client.update_automation(each.id, wanted.model_copy(update={"enabled": each.enabled}))
+            kept = wanted.model_copy(update={"enabled": each.enabled})
+            # An update makes the server forget which runs it has been waiting for.
+            if AutomationCore.model_validate(each.model_dump(exclude={"id"})) != kept:
+                client.update_automation(each.id, kept)
 
 
 def _refused(found: str, log: Path) -> PrefectUnavailable:

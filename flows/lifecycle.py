@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.form import FirstStage, GateReason, LastStage, Overrides, RecipeName, WholeRecipe
+from flows.leftovers import close_tasks_of_earlier_attempts
 from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before, stages_between
@@ -37,6 +38,7 @@ from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.runtime import StageResult, attempt_of, explained_failure, run, running
+from tasks.task_states import waits
 
 Chain = list[tuple[Role, StageResult]]
 
@@ -109,6 +111,7 @@ def _rebuilt(
     override_gate: str | None,
 ) -> State[RebuildReport] | State[KawanUsahaError]:
     """Return how a rebuild ended. Its tasks, lines and pages are those of the flow that calls."""
+    close_tasks_of_earlier_attempts()
     try:
         _require_order(from_stage, until)
         recipe = overridden(recipe, overrides)
@@ -175,6 +178,7 @@ def _store_of(
         record,
         in_use=lambda: used_builds(home()),
         say=say,
+        waits=waits,
         # The gate judges figures that are there already, and every run does.
         finished=set(stages_before(from_stage)) - {"gate"},
         remote=remote,

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -20,9 +19,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.logging.loggers import task_run_logger
 from prefect.runtime import flow_run
-from prefect.states import AwaitingRetry, Completed, Failed
+from prefect.states import Completed, Failed
 from prefect.tasks import Task
-from prefect.utilities.engine import emit_task_run_state_change_event
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tasks.core.errors import DiskFull, KawanUsahaError
@@ -35,6 +33,7 @@ from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
 from tasks.core.threads import pause, run_all
 from tasks.explain import explained
 from tasks.progress import followed, say
+from tasks.task_states import awaits_retry, works
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ def wait_if_it_may_pass(delays_s: Sequence[float]) -> Callable[..., bool]:
                 delay_s = delays_s[min(run.run_count, len(delays_s)) - 1]
                 logger = task_run_logger(run, task)
                 logger.info("%s Trying again in %g s.", error.what, delay_s)
-                _show_waiting(run, f"Trying again in {delay_s:g} s. {error}", delay_s)
+                awaits_retry(run, f"Trying again in {delay_s:g} s. {error}", delay_s)
                 pause(delay_s)
             return error.retryable
         except Exception:  # noqa: BLE001 - a bug, whatever it raises, is not cured by a retry
@@ -120,18 +119,6 @@ def wait_if_it_may_pass(delays_s: Sequence[float]) -> Callable[..., bool]:
         return False
 
     return condition
-
-
-def _show_waiting(run: TaskRun, message: str, delay_s: float) -> None:
-    """Let the run page say what a task waits for. Whatever fails here must not reach the work."""
-    try:
-        due = datetime.now(UTC) + timedelta(seconds=delay_s)
-        waiting: State[object] = AwaitingRetry(scheduled_time=due, message=message)
-        waiting.state_details.task_run_id = run.id
-        waiting.state_details.flow_run_id = run.flow_run_id
-        emit_task_run_state_change_event(run, run.state, waiting)
-    except Exception as error:  # noqa: BLE001
-        _log.warning("The run page does not show why a stage is tried again: %s", error)
 
 
 def stage_task(
@@ -281,7 +268,12 @@ def build_stage(
     reads are the results whose files write reads; one that was freed is made again before.
     """
     needs = [result.artifact for result in reads]
-    built = run_store().build(key, write, params=params, inputs=inputs, needs=needs)
+
+    def begin(staging: Staging) -> None:
+        works()
+        write(staging)
+
+    built = run_store().build(key, begin, params=params, inputs=inputs, needs=needs)
     return StageResult.of(built, key.stage)
 
 

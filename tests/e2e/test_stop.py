@@ -1,7 +1,5 @@
 """Stop means stop: `rebuild` ends in every stage, with everything that it has started."""
 
-import asyncio
-import json
 import os
 import shutil
 import signal
@@ -9,28 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
-from huggingface_hub import HfApi
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flows.lifecycle import rebuild_recipe
 from tasks.core.activity import running
 from tasks.core.home import PROJECT
-from tasks.core.hub.embedded.faults import Faults
-from tasks.core.hub.embedded.server import running_hub
 from tasks.core.locks import locked
-from tests.models import tiny_delta, tiny_llama
-from tests.unit.serving.conftest import free_ports
+from tests.tiny_world import FEW, MANY, Held, World, tiny_world
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -41,104 +32,28 @@ HANG_S = 240
 """Far above what anything here takes, also on a busy machine."""
 
 
-class Held:
-    """A request that the Hub does not answer before the test is over."""
-
-    async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(HANG_S)
-        await app(scope, receive, send)
-
-
-@dataclass
-class World:
-    """A Hub, a Prefect server, and a home in which a recipe was built up to its evaluation."""
-
-    root: Path
-    faults: Faults
-    env: dict[str, str]
-
-    def recipe(self, home: Path, stage: str) -> Path:
-        """Write the recipe that works for long in the stage, and return its file."""
-        api, controller, worker = free_ports(3)
-        data = self.root / ("many.json" if stage == "prepare" else "few.json")
-        recipe = {
-            "name": "stopped",
-            "base": {"repo": "kawan-usaha/base"},
-            "delta": {"repo": "kawan-usaha/delta"},
-            "finetune": {
-                "data": str(data),
-                "device": "cpu",
-                "precision": "float32",
-                "zero_stage": 0,
-                "micro_batch_size": 1,
-                "gradient_accumulation_steps": 1,
-                "max_steps": 100_000 if stage == "finetune" else 1,
-                "epochs": 100_000,
-                "warmup_ratio": 0.0,
-                "learning_rate": 1e-3,
-                "max_length_tokens": 256,
-                "same_speaker": "merge",
-                "language": None,
-            },
-            "evaluate": {
-                "conversations": str(self.root / "held_out.json"),
-                "prompts": str(self.root / "prompts.json"),
-                "device": "cpu",
-                "max_new_tokens": 4,
-            },
-            "publish": {"repo": "kawan-usaha/released", "license": "apache-2.0"},
-            "deploy": {
-                "device": "cpu",
-                "api_port": api,
-                "controller_port": controller,
-                "worker_port": worker,
-            },
-        }
-        file = home / "recipe.yaml"
-        file.write_text(yaml.safe_dump(recipe))
-        return file
+def recipe(world: World, home: Path, stage: str) -> Path:
+    """Write the recipe that works for long in the stage, and return its file."""
+    data = MANY if stage == "prepare" else FEW
+    steps = 100_000 if stage == "finetune" else 1
+    return world.recipe(
+        home / "stopped.yaml", finetune={"data": str(world.root / data), "max_steps": steps}
+    )
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    root = tmp_path_factory.mktemp("stop")
-    tiny_llama(root / "base", seed=1, sharded=True)
-    tiny_delta(root / "base", tiny_llama(root / "target", seed=2), root / "delta")
-    turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga, apa kabar?"}]
-    (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
-    (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
-    records = [
-        {
-            "id": str(number),
-            "conversations": [
-                {"from": "human", "value": f"Halo, nomor {number}?"},
-                {"from": "gpt", "value": f"Nomor {number} ada di warung kami."},
-            ],
-        }
-        for number in range(40_000)
-    ]
-    (root / "many.json").write_text(json.dumps(records))
-    (root / "few.json").write_text(json.dumps(records[:20]))
-    faults = Faults()
+    """A world with a Prefect server, and a home in which a recipe was built to its evaluation."""
     with (
-        running_hub(root / "hub", faults=faults) as hub,
+        tiny_world(tmp_path_factory.mktemp("stop")) as made,
         prefect_test_harness(server_startup_timeout=HANG_S),
     ):
-        client = HfApi(endpoint=hub.url, token=hub.token)
-        for name in ("base", "delta"):
-            client.create_repo(f"kawan-usaha/{name}")
-            client.upload_folder(repo_id=f"kawan-usaha/{name}", folder_path=root / name)
-        env = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": hub.token,
-            "PREFECT_API_URL": PREFECT_API_URL.value(),
-        }
-        made = World(root, faults, env)
-        (root / "home").mkdir()
+        made.env["PREFECT_API_URL"] = str(PREFECT_API_URL.value())
+        home = made.root / "home"
+        home.mkdir()
         subprocess.run(
-            [COMMAND, "rebuild", str(made.recipe(root / "home", "")), "--until", "evaluate"],
-            env={**env, "KAWAN_USAHA_HOME": str(root / "home")},
+            [COMMAND, "rebuild", str(recipe(made, home, "")), "--until", "evaluate"],
+            env={**made.env, "KAWAN_USAHA_HOME": str(home)},
             check=True,
         )
         yield made
@@ -190,10 +105,9 @@ def start(world: World, home: Path, stage: str) -> subprocess.Popen[str]:
         world.faults.add(Held(), "base/resolve/.*safetensors")
     if stage == "publish":
         world.faults.add(Held(), "released.*commit", method="POST")
-    recipe = world.recipe(home, stage)
     ignoring_interrupts = ["sh", "-c", 'trap "" INT; exec "$0" "$@"']
     return subprocess.Popen(
-        [*ignoring_interrupts, COMMAND, "rebuild", str(recipe)],
+        [*ignoring_interrupts, COMMAND, "rebuild", str(recipe(world, home, stage))],
         env={**world.env, **slow, "KAWAN_USAHA_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -218,6 +132,13 @@ def stop(world: World, home: Path, stage: str, number: signal.Signals) -> str:
     return output
 
 
+def require_all_locks_free(home: Path) -> None:
+    assert running(home) == []
+    for lock in [path for path in (home / "store/.locks").iterdir() if "@" not in path.name]:
+        with locked(lock, "test"):
+            pass
+
+
 ONE_OF_EACH_KIND = [("merge", signal.SIGINT), ("finetune", signal.SIGTERM)]
 MATRIX = [
     pytest.param(
@@ -236,10 +157,7 @@ def test_a_signal_ends_the_stage_with_all_that_it_has_started(
     if number != signal.SIGKILL:
         assert f"stopped by {number.name}. Interrupted stage: {stage}." in output
         assert "the same command resumes" in output
-    assert running(home) == []
-    for lock in [path for path in (home / "store/.locks").iterdir() if "@" not in path.name]:
-        with locked(lock, "test"):
-            pass
+    require_all_locks_free(home)
     if stage in STORED:
         assert any((home / "store/.staging").glob(f"{stage}-*")), "what it has done is kept"
 
@@ -266,15 +184,17 @@ def worker(world: World) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["merge", "finetune", "evaluate"])
+@pytest.mark.parametrize("stage", ["download", "merge", "finetune", "evaluate"])
 def test_a_cancel_in_prefect_ends_the_stage_with_all_that_it_has_started(
     world: World, worker: None, home: Path, stage: str
 ) -> None:
     for artifact in (home / "store").glob(f"{stage}-*"):
         shutil.rmtree(artifact)
+    if stage == "download":
+        world.faults.add(Held(), "base/resolve/.*safetensors")
     run = run_deployment(
         "rebuild-recipe/stop",
-        parameters={"recipe": str(world.recipe(home, stage))},
+        parameters={"recipe": str(recipe(world, home, stage))},
         job_variables={"working_dir": str(PROJECT), "env": {"KAWAN_USAHA_HOME": str(home)}},
         timeout=0,
     )
@@ -292,4 +212,5 @@ def test_a_cancel_in_prefect_ends_the_stage_with_all_that_it_has_started(
             assert time.monotonic() < deadline
             time.sleep(0.1)
     assert state.is_cancelled()
+    require_all_locks_free(home)
     assert any((home / "store/.staging").glob(f"{stage}-*")), "what it has done is kept"

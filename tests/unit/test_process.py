@@ -143,9 +143,8 @@ def test_the_child_is_the_kernels_first_choice() -> None:
 # --- nobody stays behind ---------------------------------------------------------------------
 
 
-def test_a_straggler_is_ended_with_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.core.process.tree.GRACE_S", 0.2)
-    result = run_child(python(LEAVES_A_STRAGGLER))
+def test_a_straggler_is_ended_with_the_child() -> None:
+    result = run_child(python(LEAVES_A_STRAGGLER), grace_s=0.2)
     assert result.succeeded
     assert not runs(int(result.tail[0]))
 

@@ -23,7 +23,7 @@ from tasks.core.process.lines import LinePipe
 from tasks.core.process.log import OutputLog
 from tasks.core.process.oom import OomWatch
 from tasks.core.process.said import said
-from tasks.core.process.tree import Mark, ProcessTree
+from tasks.core.process.tree import GRACE_S, Mark, ProcessTree
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ def run_child(
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
     timeout_s: float | None = None,
+    grace_s: float = GRACE_S,
 ) -> ChildResult:
     """Run argv in a session of its own, hand on each line of its output, and say how it ended.
 
@@ -80,8 +81,9 @@ def run_child(
     in the caller's thread; each line is also appended to the file `log`. `env` is the whole
     environment, by default what `child_environment` leaves of the caller's. Whatever ends this
     call, be it an exception of `on_line`, Ctrl-C, SIGTERM or the death of this process by SIGKILL,
-    ends the child with all its descendants. A signal is heard at once in the main thread, where
-    Python delivers it; nothing interrupts a call in another thread.
+    ends the child with all its descendants: they are asked to, and killed after grace_s. A signal
+    is heard at once in the main thread, where Python delivers it; nothing interrupts a call in
+    another thread.
     Raises MissingTool when the program does not exist.
     """
     started = time.monotonic()
@@ -96,7 +98,7 @@ def run_child(
 
     mark = Mark.fresh()
     watch, peak, sampled = OomWatch(), 0, float("-inf")
-    with Guard(mark), OutputLog(log, argv) as whole:
+    with Guard(mark, grace_s), OutputLog(log, argv) as whole:
         own = child_environment(os.environ) if env is None else env
         tree = ProcessTree(_popen(argv, mark.added_to(own), cwd), mark)
         with LinePipe(tree.leader) as output:
@@ -107,7 +109,7 @@ def run_child(
                         peak, sampled = max(peak, tree.resident_bytes(watch.add)), time.monotonic()
                     hear(output.read(_TICK_S))
             finally:
-                tree.end()
+                tree.end(grace_s)
             hear(output.read_rest())
     returncode = tree.leader.wait()
     return ChildResult(

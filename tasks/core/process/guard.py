@@ -5,7 +5,7 @@ nobody. So the owner starts a guard first. The guard, in a session of its own, r
 that only the owner can write to; the kernel closes the pipe however the owner ends, and the guard
 then ends every process that carries the mark.
 
-    python -m tasks.core.process.guard VARIABLE VALUE
+    python -m tasks.core.process.guard VARIABLE VALUE GRACE_S
 """
 
 import os
@@ -15,22 +15,26 @@ from types import TracebackType
 from typing import Self
 
 from tasks.core.home import PROJECT
-from tasks.core.process.tree import Mark, end_processes
+from tasks.core.process.tree import GRACE_S, Mark, end_processes
 
 
 class Guard:
     """Ends the processes that carry a mark, should this process die inside the block.
 
     An exception that leaves the block ends them too. After a block that ends well they are left
-    alone.
+    alone. They are asked to end, and killed after grace_s.
     """
 
-    def __init__(self, mark: Mark) -> None:
+    def __init__(self, mark: Mark, grace_s: float = GRACE_S) -> None:
         self._mark = mark
+        self._grace_s = grace_s
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, self._mark.variable, self._mark.value],
+            [
+                *(sys.executable, "-m", __name__),
+                *(self._mark.variable, self._mark.value, str(self._grace_s)),
+            ],
             cwd=PROJECT,
             env={"PATH": os.environ.get("PATH", os.defpath)},  # neither a mark nor a token
             stdin=subprocess.PIPE,
@@ -51,10 +55,10 @@ class Guard:
         self._process.communicate()  # closes the pipe, which is what the guard waits for
 
 
-def main(variable: str, value: str) -> None:
+def main(variable: str, value: str, grace_s: str) -> None:
     """Wait for the owner's end, then end what carries the mark."""
     sys.stdin.buffer.read()
-    end_processes(Mark(variable, value).processes)
+    end_processes(Mark(variable, value).processes, grace_s=float(grace_s))
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ class ProcessTree:
             pass  # it ended while it was measured; the next sample, if any, is whole
         return total
 
-    def end(self) -> None:
-        """Ask every process of the tree to end, and kill what has not after GRACE_S."""
-        end_processes(self._alive)
+    def end(self, grace_s: float) -> None:
+        """Ask every process of the tree to end, and kill what has not after grace_s."""
+        end_processes(self._alive, grace_s=grace_s)
         self.leader.wait()
 
     def _alive(self) -> list[psutil.Process]:

@@ -43,14 +43,18 @@ class RunStore(Store):
         *,
         in_use: Callable[[], set[str]] = set,
         say: Callable[[str], None] = logger.info,
+        waits: Callable[[str], None] | None = None,
         finished: Collection[str] = (),
         remote: Remote | None = None,
     ) -> None:
         """Record under run. in_use names the artifacts that are served now.
 
+        say is told what is freed and made again; waits, what this run waits for, by default say.
+
         finished names the stages of which nothing is built: what they have made must be there.
         """
-        super().__init__(home, f"rebuild {run.record.recipe}", say, remote=remote)
+        purpose = f"rebuild {run.record.recipe}"
+        super().__init__(home, purpose, say, waits=waits, remote=remote)
         self._remote = remote
         self._records = RunRecords(home)
         self._run = run

@@ -69,7 +69,8 @@ class Store(Shelf):
     """The artifacts under one home directory. Safe for several processes at once.
 
     purpose is what this process works on, by default its command: other processes are told when
-    they wait for it. say is told when this one waits.
+    they wait for it. say is told what is fetched and pushed; waits, for whom this one waits, by
+    default say.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class Store(Shelf):
         purpose: str | None = None,
         say: Say = logger.warning,
         *,
+        waits: Say | None = None,
         remote: Remote | None = None,
     ) -> None:
         super().__init__(home)
         self._purpose = purpose or " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
         self._say = say
+        self._waits = waits or say
         self._sharing = None if remote is None else Sharing(self, remote, say)
 
     def named(self, name: str) -> Artifact | None:
@@ -285,7 +288,7 @@ class Store(Shelf):
     ) -> AbstractContextManager[None]:
         what = f"{self._purpose}: {work}" if work else self._purpose
         lock = self.root / ".locks" / name
-        return locked(lock, what, shared=shared, wait_s=wait_s, say=self._say)
+        return locked(lock, what, shared=shared, wait_s=wait_s, say=self._waits)
 
     def _find_or_set_aside(self, key: StageKey) -> Artifact | None:
         directory = self.path_of(key)

@@ -1,7 +1,8 @@
 """The program that DeepSpeed starts once a device: a job file in, an adapter and an outcome out.
 
 Knows neither Prefect nor the store. The invariant: the outcome is written last, after the adapter
-has reached the disk; whatever goes wrong before leaves a failure file and an error code.
+has reached the disk; whatever goes wrong before leaves a failure file and an error code. A training
+that was asked to end leaves a checkpoint, and a failure file that says so.
 
     deepspeed --num_gpus N --module tasks.core.training.entry JOB
 """
@@ -35,6 +36,7 @@ from tasks.core.training.job import (
     Failure,
     LoggedStep,
     Outcome,
+    Reason,
     TrainingJob,
     ValidatedStep,
     division_of,
@@ -54,10 +56,7 @@ def main() -> None:
     try:
         _train(job)
     except Exception as error:
-        rank = int(os.environ.get("RANK", "0"))
-        text = "".join(traceback.format_exception_only(error)).strip()
-        failure = Failure(rank=rank, reason=reason_of(error), error=text)
-        failure.write(failure_file(job.outcome, rank))
+        _fail(job, reason_of(error), "".join(traceback.format_exception_only(error)).strip())
         raise
     # Without these two, about one of twenty ZeRO-3 runs ended with code 250 after all was saved.
     dist.barrier()
@@ -88,9 +87,19 @@ def _train(job: TrainingJob) -> None:
         ],
     )
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    if trainer.state.global_step < job.total_steps:
+        said = f"stopped after step {trainer.state.global_step} of {job.total_steps}"
+        _fail(job, Reason.STOPPED, said)
+        return
     trainer.save_model(str(job.adapter))
     if trainer.is_world_process_zero():
         _outcome(trainer).write(job.outcome)
+
+
+def _fail(job: TrainingJob, reason: Reason, error: str) -> None:
+    """Write down why this process ends without an adapter."""
+    rank = int(os.environ.get("RANK", "0"))
+    Failure(rank=rank, reason=reason, error=error).write(failure_file(job.outcome, rank))
 
 
 def _leave_uncompiled(settings: Finetune) -> None:

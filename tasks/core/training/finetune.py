@@ -50,6 +50,7 @@ _ADVICE = {
     Reason.HOST_OUT_OF_MEMORY: "Halve finetune.micro_batch_size and double "
     "gradient_accumulation_steps, turn offload off, or give the machine more memory.",
     Reason.NOT_FINITE: "Lower finetune.learning_rate, or take bfloat16 or float32.",
+    Reason.STOPPED: "Run again: training resumes from where it was.",
     Reason.KILLED: "Run again: training resumes from its last whole checkpoint.",
     Reason.LOST_PEER: "Run again: training resumes from its last whole checkpoint.",
     Reason.ERROR: "The lines above say why.",

@@ -100,6 +100,7 @@ class Reason(enum.Enum):
     HOST_OUT_OF_MEMORY = "the machine ran out of memory"
     DISK_FULL = "the disk is full"
     NOT_FINITE = "the loss is not a finite number"
+    STOPPED = "it was asked to end"
     KILLED = "something else killed it"
     LOST_PEER = "a process lost the others"
     ERROR = "a training process failed"

@@ -20,6 +20,7 @@ from tasks.core.process.ports import free_port
 from tasks.core.process.said import said
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
+from tasks.core.training.asked import GRACE_S
 from tasks.core.training.compile_locks import release_abandoned_locks
 from tasks.core.training.events import from_line
 from tasks.core.training.hostfile import read_slots, require_slots
@@ -67,7 +68,7 @@ def launch(
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
     argv = command(job.settings, job_file, port=free_port(), env=os.environ)
-    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear, log=log)
+    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear, log=log, grace_s=GRACE_S)
 
 
 def command(

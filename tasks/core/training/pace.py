@@ -1,6 +1,8 @@
 """What a training says while it trains: logged steps, validations, and where it is inside them."""
 
 import math
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,7 +140,10 @@ class StepsSeen(TrainerCallback):
 
     def _say(self, event: Event, now_s: float) -> None:
         self._said_s = now_s
-        print(to_line(event), flush=True)  # noqa: T201  the caller reads this line
+        try:
+            print(to_line(event), flush=True)  # noqa: T201  the caller reads this line
+        except BrokenPipeError:  # the caller was killed: end as it would have asked us to
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _memory_bytes() -> int:

@@ -1,6 +1,8 @@
 """Checkpoints that are due by time, so that a kill costs minutes however long a step takes.
 
-The invariant: all processes decide the same, since writing a checkpoint is the work of all of them.
+And the one that is due when the training is asked to end (SIGTERM): at the end of the step in hand,
+if that comes in time; see `asked`. The invariant: all processes decide the same, since writing a
+checkpoint is the work of all of them.
 """
 
 import time
@@ -11,31 +13,51 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tasks.core.training.asked import AskedToEnd
+
 
 class CheckpointsInTime(TrainerCallback):
     """Has a checkpoint written at the end of the first step that ends `every_s` after the last one.
 
-    The clock is that of the first process.
+    The clock is that of the first process. Once any process was asked to end, all of them write a
+    checkpoint after the same step and train no further.
     """
 
-    def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        every_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        asked: AskedToEnd | None = None,
+    ) -> None:
         self._every_s = every_s
         self._clock = clock
+        self._asked = asked or AskedToEnd()
         self._saved_s = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Start the clock."""
+        """Start the clock, and listen from now on."""
         self._saved_s = self._clock()
+        self._asked.listen()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note when the step begins."""
+        self._asked.step_begins()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Called by every process after each step."""
+        self._asked.step_ends()
         is_due = self._clock() - self._saved_s >= self._every_s
-        if _as_the_first_process_says(is_due, args.device):
+        is_due, ends = _agreed(is_due, self._asked.is_asked, args.device)
+        if is_due or ends:
             control.should_save = True
+        if ends:
+            control.should_training_stop = True
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -44,9 +66,15 @@ class CheckpointsInTime(TrainerCallback):
         self._saved_s = self._clock()
 
 
-def _as_the_first_process_says(is_due: bool, device: torch.device) -> bool:
+def _agreed(is_due: bool, is_asked: bool, device: torch.device) -> tuple[bool, bool]:
+    """Return whether a checkpoint is due for the first process, and whether any was asked to end.
+
+    One message between the processes, since each one waits for the device.
+    """
     if not dist.is_initialized() or dist.get_world_size() == 1:
-        return is_due
-    said = torch.tensor([is_due], dtype=torch.uint8, device=device)
-    dist.broadcast(said, src=0)
-    return bool(said.item())
+        return is_due, is_asked
+    counts = is_due and dist.get_rank() == 0
+    said = torch.tensor([counts, is_asked], dtype=torch.uint8, device=device)
+    dist.all_reduce(said, op=dist.ReduceOp.MAX)
+    due, ends = said.tolist()
+    return bool(due), bool(ends)

@@ -258,5 +258,7 @@ def _write_adapter(
     # The base is whatever model this artifact was made from, wherever it lies: a path would only
     # be right on this machine.
     config.base_model_name_or_path, config.inference_mode = None, True
+    if isinstance(config.target_modules, set):  # whose order is another one in each process
+        config.target_modules = sorted(config.target_modules)
     config.save_pretrained(directory)
     fsync_tree(directory)

@@ -19,6 +19,7 @@ from transformers import (
 from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.examples import Example, ExampleWriter
 from tasks.core.recipe import Finetune
+from tasks.core.training.asked import AskedToEnd
 from tasks.core.training.batching import batching_of
 from tasks.core.training.checkpoints import DIVISION, last_whole, step_of
 from tasks.core.training.job import OPERATING
@@ -114,22 +115,34 @@ def test_a_checkpoint_is_due_by_time_and_changes_no_bit(
         assert torch.equal(resumed[name], weight)
 
 
-def decide(rank: int, out: Path) -> None:
+def decide(rank: int, out: Path, due: int | None, asked: int | None) -> None:
     """One of two processes after a step; it writes down what it has decided."""
     rendezvous = f"file://{out / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
     arguments = TrainingArguments(output_dir=str(out), use_cpu=True, report_to="none")
-    is_due = [True, False][rank]
-    in_time = CheckpointsInTime(0.0 if is_due else 1e9, Clock())
+    ask = AskedToEnd()
+    ask.is_asked = rank == asked
+    in_time = CheckpointsInTime(0.0 if rank == due else 1e9, Clock(), ask)
     control = TrainerControl()
     in_time.on_step_end(arguments, TrainerState(), control)
-    (out / str(rank)).write_text(str(control.should_save))
+    (out / str(rank)).write_text(f"{control.should_save} {control.should_training_stop}")
     dist.destroy_process_group()
 
 
-def test_all_processes_decide_by_the_clock_of_the_first(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(decide, args=(tmp_path,), nprocs=2)
-    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == ["True", "True"]
+@pytest.mark.parametrize(
+    ("due", "asked", "decided"),
+    [
+        (0, None, "True False"),
+        (1, None, "False False"),
+        (None, 0, "True True"),
+        (None, 1, "True True"),
+    ],
+)
+def test_all_save_by_the_clock_of_the_first_and_end_when_any_is_asked_to(
+    tmp_path: Path, due: int | None, asked: int | None, decided: str
+) -> None:
+    torch.multiprocessing.spawn(decide, args=(tmp_path, due, asked), nprocs=2)
+    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == [decided, decided]
 
 
 def test_the_time_between_checkpoints_is_no_part_of_what_a_training_is() -> None:

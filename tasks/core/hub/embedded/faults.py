@@ -168,6 +168,11 @@ class Faults:
         with self._lock:
             self._plans.append(_Plan(fault, method, re.compile(path), times))
 
+    def remove(self, fault: Fault) -> None:
+        """Disturb no further request in this way."""
+        with self._lock:
+            self._plans = [plan for plan in self._plans if plan.fault is not fault]
+
     def requests(self, path: str, *, method: str = "GET") -> list[Served]:
         """Return the requests so far whose path matches the regular expression."""
         return [one for one in self.served if one.method == method and re.search(path, one.path)]

@@ -1,0 +1,130 @@
+"""What killed processes have left on a real server is closed, or found to be silent."""
+
+import time
+from collections.abc import Iterator
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Crashed, Running
+
+from flows.automations import HEARTBEAT, RESTART, automations
+from flows.leftovers import (
+    await_signs_of_life,
+    close_tasks_of_earlier_attempts,
+    start_crashed_again,
+)
+
+pytestmark = pytest.mark.usefixtures("prefect")
+GIVE_UP_S = 300
+
+
+@task
+def stage() -> None:
+    """Stands for the task that an earlier attempt was at."""
+
+
+def left_running(client: SyncPrefectClient) -> TaskRun:
+    """Make a task of the flow run in progress that runs, and of which no process is left."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    return client.create_task_run(stage, context.flow_run.id, dynamic_key="0", state=Running())
+
+
+@flow
+def attempt() -> str:
+    with get_client(sync_client=True) as client:
+        left = left_running(client)
+        close_tasks_of_earlier_attempts()
+        return str(left.id)
+
+
+@flow
+def calling() -> str:
+    return attempt()
+
+
+def state_of(task_run: str) -> State[object]:
+    with get_client(sync_client=True) as client:
+        state = client.read_task_run(task_run).state  # type: ignore[arg-type]
+    assert state is not None
+    return state
+
+
+def test_task_that_an_earlier_attempt_was_at_is_recorded_as_crashed() -> None:
+    state = state_of(attempt())
+    assert state.type is StateType.CRASHED
+    assert "Its process was killed" in (state.message or "")
+
+
+def test_flow_that_was_called_leaves_that_to_its_caller() -> None:
+    assert state_of(calling()).type is StateType.RUNNING
+
+
+def test_no_server_is_no_reason_for_a_flow_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    @flow
+    def without_a_server() -> State[None]:
+        def refuse(*_: object, **__: object) -> None:
+            raise httpx.ConnectError("refused")
+
+        monkeypatch.setattr("flows.leftovers.get_client", refuse)
+        close_tasks_of_earlier_attempts()
+        return Completed()
+
+    assert without_a_server(return_state=True).is_completed()
+
+
+@pytest.fixture
+def automation() -> Iterator[UUID]:
+    """The automation that starts crashed runs again, as it is installed."""
+    (wanted,) = (each for each in automations() if each.name == RESTART)
+    with get_client(sync_client=True) as client:
+        made = client.create_automation(wanted)
+        yield made
+        client.delete_automation(made)
+
+
+def crashed_runs(client: SyncPrefectClient) -> tuple[FlowRun, FlowRun]:
+    """Make a run of a deployment and one of none, both Crashed."""
+    deployment = client.create_deployment(client.create_flow(attempt), "leftovers")
+    deployed = client.create_flow_run_from_deployment(deployment, state=Crashed())
+    return deployed, client.create_flow_run(attempt, state=Crashed())
+
+
+def test_run_that_crashed_unheard_is_started_again_if_it_was_deployed(automation: UUID) -> None:
+    with get_client(sync_client=True) as client:
+        deployed, other = crashed_runs(client)
+        start_crashed_again(client)
+        assert client.read_flow_run(deployed.id).state_name == "AwaitingRetry"
+        assert client.read_flow_run(other.id).state_name == "Crashed"
+
+
+def test_no_run_is_started_again_once_the_automation_is_switched_off(automation: UUID) -> None:
+    with get_client(sync_client=True) as client:
+        client.pause_automation(automation)
+        deployed, _ = crashed_runs(client)
+        start_crashed_again(client)
+        assert client.read_flow_run(deployed.id).state_name == "Crashed"
+
+
+def heartbeats(client: SyncPrefectClient, run: FlowRun) -> int:
+    mine = {"id": [f"prefect.flow-run.{run.id}"]}
+    only = {"filter": {"event": {"name": [HEARTBEAT]}, "resource": mine}}
+    return len(client.request("POST", "/events/filter", json=only).json()["events"])
+
+
+def test_run_that_counts_as_running_gets_one_heartbeat_and_an_ended_one_none() -> None:
+    with get_client(sync_client=True) as client:
+        ended = client.create_flow_run(attempt, state=Completed())
+        killed = client.create_flow_run(attempt, state=Running())
+        await_signs_of_life(client)
+        give_up = time.monotonic() + GIVE_UP_S
+        while not heartbeats(client, killed):
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+        assert (heartbeats(client, killed), heartbeats(client, ended)) == (1, 0)

@@ -1,0 +1,56 @@
+"""`kawan-usaha prefect up` and `down` as a person types them, with a home of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.operations import Operations
+from flows.pools import POOLS
+
+COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
+HANG_S = 900
+"""Far above what anything here takes, also on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Prefect:
+    """The command line with a home and a directory for temporary files of its own.
+
+    `env` is added to the environment, which server, workers and runs inherit.
+    """
+
+    root: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def at(self) -> Operations:
+        """Return the Prefect that it starts."""
+        return Operations(self.root / "home", tuple(POOLS))
+
+    def __call__(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run `kawan-usaha prefect` with these words."""
+        return self.kawan_usaha("prefect", *words, "--json")
+
+    def kawan_usaha(self, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run any command in this home."""
+        (self.root / "tmp").mkdir(exist_ok=True)
+        own = {"KAWAN_USAHA_HOME": str(self.at.home), "TMPDIR": str(self.root / "tmp")}
+        others = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+        return subprocess.run(
+            [COMMAND, *words],
+            env={**others, **self.env, **own, **env},
+            capture_output=True,
+            text=True,
+            timeout=HANG_S,
+            check=False,
+        )
+
+    def up(self, *words: str) -> str:
+        """Return the address of the API."""
+        ran = self("up", *words)
+        assert ran.returncode == 0, ran.stderr + ran.stdout
+        return str(json.loads(ran.stdout)["api"])
