@@ -74,10 +74,7 @@ class RunStore(Store):
         needs: Sequence[str] = (),
         wait_s: float = WAIT_S,
     ) -> Built:
-        """Return the artifact of this key, also one whose files are not here.
-
-        Those of a freed one are made again, or fetched, and those of a large one at the remote
-        store are fetched, once a stage reads them (`present`).
+        """Return the artifact of this key, also a freed one, whose files are not there.
 
         Raises StageMissing where it would have to be built, and its stage is to be finished.
         """
@@ -93,10 +90,9 @@ class RunStore(Store):
             )
 
         self._again[name] = again
-        if not self.path_of(key).exists():
-            not_here = self.freed(name) or self.note(name)
-            if not_here is not None:
-                return Built(not_here, cached=True)
+        freed = self.freed(name)
+        if freed is not None and not self.path_of(key).exists():
+            return Built(freed, cached=True)
         return again()
 
     def use(self, name: str) -> None:
@@ -204,12 +200,9 @@ class RunStore(Store):
             return
         size = sum(artifact.manifest.size_bytes for artifact in wanted.values())
         wall_s = sum(artifact.manifest.wall_s for artifact in wanted.values())
-        head, way = "Freed by an earlier run", "Making it again"
-        if self._remote is not None:
-            head, way = "Not here", "It is fetched from the remote store, or made again, which"
         self._say(
-            f"{head} and needed now: {', '.join(wanted)}. {way} writes up to {size / 1e6:,.1f} MB "
-            f"and took {wall_s:,.0f} s the first time."
+            f"Freed by an earlier run and needed now: {', '.join(wanted)}. Making it again writes "
+            f"up to {size / 1e6:,.1f} MB and took {wall_s:,.0f} s the first time."
         )
 
 

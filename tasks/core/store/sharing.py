@@ -18,7 +18,7 @@ from tasks.core.errors import CorruptRemote, RemoteUnavailable
 from tasks.core.files import write_atomically
 from tasks.core.locks import Say
 from tasks.core.progress import Lines, quantity
-from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place
+from tasks.core.store.manifest import MANIFEST
 from tasks.core.store.remote import Remote, Shared
 from tasks.core.store.shelf import Artifact, Shelf
 
@@ -26,11 +26,6 @@ logger = logging.getLogger(__name__)
 
 PUSHED = ".pushed"
 LINE_EVERY_S = 5.0
-FETCHED_WHEN_READ_BYTES = 4 << 30
-"""The size from which an artifact is fetched only once a stage reads it: whole models.
-
-A machine that only serves would else fetch base, delta, merged and edited model on the way.
-"""
 
 
 class _Note(BaseModel):
@@ -87,26 +82,6 @@ class Sharing:
         artifact = commit(staging, shared)
         self._note(shared, shared)
         return artifact
-
-    def note(self, name: str) -> None:
-        """Bring manifest and small files of a large artifact to where those of a freed one are.
-
-        So a run goes on without the others, until something has to read them.
-        """
-        shared = self.find(name)
-        if shared is None or shared.manifest.size_bytes < FETCHED_WHEN_READ_BYTES:
-            return
-        files = shared.manifest.files.items()
-        small = {name: file for name, file in files if file.size_bytes <= KEPT_WHEN_FREED_BYTES}
-        part = Shared(shared.manifest.model_copy(update={"files": small}), shared.content)
-        place = freed_place(self._shelf.root / name)
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            self.remote.fetch(part, place, {})
-        except CorruptRemote as error:
-            self._tell_broken(name, error)
-            return
-        write_atomically(place / MANIFEST, shared.content, mode=0o444)
 
     def is_pushed(self, artifact: Artifact) -> bool:
         """Return whether this very artifact is noted to be there, or to have a rival there."""

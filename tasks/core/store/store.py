@@ -42,7 +42,6 @@ from tasks.core.measure import Cost, measured
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.handover import Handover
 from tasks.core.store.manifest import (
-    KEPT_WHEN_FREED_BYTES,
     MANIFEST,
     Manifest,
     freed_place,
@@ -55,6 +54,9 @@ from tasks.core.store.shelf import Artifact, Shelf
 from tasks.core.store.staging import Staging
 
 logger = logging.getLogger(__name__)
+
+KEPT_WHEN_FREED_BYTES = 1 << 17
+"""The largest file of an artifact that stays when the others are freed."""
 
 
 @dataclass(frozen=True)
@@ -174,19 +176,6 @@ class Store(Shelf):
     def is_shared(self, artifact: Artifact) -> bool | None:
         """Return whether the remote store is known to have this artifact; None without one."""
         return None if self._sharing is None else self._sharing.is_shared(artifact)
-
-    def note(self, name: str) -> Artifact | None:
-        """Return what the remote store has of a large artifact, which is not fetched yet.
-
-        None for a small one, which `build` fetches, and without one. Raises RemoteUnavailable,
-        RemoteRefused.
-        """
-        if self._sharing is None:
-            return None
-        with self._locked(name, "look"), self._disk_full_explained():
-            if not (self.root / name).exists():
-                self._sharing.note(name)
-            return self.freed(name)
 
     @contextmanager
     def present(self, names: Sequence[str]) -> Iterator[None]:
