@@ -270,7 +270,7 @@ def outcome_line(made: object) -> str:
         return "done"
     size, took = quantity(made.size_bytes), duration(made.wall_s)
     if made.cached:
-        where = ", made and freed earlier" if made.freed else ""
+        where = ", not on this machine now" if made.freed else ""
         return f"cached, {size}, took {took} when it was made{where}"
     memory = f", {quantity(made.peak_memory_bytes)} of memory" if made.peak_memory_bytes else ""
     return f"done, {size} in {took}{memory}"

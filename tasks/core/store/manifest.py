@@ -17,6 +17,8 @@ from tasks.core.keys import StageKey, digest
 
 MANIFEST = "manifest.json"
 FREED = ".freed"
+KEPT_WHEN_FREED_BYTES = 1 << 17
+"""The largest file of an artifact that stays when the others are freed."""
 
 
 class Manifest(BaseModel):

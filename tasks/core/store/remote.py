@@ -11,6 +11,7 @@ named by what it holds, so no writer can spoil another's. Nothing is ever remove
 under staging/. Keys come from the environment of the fsspec library, never from the URL.
 """
 
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -144,14 +145,21 @@ class Remote:
                     yield name, found
 
     def fetch(
-        self, shared: Shared, out: Path, here: Mapping[str, Path], report: Report = silent
+        self,
+        shared: Shared,
+        out: Path,
+        here: Mapping[str, Path],
+        *,
+        largest_bytes: float = math.inf,
+        report: Report = silent,
     ) -> None:
         """Bring the files of an artifact into a directory, which may hold some of them.
 
-        `here` names files of this machine by SHA-256, which need not be fetched. Raises as
-        `transfers.receive`.
+        `here` names files of this machine by SHA-256, which need not be fetched; files above
+        `largest_bytes` are left out. Raises as `transfers.receive`.
         """
-        receive(self.place, _ways(shared.manifest, out), here=here, report=report)
+        ways = [w for w in _ways(shared.manifest, out) if w.digest.size_bytes <= largest_bytes]
+        receive(self.place, ways, here=here, report=report)
 
     def push(
         self,

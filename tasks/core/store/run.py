@@ -27,6 +27,8 @@ from tasks.core.store.store import Built, Store
 
 logger = logging.getLogger(__name__)
 
+FETCHED_AT_ONCE_BYTES = 64 << 20
+"""The size from which on an artifact is fetched from a remote store only when a stage reads it."""
 WORTH_FREEING = 0.1
 """Share of an artifact's bytes below which freeing it gains nothing: the rest is shared."""
 
@@ -90,7 +92,7 @@ class RunStore(Store):
             )
 
         self._again[name] = again
-        freed = self.freed(name)
+        freed = self.freed(name) or self._left_there(name, wait_s)
         if freed is not None and not self.path_of(key).exists():
             return Built(freed, cached=True)
         return again()
@@ -162,6 +164,21 @@ class RunStore(Store):
                     yield
                     return
 
+    def _left_there(self, name: str, wait_s: float) -> Artifact | None:
+        """Return a large artifact that only the remote store has, whose files are not fetched yet.
+
+        None for any other. Like a freed one it is brought here once a stage reads it, so that a
+        machine fetches what it works on and not all that it was made of.
+        """
+        if self._sharing is None or (self.root / name).exists():
+            return None
+        with self._locked(name, "look for", wait_s=wait_s):
+            if (self.root / name).exists() or (found := self._sharing.find(name)) is None:
+                return None
+            if found.manifest.size_bytes < FETCHED_AT_ONCE_BYTES:
+                return None
+            return self.freed(name) if self._sharing.leave_there(found) else None
+
     def _is_freed(self, name: str) -> bool:
         return not (self.root / name).exists() and self.freed(name) is not None
 
@@ -195,15 +212,21 @@ class RunStore(Store):
             if name not in self._announced and freed is not None and self._is_freed(name):
                 wanted[name] = freed
                 self._announced.add(name)
-                queue += self._needs.get(name, ())
+                if self._sharing is None:  # what is fetched needs nothing else
+                    queue += self._needs.get(name, ())
         if not wanted:
             return
         size = sum(artifact.manifest.size_bytes for artifact in wanted.values())
         wall_s = sum(artifact.manifest.wall_s for artifact in wanted.values())
-        self._say(
-            f"Freed by an earlier run and needed now: {', '.join(wanted)}. Making it again writes "
-            f"up to {size / 1e6:,.1f} MB and took {wall_s:,.0f} s the first time."
+        again = (
+            f"Making it again writes up to {size / 1e6:,.1f} MB and took {wall_s:,.0f} s the first "
+            "time."
         )
+        if self._sharing is None:
+            self._say(f"Freed by an earlier run and needed now: {', '.join(wanted)}. {again}")
+        else:
+            url = self._sharing.remote.url
+            self._say(f"Not here and needed now: {', '.join(wanted)}. Unless {url} has it: {again}")
 
 
 def _refuse_to_build(key: StageKey) -> Callable[[Staging], None]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import CorruptRemote, RemoteUnavailable
-from tasks.core.files import write_atomically
+from tasks.core.files import fsync_tree, write_atomically
 from tasks.core.locks import Say
 from tasks.core.progress import Lines, quantity
-from tasks.core.store.manifest import MANIFEST
+from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place
 from tasks.core.store.remote import Remote, Shared
 from tasks.core.store.shelf import Artifact, Shelf
 
@@ -73,7 +73,8 @@ class Sharing:
         self._say(f"{shared.name}: fetching {size} from {self.remote.url}")
         try:
             here = dict(self._files_here())
-            self.remote.fetch(shared, staging, here, self._lines("fetched", shared.name))
+            report = self._lines("fetched", shared.name)
+            self.remote.fetch(shared, staging, here, report=report)
         except CorruptRemote as error:
             self._tell_broken(shared.name, error)
             shutil.rmtree(staging)
@@ -82,6 +83,24 @@ class Sharing:
         artifact = commit(staging, shared)
         self._note(shared, shared)
         return artifact
+
+    def leave_there(self, shared: Shared) -> bool:
+        """Note an artifact here like one that was freed; False when it is broken there."""
+        place = freed_place(self._shelf.root / shared.name)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        try:
+            self.remote.fetch(shared, place, {}, largest_bytes=KEPT_WHEN_FREED_BYTES)
+        except CorruptRemote as error:
+            self._tell_broken(shared.name, error)
+            shutil.rmtree(place)
+            return False
+        fsync_tree(place)
+        write_atomically(place / MANIFEST, shared.content, mode=0o444)
+        self._note(shared, shared)
+        size = quantity(shared.manifest.size_bytes)
+        self._say(f"{shared.name}: {size} at {self.remote.url}, fetched once they are read")
+        return True
 
     def is_pushed(self, artifact: Artifact) -> bool:
         """Return whether this very artifact is noted to be there, or to have a rival there."""

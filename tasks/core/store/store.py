@@ -42,6 +42,7 @@ from tasks.core.measure import Cost, measured
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.handover import Handover
 from tasks.core.store.manifest import (
+    KEPT_WHEN_FREED_BYTES,
     MANIFEST,
     Manifest,
     freed_place,
@@ -54,9 +55,6 @@ from tasks.core.store.shelf import Artifact, Shelf
 from tasks.core.store.staging import Staging
 
 logger = logging.getLogger(__name__)
-
-KEPT_WHEN_FREED_BYTES = 1 << 17
-"""The largest file of an artifact that stays when the others are freed."""
 
 
 @dataclass(frozen=True)

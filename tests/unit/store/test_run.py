@@ -14,7 +14,7 @@ from tasks.core.files import link_or_copy
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.locks import locked
 from tasks.core.recipe import Keep
-from tasks.core.store import Artifact, Built, RunStore, Staging, Store
+from tasks.core.store import Artifact, Built, Remote, RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
 
 WEIGHTS = b"w" * (1 << 18)
@@ -355,3 +355,51 @@ def test_a_freed_input_is_not_made_again_for_a_run_that_begins_after_it(tmp_path
     with pytest.raises(StageMissing, match="merge is not finished"):
         resumed.store.build(stage_key("other", 1, {}), lambda _: None, needs=[str(merged.key)])
     assert edited.freed
+
+
+# --- with a remote store --------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", len(WEIGHTS))
+    return Remote.open(f"file://{tmp_path}/shared")
+
+
+def _through_fuse(chain: Chain) -> Built:
+    merged = chain.merge(chain.base().artifact, chain.delta().artifact).artifact
+    return chain.fuse(chain.edit(merged).artifact)
+
+
+def test_of_a_large_artifact_elsewhere_only_what_a_stage_reads_is_fetched(
+    tmp_path: Path, shared: Remote
+) -> None:
+    first = Chain(a_run(tmp_path / "first", keep="all", remote=shared))
+    _through_fuse(first)
+    store = a_run(tmp_path / "second", keep="all", remote=shared)
+    second = Chain(store)
+    merged = second.merge(second.base().artifact, second.delta().artifact).artifact
+    edited = second.edit(merged).artifact
+    fused = second.fuse(edited, rank=16)
+    assert second.written == ["fuse"]
+    assert not fused.cached
+    assert edited.path.is_dir()
+    assert not merged.path.exists()
+    assert store.verify().keys() == {str(edited.key), str(fused.artifact.key)}
+
+
+def test_a_large_artifact_that_is_broken_elsewhere_is_made_again(
+    tmp_path: Path, shared: Remote
+) -> None:
+    first = Chain(a_run(tmp_path / "first", keep="all", remote=shared))
+    fused = _through_fuse(first).artifact
+    weights = fused.manifest.files["w"].sha256
+    shared.place.replace(f"files/{weights}", b"short")
+    store = a_run(tmp_path / "second", keep="all", remote=shared)
+    second = Chain(store)
+    again = _through_fuse(second)
+    assert again.cached
+    with store.present([str(again.artifact.key)]):
+        assert (again.artifact.path / "w").read_bytes() == (fused.path / "w").read_bytes()
+    assert second.written == ["fuse"]

@@ -1,0 +1,59 @@
+"""A training that is cut off on one machine is gone on with on another, to the same bits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks.core.keys import stage_key
+from tasks.core.store import Remote, Staging, Store
+from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
+from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped
+from tests.models import tiny_llama
+from tests.unit.training.test_finetune import data, killing_trainers_at, train
+
+__all__ = ["data"]  # the fixture
+
+MODEL, ADAPTER = stage_key("download", 1, {}), stage_key("finetune", 1, {})
+
+
+def trained(store: Store, data: Path, *, killed_at: int | None = None) -> FinetuneResult:
+    """Train as the stage does, on the model of the store."""
+    results: list[FinetuneResult] = []
+    model = store.build(MODEL, _model).artifact
+
+    def write(staging: Staging) -> None:
+        kill = (
+            {} if killed_at is None else {"on_line": killing_trainers_at(killed_at, staging.path)}
+        )
+        with staging.handed_over(lambda: whole_state(staging.path / WORK / CHECKPOINTS)):
+            results.append(train(model.path, data, staging.path, **kill))
+
+    store.build(ADAPTER, write, inputs={"model": model.digest})
+    return results[0]
+
+
+def _model(staging: Staging) -> None:
+    tiny_llama(staging.path, layers=2)
+
+
+def adapter(home: Path) -> dict[str, torch.Tensor]:
+    return load_file(Store(home).path_of(ADAPTER) / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_training_cut_off_on_one_machine_ends_on_another_with_the_same_bits(
+    tmp_path: Path, data: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    remote = Remote.open(f"file://{tmp_path}/shared")
+    with pytest.raises(TrainingStopped):
+        trained(Store(tmp_path / "first", remote=remote), data, killed_at=5)
+    second = trained(Store(tmp_path / "second", remote=remote), data)
+    assert (second.resumed_from_step, second.restarted_for) == (4, ())
+    trained(Store(tmp_path / "undisturbed"), data)
+    ours, undisturbed = adapter(tmp_path / "second"), adapter(tmp_path / "undisturbed")
+    assert ours.keys() == undisturbed.keys()
+    assert all(torch.equal(ours[name], undisturbed[name]) for name in ours)
+    assert remote.place.files("staging") == {}
