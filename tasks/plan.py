@@ -11,7 +11,14 @@ from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
-from tasks.core.errors import DeviceBusy, HubError, RecipeError, UsageError, WrongToken
+from tasks.core.errors import (
+    DeviceBusy,
+    HubError,
+    RecipeError,
+    RemoteUnavailable,
+    UsageError,
+    WrongToken,
+)
 from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
 from tasks.core.foreign import JsonObject
 from tasks.core.given_files import require_at_rest
@@ -75,11 +82,17 @@ def preflight(
 def require_remote() -> None:
     """Raise what the remote store would refuse when the first artifact is finished, if one is set.
 
-    UsageError, MissingTool, RemoteRefused or RemoteUnavailable.
+    UsageError, MissingTool or RemoteRefused. That it cannot be reached now is only said: what is
+    here already can be used, and what is not is asked for there before it is built.
     """
     remote = configured_remote()
-    if remote is not None:
+    if remote is None:
+        return
+    try:
         remote.require_usable()
+    except RemoteUnavailable as error:
+        say(f"{error.what} Nothing can be built or shared until it is: {error.found}")
+    else:
         say(f"Artifacts are shared through {remote.url}.")
 
 

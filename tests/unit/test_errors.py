@@ -30,6 +30,7 @@ def test_every_error_knows_if_a_retry_helps_and_its_exit_code() -> None:
     assert {cls.exit_code for cls in every_error()} == {1, 2}
     assert {cls.__name__ for cls in every_error() if cls.retryable} == {
         "LockBusy",
+        "RemoteUnavailable",
         "DownloadCorrupt",
         "HubUnavailable",
         "UploadCorrupt",

@@ -1,0 +1,39 @@
+"""What the plan says of the remote store before anything is started."""
+
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import RemoteRefused
+from tasks.plan import require_remote
+from tests.s3_server import use
+
+
+def test_one_that_cannot_be_used_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAWAN_USAHA_REMOTE", f"file://{tmp_path}/nowhere")
+    with pytest.raises(RemoteRefused, match="mount it"):
+        require_remote()
+
+
+def test_one_that_is_out_of_reach_is_only_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as taken, caplog.at_level(logging.INFO):  # bound, and never listening
+        taken.bind(("127.0.0.1", 0))
+        use(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("KAWAN_USAHA_REMOTE", "s3://bucket/artifacts")
+        require_remote()
+    assert "cannot be reached" in caplog.text
+
+
+def test_without_one_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("KAWAN_USAHA_REMOTE", raising=False)
+    with caplog.at_level(logging.INFO):
+        require_remote()
+    assert caplog.text == ""
