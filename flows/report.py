@@ -26,6 +26,7 @@ from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
+from tasks.core.store.manifest import kept_file
 from tasks.core.training.result import TRAINING, StepDown
 from tasks.runtime import StageResult
 from tasks.telling import as_code, flush, show_markdown
@@ -204,11 +205,12 @@ def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> No
 def _losses(report: RebuildReport, of: Literal["steps", "validation"]) -> list[tuple[int, float]]:
     """Return the steps of the fine-tune with their losses, if there was one: logged or validated.
 
-    Without those whose loss is not a finite number.
+    Without those whose loss is not a finite number. None where another machine trained, and what it
+    wrote of the training is too large to be brought here for its sake.
     """
     for stage in report.stages:
-        if stage.stage == "finetune":
-            seen = json.loads((stage.path / TRAINING).read_bytes())[of]
+        if stage.stage == "finetune" and (path := kept_file(stage.path, TRAINING)) is not None:
+            seen = json.loads(path.read_bytes())[of]
             return [(step["step"], step["loss"]) for step in seen if step["loss"] is not None]
     return []
 

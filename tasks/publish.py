@@ -30,7 +30,9 @@ def publish(
     released = stages[-1]
     built = [BuiltStage(stage.stage, stage.path) for stage in stages]
     send = to_hub if target.repo else publish_to_filesystem
-    with run_store().present([released.artifact]), measured() as cost:
+    # The card tells of the training what only its artifact says; another machine may have trained.
+    read = [released.artifact, *(each.artifact for each in stages if each.stage == "finetune")]
+    with run_store().present(read), measured() as cost:
         story = tell(recipe, target, built, outcome, verdict)
         receipt = send(
             released.path,

@@ -12,6 +12,7 @@ from tasks.core.conversation.leaks import Leak, Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Base, Gate, Recipe
+from tasks.core.store.manifest import freed_place
 from tasks.core.training.result import TRAINING
 from tasks.runtime import StageResult
 
@@ -58,6 +59,18 @@ def test_page_draws_the_loss_of_every_logged_step_and_of_every_validation(
         assert len(curve.split()) == points
         assert f">{last} {line}</text>" in page
     assert "1 min 15 s" in page
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_page_of_a_training_on_another_machine_has_its_curve_if_its_record_is_here(
+    report: RebuildReport, kept: bool
+) -> None:
+    artifact = report.stages[0].path
+    place = freed_place(artifact)
+    place.mkdir(parents=True)
+    (artifact / TRAINING).rename(place / (TRAINING if kept else "another.json"))
+    publish_report(report)
+    assert ('class="curve training"' in page_of(report.recipe).read_text()) is kept
 
 
 def test_terminal_shows_an_astronomic_perplexity_as_a_power(report: RebuildReport) -> None:

@@ -96,6 +96,12 @@ def freed_place(directory: Path) -> Path:
     return directory.parent / FREED / directory.name
 
 
+def kept_file(directory: Path, name: str) -> Path | None:
+    """Return a file of an artifact, also of one whose large files are not here; None without it."""
+    places = (directory, freed_place(directory))
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
 def require_manifest(directory: Path) -> Manifest:
     """Return the manifest of an artifact, also of a freed one. CorruptArtifact without one."""
     manifest = read_manifest(directory) or read_manifest(freed_place(directory))

@@ -80,10 +80,7 @@ class RunStore(Store):
         needs: Sequence[str] = (),
         wait_s: float = WAIT_S,
     ) -> Built:
-        """Return the artifact of this key, also one whose files are not here.
-
-        Those of a freed one are made again, or fetched, and those of a large one at the remote
-        store are fetched, once a stage reads them (`present`).
+        """Return the artifact of this key, also a freed one, whose files are not there.
 
         Raises StageMissing where it would have to be built, and its stage is to be finished.
         """
