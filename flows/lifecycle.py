@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import WithJsonSchema
 
+from flows.notices import of_failure, of_success
 from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before
@@ -30,10 +31,12 @@ from tasks.fuse import fuse
 from tasks.leaks import leaks as find_leaks
 from tasks.leaks import leaks_in
 from tasks.merge import merge
+from tasks.notices import notify
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, explained_failure, run, running
+from tasks.runtime import StageResult, explained_failure, known_failure, run, running
+from tasks.telling import flush
 
 Chain = list[tuple[Role, StageResult]]
 RecipeName = Annotated[
@@ -81,7 +84,7 @@ def rebuild(
                 store.finish()
                 return succeeded(report)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
-        return explained_failure(error)
+        return failed(recipe.name, error)
 
 
 @flow(name="rebuild-recipe", flow_run_name="{recipe}")
@@ -107,7 +110,7 @@ def rebuild_recipe(
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
-        return explained_failure(error)
+        return failed(recipe, error)
     if (nothing_to_do := skipped(found.name)) is not None:
         return nothing_to_do
     state = rebuild(
@@ -121,8 +124,17 @@ def rebuild_recipe(
 
 
 def succeeded(report: RebuildReport) -> State[RebuildReport]:
-    """Return the state whose message says what the run came to."""
+    """Tell what the run came to, and return the state whose message says it."""
+    notify(of_success(report))
+    flush()
     return Completed(message=summary(report), data=report)
+
+
+def failed(recipe: str, error: Exception) -> State[KawanUsahaError]:
+    """Tell why the run failed, and return the state that shows it; raise what nobody knows."""
+    notify(of_failure(recipe, known_failure(error) or error))
+    flush()
+    return explained_failure(error)
 
 
 def ended_as(state: State[Any]) -> State[Any]:

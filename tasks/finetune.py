@@ -7,7 +7,8 @@ from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
-from tasks.core.training.ladder import finetune_on_ladder
+from tasks.core.training.ladder import SteppedDown, finetune_on_ladder
+from tasks.notices import Happening, Notice, notify, run_name
 from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
@@ -36,17 +37,21 @@ def finetune(
             say(line)
             progress.said = line
 
-        made = finetune_on_ladder(
-            model.path,
-            settings,
-            data=examples.path,
-            template=template,
-            out=staging.path,
-            home=home(),
-            report=progress,
-            on_line=hear,
-            log=output_log("finetune"),
-        )
+        try:
+            made = finetune_on_ladder(
+                model.path,
+                settings,
+                data=examples.path,
+                template=template,
+                out=staging.path,
+                home=home(),
+                report=progress,
+                on_line=hear,
+                log=output_log("finetune"),
+            )
+        except SteppedDown as stepped:
+            notify(_less_memory(stepped))
+            raise
         trained = made.trained
         staging.note(
             steps=trained.total_steps,
@@ -62,3 +67,9 @@ def finetune(
 
     key = stage_key("finetune", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=(model, examples))
+
+
+def _less_memory(stepped: SteppedDown) -> Notice:
+    name = run_name("fine-tune")
+    title = f"{name}: the fine-tune goes on with less memory"
+    return Notice(Happening.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())
