@@ -14,6 +14,7 @@ The invariant: no run begins more than MOST_ATTEMPTS times without a person.
 from collections.abc import Iterable
 from datetime import timedelta
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -82,6 +83,18 @@ def automations() -> list[AutomationCore]:
             ],
         ),
     ]
+
+
+def put_automations(client: SyncPrefectClient, wanted: Iterable[AutomationCore]) -> None:
+    """Make these on the server, or as they are here; one that was switched off stays off."""
+    for automation in wanted:
+        there = client.read_automations_by_name(automation.name)
+        if not there:
+            client.create_automation(automation)
+        for each in there:
+            client.update_automation(
+                each.id, automation.model_copy(update={"enabled": each.enabled})
+            )
 
 
 def _events(states: Iterable[str]) -> set[str]:

@@ -15,7 +15,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from flows.automations import automations
+from flows.automations import automations, put_automations
+from flows.notice_automations import notice_automations
+from flows.notice_channels import installed
 from flows.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
 from tasks.core.home import PROJECT
@@ -39,7 +41,8 @@ def install(address: str, *, log: Path, say: Say) -> None:
         _deploy(address, log)
         _switch_on_again(client, switched_on)
         _require_all(client, log)
-        _put_automations(client)
+        notices = notice_automations(channels) if (channels := installed(client)) else []
+        put_automations(client, [*automations(), *notices])
 
 
 def listed_deployments() -> set[str]:
@@ -97,15 +100,6 @@ def _switch_on_again(client: SyncPrefectClient, switched_on: set[tuple[str, str]
         for schedule in deployment.schedules:
             if (deployment.name, schedule.slug or "") in switched_on and not schedule.active:
                 client.update_deployment_schedule(deployment.id, schedule.id, active=True)
-
-
-def _put_automations(client: SyncPrefectClient) -> None:
-    for wanted in automations():
-        there = client.read_automations_by_name(wanted.name)
-        if not there:
-            client.create_automation(wanted)
-        for each in there:
-            client.update_automation(each.id, wanted.model_copy(update={"enabled": each.enabled}))
 
 
 def _refused(found: str, log: Path) -> PrefectUnavailable:

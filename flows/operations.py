@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.pools import HEARTBEAT_S
+from flows.pools import HEARTBEAT_S, MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from tasks.core.errors import PortTaken, ServingFailed
 from tasks.core.files import write_atomically
 from tasks.core.home import ENVIRONMENT_VARIABLE, PROJECT
@@ -134,9 +134,17 @@ def down(at: Operations, *, say: Say) -> tuple[str, ...]:
 def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the processes: the caller's, for a run needs its tokens.
 
-    What would lead to another server or profile is left out. Nothing of it stands in a file.
+    What would lead to another server or profile, and the addresses of notices, are left out.
+    Nothing of it stands in a file.
     """
-    others = ("SUPERVISOR_", "PREFECT__", "PREFECT_PROFILE", "PREFECT_API_KEY")
+    others = (
+        "SUPERVISOR_",
+        "PREFECT__",
+        "PREFECT_PROFILE",
+        "PREFECT_API_KEY",
+        MESSAGE_VARIABLE,
+        WEBHOOK_VARIABLE,
+    )
     own = {name: value for name, value in environ.items() if not name.startswith(others)}
     path = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
     return at.mark.added_to(
