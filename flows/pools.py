@@ -9,6 +9,9 @@ MESSAGE_VARIABLE = "KAWAN_USAHA_MESSAGE_URL"
 WEBHOOK_VARIABLE = "KAWAN_USAHA_WEBHOOK_URL"
 """Where notices go. Read by `prefect notices install`, and handed on to no other process."""
 
+REDIS_VARIABLE = "KAWAN_USAHA_REDIS"
+"""What several servers share, beside their database. Read by `prefect up`."""
+
 
 @dataclass(frozen=True)
 class Pool:

@@ -37,7 +37,8 @@ def up(
 
     They run on after the command. What is up already is left running; pools, deployments and
     automations are brought up to date. Data and logs are in `prefect` below KAWAN_USAHA_HOME. The
-    database is SQLite, or the one that PREFECT_SERVER_DATABASE_CONNECTION_URL names.
+    database is SQLite, or the one that PREFECT_SERVER_DATABASE_CONNECTION_URL names; several
+    servers on one PostgreSQL share the Redis that KAWAN_USAHA_REDIS names too.
     """
     from flows.installation import install
     from flows.operations import up as start
