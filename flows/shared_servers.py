@@ -8,8 +8,6 @@ only one.
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-import redis
-
 from flows.pools import REDIS_VARIABLE
 from tasks.core.errors import PrefectUnavailable, UsageError
 
@@ -62,6 +60,8 @@ def require_shared(environ: Mapping[str, str]) -> None:
 
 
 def _require_answer(address: str) -> None:
+    import redis
+
     try:
         with redis.Redis.from_url(address, socket_connect_timeout=_ANSWER_S) as client:
             client.ping()

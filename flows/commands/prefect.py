@@ -82,6 +82,8 @@ Type next, in this shell or in another:
   export PATH={bin}:$PATH
   prefect deployment run rebuild-recipe/demo   the whole lifecycle on a small model
   prefect deployment ls                        everything that can be run
+  kawan-usaha status                           runs, schedules that are on, served models
+  kawan-usaha prefect notices install --help   be told by mail, chat or webhook
   kawan-usaha prefect down                     end all of it; data and logs stay
 Schedules are off. To switch one on: its deployment's page in the UI.
 """

@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.installation import listed_deployments
 from flows.operations import HOST, Operations, down
+from flows.overview import overview
 from flows.pools import POOLS
 from tasks.core.process.ports import free_port
 from tasks.core.serving.ports import can_bind
@@ -89,6 +90,7 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
         client.update_deployment_schedule(watch.id, watch.schedules[0].id, active=True)
         assert prefect.up() == api
         assert active_schedules(client) == ["serving-watch"]
+        assert overview(api).schedules == ("serving-watch (*/10 * * * *)",)
         assert len(client.read_automations()) == 2
 
     refused = prefect("up", "--port", str(free_port()))
