@@ -14,6 +14,7 @@ The invariant: no run begins more than MOST_ATTEMPTS times without a person.
 from collections.abc import Iterable
 from datetime import timedelta
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -22,7 +23,8 @@ from prefect.events.schemas.events import ResourceSpecification
 from flows.pools import HEARTBEAT_S
 
 SILENT_FOR_S = 4 * HEARTBEAT_S
-RESTART_AFTER_S = 60
+RESTART_AFTER_S = 90
+"""More than a minute: after that long the worker reports a kill once more, and undoes a restart."""
 MOST_ATTEMPTS = 4
 
 RESTART = "kawan-usaha: crashed, restart"
@@ -89,6 +91,19 @@ def automations(
             ],
         ),
     ]
+
+
+def put_automations(client: SyncPrefectClient, wanted: Iterable[AutomationCore]) -> None:
+    """Make these on the server, or as they are here; one that was switched off stays off."""
+    for automation in wanted:
+        there = client.read_automations_by_name(automation.name)
+        if not there:
+            client.create_automation(automation)
+        for each in there:
+            kept = automation.model_copy(update={"enabled": each.enabled})
+            # An update makes the server forget which runs it has been waiting for.
+            if AutomationCore.model_validate(each.model_dump(exclude={"id"})) != kept:
+                client.update_automation(each.id, kept)
 
 
 def _events(states: Iterable[str]) -> set[str]:

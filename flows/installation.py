@@ -11,13 +11,14 @@ from pathlib import Path
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from flows.automations import automations
+from flows.automations import automations, put_automations
 from flows.leftovers import await_signs_of_life, start_crashed_again
+from flows.notice_automations import notice_automations
+from flows.notice_channels import installed
 from flows.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
 from tasks.core.home import PROJECT
@@ -41,7 +42,8 @@ def install(address: str, *, log: Path, say: Say) -> None:
         _deploy(address, log)
         _switch_on_again(client, switched_on)
         _require_all(client, log)
-        _put_automations(client)
+        notices = notice_automations(channels) if (channels := installed(client)) else []
+        put_automations(client, [*automations(), *notices])
         await_signs_of_life(client)
         start_crashed_again(client)
 
@@ -101,18 +103,6 @@ def _switch_on_again(client: SyncPrefectClient, switched_on: set[tuple[str, str]
         for schedule in deployment.schedules:
             if (deployment.name, schedule.slug or "") in switched_on and not schedule.active:
                 client.update_deployment_schedule(deployment.id, schedule.id, active=True)
-
-
-def _put_automations(client: SyncPrefectClient) -> None:
-    for wanted in automations():
-        there = client.read_automations_by_name(wanted.name)
-        if not there:
-            client.create_automation(wanted)
-        for each in there:
-            kept = wanted.model_copy(update={"enabled": each.enabled})
-            # An update makes the server forget which runs it has been waiting for.
-            if AutomationCore.model_validate(each.model_dump(exclude={"id"})) != kept:
-                client.update_automation(each.id, kept)
 
 
 def _refused(found: str, log: Path) -> PrefectUnavailable:

@@ -8,6 +8,7 @@ from prefect.states import Completed
 
 from flows.form import FirstStage, GateReason, LastStage, Overrides, RecipeName, WholeRecipe
 from flows.leftovers import close_tasks_of_earlier_attempts
+from flows.notices import of_failure, of_success
 from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before, stages_between
@@ -34,11 +35,20 @@ from tasks.fuse import fuse
 from tasks.leaks import leaks as find_leaks
 from tasks.leaks import overlap_in
 from tasks.merge import merge
+from tasks.notices import notify
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
-from tasks.runtime import StageResult, attempt_of, explained_failure, run, running
+from tasks.runtime import (
+    StageResult,
+    attempt_of,
+    explained_failure,
+    known_failure,
+    run,
+    running,
+)
 from tasks.task_states import waits
+from tasks.telling import flush
 
 Chain = list[tuple[Role, StageResult]]
 
@@ -97,7 +107,7 @@ def rebuild_recipe(
     try:
         found = load_recipe(find_recipe(recipe))
     except KawanUsahaError as error:
-        return explained_failure(error)
+        return failed(recipe, error)
     if (nothing_to_do := skipped(found.name)) is not None:
         return nothing_to_do
     return _rebuilt(found, from_stage, until, overrides, override_gate)
@@ -132,12 +142,21 @@ def _rebuilt(
                 store.finish()
                 return succeeded(report)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
-        return explained_failure(error)
+        return failed(recipe.name, error)
 
 
 def succeeded(report: RebuildReport) -> State[RebuildReport]:
-    """Return the state whose message says what the run came to."""
+    """Tell what the run came to, and return the state whose message says it."""
+    notify(of_success(report))
+    flush()
     return Completed(message=summary(report), data=report)
+
+
+def failed(recipe: str, error: Exception) -> State[KawanUsahaError]:
+    """Tell why the run failed, and return the state that shows it; raise what nobody knows."""
+    notify(of_failure(recipe, known_failure(error) or error))
+    flush()
+    return explained_failure(error)
 
 
 def _require_order(from_stage: StageName, until: StageName) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from flows.pools import HEARTBEAT_S
+from flows.pools import HEARTBEAT_S, MESSAGE_VARIABLE, WEBHOOK_VARIABLE
+from flows.shared_servers import require_shared, shared_settings
 from tasks.core.errors import PortTaken, ServingFailed
 from tasks.core.files import write_atomically
 from tasks.core.home import ENVIRONMENT_VARIABLE, PROJECT
@@ -97,8 +98,9 @@ def up(at: Operations, port: int | None, *, install: Callable[[str], object], sa
     """Return the address of the API once the server answers, `install` is done, and workers run.
 
     `install` gets the address while no worker runs yet. What is up already stays up, at its port.
-    After an error nothing runs that did not run before. Raises PortTaken before anything is
-    started; ServingFailed, with the end of its log, when a process does not start.
+    After an error nothing runs that did not run before. Before anything is started it raises
+    PortTaken, and what `require_shared` does; later ServingFailed, with the end of its log, when a
+    process does not start.
     """
     private_directory(at.state.root)
     with locked(at.state.lock, "prefect up", wait_s=_LOCK_S, say=say):
@@ -109,6 +111,7 @@ def up(at: Operations, port: int | None, *, install: Callable[[str], object], sa
             return address
         end_processes(at.mark.processes)  # what a supervisord that was killed has left
         address = _free_address(port)
+        require_shared(os.environ)
         try:
             with Guard(at.mark):
                 _start_supervisor(at, address)
@@ -134,15 +137,24 @@ def down(at: Operations, *, say: Say) -> tuple[str, ...]:
 def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the processes: the caller's, for a run needs its tokens.
 
-    What would lead to another server or profile is left out. Nothing of it stands in a file.
+    What would lead to another server or profile, and the addresses of notices, are left out.
+    Nothing of it stands in a file.
     """
-    others = ("SUPERVISOR_", "PREFECT__", "PREFECT_PROFILE", "PREFECT_API_KEY")
+    others = (
+        "SUPERVISOR_",
+        "PREFECT__",
+        "PREFECT_PROFILE",
+        "PREFECT_API_KEY",
+        MESSAGE_VARIABLE,
+        WEBHOOK_VARIABLE,
+    )
     own = {name: value for name, value in environ.items() if not name.startswith(others)}
     path = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
     return at.mark.added_to(
         {
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),  # of whatever our workers run
             **own,
+            **shared_settings(own),
             _API: address,
             "PREFECT_HOME": str(at.state.root),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -1,9 +1,16 @@
-"""The work pools and the heartbeat of runs; apart, so that the command line loads no Prefect."""
+"""Work pools, heartbeat, names of variables; apart, so that the command line loads no Prefect."""
 
 from dataclasses import dataclass
 
 HEARTBEAT_S = 30
 """How often a run gives a sign of life: the least that Prefect takes; its default is 180."""
+
+MESSAGE_VARIABLE = "KAWAN_USAHA_MESSAGE_URL"
+WEBHOOK_VARIABLE = "KAWAN_USAHA_WEBHOOK_URL"
+"""Where notices go. Read by `prefect notices install`, and handed on to no other process."""
+
+REDIS_VARIABLE = "KAWAN_USAHA_REDIS"
+"""What several servers share, beside their database. Read by `prefect up`."""
 
 
 @dataclass(frozen=True)

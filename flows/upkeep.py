@@ -4,12 +4,14 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.notices import of_services
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
 from tasks.core.planning.units import readable
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.room import KEEP_RUNS, Room, prune, room
 from tasks.core.serving.healing import Looked, heal
+from tasks.notices import notify
 from tasks.runtime import explained_failure
 from tasks.telling import flush, show_markdown
 
@@ -28,6 +30,8 @@ def serving_watch(restart: bool = True) -> State[None] | State[KawanUsahaError]:
             looks = heal(home(), restart=restart, say=get_run_logger().info)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
+    for notice in of_services(looks):
+        notify(notice)
     show_markdown(_table(looks), key="serving", description="What serves")
     flush()
     troubled = [each for each in looks if each.outcome not in ("healthy", "healed")]

@@ -1,14 +1,16 @@
 """Fine-tune: a LoRA adapter for the model, trained on the recipe's conversations."""
 
 from tasks.core.conversation.prepared import DECIDING
+from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
-from tasks.core.training.finetune import WORK
 from tasks.core.training.job import OPERATING
+from tasks.core.training.result import WORK
+from tasks.notices import Happening, Notice, notify, run_name
 from tasks.progress import StageProgress, output_log, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
@@ -31,7 +33,7 @@ def finetune(
     inputs = {"model": model.digest, "examples": examples.digest}
 
     def write(staging: Staging) -> None:
-        from tasks.core.training.ladder import finetune_on_ladder
+        from tasks.core.training.ladder import SteppedDown, finetune_on_ladder
 
         progress = StageProgress("finetune", "steps", log=False)
 
@@ -39,18 +41,23 @@ def finetune(
             say(line)
             progress.said = line
 
-        with staging.handed_over(lambda: whole_state(staging.path / WORK / CHECKPOINTS)):
-            made = finetune_on_ladder(
-                model.path,
-                settings,
-                data=examples.path,
-                template=template,
-                out=staging.path,
-                home=home(),
-                report=progress,
-                on_line=hear,
-                log=output_log("finetune"),
-            )
+        handed_over = staging.handed_over(lambda: whole_state(staging.path / WORK / CHECKPOINTS))
+        try:
+            with handed_over:
+                made = finetune_on_ladder(
+                    model.path,
+                    settings,
+                    data=examples.path,
+                    template=template,
+                    out=staging.path,
+                    home=home(),
+                    report=progress,
+                    on_line=hear,
+                    log=output_log("finetune"),
+                )
+        except SteppedDown as stepped:
+            notify(_less_memory(stepped))
+            raise
         trained = made.trained
         staging.note(
             steps=trained.total_steps,
@@ -66,3 +73,9 @@ def finetune(
 
     key = stage_key("finetune", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=(model, examples))
+
+
+def _less_memory(stepped: KawanUsahaError) -> Notice:
+    name = run_name("fine-tune")
+    title = f"{name}: the fine-tune goes on with less memory"
+    return Notice(Happening.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())

@@ -1,8 +1,8 @@
-"""What the run page of Prefect shows, sent beside the work: it never fails the work, nor delays it.
+"""What Prefect is told, sent beside the work: it never fails the work, nor delays it.
 
-Covers every artifact of the project. A page is sent by a thread of its own, in its newest state;
-while the API cannot be reached the thread tries again and the work goes on. The invariant: nothing
-here raises, and only `flush` waits, for a time that is limited.
+Covers every artifact of the project, and whatever else is a Letter. A thread of its own sends them,
+a page in its newest state; while the API cannot be reached the thread tries again and the work goes
+on. The invariant: nothing here raises, and only `flush` waits, for a time that is limited.
 """
 
 import atexit
@@ -10,6 +10,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from typing import Protocol
 from uuid import UUID
 
 import httpx
@@ -22,9 +23,23 @@ _log = logging.getLogger(__name__)
 
 FLUSH_WITHIN_S = 5.0
 RETRY_EVERY_S = 2.0
-_REQUEST_WITHIN_S = 10.0
+REQUEST_WITHIN_S = 10.0
 _MOST_PENDING = 256
 _MAY_PASS = (408, 429, 500, 502, 503, 504)
+
+
+class Letter(Protocol):
+    """What can be sent to the API, and sent once more while that cannot be reached."""
+
+    is_refused: bool
+    """Whether the API will not take it. Then it is not sent."""
+
+    @property
+    def newest(self) -> object:
+        """What would be sent now; another object once there is something newer."""
+
+    def send(self) -> None:
+        """Bring what is newest to the API. Raises whatever the client raises."""
 
 
 class Page:
@@ -45,11 +60,14 @@ class Page:
         self.newest: tuple[str | float, str] = ("", "")
         self.is_refused = self._flow_run_id is None and self._task_run_id is None
 
+    def __str__(self) -> str:
+        """Return what a message about it calls it."""
+        return "an artifact"
+
     def show(self, data: str | float, description: str) -> None:
         """Show this from now on, as soon as the API takes it. Returns at once."""
         self.newest = (data, description)
-        if not self.is_refused:
-            _courier.post(self)
+        post(self)
 
     def send(self) -> None:
         """Bring the newest state to the API. Raises whatever the client raises."""
@@ -57,7 +75,7 @@ class Page:
 
     def _send(self) -> None:
         data, description = self.newest
-        settings = {"timeout": _REQUEST_WITHIN_S}
+        settings = {"timeout": REQUEST_WITHIN_S}
         # With settings of its own this is another client than the engine's, which other threads use
         # and which tries for a minute before it gives up.
         with get_client(httpx_settings=settings, sync_client=True) as client:
@@ -83,6 +101,12 @@ def show_markdown(text: str, *, key: str, description: str) -> None:
     Page("markdown", key=key).show(text, description)
 
 
+def post(letter: Letter) -> None:
+    """Send a letter as soon as the API takes it, unless it is refused. Returns at once."""
+    if not letter.is_refused:
+        _courier.post(letter)
+
+
 def as_code(words: Iterable[str]) -> str:
     """Return words for a markdown text that must not take them for its own signs."""
     return ", ".join(f"`{word.replace('`', chr(39))}`" for word in words)
@@ -94,19 +118,19 @@ def flush(within_s: float = FLUSH_WITHIN_S) -> None:
 
 
 class _Courier:
-    """The thread that sends pages, each in its newest state, the one that waits longest first."""
+    """The thread that sends letters, each in its newest state, the one that waits longest first."""
 
     def __init__(self) -> None:
-        self._pending: dict[Page, None] = {}  # ordered, and each page at most once
+        self._pending: dict[Letter, None] = {}  # ordered, and each letter at most once
         self._changed = threading.Condition()
         self._failures = 0
         self._is_awaited = False
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def post(self, page: Page) -> None:
+    def post(self, letter: Letter) -> None:
         with self._changed:
-            self._pending[page] = None
+            self._pending[letter] = None
             if len(self._pending) > _MOST_PENDING:
                 del self._pending[next(iter(self._pending))]
             if self._thread is None and not self._closed:
@@ -135,26 +159,26 @@ class _Courier:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        while (page := self._next()) is not None:
-            sent = page.newest
-            problem = _problem_of(page)
+        while (letter := self._next()) is not None:
+            sent = letter.newest
+            problem = _problem_of(letter)
             if problem is None:
-                self._succeeded(page, sent)
+                self._succeeded(letter, sent)
             elif _may_pass(problem):
                 self._failed(problem)
             else:
-                self._refused(page, problem)
+                self._refused(letter, problem)
 
-    def _next(self) -> Page | None:
+    def _next(self) -> Letter | None:
         with self._changed:
             self._changed.wait_for(lambda: self._pending or self._closed)
             return None if self._closed else next(iter(self._pending))
 
-    def _succeeded(self, page: Page, sent: tuple[str | float, str]) -> None:
+    def _succeeded(self, letter: Letter, sent: object) -> None:
         with self._changed:
-            self._pending.pop(page, None)
-            if page.newest is not sent:
-                self._pending[page] = None
+            self._pending.pop(letter, None)
+            if letter.newest is not sent:
+                self._pending[letter] = None
             failures, self._failures = self._failures, 0
             self._changed.notify_all()
         if failures:
@@ -172,11 +196,11 @@ class _Courier:
             self._changed.notify_all()
             self._wait(RETRY_EVERY_S, until=lambda: self._is_awaited)
 
-    def _refused(self, page: Page, problem: Exception) -> None:
-        _log.warning("Prefect refuses an artifact, which the run page will lack: %s", problem)
+    def _refused(self, letter: Letter, problem: Exception) -> None:
+        _log.warning("Prefect refuses %s, which the run page will lack: %s", letter, problem)
         with self._changed:
-            page.is_refused = True
-            self._pending.pop(page, None)
+            letter.is_refused = True
+            self._pending.pop(letter, None)
             self._changed.notify_all()
 
     def _wait(self, within_s: float, *, until: Callable[[], bool]) -> None:
@@ -194,9 +218,9 @@ def _updated(client: SyncPrefectClient, artifact: UUID, change: ArtifactUpdate) 
     return True
 
 
-def _problem_of(page: Page) -> Exception | None:
+def _problem_of(letter: Letter) -> Exception | None:
     try:
-        page.send()
+        letter.send()
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the work
         return error
     return None

@@ -115,10 +115,14 @@ def status(as_json: Json = False) -> None:
     """Show what is running and what is deployed, and whether each deployment generates right now.
 
     A rebuild or a command is running while it holds a lock; each artifact and device that it holds
-    is listed, with the time since when. Exit code 1 when a deployment is not healthy.
+    is listed, with the time since when. Of a server that `kawan-usaha prefect up` has started it
+    shows the unfinished runs and the schedules that are on. Exit code 1 when a deployment is not
+    healthy.
     """
     from dataclasses import asdict
 
+    from flows.commands.prefect_server import here
+    from flows.overview import overview
     from tasks.core.activity import running
     from tasks.core.home import home
     from tasks.core.serving.status import DeploymentStatus
@@ -136,9 +140,16 @@ def status(as_json: Json = False) -> None:
         return "\n".join([*lines, *([f"  {each.problem}"] if each.problem else [])])
 
     at_work, found = running(home()), look(home())
-    text = "\n\n".join([*map(str, at_work), *map(text_of, found)])
-    result = {"running": at_work, "deployments": [asdict(each) for each in found]}
-    show(result, as_json=as_json, text=text if found else f"{text}\n\nNothing is deployed.".strip())
+    prefect = overview(address) if (address := here().address()) else None
+    parts = [*map(str, at_work), *map(text_of, found)]
+    parts += [] if found else ["Nothing is deployed."]
+    parts += [str(prefect)] if prefect else []
+    result = {
+        "running": at_work,
+        "deployments": [asdict(each) for each in found],
+        "prefect": prefect,
+    }
+    show(result, as_json=as_json, text="\n\n".join(parts))
     if any(each.health != "healthy" for each in found):
         raise typer.Exit(1)
 

@@ -20,8 +20,10 @@ from tasks.core.training import ladder
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped
 from tasks.core.training.job import LoggedStep, Reason
 from tasks.core.training.verify import AdapterFacts
+from tasks.notices import Happening
 from tasks.runtime import StageResult, wait_if_it_may_pass
 from tests.models import tiny_llama
+from tests.receivers import awaited
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 KILLED = ChildResult(1, Cause.OUT_OF_MEMORY, tail=(), peak_memory_bytes=0, wall_s=0.0)
@@ -67,6 +69,15 @@ def messages_of_waits(state: State[Any]) -> list[str]:
     raise TimeoutError("The server never noted the end of the task.")
 
 
+def events(state: State[Any]) -> list[dict[str, Any]]:
+    """Return what the server knows that a flow run has told of less memory, the oldest first."""
+    run = f"prefect.flow-run.{state.state_details.flow_run_id}"
+    wanted = {"event": {"name": [Happening.LESS_MEMORY]}, "related": {"id": [run]}, "order": "ASC"}
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/events/filter", json={"filter": wanted}).json()
+    return list(found["events"])
+
+
 def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,6 +114,11 @@ def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
     assert [step["rung"] for step in made.facts["steps_down"]] == ["as asked", "micro batch 2"]
     assert "The machine ran out of memory (as asked). Next: rung 2 of 3" in caplog.text
     assert "The machine ran out of memory (micro batch 2). Next: rung 3 of 3" in caplog.text
+    told = awaited(lambda: [found] if len(found := events(state)) == 2 else [])
+    assert [each["payload"]["text"].partition(".")[0] for each in told] == [
+        "The machine ran out of memory (as asked)",
+        "The machine ran out of memory (micro batch 2)",
+    ]
 
 
 def test_there_are_as_many_retries_as_the_longest_ladder_has_rungs() -> None:

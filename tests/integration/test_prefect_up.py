@@ -12,6 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.installation import listed_deployments
 from flows.operations import HOST, down
+from flows.overview import overview
 from flows.pools import POOLS
 from tasks.core.process.ports import free_port
 from tasks.core.serving.ports import can_bind
@@ -61,6 +62,7 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
         assert prefect.up() == api
         assert triggers(client) == before  # else the server would forget whom it waits for
         assert active_schedules(client) == ["serving-watch"]
+        assert overview(api).schedules == ("serving-watch (*/10 * * * *)",)
         assert len(client.read_automations()) == 2
 
     refused = prefect("up", "--port", str(free_port()))

@@ -36,13 +36,12 @@ from tasks.core.training.job import (
 )
 from tasks.core.training.launch import OWNER, launch, require_devices, require_tools
 from tasks.core.training.prepare import Prepared, prepare
-from tasks.core.training.result import ADAPTER, TRAINING
+from tasks.core.training.result import ADAPTER, TRAINING, WORK
 from tasks.core.training.verify import AdapterFacts, verify_adapter
 
 _log = logging.getLogger(__name__)
 
 CURVE = "loss.png"
-WORK = "work"
 
 _ADVICE = {
     Reason.DEVICE_OUT_OF_MEMORY: "Halve finetune.micro_batch_size and double "

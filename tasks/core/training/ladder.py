@@ -25,9 +25,9 @@ from tasks.core.planning.units import readable
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
-from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped, finetune
+from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetune
 from tasks.core.training.job import OPERATING, Reason, division_of, group_size
-from tasks.core.training.result import StepDown
+from tasks.core.training.result import WORK, StepDown
 from tasks.core.training.rung_records import RungRecords
 
 _log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from tasks.core.training.job import Reason
 
 ADAPTER = "adapter"
 TRAINING = "training.json"
+WORK = "work"  # what an attempt goes on from
 
 
 class StepDown(BaseModel):

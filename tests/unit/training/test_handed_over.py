@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from tasks.core.keys import stage_key
 from tasks.core.store import Remote, Staging, Store
 from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
-from tasks.core.training.finetune import WORK, FinetuneResult, TrainingStopped
+from tasks.core.training.finetune import FinetuneResult, TrainingStopped
+from tasks.core.training.result import WORK
 from tests.models import tiny_llama
 from tests.unit.training.test_finetune import data, killing_trainers_at, train
 

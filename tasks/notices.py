@@ -1,0 +1,122 @@
+"""What somebody may want to hear of, as events of Prefect: an automation makes a message of each.
+
+Covers what only this project knows; that a run has crashed is an event of Prefect's own. An event
+carries its whole message: a title, a text, and facts for programs. What it is about is its resource
+(`kawan-usaha.recipe.demo`), and the run that tells it is related, as are the run that has called
+that and the deployment. The invariant is that of all telling: it fails nothing and delays nothing.
+"""
+
+import contextvars
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.events.schemas.events import Event, RelatedResource, Resource
+from prefect.utilities.urls import url_for
+from pydantic import JsonValue
+
+from tasks.telling import REQUEST_WITHIN_S, post
+
+Subject = Literal["recipe", "service"]
+
+
+class Happening(StrEnum):
+    """The names of the events."""
+
+    SUCCEEDED = "kawan-usaha.rebuild.succeeded"
+    UNCHANGED = "kawan-usaha.rebuild.unchanged"
+    FAILED = "kawan-usaha.rebuild.failed"
+    REFUSED = "kawan-usaha.gate.refused"
+    LESS_MEMORY = "kawan-usaha.finetune.less-memory"
+    HEALED = "kawan-usaha.service.healed"
+    DOWN = "kawan-usaha.service.down"
+    TEST = "kawan-usaha.notices.test"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What has happened, and to which recipe or service. Nothing of it may be a secret."""
+
+    what: Happening
+    kind: Subject
+    name: str
+    title: str
+    text: str
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def event(self) -> Event:
+        """Return it as Prefect takes it."""
+        resource = {
+            "prefect.resource.id": f"kawan-usaha.{self.kind}.{self.name}",
+            "prefect.resource.name": self.name,
+        }
+        return Event(
+            event=str(self.what),
+            resource=Resource(resource),
+            payload={"title": self.title, "text": self.text, "facts": dict(self.facts)},
+        )
+
+
+def notify(notice: Notice) -> None:
+    """Tell Prefect, as an event of the flow run that this code belongs to. Returns at once.
+
+    Outside of a flow run nobody is told.
+    """
+    flow = FlowRunContext.get()
+    if flow is not None and flow.flow_run is not None:
+        post(_Letter(notice.event(), flow.flow_run))
+
+
+def run_name(default: str) -> str:
+    """Return the name of the run that this code belongs to: for a rebuild, that of its recipe."""
+    flow = FlowRunContext.get()
+    return flow.flow_run.name if flow is not None and flow.flow_run is not None else default
+
+
+class _Letter:
+    """One event on its way to the API. The API knows it by its id, so that it may come twice."""
+
+    def __init__(self, event: Event, run: FlowRun) -> None:
+        self.newest = event
+        self.is_refused = False
+        self._run = run
+        self._context = contextvars.copy_context()  # the settings that name the API
+
+    def __str__(self) -> str:
+        return f"the event {self.newest.event}"
+
+    def send(self) -> None:
+        self._context.run(self._send)
+
+    def _send(self) -> None:
+        settings = {"timeout": REQUEST_WITHIN_S}
+        with get_client(httpx_settings=settings, sync_client=True) as client:
+            runs = _runs(client, self._run)
+            related = [each for run in runs for each in _related(run)]
+            payload = {**self.newest.payload, "run": url_for("flow-run", obj_id=runs[0].id)}
+            event = self.newest.model_copy(update={"related": related, "payload": payload})
+            client.request("POST", "/events", json=[event.model_dump(mode="json")])
+
+
+def _runs(client: SyncPrefectClient, run: FlowRun) -> list[FlowRun]:
+    """Return the run after those that have called it: the outermost is what a person can retry."""
+    if run.parent_task_run_id is None:
+        return [run]
+    called_by = client.read_task_run(run.parent_task_run_id).flow_run_id
+    return [*_runs(client, client.read_flow_run(called_by)), run] if called_by else [run]
+
+
+def _related(run: FlowRun) -> list[RelatedResource]:
+    related = [_resource("flow-run", str(run.id), run.name)]
+    if run.deployment_id is not None:
+        related.append(_resource("deployment", str(run.deployment_id)))
+    return related
+
+
+def _resource(role: str, identity: str, name: str | None = None) -> RelatedResource:
+    labels = {"prefect.resource.id": f"prefect.{role}.{identity}", "prefect.resource.role": role}
+    return RelatedResource(labels | ({"prefect.resource.name": name} if name else {}))
