@@ -1,12 +1,8 @@
 """`kawan-usaha prefect up` and `down` for real: a server, workers, every deployment, one run."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,51 +11,18 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.installation import listed_deployments
-from flows.operations import HOST, Operations, down
-from flows.pools import POOLS
+from flows.operations import HOST
 from tasks.core.process.ports import free_port
 from tasks.core.serving.ports import can_bind
+from tests.prefect_home import HANG_S, Prefect, prefect_home
 
 pytestmark = pytest.mark.slow
-
-COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
-HANG_S = 900
-
-
-@dataclass(frozen=True)
-class Prefect:
-    """The command line with a home and a directory for temporary files of its own."""
-
-    root: Path
-
-    @property
-    def at(self) -> Operations:
-        return Operations(self.root / "home", tuple(POOLS))
-
-    def __call__(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        (self.root / "tmp").mkdir(exist_ok=True)
-        own = {"KAWAN_USAHA_HOME": str(self.at.home), "TMPDIR": str(self.root / "tmp")}
-        others = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
-        return subprocess.run(
-            [COMMAND, "prefect", *words, "--json"],
-            env={**others, **own},
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-            check=False,
-        )
-
-    def up(self, *words: str) -> str:
-        ran = self("up", *words)
-        assert ran.returncode == 0, ran.stderr + ran.stdout
-        return str(json.loads(ran.stdout)["api"])
 
 
 @pytest.fixture
 def prefect_of_a_home(tmp_path: Path) -> Iterator[Prefect]:
-    made = Prefect(tmp_path)
-    yield made
-    down(made.at, say=lambda _: None)
+    with prefect_home(tmp_path) as made:
+        yield made
 
 
 def active_schedules(client: SyncPrefectClient) -> list[str]:
