@@ -34,6 +34,7 @@ LastStage = Annotated[StageName, _titled("Last stage")]
 Overrides = Annotated[
     tuple[Annotated[str, WithJsonSchema(_ONE_OVERRIDE)], ...], _titled("Overrides")
 ]
+# With None as the default, the form refuses the field that it has left empty itself.
 GateReason = Annotated[
     str | None, WithJsonSchema({"type": "string"}), _titled("Override of the gate")
 ]

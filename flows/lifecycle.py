@@ -60,7 +60,7 @@ def rebuild(
     from_stage: FirstStage = "plan",
     until: LastStage = "deploy",
     overrides: Overrides = (),
-    override_gate: GateReason = None,
+    override_gate: GateReason = "",
 ) -> State[RebuildReport] | State[KawanUsahaError]:
     """Build, prove, publish and serve what the recipe says; what is done already is reused.
 
@@ -87,7 +87,7 @@ def rebuild_recipe(
     from_stage: FirstStage = "plan",
     until: LastStage = "deploy",
     overrides: Overrides = (),
-    override_gate: GateReason = None,
+    override_gate: GateReason = "",
 ) -> State[RebuildReport] | State[KawanUsahaError] | State[None]:
     """Rebuild a recipe of data/recipes by its name, or of a YAML file by its path.
 

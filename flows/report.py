@@ -60,11 +60,25 @@ def summary(report: RebuildReport) -> str:
     for stage in report.stages:
         if stage.stage == "publish":
             tag = f" as {stage.facts['tag']}" if stage.facts.get("tag") else ""
-            parts.append(f"Published{tag}: {stage.facts['url']}.")
+            parts.append(f"Published{tag}: {_published_at(report, stage)}.")
     if report.url is not None:
         parts.append(f"Served: {report.url}.")
     parts += [f"Warning: {warning}" for warning in report.warnings]
     return " ".join(parts)
+
+
+def _published_at(report: RebuildReport, stage: StageResult) -> str:
+    """Return where the model was published; the embedded Hub has an address only while it runs."""
+    if report.recipe.hub == "embedded" and report.recipe.publish and report.recipe.publish.repo:
+        return f"{report.recipe.publish.repo} on the Hub that `kawan-usaha hub` starts"
+    return str(stage.facts["url"])
+
+
+def _linked(report: RebuildReport, row: tuple[str, ...], stage: StageResult) -> tuple[str, ...]:
+    """Return the row of a stage with a link to what is published, where it has an address."""
+    if stage.stage != "publish" or not _published_at(report, stage).startswith("http"):
+        return row
+    return (*row[:-1], f"[{row[-1]}]({stage.facts['url']})")
 
 
 def steps_down(report: RebuildReport) -> list[str]:
@@ -165,7 +179,8 @@ def publish_report(report: RebuildReport) -> None:
         lines += [f"Overrides of this run: {as_code(report.overrides)}", ""]
     lines.append(f"| {' | '.join(HEADINGS)} |")
     lines += ["|---|---|---:|---:|---:|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows(report)]
+    for row, stage in zip(rows(report), report.stages, strict=True):
+        lines.append(f"| {' | '.join(_linked(report, row, stage))} |")
     lines += ["", *(f"**Warning:** {warning}\n" for warning in report.warnings)]
     lines += [f"- {line}" for line in steps_down(report)]
     lines += ["", _NOTE, "", f"What the programs of the stages printed: `{logs_of(report.recipe)}`"]

@@ -287,8 +287,9 @@ def require_devices(recipe: Recipe, hardware: Hardware, stages: Collection[str] 
             where=", ".join(f"{name}.device" for name in wanting),
             expected="a CUDA device",
             found=hardware.gpu_note or "no GPU",
-            next_step="Run on a machine with a GPU, or set `device: cpu`; "
-            f"`kawan-usaha plan {recipe.name} --gpus 1xRTX4090` shows what would fit.",
+            next_step="Run on a machine with a GPU, or set `device: cpu`. "
+            f"`kawan-usaha plan {recipe.name} --gpus 1xRTX4090` shows what would fit. The recipe "
+            "`demo` needs no GPU: `kawan-usaha rebuild demo`, or the deployment `demo` in the UI.",
         )
 
 

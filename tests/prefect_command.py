@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.operations import Operations
+from flows.operations import Operations, down
 from flows.pools import POOLS
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
@@ -54,3 +55,13 @@ class Prefect:
         ran = self("up", *words)
         assert ran.returncode == 0, ran.stderr + ran.stdout
         return str(json.loads(ran.stdout)["api"])
+
+
+@contextmanager
+def prefect_home(root: Path) -> Iterator[Prefect]:
+    """Give the command line with a home below root; what it has started ends with the block."""
+    made = Prefect(root)
+    try:
+        yield made
+    finally:
+        down(made.at, say=lambda _: None)

@@ -13,7 +13,7 @@ from tasks.core.errors import RecipeError
 from tasks.core.recipe import Recipe
 from tasks.core.recipe_file import CORRECT, mistakes, parsed
 
-PATTERN = r"^[a-z]\w*(\.\w+)*="
+PATTERN = r"^[a-z0-9_.]+="
 """What an override begins with."""
 
 

@@ -23,6 +23,13 @@ def render() -> str:
         "that was probably meant. A stage that is left out is not run. Relative paths are looked",
         "up from where the command runs, then from the project. This page is made from the code.",
         "",
+        "One run can change single fields without another file: `kawan-usaha rebuild demo --set",
+        "finetune.epochs=2`, also of `plan`, or Overrides in the form of Prefect's UI. A field is",
+        "named by its path, such as `evaluate.gate.max_perplexity`; the value is YAML, so",
+        "`deploy=` leaves that stage out and `'edit.activations=[{layers: all}]'` sets a list as a",
+        "whole. What comes out is checked like a file. The overrides of a run stand in its record,",
+        "its plan and its report.",
+        "",
     ]
     for name, model in _models(Recipe, "recipe", set()):
         lines += [f"## `{name}`", "", (model.__doc__ or "").strip().split("\n\n")[0], ""]

@@ -11,21 +11,20 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.installation import listed_deployments
-from flows.operations import HOST, down
+from flows.operations import HOST
 from flows.overview import overview
 from flows.pools import POOLS
 from tasks.core.process.ports import free_port
 from tasks.core.serving.ports import can_bind
-from tests.prefect_command import HANG_S, Prefect
+from tests.prefect_command import HANG_S, Prefect, prefect_home
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def prefect_of_a_home(tmp_path: Path) -> Iterator[Prefect]:
-    made = Prefect(tmp_path)
-    yield made
-    down(made.at, say=lambda _: None)
+    with prefect_home(tmp_path) as made:
+        yield made
 
 
 def active_schedules(client: SyncPrefectClient) -> list[str]:

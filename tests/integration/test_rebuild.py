@@ -276,6 +276,7 @@ def test_gpu_that_is_not_there_is_told_before_anything_starts(recipe: Recipe, ho
     evaluate = Evaluate.model_validate(recipe.evaluate.model_dump() | {"device": "cuda"})
     told = refused(recipe.model_copy(update={"evaluate": evaluate}), RecipeError, home)
     assert "evaluate.device" in told
+    assert "deployment `demo`" in told
 
 
 def test_killed_run_goes_on_from_the_last_finished_stage(

@@ -11,7 +11,7 @@ from flows.report import RebuildReport, as_plain, as_text, page_of, publish_repo
 from tasks.core.conversation.leaks import Leak, Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
-from tasks.core.recipe import Base, Gate, Recipe
+from tasks.core.recipe import Base, Gate, Publish, Recipe
 from tasks.core.store.manifest import freed_place
 from tasks.core.training.result import TRAINING
 from tasks.runtime import StageResult
@@ -131,3 +131,15 @@ def test_the_last_word_of_a_run_is_its_verdict_and_where_the_model_is(
     assert summary(replace(report, stages=(published,))).startswith(
         "Nothing new: every stage was cached."
     )
+
+
+def test_embedded_hub_is_named_by_its_command_as_its_address_ends_with_the_run(
+    report: RebuildReport,
+) -> None:
+    recipe = report.recipe.model_copy(
+        update={"hub": "embedded", "publish": Publish(repo="us/model", license="mit")}
+    )
+    sent = {"url": "http://127.0.0.1:46859/us/model/tree/build-1", "tag": "build-1"}
+    published = report.stages[0].model_copy(update={"stage": "publish", "facts": sent})
+    words = summary(replace(report, recipe=recipe, stages=(published,)))
+    assert "Published as build-1: us/model on the Hub that `kawan-usaha hub` starts." in words

@@ -75,19 +75,27 @@ def test_every_field_has_a_title_a_description_and_a_default(flow: Flow[..., Any
 )
 def test_wrong_value_is_refused_by_the_form(wrong: Json) -> None:
     with pytest.raises(ValidationError):
-        validate(wrong, form(rebuild_recipe), raise_on_error=True, allow_none_with_default=True)
+        validate(wrong, form(rebuild_recipe), raise_on_error=True)
 
 
 @pytest.mark.parametrize(
     "right",
     [
-        {"recipe": "/data/mine.yaml", "override_gate": None},
+        {"recipe": "/data/mine.yaml", "override_gate": ""},
         {"overrides": ["finetune.epochs=2", "deploy=", "edit.activations=[{layers: all}]"]},
     ],
     ids=str,
 )
 def test_good_value_is_taken_by_the_form(right: Json) -> None:
-    validate(right, form(rebuild_recipe), raise_on_error=True, allow_none_with_default=True)
+    validate(right, form(rebuild_recipe), raise_on_error=True)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_form_takes_the_defaults_that_it_fills_in_itself(flow: Flow[..., Any]) -> None:
+    schema = form(flow)
+    if flow is rebuild_recipe:
+        defaults = {name: field["default"] for name, field in schema["properties"].items()}
+        validate(defaults, schema, raise_on_error=True)
 
 
 def test_every_field_of_the_recipe_has_a_title_and_a_description() -> None:
