@@ -21,7 +21,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,6 +146,9 @@ class Store(Shelf):
         full on the way, and with a remote store StorageUnavailable or StorageRefused, after which
         what is finished here is still there.
         """
+        nothing_to_do = self._complete(key, wait_s)
+        if nothing_to_do is not None:
+            return Built(nothing_to_do, cached=True)
         with self._locked(str(key), key.stage, wait_s=wait_s), self._disk_full_explained():
             found = self._find_or_set_aside(key) or self._fetched(str(key))
             if found is not None:
@@ -220,6 +223,20 @@ class Store(Shelf):
                 return True
         except (LockBusy, CorruptArtifact):
             return False
+
+    def _complete(self, key: StageKey, wait_s: float) -> Artifact | None:
+        """Return an artifact for which nothing is left to do, also while other processes read it.
+
+        Waits only for one that is just being built.
+        """
+        with (
+            self._locked(str(key), key.stage, shared=True, wait_s=wait_s),
+            suppress(CorruptArtifact),
+        ):
+            found = self.find(key)
+            if found is not None and (self._sharing is None or self._sharing.is_pushed(found)):
+                return found
+        return None
 
     def _staging(self, key: StageKey) -> Staging:
         path = self.root / ".staging" / str(key)

@@ -253,6 +253,15 @@ def test_two_builders_at_once_write_once(store: Store, key: StageKey) -> None:
     assert calls == [1]
 
 
+def test_finished_artifact_is_found_while_another_process_reads_it(
+    store: Store, key: StageKey, tmp_path: Path
+) -> None:
+    made = store.build(key, two_files).artifact
+    with Store(tmp_path).present([str(key)]):
+        found = store.build(key, fail, wait_s=0.0)
+    assert (found.artifact.digest, found.cached) == (made.digest, True)
+
+
 def test_builder_that_waits_too_long_says_for_whom(tmp_path: Path, key: StageKey) -> None:
     store = Store(tmp_path, "rebuild demo")
 
