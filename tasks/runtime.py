@@ -211,6 +211,12 @@ def known_failure(error: Exception) -> KawanUsahaError | None:
     return with_advice(known, home()) if isinstance(known, DiskFull) else known
 
 
+def _is_not_told(record: logging.LogRecord) -> bool:
+    """Return whether a log record brings more than the traceback of an explained error."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, KawanUsahaError)
+
+
 def explained_failure(error: Exception) -> State[KawanUsahaError]:
     """Log what an exception means, and return the failed state that shows it, not a traceback.
 
@@ -221,6 +227,8 @@ def explained_failure(error: Exception) -> State[KawanUsahaError]:
         raise error
     foreign = None if known is error or known.__cause__ is error else error
     get_run_logger().error("%s", known, exc_info=foreign)
+    # A worker's engine raises the error of the failed state, and logs it once more.
+    logging.getLogger("prefect.flow_runs").addFilter(_is_not_told)
     return Failed(message=str(known), data=known)
 
 

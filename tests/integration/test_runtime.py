@@ -18,6 +18,7 @@ from tasks.core.errors import (
     HubUnavailable,
     KawanUsahaError,
     SystemRefused,
+    UsageError,
 )
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
@@ -259,3 +260,21 @@ def test_progress_is_an_artifact_with_the_stages_own_words(
     assert found.type == "progress"
     assert found.data == 50.0
     assert re.fullmatch(shown, str(found.description))
+
+
+def test_engine_adds_no_traceback_to_an_explained_failure_and_keeps_those_of_bugs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @flow
+    def failing() -> State[KawanUsahaError]:
+        return explained_failure(UsageError("It is wrong."))
+
+    failing(return_state=True)
+    told = logging.getLogger("prefect.flow_runs")
+    told.addHandler(caplog.handler)
+    try:
+        for error in (UsageError("It is wrong."), ValueError("a bug")):
+            told.error("Engine execution exited with unexpected exception", exc_info=error)
+    finally:
+        told.removeHandler(caplog.handler)
+    assert {each.exc_info[0] for each in caplog.records if each.exc_info} == {ValueError}
