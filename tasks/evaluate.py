@@ -76,7 +76,13 @@ def evaluate(
     return build_stage(key, write, params, inputs, reads=[model for _, model in chain])
 
 
-@stage_task("gate")
+def _limits(limits: Gate, **_: object) -> str:
+    given = [(name, limit) for name, limit in limits.model_dump().items() if limit is not None]
+    words = [f"{name.partition('_')[2].replace('_', ' ')} {limit:g}" for name, limit in given]
+    return ", ".join(words) or "no limit"
+
+
+@stage_task("gate", _limits)
 def gate(evaluation: StageResult, limits: Gate, override: str | None) -> StageResult:
     """Judge, keep the verdict as an artifact, and show it: `Passed`, `Forced` or `Refused`.
 

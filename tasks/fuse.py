@@ -10,7 +10,11 @@ from tasks.runtime import StageResult, build_stage, stage_task
 VERSION = 3
 
 
-@stage_task("fuse")
+def _name(model: StageResult, **_: object) -> str:
+    return f"the adapter into {model.stage}"
+
+
+@stage_task("fuse", _name)
 def fuse(model: StageResult, adapter: StageResult) -> StageResult:
     """Make model + adapter one whole model, which still carries its edit.
 

@@ -6,20 +6,25 @@ from typing import Any
 import pytest
 from prefect import Task
 
+from tasks.core.hub.upstream import Upstream
 from tasks.core.recipe import (
     ActivationEdit,
     Base,
     Deploy,
     Edit,
     Finetune,
+    Gate,
     Publish,
     RopeScalingEdit,
+    Source,
 )
+from tasks.core.store import Store
 from tasks.deploy import deploy
 from tasks.download import download
 from tasks.edit import edit
 from tasks.evaluate import evaluate, gate
 from tasks.finetune import finetune
+from tasks.fuse import fuse
 from tasks.merge import merge
 from tasks.publish import publish
 from tasks.runtime import StageResult, stage_task
@@ -39,6 +44,10 @@ def made(source: str | None) -> StageResult:
     )
 
 
+def upstream(source: Source) -> Upstream:
+    return Upstream(source, Store(Path("/nowhere")))
+
+
 SCALED = Edit(
     activations=(ActivationEdit(layers=(0, "-4:")),), rope_scaling=RopeScalingEdit(factor=2)
 )
@@ -47,8 +56,12 @@ SCALED = Edit(
 @pytest.mark.parametrize(
     ("stage", "arguments", "name"),
     [
-        (download, {"source": Base(), "role": "base"}, "download base llama-13b"),
-        (download, {"source": Base(directory=Path("/m/x")), "role": "base"}, "download base x"),
+        (download, {"upstream": upstream(Base()), "role": "base"}, "download base llama-13b"),
+        (
+            download,
+            {"upstream": upstream(Base(directory=Path("/m/x"))), "role": "base"},
+            "download base x",
+        ),
         (
             merge,
             {"base": made("llama-13b"), "delta": made("vicuna-13b-delta-v1.1")},
@@ -58,7 +71,9 @@ SCALED = Edit(
         (edit, {"settings": SCALED}, "edit gelu in layers 0, -4:, linear RoPE x 2"),
         (finetune, {"settings": Finetune()}, "finetune LoRA of rank 8 on conversation.json"),
         (evaluate, {"chain": [("base", 1), ("merged", 2)]}, "evaluate base, merged"),
-        (gate, {}, "gate"),
+        (fuse, {"model": made(None)}, "fuse the adapter into base"),
+        (gate, {"limits": Gate()}, "gate merge ratio 1.5, perplexity ratio 1.25"),
+        (gate, {"limits": Gate(max_perplexity_ratio=None, max_merge_ratio=None)}, "gate no limit"),
         (publish, {"target": Publish(repo="us/model")}, "publish to us/model"),
         (deploy, {"settings": Deploy()}, "deploy Kawan-Usaha on 127.0.0.1:8000"),
     ],

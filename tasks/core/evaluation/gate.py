@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.evaluation.figures import Figures, Outcome, Role
+from tasks.core.evaluation.numbers import measured as shown
 from tasks.core.recipe import Gate
 
 
@@ -188,7 +189,7 @@ def _check(
         kept = measured <= limit if bound == "at most" else measured >= limit
         passed = math.isfinite(measured) and kept
         side = "within" if passed else "below" if bound == "at least" else "above"
-        reason = f"{name}: {measured:.4g}, {side} the limit {limit:g}"
+        reason = f"{name}: {shown(measured)}, {side} the limit {limit:g}"
     return Check(
         name=name, bound=bound, limit=limit, measured=measured, passed=passed, reason=reason
     )

@@ -4,6 +4,7 @@ import math
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _PLAIN_BELOW = 1e6
+_SMALL = 1e-4
 
 
 def number(value: float) -> str:
@@ -14,6 +15,17 @@ def number(value: float) -> str:
         return "∞" if value > 0 else "-∞"
     if abs(value) < _PLAIN_BELOW:
         return f"{value:,.2f}"
+    return _scientific(value)
+
+
+def measured(value: float) -> str:
+    """Return 0.8526 or 1.22 × 10⁻¹⁵: four digits, of whatever size the number is."""
+    if value == 0 or not math.isfinite(value) or _SMALL <= abs(value) < _PLAIN_BELOW:
+        return f"{value:.4g}"
+    return _scientific(value)
+
+
+def _scientific(value: float) -> str:
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 

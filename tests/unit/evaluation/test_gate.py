@@ -241,3 +241,11 @@ def test_limit_on_the_merge_does_not_apply_without_a_delta() -> None:
 
 def test_without_limits_everything_passes() -> None:
     assert judge(outcome(("base", 1e9)), OFF).passed
+
+
+def test_a_ratio_far_from_one_is_written_as_in_the_tables() -> None:
+    chain = outcome(("base", 4e16), ("merged", 50))
+    (reason,) = [
+        c.reason for c in judge(chain, Gate(max_perplexity_ratio=None)).checks if c.applies
+    ]
+    assert "merged to base: 1.25 × 10⁻¹⁵, within" in reason
