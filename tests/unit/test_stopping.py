@@ -72,6 +72,11 @@ def test_work_that_swallows_the_stop_is_cut_short() -> None:
     assert code_of("stopping.WITHIN_S = 0.5; swallow(signal.SIGTERM)") == 143
 
 
+def test_a_stop_is_cut_short_though_nobody_reads_its_output() -> None:
+    nobody = "ends = os.pipe(); os.close(ends[0]); os.dup2(ends[1], 2)"
+    assert code_of(f"stopping.WITHIN_S = 0.5; {nobody}; swallow(signal.SIGTERM)") == 143
+
+
 def test_a_signal_that_is_repeated_gives_no_more_time() -> None:
     repeated = "swallow(*[signal.SIGTERM] * 1200)"  # each half a second after the one before
     assert code_of(f"stopping.WITHIN_S = 1; {repeated}") == 143

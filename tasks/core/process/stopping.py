@@ -116,8 +116,9 @@ def _watch(hears: socket.socket) -> None:
                     return
                 if again == signal.SIGINT:
                     break
-    sys.stderr.write("\nIt did not end in time, and is cut short. What was finished is kept.\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        sys.stderr.write("\nIt did not end in time, and is cut short. What was finished is kept.\n")
+        sys.stderr.flush()
     os._exit(128 + number)
 
 
