@@ -79,7 +79,7 @@ def _work(machine: Machine, struck: Struck) -> str:
     if not struck.files or not mine:
         return "nothing"
     if struck.stage == "finetune":
-        return _steps(struck, made[mine[0].name])
+        return _steps(machine, struck)
     if struck.stage == "download":
         size = sum(made[path.name].size_bytes for path in mine)
         return _bytes(machine, struck, size)
@@ -89,9 +89,12 @@ def _work(machine: Machine, struck: Struck) -> str:
 def last_step(home: Path) -> int:
     """Return the last step that any training here has logged in the newest log."""
     logs = sorted(home.glob("logs/*/finetune-*.log"), key=lambda path: path.stat().st_mtime)
-    lines = logs[-1].read_text().splitlines() if logs else []
-    said = [json.loads(line.split(_STEP, 1)[1]) for line in lines if _STEP in line]
-    return int(said[-1]["step"]) if said else 0
+    return (_logged(logs[-1]) or [0])[-1] if logs else 0
+
+
+def _logged(log: Path) -> list[int]:
+    said = [line.split(_STEP, 1)[1] for line in log.read_text().splitlines() if _STEP in line]
+    return [int(json.loads(words)["step"]) for words in said]
 
 
 def weights_served(machine: Machine) -> int:
@@ -99,9 +102,11 @@ def weights_served(machine: Machine) -> int:
     return sum(one.body_bytes for one in machine.world.faults.requests("safetensors"))
 
 
-def _steps(struck: Struck, made: Manifest) -> str:
-    resumed = int(str(made.facts["resumed_from_step"] or 0))
-    again = max(0, struck.step - resumed)
+def _steps(machine: Machine, struck: Struck) -> str:
+    logs = machine.home.glob("logs/*/finetune-*.log")
+    mine = [log for log in logs if log.stat().st_mtime >= struck.began_at]
+    steps = [step for log in mine for step in _logged(log)]
+    again = len(steps) - len(set(steps))
     lost_s = struck.at - (struck.checkpoint_at or struck.began_at) if again else 0.0
     return f"{again} steps of {struck.step}, {lost_s:.1f} s" if again else "nothing"
 
