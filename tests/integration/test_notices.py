@@ -11,6 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
+from flows.automations import RESTART_AFTER_S
 from flows.lifecycle import rebuild, rebuild_recipe
 from flows.notice_automations import notice_automations
 from flows.notice_channels import install, remove
@@ -179,7 +180,7 @@ def test_crash_is_told_of_once_with_its_cause_for_runs_of_this_project_only(
                 client.set_flow_run_state(run.id, died, force=True)
     mail = mailbox.text("kawan-usaha: of ours: the run crashed")
     assert mail.startswith("No heartbeat for 120 s.\nWhat was finished is kept.")
-    assert "attempt 0 of 4: the run is started again after 60 s." in mail
+    assert f"attempt 0 of 4: the run is started again after {RESTART_AFTER_S} s." in mail
     assert webhook.body("of ours: the run crashed")["about"] == "of ours"
     try_out(installed, within_s=BLOCKED_S)
     assert mailbox.subjects().count("kawan-usaha: of ours: the run crashed") == 1

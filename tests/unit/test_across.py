@@ -25,7 +25,7 @@ def _hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(_repo: str, revision: str) -> SimpleNamespace:
         return SimpleNamespace(commit=COMMITS[revision])
 
-    monkeypatch.setattr("flows.across.resolve", resolve)
+    monkeypatch.setattr("tasks.core.hub.upstream.resolve", resolve)
 
 
 def test_stages_that_a_recipe_leaves_out_are_not_called() -> None:

@@ -14,6 +14,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.events.schemas.events import Event, Resource
 from prefect.server.utilities.user_templates import render_user_template_sync
 
+from flows.automations import RESTART_AFTER_S
 from flows.notice_automations import CRASHED, REMIND_EVERY, notice_automations
 from flows.notice_channels import named
 from flows.notices import of_failure, of_services, of_success
@@ -201,7 +202,10 @@ def test_webhook_gets_json_whatever_stands_in_it() -> None:
 
 @pytest.mark.parametrize(
     ("attempt", "said"),
-    [("1", "the run is started again after 60 s."), ("4", "it is not started again by itself")],
+    [
+        ("1", f"the run is started again after {RESTART_AFTER_S} s."),
+        ("4", "it is not started again by itself"),
+    ],
 )
 def test_crash_says_whether_the_run_is_started_again(attempt: str, said: str) -> None:
     state = {"prefect.state-message": "No heartbeat.", "prefect.run-count": attempt}
