@@ -24,7 +24,7 @@ from flows.pools import HEARTBEAT_S
 
 SILENT_FOR_S = 4 * HEARTBEAT_S
 RESTART_AFTER_S = 90
-"""More than a minute: after that long the worker reports a kill once more, and undoes a restart."""
+"""A worker reports a killed run a second time, up to a minute later, and so undoes a restart."""
 MOST_ATTEMPTS = 4
 
 RESTART = "kawan-usaha: crashed, restart"
@@ -72,7 +72,7 @@ def automations(
                 match=ResourceSpecification.model_validate(
                     {_RUN: "prefect.flow-run.*", "prefect.run-count": attempts}
                 ),
-                # A flow that another one has called belongs to no deployment, and starts with it.
+                # A run of the command line belongs to no deployment: no worker would take it.
                 match_related=ResourceSpecification.model_validate(
                     {"prefect.resource.role": "deployment"}
                 ),

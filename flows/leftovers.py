@@ -12,13 +12,11 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
-    FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
-    TaskRunFilterSubFlowRuns,
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
@@ -38,33 +36,27 @@ _NOT_FORGOTTEN = timedelta(days=1)
 def close_tasks_of_earlier_attempts() -> None:
     """Record as Crashed what an earlier attempt of this flow run was at when it was killed.
 
-    To be called by a flow before its first task: what counts as running by then has no process, in
-    flows that the earlier attempt has called as well. Those flows are left alone: Prefect goes on
-    with one that it takes for running. Does nothing in a flow that another one has called.
+    To be called by a flow before its first task: what counts as running by then has no process.
     """
     context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is None or run.parent_task_run_id is not None:
+    if context is None or context.flow_run is None:
         return
     try:
         settings = {"timeout": _REQUEST_WITHIN_S}
         with get_client(httpx_settings=settings, sync_client=True) as client:
-            _close_tasks(client, run.id)
+            _close_tasks(client, context.flow_run.id)
     except Exception as error:  # noqa: BLE001 - the run page then shows them as running
         _log.warning("Tasks of an earlier attempt cannot be closed: %s", error)
 
 
 def _close_tasks(client: SyncPrefectClient, flow_run: UUID) -> None:
-    unfinished = TaskRunFilter(
-        state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNFINISHED)),
-        subflow_runs=TaskRunFilterSubFlowRuns(exists_=False),
-    )
-    own = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
-    called = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run]))
-    for where in (own, called):
-        for task in client.read_task_runs(flow_run_filter=where, task_run_filter=unfinished):
-            message = "Its process was killed. The next attempt goes on with what it has left."
-            client.set_task_run_state(task.id, Crashed(message=message), force=True)
+    unfinished = TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNFINISHED))
+    for task in client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])),
+        task_run_filter=TaskRunFilter(state=unfinished),
+    ):
+        message = "Its process was killed. The next attempt goes on with what it has left."
+        client.set_task_run_state(task.id, Crashed(message=message), force=True)
 
 
 def start_crashed_again(client: SyncPrefectClient) -> None:

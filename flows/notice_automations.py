@@ -26,7 +26,7 @@ ONE_CRASH = timedelta(hours=1)
 
 _ID = "prefect.resource.id"
 _OF_THIS_PROJECT = {_ID: "prefect.tag.kawan-usaha"}
-"""A tag of every deployment. A flow that another one calls has none, and crashes with that."""
+"""A tag of every deployment. A run of the command line has none: somebody watches it."""
 _TEXT = "{{ event.payload.text }}"
 _OF_THE_RUN = "{{ (flow_run | ui_url if flow_run else none) or event.payload.run or '' }}"
 """A server that was not told the address of its UI leaves it to the run, which knows the API's."""

@@ -18,7 +18,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.logging.loggers import task_run_logger
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -225,16 +224,9 @@ def explained_failure(error: Exception) -> State[KawanUsahaError]:
 
 
 def attempt_of() -> str | None:
-    """Return what all attempts of the run in progress have in common; None outside of a run.
-
-    That is the id of the flow run that was asked for: one within it has a new id each time.
-    """
+    """Return what all attempts of the run in progress have in common; None outside of a run."""
     run = FlowRunContext.get()
-    if run is None or run.flow_run is None:
-        return None
-    if run.flow_run.parent_task_run_id is None:
-        return str(run.flow_run.id)
-    return str(flow_run.root_flow_run_id)
+    return str(run.flow_run.id) if run is not None and run.flow_run is not None else None
 
 
 _STORE: ContextVar[Store | None] = ContextVar("store", default=None)

@@ -46,6 +46,7 @@ def attempt() -> str:
 
 @flow
 def calling() -> str:
+    """As `rebuild-across` does."""
     return attempt()
 
 
@@ -62,8 +63,8 @@ def test_task_that_an_earlier_attempt_was_at_is_recorded_as_crashed() -> None:
     assert "Its process was killed" in (state.message or "")
 
 
-def test_flow_that_was_called_leaves_that_to_its_caller() -> None:
-    assert state_of(calling()).type is StateType.RUNNING
+def test_run_that_another_one_has_called_closes_its_own_tasks_too() -> None:
+    assert state_of(calling()).type is StateType.CRASHED
 
 
 def test_no_server_is_no_reason_for_a_flow_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
