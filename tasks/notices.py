@@ -71,12 +71,6 @@ def notify(notice: Notice) -> None:
         post(_Letter(notice.event(), flow.flow_run))
 
 
-def run_name(default: str) -> str:
-    """Return the name of the run that this code belongs to: for a rebuild, that of its recipe."""
-    flow = FlowRunContext.get()
-    return flow.flow_run.name if flow is not None and flow.flow_run is not None else default
-
-
 class _Letter:
     """One event on its way to the API. The API knows it by its id, so that it may come twice."""
 

@@ -31,7 +31,7 @@ from tasks.core.room import with_advice
 from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
 from tasks.core.threads import pause, run_all
 from tasks.explain import explained
-from tasks.progress import followed, say
+from tasks.progress import followed, say, working_for
 from tasks.task_states import awaits_retry, works
 
 _log = logging.getLogger(__name__)
@@ -243,7 +243,8 @@ def running(run: RunStore) -> Iterator[RunStore]:
     """Make every stage in the block a stage of this run."""
     token = _STORE.set(run)
     try:
-        yield run
+        with working_for(run.record.recipe):
+            yield run
     finally:
         _STORE.reset(token)
 
