@@ -45,7 +45,7 @@ def rebuild_across(
     *,
     until: LastStage = "deploy",
     overrides: Overrides = (),
-    override_gate: GateReason = None,
+    override_gate: GateReason = "",
 ) -> State[None] | State[KawanUsahaError]:
     """Rebuild a recipe with each stage in its own work pool, on as many machines as there are.
 
