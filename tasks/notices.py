@@ -71,6 +71,13 @@ def notify(notice: Notice) -> None:
         post(_Letter(notice.event(), flow.flow_run))
 
 
+def is_called() -> bool:
+    """Return whether another run has called this one, and tells how the whole has ended."""
+    flow = FlowRunContext.get()
+    run = flow.flow_run if flow is not None else None
+    return run is not None and run.parent_task_run_id is not None
+
+
 class _Letter:
     """One event on its way to the API. The API knows it by its id, so that it may come twice."""
 

@@ -12,16 +12,17 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from flows.automations import RESTART_AFTER_S
-from flows.lifecycle import rebuild, rebuild_recipe
+from flows.lifecycle import rebuild, rebuild_recipe, succeeded
 from flows.notice_automations import notice_automations
 from flows.notice_channels import install, remove
 from flows.notice_trial import Sent, try_out
 from flows.notices import of_services
 from flows.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
+from flows.report import RebuildReport
 from tasks.core.errors import UsageError
-from tasks.core.recipe import Recipe
+from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.healing import Looked
-from tasks.notices import notify
+from tasks.notices import Notice, notify
 from tasks.telling import flush
 from tests.integration.relay import Relay
 from tests.receivers import Mailbox, WebhookReceiver
@@ -150,6 +151,26 @@ def test_success_is_told_of_once_and_nothing_new_is_not(
     try_out(installed, within_s=BLOCKED_S)  # the server sends in the order of what has happened
     assert mailbox.subjects().count("kawan-usaha: warung: rebuilt") == 1
     assert not any("nothing new" in subject for subject in mailbox.subjects())
+
+
+def test_stage_that_another_run_has_called_leaves_success_to_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Notice] = []
+    monkeypatch.setattr("flows.lifecycle.notify", told.append)
+
+    @flow
+    def stage() -> None:
+        succeeded(RebuildReport(Recipe(base=Base(repo="a/b")), ()))
+
+    @flow
+    def calling() -> None:
+        stage()
+
+    calling()
+    assert told == []
+    stage()
+    assert len(told) == 1
 
 
 def test_failure_is_told_of_in_the_words_of_its_error_with_the_run_that_can_be_retried(
