@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from prefect import Task
 
+from tasks.core.hub.upstream import Upstream
 from tasks.core.recipe import (
     ActivationEdit,
     Base,
@@ -15,6 +16,7 @@ from tasks.core.recipe import (
     Publish,
     RopeScalingEdit,
 )
+from tasks.core.store import Store
 from tasks.deploy import deploy
 from tasks.download import download
 from tasks.edit import edit
@@ -39,6 +41,10 @@ def made(source: str | None) -> StageResult:
     )
 
 
+def upstream(base: Base) -> Upstream:
+    return Upstream(base, Store(Path("/home")))
+
+
 SCALED = Edit(
     activations=(ActivationEdit(layers=(0, "-4:")),), rope_scaling=RopeScalingEdit(factor=2)
 )
@@ -47,8 +53,12 @@ SCALED = Edit(
 @pytest.mark.parametrize(
     ("stage", "arguments", "name"),
     [
-        (download, {"source": Base(), "role": "base"}, "download base llama-13b"),
-        (download, {"source": Base(directory=Path("/m/x")), "role": "base"}, "download base x"),
+        (download, {"upstream": upstream(Base()), "role": "base"}, "download base llama-13b"),
+        (
+            download,
+            {"upstream": upstream(Base(directory=Path("/m/x"))), "role": "base"},
+            "download base x",
+        ),
         (
             merge,
             {"base": made("llama-13b"), "delta": made("vicuna-13b-delta-v1.1")},
