@@ -1,11 +1,14 @@
 """What the run page calls the task of a stage: its name, and what it works on."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from prefect import Task
 
+from flows.lifecycle import rebuild_recipe
 from tasks.core.hub.upstream import Upstream
 from tasks.core.recipe import (
     ActivationEdit,
@@ -84,3 +87,15 @@ def test_a_name_that_cannot_be_made_fails_no_work() -> None:
     def work() -> None: ...
 
     assert work.task_run_name(parameters={}) == "work"  # type: ignore[operator, misc, call-arg]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "name"), [("plan", "deploy", "demo"), ("merge", "merge", "demo: merge")]
+)
+def test_a_run_of_one_stage_is_named_for_it(
+    monkeypatch: pytest.MonkeyPatch, first: str, last: str, name: str
+) -> None:
+    given = {"recipe": "demo", "from_stage": first, "until": last}
+    monkeypatch.setattr("flows.lifecycle.flow_run", SimpleNamespace(parameters=given))
+    named = cast("Callable[[], str]", rebuild_recipe.flow_run_name)
+    assert named() == name
