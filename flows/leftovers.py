@@ -14,6 +14,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
@@ -23,7 +24,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import AwaitingRetry, Crashed
 
-from flows.automations import HEARTBEAT, MOST_ATTEMPTS, RESTART, RESTARTED
+from flows.automations import HEARTBEAT, MOST_ATTEMPTS, RESTART, RESTARTED, TAG
 
 _log = logging.getLogger(__name__)
 
@@ -64,33 +65,31 @@ def start_crashed_again(client: SyncPrefectClient) -> None:
 
     A server that has just started declares silent runs Crashed before it listens to its own events:
     the automation that starts them again then never hears of it. Keeps to its rules: nothing is
-    started when it is switched off, nor a run that has begun MOST_ATTEMPTS times.
+    started when it is switched off, no run of others, and none that has begun MOST_ATTEMPTS times.
     """
     if not all(each.enabled for each in client.read_automations_by_name(RESTART)):
         return
-    crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
     now = datetime.now(UTC)
     for run in client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=crashed),
+        flow_run_filter=_ours(StateType.CRASHED),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=_PAGE,
     ):
         is_late = run.state is None or now - run.state.timestamp > _NOT_FORGOTTEN
-        if run.deployment_id is None or run.run_count >= MOST_ATTEMPTS or is_late:
+        if run.run_count >= MOST_ATTEMPTS or is_late:
             continue
         again: State[None] = AwaitingRetry(scheduled_time=now, message=RESTARTED)
         client.set_flow_run_state(run.id, again, force=True)
 
 
 def await_signs_of_life(client: SyncPrefectClient) -> None:
-    """Give each run that counts as running one heartbeat, after which its own are expected.
+    """Give each run of ours that counts as running one heartbeat; its own are expected then.
 
     A server that was killed may have lost the last ones, and then nobody misses the next. A run
     that is alive, here or on another machine, goes on giving its own; any other one is found to be
     silent, and is started again.
     """
-    running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
-    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running), limit=_PAGE):
+    for run in client.read_flow_runs(flow_run_filter=_ours(StateType.RUNNING), limit=_PAGE):
         beat = {
             "id": str(uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
@@ -102,3 +101,10 @@ def await_signs_of_life(client: SyncPrefectClient) -> None:
             },
         }
         client.request("POST", "/events", json=[beat])
+
+
+def _ours(state: StateType) -> FlowRunFilter:
+    return FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+        tags=FlowRunFilterTags(all_=[TAG]),
+    )
