@@ -83,8 +83,9 @@ def rebuild(
 
 def _run_name() -> str:
     """Return what a run is called: by its recipe, and by its stage where it is one alone."""
-    given = flow_run.parameters
-    alone = given["until"] if given["from_stage"] == given["until"] else None
+    given = flow_run.parameters  # without what a deployment leaves to the flow's defaults
+    last = given.get("until")
+    alone = last if given.get("from_stage") == last else None
     return f"{given['recipe']}: {alone}" if alone else str(given["recipe"])
 
 

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Crashed
+from prefect.states import Completed, Crashed, Failed
 
+from flows.across import rebuild_across
 from flows.automations import RESTART_AFTER_S
 from flows.lifecycle import rebuild, rebuild_recipe, succeeded
 from flows.notice_automations import notice_automations
@@ -22,7 +24,7 @@ from flows.report import RebuildReport
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.healing import Looked
-from tasks.notices import Notice, notify
+from tasks.notices import Happening, Notice, notify
 from tasks.telling import flush
 from tests.integration.relay import Relay
 from tests.receivers import Mailbox, WebhookReceiver
@@ -171,6 +173,30 @@ def test_stage_that_another_run_has_called_leaves_success_to_that(
     assert told == []
     stage()
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "happening"),
+    [
+        (Completed(message="Done: merge."), Happening.SUCCEEDED),
+        (Failed(message="Too bad."), None),  # which the run of the stage has told
+    ],
+)
+def test_rebuild_across_machines_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, last: State[None], happening: Happening | None
+) -> None:
+    told: list[Notice] = []
+    cached: State[None] = Completed(message="Nothing new: every stage was cached.")
+    monkeypatch.setattr("flows.across.notify", told.append)
+    monkeypatch.setattr("flows.across._overrides", lambda *_: [])
+    monkeypatch.setattr("flows.across._called", lambda *_: None)
+    monkeypatch.setattr(
+        "flows.across._ended", lambda _, stage, __: last if stage == "merge" else cached
+    )
+    state = rebuild_across("kawan-usaha-13b", until="merge", return_state=True)
+    assert state.type is last.type
+    assert [each.what for each in told] == ([happening] if happening else [])
+    assert str(last.message) in str(state.message)
 
 
 def test_failure_is_told_of_in_the_words_of_its_error_with_the_run_that_can_be_retried(

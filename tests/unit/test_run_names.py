@@ -90,12 +90,19 @@ def test_a_name_that_cannot_be_made_fails_no_work() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "name"), [("plan", "deploy", "demo"), ("merge", "merge", "demo: merge")]
+    ("given", "name"),
+    [
+        ({}, "demo"),
+        ({"until": "merge"}, "demo"),
+        ({"from_stage": "plan", "until": "deploy"}, "demo"),
+        ({"from_stage": "merge", "until": "merge"}, "demo: merge"),
+    ],
+    ids=str,
 )
 def test_a_run_of_one_stage_is_named_for_it(
-    monkeypatch: pytest.MonkeyPatch, first: str, last: str, name: str
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], name: str
 ) -> None:
-    given = {"recipe": "demo", "from_stage": first, "until": last}
-    monkeypatch.setattr("flows.lifecycle.flow_run", SimpleNamespace(parameters=given))
+    parameters = {"recipe": "demo", **given}
+    monkeypatch.setattr("flows.lifecycle.flow_run", SimpleNamespace(parameters=parameters))
     named = cast("Callable[[], str]", rebuild_recipe.flow_run_name)
     assert named() == name
