@@ -23,6 +23,8 @@ from prefect.states import Completed, Failed
 
 from flows.automations import RESTART_AFTER_S
 from flows.form import GateReason, LastStage, Overrides, RecipeName
+from flows.lifecycle import failed
+from flows.notices import of_stages
 from flows.stage_names import StageName, stages_between
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
@@ -32,7 +34,8 @@ from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.recipe_overrides import overridden
-from tasks.runtime import explained_failure
+from tasks.notices import notify
+from tasks.telling import flush
 
 POLL_S = 2.0
 RESTARTED_WITHIN = timedelta(seconds=3 * RESTART_AFTER_S)
@@ -45,7 +48,7 @@ def rebuild_across(
     *,
     until: LastStage = "deploy",
     overrides: Overrides = (),
-    override_gate: GateReason = None,
+    override_gate: GateReason = "",
 ) -> State[None] | State[KawanUsahaError]:
     """Rebuild a recipe with each stage in its own work pool, on as many machines as there are.
 
@@ -65,16 +68,22 @@ def rebuild_across(
             given: dict[str, object] = {"recipe": recipe}
             if override_gate:  # the form takes words or nothing
                 given["override_gate"] = override_gate
-            ended: State[None] = Completed(message="The recipe has no stage to run.")
+            said: dict[str, str] = {}
             for stage in stages_of(found, until):
                 if "overrides" not in given:
                     given["overrides"] = _overrides(client, stage, found, overrides)
                 ended = _ended(client, stage, _called(client, stage, given))
-                if not ended.is_completed():
+                if not ended.is_completed():  # of which its own run has told
                     return Failed(message=f"{stage}: {ended.name}. {ended.message or ''}")
-            return Completed(message=ended.message)
+                said[stage] = ended.message or ""
+            if not said:
+                return Completed(message="The recipe has no stage to run.")
+            notice = of_stages(found.name, said)
+            notify(notice)
+            flush()
+            return Completed(message=notice.text)
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
-        return explained_failure(error)
+        return failed(recipe, error)
 
 
 def stages_of(recipe: Recipe, until: StageName) -> list[StageName]:
@@ -91,9 +100,8 @@ def stages_of(recipe: Recipe, until: StageName) -> list[StageName]:
     return [stage for stage in wanted if parts.get(stage, recipe.base) is not None]
 
 
-def pinned(recipe: Recipe, overrides: tuple[str, ...]) -> list[str]:
+def pinned(sources: Sources, overrides: tuple[str, ...]) -> list[str]:
     """Return the overrides of a recipe, with the commits that its branches are at now."""
-    sources = Sources.of(located(recipe), home(), {})
     commits = {
         f"{name}.revision": source.commit
         for name, source in (("base", sources.base), ("delta", sources.delta))
@@ -110,8 +118,13 @@ def _overrides(
     earlier = _known(client, _name_of(first, 1))
     if earlier is not None:
         return earlier.parameters["overrides"]
-    with hub_of(recipe, home(), get_run_logger().info):
-        return pinned(recipe, overrides)
+    logger = get_run_logger()
+    with hub_of(recipe, home(), logger.info):
+        sources = Sources.of(located(recipe), home(), {})
+        pins = pinned(sources, overrides)
+    for warning in sources.warnings:
+        logger.warning("%s", warning)
+    return pins
 
 
 def _called(client: SyncPrefectClient, stage: StageName, given: Mapping[str, object]) -> FlowRun:

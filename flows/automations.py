@@ -4,9 +4,9 @@ A run whose process, worker or machine was killed stays Running in the database,
 the limit of its work pool. Two automations mend that:
 
 1. no heartbeat for SILENT_FOR_S, and no end: the run is Crashed;
-2. Crashed for RESTART_AFTER_S, and nothing has started it again: it is Scheduled, so that a worker
-   takes it. What was finished is in the store. A run that has begun MOST_ATTEMPTS times stays
-   Crashed.
+2. Crashed for RESTART_AFTER_S, and nothing has started it again: a run of this project is
+   Scheduled, so that a worker takes it. What was finished is in the store. A run that has begun
+   MOST_ATTEMPTS times stays Crashed.
 
 The invariant: no run begins more than MOST_ATTEMPTS times without a person.
 """
@@ -24,13 +24,16 @@ from flows.pools import HEARTBEAT_S
 
 SILENT_FOR_S = 4 * HEARTBEAT_S
 RESTART_AFTER_S = 90
-"""More than a minute: after that long the worker reports a kill once more, and undoes a restart."""
+"""A worker reports a killed run a second time, up to a minute later, and so undoes a restart."""
 MOST_ATTEMPTS = 4
 
 RESTART = "kawan-usaha: crashed, restart"
 RESTARTED = "It had crashed and is started again; what was finished is kept."
 HEARTBEAT = "prefect.flow-run.heartbeat"
 _RUN = "prefect.resource.id"
+TAG = "kawan-usaha"
+"""Every deployment has it: the flows of others on the same server are not ours to start again."""
+OF_THIS_PROJECT = {_RUN: f"prefect.tag.{TAG}"}
 _ENDS = ("Completed", "Skipped", "Failed", "Cancelling", "Cancelled", "Crashed", "Paused")
 """The names of the states in which a run gives no heartbeats; `Skipped` is one of ours."""
 _RESTARTED = ("Scheduled", "AwaitingRetry", "Late", "Pending", "Running", "Retrying")
@@ -72,10 +75,8 @@ def automations(
                 match=ResourceSpecification.model_validate(
                     {_RUN: "prefect.flow-run.*", "prefect.run-count": attempts}
                 ),
-                # A flow that another one has called belongs to no deployment, and starts with it.
-                match_related=ResourceSpecification.model_validate(
-                    {"prefect.resource.role": "deployment"}
-                ),
+                # No worker would take a run of the command line, which has no tag of a deployment.
+                match_related=ResourceSpecification.model_validate(OF_THIS_PROJECT),
                 after=_events(["Crashed"]),
                 expect=_events([*_RESTARTED, "Completed", "Failed", "Cancelled"]),
                 for_each={_RUN},

@@ -12,20 +12,19 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
-    FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
-    TaskRunFilterSubFlowRuns,
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import AwaitingRetry, Crashed
 
-from flows.automations import HEARTBEAT, MOST_ATTEMPTS, RESTART, RESTARTED
+from flows.automations import HEARTBEAT, MOST_ATTEMPTS, RESTART, RESTARTED, TAG
 
 _log = logging.getLogger(__name__)
 
@@ -38,33 +37,27 @@ _NOT_FORGOTTEN = timedelta(days=1)
 def close_tasks_of_earlier_attempts() -> None:
     """Record as Crashed what an earlier attempt of this flow run was at when it was killed.
 
-    To be called by a flow before its first task: what counts as running by then has no process, in
-    flows that the earlier attempt has called as well. Those flows are left alone: Prefect goes on
-    with one that it takes for running. Does nothing in a flow that another one has called.
+    To be called by a flow before its first task: what counts as running by then has no process.
     """
     context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is None or run.parent_task_run_id is not None:
+    if context is None or context.flow_run is None:
         return
     try:
         settings = {"timeout": _REQUEST_WITHIN_S}
         with get_client(httpx_settings=settings, sync_client=True) as client:
-            _close_tasks(client, run.id)
+            _close_tasks(client, context.flow_run.id)
     except Exception as error:  # noqa: BLE001 - the run page then shows them as running
         _log.warning("Tasks of an earlier attempt cannot be closed: %s", error)
 
 
 def _close_tasks(client: SyncPrefectClient, flow_run: UUID) -> None:
-    unfinished = TaskRunFilter(
-        state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNFINISHED)),
-        subflow_runs=TaskRunFilterSubFlowRuns(exists_=False),
-    )
-    own = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
-    called = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run]))
-    for where in (own, called):
-        for task in client.read_task_runs(flow_run_filter=where, task_run_filter=unfinished):
-            message = "Its process was killed. The next attempt goes on with what it has left."
-            client.set_task_run_state(task.id, Crashed(message=message), force=True)
+    unfinished = TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNFINISHED))
+    for task in client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])),
+        task_run_filter=TaskRunFilter(state=unfinished),
+    ):
+        message = "Its process was killed. The next attempt goes on with what it has left."
+        client.set_task_run_state(task.id, Crashed(message=message), force=True)
 
 
 def start_crashed_again(client: SyncPrefectClient) -> None:
@@ -72,33 +65,31 @@ def start_crashed_again(client: SyncPrefectClient) -> None:
 
     A server that has just started declares silent runs Crashed before it listens to its own events:
     the automation that starts them again then never hears of it. Keeps to its rules: nothing is
-    started when it is switched off, nor a run that has begun MOST_ATTEMPTS times.
+    started when it is switched off, no run of others, and none that has begun MOST_ATTEMPTS times.
     """
     if not all(each.enabled for each in client.read_automations_by_name(RESTART)):
         return
-    crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
     now = datetime.now(UTC)
     for run in client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=crashed),
+        flow_run_filter=_ours(StateType.CRASHED),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=_PAGE,
     ):
         is_late = run.state is None or now - run.state.timestamp > _NOT_FORGOTTEN
-        if run.deployment_id is None or run.run_count >= MOST_ATTEMPTS or is_late:
+        if run.run_count >= MOST_ATTEMPTS or is_late:
             continue
         again: State[None] = AwaitingRetry(scheduled_time=now, message=RESTARTED)
         client.set_flow_run_state(run.id, again, force=True)
 
 
 def await_signs_of_life(client: SyncPrefectClient) -> None:
-    """Give each run that counts as running one heartbeat, after which its own are expected.
+    """Give each run of ours that counts as running one heartbeat; its own are expected then.
 
     A server that was killed may have lost the last ones, and then nobody misses the next. A run
     that is alive, here or on another machine, goes on giving its own; any other one is found to be
     silent, and is started again.
     """
-    running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
-    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running), limit=_PAGE):
+    for run in client.read_flow_runs(flow_run_filter=_ours(StateType.RUNNING), limit=_PAGE):
         beat = {
             "id": str(uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
@@ -110,3 +101,10 @@ def await_signs_of_life(client: SyncPrefectClient) -> None:
             },
         }
         client.request("POST", "/events", json=[beat])
+
+
+def _ours(state: StateType) -> FlowRunFilter:
+    return FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+        tags=FlowRunFilterTags(all_=[TAG]),
+    )

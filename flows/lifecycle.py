@@ -4,6 +4,7 @@ from functools import partial
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.form import FirstStage, GateReason, LastStage, Overrides, RecipeName, WholeRecipe
@@ -35,7 +36,7 @@ from tasks.fuse import fuse
 from tasks.leaks import leaks as find_leaks
 from tasks.leaks import overlap_in
 from tasks.merge import merge
-from tasks.notices import notify
+from tasks.notices import is_called, notify
 from tasks.plan import preflight
 from tasks.prepare import prepare
 from tasks.publish import publish
@@ -80,7 +81,15 @@ def rebuild(
     return _rebuilt(recipe, from_stage, until, overrides, override_gate)
 
 
-@flow(name="rebuild-recipe", flow_run_name="{recipe}")
+def _run_name() -> str:
+    """Return what a run is called: by its recipe, and by its stage where it is one alone."""
+    given = flow_run.parameters  # without what a deployment leaves to the flow's defaults
+    last = given.get("until")
+    alone = last if given.get("from_stage") == last else None
+    return f"{given['recipe']}: {alone}" if alone else str(given["recipe"])
+
+
+@flow(name="rebuild-recipe", flow_run_name=_run_name)
 def rebuild_recipe(
     recipe: RecipeName = "kawan-usaha-13b",
     *,
@@ -147,7 +156,8 @@ def _rebuilt(
 
 def succeeded(report: RebuildReport) -> State[RebuildReport]:
     """Tell what the run came to, and return the state whose message says it."""
-    notify(of_success(report))
+    if not is_called():
+        notify(of_success(report))
     flush()
     return Completed(message=summary(report), data=report)
 

@@ -13,7 +13,7 @@ from prefect.events.actions import ActionTypes, CallWebhook, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from flows.automations import MOST_ATTEMPTS, RESTART_AFTER_S
+from flows.automations import MOST_ATTEMPTS, OF_THIS_PROJECT, RESTART_AFTER_S
 from tasks.notices import Happening
 
 Kind = Literal["message", "webhook"]
@@ -25,8 +25,6 @@ ONE_CRASH = timedelta(hours=1)
 """A crash comes up to three times: from the run's parent, from the worker, from the automation."""
 
 _ID = "prefect.resource.id"
-_OF_THIS_PROJECT = {_ID: "prefect.tag.kawan-usaha"}
-"""A tag of every deployment. A flow that another one calls has none, and crashes with that."""
 _TEXT = "{{ event.payload.text }}"
 _OF_THE_RUN = "{{ (flow_run | ui_url if flow_run else none) or event.payload.run or '' }}"
 """A server that was not told the address of its UI leaves it to the run, which knows the API's."""
@@ -90,7 +88,7 @@ def _automation(told: _Told, channels: dict[Kind, UUID]) -> AutomationCore:
         description=told.description,
         trigger=EventTrigger(
             expect={str(told.event)},
-            match_related=ResourceSpecification.model_validate(_OF_THIS_PROJECT if crash else {}),
+            match_related=ResourceSpecification.model_validate(OF_THIS_PROJECT if crash else {}),
             for_each=set(told.each),
             posture=Posture.Reactive,
             threshold=1,

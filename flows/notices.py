@@ -1,10 +1,10 @@
 """How a rebuild has ended, and how the services are, in words for somebody who is not there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from flows.report import RebuildReport, summary
+from flows.report import RebuildReport, done_words, summary
 from tasks.core.errors import GateFailed, KawanUsahaError
 from tasks.core.serving.healing import Looked
 from tasks.notices import Happening, Notice
@@ -12,18 +12,32 @@ from tasks.notices import Happening, Notice
 
 def of_success(report: RebuildReport) -> Notice:
     """Return what a rebuild has come to; one that found everything done is UNCHANGED."""
-    name = report.recipe.name
     done = [stage.stage for stage in report.stages if not stage.cached]
-    what = Happening.SUCCEEDED if done else Happening.UNCHANGED
-    title = f"{name}: rebuilt" if done else f"{name}: nothing new"
     released = {stage.stage: stage.facts.get("url") for stage in report.stages}
     facts: dict[str, JsonValue] = {
-        "done": list(done),
         "passed": report.verdict.passed if report.verdict is not None else None,
         "published": released.get("publish"),
         "served": released.get("deploy"),
     }
-    return Notice(what, "recipe", name, title, summary(report), facts)
+    return _ended_well(report.recipe.name, done, summary(report), facts)
+
+
+def of_stages(recipe: str, said: Mapping[str, str]) -> Notice:
+    """Return what a rebuild whose stages were runs of their own has come to; said is theirs.
+
+    The last one says where the model is.
+    """
+    done = [stage for stage, words in said.items() if not words.startswith(done_words([]))]
+    outcome = list(said.values())[-1].partition(". ")[2]
+    return _ended_well(recipe, done, f"{done_words(done)} {outcome}".rstrip(), {})
+
+
+def _ended_well(
+    name: str, done: Sequence[str], text: str, facts: Mapping[str, JsonValue]
+) -> Notice:
+    what = Happening.SUCCEEDED if done else Happening.UNCHANGED
+    title = f"{name}: rebuilt" if done else f"{name}: nothing new"
+    return Notice(what, "recipe", name, title, text, {"done": list(done), **facts})
 
 
 def of_failure(recipe: str, error: Exception) -> Notice:

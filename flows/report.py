@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,8 +54,7 @@ class RebuildReport:
 
 def summary(report: RebuildReport) -> str:
     """Return in one line what came of the run: the verdict, and where the model is."""
-    done = [stage.stage for stage in report.stages if not stage.cached]
-    parts = [f"Done: {', '.join(done)}." if done else "Nothing new: every stage was cached."]
+    parts = [done_words([stage.stage for stage in report.stages if not stage.cached])]
     if report.verdict is not None:
         parts.append(f"{headline(report.verdict)}.")
     for stage in report.stages:
@@ -65,6 +65,11 @@ def summary(report: RebuildReport) -> str:
         parts.append(f"Served: {report.url}.")
     parts += [f"Warning: {warning}" for warning in report.warnings]
     return " ".join(parts)
+
+
+def done_words(done: Sequence[str]) -> str:
+    """Return the first sentence about a run that has made these stages' results."""
+    return f"Done: {', '.join(done)}." if done else "Nothing new: every stage was cached."
 
 
 def _published_at(report: RebuildReport, stage: StageResult) -> str:

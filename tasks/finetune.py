@@ -10,8 +10,8 @@ from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
 from tasks.core.training.result import WORK
-from tasks.notices import Happening, Notice, notify, run_name
-from tasks.progress import StageProgress, output_log, say
+from tasks.notices import Happening, Notice, notify
+from tasks.progress import StageProgress, output_log, recipe_name, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
 
@@ -76,6 +76,6 @@ def finetune(
 
 
 def _less_memory(stepped: KawanUsahaError) -> Notice:
-    name = run_name("fine-tune")
+    name = recipe_name() or "fine-tune"
     title = f"{name}: the fine-tune goes on with less memory"
     return Notice(Happening.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())

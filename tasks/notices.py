@@ -71,10 +71,11 @@ def notify(notice: Notice) -> None:
         post(_Letter(notice.event(), flow.flow_run))
 
 
-def run_name(default: str) -> str:
-    """Return the name of the run that this code belongs to: for a rebuild, that of its recipe."""
+def is_called() -> bool:
+    """Return whether another run has called this one, and tells how the whole has ended."""
     flow = FlowRunContext.get()
-    return flow.flow_run.name if flow is not None and flow.flow_run is not None else default
+    run = flow.flow_run if flow is not None else None
+    return run is not None and run.parent_task_run_id is not None
 
 
 class _Letter:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from prefect import get_run_logger
-from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 
 from tasks.core.errors import KawanUsahaError
@@ -131,11 +130,27 @@ def warn(line: str) -> None:
     _run_logger().warning("%s", line)
 
 
+_RECIPE: ContextVar[str | None] = ContextVar("recipe", default=None)
+
+
+@contextmanager
+def working_for(recipe: str) -> Iterator[None]:
+    """Let logs and notices of what works in the block carry the name of its recipe."""
+    before = _RECIPE.set(recipe)
+    try:
+        yield
+    finally:
+        _RECIPE.reset(before)
+
+
+def recipe_name() -> str | None:
+    """Return the recipe that this code works for, whatever its flow run is called."""
+    return _RECIPE.get()
+
+
 def output_log(stage: str) -> Path:
-    """Return the file for all that the programs of a stage print, in a directory of its run."""
-    flow = FlowRunContext.get()
-    name = flow.flow_run.name if flow and flow.flow_run else "commands"
-    return new_log(home() / "logs" / Path(name).name, stage)
+    """Return the file for all that the programs of a stage print, in a directory of its recipe."""
+    return new_log(home() / "logs" / (recipe_name() or "commands"), stage)
 
 
 class StageProgress:

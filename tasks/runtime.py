@@ -18,7 +18,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.logging.loggers import task_run_logger
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -32,7 +31,7 @@ from tasks.core.room import with_advice
 from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
 from tasks.core.threads import pause, run_all
 from tasks.explain import explained
-from tasks.progress import followed, say
+from tasks.progress import followed, say, working_for
 from tasks.task_states import awaits_retry, works
 
 _log = logging.getLogger(__name__)
@@ -233,16 +232,9 @@ def explained_failure(error: Exception) -> State[KawanUsahaError]:
 
 
 def attempt_of() -> str | None:
-    """Return what all attempts of the run in progress have in common; None outside of a run.
-
-    That is the id of the flow run that was asked for: one within it has a new id each time.
-    """
+    """Return what all attempts of the run in progress have in common; None outside of a run."""
     run = FlowRunContext.get()
-    if run is None or run.flow_run is None:
-        return None
-    if run.flow_run.parent_task_run_id is None:
-        return str(run.flow_run.id)
-    return str(flow_run.root_flow_run_id)
+    return str(run.flow_run.id) if run is not None and run.flow_run is not None else None
 
 
 _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
@@ -259,7 +251,8 @@ def running(run: RunStore) -> Iterator[RunStore]:
     """Make every stage in the block a stage of this run."""
     token = _STORE.set(run)
     try:
-        yield run
+        with working_for(run.record.recipe):
+            yield run
     finally:
         _STORE.reset(token)
 

@@ -15,9 +15,10 @@ from tasks import runtime
 from tasks.core.errors import HubUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.process import run_child
-from tasks.core.store import Staging
+from tasks.core.store import RunStore, Staging
+from tasks.core.store.runs import RunRecords
 from tasks.progress import output_log, say
-from tasks.runtime import StageResult, build_stage, run, stage_task
+from tasks.runtime import StageResult, build_stage, run, running, stage_task
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 
@@ -50,10 +51,13 @@ def lines_of(state: State[object], wanted: str) -> list[str]:
     return lines
 
 
-def test_a_stage_shows_the_peak_of_its_program_and_keeps_its_output(home: Path) -> None:
-    @flow(name="with-a-heavy-stage", flow_run_name="demo")
+def test_a_stage_shows_the_peak_of_its_program_and_keeps_its_output_by_its_recipe(
+    home: Path,
+) -> None:
+    @flow(name="with-a-heavy-stage", flow_run_name="recipes/mine.yaml")
     def work() -> StageResult:
-        return run(heavy)
+        with running(RunStore(home, RunRecords(home).start("demo"))):
+            return run(heavy)
 
     made = work()
     assert 200 * MB <= made.peak_memory_bytes < 300 * MB

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Crashed, Running
 
-from flows.automations import HEARTBEAT, RESTART, automations
+from flows.automations import HEARTBEAT, RESTART, TAG, automations
 from flows.leftovers import (
     await_signs_of_life,
     close_tasks_of_earlier_attempts,
@@ -46,6 +46,7 @@ def attempt() -> str:
 
 @flow
 def calling() -> str:
+    """As `rebuild-across` does."""
     return attempt()
 
 
@@ -62,8 +63,8 @@ def test_task_that_an_earlier_attempt_was_at_is_recorded_as_crashed() -> None:
     assert "Its process was killed" in (state.message or "")
 
 
-def test_flow_that_was_called_leaves_that_to_its_caller() -> None:
-    assert state_of(calling()).type is StateType.RUNNING
+def test_run_that_another_one_has_called_closes_its_own_tasks_too() -> None:
+    assert state_of(calling()).type is StateType.CRASHED
 
 
 def test_no_server_is_no_reason_for_a_flow_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,13 +91,17 @@ def automation() -> Iterator[UUID]:
 
 
 def crashed_runs(client: SyncPrefectClient) -> tuple[FlowRun, FlowRun]:
-    """Make a run of a deployment and one of none, both Crashed."""
-    deployment = client.create_deployment(client.create_flow(attempt), "leftovers")
-    deployed = client.create_flow_run_from_deployment(deployment, state=Crashed())
-    return deployed, client.create_flow_run(attempt, state=Crashed())
+    """Make a run of a deployment of this project and one of somebody else's, both Crashed."""
+    flow_id = client.create_flow(attempt)
+
+    def crashed(*tags: str) -> FlowRun:
+        deployment = client.create_deployment(flow_id, name=f"of {tags}", tags=list(tags))
+        return client.create_flow_run_from_deployment(deployment, state=Crashed())
+
+    return crashed(TAG, "demo"), crashed("else")
 
 
-def test_run_that_crashed_unheard_is_started_again_if_it_was_deployed(automation: UUID) -> None:
+def test_run_that_crashed_unheard_is_started_again_if_it_is_ours(automation: UUID) -> None:
     with get_client(sync_client=True) as client:
         deployed, other = crashed_runs(client)
         start_crashed_again(client)
@@ -118,13 +123,14 @@ def heartbeats(client: SyncPrefectClient, run: FlowRun) -> int:
     return len(client.request("POST", "/events/filter", json=only).json()["events"])
 
 
-def test_run_that_counts_as_running_gets_one_heartbeat_and_an_ended_one_none() -> None:
+def test_run_that_counts_as_running_gets_one_heartbeat_an_ended_one_and_others_none() -> None:
     with get_client(sync_client=True) as client:
-        ended = client.create_flow_run(attempt, state=Completed())
-        killed = client.create_flow_run(attempt, state=Running())
+        ended = client.create_flow_run(attempt, state=Completed(), tags=[TAG])
+        others = client.create_flow_run(attempt, state=Running())
+        killed = client.create_flow_run(attempt, state=Running(), tags=[TAG])
         await_signs_of_life(client)
         give_up = time.monotonic() + GIVE_UP_S
         while not heartbeats(client, killed):
             assert time.monotonic() < give_up
             time.sleep(0.2)
-        assert (heartbeats(client, killed), heartbeats(client, ended)) == (1, 0)
+        assert [heartbeats(client, each) for each in (killed, ended, others)] == [1, 0, 0]

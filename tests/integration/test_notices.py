@@ -8,19 +8,23 @@ from urllib.parse import urlsplit
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Crashed
+from prefect.states import Completed, Crashed, Failed
 
-from flows.lifecycle import rebuild, rebuild_recipe
+from flows.across import rebuild_across
+from flows.automations import RESTART_AFTER_S
+from flows.lifecycle import rebuild, rebuild_recipe, succeeded
 from flows.notice_automations import notice_automations
 from flows.notice_channels import install, remove
 from flows.notice_trial import Sent, try_out
 from flows.notices import of_services
 from flows.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
+from flows.report import RebuildReport
 from tasks.core.errors import UsageError
-from tasks.core.recipe import Recipe
+from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.healing import Looked
-from tasks.notices import notify
+from tasks.notices import Happening, Notice, notify
 from tasks.telling import flush
 from tests.integration.relay import Relay
 from tests.receivers import Mailbox, WebhookReceiver
@@ -151,6 +155,50 @@ def test_success_is_told_of_once_and_nothing_new_is_not(
     assert not any("nothing new" in subject for subject in mailbox.subjects())
 
 
+def test_stage_that_another_run_has_called_leaves_success_to_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Notice] = []
+    monkeypatch.setattr("flows.lifecycle.notify", told.append)
+
+    @flow
+    def stage() -> None:
+        succeeded(RebuildReport(Recipe(base=Base(repo="a/b")), ()))
+
+    @flow
+    def calling() -> None:
+        stage()
+
+    calling()
+    assert told == []
+    stage()
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "happening"),
+    [
+        (Completed(message="Done: merge."), Happening.SUCCEEDED),
+        (Failed(message="Too bad."), None),  # which the run of the stage has told
+    ],
+)
+def test_rebuild_across_machines_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, last: State[None], happening: Happening | None
+) -> None:
+    told: list[Notice] = []
+    cached: State[None] = Completed(message="Nothing new: every stage was cached.")
+    monkeypatch.setattr("flows.across.notify", told.append)
+    monkeypatch.setattr("flows.across._overrides", lambda *_: [])
+    monkeypatch.setattr("flows.across._called", lambda *_: None)
+    monkeypatch.setattr(
+        "flows.across._ended", lambda _, stage, __: last if stage == "merge" else cached
+    )
+    state = rebuild_across("kawan-usaha-13b", until="merge", return_state=True)
+    assert state.type is last.type
+    assert [each.what for each in told] == ([happening] if happening else [])
+    assert str(last.message) in str(state.message)
+
+
 def test_failure_is_told_of_in_the_words_of_its_error_with_the_run_that_can_be_retried(
     installed: str, home: Path, mailbox: Mailbox, webhook: WebhookReceiver
 ) -> None:
@@ -179,7 +227,7 @@ def test_crash_is_told_of_once_with_its_cause_for_runs_of_this_project_only(
                 client.set_flow_run_state(run.id, died, force=True)
     mail = mailbox.text("kawan-usaha: of ours: the run crashed")
     assert mail.startswith("No heartbeat for 120 s.\nWhat was finished is kept.")
-    assert "attempt 0 of 4: the run is started again after 60 s." in mail
+    assert f"attempt 0 of 4: the run is started again after {RESTART_AFTER_S} s." in mail
     assert webhook.body("of ours: the run crashed")["about"] == "of ours"
     try_out(installed, within_s=BLOCKED_S)
     assert mailbox.subjects().count("kawan-usaha: of ours: the run crashed") == 1

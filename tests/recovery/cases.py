@@ -18,17 +18,20 @@ _ENDS = ("COMPLETED", "FAILED", "CANCELLED")
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a case. `seconds` are those from the strike, or the new begin, to the end."""
+    """What came of a case. `seconds` are from the strike, or the new start, to the end.
+
+    `same` may say why the bits are others.
+    """
 
     struck: str
     came_back: str
     redone: Again
     seconds: float
-    same: bool
+    same: bool | str
 
     def __str__(self) -> str:
         """Return it as a row of a table in Markdown."""
-        same = "yes" if self.same else "**no**"
+        same = self.same if isinstance(self.same, str) else "yes" if self.same else "**no**"
         cells = (self.struck, self.came_back, self.redone.words, f"{self.seconds:.0f}", same)
         return f"| {' | '.join(cells)} |"
 
@@ -108,7 +111,8 @@ def starved(machine: Machine) -> Row:
         f"a retry of its task, on the rung `{made.facts['rung']}`",
         redone(machine, struck),
         time.time() - struck.at,
-        _same(machine, run),
+        _same(machine, run)
+        or (_completed(machine, run) and "no: smaller micro batches are summed in another order"),
     )
 
 
@@ -167,9 +171,13 @@ def _chain(machine: Machine, run: UUID, since: float) -> str:
 _TOLD = ("Crashed", "AwaitingRetry", "Completed", "Failed", "Cancelled")
 
 
+def _completed(machine: Machine, run: UUID) -> bool:
+    return bool(machine.states(run)[-1].type.value == "COMPLETED")
+
+
 def _same(machine: Machine, run: UUID) -> bool:
     return (
-        machine.states(run)[-1].type.value == "COMPLETED"
+        _completed(machine, run)
         and _same_so_far(machine)
         and all(name in machine.manifests() for name in machine.digests)
     )

@@ -1,10 +1,12 @@
 """Which stages a rebuild across machines calls, and with what."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from flows.across import pinned, stages_of
+from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import Base, Delta, Deploy, Edit, Finetune, Publish, Recipe
 from tasks.core.recipe_overrides import overridden
 
@@ -25,7 +27,7 @@ def _hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(_repo: str, revision: str) -> SimpleNamespace:
         return SimpleNamespace(commit=COMMITS[revision])
 
-    monkeypatch.setattr("flows.across.resolve", resolve)
+    monkeypatch.setattr("tasks.core.hub.upstream.resolve", resolve)
 
 
 def test_stages_that_a_recipe_leaves_out_are_not_called() -> None:
@@ -38,16 +40,16 @@ def test_stages_that_a_recipe_leaves_out_are_not_called() -> None:
     assert len(stages_of(WHOLE, "deploy")) == 10
 
 
-def test_all_stages_are_called_with_the_commits_of_the_sources() -> None:
-    assert pinned(WHOLE, ()) == [
+def test_all_stages_are_called_with_the_commits_of_the_sources(tmp_path: Path) -> None:
+    assert pinned(Sources.of(WHOLE, tmp_path), ()) == [
         f'base.revision="{COMMITS["main"]}"',
         f'delta.revision="{COMMITS["v1.1"]}"',
     ]
 
 
-def test_commit_stands_for_the_revision_that_the_caller_has_named() -> None:
+def test_commit_stands_for_the_revision_that_the_caller_has_named(tmp_path: Path) -> None:
     given = ("finetune.epochs=2", "delta.revision=v2")
-    pins = pinned(overridden(WHOLE, given), given)
+    pins = pinned(Sources.of(overridden(WHOLE, given), tmp_path), given)
     assert pins == [
         "finetune.epochs=2",
         f'base.revision="{COMMITS["main"]}"',

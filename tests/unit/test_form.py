@@ -7,6 +7,7 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
+from flows.across import rebuild_across
 from flows.lifecycle import rebuild, rebuild_recipe
 from flows.stage_names import StageName
 from tasks.core.recipe import KAWAN_USAHA, Base, Recipe
@@ -90,12 +91,11 @@ def test_good_value_is_taken_by_the_form(right: Json) -> None:
     validate(right, form(rebuild_recipe), raise_on_error=True)
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", [rebuild_recipe, rebuild_across])
 def test_form_takes_the_defaults_that_it_fills_in_itself(flow: Flow[..., Any]) -> None:
     schema = form(flow)
-    if flow is rebuild_recipe:
-        defaults = {name: field["default"] for name, field in schema["properties"].items()}
-        validate(defaults, schema, raise_on_error=True)
+    defaults = {name: field["default"] for name, field in schema["properties"].items()}
+    validate(defaults, schema, raise_on_error=True)
 
 
 def test_every_field_of_the_recipe_has_a_title_and_a_description() -> None:

@@ -14,9 +14,10 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.events.schemas.events import Event, Resource
 from prefect.server.utilities.user_templates import render_user_template_sync
 
+from flows.automations import RESTART_AFTER_S
 from flows.notice_automations import CRASHED, REMIND_EVERY, notice_automations
 from flows.notice_channels import named
-from flows.notices import of_failure, of_services, of_success
+from flows.notices import of_failure, of_services, of_stages, of_success
 from flows.operations import Operations, environment
 from flows.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from flows.report import RebuildReport
@@ -146,6 +147,16 @@ def test_success_says_what_was_done() -> None:
     assert notice.facts["done"] == ["download"]
 
 
+def test_rebuild_across_machines_tells_what_all_of_its_stages_have_done() -> None:
+    cached = "Nothing new: every stage was cached."
+    said = {"download": cached, "merge": "Done: merge.", "gate": f"{cached} Gate passed. Served."}
+    notice = of_stages("demo", said)
+    assert (notice.what, notice.title) == (Happening.SUCCEEDED, "demo: rebuilt")
+    assert notice.text == "Done: merge. Gate passed. Served."
+    assert notice.facts["done"] == ["merge"]
+    assert of_stages("demo", {"download": cached}).what is Happening.UNCHANGED
+
+
 def test_service_that_answers_is_not_told_of_and_the_others_are() -> None:
     looks = [
         Looked("a", "healthy", "answers"),
@@ -201,7 +212,10 @@ def test_webhook_gets_json_whatever_stands_in_it() -> None:
 
 @pytest.mark.parametrize(
     ("attempt", "said"),
-    [("1", "the run is started again after 60 s."), ("4", "it is not started again by itself")],
+    [
+        ("1", f"the run is started again after {RESTART_AFTER_S} s."),
+        ("4", "it is not started again by itself"),
+    ],
 )
 def test_crash_says_whether_the_run_is_started_again(attempt: str, said: str) -> None:
     state = {"prefect.state-message": "No heartbeat.", "prefect.run-count": attempt}

@@ -1,11 +1,14 @@
 """What the run page calls the task of a stage: its name, and what it works on."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from prefect import Task
 
+from flows.lifecycle import rebuild_recipe
 from tasks.core.hub.upstream import Upstream
 from tasks.core.recipe import (
     ActivationEdit,
@@ -45,7 +48,7 @@ def made(source: str | None) -> StageResult:
 
 
 def upstream(source: Source) -> Upstream:
-    return Upstream(source, Store(Path("/nowhere")))
+    return Upstream(source, Store(Path("/home")))
 
 
 SCALED = Edit(
@@ -89,3 +92,22 @@ def test_a_name_that_cannot_be_made_fails_no_work() -> None:
     def work() -> None: ...
 
     assert work.task_run_name(parameters={}) == "work"  # type: ignore[operator, misc, call-arg]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "demo"),
+        ({"until": "merge"}, "demo"),
+        ({"from_stage": "plan", "until": "deploy"}, "demo"),
+        ({"from_stage": "merge", "until": "merge"}, "demo: merge"),
+    ],
+    ids=str,
+)
+def test_a_run_of_one_stage_is_named_for_it(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], name: str
+) -> None:
+    parameters = {"recipe": "demo", **given}
+    monkeypatch.setattr("flows.lifecycle.flow_run", SimpleNamespace(parameters=parameters))
+    named = cast("Callable[[], str]", rebuild_recipe.flow_run_name)
+    assert named() == name
