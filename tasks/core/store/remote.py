@@ -24,6 +24,7 @@ from tasks.core.errors import (
 )
 from tasks.core.place import Place
 from tasks.core.progress import Report, silent
+from tasks.core.storage import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 from tasks.core.store.transfers import Way, receive, send
 
@@ -81,8 +82,12 @@ class Remote:
     def require_usable(self) -> None:
         """Return when files can be written there, read and removed.
 
-        Raises as `Place` does: StorageRefused, StorageUnavailable.
+        Raises as `Place` does: StorageRefused, StorageUnavailable, also where there is no answer
+        in time.
         """
+        in_time(self._probe, where=self.url)
+
+    def _probe(self) -> None:
         self.place.require_root()
         self.place.probe()
 
