@@ -31,6 +31,7 @@ from tasks.core.store.transfers import Way, receive, send
 REMOTE_VARIABLE = "KAWAN_USAHA_REMOTE"
 FILES = "files"
 STAGING = "staging"
+RELEASES = "releases"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Remote:
 
     def names(self) -> list[str]:
         """Return the names that artifacts may have there; nothing is opened."""
-        return [name for name in self.place.folders("") if name not in (FILES, STAGING)]
+        return [name for name in self.place.folders("") if name not in (FILES, STAGING, RELEASES)]
 
     def artifacts(self) -> Iterator[tuple[str, Shared | CorruptRemote]]:
         """Yield every artifact by name; one with a broken manifest as the error that tells of it.
