@@ -81,6 +81,13 @@ def test_a_broken_artifact_there_is_listed_and_not_fetched(
     assert "broken" in errors
 
 
+def test_pull_all_passes_over_what_is_no_artifact(run: Run, remote: str, home: Path) -> None:
+    Place.open(remote).replace("releases/demo/demo-20261129T120000000000.json", b"{}")
+    Place.open(remote).replace("notes/of-somebody-else.txt", b"milk")
+    code, output, _ = run("store", "pull", "--all")
+    assert (code, output.strip()) == (0, "There is nothing to move.")
+
+
 def test_what_was_made_before_there_was_a_remote_store_is_pushed_and_pulled(
     run: Run, remote: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
