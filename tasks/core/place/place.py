@@ -55,7 +55,7 @@ class Place:
     def require_root(self) -> None:
         """Raise when this is a directory that is not there: a share may not be mounted."""
         if isinstance(self._fs, LocalFileSystem) and not Path(self._root).is_dir():
-            raise StorageRefused(
+            raise BucketMissing(
                 "The directory is not there.",
                 where=self.url,
                 next_step=f"Make it, or mount it, or correct {self.setting}.",
