@@ -239,6 +239,15 @@ def test_content_that_is_there_already_is_not_sent_twice(
     assert sent == []
 
 
+def test_shared_content_that_was_removed_there_is_sent_again(machine: Machine, url: str) -> None:
+    first = machine("first")
+    build(first)
+    Place.open(url).remove(blob(first))
+    edited = stage_key("edit", 1, {})
+    build(first, edited)
+    assert machine("second").build(edited, fail).cached
+
+
 def test_content_that_is_here_already_is_not_fetched(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
