@@ -52,12 +52,8 @@ def receive(
     """
     if not ways:
         return
-    missing = sum(w.digest.size_bytes for w in ways if not w.local.exists())
-    linked = {w.digest.sha256 for w in ways if w.digest.sha256 in here}
-    require_room(
-        ways[0].local.parent,
-        missing - sum(w.digest.size_bytes for w in ways if w.digest.sha256 in linked),
-    )
+    missing = [w for w in ways if not w.local.exists() and w.digest.sha256 not in here]
+    require_room(ways[0].local.parent, _total(missing))
     _move_all([partial(_receive, place, way, here) for way in ways], _total(ways), report)
 
 
