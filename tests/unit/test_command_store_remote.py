@@ -88,6 +88,20 @@ def test_pull_all_passes_over_what_is_no_artifact(run: Run, remote: str, home: P
     assert (code, output.strip()) == (0, "There is nothing to move.")
 
 
+def test_list_remote_shows_as_shared_what_is_there_now(
+    run: Run, remote: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(home).build(MERGE, write)
+    run("store", "push")
+    assert "shared" in run("store", "list", "--remote")[1]
+    elsewhere(tmp_path, monkeypatch)
+    Store(tmp_path / "elsewhere").build(MERGE, write)
+    assert "shared" in run("store", "list", "--remote")[1], "it was not fetched from there"
+    Place.open(remote).remove(f"{MERGE}/manifest.json")
+    monkeypatch.setenv("KAWAN_USAHA_HOME", str(home))
+    assert "shared" not in run("store", "list", "--remote")[1], "it was pushed once"
+
+
 def test_what_was_made_before_there_was_a_remote_store_is_pushed_and_pulled(
     run: Run, remote: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
