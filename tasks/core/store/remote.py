@@ -91,6 +91,7 @@ class Remote:
     def _probe(self) -> None:
         self.place.require_root()
         self.place.probe()
+        self.place.require_create()
 
     def find(self, name: str) -> Shared | None:
         """Return the artifact of this name, by its manifest alone; None when it is not there.
