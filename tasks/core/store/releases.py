@@ -32,7 +32,7 @@ def share_release(remote: Remote, run: OpenRun) -> None:
         update={
             "finished_at": record.released_at,
             "artifacts": (record.released,),
-            "reach": 0,  # it supersedes no run of theirs
+            "reach": -1,  # it supersedes no run of theirs
         }
     )
     place = f"{RELEASES}/{record.recipe}/{run.path.name}"

@@ -94,11 +94,12 @@ def test_own_record_is_not_replaced_by_what_was_told_of_it(tmp_path: Path, remot
     assert run.path.read_bytes() == before
 
 
+@pytest.mark.parametrize("reach", [0, 2])
 def test_unfinished_run_of_this_machine_is_not_superseded_by_a_release_of_another(
-    tmp_path: Path, remote: Remote
+    tmp_path: Path, remote: Remote, reach: int
 ) -> None:
     records = RunRecords(tmp_path / "one")
-    records.start("demo", reach=2).add("merge-a")
+    records.start("demo", reach=reach).add("merge-a")
     released(tmp_path / "other", remote, "fuse-b")
     take_releases(remote, records, "demo")
     assert [record.artifacts for record in records.unfinished()] == [("merge-a",)]
