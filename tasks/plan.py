@@ -104,7 +104,10 @@ def require_remote() -> None:
     try:
         remote.require_usable()
     except StorageUnavailable as error:
-        say(f"{error.what} Nothing can be built or shared until it is: {error.found}")
+        warn(
+            f"{remote.url}: {error.what} Nothing can be built or shared until it answers. "
+            f"({error.found or error.expected})"
+        )
     else:
         say(f"Artifacts are shared through {remote.url}.")
 

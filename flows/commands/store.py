@@ -12,7 +12,10 @@ from flows.commands.store_remote import required_remote
 from tasks.core.errors import CorruptRemote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tasks.core.store import Artifact
+    from tasks.core.store.remote import Shared
 
 store_app = typer.Typer(no_args_is_help=True, help="Look at the artifacts, verify, prune, share.")
 
@@ -37,28 +40,38 @@ def list_artifacts(
 ) -> None:
     """Show every artifact: stage, size, age and what it was made from, also if it was freed.
 
-    With a remote store: what is there too (`shared`), and with --remote what is only there.
+    With a remote store: what is known to be there too (`shared`). With --remote it is asked, and
+    shows what is only there as well.
     """
     from tasks.core.home import home
     from tasks.core.store import Artifact, Store, configured_remote
 
     store = Store(home(), remote=required_remote() if remote else configured_remote())
+    there = dict(required_remote().artifacts()) if remote else {}
     rows, lines = [], []
     for artifact in (*store.artifacts(), *store.freed_artifacts()):
-        there = store.is_shared(artifact)
-        rows.append(_row(artifact, here=True, shared=there))
-        lines.append(_line(artifact, "freed" if artifact.freed else "", "shared" if there else ""))
-    if remote:
-        here = {row["artifact"] for row in rows}
-        for name, found in required_remote().artifacts():
-            if isinstance(found, CorruptRemote):
-                rows.append({"artifact": name, "here": name in here, "broken": found.what})
-                lines.append(f"{name:<34} broken at the remote store: {found.what}")
-            elif name not in here:
-                artifact = Artifact(store.root / name, found.manifest)
-                rows.append(_row(artifact, here=False, shared=True))
-                lines.append(_line(artifact, "only at the remote store"))
+        shared = _is_in(there, artifact) if remote else store.is_shared(artifact)
+        rows.append(_row(artifact, here=True, shared=shared))
+        lines.append(_line(artifact, "freed" if artifact.freed else "", "shared" if shared else ""))
+    here = {row["artifact"] for row in rows}
+    for name, found in there.items():
+        if isinstance(found, CorruptRemote):
+            rows.append({"artifact": name, "here": name in here, "broken": found.what})
+            lines.append(f"{name:<34} broken at the remote store: {found.what}")
+        elif name not in here:
+            artifact = Artifact(store.root / name, found.manifest)
+            rows.append(_row(artifact, here=False, shared=True))
+            lines.append(_line(artifact, "only at the remote store"))
     show(rows, as_json=as_json, text="\n".join(lines) or f"Nothing is built yet in {home()}.")
+
+
+def _is_in(there: "Mapping[str, Shared | CorruptRemote]", artifact: "Artifact") -> bool:
+    found = there.get(str(artifact.key))
+    return (
+        found is not None
+        and not isinstance(found, CorruptRemote)
+        and (found.digest == artifact.digest)
+    )
 
 
 def _row(artifact: "Artifact", *, here: bool, shared: bool | None) -> dict[str, object]:

@@ -61,8 +61,7 @@ def pull(
             next_step="`kawan-usaha store list --remote` shows what is there.",
         )
     with _shared_store() as (store, remote):
-        known = remote.names()
-        chosen = _chosen(names, known) if names else known
+        chosen = _chosen(names, remote.names()) if names else [n for n, _ in remote.artifacts()]
         made = [(name, store.pull(name)) for name in chosen]
         _show(store, (artifact for _, artifact in made), as_json=as_json)
     if any(artifact is None for _, artifact in made):  # broken there, which was told

@@ -250,7 +250,7 @@ class StorageRefused(KawanUsahaError):
 
 
 class BucketMissing(StorageRefused):
-    """The bucket (container) that an address names does not exist."""
+    """The bucket (container), or the directory in place of one, does not exist."""
 
     exit_code = 2
 

@@ -133,7 +133,11 @@ def _judged(
     earlier: Mapping[str, str],
     whole: set[str],
 ) -> tuple[str, bool]:
-    """Return why something may go, and whether unfinished work needs it."""
+    """Return why something may go, and whether unfinished work needs it.
+
+    Beside `<key>` there may be `<key>.fetched` and the like in staging: transfers of its work.
+    """
+    name = name.partition(".")[0]
     if place == "corrupt":
         return "set aside when it was found", False
     if place == "trash":

@@ -6,9 +6,10 @@ order, is the caller's. Keys come from the environment, and an address is shown 
 
 import errno
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.registry import known_implementations
@@ -24,6 +25,10 @@ from tasks.core.errors import (
 )
 from tasks.core.storage_errors import storage_error
 
+T = TypeVar("T")
+
+WITHIN_S = 30.0
+"""How long a storage may take to answer: some clients try for minutes."""
 _USER = re.compile(r"://[^/]*@")
 
 
@@ -66,6 +71,35 @@ def _how_to_install(url: str) -> str:
     package = str(known.get("class", "fsspec")).partition(".")[0]
     what = "what the line above names" if package == "fsspec" else f"it: `pip install {package}`"
     return f"Install {what}, in the environment that this project is installed in."
+
+
+def in_time(ask: Callable[[], T], where: str) -> T:
+    """Return what a storage answers, and raise what that raises; StorageUnavailable after WITHIN_S.
+
+    For questions before the work. What is asked may go on in a thread that ends with the process.
+    """
+    answers: list[T] = []
+    failed: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001 - raised by the waiting thread
+            failed.append(error)
+
+    thread = threading.Thread(target=call, name="ask-storage", daemon=True)
+    thread.start()
+    thread.join(WITHIN_S)
+    if failed:
+        raise failed[0]
+    if not answers:
+        raise StorageUnavailable(
+            "The storage does not answer.",
+            where=where,
+            expected=f"an answer within {WITHIN_S:g} s",
+            next_step="Check network, proxy and address of the storage, and run again.",
+        )
+    return answers[0]
 
 
 @contextmanager

@@ -68,7 +68,15 @@ _REFUSED_KEYS = {
 }
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _NO_ROOM = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "storageQuotaExceeded"}
-_BUSY = {"SlowDown", "ServerBusy", "RequestTimeout", "OperationTimedOut", "InternalError"}
+_BUSY = {
+    "SlowDown",
+    "ServerBusy",
+    "RequestTimeout",
+    "OperationTimedOut",
+    "InternalError",
+    "OperationAborted",  # this and the next: somebody else writes the same name right now
+    "ConditionalRequestConflict",
+}
 _BUSY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 _KEYS = (

@@ -8,7 +8,7 @@ import pytest
 
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
-from tasks.core.errors import StorageRefused
+from tasks.core.errors import StorageRefused, StorageUnavailable
 from tasks.core.place import Place
 from tasks.core.recipe import Recipe
 from tasks.core.store import Artifact, Remote, Store
@@ -56,6 +56,20 @@ def test_a_remote_store_that_is_not_there_is_told_before_anything_is_built(
     assert isinstance(error, StorageRefused)
     assert "mount it" in str(state.message)
     assert list(Store(home).artifacts()) == []
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_remote_store_out_of_reach_stops_no_run_with_nothing_new(
+    recipe: Recipe, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> str:
+        raise StorageUnavailable("The storage cannot be reached.")
+
+    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "first"))
+    monkeypatch.setattr(Place, "_at", away)
+    report = rebuild(recipe, until="evaluate")
+    assert isinstance(report, RebuildReport)
+    assert all(stage.cached for stage in report.stages)
 
 
 def test_what_one_home_built_another_has_all_cached_and_fetches_once(

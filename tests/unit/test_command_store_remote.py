@@ -81,6 +81,27 @@ def test_a_broken_artifact_there_is_listed_and_not_fetched(
     assert "broken" in errors
 
 
+def test_pull_all_passes_over_what_is_no_artifact(run: Run, remote: str, home: Path) -> None:
+    Place.open(remote).replace("releases/demo/demo-20261129T120000000000.json", b"{}")
+    Place.open(remote).replace("notes/of-somebody-else.txt", b"milk")
+    code, output, _ = run("store", "pull", "--all")
+    assert (code, output.strip()) == (0, "There is nothing to move.")
+
+
+def test_list_remote_shows_as_shared_what_is_there_now(
+    run: Run, remote: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(home).build(MERGE, write)
+    run("store", "push")
+    assert "shared" in run("store", "list", "--remote")[1]
+    elsewhere(tmp_path, monkeypatch)
+    Store(tmp_path / "elsewhere").build(MERGE, write)
+    assert "shared" in run("store", "list", "--remote")[1], "it was not fetched from there"
+    Place.open(remote).remove(f"{MERGE}/manifest.json")
+    monkeypatch.setenv("KAWAN_USAHA_HOME", str(home))
+    assert "shared" not in run("store", "list", "--remote")[1], "it was pushed once"
+
+
 def test_what_was_made_before_there_was_a_remote_store_is_pushed_and_pulled(
     run: Run, remote: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,10 +2,12 @@
 
 import logging
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from tasks.core import storage
 from tasks.core.errors import StorageRefused
 from tasks.plan import require_remote
 from tests.s3_server import use
@@ -28,6 +30,20 @@ def test_one_that_is_out_of_reach_is_only_said(
         monkeypatch.setenv("KAWAN_USAHA_REMOTE", "s3://bucket/artifacts")
         require_remote()
     assert "cannot be reached" in caplog.text
+
+
+def test_one_that_is_silent_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(storage, "WITHIN_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+        use(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("KAWAN_USAHA_REMOTE", "s3://bucket/artifacts")
+        started = time.monotonic()
+        require_remote()
+    assert time.monotonic() - started < 10
+    assert "does not answer" in caplog.text
+    assert "within 0.5 s" in caplog.text
 
 
 def test_without_one_nothing_is_said(

@@ -73,6 +73,20 @@ def test_unfinished_work_goes_when_asked_for_and_is_named_with_its_size(tmp_path
     assert room(tmp_path) == type(removed)((), ())
 
 
+@pytest.mark.parametrize("transfer", ["fetched", "offered", "handed"])
+def test_what_a_killed_transfer_left_goes_and_stays_with_its_artifact(
+    tmp_path: Path, transfer: str
+) -> None:
+    made, checkpoints = build(tmp_path, "merge").key, fail(tmp_path, "finetune")
+    start(tmp_path, "demo", made, checkpoints)
+    staging = tmp_path / "store" / ".staging"
+    for key in (made, checkpoints):
+        (staging / f"{key}.{transfer}").mkdir()
+    assert gone(tmp_path) == {f"{made}.{transfer}": "the artifact was made since"}
+    held = {item.path.name: item.reason for item in room(tmp_path).held}
+    assert "rebuild of demo" in held[f"{checkpoints}.{transfer}"]
+
+
 def test_staging_of_which_no_run_is_known_is_unfinished_work(tmp_path: Path) -> None:
     partial = fail(tmp_path, "download")
     assert prune(tmp_path).items == ()

@@ -71,6 +71,10 @@ def from_(cause: Exception, error: Exception) -> Exception:
         ),
         (from_(answered("SlowDown", 503), OSError(errno.EBUSY, "slow")), StorageUnavailable),
         (from_(answered("InternalError", 500), OSError(errno.EIO, "no")), StorageUnavailable),
+        (
+            from_(answered("ConditionalRequestConflict", 409), OSError(errno.EIO, "no")),
+            StorageUnavailable,
+        ),
         (foreign("gcsfs.retry.HttpError", code=429), StorageUnavailable),
         (foreign("aiohttp.client_exceptions.ClientResponseError", status=502), StorageUnavailable),
         (foreign("fsspec.exceptions.FSTimeoutError", base=TimeoutError), StorageUnavailable),

@@ -151,8 +151,16 @@ def missing_bytes(resolved: ResolvedModel, out: Path) -> int:
 
 def _missing_bytes(file: RemoteFile, out: Path) -> int:
     target = out / file.path
-    present = sum(path.stat().st_size for path in (target, part_of(target)) if path.exists())
+    present = _size_bytes(target) + _size_bytes(part_of(target))
     return max(0, file.size_bytes - present)
+
+
+def _size_bytes(path: Path) -> int:
+    """Return the size of a file, 0 without one: another thread may be writing and renaming it."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class Tally:

@@ -11,7 +11,7 @@ rules decide who may read it.
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
 from tasks.core.files import TEMPORARY, FileDigest
@@ -143,11 +143,11 @@ def _others(place: Place, folder: str, published: Collection[str]) -> tuple[str,
     """Return somebody else's files in the folder of a build, where nothing but it should be.
 
     Raises HubError when a loader would read one of them with the build. What a killed writer left
-    of the manifest is removed.
+    of a file is removed.
     """
     kept = []
     for name in sorted(place.files(folder).keys() - {*published, MANIFEST}):
-        if name.startswith(TEMPORARY):
+        if PurePosixPath(name).name.startswith(TEMPORARY):
             place.remove(f"{folder}/{name}")
         else:
             kept.append(name)

@@ -4,19 +4,16 @@ A directory or bucket is written to, a Hub is asked what the token may do. Nothi
 only the model itself can show (its licence, its size) is not covered.
 """
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from tasks.core.errors import HubError, StorageUnavailable
+from tasks.core.errors import HubError
 from tasks.core.hub.publish import is_private, require_as_private, writable
 from tasks.core.hub.publish_remote import Remote
 from tasks.core.place import Place
 from tasks.core.recipe import Publish
-from tasks.core.storage import shown
+from tasks.core.storage import in_time, shown
 
-WITHIN_S = 30.0
-"""How long a storage may take to answer: some clients try for minutes."""
 _DEADLINE_S = 7.0
 
 
@@ -24,13 +21,14 @@ def require_open(target: Publish, token: str | None = None) -> None:
     """Return when the target can be written to now.
 
     Raises what `Place.open` and `Place.probe` raise, WrongToken and HubError where the token may
-    not write or the repository is not as the recipe wants it, and HubUnavailable.
+    not write or the repository is not as the recipe wants it, HubUnavailable, and what `in_time`
+    raises.
     """
     if target.target is None:
         _require_hub(str(target.repo), target, token)
         return
     url = target.target
-    _in_time(lambda: Place.open(url).probe(), where=shown(url))
+    in_time(lambda: Place.open(url).probe(), where=shown(url))
 
 
 def _require_hub(repo: str, target: Publish, token: str | None) -> None:
@@ -53,27 +51,3 @@ def _require_namespace(remote: Remote, who: Mapping[str, Any]) -> None:
             expected=f"a repository of {', '.join(names)}",
             next_step="Correct `publish.repo`, or use the token of its owner.",
         )
-
-
-def _in_time(probe: Callable[[], None], where: str) -> None:
-    """Return once probe has, and raise what it raises; StorageUnavailable after WITHIN_S."""
-    failed: list[BaseException] = []
-
-    def call() -> None:
-        try:
-            probe()
-        except BaseException as error:  # noqa: BLE001 - raised by the waiting thread
-            failed.append(error)
-
-    thread = threading.Thread(target=call, name="open-target", daemon=True)
-    thread.start()
-    thread.join(WITHIN_S)
-    if thread.is_alive():
-        raise StorageUnavailable(
-            "The storage does not answer.",
-            where=where,
-            expected=f"an answer within {WITHIN_S:g} s",
-            next_step="Check network, proxy and address of the storage, and run again.",
-        )
-    if failed:
-        raise failed[0]

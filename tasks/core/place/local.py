@@ -1,10 +1,12 @@
 """A place that is a directory: files that are whole or not there, as an object store has them."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tasks.core.errors import StorageRefused
 from tasks.core.files import CHUNK_BYTES, TEMPORARY, fsync_directory, write_atomically
 
 
@@ -28,9 +30,24 @@ def copy(source: Path, target: Path, sent: Callable[[int], None] | None) -> None
 
 
 def link_new(content: bytes, target: Path) -> None:
-    """Make a file with this content. Raises FileExistsError when there is one of its name."""
+    """Make a file with this content. Raises FileExistsError when there is one of its name.
+
+    StorageRefused where the file system has no hard links: what else would tell that there is one
+    shows others half a file.
+    """
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=TEMPORARY) as scratch:
         made = Path(scratch) / target.name
         write_atomically(made, content)
-        target.hardlink_to(made)
+        try:
+            target.hardlink_to(made)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            raise StorageRefused(
+                "The file system has no hard links, by which one of several writers wins.",
+                where=target.parent,
+                found=error,
+                next_step="Name a directory on a file system that has them, such as NFS, ext4 or "
+                "XFS, or a bucket.",
+            ) from error
     fsync_directory(target.parent)

@@ -55,7 +55,7 @@ class Place:
     def require_root(self) -> None:
         """Raise when this is a directory that is not there: a share may not be mounted."""
         if isinstance(self._fs, LocalFileSystem) and not Path(self._root).is_dir():
-            raise StorageRefused(
+            raise BucketMissing(
                 "The directory is not there.",
                 where=self.url,
                 next_step=f"Make it, or mount it, or correct {self.setting}.",
@@ -67,11 +67,12 @@ class Place:
         A directory of this machine that is not there is not made. Raises as all methods do.
         """
         if isinstance(self._fs, LocalFileSystem):
-            existing = Path(self._root or "/")
-            while not existing.exists():
-                existing = existing.parent
-            with storage_failures(self.url), tempfile.TemporaryFile(dir=existing):
-                return
+            with storage_failures(self.url):
+                existing = Path(self._root or "/")
+                while not existing.exists():
+                    existing = existing.parent
+                with tempfile.TemporaryFile(dir=existing):
+                    return
         name, content = f"{_PROBE}-{secrets.token_hex(8)}", secrets.token_bytes(16)
         self.replace(name, content)
         if self.read(name) != content:
@@ -81,6 +82,16 @@ class Place:
                 next_step="Look what changes files on the way there, a proxy for example.",
             )
         with suppress(StorageRefused):  # whoever may not remove may still publish
+            self.remove(name)
+
+    def require_create(self) -> None:
+        """Return when `create` works here, which needs more of a place than `replace`.
+
+        A directory's file system has to have hard links, a bucket conditional writes.
+        """
+        name = f"{_PROBE}-{secrets.token_hex(8)}"
+        self.create(name, b"")
+        with suppress(StorageRefused):
             self.remove(name)
 
     def exists(self, path: str) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.errors import KawanUsahaError
+from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.files import FileDigest, digest_of, fsync_tree, link_or_copy
 from tasks.core.locks import Say
 from tasks.core.progress import quantity
@@ -119,7 +119,7 @@ class Handover:
             return
         except FileNotFoundError:  # a newer one took its place meanwhile
             return
-        except (KawanUsahaError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
             if not self._told:
                 self._say(f"{self._directory.name} is not kept at the remote store now: {error}")
             self._told = True
@@ -152,7 +152,10 @@ class Handover:
             self._place.remove(f"{self._folder}/files/{sha256}")
 
     def _bring(self) -> None:
-        """Fetch the state, if there is one. A broken one is told of and left; the work begins."""
+        """Fetch the state, if there is one. A broken one is told of and left; the work begins.
+
+        Raises StorageUnavailable and DiskFull: a state that is whole is worth another attempt.
+        """
         fetched = self._directory.with_name(f"{self._directory.name}.handed")
         try:
             state = self._found()
@@ -163,7 +166,7 @@ class Handover:
             self._say(f"{self._directory.name}: going on from {last} of another machine, {size}")
             receive(self._place, self._ways(state, fetched), here={})
         except KawanUsahaError as error:
-            if error.retryable:
+            if error.retryable or isinstance(error, DiskFull):
                 raise
             self._say(f"{self._where} cannot be gone on from: {error}")
             return

@@ -12,12 +12,12 @@ import re
 
 from pydantic import ValidationError
 
-from tasks.core.store.remote import Remote
+from tasks.core.errors import StorageUnavailable
+from tasks.core.storage import in_time
+from tasks.core.store.remote import RELEASES, Remote
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 
 logger = logging.getLogger(__name__)
-
-RELEASES = "releases"
 
 
 def share_release(remote: Remote, run: OpenRun) -> None:
@@ -32,7 +32,7 @@ def share_release(remote: Remote, run: OpenRun) -> None:
         update={
             "finished_at": record.released_at,
             "artifacts": (record.released,),
-            "reach": 0,  # it supersedes no run of theirs
+            "reach": -1,  # it supersedes no run of theirs
         }
     )
     place = f"{RELEASES}/{record.recipe}/{run.path.name}"
@@ -42,9 +42,21 @@ def share_release(remote: Remote, run: OpenRun) -> None:
 def take_releases(remote: Remote, records: RunRecords, recipe: str) -> None:
     """Record here what other machines have released of a recipe.
 
-    A file that is no such record is left out, with a line in the log. Raises StorageUnavailable,
-    StorageRefused.
+    A file that is no such record is left out, with a line in the log. So is everything while the
+    remote store cannot be reached: what is on record here then counts. Raises StorageRefused.
     """
+    try:
+        in_time(lambda: _take(remote, records, recipe), where=remote.url)
+    except StorageUnavailable as error:
+        logger.warning(
+            "What other machines have released of %s since the last run is not known now: %s (%s)",
+            recipe,
+            error.what,
+            remote.url,
+        )
+
+
+def _take(remote: Remote, records: RunRecords, recipe: str) -> None:
     folder = f"{RELEASES}/{recipe}"
     for name in sorted(remote.place.files(folder)):
         path = records.root / name

@@ -24,12 +24,14 @@ from tasks.core.errors import (
 )
 from tasks.core.place import Place
 from tasks.core.progress import Report, silent
+from tasks.core.storage import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 from tasks.core.store.transfers import Way, receive, send
 
 REMOTE_VARIABLE = "KAWAN_USAHA_REMOTE"
 FILES = "files"
 STAGING = "staging"
+RELEASES = "releases"
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,15 @@ class Remote:
     def require_usable(self) -> None:
         """Return when files can be written there, read and removed.
 
-        Raises as `Place` does: StorageRefused, StorageUnavailable.
+        Raises as `Place` does: StorageRefused, StorageUnavailable, also where there is no answer
+        in time.
         """
+        in_time(self._probe, where=self.url)
+
+    def _probe(self) -> None:
         self.place.require_root()
         self.place.probe()
+        self.place.require_create()
 
     def find(self, name: str) -> Shared | None:
         """Return the artifact of this name, by its manifest alone; None when it is not there.
@@ -106,7 +113,7 @@ class Remote:
 
     def names(self) -> list[str]:
         """Return the names that artifacts may have there; nothing is opened."""
-        return [name for name in self.place.folders("") if name not in (FILES, STAGING)]
+        return [name for name in self.place.folders("") if name not in (FILES, STAGING, RELEASES)]
 
     def artifacts(self) -> Iterator[tuple[str, Shared | CorruptRemote]]:
         """Yield every artifact by name; one with a broken manifest as the error that tells of it.

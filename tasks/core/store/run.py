@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks.core.errors import CorruptArtifact, StageMissing
+from tasks.core.errors import CorruptArtifact, StageMissing, StorageUnavailable
 from tasks.core.keys import StageKey
 from tasks.core.locks import WAIT_S
 from tasks.core.store.links import gains
@@ -108,11 +108,18 @@ class RunStore(Store):
     def release(self, name: str, forced: str | None = None) -> None:
         """Record that this artifact is released, and tell the machines of the remote store.
 
-        Raises StorageUnavailable, StorageRefused.
+        Raises StorageRefused, and StorageUnavailable where they do not know it from a run before.
         """
+        is_known = self._records.releases(self.record.recipe)[:1] == [name]
         self._run.release(name, forced)
-        if self._remote is not None:
+        if self._remote is None:
+            return
+        try:
             share_release(self._remote, self._run)
+        except StorageUnavailable as error:
+            if not is_known:
+                raise
+            self._say(f"{name}: released again, which other machines are not told: {error.what}")
 
     def done_with(self, *names: str) -> None:
         """Free these artifacts, which no later stage needs, where the recipe keeps no inputs."""

@@ -162,6 +162,9 @@ class Sharing:
         return Lines(show, every_s=LINE_EVERY_S)
 
     def _tell_broken(self, name: str, error: CorruptRemote) -> None:
+        """Tell it once: whoever looks whether it is there, and then fetches it, finds it twice."""
+        if name in self._broken:
+            return
         self._broken.add(name)
         logger.warning("%s", error)
         self._say(

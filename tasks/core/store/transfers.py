@@ -52,12 +52,8 @@ def receive(
     """
     if not ways:
         return
-    missing = sum(w.digest.size_bytes for w in ways if not w.local.exists())
-    linked = {w.digest.sha256 for w in ways if w.digest.sha256 in here}
-    require_room(
-        ways[0].local.parent,
-        missing - sum(w.digest.size_bytes for w in ways if w.digest.sha256 in linked),
-    )
+    missing = [w for w in ways if not w.local.exists() and w.digest.sha256 not in here]
+    require_room(ways[0].local.parent, _total(missing))
     _move_all([partial(_receive, place, way, here) for way in ways], _total(ways), report)
 
 
@@ -69,13 +65,16 @@ def send(
     report: Report = silent,
     stop: Event | None = None,
 ) -> None:
-    """Bring files from this machine to the place; `proved` names those that are whole there.
+    """Bring files from this machine to the place; `proved` names those that were whole there.
 
+    Of these only the size is asked for: they may have been removed meanwhile.
     Raises Stopped once `stop` is set, CorruptArtifact when a file here is not what it should be,
     CorruptRemote when what arrives is not what was sent, StorageUnavailable, StorageRefused.
     """
-    unique = {way.remote: way for way in ways if way.digest.sha256 not in proved}
-    moves = [partial(_send, place, way) for way in unique.values()]
+    unique = {way.remote: way for way in ways}
+    moves = [
+        partial(_send, place, way, proved=way.digest.sha256 in proved) for way in unique.values()
+    ]
     _move_all(moves, _total(list(unique.values())), report, stop)
 
 
@@ -182,13 +181,13 @@ def _stream(place: Place, way: Way, part: Path, tick: Tick) -> FileDigest:
     return FileDigest(size, sha256.hexdigest())
 
 
-def _send(place: Place, way: Way, tick: Tick) -> None:
-    """Send a file unless it is there; either way every byte of it is read back from there.
+def _send(place: Place, way: Way, tick: Tick, *, proved: bool) -> None:
+    """Send a file unless it is there; either way every byte of it is or was read back from there.
 
     A server's own word is not taken: some confirm a checksum that they have not compared.
     """
     there = place.size_bytes(way.remote)
-    if there == way.digest.size_bytes and place.digest(way.remote) == way.digest:
+    if there == way.digest.size_bytes and (proved or place.digest(way.remote) == way.digest):
         tick(way.digest.size_bytes)
         return
     for _ in range(2):

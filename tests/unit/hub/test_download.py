@@ -23,9 +23,9 @@ from tasks.core.errors import (
     RevisionNotFound,
     WrongToken,
 )
-from tasks.core.hub.download import WrittenFiles, download, resolve
+from tasks.core.hub.download import ResolvedModel, WrittenFiles, download, missing_bytes, resolve
 from tasks.core.hub.embedded.faults import CutAfter, IgnoreRange, Moved, Refuse, Slow, WrongBytes
-from tasks.core.hub.fetch import Patience
+from tasks.core.hub.fetch import Patience, RemoteFile
 from tests.unit.hub.conftest import GUEST, OWNER, STRANGER
 
 SHARD = "model-00002-of-00005.safetensors"
@@ -35,6 +35,14 @@ QUICK = Patience(attempts=3, first_wait_s=0.01)
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
+
+
+def test_room_is_counted_while_another_thread_renames_what_it_has_fetched(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ResolvedModel("of/anybody", "c" * 40, (RemoteFile(SHARD, 100, None, ""),))
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # and gone by the next call
+    assert missing_bytes(model, out) == 100
 
 
 def fetch(repo: str, out: Path, **options: object) -> WrittenFiles:

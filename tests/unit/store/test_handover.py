@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import StorageUnavailable
+from tasks.core.errors import DiskFull, StorageUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.place import Place
 from tasks.core.store import Remote, Staging, Store
@@ -126,6 +126,39 @@ def test_the_work_goes_on_while_the_remote_store_cannot_be_reached(
     with pytest.raises(Lost):
         machine("first").build(KEY, write)
     assert sum("not kept" in line for line in said) == 1
+
+
+def test_nothing_that_a_storage_raises_takes_the_place_of_the_works_own_failure(
+    machine: Machine, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Place, *args: object) -> None:
+        raise RuntimeError("Loop is not running")
+
+    monkeypatch.setattr(Place, "send", broken)
+
+    def write(staging: Staging) -> None:
+        with staging.handed_over(lambda: latest(staging.path)):
+            step(staging.path, 1)
+            raise Lost
+
+    with pytest.raises(Lost):
+        machine("first").build(KEY, write)
+    assert any("Loop is not running" in line for line in said)
+
+
+def test_a_state_that_finds_no_room_here_is_not_given_up(
+    machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, needed_bytes: int) -> None:
+        raise DiskFull("There is not enough room on the disk.")
+
+    with lost_machine(machine("first"), steps=1):
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.core.store.transfers.require_room", full)
+        with pytest.raises(DiskFull):
+            goes_on_from(machine("second"))
+    assert goes_on_from(machine("second")) == ["step-1"]
 
 
 def test_another_machine_goes_on_from_the_latest_state(machine: Machine, url: str) -> None:

@@ -1,9 +1,12 @@
 """Releases of one machine that another one has to know: to compare, to serve, to keep."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tasks.core.errors import StorageUnavailable
+from tasks.core.place import Place
 from tasks.core.store import Remote, RunStore
 from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import OpenRun, RunRecords
@@ -21,6 +24,42 @@ def released(home: Path, remote: Remote, artifact: str, forced: str | None = Non
     store.release(artifact, forced)
     store.finish()
     return run
+
+
+@pytest.fixture
+def out_of_reach() -> Remote:
+    """A remote store that raises what one behind a broken network does."""
+    return Remote(Place("s3://bucket", "a test", OutOfReach(), "bucket"))
+
+
+class OutOfReach:
+    """A filesystem whose every call fails."""
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def fail(*_: object, **__: object) -> object:
+            raise ConnectionError("no route to host")
+
+        return fail
+
+
+def test_out_of_reach_what_is_on_record_here_counts(
+    tmp_path: Path, remote: Remote, out_of_reach: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
+    released(tmp_path / "one", remote, "fuse-a")
+    records = RunRecords(tmp_path / "one")
+    take_releases(out_of_reach, records, "demo")
+    assert records.releases("demo") == ["fuse-a"]
+    assert "not known now: The storage cannot be reached." in caplog.text
+
+
+def test_out_of_reach_a_new_release_fails_and_one_that_is_known_does_not(
+    tmp_path: Path, remote: Remote, out_of_reach: Remote
+) -> None:
+    released(tmp_path / "one", remote, "fuse-a")
+    released(tmp_path / "one", out_of_reach, "fuse-a")
+    with pytest.raises(StorageUnavailable):
+        released(tmp_path / "one", out_of_reach, "fuse-b")
+    assert RunRecords(tmp_path / "one").releases("demo")[0] == "fuse-b", "it is out all the same"
 
 
 def test_release_is_known_on_another_machine_as_nothing_but_that(
@@ -55,11 +94,12 @@ def test_own_record_is_not_replaced_by_what_was_told_of_it(tmp_path: Path, remot
     assert run.path.read_bytes() == before
 
 
+@pytest.mark.parametrize("reach", [0, 2])
 def test_unfinished_run_of_this_machine_is_not_superseded_by_a_release_of_another(
-    tmp_path: Path, remote: Remote
+    tmp_path: Path, remote: Remote, reach: int
 ) -> None:
     records = RunRecords(tmp_path / "one")
-    records.start("demo", reach=2).add("merge-a")
+    records.start("demo", reach=reach).add("merge-a")
     released(tmp_path / "other", remote, "fuse-b")
     take_releases(remote, records, "demo")
     assert [record.artifacts for record in records.unfinished()] == [("merge-a",)]

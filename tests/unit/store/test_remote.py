@@ -1,5 +1,6 @@
 """Artifacts shared through a remote store: on a directory, in memory, and on a real S3 server."""
 
+import errno
 import json
 import threading
 from pathlib import Path
@@ -239,6 +240,15 @@ def test_content_that_is_there_already_is_not_sent_twice(
     assert sent == []
 
 
+def test_shared_content_that_was_removed_there_is_sent_again(machine: Machine, url: str) -> None:
+    first = machine("first")
+    build(first)
+    Place.open(url).remove(blob(first))
+    edited = stage_key("edit", 1, {})
+    build(first, edited)
+    assert machine("second").build(edited, fail).cached
+
+
 def test_content_that_is_here_already_is_not_fetched(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +343,18 @@ def test_a_directory_that_is_not_mounted_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageRefused, match="mount it"):
         Remote.open(f"file://{tmp_path}/share").require_usable()
     assert not (tmp_path / "share").exists()
+
+
+def test_a_file_system_without_hard_links_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    with pytest.raises(StorageRefused, match="no hard links"):
+        Remote.open(f"file://{tmp_path}").require_usable()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_usable_place_is_left_as_it_was(url: str) -> None:

@@ -195,7 +195,7 @@ def test_a_bucket_that_may_only_be_read_is_told_before_the_work(
         use(monkeypatch, s3_address, keys)
         remote = Remote.open(s3_url)
         assert remote.find(str(KEY)) is None
-        with pytest.raises(StorageRefused, match="may not be written"):
+        with pytest.raises(StorageRefused, match="do not have the right"):
             remote.require_usable()
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tasks.core.errors import StageMissing
 from tasks.core.keys import StageKey, stage_key
+from tasks.core.place import Place
 from tasks.core.store import Remote, RunStore, Staging
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
 from tasks.core.store.run import FETCHED_AT_ONCE_BYTES
@@ -102,6 +103,12 @@ def test_large_artifact_that_the_remote_store_has_lost_is_made_again(
     Remote.open(url).place.remove(f"{MODEL}/manifest.json")
     with other.present([str(MODEL)]):
         assert (other.path_of(MODEL) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_broken_manifest_is_told_once(machine: Machine, url: str, said: list[str]) -> None:
+    Place.open(url).replace(f"{MODEL}/manifest.json", b"garbage")
+    machine("first").build(MODEL, write_model)
+    assert sum("is broken" in line for line in said) == 1
 
 
 def test_small_artifact_is_fetched_at_once(machine: Machine) -> None:

@@ -49,6 +49,14 @@ def copied(edited, tmp_path) -> Build:
     return replace(edited, model=shutil.copytree(edited.model, tmp_path / "copied"))
 
 
+@pytest.mark.parametrize("folder", ["", "figures/"])
+def test_what_a_killed_writer_left_of_a_file_is_removed(edited, url, folder):
+    left = f"builds/{edited.name}/{folder}.tmp-k2x"
+    Place.open(url).replace(left, b"half a file")
+    assert _publish(edited, url).kept == ()
+    assert not Place.open(url).exists(left)
+
+
 def test_a_changed_model_file_is_never_pointed_to(copied, url):
     (copied.model / "config.json").write_bytes(b"x" * copied.files["config.json"].size_bytes)
     with pytest.raises(FileChanged, match=r"config\.json is not the file that was built"):

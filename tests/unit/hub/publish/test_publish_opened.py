@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tasks.core import storage
 from tasks.core.errors import (
     BucketMissing,
     HubError,
@@ -65,7 +66,7 @@ def test_a_storage_that_is_silent_is_given_up_in_time(monkeypatch: pytest.Monkey
     import socket
 
     pytest.importorskip("s3fs")
-    monkeypatch.setattr(publish_opened, "WITHIN_S", 1.0)
+    monkeypatch.setattr(storage, "WITHIN_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
         port = silent.getsockname()[1]
         _keys(monkeypatch, f"http://127.0.0.1:{port}")
