@@ -127,7 +127,7 @@ def task_runs(state: State[object]) -> dict[str, TaskRun]:
         found = client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
         )
-    return {task_run.name.rsplit("-", 1)[0]: task_run for task_run in found}
+    return {task_run.name.split()[0]: task_run for task_run in found}
 
 
 def ruling(home: Path) -> Artifact:

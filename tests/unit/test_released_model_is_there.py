@@ -10,6 +10,7 @@ from tasks import deploy as deploying
 from tasks import evaluate as evaluating
 from tasks import publish as publishing
 from tasks.core import locks
+from tasks.core.architecture import promise
 from tasks.core.errors import ServingFailed
 from tasks.core.keys import stage_key
 from tasks.core.locks import holders
@@ -46,7 +47,7 @@ def test_a_freed_model_is_made_again_before_it_is_served(
     def look(model: Path) -> None:
         raise looked_at(model)
 
-    monkeypatch.setattr(deploying, "expected_report", look)
+    monkeypatch.setattr(promise, "expected_report", look)
     model = StageResult.of(run.build(KEY, write), "edit")
     assert model.freed
     with running(run), pytest.raises(ServingFailed) as caught:
@@ -81,7 +82,7 @@ def test_a_release_before_that_is_part_of_this_build_is_not_waited_for(
         raise looked_at(model.path)
 
     monkeypatch.setattr(locks, "_SAY_AFTER_S", 0.0)
-    monkeypatch.setattr(run, "_say", waits)
+    monkeypatch.setattr(run, "_waits", waits)
     monkeypatch.setattr(evaluating, "measurement_identity", lambda *_: {})
     monkeypatch.setattr(evaluating, "measure", look)
     before = Store(run.root.parent).build(KEY, write).artifact
