@@ -46,7 +46,7 @@ class Moment:
 
 
 DOWNLOAD = Moment("download", "*.safetensors", 3)
-MERGE = Moment("merge", ".finished-shards/*", 2, env=(("PYTHONPATH", f"{PROJECT}:{SLOW_DISK}"),))
+MERGE = Moment("merge", "*.safetensors*", 1, env=(("PYTHONPATH", f"{PROJECT}:{SLOW_DISK}"),))
 FINETUNE = Moment("finetune", "work/checkpoints/*/whole.json", 1)
 EVALUATE = Moment("evaluate", program="tasks.core.evaluation.entry")
 
