@@ -78,11 +78,20 @@ def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o644) -> 
 
     Until it has its name, only its owner can read it. For a secret see `private.write_private`.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with named_when_whole(path, mode=mode) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def named_when_whole(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Yield a new file, which gets this path once the block has ended and all is on the disk.
+
+    After an error nothing is left of it, and what was at path is still there.
+    """
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(mode)

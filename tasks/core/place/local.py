@@ -1,32 +1,27 @@
 """A place that is a directory: files that are whole or not there, as an object store has them."""
 
 import errno
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.errors import StorageRefused
-from tasks.core.files import CHUNK_BYTES, TEMPORARY, fsync_directory, write_atomically
+from tasks.core.files import (
+    CHUNK_BYTES,
+    TEMPORARY,
+    fsync_directory,
+    named_when_whole,
+    write_atomically,
+)
 
 
 def copy(source: Path, target: Path, sent: Callable[[int], None] | None) -> None:
     """Copy a file under a temporary name and give it its own when it is on the disk."""
-    fd, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
-    try:
-        with os.fdopen(fd, "wb") as out, source.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                out.write(chunk)
-                if sent is not None:
-                    sent(len(chunk))
-            out.flush()
-            os.fsync(out.fileno())
-        Path(name).chmod(0o644)
-        Path(name).rename(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    fsync_directory(target.parent)
+    with named_when_whole(target) as out, source.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            out.write(chunk)
+            if sent is not None:
+                sent(len(chunk))
 
 
 def link_new(content: bytes, target: Path) -> None:

@@ -55,7 +55,6 @@ class RunStore(Store):
         """
         purpose = f"rebuild {run.record.recipe}"
         super().__init__(home, purpose, say, waits=waits, remote=remote)
-        self._remote = remote
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
@@ -112,10 +111,10 @@ class RunStore(Store):
         """
         is_known = self._records.releases(self.record.recipe)[:1] == [name]
         self._run.release(name, forced)
-        if self._remote is None:
+        if self._sharing is None:
             return
         try:
-            share_release(self._remote, self._run)
+            share_release(self._sharing.remote, self._run)
         except StorageUnavailable as error:
             if not is_known:
                 raise
