@@ -16,7 +16,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from flows.automations import automations, put_automations
-from flows.leftovers import await_signs_of_life, start_crashed_again
 from flows.notice_automations import notice_automations
 from flows.notice_channels import installed
 from flows.pools import POOLS
@@ -44,8 +43,6 @@ def install(address: str, *, log: Path, say: Say) -> None:
         _require_all(client, log)
         notices = notice_automations(channels) if (channels := installed(client)) else []
         put_automations(client, [*automations(), *notices])
-        await_signs_of_life(client)
-        start_crashed_again(client)
 
 
 def listed_deployments() -> set[str]:

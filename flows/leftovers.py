@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
+from prefect.events.schemas.automations import EventTrigger
 from prefect.states import AwaitingRetry, Crashed
 
 from flows.automations import HEARTBEAT, MOST_ATTEMPTS, RESTART, RESTARTED, TAG
@@ -32,6 +33,7 @@ _REQUEST_WITHIN_S = 10.0
 _UNFINISHED = [StateType.RUNNING, StateType.PENDING]
 _PAGE = 200
 _NOT_FORGOTTEN = timedelta(days=1)
+_LATE = timedelta(seconds=20)
 
 
 def close_tasks_of_earlier_attempts() -> None:
@@ -60,26 +62,31 @@ def _close_tasks(client: SyncPrefectClient, flow_run: UUID) -> None:
         client.set_task_run_state(task.id, Crashed(message=message), force=True)
 
 
-def start_crashed_again(client: SyncPrefectClient) -> None:
+def start_crashed_again(client: SyncPrefectClient) -> list[str]:
     """Start again the runs that crashed within a day and that nothing has started again.
 
-    A server that has just started declares silent runs Crashed before it listens to its own events:
-    the automation that starts them again then never hears of it. Keeps to its rules: nothing is
-    started when it is switched off, no run of others, and none that has begun MOST_ATTEMPTS times.
+    Returns their names. The automation that does so has _LATE more than it takes by itself. Keeps
+    to its rules: nothing is started when it is not there or switched off, no run of others, and
+    none that has begun MOST_ATTEMPTS times.
     """
-    if not all(each.enabled for each in client.read_automations_by_name(RESTART)):
-        return
-    now = datetime.now(UTC)
+    automation = next(iter(client.read_automations_by_name(RESTART)), None)
+    if automation is None or not automation.enabled:
+        return []
+    if not isinstance(automation.trigger, EventTrigger):
+        return []
+    now, again = datetime.now(UTC), []
+    due = now - automation.trigger.within - _LATE
     for run in client.read_flow_runs(
         flow_run_filter=_ours(StateType.CRASHED),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=_PAGE,
     ):
-        is_late = run.state is None or now - run.state.timestamp > _NOT_FORGOTTEN
-        if run.run_count >= MOST_ATTEMPTS or is_late:
-            continue
-        again: State[None] = AwaitingRetry(scheduled_time=now, message=RESTARTED)
-        client.set_flow_run_state(run.id, again, force=True)
+        is_due = run.state is not None and now - _NOT_FORGOTTEN < run.state.timestamp <= due
+        if run.run_count < MOST_ATTEMPTS and is_due:
+            state: State[None] = AwaitingRetry(scheduled_time=now, message=RESTARTED)
+            client.set_flow_run_state(run.id, state, force=True)
+            again.append(run.name)
+    return again
 
 
 def await_signs_of_life(client: SyncPrefectClient) -> None:

@@ -40,6 +40,7 @@ from tasks.core.serving.topology import ProcessSpec
 
 MARK = "KAWAN_USAHA_PREFECT"
 SERVER = "server"
+KEEPER = "keeper"
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
 
@@ -167,11 +168,15 @@ def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dic
 
 
 def processes(at: Operations, address: str) -> list[ProcessSpec]:
-    """Return the server and a worker for each pool; the server ends last."""
+    """Return the server, its keeper and a worker for each pool; the server ends last."""
     port = address.removesuffix("/api").rsplit(":", 1)[1]
     prefect = (sys.executable, "-m", "prefect")
     server = (*prefect, "server", "start", "--host", HOST, "--port", port)
-    specs = [ProcessSpec(SERVER, server, {}, PROJECT, priority=1)]
+    keeper = (sys.executable, "-m", "flows.keeper")
+    specs = [
+        ProcessSpec(SERVER, server, {}, PROJECT, priority=1),
+        ProcessSpec(KEEPER, keeper, {}, PROJECT, priority=2),
+    ]
     for pool in at.pools:
         worker = (*prefect, "worker", "start", "--pool", pool, "--name", pool)
         specs.append(ProcessSpec(pool, worker, {}, PROJECT, priority=2))
@@ -183,7 +188,7 @@ def _bring_up(at: Operations, address: str, install: Callable[[str], object], sa
     _start_missing(at, [SERVER])
     _wait_for_server(at, address)
     install(address)
-    _start_missing(at, at.pools)
+    _start_missing(at, [KEEPER, *at.pools])
     say(f"workers: {', '.join(at.pools)}")
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 import httpx
@@ -12,7 +13,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Crashed, Running
 
-from flows.automations import HEARTBEAT, RESTART, TAG, automations
+from flows.automations import HEARTBEAT, RESTART, RESTART_AFTER_S, TAG, automations
+from flows.keeper import look
 from flows.leftovers import (
     await_signs_of_life,
     close_tasks_of_earlier_attempts,
@@ -34,6 +36,10 @@ def left_running(client: SyncPrefectClient) -> TaskRun:
     assert context is not None
     assert context.flow_run is not None
     return client.create_task_run(stage, context.flow_run.id, dynamic_key="0", state=Running())
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise httpx.ConnectError("refused")
 
 
 @flow
@@ -70,9 +76,6 @@ def test_run_that_another_one_has_called_closes_its_own_tasks_too() -> None:
 def test_no_server_is_no_reason_for_a_flow_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     @flow
     def without_a_server() -> State[None]:
-        def refuse(*_: object, **__: object) -> None:
-            raise httpx.ConnectError("refused")
-
         monkeypatch.setattr("flows.leftovers.get_client", refuse)
         close_tasks_of_earlier_attempts()
         return Completed()
@@ -90,6 +93,12 @@ def automation() -> Iterator[UUID]:
         client.delete_automation(made)
 
 
+@pytest.fixture
+def due_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has crashed counts as missed."""
+    monkeypatch.setattr("flows.leftovers._LATE", -timedelta(seconds=RESTART_AFTER_S))
+
+
 def crashed_runs(client: SyncPrefectClient) -> tuple[FlowRun, FlowRun]:
     """Make a run of a deployment of this project and one of somebody else's, both Crashed."""
     flow_id = client.create_flow(attempt)
@@ -101,6 +110,7 @@ def crashed_runs(client: SyncPrefectClient) -> tuple[FlowRun, FlowRun]:
     return crashed(TAG, "demo"), crashed("else")
 
 
+@pytest.mark.usefixtures("due_at_once")
 def test_run_that_crashed_unheard_is_started_again_if_it_is_ours(automation: UUID) -> None:
     with get_client(sync_client=True) as client:
         deployed, other = crashed_runs(client)
@@ -109,6 +119,24 @@ def test_run_that_crashed_unheard_is_started_again_if_it_is_ours(automation: UUI
         assert client.read_flow_run(other.id).state_name == "Crashed"
 
 
+def test_run_that_the_automation_may_still_start_is_left_to_it(automation: UUID) -> None:
+    with get_client(sync_client=True) as client:
+        deployed, _ = crashed_runs(client)
+        assert start_crashed_again(client) == []
+        assert client.read_flow_run(deployed.id).state_name == "Crashed"
+
+
+def test_keeper_says_that_the_server_is_away_and_looks_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setattr("flows.keeper.get_client", refuse)
+        assert not look(is_known=True)
+    assert "cannot be asked" in caplog.text
+    assert look(is_known=False)
+
+
+@pytest.mark.usefixtures("due_at_once")
 def test_no_run_is_started_again_once_the_automation_is_switched_off(automation: UUID) -> None:
     with get_client(sync_client=True) as client:
         client.pause_automation(automation)

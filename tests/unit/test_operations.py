@@ -11,6 +11,7 @@ from supervisor.options import ServerOptions
 from flows.automations import MOST_ATTEMPTS, SILENT_FOR_S, automations
 from flows.operations import (
     HOST,
+    KEEPER,
     MARK,
     SERVER,
     Operations,
@@ -52,11 +53,11 @@ def test_ending_what_never_was_up_ends_nothing_and_makes_nothing(at: Operations)
 
 
 def test_server_listens_on_loopback_only_and_ends_last(at: Operations) -> None:
-    server, *workers = processes(at, API)
+    server, keeper, *workers = processes(at, API)
     assert server.name == SERVER
     assert server.argv[-4:] == ("--host", "127.0.0.1", "--port", "4200")
     assert [worker.name for worker in workers] == ["kawan-cpu", "kawan-gpu"]
-    assert all(worker.priority > server.priority for worker in workers)
+    assert all(other.priority > server.priority for other in (keeper, *workers))
 
 
 def test_supervisord_reads_the_processes_back(at: Operations) -> None:
@@ -68,7 +69,7 @@ def test_supervisord_reads_the_processes_back(at: Operations) -> None:
     options = ServerOptions()
     options.realize(["-c", str(at.state.supervisor_config)])
     names = {group.name for group in options.process_group_configs}
-    assert names == {SERVER, "kawan-cpu", "kawan-gpu"}
+    assert names == {SERVER, KEEPER, "kawan-cpu", "kawan-gpu"}
 
 
 def test_processes_have_the_token_that_a_run_needs_and_know_this_server_only(
