@@ -82,7 +82,7 @@ def failed(machine: Machine) -> Iterator[Row]:
     causes = {stage: ExitStack() for stage in EXCEPTIONS}
     for stage, (_, cause) in EXCEPTIONS.items():
         causes[stage].enter_context(cause(machine))
-    run = machine.start()
+    run = machine.start(until="deploy")
     for stage, (why, _) in EXCEPTIONS.items():
         wait_for(machine.ended(run, *_ENDS), f"the failure of {stage}")
         if not machine.ended(run, "FAILED")():
@@ -137,11 +137,11 @@ def together(machine: Machine) -> Row:
 def _again(machine: Machine, run: UUID, stage: str) -> tuple[UUID, str]:
     """Take up a failed run; return the run to look at, once this attempt has ended."""
     if stage == "edit":
-        words = ("rebuild", str(machine.recipe), "--from", stage, "--until", "publish")
+        words = ("rebuild", str(machine.recipe), "--from", stage, "--until", "deploy")
         machine.prefect.kawan_usaha(*words, PREFECT_API_URL=machine.api)
         return run, "`rebuild --from edit`"
     if stage == "merge":
-        run, how = machine.start(), "a new run"
+        run, how = machine.start(until="deploy"), "a new run"
     else:
         before = len(machine.states(run))
         machine.retry(run)

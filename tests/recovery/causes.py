@@ -48,6 +48,17 @@ def blocked(stage: str) -> Cause:
     return cause
 
 
+@contextmanager
+def blocked_deployment(machine: Machine) -> Iterator[None]:
+    """The deployment's directory cannot be made: a file has its name."""
+    serving = machine.home / "serving"
+    serving.mkdir(exist_ok=True)
+    file = serving / machine.recipe.stem
+    file.write_text("not a directory")
+    yield
+    file.unlink()
+
+
 EXCEPTIONS: dict[str, tuple[str, Cause]] = {
     "plan": ("a data file has gone", missing_source),
     "download": ("the Hub answers 403", refused_weights),
@@ -59,6 +70,7 @@ EXCEPTIONS: dict[str, tuple[str, Cause]] = {
     "evaluate": ("its directory cannot be made", blocked("evaluate")),
     "gate": ("its directory cannot be made", blocked("gate")),
     "publish": ("the Hub answers 403", refused_upload),
+    "deploy": ("its directory cannot be made", blocked_deployment),
 }
 """By the stage that each of them strikes, in the order of the stages."""
 

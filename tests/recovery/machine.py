@@ -19,7 +19,10 @@ from flows.automations import automations
 from flows.leftovers import await_signs_of_life
 from flows.operations import down
 from flows.pools import HEARTBEAT_S
+from flows.stage_names import StageName
 from tasks.core.process.ports import free_port
+from tasks.core.serving.deployment import stop
+from tasks.core.serving.state import state_directories
 from tasks.core.store.manifest import Manifest, read_manifest
 from tests.prefect_command import HANG_S, Prefect
 from tests.tiny_world import World, tiny_world
@@ -78,12 +81,18 @@ class Machine:
                     client.update_automation(there.id, wanted)
             await_signs_of_life(client)  # an update makes the server forget for whom it waits
 
-    def start(self, deployment: str = ONE_AT_A_TIME, env: dict[str, str] | None = None) -> UUID:
-        """Start a run of the recipe up to its publication, as the UI does, and return its id."""
+    def start(
+        self,
+        deployment: str = ONE_AT_A_TIME,
+        env: dict[str, str] | None = None,
+        *,
+        until: StageName = "publish",
+    ) -> UUID:
+        """Start a run of the recipe, as the UI does, and return its id."""
         with self.client():
             run: Any = run_deployment(
                 deployment,
-                parameters={"recipe": str(self.recipe), "until": "publish"},
+                parameters={"recipe": str(self.recipe), "until": until},
                 job_variables={"env": env or {}},
                 timeout=0,
             )
@@ -177,6 +186,8 @@ def machine(root: Path) -> Iterator[Machine]:
             yield made
         finally:
             down(prefect.at, say=lambda _: None)
+            for served in state_directories(prefect.at.home):
+                stop(prefect.at.home, served.name)
 
 
 def write_recipe(world: World, root: Path, repo: str) -> Path:
@@ -191,5 +202,4 @@ def write_recipe(world: World, root: Path, repo: str) -> Path:
             "logging_steps": 1,
         },
         publish={"repo": repo},
-        deploy=None,
     )
