@@ -1,5 +1,6 @@
 """Edit: another architecture around the same weights, proven in a fresh process."""
 
+from tasks.core.architecture.fingerprint import put_fingerprint
 from tasks.core.architecture.proof import EditProof, prove_edit
 from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.keys import stage_key
@@ -10,7 +11,7 @@ from tasks.progress import output_log
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
 
-VERSION = 3
+VERSION = 4
 
 
 def _name(settings: Edit, **_: object) -> str:
@@ -19,7 +20,10 @@ def _name(settings: Edit, **_: object) -> str:
 
 @stage_task("edit", _name)
 def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
-    """Write the edited model beside the shared weight files, and prove that the edit is alive."""
+    """Write the edited model beside the shared weight files, and prove that the edit is alive.
+
+    How it answers is put down with it, so that any server can be held to the edit.
+    """
     params = {**settings.model_dump(mode="json"), "template": template}
     inputs = {"model": model.digest}
 
@@ -33,6 +37,7 @@ def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
         staging.record(with_chat_template(staging.path, template))
         log = output_log("edit")
         proof = prove_edit(staging.path, settings, unedited=model.path, log=log)
+        staging.record(put_fingerprint(staging.path, proof.fingerprint))
         staging.note(proof=proof.as_json(), written_bytes=written.own_bytes)
 
     key = stage_key("edit", VERSION, params, inputs)

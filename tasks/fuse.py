@@ -4,10 +4,10 @@ from tasks.core.conversation.template_files import with_template_of
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.core.training.result import ADAPTER
-from tasks.progress import StageProgress
+from tasks.progress import StageProgress, output_log
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 3
+VERSION = 4
 
 
 def _name(model: StageResult, **_: object) -> str:
@@ -24,12 +24,14 @@ def fuse(model: StageResult, adapter: StageResult) -> StageResult:
     inputs = {"model": model.digest, "adapter": adapter.digest}
 
     def write(staging: Staging) -> None:
+        from tasks.core.architecture.fingerprint import renew_fingerprint
         from tasks.core.weights.fuse import fuse as add
 
         progress = StageProgress("fuse")
         written = add(model.path, adapter.path / ADAPTER, staging.path, report=progress)
         staging.record(written.files)
         staging.record(with_template_of(adapter.path / ADAPTER, staging.path))
+        staging.record(renew_fingerprint(staging.path, log=output_log("fuse")))
 
     key = stage_key("fuse", VERSION, params, inputs)
     return build_stage(key, write, params, inputs, reads=(model, adapter))

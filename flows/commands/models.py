@@ -120,6 +120,7 @@ def edit(
     from pydantic import ValidationError
 
     from tasks.core.architecture.edit import edit_model
+    from tasks.core.architecture.fingerprint import put_fingerprint
     from tasks.core.architecture.proof import prove_edit
     from tasks.core.errors import UsageError
     from tasks.core.files import staged_directory, state_of
@@ -147,6 +148,7 @@ def edit(
         held.enter_context(followed("edit"))
         written = edit_model(source, settings, staging)
         proof = prove_edit(staging, settings, unedited=source, log=command_log("edit"))
+        put_fingerprint(staging, proof.fingerprint)
         own_bytes, shared_bytes = written.own_bytes, written.shared_bytes
     amounts = f"{own_bytes / 1e3:,.1f} kB written, {shared_bytes / 1e9:.3f} GB shared"
     left = _adapter_inside(source)
@@ -196,6 +198,7 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
 
     Example: `kawan-usaha fuse edited adapter tuned`
     """
+    from tasks.core.architecture.fingerprint import renew_fingerprint
     from tasks.core.conversation.template_files import with_template_of
     from tasks.core.files import staged_directory, state_of
     from tasks.core.weights.fuse import fuse as add
@@ -207,7 +210,11 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
         staging = held.enter_context(staged_directory(out, work))
         report = held.enter_context(bytes_bar("fuse"))
         written = add(source, adapter, staging, report=report)
-        files = {**written.files, **with_template_of(adapter, staging)}
+        files = {
+            **written.files,
+            **with_template_of(adapter, staging),
+            **renew_fingerprint(staging, log=command_log("fuse")),
+        }
     left = () if adapter.resolve() == source.resolve() else _adapter_inside(source)
     _show_written(out, files, as_json, left=left)
 

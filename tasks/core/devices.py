@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import DeviceBusy
-from tasks.core.locks import WAIT_S, Holder, Say, holders, holders_in, locked
+from tasks.core.locks import WAIT_S, Holder, Say, hold_for_life, holders, holders_in, locked
 from tasks.core.planning.hardware import GpuUse, read_gpu_use
 from tasks.core.planning.units import readable
 from tasks.core.private import own_directory
@@ -129,9 +129,19 @@ def served_from(kind: Kind, count: int | None) -> str:
 def serving(what: str) -> Iterator[None]:
     """Show that this process serves from the devices that SERVED_FROM names, if it names any."""
     with ExitStack() as held:
-        for path in filter(None, os.environ.get(SERVED_FROM, "").split(os.pathsep)):
-            held.enter_context(locked(Path(path), what, shared=True))
+        for path in _served_from():
+            held.enter_context(locked(path, what, shared=True))
         yield
+
+
+def serve_for_life(what: str) -> None:
+    """Show the same of this process until it ends, whichever program it becomes by exec."""
+    for path in _served_from():
+        hold_for_life(path, what, shared=True)
+
+
+def _served_from() -> list[Path]:
+    return [Path(name) for name in os.environ.get(SERVED_FROM, "").split(os.pathsep) if name]
 
 
 def _names(kind: Kind, count: int | None) -> Sequence[str]:

@@ -78,6 +78,20 @@ def locked(
         os.close(lock)
 
 
+def hold_for_life(path: Path, what: str, *, shared: bool = False) -> None:
+    """Hold the lock file `path` until this process ends, whichever program it becomes by exec.
+
+    For a program that knows no locks of ours. What it forks holds the lock too; what it starts
+    anew, as Python's subprocess does, does not. Raises LockBusy when another holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _acquire(path, shared=shared, wait_s=0.0, say=_log.warning)
+    os.set_inheritable(lock, True)
+    mine = _sign(path, what, shared=shared)
+    if mine is not None:
+        os.set_inheritable(mine[1], True)
+
+
 def holders(path: Path) -> list[Holder]:
     """Return who holds the lock file `path` now, the first one first."""
     return [each for each in holders_in(path.parent) if each.lock == path.name]

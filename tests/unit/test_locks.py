@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,31 @@ def test_a_killed_holder_is_not_shown_and_its_lock_is_free(lock: Path) -> None:
     with locked(lock, "another"):
         assert [holder.what for holder in holders(lock)] == ["another"]
     assert [path.name for path in lock.parent.iterdir()] == [lock.name]
+
+
+_BECOMES_ANOTHER = """
+import os, sys
+from pathlib import Path
+from tasks.core.locks import hold_for_life
+hold_for_life(Path(sys.argv[1]), "deployment demo", shared=True)
+os.execv("/bin/sh", ["sh", "-c", "echo started; cat > /dev/null"])
+"""
+
+
+def test_a_lock_for_life_is_held_by_the_program_that_its_process_becomes(lock: Path) -> None:
+    argv = [sys.executable, "-c", _BECOMES_ANOTHER, str(lock)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        assert [(each.what, each.pid) for each in holders(lock)] == [
+            ("deployment demo", process.pid)
+        ]
+        with pytest.raises(LockBusy, match="deployment demo"), locked(lock, "another"):
+            raise AssertionError("the program holds the lock")
+        process.kill()
+    assert holders(lock) == []
+    with locked(lock, "another"):
+        pass
 
 
 def test_everyone_who_shares_a_lock_is_shown(lock: Path) -> None:

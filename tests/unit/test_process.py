@@ -15,6 +15,7 @@ from tasks.core.errors import MissingTool
 from tasks.core.process import Cause, is_running, run_child
 from tasks.core.process.child import _SAMPLE_EVERY_S
 from tasks.core.process.oom import OomWatch, oom_kills
+from tasks.core.process.tree import Mark
 from tests.memory_group import memory_group
 
 # A child whose own child outlives it, in a session of its own, deaf to SIGTERM.
@@ -236,6 +237,29 @@ def test_a_running_process_is_found_by_its_environment(tmp_path: Path) -> None:
 
 
 # --- what is seen ----------------------------------------------------------------------------
+
+
+_TITLED = """
+import ctypes, sys
+environ = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+ctypes.memset(environ[0], 0, len("FIRST=one"))
+print("titled", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_gave_itself_a_title_is_found_by_its_environment() -> None:
+    """A title clears the first variables; psutil then says that there are none."""
+    env = {"FIRST": "one", "KAWAN_USAHA_TITLED": "yes"}
+    argv = [sys.executable, "-S", "-c", _TITLED]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"titled\n"
+        assert psutil.Process(process.pid).environ() == {}
+        (found,) = Mark("KAWAN_USAHA_TITLED", "yes").processes()
+        assert found.pid == process.pid
+        process.kill()
 
 
 def test_lines_are_seen_while_the_child_runs(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -34,24 +33,26 @@ from tasks.core.architecture.loaded import (
 from tasks.core.architecture.probe import probe
 from tasks.core.architecture.rope import context_tokens
 from tasks.core.architecture.seen import Seen
-from tasks.core.errors import CorruptWeights
+from tasks.core.architecture.whole import lacks, load_whole, log_probabilities, prompt_ids
 from tasks.core.foreign import understood
 from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.reader import TensorReader
 
-PROMPT = "Selamat pagi, bagaimana cara menghitung laba warung saya?"
-PROMPT_TOKENS = 32  # at most
 LAYER_TOKENS = 16
 
 
 @dataclass(frozen=True)
 class Three:
-    """The three models on the same input. place: "logits", or the layer that was looked at."""
+    """The three models on the same input. place: "logits", or the layer that was looked at.
+
+    prompt_ids: the tokens of the prompt; none where layers alone were looked at.
+    """
 
     place: str
     unedited: Seen
     reference: Seen
     edited: Seen
+    prompt_ids: tuple[int, ...] = ()
 
 
 def look_at_whole(
@@ -65,20 +66,19 @@ def look_at_whole(
 
     before is the configuration of the unedited model; dtype is the type to compute in.
     """
-    with understood("the model's tokenizer", model.path):
-        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
-    input_ids = tokenizer(PROMPT, return_tensors="pt").input_ids[:, :PROMPT_TOKENS]
+    input_ids = prompt_ids(model)
     end = context_tokens(model.config)
 
     with understood("the unedited model", unedited.path):
-        stock: LlamaForCausalLM = _load(LlamaForCausalLM, unedited, dtype=dtype, config=before)
+        stock: LlamaForCausalLM = load_whole(LlamaForCausalLM, unedited, dtype=dtype, config=before)
     as_it_was = _look(stock, input_ids, end, edits)
     for edit in edits:
         edit.apply_to_module(stock)
     reference = _look(stock, input_ids, end, edits)
     del stock
-    ours = _load(AutoModelForCausalLM, model, dtype=dtype, trust_remote_code=True)
-    return [Three("logits", as_it_was, reference, _look(ours, input_ids, end, edits))]
+    ours = load_whole(AutoModelForCausalLM, model, dtype=dtype, trust_remote_code=True)
+    as_it_is = _look(ours, input_ids, end, edits)
+    return [Three("logits", as_it_was, reference, as_it_is, tuple(input_ids[0].tolist()))]
 
 
 def look_at_layers(
@@ -111,18 +111,15 @@ def look_at_layers(
     return threes
 
 
-def _load(kind: Any, directory: ModelDirectory, **arguments: object) -> Any:
-    model, info = kind.from_pretrained(directory.path, output_loading_info=True, **arguments)
-    if info["missing_keys"]:
-        raise _missing(directory.index, info["missing_keys"])
-    return model.eval()
-
-
 def _look(model: Any, input_ids: Tensor, end: int, edits: Sequence[ArchitectureEdit]) -> Seen:
-    """Look at the prompt at the end of the context, where every RoPE scaling shows."""
+    """Look at the prompt at the end of the context, where every RoPE scaling shows.
+
+    Its log-probabilities are those at the beginning, where a server puts it.
+    """
     numbers = sorted({layer for edit in edits for layer in edit.edited_layers})
     tokens = input_ids.shape[1]
     positions = torch.arange(end - tokens, end).unsqueeze(0)
+    logprobs = log_probabilities(model, input_ids)
     with torch.inference_mode(), _watched(model, numbers) as act_ranges:
         output = model(
             input_ids=input_ids, position_ids=positions, use_cache=False, output_hidden_states=True
@@ -130,7 +127,13 @@ def _look(model: Any, input_ids: Tensor, end: int, edits: Sequence[ArchitectureE
     before = output.hidden_states[: numbers[0] + 1]
     probed = _probed(model, numbers, edits, model.model.rotary_emb, end)
     return _seen(
-        model, end, before=before, result=output.logits, probed=probed, act_ranges=act_ranges
+        model,
+        end,
+        before=before,
+        result=output.logits,
+        probed=probed,
+        act_ranges=act_ranges,
+        logprobs=logprobs,
     )
 
 
@@ -208,6 +211,7 @@ def _seen(
     result: Tensor,
     probed: dict[str, Tensor],
     act_ranges: list[Tensor],
+    logprobs: tuple[float, ...] = (),
 ) -> Seen:
     values = torch.cat(act_ranges).tolist() if act_ranges else [math.nan]
     return Seen(
@@ -218,6 +222,7 @@ def _seen(
         result=result,
         probed=probed,
         act_range=(min(values), max(values)),
+        logprobs=logprobs,
     )
 
 
@@ -227,15 +232,6 @@ def _layer_weights(index: ModelIndex, number: int, shell: Any) -> dict[str, Tens
     names = [f"{prefix}{name}" for name in shell.model.layers[number].state_dict()]
     missing = [name for name in names if name not in index.tensors]
     if missing:
-        raise _missing(index, missing)
+        raise lacks(index, missing)
     with TensorReader(index) as reader:
         return {name.removeprefix(prefix): reader.load(name) for name in names}
-
-
-def _missing(index: ModelIndex, names: Sequence[str]) -> CorruptWeights:
-    return CorruptWeights(
-        "The weight files lack tensors that the model needs.",
-        where=index.directory,
-        found="missing: " + ", ".join(sorted(names)[:8]),
-        next_step="Download or merge the model again.",
-    )

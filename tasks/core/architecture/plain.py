@@ -6,6 +6,7 @@ from pydantic import JsonValue
 from transformers import LlamaConfig
 
 from tasks.core.architecture.directory import open_model
+from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 from tasks.core.architecture.rope import rope_of
 from tasks.core.architecture.writing import Written, write_around
 from tasks.core.errors import UsageError
@@ -46,8 +47,22 @@ def unedited_config(config: LlamaConfig, edit: Edit) -> LlamaConfig:
 
     hidden_act still names its activation. An edit scales only a RoPE that was not scaled.
     """
-    if edit.rope_scaling is None:
+    return _unscaled(config) if edit.rope_scaling else _as_stock(config, {})
+
+
+def unedited_twin(config: LlamaConfig) -> LlamaConfig:
+    """Return the plain configuration that an edited model's own configuration leads back to.
+
+    Which edit was made is not asked: the activations are the model's first ones again. A scaled
+    RoPE stays, which stock LLaMA knows too, but where it is all that can have been edited.
+    """
+    acts = config.activations() if isinstance(config, KawanUsahaConfig) else []
+    if any(act != config.hidden_act for act in acts):
         return _as_stock(config, {})
+    return _unscaled(config)
+
+
+def _unscaled(config: LlamaConfig) -> LlamaConfig:
     theta = rope_of(config).get("rope_theta", LlamaConfig.default_theta)
     return _as_stock(config, {"rope_parameters": {"rope_type": "default", "rope_theta": theta}})
 

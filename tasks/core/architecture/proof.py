@@ -1,25 +1,19 @@
-"""The proof that an edit is alive: made in a fresh process, kept as a value.
+"""The proof that an edit is alive: made in a fresh process (see `fresh`), kept as a value.
 
-A process of its own, because in this one the classes of the edited model may be loaded already:
-only a process that knows nothing shows what a user's process will see. It runs the code inside the
-model directory. The invariant: `prove_edit` returns a proof in which every check passed, or raises.
+The invariant: `prove_edit` returns a proof in which every check passed, or raises.
 """
 
-import importlib.metadata
-import json
 import logging
-import os
-import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from tasks.core.architecture.fresh import NEXT, ask_fresh_process
 from tasks.core.architecture.seen import Check
-from tasks.core.errors import EditLost, KawanUsahaError
-from tasks.core.home import PROJECT
-from tasks.core.process import Cause, child_environment, run_child
+from tasks.core.edit_fingerprint import EditFingerprint
+from tasks.core.errors import EditLost
+from tasks.core.process import Cause
 from tasks.core.recipe import Edit
 from tasks.core.weights.model_check import has_adapter
 
@@ -60,7 +54,8 @@ class EditProof(_Value):
     difference: the largest absolute difference between the edited and the unedited result: logits
     for the whole model, hidden states for layers alone. It may be 0: a warning then says why.
     probe_difference: the same of the edited modules alone, each on a probe on which its edit shows;
-    None in proofs of earlier versions.
+    None in proofs of earlier versions. fingerprint: how the whole model answers the prompt at the
+    beginning of its context; None where layers alone were seen.
     """
 
     seen: Literal["the whole model", "the edited layers alone"]
@@ -77,6 +72,7 @@ class EditProof(_Value):
     checks: tuple[Check, ...]
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
+    fingerprint: EditFingerprint | None = None
 
     @property
     def passed(self) -> bool:
@@ -141,8 +137,7 @@ def prove_edit(
         unedited=unedited.absolute() if unedited and not has_adapter(unedited) else None,
         memory_bytes=memory_bytes,
     )
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-proof-") as scratch:
-        proof = _in_fresh_process(request, Path(scratch), timeout_s, log)
+    proof = _in_fresh_process(request, timeout_s, log)
     failed = [check for check in proof.checks if not check.passed]
     if failed:
         raise EditLost(
@@ -150,64 +145,30 @@ def prove_edit(
             where=model,
             expected="; ".join(check.name for check in failed),
             found="; ".join(check.detail for check in failed),
-            next_step=_NEXT,
+            next_step=NEXT,
         )
     for warning in proof.warnings:
         logger.warning("the edit is alive; %s", warning)
     return proof
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that compute."""
-    return {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-
-
-def _in_fresh_process(
-    request: ProofRequest, scratch: Path, timeout_s: float, log: Path | None
-) -> EditProof:
-    asked, answered = scratch / "request.json", scratch / "proof.json"
-    asked.write_text(request.model_dump_json())
-    child = run_child(
-        [sys.executable, "-m", "tasks.core.architecture.prove", str(asked), str(answered)],
-        env=_environment(scratch),
-        log=log,
-        timeout_s=timeout_s,
-    )
-    if child.succeeded:
-        return EditProof.model_validate_json(answered.read_bytes())
-    if child.cause is Cause.OUT_OF_MEMORY and request.memory_bytes is None:
+def _in_fresh_process(request: ProofRequest, timeout_s: float, log: Path | None) -> EditProof:
+    module = "tasks.core.architecture.prove"
+    told = ask_fresh_process(module, request, model=request.model, timeout_s=timeout_s, log=log)
+    if told is not None:
+        return EditProof.model_validate_json(told)
+    if request.memory_bytes is None:
         logger.warning("no memory for the whole model: its edited layers are proven alone")
         layers_alone = request.model_copy(update={"memory_bytes": 0})
-        return _in_fresh_process(layers_alone, scratch, timeout_s, log)
-    if answered.exists():
-        raise KawanUsahaError.from_dict(json.loads(answered.read_bytes())["error"])
+        return _in_fresh_process(layers_alone, timeout_s, log)
     raise EditLost(
         "The edited model could not be loaded again for the proof.",
         where=request.model,
-        found="\n".join([child.cause.value, *child.tail[-20:], *_whole_output(child.log)]),
-        next_step=_NEXT,
+        found=f"{Cause.OUT_OF_MEMORY.value}{f'; the whole output: {log}' if log else ''}",
+        next_step=NEXT,
     )
-
-
-def _whole_output(log: Path | None) -> list[str]:
-    return [f"The whole output: {log}"] if log else []
-
-
-def _environment(scratch: Path) -> dict[str, str]:
-    """Return an environment without a secret, in which only the directory's own code is found."""
-    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
-    return {
-        **child_environment(os.environ),
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "HF_MODULES_CACHE": str(scratch / "modules"),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
 
 
 def _rope_text(parameters: dict[str, JsonValue]) -> str:
     factor = f" × {parameters['factor']}" if "factor" in parameters else ""
     return f"{parameters.get('rope_type', 'default')}{factor}"
-
-
-_NEXT = "Nothing was published or served. Run the edit again; report this if it stays."

@@ -7,39 +7,19 @@ computes in float32, which is exact for weights of 16 bits and fast on every CPU
 only where memory is short.
 """
 
-import json
-import math
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Literal
 
 import torch
 
-from tasks.core.architecture.directory import ModelDirectory, open_model
+from tasks.core.architecture.directory import open_model
 from tasks.core.architecture.edits import ArchitectureEdit, edits_of
-from tasks.core.architecture.look import PROMPT, Three, look_at_layers, look_at_whole
+from tasks.core.architecture.fresh import answer, versions
+from tasks.core.architecture.look import Three, look_at_layers, look_at_whole
 from tasks.core.architecture.plain import unedited_config
-from tasks.core.architecture.proof import EditProof, LayerRow, ProofRequest, versions
+from tasks.core.architecture.proof import EditProof, LayerRow, ProofRequest
 from tasks.core.architecture.rope import context_tokens, rope_of
 from tasks.core.architecture.seen import Check
-from tasks.core.errors import KawanUsahaError
-from tasks.core.files import write_atomically
-from tasks.core.planning.hardware import read_hardware
-
-OVERHEAD_BYTES = 1 << 30  # the libraries, and the states of a short prompt
-WEIGHTS_FACTOR = 1.25  # a model in memory, and the piece of it that is being read
-
-
-def main() -> None:
-    """Answer the request in the first file, in the second: with a proof, or with the error."""
-    asked, answered = map(Path, sys.argv[1:])
-    request = ProofRequest.model_validate_json(asked.read_bytes())
-    try:
-        write_atomically(answered, make_proof(request).model_dump_json())
-    except KawanUsahaError as error:
-        write_atomically(answered, json.dumps({"error": error.as_dict()}))
-        sys.exit(error.exit_code)
+from tasks.core.architecture.whole import PROMPT, fingerprint, whole_dtype
 
 
 def make_proof(request: ProofRequest) -> EditProof:
@@ -51,18 +31,19 @@ def make_proof(request: ProofRequest) -> EditProof:
     else:
         unedited, before = model, unedited_config(model.config, request.edit)
     edits = edits_of(request.edit, before)
-    dtype = _whole_dtype(model, request.memory_bytes)
+    dtype = whole_dtype(model, request.memory_bytes)
     if dtype is None:
         threes = look_at_layers(model, unedited, before, edits)
     else:
         threes = look_at_whole(model, unedited, before, edits, dtype)
     first = threes[0]
+    computed_in = str(first.edited.result.dtype).removeprefix("torch.")
     checks = [check for three in threes for check in compare(three)]
     for edit in edits:
         checks += edit.prove(first.unedited, first.reference, first.edited)
     return EditProof(
         seen="the whole model" if dtype else "the edited layers alone",
-        dtype=str(first.edited.result.dtype).removeprefix("torch."),
+        dtype=computed_in,
         prompt=PROMPT if dtype else "random hidden states, seed 0",
         tokens=first.edited.result.shape[1],
         layers=_rows(first, (before.hidden_act,) * before.num_hidden_layers, model.activations),
@@ -75,6 +56,13 @@ def make_proof(request: ProofRequest) -> EditProof:
         checks=tuple(checks),
         warnings=tuple(warning for three in threes for warning in warn(three, edits)),
         versions=versions(),
+        fingerprint=fingerprint(
+            first.prompt_ids,
+            edited=first.edited.logprobs,
+            unedited=first.unedited.logprobs,
+            dtype=computed_in,
+            versions=versions(),
+        ),
     )
 
 
@@ -121,22 +109,6 @@ def warn(three: Three, edits: Sequence[ArchitectureEdit]) -> Iterator[str]:
         yield f"{three.place}: no difference to the unedited model in {dtype}: {reasons}"
 
 
-def _whole_dtype(
-    model: ModelDirectory, memory_bytes: int | None
-) -> torch.dtype | Literal["auto"] | None:
-    """Return the type in which the whole model fits into memory: `auto` is the stored one.
-
-    None when it fits in neither.
-    """
-    if memory_bytes is None:
-        memory_bytes = read_hardware(model.path).memory_available_bytes
-    room_bytes = (memory_bytes - OVERHEAD_BYTES) / WEIGHTS_FACTOR
-    parameters = sum(math.prod(entry.shape) for entry in model.index.tensors.values())
-    if torch.float32.itemsize * parameters <= room_bytes:
-        return torch.float32
-    return "auto" if model.index.total_bytes <= room_bytes else None
-
-
 def _rows(three: Three, before: tuple[str, ...], after: tuple[str, ...]) -> tuple[LayerRow, ...]:
     modules = zip(three.unedited.modules, three.edited.modules, strict=True)
     return tuple(
@@ -165,4 +137,4 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    answer(lambda asked: make_proof(ProofRequest.model_validate_json(asked)))

@@ -19,6 +19,7 @@ class Seen:
     dtype. result: the logits (1, T, vocab), or what the layer alone gives (1, T, hidden).
     probed: what each edited module gives on its probe, (1, tokens, hidden), by its name.
     act_range: the lowest and the highest value that an edited layer's activation gets on the input.
+    logprobs: of each token of the prompt but the first; none of a layer alone.
     """
 
     modules: tuple[str, ...]
@@ -28,6 +29,7 @@ class Seen:
     result: "Tensor"
     probed: "dict[str, Tensor]"
     act_range: tuple[float, float]
+    logprobs: tuple[float, ...]
 
 
 class Check(BaseModel):

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -43,7 +44,7 @@ class Mark:
         return [
             process
             for process in psutil.process_iter()
-            if _environment(process).get(self.variable) == self.value and _runs(process)
+            if environment_of(process).get(self.variable) == self.value and _runs(process)
         ]
 
 
@@ -120,9 +121,16 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
-def _environment(process: psutil.Process) -> Mapping[str, str]:
-    """Return what the process was started with; nothing for another user's, or for a zombie."""
+def environment_of(process: psutil.Process) -> Mapping[str, str]:
+    """Return what the process was started with; nothing for another user's, or for a zombie.
+
+    A program that gives itself a title (vLLM's) writes it over its arguments and clears what stands
+    behind them, its first variables; psutil takes that for the end of them all.
+    """
     try:
-        return process.environ()
+        found = process.environ()
+        raw = Path(f"/proc/{process.pid}/environ").read_bytes() if not found else b""
     except (psutil.Error, OSError):
         return {}
+    pairs = (os.fsdecode(entry).partition("=") for entry in raw.split(b"\0"))
+    return found or {name: value for name, is_set, value in pairs if name and is_set}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from tasks.core.edit_fingerprint import FILE as FINGERPRINT
 from tasks.core.errors import NotAModel
 from tasks.core.files import CHUNK_BYTES, FileDigest, write_atomically
 from tasks.core.foreign import JsonObject
@@ -75,6 +76,8 @@ READ_BY_NAME = Kind(
     ),
     "always",
 )
+OF_THESE_WEIGHTS = Kind(re.compile(re.escape(FINGERPRINT)), "always")
+"""Goes with a model that is copied as it is; not true of one that is made from it."""
 TERMS = Kind(
     re.compile(
         r"(LICEN[CS]ES?|COPYING|NOTICES?|USE_POLICY|USAGE_POLICY)([-_. ][\w .()-]+)?",
@@ -92,7 +95,7 @@ OTHER = Kind(
     "never",
     "no model is loaded from such a file",  # or none that is published: it may hold anything
 )
-_KINDS = (READ_BY_NAME, TERMS, CODE, OTHER)
+_KINDS = (READ_BY_NAME, OF_THESE_WEIGHTS, TERMS, CODE, OTHER)
 """The one list: a file is of the first kind that its name fits."""
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -137,8 +140,12 @@ def is_of_tokenizer(name: str) -> bool:
 
 
 def companion_files(directory: Path) -> dict[str, Path]:
-    """Return the files of a model directory that go with it, by name; see `belongs_to_model`."""
-    return {name: directory / name for name in file_names(directory) if belongs_to_model(name)}
+    """Return the files of a model directory that go into a model made from it, by name.
+
+    See `belongs_to_model`; but for what is true of the weights alone that lie there.
+    """
+    kinds = {name: kind_of(name) for name in file_names(directory)}
+    return {n: directory / n for n, kind in kinds.items() if kind not in (None, OF_THESE_WEIGHTS)}
 
 
 def left_behind(names: Iterable[str]) -> tuple[str, ...]:

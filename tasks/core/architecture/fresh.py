@@ -1,0 +1,89 @@
+"""A question to a fresh process that loads models: asked and answered in files.
+
+A process of its own, because in this one the classes of an edited model may be loaded already: only
+a process that knows nothing shows what a user's process will see. It runs the code inside the model
+directory, so it gets an environment without a secret.
+"""
+
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from tasks.core.errors import EditLost, KawanUsahaError
+from tasks.core.files import write_atomically
+from tasks.core.home import PROJECT
+from tasks.core.process import Cause, child_environment, run_child
+
+NEXT = "Nothing was published or served. Run the edit again; report this if it stays."
+
+
+def ask_fresh_process(
+    module: str, request: BaseModel, *, model: Path, timeout_s: float, log: Path | None
+) -> bytes | None:
+    """Return the answer of `python -m MODULE REQUEST ANSWER`; None where it had too little memory.
+
+    The file `log` gets what the process prints. Raises what the process raised, and EditLost, with
+    the end of its output, when it ended otherwise or did not end within timeout_s.
+    """
+    with tempfile.TemporaryDirectory(prefix="kawan-usaha-proof-") as name:
+        scratch = Path(name)
+        asked, answered = scratch / "request.json", scratch / "answer.json"
+        asked.write_text(request.model_dump_json())
+        child = run_child(
+            [sys.executable, "-m", module, str(asked), str(answered)],
+            env=_environment(scratch),
+            log=log,
+            timeout_s=timeout_s,
+        )
+        if child.succeeded:
+            return answered.read_bytes()
+        if child.cause is Cause.OUT_OF_MEMORY:
+            return None
+        if answered.exists():
+            raise KawanUsahaError.from_dict(json.loads(answered.read_bytes())["error"])
+    raise EditLost(
+        "The edited model could not be loaded again for the proof.",
+        where=model,
+        found="\n".join([child.cause.value, *child.tail[-20:], *_whole_output(child.log)]),
+        next_step=NEXT,
+    )
+
+
+def answer(reply: Callable[[bytes], BaseModel]) -> None:
+    """Answer the request in the first file, in the second: with a value, or with the error.
+
+    The other side of `ask_fresh_process`, for the module that runs there.
+    """
+    asked, answered = map(Path, sys.argv[1:])
+    try:
+        write_atomically(answered, reply(asked.read_bytes()).model_dump_json())
+    except KawanUsahaError as error:
+        write_atomically(answered, json.dumps({"error": error.as_dict()}))
+        sys.exit(error.exit_code)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that compute."""
+    return {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+
+
+def _whole_output(log: Path | None) -> list[str]:
+    return [f"The whole output: {log}"] if log else []
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """Return an environment without a secret, in which only the directory's own code is found."""
+    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **child_environment(os.environ),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "HF_MODULES_CACHE": str(scratch / "modules"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
