@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from tasks.core.recipe_deploy import Deploy as Deploy  # noqa: PLC0414 - handed on, for mypy
+from tasks.core.recipe_part import Part
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["none", "optimizer", "all"]
@@ -28,14 +31,7 @@ def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-class _Part(BaseModel):
-    # What is refused may be a password. No number of a recipe may be infinite or NaN.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-
-class Source(_Part):
+class Source(Part):
     """Where a model comes from: a Hub repository at a revision, or a directory."""
 
     default_repo: ClassVar[str | None] = None
@@ -112,7 +108,7 @@ class Delta(Source):
     )
 
 
-class ActivationEdit(_Part):
+class ActivationEdit(Part):
     """Another activation function in the MLP of some layers."""
 
     layers: tuple[LayerSelector, ...] = Field(
@@ -148,7 +144,7 @@ class ActivationEdit(_Part):
         return value
 
 
-class RopeScalingEdit(_Part):
+class RopeScalingEdit(Part):
     """A longer context by scaled rotary position embeddings."""
 
     rope_type: Literal["linear", "dynamic", "yarn"] = Field(
@@ -159,7 +155,7 @@ class RopeScalingEdit(_Part):
     )
 
 
-class Edit(_Part):
+class Edit(Part):
     """Changes to the architecture that travel with the model."""
 
     activations: tuple[ActivationEdit, ...] = Field(
@@ -184,7 +180,7 @@ class Edit(_Part):
         return ", ".join(edits)
 
 
-class Lora(_Part):
+class Lora(Part):
     """The low-rank adapter (arXiv:2106.09685) that is trained in place of the weights."""
 
     r: int = Field(8, ge=1, title="Rank", description="The rank of the update.")
@@ -202,7 +198,7 @@ class Lora(_Part):
     )
 
 
-class Finetune(_Part):
+class Finetune(Part):
     """LoRA with DeepSpeed. The defaults are those of the original command."""
 
     data: Path = Field(
@@ -333,7 +329,7 @@ class Finetune(_Part):
     seed: int = Field(42, ge=0, lt=2**32, title="Seed", description="Of the order and the adapter.")
 
 
-class Gate(_Part):
+class Gate(Part):
     """What the evaluation must show before a model may be published or served."""
 
     max_perplexity: float | None = Field(
@@ -374,7 +370,7 @@ class Gate(_Part):
     )
 
 
-class Evaluate(_Part):
+class Evaluate(Part):
     """Measured proof that the model is what was meant."""
 
     conversations: Path = Field(
@@ -428,7 +424,7 @@ class Evaluate(_Part):
     )
 
 
-class Publish(_Part):
+class Publish(Part):
     """Where the finished model goes: a Hub repository, or a directory or bucket."""
 
     repo: str | None = Field(
@@ -468,50 +464,7 @@ class Publish(_Part):
         return self
 
 
-class Deploy(_Part):
-    """FastChat's controller, worker and OpenAI-compatible server, supervised."""
-
-    model_name: str = Field(
-        "Kawan-Usaha",
-        pattern=r"^[\w.-]+$",
-        title="Served name",
-        description="What clients put into the field `model`.",
-    )
-    load_8bit: bool = Field(
-        True, title="8-bit weights", description="Halves the memory that the weights take."
-    )
-    device: Literal["cuda", "cpu"] = Field(
-        "cuda", title="Device", description="What the worker computes on."
-    )
-    gpus: int = Field(
-        1, ge=1, le=16, title="GPUs", description="How many the model is spread over."
-    )
-    host: Literal["127.0.0.1", "::1"] = Field(
-        "127.0.0.1",
-        title="Address",
-        description="Loopback only: FastChat's servers know no authentication.",
-    )
-    api_port: int = Field(
-        8000, ge=1024, le=65535, title="API port", description="The OpenAI-compatible server."
-    )
-    controller_port: int = Field(
-        21001, ge=1024, le=65535, title="Controller port", description="Knows the workers."
-    )
-    worker_port: int = Field(
-        21002, ge=1024, le=65535, title="Worker port", description="Holds the model."
-    )
-    startup_timeout_s: int = Field(
-        900, ge=10, title="Start-up time", description="Seconds until the model must answer."
-    )
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
-        if len({self.api_port, self.controller_port, self.worker_port}) < 3:
-            raise ValueError("api_port, controller_port and worker_port must differ")
-        return self
-
-
-class Recipe(_Part):
+class Recipe(Part):
     """One model, from its sources to its service."""
 
     name: str = Field(
@@ -567,6 +520,11 @@ class Recipe(_Part):
     )
 
 
-KAWAN_USAHA = Recipe(delta=Delta(), edit=Edit(), finetune=Finetune(processes=2), deploy=Deploy())
+KAWAN_USAHA = Recipe(
+    delta=Delta(),
+    edit=Edit(),
+    finetune=Finetune(processes=2),
+    deploy=Deploy(switch="replace"),  # two 13B models do not fit on one card of 24 GB
+)
 """The system as the team built it by hand. A stage that a recipe leaves out is not run, so this
 names each one that the original had."""

@@ -21,10 +21,10 @@ def written(tmp_path: Path, text: str) -> Path:
         ("- a\n- b", "list"),
         ("", "NoneType"),
         ("bases: {}", "bases: no such field. Did you mean base"),
-        ("deploy: {api_prt: 1}", "deploy.api_prt: no such field. Did you mean api_port"),
+        ("deploy: {engin: vllm}", "deploy.engin: no such field. Did you mean engine"),
         ("evaluate: {gate: {max_perplexty: 2}}", "Did you mean max_perplexity"),
         ("base: {repo: a/b, directory: /m}", "base: give either repo or directory"),
-        ("deploy: {api_port: high}", "deploy.api_port: Input should be a valid integer"),
+        ("deploy: {gateway: {port: high}}", "deploy.gateway.port: Input should be a valid integer"),
     ],
 )
 def test_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:

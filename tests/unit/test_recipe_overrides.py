@@ -22,10 +22,10 @@ def demo() -> Recipe:
         (["finetune.epoch=1"], "finetune.epoch: no such field. Did you mean epochs?"),
         (["finetun.epochs=1"], "finetun: no such field. Did you mean finetune?"),
         (["finetune.epochs=1", "finetune.epochs=2"], "overridden twice"),
-        (["deploy.api_port=["], "The value is not valid YAML"),
-        (["deploy.api_port.low=1"], "deploy.api_port: Input should be a valid integer"),
+        (["deploy.gateway.port=["], "The value is not valid YAML"),
+        (["deploy.gateway.port.low=1"], "deploy.gateway.port: Input should be a valid integer"),
         (["base.directory=/m"], "give either repo or directory"),
-        (["deploy={api_port: 9000, api_port: 9001}"], "stand twice"),
+        (["deploy={gpus: 1, gpus: 2}"], "stand twice"),
     ],
 )
 def test_mistake_is_named_with_its_field(demo: Recipe, overrides: list[str], words: str) -> None:

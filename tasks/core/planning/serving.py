@@ -16,7 +16,6 @@ Bits = Literal[16, 8, 4]
 Device = Literal["cuda", "cpu"]
 
 FASTCHAT_8BIT = 8 + 16 / 256
-FASTCHAT_CONCURRENCY = 5
 
 
 @dataclass(frozen=True)

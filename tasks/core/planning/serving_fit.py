@@ -1,7 +1,6 @@
 """Whether the recipe's service fits, and how many conversations of full length at once.
 
-Covers FastChat's worker as `deploy` starts it, with the other weight widths beside it for
-comparison.
+Covers an engine as `deploy` starts it, with the other weight widths beside it for comparison.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from tasks.core.machine.cpu import compute_dtype
 from tasks.core.planning.cpu_time import answer_tokens_per_s
 from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.serving import (
-    FASTCHAT_CONCURRENCY,
     Bits,
     Device,
     ServingMemory,
@@ -19,7 +17,8 @@ from tasks.core.planning.serving import (
 )
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.units import readable
-from tasks.core.recipe import Deploy, Dtype
+from tasks.core.recipe import Dtype
+from tasks.core.recipe_deploy import Deploy
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,14 @@ def fit_serving(
     fits = problem is None and mine.sequences > 0
     return ServingFit(
         verdict="fits" if fits else "does not fit",
-        reason=problem or _reason(mine, room, context),
+        reason=problem or _reason(mine, room, context, deploy),
         chosen_bits=chosen,
         context_tokens=context,
         device_memory_bytes=room,
         widths=widths,
-        remedies=() if fits else _remedies(shape, deploy, hardware, widths, context),
+        remedies=_beside(mine, room, deploy)
+        if fits
+        else _remedies(shape, deploy, hardware, widths, context),
         device=deploy.device,
         cpu_tokens_per_s=_cpu_tokens_per_s(shape, deploy, hardware, stored),
     )
@@ -115,18 +116,25 @@ def _problem(deploy: Deploy, hardware: Hardware) -> str | None:
     return None
 
 
-def _reason(width: WidthFit, room: int, context: int) -> str:
+def _beside(width: WidthFit, room: int, deploy: Deploy) -> tuple[str, ...]:
+    """Return what to do where the next model does not fit beside this one."""
+    if deploy.switch == "replace" or 2 * width.fixed_bytes <= room:
+        return ()
+    return (
+        f"Two of it take {readable(2 * width.fixed_bytes)}, so the next model cannot start beside "
+        "it: set deploy.switch: replace, which has a gap, or take a device with more memory.",
+    )
+
+
+def _reason(width: WidthFit, room: int, context: int, deploy: Deploy) -> str:
     need = f"{readable(width.fixed_bytes)} before any conversation, of {readable(room)}"
     if width.sequences == 0:
         a_talk = readable(width.memory.kv_bytes_per_sequence)
         return f"Does not fit: {need}, and {a_talk} for one of {context} tokens."
-    at_once = min(width.sequences, FASTCHAT_CONCURRENCY)
-    more = (
-        f" (FastChat takes no more than {FASTCHAT_CONCURRENCY})"
-        if at_once < width.sequences
-        else ""
-    )
-    return f"Fits: {need}; {at_once} conversations of {context} tokens at once{more}."
+    if deploy.engine == "fastchat":
+        return f"Fits: {need}; one conversation of {context} tokens at a time (FastChat)."
+    at_once = min(width.sequences, deploy.gateway.max_running)
+    return f"Fits: {need}; {at_once} conversations of {context} tokens at once."
 
 
 def _remedies(

@@ -166,6 +166,27 @@ def test_a_longer_context_needs_a_larger_cache():
     assert made and made.context_tokens == 4096
 
 
+def test_two_13b_models_do_not_fit_beside_each_other_on_one_24_gb_card():
+    beside, replaced = (
+        planned(machine("1xL4"), deploy=Deploy(switch=switch)).serving
+        for switch in ("side-by-side", "replace")
+    )
+    assert beside and beside.verdict == "fits"
+    assert "deploy.switch: replace" in beside.remedies[0]
+    assert replaced and replaced.remedies == ()
+
+
+def test_fastchat_answers_one_at_a_time_and_others_as_many_as_fit():
+    one, many = (
+        planned(
+            machine("1xL4"), LLAMA_7B, deploy=Deploy(engine=engine, load_8bit=False)
+        ).serving.reason
+        for engine in ("fastchat", "transformers")
+    )
+    assert "one conversation of 2048 tokens at a time (FastChat)" in one
+    assert "conversations of 2048 tokens at once" in many
+
+
 def test_serving_on_the_cpu_is_measured_against_host_memory():
     small, large = (
         planned(machine(None, host_gb=size), deploy=Deploy(device="cpu", load_8bit=False)).serving
