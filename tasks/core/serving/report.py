@@ -1,7 +1,7 @@
 """What a worker must show before it takes traffic, and what it shows when it is asked.
 
 The two models travel between the deployment and the worker process as JSON: `Expectation` as a
-file that the worker reads, `WorkerReport` as the answer of its own route. Pure: nothing here knows
+file that the worker reads, `EngineReport` as the answer of its own route. Pure: nothing here knows
 how a model is loaded.
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, KawanUsahaError, ServingFailed
 
 REPORT_ROUTE: Final = "/kawan_usaha/report"
@@ -32,9 +33,12 @@ class Expectation(BaseModel):
     edit: dict[str, JsonValue] | None = Field(
         description="Parts that the model's own kawan_usaha_report() must equal; None: no edit."
     )
+    fingerprint: EditFingerprint | None = Field(
+        None, description="What the log-probabilities must be near; None where there is none."
+    )
 
 
-class WorkerReport(BaseModel):
+class EngineReport(BaseModel):
     """A running worker about itself, read from the loaded model and not from any file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +56,7 @@ class WorkerReport(BaseModel):
     )
 
 
-def require_as_expected(expectation: Expectation, report: WorkerReport) -> None:
+def require_as_expected(expectation: Expectation, report: EngineReport) -> None:
     """Raise EditLost or ServingFailed unless the loaded model is the promised one."""
     if report.template != expectation.template:
         raise ServingFailed(

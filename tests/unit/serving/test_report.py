@@ -4,8 +4,8 @@ import pytest
 
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.serving.report import (
+    EngineReport,
     Expectation,
-    WorkerReport,
     read_expectation,
     refusal_from,
     refusal_json,
@@ -13,8 +13,8 @@ from tasks.core.serving.report import (
 )
 
 
-def report(edit: dict | None, template: str = "vicuna_v1.1") -> WorkerReport:
-    return WorkerReport(
+def report(edit: dict | None, template: str = "vicuna_v1.1") -> EngineReport:
+    return EngineReport(
         build="b1",
         template=template,
         model_class="LlamaForCausalLM",

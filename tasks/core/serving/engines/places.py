@@ -1,0 +1,95 @@
+"""Who is worked on and who waits, in the order of coming.
+
+The invariant: what a request took is given back when its block ends, however it ends, also while it
+waits.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tasks.core.serving.engines.generator import Room
+from tasks.core.serving.engines.request import RequestRefused
+
+
+class Places:
+    """The places of a generator, and a bounded queue before them. For one event loop."""
+
+    def __init__(self, room: Room, *, waiting: int) -> None:
+        self._room = room
+        self._most = room.requests + waiting
+        self._running = 0
+        self._used = 0
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._closed = False
+
+    @property
+    def taken(self) -> int:
+        """How many requests are worked on or wait."""
+        return self._running + len(self._queue)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the process is about to end."""
+        return self._closed
+
+    def close(self) -> None:
+        """Refuse whoever waits or comes now."""
+        self._closed = True
+        for _, ready in self._queue:
+            if not ready.done():
+                ready.set_exception(_ending())
+
+    @asynccontextmanager
+    async def place(self, cost: int) -> AsyncIterator[None]:
+        """Wait for a place and hold it.
+
+        Raises RequestRefused with 429 when too many wait, with 503 when the process ends.
+        """
+        if self._closed:
+            raise _ending()
+        if self.taken >= self._most:
+            raise RequestRefused(429, "Too many requests wait already.", "queue_full")
+        await self._enter(min(cost, self._room.capacity))
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._used -= min(cost, self._room.capacity)
+            self._admit()
+
+    async def _enter(self, cost: int) -> None:
+        """Return with a place taken."""
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (cost, ready)
+        self._queue.append(entry)
+        self._admit()
+        try:
+            await ready
+        except BaseException:
+            if entry in self._queue:
+                self._queue.remove(entry)
+            elif ready.done() and not ready.cancelled() and ready.exception() is None:
+                # Admitted in the same moment in which its client left.
+                self._running -= 1
+                self._used -= cost
+            self._admit()
+            raise
+
+    def _admit(self) -> None:
+        while self._queue and not self._closed:
+            cost, ready = self._queue[0]
+            fits = self._used + cost <= self._room.capacity
+            if self._running >= self._room.requests or not fits:
+                return
+            self._queue.popleft()
+            if ready.done():  # cancelled
+                continue
+            self._running += 1
+            self._used += cost
+            ready.set_result(None)
+
+
+def _ending() -> RequestRefused:
+    return RequestRefused(503, "This engine is being stopped.", "stopping")

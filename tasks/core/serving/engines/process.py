@@ -1,0 +1,121 @@
+"""The life of an engine's process: load, prove, listen, end. Runs in the child only.
+
+The invariant: the port is opened after the proof. Traffic can therefore not reach a model that has
+lost its edit; a refusal is left as a file beside the expectation, with exit code REFUSED.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from tasks.core.devices import serving
+from tasks.core.errors import KawanUsahaError
+from tasks.core.files import write_atomically
+from tasks.core.serving.engines.loaded import Loaded
+from tasks.core.serving.engines.places import Places
+from tasks.core.serving.engines.process_arguments import Arguments
+from tasks.core.serving.engines.request import Limits
+from tasks.core.serving.engines.server import Served, engine_app
+from tasks.core.serving.report import (
+    EXPECTATION_VARIABLE,
+    REFUSAL_FILE,
+    REFUSED,
+    read_expectation,
+    refusal_json,
+)
+
+_log = logging.getLogger(__name__)
+
+_GRACE_S = 3
+"""Streams are told at their next token that the process ends; a long prompt may take longer."""
+
+
+def run(load: Callable[[Arguments], Loaded]) -> None:
+    """Serve what `load` returns, for the arguments of this process, until it is told to end."""
+    # A log line that cannot be written is dropped. Otherwise logging writes about it to stderr,
+    # which FastChat has turned into a logger: without supervisord at the other end of the pipe
+    # that goes on for ever, and every request fails.
+    logging.raiseExceptions = False
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--settings", type=Arguments.model_validate_json, required=True)
+    arguments: Arguments = parser.parse_args().settings
+    # The locks of the devices are this process's own, so that they are free however it ends.
+    with serving(f"deployment {Path.cwd().parent.name}"):
+        sys.exit(_serve(arguments, load))
+
+
+def _serve(arguments: Arguments, load: Callable[[Arguments], Loaded]) -> int:
+    """Return the exit code."""
+    expectation_file = Path(os.environ[EXPECTATION_VARIABLE])
+    try:
+        expectation = read_expectation(expectation_file)
+        loaded = load(arguments)
+        loaded.prove(expectation)
+    except KawanUsahaError as error:
+        _log.error("refusing to serve: %s", error)
+        write_atomically(expectation_file.with_name(REFUSAL_FILE), refusal_json(error))
+        return REFUSED
+    served = _served(loaded, arguments, expectation.build)
+    server = _Server(served, arguments.port)
+    try:
+        server.run()
+    finally:
+        served.generator.close()
+    return 1 if served.generator.failure() else 0
+
+
+def _served(loaded: Loaded, arguments: Arguments, build: str) -> Served:
+    generator = loaded.generator()
+    return Served(
+        generator=generator,
+        tokenizer=loaded.tokenizer,
+        limits=Limits(
+            model_name=arguments.model_name,
+            context_tokens=generator.context_tokens,
+            vocabulary=generator.vocabulary,
+            takes=frozenset(arguments.takes),
+        ),
+        places=Places(
+            generator.room,
+            waiting=arguments.running + arguments.waiting - generator.room.requests,
+        ),
+        report=lambda: loaded.report(build),
+    )
+
+
+class _Server(uvicorn.Server):
+    """Ends its streams with an error instead of silence, and itself with its generator."""
+
+    def __init__(self, served: Served, port: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                engine_app(served),
+                host="127.0.0.1",
+                port=port,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+        )
+        self._served = served
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal, between two steps of the event loop."""
+        self._served.places.close()
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to end; asked ten times a second."""
+        failure = self._served.generator.failure()
+        if failure is not None:
+            _log.error("the model answers no more: %s", failure)
+            self._served.places.close()
+            return True
+        return await super().on_tick(counter)

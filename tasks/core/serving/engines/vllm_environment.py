@@ -1,0 +1,36 @@
+"""Where vLLM is: in an environment of its own, for its pins are not this project's.
+
+Found by the path of its Python: in the variable KAWAN_USAHA_VLLM, else where `make vllm` puts it.
+Nothing of it is imported here.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tasks.core.errors import RecipeError
+from tasks.core.home import PROJECT
+
+VARIABLE: Final = "KAWAN_USAHA_VLLM"
+EXTRA: Final = "KAWAN_USAHA_VLLM_ARGUMENTS"
+"""Further arguments of vLLM's server, as on a command line; the last of two that differ counts."""
+MADE_BY_MAKE: Final = PROJECT / ".venv-vllm" / "bin" / "python"
+
+
+def vllm_python(environ: Mapping[str, str]) -> Path:
+    """Return the Python that has vLLM. Raises RecipeError where there is none."""
+    named = environ.get(VARIABLE)
+    python = Path(named).expanduser() if named else MADE_BY_MAKE
+    packages = python.parent.parent / "lib"
+    if not os.access(python, os.X_OK) or not any(packages.glob("python3*/site-packages/vllm")):
+        raise RecipeError(
+            "There is no environment with vLLM on this machine.",
+            where="deploy.engine",
+            expected=f"a Python with vLLM at {python}",
+            found="none",
+            next_step="`make vllm` makes one (3.4 GB); another is named in the variable "
+            f"{VARIABLE} (the path of its python).",
+        )
+    # Not resolved: through the link Python would find the packages of the environment behind it.
+    return python.absolute()

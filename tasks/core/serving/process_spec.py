@@ -1,0 +1,25 @@
+"""A process that supervisord is to keep running."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """A process to be kept running. The lowest priority starts first and is stopped last.
+
+    stop_wait_s seconds after SIGTERM it is killed. Signals go to its whole group, or to it alone.
+    listen is a socket (`tcp://127.0.0.1:8000`, IPv4) that supervisord opens and hands over as
+    standard input; it stays open while one of the copies lives.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    priority: int
+    stop_wait_s: float = 5.0
+    stops_as_group: bool = True
+    listen: str | None = None
+    copies: int = 1
