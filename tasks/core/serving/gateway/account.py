@@ -1,0 +1,57 @@
+"""What is noted of one request: for the log, the counters, and nothing that a person wrote."""
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+_PLACE = "kawan_usaha_account"
+
+
+@dataclass
+class Account:
+    """One request, from its first byte to its last one."""
+
+    request_id: str
+    path: str
+    key_name: str = "-"
+    status: int = 0
+    upstreams: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    first_token_s: float | None = None
+    outcome: str = "ended"
+    _begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken until now."""
+        return time.monotonic() - self._begun
+
+    def first_token(self) -> bool:
+        """Note the time of the first token; return whether this is it."""
+        if self.first_token_s is not None:
+            return False
+        self.first_token_s = self.seconds
+        return True
+
+    def line(self) -> str:
+        """Return the line of the log."""
+        first = "-" if self.first_token_s is None else f"{self.first_token_s:.3f}"
+        return (
+            f"{self.path} {self.status} {self.outcome} id={self.request_id} key={self.key_name} "
+            f"to={','.join(self.upstreams) or '-'} prompt={self.prompt_tokens} "
+            f"answer={self.answer_tokens} first={first} seconds={self.seconds:.3f}"
+        )
+
+
+def put_account(scope: Scope, account: Account) -> None:
+    """Keep the account with its request."""
+    scope[_PLACE] = account
+
+
+def account_of(request: HTTPConnection) -> Account:
+    """Return the account of a request."""
+    account: Account = request.scope[_PLACE]
+    return account

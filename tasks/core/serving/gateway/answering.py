@@ -1,0 +1,200 @@
+"""Answers: a request's way through the line, to an engine, and back piece by piece.
+
+The invariant: whoever closes an answer early gives back its places, and the engine stops. Another
+engine, or the same one, is asked once more only as long as nothing of the answer has come.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from tasks.core.serving.gateway.account import Account
+from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.asking import (
+    AnswerLimits,
+    bodies_for,
+    embedding_body,
+    require_model,
+)
+from tasks.core.serving.gateway.engine_client import (
+    EngineBusy,
+    EngineClient,
+    EngineLost,
+    EngineTimeout,
+    Piece,
+    Usage,
+)
+from tasks.core.serving.gateway.keys import Client
+from tasks.core.serving.gateway.merging import Event, merged
+from tasks.core.serving.gateway.parts import Parts
+from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest
+from tasks.core.serving.gateway.routing import Loaded, Routing
+from tasks.core.serving.gateway.upstreams import Counted
+
+Body = dict[str, Any]
+
+_ATTEMPTS = 2
+_BUSY_S = 5
+_BREATH_S = 0.25  # before the second attempt: a process that has just died is not there again yet
+
+
+class Answering:
+    """Everything between a valid request and the pieces of its answer."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._routing = parts.routing
+        self._upstreams = parts.upstreams
+        self._places = parts.places
+        self._metrics = parts.metrics
+        self._recent = parts.recent
+        gateway = parts.settings.gateway
+        self._limits = AnswerLimits(gateway.default_answer_tokens, gateway.max_answer_tokens)
+
+    async def answers(
+        self, request: ChatRequest | CompletionRequest, client: Client, account: Account
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the pieces of all answers, each with its answer's number, as they come.
+
+        Raises ApiError, before the first piece or after it.
+        """
+        with client.asking():
+            limits = self._limits_of(client)
+            asked = _Asked(
+                self._routing, request.model, lambda loaded: bodies_for(request, loaded, limits)
+            )
+            # Before waiting, so that a request that cannot be answered never waits.
+            count = len((await asked.now())[1])
+            async with self._places.taken(count):
+                answers = [self._answer(asked, number, account) for number in range(count)]
+                async with aclosing(merged(answers)) as events:
+                    async for event in events:
+                        _note(account, event)
+                        yield event
+
+    async def embeddings(self, request: EmbeddingRequest, client: Client, account: Account) -> Body:
+        """Return the engine's answer. Raises ApiError."""
+
+        async def make(loaded: Loaded) -> list[Body]:
+            return [await embedding_body(request, loaded)]
+
+        with client.asking():
+            asked = _Asked(self._routing, request.model, make)
+            await asked.now()
+            async with self._places.taken(1):
+                return await self._embedded(asked, account)
+
+    async def _embedded(self, asked: "_Asked", account: Account) -> Body:
+        tried: list[Counted] = []
+        while True:
+            loaded, bodies = await asked.now()
+            upstream = self._choose(loaded, tried, account)
+            try:
+                with self._asked(upstream) as engine:
+                    return await engine.embed(bodies[0], account.request_id)
+            except EngineLost as error:
+                await self._before_next(error, tried)
+
+    async def _answer(
+        self, asked: "_Asked", number: int, account: Account
+    ) -> AsyncGenerator[Piece | Usage, None]:
+        tried: list[Counted] = []
+        while True:
+            loaded, bodies = await asked.now()
+            upstream = self._choose(loaded, tried, account)
+            begun = False
+            try:
+                once = self._once(upstream, loaded, bodies[number], account)
+                async with aclosing(once) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield piece
+                return
+            except EngineLost as error:
+                await self._before_next(error, tried, begun=begun)
+
+    async def _once(
+        self, upstream: Counted, loaded: Loaded, body: Body, account: Account
+    ) -> AsyncGenerator[Piece | Usage, None]:
+        text: list[str] = []
+        with self._asked(upstream) as engine:
+            async with aclosing(engine.complete(body, account.request_id)) as pieces:
+                async for piece in pieces:
+                    upstream.pieces += 1
+                    if isinstance(piece, Piece):
+                        text.append(piece.text)
+                        if piece.finish_reason is not None:
+                            self._recent.add(
+                                loaded.route.build, body, "".join(text), piece.finish_reason
+                            )
+                    yield piece
+
+    @contextmanager
+    def _asked(self, upstream: Counted) -> Iterator[EngineClient]:
+        """Count what is asked, and as an incident when it goes wrong."""
+        try:
+            with upstream.asked() as engine:
+                yield engine
+        except EngineBusy:
+            raise
+        except EngineLost:
+            self._metrics.incident("engine-lost")
+            raise
+        except EngineTimeout:
+            self._metrics.incident("engine-timeout")
+            raise
+
+    def _choose(self, loaded: Loaded, tried: list[Counted], account: Account) -> Counted:
+        upstream = self._upstreams.choose(loaded.route, tried)
+        tried.append(upstream)
+        account.upstreams.append(f"{upstream.slot}/{upstream.name}")
+        return upstream
+
+    async def _before_next(
+        self, error: EngineLost, tried: Sequence[Counted], *, begun: bool = False
+    ) -> None:
+        """Return when another attempt may be made; raise ApiError when there is none."""
+        if not begun and len(tried) < _ATTEMPTS:
+            await asyncio.sleep(_BREATH_S)
+            return
+        if isinstance(error, EngineBusy):
+            raise ApiError(
+                FastChatCode.ENGINE_OVERLOADED, str(error), retry_after_s=_BUSY_S
+            ) from error
+        raise self._routing.nothing(str(error)) from error
+
+    def _limits_of(self, client: Client) -> AnswerLimits:
+        most = min(self._limits.max_tokens, client.answer_tokens or self._limits.max_tokens)
+        return AnswerLimits(self._limits.default_tokens, most)
+
+
+class _Asked:
+    """What is asked for one request, made anew when the route is another one meanwhile."""
+
+    def __init__(
+        self, routing: Routing, model: str, make: Callable[[Loaded], Awaitable[list[Body]]]
+    ) -> None:
+        self._routing = routing
+        self._model = model
+        self._make = make
+        self._made: tuple[Loaded, list[Body]] | None = None
+
+    async def now(self) -> tuple[Loaded, list[Body]]:
+        """Return the route in use, and a body for each answer. Raises ApiError.
+
+        Between the return and the next `await` the route cannot change.
+        """
+        while self._made is None or self._made[0] is not self._routing.current():
+            loaded = self._routing.current()
+            require_model(self._model, loaded.route)
+            self._made = loaded, await self._make(loaded)
+        return self._made
+
+
+def _note(account: Account, event: Event) -> None:
+    piece = event[1]
+    if isinstance(piece, Usage):
+        account.prompt_tokens += piece.prompt_tokens
+        account.answer_tokens += piece.completion_tokens
+    else:
+        account.first_token()

@@ -1,0 +1,234 @@
+"""The API that clients see: which path does what."""
+
+import asyncio
+from typing import Any, Protocol
+
+from openai.types import CompletionUsage, Model
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tasks.core.serving.gateway import chat_shape, completion_shape
+from tasks.core.serving.gateway.account import account_of
+from tasks.core.serving.gateway.answering import Answering
+from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.asking import require_model
+from tasks.core.serving.gateway.attending import ClientGone, EventStream, attended
+from tasks.core.serving.gateway.collecting import Answer, Counted, collected
+from tasks.core.serving.gateway.front import Front
+from tasks.core.serving.gateway.keys import Client, Keys
+from tasks.core.serving.gateway.parts import Parts
+from tasks.core.serving.gateway.request_body import read_request
+from tasks.core.serving.gateway.requests import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    TokenCheckRequest,
+)
+from tasks.core.serving.gateway.routing import Loaded
+from tasks.core.serving.gateway.streaming import Chunks, streamed
+
+
+class _Whole(Protocol):
+    def __call__(self, model: str, answers: list[Answer], usage: CompletionUsage, /) -> bytes: ...
+
+
+class _Chunks(Protocol):
+    def __call__(self, model: str, /) -> Chunks: ...
+
+
+class Api:
+    """The paths. Every method that answers raises ApiError or ClientGone."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._answering = Answering(parts)
+        self._routing = parts.routing
+        self._max_body_bytes = parts.settings.gateway.max_body_bytes
+        self._client_s = parts.settings.client_s
+
+    def app(self, keys: Keys) -> Starlette:
+        """Return the application for who has one of these keys.
+
+        Without allowed origins no page of the web gets an answer.
+        """
+        origins = self._parts.settings.gateway.allowed_origins
+        front = Middleware(Front, keys, self._parts.metrics, origins, self._parts.ending)
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "Retry-After"),
+        )
+        return Starlette(
+            routes=[
+                Route("/health", self.health),
+                Route("/ready", self.ready),
+                Route("/metrics", self.metrics),
+                Route("/v1/models", self.models),
+                Route("/v1/models/{model}", self.model),
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/completions", self.completions, methods=["POST"]),
+                Route("/v1/embeddings", self.embeddings, methods=["POST"]),
+                Route("/v1/token_check", self.token_check, methods=["POST"]),
+                Route("/api/v1/token_check", self.token_check, methods=["POST"]),
+            ],
+            middleware=[cors, front] if origins else [front],
+            exception_handlers={ApiError: _refused, HTTPException: _no_such_path},
+        )
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a conversation."""
+        asked = read_request(ChatRequest, await self._body(request))
+        return await self._answered(request, asked, chat_shape.whole, chat_shape.ChatChunks)
+
+    async def completions(self, request: Request) -> Response:
+        """Continue a text, or token ids."""
+        asked = read_request(CompletionRequest, await self._body(request))
+        shape = completion_shape
+        return await self._answered(request, asked, shape.whole, shape.CompletionChunks)
+
+    async def embeddings(self, request: Request) -> Response:
+        """Return the embeddings of texts."""
+        asked = read_request(EmbeddingRequest, await self._body(request))
+        work = self._answering.embeddings(asked, _client(request), account_of(request))
+        found = await attended(request.receive, work)
+        body = completion_shape.embeddings(asked.model, found, asked.encoding_format)
+        return Response(body, media_type="application/json")
+
+    async def token_check(self, request: Request) -> Response:
+        """Say of each text how long it is, and whether its answer has room; FastChat's words."""
+        asked = read_request(TokenCheckRequest, await self._body(request))
+        loaded = self._routing.current()
+        checked = []
+        for item in asked.prompts:
+            require_model(item.model, loaded.route)
+            tokens = len(await loaded.prompts.ids(item.prompt))
+            context = loaded.prompts.context_tokens
+            fits = tokens + item.max_tokens <= context
+            checked.append({"fits": fits, "tokenCount": tokens, "contextLength": context})
+        return JSONResponse({"prompts": checked})
+
+    async def models(self, _request: Request) -> Response:
+        """List the model that is served."""
+        return JSONResponse({"object": "list", "data": [_model(self._routing.current())]})
+
+    async def model(self, request: Request) -> Response:
+        """Return the model of this name, if it is the one that is served."""
+        loaded = self._routing.current()
+        require_model(request.path_params["model"], loaded.route)
+        return JSONResponse(_model(loaded))
+
+    async def health(self, _request: Request) -> Response:
+        """Say that the process lives."""
+        return JSONResponse({"status": "alive"})
+
+    async def ready(self, _request: Request) -> Response:
+        """Say whether there is a route now, and an engine that answers behind it."""
+        route = self._routing.current().route
+        asked = (one.client.healthy() for one in self._parts.upstreams.of(route))
+        if not any(await asyncio.gather(*asked)):
+            raise self._routing.nothing("No engine answers.")
+        return JSONResponse({"status": "ready"})
+
+    async def metrics(self, _request: Request) -> Response:
+        """Return the counters."""
+        return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def _answered(
+        self,
+        request: Request,
+        asked: ChatRequest | CompletionRequest,
+        whole: _Whole,
+        chunks: _Chunks,
+    ) -> Response:
+        events = self._answering.answers(asked, _client(request), account_of(request))
+        if not asked.stream:
+            answers, usage = await attended(request.receive, collected(events, asked.n))
+            return Response(whole(asked.model, answers, usage), media_type="application/json")
+        # What fails before the first piece still has a status of its own.
+        first = await attended(request.receive, _first(events))
+        stream = streamed(
+            first,
+            events,
+            chunks(asked.model),
+            answers=asked.n,
+            counted=Counted(asked.n),
+            include_usage=asked.stream_options.include_usage,
+        )
+        return EventStream(stream, events, self._client_s)
+
+    async def _body(self, request: Request) -> bytes:
+        """Return the body. One that is too long is not read to its end."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            raise self._too_long()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._client_s):
+                async for piece in request.stream():
+                    body += piece
+                    if len(body) > self._max_body_bytes:
+                        raise self._too_long()
+        except ClientDisconnect:
+            raise ClientGone from None
+        except TimeoutError:
+            raise ApiError(
+                FastChatCode.VALIDATION_TYPE_ERROR,
+                f"The request did not arrive within {self._client_s:.0f} s.",
+                status=408,
+                error_code="request_timeout",
+            ) from None
+        return bytes(body)
+
+    def _too_long(self) -> ApiError:
+        return ApiError(
+            FastChatCode.PARAM_OUT_OF_RANGE,
+            f"The request is longer than {self._max_body_bytes} bytes.",
+            status=413,
+            error_code="request_too_large",
+        )
+
+
+async def _first(events: Any) -> Any:
+    return await anext(events)
+
+
+def _client(request: Request) -> Client:
+    client: Client = request.scope["kawan_usaha_client"]
+    return client
+
+
+def _model(loaded: Loaded) -> dict[str, Any]:
+    """Return OpenAI's object with the fields that FastChat adds, and the build that it is."""
+    name = loaded.route.model_name
+    model = Model(
+        id=name,
+        object="model",
+        created=loaded.since,
+        owned_by="kawan-usaha",
+        root=name,
+        parent=None,
+        permission=[],
+        build=loaded.route.build,
+    )
+    shape: dict[str, Any] = model.model_dump(exclude_unset=True)
+    return shape
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return error.response()
+
+
+async def _no_such_path(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = f"{request.method} {request.url.path} is not part of this API."
+    code = FastChatCode.VALIDATION_TYPE_ERROR
+    return ApiError(code, message, status=status, error_code="not_found").response()

@@ -1,0 +1,108 @@
+"""What an engine is asked for a request, once it is known which one: token ids and a length.
+
+The invariant: a field that the route's engine does not honour is refused by its name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
+from tasks.core.serving.gateway.prompts import Prompts
+from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest
+from tasks.core.serving.gateway.routing import Loaded
+from tasks.core.serving.routes import Route
+
+
+@dataclass(frozen=True)
+class AnswerLimits:
+    """How long answers are: where the client does not say, and at the most."""
+
+    default_tokens: int
+    max_tokens: int
+
+
+async def bodies_for(
+    request: ChatRequest | CompletionRequest, loaded: Loaded, limits: AnswerLimits
+) -> list[dict[str, Any]]:
+    """Return a body of the engine protocol for each answer: n for a prompt, the prompts in order.
+
+    Raises ApiError for what this route's engine cannot do, and where no answer has room.
+    """
+    _refuse_what_it_lacks(request, loaded.route)
+    prompts = loaded.prompts
+    wanted = min(request.wanted_tokens or limits.default_tokens, limits.max_tokens)
+    common = {
+        "model": loaded.route.model_name,
+        **request.of_every_engine(),
+        "stop": list(dict.fromkeys((*request.stop, *prompts.stop))),
+        "stop_token_ids": list(dict.fromkeys((*request.stop_token_ids, *prompts.stop_token_ids))),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **request.extras(),
+    }
+    bodies = []
+    for ids in await _ids(request, prompts):
+        room = prompts.answer_tokens(len(ids), wanted)
+        for answer in range(request.n):
+            body = {**common, "prompt": ids, "max_tokens": room}
+            if request.seed is not None:  # else all n would be the same
+                body["seed"] = request.seed + answer
+            bodies.append(body)
+    return bodies
+
+
+async def embedding_body(request: EmbeddingRequest, loaded: Loaded) -> dict[str, Any]:
+    """Return the body of the engine protocol for embeddings. Raises ApiError."""
+    route = loaded.route
+    if not route.embeds:
+        raise ApiError(
+            FastChatCode.PARAM_OUT_OF_RANGE,
+            f"The engine `{route.engine}` gives no embeddings.",
+            param="model",
+        )
+    ids = await ids_of(request.input, loaded.prompts, "input")
+    longest = max(map(len, ids))
+    if longest > loaded.prompts.context_tokens:
+        raise loaded.prompts.overflow(longest)
+    return {"model": route.model_name, "input": ids}
+
+
+async def ids_of(
+    given: str | Sequence[int] | Sequence[str] | Sequence[list[int]], prompts: Prompts, param: str
+) -> list[list[int]]:
+    """Return the token ids of one text or of several, each given as text or as ids."""
+    if isinstance(given, str):
+        return [await prompts.ids(given)]
+    if isinstance(given[0], int):
+        return [prompts.check_ids([i for i in given if isinstance(i, int)], param)]
+    return [
+        await prompts.ids(one)
+        if isinstance(one, str)
+        else prompts.check_ids(one if isinstance(one, list) else [], param)
+        for one in given
+    ]
+
+
+def require_model(asked: str, route: Route) -> None:
+    """Return when the model that is asked for is the one that is served; else raise ApiError."""
+    if asked != route.model_name:
+        raise ApiError(
+            FastChatCode.INVALID_MODEL,
+            f"Only {route.model_name} allowed now, your model {asked}",
+            param="model",
+        )
+
+
+async def _ids(request: ChatRequest | CompletionRequest, prompts: Prompts) -> list[list[int]]:
+    if isinstance(request, CompletionRequest):
+        return await ids_of(request.prompt, prompts, "prompt")
+    if isinstance(request.messages, str):
+        return [await prompts.ids(request.messages)]
+    return [await prompts.ids(prompts.text([message.turn() for message in request.messages]))]
+
+
+def _refuse_what_it_lacks(request: ChatRequest | CompletionRequest, route: Route) -> None:
+    for name in request.extras():
+        if name not in route.takes:
+            raise refused(name, f"`{name}` is not supported by the engine `{route.engine}`.")

@@ -1,0 +1,228 @@
+"""One engine, asked over the engine protocol (../engines/protocol.md).
+
+The invariant: an answer that ends without an error is whole, its last piece bears a
+`finish_reason`; and when the caller closes it early, the connection is closed, which is how an
+engine learns that nobody waits any longer.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from pydantic_core import from_json
+
+from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.routes import Upstream
+
+_CONNECT_S = 5.0
+_HEALTH_S = 5.0
+_ERROR_BYTES = 10_000
+
+
+class EngineLost(Exception):
+    """The engine is not there, is full, or broke off; another one may answer."""
+
+
+class EngineBusy(EngineLost):
+    """The engine can take no more now."""
+
+
+class EngineTimeout(ApiError):
+    """The engine took too long. Not asked again: that may take as long once more."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(
+            FastChatCode.CONTROLLER_WORKER_TIMEOUT,
+            f"The engine took more than {seconds:.0f} s to {what}.",
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long an engine may take."""
+
+    first_token_s: float
+    between_tokens_s: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is new of an answer. logprobs is OpenAI's object of the completion API."""
+
+    text: str
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+    prompt_logprobs: list[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How many tokens the engine read and wrote."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def new_client() -> httpx.AsyncClient:
+    """Return the connections to all engines. How long a read may take is said at each read."""
+    return httpx.AsyncClient(
+        trust_env=False,  # a proxy of the environment must not get requests to this machine
+        timeout=httpx.Timeout(None, connect=_CONNECT_S),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+    )
+
+
+class EngineClient:
+    """Asks one upstream. Every method raises EngineLost, or ApiError for what no retry helps."""
+
+    def __init__(self, http: httpx.AsyncClient, upstream: Upstream, limits: Limits) -> None:
+        self._http = http
+        self._url = upstream.url.rstrip("/")
+        self._limits = limits
+        self._headers = {"Accept-Encoding": "identity"}
+        if upstream.token_variable is not None:
+            token = os.environ.get(upstream.token_variable, "")
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    async def healthy(self) -> bool:
+        """Return whether it says that it takes requests."""
+        try:
+            answer = await self._http.get(
+                f"{self._url}/health", headers=self._headers, timeout=_HEALTH_S
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.is_success
+
+    async def complete(
+        self, body: Mapping[str, Any], request_id: str
+    ) -> AsyncGenerator[Piece | Usage, None]:
+        """Yield the answer as the engine writes it, then what it counted."""
+        finished = False
+        async with aclosing(self._events(body, request_id)) as events:
+            async for event in events:
+                for choice in event.get("choices") or ():
+                    finished = finished or choice.get("finish_reason") is not None
+                    yield _piece(choice)
+                if usage := event.get("usage"):
+                    yield Usage(usage["prompt_tokens"], usage["completion_tokens"])
+        if not finished:
+            raise EngineLost("The engine broke off in the middle of its answer.")
+
+    async def embed(self, body: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        """Return OpenAI's answer with the embeddings."""
+        request = self._request("/v1/embeddings", body, request_id)
+        limit = asyncio.get_running_loop().time() + self._limits.first_token_s
+        async with _in_time(limit, "the embeddings", self._limits.first_token_s):
+            response = await self._send(request)
+            try:
+                content: dict[str, Any] = from_json(await response.aread())
+            except (httpx.HTTPError, ValueError) as error:
+                raise EngineLost(f"The engine broke off: {_words(error)}") from error
+            finally:
+                await response.aclose()
+        return content
+
+    async def _events(
+        self, body: Mapping[str, Any], request_id: str
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        request = self._request("/v1/completions", body, request_id)
+        limit = asyncio.get_running_loop().time() + self._limits.first_token_s
+        response = None
+        try:
+            async with _in_time(limit, "the first token", self._limits.first_token_s):
+                response = await self._send(request)
+            async with aclosing(_data(response)) as data:
+                while True:
+                    async with _in_time(limit, "its next token", self._limits.between_tokens_s):
+                        line = await anext(data, None)
+                    if line is None or line == b"[DONE]":
+                        return
+                    yield _event(line)
+                    limit = asyncio.get_running_loop().time() + self._limits.between_tokens_s
+        except httpx.HTTPError as error:
+            raise EngineLost(f"The engine broke off: {_words(error)}") from error
+        finally:
+            if response is not None:
+                await response.aclose()
+
+    def _request(self, path: str, body: Mapping[str, Any], request_id: str) -> httpx.Request:
+        headers = self._headers | {"X-Request-ID": request_id}
+        return self._http.build_request("POST", self._url + path, json=body, headers=headers)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = await self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise EngineLost(f"The engine does not answer: {_words(error)}") from error
+        if response.is_success:
+            return response
+        try:
+            raise _refusal(response.status_code, (await response.aread())[:_ERROR_BYTES])
+        finally:
+            await response.aclose()
+
+
+@asynccontextmanager
+async def _in_time(limit: float, what: str, seconds: float) -> AsyncIterator[None]:
+    """Raise EngineTimeout for a block that has not ended at limit, by the loop's clock."""
+    try:
+        async with asyncio.timeout_at(limit):
+            yield
+    except TimeoutError:
+        raise EngineTimeout(what, seconds) from None
+
+
+async def _data(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Yield what stands behind `data:`. Not by httpx's lines, which end at U+2028 in a text too."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event: dict[str, Any] = from_json(line)
+    except ValueError as error:
+        raise EngineLost(f"The engine wrote no JSON: {error}") from error
+    if failure := event.get("error"):
+        raise EngineLost(f"The engine failed: {_message(failure)}")
+    return event
+
+
+def _piece(choice: Mapping[str, Any]) -> Piece:
+    return Piece(
+        choice.get("text") or "",
+        choice.get("finish_reason"),
+        choice.get("logprobs"),
+        choice.get("prompt_logprobs"),
+    )
+
+
+def _refusal(status: int, body: bytes) -> Exception:
+    """Return the error for an answer that is none: the request's fault, or the engine's."""
+    try:
+        content = from_json(body)
+        message = _message(content.get("error", content))
+    except (ValueError, AttributeError):
+        message = f"status {status}"
+    if status in (429, 503):
+        return EngineBusy(f"The engine can take no more: {message}")
+    if status in (400, 413, 422):
+        return ApiError(FastChatCode.PARAM_OUT_OF_RANGE, message)
+    return EngineLost(f"The engine failed: {message}")
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, Mapping) else str(error)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

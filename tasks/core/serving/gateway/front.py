@@ -1,0 +1,130 @@
+"""What every request passes first: a number, the page it comes from, the key; and what it leaves.
+
+The invariant: whatever happens behind it, a client gets an answer in the shape of the API, and the
+log one line without a word that a person wrote.
+"""
+
+import asyncio
+import logging
+import re
+import uuid
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tasks.core.errors import UsageError
+from tasks.core.serving.gateway.account import Account, put_account
+from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.attending import ClientGone
+from tasks.core.serving.gateway.keys import Client, Keys
+from tasks.core.serving.gateway.metrics import Metrics
+
+_LOG = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_CLIENT_LEFT = 499  # nginx's number for it
+
+OPEN = ("/health", "/ready")
+"""What a load balancer asks, without a key. It tells nothing but yes or no."""
+
+PATHS = (
+    *OPEN,
+    "/metrics",
+    "/v1/models",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/token_check",
+    "/api/v1/token_check",
+)
+
+
+class Front:
+    """The middleware around the API."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        metrics: Metrics,
+        allowed_origins: Collection[str],
+        ending: asyncio.Event,
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._metrics = metrics
+        self._allowed_origins = frozenset(allowed_origins)
+        self._ending = ending
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with what it lacks."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        path = scope["path"] if scope["path"] in PATHS else "other"
+        account = Account(_request_id(headers.get("x-request-id")), path)
+        put_account(scope, account)
+        noting = _noting(account, send, self._ending)
+        try:
+            await self._passed_on(scope, receive, noting, headers, account)
+        except ClientGone:
+            account.status, account.outcome = _CLIENT_LEFT, "client-left"
+        except ApiError as error:
+            await error.response()(scope, receive, noting)
+        except Exception:  # noqa: BLE001 - logged, and a client must get an answer
+            _LOG.exception("a fault of the gateway, id=%s", account.request_id)
+            if account.status == 0:
+                internal = ApiError(FastChatCode.INTERNAL_ERROR, "The gateway failed.")
+                await internal.response()(scope, receive, noting)
+        finally:
+            self._metrics.ended(account)
+            _LOG.info("%s %s", scope["method"], account.line())
+
+    async def _passed_on(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, account: Account
+    ) -> None:
+        self._refuse_foreign_page(headers.get("origin"))
+        if scope["path"] not in OPEN:
+            client = self._client(headers.get("authorization"))
+            account.key_name = client.name
+            scope["kawan_usaha_client"] = client
+        await self._app(scope, receive, send)
+
+    def _client(self, authorization: str | None) -> Client:
+        try:
+            self._keys.read_if_changed()
+        except UsageError as error:
+            _LOG.error("the keys in force stay: %s", error)
+        return self._keys.client(authorization)
+
+    def _refuse_foreign_page(self, origin: str | None) -> None:
+        """Raise ApiError for a web page that may not ask.
+
+        A browser would send its request all the same and only hide the answer from it: any page
+        could keep the engine of a developer's machine busy.
+        """
+        allowed = self._allowed_origins
+        if origin is not None and "*" not in allowed and origin not in allowed:
+            raise ApiError(
+                FastChatCode.NO_PERMISSION,
+                "Pages of this origin may not ask; deploy.gateway.allowed_origins names those.",
+            )
+
+
+def _noting(account: Account, send: Send, ending: asyncio.Event) -> Send:
+    async def noting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            account.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = account.request_id
+            if ending.is_set():  # or the next request might come just as this process ends
+                headers["Connection"] = "close"
+        await send(message)
+
+    return noting
+
+
+def _request_id(asked: str | None) -> str:
+    if asked is not None and _REQUEST_ID.fullmatch(asked):
+        return asked
+    return uuid.uuid4().hex

@@ -1,0 +1,55 @@
+"""Several answers at once, as one stream of pieces that bear the number of their answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from tasks.core.serving.gateway.engine_client import Piece, Usage
+
+Event = tuple[int, Piece | Usage]
+_AHEAD = 8  # pieces an answer may be ahead of a client that reads slowly
+
+
+async def merged(
+    answers: Sequence[AsyncGenerator[Piece | Usage, None]],
+) -> AsyncGenerator[Event, None]:
+    """Yield (number, piece) in the order in which they come, until all answers have ended.
+
+    The first one that fails ends the others and is raised; so does closing this generator.
+    """
+    if len(answers) == 1:  # as good as always; no task and no queue between engine and client
+        async with aclosing(answers[0]) as pieces:
+            async for piece in pieces:
+                yield 0, piece
+        return
+    queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue(_AHEAD * len(answers))
+    tasks = [asyncio.create_task(_fill(queue, n, one)) for n, one in enumerate(answers)]
+    try:
+        running = len(tasks)
+        while running:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                running -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fill(
+    queue: asyncio.Queue[Event | Exception | None],
+    number: int,
+    answer: AsyncGenerator[Piece | Usage, None],
+) -> None:
+    try:
+        async with aclosing(answer) as pieces:
+            async for piece in pieces:
+                await queue.put((number, piece))
+    except Exception as error:  # noqa: BLE001 - raised again by the one who reads
+        await queue.put(error)
+    else:
+        await queue.put(None)

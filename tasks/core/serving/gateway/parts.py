@@ -1,0 +1,46 @@
+"""What the public application and the control socket's share: the state of one gateway."""
+
+import asyncio
+from dataclasses import dataclass
+
+import httpx
+
+from tasks.core.serving.gateway.engine_client import Limits
+from tasks.core.serving.gateway.keys import Keys
+from tasks.core.serving.gateway.metrics import Metrics
+from tasks.core.serving.gateway.places import Places
+from tasks.core.serving.gateway.recent import Recent
+from tasks.core.serving.gateway.routing import Routing
+from tasks.core.serving.gateway.settings import GatewaySettings
+from tasks.core.serving.gateway.upstreams import Upstreams
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All of it; made inside the running loop."""
+
+    settings: GatewaySettings
+    keys: Keys
+    routing: Routing
+    upstreams: Upstreams
+    places: Places
+    metrics: Metrics
+    recent: Recent
+    ending: asyncio.Event
+    """Set once the process is to end: connections are then closed after their answer."""
+
+    @classmethod
+    def of(cls, settings: GatewaySettings, keys: Keys, http: httpx.AsyncClient) -> "Parts":
+        """Return the parts of a gateway that has not been asked anything yet."""
+        upstreams = Upstreams(http, Limits(settings.first_token_s, settings.between_tokens_s))
+        places = Places(settings.gateway.max_running, settings.gateway.max_queued)
+        return cls(
+            settings=settings,
+            keys=keys,
+            routing=Routing(settings.routes, upstreams),
+            upstreams=upstreams,
+            places=places,
+            metrics=Metrics(lambda: places.running, lambda: places.waiting, upstreams.in_flight),
+            recent=Recent(settings.shadow_requests),
+            ending=asyncio.Event(),
+        )

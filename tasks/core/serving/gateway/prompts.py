@@ -1,0 +1,97 @@
+"""From what a client asks to the token ids that the model is asked with: one way for every engine.
+
+FastChat's template makes the text, the model's tokenizer the ids. The invariant: the ids are those
+that FastChat's own server would compute for the same messages, none is ever cut off, and there is
+room for the answer behind them.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tasks.core.conversation.template import get_template, stop_strings
+from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_QUICK_CHARACTERS = 2000  # takes about a millisecond; longer texts must not hold up the streams
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message. An old client's text for the model, as it is, is a list of none."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class Prompts:
+    """Makes prompts for one model directory in one template."""
+
+    def __init__(self, model: Path, template: str, context_tokens: int) -> None:
+        self._template = get_template(template)
+        self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(model)
+        self.context_tokens = context_tokens
+        self.vocabulary = len(self._tokenizer)
+        self.stop = stop_strings(self._template)
+        self.stop_token_ids = tuple(self._template.stop_token_ids or ())
+
+    def text(self, turns: Sequence[Turn]) -> str:
+        """Return the turns as the model reads them, up to where its answer begins.
+
+        System messages go to the head, where FastChat would keep only the last one. Raises
+        ApiError when the template has no place for one.
+        """
+        template = self._template.copy()
+        system = "\n".join(turn.text for turn in turns if turn.role == "system")
+        if any(turn.role == "system" for turn in turns):
+            template.set_system_message(system)
+        for turn in turns:
+            if turn.role != "system":
+                template.append_message(template.roles[turn.role == "assistant"], turn.text)
+        template.append_message(template.roles[1], None)
+        prompt: str = template.get_prompt()
+        if system not in prompt:
+            raise refused("messages", "This model's template has no place for a system message.")
+        return prompt
+
+    async def ids(self, text: str) -> list[int]:
+        """Return the token ids of a text, with the special tokens that begin every text."""
+        if len(text) <= _QUICK_CHARACTERS:
+            return self._ids(text)
+        return await asyncio.to_thread(self._ids, text)
+
+    def check_ids(self, ids: Sequence[int], param: str) -> list[int]:
+        """Return the ids that a client gives. Raises ApiError for one that the model lacks."""
+        for token in ids:
+            if not 0 <= token < self.vocabulary:
+                raise refused(
+                    param, f"{param}: {token} is no token id; there are {self.vocabulary}."
+                )
+        return list(ids)
+
+    def answer_tokens(self, prompt_tokens: int, wanted: int) -> int:
+        """Return how many tokens an answer may have. Raises ApiError when there is room for none.
+
+        The words of the error are FastChat's: clients shorten the conversation on reading them.
+        """
+        room = min(wanted, self.context_tokens - prompt_tokens)
+        if room <= 0:
+            raise self.overflow(prompt_tokens)
+        return room
+
+    def overflow(self, tokens: int) -> ApiError:
+        """Return the error for a text of so many tokens."""
+        return ApiError(
+            FastChatCode.CONTEXT_OVERFLOW,
+            f"This model's maximum context length is {self.context_tokens} tokens. However, your "
+            f"messages resulted in {tokens} tokens. Please reduce the length of the messages.",
+        )
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, verbose=False).input_ids
+        return ids

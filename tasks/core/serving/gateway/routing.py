@@ -1,0 +1,93 @@
+"""The route in use: read from its file, with everything loaded that a request needs, then taken.
+
+The invariant: a route is taken whole or not at all. While a new one is read, requests go to the old
+one, and a file that cannot be used leaves it.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.core.errors import ServingFailed
+from tasks.core.serving.gateway.api_error import ApiError, no_engine
+from tasks.core.serving.gateway.prompts import Prompts
+from tasks.core.serving.gateway.upstreams import Upstreams
+from tasks.core.serving.routes import Route, Routes
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A route with what makes its prompts."""
+
+    route: Route
+    prompts: Prompts
+    since: int = field(default_factory=lambda: int(time.time()))
+
+
+class Routing:
+    """Where requests go."""
+
+    def __init__(self, file: Path, upstreams: Upstreams) -> None:
+        self._file = file
+        self._upstreams = upstreams
+        self._reading = asyncio.Lock()
+        self._why_not = "This deployment has not started yet."
+        self._retry_after_s = 30
+        self.loaded: Loaded | None = None
+
+    def current(self) -> Loaded:
+        """Return the route in use. Raises ApiError (503) while there is none."""
+        if self.loaded is None:
+            raise self.nothing()
+        return self.loaded
+
+    def nothing(self, why: str | None = None) -> ApiError:
+        """Return the error for a moment in which nothing can answer."""
+        return no_engine(why or self._why_not, self._retry_after_s)
+
+    async def read(self) -> None:
+        """Take what the file says. Raises KawanUsahaError and changes nothing when it cannot."""
+        async with self._reading:
+            routes = _routes(self._file)
+            loaded = await self._load(routes.route) if routes.route else None
+            self.loaded = loaded
+            self._why_not = routes.why_not or "No model is being served at the moment."
+            self._retry_after_s = routes.retry_after_s
+            self._upstreams.follow(routes.route)
+
+    async def read_if_there(self) -> None:
+        """Take what the file says at start; without one there is no route."""
+        if self._file.exists():
+            await self.read()
+
+    async def _load(self, route: Route) -> Loaded:
+        now = self.loaded
+        if now is not None and _same_model(now.route, route):
+            return Loaded(route, now.prompts, now.since)
+        prompts = await asyncio.to_thread(
+            Prompts, route.model, route.template, route.context_tokens
+        )
+        return Loaded(route, prompts)
+
+
+def _same_model(old: Route, new: Route) -> bool:
+    # The build too: a directory may hold another model than when it was read.
+    return all(
+        getattr(old, name) == getattr(new, name)
+        for name in ("build", "model", "template", "context_tokens")
+    )
+
+
+def _routes(file: Path) -> Routes:
+    try:
+        return Routes.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ServingFailed(
+            "The routes cannot be read.",
+            where=file,
+            found=error,
+            next_step="The route in use stays. `kawan-usaha deploy` writes the file.",
+        ) from error

@@ -1,0 +1,105 @@
+"""The two sockets of a gateway: the one that clients reach, and the one for its deployment."""
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from tasks.core.errors import PortTaken, UsageError
+from tasks.core.serving.gateway.settings import GatewaySettings
+
+_SUPERVISORS_FD = 0
+_LONGEST_PATH = 107  # sun_path, without its zero
+
+
+def public_socket(settings: GatewaySettings) -> socket.socket:
+    """Return the socket that clients connect to: supervisord's, or one that is bound here.
+
+    Raises PortTaken, or UsageError when supervisord gave none.
+    """
+    if settings.listen == "inherited":
+        return _inherited()
+    gateway = settings.gateway
+    family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((gateway.host, gateway.port))
+    except OSError as error:
+        bound.close()
+        raise PortTaken(
+            "The gateway cannot listen at its address.",
+            where=f"{gateway.host} port {gateway.port}",
+            found=error.strerror,
+            next_step="Choose another one in deploy.gateway, or end what uses it.",
+        ) from error
+    return bound
+
+
+def is_public(bound: socket.socket) -> bool:
+    """Return whether other machines reach a socket."""
+    if bound.family == socket.AF_UNIX:
+        return False
+    return not ipaddress.ip_address(bound.getsockname()[0]).is_loopback
+
+
+def control_socket(path: Path) -> socket.socket:
+    """Return a listening unix socket at path that only its owner can reach.
+
+    One that a killed gateway left is replaced. Raises UsageError when another gateway answers
+    there, or when the path is too long for a socket.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise UsageError(
+            "This path is too long for a socket.",
+            where=path,
+            expected=f"at most {_LONGEST_PATH} bytes",
+            next_step="Choose a shorter path for the home directory.",
+        )
+    _remove_left(path)
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # between bind and chmod others could connect
+    try:
+        control.bind(str(path))
+    finally:
+        os.umask(before)
+    return control
+
+
+def _inherited() -> socket.socket:
+    try:
+        given = socket.socket(fileno=os.dup(_SUPERVISORS_FD))
+        if given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return given
+        given.close()
+    except OSError:
+        pass
+    raise UsageError(
+        "Standard input is no listening socket.",
+        where="listen: inherited",
+        next_step="Start it from supervisord as an fcgi-program, or set listen: bind.",
+    )
+
+
+def _remove_left(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise _taken(path, error.strerror) from error
+    raise _taken(path, "another process answers there")
+
+
+def _taken(path: Path, found: object) -> UsageError:
+    return UsageError(
+        "The control socket cannot be made.",
+        where=path,
+        found=found,
+        next_step="End the other gateway, or name another path.",
+    )

@@ -1,0 +1,53 @@
+"""Where the gateway sends requests: the file that a deployment writes and the gateway follows.
+
+    <home>/serving/<name>/routes.json
+
+The invariant: the file names only what has been proven. Whoever changes it asks the gateway to read
+it again (by its control socket); a gateway that is started anew reads it first.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.core.recipe_deploy import EngineName
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Upstream(_Value):
+    """A server of the engine protocol (see engines/protocol.md): an engine here or elsewhere."""
+
+    name: str = Field(description="Counts and logs call it so: `blue`, or a host.")
+    url: str = Field(description="Without a path: http://127.0.0.1:40001.")
+    token_variable: str | None = Field(
+        None, description="The environment variable with the bearer token that it wants."
+    )
+
+
+class Route(_Value):
+    """What answers requests now, and how a conversation is written for it."""
+
+    model_name: str
+    build: str
+    slot: str
+    engine: EngineName
+    template: str
+    model: Path = Field(description="Its directory: tokenizer and configuration are read there.")
+    context_tokens: Annotated[int, Field(ge=1)]
+    takes: frozenset[str] = Field(
+        frozenset(), description="`Engine.takes`: the fields that it honours beyond every engine's."
+    )
+    embeds: bool = Field(False, description="`Engine.embeds`: whether it answers /v1/embeddings.")
+    upstreams: tuple[Upstream, ...] = Field(min_length=1)
+
+
+class Routes(_Value):
+    """The whole file. Without a route every request gets 503 with Retry-After."""
+
+    route: Route | None = None
+    why_not: str | None = Field(None, description="What a client is told meanwhile.")
+    retry_after_s: int = 30

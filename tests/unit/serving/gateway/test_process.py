@@ -1,0 +1,143 @@
+"""The process: what it refuses to start with, what it holds in memory, how it ends."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.models import tiny_llama
+from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_route, until
+
+
+def refuses(start, **options) -> str:
+    gateway = start(Gateway, None, wait=False, **options)
+    assert gateway.process.wait(60) == 2
+    assert "Traceback" not in gateway.text
+    return gateway.text
+
+
+def test_beyond_loopback_it_starts_only_with_keys(start):
+    text = refuses(start, gateway={"host": "0.0.0.0"})
+    assert "only with API keys" in text
+    assert "keys_file" in text
+
+
+def test_a_socket_of_supervisords_counts_as_what_it_is(start):
+    with socket.create_server(("0.0.0.0", 0)) as public:
+        text = refuses(start, listen="inherited", inherited=public)
+    assert "only with API keys" in text
+
+
+def test_keys_that_cannot_be_used_are_refused_at_start(start, tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("[]")
+    file.chmod(0o644)
+    assert "chmod 600" in refuses(start, gateway={"keys_file": str(file)})
+
+
+def test_without_a_listening_socket_of_supervisords_it_says_so(start):
+    assert "fcgi-program" in refuses(start, listen="inherited")
+
+
+def test_settings_that_it_does_not_know_are_refused(start):
+    assert "settings cannot be read" in refuses(start, port=5)
+
+
+def test_a_port_in_use_and_a_socket_in_use_are_told(start, gateway):
+    taken = start(Gateway, None, wait=False, gateway={"port": gateway.port})
+    assert taken.process.wait(60) == 1
+    assert "cannot listen" in taken.text
+    link = taken.directory / "control.sock"
+    link.symlink_to(gateway.control_socket)
+    again = Gateway(taken.directory, None, wait=False)
+    try:
+        assert again.process.wait(60) == 2
+        assert "another process answers there" in again.text
+    finally:
+        again.end()
+
+
+def test_no_torch_and_no_code_of_a_model_is_in_the_process(start, tmp_path, engine):
+    directory = tiny_llama(tmp_path / "model")
+    (directory / "modeling_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    gateway = start(Gateway, a_route(directory, [engine.url]))
+    assert gateway.chat().status_code == 200
+    maps = Path(f"/proc/{gateway.process.pid}/maps").read_text()
+    assert "libtorch" not in maps
+    assert not (tmp_path / "ran").exists()
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    held_kb = int(status.split("VmRSS:")[1].split()[0])
+    assert held_kb < 250_000
+
+
+def test_a_restart_behind_supervisords_socket_loses_nobody(start, model, engine):
+    """Connections wait in the socket; streams in progress run to their end first."""
+    engine.misbehave(None, pace_s=0.02)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as public:
+        first = start(Gateway, a_route(model, [engine.url]), listen="inherited", inherited=public)
+        stream = first.client().chat.completions.create(
+            model=MODEL_NAME, messages=MESSAGES, max_tokens=60, temperature=0, stream=True
+        )
+        next(stream)
+        first.process.send_signal(signal.SIGTERM)
+        *_, last = stream
+        assert last.choices[0].finish_reason == "length"
+        assert first.process.wait(60) == 0
+        with socket.create_connection(first_address(first)) as waiting:
+            waiting.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+            second = start(
+                Gateway, a_route(model, [engine.url]), listen="inherited", inherited=public
+            )
+            waiting.settimeout(60)
+            assert waiting.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert second.chat(max_tokens=2).status_code == 200
+
+
+def first_address(gateway: Gateway) -> tuple[str, int]:
+    return ("127.0.0.1", gateway.port)
+
+
+def test_what_has_not_ended_in_time_is_ended_with_the_process(start, model, engine):
+    gateway = start(Gateway, a_route(model, [engine.url]), shutdown_s=1)
+    engine.misbehave("hang-in-stream")
+    stream = gateway.client().chat.completions.create(
+        model=MODEL_NAME, messages=MESSAGES, max_tokens=60, stream=True
+    )
+    next(stream)
+    began = time.monotonic()
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(60) == 0
+    assert time.monotonic() - began < 15
+    until(lambda: engine.state()["running"] == 0, within_s=10)
+
+
+def test_a_killed_gateway_starts_again_at_once(start, model, engine):
+    gateway = start(Gateway, a_route(model, [engine.url]))
+    gateway.end()
+    assert gateway.control_socket.exists()
+    again = Gateway(gateway.directory, None)
+    try:
+        assert again.chat().status_code == 200
+        assert again.control.state().route is not None
+    finally:
+        again.end()
+
+
+def test_queue_and_limit_hold_in_the_process_too(start, model, engine):
+    limits = {"max_running": 1, "max_queued": 0}
+    gateway = start(Gateway, a_route(model, [engine.url]), gateway=limits)
+    engine.misbehave(None, pace_s=0.05)
+    with httpx.Client(timeout=60) as client:
+        url = f"{gateway.url}/v1/chat/completions"
+        body = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1500, "stream": True}
+        with client.stream("POST", url, json=body) as first:
+            pieces = first.iter_bytes()
+            next(pieces)
+            full = gateway.chat()
+            assert full.status_code == 429
+            assert int(full.headers["retry-after"]) > 0
+            assert full.json()["code"] == 42903
+            assert httpx.get(f"{gateway.url}/ready").status_code == 200
+    assert gateway.chat(n=2).status_code == 400

@@ -1,0 +1,179 @@
+"""A gateway and small engines as processes of their own, as a deployment starts them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+from tasks.core.serving.gateway.control import GatewayControl
+
+ROOT = Path(__file__).parents[4]
+MODEL_NAME = "Kawan-Usaha"
+TAKES = ("seed", "logprobs")
+CONTEXT = 2048
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def until(holds: Callable[[], Any], *, within_s: float = 300) -> Any:
+    """Return the first true answer of a question that is asked again and again."""
+    end = time.monotonic() + within_s
+    while not (answer := holds()):
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+    return answer
+
+
+class Process:
+    """A server that is ended with its test; what it wrote is in `log`."""
+
+    def __init__(self, log: Path, argv: list[str], **options: Any) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, *argv],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {}),
+                **options,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Engine(Process):
+    def __init__(self, directory: Path, model: Path, port: int = 0) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        script = Path(__file__).with_name("small_engine.py")
+        super().__init__(directory / f"{self.port}.log", [str(script), str(model), str(self.port)])
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.text
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health").is_success
+        return False
+
+    def misbehave(self, how: str | None, times: int = 1, pace_s: float = 0.01) -> None:
+        told = {"how": how, "times": times, "pace_s": pace_s}
+        httpx.post(f"{self.url}/test/misbehave", json=told).raise_for_status()
+
+    def state(self) -> dict[str, Any]:
+        """What is computed now, and what was asked since the last time."""
+        return httpx.get(f"{self.url}/test/state").json()
+
+
+def a_route(directory: Path, engines: list[str], **changes: Any) -> dict[str, Any]:
+    """routes.json for engines at these addresses."""
+    route = {
+        "model_name": MODEL_NAME,
+        "build": "b1",
+        "slot": "blue",
+        "engine": "transformers",
+        "template": "vicuna_v1.1",
+        "model": str(directory),
+        "context_tokens": CONTEXT,
+        "takes": list(TAKES),
+        "embeds": True,
+        "upstreams": [{"name": f"e{i}", "url": url} for i, url in enumerate(engines)],
+    }
+    return {"route": route | changes}
+
+
+class Gateway(Process):
+    """A gateway over a directory of its own."""
+
+    def __init__(
+        self,
+        directory: Path,
+        routes: dict[str, Any] | None,
+        *,
+        gateway: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        inherited: socket.socket | None = None,
+        wait: bool = True,
+        **settings: Any,
+    ) -> None:
+        self.directory = directory
+        self.routes = directory / "routes.json"
+        if routes is not None:
+            self.write_routes(routes)
+        self.port = inherited.getsockname()[1] if inherited else free_port()
+        gateway = {"port": self.port, **(gateway or {})}
+        self.control_socket = directory / "control.sock"
+        self.control = GatewayControl(self.control_socket)
+        content = {
+            "gateway": gateway,
+            "routes": str(self.routes),
+            "control_socket": str(self.control_socket),
+            **settings,
+        }
+        file = directory / "settings.json"
+        file.write_text(json.dumps(content))
+        self.argv = ["-P", "-m", "tasks.core.serving.gateway", str(file)]
+        super().__init__(
+            directory / "gateway.log",
+            self.argv,
+            env=env or {},
+            stdin=inherited or subprocess.DEVNULL,
+        )
+        if wait:
+            until(self.listens)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def listens(self) -> bool:
+        assert self.process.poll() is None, self.text
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health").is_success
+        return False
+
+    def write_routes(self, routes: dict[str, Any]) -> None:
+        self.routes.write_text(json.dumps(routes))
+
+    def client(self, key: str = "none", **options: Any) -> openai.OpenAI:
+        options = {"max_retries": 0, "timeout": 60.0} | options
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, **options)
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=60, **options)
+
+    def chat(self, **fields: Any) -> httpx.Response:
+        """A short conversation, with these fields beside."""
+        body = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 4, **fields}
+        return self.post("/v1/chat/completions", body)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric, 0 where nothing was counted."""
+        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+            found, _, value = line.rpartition(" ")
+            if found.partition("{")[0] == name and all(
+                f'{key}="{of}"' in found for key, of in labels.items()
+            ):
+                return float(value)
+        return 0.0
+
+
+MESSAGES = [{"role": "user", "content": "apa kabar"}]
