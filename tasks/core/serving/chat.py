@@ -1,27 +1,33 @@
-"""A conversation with a served model, through the openai client.
+"""A conversation with a served model in a terminal, through the openai client.
 
-Covers one answer, streamed or whole. The server is on this machine and knows no key. The invariant:
-`max_tokens` always goes along, because FastChat ignores `max_completion_tokens` and without a limit
-generates to the end of the context, also when the client has gone.
+Covers one answer, streamed or whole, and a talk that goes on when it outgrows the model's context.
+Where the gateway wants a key, the environment has it (`refusals.KEY_VARIABLE`). The invariant:
+`max_tokens` always goes along, so that no answer is longer than its reader wants.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypedDict
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-import httpx
 import openai
 
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
+from tasks.core.serving.refusals import FAILURES, KEY_VARIABLE, Cause, Refusal, refusal_of
+from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
 
-_CONTEXT_OVERFLOW = 40303
-_INVALID_MODEL = 40301
+_LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one
 
 
-class Message(TypedDict):
-    """One turn of a conversation."""
+class TooLong(UsageError):
+    """What is asked is longer than the model can read."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+
+class Busy(ServingFailed):
+    """The server takes no more requests now."""
+
+    retryable = True
 
 
 def chat(
@@ -37,67 +43,137 @@ def chat(
     """Yield the answer's text: piece by piece as it is generated, or whole.
 
     base_url ends in /v1 (Deployment.base_url). timeout_s is how long the next piece, or the whole
-    answer, may take. Raises UsageError when the conversation is longer than the model's context or
-    the model is not the served one, ServingFailed when the server does not answer or fails.
+    answer, may take. Raises UsageError when the model is not the served one, TooLong when the
+    conversation is longer than its context, Busy when the server takes no more, and ServingFailed
+    when it does not answer or fails.
     """
+    with _asking(base_url, timeout_s) as client:
+        answer = client.chat.completions.create(
+            model=model,
+            messages=list(messages),
+            stream=stream,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        )
+        if stream:
+            yield from _pieces(answer)
+        else:
+            yield answer.choices[0].message.content or ""
+
+
+@dataclass
+class Talk:
+    """Questions and answers, of which the oldest are left out once the model cannot read them all.
+
+    say gets a line for whoever reads along.
+    """
+
+    base_url: str
+    model: str
+    say: Callable[[str], object]
+    system: str | None = None
+    max_tokens: int = 512
+    temperature: float = 0.7
+    _messages: list[Message] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.system:
+            self._messages = [{"role": "system", "content": self.system}]
+
+    def ask(self, question: str) -> Iterator[str]:
+        """Yield the answer piece by piece. What raises (see `chat`) is as if it was never asked.
+
+        TooLong is raised only for a question that is too long by itself.
+        """
+        asked = self._with_room([*self._messages, {"role": "user", "content": question}])
+        answer = ""
+        while not answer:
+            try:
+                for piece in self._answer(asked):
+                    answer += piece
+                    yield piece
+                break
+            except TooLong:
+                asked = self._shorter(asked)
+        self._messages = [*asked, {"role": "assistant", "content": answer}]
+
+    def _answer(self, messages: Sequence[Message]) -> Iterator[str]:
+        return chat(
+            self.base_url,
+            self.model,
+            messages,
+            stream=True,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+        )
+
+    def _with_room(self, messages: list[Message]) -> list[Message]:
+        """Return what leaves room for an answer: the server would cut it where its context ends."""
+        least = min(self.max_tokens, _LEAST_ROOM_TOKENS)
+        while (shorter := without_oldest(messages)) and not self._has_room(messages, least):
+            messages = self._told(shorter)
+        return messages
+
+    def _has_room(self, messages: Sequence[Message], answer_tokens: int) -> bool:
+        with _asking(self.base_url, timeout_s=60) as client:
+            question = room_question(self.model, messages, answer_tokens)
+            try:
+                return has_room(client.post("/token_check", cast_to=object, body=question))
+            except openai.APIStatusError:
+                return True  # the question itself gets an answer, or an error that says more
+
+    def _shorter(self, messages: Sequence[Message]) -> list[Message]:
+        shorter = without_oldest(messages)
+        if shorter is None:
+            raise TooLong(
+                "This question alone is longer than the model can read.",
+                next_step="Ask it in fewer words, or in several parts.",
+            )
+        return self._told(shorter)
+
+    def _told(self, shorter: list[Message]) -> list[Message]:
+        self.say("(The oldest question and its answer are left out: the model cannot read more.)")
+        return shorter
+
+
+@contextmanager
+def _asking(base_url: str, timeout_s: float) -> Iterator[Any]:
+    """Yield a client whose failures are raised as ours."""
     # trust_env: a proxy of the environment must not get requests to this machine itself.
     with (
-        httpx.Client(trust_env=False, timeout=timeout_s) as transport,
+        openai.DefaultHttpxClient(trust_env=False, timeout=timeout_s) as transport,
         openai.OpenAI(
-            base_url=base_url, api_key="none", http_client=transport, max_retries=0
+            base_url=base_url,
+            api_key=os.environ.get(KEY_VARIABLE, "none"),
+            http_client=transport,
+            max_retries=0,
         ) as client,
     ):
         try:
-            answer = client.chat.completions.create(
-                model=model,
-                messages=list(messages),
-                stream=stream,
-                max_tokens=max_tokens,
-                temperature=temperature,
-            )
-            if stream:
-                yield from _pieces(answer, base_url)
-            else:
-                yield answer.choices[0].message.content or ""
-        except openai.APIStatusError as error:
-            raise _refused(error, base_url) from error
-        except openai.APIConnectionError as error:
-            raise _failed("The model cannot be reached.", base_url, error) from error
-        except httpx.HTTPError as error:  # while streaming
-            raise _failed("The connection broke off.", base_url, error) from error
+            yield client
+        except FAILURES as failure:
+            raise _error(refusal_of(failure), base_url) from failure
 
 
-def _pieces(chunks: Any, base_url: str) -> Iterator[str]:
+def _pieces(chunks: Any) -> Iterator[str]:
     for chunk in chunks:
-        # FastChat reports a failure in the middle as a chunk of its own shape.
-        if code := (chunk.model_extra or {}).get("error_code"):
-            raise _failed("The model failed.", base_url, f"{code}: {chunk.model_extra['text']}")
         if chunk.choices and (piece := chunk.choices[0].delta.content):
             yield piece
 
 
-def _refused(error: openai.APIStatusError, base_url: str) -> KawanUsahaError:
-    body = error.body if isinstance(error.body, dict) else {}
-    code, message = body.get("code"), body.get("message", error.message)
-    if code == _CONTEXT_OVERFLOW:
-        return UsageError(
-            "The conversation is longer than the model can read.",
-            where=base_url,
-            found=message,
-            next_step="Lower max_tokens (`--max-tokens`), shorten the question, or leave out the "
-            "oldest turns: a new `kawan-usaha chat` begins without any.",
-        )
-    if code == _INVALID_MODEL:
-        return UsageError(
-            "No such model is served.",
-            where=base_url,
-            found=message,
-            next_step="`kawan-usaha status` tells what runs.",
-        )
-    return _failed("The server answers with an error.", base_url, message)
-
-
-def _failed(what: str, where: str, found: object) -> ServingFailed:
-    return ServingFailed(
-        what, where=where, found=found, next_step="`kawan-usaha status` tells what runs."
+def _error(refusal: Refusal, base_url: str) -> KawanUsahaError:
+    what = f"{refusal.cause.value[0].upper()}{refusal.cause.value[1:]}."
+    kind, next_step = _REMEDIES.get(
+        refusal.cause, (ServingFailed, "`kawan-usaha status` tells what runs.")
     )
+    if refusal.retry_after_s is not None:
+        next_step = f"Ask again in {refusal.retry_after_s} s."
+    return kind(what, where=base_url, found=refusal.said, next_step=next_step)
+
+
+_REMEDIES: dict[Cause, tuple[type[KawanUsahaError], str]] = {
+    Cause.TOO_LONG: (TooLong, "Ask in fewer words, or in several parts."),
+    Cause.BUSY: (Busy, "Ask again in a moment."),
+    Cause.NO_MODEL: (UsageError, "`kawan-usaha status` tells what runs."),
+    Cause.NO_KEY: (UsageError, f"Put a key of this deployment into {KEY_VARIABLE}."),
+}

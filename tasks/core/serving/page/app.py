@@ -1,0 +1,78 @@
+"""The page as an application: what is on it, and what stands before it.
+
+gradio asks for statistics, fonts, and links to its makers unless told otherwise; here it is told.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from html import escape
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from tasks.core.serving.page import words
+from tasks.core.serving.page.article_tab import ArticleTab
+from tasks.core.serving.page.chat_tab import ChatTab
+from tasks.core.serving.page.examples import read_examples
+from tasks.core.serving.page.front import Front
+from tasks.core.serving.page.gateway import Model
+from tasks.core.serving.page.look import CSS, theme
+from tasks.core.serving.page.settings import PageSettings
+
+
+def page_app(settings: PageSettings) -> ASGIApp:
+    """Return the application. Raises UsageError where the examples cannot be read."""
+    api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gr.mount_gradio_app(
+        api,
+        _blocks(settings),
+        path="/",
+        server_name=settings.host,
+        server_port=settings.port,
+        footer_links=[],
+        run_history=False,  # it would keep conversations in the browser
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+        show_error=False,
+        max_file_size=1,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme(),
+        css=CSS,
+    )
+    return Front(api, settings)
+
+
+def _blocks(settings: PageSettings) -> gr.Blocks:
+    model = Model(settings.base_url, settings.model_name)
+    examples = read_examples(settings.prompts)
+    blocks = gr.Blocks(title=settings.title, analytics_enabled=False)
+    with blocks:
+        gr.HTML(f"<h1>{escape(settings.title)}</h1><p>{words.TAGLINE}</p>", elem_id="heading")
+        with gr.Tabs():
+            with gr.Tab(words.CHAT_TAB):
+                chat = ChatTab(model, examples, settings.feedback).chat
+            with gr.Tab(words.ARTICLE_TAB):
+                ArticleTab(model, chat)
+        gr.Markdown(words.CAUTION, elem_id="caution")
+        blocks.load(_stay, show_progress="hidden", api_visibility="private", concurrency_limit=None)
+    # The gateway refuses in Indonesian before this line is full, which gradio tells in English.
+    blocks.queue(
+        api_open=False,
+        max_size=settings.max_answers,
+        default_concurrency_limit=settings.max_answers,
+    )
+    return blocks
+
+
+async def _stay() -> AsyncGenerator[None, None]:
+    """Last as long as the page is open.
+
+    gradio closes its stream to the browser whenever nothing is in progress. An event that begins in
+    that moment is lost, and its button waits for ever: seen on a busy machine.
+    """
+    while True:
+        yield
+        await asyncio.sleep(3600)

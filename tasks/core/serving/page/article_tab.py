@@ -1,0 +1,213 @@
+"""The tab that makes an article of a conversation: summary, titles, article, each to be edited.
+
+The invariant: a step changes only its own result, and where it fails that is as it was before.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from tasks.core.serving.page import article, words
+from tasks.core.serving.page.article_steps import Step, summarized, titled, written
+from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.shown import Shown, messages_of
+from tasks.core.serving.page.stopping import Stopped, Stops
+from tasks.core.serving.page.wishes import Wishes, notice, wish
+from tasks.core.serving.turns import Message
+
+Update = dict[Any, Any]
+
+_LONGEST = 60_000
+
+EXAMPLE: list[Message] = [
+    {
+        "role": "user",
+        "content": "Saya jualan nasi bakar, pembelinya cuma ramai tanggal muda.",
+    },
+    {
+        "role": "assistant",
+        "content": "Coba buat paket hemat untuk tanggal tua dan tawarkan langganan makan siang ke "
+        "kantor terdekat.",
+    },
+]
+
+
+class ArticleTab:
+    """What is on the tab, and what its buttons do."""
+
+    def __init__(self, model: Model, chat: gr.Chatbot) -> None:
+        self._model, self._stops = model, Stops()
+        gr.Markdown(words.ARTICLE_INTRO)
+        with gr.Column(elem_classes="card"):
+            self._conversation = _text(
+                words.CONVERSATION, words.CONVERSATION_HINT, "conversation", lines=6
+            )
+            with gr.Row():
+                self._from_chat = gr.Button(words.FROM_CHAT, size="md", min_width=130)
+                self._example = gr.Button(words.EXAMPLE_CONVERSATION, size="md", min_width=110)
+                self._make_summary = _make(words.MAKE_SUMMARY)
+        with gr.Column(elem_classes="card"):
+            self._summary = _text(words.SUMMARY, words.SUMMARY_HINT, "summary", lines=3)
+            self._make_titles = _make(words.MAKE_TITLES)
+        with gr.Column(elem_classes="card"):
+            self._answer = gr.Textbox(
+                label=words.TITLES_ANSWER,
+                visible=False,
+                interactive=False,
+                elem_id="answer",
+                buttons=[],
+            )
+            self._choice = gr.Radio([], label=words.TITLES, visible=False, elem_id="titles")
+            self._title = _text(words.TITLE, words.TITLE_HINT, "title", lines=1)
+            self._make_article = _make(words.MAKE_ARTICLE)
+        with gr.Column(elem_classes="card"):
+            self._article = _text(words.ARTICLE, words.ARTICLE_HINT, "article", lines=12)
+        with gr.Row(elem_id="status"):
+            self._notice = gr.Markdown(visible=False, elem_classes="notice")
+            self._stop = gr.Button(
+                words.STOP,
+                variant="stop",
+                size="md",
+                scale=0,
+                min_width=110,
+                visible=False,
+                elem_id="stop-article",
+            )
+        self._wishes = Wishes(1024)
+        self._connect(chat)
+
+    def _connect(self, chat: gr.Chatbot) -> None:
+        quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
+        wishes = self._wishes.inputs
+        summary = [self._summary, *self._around]
+        titles = [self._answer, self._choice, self._title, *self._around]
+        result = [self._article, *self._around]
+        made = (
+            (self._make_summary, self.summarize, self._conversation, summary),
+            (self._make_titles, self.find_titles, self._summary, titles),
+            (self._make_article, self.write, self._title, result),
+        )
+        for button, make, source, outputs in made:
+            button.click(make, [source, *wishes], outputs, **quiet)
+        self._stop.click(self.stop, None, None, **quiet)
+        taken = [self._conversation, self._notice]
+        self._from_chat.click(self.take, chat, taken, **quiet)
+        self._example.click(lambda: article.written_down(EXAMPLE), None, taken[:1], **quiet)
+        self._choice.input(lambda title: title, self._choice, self._title, **quiet)
+
+    @property
+    def _makers(self) -> list[gr.Button]:
+        return [self._make_summary, self._make_titles, self._make_article]
+
+    @property
+    def _around(self) -> list[Any]:
+        return [self._notice, self._stop, *self._makers]
+
+    def take(self, shown: list[Shown]) -> Update:
+        """Take the conversation of the other tab."""
+        if not (messages := messages_of(shown)):
+            return {self._notice: notice(words.NO_CHAT)}
+        return {self._conversation: article.written_down(messages), self._notice: notice()}
+
+    async def summarize(
+        self, text: str, temperature: float, tokens: float, request: gr.Request
+    ) -> AsyncGenerator[Update, None]:
+        """Make the summary of a conversation."""
+        if not (conversation := article.read_conversation(text)):
+            yield {self._notice: notice(words.NO_CONVERSATION)}
+            return
+        steps = summarized(self._model, conversation, wish(temperature, tokens))
+        async with aclosing(
+            self._shown(request, steps, self._summary, words.MAKING_SUMMARY)
+        ) as updates:
+            async for update in updates:
+                yield update
+
+    async def find_titles(
+        self, summary: str, temperature: float, tokens: float, request: gr.Request
+    ) -> AsyncGenerator[Update, None]:
+        """Ask for three titles, to be chosen from."""
+        if not summary.strip():
+            yield {self._notice: notice(words.NO_SUMMARY)}
+            return
+        yield {self._choice: gr.Radio(visible=False), self._answer: gr.Textbox("", visible=True)}
+        steps = titled(self._model, summary, wish(temperature, tokens))
+        async with aclosing(
+            self._shown(request, steps, self._answer, words.MAKING_TITLES)
+        ) as updates:
+            async for update in updates:
+                yield update
+
+    async def write(
+        self, title: str, temperature: float, tokens: float, request: gr.Request
+    ) -> AsyncGenerator[Update, None]:
+        """Write the article of a title."""
+        if not title.strip():
+            yield {self._notice: notice(words.NO_TITLE)}
+            return
+        steps = written(self._model, title, wish(temperature, tokens))
+        async with aclosing(
+            self._shown(request, steps, self._article, words.MAKING_ARTICLE)
+        ) as updates:
+            async for update in updates:
+                yield update
+
+    async def _shown(
+        self,
+        request: gr.Request,
+        steps: AsyncGenerator[Step, None],
+        into: gr.Textbox,
+        making: str,
+    ) -> AsyncGenerator[Update, None]:
+        """Yield what a step makes as it grows in its field, and what there is to tell."""
+        told = ""
+        yield self._state(making=True, told=making)
+        try:
+            async with aclosing(self._stops.heeded(request.session_hash, steps)) as heeded:
+                async for step in heeded:
+                    told = step.told
+                    if step.text:  # until then the earlier one stands
+                        yield {into: step.text, self._notice: notice(told or making)}
+                    if step.titles:
+                        yield self._offered(step.titles)
+        except Trouble as trouble:
+            told = str(trouble)
+        except Stopped:
+            told = words.STOPPED
+        yield self._state(told=told)
+
+    def _offered(self, titles: tuple[str, ...]) -> Update:
+        return {
+            self._answer: gr.Textbox(visible=False),
+            self._choice: gr.Radio(list(titles), value=titles[0], visible=True),
+            self._title: titles[0],
+        }
+
+    def stop(self, request: gr.Request) -> None:
+        """End the step; what it has made stays."""
+        self._stops.stop(request.session_hash)
+
+    def _state(self, *, making: bool = False, told: str = "") -> Update:
+        return {
+            self._notice: notice(told),
+            self._stop: gr.Button(visible=making),
+            **{button: gr.Button(interactive=not making) for button in self._makers},
+        }
+
+
+def _text(label: str, hint: str, name: str, *, lines: int) -> gr.Textbox:
+    return gr.Textbox(
+        label=label,
+        placeholder=hint,
+        lines=lines,
+        max_lines=max(2 * lines, 4),
+        max_length=_LONGEST,
+        interactive=True,
+        elem_id=name,
+    )
+
+
+def _make(word: str) -> gr.Button:
+    return gr.Button(word, size="md", variant="primary", min_width=130)

@@ -1,0 +1,181 @@
+"""The tab on which a person talks with the model.
+
+The invariant: a question without an answer goes back to where it was written, and is not part of
+the conversation.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from tasks.core.serving.page import words
+from tasks.core.serving.page.examples import Example
+from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.judging import Judging
+from tasks.core.serving.page.shown import Shown, messages_of
+from tasks.core.serving.page.stopping import Stopped, Stops
+from tasks.core.serving.page.wishes import Wishes, notice, wish
+from tasks.core.serving.turns import Message
+
+Update = dict[Any, Any]
+
+_CARDS = 4
+_EXAMPLES = 12  # the last ones of the evaluation are questions to be declined
+_LONGEST_QUESTION = 20_000
+
+
+class ChatTab:
+    """What is on the tab, and what its buttons do."""
+
+    def __init__(self, model: Model, examples: Sequence[Example], feedback: Path | None) -> None:
+        self._model, self._stops = model, Stops()
+        cards, more = examples[:_CARDS], examples[_CARDS:_EXAMPLES]
+        self.chat = gr.Chatbot(
+            elem_id="chat",
+            show_label=False,
+            height="min(60vh, 32rem)",
+            buttons=[],
+            feedback_options=None,
+            placeholder=words.WELCOME,
+            examples=[{"text": each.prompt} for each in cards],
+            latex_delimiters=[],
+            allow_tags=False,
+            layout="bubble",
+        )
+        self._left_out = gr.State(0)
+        self._notice = gr.Markdown(visible=False, elem_classes="notice")
+        with gr.Row(equal_height=True, elem_id="ask"):
+            self._question = gr.Textbox(
+                label=words.QUESTION,
+                show_label=False,
+                placeholder=words.QUESTION_HINT,
+                lines=1,
+                max_lines=6,
+                max_length=_LONGEST_QUESTION,
+                scale=8,
+                elem_id="question",
+            )
+            self._send = gr.Button(words.SEND, variant="primary", size="md", scale=1, min_width=110)
+            self._stop = gr.Button(
+                words.STOP, variant="stop", size="md", scale=1, min_width=110, visible=False
+            )
+        self._judging = Judging(model, self.chat, feedback) if feedback else None
+        with gr.Accordion(words.MORE_EXAMPLES, open=False, visible=bool(more)):
+            self._more = [
+                gr.Button(each.prompt, size="md", elem_classes="example") for each in more
+            ]
+        self._wishes = Wishes(512)
+        self._new = gr.Button(words.NEW_CHAT, size="md", variant="secondary")
+        self._connect()
+
+    def _connect(self) -> None:
+        inputs = [self._question, self.chat, self._left_out, *self._wishes.inputs]
+        outputs = [self._question, self.chat, self._left_out, *self._around]
+        quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
+        gr.on([self._question.submit, self._send.click], self.ask, inputs, outputs, **quiet)
+        chosen = [self.chat.example_select, *[each.click for each in self._more]]
+        question = gr.on(chosen, _chosen, None, self._question, **quiet)
+        question.then(self.ask, inputs, outputs, **quiet)
+        self._stop.click(self.stop, None, None, **quiet)
+        self._new.click(self.begin, None, outputs, **quiet)
+
+    @property
+    def _around(self) -> list[Any]:
+        return [
+            self._notice,
+            self._send,
+            self._stop,
+            self._new,
+            *(self._judging.outputs if self._judging else []),
+        ]
+
+    async def ask(  # noqa: PLR0917 - gradio hands over the inputs in order
+        self,
+        question: str,
+        shown: list[Shown],
+        left_out: int,
+        temperature: float,
+        tokens: float,
+        request: gr.Request,
+    ) -> AsyncGenerator[Update, None]:
+        """Show the answer to a question as it grows."""
+        if not question.strip():
+            yield {self._notice: notice(words.EMPTY_QUESTION)}
+            return
+        before = messages_of(shown)
+        said = [*before, Message(role="user", content=question.strip())]
+        yield {
+            self._question: "",
+            self.chat: [*said, Message(role="assistant", content="…")],
+            **self._state(answering=True),
+        }
+        last = None
+        try:
+            wanted = wish(temperature, tokens)
+            answer = self._model.answer(said[left_out:], wanted)
+            heeded = self._stops.heeded(request.session_hash, answer)
+            async with aclosing(heeded) as progress:
+                async for last in progress:
+                    yield self._grown(said, last.text, left_out, last.left_out)
+        except Trouble as trouble:
+            yield self._unanswered(before, question, str(trouble))
+            return
+        except Stopped:
+            if last and last.text:
+                yield self._state(told=words.STOPPED)
+            else:
+                yield self._unanswered(before, question, words.STOPPED)
+            return
+        told = words.left_out(left_out + last.left_out) if last and last.left_out else ""
+        if last and last.cut:
+            told = f"{told} {words.CUT}".strip()
+        yield self._state(told=told)
+
+    def _grown(self, said: list[Message], text: str, before: int, left_out: int) -> Update:
+        update: Update = {self.chat: [*said, Message(role="assistant", content=text or "…")]}
+        if left_out:
+            update[self._left_out] = before + left_out
+            update[self._notice] = notice(words.left_out(before + left_out))
+        return update
+
+    def _unanswered(self, before: list[Message], question: str, told: str) -> Update:
+        return {
+            self.chat: before,
+            self._question: question,
+            **self._state(told=told, judged=bool(before)),
+        }
+
+    def stop(self, request: gr.Request) -> None:
+        """End the answer; `ask` shows what came of it."""
+        self._stops.stop(request.session_hash)
+
+    def begin(self) -> Update:
+        """Begin anew."""
+        return {
+            self.chat: [],
+            self._left_out: 0,
+            self._question: "",
+            **self._state(judged=False),
+        }
+
+    def _state(self, *, answering: bool = False, told: str = "", judged: bool = True) -> Update:
+        """Return everything around the chat, as it is now."""
+        update: Update = {
+            self._notice: notice(told),
+            self._send: gr.Button(visible=not answering),
+            self._stop: gr.Button(visible=answering),
+            self._new: gr.Button(visible=not answering),
+        }
+        if self._judging:
+            update |= self._judging.state(open_=judged and not answering)
+        return update
+
+
+def _chosen(event: gr.EventData) -> str:
+    """Return the text of a card, or of a button."""
+    if isinstance(event.target, gr.Button):
+        return str(event.target.value)
+    return str(event.value["text"])

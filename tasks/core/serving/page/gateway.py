@@ -1,0 +1,143 @@
+"""The model as the page knows it: what stands behind the gateway's address.
+
+The invariant: whoever stops reading an answer ends its generation, for the connection closes.
+"""
+
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import openai
+
+from tasks.core.serving.page import words
+from tasks.core.serving.refusals import FAILURES, KEY_VARIABLE, Cause, Refusal, refusal_of
+from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
+
+_PIECE_S = 600.0
+_QUICK_S = 30.0
+_LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one
+_SHOWN_EVERY_S = 0.06  # the eye sees no more, and every piece is sent to the browser
+
+
+class Trouble(Exception):
+    """There is no answer; the text says why, to the person who asked."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(words.sorry(refusal))
+        self.refusal = refusal
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How an answer is wanted."""
+
+    temperature: float
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An answer so far.
+
+    left_out counts the oldest messages that the model did not read, for want of room. cut is true
+    once it has ended for its length.
+    """
+
+    text: str
+    left_out: int = 0
+    cut: bool = False
+
+
+class Model:
+    """The served model. One for the whole process, whose connections it keeps."""
+
+    def __init__(self, base_url: str, name: str) -> None:
+        self.name = name
+        self._client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=os.environ.get(KEY_VARIABLE, "none"),
+            max_retries=0,
+            # trust_env: a proxy of the environment must not read along.
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False, timeout=_PIECE_S),
+        )
+
+    async def answer(
+        self, messages: Sequence[Message], wish: Wish
+    ) -> AsyncGenerator[Progress, None]:
+        """Yield the answer as it grows, first of all empty. Raises Trouble.
+
+        Where the model cannot read all messages the oldest are left out, a question and its answer
+        at a time; only one that is too long by itself is refused.
+        """
+        asked = await self._with_room(messages, wish)
+        while True:
+            left_out = len(messages) - len(asked)
+            yield Progress("", left_out)
+            try:
+                async with aclosing(self._pieces(asked, wish)) as pieces:
+                    async for text, cut in pieces:
+                        yield Progress(text, left_out, cut)
+                return
+            except Trouble as trouble:
+                shorter = without_oldest(asked)
+                if trouble.refusal.cause is not Cause.TOO_LONG or shorter is None:
+                    raise
+                asked = shorter
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
+    async def build(self) -> str | None:
+        """Return which build of the model answers now, if the gateway tells."""
+        try:
+            models = await self._client.models.list(timeout=_QUICK_S)
+        except FAILURES:
+            return None
+        (served,) = [each for each in models.data if each.id == self.name] or [None]
+        build = (served.model_extra or {}).get("build") if served else None
+        return None if build is None else str(build)
+
+    async def _pieces(
+        self, messages: Sequence[Message], wish: Wish
+    ) -> AsyncGenerator[tuple[str, bool], None]:
+        """Yield the text so far as often as it is worth showing, and at the end."""
+        text, cut, shown = "", False, 0.0
+        try:
+            stream = await self._client.chat.completions.create(
+                model=self.name,
+                messages=list(messages),
+                stream=True,
+                temperature=wish.temperature,
+                max_tokens=wish.max_tokens,
+            )
+            async with stream:
+                async for chunk in stream:
+                    for choice in chunk.choices:
+                        text += choice.delta.content or ""
+                        cut = choice.finish_reason == "length"
+                    if (now := time.monotonic()) - shown >= _SHOWN_EVERY_S:
+                        shown = now
+                        yield text, False
+        except FAILURES as failure:
+            raise Trouble(refusal_of(failure)) from failure
+        yield text, cut
+
+    async def _with_room(self, messages: Sequence[Message], wish: Wish) -> list[Message]:
+        """Return what leaves room for an answer, which would be cut where the context ends."""
+        least, asked = min(wish.max_tokens, _LEAST_ROOM_TOKENS), list(messages)
+        while (shorter := without_oldest(asked)) and not await self._has_room(asked, least):
+            asked = shorter
+        return asked
+
+    async def _has_room(self, messages: Sequence[Message], answer_tokens: int) -> bool:
+        question = room_question(self.name, messages, answer_tokens)
+        try:
+            found = await self._client.post(
+                "/token_check", cast_to=object, body=question, options={"timeout": _QUICK_S}
+            )
+        except FAILURES:
+            return True  # the question itself gets an answer, or an error that says more
+        return has_room(found)

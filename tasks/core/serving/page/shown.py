@@ -1,0 +1,24 @@
+"""A conversation as gradio's chat shows it, and as the model reads it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.core.serving.turns import Message
+
+Shown = dict[str, Any]
+"""A message of gradio's chat."""
+
+
+def messages_of(shown: Sequence[Shown]) -> list[Message]:
+    """Return the conversation that a chat shows: gradio gives a message as a list of parts."""
+    return [
+        Message(role=each["role"], content=_text(each["content"]))
+        for each in shown
+        if each["role"] in ("user", "assistant")
+    ]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part.get("type") == "text")

@@ -1,0 +1,114 @@
+"""What the page says, in Indonesian: one place, so that it speaks with one voice."""
+
+from tasks.core.serving.refusals import Cause, Refusal
+
+TAGLINE = "Teman bertanya untuk usaha kecil Anda: modal, harga, izin, pajak, sampai pelanggan."
+CAUTION = (
+    "Jawaban dibuat oleh model bahasa dan bisa keliru. Periksa kembali angka, aturan, dan tarif "
+    "sebelum dipakai."
+)
+
+# --- the chat ------------------------------------------------------------------------------
+
+CHAT_TAB = "Obrolan"
+WELCOME = (
+    "**Halo! Ada yang bisa dibantu untuk usaha Anda?**\n\nTulis pertanyaan, atau pilih contoh."
+)
+QUESTION = "Pertanyaan Anda"
+QUESTION_HINT = "Tulis pertanyaan Anda di sini…"
+SEND = "Kirim"
+STOP = "Hentikan"
+NEW_CHAT = "Mulai obrolan baru"
+MORE_EXAMPLES = "Contoh pertanyaan lainnya"
+SETTINGS = "Pengaturan jawaban"
+TEMPERATURE = "Temperatur"
+TEMPERATURE_HINT = "Makin rendah, jawaban makin lugas; makin tinggi, makin beragam."
+LENGTH = "Panjang jawaban"
+LENGTH_HINT = "Paling banyak sekian token; satu token kira-kira tiga perempat kata."
+STOPPED = "Jawaban dihentikan."
+CUT = "Jawaban terpotong karena sudah mencapai panjang yang diizinkan."
+
+
+def left_out(messages: int) -> str:
+    """Say that the oldest messages are no longer read by the model."""
+    return (
+        f"Percakapan ini sudah panjang. {messages} pesan paling awal tidak lagi dibaca oleh model; "
+        "yang terbaru tetap dipakai."
+    )
+
+
+# --- the judgement -------------------------------------------------------------------------
+
+CONSENT = (
+    "Dengan menekan salah satu tombol penilaian atau mengirim perbaikan, Anda setuju percakapan "
+    "ini disimpan untuk memperbaiki model. Jangan sertakan data pribadi."
+)
+JUDGE = "Bagaimana jawaban terakhir?"
+GOOD = "Membantu"
+BAD = "Kurang tepat"
+CORRECTION = "Jawaban yang lebih baik (tidak wajib)"
+CORRECTION_HINT = "Tulis jawaban yang menurut Anda benar."
+SEND_CORRECTION = "Kirim perbaikan"
+THANKS = "Terima kasih! Penilaian Anda sudah disimpan."
+THANKS_CORRECTION = "Terima kasih! Perbaikan Anda sudah disimpan."
+NO_CORRECTION = "Perbaikan masih kosong. Tulis dulu jawaban yang lebih baik."
+NOT_KEPT = "Maaf, penilaian Anda belum bisa disimpan. Silakan coba lagi nanti."
+
+# --- the article ---------------------------------------------------------------------------
+
+ARTICLE_TAB = "Artikel"
+ARTICLE_INTRO = (
+    "Ubah percakapan menjadi artikel dalam tiga langkah. Hasil tiap langkah boleh Anda sunting "
+    "sebelum melanjutkan."
+)
+CONVERSATION = "1 · Percakapan"
+CONVERSATION_HINT = "Tempel percakapan di sini, atau ambil dari tab Obrolan."
+FROM_CHAT = "Ambil dari Obrolan"
+EXAMPLE_CONVERSATION = "Pakai contoh"
+MAKING_SUMMARY = "Sedang membuat ringkasan…"
+MAKING_TITLES = "Sedang membuat judul…"
+MAKING_ARTICLE = "Sedang menulis artikel…"
+MAKE_SUMMARY = "Buat ringkasan"
+SUMMARY = "2 · Ringkasan"
+SUMMARY_HINT = "Ringkasan percakapan muncul di sini."
+MAKE_TITLES = "Buat tiga judul"
+TITLES_ANSWER = "Jawaban model"
+TITLES = "Pilih salah satu"
+TITLE = "3 · Judul"
+TITLE_HINT = "Judul yang dipilih muncul di sini dan boleh diubah."
+MAKE_ARTICLE = "Tulis artikel"
+ARTICLE = "4 · Artikel"
+ARTICLE_HINT = "Artikel muncul di sini."
+
+NO_CHAT = "Belum ada percakapan di tab Obrolan."
+NO_CONVERSATION = "Percakapan masih kosong. Tempel dulu, atau ambil dari tab Obrolan."
+NO_SUMMARY = "Ringkasan masih kosong. Buat atau tulis dulu ringkasannya."
+NO_TITLE = "Judul masih kosong. Pilih atau tulis dulu judulnya."
+NO_TITLES = (
+    "Model belum memberi judul dalam bentuk yang diminta, juga setelah diminta sekali lagi. Coba "
+    "buat judul lagi, atau tulis sendiri judulnya di bawah."
+)
+FEWER_TITLES = "Model hanya memberi {found} judul. Anda boleh mengubahnya atau mencoba lagi."
+
+# --- what went wrong -----------------------------------------------------------------------
+
+EMPTY_QUESTION = "Pertanyaan masih kosong."
+TOO_LONG = "Teks ini terlalu panjang untuk dibaca model sekaligus. Coba pendekkan atau bagi dua."
+UNEXPECTED = "Maaf, terjadi kesalahan pada halaman ini. Silakan coba lagi."
+
+_BY_CAUSE = {
+    Cause.TOO_LONG: TOO_LONG,
+    Cause.BUSY: "Kawan Usaha sedang sibuk. Silakan coba lagi {when}.",
+    Cause.NO_MODEL: "Model yang diminta sedang tidak tersedia. Hubungi pengelola layanan ini.",
+    Cause.NO_KEY: "Halaman ini belum diizinkan memakai model. Hubungi pengelola layanan ini.",
+    Cause.FAILED: "Maaf, model tidak dapat menjawab. Silakan coba lagi {when}.",
+    Cause.BROKEN: "Maaf, jawaban terputus di tengah jalan. Silakan kirim sekali lagi.",
+    Cause.UNREACHABLE: "Kawan Usaha sedang tidak dapat dihubungi. Silakan coba lagi {when}.",
+}
+
+
+def sorry(refusal: Refusal) -> str:
+    """Say why there is no answer, and when to come back."""
+    after = refusal.retry_after_s
+    when = "sebentar lagi" if not after else f"dalam {after} detik"
+    return _BY_CAUSE[refusal.cause].format(when=when)

@@ -1,0 +1,59 @@
+"""A real gateway before a tiny real model, and one whose answers are written by the test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from tests.models import tiny_llama
+from tests.unit.serving.gateway.world import Engine, Gateway, a_route, until
+from tests.unit.serving.page.world import Page, Scripted
+
+
+@pytest.fixture(scope="package")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    directory = tmp_path_factory.mktemp("engine")
+    engine = Engine(directory, tiny_llama(directory / "model", dtype="float32"))
+    try:
+        until(engine.answers, within_s=300)
+        yield engine
+    finally:
+        engine.end()
+
+
+@pytest.fixture(scope="package")
+def gateway(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Gateway]:
+    directory = tmp_path_factory.mktemp("gateway")
+    gateway = Gateway(directory, a_route(engine.log.parent / "model", [engine.url]))
+    yield gateway
+    gateway.end()
+
+
+@pytest.fixture(scope="package")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripted]:
+    scripted = Scripted(tmp_path_factory.mktemp("scripted"))
+    yield scripted
+    scripted.end()
+
+
+@pytest.fixture(scope="package")
+def feedback(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("feedback") / "judgements.jsonl"
+
+
+@pytest.fixture(scope="package")
+def page(
+    tmp_path_factory: pytest.TempPathFactory, scripted: Scripted, feedback: Path
+) -> Iterator[Page]:
+    pytest.importorskip("gradio")
+    page = Page(tmp_path_factory.mktemp("page"), scripted.url, feedback=str(feedback))
+    yield page
+    page.end()
+
+
+@pytest.fixture
+def model_text(engine: Engine) -> Callable[[list[int]], str]:
+    """Return what turns token ids into the text that the model was asked with."""
+    tokenizer = AutoTokenizer.from_pretrained(engine.log.parent / "model")
+    return lambda ids: str(tokenizer.decode(ids))

@@ -1,0 +1,67 @@
+"""The page as a process of its own, and a scripted gateway to put before it."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.unit.serving.gateway.world import MODEL_NAME, Process, free_port, until
+
+
+class Scripted(Process):
+    """A gateway whose answers a test writes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        script = Path(__file__).with_name("scripted.py")
+        super().__init__(directory / "scripted.log", [str(script), str(self.port)])
+        until(self.listens)
+
+    def listens(self) -> bool:
+        assert self.process.poll() is None, self.text
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health").is_success
+        return False
+
+    def answers(self, *answers: str | dict[str, Any]) -> None:
+        told = [{"text": each} if isinstance(each, str) else each for each in answers]
+        httpx.post(f"{self.url}/test/answers", json=told).raise_for_status()
+
+    def state(self) -> dict[str, Any]:
+        """What runs now, and what was asked since the last time."""
+        return httpx.get(f"{self.url}/test/state").json()
+
+
+class Page(Process):
+    def __init__(
+        self,
+        directory: Path,
+        gateway_url: str,
+        *,
+        env: dict[str, str] | None = None,
+        wait: bool = True,
+        **settings: Any,
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        content = {
+            "base_url": f"{gateway_url}/v1",
+            "model_name": MODEL_NAME,
+            "port": self.port,
+            **settings,
+        }
+        self.settings = directory / "page.json"
+        self.settings.write_text(json.dumps(content))
+        argv = ["-P", "-m", "tasks.core.serving.page", str(self.settings)]
+        super().__init__(directory / "page.log", argv, env=env or {})
+        if wait:
+            until(self.listens, within_s=300)
+
+    def listens(self) -> bool:
+        assert self.process.poll() is None, self.text
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health").is_success
+        return False
