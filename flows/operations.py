@@ -34,9 +34,9 @@ from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.causes import log_tail
 from tasks.core.serving.control import Supervisor, start_supervisor
 from tasks.core.serving.ports import can_bind, described, holder_of
+from tasks.core.serving.process_spec import ProcessSpec
 from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.supervisor_config import supervisor_config
-from tasks.core.serving.topology import ProcessSpec
 
 MARK = "KAWAN_USAHA_PREFECT"
 SERVER = "server"

@@ -19,6 +19,7 @@ from prefect.events.schemas.events import Event, RelatedResource, Resource
 from prefect.utilities.urls import url_for
 from pydantic import JsonValue
 
+from tasks.core.serving.incidents import Incident
 from tasks.telling import REQUEST_WITHIN_S, post
 
 Subject = Literal["recipe", "service"]
@@ -69,6 +70,21 @@ def notify(notice: Notice) -> None:
     flow = FlowRunContext.get()
     if flow is not None and flow.flow_run is not None:
         post(_Letter(notice.event(), flow.flow_run))
+
+
+def of_incident(service: str, incident: Incident) -> Notice:
+    """Return what the watch of a service has found: HEALED, or DOWN where it has to stay down."""
+    what = Happening.DOWN if incident.kind == "edit-lost" else Happening.HEALED
+    title = f"{service}: {incident.process} {incident.kind}"
+    facts = {"kind": incident.kind, "process": incident.process}
+    return Notice(what, "service", service, title, incident.detail, facts)
+
+
+def send(notice: Notice) -> None:
+    """Tell Prefect at once, from a process that belongs to no flow run. Raises what fails."""
+    settings = {"timeout": REQUEST_WITHIN_S}
+    with get_client(httpx_settings=settings, sync_client=True) as client:
+        client.request("POST", "/events", json=[notice.event().model_dump(mode="json")])
 
 
 def is_called() -> bool:

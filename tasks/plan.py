@@ -40,10 +40,10 @@ from tasks.core.planning.shapes import (
 from tasks.core.planning.stages import Sizes
 from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import Recipe
-from tasks.core.serving.ports import require_ports
+from tasks.core.serving.engines.registry import engine_of
+from tasks.core.serving.ports import require_port
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
-from tasks.core.serving.topology import ports_of
 from tasks.core.store import configured_remote
 from tasks.core.template_record import require_recorded
 from tasks.core.training.checks import check_config, check_conversations, check_settings
@@ -254,7 +254,11 @@ def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) ->
     if recipe.deploy is not None and "deploy" in stages:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}
-        require_ports(recipe.deploy.host, ports_of(recipe.deploy), ours=pids)
+        gateway = recipe.deploy.gateway
+        require_port(gateway.host, gateway.port, ours=pids)
+        if recipe.deploy.page is not None:
+            require_port("127.0.0.1", recipe.deploy.page.port, field="page.port", ours=pids)
+        engine_of(recipe.deploy.engine).check(recipe.deploy)
 
 
 def _without_hostfile(recipe: Recipe) -> Recipe:

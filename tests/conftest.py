@@ -27,6 +27,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     DO_NOT_TRACK="1",
+    LOGDIR="",  # or FastChat writes its logs to where the tests are run
     OMP_NUM_THREADS="1",  # the suite runs in several processes, whose threads would wait in turn
 )
 

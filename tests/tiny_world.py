@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.core.hub.embedded.faults import Faults
 from tasks.core.hub.embedded.server import running_hub
+from tasks.core.process.ports import free_port
 from tests.models import tiny_delta, tiny_llama
-from tests.unit.serving.conftest import free_ports
 
 MANY = "many.json"
 FEW = "few.json"
@@ -45,7 +45,6 @@ class World:
 
         The training takes one step on few conversations.
         """
-        api, controller, worker = free_ports(3)
         recipe: dict[str, Any] = {
             "name": file.stem,
             "base": {"repo": "kawan-usaha/base"},
@@ -74,9 +73,7 @@ class World:
             "publish": {"repo": "kawan-usaha/released", "license": "apache-2.0"},
             "deploy": {
                 "device": "cpu",
-                "api_port": api,
-                "controller_port": controller,
-                "worker_port": worker,
+                "gateway": {"port": free_port()},
             },
         }
         for name, changes in sections.items():

@@ -1,6 +1,7 @@
-"""The commands around a running model: deploy, status, stop, chat, and the embedded Hub."""
+"""The commands around a running model: deploy, status, stop, and the embedded Hub."""
 
 import itertools
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,22 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from annotated_types import Ge, Le
 
-from flows.commands.numbers import decimal, integer, number_of
+from flows.commands.deployments import Name, the_one
+from flows.commands.numbers import integer, number_of
 from flows.commands.output import AS_JSON, problems_of, show
 from flows.commands.sources import MODEL_HELP, TEMPLATE, local_model
-from flows.commands.words import read_line, typed
-from tasks.core.recipe import Deploy
+from tasks.core.recipe_deploy import Deploy, Gateway
 
 if TYPE_CHECKING:
-    from tasks.core.serving.state import Deployment
+    from tasks.core.serving.record import Deployment
 
 Json = Annotated[bool, AS_JSON]
-Name = Annotated[str | None, typer.Argument(help="The deployment; needed when there are several.")]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        help="Stay until it ends, and end it on Ctrl-C or SIGTERM, as systemd and Docker want it."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
-    for command in (deploy, restore, status, stop, chat, hub):
+    for command in (deploy, start, rollback, status, logs, stop, hub):
         app.command()(command)
 
 
@@ -33,22 +39,31 @@ def deploy(
     name: Annotated[str, typer.Option(help="Names the deployment.")] = "kawan-usaha",
     model_name: Annotated[str, typer.Option(help="What clients ask for.")] = "Kawan-Usaha",
     template: Annotated[str | None, TEMPLATE] = None,
+    engine: Annotated[str, typer.Option(help="fastchat, transformers or vllm.")] = "fastchat",
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     load_8bit: Annotated[bool, typer.Option(help="Weights in 8 bits.")] = True,
     gpus: Annotated[int, number_of(Deploy, "gpus", "How many the model is spread over.")] = 1,
-    port: Annotated[int, number_of(Deploy, "api_port", "Of the OpenAI-compatible server.")] = 8000,
-    controller_port: Annotated[
-        int, number_of(Deploy, "controller_port", "FastChat's controller.")
-    ] = 21001,
-    worker_port: Annotated[int, number_of(Deploy, "worker_port", "FastChat's worker.")] = 21002,
+    host: Annotated[
+        str, typer.Option(help="Where clients reach it; beyond loopback only with keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, number_of(Gateway, "port", "Where clients reach it.")] = 8000,
+    keys_file: Annotated[Path | None, typer.Option(help="The file with the API keys.")] = None,
+    switch: Annotated[
+        str, typer.Option(help="side-by-side or replace: how an earlier model is taken over from.")
+    ] = "side-by-side",
+    drain_s: Annotated[
+        int, number_of(Deploy, "drain_s", "Seconds for the earlier model's last answers.")
+    ] = 300,
     startup_timeout_s: Annotated[
         int, number_of(Deploy, "startup_timeout_s", "Seconds until the model must answer.")
     ] = 900,
+    wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Serve a model with FastChat: supervised, on loopback, proven by generating a token.
+    """Serve a model behind an OpenAI-compatible address: supervised, watched, proven first.
 
-    An edited model must show its edit inside the worker before it gets any traffic.
+    An edited model must show its edit inside the serving process before it gets any traffic. An
+    earlier deployment of this name serves until the new one is proven, and goes on if it fails.
 
     Example: `kawan-usaha deploy edited --device cpu --template vicuna_v1.1`
     """
@@ -57,7 +72,7 @@ def deploy(
     from tasks.core.architecture.promise import expected_report
     from tasks.core.errors import UsageError
     from tasks.core.home import home
-    from tasks.core.serving.deployment import deploy as start
+    from tasks.core.serving.deployment import deploy as serve
     from tasks.core.store.manifest import read_manifest
     from tasks.core.template_record import template_for
 
@@ -65,24 +80,25 @@ def deploy(
         settings = Deploy.model_validate(
             {
                 "model_name": model_name,
+                "engine": engine,
                 "device": device,
                 "load_8bit": load_8bit,
                 "gpus": gpus,
-                "api_port": port,
-                "controller_port": controller_port,
-                "worker_port": worker_port,
+                "switch": switch,
+                "drain_s": drain_s,
                 "startup_timeout_s": startup_timeout_s,
+                "gateway": {"host": host, "port": port, "keys_file": keys_file},
             }
         )
     except ValidationError as error:
         raise UsageError(
             "These options do not fit.",
-            found=problems_of(error, {"api_port": "port"}),
+            found=problems_of(error, {"gateway.port": "port", "gateway.host": "host"}),
             next_step="See `kawan-usaha deploy --help`.",
         ) from error
     with local_model(model) as path:
         manifest = read_manifest(path)
-        deployment = start(
+        deployment = serve(
             path,
             settings,
             name=name,
@@ -94,21 +110,69 @@ def deploy(
         )
     word = "answers already" if deployment.reused else "answers"
     text = f"{model_name} {word} at {deployment.base_url}\nTry: kawan-usaha chat {name}"
-    show(deployment, as_json=as_json, text=text)
+    show(deployment, as_json=as_json, text="\n".join([text, *_replayed(deployment)]))
+    if wait:
+        _stay(name)
 
 
-def restore(name: Name = None, as_json: Json = False) -> None:
-    """Start an earlier deployment again whose replacement failed or was cut off.
+def start(name: Name = None, wait: Wait = False, as_json: Json = False) -> None:
+    """Start a deployment again that should serve and does not: after a reboot, for one.
 
-    `deploy` and `rebuild` do so themselves when the new model does not get to serve; after Ctrl-C
-    or a kill in between, `status` says that this is due.
+    What was ended for another model that did not get to serve is started again, too.
     """
     from tasks.core.home import home
-    from tasks.core.serving.deployment import restore as start_again
+    from tasks.core.serving.deployment import start as start_again
 
-    deployment = start_again(home(), _the_one(name), say=partial(typer.echo, err=True))
+    name = the_one(name)
+    deployment = start_again(home(), name, say=partial(typer.echo, err=True))
     text = f"{deployment.settings.model_name} answers at {deployment.base_url}"
     show(deployment, as_json=as_json, text=text)
+    if wait:
+        _stay(name)
+
+
+def rollback(name: Name = None, as_json: Json = False) -> None:
+    """Serve again what served before.
+
+    The earlier model takes over as every new one does: proven first, and without a gap where both
+    fit. It is not needed when a new model fails to start: the earlier one goes on then.
+    """
+    from tasks.core.home import home
+    from tasks.core.serving.deployment import rollback as go_back
+
+    deployment = go_back(home(), the_one(name), say=partial(typer.echo, err=True))
+    text = f"{deployment.settings.model_name} answers at {deployment.base_url}"
+    show(deployment, as_json=as_json, text=f"{text}, from {deployment.build}")
+
+
+def logs(
+    name: Name = None,
+    process: Annotated[
+        str | None, typer.Option(help="One of them: gateway-0, watch, blue, green, supervisord.")
+    ] = None,
+    lines: Annotated[int, integer("How many of each, from the end.", Ge(1))] = 40,
+) -> None:
+    """Show the end of the logs of a deployment, and its incidents.
+
+    Example: `kawan-usaha logs --process blue --lines 200`
+    """
+    from tasks.core.errors import UsageError
+    from tasks.core.home import home
+    from tasks.core.serving.state import state_directory
+
+    state = state_directory(home(), the_one(name))
+    found = sorted(path for path in state.logs.glob("*") if path.suffix in (".log", ".jsonl"))
+    chosen = [path for path in found if process in (None, path.stem)]
+    if not chosen:
+        raise UsageError(
+            "There is no such log.",
+            where=state.logs,
+            expected=", ".join(path.stem for path in found) or "a deployment that was started",
+            found=process,
+        )
+    for path in chosen:
+        typer.echo(f"== {path}")
+        typer.echo("\n".join(path.read_text(errors="replace").splitlines()[-lines:]))
 
 
 def status(as_json: Json = False) -> None:
@@ -132,7 +196,7 @@ def status(as_json: Json = False) -> None:
         url = each.deployment.base_url if each.deployment else "-"
         lines = [f"{each.name}: {each.health}  {url}"]
         if each.report is not None and each.report.edit is not None:
-            lines.append(f"  activations in the worker: {_runs(each.report.edit['activations'])}")
+            lines.append(f"  activations in the engine: {_runs(each.report.edit['activations'])}")
         for process in each.processes:
             memory = f"{process.memory_bytes / 1e9:.2f} GB" if process.memory_bytes else "-"
             where = f"port {process.port}" if process.port else ""
@@ -159,49 +223,9 @@ def stop(name: Name = None, as_json: Json = False) -> None:
     from tasks.core.home import home
     from tasks.core.serving.deployment import stop as end
 
-    stopped = end(home(), _the_one(name))
+    stopped = end(home(), the_one(name))
     text = f"{stopped.name}: ended {', '.join(stopped.ended) or 'nothing, it was down'}"
     show({"name": stopped.name, "ended": list(stopped.ended)}, as_json=as_json, text=text)
-
-
-def chat(
-    name: Name = None,
-    once: Annotated[
-        str | None, typer.Option(help="Ask this one question and end.", callback=typed)
-    ] = None,
-    system: Annotated[str | None, typer.Option(help="A system message.", callback=typed)] = None,
-    max_tokens: Annotated[int, integer("The longest answer.", Ge(1))] = 512,
-    temperature: Annotated[float, decimal("0 is greedy.", Ge(0), Le(2))] = 0.7,
-) -> None:
-    """Talk with a deployed model. An empty line or Ctrl-D ends it.
-
-    Example: `kawan-usaha chat --once "Bagaimana cara menghitung harga pokok?"`
-    """
-    from tasks.core.serving.chat import Message
-    from tasks.core.serving.chat import chat as ask
-    from tasks.core.template_record import template_for
-
-    deployment = _deployment(_the_one(name))
-    again = "Deploy the model again; without --template its own is taken."
-    template_for(deployment.model, deployment.template, next_step=again)
-    messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    while question := (once or read_line("> ")):
-        messages.append({"role": "user", "content": question})
-        answer = ""
-        for piece in ask(
-            deployment.base_url,
-            deployment.settings.model_name,
-            messages,
-            stream=True,
-            max_tokens=max_tokens,
-            temperature=temperature,
-        ):
-            answer += piece
-            typer.echo(piece, nl=False)
-        typer.echo()
-        messages.append({"role": "assistant", "content": answer})
-        if once:
-            return
 
 
 def hub(
@@ -221,6 +245,33 @@ def hub(
     serve(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
 
 
+def _stay(name: str) -> None:
+    """Return when the processes of the deployment have ended; end them on SIGTERM and Ctrl-C."""
+    from tasks.core.home import home
+    from tasks.core.serving.deployment import pause
+    from tasks.core.serving.processes import own_processes
+    from tasks.core.serving.state import state_directory
+
+    try:
+        while own_processes(state_directory(home(), name).root):
+            time.sleep(1.0)
+    finally:
+        pause(home(), name)
+    raise typer.Exit(1)  # nobody asked for it to end
+
+
+def _replayed(deployment: "Deployment") -> list[str]:
+    """Return the answers to the last requests, the earlier model's beside the new one's."""
+    switched = deployment.switched
+    if switched is None or not switched.shadow:
+        return []
+    rows = [
+        f"  asked    {each.asked}\n  earlier  {each.earlier}\n  new      {each.new}"
+        for each in switched.shadow
+    ]
+    return [f"The last {len(rows)} requests, answered by both:", *rows]
+
+
 def _runs(names: object) -> str:
     """Return equal neighbours in one word: layers 0-38 silu, layer 39 gelu."""
     if not isinstance(names, list):
@@ -231,35 +282,3 @@ def _runs(names: object) -> str:
         words.append(f"layer {first} {name}" if first == last else f"layers {first}-{last} {name}")
         first = last + 1
     return ", ".join(words)
-
-
-def _the_one(name: str | None) -> str:
-    from tasks.core.errors import UsageError
-    from tasks.core.home import home
-    from tasks.core.serving.state import state_directories
-
-    names = [state.name for state in state_directories(home())]
-    if name is None and len(names) == 1:
-        return names[0]
-    if name is None:
-        raise UsageError(
-            "Name the deployment." if names else "Nothing is deployed.",
-            expected=", ".join(names) or None,
-            next_step="`kawan-usaha status` shows what runs; `kawan-usaha rebuild demo` deploys.",
-        )
-    return name
-
-
-def _deployment(name: str) -> "Deployment":
-    from tasks.core.errors import UsageError
-    from tasks.core.home import home
-    from tasks.core.serving.state import read_deployment, state_directory
-
-    deployment = read_deployment(state_directory(home(), name))
-    if deployment is None:
-        raise UsageError(
-            "There is no such deployment.",
-            where=name,
-            next_step="`kawan-usaha status` shows what runs; `kawan-usaha rebuild demo` deploys.",
-        )
-    return deployment

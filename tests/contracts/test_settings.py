@@ -38,8 +38,10 @@ KNOWN = {
     *options(typer.main.get_command(app)),
     "--help",
     "--conv-template",
-}  # the last is FastChat's
-OPTIONS = sorted(set(recommended_options()), key=str)
+    "--settings",
+}  # the last are FastChat's, and that of processes of this project's own
+STYLES = "tasks/core/serving/page/look.py"  # what begins so there is a colour
+OPTIONS = sorted({each for each in recommended_options() if each.where != STYLES}, key=str)
 FIELDS = sorted({f for f in recommended_fields() if f.words not in NO_FIELDS}, key=str)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
 from tasks.core.hub.embedded.server import running_hub
+from tasks.core.process.ports import free_port
 from tasks.core.recipe import (
     ActivationEdit,
     Base,
@@ -27,21 +27,15 @@ from tasks.core.recipe import (
     Publish,
     Recipe,
 )
+from tasks.core.recipe_deploy import Gateway
 from tasks.core.serving.chat import chat
 from tasks.core.serving.deployment import stop
-from tasks.core.serving.state import Deployment, read_deployment, state_directory
+from tasks.core.serving.record import Deployment
+from tasks.core.serving.state import read_deployment, state_directory
 from tests.models import tiny_delta, tiny_llama
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 ACTIVATIONS = ["silu", "silu", "gelu"]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +47,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recipe, Pa
     turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
     (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
     (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
-    api, controller, worker = free_ports(3)
     recipe = Recipe(
         name="e2e",
         base=Base(repo="kawan-usaha/base"),
@@ -70,9 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recipe, Pa
         deploy=Deploy(
             device="cpu",
             load_8bit=True,
-            api_port=api,
-            controller_port=controller,
-            worker_port=worker,
+            gateway=Gateway(port=free_port()),
         ),
     )
     with (
@@ -119,7 +110,7 @@ def test_every_stage_ran(report: RebuildReport) -> None:
 
 
 def test_running_worker_shows_gelu_in_its_last_layer(deployment: Deployment) -> None:
-    answer = httpx.get(f"{deployment.endpoints.worker}/kawan_usaha/report", trust_env=False)
+    answer = httpx.get(f"{deployment.engine_url}/kawan_usaha/report", trust_env=False)
     edit = answer.json()["edit"]
     assert edit["activations"] == ACTIVATIONS
     assert edit["alive"] is True
@@ -186,5 +177,5 @@ def test_status_and_stop_find_the_servers_from_another_process(
 
     assert kawan_usaha("stop", "e2e").returncode == 0
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{deployment.endpoints.api}/v1/models", trust_env=False)
+        httpx.get(f"{deployment.base_url}/models", trust_env=False)
     assert kawan_usaha("status").stdout.strip() == "Nothing is deployed."

@@ -88,6 +88,8 @@ def _without_what_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof of an edit and the machine's speed: both have tests of their own."""
 
     class Proof:
+        fingerprint = None
+
         def as_json(self) -> dict[str, object]:
             return {}
 

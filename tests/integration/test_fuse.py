@@ -8,7 +8,12 @@ from prefect import flow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.conversation.template_files import TEMPLATE_FILE
+from tasks.core.edit_fingerprint import FILE, read_fingerprint
+from tasks.core.files import digest_of
+from tasks.core.recipe import Edit
+from tasks.core.store.manifest import read_manifest
 from tasks.core.template_record import record_template, recorded_template
+from tasks.edit import edit
 from tasks.fuse import fuse
 from tasks.runtime import StageResult
 from tests.models import tiny_llama
@@ -47,6 +52,28 @@ def test_the_chat_template_is_that_which_the_adapter_was_trained_with(
             messages, tokenize=False, add_generation_prompt=True
         )
         assert str(text).endswith("USER: Apa itu NIB? ASSISTANT:")
+
+
+def test_each_edited_model_has_the_fingerprint_of_its_own_weights_in_its_manifest(
+    parts: tuple[StageResult, StageResult],
+) -> None:
+    """Fuse carried the edited model's along, which is not true of the fused weights."""
+
+    @flow
+    def run() -> tuple[StageResult, StageResult]:
+        edited = edit.submit(parts[0], Edit(), "vicuna_v1.1").result()
+        return edited, fuse.submit(edited, parts[1]).result()
+
+    edited, fused = (made.path for made in run())
+    for model in (edited, fused):
+        manifest = read_manifest(model)
+        assert manifest is not None
+        assert manifest.files[FILE].sha256 == digest_of(model / FILE).sha256
+    before, after = read_fingerprint(edited), read_fingerprint(fused)
+    assert before is not None
+    assert after is not None
+    assert after.prompt_ids == before.prompt_ids
+    assert after.unedited != before.unedited
 
 
 def _stage(stage: str, path: Path) -> StageResult:

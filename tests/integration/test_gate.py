@@ -31,6 +31,7 @@ from tasks.core.recipe import (
     Publish,
     Recipe,
 )
+from tasks.core.recipe_deploy import Gateway
 from tasks.core.room import prune
 from tasks.core.serving.state import state_directory
 from tasks.core.store import Artifact, Store
@@ -138,7 +139,9 @@ def ruling(home: Path) -> Artifact:
 def test_destructive_edit_is_stopped_and_neither_published_nor_served(
     destructive: Recipe, home: Path, tmp_path: Path
 ) -> None:
-    served = destructive.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)})
+    served = destructive.model_copy(
+        update={"deploy": Deploy(device="cpu", gateway=Gateway(port=18999))}
+    )
     state = run(served)
     error = state.result(raise_on_failure=False)
     assert isinstance(error, GateFailed)

@@ -28,6 +28,7 @@ from tasks.core.errors import (
     UsageError,
 )
 from tasks.core.recipe import ActivationEdit, Base, Deploy, Edit, Evaluate, Gate, Recipe
+from tasks.core.recipe_deploy import Gateway
 from tasks.core.room import prune, room
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
@@ -94,7 +95,7 @@ def test_run_is_told_in_one_table_and_the_edit_before_and_after(
 def test_changing_where_it_is_served_repeats_no_other_stage(
     recipe: Recipe, built_home: Path
 ) -> None:
-    other = recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)})
+    other = recipe.model_copy(update={"deploy": Deploy(device="cpu", gateway=Gateway(port=18999))})
     assert set(states(succeeded(other, "evaluate")).values()) == {"Cached"}
 
 
@@ -103,7 +104,9 @@ def test_model_that_was_published_is_the_release_although_serving_failed(
 ) -> None:
     (built_home / "serving").mkdir()
     (built_home / "serving" / recipe.name).write_text("no directory, so that nothing can start")
-    state = run(recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=18999)}))
+    state = run(
+        recipe.model_copy(update={"deploy": Deploy(device="cpu", gateway=Gateway(port=18999))})
+    )
     assert state.is_failed()
     edited = next(a for a in Store(built_home).artifacts() if a.key.stage == "edit")
     assert RunRecords(built_home).releases(recipe.name) == [str(edited.key)]
@@ -116,7 +119,7 @@ def test_model_that_is_only_served_is_no_release_before_it_is_served(
 ) -> None:
     (built_home / "serving").mkdir()
     (built_home / "serving" / recipe.name).write_text("no directory, so that nothing can start")
-    deploy = Deploy(device="cpu", api_port=18999)
+    deploy = Deploy(device="cpu", gateway=Gateway(port=18999))
     served = recipe.model_copy(update={"publish": None, "deploy": deploy})
     assert run(served).is_failed()
     assert run(served, "publish").is_completed()
@@ -267,7 +270,7 @@ def test_port_that_is_taken_is_told_before_anything_starts(recipe: Recipe, home:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        deploy = Deploy(device="cpu", api_port=taken.getsockname()[1])
+        deploy = Deploy(device="cpu", gateway=Gateway(port=taken.getsockname()[1]))
         refused(recipe.model_copy(update={"deploy": deploy}), PortTaken, home)
     assert not list(Store(home).artifacts())
 

@@ -15,7 +15,7 @@ from tests.models import tiny_delta, tiny_llama
 
 COMMANDS = [
     *("download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy", "chat"),
-    *("rebuild", "plan", "store", "status", "stop", "restore"),
+    *("rebuild", "plan", "store", "status", "stop", "start", "rollback", "logs"),
 ]
 
 

@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from tasks.core.edit_fingerprint import FILE, read_fingerprint
 from tasks.core.files import digest_of
 from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama
@@ -243,6 +244,21 @@ def test_an_adapter_inside_the_model_never_goes_half_with_it(
     before = load_file(with_adapter / "model.safetensors")
     name = "model.layers.0.self_attn.q_proj.weight"
     assert torch.equal(loaded[name], before[name]) == (command[0] == "download")
+
+
+def test_fingerprint_of_an_edited_model_is_downloaded_with_it_and_taken_anew_when_it_is_fused(
+    run: Run, with_adapter: Path, models: Path, tmp_path: Path
+) -> None:
+    assert run("edit", models / "b", "edited", "--activation", "gelu")[0] == 0
+    assert run("download", "edited", "copy")[0] == 0
+    code, out, _ = run("fuse", "edited", with_adapter, "fused", "--json")
+    assert code == 0
+    edited, copied, fused = (read_fingerprint(tmp_path / n) for n in ("edited", "copy", "fused"))
+    assert edited is not None
+    assert copied == edited
+    assert fused is not None
+    assert fused.edited != edited.edited
+    assert FILE in json.loads(out)["files"]
 
 
 @pytest.mark.slow

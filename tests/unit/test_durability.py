@@ -13,10 +13,11 @@ from tasks.core.files import staged_directory, write_atomically
 from tasks.core.hub.embedded.blobs import BlobStore
 from tasks.core.keys import stage_key
 from tasks.core.private import write_private
-from tasks.core.serving.state import StateDirectory, set_aside
+from tasks.core.serving.state import StateDirectory
 from tasks.core.store import Staging, Store
 from tasks.core.store.manifest import MANIFEST
 from tasks.core.training.checkpoints import MARKER, mark_whole
+from tests.deployments import deployment, put_on_record
 from tests.disk import DiskCalls
 
 
@@ -69,13 +70,13 @@ def test_a_checkpoint_is_on_the_disk_before_its_marker(tmp_path: Path, calls: Di
     assert json.loads((checkpoint / MARKER).read_text()) == {"step": 7}
 
 
-def test_a_deployment_that_is_set_aside_is_so_after_a_power_cut(
+def test_what_serves_is_on_the_disk_before_a_route_names_it(
     tmp_path: Path, calls: DiskCalls
 ) -> None:
     state = StateDirectory(tmp_path)
-    state.deployment.write_text("{}")
-    set_aside(state)
-    calls.naming(state.previous)
+    put_on_record(state, deployment(state))
+    assert calls.naming(state.slot("blue").record).unsynced == ()
+    assert calls.naming(state.routes).unsynced == ()
 
 
 def test_a_content_of_the_hub_is_on_the_disk_before_it_has_its_name(

@@ -24,6 +24,7 @@ from tasks.core.recipe import (
     Recipe,
     RopeScalingEdit,
 )
+from tasks.core.recipe_deploy import Gateway
 from tasks.plan import check_inputs, check_recipe, plan_of, require_devices
 from tests.machines import AVX2
 from tests.models import tiny_llama
@@ -200,7 +201,7 @@ def with_hub(recipe: Recipe, port: int) -> Recipe:
 
 
 def with_taken_port(recipe: Recipe, port: int) -> Recipe:
-    return recipe.model_copy(update={"deploy": Deploy(device="cpu", api_port=port)})
+    return recipe.model_copy(update={"deploy": Deploy(device="cpu", gateway=Gateway(port=port))})
 
 
 NEEDS = {"finetune": with_hostfile, "publish": with_hub, "deploy": with_taken_port}

@@ -121,8 +121,8 @@ def test_served_model_is_kept_although_its_record_cannot_be_read(tmp_path: Path)
     served, other = build(tmp_path, "fuse"), build(tmp_path, "edit")
     state = state_directory(tmp_path, "demo")
     state.root.mkdir(parents=True)
-    state.model.symlink_to(served.path)
-    state.deployment.write_text("{")
+    state.slot("blue").prepare(served.path)
+    state.slot("blue").record.write_text("{")
     assert set(gone(tmp_path)) == {str(other.key)}
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from tasks.core.hub.selection import choose_files
 from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import ActivationEdit, Base, Delta, Deploy, Edit, Evaluate, Finetune, Recipe
 from tasks.core.serving.deployment import deploy
-from tasks.core.serving.state import Deployment, state_directory, write_deployment
+from tasks.core.serving.state import state_directory
 from tasks.core.template_record import (
     DEFAULT_TEMPLATE,
     TEMPLATE_RECORD,
@@ -29,6 +28,7 @@ from tasks.core.template_record import (
 from tasks.core.weights.merge import merge
 from tasks.plan import require_own_template
 from tests.command_line import Run
+from tests.deployments import deployment, put_on_record
 from tests.machines import AVX2
 from tests.models import tiny_delta, tiny_llama
 from tests.unit.test_foreign import POINTER
@@ -67,22 +67,7 @@ def trained(models: Path) -> Path:
 def deployed(model: Path, template: str, home: Path) -> None:
     """Put a deployment on record that nobody started."""
     state = state_directory(home, "kawan-usaha")
-    state.root.mkdir(parents=True)
-    write_deployment(
-        state,
-        Deployment(
-            name=state.name,
-            build="b",
-            model=model,
-            template=template,
-            settings=Deploy(device="cpu", api_port=18997),
-            expected_edit=None,
-            versions={},
-            state=state.root,
-            socket=state.socket,
-            started_at=datetime.now(UTC),
-        ),
-    )
+    put_on_record(state, deployment(state, model=model, template=template, expected_edit=None))
 
 
 # --- the record itself -------------------------------------------------------------------------

@@ -96,6 +96,14 @@ def make_demo_repositories(
     return DemoRepositories(tag, tuple(missing))
 
 
+def save_demo_model(path: Path) -> Path:
+    """Save the model that base and delta sum up to, with its tokenizer, and return path."""
+    model, tokenizer = _load(_find_gguf())
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
 def split(target: dict[str, "Tensor"]) -> tuple[dict[str, "Tensor"], dict[str, "Tensor"]]:
     """Return (base, delta) of the same shapes and dtype with base + delta == target, exactly.
 

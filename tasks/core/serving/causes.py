@@ -11,6 +11,7 @@ from typing import Final
 from tasks.core.errors import KawanUsahaError, PortTaken, ServingFailed
 from tasks.core.serving.ports import OTHER_PORT
 from tasks.core.serving.report import REFUSED, refusal_from
+from tasks.core.serving.slots import Slot
 from tasks.core.serving.state import StateDirectory
 
 _TAIL_BYTES = 16_384
@@ -32,19 +33,19 @@ class _Cause:
 _CAUSES: Final = (
     _Cause(
         r"address already in use",
-        "Another process took the port of the {name} meanwhile.",
+        "Another process took the port of the engine meanwhile.",
         OTHER_PORT,
         PortTaken,
     ),
     _Cause(
         r"CUDA out of memory|torch\.OutOfMemoryError",
-        "The {name} does not fit into the memory of the GPU.",
+        "The engine does not fit into the memory of the GPU.",
         f"{_HALVED}Spread it over more GPUs (deploy.gpus; `--gpus`), or free this one: nvidia-smi "
         "shows what is on it.",
     ),
     _Cause(
         r"not compiled with CUDA|No CUDA GPUs|Found no NVIDIA driver|CUDA driver",
-        "There is no GPU that the {name} could use.",
+        "There is no GPU that the engine could use.",
         "Set deploy.device: cpu (`--device cpu`), or look at nvidia-smi.",
     ),
     _Cause(
@@ -52,6 +53,11 @@ _CAUSES: Final = (
         "FastChat's 8-bit loading needs an output layer of its own; this model ties it to the "
         "embeddings.",
         "Set deploy.load_8bit: false (`--no-load-8bit`).",
+    ),
+    _Cause(
+        r"the model answers no more",
+        "The engine's model failed in the middle of its work.",
+        "Its log above says how. The watch starts it again; if it stays, take another engine.",
     ),
     _Cause(
         r"SafetensorError|UnpicklingError|PytorchStreamReader",
@@ -67,9 +73,9 @@ _CAUSES: Final = (
 
 
 def explain_end(
-    state: StateDirectory, name: str, *, oom_kills: int, load_8bit: bool
+    state: StateDirectory, name: Slot, *, oom_kills: int, load_8bit: bool
 ) -> KawanUsahaError:
-    """Return why the process `name` of a deployment ended.
+    """Return why the engine in the slot `name` of a deployment ended.
 
     oom_kills is how often the kernel killed for want of memory around it since it started;
     load_8bit is whether its weights are in 8 bits already.
@@ -77,20 +83,21 @@ def explain_end(
     halved = "" if load_8bit else "Set deploy.load_8bit: true (`--load-8bit`). "
     end = _end_noted(state, name)
     tail = log_tail(state, name)
-    if end == f"exit status {REFUSED}" and state.refusal.exists():
-        return refusal_from(state.refusal.read_text())
+    refusal = state.slot(name).refusal
+    if end == f"exit status {REFUSED}" and refusal.exists():
+        return refusal_from(refusal.read_text())
     if "SIGKILL" in end and oom_kills:
         return _died(
-            f"The kernel killed the {name} because memory ran out.",
+            "The kernel killed the engine because memory ran out.",
             f"{end}\n{tail}",
             f"{halved}Use a machine (or a container) with more memory.",
         )
     for cause in _CAUSES:
         if re.search(cause.pattern, tail):
-            what, next_step = cause.what.format(name=name), cause.next_step.replace(_HALVED, halved)
+            what, next_step = cause.what, cause.next_step.replace(_HALVED, halved)
             return _died(what, f"{end}\n{tail}", next_step, cause.error)
     return _died(
-        f"The {name} ended while it started.",
+        "The engine ended while it started.",
         f"{end}\n{tail}",
         f"The whole log is {state.log_of(name)}.",
     )

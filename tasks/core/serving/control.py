@@ -15,7 +15,8 @@ from typing import Any
 
 from tasks.core.errors import ServingFailed
 
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 600.0
+"""A process that is ended may take minutes for the last answers."""
 
 
 def start_supervisor(
@@ -46,9 +47,13 @@ def start_supervisor(
 
 @dataclass(frozen=True)
 class SupervisedProcess:
-    """What supervisord knows of a process; `ended` tells if it has ever ended, or never began."""
+    """What supervisord knows of a process; `ended` tells if it has ever ended, or never began.
+
+    group is the name that its copies have in common.
+    """
 
     name: str
+    group: str
     state: str
     pid: int | None
     ended: bool
@@ -61,12 +66,33 @@ class Supervisor:
         self._socket = control_socket
 
     def start(self, name: str) -> None:
-        """Have a process started; return before it has."""
-        self._call("startProcess", name, False)
+        """Have a process started, all of its copies; return before it has."""
+        self._call("startProcessGroup", name, False)
 
     def stop(self, name: str) -> None:
-        """End a process; return when it has ended."""
-        self._call("stopProcess", name)
+        """End a process, all of its copies; return when it has ended."""
+        self._call("stopProcessGroup", name)
+
+    def restart_copies(self, name: str) -> None:
+        """End and start the copies of a process one after the other, so that one always lives."""
+        for copy in sorted(p.name for p in self.processes().values() if p.group == name):
+            self._call("stopProcess", f"{name}:{copy}")
+            self._call("startProcess", f"{name}:{copy}")
+
+    def load(self, name: str) -> None:
+        """Take a process, anew, from the configuration as it now stands; it does not run then.
+
+        The others go on as they are, whatever the configuration says of them.
+        """
+        self.unload(name)
+        self._call("reloadConfig")
+        self._call("addProcessGroup", name)
+
+    def unload(self, name: str) -> None:
+        """End a process and forget it, if it is known."""
+        if any(each.group == name for each in self.processes().values()):
+            self.stop(name)
+            self._call("removeProcessGroup", name)
 
     def processes(self) -> dict[str, SupervisedProcess]:
         """Return every process by name."""
@@ -74,6 +100,7 @@ class Supervisor:
         return {
             info["name"]: SupervisedProcess(
                 name=info["name"],
+                group=info["group"],
                 state=info["statename"],
                 pid=info["pid"] or None,
                 ended=info["stop"] > 0 or info["statename"] in ("BACKOFF", "FATAL"),

@@ -12,11 +12,9 @@ from typing import Literal
 
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.locks import Say
-from tasks.core.serving.deployment import deploy, restore
-from tasks.core.serving.state import Deployment, read_previous, state_directory
+from tasks.core.serving.deployment import again
 from tasks.core.serving.status import DeploymentStatus, status
 
-Remedy = Literal["start again", "restore"]
 Outcome = Literal["healthy", "healed", "left alone", "down"]
 """healed: it was down and has just answered with a token. left alone: there is a problem that a
 start would not mend, or another process is at it. down: it could not be started."""
@@ -43,15 +41,10 @@ def heal(home: Path, *, restart: bool, say: Say) -> list[Looked]:
     return list(_healed(home, status(home), restart=restart, say=say))
 
 
-def remedy_for(found: DeploymentStatus, previous: Deployment | None) -> Remedy | None:
-    """Return what brings the deployment back, None where a start would do harm or mend nothing.
-
-    previous is the record of the deployment whose replacement was cut off, if one was.
-    """
-    if found.health == "gone":
-        return "restore" if previous is not None else "start again"
+def can_be_started(found: DeploymentStatus) -> bool:
+    """Return whether a start brings the deployment back, and does neither harm nor nothing."""
     # One without a record that can be read cannot be started again.
-    return "start again" if found.health == "unhealthy" and found.deployment else None
+    return found.health in ("gone", "unhealthy") and found.deployment is not None
 
 
 def _healed(
@@ -70,36 +63,19 @@ def _healed(
 
 
 def _brought_back(home: Path, found: DeploymentStatus, problem: str, say: Say) -> Looked:
+    record = found.deployment
+    if record is None or not can_be_started(found):
+        return Looked(found.name, "left alone", problem)
     try:
-        remedy = remedy_for(found, read_previous(state_directory(home, found.name)))
-        if remedy is None or (found.health == "unhealthy" and _answers_late(home, found.name)):
+        if found.health == "unhealthy" and _answers_late(home, found.name):
             return Looked(found.name, "left alone", problem)
-        say(f"{found.name}: {remedy}")
-        if remedy == "restore":
-            restore(home, found.name, say=say)
-        else:
-            _start_again(home, found, say)
+        say(f"{found.name}: start again")
+        again(record, home, say=say)
     except LockBusy as error:
         return Looked(found.name, "left alone", f"{problem}; {error.found}")
     except KawanUsahaError as error:
         return Looked(found.name, "down", f"{problem}; {error}")
     return Looked(found.name, "healed", f"{problem}; it was started again")
-
-
-def _start_again(home: Path, found: DeploymentStatus, say: Say) -> None:
-    record = found.deployment
-    if record is None:
-        raise ValueError(f"{found.name} has no record")
-    deploy(
-        record.model,
-        record.settings,
-        name=record.name,
-        template=record.template,
-        home=home,
-        build=record.build,
-        expected_edit=record.expected_edit,
-        say=say,
-    )
 
 
 def _answers_late(home: Path, name: str) -> bool:

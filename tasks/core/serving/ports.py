@@ -1,37 +1,31 @@
 """Whether the ports that serving needs are free, and who has them if not."""
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import psutil
 
 from tasks.core.errors import PortTaken
 
 OTHER_PORT = (
-    "Stop that process, or choose another port: deploy.api_port, deploy.controller_port or "
-    "deploy.worker_port in the recipe; `--port`, `--controller-port` or `--worker-port` of the "
+    "Stop that process, or choose another port: deploy.gateway.port in the recipe, `--port` of the "
     "command."
 )
 
 
-def require_ports(host: str, ports: Mapping[str, int], *, ours: Collection[int] = ()) -> None:
-    """Raise PortTaken unless every port can be bound, or is held by one of our pids.
-
-    ports maps the process that needs it to the port.
-    """
-    for process, port in ports.items():
-        if can_bind(host, port):
-            continue
-        holder = holder_of(port)
-        if holder is not None and holder in ours:
-            continue
-        raise PortTaken(
-            f"Port {port} is in use.",
-            where=f"{host}, deploy.{process}_port",
-            expected=f"a free port for the {process}",
-            found=described(holder),
-            next_step=OTHER_PORT,
-        )
+def require_port(
+    host: str, port: int, *, field: str = "gateway.port", ours: Collection[int] = ()
+) -> None:
+    """Raise PortTaken unless the port can be bound, or is held by one of our pids."""
+    if can_bind(host, port) or ((holder := holder_of(port)) is not None and holder in ours):
+        return
+    raise PortTaken(
+        f"Port {port} is in use.",
+        where=f"{host}, deploy.{field}",
+        expected=f"a free port for the {field.partition('.')[0]}",
+        found=described(holder_of(port)),
+        next_step=OTHER_PORT,
+    )
 
 
 def can_bind(host: str, port: int) -> bool:

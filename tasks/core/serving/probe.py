@@ -1,104 +1,118 @@
 """Questions to a running deployment, each with a time limit.
 
-An open port proves nothing: a FastChat worker whose places have leaked still accepts connections.
-The proof is a generated token. Every function raises ServingFailed when the answer is not there in
-time or not what it should be.
+An open port proves nothing: an engine that hangs still accepts connections. The proof is a
+generated token. Every function raises ServingFailed when the answer is not there in time or not
+what it should be.
 """
 
-from typing import TypeVar
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 import httpx
-from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.report import REPORT_ROUTE, WorkerReport
-from tasks.core.serving.state import Deployment
+from tasks.core.serving.engines.base import Engine
+from tasks.core.serving.gateway.control import GatewayBusy, GatewayControl
+from tasks.core.serving.record import Deployment
+from tasks.core.serving.report import REPORT_ROUTE, EngineReport
+from tasks.core.serving.state import StateDirectory
 
 GENERATE_S = 120.0
 _QUICK_S = 60.0  # a busy machine answers late; a dead process refuses at once
-
-Answer = TypeVar("Answer")
-
-
-class _Named(BaseModel):
-    name: str
+_TOKENS = 4
+_PROMPT_IDS: list[JsonValue] = [1, 2, 3]
+"""Any ids do for a sign of life: every vocabulary has them."""
 
 
-class _Conversation(BaseModel):
-    conv: _Named
+def require_healthy(
+    state: StateDirectory, deployment: Deployment, *, generate_s: float = GENERATE_S
+) -> None:
+    """Return once the whole chain has answered with a token.
 
-
-class _Model(BaseModel):
-    id: str
-
-
-class _Models(BaseModel):
-    data: list[_Model]
-
-
-class _Completion(BaseModel):
-    choices: list[JsonValue] = Field(min_length=1)
-
-
-def require_healthy(deployment: Deployment, *, generate_s: float = GENERATE_S) -> WorkerReport:
-    """Return the worker's report once the whole chain has answered with a token.
-
-    The order is from the cheap to the dear: the worker is the one that was deployed, with its
-    template; the API server offers the model; a token comes out.
+    The order is from the cheap to the dear: the address that clients know answers; the gateway
+    routes to this build; a token comes out. Asked through the gateway's control socket, which needs
+    no key. A gateway that has no place for one request more is at work, and so healthy.
     """
-    report = worker_report(deployment.endpoints.worker)
-    _require_same("build", deployment.build, report.build)
-    template = conversation_template(deployment.endpoints.worker, deployment.settings.model_name)
-    _require_same("conversation template", deployment.template, template)
-    require_offered(deployment)
-    generate_token(deployment, timeout_s=generate_s)
-    return report
+    _text("GET", f"{deployment.url}/health")
+    gateway = GatewayControl(state.gateway_socket)
+    route = gateway.state().route
+    if route is None or route.build != deployment.build:
+        found = f"build {route.build}" if route else "no route"
+        raise _wrong("The gateway does not route to this build.", deployment.url, found)
+    with suppress(GatewayBusy):
+        gateway.generate_token(timeout_s=generate_s)
 
 
-def require_controller(url: str) -> None:
-    """Return when the controller at url answers."""
-    _ask(str, "GET", f"{url}/test_connection")
+def engine_report(deployment: Deployment) -> EngineReport | None:
+    """Return what the engine says of the model in its memory; None for an engine that cannot."""
+    try:
+        text = _text("GET", deployment.engine_url + REPORT_ROUTE)
+        return EngineReport.model_validate_json(text)
+    except (ServingFailed, ValidationError):
+        return None
 
 
-def worker_report(url: str) -> WorkerReport:
-    """Return what the worker at url says of itself; it answers only after its proof."""
-    return _ask(WorkerReport, "GET", url + REPORT_ROUTE)
+def require_token(deployment: Deployment, *, timeout_s: float) -> None:
+    """Return when the engine itself has generated a token."""
+    _generate(deployment, 1, timeout_s=timeout_s)
 
 
-def conversation_template(url: str, model_name: str) -> str:
-    """Return the template that the worker at url talks with, asked by FastChat's own route."""
-    route = f"{url}/worker_get_conv_template"
-    return _ask(_Conversation, "POST", route, {"model": model_name}).conv.name
+def require_finite(deployment: Deployment, engine: Engine, *, timeout_s: float) -> None:
+    """Return when the engine has generated a few tokens whose log-probabilities are numbers."""
+    logprobs = {"logprobs": 1} if "logprobs" in engine.takes else {}
+    for chunk in _generate(deployment, _TOKENS, timeout_s=timeout_s, **logprobs):
+        for choice in chunk["choices"]:
+            found = (choice.get("logprobs") or {}).get("token_logprobs") or []
+            if not all(value is not None and math.isfinite(value) for value in found):
+                raise _wrong(
+                    "The model computes no numbers.", deployment.engine_url, f"logprobs {found}"
+                )
 
 
-def require_offered(deployment: Deployment) -> None:
-    """Return when /v1/models offers the model."""
-    url = f"{deployment.base_url}/models"
-    offered = [model.id for model in _ask(_Models, "GET", url).data]
-    if deployment.settings.model_name not in offered:
-        raise _wrong("The API server does not offer the model.", url, f"models: {offered}")
+def answer_of(deployment: Deployment, request: Mapping[str, JsonValue], *, timeout_s: float) -> str:
+    """Return the engine's whole answer to a request of the engine protocol."""
+    chunks = _chunks(deployment, request, timeout_s=timeout_s)
+    return "".join(choice["text"] for chunk in chunks for choice in chunk["choices"])
 
 
-def generate_token(deployment: Deployment, *, timeout_s: float = GENERATE_S) -> None:
-    """Return when one token has come through the API server from the worker."""
+def _generate(
+    deployment: Deployment, tokens: int, *, timeout_s: float, **more: JsonValue
+) -> list[dict[str, Any]]:
+    """Return the chunks of a greedy answer of the engine."""
     request: dict[str, JsonValue] = {
         "model": deployment.settings.model_name,
-        "messages": [{"role": "user", "content": "Halo"}],
-        "max_tokens": 1,  # without it FastChat generates to the end of the context
+        "prompt": _PROMPT_IDS,
+        "max_tokens": tokens,
         "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **more,
     }
-    url = f"{deployment.base_url}/chat/completions"
-    _ask(_Completion, "POST", url, request, timeout_s=timeout_s)
+    return _chunks(deployment, request, timeout_s=timeout_s)
 
 
-def _ask(
-    kind: type[Answer],
+def _chunks(
+    deployment: Deployment, request: Mapping[str, JsonValue], *, timeout_s: float
+) -> list[dict[str, Any]]:
+    url = f"{deployment.engine_url}/v1/completions"
+    answer = _text("POST", url, request, timeout_s=timeout_s)
+    lines = [line.removeprefix("data: ") for line in answer.splitlines() if line]
+    if not lines or lines[-1] != "[DONE]":
+        raise _wrong("The engine's answer has no end.", url, answer[-500:])
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _text(
     method: str,
     url: str,
-    body: dict[str, JsonValue] | None = None,
+    body: Mapping[str, JsonValue] | None = None,
     *,
     timeout_s: float = _QUICK_S,
-) -> Answer:
+) -> str:
     try:
         # trust_env: a proxy of the environment must not get requests to this machine itself.
         with httpx.Client(trust_env=False, timeout=timeout_s) as client:
@@ -110,20 +124,7 @@ def _ask(
     if response.status_code != httpx.codes.OK:
         found = f"{response.status_code} {response.text[:500]}"
         raise _wrong("The answer is an error.", url, found)
-    try:
-        return TypeAdapter(kind).validate_json(response.content)
-    except ValidationError as error:
-        raise _wrong("Another server answers there.", url, response.text[:200]) from error
-
-
-def _require_same(what: str, expected: str, found: str) -> None:
-    if expected != found:
-        raise ServingFailed(
-            f"The worker serves another {what}.",
-            expected=expected,
-            found=found,
-            next_step="Deploy again.",
-        )
+    return response.text
 
 
 def _wrong(what: str, where: str, found: object) -> ServingFailed:

@@ -17,6 +17,7 @@ import psutil
 
 from tasks.core.errors import ServingFailed
 from tasks.core.process.environment import child_environment
+from tasks.core.process.tree import environment_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +36,20 @@ class OwnProcess:
     process: psutil.Process
 
 
-def marked_environment(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def marked_environment(root: Path, environ: Mapping[str, str], *more: str) -> dict[str, str]:
     """Return the environment for the supervisord of the deployment in root.
 
-    Tokens and keys stay behind, and so do proxies, through which FastChat would send its loopback
-    requests.
+    Tokens and keys stay behind but for what `more` names, and so do proxies, through which requests
+    to loopback would be sent.
     """
-    return {**child_environment(environ), MARK: str(root)}
+    return {**child_environment(environ, *more), MARK: str(root)}
 
 
 def own_processes(root: Path) -> list[OwnProcess]:
     """Return the live processes of the deployment whose state directory is root."""
     found = []
     for process in psutil.process_iter():
-        try:
-            environ = process.environ()
-        except (psutil.Error, OSError):  # another user's, or ended meanwhile
-            continue
+        environ = environment_of(process)
         if environ.get(MARK) == str(root):
             # supervisord sets the name in each child, and does not have it itself.
             role = environ.get("SUPERVISOR_PROCESS_NAME", SUPERVISOR)

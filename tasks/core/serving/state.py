@@ -1,83 +1,42 @@
 """What a deployment leaves on the disk, and where.
 
-    <home>/serving/<name>/deployment.json    written last, after the probe passed: it serves
-    <home>/serving/<name>/previous.json      the deployment that another one is to replace
+    <home>/serving/<name>/routes.json        which slot serves; without a route, none does
+    <home>/serving/<name>/blue, green        the slots (slots.py), each with the record of its model
+    <home>/serving/<name>/gateway.json       what the gateway is started with
     <home>/serving/<name>/supervisord.conf   the processes
-    <home>/serving/<name>/expectation.json   what the worker must prove
-    <home>/serving/<name>/model              a link to the model directory, under a neutral name
     <home>/serving/<name>/logs/              rotated, kept when the deployment is stopped
 
-The invariant: without deployment.json there is no deployment, whatever else is left. The earlier
-one's record becomes previous.json before its processes are ended, and goes when the new one serves;
-left alone, it says that a replacement was cut off, and what to start again. Which
-processes belong to it is no file's business (see processes.py): files outlive processes.
+The invariant: what serves is the record of the slot that routes.json names, and nothing else says
+so. A route names only what has been proven. Which processes belong to a deployment is no file's
+business (see processes.py): files outlive processes.
 """
 
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tasks.core.errors import ServingFailed, UsageError
-from tasks.core.files import fsync_directory, write_atomically
+from tasks.core.files import write_atomically
+from tasks.core.locks import locked
 from tasks.core.private import own_directory
-from tasks.core.recipe import Deploy
-from tasks.core.serving.report import REFUSAL_FILE
-from tasks.core.serving.topology import Endpoints, endpoints_of
-
-logger = logging.getLogger(__name__)
+from tasks.core.serving.record import Deployment
+from tasks.core.serving.routes import Route, Routes
+from tasks.core.serving.slots import SLOTS, Slot, SlotDirectory, other
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
+_A_LOOK_S = 900.0
+"""How long a look of the watch may take on a machine that is very busy."""
+
 _SOCKET_PATH_LIMIT = 107 - len(".4194304")
 """sun_path holds 108 bytes with the final NUL; supervisord first binds `<path>.<its pid>`."""
-
-
-class Deployment(BaseModel):
-    """A model that is being served, as deployment.json holds it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    engine: Literal["fastchat"] = "fastchat"
-    build: str = Field(description="Identity of the model: an artifact's digest.")
-    model: Path = Field(description="The directory that is served; prune must keep it.")
-    template: str
-    settings: Deploy
-    expected_edit: dict[str, JsonValue] | None
-    versions: dict[str, str] = Field(description="Of the libraries that serve it.")
-    state: Path
-    socket: Path = Field(description="supervisord's control socket.")
-    started_at: datetime
-    reused: bool = Field(False, exclude=True, description="It was running already.")
-
-    @property
-    def endpoints(self) -> Endpoints:
-        """The addresses of its processes."""
-        return endpoints_of(self.settings)
-
-    @property
-    def base_url(self) -> str:
-        """What an OpenAI client takes as base_url."""
-        return f"{self.endpoints.api}/v1"
-
-    def same_service(self, other: "Deployment") -> bool:
-        """Tell whether a client could not know this deployment from the other."""
-        return self._identity() == other._identity()
-
-    def _identity(self) -> dict[str, JsonValue]:
-        identity: dict[str, JsonValue] = self.model_dump(
-            mode="json",
-            exclude={"started_at": True, "socket": True, "settings": {"startup_timeout_s"}},
-        )
-        return identity
 
 
 @dataclass(frozen=True)
@@ -92,14 +51,24 @@ class StateDirectory:
         return self.root.name
 
     @property
-    def deployment(self) -> Path:
-        """Stands here only while the deployment serves."""
-        return self.root / "deployment.json"
+    def routes(self) -> Path:
+        """Which slot serves."""
+        return self.root / "routes.json"
 
     @property
-    def previous(self) -> Path:
-        """The record of the deployment that is being replaced, or whose replacement failed."""
-        return self.root / "previous.json"
+    def gateway(self) -> Path:
+        """What the gateway is started with."""
+        return self.root / "gateway.json"
+
+    @property
+    def page(self) -> Path:
+        """What the page is started with."""
+        return self.root / "page.json"
+
+    @property
+    def gateway_lock(self) -> Path:
+        """Held by the copy of the gateway that answers."""
+        return self.root / "gateway.lock"
 
     @property
     def failed_logs(self) -> Path:
@@ -111,29 +80,9 @@ class StateDirectory:
         """The processes."""
         return self.root / "supervisord.conf"
 
-    @property
-    def expectation(self) -> Path:
-        """What the worker must prove."""
-        return self.root / "expectation.json"
-
-    @property
-    def refusal(self) -> Path:
-        """Why the worker refused, if it did."""
-        return self.root / REFUSAL_FILE
-
-    @property
-    def model(self) -> Path:
-        """The link to the model directory.
-
-        FastChat picks an adapter by words in the path, and a path with `vicuna` or `peft` in it
-        would drop the edit. `model` is a word that none of its adapters claims.
-        """
-        return self.root / "model"
-
-    @property
-    def modules(self) -> Path:
-        """Where transformers copies the code of this model, apart from every other's."""
-        return self.root / "modules"
+    def slot(self, slot: Slot) -> SlotDirectory:
+        """Return one of the two places where an engine can run."""
+        return SlotDirectory(self.root / slot)
 
     @property
     def logs(self) -> Path:
@@ -142,16 +91,30 @@ class StateDirectory:
 
     @property
     def lock(self) -> Path:
-        """Held while the deployment is started or stopped."""
+        """Held while the deployment is started, switched or stopped."""
         return self.root.with_name(f".{self.name}.lock")
 
     @property
+    def looking(self) -> Path:
+        """Held during a look of the watch, and by whoever starts or stops, after `lock`."""
+        return self.root.with_name(f".{self.name}.looking.lock")
+
+    @property
     def socket(self) -> Path:
-        """supervisord's control socket: here if the path is short enough for one."""
-        inside = self.root / "supervisor.sock"
+        """supervisord's control socket."""
+        return self._socket("supervisor.sock")
+
+    @property
+    def gateway_socket(self) -> Path:
+        """The gateway's control socket."""
+        return self._socket("gateway.sock")
+
+    def _socket(self, name: str) -> Path:
+        """Return the path of a socket: here, if that is short enough for one."""
+        inside = self.root / name
         if len(os.fsencode(inside)) <= _SOCKET_PATH_LIMIT:
             return inside
-        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:20]
+        digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:20]
         return _short_runtime_directory() / f"{digest}.sock"
 
     def log_of(self, process: str) -> Path:
@@ -179,45 +142,79 @@ def state_directories(home: Path) -> Iterator[StateDirectory]:
                 yield StateDirectory(path)
 
 
+@contextmanager
+def changing(state: StateDirectory, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Be the only one to change a deployment, once a look of its watch is over.
+
+    Raises LockBusy when another process is at it after wait_s seconds.
+    """
+    with locked(state.lock, what, wait_s=wait_s), locked(state.looking, what, wait_s=_A_LOOK_S):
+        yield
+
+
 def read_deployment(state: StateDirectory) -> Deployment | None:
     """Return what serves there, None when nothing does.
 
-    Raises ServingFailed when the file is not one that this version wrote.
+    Raises ServingFailed when the files are not ones that this version wrote.
     """
-    return _read(state.deployment)
+    routes = read_routes(state)
+    if routes is None or routes.route is None:
+        return None
+    return read_record(state, slot_of(routes.route))
 
 
 def read_previous(state: StateDirectory) -> Deployment | None:
-    """Return what served there until a replacement failed or was cut off, None when nothing did.
+    """Return what served there before, None when nothing did; its model may be gone.
 
-    Raises ServingFailed like `read_deployment`.
+    Where nothing serves, that is what served last. Raises ServingFailed like `read_deployment`.
     """
-    return None if state.deployment.exists() else _read(state.previous)
+    routes = read_routes(state)
+    if routes is not None and routes.route is not None:
+        return read_record(state, other(slot_of(routes.route)))
+    records = [read_record(state, slot) for slot in SLOTS]
+    return max((r for r in records if r), key=lambda r: r.started_at, default=None)
 
 
-def write_deployment(state: StateDirectory, deployment: Deployment) -> None:
-    """Declare that the deployment serves."""
-    write_atomically(state.deployment, deployment.model_dump_json(indent=2))
+def read_routes(state: StateDirectory) -> Routes | None:
+    """Return what the gateway follows. Raises ServingFailed when it cannot be read."""
+    return _read(state, state.routes, Routes)
 
 
-def set_aside(state: StateDirectory) -> None:
-    """Declare that the deployment on record no longer serves, but may have to do so again."""
-    if state.deployment.exists():
-        state.deployment.rename(state.previous)
-        fsync_directory(state.root)
+def read_record(state: StateDirectory, slot: Slot) -> Deployment | None:
+    """Return what was proven in a slot last. Raises ServingFailed when it cannot be read."""
+    return _read(state, state.slot(slot).record, Deployment)
 
 
-def _read(record: Path) -> Deployment | None:
+def write_routes(state: StateDirectory, routes: Routes) -> None:
+    """Say which slot serves, or that none does. The gateway must be told to read it."""
+    write_atomically(state.routes, routes.model_dump_json(indent=2))
+
+
+def write_record(state: StateDirectory, deployment: Deployment) -> None:
+    """Record that a deployment has been proven in its slot."""
+    record = state.slot(deployment.slot).record
+    write_atomically(record, deployment.model_dump_json(indent=2))
+
+
+def slot_of(route: Route) -> Slot:
+    """Return the slot that a route leads to."""
+    return "green" if route.slot == "green" else "blue"
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _read(state: StateDirectory, path: Path, kind: type[_Model]) -> _Model | None:
     try:
-        return Deployment.model_validate_json(record.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
         raise ServingFailed(
             "The record of a deployment cannot be read.",
-            where=record,
+            where=path,
             found=f"{error.error_count()} wrong fields",
-            next_step=f"`kawan-usaha stop {record.parent.name}`, then deploy again.",
+            next_step=f"`kawan-usaha stop {state.name}`, then deploy again.",
         ) from error
 
 
@@ -233,19 +230,8 @@ def _short_runtime_directory() -> Path:
 def used_builds(home: Path) -> set[str]:
     """Return the builds that are served, started, or may have to serve again: prune keeps them.
 
-    Known from the records and from the links to the models, so that a record that is not written
-    yet or cannot be read protects its model too.
+    Known from the links to the models, so that a record that is not written yet or cannot be read
+    protects its model too.
     """
-    used = set()
-    for state in state_directories(home):
-        for read in (read_deployment, read_previous):
-            try:
-                deployment = read(state)
-            except ServingFailed as error:
-                logger.warning("%s", error)
-                continue
-            if deployment is not None:
-                used.add(deployment.build)
-        if state.model.is_symlink():
-            used.add(state.model.readlink().name)
-    return used
+    links = [state.slot(slot).model for state in state_directories(home) for slot in SLOTS]
+    return {link.readlink().name for link in links if link.is_symlink()}

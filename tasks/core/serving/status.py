@@ -16,23 +16,23 @@ from tasks.core.errors import ServingFailed
 from tasks.core.serving import probe
 from tasks.core.serving.control import SupervisedProcess, Supervisor
 from tasks.core.serving.processes import SUPERVISOR, OwnProcess, own_processes
-from tasks.core.serving.report import WorkerReport
+from tasks.core.serving.record import Deployment
+from tasks.core.serving.report import EngineReport
 from tasks.core.serving.state import (
-    Deployment,
     StateDirectory,
     read_deployment,
     read_previous,
     state_directories,
 )
-from tasks.core.serving.topology import ports_of
+from tasks.core.serving.tree import GATEWAY, PAGE
 
 Health = Literal["healthy", "unsupervised", "unhealthy", "starting", "gone"]
 """healthy: a token came out, and supervisord watches over the processes.
 unsupervised: a token came out, but nobody would restart a process that dies.
 unhealthy: something runs, but no token comes out.
-starting: something runs that has no record yet: it is being started, or its start was cut off.
-gone: the record says that it serves, but nothing runs: killed, or the machine was restarted; or it
-was ended for another one that did not get to serve."""
+starting: something runs that nothing is routed to yet: it is being started, or that was cut off.
+gone: it should serve, but nothing runs: killed, or the machine was restarted; or it was ended for
+another one that did not get to serve."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,17 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """One deployment now. report is what the worker says of the model that it holds in memory."""
+    """One deployment now.
+
+    report is what the engine says of the model that it holds in memory; None where it cannot.
+    """
 
     name: str
     health: Health
     problem: str | None
     deployment: Deployment | None
     processes: tuple[ProcessStatus, ...]
-    report: WorkerReport | None
+    report: EngineReport | None
 
 
 def status(home: Path, *, generate_s: float = probe.GENERATE_S) -> list[DeploymentStatus]:
@@ -77,10 +80,10 @@ def _status_of(state: StateDirectory, generate_s: float) -> DeploymentStatus | N
         return DeploymentStatus(state.name, "unhealthy", str(error), None, processes, None)
     if deployment is None:
         return _without_record(state, previous, own)
-    supervised = _supervised(deployment)
-    processes = _processes(own, supervised or {}, ports_of(deployment.settings))
+    supervised = _supervised(state)
+    processes = _processes(own, supervised or {}, _ports_of(deployment))
     health, problem_found, report = _judge(
-        deployment, runs=bool(own), watched=supervised is not None, generate_s=generate_s
+        state, deployment, runs=bool(own), watched=supervised is not None, generate_s=generate_s
     )
     return DeploymentStatus(state.name, health, problem_found, deployment, processes, report)
 
@@ -88,7 +91,7 @@ def _status_of(state: StateDirectory, generate_s: float) -> DeploymentStatus | N
 def _without_record(
     state: StateDirectory, previous: Deployment | None, own: list[OwnProcess]
 ) -> DeploymentStatus | None:
-    earlier = f"`kawan-usaha restore {state.name}` starts the earlier deployment again."
+    earlier = f"`kawan-usaha start {state.name}` starts the earlier deployment again."
     if own:
         what_now = earlier if previous else f"`kawan-usaha stop {state.name}`."
         problem = f"It has no record yet. If nothing starts it: {what_now}"
@@ -97,18 +100,20 @@ def _without_record(
     if previous is None:
         return None
     problem = f"It was ended for a new one, which failed or was cut off. {earlier}"
-    processes = _processes(own, {}, ports_of(previous.settings))
+    processes = _processes(own, {}, _ports_of(previous))
     return DeploymentStatus(state.name, "gone", problem, previous, processes, None)
 
 
 def _judge(
-    deployment: Deployment, *, runs: bool, watched: bool, generate_s: float
-) -> tuple[Health, str | None, WorkerReport | None]:
+    state: StateDirectory, deployment: Deployment, *, runs: bool, watched: bool, generate_s: float
+) -> tuple[Health, str | None, EngineReport | None]:
     if not runs:
-        problem = "Nothing of it runs: it was killed, or the machine was restarted. Deploy again."
+        problem = "Nothing of it runs: it was killed, or the machine was restarted. "
+        problem += f"`kawan-usaha start {state.name}` starts it again."
         return "gone", problem, None
     try:
-        report = probe.require_healthy(deployment, generate_s=generate_s)
+        probe.require_healthy(state, deployment, generate_s=generate_s)
+        report = probe.engine_report(deployment)
     except ServingFailed as error:
         return "unhealthy", str(error), None
     if not watched:
@@ -117,11 +122,22 @@ def _judge(
     return "healthy", None, report
 
 
-def _supervised(deployment: Deployment) -> Mapping[str, SupervisedProcess] | None:
+def _supervised(state: StateDirectory) -> Mapping[str, SupervisedProcess] | None:
     try:
-        return Supervisor(deployment.socket).processes()
+        return Supervisor(state.socket).processes()
     except ServingFailed:
         return None
+
+
+def _ports_of(deployment: Deployment) -> dict[str, int]:
+    """Return the processes that a deployment consists of, with the port of each that has one."""
+    port = deployment.settings.gateway.port
+    page = deployment.settings.page
+    return {
+        **{f"{GATEWAY}-0": port, f"{GATEWAY}-1": port},
+        **({PAGE: page.port} if page else {}),
+        deployment.slot: deployment.engine_port,
+    }
 
 
 def _processes(

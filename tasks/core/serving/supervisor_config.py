@@ -5,36 +5,34 @@ supervisord reads its file through three layers: an INI parser that cuts at ` #`
 is refused.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UsageError
+from tasks.core.serving.process_spec import ProcessSpec
 from tasks.core.serving.report import REFUSED
-from tasks.core.serving.topology import ProcessSpec
 
 _LOG_BYTES = 10_000_000
 _LOG_FILES = 3
 _SAFE = re.compile(r"[\w@+=:,./-]", re.ASCII)
 
-STOP_WAIT_S = 5
-"""FastChat does not heed SIGTERM while it generates; after this it is killed."""
-
 _PROCESS = """
-[program:{name}]
-command = {command}
+[{kind}:{name}]
+{more}command = {command}
 directory = {directory}
 environment = {environment}
 priority = {priority}
 autostart = false
-; Every end is unexpected, but for a worker that refuses to serve a model that lost its edit.
+; Every end is unexpected, but for an engine that refuses to serve a model that lost its edit.
 autorestart = unexpected
 exitcodes = {refused}
 startsecs = 10
 startretries = 5
 stopsignal = TERM
 stopwaitsecs = {stop_wait_s}
-stopasgroup = true
+stopasgroup = {stops_as_group}
 killasgroup = true
 redirect_stderr = true
 stdout_logfile = {log}
@@ -87,19 +85,34 @@ def supervisor_config(
 
 
 def _program(spec: ProcessSpec, logs: Path) -> str:
+    kind, more = "program", ""
+    if spec.listen is not None:
+        # supervisord holds the socket as long as one of them lives, and hands it on as stdin.
+        kind = "fcgi-program"
+        more = f"socket = {_value(spec.listen)}\n"
+    if spec.copies > 1:
+        more += f"numprocs = {spec.copies}\nprocess_name = %(program_name)s-%(process_num)d\n"
     return _PROCESS.format(
+        kind=kind,
+        more=more,
         name=spec.name,
         command=" ".join(_argument(argument) for argument in spec.argv),
         directory=_value(str(spec.cwd)),
         environment=",".join(f"{name}={_quoted(value)}" for name, value in spec.env.items()),
         priority=spec.priority,
         refused=REFUSED,
-        stop_wait_s=STOP_WAIT_S,
-        # This one value goes through the %-expansion twice.
-        log=_value(_value(str(logs / f"{spec.name}.log"))),
+        stop_wait_s=math.ceil(spec.stop_wait_s),
+        stops_as_group=str(spec.stops_as_group).lower(),
+        log=_log(spec, logs),
         log_bytes=_LOG_BYTES,
         log_files=_LOG_FILES,
     )
+
+
+def _log(spec: ProcessSpec, logs: Path) -> str:
+    """Return the log's path. This one value goes through the %-expansion twice."""
+    copy = "-%%(process_num)d" if spec.copies > 1 else ""
+    return _value(_value(str(logs / spec.name))) + copy + ".log"
 
 
 def _argument(argument: str) -> str:

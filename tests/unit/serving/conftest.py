@@ -1,37 +1,25 @@
-"""Free ports, settings for tiny models on the CPU, and no server left behind."""
+"""Settings for tiny models on the CPU, and no server left behind."""
 
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tasks.core.process.ports import free_port
 from tasks.core.recipe import Deploy
 from tasks.core.serving.processes import end_all
 from tasks.core.serving.state import state_directories
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 @pytest.fixture(scope="session")
 def settings() -> Callable[..., Deploy]:
-    """Return a maker of settings with three free ports for a model on the CPU."""
+    """Return a maker of settings with a free port for a model on the CPU."""
 
     def make(**changes: object) -> Deploy:
-        api, controller, worker = free_ports(3)
         values = {
             "device": "cpu",
             "load_8bit": False,
-            "api_port": api,
-            "controller_port": controller,
-            "worker_port": worker,
+            "gateway": {"port": free_port()},
             **changes,
         }
         return Deploy.model_validate(values)

@@ -14,13 +14,14 @@ from tasks.core.serving.state import StateDirectory
 @pytest.fixture
 def state(tmp_path) -> StateDirectory:
     (tmp_path / "logs").mkdir()
+    (tmp_path / "blue").mkdir()
     return StateDirectory(tmp_path)
 
 
 def ended(state: StateDirectory, how: str, log: str = "") -> None:
-    line = f"2026-11-24 03:34:17,001 WARN exited: worker ({how}; not expected)\n"
-    state.log_of("supervisord").write_text("INFO spawned: 'worker' with pid 7\n" + line)
-    state.log_of("worker").write_text(log)
+    line = f"2026-11-24 03:34:17,001 WARN exited: blue ({how}; not expected)\n"
+    state.log_of("supervisord").write_text("INFO spawned: 'blue' with pid 7\n" + line)
+    state.log_of("blue").write_text(log)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def ended(state: StateDirectory, how: str, log: str = "") -> None:
 )
 def test_the_end_of_the_log_gives_the_cause_and_is_shown(state, log, error, words):
     ended(state, "exit status 1", log)
-    found = explain_end(state, "worker", oom_kills=0, load_8bit=False)
+    found = explain_end(state, "blue", oom_kills=0, load_8bit=False)
     assert type(found) is error
     assert words in found.what
     assert log in str(found.found)
@@ -51,7 +52,7 @@ def test_halving_the_weights_is_advised_only_where_they_are_not_halved(
     state, how, log, kills, load_8bit
 ):
     ended(state, how, log)
-    found = explain_end(state, "worker", oom_kills=kills, load_8bit=load_8bit)
+    found = explain_end(state, "blue", oom_kills=kills, load_8bit=load_8bit)
     assert ("--load-8bit" in found.next_step) != load_8bit
     assert "<" not in found.next_step
 
@@ -62,38 +63,37 @@ def test_a_template_that_fastchat_does_not_know_is_named(state):
     except KeyError:
         ended(state, "exit status 1", traceback.format_exc())
     assert (
-        "no conversation template"
-        in explain_end(state, "worker", oom_kills=0, load_8bit=False).what
+        "no conversation template" in explain_end(state, "blue", oom_kills=0, load_8bit=False).what
     )
 
 
 def test_a_kill_is_blamed_on_memory_only_if_the_kernel_counted_one(state):
     ended(state, "terminated by SIGKILL", "loading")
-    assert "memory ran out" in explain_end(state, "worker", oom_kills=1, load_8bit=False).what
-    by_hand = explain_end(state, "worker", oom_kills=0, load_8bit=False)
+    assert "memory ran out" in explain_end(state, "blue", oom_kills=1, load_8bit=False).what
+    by_hand = explain_end(state, "blue", oom_kills=0, load_8bit=False)
     assert "memory" not in by_hand.what
     assert "terminated by SIGKILL" in str(by_hand.found)
 
 
 def test_a_refusal_is_the_error_that_the_worker_left(state):
     lost = EditLost("lost", expected="gelu", found="silu")
-    state.refusal.write_text(refusal_json(lost))
+    state.slot("blue").refusal.write_text(refusal_json(lost))
     ended(state, "exit status 78")
-    found = explain_end(state, "worker", oom_kills=0, load_8bit=False)
+    found = explain_end(state, "blue", oom_kills=0, load_8bit=False)
     assert type(found) is EditLost
     assert found.as_dict() == lost.as_dict()
 
 
 def test_a_refusal_of_an_earlier_start_is_not_taken_for_this_end(state):
-    state.refusal.write_text(refusal_json(EditLost("lost")))
+    state.slot("blue").refusal.write_text(refusal_json(EditLost("lost")))
     ended(state, "exit status 1")
-    assert type(explain_end(state, "worker", oom_kills=0, load_8bit=False)) is ServingFailed
+    assert type(explain_end(state, "blue", oom_kills=0, load_8bit=False)) is ServingFailed
 
 
 def test_the_tail_is_short_and_without_progress_bars(state):
     lines = [f"line {i}" for i in range(1000)]
     ended(state, "exit status 1", "\n".join([*lines, "Loading weights:  50%|###   | 1/2", "end"]))
-    tail = log_tail(state, "worker").splitlines()
+    tail = log_tail(state, "blue").splitlines()
     assert len(tail) == 25
     assert tail[-2:] == ["line 999", "end"]
 

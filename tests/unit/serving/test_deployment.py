@@ -24,23 +24,22 @@ from tasks.core.errors import (
 )
 from tasks.core.locks import holders, locked
 from tasks.core.recipe import Deploy
-from tasks.core.serving.deployment import deploy, restore, stop
+from tasks.core.serving.deployment import _versions, deploy, rollback, start, stop
 from tasks.core.serving.ports import can_bind
 from tasks.core.serving.processes import own_processes
-from tasks.core.serving.startup import Startup
+from tasks.core.serving.routes import Routes
+from tasks.core.serving.startup import EngineStart
 from tasks.core.serving.state import (
     read_deployment,
     read_previous,
-    set_aside,
     state_directory,
     used_builds,
-    write_deployment,
+    write_routes,
 )
 from tasks.core.serving.status import status
-from tasks.core.serving.topology import ports_of
+from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama
-from tests.unit.serving.test_state import deployment
 
 Settings = Callable[..., Deploy]
 
@@ -53,8 +52,20 @@ def deploy_model(model: Path, settings: Deploy, home: Path, **changes: object):
 def nothing_is_left(home: Path, settings: Deploy) -> bool:
     state = state_directory(home, "kawan")
     left = {path.name for path in state.root.iterdir()} - {"logs"}
-    free = all(can_bind(settings.host, port) for port in ports_of(settings).values())
+    free = can_bind(settings.gateway.host, settings.gateway.port)
     return not left and not own_processes(state.root) and free and status(home) == []
+
+
+def nothing_serves(home: Path, settings: Deploy) -> bool:
+    """Return whether a start that failed has left no process, no model and no route."""
+    state = state_directory(home, "kawan")
+    free = can_bind(settings.gateway.host, settings.gateway.port)
+    return (
+        free
+        and not own_processes(state.root)
+        and read_deployment(state) is None
+        and not used_builds(home)
+    )
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -104,17 +115,17 @@ def test_settings_that_fastchat_would_not_follow_leave_nothing(tmp_path, setting
     wanted = settings(load_8bit=True, gpus=2)
     with pytest.raises(RecipeError, match="8-bit"):
         deploy_model(model, wanted, tmp_path / "home")
-    assert nothing_is_left(tmp_path / "home", wanted)
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_taken_port_is_named_before_anything_is_started(tmp_path, settings):
     model, wanted = tiny_llama(tmp_path / "model"), settings()
     with (
-        socket.create_server(("127.0.0.1", wanted.worker_port)),
-        pytest.raises(PortTaken, match=str(wanted.worker_port)),
+        socket.create_server(("127.0.0.1", wanted.gateway.port)),
+        pytest.raises(PortTaken, match=str(wanted.gateway.port)),
     ):
         deploy_model(model, wanted, tmp_path / "home")
-    assert nothing_is_left(tmp_path / "home", wanted)
+    assert nothing_serves(tmp_path / "home", wanted)
 
 
 def test_two_deployments_of_one_name_do_not_start_at_once(tmp_path, settings):
@@ -139,9 +150,9 @@ def test_a_worker_that_does_not_show_the_edit_serves_nobody(tmp_path, settings):
         deploy_model(model, wanted, tmp_path / "home", expected_edit=promised)
     assert "relu" in str(caught.value.expected)
     assert '["silu", "silu", "gelu"]' in str(caught.value.found)
-    assert nothing_is_left(tmp_path / "home", wanted)
-    log = (tmp_path / "home" / "serving" / "kawan" / "logs" / "controller.log").read_text()
-    assert "Register" not in log
+    assert nothing_serves(tmp_path / "home", wanted)
+    log = (tmp_path / "home" / "serving" / "kawan" / "logs" / "gateway-0.log").read_text()
+    assert "routed to" not in log
 
 
 def test_weights_that_are_cut_off_are_named_and_nothing_is_left(tmp_path, settings):
@@ -163,10 +174,9 @@ def earlier(tmp_path, settings):
     state = state_directory(home, "kawan")
     state.root.mkdir(parents=True)
     model = tiny_llama(tmp_path / "earlier")
-    record = deployment(
-        state, build="b0", model=model, settings=settings(), template="vicuna_v1.1"
-    ).model_copy(update={"expected_edit": None})
-    write_deployment(state, record)
+    record = deployment(state, build="b0", model=model, settings=settings(), expected_edit=None)
+    record = record.model_copy(update={"versions": _versions()})
+    put_on_record(state, record)
     return record
 
 
@@ -187,49 +197,57 @@ def test_the_earlier_one_serves_again_when_the_new_one_lacks_its_edit(tmp_path, 
     (found,) = status(home)
     assert (found.health, found.deployment.build) == ("healthy", "b0")
     state = state_directory(home, "kawan")
-    assert "relu" in (state.failed_logs / "worker.log").read_text()
+    assert "relu" in (state.failed_logs / "green.log").read_text()
     assert [each.what for each in holders(devices.place() / "cpu.serving")] == ["deployment kawan"]
     stop(home, "kawan")
-    assert not state.previous.exists()
+    assert read_previous(state) is None
 
 
 def test_an_interrupted_replacement_says_how_the_earlier_one_starts_again(
     tmp_path, settings, earlier, monkeypatch
 ):
-    def interrupt(_: Startup) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Startup, "run", interrupt)
+    monkeypatch.setattr(EngineStart, "run", interrupt)
     model, home = tiny_llama(tmp_path / "model"), tmp_path / "home"
     with pytest.raises(KeyboardInterrupt) as caught:
         deploy_model(model, settings(), home)
-    assert "kawan-usaha restore kawan" in "".join(caught.value.__notes__)
+    assert "kawan-usaha start kawan" in "".join(caught.value.__notes__)
     (found,) = status(home)
     assert found.health == "gone"
-    assert "kawan-usaha restore kawan" in found.problem
-    assert used_builds(home) == {"b0"}
+    assert "kawan-usaha start kawan" in found.problem
+    assert used_builds(home) == {"earlier"}
 
 
 @pytest.mark.slow
-def test_what_was_set_aside_can_be_started_again_once(tmp_path, earlier):
+def test_what_was_ended_for_another_one_is_started_again(tmp_path, earlier):
     home = tmp_path / "home"
-    set_aside(state_directory(home, "kawan"))
-    assert restore(home, "kawan").build == "b0"
+    write_routes(state_directory(home, "kawan"), Routes(why_not="It is replaced."))
+    with pytest.raises(UsageError, match="kawan-usaha start kawan"):
+        rollback(home, "kawan")
+    assert start(home, "kawan").build == "b0"
     assert [each.health for each in status(home)] == ["healthy"]
-    with pytest.raises(UsageError, match="no earlier deployment"):
-        restore(home, "kawan")
+    with pytest.raises(UsageError, match="no such deployment on record"):
+        rollback(home, "kawan")
+
+
+@pytest.mark.slow
+def test_a_model_that_is_gone_cannot_be_started(tmp_path, earlier):
+    shutil.rmtree(earlier.model)
+    with pytest.raises(UsageError, match="model of that deployment is gone"):
+        start(tmp_path / "home", "kawan")
 
 
 def test_it_is_said_when_the_earlier_one_does_not_start_either_and_its_record_stays(
     tmp_path, settings, earlier, monkeypatch
 ):
-    def fail(_: Startup) -> None:
-        raise ServingFailed("The worker does not answer.", next_step="Read its log.")
+    def fail(*_: object) -> None:
+        raise ServingFailed("The engine does not answer.", next_step="Read its log.")
 
-    monkeypatch.setattr(Startup, "run", fail)
-    shutil.rmtree(earlier.model)
+    monkeypatch.setattr(EngineStart, "run", fail)
     model, home = tiny_llama(tmp_path / "model"), tmp_path / "home"
-    with pytest.raises(ServingFailed, match="does not serve either: There is no such directory"):
+    with pytest.raises(ServingFailed, match="does not serve either: The engine does not answer"):
         deploy_model(model, settings(), home)
     assert read_previous(state_directory(home, "kawan")) == earlier
     assert stop(home, "kawan").ended == ()
@@ -251,7 +269,7 @@ def test_a_start_that_was_cut_off_is_seen_and_can_be_stopped(tmp_path, settings)
     arguments = [str(model), str(home), wanted.model_dump_json()]
     with subprocess.Popen([sys.executable, "-c", code, *arguments]) as deploying:
         state = state_directory(home, "kawan")
-        wait_until(lambda: "worker" in {own.role for own in own_processes(state.root)})
+        wait_until(lambda: "blue" in {own.role for own in own_processes(state.root)})
         deploying.kill()
     (found,) = status(home)
     assert found.health == "starting"
@@ -259,6 +277,7 @@ def test_a_start_that_was_cut_off_is_seen_and_can_be_stopped(tmp_path, settings)
     assert nothing_is_left(home, wanted)
 
 
+@pytest.mark.slow
 def test_a_deployment_goes_on_without_its_supervisor_and_is_replaced_by_the_next(
     tmp_path, settings
 ):
@@ -266,7 +285,7 @@ def test_a_deployment_goes_on_without_its_supervisor_and_is_replaced_by_the_next
     first = deploy_model(model, wanted, home)
     before = {own.role: own.process for own in own_processes(first.state)}
     before["supervisord"].kill()
-    wait_until(lambda: len(own_processes(first.state)) == 3)
+    wait_until(lambda: len(own_processes(first.state)) == len(before) - 1)
     (found,) = status(home)
     assert found.health == "unsupervised", found.problem
 
@@ -276,14 +295,15 @@ def test_a_deployment_goes_on_without_its_supervisor_and_is_replaced_by_the_next
     assert not any(process.is_running() for process in before.values())
     assert [found.health for found in status(home)] == ["healthy"]
 
-    assert set(stop(home, "kawan").ended) == {"supervisord", "controller", "worker", "api"}
+    roles = {"supervisord", "gateway-0", "gateway-1", "watch", "blue"}
+    assert set(stop(home, "kawan").ended) == roles
     assert nothing_is_left(home, wanted)
 
 
 def test_a_record_whose_processes_are_gone_is_not_believed(tmp_path, settings):
     state, wanted = state_directory(tmp_path, "kawan"), settings()
     state.root.mkdir(parents=True)
-    write_deployment(state, deployment(state, settings=wanted))
+    put_on_record(state, deployment(state, settings=wanted))
     (found,) = status(tmp_path)
     assert found.health == "gone"
     assert {process.state for process in found.processes} == {"gone"}

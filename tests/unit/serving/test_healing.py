@@ -6,12 +6,13 @@ import pytest
 
 from tasks.core.locks import locked
 from tasks.core.serving.deployment import deploy
-from tasks.core.serving.healing import heal, remedy_for
+from tasks.core.serving.healing import can_be_started, heal
 from tasks.core.serving.processes import end_all
-from tasks.core.serving.state import set_aside, state_directory, write_deployment
+from tasks.core.serving.routes import Routes
+from tasks.core.serving.state import StateDirectory, state_directory, write_routes
 from tasks.core.serving.status import DeploymentStatus, status
+from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
-from tests.unit.serving.test_state import deployment
 
 
 def silent(_: str) -> None:
@@ -23,7 +24,7 @@ def gone(tmp_path: Path, settings):
     """A deployment on record of which nothing runs, and whose model is not there either."""
     state = state_directory(tmp_path, "kawan")
     state.root.mkdir(parents=True)
-    write_deployment(state, deployment(state, settings=settings()))
+    put_on_record(state, deployment(state, settings=settings()))
     return state
 
 
@@ -44,27 +45,29 @@ def test_what_another_process_starts_is_left_to_it(tmp_path, settings):
     state = state_directory(tmp_path, "kawan")
     state.root.mkdir(parents=True)
     record = deployment(state, settings=settings(), model=model, expected_edit=None)
-    write_deployment(state, record)
+    put_on_record(state, record)
     with locked(state.lock, "deploy kawan"):
         (looked,) = heal(tmp_path, restart=True, say=silent)
     assert looked.outcome == "left alone"
     assert "deploy kawan" in looked.words
 
 
-def test_replacement_that_was_cut_off_is_restored_and_not_finished(tmp_path, gone):
-    set_aside(gone)
+def test_replacement_that_was_cut_off_is_not_finished_but_undone(tmp_path, gone):
+    write_routes(gone, Routes(why_not="It is replaced."))
     (found,) = status(tmp_path)
-    assert remedy_for(found, found.deployment) == "restore"
+    assert can_be_started(found)
+    assert found.deployment.build == "b1"
 
 
 @pytest.mark.parametrize("health", ["healthy", "starting", "unsupervised"])
 def test_what_serves_or_is_being_started_gets_no_remedy(health):
-    assert remedy_for(DeploymentStatus("kawan", health, None, None, (), None), None) is None
+    record = deployment(StateDirectory(Path("/srv/kawan")))
+    assert not can_be_started(DeploymentStatus("kawan", health, None, record, (), None))
 
 
 def test_record_that_cannot_be_read_cannot_be_started_again():
     found = DeploymentStatus("kawan", "unhealthy", "why", None, (), None)
-    assert remedy_for(found, None) is None
+    assert not can_be_started(found)
 
 
 @pytest.mark.slow

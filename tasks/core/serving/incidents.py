@@ -1,0 +1,17 @@
+"""What the watch of a deployment has found amiss, and mended."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+Kind = Literal["died", "given-up", "hangs", "leaks", "edit-lost", "left-over"]
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What was found of a process, and what was done about it."""
+
+    kind: Kind
+    process: str
+    detail: str
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))

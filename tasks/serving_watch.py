@@ -1,0 +1,41 @@
+"""The watch of one deployment, as supervisord runs it beside gateway and engine.
+
+    python -m tasks.serving_watch STATE_DIRECTORY
+
+Outside of core because it tells Prefect, where a server is named in PREFECT_API_URL.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tasks.core.serving.incidents import Incident
+from tasks.core.serving.state import StateDirectory
+from tasks.core.serving.watch import Watch
+
+_log = logging.getLogger(__name__)
+
+
+def main(root: str) -> None:
+    """Look for ever."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    state = StateDirectory(Path(root))
+    Watch(state, lambda incident: tell(state.name, incident)).run()
+
+
+def tell(name: str, incident: Incident) -> None:
+    """Tell Prefect, if a server is named. A server that is away keeps nobody from watching."""
+    if "PREFECT_API_URL" not in os.environ:
+        return
+    try:
+        from tasks.notices import of_incident, send
+
+        send(of_incident(name, incident))
+    except Exception as error:  # noqa: BLE001 - telling never fails working
+        _log.warning("Prefect could not be told: %s", error)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

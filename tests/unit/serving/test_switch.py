@@ -1,0 +1,211 @@
+"""One model takes over from another: whoever asks meanwhile notices nothing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tasks.core.errors import EditLost, RecipeError
+from tasks.core.locks import holders
+from tasks.core.recipe import Deploy
+from tasks.core.serving.deployment import deploy, rollback, stop
+from tasks.core.serving.processes import own_processes
+from tasks.core.serving.record import Deployment
+from tasks.core.serving.state import read_previous, state_directory, used_builds
+from tasks.core.serving.status import status
+from tasks.core.serving.switch import Switch
+from tests.asking import Asking
+from tests.models import tiny_llama
+from tests.unit.serving.models import reporting_llama
+
+NAME = "kawan"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A home in which two models lie, and the settings that both are served with."""
+
+    home: Path
+    one: Path
+    two: Path
+    settings: Deploy
+
+    def deploy(self, model: Path, build: str, **changes: object) -> Deployment:
+        settings = self.settings.model_copy(update=changes.pop("settings", {}))
+        more = {"expected_edit": None, "template": "vicuna_v1.1", **changes}
+        return deploy(model, settings, name=NAME, home=self.home, build=build, **more)
+
+    @property
+    def state(self):
+        return state_directory(self.home, NAME)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, serving_home, settings) -> Iterator[Place]:
+    models = tmp_path_factory.mktemp("models")
+    one, two = (tiny_llama(models / str(seed), layers=2, seed=seed) for seed in (1, 2))
+    yield Place(serving_home, one, two, settings(drain_s=600))
+    stop(serving_home, NAME)
+
+
+@pytest.fixture
+def serving_one(place) -> Deployment:
+    return place.deploy(place.one, "one")
+
+
+def answer(deployment: Deployment) -> str:
+    with Asking(deployment.url, "Kawan-Usaha", clients=1) as asking:
+        asking.wait_for(1)
+    return asking.outcomes[0].text
+
+
+def roles(deployment: Deployment) -> set[str]:
+    return {own.role for own in own_processes(deployment.state)}
+
+
+def test_a_switch_under_load_loses_no_request_and_no_token(place, serving_one):
+    before = answer(serving_one)
+    with Asking(serving_one.url, "Kawan-Usaha") as asking:
+        two = place.deploy(place.two, "two")
+        served_by_both = len(asking.outcomes)
+    after = answer(two)
+    assert before != after
+    assert served_by_both > 8
+    assert set(asking.fates()) == {"whole"}, asking.failed()
+    assert asking.texts() == {before, after}
+    assert (two.switched.how, two.switched.gap_s, two.switched.cut_off) == ("side-by-side", 0, 0)
+    assert two.slot != serving_one.slot
+    assert serving_one.slot not in roles(two)
+    assert used_builds(place.home) == {place.two.name}
+
+
+@pytest.mark.slow
+def test_the_last_requests_are_answered_by_both_models(place, serving_one):
+    old = answer(serving_one)
+    two = place.deploy(place.two, "two")
+    shadow = two.switched.shadow[-1]
+    assert "apa kabar usaha?" in shadow.asked
+    assert shadow.earlier == old
+    assert shadow.new == answer(two)
+
+
+@pytest.mark.slow
+def test_rollback_serves_again_what_served_before(place, serving_one):
+    old = answer(serving_one)
+    place.deploy(place.two, "two")
+    back = rollback(place.home, NAME)
+    assert back.build == "one"
+    assert answer(back) == old
+    assert read_previous(place.state).build == "two"
+
+
+def test_a_model_that_lost_its_edit_never_serves_and_the_old_one_never_stops(
+    place, serving_one, tmp_path
+):
+    model = reporting_llama(tmp_path / "model")
+    promised = {"activations": ["silu", "relu", "gelu"]}
+    with (
+        Asking(serving_one.url, "Kawan-Usaha") as asking,
+        pytest.raises(EditLost, match="The earlier deployment serves on"),
+    ):
+        place.deploy(model, "lost", expected_edit=promised)
+    assert set(asking.fates()) == {"whole"}
+    assert asking.texts() == {answer(serving_one)}
+    (found,) = status(place.home)
+    assert (found.health, found.deployment.build) == ("healthy", "one")
+    assert (
+        "relu" in (place.state.failed_logs / "green.log").read_text()
+        or "relu" in (place.state.failed_logs / "blue.log").read_text()
+    )
+
+
+def test_a_mistyped_template_ends_nothing(place, serving_one):
+    with pytest.raises(RecipeError, match="no such conversation template"):
+        place.deploy(place.two, "two", template="vicuna_v9")
+    assert [each.health for each in status(place.home)] == ["healthy"]
+
+
+def test_replacing_tells_clients_to_come_back_and_measures_the_gap(place, serving_one):
+    with Asking(serving_one.url, "Kawan-Usaha", clients=4) as asking:
+        two = place.deploy(place.two, "two", settings={"switch": "replace"})
+    assert two.switched.how == "replace"
+    assert two.switched.gap_s > 0
+    assert set(asking.fates()) <= {"whole", "come back"}, asking.failed()
+    told = next(each.text for each in asking.outcomes if each.fate == "come back")
+    assert "being replaced" in json.loads(told)["error"]["message"]
+
+
+@pytest.mark.slow
+def test_when_the_replacing_model_fails_the_old_one_is_started_again(place, serving_one, tmp_path):
+    model = reporting_llama(tmp_path / "model")
+    promised = {"activations": ["silu", "relu", "gelu"]}
+    with pytest.raises(EditLost, match="The earlier deployment serves again"):
+        place.deploy(model, "lost", expected_edit=promised, settings={"switch": "replace"})
+    (found,) = status(place.home)
+    assert (found.health, found.deployment.build) == ("healthy", "one")
+
+
+@pytest.mark.slow
+def test_replacing_that_is_interrupted_before_the_old_one_ended_leaves_it_serving(
+    place, serving_one, monkeypatch
+):
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Switch, "_drain", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        place.deploy(place.two, "two", settings={"switch": "replace"})
+    (found,) = status(place.home)
+    assert (found.health, found.deployment.build) == ("healthy", "one")
+
+
+@pytest.mark.slow
+def test_other_limits_start_the_gateway_anew_and_lose_nobody(place, serving_one):
+    engine = {o.role: o.process.pid for o in own_processes(place.state.root)}[serving_one.slot]
+    limits = serving_one.settings.gateway.model_copy(update={"max_queued": 5})
+    with Asking(serving_one.url, "Kawan-Usaha") as asking:
+        same = place.deploy(place.one, "one", settings={"gateway": limits})
+    assert set(asking.fates()) == {"whole"}, asking.failed()
+    assert {o.role: o.process.pid for o in own_processes(place.state.root)}[same.slot] == engine
+    assert same.settings.gateway.max_queued == 5
+
+
+def test_a_gateway_that_is_killed_is_replaced_by_the_one_that_stands_by(place, serving_one):
+    by_role = {own.role: own.process for own in own_processes(place.state.root)}
+    with Asking(serving_one.url, "Kawan-Usaha") as asking:
+        asking.wait_for(16)
+        answering = holder_of_gateway(place)
+        by_role[answering].kill()
+        asking.wait_for(len(asking.outcomes) + 32)
+    fates = asking.fates()
+    assert set(fates) <= {"whole", "cut off"}, asking.failed()
+    assert fates["cut off"] <= 8
+
+
+def holder_of_gateway(place: Place) -> str:
+    (holder,) = holders(place.state.gateway_lock)
+    environ = psutil.Process(holder.pid).environ()
+    return environ["SUPERVISOR_PROCESS_NAME"]
+
+
+def test_an_engine_that_is_killed_proves_itself_again_and_clients_are_told_meanwhile(
+    place, serving_one
+):
+    by_role = {own.role: own.process for own in own_processes(place.state.root)}
+    with Asking(serving_one.url, "Kawan-Usaha") as asking:
+        asking.wait_for(8)
+        by_role[serving_one.slot].kill()
+        asking.wait_for(1, "come back")
+        asking.wait_for(asking.fates()["whole"] + 8, "whole")
+    assert set(asking.fates()) <= {"whole", "come back", "cut off"}, asking.failed()
+
+
+def test_nothing_is_left_of_it(place, serving_one):
+    stop(place.home, NAME)
+    assert own_processes(place.state.root) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{serving_one.url}/health", trust_env=False)

@@ -1,0 +1,17 @@
+"""What the run page says of how a model took over."""
+
+from tasks.core.serving.record import ShadowAnswer, Switched
+from tasks.deploy import taken_over
+
+
+def test_both_answers_stand_beside_each_other() -> None:
+    shadow = (ShadowAnswer(asked="harga\nroti?", earlier="Rp 5.000", new="Rp 6.000"),)
+    text = taken_over(Switched(how="side-by-side", shadow=shadow))
+    assert "served until this one was proven" in text
+    assert "> harga roti?\n\n- earlier: Rp 5.000\n- new: Rp 6.000" in text
+
+
+def test_a_gap_and_answers_that_were_ended_are_told() -> None:
+    text = taken_over(Switched(how="replace", gap_s=41.6, cut_off=2))
+    assert "come back for 42 s" in text
+    assert "2 of the earlier" in text
