@@ -47,6 +47,11 @@ def require_healthy(
         gateway.generate_token(timeout_s=generate_s)
 
 
+def require_page(url: str) -> None:
+    """Return when the page at url answers."""
+    _text("GET", f"{url}/health")
+
+
 def engine_report(deployment: Deployment) -> EngineReport | None:
     """Return what the engine says of the model in its memory; None for an engine that cannot."""
     try:

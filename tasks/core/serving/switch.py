@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from tasks.core.devices import SERVED_FROM, served_from
 from tasks.core.edit_fingerprint import read_fingerprint
@@ -179,8 +180,7 @@ class Switch:
                 self._route_to(wanted)
                 probe.require_healthy(state, wanted)
                 self._supervisor.start(WATCH)
-                if wanted.settings.page:
-                    self._supervisor.start(PAGE)
+                self._start_page(wanted)
         except BaseException:
             write_routes(state, Routes(why_not=_STARTING))
             end_all(state.root, grace_s=_END_S)
@@ -260,7 +260,17 @@ class Switch:
         self._write_settings(self._wanted)
         self._configure(self._wanted, self._wanted)
         self._supervisor.load(PAGE)
+        self._start_page(self._wanted)
+
+    def _start_page(self, wanted: Deployment) -> None:
+        """Start the page, if there is to be one. The model serves without it: a fault is told."""
+        if wanted.page_url is None:
+            return
         self._supervisor.start(PAGE)
+        try:
+            self._wait_until(partial(probe.require_page, wanted.page_url), PAGE)
+        except ServingFailed as error:
+            self._say(f"Attention: the page does not answer. {error}")
 
     def _abandon(self, wanted: Deployment) -> None:
         """End the engine that is not to serve, and keep its log."""
@@ -321,16 +331,20 @@ class Switch:
             return False
 
     def _wait_for_gateway(self) -> None:
+        self._wait_until(self._gateway.state, GATEWAY)
+
+    def _wait_until(self, question: Callable[[], object], process: str) -> None:
+        """Return when the process answers; raise ServingFailed when it has ended, or late."""
         deadline = time.monotonic() + self._wanted.settings.startup_timeout_s
         while True:
             try:
-                self._gateway.state()
+                question()
                 return
             except ServingFailed as error:
-                copies = [p for p in self._supervisor.processes().values() if p.group == GATEWAY]
+                copies = [p for p in self._supervisor.processes().values() if p.group == process]
                 is_over = time.monotonic() > deadline
                 if is_over or any(p.state in ("BACKOFF", "FATAL", "EXITED") for p in copies):
-                    raise _gateway_failed(self._state) from error
+                    raise _not_started(self._state, process, copies[0].name) from error
             time.sleep(_POLL_S)
 
 
@@ -373,12 +387,12 @@ def _keep_log(state: StateDirectory, slot: Slot) -> None:
             shutil.copy2(log, state.failed_logs)
 
 
-def _gateway_failed(state: StateDirectory) -> ServingFailed:
+def _not_started(state: StateDirectory, process: str, log: str) -> ServingFailed:
     return ServingFailed(
-        "The gateway did not start.",
-        where=state.log_of(f"{GATEWAY}-0"),
-        found=log_tail(state, f"{GATEWAY}-0"),
-        next_step="Its log above says why: most often the address, or the file with the keys.",
+        f"The {process} did not start.",
+        where=state.log_of(log),
+        found=log_tail(state, log),
+        next_step="Its log above says why: most often the address, or a file that it reads.",
     )
 
 

@@ -61,7 +61,7 @@ def served(tmp_path_factory, serving_home, settings) -> Iterator[Served]:
     models = tmp_path_factory.mktemp("models") / "vicuna-13b peft"
     (model := models / "llama-2").mkdir(parents=True)
     edit_model(tiny_llama(models / "plain", layers=3), EDIT, model)
-    wanted = settings(load_8bit=True)
+    wanted = settings(load_8bit=True, page={"port": free_port()})
     with pytest.MonkeyPatch.context() as environment:
         for name, value in SECRETS.items():
             environment.setenv(name, value)
@@ -118,6 +118,13 @@ def test_a_model_that_is_not_served_is_named(served):
         list(chat(served.deployment.base_url, "gpt-4", HELLO, stream=True))
 
 
+def test_the_page_is_there_beside_the_gateway(served):
+    assert served.deployment.page_url is not None
+    page = httpx.get(served.deployment.page_url, timeout=600, trust_env=False)
+    assert page.status_code == 200
+    assert "Kawan Usaha" in page.text
+
+
 def test_texts_are_embedded(served):
     request = {"model": "Kawan-Usaha", "input": ["modal", "laba usaha"]}
     url = f"{served.deployment.base_url}/embeddings"
@@ -138,6 +145,7 @@ def test_every_process_is_shown_with_its_port_and_memory(served):
         "gateway-0": port,
         "gateway-1": port,
         "watch": None,
+        "page": served.settings.page.port,
         "blue": served.deployment.engine_port,
     }
     assert all(process.memory_bytes and process.uptime_s for process in found.processes)
@@ -153,7 +161,7 @@ def test_the_same_build_with_the_same_settings_is_not_started_again(served):
 
 def test_no_secret_of_the_deploying_process_is_in_the_servers(served):
     processes = own_processes(served.deployment.state)
-    assert len(processes) == 5
+    assert len(processes) == 6
     for own in processes:
         assert not [name for name, value in own.process.environ().items() if SESAME in value]
 

@@ -21,7 +21,7 @@ class PageSettings(BaseModel):
     port: int = Field(7860, ge=0, le=65535, description="0 takes any free one.")
     title: str = "Kawan Usaha"
     prompts: Path = Field(
-        default_factory=lambda: project_path(PROMPTS), description="Offered as examples."
+        default_factory=lambda: project_path(PROMPTS).absolute(), description="Offered as examples."
     )
     feedback: Path | None = Field(
         None,
