@@ -282,6 +282,7 @@ def test_gpu_that_is_not_there_is_told_before_anything_starts(recipe: Recipe, ho
     assert "deployment `demo`" in told
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_from_the_last_finished_stage(
     recipe: Recipe, home: Path, tmp_path: Path
 ) -> None:

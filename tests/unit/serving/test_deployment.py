@@ -189,6 +189,7 @@ def test_what_can_be_refused_is_refused_before_the_earlier_one_is_touched(
     assert read_deployment(state_directory(tmp_path / "home", "kawan")) == earlier
 
 
+@pytest.mark.slow
 def test_the_earlier_one_serves_again_when_the_new_one_lacks_its_edit(tmp_path, settings, earlier):
     model, home = reporting_llama(tmp_path / "model"), tmp_path / "home"
     promised = {"activations": ["silu", "relu", "gelu"]}

@@ -129,6 +129,7 @@ def test_answers_that_would_depend_on_their_neighbours_are_refused(tmp_path):
     assert "--engine fastchat" in str(refusal)
 
 
+@pytest.mark.slow
 def test_fastchat_serves_8_bits_on_the_cpu_with_the_edit_alive(edited, tmp_path):
     launch = launch_for(
         "fastchat", edited, tmp_path / "blue", edit=expected_report(edited), load_8bit=True
