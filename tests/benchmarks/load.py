@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 MODEL = os.environ["LOAD_MODEL"]
 TOKENS = int(os.environ["LOAD_TOKENS"])
-TOKENIZER = AutoTokenizer.from_pretrained(os.environ["LOAD_TOKENIZER"])
+TOKENIZER = AutoTokenizer.from_pretrained(os.environ["LOAD_TOKENIZER"], trust_remote_code=True)
 TOPICS = itertools.cycle(("coffee", "shoes", "bread", "a laundry", "batik", "phones", "fish"))
 NUMBERS = itertools.count()
 
