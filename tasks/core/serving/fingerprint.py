@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, ServingFailed
+from tasks.core.serving.asked import asked, failed
 
 TOLERANCES: Final = {
     # How far from the fingerprint, in the mean of the prompt's tokens, a server of this type may
@@ -153,32 +153,18 @@ def ask_prompt(
     }
     if streamed:
         body["stream_options"] = {"include_usage": True}
-    answer = _first(_post(where, body, token, timeout_s), where, streamed=streamed)
+    answer = _first(
+        asked("POST", where, body, token=token, timeout_s=timeout_s), where, streamed=streamed
+    )
     given = answer.choices[0].prompt_logprobs if answer.choices else None
     try:
         pairs = zip(prompt_ids[1:], (given or [])[1:], strict=True)
         found = tuple((said or {})[str(number)].logprob for number, said in pairs)
     except (KeyError, ValueError) as error:
-        raise _failed(
+        raise failed(
             "The answer holds no log-probabilities of the prompt.", where, error
         ) from error
     return PromptAnswer(found, answer.system_fingerprint)
-
-
-def _post(where: str, body: dict[str, object], token: str | None, timeout_s: float) -> str:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        # trust_env: a proxy of the environment must not get requests to this machine itself.
-        with httpx.Client(trust_env=False, timeout=timeout_s) as client:
-            response = client.post(where, json=body, headers=headers)
-    except httpx.TimeoutException as error:
-        raise _failed("No answer in time.", where, f"nothing within {timeout_s:.0f} s") from error
-    except httpx.HTTPError as error:
-        raise _failed("No connection.", where, error) from error
-    if response.status_code != httpx.codes.OK:
-        found = f"{response.status_code} {response.text[:500]}"
-        raise _failed("The answer is an error.", where, found)
-    return response.text
 
 
 def _first(text: str, where: str, *, streamed: bool) -> _Completion:
@@ -189,11 +175,11 @@ def _first(text: str, where: str, *, streamed: bool) -> _Completion:
         events = [line.removeprefix("data:").strip() for line in text.splitlines()]
         chunks = [_Chunk.model_validate_json(event) for event in events if event.startswith("{")]
     except ValidationError as error:
-        raise _failed("Another server answers there.", where, text[:200]) from error
-    failed = next((chunk.error for chunk in chunks if chunk.error), None)
+        raise failed("Another server answers there.", where, text[:200]) from error
+    fault = next((chunk.error for chunk in chunks if chunk.error), None)
     chunk = next((chunk for chunk in chunks if chunk.choices), None)
-    if failed or chunk is None:
-        raise _failed("The answer is an error.", where, failed or text[:200])
+    if fault or chunk is None:
+        raise failed("The answer is an error.", where, fault or text[:200])
     return chunk
 
 
@@ -211,12 +197,6 @@ def _tolerance(dtype: str, where: str) -> float:
 
 def _mean_distance(a: Sequence[float], b: Sequence[float]) -> float:
     return sum(abs(x - y) for x, y in zip(a, b, strict=True)) / len(a)
-
-
-def _failed(what: str, where: str, found: object) -> ServingFailed:
-    return ServingFailed(
-        what, where=where, found=found, next_step="`kawan-usaha status` and the logs tell more."
-    )
 
 
 _NEXT = (

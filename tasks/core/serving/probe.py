@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import httpx
 from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed
+from tasks.core.serving.asked import asked, failed
 from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.gateway.control import GatewayBusy, GatewayControl
 from tasks.core.serving.record import Deployment
@@ -22,7 +22,6 @@ from tasks.core.serving.report import REPORT_ROUTE, EngineReport
 from tasks.core.serving.state import StateDirectory
 
 GENERATE_S = 120.0
-_QUICK_S = 60.0  # a busy machine answers late; a dead process refuses at once
 _TOKENS = 4
 _PROMPT_IDS: list[JsonValue] = [1, 2, 3]
 """Any ids do for a sign of life: every vocabulary has them."""
@@ -37,25 +36,25 @@ def require_healthy(
     routes to this build; a token comes out. Asked through the gateway's control socket, which needs
     no key. A gateway that has no place for one request more is at work, and so healthy.
     """
-    _text("GET", f"{deployment.url}/health")
+    asked("GET", f"{deployment.url}/health")
     gateway = GatewayControl(state.gateway_socket)
     route = gateway.state().route
     if route is None or route.build != deployment.build:
         found = f"build {route.build}" if route else "no route"
-        raise _wrong("The gateway does not route to this build.", deployment.url, found)
+        raise failed("The gateway does not route to this build.", deployment.url, found)
     with suppress(GatewayBusy):
         gateway.generate_token(timeout_s=generate_s)
 
 
 def require_page(url: str) -> None:
     """Return when the page at url answers."""
-    _text("GET", f"{url}/health")
+    asked("GET", f"{url}/health")
 
 
 def engine_report(deployment: Deployment) -> EngineReport | None:
     """Return what the engine says of the model in its memory; None for an engine that cannot."""
     try:
-        text = _text("GET", deployment.engine_url + REPORT_ROUTE)
+        text = asked("GET", deployment.engine_url + REPORT_ROUTE)
         return EngineReport.model_validate_json(text)
     except (ServingFailed, ValidationError):
         return None
@@ -73,7 +72,7 @@ def require_finite(deployment: Deployment, engine: Engine, *, timeout_s: float) 
         for choice in chunk["choices"]:
             found = (choice.get("logprobs") or {}).get("token_logprobs") or []
             if not all(value is not None and math.isfinite(value) for value in found):
-                raise _wrong(
+                raise failed(
                     "The model computes no numbers.", deployment.engine_url, f"logprobs {found}"
                 )
 
@@ -104,35 +103,8 @@ def _chunks(
     deployment: Deployment, request: Mapping[str, JsonValue], *, timeout_s: float
 ) -> list[dict[str, Any]]:
     url = f"{deployment.engine_url}/v1/completions"
-    answer = _text("POST", url, request, timeout_s=timeout_s)
+    answer = asked("POST", url, request, timeout_s=timeout_s)
     lines = [line.removeprefix("data: ") for line in answer.splitlines() if line]
     if not lines or lines[-1] != "[DONE]":
-        raise _wrong("The engine's answer has no end.", url, answer[-500:])
+        raise failed("The engine's answer has no end.", url, answer[-500:])
     return [json.loads(line) for line in lines[:-1]]
-
-
-def _text(
-    method: str,
-    url: str,
-    body: Mapping[str, JsonValue] | None = None,
-    *,
-    timeout_s: float = _QUICK_S,
-) -> str:
-    try:
-        # trust_env: a proxy of the environment must not get requests to this machine itself.
-        with httpx.Client(trust_env=False, timeout=timeout_s) as client:
-            response = client.request(method, url, json=body)
-    except httpx.TimeoutException as error:
-        raise _wrong("No answer in time.", url, f"nothing within {timeout_s:.0f} s") from error
-    except httpx.HTTPError as error:
-        raise _wrong("No connection.", url, error) from error
-    if response.status_code != httpx.codes.OK:
-        found = f"{response.status_code} {response.text[:500]}"
-        raise _wrong("The answer is an error.", url, found)
-    return response.text
-
-
-def _wrong(what: str, where: str, found: object) -> ServingFailed:
-    return ServingFailed(
-        what, where=where, found=found, next_step="`kawan-usaha status` and the logs tell more."
-    )

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import httpx
 import psutil
 from pydantic import ValidationError
 
-from tasks.core.errors import ServingFailed
 from tasks.core.recipe import Dtype
+from tasks.core.serving.asked import asked, failed
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.process_arguments import Arguments
 from tasks.core.serving.process_spec import ProcessSpec
@@ -25,7 +24,6 @@ from tasks.core.serving.report import (
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[4]
 _GPU_THREADS = 4
-_ANSWER_S = 60.0  # a busy machine answers late; a dead process refuses at once
 
 
 class OwnEngine(Engine):
@@ -73,17 +71,17 @@ class OwnEngine(Engine):
 
     def ready(self, url: str) -> None:
         """Return when the process takes requests. Raises ServingFailed while it does not."""
-        _asked(f"{url}/health")
+        asked("GET", f"{url}/health")
 
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
         """Return what the process holds; it has proven the same before it opened its port."""
         where = url + REPORT_ROUTE
         try:
-            report = EngineReport.model_validate_json(_asked(where))
+            report = EngineReport.model_validate_json(asked("GET", where))
         except ValidationError as error:
-            raise _wrong("Another server answers there.", where, error) from error
+            raise failed("Another server answers there.", where, error) from error
         if report.build != expectation.build:
-            raise _wrong("The engine serves another build.", where, report.build, expectation.build)
+            raise failed("The engine serves another build.", where, report.build, expectation.build)
         require_as_expected(expectation, report)
         return report
 
@@ -113,28 +111,3 @@ def _threads(launch: Launch) -> int:
     physical = psutil.cpu_count(logical=False)
     cores = max(1, min(count for count in (usable, physical) if count))
     return cores if launch.settings.device == "cpu" else min(cores, _GPU_THREADS)
-
-
-def _asked(url: str) -> bytes:
-    """Return the body of an answer with status 200."""
-    try:
-        # trust_env: a proxy of the environment must not get requests to this machine itself.
-        with httpx.Client(trust_env=False, timeout=_ANSWER_S) as client:
-            response = client.get(url)
-    except httpx.TimeoutException as error:
-        raise _wrong("No answer in time.", url, f"nothing within {_ANSWER_S:.0f} s") from error
-    except httpx.HTTPError as error:
-        raise _wrong("No connection.", url, error) from error
-    if response.status_code != httpx.codes.OK:
-        raise _wrong("The answer is an error.", url, f"{response.status_code} {response.text}")
-    return response.content
-
-
-def _wrong(what: str, where: str, found: object, expected: object = None) -> ServingFailed:
-    return ServingFailed(
-        what,
-        where=where,
-        expected=expected,
-        found=found,
-        next_step="`kawan-usaha status` and the logs tell more.",
-    )

@@ -13,8 +13,9 @@ import httpx
 import psutil
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from tasks.core.errors import RecipeError, ServingFailed
+from tasks.core.errors import RecipeError
 from tasks.core.recipe_deploy import Deploy
+from tasks.core.serving.asked import failed
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.vllm_command import Arguments, Setup
 from tasks.core.serving.engines.vllm_environment import EXTRA, vllm_python
@@ -105,7 +106,7 @@ class Vllm(Engine):
         answer = ask_prompt(url, served.id, prompt, streamed=False)
         setup = _setup(answer, url)
         if setup.build != expectation.build:
-            raise _failed("It serves another build.", url, setup.build, expectation.build)
+            raise failed("It serves another build.", url, setup.build, expectation.build)
         edit: dict[str, JsonValue] | None = None
         if fingerprint is not None:
             match = require_fingerprint(
@@ -140,7 +141,7 @@ def _served(url: str) -> _Model:
     try:
         return _Models.model_validate_json(_get(where)).data[0]
     except ValidationError as error:
-        raise _failed("Another server answers there.", where, error) from error
+        raise failed("Another server answers there.", where, error) from error
 
 
 def _setup(answer: PromptAnswer, url: str) -> Setup:
@@ -148,7 +149,7 @@ def _setup(answer: PromptAnswer, url: str) -> Setup:
         return Setup.model_validate_json(answer.system_fingerprint or "")
     except ValidationError as error:
         found = answer.system_fingerprint
-        raise _failed("It was not started by this project.", url, found) from error
+        raise failed("It was not started by this project.", url, found) from error
 
 
 def _get(where: str) -> bytes:
@@ -157,9 +158,9 @@ def _get(where: str) -> bytes:
         with httpx.Client(trust_env=False, timeout=_QUICK_S) as client:
             response = client.get(where)
     except httpx.HTTPError as error:
-        raise _failed("No answer.", where, repr(error)) from error
+        raise failed("No answer.", where, repr(error)) from error
     if response.status_code != httpx.codes.OK:
-        raise _failed("The answer is an error.", where, response.status_code)
+        raise failed("The answer is an error.", where, response.status_code)
     return response.content
 
 
@@ -196,13 +197,3 @@ def _environment(launch: Launch) -> dict[str, str]:
     if launch.settings.device == "cpu":
         env["CUDA_VISIBLE_DEVICES"] = ""
     return env
-
-
-def _failed(what: str, where: str, found: object, expected: object = None) -> ServingFailed:
-    return ServingFailed(
-        what,
-        where=where,
-        expected=expected,
-        found=found,
-        next_step="`kawan-usaha status` and the logs tell more.",
-    )
