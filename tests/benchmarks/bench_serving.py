@@ -10,7 +10,6 @@ within one run only.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ import psutil
 import torch
 
 from tasks.core.architecture.edit import edit_model
+from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
 from tasks.core.home import PROJECT
 from tasks.core.hub.demo_models import save_demo_model
@@ -38,6 +38,7 @@ from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.record import Deployment
 from tests.benchmarks.fastchat_by_hand import by_hand
+from tests.benchmarks.load_record import answers, percentiles, tokens_per_s
 from tests.benchmarks.serving_chart import draw
 
 MODEL, TEMPLATE = "Kawan-Usaha", "Yi-34b-chat"
@@ -92,8 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--engines", nargs="+", default=["fastchat", "transformers"])
+    parser.add_argument("--engines", nargs="+", default=["fastchat", "transformers", "vllm"])
     parser.add_argument("--no-peer", action="store_true", help="without FastChat by hand")
+    parser.add_argument("--soak", type=int, default=0, help="seconds with the most clients, last")
     parser.add_argument("--picture", type=Path)
     chosen = parser.parse_args()
     rows: list[Row] = []
@@ -121,6 +123,10 @@ def main() -> None:
                     load = Load(deployment.url, model, clients, chosen.seconds)
                     told(_ask(f"this deployment, {engine}", load, _memory_of(deployment)))
                 print(_gateway(deployment), flush=True)
+                if chosen.soak and engine == chosen.engines[-1]:
+                    load = Load(deployment.url, model, max(chosen.clients), chosen.soak)
+                    soak = _ask(f"{engine}, {chosen.soak} s", load, _memory_of(deployment))
+                    print(soak, flush=True)
     if chosen.picture:
         draw(rows, chosen.picture)
 
@@ -130,6 +136,7 @@ def _model(root: Path) -> Path:
     (edited := root / "edited").mkdir()
     activations = (ActivationEdit(layers=(-1,), activation="gelu"),)
     edit_model(plain, Edit(activations=activations), edited)
+    renew_fingerprint(edited)
     return edited
 
 
@@ -161,44 +168,37 @@ def _deployed(root: Path, model: Path, engine: str) -> Iterator[Deployment]:
 
 
 def _ask(server: str, load: Load, memory: Callable[[], int]) -> Row:
-    """Ask the server, and return what locust counted."""
-    command = [
-        *(sys.executable, "-m", "locust", "-f", "tests/benchmarks/load.py", "--headless"),
-        *("--host", load.url, "-t", f"{load.seconds}s"),
-        *("-u", str(load.clients), "-r", str(load.clients)),
-        *("--stop-timeout", "120", "--only-summary", "--json"),
-    ]
-    env = {
-        **os.environ,
-        "LOAD_MODEL": MODEL,
-        "LOAD_TOKENIZER": str(load.model),
-        "LOAD_TOKENS": str(TOKENS),
-        "NO_PROXY": "*",
-    }
-    ran = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
-    found = {each["name"]: each for each in json.loads(ran.stdout)}
-    answer = found["answer"]
-    # Each client asks all the time, so that its answers fill its time.
-    busy_s = answer["total_response_time"] / 1000 / load.clients
+    """Ask the server, and return what its clients saw."""
+    with tempfile.TemporaryDirectory(prefix="kawan-usaha-load-") as name:
+        record = Path(name) / "answers.jsonl"
+        command = [
+            *(sys.executable, "-m", "locust", "-f", "tests/benchmarks/load.py", "--headless"),
+            *("--host", load.url, "-t", f"{load.seconds}s"),
+            *("-u", str(load.clients), "-r", str(load.clients)),
+            *("--stop-timeout", "300", "--only-summary", "--exit-code-on-error", "0"),
+        ]
+        env = {
+            **os.environ,
+            "LOAD_MODEL": MODEL,
+            "LOAD_TOKENIZER": str(load.model),
+            "LOAD_TOKENS": str(TOKENS),
+            "LOAD_RECORD": str(record),
+            "NO_PROXY": "*",
+        }
+        subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=True)
+        found = answers(record)
+    whole = [each for each in found if each.problem is None]
+    first = [each.first_token_s - each.began_s for each in whole if each.first_token_s is not None]
     return Row(
         server=server,
         clients=load.clients,
-        tokens_per_s=answer["total_content_length"] / busy_s,
-        first_token_s=_percentiles(found["first token"]["response_times"]),
-        answer_s=_percentiles(answer["response_times"]),
-        answers=answer["num_requests"],
-        errors=answer["num_failures"],
+        tokens_per_s=tokens_per_s(found),
+        first_token_s=percentiles(first),
+        answer_s=percentiles([each.ended_s - each.began_s for each in whole]),
+        answers=len(whole),
+        errors=len(found) - len(whole),
         resident_bytes=memory(),
     )
-
-
-def _percentiles(histogram: dict[str, int]) -> tuple[float, float, float]:
-    """Return p50, p95 and p99 in seconds of locust's histogram in milliseconds."""
-    times = sorted(
-        value for text, count in histogram.items() for value in [float(text) / 1000] * count
-    )
-    p50, p95, p99 = (times[min(len(times) - 1, int(len(times) * q))] for q in (0.5, 0.95, 0.99))
-    return p50, p95, p99
 
 
 def _generate(model: Path) -> Row:

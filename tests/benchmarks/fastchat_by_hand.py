@@ -7,6 +7,7 @@ here as they would have to be by hand; nothing else is changed.
 """
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def by_hand(model: Path, name: str, template: str, log: Path, dtype: str) -> Ite
     with log.open("wb") as output, ExitStack() as running:
         for command in commands:
             argv = [sys.executable, "-m", __spec__.name if __spec__ else __name__, *command]
-            child = subprocess.Popen(argv, stdout=output, stderr=output)
+            env = {**os.environ, "LOGDIR": ""}  # or it logs to where this is run
+            child = subprocess.Popen(argv, stdout=output, stderr=output, env=env)
             running.callback(child.wait)
             running.callback(child.kill)  # SIGTERM does not end one that generates
         yield f"{at}:{api}"

@@ -2,10 +2,10 @@
 
     python -m locust -f tests/benchmarks/load.py --headless -u 8 -t 60s --host http://127.0.0.1:8000
 
-Each answer is two entries of locust's statistics: `first token` (from the request on) and `answer`,
-whose length is its number of tokens. Tokens are counted with the model's own tokenizer, the same
-for every server: not all of them tell. The variables LOAD_MODEL (served name), LOAD_TOKENIZER
-(directory) and LOAD_TOKENS (length of an answer) say what is asked; LOAD_KEY is the API key.
+Each answer becomes a line of the file LOAD_RECORD: locust's own statistics round times to two
+digits. Tokens are counted with the model's own tokenizer, the same for every server: not all of
+them tell. The variables LOAD_MODEL (served name), LOAD_TOKENIZER (directory) and LOAD_TOKENS
+(length of an answer) say what is asked; LOAD_KEY is the API key.
 """
 
 import itertools
@@ -13,12 +13,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from locust import HttpUser, events, task
+from locust import HttpUser, task
 from transformers import AutoTokenizer
+
+from tests.benchmarks.load_record import Answer, append
 
 MODEL = os.environ["LOAD_MODEL"]
 TOKENS = int(os.environ["LOAD_TOKENS"])
+RECORD = Path(os.environ["LOAD_RECORD"])
 TOKENIZER = AutoTokenizer.from_pretrained(os.environ["LOAD_TOKENIZER"], trust_remote_code=True)
 TOPICS = itertools.cycle(("coffee", "shoes", "bread", "a laundry", "batik", "phones", "fish"))
 NUMBERS = itertools.count()
@@ -30,20 +34,18 @@ class Person(HttpUser):
     @task
     def ask(self) -> None:
         """Ask, and read the answer to its end."""
-        began = time.perf_counter()
-        first_s, text, problem = None, "", None
+        began_s, first_s, text, problem = time.monotonic(), None, "", None
         try:
             for piece in self._pieces():
-                first_s = first_s or time.perf_counter() - began
+                first_s = first_s or time.monotonic()
                 text += piece
         except Exception as error:  # noqa: BLE001 - whatever a client meets is counted
-            problem = error
-        tokens = len(TOKENIZER(text, add_special_tokens=False).input_ids)
+            problem = f"{type(error).__name__}: {error}"
+        ended_s = time.monotonic()
         if problem is None and first_s is None:
-            problem = RuntimeError("an empty answer")
-        if first_s is not None:
-            self._note("first token", first_s, 0, None)
-        self._note("answer", time.perf_counter() - began, tokens, problem)
+            problem = "an empty answer"
+        tokens = len(TOKENIZER(text, add_special_tokens=False).input_ids)
+        append(RECORD, Answer(began_s, first_s, ended_s, tokens, problem))
 
     def _pieces(self) -> Iterator[str]:
         request = {
@@ -81,16 +83,6 @@ class Person(HttpUser):
                     yield from _texts(json.loads(data))
             if not ended:
                 raise RuntimeError("the stream broke off")
-
-    def _note(self, name: str, seconds: float, tokens: int, problem: Exception | None) -> None:
-        events.request.fire(
-            request_type="SSE",
-            name=name,
-            response_time=seconds * 1000,
-            response_length=tokens,
-            exception=problem,
-            context={},
-        )
 
 
 def _texts(chunk: dict) -> Iterator[str]:
