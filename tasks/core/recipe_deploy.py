@@ -13,6 +13,9 @@ from pydantic import Field, field_validator, model_validator
 from tasks.core.recipe_part import Part
 
 EngineName = Literal["fastchat", "transformers", "vllm"]
+FASTCHAT_AT_ONCE = 5
+"""Requests that the engine `fastchat` works on side by side: as many as FastChat's own worker."""
+
 Switch = Literal["side-by-side", "replace"]
 
 
@@ -122,8 +125,9 @@ class Deploy(Part):
     engine: EngineName = Field(
         "fastchat",
         title="Engine",
-        description="`fastchat` answers one request at a time; `transformers` answers many at "
-        "once from the same environment; `vllm` is the fastest, and needs `make vllm` first.",
+        description="`fastchat` answers up to five requests side by side; `transformers` "
+        "answers many at once from the same environment; `vllm` is the fastest, and needs "
+        "`make vllm` first.",
     )
     load_8bit: bool = Field(
         True, title="8-bit weights", description="Halves the memory that the weights take."

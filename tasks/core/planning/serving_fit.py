@@ -18,7 +18,7 @@ from tasks.core.planning.serving import (
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.units import readable
 from tasks.core.recipe import Dtype
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe_deploy import FASTCHAT_AT_ONCE, Deploy
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def _reason(width: WidthFit, room: int, context: int, deploy: Deploy) -> str:
     if width.sequences == 0:
         a_talk = readable(width.memory.kv_bytes_per_sequence)
         return f"Does not fit: {need}, and {a_talk} for one of {context} tokens."
-    if deploy.engine == "fastchat":
-        return f"Fits: {need}; one conversation of {context} tokens at a time (FastChat)."
-    at_once = min(width.sequences, deploy.gateway.max_running)
-    return f"Fits: {need}; {at_once} conversations of {context} tokens at once."
+    most = FASTCHAT_AT_ONCE if deploy.engine == "fastchat" else deploy.gateway.max_running
+    at_once = min(width.sequences, most, deploy.gateway.max_running)
+    conversations = "one conversation" if at_once == 1 else f"{at_once} conversations"
+    return f"Fits: {need}; {conversations} of {context} tokens at once."
 
 
 def _remedies(

@@ -176,15 +176,15 @@ def test_two_13b_models_do_not_fit_beside_each_other_on_one_24_gb_card():
     assert replaced and replaced.remedies == ()
 
 
-def test_fastchat_answers_one_at_a_time_and_others_as_many_as_fit():
-    one, many = (
+def test_fastchat_answers_five_at_once_and_others_as_many_as_fit():
+    five, many = (
         planned(
             machine("1xL4"), LLAMA_7B, deploy=Deploy(engine=engine, load_8bit=False)
         ).serving.reason
         for engine in ("fastchat", "transformers")
     )
-    assert "one conversation of 2048 tokens at a time (FastChat)" in one
-    assert "conversations of 2048 tokens at once" in many
+    assert "; 5 conversations of 2048 tokens at once" in five
+    assert "; 8 conversations of 2048 tokens at once" in many
 
 
 def test_serving_on_the_cpu_is_measured_against_host_memory():

@@ -1,4 +1,4 @@
-"""FastChat as an engine: the design card's, one answer at a time."""
+"""FastChat as an engine: the design card's, a few answers side by side, never in one batch."""
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe_deploy import Deploy

@@ -1,23 +1,33 @@
-"""FastChat's generate_stream over token ids, one answer at a time.
+"""FastChat's generate_stream over token ids, a thread for each of a few answers.
 
 FastChat gives text for text; here it is handed a tokenizer that passes ids through, and a model
-that lets its last scores be seen. Nothing of FastChat is changed. All work on the model is done in
-one thread, so that a step, an embedding and the end of an answer never meet.
+that lets its last scores be seen. Nothing of FastChat is changed. It does not batch: answers side
+by side only use what one of them leaves idle.
+
+The invariants: a step of an answer and its end never meet; an answer with a seed is alone, for
+torch has one generator of random numbers.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
 from fastchat.serve.inference import generate_stream
 from torch import Tensor
 
+from tasks.core.recipe_deploy import FASTCHAT_AT_ONCE
 from tasks.core.serving.engines.forward import embeddings, prompt_logprobs
 from tasks.core.serving.engines.generator import Room, Token
-from tasks.core.serving.engines.loaded import context_of, end_tokens_of, vocabulary_of
+from tasks.core.serving.engines.loaded import (
+    context_of,
+    end_tokens_of,
+    rope_by_length,
+    vocabulary_of,
+)
 from tasks.core.serving.engines.request import Completion, RequestRefused
 from tasks.core.serving.engines.scores import as_token
 
@@ -25,17 +35,17 @@ T = TypeVar("T")
 
 
 class FastChatGenerator:
-    """A Generator (see generator.py) that works on one request; the others wait."""
-
-    room = Room(requests=1, capacity=1)
+    """A Generator (see generator.py) that works on a few requests; the others wait."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
+        at_once = 1 if rope_by_length(model) else FASTCHAT_AT_ONCE
+        self.room = Room(requests=at_once, capacity=at_once)
         self._model = model
         self.context_tokens = context_of(model)
         self.vocabulary = vocabulary_of(model)
         self.end_tokens = end_tokens_of(model, tokenizer)
         self._eos = tokenizer.eos_token_id
-        self._thread = ThreadPoolExecutor(1, "fastchat")
+        self._threads = ThreadPoolExecutor(at_once, "fastchat")
 
     def check(self, wanted: Completion) -> None:
         """Raise RequestRefused for values that FastChat would silently not follow."""
@@ -45,17 +55,26 @@ class FastChatGenerator:
             )
 
     def cost(self, wanted: Completion) -> int:
-        """Return 1: there is one place."""
-        return 1
+        """Return 1, or all of the room for an answer that must not share random numbers."""
+        return 1 if wanted.seed is None else self.room.capacity
 
     async def generate(self, wanted: Completion) -> AsyncGenerator[Token, None]:
         """Yield the tokens of an answer, as FastChat chooses them."""
-        steps = self._steps(wanted)
+        steps, stepping = self._steps(wanted), Lock()
+
+        def step() -> Token | None:
+            with stepping:
+                return next(steps, None)
+
+        def end() -> None:
+            with stepping:  # after the step that runs
+                steps.close()
+
         try:
-            while (token := await self._run(lambda: next(steps, None))) is not None:
+            while (token := await self._run(step)) is not None:
                 yield token
         finally:
-            self._thread.submit(steps.close)  # behind the step that runs
+            await self._run(end)
 
     async def prompt_logprobs(self, prompt: Sequence[int]) -> list[float]:
         """Return the log-probability of each token but the first."""
@@ -74,11 +93,11 @@ class FastChatGenerator:
         return None
 
     def close(self) -> None:
-        """Let the thread end with the step that runs."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let each thread end with the step that it runs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _steps(self, wanted: Completion) -> Generator[Token, None, None]:
         if wanted.seed is not None:

@@ -9,7 +9,7 @@ import psutil
 import torch
 from pydantic import JsonValue
 
-from tasks.core.model_config import context_tokens
+from tasks.core.model_config import context_tokens, rope_of
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.generator import Generator
 from tasks.core.serving.fingerprint import require_fingerprint
@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 _CONTEXT_TOKENS = 2048
 """Of a model that does not say: what FastChat takes."""
+_BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,15 @@ def end_tokens_of(model: Any, tokenizer: Any) -> frozenset[int]:
     )
     each = (ids if isinstance(ids, list) else [ids] for ids in named)
     return frozenset(token for ids in each for token in ids if isinstance(token, int))
+
+
+def rope_by_length(model: Any) -> frozenset[str]:
+    """Return the kinds of RoPE of a model whose frequencies follow the text that was last read.
+
+    Such a model keeps them for the next text, so that a request would change another one's answer.
+    """
+    kinds = {str(rope.get("rope_type")) for rope in rope_of(model.config.to_dict())}
+    return _BY_LENGTH & kinds
 
 
 def _observed_edit(model: Any) -> dict[str, JsonValue] | None:

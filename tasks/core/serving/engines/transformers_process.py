@@ -9,15 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from tasks.core.errors import ServingFailed
-from tasks.core.model_config import rope_of
 from tasks.core.serving.engines.batching import BatchingGenerator
 from tasks.core.serving.engines.cache_room import cache_room
-from tasks.core.serving.engines.loaded import Loaded, context_of, precision_of
+from tasks.core.serving.engines.loaded import Loaded, context_of, precision_of, rope_by_length
 from tasks.core.serving.engines.process import run
 from tasks.core.serving.engines.process_arguments import Arguments
-
-_BY_LENGTH = frozenset({"dynamic", "longrope"})
-"""RoPE whose frequencies follow the longest text of a batch."""
 
 
 def load(arguments: Arguments) -> Loaded:
@@ -56,15 +52,14 @@ def _eight_bits() -> BitsAndBytesConfig:
 
 
 def _require_independent_rows(model: Any) -> None:
-    kinds = {str(rope.get("rope_type")) for rope in rope_of(model.config.to_dict())}
-    if kinds & _BY_LENGTH:
+    if kinds := rope_by_length(model):
         raise ServingFailed(
             "With this RoPE scaling a long request would change the answers of those beside it.",
             where="rope_type of the model's config.json",
             expected="linear, yarn or llama3 scaling, or none",
             found=", ".join(sorted(kinds)),
             next_step="Set deploy.engine: fastchat (`--engine fastchat`), which answers one "
-            "request at a time.",
+            "request at a time for such a model.",
         )
 
 

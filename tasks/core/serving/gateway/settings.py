@@ -29,7 +29,7 @@ class GatewaySettings(BaseModel):
         600.0,
         gt=0,
         description="How long an engine may take to the first token. Long prompts take minutes on "
-        "a CPU, and FastChat's engine answers one request after the other.",
+        "a CPU, and FastChat's engine answers no more than five requests at once.",
     )
     between_tokens_s: float = Field(
         300.0,

@@ -87,3 +87,20 @@ def test_a_repetition_penalty_below_1_is_refused_and_not_ignored(model):
     with pytest.raises(RequestRefused, match="repetition_penalty"):
         generator.check(wanted)
     generator.close()
+
+
+def test_an_answer_with_a_seed_is_alone_and_others_are_five(model):
+    generator = FastChatGenerator(model, tiny_tokenizer())
+    drawn = Completion(model="m", prompt=(5,), seed=1)
+    assert generator.room.requests == 5
+    assert generator.cost(Completion(model="m", prompt=(5,))) == 1
+    assert generator.cost(drawn) == generator.room.capacity
+    generator.close()
+
+
+def test_a_model_whose_rope_follows_the_text_answers_one_request_at_a_time(model):
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    config = LlamaConfig(**{**model.config.to_dict(), "rope_parameters": rope})
+    generator = FastChatGenerator(AutoModelForCausalLM.from_config(config), tiny_tokenizer())
+    assert generator.room.requests == 1
+    generator.close()
