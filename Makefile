@@ -19,7 +19,7 @@ VLLM_VENV  := .venv-vllm
 VLLM_LOCK  := requirements-vllm$(if $(filter cuda,$(VLLM)),-cuda).lock
 VLLM_READY := $(VLLM_VENV)/.ready-$(VLLM)
 
-.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz check format bench lock clean
+.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz check format bench bench-quick lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -86,6 +86,9 @@ format: $(READY)  ## format and sort the code
 
 bench: $(READY)  ## measure against the peers, side by side
 	$(BIN)/python -m tests.benchmarks.bench_weights
+
+bench-quick: $(READY)  ## rerun a small form of every benchmark, and say what got slower
+	$(BIN)/python -m tests.benchmarks.quick $(if $(KEEP),--keep)
 
 lock:  ## write requirements.lock from what is installed now
 	@{ echo "# Every version of the environment, as it was tested. Made by 'make lock'."; \
