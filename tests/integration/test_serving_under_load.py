@@ -8,8 +8,10 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.core.recipe import Deploy
@@ -85,9 +87,11 @@ def test_random_kills_under_load_end_in_health_and_every_failure_is_clean(
         end = time.monotonic() + CHAOS_S
         while time.monotonic() < end:
             roles = {own.role: own.process for own in own_processes(state.root)}
-            role = chance.choice(sorted(roles))
-            roles[role].kill()
-            killed.append(role)
+            if roles:  # all of it is started anew, and for a moment there is nothing
+                role = chance.choice(sorted(roles))
+                with suppress(psutil.NoSuchProcess):
+                    roles[role].kill()
+                    killed.append(role)
             time.sleep(chance.uniform(5, 20))
         deadline = time.monotonic() + GIVE_UP_S
         while [each.health for each in status(home)] != ["healthy"]:

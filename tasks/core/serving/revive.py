@@ -3,18 +3,24 @@
     python -m tasks.core.serving.revive STATE_DIRECTORY
 
 It carries no mark of the deployment, all of whose processes it ends first, the watch among them.
+From there on nobody else would start it, so it tries again when what it starts is killed, too.
 """
 
 import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from tasks.core.errors import LockBusy, ServingFailed
 from tasks.core.home import PROJECT
 from tasks.core.serving.deployment import start
 from tasks.core.serving.processes import MARK
 
+_log = logging.getLogger(__name__)
+
+_PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
 _OF_THE_TREE = (MARK, "SUPERVISOR_")
 
 
@@ -37,7 +43,18 @@ def main(root: str) -> None:
     """Start what should serve."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     state = Path(root)
-    start(state.parents[1], state.name)
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            start(state.parents[1], state.name)
+            return
+        except LockBusy as error:
+            _log.warning("somebody else starts, stops or switches it: %s", error)
+            return
+        except ServingFailed as error:
+            if pause_s is None:
+                raise
+            _log.warning("it did not start, and is tried again in %g s: %s", pause_s, error)
+            time.sleep(pause_s)
 
 
 if __name__ == "__main__":

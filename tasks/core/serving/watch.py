@@ -10,6 +10,7 @@ or switches.
 
 import json
 import logging
+import os
 import socket
 import subprocess
 import time
@@ -37,6 +38,7 @@ from tasks.core.serving.tree import GATEWAY
 _log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 15.0
+_PARENT_EVERY_S = 0.5
 _IDLE_S = 30.0
 _AT_WORK_S = {"cuda": 120.0, "cpu": 600.0}
 """How long an engine with requests may give no token: it may be reading a long prompt."""
@@ -66,10 +68,15 @@ class Watch:
         self._reviving: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Look for ever."""
+        """Look for ever, and at once when supervisord, which started this process, has ended.
+
+        What is killed next may be this process, and then nobody is left to have it started anew.
+        """
         while True:
+            parent, due = os.getppid(), time.monotonic() + LOOK_EVERY_S
             self.look()
-            time.sleep(LOOK_EVERY_S)
+            while time.monotonic() < due and os.getppid() == parent:
+                time.sleep(_PARENT_EVERY_S)
 
     def look(self) -> list[Incident]:
         """Look once, mend what is amiss, and return the incidents."""
