@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from flows.boundary import (
     DEBUG,
@@ -21,19 +20,7 @@ from flows.boundary import (
     settle_output,
     told,
 )
-from flows.commands import (
-    chat,
-    data,
-    demo,
-    evaluate,
-    finetune,
-    lifecycle,
-    models,
-    prefect,
-    publish,
-    serving,
-    store,
-)
+from flows.command_list import LazyGroup
 from tasks.core.process.stopping import (
     Stopped,
     Watch,
@@ -43,7 +30,7 @@ from tasks.core.process.stopping import (
 )
 
 
-class _Commands(TyperGroup):
+class _Commands(LazyGroup):
     """The commands, with `--debug` before or after their names."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -89,22 +76,6 @@ def _options(
     ] = False,
 ) -> None:
     os.environ[DEBUG_VARIABLE] = "1" if debug else ""
-
-
-for module in (
-    demo,
-    lifecycle,
-    models,
-    data,
-    finetune,
-    evaluate,
-    publish,
-    serving,
-    chat,
-    store,
-    prefect,
-):
-    module.register(app)
 
 
 _RESUMES = "What is finished is kept; the same command resumes from there."

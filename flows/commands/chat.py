@@ -98,8 +98,8 @@ def _show_page(deployment: "Deployment", host: str, port: int, feedback: Path | 
     from tasks.core.files import require_file_place
     from tasks.core.process.child import run_child
     from tasks.core.process.environment import child_environment
+    from tasks.core.serving.key_variables import KEY_VARIABLE
     from tasks.core.serving.page.settings import PageSettings
-    from tasks.core.serving.refusals import KEY_VARIABLE
 
     if feedback is not None:
         require_file_place(feedback)

@@ -108,9 +108,10 @@ def plan(
     from tasks.core.home import home
     from tasks.core.hub.upstream import Sources
     from tasks.core.planning.render import render
+    from tasks.core.preflight import check_inputs, require_own_template
     from tasks.core.recipe_file import find_recipe, load_recipe, located
     from tasks.core.recipe_overrides import overridden
-    from tasks.plan import check_inputs, plan_of, require_own_template
+    from tasks.core.recipe_plan import plan_of
 
     wanted = located(overridden(load_recipe(find_recipe(recipe)), _texts(overrides)))
     check_inputs(wanted)

@@ -9,20 +9,7 @@ from typing import Any
 import pydantic_core
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from flows.terminal import PlainLines, Speaker, is_live, kept_alive
 from tasks.core.files import require_file_place, require_new
 from tasks.core.home import home
 from tasks.core.process.log import new_log
@@ -84,6 +71,8 @@ def followed(what: str, unit: str | None = None) -> Iterator[tuple[Report, Calla
     A bar on a terminal; elsewhere a plain line every LINE_EVERY_S, and a sign of life between.
     Without a unit the work reports no amounts.
     """
+    from flows.terminal import PlainLines, Speaker, is_live, kept_alive
+
     if is_live(sys.stderr):
         with _bar(what, unit) as shown:
             yield shown
@@ -109,6 +98,19 @@ def bytes_bar(what: str) -> Iterator[Report]:
 
 @contextmanager
 def _bar(what: str, unit: str | None) -> Iterator[tuple[Report, Callable[[str], None]]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TimeRemainingColumn())
     if unit == BYTES:
         speed = TransferSpeedColumn()

@@ -16,6 +16,7 @@ from flows.commands.sources import MODEL_HELP, TEMPLATE, local_model
 from tasks.core.recipe_deploy import Deploy, Gateway
 
 if TYPE_CHECKING:
+    from flows.overview import Overview
     from tasks.core.serving.record import Deployment
 
 Json = Annotated[bool, AS_JSON]
@@ -186,7 +187,6 @@ def status(as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from flows.commands.prefect_server import here
-    from flows.overview import overview
     from tasks.core.activity import running
     from tasks.core.home import home
     from tasks.core.serving.status import DeploymentStatus
@@ -204,7 +204,7 @@ def status(as_json: Json = False) -> None:
         return "\n".join([*lines, *([f"  {each.problem}"] if each.problem else [])])
 
     at_work, found = running(home()), look(home())
-    prefect = overview(address) if (address := here().address()) else None
+    prefect = _prefect_at(address) if (address := here().address()) else None
     parts = [*map(str, at_work), *map(text_of, found)]
     parts += [] if found else ["Nothing is deployed."]
     parts += [str(prefect)] if prefect else []
@@ -216,6 +216,12 @@ def status(as_json: Json = False) -> None:
     show(result, as_json=as_json, text="\n\n".join(parts))
     if any(each.health != "healthy" for each in found):
         raise typer.Exit(1)
+
+
+def _prefect_at(address: str) -> "Overview":
+    from flows.overview import overview  # its HTTP library takes longer than the rest
+
+    return overview(address)
 
 
 def stop(name: Name = None, as_json: Json = False) -> None:

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import fsspec
-from fsspec.registry import known_implementations
-
 from tasks.core.errors import (
     BucketMissing,
     DiskFull,
@@ -44,6 +41,8 @@ def open_storage(url: str, setting: str, **options: object) -> tuple[Any, str]:
     protocol's package is not installed, UsageError when there is no such protocol, and what
     `storage_failures` raises.
     """
+    import fsspec
+
     try:
         with storage_failures(shown(url)):
             filesystem, root = fsspec.core.url_to_fs(url, **options)
@@ -67,6 +66,8 @@ def open_storage(url: str, setting: str, **options: object) -> tuple[Any, str]:
 
 
 def _how_to_install(url: str) -> str:
+    from fsspec.registry import known_implementations
+
     known = known_implementations.get(url.partition("://")[0], {})
     package = str(known.get("class", "fsspec")).partition(".")[0]
     what = "what the line above names" if package == "fsspec" else f"it: `pip install {package}`"

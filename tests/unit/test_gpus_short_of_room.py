@@ -9,8 +9,8 @@ from tasks.core.planning.hardware import GpuUse, Hardware
 from tasks.core.planning.shapes import known_shape
 from tasks.core.planning.units import GIB
 from tasks.core.planning.verdict import plan
+from tasks.core.preflight import gpus_short_of_room
 from tasks.core.recipe import KAWAN_USAHA
-from tasks.plan import gpus_short_of_room
 
 
 @pytest.mark.parametrize(("free_gib", "refused"), [(70, 0), (28, 1), (5, 2)])

@@ -14,6 +14,7 @@ from tasks.core.errors import DataError, KawanUsahaError, NotAModel, RecipeError
 from tasks.core.machine.speed import CpuSpeed
 from tasks.core.planning import hardware
 from tasks.core.planning.hardware import Hardware
+from tasks.core.preflight import check_inputs, check_recipe, require_devices
 from tasks.core.recipe import (
     Base,
     Deploy,
@@ -25,7 +26,7 @@ from tasks.core.recipe import (
     RopeScalingEdit,
 )
 from tasks.core.recipe_deploy import Gateway
-from tasks.plan import check_inputs, check_recipe, plan_of, require_devices
+from tasks.core.recipe_plan import plan_of
 from tests.machines import AVX2
 from tests.models import tiny_llama
 
@@ -215,7 +216,7 @@ def test_machine_is_asked_only_for_what_its_own_stages_need(
     stage: str,
     needing: Callable[[Recipe, int], Recipe],
 ) -> None:
-    monkeypatch.setattr("tasks.plan.usable_token", lambda: None)
+    monkeypatch.setattr("tasks.core.preflight.usable_token", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wanted = needing(recipe.model_copy(update={"deploy": None}), taken.getsockname()[1])
         check_recipe(wanted, tmp_path, {"merge", *NEEDS} - {stage})

@@ -15,6 +15,7 @@ from tasks.core.evaluation.evaluate import evaluate, require_template
 from tasks.core.evaluation.figures import chain
 from tasks.core.hub.selection import choose_files
 from tasks.core.hub.upstream import Sources
+from tasks.core.preflight import require_own_template
 from tasks.core.recipe import ActivationEdit, Base, Delta, Deploy, Edit, Evaluate, Finetune, Recipe
 from tasks.core.serving.deployment import deploy
 from tasks.core.serving.state import state_directory
@@ -26,7 +27,6 @@ from tasks.core.template_record import (
     template_for,
 )
 from tasks.core.weights.merge import merge
-from tasks.plan import require_own_template
 from tests.command_line import Run
 from tests.deployments import deployment, put_on_record
 from tests.machines import AVX2

@@ -33,7 +33,13 @@ from tasks.core.architecture.loaded import (
 from tasks.core.architecture.probe import probe
 from tasks.core.architecture.rope import context_tokens
 from tasks.core.architecture.seen import Seen
-from tasks.core.architecture.whole import lacks, load_whole, log_probabilities, prompt_ids
+from tasks.core.architecture.whole import (
+    following,
+    lacks,
+    load_whole,
+    log_probabilities,
+    prompt_ids,
+)
 from tasks.core.foreign import understood
 from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.reader import TensorReader
@@ -112,19 +118,24 @@ def look_at_layers(
 
 
 def _look(model: Any, input_ids: Tensor, end: int, edits: Sequence[ArchitectureEdit]) -> Seen:
-    """Look at the prompt at the end of the context, where every RoPE scaling shows.
+    """Look at the prompt at the beginning of the context, where a server puts it, in one pass.
 
-    Its log-probabilities are those at the beginning, where a server puts it.
+    With an edit of the attention at its end, where every RoPE scaling shows; the log-probabilities
+    are those at the beginning all the same.
     """
     numbers = sorted({layer for edit in edits for layer in edit.edited_layers})
     tokens = input_ids.shape[1]
-    positions = torch.arange(end - tokens, end).unsqueeze(0)
-    logprobs = log_probabilities(model, input_ids)
+    rotates = any(edit.place == "attention" for edit in edits)
+    first = end - tokens if rotates else 0
+    positions = torch.arange(first, first + tokens).unsqueeze(0)
     with torch.inference_mode(), _watched(model, numbers) as act_ranges:
         output = model(
             input_ids=input_ids, position_ids=positions, use_cache=False, output_hidden_states=True
         )
     before = output.hidden_states[: numbers[0] + 1]
+    logprobs = (
+        log_probabilities(model, input_ids) if rotates else following(output.logits, input_ids)
+    )
     probed = _probed(model, numbers, edits, model.model.rotary_emb, end)
     return _seen(
         model,

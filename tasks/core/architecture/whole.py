@@ -61,9 +61,14 @@ def prompt_ids(model: ModelDirectory) -> Tensor:
 def log_probabilities(model: Any, input_ids: Tensor) -> tuple[float, ...]:
     """Return that of each token but the first, given those before it; natural, taken in fp32."""
     with torch.inference_mode():
-        logits = model(input_ids=input_ids, use_cache=False).logits[0, :-1]
-    following = input_ids[0, 1:, None]
-    return tuple(logits.float().log_softmax(-1).gather(-1, following)[:, 0].tolist())
+        logits = model(input_ids=input_ids, use_cache=False).logits
+    return following(logits, input_ids)
+
+
+def following(logits: Tensor, input_ids: Tensor) -> tuple[float, ...]:
+    """Return the log-probability of each token but the first in logits (1, T, vocabulary)."""
+    wanted = input_ids[0, 1:, None]
+    return tuple(logits[0, :-1].float().log_softmax(-1).gather(-1, wanted)[:, 0].tolist())
 
 
 def fingerprint(

@@ -20,6 +20,7 @@ from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.answering import Answerer
+from tasks.core.evaluation.expected import Expected, Reader
 from tasks.core.evaluation.figures import (
     Answer,
     Comparison,
@@ -37,10 +38,11 @@ from tasks.core.evaluation.loading import (
 )
 from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import Prompt, choose, read_prompts
-from tasks.core.evaluation.scoring import Distance, Distributions, Score, learned_tokens, score
+from tasks.core.evaluation.scoring import Distance, Score, learned_tokens, score
 from tasks.core.evaluation.vocabulary import encoder_of, require_rows_for
 from tasks.core.files import write_atomically
 from tasks.core.measure import return_freed_memory
+from tasks.core.planning.cpu_time import ANSWERS_AT_ONCE
 from tasks.core.process.exhaustion import exhausted_memory
 from tasks.core.process.said import say
 
@@ -94,10 +96,11 @@ def measure(job: EvaluationJob) -> Outcome:
         measured.add(subject, model, conversations, examples, tokenizer=tokenizer)
         say(f"{role}: perplexity {measured.figures[-1].perplexity:,.4g}")
         answerer = Answerer(role, model, tokenizer, job.template)
-        for number, prompt in enumerate(prompts, start=1):
-            at = _TokensOf(f"{role}: prompt {number} of {len(prompts)}")
-            answers.append(answerer.answer(prompt, settings.max_new_tokens, at))
-            say(f"{role}: answered {prompt.id}")
+        for first in range(0, len(prompts), ANSWERS_AT_ONCE):
+            asked = prompts[first : first + ANSWERS_AT_ONCE]
+            at = _TokensOf(f"{role}: prompt {first + len(asked)} of {len(prompts)}")
+            answers += answerer.answer(asked, settings.max_new_tokens, at)
+            say(f"{role}: answered {', '.join(prompt.id for prompt in asked)}")
         del model, answerer  # before the next one is loaded
         return_freed_memory()
     return Outcome(
@@ -144,12 +147,13 @@ class _Kept:
     """What one model read, the id of each token of its vocabulary, and what it expected."""
 
     examples: Sequence[Example]
+    vocabulary: int
     words: dict[str, int]
-    distributions: Distributions
+    expected: Expected
 
 
 class _Measured:
-    """Figures of the models so far, and the distributions that later ones are held against."""
+    """Figures of the models so far, and what those expected that later ones are held against."""
 
     def __init__(self, job: EvaluationJob) -> None:
         self.figures: list[Figures] = []
@@ -173,14 +177,14 @@ class _Measured:
                 "No answer of the held-out conversations fits into the length.",
                 next_step="Raise evaluate.max_length_tokens.",
             )
-        own = None
+        own, reader = None, Reader(model, examples)
         words = {word: i for word, i in tokenizer.get_vocab().items() if i < vocabulary}
         if subject.role in self._compared_later():
-            place = self._job.scratch / f"{subject.role}.f32"
-            own = Distributions.create(place, tokens, vocabulary)
+            place = self._job.scratch / f"{subject.role}.expected"
+            own = reader.expected_in(place, tokens).create()
         progress, at = Seldom(say), f"of {len(examples)}"
         sums = score(
-            model,
+            reader,
             examples,
             self._comparable(subject, examples, words, vocabulary),
             own,
@@ -202,18 +206,18 @@ class _Measured:
             )
         )
         if own is not None:
-            self._kept[subject.role] = _Kept(examples, words, own)
+            self._kept[subject.role] = _Kept(examples, vocabulary, words, own)
         self._forget_what_nobody_needs()
 
     def _comparable(
         self, subject: Subject, examples: Sequence[Example], words: dict[str, int], vocabulary: int
-    ) -> dict[Role, Distributions]:
+    ) -> dict[Role, Expected]:
         """Return what this model is held against, as far as both see the same tokens."""
         kept = ((role, self._kept[role]) for role in subject.against)
         return {
-            role: theirs.distributions
+            role: theirs.expected
             for role, theirs in kept
-            if theirs.distributions.vocabulary == vocabulary
+            if theirs.vocabulary == vocabulary
             and theirs.words == words
             and theirs.examples == examples
         }
@@ -224,7 +228,7 @@ class _Measured:
 
     def _forget_what_nobody_needs(self) -> None:
         for role in self._kept.keys() - self._compared_later():
-            self._kept.pop(role).distributions.path.unlink()
+            self._kept.pop(role).expected.path.unlink()
 
 
 def _figures(

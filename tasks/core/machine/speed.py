@@ -1,9 +1,11 @@
 """How fast this machine's CPU computes, measured for a moment and kept.
 
 The measurement runs in a short process of its own, since planning never imports torch. It is kept
-under the home directory by what decides it: CPU, cores, threads and torch's version; but not one
-that other work disturbed, which holds for this moment only. A machine that cannot be measured (no
-torch, no time) has no speed, and that is no error.
+under the home directory by what decides it: CPU, cores, threads and torch's version. One that other
+work disturbed is kept for an hour, and replaced by the first undisturbed one: a machine that is
+always busy is not measured at every plan. Other work only ever slows a product down, so of two
+disturbed measurements the faster figures count. A machine that cannot be measured (no torch, no
+time) has no speed, and that is no error.
 """
 
 import hashlib
@@ -12,6 +14,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -29,6 +32,7 @@ Products = Literal["training", "forward"]
 
 VERSION = 1
 _PROBE = "tasks.core.machine.probe"
+_DISTURBED_FOR_S = 3600.0
 _PATIENCE_S = 120.0  # it takes 3 s on a quiet machine, most of that `import torch`
 
 
@@ -60,6 +64,15 @@ class CpuSpeed(BaseModel):
     capability: str
     torch: str
 
+    def or_faster(self, other: "CpuSpeed | None") -> "CpuSpeed":
+        """Return this measurement with each figure of another one that is faster."""
+        if other is None:
+            return self
+        types = {**other.types, **self.types}
+        both = self.types.keys() & other.types.keys()
+        types |= {dtype: _faster(self.types[dtype], other.types[dtype]) for dtype in both}
+        return self.model_copy(update={"types": types})
+
     def slowdown(self, dtype: Dtype, products: Products) -> float | None:
         """Return how many times slower than in float32 these products are in this type."""
         if dtype not in self.types or "float32" not in self.types:
@@ -75,7 +88,16 @@ def measured_speed(home: Path) -> CpuSpeed | None:
     except importlib.metadata.PackageNotFoundError:
         _log.info("the CPU is not measured: torch is not installed")
         return None
-    return _kept(path) or _measured(path)
+    kept = _kept(path)
+    if kept is not None and (not kept.busy or _is_recent(path)):
+        return kept
+    found = _measured()
+    if found is None:
+        return kept
+    if found.busy:
+        found = found.or_faster(kept)
+    _keep(path, found)
+    return found
 
 
 def _record(home: Path, cpu: Cpu) -> Path:
@@ -101,7 +123,14 @@ def _kept(path: Path) -> CpuSpeed | None:
         return None
 
 
-def _measured(path: Path) -> CpuSpeed | None:
+def _is_recent(path: Path) -> bool:
+    try:
+        return 0 <= time.time() - path.stat().st_mtime < _DISTURBED_FOR_S
+    except OSError:
+        return False
+
+
+def _measured() -> CpuSpeed | None:
     try:
         done = subprocess.run(
             [sys.executable, "-m", _PROBE],
@@ -111,18 +140,22 @@ def _measured(path: Path) -> CpuSpeed | None:
             timeout=_PATIENCE_S,
             check=True,
         )
-        speed = CpuSpeed.model_validate_json(done.stdout.splitlines()[-1])
+        return CpuSpeed.model_validate_json(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, OSError, ValidationError, IndexError) as error:
         _log.info("the CPU is not measured: %s", error)
         return None
-    if speed.busy:
-        return speed
+
+
+def _keep(path: Path, speed: CpuSpeed) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, speed.model_dump_json(indent=1) + "\n")
     except OSError as error:
         _log.info("the speed of the CPU is not kept: %s", error)
-    return speed
+
+
+def _faster(a: TypeSpeed, b: TypeSpeed) -> TypeSpeed:
+    return TypeSpeed(**{name: max(figure, getattr(b, name)) for name, figure in a})
 
 
 def _relative_seconds(speed: TypeSpeed, products: Products) -> float:

@@ -21,19 +21,23 @@ _VOCABULARY_PASSES = 12  # reads and writes of float32 log-probabilities while m
 START_S = {"finetune": 30.0, "evaluate": 15.0, "deploy": 30.0}
 """Until a stage's processes have imported torch and their libraries, without weights."""
 
+ANSWERS_AT_ONCE = 4
+"""An evaluation's answers that are written side by side; their caches lie beside the model."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """How much an evaluation computes, and how its models lie in memory.
 
+    answer_steps: the tokens of the answers, those counted once that are written side by side.
     spilled_bytes: the weights that do not fit into memory and are read again for each conversation
-    and each token of an answer.
+    and each of these steps.
     """
 
     models: int
     conversations: int
     held_out_tokens: int
-    answer_tokens: int
+    answer_steps: int
     prompt_tokens: int
     dtype: Dtype
     spilled_bytes: int = 0
@@ -77,10 +81,10 @@ def evaluation_seconds_on_cpu(
     operations = 2 * shape.multiplied_params + _OTHER_FORWARD * shape.layers * shape.hidden
     a_token = operations / measured.forward_flops_per_s
     compared = _VOCABULARY_PASSES * DTYPE_BYTES["float32"] * shape.vocab / measured.read_bytes_per_s
-    passes = evaluation.conversations + evaluation.answer_tokens
+    passes = evaluation.conversations + evaluation.answer_steps
     seconds = shape.weight_bytes("float16") / disk_bytes_per_s
     seconds += read * a_token + evaluation.held_out_tokens * compared
-    seconds += evaluation.answer_tokens / rate
+    seconds += evaluation.answer_steps / rate
     seconds += passes * evaluation.spilled_bytes / disk_bytes_per_s
     return START_S["evaluate"] + evaluation.models * seconds
 

@@ -4,11 +4,12 @@ The type is the one that `evaluation.loading` chooses: the CPU's own, or the sto
 that fits into memory. What does not fit even so is read from the disk again and again.
 """
 
+import math
 from dataclasses import dataclass
 
 from tasks.core.machine.cpu import compute_dtype
 from tasks.core.planning.cpu_advice import evaluation_warning
-from tasks.core.planning.cpu_time import Evaluation, evaluation_seconds_on_cpu
+from tasks.core.planning.cpu_time import ANSWERS_AT_ONCE, Evaluation, evaluation_seconds_on_cpu
 from tasks.core.planning.hardware import USABLE_MEMORY_SHARE, Hardware
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.stages import Rates, Sizes, measured_models, stored_dtype
@@ -41,7 +42,7 @@ def fit_evaluation(
         models=measured_models(recipe),
         conversations=sizes.held_out_conversations,
         held_out_tokens=sizes.held_out_tokens,
-        answer_tokens=settings.max_prompts * settings.max_new_tokens,
+        answer_steps=math.ceil(settings.max_prompts / ANSWERS_AT_ONCE) * settings.max_new_tokens,
         prompt_tokens=settings.max_prompts * _PROMPT_TOKENS,
         dtype=dtype,
         spilled_bytes=max(0, shape.weight_bytes(dtype) - room_bytes),

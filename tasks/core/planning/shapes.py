@@ -205,6 +205,17 @@ def _llama1(layers: int, hidden: int, intermediate: int, heads: int) -> ModelSha
 LLAMA_7B = _llama1(32, 4096, 11_008, 32)
 LLAMA_13B = _llama1(40, 5120, 13_824, 40)
 LLAMA_30B = _llama1(60, 6656, 17_920, 52)
+SMOLLM2_135M = ModelShape(
+    layers=30,
+    hidden=576,
+    intermediate=1536,
+    heads=9,
+    kv_heads=3,
+    head_dim=64,
+    vocab=49_152,
+    context=8192,
+)
+"""With an output layer of its own, as the demo's models have it (hub/demo_models.py)."""
 
 _KNOWN: Mapping[str, ModelShape] = {
     "huggyllama/llama-7b": LLAMA_7B,
@@ -212,6 +223,7 @@ _KNOWN: Mapping[str, ModelShape] = {
     "huggyllama/llama-30b": LLAMA_30B,
     "lmsys/vicuna-7b-delta-v1.1": LLAMA_7B,
     "lmsys/vicuna-13b-delta-v1.1": LLAMA_13B,
+    "kawan-usaha/demo-base": SMOLLM2_135M,
 }
 
 

@@ -144,17 +144,19 @@ def _finetune(finetune: Finetune, shape: ModelShape, sizes: Sizes) -> StageNeed:
 def _evaluate(
     recipe: Recipe, evaluate: Evaluate, shape: ModelShape, sizes: Sizes, disk_rate: float
 ) -> StageNeed:
-    """One model at a time: its log-probabilities (tokens, vocab) in fp32, and those of the model
-    before it in the chain and of the release before.
+    """One model at a time: its states (tokens, hidden) before the output layer, and those of the
+    model before it in the chain and of the release before, whose output layers stay in memory.
     """
-    distributions = 3 * 4 * sizes.held_out_tokens * shape.vocab
+    states = 3 * DTYPE_BYTES["float32"] * sizes.held_out_tokens * shape.hidden
     if evaluate.device == "cpu":
-        host = 2 * GB + DTYPE_BYTES["float32"] * max(shape.embedding_params, shape.layer_params)
+        heads = 2 * shape.vocab * shape.hidden
+        largest = max(shape.embedding_params, shape.layer_params)
+        host = 2 * GB + DTYPE_BYTES["float32"] * (largest + heads)
         note = "one model at a time; what does not fit is read layer by layer from the disk"
-        return StageNeed("evaluate", distributions, host_bytes=host, note=note)
+        return StageNeed("evaluate", states, host_bytes=host, note=note)
     reading = measured_models(recipe) * shape.weight_bytes("float16") / disk_rate
     note = "on the GPU, one model at a time; what does not fit there goes to the host"
-    return StageNeed("evaluate", distributions, host_bytes=3 * GB, seconds=reading, note=note)
+    return StageNeed("evaluate", states, host_bytes=3 * GB, seconds=reading, note=note)
 
 
 def stored_dtype(recipe: Recipe, sizes: Sizes) -> Dtype:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import httpx
-
 from tasks.core.errors import ServingFailed
 
 QUICK_S = 60.0
@@ -22,6 +20,8 @@ def asked(
 
     body is sent as JSON; token is a bearer token.
     """
+    import httpx  # a fifth of what `kawan-usaha status` takes, and only a deployment is asked
+
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         # trust_env: a proxy of the environment must not get requests to this machine itself.

@@ -1,7 +1,7 @@
 """A conversation with a served model in a terminal, through the openai client.
 
 Covers one answer, streamed or whole, and a talk that goes on when it outgrows the model's context.
-Where the gateway wants a key, the environment has it (`refusals.KEY_VARIABLE`). The invariant:
+Where the gateway wants a key, the environment has it (`key_variables.KEY_VARIABLE`). The invariant:
 `max_tokens` always goes along, so that no answer is longer than its reader wants.
 """
 
@@ -14,7 +14,8 @@ from typing import Any
 import openai
 
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
-from tasks.core.serving.refusals import FAILURES, KEY_VARIABLE, Cause, Refusal, refusal_of
+from tasks.core.serving.key_variables import KEY_VARIABLE
+from tasks.core.serving.refusals import FAILURES, Cause, Refusal, refusal_of
 from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
 
 _LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one

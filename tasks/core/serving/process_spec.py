@@ -1,8 +1,12 @@
-"""A process that supervisord is to keep running."""
+"""A process that supervisord is to keep running, and what those beside the engines are called."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+GATEWAY = "gateway"
+WATCH = "watch"
+PAGE = "page"
 
 
 @dataclass(frozen=True)

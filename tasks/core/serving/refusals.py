@@ -14,9 +14,6 @@ import openai
 FAILURES = (openai.APIError, httpx2.HTTPError)
 """What the client raises; the second while an answer is streamed."""
 
-KEY_VARIABLE = "KAWAN_USAHA_API_KEY"
-"""Holds the key that we ask with, where the gateway wants one."""
-
 
 class Cause(Enum):
     """What can be done about it differs from one to the next."""

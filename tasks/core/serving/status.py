@@ -15,6 +15,7 @@ import psutil
 from tasks.core.errors import ServingFailed
 from tasks.core.serving import probe
 from tasks.core.serving.control import SupervisedProcess, Supervisor
+from tasks.core.serving.process_spec import GATEWAY, PAGE
 from tasks.core.serving.processes import SUPERVISOR, OwnProcess, own_processes
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.report import EngineReport
@@ -24,7 +25,6 @@ from tasks.core.serving.state import (
     read_previous,
     state_directories,
 )
-from tasks.core.serving.tree import GATEWAY, PAGE
 
 Health = Literal["healthy", "unsupervised", "unhealthy", "starting", "gone"]
 """healthy: a token came out, and supervisord watches over the processes.

@@ -25,24 +25,17 @@ from tasks.core.serving import probe
 from tasks.core.serving.causes import log_tail
 from tasks.core.serving.control import Supervisor, start_supervisor
 from tasks.core.serving.gateway.control import GatewayControl
-from tasks.core.serving.gateway.keys import KEYS_VARIABLE
+from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
+from tasks.core.serving.process_spec import GATEWAY, PAGE, WATCH
 from tasks.core.serving.processes import MARK, end_all, marked_environment
 from tasks.core.serving.record import Deployment, Switched
-from tasks.core.serving.refusals import KEY_VARIABLE
 from tasks.core.serving.report import Expectation
 from tasks.core.serving.routes import Routes
 from tasks.core.serving.shadow import replay
 from tasks.core.serving.slots import Slot
 from tasks.core.serving.startup import EngineStart
 from tasks.core.serving.state import StateDirectory, read_record, write_record, write_routes
-from tasks.core.serving.tree import (
-    GATEWAY,
-    PAGE,
-    WATCH,
-    configuration,
-    gateway_settings,
-    page_settings,
-)
+from tasks.core.serving.tree import configuration, gateway_settings, page_settings
 from tasks.core.serving.workers import require_workers
 
 logger = logging.getLogger(__name__)

@@ -22,18 +22,14 @@ from tasks.core.planning.shapes import dtype_of
 from tasks.core.recipe_deploy import Deploy, Gateway
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.gateway.keys import KEYS_VARIABLE
 from tasks.core.serving.gateway.settings import GatewaySettings
+from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
 from tasks.core.serving.page.settings import PageSettings
-from tasks.core.serving.process_spec import ProcessSpec
+from tasks.core.serving.process_spec import GATEWAY, PAGE, WATCH, ProcessSpec
 from tasks.core.serving.record import Deployment
-from tasks.core.serving.refusals import KEY_VARIABLE
 from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.supervisor_config import supervisor_config
 
-GATEWAY = "gateway"
-WATCH = "watch"
-PAGE = "page"
 SLOT_VARIABLE = "KAWAN_USAHA_SLOT"
 """The mark of an engine's processes, beside that of the deployment: the directory of their slot."""
 

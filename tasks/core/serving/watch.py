@@ -27,13 +27,13 @@ from tasks.core.serving.control import SupervisedProcess, Supervisor
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.incidents import Incident
+from tasks.core.serving.process_spec import GATEWAY
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.report import read_expectation
 from tasks.core.serving.revive import revive
 from tasks.core.serving.routes import Routes
 from tasks.core.serving.slots import other
 from tasks.core.serving.state import StateDirectory, read_deployment, write_routes
-from tasks.core.serving.tree import GATEWAY
 
 _log = logging.getLogger(__name__)
 

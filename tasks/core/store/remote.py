@@ -16,17 +16,20 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import (
     CorruptArtifact,
     CorruptRemote,
     UsageError,
 )
-from tasks.core.place import Place
 from tasks.core.progress import Report, silent
 from tasks.core.storage import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 from tasks.core.store.transfers import Way, receive, send
+
+if TYPE_CHECKING:
+    from tasks.core.place import Place
 
 REMOTE_VARIABLE = "KAWAN_USAHA_REMOTE"
 FILES = "files"
@@ -56,7 +59,7 @@ class Shared:
 class Remote:
     """A remote store. Safe for any number of machines at once."""
 
-    place: Place
+    place: "Place"
 
     @property
     def url(self) -> str:
@@ -69,6 +72,8 @@ class Remote:
 
         Raises UsageError for a URL of no known kind or with a user in it, MissingTool.
         """
+        from tasks.core.place import Place  # fsspec: most homes have no remote store
+
         place = Place.open(url, REMOTE_VARIABLE)
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise UsageError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, CorruptRemote, StorageUnavailable
 from tasks.core.files import (
@@ -21,9 +22,11 @@ from tasks.core.files import (
     link_or_copy,
     require_room,
 )
-from tasks.core.place import Place
 from tasks.core.progress import Report, silent
 from tasks.core.threads import run_all
+
+if TYPE_CHECKING:
+    from tasks.core.place import Place
 
 THREADS = 4
 WAITS_S = (1.0, 4.0, 15.0)
@@ -43,7 +46,7 @@ class Way:
 
 
 def receive(
-    place: Place, ways: Sequence[Way], *, here: Mapping[str, Path], report: Report = silent
+    place: "Place", ways: Sequence[Way], *, here: Mapping[str, Path], report: Report = silent
 ) -> None:
     """Bring files from the place to this machine. Those that `here` names by SHA-256 are linked.
 
@@ -58,7 +61,7 @@ def receive(
 
 
 def send(
-    place: Place,
+    place: "Place",
     ways: Sequence[Way],
     *,
     proved: frozenset[str],
@@ -132,7 +135,7 @@ def _insist(move: Move, meter: _Meter) -> None:
             return
 
 
-def _receive(place: Place, way: Way, here: Mapping[str, Path], tick: Tick) -> None:
+def _receive(place: "Place", way: Way, here: Mapping[str, Path], tick: Tick) -> None:
     target, wanted = way.local, way.digest
     target.parent.mkdir(parents=True, exist_ok=True)
     if _link(here.get(wanted.sha256), target) or target.exists():
@@ -164,7 +167,7 @@ def _link(source: Path | None, target: Path) -> bool:
     return True
 
 
-def _stream(place: Place, way: Way, part: Path, tick: Tick) -> FileDigest:
+def _stream(place: "Place", way: Way, part: Path, tick: Tick) -> FileDigest:
     """Write what is missing of a file, and return the digest of all of it."""
     sha256, size = hashlib.sha256(), 0
     with part.open("ab+") as file:
@@ -181,7 +184,7 @@ def _stream(place: Place, way: Way, part: Path, tick: Tick) -> FileDigest:
     return FileDigest(size, sha256.hexdigest())
 
 
-def _send(place: Place, way: Way, tick: Tick, *, proved: bool) -> None:
+def _send(place: "Place", way: Way, tick: Tick, *, proved: bool) -> None:
     """Send a file unless it is there; either way every byte of it is or was read back from there.
 
     A server's own word is not taken: some confirm a checksum that they have not compared.

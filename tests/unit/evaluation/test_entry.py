@@ -10,16 +10,17 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.reading import load
 from tasks.core.conversation.template import get_template
 from tasks.core.errors import DataError
 from tasks.core.evaluation import entry, loading
 from tasks.core.evaluation.entry import main
+from tasks.core.evaluation.expected import ROWS, Expected, Reader
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Role, chain
 from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import read_prompts
-from tasks.core.evaluation.scoring import Distributions, score
+from tasks.core.evaluation.scoring import score
 from tasks.core.recipe import Evaluate
 from tests.models import tiny_llama
 
@@ -199,54 +200,71 @@ def test_answers_are_greedy(job: EvaluationJob, outcome: Outcome) -> None:
     assert answer.text == text.strip()
 
 
-def test_only_distributions_that_are_still_needed_stay(
+def test_nothing_of_a_model_stays_that_no_later_one_is_held_against(
     job: EvaluationJob, outcome: Outcome
 ) -> None:
     assert outcome.figures
-    assert list(job.scratch.glob("*.f32")) == []
+    assert list(job.scratch.glob("*.expected")) == []
 
 
-def test_the_last_model_leaves_no_distributions(
+def test_the_last_model_leaves_nothing_and_the_others_their_states(
     job: EvaluationJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[str] = []
-    create = Distributions.create
+    made: list[tuple[str, int]] = []
+    create = Expected.create
 
-    def create_and_note(path: Path, tokens: int, vocabulary: int) -> Distributions:
-        made.append(path.stem)
-        return create(path, tokens, vocabulary)
+    def create_and_note(self: Expected) -> Expected:
+        made.append((self.path.stem, self.width))
+        return create(self)
 
-    monkeypatch.setattr(Distributions, "create", create_and_note)
+    monkeypatch.setattr(Expected, "create", create_and_note)
     assert run(job, tmp_path)[0] == 0
-    assert made == ["release before", "merged"]
+    assert made == [("release before", 32), ("merged", 32)]  # hidden, not the 320 of the vocabulary
 
 
-def test_no_logits_are_computed_for_what_stands_before_the_first_answer(
+def examples_of(job: EvaluationJob) -> list[Example]:
+    encoder = Encoder(AutoTokenizer.from_pretrained(job.subjects[0].path), TEMPLATE, 2048)
+    return [encoder.encode(record) for record in load(job.settings.conversations)]
+
+
+def test_logits_are_computed_for_learned_positions_only_and_a_few_at_a_time(
     job: EvaluationJob,
 ) -> None:
-    path = job.subjects[0].path
-    model: Any = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32)
-    encoder = Encoder(AutoTokenizer.from_pretrained(path), TEMPLATE, 2048)
-    example = encoder.encode(next(iter(load(job.settings.conversations))))
-    first = next(i for i, label in enumerate(example.labels) if label >= 0)
-    shapes: list[torch.Size] = []
-    model.lm_head.register_forward_hook(lambda _m, _i, output: shapes.append(output.shape))
-    score(model, [example], {})
-    assert shapes == [(1, len(example.labels) - first + 1, 320)]
+    model: Any = LlamaForCausalLM.from_pretrained(job.subjects[0].path, dtype=torch.float32)
+    examples = examples_of(job)[:1]
+    reader, computed = Reader(model, examples), list[int]()
+    model.lm_head.register_forward_hook(lambda _m, _i, output: computed.append(len(output)))
+    found = score(reader, examples, {})
+    assert sum(computed) == found.tokens == sum(label >= 0 for label in examples[0].labels)
+    assert max(computed) <= ROWS
 
 
-def test_a_model_that_cannot_leave_logits_out_has_the_same_figures(job: EvaluationJob) -> None:
-    class Old(LlamaForCausalLM):
-        def forward(self, input_ids: Any = None, use_cache: bool = False) -> Any:  # type: ignore[override]
-            return super().forward(input_ids=input_ids, use_cache=use_cache)
+class Capped(LlamaForCausalLM):
+    """Its logits are more than the product of states and output layer, as Gemma's are."""
 
-    path = job.subjects[0].path
-    encoder = Encoder(AutoTokenizer.from_pretrained(path), TEMPLATE, 2048)
-    examples = [encoder.encode(record) for record in load(job.settings.conversations)]
-    old, new = (kind.from_pretrained(path, dtype=torch.float32) for kind in (Old, LlamaForCausalLM))
-    assert score(old, examples, {}).nll_nats == pytest.approx(
-        score(new, examples, {}).nll_nats, rel=1e-6
-    )
+    def forward(self, input_ids: Any = None, use_cache: bool = False) -> Any:  # type: ignore[override]
+        found = super().forward(input_ids=input_ids, use_cache=use_cache)
+        found.logits = 2 * torch.tanh(found.logits / 2)
+        return found
+
+
+def test_a_model_whose_logits_are_not_its_heads_alone_is_measured_by_its_own(
+    job: EvaluationJob, tmp_path: Path
+) -> None:
+    model: Any = Capped.from_pretrained(job.subjects[0].path, dtype=torch.float32)
+    examples = examples_of(job)
+    reader = Reader(model, examples)
+    kept = reader.expected_in(tmp_path / "capped", 10_000).create()
+    found = score(reader, examples, {}, kept)
+    nll = 0.0
+    for example in examples:
+        logits = model(torch.tensor([example.input_ids])).logits[0, :-1]
+        labels = torch.tensor(example.labels[1:])
+        nll += functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum").item()
+    assert (reader.head, kept.width) == (None, 320)
+    assert found.nll_nats == pytest.approx(nll, rel=1e-5)
+    again = score(reader, examples, {"merged": kept}).distances["merged"]
+    assert (again.kl_nats, again.top1_agreements) == (pytest.approx(0.0, abs=1e-6), found.tokens)
 
 
 def test_a_conversation_of_which_no_answer_fits_is_left_out(

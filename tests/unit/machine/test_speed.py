@@ -1,6 +1,7 @@
 """The measurement of this machine, and what becomes of it when it cannot be made or kept."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 
@@ -85,12 +86,47 @@ def test_a_damaged_record_is_measured_anew(tmp_path, probe):
     assert measured_speed(tmp_path / "home") == AVX2
 
 
-def test_what_other_work_disturbed_is_used_and_not_kept(tmp_path, probe):
-    busy = AVX2.model_copy(update={"busy": True})
-    probe(answers(busy.model_dump_json()))
-    assert measured_speed(tmp_path / "home") == busy
+BUSY = AVX2.model_copy(update={"busy": True})
+
+
+def test_what_other_work_disturbed_is_kept_for_an_hour(tmp_path, probe):
+    probe(answers(BUSY.model_dump_json()))
+    assert measured_speed(tmp_path / "home") == measured_speed(tmp_path / "home") == BUSY
+    assert starts(tmp_path) == 1
+
+
+def let_an_hour_pass(home):
+    (record,) = (home / "machine").iterdir()
+    os.utime(record, (0, record.stat().st_mtime - 3601))
+
+
+def test_after_the_hour_an_undisturbed_measurement_is_kept_for_good(tmp_path, probe):
+    probe(answers(BUSY.model_dump_json()))
+    measured_speed(tmp_path / "home")
+    let_an_hour_pass(tmp_path / "home")
     probe(answers(AVX2.model_dump_json()))
     assert measured_speed(tmp_path / "home") == AVX2
+    let_an_hour_pass(tmp_path / "home")
+    assert measured_speed(tmp_path / "home") == AVX2
+    assert starts(tmp_path) == 2
+
+
+def test_of_two_disturbed_measurements_the_faster_figures_count(tmp_path, probe):
+    fp32 = BUSY.types["float32"]
+    slower = fp32.model_copy(update={"forward_flops_per_s": fp32.forward_flops_per_s / 3})
+    for types in (BUSY.types, {"float32": slower}):
+        probe(answers(BUSY.model_copy(update={"types": types}).model_dump_json()))
+        found = measured_speed(tmp_path / "home")
+        let_an_hour_pass(tmp_path / "home")
+    assert found == BUSY
+
+
+def test_a_disturbed_measurement_is_better_than_a_failed_one(tmp_path, probe):
+    probe(answers(BUSY.model_dump_json()))
+    measured_speed(tmp_path / "home")
+    let_an_hour_pass(tmp_path / "home")
+    probe("raise ModuleNotFoundError('torch')")
+    assert measured_speed(tmp_path / "home") == BUSY
 
 
 def test_a_home_that_cannot_be_written_still_gets_the_speed(tmp_path, probe):

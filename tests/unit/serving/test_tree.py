@@ -6,10 +6,10 @@ import pytest
 from supervisor.options import ServerOptions
 
 from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.serving.key_variables import KEYS_VARIABLE
 from tasks.core.serving.slots import SLOTS
 from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.tree import (
-    KEYS_VARIABLE,
     SLOT_VARIABLE,
     configuration,
     engine_process,

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from tasks.core.errors import KawanUsahaError, ServingFailed
@@ -99,6 +98,8 @@ class GatewayControl:
     def _text(
         self, method: str, path: str, body: str | None = None, *, timeout_s: float = _QUICK_S
     ) -> str:
+        import httpx  # as in `serving.asked`
+
         transport = httpx.HTTPTransport(uds=str(self._socket))
         headers = {"Content-Type": "application/json"}
         try:

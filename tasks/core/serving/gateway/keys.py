@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from tasks.core.errors import UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.key_variables import KEYS_VARIABLE
 
-KEYS_VARIABLE = "KAWAN_USAHA_API_KEYS"
 _MINUTE_S = 60.0
 _SHORTEST = 16
 _AtLeastOne = Annotated[int, Field(ge=1)]

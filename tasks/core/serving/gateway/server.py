@@ -17,11 +17,12 @@ from tasks.core.locks import locked
 from tasks.core.serving.gateway.api import Api
 from tasks.core.serving.gateway.control_api import control_api
 from tasks.core.serving.gateway.engine_client import new_client
-from tasks.core.serving.gateway.keys import KEYS_VARIABLE, Keys
+from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.logs import LOG
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.settings import GatewaySettings
 from tasks.core.serving.gateway.sockets import control_socket, is_public, public_socket
+from tasks.core.serving.key_variables import KEYS_VARIABLE
 
 _CONTROL_SHUTDOWN_S = 1
 _LAST_REQUESTS_S = 2.0

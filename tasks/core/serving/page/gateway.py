@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import openai
 
+from tasks.core.serving.key_variables import KEY_VARIABLE
 from tasks.core.serving.page import words
-from tasks.core.serving.refusals import FAILURES, KEY_VARIABLE, Cause, Refusal, refusal_of
+from tasks.core.serving.refusals import FAILURES, Cause, Refusal, refusal_of
 from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
 
 _PIECE_S = 600.0

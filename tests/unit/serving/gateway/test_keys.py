@@ -11,7 +11,8 @@ import pytest
 from tasks.core.errors import UsageError
 from tasks.core.serving.gateway import keys as keys_module
 from tasks.core.serving.gateway.api_error import ApiError
-from tasks.core.serving.gateway.keys import KEYS_VARIABLE, Keys
+from tasks.core.serving.gateway.keys import Keys
+from tasks.core.serving.key_variables import KEYS_VARIABLE
 from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_route, until
 
 KEY, OTHER = "rahasia-warung-satu", "rahasia-warung-dua-2"

@@ -1,0 +1,126 @@
+"""Evaluation of the demo's models and proof of its edit, beside those of an earlier revision.
+
+    python -m tests.benchmarks.bench_evaluate [--quick] [--busy] [--models DIR]
+
+Both trees measure the same models with the demo's settings, in turn; the figures of both have to be
+the same within TOLERANCE, and the answers word for word. `--busy` lets other processes take the
+cores meanwhile. A line of JSON a row: `ratio` is our time in shares of the earlier one.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.benchmarks.demo_chain import TEMPLATE, demo_chain
+from tests.benchmarks.earlier import HERE, Took, checkout, run_in, show_row
+
+TOLERANCE = 1e-4
+"""Of a figure: sums of float32 in another order."""
+
+EVALUATE = """
+import json, sys
+from pathlib import Path
+from tasks.core.evaluation.evaluate import evaluate
+from tasks.core.evaluation.figures import chain
+from tasks.core.recipe import Evaluate
+models, out = json.loads(sys.argv[1]), Path(sys.argv[2])
+settings = Evaluate(device="cpu", max_length_tokens=512, **json.loads(sys.argv[4]))
+subjects = chain([(role, Path(path)) for role, path in models])
+print(evaluate(subjects, settings, template=sys.argv[3], out=out).model_dump_json())
+"""
+PROVE = """
+import sys
+from pathlib import Path
+from tasks.core.architecture.proof import prove_edit
+from tasks.core.recipe import Edit
+prove_edit(Path(sys.argv[2]), Edit(), unedited=Path(sys.argv[1]))
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two models, one conversation")
+    parser.add_argument("--busy", action="store_true", help="beside a process on each core")
+    parser.add_argument("--models", type=Path, default=Path(".benchmarks/demo-chain"))
+    chosen = parser.parse_args(arguments)
+    models = [(role, str(path.resolve())) for role, path in demo_chain(chosen.models)]
+    with ExitStack() as held:
+        earlier = held.enter_context(checkout())
+        if chosen.busy:
+            held.enter_context(_other_work())
+        _proof(earlier, dict(models))
+        _evaluation(earlier, models[1:3] if chosen.quick else models, quick=chosen.quick)
+
+
+def _proof(earlier: Path, models: dict[str, str]) -> None:
+    directories = models["merged"], models["edited"]
+    ours, theirs = (_run(tree, PROVE, *directories) for tree in (HERE, earlier))
+    show_row("proof of an edit", [ours.wall_s], [theirs.wall_s], limit_s=6.0)
+
+
+def _evaluation(earlier: Path, models: list[tuple[str, str]], *, quick: bool) -> None:
+    settings = {"max_conversations": 4, "max_prompts": 2, "max_new_tokens": 24}
+    if quick:
+        settings = {"max_conversations": 1, "max_prompts": 2, "max_new_tokens": 8}
+    told = json.dumps(models), TEMPLATE, json.dumps(settings)
+    found = []
+    for tree in (HERE, earlier):
+        with tempfile.TemporaryDirectory() as out:
+            found.append(_run(tree, EVALUATE, told[0], out, *told[1:]))
+    ours, theirs = (json.loads(each.output.splitlines()[-1]) for each in found)
+    differences = list(_differences(ours, theirs))
+    show_row(
+        "evaluation",
+        [found[0].wall_s],
+        [found[1].wall_s],
+        limit_ratio=0.333,
+        largest_difference=max(differences),
+        peak_bytes=[
+            max(f["peak_memory_bytes"] for f in each["figures"]) for each in (ours, theirs)
+        ],
+    )
+    if max(differences) > TOLERANCE:
+        raise SystemExit(f"the figures differ by more than {TOLERANCE} of them")
+
+
+def _differences(ours: dict[str, list], theirs: dict[str, list]) -> Iterator[float]:  # type: ignore[type-arg]
+    """Yield by which share of it each figure differs, and infinity for another answer."""
+    names = {"figures": ("nll_nats",), "comparisons": ("kl_divergence_nats", "top1_agreement")}
+    for part, figures in names.items():
+        for one, other in zip(ours[part], theirs[part], strict=True):
+            yield from (abs(one[n] - other[n]) / (abs(other[n]) or 1.0) for n in figures)
+    for one, other in zip(ours["answers"], theirs["answers"], strict=True):
+        yield 0.0 if one["text"] == other["text"] else math.inf
+
+
+def _run(tree: Path, program: str, *arguments: str) -> Took:
+    took = run_in(tree, program, *arguments)
+    if took.exit_code != 0:
+        raise SystemExit(f"{tree} ended with code {took.exit_code}")
+    return took
+
+
+@contextmanager
+def _other_work() -> Iterator[None]:
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    try:
+        yield
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+
+
+if __name__ == "__main__":
+    main()

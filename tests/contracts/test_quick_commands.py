@@ -1,0 +1,67 @@
+"""Commands that only look answer at once: none of the large libraries is loaded for any of them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from flows.cli import app
+from flows.command_list import SUMMARIES
+
+HEAVY = ("torch", "transformers", "prefect", "peft", "deepspeed", "gradio", "fastapi", "openai")
+COMMANDS = ("--help", "rebuild --help", "status", "store list", "plan demo", "plan kawan-usaha-13b")
+
+RUN = f"""
+import atexit, sys
+from flows import cli
+atexit.register(lambda: print("loaded:", *(name for name in {HEAVY} if name in sys.modules)))
+cli.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose machine was measured before, as it is but for the very first plan."""
+    from tasks.core.machine import speed
+    from tasks.core.machine.cpu import read_cpu
+    from tests.machines import AVX2
+
+    home = tmp_path_factory.mktemp("home")
+    record = speed._record(home, read_cpu())
+    record.parent.mkdir()
+    record.write_text(AVX2.model_dump_json())
+    return home
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_that_only_looks_loads_no_large_library(words: str, home: Path) -> None:
+    env = {**os.environ, "KAWAN_USAHA_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN, *words.split()],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in env.items() if name != "PREFECT_API_URL"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "loaded:"
+
+
+@pytest.mark.parametrize("module", SUMMARIES)
+def test_the_list_says_of_a_command_what_it_says_of_itself(module: str) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    said = {name: group.commands[name].help.partition("\n\n")[0] for name in SUMMARIES[module]}
+    assert {name: " ".join(text.split()) for name, text in said.items()} == SUMMARIES[module]
+
+
+def test_every_command_of_a_module_is_listed() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    assert all(isinstance(each, TyperCommand | TyperGroup) for each in group.commands.values())
+    registered = set(group.commands._loaded)  # type: ignore[attr-defined]
+    assert registered == set(group.list_commands(None))  # type: ignore[arg-type]
