@@ -118,4 +118,4 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """Return the command that the words call."""
         name, found, rest = super().resolve_command(ctx, args)
-        return name, found and self.commands[found.name], rest
+        return name, self.commands[str(name)] if found else None, rest

@@ -133,7 +133,7 @@ def _states(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
 @torch.inference_mode()
 def _plain_head(model: PreTrainedModel, tokens: Sequence[int]) -> nn.Linear | None:
     """Return the output layer if its product with the last states is the logits, to the bit."""
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if type(head) is not nn.Linear or head.weight.is_meta or model.base_model is model:
         return None
     input_ids = torch.tensor([tokens], device=model.device)
