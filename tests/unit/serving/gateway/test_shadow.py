@@ -1,6 +1,5 @@
 """What a new model is asked before it serves, and beside whose answers its own are shown."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,15 @@ from tasks.core.serving.record import Deployment
 from tasks.core.serving.shadow import Questions, questions, replay
 from tasks.core.serving.state import StateDirectory
 from tests.deployments import deployment
-from tests.models import tiny_llama
-from tests.unit.serving.gateway.world import CONTEXT, Engine, free_port, until
+from tests.unit.serving.gateway.world import CONTEXT, Engine, free_port
 
 PROMPTS = ("Apa itu NIB?", "Tulis judul tentang nasi bakar.", "Berapa modal warung?")
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    directory = tmp_path_factory.mktemp("shadow")
-    engine = Engine(directory, tiny_llama(directory / "model", dtype="float32"))
-    try:
-        until(engine.answers)
-        yield engine
-    finally:
-        engine.end()
-
-
 @pytest.fixture
-def wanted(engine: Engine, tmp_path: Path) -> Deployment:
+def wanted(engine: Engine, model: Path, tmp_path: Path) -> Deployment:
     """The record of a deployment whose engine this is."""
-    return record(tmp_path, engine.log.parent / "model", engine.port)
+    return record(tmp_path, model, engine.port)
 
 
 def record(root: Path, model: Path, port: int, shadow_requests: int = 8) -> Deployment:

@@ -16,9 +16,8 @@ from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.worker_access import WorkerAccess, read_access, write_access
 from tasks.core.serving.workers import access_to, look_at_workers, require_workers
 from tests.deployments import deployment
-from tests.models import tiny_llama
 from tests.tls import certified
-from tests.unit.serving.gateway.world import Engine, Gateway, a_route, free_port, until
+from tests.unit.serving.gateway.world import Engine, Gateway, a_route, free_port
 
 KEY = "rahasia-antar-mesin"
 VARIABLE = "KAWAN_USAHA_GPU2_KEY"
@@ -26,30 +25,15 @@ PROMPT = (1, 5, 9, 13, 20, 31)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llama(tmp_path_factory.mktemp("models") / "model", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Engine]:
-    engine = Engine(tmp_path_factory.mktemp("engine"), model)
-    try:
-        until(engine.answers)
-        yield engine
-    finally:
-        engine.end()
-
-
-@pytest.fixture(scope="module")
 def worker(
-    tmp_path_factory: pytest.TempPathFactory, model: Path, engine: Engine
+    tmp_path_factory: pytest.TempPathFactory, model: Path, shared_engine: Engine
 ) -> Iterator[Gateway]:
     """The gateway of another machine, which wants a key."""
     directory = tmp_path_factory.mktemp("worker")
     keys = directory / "keys.json"
     keys.write_text(json.dumps([{"name": "front", "key": KEY}]))
     keys.chmod(0o600)
-    route = a_route(model, [engine.url], takes=["logprobs", "prompt_logprobs"])
+    route = a_route(model, [shared_engine.url], takes=["logprobs", "prompt_logprobs"])
     gateway = Gateway(directory, route, gateway={"keys_file": str(keys)})
     yield gateway
     gateway.end()
@@ -106,26 +90,11 @@ def test_a_worker_that_serves_something_else_is_refused(tmp_path, model, worker,
     assert refused.value.expected == named
 
 
-def test_a_worker_whose_engine_can_do_less_is_refused(tmp_path, model, engine, start_gateway):
-    vllm = start_gateway(a_route(model, [engine.url], engine="vllm"))
+def test_a_worker_whose_engine_can_do_less_is_refused(tmp_path, model, engine, start):
+    vllm = start(Gateway, a_route(model, [engine.url], engine="vllm"))
     with pytest.raises(ServingFailed, match="can do less") as refused:
         require_workers(front(tmp_path, model, vllm.url), known(vllm.url))
     assert "embeddings" in refused.value.expected
-
-
-@pytest.fixture
-def start_gateway(tmp_path: Path) -> Iterator[object]:
-    started: list[Gateway] = []
-
-    def one(route: dict) -> Gateway:
-        directory = tmp_path / "gateway"
-        directory.mkdir()
-        started.append(Gateway(directory, route))
-        return started[-1]
-
-    yield one
-    for gateway in started:
-        gateway.end()
 
 
 @pytest.mark.parametrize(("off_by", "lost"), [(0.0, False), (3.0, True)])
