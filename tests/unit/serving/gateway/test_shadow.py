@@ -6,6 +6,7 @@ import pytest
 
 from tasks.core.errors import ServingFailed
 from tasks.core.recipe import Deploy
+from tasks.core.serving.gateway.prompts import Prompts, Turn
 from tasks.core.serving.gateway.recent import RecentAnswer
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.shadow import Questions, questions, replay
@@ -65,7 +66,10 @@ def test_where_nobody_has_asked_both_answer_the_prompts_in_their_template(engine
     assert all(answer.new and answer.new == answer.earlier for answer in shadow)
     (request, *others) = asked(engine)
     assert len(others) == 2 * len(PROMPTS) - 1
-    assert (request["temperature"], request["max_tokens"], request["stop"]) == (0, 48, ["</s>"])
+    assert (request["temperature"], request["max_tokens"]) == (0, 48)
+    prompts = Prompts(wanted.model, wanted.template, CONTEXT)
+    expected = [prompts.ids_now(prompts.text([Turn("user", text)])) for text in PROMPTS]
+    assert sorted(each["prompt"] for each in (request, *others)) == sorted(2 * expected)
 
 
 def test_a_first_deployment_shows_what_it_answers_alone(wanted):
