@@ -29,7 +29,7 @@ def asked(
     not let in.
     """
     headers = {"Authorization": f"Bearer {access.key}"} if access else {}
-    verify = trusted(access and access.certificate)
+    verify = trusted(access.certificate if access else None)
     try:
         # trust_env: a proxy of the environment must not get requests to this machine itself.
         with httpx.Client(trust_env=False, verify=verify, timeout=timeout_s) as client:

@@ -127,5 +127,5 @@ class Upstreams:
     def _client(self, upstream: Upstream, build: str, access: WorkerAccess | None) -> EngineClient:
         if upstream.is_worker and access is None:
             access = WorkerAccess(key="")  # it will be refused there, and the others answer
-        http = self._connections.trusting(access and access.certificate)
+        http = self._connections.trusting(access.certificate if access else None)
         return EngineClient(http, upstream, self._limits, build=build, access=access)
