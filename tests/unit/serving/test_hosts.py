@@ -160,6 +160,12 @@ def pieces(host: Host, upstream: str, *, after) -> int:
     return now() - before
 
 
+def assert_only_what_was_in_progress_failed(asking: Asking, clients: int) -> None:
+    """An answer that broke off is an error: an event in a stream, a 503 where it was to be whole."""
+    assert set(asking.fates()) <= {"whole", "cut off", "come back"}, asking.failed()
+    assert len(asking.failed()) <= clients, asking.failed()
+
+
 def test_clients_are_answered_by_both_machines_and_see_no_difference(first, second, both):
     asking = ask(both, 32, clients=8)
     assert set(asking.fates()) == {"whole"}, asking.failed()
@@ -236,8 +242,7 @@ def test_the_second_machine_dies_and_comes_back_and_the_first_is_not_touched(fir
             own.process.kill()
         end_all(second.state.root, grace_s=0)
         asking.wait_for(len(asking.outcomes) + 32)
-    assert set(asking.fates()) <= {"whole", "cut off"}, asking.failed()
-    assert asking.fates()["cut off"] <= 8
+    assert_only_what_was_in_progress_failed(asking, clients=8)
     assert len(asking.texts()) == 1
     start(second.home, NAME)
     until(lambda: pieces(first, "gpu2", after=lambda: ask(both, 4)) > 0, within_s=60)
@@ -250,8 +255,7 @@ def test_while_the_engine_here_is_gone_the_second_machine_answers_alone(first, b
         asking.wait_for(8)
         engine.kill()
         asking.wait_for(len(asking.outcomes) + 16, None)
-    assert set(asking.fates()) <= {"whole", "cut off"}, asking.failed()
-    assert asking.fates()["cut off"] <= 4
+    assert_only_what_was_in_progress_failed(asking, clients=4)
 
 
 def test_without_the_key_in_the_environment_and_without_the_second_machine_it_starts_again(
