@@ -254,7 +254,16 @@ def _stages(
     if _released_by(recipe) == "publish" and "publish" in wanted:
         store.release(released.artifact, verdict.forced)
     if recipe.deploy is not None and "deploy" in wanted:
-        done.append(run(deploy, released, recipe.deploy, recipe.name, recipe.template))
+        done.append(
+            run(
+                deploy,
+                released,
+                recipe.deploy,
+                recipe.name,
+                recipe.template,
+                recipe.evaluate.prompts,
+            )
+        )
     if _released_by(recipe) == "deploy" and "deploy" in wanted:
         store.release(released.artifact, verdict.forced)
     return _shown(report(tuple(done), outcome, verdict))

@@ -1,5 +1,8 @@
 """Deploy: the released model behind an OpenAI-compatible address."""
 
+from pathlib import Path
+
+from tasks.core.evaluation.prompts import for_comparison
 from tasks.core.home import home
 from tasks.core.measure import measured
 from tasks.core.recipe_deploy import Deploy
@@ -15,7 +18,9 @@ def _name(settings: Deploy, **_: object) -> str:
 
 
 @stage_task("deploy", _name)
-def deploy(model: StageResult, settings: Deploy, name: str, template: str) -> StageResult:
+def deploy(
+    model: StageResult, settings: Deploy, name: str, template: str, prompts: Path
+) -> StageResult:
     """Start the servers, unless this build runs and answers already."""
     from tasks.core.architecture.promise import expected_report
 
@@ -28,6 +33,7 @@ def deploy(model: StageResult, settings: Deploy, name: str, template: str) -> St
             home=home(),
             build=model.artifact,
             expected_edit=expected_report(model.path),
+            prompts=for_comparison(prompts),
             say=say,
         )
     if deployment.switched is not None:
@@ -40,18 +46,25 @@ def deploy(model: StageResult, settings: Deploy, name: str, template: str) -> St
 
 def taken_over(switched: Switched) -> str:
     """Return how a deployment took over, and its answers beside the earlier one's, as Markdown."""
+    lines = _how(switched)
+    if switched.shadow:
+        lines += ["", switched.compared]
+    for each in switched.shadow:
+        lines += ["", f"> {_line(each.asked)}", ""]
+        lines += [] if each.earlier is None else [f"- earlier: {_line(each.earlier)}"]
+        lines += [f"- new: {_line(each.new)}"]
+    return "\n".join(lines)
+
+
+def _how(switched: Switched) -> list[str]:
     if switched.how == "first":
-        return "Nothing served before, or at another address."
-    lines = [
+        return ["Nothing served before, or at another address."]
+    return [
         "The earlier model served until this one was proven."
         if switched.how == "side-by-side"
         else f"Clients were told to come back for {switched.gap_s:.0f} s.",
         f"{switched.cut_off or 'None'} of the earlier model's last answers had to be ended.",
     ]
-    for each in switched.shadow:
-        lines += ["", f"> {_line(each.asked)}", "", f"- earlier: {_line(each.earlier)}"]
-        lines += [f"- new: {_line(each.new)}"]
-    return "\n".join(lines)
 
 
 def _line(text: str) -> str:

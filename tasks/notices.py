@@ -73,8 +73,9 @@ def notify(notice: Notice) -> None:
 
 
 def of_incident(service: str, incident: Incident) -> Notice:
-    """Return what the watch of a service has found: HEALED, or DOWN where it has to stay down."""
-    what = Happening.DOWN if incident.kind == "edit-lost" else Happening.HEALED
+    """Return what the watch of a service has found: HEALED, or DOWN for what it cannot mend."""
+    down = incident.kind in ("edit-lost", "worker-lost")
+    what = Happening.DOWN if down else Happening.HEALED
     title = f"{service}: {incident.process} {incident.kind}"
     facts = {"kind": incident.kind, "process": incident.process}
     return Notice(what, "service", service, title, incident.detail, facts)

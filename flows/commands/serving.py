@@ -72,7 +72,10 @@ def deploy(
 
     from tasks.core.architecture.promise import expected_report
     from tasks.core.errors import UsageError
+    from tasks.core.evaluation.prompts import for_comparison
     from tasks.core.home import home
+    from tasks.core.recipe import Evaluate
+    from tasks.core.recipe_file import project_path
     from tasks.core.serving.deployment import deploy as serve
     from tasks.core.store.manifest import read_manifest
     from tasks.core.template_record import template_for
@@ -107,6 +110,7 @@ def deploy(
             home=home(),
             build=str(manifest.stage_key) if manifest else str(path.resolve()),
             expected_edit=expected_report(path),
+            prompts=for_comparison(project_path(Evaluate().prompts)),
             say=partial(typer.echo, err=True),
         )
     word = "answers already" if deployment.reused else "answers"
@@ -201,6 +205,10 @@ def status(as_json: Json = False) -> None:
             memory = f"{process.memory_bytes / 1e9:.2f} GB" if process.memory_bytes else "-"
             where = f"port {process.port}" if process.port else ""
             lines.append(f"  {process.name:<12} {process.state:<9} {memory:>9} {where}")
+        lines += [
+            f"  {worker.name:<12} {worker.problem or 'answers'}  {worker.url}"
+            for worker in each.workers
+        ]
         return "\n".join([*lines, *([f"  {each.problem}"] if each.problem else [])])
 
     at_work, found = running(home()), look(home())
@@ -267,15 +275,15 @@ def _stay(name: str) -> None:
 
 
 def _replayed(deployment: "Deployment") -> list[str]:
-    """Return the answers to the last requests, the earlier model's beside the new one's."""
+    """Return what was asked for comparison, the earlier model's answers beside the new one's."""
     switched = deployment.switched
     if switched is None or not switched.shadow:
         return []
-    rows = [
-        f"  asked    {each.asked}\n  earlier  {each.earlier}\n  new      {each.new}"
-        for each in switched.shadow
-    ]
-    return [f"The last {len(rows)} requests, answered by both:", *rows]
+    rows = []
+    for each in switched.shadow:
+        earlier = [] if each.earlier is None else [f"  earlier  {each.earlier}"]
+        rows += [f"  asked    {each.asked}", *earlier, f"  new      {each.new}"]
+    return [switched.compared, *rows]
 
 
 def _runs(names: object) -> str:

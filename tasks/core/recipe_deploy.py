@@ -104,13 +104,26 @@ class Worker(Part):
         title="Key",
         description="The environment variable that holds its API key where this is deployed.",
     )
+    ca_file: Path | None = Field(
+        None,
+        title="Certificate",
+        description="A PEM file where this is deployed, with the certificate that the machine "
+        "shows or the authority that signed it. Leave out where a public one has.",
+    )
 
     @model_validator(mode="after")
     def _key_is_not_readable_on_the_way(self) -> Self:
         host = urlsplit(self.url).hostname or ""
-        if self.url.startswith("http://") and host not in ("127.0.0.1", "localhost", "::1"):
+        if self.url.startswith("http://") and not _is_here(host):
             raise ValueError("over http:// the key could be read on the way; use https://")
         return self
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Deploy(Part):

@@ -11,6 +11,14 @@ def test_both_answers_stand_beside_each_other() -> None:
     assert "> harga roti?\n\n- earlier: Rp 5.000\n- new: Rp 6.000" in text
 
 
+def test_a_first_model_shows_its_answers_to_the_evaluations_prompts_alone() -> None:
+    shadow = (ShadowAnswer(asked="Apa itu NIB?", earlier=None, new="Nomor."),)
+    text = taken_over(Switched(how="first", asked="prompts", shadow=shadow))
+    assert "Nothing served before" in text
+    assert "1 prompts of the evaluation" in text
+    assert "> Apa itu NIB?\n\n- new: Nomor." in text
+
+
 def test_a_gap_and_answers_that_were_ended_are_told() -> None:
     text = taken_over(Switched(how="replace", gap_s=41.6, cut_off=2))
     assert "come back for 42 s" in text

@@ -59,3 +59,12 @@ def choose(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
         kinds.setdefault(prompt.kind, []).append(prompt)
     rounds = itertools.zip_longest(*kinds.values())
     return [prompt for turn in rounds for prompt in turn if prompt is not None][:count]
+
+
+def for_comparison(path: Path) -> list[str]:
+    """Return the prompts of a file as texts, one of each kind in turn; none where there is no file.
+
+    For a model that is to serve, perhaps on another machine than the one that was evaluated on.
+    """
+    prompts = read_prompts(path) if path.is_file() else []
+    return [prompt.text for prompt in choose(prompts, len(prompts))]

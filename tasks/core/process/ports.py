@@ -1,6 +1,8 @@
-"""A TCP port for a child on this machine."""
+"""TCP ports of this machine: a free one for a child, and one that a server takes."""
 
 import socket
+
+from tasks.core.errors import PortTaken
 
 
 def free_port() -> int:
@@ -8,3 +10,29 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def bound_socket(host: str, port: int, *, what: str, next_step: str) -> socket.socket:
+    """Return a socket that is bound to an address and does not listen yet.
+
+    Connections of an earlier server that are only waiting to be forgotten do not count. Raises
+    PortTaken, which says `what` cannot be, and `next_step`.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise PortTaken(
+            what, where=f"{host} port {port}", found=error.strerror, next_step=next_step
+        ) from error
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return where this machine reaches a server by HTTP, without a path."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

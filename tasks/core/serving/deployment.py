@@ -8,17 +8,18 @@ processes live in a session of their own under supervisord and outlive the one t
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import JsonValue
 
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import alone_on
-from tasks.core.errors import ServingFailed, UsageError
+from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.locks import Say
 from tasks.core.model_config import context_tokens, read_config
 from tasks.core.private import private_directory
@@ -27,6 +28,7 @@ from tasks.core.recipe_deploy import Deploy
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
 from tasks.core.serving.engines.registry import engine_of
+from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.model_directory import check_limits, require_model
 from tasks.core.serving.ports import require_port
 from tasks.core.serving.processes import end_all, own_processes
@@ -41,6 +43,8 @@ from tasks.core.serving.state import (
     state_directory,
 )
 from tasks.core.serving.switch import Switch
+from tasks.core.serving.worker_access import read_access, write_access
+from tasks.core.serving.workers import access_to, require_workers
 from tasks.core.template_record import template_for
 
 logger = logging.getLogger(__name__)
@@ -48,6 +52,10 @@ logger = logging.getLogger(__name__)
 _SERVING_LIBRARIES = ("fschat", "torch", "transformers")
 _DEFAULT_CONTEXT_TOKENS = 2048  # FastChat's, for a configuration that does not say
 _STOP_GRACE_S = 90.0
+Workers = Literal["required", "if there"]
+"""required: other machines must answer for this deployment. if there: what is amiss is told, for
+what is started again must not wait for them; one that serves another build is asked nothing."""
+
 _LOCK_S = 900.0
 """A switch may last as long as the model loads and the last answers take."""
 
@@ -69,6 +77,8 @@ def deploy(
     home: Path,
     build: str,
     expected_edit: Mapping[str, JsonValue] | None = None,
+    prompts: Sequence[str] = (),
+    workers: Workers = "required",
     say: Say = logger.info,
 ) -> Deployment:
     """Return a deployment of the model directory that has just answered with a token.
@@ -77,14 +87,15 @@ def deploy(
     model's kawan_usaha_report() must equal, such as {"activations": ["silu", "gelu"]}; None for a
     model without an edit. If the same build is served with the same settings already and answers,
     that deployment is returned with reused=True. Another one of this name serves until the new one
-    is proven (settings.switch), and goes on serving when that fails.
+    is proven (settings.switch), and goes on serving when that fails. prompts are what both answer
+    for comparison where no client has asked anything (settings.shadow_requests at most).
 
     It is started as the only build on its GPUs: while a training or an evaluation holds one, `say`
-    is told. Raises NotAModel, RecipeError, TemplateMismatch, PortTaken before anything running is
-    touched; EditLost when the engine does not show the expected edit; ServingFailed, with the end
-    of the log, when a process dies or does not answer within settings.startup_timeout_s; LockBusy
-    when another process starts or stops this deployment. What serves after an error stands in its
-    next step.
+    is told. Raises NotAModel, RecipeError, TemplateMismatch, PortTaken, and what `require_worker`
+    does, before anything running is touched; EditLost when the engine does not show the expected
+    edit; ServingFailed, with the end of the log, when a process dies or does not answer within
+    settings.startup_timeout_s; LockBusy when another process starts or stops this deployment. What
+    serves after an error stands in its next step.
     """
     get_template(template)
     template_for(model, template)
@@ -110,8 +121,11 @@ def deploy(
             engine_port=free_port(),
             started_at=datetime.now(UTC),
         )
+        new_keys = _admitted(state, wanted, workers, say)
         if earlier is not None and earlier.same_service(wanted):
             if _is_healthy(state, earlier):
+                if new_keys:
+                    GatewayControl(state.gateway_socket).follow_routes()
                 return earlier.model_copy(update={"reused": True})
             # Not beside itself: the other slot keeps what a rollback needs.
             wanted = wanted.model_copy(update={"slot": earlier.slot})
@@ -120,7 +134,7 @@ def deploy(
         if settings.page is not None:
             require_port("127.0.0.1", settings.page.port, field="page.port", ours=pids)
         with _gpus_of(wanted, say):
-            done = Switch(state, wanted, earlier, say).run()
+            done = Switch(state, wanted, earlier, say, prompts).run()
     logger.info("%s is served at %s", settings.model_name, done.base_url)
     return done
 
@@ -150,7 +164,7 @@ def start(home: Path, name: str, *, say: Say = logger.info) -> Deployment:
 
 
 def again(record: Deployment, home: Path, *, say: Say = logger.info) -> Deployment:
-    """Deploy what a record says, as `deploy` does."""
+    """Deploy what a record says, as `deploy` does; other machines may not be up yet."""
     return deploy(
         record.model,
         record.settings,
@@ -159,6 +173,7 @@ def again(record: Deployment, home: Path, *, say: Say = logger.info) -> Deployme
         home=home,
         build=record.build,
         expected_edit=record.expected_edit,
+        workers="if there",
         say=say,
     )
 
@@ -178,7 +193,13 @@ def stop(home: Path, name: str) -> Stopped:
             shutil.rmtree(state.slot(slot).root, ignore_errors=True)
         for path in (
             *(state.socket, state.gateway_socket),
-            *(state.supervisor_config, state.gateway, state.gateway_lock, state.page),
+            *(
+                state.supervisor_config,
+                state.gateway,
+                state.gateway_lock,
+                state.page,
+                state.workers,
+            ),
         ):
             path.unlink(missing_ok=True)
         return Stopped(name, tuple(own.role for own in ended))
@@ -229,6 +250,24 @@ def _earlier(state: StateDirectory) -> Deployment | None:
     except ServingFailed as error:
         logger.warning("%s", error)
         return None
+
+
+def _admitted(state: StateDirectory, wanted: Deployment, workers: Workers, say: Say) -> bool:
+    """Put down how the gateway gets into its workers; return whether that is new.
+
+    Raises what `require_workers` does where they are required.
+    """
+    known = read_access(state.workers)
+    access = {**known, **access_to(wanted)}
+    try:
+        require_workers(wanted, access)
+    except KawanUsahaError as error:
+        if workers == "required":
+            raise
+        say(f"Attention: {error.what} {error.found or ''}".rstrip())
+    if access != known:
+        write_access(state.workers, access)
+    return access != known
 
 
 def _is_healthy(state: StateDirectory, running: Deployment) -> bool:

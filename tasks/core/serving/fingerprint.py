@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.serving.asked import asked, failed
+from tasks.core.serving.worker_access import WorkerAccess
 
 TOLERANCES: Final = {
     # How far from the fingerprint, in the mean of the prompt's tokens, a server of this type may
@@ -121,11 +122,11 @@ def ask_logprobs(
     model_name: str,
     prompt_ids: Sequence[int],
     *,
-    token: str | None = None,
+    access: WorkerAccess | None = None,
     streamed: bool = True,
 ) -> tuple[float, ...]:
     """Return what the server at url gives each token but the first; see `ask_prompt`."""
-    return ask_prompt(url, model_name, prompt_ids, token=token, streamed=streamed).logprobs
+    return ask_prompt(url, model_name, prompt_ids, access=access, streamed=streamed).logprobs
 
 
 def ask_prompt(
@@ -133,14 +134,14 @@ def ask_prompt(
     model_name: str,
     prompt_ids: Sequence[int],
     *,
-    token: str | None = None,
+    access: WorkerAccess | None = None,
     streamed: bool = True,
     timeout_s: float = ASK_S,
 ) -> PromptAnswer:
     """Return the natural log-probabilities that the server at url gives to a prompt's tokens.
 
     Asked by the engine protocol (`prompt_logprobs`); vLLM gives them only where nothing is
-    streamed. token is a bearer token. Raises ServingFailed when they are not there in time.
+    streamed. access is for another machine. Raises ServingFailed when they are not there in time.
     """
     where = f"{url}/v1/completions"
     body: dict[str, object] = {
@@ -154,7 +155,7 @@ def ask_prompt(
     if streamed:
         body["stream_options"] = {"include_usage": True}
     answer = _first(
-        asked("POST", where, body, token=token, timeout_s=timeout_s), where, streamed=streamed
+        asked("POST", where, body, access=access, timeout_s=timeout_s), where, streamed=streamed
     )
     given = answer.choices[0].prompt_logprobs if answer.choices else None
     try:

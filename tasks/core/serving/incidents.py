@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-Kind = Literal["died", "given-up", "hangs", "leaks", "edit-lost", "left-over"]
+Kind = Literal[
+    "died", "given-up", "hangs", "leaks", "edit-lost", "left-over", "worker-lost", "worker-back"
+]
 
 
 @dataclass(frozen=True)

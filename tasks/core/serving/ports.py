@@ -1,11 +1,11 @@
 """Whether the ports that serving needs are free, and who has them if not."""
 
-import socket
 from collections.abc import Collection
 
 import psutil
 
 from tasks.core.errors import PortTaken
+from tasks.core.process.ports import bound_socket
 
 OTHER_PORT = (
     "Stop that process, or choose another port: deploy.gateway.port in the recipe, `--port` of the "
@@ -30,14 +30,10 @@ def require_port(
 
 def can_bind(host: str, port: int) -> bool:
     """Tell whether a server could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that are only waiting to be forgotten do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
+    try:
+        bound_socket(host, port, what="", next_step=OTHER_PORT).close()
+    except PortTaken:
+        return False
     return True
 
 

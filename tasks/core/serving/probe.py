@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.asked import asked, failed
+from tasks.core.serving.asked import QUICK_S, asked, failed
 from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.gateway.control import GatewayBusy, GatewayControl
 from tasks.core.serving.record import Deployment
@@ -43,12 +43,12 @@ def require_healthy(
         found = f"build {route.build}" if route else "no route"
         raise failed("The gateway does not route to this build.", deployment.url, found)
     with suppress(GatewayBusy):
-        gateway.generate_token(timeout_s=generate_s)
+        gateway.generate_token(route.model_name, timeout_s=generate_s)
 
 
-def require_page(url: str) -> None:
+def require_page(url: str, *, timeout_s: float = QUICK_S) -> None:
     """Return when the page at url answers."""
-    asked("GET", f"{url}/health")
+    asked("GET", f"{url}/health", timeout_s=timeout_s)
 
 
 def engine_report(deployment: Deployment) -> EngineReport | None:

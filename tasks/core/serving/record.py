@@ -12,14 +12,17 @@ from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.routes import Route, Upstream
 from tasks.core.serving.slots import Slot
 
+AskedOf = Literal["requests", "prompts"]
+"""requests: the last ones of clients. prompts: the evaluation's, where no client has asked."""
+
 
 class ShadowAnswer(BaseModel):
-    """What the earlier model answered a client, and what the new one answers to the same."""
+    """What the earlier model answers, None where none served, and the new one to the same."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     asked: str
-    earlier: str
+    earlier: str | None
     new: str
 
 
@@ -35,7 +38,15 @@ class Switched(BaseModel):
     how: Literal["first", "side-by-side", "replace"]
     gap_s: float = 0.0
     cut_off: int = 0
+    asked: AskedOf = "requests"
     shadow: tuple[ShadowAnswer, ...] = ()
+
+    @property
+    def compared(self) -> str:
+        """What the shadow shows, as a heading."""
+        if self.asked == "requests":
+            return f"The last {len(self.shadow)} requests, answered by both:"
+        return f"No client had asked anything; {len(self.shadow)} prompts of the evaluation:"
 
 
 class Deployment(BaseModel):
@@ -123,7 +134,7 @@ class Deployment(BaseModel):
         return identity
 
 
-_OF_GATEWAY = ("gateway", "shadow_requests", "page")
+_OF_GATEWAY = ("gateway", "shadow_requests", "page", "workers")
 _OF_SWITCH = ("switch", "drain_s", "startup_timeout_s")
 
 

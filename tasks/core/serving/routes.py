@@ -13,19 +13,30 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.recipe_deploy import EngineName
 
+BUILD_HEADER = "X-Kawan-Usaha-Build"
+"""From one gateway to another: the build that must answer, and nobody behind that other one."""
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Upstream(_Value):
-    """A server of the engine protocol (see engines/protocol.md): an engine here or elsewhere."""
+    """A server of the engine protocol (see engines/protocol.md): an engine here, or a worker.
+
+    A worker is the gateway of another machine, whose engine has proven itself there.
+    """
 
     name: str = Field(description="Counts and logs call it so: `blue`, or a host.")
     url: str = Field(description="Without a path: http://127.0.0.1:40001.")
     token_variable: str | None = Field(
-        None, description="The environment variable with the bearer token that it wants."
+        None, description="Of a worker: names its key where it is deployed. None: an engine."
     )
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is a gateway on another machine."""
+        return self.token_variable is not None
 
 
 class Route(_Value):

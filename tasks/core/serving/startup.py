@@ -7,7 +7,6 @@ engines that have served.
 import logging
 import math
 import time
-from collections.abc import Callable
 
 from tasks.core.errors import ServingFailed
 from tasks.core.process.oom import OomWatch
@@ -18,10 +17,9 @@ from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.report import EngineReport, Expectation
 from tasks.core.serving.state import StateDirectory
+from tasks.core.serving.waiting import wait_for_answer
 
 logger = logging.getLogger(__name__)
-
-_POLL_S = 0.25
 
 
 class EngineStart:
@@ -44,7 +42,12 @@ class EngineStart:
         engine = engine_of(deployment.settings.engine)
         logger.info("starting %s in slot %s", engine.name, deployment.slot)
         self._supervisor.start(deployment.slot)
-        self._wait_for(lambda: engine.ready(deployment.engine_url))
+        wait_for_answer(
+            lambda: engine.ready(deployment.engine_url),
+            deadline=self._deadline,
+            require_alive=self._require_alive,
+            late=self._late,
+        )
         report = engine.prove(deployment.engine_url, expectation)
         probe.require_finite(deployment, engine, timeout_s=self._left_s())
         return report
@@ -52,18 +55,14 @@ class EngineStart:
     def _left_s(self) -> float:
         return math.ceil(max(1.0, self._deadline - time.monotonic()))
 
-    def _wait_for(self, question: Callable[[], None]) -> None:
-        while (unanswered := _failure_of(question)) is not None:
-            self._require_alive()
-            if time.monotonic() > self._deadline:
-                raise ServingFailed(
-                    "The engine does not answer within deploy.startup_timeout_s.",
-                    where=unanswered.where,
-                    found=f"{unanswered.what}\n{log_tail(self._state, self._deployment.slot)}",
-                    next_step="Read the end of its log above, or give it more time: "
-                    "deploy.startup_timeout_s in the recipe, `--startup-timeout-s` of the command.",
-                )
-            time.sleep(_POLL_S)
+    def _late(self, unanswered: ServingFailed) -> ServingFailed:
+        return ServingFailed(
+            "The engine does not answer within deploy.startup_timeout_s.",
+            where=unanswered.where,
+            found=f"{unanswered.what}\n{log_tail(self._state, self._deployment.slot)}",
+            next_step="Read the end of its log above, or give it more time: "
+            "deploy.startup_timeout_s in the recipe, `--startup-timeout-s` of the command.",
+        )
 
     def _require_alive(self) -> None:
         process = self._supervisor.processes()[self._deployment.slot]
@@ -76,11 +75,3 @@ class EngineStart:
             )
         if process.pid is not None:
             self._memory.add(process.pid)
-
-
-def _failure_of(question: Callable[[], None]) -> ServingFailed | None:
-    try:
-        question()
-    except ServingFailed as error:
-        return error
-    return None

@@ -3,6 +3,7 @@
     <home>/serving/<name>/routes.json        which slot serves; without a route, none does
     <home>/serving/<name>/blue, green        the slots (slots.py), each with the record of its model
     <home>/serving/<name>/gateway.json       what the gateway is started with
+    <home>/serving/<name>/workers.json       how the gateway gets into other machines
     <home>/serving/<name>/supervisord.conf   the processes
     <home>/serving/<name>/logs/              rotated, kept when the deployment is stopped
 
@@ -64,6 +65,11 @@ class StateDirectory:
     def page(self) -> Path:
         """What the page is started with."""
         return self.root / "page.json"
+
+    @property
+    def workers(self) -> Path:
+        """The keys with which the gateway asks other machines; its owner's alone."""
+        return self.root / "workers.json"
 
     @property
     def gateway_lock(self) -> Path:

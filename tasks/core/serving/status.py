@@ -25,6 +25,7 @@ from tasks.core.serving.state import (
     read_previous,
     state_directories,
 )
+from tasks.core.serving.workers import WorkerStatus, look_at_workers
 
 Health = Literal["healthy", "unsupervised", "unhealthy", "starting", "gone"]
 """healthy: a token came out, and supervisord watches over the processes.
@@ -60,6 +61,7 @@ class DeploymentStatus:
     deployment: Deployment | None
     processes: tuple[ProcessStatus, ...]
     report: EngineReport | None
+    workers: tuple[WorkerStatus, ...] = ()
 
 
 def status(home: Path, *, generate_s: float = probe.GENERATE_S) -> list[DeploymentStatus]:
@@ -85,7 +87,10 @@ def _status_of(state: StateDirectory, generate_s: float) -> DeploymentStatus | N
     health, problem_found, report = _judge(
         state, deployment, runs=bool(own), watched=supervised is not None, generate_s=generate_s
     )
-    return DeploymentStatus(state.name, health, problem_found, deployment, processes, report)
+    workers = look_at_workers(deployment, state.workers) if own else ()
+    return DeploymentStatus(
+        state.name, health, problem_found, deployment, processes, report, workers
+    )
 
 
 def _without_record(

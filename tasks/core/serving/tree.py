@@ -61,6 +61,7 @@ def gateway_settings(state: StateDirectory, deployment: Deployment) -> GatewaySe
         gateway=gateway,
         routes=state.routes,
         lock=state.gateway_lock,
+        workers=state.workers,
         control_socket=state.gateway_socket,
         shadow_requests=deployment.settings.shadow_requests,
         listen="inherited" if _listen(gateway) else "bind",
@@ -111,12 +112,7 @@ def engine_process(state: StateDirectory, deployment: Deployment) -> ProcessSpec
     """Return the engine of a deployment in its slot."""
     spec = engine_of(deployment.settings.engine).process(launch_of(state, deployment))
     slot = state.slot(deployment.slot)
-    secrets = [
-        KEYS_VARIABLE,
-        KEY_VARIABLE,
-        *(worker.token_variable for worker in deployment.settings.workers),
-    ]
-    env = {**spec.env, **dict.fromkeys(secrets, ""), SLOT_VARIABLE: str(slot.root)}
+    env = {**spec.env, KEYS_VARIABLE: "", KEY_VARIABLE: "", SLOT_VARIABLE: str(slot.root)}
     return replace(spec, name=deployment.slot, env=env, priority=1)
 
 

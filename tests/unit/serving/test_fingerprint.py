@@ -17,6 +17,7 @@ from tasks.core.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.recipe import ActivationEdit, Edit
 from tasks.core.serving.fingerprint import TOLERANCES, ask_logprobs, require_fingerprint
+from tasks.core.serving.worker_access import WorkerAccess
 from tests.models import tiny_llama
 
 EDIT = Edit(activations=(ActivationEdit(layers=("all",), activation="gelu"),))
@@ -168,7 +169,7 @@ CHOICE = {
 def test_log_probabilities_are_read_from_the_first_chunk_of_a_stream(server) -> None:
     usage = _event(choices=[], usage={"prompt_tokens": 3})
     url, asked = server(200, f"{_event(choices=[CHOICE])}{usage}data: [DONE]\n\n")
-    assert ask_logprobs(url, "m", (5, 7, 9), token="t") == (-1.5, -2.5)
+    assert ask_logprobs(url, "m", (5, 7, 9), access=WorkerAccess(key="t")) == (-1.5, -2.5)
     (request,) = asked
     assert request["prompt"] == [5, 7, 9]
     assert (request["stream"], request["prompt_logprobs"], request["max_tokens"]) == (True, 0, 1)

@@ -17,7 +17,7 @@ from tasks.core.serving.processes import own_processes
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.state import read_previous, state_directory, used_builds
 from tasks.core.serving.status import status
-from tasks.core.serving.switch import Switch
+from tasks.core.serving.steps import Steps
 from tests.asking import Asking
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama
@@ -156,7 +156,7 @@ def test_replacing_that_is_interrupted_before_the_old_one_ended_leaves_it_servin
     def interrupt(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Switch, "_drain", interrupt)
+    monkeypatch.setattr(Steps, "drain", interrupt)
     with pytest.raises(KeyboardInterrupt):
         place.deploy(place.two, "two", settings={"switch": "replace"})
     (found,) = status(place.home)

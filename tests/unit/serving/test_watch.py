@@ -11,7 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.core.errors import ServingFailed
 from tasks.core.locks import locked
+from tasks.core.process.ports import free_port
+from tasks.core.recipe_deploy import Page
+from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
 from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.gateway.control import GatewayControl
@@ -47,8 +51,8 @@ def state(deployment):
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that does not answer hangs after seconds, as long as nobody asks it anything."""
-    monkeypatch.setattr("tasks.core.serving.watch._IDLE_S", 10.0)
-    monkeypatch.setattr("tasks.core.serving.watch.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("tasks.core.serving.looks._IDLE_S", 10.0)
+    monkeypatch.setattr("tasks.core.serving.looks.LOOK_EVERY_S", 0.0)
 
 
 def silent(_: Incident) -> None:
@@ -116,6 +120,43 @@ def test_a_gateway_that_hangs_is_started_again(state):
         process_of(state, role).send_signal(signal.SIGSTOP)
     look_until(watch, "hangs")
     answers_again(state)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
+def test_a_page_that_hangs_or_was_given_up_is_started_again(state, deployment):
+    pytest.importorskip("gradio")
+    page = {"page": Page(port=free_port())}
+    with_page = deployment.settings.model_copy(update=page)
+    served = deploy(
+        deployment.model,
+        with_page,
+        name=NAME,
+        template=deployment.template,
+        home=state.root.parents[1],
+        build=deployment.build,
+    )
+    watch = Watch(state, silent)
+    assert watch.look() == []
+    process_of(state, "page").suspend()
+    (incident,) = look_until(watch, "hangs")
+    assert incident.process == "page"
+    until_page_answers(served)
+    assert watch.look() == []
+    Supervisor(state.socket).stop("page")
+    (incident,) = watch.look()
+    assert (incident.kind, incident.process) == ("given-up", "page")
+    until_page_answers(served)
+
+
+def until_page_answers(deployment: Deployment) -> None:
+    deadline = time.monotonic() + GIVE_UP_S
+    while True:
+        try:
+            return probe.require_page(deployment.page_url)
+        except ServingFailed:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
-from tasks.core.errors import LockBusy, PortTaken, UsageError
+from tasks.core.errors import LockBusy, UsageError
 from tasks.core.files import write_atomically
 from tasks.core.hub.embedded import changes, contents, listing
 from tasks.core.hub.embedded.access import Tokens, load_tokens
@@ -28,6 +28,7 @@ from tasks.core.hub.embedded.faults import Faults
 from tasks.core.hub.embedded.repositories import RepositoryStore
 from tasks.core.hub.embedded.state import Hub
 from tasks.core.locks import locked
+from tasks.core.process.ports import bound_socket, url_of
 
 _GRACE_S = 2
 
@@ -61,7 +62,7 @@ def serve(root: Path, *, host: str, port: int, ready_file: Path | None) -> None:
     with _owned(root), _listener(host, port) as listener:
         app = create_app(root, load_tokens(root))
         if ready_file is not None:
-            write_atomically(ready_file, _url(listener) + "\n")
+            write_atomically(ready_file, url_of(listener) + "\n")
         _server(app).run(sockets=[listener])
 
 
@@ -79,7 +80,7 @@ def running_hub(
         try:
             while not server.started and thread.is_alive():
                 sleep(0.005)
-            yield HubAddress(_url(listener), next(iter(tokens), ""))
+            yield HubAddress(url_of(listener), next(iter(tokens), ""))
         finally:
             server.should_exit = True
             thread.join()
@@ -94,11 +95,6 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         timeout_graceful_shutdown=_GRACE_S,
     )
     return uvicorn.Server(config)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager
@@ -130,18 +126,11 @@ def _listener(host: str, port: int) -> socket.socket:
             found=host,
             next_step="Leave the address out; to share a model, publish to huggingface.co.",
         )
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((str(address), port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(
-            "The embedded Hub's port is in use.",
-            where=f"{address}:{port}",
-            found=error.strerror,
-            next_step="Choose another port, or 0 for any free one.",
-        ) from error
+    listener = bound_socket(
+        str(address),
+        port,
+        what="The embedded Hub's port is in use.",
+        next_step="Choose another port, or 0 for any free one.",
+    )
     listener.listen(128)
     return listener

@@ -15,6 +15,8 @@ class Account:
 
     request_id: str
     path: str
+    build: str | None = None
+    """The one that must answer, where another gateway asks."""
     key_name: str = "-"
     status: int = 0
     upstreams: list[str] = field(default_factory=list)

@@ -15,6 +15,7 @@ from tasks.core.serving.gateway.asking import (
     AnswerLimits,
     bodies_for,
     embedding_body,
+    require_build,
     require_model,
 )
 from tasks.core.serving.gateway.engine_client import (
@@ -34,7 +35,7 @@ from tasks.core.serving.gateway.upstreams import Counted
 
 Body = dict[str, Any]
 
-_ATTEMPTS = 2
+_ATTEMPTS = 2  # or as many as there are upstreams
 _BUSY_S = 5
 _BREATH_S = 0.25  # before the second attempt: a process that has just died is not there again yet
 
@@ -61,7 +62,10 @@ class Answering:
         with client.asking():
             limits = self._limits_of(client)
             asked = _Asked(
-                self._routing, request.model, lambda loaded: bodies_for(request, loaded, limits)
+                self._routing,
+                request.model,
+                account.build,
+                lambda loaded: bodies_for(request, loaded, limits),
             )
             # Before waiting, so that a request that cannot be answered never waits.
             count = len((await asked.now())[1])
@@ -79,7 +83,7 @@ class Answering:
             return [await embedding_body(request, loaded)]
 
         with client.asking():
-            asked = _Asked(self._routing, request.model, make)
+            asked = _Asked(self._routing, request.model, account.build, make)
             await asked.now()
             async with self._places.taken(1):
                 return await self._embedded(asked, account)
@@ -93,7 +97,7 @@ class Answering:
                 with self._asked(upstream) as engine:
                     return await engine.embed(bodies[0], account.request_id)
             except EngineLost as error:
-                await self._before_next(error, tried)
+                await self._before_next(error, loaded, tried)
 
     async def _answer(
         self, asked: "_Asked", number: int, account: Account
@@ -111,7 +115,7 @@ class Answering:
                         yield piece
                 return
             except EngineLost as error:
-                await self._before_next(error, tried, begun=begun)
+                await self._before_next(error, loaded, tried, begun=begun)
 
     async def _once(
         self, upstream: Counted, loaded: Loaded, body: Body, account: Account
@@ -145,16 +149,17 @@ class Answering:
             raise
 
     def _choose(self, loaded: Loaded, tried: list[Counted], account: Account) -> Counted:
-        upstream = self._upstreams.choose(loaded.route, tried)
+        is_worker = account.build is not None  # its gateway asks the others itself
+        upstream = self._upstreams.choose(loaded.route, tried, own_only=is_worker)
         tried.append(upstream)
         account.upstreams.append(f"{upstream.slot}/{upstream.name}")
         return upstream
 
     async def _before_next(
-        self, error: EngineLost, tried: Sequence[Counted], *, begun: bool = False
+        self, error: EngineLost, loaded: Loaded, tried: Sequence[Counted], *, begun: bool = False
     ) -> None:
         """Return when another attempt may be made; raise ApiError when there is none."""
-        if not begun and len(tried) < _ATTEMPTS:
+        if not begun and len(tried) < max(_ATTEMPTS, len(loaded.route.upstreams)):
             await asyncio.sleep(_BREATH_S)
             return
         if isinstance(error, EngineBusy):
@@ -172,10 +177,15 @@ class _Asked:
     """What is asked for one request, made anew when the route is another one meanwhile."""
 
     def __init__(
-        self, routing: Routing, model: str, make: Callable[[Loaded], Awaitable[list[Body]]]
+        self,
+        routing: Routing,
+        model: str,
+        build: str | None,
+        make: Callable[[Loaded], Awaitable[list[Body]]],
     ) -> None:
         self._routing = routing
         self._model = model
+        self._build = build
         self._make = make
         self._made: tuple[Loaded, list[Body]] | None = None
 
@@ -187,6 +197,7 @@ class _Asked:
         while self._made is None or self._made[0] is not self._routing.current():
             loaded = self._routing.current()
             require_model(self._model, loaded.route)
+            require_build(self._build, loaded.route)
             self._made = loaded, await self._make(loaded)
         return self._made
 

@@ -16,7 +16,7 @@ from tasks.core.serving.gateway import chat_shape, completion_shape
 from tasks.core.serving.gateway.account import account_of
 from tasks.core.serving.gateway.answering import Answering
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.gateway.asking import require_model
+from tasks.core.serving.gateway.asking import require_build, require_model
 from tasks.core.serving.gateway.attending import ClientGone, EventStream, attended
 from tasks.core.serving.gateway.collecting import Answer, Counted, collected
 from tasks.core.serving.gateway.front import Front
@@ -128,11 +128,12 @@ class Api:
         """Say that the process lives."""
         return JSONResponse({"status": "alive"})
 
-    async def ready(self, _request: Request) -> Response:
+    async def ready(self, request: Request) -> Response:
         """Say whether there is a route now, and an engine that answers behind it."""
-        route = self._routing.current().route
-        asked = (one.client.healthy() for one in self._parts.upstreams.of(route))
-        if not any(await asyncio.gather(*asked)):
+        route, build = self._routing.current().route, account_of(request).build
+        require_build(build, route)
+        asked = self._parts.upstreams.of(route, own_only=build is not None)
+        if not any(await asyncio.gather(*(one.client.ready() for one in asked))):
             raise self._routing.nothing("No engine answers.")
         return JSONResponse({"status": "ready"})
 
@@ -205,8 +206,9 @@ def _client(request: Request) -> Client:
 
 
 def _model(loaded: Loaded) -> dict[str, Any]:
-    """Return OpenAI's object with the fields that FastChat adds, and the build that it is."""
-    name = loaded.route.model_name
+    """Return OpenAI's object with the fields that FastChat adds, and what answers for it."""
+    route = loaded.route
+    name = route.model_name
     model = Model(
         id=name,
         object="model",
@@ -215,7 +217,9 @@ def _model(loaded: Loaded) -> dict[str, Any]:
         root=name,
         parent=None,
         permission=[],
-        build=loaded.route.build,
+        build=route.build,
+        template=route.template,
+        engine=route.engine,
     )
     shape: dict[str, Any] = model.model_dump(exclude_unset=True)
     return shape

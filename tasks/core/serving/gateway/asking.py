@@ -94,6 +94,17 @@ def require_model(asked: str, route: Route) -> None:
         )
 
 
+def require_build(wanted: str | None, route: Route) -> None:
+    """Return when the build that another gateway wants is the one that is served; else ApiError."""
+    if wanted not in (None, route.build):
+        raise ApiError(
+            FastChatCode.INVALID_MODEL,
+            f"This machine serves build {route.build}, not {wanted}.",
+            status=421,  # misdirected: the other gateway asks elsewhere
+            error_code="other_build",
+        )
+
+
 async def _ids(request: ChatRequest | CompletionRequest, prompts: Prompts) -> list[list[int]]:
     if isinstance(request, CompletionRequest):
         return await ids_of(request.prompt, prompts, "prompt")

@@ -60,25 +60,19 @@ class GatewayControl:
         body = Incident(kind=kind, detail=detail[:2000]).model_dump_json()
         self._ask(type(None), "POST", "/incidents", body)
 
-    def generate_token(self, *, timeout_s: float) -> None:
-        """Return when one token has come through the gateway from an engine; no key is needed.
+    def generate_token(self, model_name: str, *, timeout_s: float) -> None:
+        """Return when one token of the model has come through the gateway; no key is needed.
 
         Raises GatewayBusy when all places are taken and the line is full: it lives, and works.
         """
         request = {
-            "model": self._model(),
+            "model": model_name,
             "messages": [{"role": "user", "content": "Halo"}],
             "max_tokens": 1,
             "temperature": 0,
         }
         path = "/v1/chat/completions"
         self._ask(_Completion, "POST", path, json.dumps(request), timeout_s=timeout_s)
-
-    def _model(self) -> str:
-        route = self.state().route
-        if route is None:
-            raise self._wrong("there is no route")
-        return route.model_name
 
     def _ask(
         self,

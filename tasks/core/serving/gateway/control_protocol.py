@@ -25,15 +25,19 @@ class GatewayState(_Value):
     in_flight: dict[str, dict[str, int]] = Field(
         description="By slot and upstream, slots that nothing is routed to any longer included."
     )
-    pieces: dict[str, int] = Field(
-        description="How many pieces of answers have come from each slot: a sign of life."
+    pieces: dict[str, dict[str, int]] = Field(
+        description="How many pieces of answers have come from each: a sign of life."
     )
     running: int
     waiting: int
 
-    def in_flight_of(self, slot: str) -> int:
-        """Return how much the engines of a slot are asked."""
-        return sum(self.in_flight.get(slot, {}).values())
+    def asked_of(self, engine: str) -> int:
+        """Return how much the engine of a slot is asked; its workers do not count."""
+        return self.in_flight.get(engine, {}).get(engine, 0)
+
+    def answered_by(self, engine: str) -> int:
+        """Return how many pieces have come from the engine of a slot."""
+        return self.pieces.get(engine, {}).get(engine, 0)
 
 
 class Incident(_Value):

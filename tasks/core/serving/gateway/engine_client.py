@@ -6,7 +6,6 @@ engine learns that nobody waits any longer.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ import httpx
 from pydantic_core import from_json
 
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.routes import Upstream
+from tasks.core.serving.routes import BUILD_HEADER, Upstream
+from tasks.core.serving.worker_access import WorkerAccess
 
-_CONNECT_S = 5.0
-_HEALTH_S = 5.0
+_READY_S = 5.0
 _ERROR_BYTES = 10_000
 
 
@@ -67,32 +66,36 @@ class Usage:
     completion_tokens: int
 
 
-def new_client() -> httpx.AsyncClient:
-    """Return the connections to all engines. How long a read may take is said at each read."""
-    return httpx.AsyncClient(
-        trust_env=False,  # a proxy of the environment must not get requests to this machine
-        timeout=httpx.Timeout(None, connect=_CONNECT_S),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-    )
-
-
 class EngineClient:
-    """Asks one upstream. Every method raises EngineLost, or ApiError for what no retry helps."""
+    """Asks one upstream. Every method raises EngineLost, or ApiError for what no retry helps.
 
-    def __init__(self, http: httpx.AsyncClient, upstream: Upstream, limits: Limits) -> None:
+    Without `access` it is an engine of this machine. With it, it is a gateway: each request names
+    the build that must answer, which a worker that serves another one by now refuses.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        upstream: Upstream,
+        limits: Limits,
+        *,
+        build: str,
+        access: WorkerAccess | None = None,
+    ) -> None:
         self._http = http
         self._url = upstream.url.rstrip("/")
         self._limits = limits
         self._headers = {"Accept-Encoding": "identity"}
-        if upstream.token_variable is not None:
-            token = os.environ.get(upstream.token_variable, "")
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._ready = "/health"
+        if access is not None:
+            self._headers |= {"Authorization": f"Bearer {access.key}", BUILD_HEADER: build}
+            self._ready = "/ready"  # the /health of a gateway tells nothing of what is behind it
 
-    async def healthy(self) -> bool:
+    async def ready(self) -> bool:
         """Return whether it says that it takes requests."""
         try:
             answer = await self._http.get(
-                f"{self._url}/health", headers=self._headers, timeout=_HEALTH_S
+                self._url + self._ready, headers=self._headers, timeout=_READY_S
             )
         except httpx.HTTPError:
             return False
@@ -208,12 +211,15 @@ def _piece(choice: Mapping[str, Any]) -> Piece:
 
 def _refusal(status: int, body: bytes) -> Exception:
     """Return the error for an answer that is none: the request's fault, or the engine's."""
+    code = None
     try:
         content = from_json(body)
-        message = _message(content.get("error", content))
+        message, code = _message(content.get("error", content)), content.get("code")
     except (ValueError, AttributeError):
         message = f"status {status}"
-    if status in (429, 503):
+    if status in (401, 403):  # not the client's key: the one that this gateway has for a worker
+        return EngineLost("The engine does not accept the key of this gateway.")
+    if status in (429, 503) and code != FastChatCode.CONTROLLER_NO_WORKER:
         return EngineBusy(f"The engine can take no more: {message}")
     if status in (400, 413, 422):
         return ApiError(FastChatCode.PARAM_OUT_OF_RANGE, message)

@@ -19,6 +19,7 @@ from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.attending import ClientGone
 from tasks.core.serving.gateway.keys import Client, Keys
 from tasks.core.serving.gateway.metrics import Metrics
+from tasks.core.serving.routes import BUILD_HEADER
 
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -62,7 +63,8 @@ class Front:
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         path = scope["path"] if scope["path"] in PATHS else "other"
-        account = Account(_request_id(headers.get("x-request-id")), path)
+        request_id = _request_id(headers.get("x-request-id"))
+        account = Account(request_id, path, headers.get(BUILD_HEADER))
         put_account(scope, account)
         noting = _noting(account, send, self._ending)
         try:

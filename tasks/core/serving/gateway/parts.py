@@ -3,8 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-import httpx
-
+from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.engine_client import Limits
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.metrics import Metrics
@@ -30,9 +29,10 @@ class Parts:
     """Set once the process is to end: connections are then closed after their answer."""
 
     @classmethod
-    def of(cls, settings: GatewaySettings, keys: Keys, http: httpx.AsyncClient) -> "Parts":
+    def of(cls, settings: GatewaySettings, keys: Keys, connections: Connections) -> "Parts":
         """Return the parts of a gateway that has not been asked anything yet."""
-        upstreams = Upstreams(http, Limits(settings.first_token_s, settings.between_tokens_s))
+        limits = Limits(settings.first_token_s, settings.between_tokens_s)
+        upstreams = Upstreams(connections, limits, settings.workers)
         places = Places(settings.gateway.max_running, settings.gateway.max_queued)
         return cls(
             settings=settings,

@@ -62,8 +62,13 @@ class Prompts:
     async def ids(self, text: str) -> list[int]:
         """Return the token ids of a text, with the special tokens that begin every text."""
         if len(text) <= _QUICK_CHARACTERS:
-            return self._ids(text)
-        return await asyncio.to_thread(self._ids, text)
+            return self.ids_now(text)
+        return await asyncio.to_thread(self.ids_now, text)
+
+    def ids_now(self, text: str) -> list[int]:
+        """Return the same; a long text takes its time."""
+        ids: list[int] = self._tokenizer(text, verbose=False).input_ids
+        return ids
 
     def check_ids(self, ids: Sequence[int], param: str) -> list[int]:
         """Return the ids that a client gives. Raises ApiError for one that the model lacks."""
@@ -91,7 +96,3 @@ class Prompts:
             f"This model's maximum context length is {self.context_tokens} tokens. However, your "
             f"messages resulted in {tokens} tokens. Please reduce the length of the messages.",
         )
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, verbose=False).input_ids
-        return ids

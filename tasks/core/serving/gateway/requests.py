@@ -4,6 +4,7 @@ Not the types of the `openai` package: with pydantic their lists are lazy, so th
 a wrong message passes, and they ignore what they do not know (docs/decisions/0002-gateway.md).
 """
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -47,7 +48,7 @@ class _StreamOptions(RequestBody):
     include_obfuscation: Literal[False] = False
 
 
-class Sampling(RequestBody):
+class Sampling(RequestBody, ABC):
     """What chat and completions have in common. temperature's default is FastChat's."""
 
     model: str
@@ -86,9 +87,9 @@ class Sampling(RequestBody):
         return self
 
     @property
+    @abstractmethod
     def log_probabilities(self) -> int | None:
         """How many alternatives to each token are wanted; None for no log-probabilities."""
-        raise NotImplementedError
 
     @property
     def wanted_tokens(self) -> int | None:

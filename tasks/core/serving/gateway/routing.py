@@ -53,10 +53,10 @@ class Routing:
         async with self._reading:
             routes = _routes(self._file)
             loaded = await self._load(routes.route) if routes.route else None
+            self._upstreams.follow(routes.route)
             self.loaded = loaded
             self._why_not = routes.why_not or "No model is being served at the moment."
             self._retry_after_s = routes.retry_after_s
-            self._upstreams.follow(routes.route)
 
     async def read_if_there(self) -> None:
         """Take what the file says at start; without one there is no route."""

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 from tasks.core.errors import KawanUsahaError, UsageError
 from tasks.core.locks import locked
 from tasks.core.serving.gateway.api import Api
+from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.control_api import control_api
-from tasks.core.serving.gateway.engine_client import new_client
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.logs import LOG
 from tasks.core.serving.gateway.parts import Parts
@@ -63,8 +63,8 @@ async def _serve(
     give_way: Callable[[], None],
 ) -> None:
     """Serve; give_way lets the one that stands by take over while the last answers end here."""
-    async with new_client() as http:
-        parts = Parts.of(settings, keys, http)
+    async with Connections() as connections:
+        parts = Parts.of(settings, keys, connections)
         try:
             await parts.routing.read_if_there()
         except KawanUsahaError as error:  # it answers 503 until there is a route that can be used
@@ -86,9 +86,13 @@ async def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: ends.append(loop.create_task(end())))
         LOG.info("listens at %s", public.getsockname())
-        await asyncio.gather(
-            api.serve([public]), _controlled(asked, control, settings.control_socket, give_way)
-        )
+        finding = loop.create_task(parts.upstreams.find_again())
+        try:
+            await asyncio.gather(
+                api.serve([public]), _controlled(asked, control, settings.control_socket, give_way)
+            )
+        finally:
+            finding.cancel()
 
 
 async def _controlled(

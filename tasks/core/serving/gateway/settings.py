@@ -18,6 +18,9 @@ class GatewaySettings(BaseModel):
     lock: Path | None = Field(
         None, description="Held while it serves: another one on the same socket stands by for it."
     )
+    workers: Path | None = Field(
+        None, description="The keys of the workers (worker_access.py), read with the routes."
+    )
     control_socket: Path = Field(description="A unix socket, of mode 0600, made by the gateway.")
     shadow_requests: int = Field(8, ge=0, description="How many of the last answers to remember.")
     listen: Literal["bind", "inherited"] = Field(

@@ -5,7 +5,8 @@ import os
 import socket
 from pathlib import Path
 
-from tasks.core.errors import PortTaken, UsageError
+from tasks.core.errors import UsageError
+from tasks.core.process.ports import bound_socket
 from tasks.core.serving.gateway.settings import GatewaySettings
 
 _SUPERVISORS_FD = 0
@@ -20,20 +21,12 @@ def public_socket(settings: GatewaySettings) -> socket.socket:
     if settings.listen == "inherited":
         return _inherited()
     gateway = settings.gateway
-    family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((gateway.host, gateway.port))
-    except OSError as error:
-        bound.close()
-        raise PortTaken(
-            "The gateway cannot listen at its address.",
-            where=f"{gateway.host} port {gateway.port}",
-            found=error.strerror,
-            next_step="Choose another one in deploy.gateway, or end what uses it.",
-        ) from error
-    return bound
+    return bound_socket(
+        gateway.host,
+        gateway.port,
+        what="The gateway cannot listen at its address.",
+        next_step="Choose another one in deploy.gateway, or end what uses it.",
+    )
 
 
 def is_public(bound: socket.socket) -> bool:

@@ -4,17 +4,20 @@ The invariant: whatever is asked of an engine is counted under its slot until it
 once nothing is routed to that slot any longer: a deployment ends an engine when its count is 0.
 """
 
+import asyncio
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-import httpx
-
+from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.engine_client import EngineClient, EngineLost, EngineTimeout, Limits
 from tasks.core.serving.routes import Route, Upstream
+from tasks.core.serving.worker_access import WorkerAccess, read_access
 
 _REST_S = 10.0
 """How long an upstream that failed is asked only where there is no other."""
+_LOOK_EVERY_S = 2.0
 
 
 class Counted:
@@ -23,15 +26,16 @@ class Counted:
     def __init__(self, slot: str, upstream: Upstream, client: EngineClient) -> None:
         self.slot = slot
         self.name = upstream.name
+        self.is_worker = upstream.is_worker
         self.client = client
         self.in_flight = 0
         self.pieces = 0
-        self._failed_at = float("-inf")
+        self._lost_at: float | None = None
 
     @property
-    def resting(self) -> bool:
-        """Whether it failed a moment ago."""
-        return time.monotonic() - self._failed_at < _REST_S
+    def is_lost(self) -> bool:
+        """Whether it failed, and has not been found ready since."""
+        return self._lost_at is not None
 
     @contextmanager
     def asked(self) -> Iterator[EngineClient]:
@@ -40,51 +44,77 @@ class Counted:
         try:
             yield self.client
         except (EngineLost, EngineTimeout):
-            self._failed_at = time.monotonic()
+            self._lost_at = time.monotonic()
             raise
         finally:
             self.in_flight -= 1
 
+    async def find_again(self) -> None:
+        """Ask one that was lost whether it is ready, once it has rested."""
+        lost_at = self._lost_at
+        if lost_at is None or time.monotonic() - lost_at < _REST_S:
+            return
+        if await self.client.ready() and self._lost_at == lost_at:
+            self._lost_at = None
+
 
 class Upstreams:
-    """All that are asked, or were and have not ended yet."""
+    """All that are asked, or were and have not ended yet.
 
-    def __init__(self, http: httpx.AsyncClient, limits: Limits) -> None:
-        self._http = http
+    workers is the file with the keys of those on other machines.
+    """
+
+    def __init__(self, connections: Connections, limits: Limits, workers: Path | None) -> None:
+        self._connections = connections
         self._limits = limits
+        self._workers = workers
         self._all: dict[tuple[str, Upstream], Counted] = {}
         self._turn = 0
 
     def follow(self, route: Route | None) -> None:
-        """Have the upstreams of a route, and forget others once they have nothing to do."""
-        routed = {(route.slot, upstream) for upstream in route.upstreams} if route else set()
+        """Have the upstreams of a route, and forget others once they have nothing to do.
+
+        Raises ServingFailed, and follows nothing, when the keys of its workers cannot be read.
+        """
+        access = read_access(self._workers) if self._workers else {}
+        routed = {(route.slot, one): route for one in route.upstreams} if route else {}
         kept = {key: one for key, one in self._all.items() if key in routed or one.in_flight}
-        for slot, upstream in routed - kept.keys():
-            client = EngineClient(self._http, upstream, self._limits)
-            kept[slot, upstream] = Counted(slot, upstream, client)
+        for (slot, upstream), of in routed.items():
+            client = self._client(upstream, of.build, access.get(upstream.url))
+            one = kept.setdefault((slot, upstream), Counted(slot, upstream, client))
+            one.client = client
         self._all = kept
 
-    def of(self, route: Route) -> list[Counted]:
-        """Return the upstreams of a route that is followed."""
-        return [self._all[route.slot, upstream] for upstream in route.upstreams]
+    def of(self, route: Route, *, own_only: bool = False) -> list[Counted]:
+        """Return the upstreams of a route that is followed; own_only leaves out its workers."""
+        ones = [self._all[route.slot, upstream] for upstream in route.upstreams]
+        return [one for one in ones if not (own_only and one.is_worker)]
 
-    def choose(self, route: Route, tried: Collection[Counted] = ()) -> Counted:
+    def choose(
+        self, route: Route, tried: Collection[Counted] = (), *, own_only: bool = False
+    ) -> Counted:
         """Return the one with least in flight, of equals another one each time.
 
-        One that was tried or that failed a moment ago comes last.
+        One that was tried or that is lost comes last.
         """
         self._turn += 1
-        ones = self.of(route)
+        ones = self.of(route, own_only=own_only)
         start = self._turn % len(ones)
         return min(
-            ones[start:] + ones[:start], key=lambda one: (one in tried, one.resting, one.in_flight)
+            ones[start:] + ones[:start], key=lambda one: (one in tried, one.is_lost, one.in_flight)
         )
 
-    def pieces(self) -> dict[str, int]:
-        """Return how many pieces of answers have come from each slot, of those that are asked."""
-        counts: dict[str, int] = {}
+    async def find_again(self) -> None:
+        """Look for ever for those that are lost, so that no client has to find out."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.gather(*(one.find_again() for one in self._all.values() if one.is_lost))
+
+    def pieces(self) -> dict[str, dict[str, int]]:
+        """Return how many pieces of answers have come from each upstream, by slot."""
+        counts: dict[str, dict[str, int]] = {}
         for one in self._all.values():
-            counts[one.slot] = counts.get(one.slot, 0) + one.pieces
+            counts.setdefault(one.slot, {})[one.name] = one.pieces
         return counts
 
     def in_flight(self) -> dict[str, dict[str, int]]:
@@ -93,3 +123,9 @@ class Upstreams:
         for one in self._all.values():
             counts.setdefault(one.slot, {})[one.name] = one.in_flight
         return counts
+
+    def _client(self, upstream: Upstream, build: str, access: WorkerAccess | None) -> EngineClient:
+        if upstream.is_worker and access is None:
+            access = WorkerAccess(key="")  # it will be refused there, and the others answer
+        http = self._connections.trusting(access.certificate if access else None)
+        return EngineClient(http, upstream, self._limits, build=build, access=access)

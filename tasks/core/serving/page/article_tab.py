@@ -3,15 +3,16 @@
 The invariant: a step changes only its own result, and where it fails that is as it was before.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from tasks.core.serving.page import article, words
 from tasks.core.serving.page.article_steps import Step, summarized, titled, written
-from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.gateway import Model, Trouble, Wish
 from tasks.core.serving.page.shown import Shown, messages_of
 from tasks.core.serving.page.stopping import Stopped, Stops
 from tasks.core.serving.page.wishes import Wishes, notice, wish
@@ -32,6 +33,19 @@ EXAMPLE: list[Message] = [
         "kantor terdekat.",
     },
 ]
+
+
+@dataclass(frozen=True)
+class _Making:
+    """One thing that is being made: by which steps, into which field, and what is said meanwhile.
+
+    cleared is what disappears before.
+    """
+
+    steps: AsyncGenerator[Step, None]
+    into: gr.Textbox
+    words: str
+    cleared: Update | None = None
 
 
 class ArticleTab:
@@ -85,12 +99,18 @@ class ArticleTab:
         titles = [self._answer, self._choice, self._title, *self._around]
         result = [self._article, *self._around]
         made = (
-            (self._make_summary, self.summarize, self._conversation, summary),
-            (self._make_titles, self.find_titles, self._summary, titles),
-            (self._make_article, self.write, self._title, result),
+            (
+                self._make_summary,
+                self._summary_of,
+                words.NO_CONVERSATION,
+                self._conversation,
+                summary,
+            ),
+            (self._make_titles, self._titles_of, words.NO_SUMMARY, self._summary, titles),
+            (self._make_article, self._article_of, words.NO_TITLE, self._title, result),
         )
-        for button, make, source, outputs in made:
-            button.click(make, [source, *wishes], outputs, **quiet)
+        for button, begin, missing, source, outputs in made:
+            button.click(self._maker(begin, missing), [source, *wishes], outputs, **quiet)
         self._stop.click(self.stop, None, None, **quiet)
         taken = [self._conversation, self._notice]
         self._from_chat.click(self.take, chat, taken, **quiet)
@@ -111,65 +131,59 @@ class ArticleTab:
             return {self._notice: notice(words.NO_CHAT)}
         return {self._conversation: article.written_down(messages), self._notice: notice()}
 
-    async def summarize(
-        self, text: str, temperature: float, tokens: float, request: gr.Request
-    ) -> AsyncGenerator[Update, None]:
-        """Make the summary of a conversation."""
-        if not (conversation := article.read_conversation(text)):
-            yield {self._notice: notice(words.NO_CONVERSATION)}
-            return
-        steps = summarized(self._model, conversation, wish(temperature, tokens))
-        async with aclosing(
-            self._shown(request, steps, self._summary, words.MAKING_SUMMARY)
-        ) as updates:
-            async for update in updates:
-                yield update
+    def _summary_of(self, text: str, wish: Wish) -> "_Making | None":
+        conversation = article.read_conversation(text)
+        if not conversation:
+            return None
+        steps = summarized(self._model, conversation, wish)
+        return _Making(steps, self._summary, words.MAKING_SUMMARY)
 
-    async def find_titles(
-        self, summary: str, temperature: float, tokens: float, request: gr.Request
-    ) -> AsyncGenerator[Update, None]:
-        """Ask for three titles, to be chosen from."""
+    def _titles_of(self, summary: str, wish: Wish) -> "_Making | None":
         if not summary.strip():
-            yield {self._notice: notice(words.NO_SUMMARY)}
-            return
-        yield {self._choice: gr.Radio(visible=False), self._answer: gr.Textbox("", visible=True)}
-        steps = titled(self._model, summary, wish(temperature, tokens))
-        async with aclosing(
-            self._shown(request, steps, self._answer, words.MAKING_TITLES)
-        ) as updates:
-            async for update in updates:
-                yield update
+            return None
+        cleared = {
+            self._choice: gr.Radio(visible=False),
+            self._answer: gr.Textbox("", visible=True),
+        }
+        steps = titled(self._model, summary, wish)
+        return _Making(steps, self._answer, words.MAKING_TITLES, cleared)
 
-    async def write(
-        self, title: str, temperature: float, tokens: float, request: gr.Request
-    ) -> AsyncGenerator[Update, None]:
-        """Write the article of a title."""
+    def _article_of(self, title: str, wish: Wish) -> "_Making | None":
         if not title.strip():
-            yield {self._notice: notice(words.NO_TITLE)}
-            return
-        steps = written(self._model, title, wish(temperature, tokens))
-        async with aclosing(
-            self._shown(request, steps, self._article, words.MAKING_ARTICLE)
-        ) as updates:
-            async for update in updates:
-                yield update
+            return None
+        steps = written(self._model, title, wish)
+        return _Making(steps, self._article, words.MAKING_ARTICLE)
 
-    async def _shown(
-        self,
-        request: gr.Request,
-        steps: AsyncGenerator[Step, None],
-        into: gr.Textbox,
-        making: str,
-    ) -> AsyncGenerator[Update, None]:
+    def _maker(
+        self, begin: Callable[[str, Wish], "_Making | None"], missing: str
+    ) -> Callable[[str, float, float, gr.Request], AsyncGenerator[Update, None]]:
+        """Return what a button does: make one thing, or say what is missing for it."""
+
+        async def make(
+            source: str, temperature: float, tokens: float, request: gr.Request
+        ) -> AsyncGenerator[Update, None]:
+            making = begin(source, wish(temperature, tokens))
+            if making is None:
+                yield {self._notice: notice(missing)}
+                return
+            if making.cleared:
+                yield making.cleared
+            async with aclosing(self._shown(request, making)) as updates:
+                async for update in updates:
+                    yield update
+
+        return make
+
+    async def _shown(self, request: gr.Request, making: "_Making") -> AsyncGenerator[Update, None]:
         """Yield what a step makes as it grows in its field, and what there is to tell."""
         told = ""
-        yield self._state(making=True, told=making)
+        yield self._state(making=True, told=making.words)
         try:
-            async with aclosing(self._stops.heeded(request.session_hash, steps)) as heeded:
+            async with aclosing(self._stops.heeded(request.session_hash, making.steps)) as heeded:
                 async for step in heeded:
                     told = step.told
                     if step.text:  # until then the earlier one stands
-                        yield {into: step.text, self._notice: notice(told or making)}
+                        yield {making.into: step.text, self._notice: notice(told or making.words)}
                     if step.titles:
                         yield self._offered(step.titles)
         except Trouble as trouble:

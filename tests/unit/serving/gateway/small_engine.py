@@ -81,6 +81,8 @@ class SmallEngine:
             choice = {"index": 0, "text": whole[len(text) :], "finish_reason": reason}
             if "logprobs" in body and token not in ends:
                 choice["logprobs"] = self.logprobs(token, logprobs, body["logprobs"], len(text))
+            if "prompt_logprobs" in body and len(new) <= 1:
+                choice["prompt_logprobs"] = self.prompt_logprobs(prompt)
             text = whole
             yield event({"object": "text_completion", "choices": [choice]})
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(new)}
@@ -102,6 +104,12 @@ class SmallEngine:
             "top_logprobs": [dict(zip(names, best.values.tolist(), strict=True))],
             "text_offset": [offset],
         }
+
+    @torch.inference_mode()
+    def prompt_logprobs(self, ids: list[int]) -> list[dict[str, Any] | None]:
+        said = torch.log_softmax(self.model(torch.tensor([ids])).logits[0].float(), -1)
+        pairs = zip(ids[1:], said, strict=False)
+        return [None, *({str(token): {"logprob": float(at[token])}} for token, at in pairs)]
 
     def name(self, token: int) -> str:
         return self.tokenizer.convert_ids_to_tokens(token) or f"<{token}>"

@@ -21,6 +21,10 @@ def two(start, model, engine):
     return start(Gateway, a_route(model, [engine.url]), shadow_requests=3), engine, green
 
 
+def in_flight(gateway: Gateway, slot: str) -> dict[str, int]:
+    return gateway.control.state().in_flight.get(slot, {})
+
+
 def test_a_switch_under_load_loses_no_request_and_no_token(two, model):
     gateway, blue, green = two
     answers, ends = [], threading.Event()
@@ -49,7 +53,7 @@ def test_a_switch_under_load_loses_no_request_and_no_token(two, model):
         gateway.write_routes(a_route(model, [engine.url], slot=slot, build=slot))
         assert gateway.control.follow_routes().route.slot == slot
         other = "blue" if slot == "green" else "green"
-        until(lambda other=other: gateway.control.state().in_flight_of(other) == 0)
+        until(lambda other=other: not any(in_flight(gateway, other).values()))
         asked_meanwhile = len(answers) + 16
         until(lambda n=asked_meanwhile: len(answers) >= n)
     ends.set()
@@ -74,7 +78,7 @@ def test_a_slot_that_nothing_is_routed_to_is_counted_until_its_streams_have_ende
     assert len(green.state()["asked"]) == 1
     *_, last = stream
     assert last.choices[0].finish_reason == "length"
-    assert gateway.control.state().in_flight_of("blue") == 0
+    assert gateway.control.state().in_flight["blue"] == {"e0": 0}
 
 
 def test_who_waits_while_the_route_changes_is_asked_of_the_new_one_in_its_template(
@@ -165,14 +169,14 @@ def test_only_its_owner_can_reach_the_control_socket(gateway):
 
 
 def test_a_token_is_asked_for_over_the_control_socket(gateway, engine):
-    gateway.control.generate_token(timeout_s=60)
+    gateway.control.generate_token(MODEL_NAME, timeout_s=60)
     assert engine.state()["asked"][0]["max_tokens"] == 1
     engine.misbehave("500", times=2)
     with pytest.raises(ServingFailed, match="does not answer"):
-        gateway.control.generate_token(timeout_s=60)
+        gateway.control.generate_token(MODEL_NAME, timeout_s=60)
     engine.misbehave("429", times=2)
     with pytest.raises(GatewayBusy):
-        gateway.control.generate_token(timeout_s=60)
+        gateway.control.generate_token(MODEL_NAME, timeout_s=60)
 
 
 def test_without_a_gateway_the_client_says_so(tmp_path):

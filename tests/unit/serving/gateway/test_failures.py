@@ -90,7 +90,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_and_is_not_begun_again(gate
         list(stream)
     assert "engine" in failed.value.message
     assert len(engine.state()["asked"]) == 1
-    assert gateway.control.state().in_flight_of("blue") == 0
+    assert gateway.control.state().in_flight["blue"]["e0"] == 0
 
 
 @pytest.mark.parametrize("how", ["error-in-stream", "end-in-stream"])
@@ -133,11 +133,11 @@ def test_an_engine_that_hangs_in_the_middle_ends_the_stream_with_an_error(start,
 def test_eight_clients_that_hang_up_leave_nothing_in_flight(gateway, engine, stream):
     engine.misbehave(None, pace_s=0.05)
     clients = [ask_and_wait(gateway, LONG | {"stream": stream}) for _ in range(8)]
-    until(lambda: gateway.control.state().in_flight_of("blue") == 8)
+    until(lambda: gateway.control.state().in_flight["blue"]["e0"] == 8)
     until(lambda: engine.state()["running"] == 8)
     for client in clients:
         client.close()
-    until(lambda: gateway.control.state().in_flight_of("blue") == 0, within_s=20)
+    until(lambda: gateway.control.state().in_flight["blue"]["e0"] == 0, within_s=20)
     until(lambda: engine.state()["running"] == 0, within_s=20)
     state = gateway.control.state()
     assert (state.running, state.waiting) == (0, 0)

@@ -180,7 +180,7 @@ def test_a_gateway_with_keys(locked, engine):
     # What is counted and logged is so once the answer has been sent.
     until(lambda: counted in httpx.get(f"{locked.url}/metrics", headers=header).text)
     until(lambda: "key=backend" in locked.text)
-    locked.control.generate_token(timeout_s=60)  # the watch has no key
+    locked.control.generate_token(MODEL_NAME, timeout_s=60)  # the watch has no key
     until(lambda: "key=control" in locked.text)
     for path in ("/v1/models", "/v1/token_check"):
         assert httpx.request("GET", f"{locked.url}{path}").status_code == 401

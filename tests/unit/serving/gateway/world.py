@@ -120,6 +120,7 @@ class Gateway(Process):
             self.write_routes(routes)
         self.port = inherited.getsockname()[1] if inherited else free_port()
         gateway = {"port": self.port, **(gateway or {})}
+        self.port = gateway["port"]
         self.control_socket = directory / "control.sock"
         self.control = GatewayControl(self.control_socket)
         content = {
