@@ -161,7 +161,7 @@ def pieces(host: Host, upstream: str, *, after) -> int:
 
 
 def assert_only_what_was_in_progress_failed(asking: Asking, clients: int) -> None:
-    """An answer that broke off is an error: an event in a stream, else a 503."""
+    """An answer that broke off is an error: an event in a stream, a 503 for a whole one."""
     assert set(asking.fates()) <= {"whole", "cut off", "come back"}, asking.failed()
     assert len(asking.failed()) <= clients, asking.failed()
 
