@@ -103,7 +103,7 @@ def test_an_engine_that_hangs_with_its_port_open_is_started_again(state):
     found = look_until(watch, "hangs")
     assert [each.process for each in found] == ["blue"]
     assert told == found
-    assert not stopped.is_running()
+    stopped.wait(GIVE_UP_S)  # until supervisord has taken note of its end
     answers_again(state)
     counted = GatewayControl(state.gateway_socket).metrics()
     assert 'kind="hangs"' in counted
