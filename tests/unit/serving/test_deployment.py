@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -24,6 +25,7 @@ from tasks.core.errors import (
 )
 from tasks.core.locks import holders, locked
 from tasks.core.recipe import Deploy
+from tasks.core.recipe_deploy import EngineName
 from tasks.core.serving.deployment import _versions, deploy, rollback, start, stop
 from tasks.core.serving.ports import can_bind
 from tasks.core.serving.processes import own_processes
@@ -180,12 +182,13 @@ def earlier(tmp_path, settings):
     return record
 
 
+@pytest.mark.parametrize("engine", get_args(EngineName))
 def test_what_can_be_refused_is_refused_before_the_earlier_one_is_touched(
-    tmp_path, settings, earlier
+    tmp_path, settings, earlier, engine
 ):
-    model = tiny_llama(tmp_path / "model")
+    model, wanted = tiny_llama(tmp_path / "model"), settings(engine=engine)
     with pytest.raises(RecipeError, match="no such conversation template"):
-        deploy_model(model, settings(), tmp_path / "home", template="vicuna_v9")
+        deploy_model(model, wanted, tmp_path / "home", template="vicuna_v9")
     assert read_deployment(state_directory(tmp_path / "home", "kawan")) == earlier
 
 

@@ -16,7 +16,7 @@ from tasks.core.architecture.whole import log_probabilities
 from tasks.core.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.recipe import ActivationEdit, Edit
-from tasks.core.serving.fingerprint import TOLERANCES, ask_logprobs, require_fingerprint
+from tasks.core.serving.fingerprint import TOLERANCES, ask_prompt, require_fingerprint
 from tasks.core.serving.worker_access import WorkerAccess
 from tests.models import tiny_llama
 
@@ -169,18 +169,18 @@ CHOICE = {
 def test_log_probabilities_are_read_from_the_first_chunk_of_a_stream(server) -> None:
     usage = _event(choices=[], usage={"prompt_tokens": 3})
     url, asked = server(200, f"{_event(choices=[CHOICE])}{usage}data: [DONE]\n\n")
-    assert ask_logprobs(url, "m", (5, 7, 9), access=WorkerAccess(key="t")) == (-1.5, -2.5)
+    access = WorkerAccess(key="t")
+    assert ask_prompt(url, "m", (5, 7, 9), access=access).logprobs == (-1.5, -2.5)
     (request,) = asked
     assert request["prompt"] == [5, 7, 9]
-    assert (request["stream"], request["prompt_logprobs"], request["max_tokens"]) == (True, 0, 1)
+    assert (request["prompt_logprobs"], request["max_tokens"]) == (0, 1)
     assert request["authorization"] == "Bearer t"
 
 
 def test_log_probabilities_are_read_from_an_answer_that_is_no_stream(server) -> None:
     url, asked = server(200, json.dumps({"choices": [CHOICE]}))
-    assert ask_logprobs(url, "m", (5, 7, 9), streamed=False) == (-1.5, -2.5)
-    assert asked[0]["stream"] is False
-    assert "stream_options" not in asked[0]
+    assert ask_prompt(url, "m", (5, 7, 9)).logprobs == (-1.5, -2.5)
+    assert not {"stream", "stream_options"} & asked[0].keys()
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_log_probabilities_are_read_from_an_answer_that_is_no_stream(server) -> 
 def test_answer_without_them_is_an_error_that_says_so(server, status, body, what) -> None:
     url, _ = server(status, body)
     with pytest.raises(ServingFailed, match=what):
-        ask_logprobs(url, "m", (5, 7, 9))
+        ask_prompt(url, "m", (5, 7, 9))
 
 
 def test_server_that_is_not_there_is_an_error_that_says_so() -> None:
     with pytest.raises(ServingFailed, match="No connection"):
-        ask_logprobs(HERE, "m", (5, 7, 9))
+        ask_prompt(HERE, "m", (5, 7, 9))

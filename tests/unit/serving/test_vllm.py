@@ -99,8 +99,9 @@ def test_the_whole_command_on_a_cpu(python: Path, tmp_path: Path) -> None:
         '"context_tokens":4096}'
     )
     assert command == [
-        *(str(python), "-I", "-u", "-m", "vllm.entrypoints.openai.api_server"),
+        *(str(python), "-P", "-s", "-u", "-m", "vllm.entrypoints.openai.api_server"),
         *("--host", "127.0.0.1", "--port", "8123"),
+        *("--middleware", "kawan_usaha_gate.Gate"),
         *("--model", "model", "--served-model-name", "Kawan-Usaha"),
         *("--model-impl", "transformers", "--trust-remote-code"),
         *("--dtype", "float32", "--max-model-len", "4096"),
@@ -161,17 +162,17 @@ def test_the_process_tells_nobody_and_fetches_nothing(python: Path, tmp_path: Pa
     assert spec.env["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_vllm_finds_its_own_programs_first_and_none_of_ours() -> None:
+def test_vllm_finds_its_own_programs_first_and_nothing_of_ours_but_the_gate() -> None:
     ours = {"PYTHONPATH": "/ours", "VIRTUAL_ENV": "/ours", "PATH": "/ours/bin:/bin", "HOME": "/h"}
-    assert environment(ours, Path("/vllm/bin/python")) == {
-        "PATH": "/vllm/bin:/ours/bin:/bin",
-        "HOME": "/h",
-    }
+    found = environment(ours, Path("/vllm/bin/python"))
+    gate = Path(found.pop("PYTHONPATH"))
+    assert found == {"PATH": "/vllm/bin:/ours/bin:/bin", "HOME": "/h"}
+    assert [path.stem for path in gate.glob("*.py")] == ["kawan_usaha_gate"]
 
 
 def test_what_tells_the_deployment_stands_behind_what_a_title_clears() -> None:
     ours = {"KAWAN_USAHA_SERVING": "/home/serving", "PATH": "/bin", "A": "a"}
-    assert list(environment(ours, Path("/vllm/bin/python"))) == ["PATH", "A", "KAWAN_USAHA_SERVING"]
+    assert list(environment(ours, Path("/vllm/bin/python")))[-1] == "KAWAN_USAHA_SERVING"
 
 
 # --- the process, up to the moment when it becomes vLLM ----------------------------------------
@@ -225,8 +226,8 @@ def test_any_other_model_becomes_vllm_which_sees_no_path_of_ours(
     ended = _run(tmp_path, expectation)
     said = ended.stdout.splitlines()
     assert ended.returncode == 0
-    assert said[0].startswith("-I -u -m vllm.entrypoints.openai.api_server --host 127.0.0.1")
-    assert said[1].startswith(f"PYTHONPATH= PATH={python.parent}:")
+    assert said[0].startswith("-P -s -u -m vllm.entrypoints.openai.api_server --host 127.0.0.1")
+    assert f"/inside_vllm PATH={python.parent}:" in said[1]
 
 
 def test_what_a_killed_server_has_left_is_ended_before_another_starts(
@@ -242,5 +243,5 @@ def test_what_a_killed_server_has_left_is_ended_before_another_starts(
 
 def test_server_that_does_not_answer_is_not_ready() -> None:
     port = free_port()
-    with pytest.raises(ServingFailed, match="No answer"):
+    with pytest.raises(ServingFailed, match="No connection"):
         Vllm().ready(f"http://127.0.0.1:{port}")

@@ -25,7 +25,7 @@ from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
 from tasks.core.edit_fingerprint import read_fingerprint
-from tasks.core.errors import EditLost, RecipeError, ServingFailed
+from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.locks import holders
 from tasks.core.process import child_environment
 from tasks.core.process.ports import free_port
@@ -34,19 +34,14 @@ from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tasks.core.recipe_deploy import Deploy
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
-from tasks.core.serving.engines.vllm_environment import EXTRA, vllm_python
+from tasks.core.serving.engines.vllm_environment import EXTRA
 from tasks.core.serving.engines.vllm_process import end_leftovers
 from tasks.core.serving.report import EXPECTATION_VARIABLE, Expectation
 from tests.models import tiny_llama
 from tests.secrets import SECRETS
+from tests.vllm import NEEDS_VLLM
 
-try:
-    vllm_python(os.environ)
-    WHY_NOT = ""
-except RecipeError as error:
-    WHY_NOT = str(error.what)
-
-pytestmark = [pytest.mark.vllm, pytest.mark.skipif(bool(WHY_NOT), reason=f"{WHY_NOT} make vllm")]
+pytestmark = NEEDS_VLLM
 
 EDIT = Edit(
     activations=(ActivationEdit(layers=("all",), activation="gelu"),),
@@ -164,10 +159,16 @@ def _wait_until_ready(launch: Launch, process: subprocess.Popen[bytes], log: Pat
 
 
 @pytest.fixture(scope="module")
-def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def unproven(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     edited = models / "edited"
     with _serving(edited, edited, tmp_path_factory.mktemp("start")) as running:
         yield running
+
+
+@pytest.fixture
+def served(unproven: Running) -> Running:
+    Vllm().prove(unproven.launch.url, unproven.expectation)
+    return unproven
 
 
 def test_model_whose_edit_was_dropped_is_no_proof(models: Path, tmp_path: Path) -> None:
@@ -178,12 +179,22 @@ def test_model_whose_edit_was_dropped_is_no_proof(models: Path, tmp_path: Path) 
     with _serving(models / "plain", models / "edited", tmp_path) as running:
         with pytest.raises(EditLost, match="like the one without the edit"):
             Vllm().prove(running.launch.url, running.expectation)
+        assert running.ask(prompt=[1], max_tokens=1).status_code == 425
         tree = psutil.Process(running.process.pid).children(recursive=True)
         running.process.kill()
         running.process.wait()
         end_leftovers(running.launch.expectation)
         held = [process.memory_info().rss for process in tree if process.is_running()]
     assert sum(held) == 0  # what nobody has buried yet holds none
+
+
+def test_nobody_gets_an_answer_before_the_proof(unproven: Running) -> None:
+    """The first one with this server: whoever uses `served` has proven it."""
+    assert unproven.ask(prompt=[1], max_tokens=1).status_code == 425
+    health = httpx.get(f"{unproven.launch.url}/health", trust_env=False)
+    assert health.status_code == 425
+    Vllm().prove(unproven.launch.url, unproven.expectation)
+    assert unproven.ask(prompt=[1], max_tokens=1).status_code == 200
 
 
 def test_edit_is_proven_in_the_process_that_serves(served: Running) -> None:

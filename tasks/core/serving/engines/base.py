@@ -4,15 +4,21 @@ An engine's process speaks the engine protocol (protocol.md in this directory) o
 here computes; what runs in the process itself is in modules of their own, which alone import torch.
 """
 
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import BaseModel
+
+from tasks.core.home import PROJECT
 from tasks.core.recipe import Dtype
 from tasks.core.recipe_deploy import Deploy, EngineName
+from tasks.core.serving.asked import asked
 from tasks.core.serving.process_spec import ProcessSpec
-from tasks.core.serving.report import EngineReport, Expectation
+from tasks.core.serving.report import EXPECTATION_VARIABLE, EngineReport, Expectation
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Launch:
     model is a link to the model directory under a neutral name (`model`), for FastChat reads the
     path; its parent directory belongs to this start alone: modules (the cache for the model's own
     code) and expectation (what the process must prove) lie there too. cpu_dtype is what it computes
-    in on a CPU.
+    in on a CPU; on a GPU the engine chooses.
     """
 
     settings: Deploy
@@ -51,11 +57,18 @@ class Launch:
         """Where the process listens."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def dtype(self) -> Dtype | None:
+        """What it computes in; None: the engine's choice."""
+        return self.cpu_dtype if self.settings.device == "cpu" else None
+
 
 class Engine(ABC):
     """One way to compute answers."""
 
     name: ClassVar[EngineName]
+    module: ClassVar[str]
+    """What its process runs, with one argument: `--settings`, as JSON."""
     takes: ClassVar[frozenset[str]]
     """The fields of a completion request that it honours beyond those that every engine does."""
     embeds: ClassVar[bool]
@@ -70,12 +83,30 @@ class Engine(ABC):
         """Raise RecipeError for settings that the engine would not follow, or that it lacks."""
 
     @abstractmethod
-    def process(self, launch: Launch) -> ProcessSpec:
-        """Return the process, named `engine`, of lowest priority 1."""
+    def arguments(self, launch: Launch) -> BaseModel:
+        """Return what the process is told. Raises RecipeError where it cannot run."""
 
     @abstractmethod
+    def environment(self, launch: Launch) -> Mapping[str, str]:
+        """Return the variables that this engine's process needs beside those of every one's."""
+
+    def process(self, launch: Launch) -> ProcessSpec:
+        """Return the process, named `engine`, of lowest priority 1. Raises as `arguments` does."""
+        told = self.arguments(launch).model_dump_json()
+        return ProcessSpec(
+            name="engine",
+            # -P: a `torch.py` in the working directory must not be imported in place of torch.
+            argv=(sys.executable, "-P", "-m", self.module, "--settings", told),
+            env={**_environment(launch), **self.environment(launch)},
+            cwd=launch.directory,
+            priority=1,
+            stop_wait_s=self.stop_wait_s,
+            stops_as_group=self.stops_as_group,
+        )
+
     def ready(self, url: str) -> None:
         """Return when the process takes requests. Raises ServingFailed while it does not."""
+        asked("GET", f"{url}/health")
 
     @abstractmethod
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
@@ -83,3 +114,19 @@ class Engine(ABC):
 
         Raises EditLost when it shows another one, ServingFailed when it does not answer.
         """
+
+
+def _environment(launch: Launch) -> Mapping[str, str]:
+    env = {
+        "PYTHONPATH": str(PROJECT),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_MODULES_CACHE": str(launch.modules),
+        "TOKENIZERS_PARALLELISM": "false",
+        # Waiting threads sleep. Spinning, OpenMP's took four times the CPU beside other work.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        EXPECTATION_VARIABLE: str(launch.expectation),
+    }
+    if launch.settings.device == "cpu":
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    return env

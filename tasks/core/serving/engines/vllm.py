@@ -5,8 +5,7 @@ modules (a gate and its activation become one), so that the edit is proven by wh
 """
 
 import os
-import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
 import httpx
@@ -15,33 +14,29 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe_deploy import Deploy
-from tasks.core.serving.asked import failed
+from tasks.core.serving.asked import asked, failed
 from tasks.core.serving.engines.base import Engine, Launch
+from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import PROVEN_ROUTE, PROVER
+from tasks.core.serving.engines.request import OPTIONAL_FIELDS
 from tasks.core.serving.engines.vllm_command import Arguments, Setup
 from tasks.core.serving.engines.vllm_environment import EXTRA, vllm_python
 from tasks.core.serving.engines.vllm_process import require_provable
 from tasks.core.serving.fingerprint import PromptAnswer, ask_prompt, require_fingerprint
-from tasks.core.serving.process_spec import ProcessSpec
-from tasks.core.serving.report import EXPECTATION_VARIABLE, EngineReport, Expectation
+from tasks.core.serving.report import EngineReport, Expectation
+from tasks.core.serving.worker_access import WorkerAccess
 
-_PACKAGE_ROOT = Path(__file__).resolve().parents[4]
-_MODULE: Final = "tasks.core.serving.engines.vllm_process"
-_QUICK_S: Final = 60.0
 _ANY_PROMPT: Final = (0, 0)
 """What a plain model is asked: any two tokens that every vocabulary has."""
 
+_PROVER: Final = WorkerAccess(key=PROVER)
+
 
 class Vllm(Engine):
-    """vLLM's own server, which knows nothing of this project."""
+    """vLLM's own server, which knows nothing of this project but the gate before it."""
 
     name = "vllm"
-    # Not prompt_logprobs: it leaves them out of what it streams.
-    takes = frozenset(
-        {
-            *("top_k", "min_p", "seed", "presence_penalty", "frequency_penalty"),
-            *("repetition_penalty", "logprobs", "logit_bias"),
-        }
-    )
+    module = "tasks.core.serving.engines.vllm_process"
+    takes = OPTIONAL_FIELDS
     embeds = False
     stop_wait_s = 120.0  # a minute for the last answers (`drain_s`), 15 s to end on an idle machine
     # Its server ends its own processes, once the answers in progress have been sent.
@@ -58,17 +53,17 @@ class Vllm(Engine):
                 found="load_8bit: true, device: cpu",
             )
 
-    def process(self, launch: Launch) -> ProcessSpec:
-        """Return the process that serves `launch`. Raises RecipeError without vLLM."""
+    def arguments(self, launch: Launch) -> Arguments:
+        """Return what the process is told. Raises RecipeError without vLLM."""
         settings = launch.settings
-        arguments = Arguments(
+        return Arguments(
             python=vllm_python(os.environ),
             model=launch.model.name,
             model_name=settings.model_name,
             port=launch.port,
             device=settings.device,
             gpus=settings.gpus,
-            dtype=launch.cpu_dtype if settings.device == "cpu" else None,
+            dtype=launch.dtype,
             load_8bit=settings.load_8bit,
             running=settings.gateway.max_running,
             waiting=settings.gateway.max_queued,
@@ -76,34 +71,35 @@ class Vllm(Engine):
             beside=settings.switch == "side-by-side",
             extra=os.environ.get(EXTRA, ""),
         )
-        return ProcessSpec(
-            name="engine",
-            argv=(sys.executable, "-P", "-m", _MODULE, "--settings", arguments.model_dump_json()),
-            env=_environment(launch),
-            cwd=launch.directory,
-            priority=1,
-            stop_wait_s=self.stop_wait_s,
-            stops_as_group=self.stops_as_group,
-        )
+
+    def environment(self, launch: Launch) -> Mapping[str, str]:
+        """Return that it tells nobody, and binds itself to no core."""
+        return {
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            # By default it binds itself to the first cores: two engines, to the same ones.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        }
 
     def ready(self, url: str) -> None:
-        """Return when it takes requests. Raises ServingFailed while it does not.
+        """Return when it can be proven. Raises ServingFailed while it cannot.
 
-        Nothing for draining: it still says so when it no longer does.
+        Nothing for draining: it still says so when it takes no requests any longer.
         """
-        _get(f"{url}/health")
+        asked("GET", f"{url}/health", access=_PROVER)
 
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
         """Return how it is set up, once it has answered like the model that was promised.
 
-        Its first answer takes the time of warming up. edit is what the comparison found: the
-        modules of vLLM are not the model's own.
+        Only then its gate lets others in (inside_vllm/kawan_usaha_gate.py). Its first answer takes
+        the time of warming up. edit is what the comparison found: the modules of vLLM are not the
+        model's own.
         """
         require_provable(expectation)
         fingerprint = expectation.fingerprint if expectation.edit is not None else None
         served = _served(url)
         prompt = fingerprint.prompt_ids if fingerprint else _ANY_PROMPT
-        answer = ask_prompt(url, served.id, prompt, streamed=False)
+        answer = ask_prompt(url, served.id, prompt, access=_PROVER)
         setup = _setup(answer, url)
         if setup.build != expectation.build:
             raise failed("It serves another build.", url, setup.build, expectation.build)
@@ -113,6 +109,7 @@ class Vllm(Engine):
                 fingerprint, answer.logprobs, dtype=setup.rounds_like, where=url
             )
             edit = {"by": "log-probabilities", "found": str(match), "verdict": match.verdict}
+        asked("POST", url + PROVEN_ROUTE, access=_PROVER)
         return EngineReport(
             build=setup.build,
             template=expectation.template,
@@ -139,7 +136,7 @@ def _served(url: str) -> _Model:
     """Return what it calls its model, and how long a context it gives it."""
     where = f"{url}/v1/models"
     try:
-        return _Models.model_validate_json(_get(where)).data[0]
+        return _Models.model_validate_json(asked("GET", where, access=_PROVER)).data[0]
     except ValidationError as error:
         raise failed("Another server answers there.", where, error) from error
 
@@ -150,18 +147,6 @@ def _setup(answer: PromptAnswer, url: str) -> Setup:
     except ValidationError as error:
         found = answer.system_fingerprint
         raise failed("It was not started by this project.", url, found) from error
-
-
-def _get(where: str) -> bytes:
-    try:
-        # trust_env: a proxy of the environment must not get requests to this machine itself.
-        with httpx.Client(trust_env=False, timeout=_QUICK_S) as client:
-            response = client.get(where)
-    except httpx.HTTPError as error:
-        raise failed("No answer.", where, repr(error)) from error
-    if response.status_code != httpx.codes.OK:
-        raise failed("The answer is an error.", where, response.status_code)
-    return response.content
 
 
 def _resident_bytes(url: str) -> int:
@@ -177,23 +162,3 @@ def _resident_bytes(url: str) -> int:
         return sum(process.memory_info().rss for process in tree)
     except psutil.Error:
         return 0
-
-
-def _environment(launch: Launch) -> dict[str, str]:
-    env = {
-        "PYTHONPATH": str(_PACKAGE_ROOT),  # of the process that becomes the server; not vLLM's
-        "PYTHONUNBUFFERED": "1",
-        EXPECTATION_VARIABLE: str(launch.expectation),
-        "HF_HUB_OFFLINE": "1",
-        "HF_MODULES_CACHE": str(launch.modules),
-        "TOKENIZERS_PARALLELISM": "false",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        # Waiting threads sleep. Spinning, OpenMP's took four times the CPU beside other work.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        # By default it binds itself to the first cores: two engines, to the same ones.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    }
-    if launch.settings.device == "cpu":
-        env["CUDA_VISIBLE_DEVICES"] = ""
-    return env

@@ -1,8 +1,8 @@
 """The command line of vLLM's server, from what the process is told and the model's configuration.
 
 As vLLM 0.32 has it. Pure. `python -m`, because the command `vllm serve` of the CPU wheel dies of
-missing package metadata; `-I`, so that neither PYTHONPATH nor the working directory leads it to
-another environment's packages.
+missing package metadata; `-P` and `-s`, so that neither the working directory nor the user's leads
+it to another environment's packages. On PYTHONPATH stands the gate's directory alone.
 """
 
 import json
@@ -18,6 +18,7 @@ from tasks.core.model_config import context_tokens
 from tasks.core.planning.serving import kv_cache_bytes
 from tasks.core.planning.shapes import dtype_from_config, shape_from_config
 from tasks.core.recipe import Dtype
+from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import MIDDLEWARE
 
 _MODULE: Final = "vllm.entrypoints.openai.api_server"
 _MINUTE_S: Final = 60
@@ -94,8 +95,9 @@ def vllm_command(
 ) -> tuple[str, ...]:
     """Return the whole command."""
     return (
-        *(str(arguments.python), "-I", "-u", "-m", _MODULE),
+        *(str(arguments.python), "-P", "-s", "-u", "-m", _MODULE),
         *("--host", "127.0.0.1", "--port", str(arguments.port)),
+        *("--middleware", MIDDLEWARE),
         *("--model", arguments.model, "--served-model-name", arguments.model_name),
         # transformers' own class and no other: our class with its code, or plain LLaMA.
         *("--model-impl", "transformers", "--trust-remote-code"),

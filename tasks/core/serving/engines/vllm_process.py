@@ -2,7 +2,7 @@
 
 It refuses a model whose edit nobody could prove in vLLM, takes the locks of its devices, and
 becomes the server by exec: the same process, which holds the locks until it ends. Nothing of this
-project is in memory then.
+project is in memory then but the gate.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from tasks.core.errors import EditLost, KawanUsahaError
 from tasks.core.files import write_atomically
 from tasks.core.model_config import read_config
 from tasks.core.process.tree import Mark, end_processes
+from tasks.core.serving.engines.inside_vllm import kawan_usaha_gate
 from tasks.core.serving.engines.vllm_command import Arguments, setup_of, vllm_command
 from tasks.core.serving.report import (
     EXPECTATION_VARIABLE,
@@ -89,12 +90,14 @@ def end_leftovers(expectation_file: Path) -> None:
 def environment(environ: Mapping[str, str], python: Path) -> dict[str, str]:
     """Return environ for a process of vLLM's own environment: its programs are found first.
 
-    This project's variables stand last. Its processes give themselves titles, which clears the
-    first ones, and they must be known by the others.
+    Beside its packages Python finds the gate there, and nothing else of this project. This
+    project's variables stand last. Its processes give themselves titles, which clears the first
+    ones, and they must be known by the others.
     """
     kept = {name: value for name, value in environ.items() if name not in _NOT_ITS_OWN}
     path = os.pathsep.join(filter(None, (str(python.parent), environ.get("PATH"))))
-    changed = {**kept, "PATH": path}
+    gate = str(Path(kawan_usaha_gate.__file__).parent)
+    changed = {**kept, "PATH": path, "PYTHONPATH": gate}
     return dict(sorted(changed.items(), key=lambda item: item[0].startswith(_OURS)))
 
 

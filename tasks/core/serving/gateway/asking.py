@@ -3,15 +3,18 @@
 The invariant: a field that the route's engine does not honour is refused by its name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.core.recipe_deploy import EngineName
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 from tasks.core.serving.gateway.prompts import Prompts
 from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from tasks.core.serving.gateway.routing import Loaded
 from tasks.core.serving.routes import Route
+
+_MOST_STOPS: Mapping[EngineName, int] = {"vllm": 4}  # OpenAI's limit
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,12 @@ async def bodies_for(
     common = {
         "model": loaded.route.model_name,
         **request.of_every_engine(),
-        "stop": list(dict.fromkeys((*request.stop, *prompts.stop))),
+        "stop": _stops(request.stop, loaded),
         "stop_token_ids": list(dict.fromkeys((*request.stop_token_ids, *prompts.stop_token_ids))),
-        "stream": True,
-        "stream_options": {"include_usage": True},
         **request.extras(),
     }
+    if "prompt_logprobs" not in common:  # vLLM has no stream with them
+        common |= {"stream": True, "stream_options": {"include_usage": True}}
     bodies = []
     for ids in await _ids(request, prompts):
         room = prompts.answer_tokens(len(ids), wanted)
@@ -111,6 +114,17 @@ async def _ids(request: ChatRequest | CompletionRequest, prompts: Prompts) -> li
     if isinstance(request.messages, str):
         return [await prompts.ids(request.messages)]
     return [await prompts.ids(prompts.text([message.turn() for message in request.messages]))]
+
+
+def _stops(wanted: Sequence[str], loaded: Loaded) -> list[str]:
+    stops = list(dict.fromkeys((*wanted, *loaded.prompts.stop)))
+    engine = loaded.route.engine
+    most = _MOST_STOPS.get(engine, len(stops))
+    if len(stops) > most:
+        raise refused(
+            "stop", f"stop: the engine `{engine}` takes {most} texts, the template's among them."
+        )
+    return stops
 
 
 def _refuse_what_it_lacks(request: ChatRequest | CompletionRequest, route: Route) -> None:

@@ -139,6 +139,10 @@ class EngineClient:
         try:
             async with _in_time(limit, "the first token", self._limits.first_token_s):
                 response = await self._send(request)
+            if response.headers.get("content-type", "").startswith("application/json"):
+                async with _in_time(limit, "the answer", self._limits.first_token_s):
+                    yield _event(await response.aread())
+                return
             async with aclosing(_data(response)) as data:
                 while True:
                     async with _in_time(limit, "its next token", self._limits.between_tokens_s):
@@ -214,15 +218,17 @@ def _refusal(status: int, body: bytes) -> Exception:
     code = None
     try:
         content = from_json(body)
-        message, code = _message(content.get("error", content)), content.get("code")
+        error, code = content.get("error", content), content.get("code")
+        message = _message(error)
     except (ValueError, AttributeError):
-        message = f"status {status}"
+        error, message = {}, f"status {status}"
     if status in (401, 403):  # not the client's key: the one that this gateway has for a worker
         return EngineLost("The engine does not accept the key of this gateway.")
     if status in (429, 503) and code != FastChatCode.CONTROLLER_NO_WORKER:
         return EngineBusy(f"The engine can take no more: {message}")
     if status in (400, 413, 422):
-        return ApiError(FastChatCode.PARAM_OUT_OF_RANGE, message)
+        param = error.get("param") if isinstance(error, Mapping) else None
+        return ApiError(FastChatCode.PARAM_OUT_OF_RANGE, message, param=param)
     return EngineLost(f"The engine failed: {message}")
 
 

@@ -19,14 +19,17 @@ class RecentAnswer(BaseModel):
 
 
 class Recent:
-    """The last answers that were whole. An answer of one token is a probe's and not kept."""
+    """The last answers that were whole.
+
+    One of a single token is a probe's and not kept, nor is one that measures its prompt.
+    """
 
     def __init__(self, count: int) -> None:
         self._answers: deque[RecentAnswer] = deque(maxlen=count)
 
     def add(self, build: str, request: dict[str, Any], text: str, finish_reason: str) -> None:
         """Remember one."""
-        if request["max_tokens"] > 1:
+        if request["max_tokens"] > 1 and "prompt_logprobs" not in request:
             self._answers.append(
                 RecentAnswer(
                     build=build, request=dict(request), text=text, finish_reason=finish_reason

@@ -150,7 +150,9 @@ class CompletionRequest(Sampling):
             list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=_MAX_N)
         ]
     )
-    logprobs: int | None = Field(None, ge=0, le=5)
+    # As much as of chat, and more stops: what a gateway before this one makes of a conversation.
+    logprobs: int | None = Field(None, ge=0, le=20)
+    stop: Annotated[list[str], BeforeValidator(_list), Field(max_length=2 * _MAX_STOPS)] = []
     prompt_logprobs: int | None = Field(None, ge=0, le=5)
 
     @property

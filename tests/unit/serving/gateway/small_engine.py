@@ -73,11 +73,12 @@ class SmallEngine:
                 new.append(token)
                 reason = "length" if len(new) == body["max_tokens"] else None
             whole = self.tokenizer.decode(new, skip_special_tokens=True)
-            if reason is None and whole.endswith("\ufffd"):
-                whole = text
             for stop in body["stop"]:
                 if stop in whole:
                     whole, reason = whole[: whole.index(stop)], "stop"
+            begun = (stop[:end] for stop in body["stop"] for end in range(1, len(stop)))
+            if reason is None and whole.endswith(("\ufffd", *begun)):
+                whole = text  # held back until it is known what it is
             choice = {"index": 0, "text": whole[len(text) :], "finish_reason": reason}
             if "logprobs" in body and token not in ends:
                 choice["logprobs"] = self.logprobs(token, logprobs, body["logprobs"], len(text))
@@ -88,6 +89,18 @@ class SmallEngine:
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(new)}
         yield event({"choices": [], "usage": usage})
         yield "data: [DONE]\n\n"
+
+    async def whole(self, body: dict[str, Any]) -> dict[str, Any]:
+        """An answer with the prompt's log-probabilities, as vLLM gives them: in one piece."""
+        *choices, usage = [
+            json.loads(event.removeprefix("data: "))
+            async for event in self.events(body, None)
+            if "[DONE]" not in event
+        ]
+        said = [choice for event in choices for choice in event["choices"]]
+        text = "".join(choice["text"] for choice in said)
+        measured = {"prompt_logprobs": self.prompt_logprobs(body["prompt"])}
+        return {"choices": [{**said[-1], "text": text, **measured}], "usage": usage["usage"]}
 
     async def _go_wrong(self, how: str | None) -> None:
         if how == "die-in-stream":
@@ -146,6 +159,8 @@ def small_app(directory: Path) -> FastAPI:
             return error(int(how), f"as told: {how}")
         if len(body["prompt"]) + body["max_tokens"] > CONTEXT:
             return error(400, "longer than the context")
+        if "stream" not in body:
+            return JSONResponse(await engine.whole(body))
         return StreamingResponse(engine.events(body, how), media_type="text/event-stream")
 
     @app.post("/v1/embeddings")

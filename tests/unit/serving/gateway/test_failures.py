@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import time
 
 import httpx
@@ -132,7 +131,7 @@ def test_an_engine_that_hangs_in_the_middle_ends_the_stream_with_an_error(start,
 @pytest.mark.parametrize("stream", [False, True])
 def test_eight_clients_that_hang_up_leave_nothing_in_flight(gateway, engine, stream):
     engine.misbehave(None, pace_s=0.05)
-    clients = [ask_and_wait(gateway, LONG | {"stream": stream}) for _ in range(8)]
+    clients = [gateway.ask_and_wait(LONG | {"stream": stream}) for _ in range(8)]
     until(lambda: gateway.control.state().in_flight["blue"]["e0"] == 8)
     until(lambda: engine.state()["running"] == 8)
     for client in clients:
@@ -146,23 +145,12 @@ def test_eight_clients_that_hang_up_leave_nothing_in_flight(gateway, engine, str
     until(lambda: gateway.text.count("499 client-left") >= 8)
 
 
-def ask_and_wait(gateway: Gateway, body: dict) -> socket.socket:
-    """A client that has asked and has read nothing yet."""
-    content = json.dumps(body).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
-    client = socket.create_connection(("127.0.0.1", gateway.port))
-    client.sendall(head.encode() + content)
-    return client
-
-
 def test_who_hangs_up_while_waiting_leaves_the_line(start, model, engine):
     gateway = start(Gateway, a_route(model, [engine.url]), gateway={"max_running": 1})
     engine.misbehave(None, pace_s=0.05)
-    first = ask_and_wait(gateway, LONG | {"stream": True})
+    first = gateway.ask_and_wait(LONG | {"stream": True})
     until(lambda: gateway.control.state().running == 1)
-    second = ask_and_wait(gateway, LONG)
+    second = gateway.ask_and_wait(LONG)
     until(lambda: gateway.control.state().waiting == 1)
     second.close()
     until(lambda: gateway.control.state().waiting == 0, within_s=20)

@@ -33,9 +33,6 @@ CHAT = [
     ("modalities", {"modalities": ["text", "audio"]}),
     ("store", {"store": True}),
     ("temprature", {"temprature": 1}),
-    ("presence_penalty", {"presence_penalty": 0.5}),
-    ("logit_bias", {"logit_bias": {"5": 1}}),
-    ("top_k", {"top_k": 5}),
     ("temperature", {"temperature": 2.5}),
     ("temperature", {"temperature": "hot"}),
     ("top_p", {"top_p": 1.5}),
@@ -69,12 +66,11 @@ COMPLETIONS = [
     ("echo", {"echo": True}),
     ("suffix", {"suffix": "x"}),
     ("best_of", {"best_of": 3}),
-    ("logprobs", {"logprobs": 9}),
+    ("logprobs", {"logprobs": 21}),
 ]
 
 EMBEDDINGS = [
     ("input", {"input": []}),
-    ("input", {"input": [10**6]}),
     ("dimensions", {"dimensions": 8}),
     ("encoding_format", {"encoding_format": "hex"}),
 ]
@@ -93,20 +89,21 @@ def refused(answer: httpx.Response, param: str | None, status: int = 400) -> dic
 
 
 @pytest.mark.parametrize(("param", "fields"), CHAT, ids=[str(fields) for _, fields in CHAT])
-def test_a_chat_with_what_is_not_honoured_is_refused_by_name(gateway, engine, param, fields):
-    refused(gateway.chat(**fields), param)
-    assert engine.state()["asked"] == []
+def test_a_chat_with_what_is_not_honoured_is_refused_by_name(door, param, fields):
+    before = door.control.state().pieces
+    refused(door.chat(**fields), param)
+    assert door.control.state().pieces == before  # no engine was asked
 
 
 @pytest.mark.parametrize(("param", "fields"), COMPLETIONS, ids=[str(f) for _, f in COMPLETIONS])
-def test_a_completion_with_what_is_not_honoured_is_refused_by_name(gateway, param, fields):
+def test_a_completion_with_what_is_not_honoured_is_refused_by_name(door, param, fields):
     body = {"model": MODEL_NAME, "prompt": "modal", "max_tokens": 2, **fields}
-    refused(gateway.post("/v1/completions", body), param)
+    refused(door.post("/v1/completions", body), param)
 
 
 @pytest.mark.parametrize(("param", "fields"), EMBEDDINGS, ids=[str(f) for _, f in EMBEDDINGS])
-def test_embeddings_with_what_is_not_honoured_are_refused_by_name(gateway, param, fields):
-    refused(gateway.post("/v1/embeddings", {"model": MODEL_NAME, "input": "a", **fields}), param)
+def test_embeddings_with_what_is_not_honoured_are_refused_by_name(door, param, fields):
+    refused(door.post("/v1/embeddings", {"model": MODEL_NAME, "input": "a", **fields}), param)
 
 
 @pytest.mark.parametrize(
@@ -124,15 +121,15 @@ def test_embeddings_with_what_is_not_honoured_are_refused_by_name(gateway, param
     ],
     ids=lambda raw: repr(raw[:20]),
 )
-def test_what_is_no_json_of_characters_is_refused(gateway, raw):
-    answer = httpx.post(f"{gateway.url}/v1/chat/completions", content=raw, timeout=60)
+def test_what_is_no_json_of_characters_is_refused(door, raw):
+    answer = httpx.post(f"{door.url}/v1/chat/completions", content=raw, timeout=60)
     refused(answer, None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_conversation_beyond_the_context_gets_fastchats_number_and_words(gateway, stream):
+def test_a_conversation_beyond_the_context_gets_fastchats_number_and_words(door, stream):
     long = [{"role": "user", "content": "a" * CONTEXT}]
-    body = refused(gateway.chat(messages=long, stream=stream), None)
+    body = refused(door.chat(messages=long, stream=stream), None)
     assert body["code"] == ErrorCode.CONTEXT_OVERFLOW == 40303
     assert body["error"]["code"] == "context_length_exceeded"
     tokens = body["message"].split()[13]
@@ -143,8 +140,8 @@ def test_a_conversation_beyond_the_context_gets_fastchats_number_and_words(gatew
     assert int(tokens) > CONTEXT
 
 
-def test_another_models_name_is_refused_with_fastchats_number_and_openais_status(gateway):
-    body = refused(gateway.chat(model="vicuna"), "model", 404)
+def test_another_models_name_is_refused_with_fastchats_number_and_openais_status(door):
+    body = refused(door.chat(model="vicuna"), "model", 404)
     assert body["code"] == ErrorCode.INVALID_MODEL
     assert body["error"]["code"] == "model_not_found"
 
@@ -158,7 +155,7 @@ def test_a_path_that_is_not_there_is_refused_in_the_same_shape(gateway):
         assert answer.json()["error"]["code"] == "not_found"
 
 
-def test_what_asks_for_nothing_is_accepted(gateway):
+def test_what_asks_for_nothing_is_accepted(door):
     idle = {
         "tools": [],
         "tool_choice": "none",
@@ -171,7 +168,7 @@ def test_what_asks_for_nothing_is_accepted(gateway):
         "top_k": -1,
         "repetition_penalty": 1.0,
     }
-    answer = gateway.chat(**idle)
+    answer = door.chat(**idle)
     assert answer.status_code == 200, answer.text
 
 

@@ -14,11 +14,15 @@ from typing import Any
 import httpx
 import openai
 
+from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
+from tasks.core.serving.processes import own_processes
+from tasks.core.serving.record import Deployment
+from tasks.core.serving.state import StateDirectory
 
 ROOT = Path(__file__).parents[4]
 MODEL_NAME = "Kawan-Usaha"
-TAKES = ("seed", "logprobs")
+TAKES = ("seed", "logprobs", "prompt_logprobs")
 CONTEXT = 2048
 
 
@@ -100,7 +104,73 @@ def a_route(directory: Path, engines: list[str], **changes: Any) -> dict[str, An
     return {"route": route | changes}
 
 
-class Gateway(Process):
+class Door:
+    """How clients come to a gateway, and what the engine behind it can do."""
+
+    port: int
+    control: GatewayControl
+    takes: frozenset[str] = frozenset(TAKES)
+    embeds = True
+    engine = "transformers"
+    slot = "blue"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, key: str = "none", **options: Any) -> openai.OpenAI:
+        options = {"max_retries": 0, "timeout": 60.0} | options
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, **options)
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=60, **options)
+
+    def chat(self, **fields: Any) -> httpx.Response:
+        """A short conversation, with these fields beside."""
+        body = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 4, **fields}
+        return self.post("/v1/chat/completions", body)
+
+    def ask_and_wait(self, body: dict[str, Any]) -> socket.socket:
+        """A client that has asked and has read nothing yet."""
+        content = json.dumps(body).encode()
+        head = (
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        client = socket.create_connection(("127.0.0.1", self.port))
+        client.sendall(head.encode() + content)
+        return client
+
+    def in_flight(self) -> int:
+        return self.control.state().in_flight_of(self.slot)
+
+    def computes(self) -> bool:
+        """Whether the engine is busy."""
+        return self.in_flight() > 0
+
+
+class Deployed(Door):
+    """The gateway of a whole deployment."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        engine = engine_of(deployment.settings.engine)
+        self.engine, self.takes, self.embeds = engine.name, engine.takes, engine.embeds
+        self.port, self.slot = deployment.settings.gateway.port, deployment.slot
+        self._state = StateDirectory(deployment.state)
+        self.control = GatewayControl(self._state.gateway_socket)
+
+    def computes(self) -> bool:
+        """Whether the engine's processes take a fifth of a core, of their own or the kernel's."""
+        began, before = time.monotonic(), self._cpu_s()
+        time.sleep(0.5)
+        return (self._cpu_s() - before) / (time.monotonic() - began) > 0.2
+
+    def _cpu_s(self) -> float:
+        engine = [own for own in own_processes(self._state.root) if own.role == self.slot]
+        return sum(sum(own.process.cpu_times()[:2]) for own in engine)
+
+
+class Gateway(Process, Door):
     """A gateway over a directory of its own."""
 
     def __init__(
@@ -141,10 +211,6 @@ class Gateway(Process):
         if wait:
             until(self.listens)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
     def listens(self) -> bool:
         assert self.process.poll() is None, self.text
         with suppress(httpx.HTTPError):
@@ -153,18 +219,6 @@ class Gateway(Process):
 
     def write_routes(self, routes: dict[str, Any]) -> None:
         self.routes.write_text(json.dumps(routes))
-
-    def client(self, key: str = "none", **options: Any) -> openai.OpenAI:
-        options = {"max_retries": 0, "timeout": 60.0} | options
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, **options)
-
-    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=60, **options)
-
-    def chat(self, **fields: Any) -> httpx.Response:
-        """A short conversation, with these fields beside."""
-        body = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 4, **fields}
-        return self.post("/v1/chat/completions", body)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, 0 where nothing was counted."""
@@ -178,3 +232,8 @@ class Gateway(Process):
 
 
 MESSAGES = [{"role": "user", "content": "apa kabar"}]
+PROMPT = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. USER: apa kabar ASSISTANT:"
+)
+"""What the template makes of them."""
