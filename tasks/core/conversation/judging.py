@@ -6,7 +6,7 @@ the pieces' order (`screening`). Positions count from the beginning of the piece
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -93,55 +93,43 @@ class Judge:
     def _judge(
         self, records: Sequence[tuple[int, Conversation | BadRecord]], found: Judgement
     ) -> None:
-        found.records += len(records)
-        good = [(at, each) for at, each in records if isinstance(each, Conversation)]
-        bad = {at: each for at, each in records if isinstance(each, BadRecord)}
-        bad |= _named(good, [_personal_data(each) for _, each in good])
+        batch = _Batch(records)
+        batch.sort_out([_personal_data(each) for each in batch.conversations])
         if self._check is not None:
-            good = [(at, each) for at, each in good if at not in bad]
-            others = self._check.other_languages([each for _, each in good])
-            bad |= _named(good, [self._foreign(other) for other in others])
-        good = [(at, each) for at, each in good if at not in bad]
-        sizes, examples = self._sizes(good, bad)
-        good = [(at, each) for at, each in good if at not in bad]
-        found.bad += [bad[at] for at, _ in records if at in bad]
-        for at, _ in good:
-            found.count(sizes[at])
-        more = signed([(at, each, sizes[at]) for at, each in good])
-        found.signed = np.concatenate([found.signed, more])
+            others = self._check.other_languages(batch.conversations)
+            batch.sort_out([self._foreign(other) for other in others])
+        examples = self._examples(batch)
+        fit = [(at, each, _size(each, examples.get(at))) for at, each in batch.good]
+        found.records += len(records)
+        found.bad += [batch.bad[at] for at, _ in records if at in batch.bad]
+        for _, _, size in fit:
+            found.count(size)
+        found.signed = np.concatenate([found.signed, signed(fit)])
         if self._validation_share is not None:
-            self._divide(good, examples, found)
+            self._divide(batch.good, self._validation_share, examples, found)
+
+    def _examples(self, batch: "_Batch") -> dict[int, Example]:
+        """Return the first encoder's tokens by position; sort out what any of them cannot take."""
+        examples: dict[int, Example] = {}
+        for encoder in self._encoders:
+            encoded = encoder.encode_all(batch.conversations)
+            if not examples:
+                pairs = zip(batch.good, encoded, strict=True)
+                examples = {at: one for (at, _), one in pairs if isinstance(one, Example)}
+            batch.sort_out([_unfit(example) for example in encoded])
+        return examples
 
     def _divide(
         self,
         good: Sequence[tuple[int, Conversation]],
+        share: float,
         examples: Mapping[int, Example],
         found: Judgement,
     ) -> None:
-        share = self._validation_share or 0.0
         apart = {at for at, each in good if is_validation(each, share)}
         for side, wanted in ((found.training, False), (found.validation, True)):
             rows = [(at, examples[at]) for at, _ in good if (at in apart) == wanted]
             side.append(ExampleRows.of(rows))
-
-    def _sizes(
-        self, good: Sequence[tuple[int, Conversation]], bad: dict[int, BadRecord]
-    ) -> tuple[dict[int, Size], dict[int, Example]]:
-        """Return size and tokens by position; name in `bad` what the tokenizers cannot take."""
-        sizes = {
-            at: Size(len(each.turns), sum(len(turn.text) for turn in each.turns))
-            for at, each in good
-        }
-        examples: dict[int, Example] = {}
-        for number, encoder in enumerate(self._encoders):
-            good = [(at, each) for at, each in good if at not in bad]
-            encoded = encoder.encode_all([each for _, each in good])
-            bad |= _named(good, [_unfit(example) for example in encoded])
-            if number == 0:
-                for (at, _), one in zip(good, encoded, strict=True):
-                    if isinstance(one, Example):
-                        examples[at], sizes[at] = one, _with_tokens(sizes[at], one)
-        return sizes, examples
 
     def _foreign(self, other: str | None) -> tuple[Fault, str] | None:
         if other is None:
@@ -149,14 +137,23 @@ class Judge:
         return Fault.OTHER_LANGUAGE, f"seems to be in `{other}`, not in `{self._language}`"
 
 
-def _named(
-    records: Sequence[tuple[int, Conversation]], faults: Sequence[tuple[Fault, str] | None]
-) -> dict[int, BadRecord]:
-    return {
-        at: BadRecord(at, record.id, *fault)
-        for (at, record), fault in zip(records, faults, strict=True)
-        if fault is not None
-    }
+class _Batch:
+    """Some records: those with which nothing is wrong so far, and what is wrong with the others."""
+
+    def __init__(self, records: Sequence[tuple[int, Conversation | BadRecord]]) -> None:
+        self.good = [(at, each) for at, each in records if isinstance(each, Conversation)]
+        self.bad = {at: each for at, each in records if isinstance(each, BadRecord)}
+
+    @property
+    def conversations(self) -> list[Conversation]:
+        return [each for _, each in self.good]
+
+    def sort_out(self, faults: Sequence[tuple[Fault, str] | None]) -> None:
+        """Take the fault, if any, of each that was good."""
+        for (at, record), fault in zip(self.good, faults, strict=True):
+            if fault is not None:
+                self.bad[at] = BadRecord(at, record.id, *fault)
+        self.good = [(at, each) for at, each in self.good if at not in self.bad]
 
 
 def _personal_data(record: Conversation) -> tuple[Fault, str] | None:
@@ -177,10 +174,9 @@ def _unfit(example: Example | DataError) -> tuple[Fault, str] | None:
     return None
 
 
-def _with_tokens(size: Size, example: Example) -> Size:
-    return replace(
-        size,
-        tokens=len(example.input_ids),
-        learned_tokens=example.learned_tokens,
-        truncated_tokens=example.dropped_tokens,
-    )
+def _size(record: Conversation, example: Example | None) -> Size:
+    turns, characters = len(record.turns), sum(len(turn.text) for turn in record.turns)
+    if example is None:
+        return Size(turns, characters)
+    tokens, learned = len(example.input_ids), example.learned_tokens
+    return Size(turns, characters, tokens, learned, example.dropped_tokens)

@@ -20,7 +20,7 @@ VALUES = st.recursive(
 )
 ANY_TEXT = st.text(alphabet=st.sampled_from('ab"\\,:{}[] \n\r\té1'), max_size=120)
 many = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 
 

@@ -97,7 +97,7 @@ def test_every_template_of_fastchat_is_rendered_as_it_prompts_answer_by_answer(t
         rendered += 1
         spans = [(span.start, span.end) for span in made.spans]
         assert spans == span_by_span(conversation, template), template
-    assert rendered > 50
+    assert rendered > 40
 
 
 def test_the_time_for_a_conversation_grows_with_its_turns_not_with_their_square() -> None:
