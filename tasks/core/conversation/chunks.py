@@ -19,8 +19,15 @@ from tasks.core.conversation.layout import Layout
 CHUNK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 1 << 26
 
-# From any place outside of a string up to the next bracket; the quantifiers never go back.
-_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+[\[\]{}]', re.DOTALL)
+# From any place outside of a string up to the next bracket; the quantifiers never go back. The
+# second is three times as fast, and right where no backslash is itself escaped.
+_BETWEEN = rb'[^"\[\]{}]*+'
+_ANY_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PLAIN_STRING = rb'"[^"]*+"(?:(?<=\\")[^"]*+")*+(?<!\\")'
+_ANY, _PLAIN = (
+    re.compile(b"%b(?:%b%b)*+[][{}]" % (_BETWEEN, string, _BETWEEN), re.DOTALL)
+    for string in (_ANY_STRING, _PLAIN_STRING)
+)
 _OPENING = b"[{"
 _Piece = tuple[int, int, Literal["", "closing", "too long"]]
 
@@ -125,7 +132,8 @@ class _Values:
 
     def go_on(self, data: bytes) -> None:
         """Follow the brackets to the end of the buffer, or of the array."""
-        match, at, end, depth = _TO_BRACKET.match, self.at, self.end, self._depth
+        match = (_ANY if rb"\\" in data else _PLAIN).match
+        at, end, depth = self.at, self.end, self._depth
         while found := match(data, at):
             at = found.end()
             if data[at - 1] in _OPENING:

@@ -11,8 +11,9 @@ from tasks.core.conversation.json_values import values
 from tasks.core.conversation.records import BadRecord
 
 SMALL = 64
+MARKS = st.text(alphabet=st.sampled_from('ab"\\,:{}[] \n\té'), max_size=90)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=30),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=30) | MARKS,
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
     ),
