@@ -21,7 +21,7 @@ def project(model: Path, data: Path, out: Path) -> None:
     from tasks.core.conversation.prepared import prepare_examples
     from tasks.core.recipe import Finetune
 
-    settings = Finetune(max_length_tokens=LENGTH, validation_share=0.05)
+    settings = Finetune(max_length_tokens=LENGTH, validation_share=0.05, max_dropped_share=0.2)
     prepare_examples(model, data, settings, TEMPLATE, out=out)
 
 
@@ -42,6 +42,7 @@ def fastchat(model: Path, data: Path, _out: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.model_max_length, tokenizer.padding_side = LENGTH, "right"  # as its train() does
+    tokenizer.legacy = True  # it asks every tokenizer whether it is LLaMA's old one
     with data.open("rb") as lines:
         for line in lines:
             turns = json.loads(line)["conversations"]
