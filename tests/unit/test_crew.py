@@ -101,7 +101,7 @@ def test_a_caller_that_goes_on_without_the_rest_leaves_no_process() -> None:
     results = computed(square, count(), processes=2)
     next(results)
     assert len(children()) == 3
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert children() == []
 
 

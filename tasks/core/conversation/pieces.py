@@ -14,16 +14,23 @@ from tasks.core.progress import Report, silent
 
 
 class OfPiece(Protocol):
-    """What was found in a piece; `broken`: nothing behind it counts."""
+    """What was found in a piece."""
 
-    broken: bool
-    done_bytes: int
+    @property
+    def broken(self) -> bool:
+        """Whether nothing behind it counts."""
+
+    @property
+    def done_bytes(self) -> int:
+        """How much of the file is done with it."""
 
 
 Found = TypeVar("Found", bound=OfPiece)
 
 _ENOUGH_BYTES = 16 * CHUNK_BYTES
 """Below this a file is read in the time that other processes take to start."""
+_MOST = 16
+"""Processes. Their results are put together at about twenty times the pace of one."""
 
 
 def computed_pieces(
@@ -35,14 +42,14 @@ def computed_pieces(
 ) -> Iterator[Found]:
     """Yield function(piece) for each piece, up to one that is broken.
 
-    `report` counts the bytes. By default there is a process for each core that may be used, once
-    the file is large enough for two. Raises DataError when the file cannot be read or as a whole is
+    `report` counts the bytes. By default there is a process for each core that may be used, up
+    to a limit, once the file is large enough. Raises DataError when the file cannot be read or as a whole is
     something else, and what `computed` raises.
     """
     try:
         size_bytes = path.stat().st_size
         if processes is None:
-            processes = usable_cores() if size_bytes >= _ENOUGH_BYTES else 1
+            processes = min(usable_cores(), _MOST) if size_bytes >= _ENOUGH_BYTES else 1
         pieces = chunks(path, layout_of(path, "conversations"))
         with closing(computed(function, pieces, processes=processes)) as all_found:
             for found in all_found:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
@@ -34,7 +34,7 @@ _ALONE = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "OPENBLAS_N
 
 def computed(
     function: Callable[[Item], Result], items: Iterable[Item], *, processes: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield function(item) of each item in order; with one process, in this one.
 
     The function, the items and the results must be picklable. A `load` that the function has is
