@@ -43,8 +43,8 @@ def computed_pieces(
     """Yield function(piece) for each piece, up to one that is broken.
 
     `report` counts the bytes. By default there is a process for each core that may be used, up
-    to a limit, once the file is large enough. Raises DataError when the file cannot be read or as a whole is
-    something else, and what `computed` raises.
+    to a limit, once the file is large enough. Raises DataError when the file cannot be read or as
+    a whole is something else, and what `computed` raises.
     """
     try:
         size_bytes = path.stat().st_size
