@@ -144,7 +144,8 @@ def _prompt(template: FastChatTemplate, conversation: Conversation, words: Seque
     probe = template.copy()
     for turn, said in zip(conversation.turns, words, strict=True):
         probe.append_message(probe.roles[turn.speaker == "gpt"], said)
-    return probe.get_prompt()
+    text: str = probe.get_prompt()
+    return text
 
 
 @lru_cache(maxsize=8)
