@@ -5,14 +5,14 @@ from pydantic import TypeAdapter
 
 from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
-from tasks.core.files import sha256_of, write_atomically
+from tasks.core.files import sha256_of_state, write_atomically
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Finetune
 from tasks.core.store import Staging
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 2
+VERSION = 3
 _FILE = "overlap.json"
 _OVERLAP = TypeAdapter(Overlap)
 
@@ -29,8 +29,8 @@ def leaks(settings: Finetune, evaluation: Evaluate, override: str | None) -> Sta
     figure would prove anything, and the gate would refuse the model after its training.
     """
     inputs = {
-        "training": sha256_of(settings.data),
-        "held out": sha256_of(evaluation.conversations),
+        "training": sha256_of_state(settings.data),
+        "held out": sha256_of_state(evaluation.conversations),
     }
 
     def write(staging: Staging) -> None:

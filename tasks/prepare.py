@@ -2,7 +2,7 @@
 
 from tasks.core import keys
 from tasks.core.conversation.prepared import identity, prepare_examples
-from tasks.core.files import sha256_of
+from tasks.core.files import sha256_of, sha256_of_state
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
@@ -10,7 +10,7 @@ from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 
-VERSION = 2
+VERSION = 3
 """Raised with the rules as well, which decide what of the data is kept."""
 
 
@@ -22,7 +22,7 @@ def _name(settings: Finetune, **_: object) -> str:
 def prepare(model: StageResult, settings: Finetune, template: str) -> StageResult:
     """Check, tokenize and divide the conversations. Of the model only its tokenizer counts."""
     params = identity(settings, template)
-    inputs = {"data": sha256_of(settings.data), "tokenizer": keys.digest(_tokenizer(model))}
+    inputs = {"data": sha256_of_state(settings.data), "tokenizer": keys.digest(_tokenizer(model))}
 
     def write(staging: Staging) -> None:
         prepared = prepare_examples(

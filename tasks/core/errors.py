@@ -149,6 +149,12 @@ class SystemRefused(KawanUsahaError):
     """The operating system refused a file, a right, memory or a connection."""
 
 
+class WorkerLost(KawanUsahaError):
+    """A process that did a part of the work was killed, or died; another may live."""
+
+    retryable = True
+
+
 class MissingTool(KawanUsahaError):
     """A program that this step needs is not installed."""
 

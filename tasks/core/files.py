@@ -11,9 +11,11 @@ import os
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -26,6 +28,7 @@ CHUNK_BYTES = 1 << 20
 TEMPORARY = ".tmp-"  # begins the name of a file that a killed process may leave behind
 WORK = ".work"  # in a staging directory: the digest of the work that it belongs to
 _WRITABLE_PLACE = "Name a directory in a place where you may write, not below a file."
+_SETTLED_S = 2.0  # a file that is younger may change again within the same tick of its times
 _FICLONE = 0x40049409  # linux/fs.h
 
 
@@ -44,6 +47,26 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_state(path: Path) -> str:
+    """Return the SHA-256 of a file that several stages read, computed once a state of it.
+
+    For inputs, not for proofs: a file that was damaged without a trace in its times is not noticed.
+    """
+    stat = path.stat()
+    if time.time() - max(stat.st_mtime, stat.st_ctime) < _SETTLED_S:
+        return sha256_of(path)
+    return _sha256_of_state(path.resolve(), *_state(stat))
+
+
+@lru_cache(maxsize=64)
+def _sha256_of_state(path: Path, *_: int) -> str:
+    return sha256_of(path)
+
+
+def _state(stat: os.stat_result) -> tuple[int, ...]:
+    return stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def digest_of(path: Path) -> FileDigest:
@@ -203,10 +226,7 @@ def state_of(path: Path) -> JsonValue:
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = [(file, file.stat()) for file in files if file.is_file()]
-    return [
-        [str(file.relative_to(path)), s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns]
-        for file, s in stats
-    ]
+    return [[str(file.relative_to(path)), *_state(stat)] for file, stat in stats]
 
 
 def require_new(out: Path) -> None:

@@ -6,10 +6,13 @@ transformers from the disk to every start, which is not what is measured here.
 
 Memory is read from /proc while the command runs: VmHWM, the kernel's own high-water mark of a
 process's resident pages, summed over the command's tree, and of these the anonymous ones (RssAnon),
-which only the end of the process gives back. VmHWM counts mapped files too, so a program that maps
-its weights shows them. `ru_maxrss` is not used: a child inherits it from whoever started it.
+which only the end of the process gives back. What processes share counts in each of them; the
+proportional set size (smaps_rollup), read every half second, counts it once. VmHWM counts mapped
+files too, so a program that maps its weights shows them. `ru_maxrss` is not used: a child inherits
+it from whoever started it.
 """
 
+import itertools
 import os
 import subprocess
 import threading
@@ -21,6 +24,7 @@ from pathlib import Path
 import psutil
 
 _SAMPLE_S = 0.02
+_PSS_EVERY = 25  # samples: the kernel walks through every page for it
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Run:
     peak_anonymous_bytes: int
     exit_code: int
     last_words: str
+    peak_pss_bytes: int = 0
 
 
 def evict(directories: Sequence[Path]) -> None:
@@ -70,6 +75,7 @@ def run(command: list[str], log: Path) -> Run:
         peak_anonymous_bytes=sampler.peak_anonymous,
         exit_code=exit_code,
         last_words=lines[-1][-300:] if lines else "",
+        peak_pss_bytes=sampler.peak_pss,
     )
 
 
@@ -82,11 +88,18 @@ class _Sampler(threading.Thread):
         self._finished = threading.Event()
         self.high_water: dict[int, int] = {}
         self.peak_anonymous = 0
+        self.peak_pss = 0
 
     def run(self) -> None:
-        while not self._finished.wait(_SAMPLE_S):
+        for sample in itertools.count():
+            if self._finished.wait(_SAMPLE_S):
+                return
             anonymous = 0
-            for pid in _tree(self._pid):
+            tree = _tree(self._pid)
+            if sample % _PSS_EVERY == 0:
+                pss = (_memory_bytes(pid, "smaps_rollup").get("Pss", 0) for pid in tree)
+                self.peak_pss = max(self.peak_pss, sum(pss))
+            for pid in tree:
                 fields = _memory_bytes(pid)
                 self.high_water[pid] = max(self.high_water.get(pid, 0), fields.get("VmHWM", 0))
                 anonymous += fields.get("RssAnon", 0)
@@ -105,9 +118,9 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(child.pid for child in children)]
 
 
-def _memory_bytes(pid: int) -> dict[str, int]:
+def _memory_bytes(pid: int, file: str = "status") -> dict[str, int]:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
     except OSError:
         return {}
     pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))

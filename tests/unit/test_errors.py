@@ -34,4 +34,5 @@ def test_every_error_knows_if_a_retry_helps_and_its_exit_code() -> None:
         "DownloadCorrupt",
         "HubUnavailable",
         "UploadCorrupt",
+        "WorkerLost",
     }

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core import files
 from tasks.core.errors import DiskFull, UsageError
 from tasks.core.files import (
     WORK,
@@ -10,6 +11,8 @@ from tasks.core.files import (
     free_bytes,
     link_or_copy,
     require_room,
+    sha256_of,
+    sha256_of_state,
     staged_directory,
     state_of,
     write_atomically,
@@ -144,3 +147,24 @@ def test_copy_where_the_file_system_cannot_link(tmp_path: Path) -> None:
         assert digest_of(target) == digest_of(tmp_path / "a")
     finally:
         target.unlink()
+
+
+def test_a_file_that_is_settled_is_hashed_once_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, hashed = tmp_path / "data", list[Path]()
+
+    def watched(file: Path) -> str:
+        hashed.append(file)
+        return sha256_of(file)
+
+    monkeypatch.setattr(files, "sha256_of", watched)
+    path.write_text("one")
+    assert sha256_of_state(path) == sha256_of_state(path) == sha256_of(path)
+    assert len(hashed) == 2  # it is so young that it may change unseen
+    monkeypatch.setattr(files, "_SETTLED_S", -1e9)
+    assert sha256_of_state(path) == sha256_of_state(path) == sha256_of(path)
+    assert len(hashed) == 3
+    path.write_text("two")
+    assert sha256_of_state(path) == sha256_of(path)
+    assert len(hashed) == 4

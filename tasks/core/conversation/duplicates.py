@@ -1,53 +1,32 @@
 """Records that say again what an earlier one said, found in a file of any size.
 
-MinHash (Broder 1997) over sequences of five words, with banding to find the pairs. Signatures lie
+Pairs are found by banding the signatures (`signatures`: MinHash over five words). They lie
 in a temporary file, 340 bytes a record; in memory stand about 20 bytes a record, for one band at a
 time. A library that keeps its index in memory, such as datasketch, takes some kilobytes a
 record. The invariant: of records that are alike, the first one is never named a duplicate.
 """
 
-import re
 import tempfile
-import zlib
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
-from hashlib import blake2b
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.conversation.lengths import Size
-from tasks.core.conversation.records import Conversation
+from tasks.core.conversation.signatures import HASHES, RECORD, Signed, mixed
 
 SIMILAR = 0.8
 """Share of common five-word sequences (Jaccard) from which on two records are near duplicates."""
 
-_SHINGLE_WORDS = 5
-_HASHES = 128
 # 16 bands of 8: of pairs that share 0.9 of their sequences 99.99% meet in a band, of those that
 # share 0.8 95%, of those that share 0.5 6%; the estimate over all 128 then decides.
 _BANDS = 16
-_ROWS = _HASHES // _BANDS
-_SHINGLES_AT_ONCE = 4096
+_ROWS = HASHES // _BANDS
 _RECORDS_AT_ONCE = 1 << 14
 _TRIED = 16
 """How many of the records that meet a later one in a band are compared with it."""
-_WORD = re.compile(r"\w+")
-
-_RECORD = np.dtype(
-    [
-        ("position", "<u8"),
-        ("id", "S48"),
-        ("size", "<u4", (len(fields(Size)),)),
-        ("content", "<u8"),
-        ("signature", "<u2", (_HASHES,)),
-    ]
-)
-_RANDOM = np.random.default_rng(0x6B61_7761_6E)
-_FACTORS = _RANDOM.integers(1, 2**63, _HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-_ADDENDS = _RANDOM.integers(0, 2**63, _HASHES, dtype=np.uint64)
-_POWERS = np.cumprod(np.full(_SHINGLE_WORDS, 0x9E37_79B9_7F4A_7C15, dtype=np.uint64))
 
 
 @dataclass(frozen=True)
@@ -78,17 +57,12 @@ class DuplicateFinder:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, position: int, conversation: Conversation, size: Size) -> None:
-        """Take the next record."""
-        said = [turn.text for turn in conversation.turns]
-        record = np.empty((), _RECORD)
-        record["position"], record["id"] = position, conversation.id.encode("utf-8", "replace")
-        record["size"] = astuple(size)
-        content = "\x00".join([conversation.system or "", *said]).encode()
-        record["content"] = int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
-        record["signature"] = _signature("\n".join(said))  # many share their system message
-        self._file.write(record.tobytes())
-        self._count += 1
+    def add(self, records: Signed, before: int = 0) -> None:
+        """Take the next records, whose positions count from behind so many others."""
+        moved = records.copy()
+        moved["position"] += np.uint64(before)
+        self._file.write(moved.tobytes())
+        self._count += len(records)
 
     def duplicates(self) -> Iterator[Duplicate]:
         """Yield every duplicate once, in the order of the records."""
@@ -141,7 +115,7 @@ class DuplicateFinder:
         for part in self._parts():
             signatures = part["signature"][:, band * _ROWS : (band + 1) * _ROWS]
             halves = np.ascontiguousarray(signatures).view(np.uint64)  # (n, 2)
-            keys[start : start + len(part)] = _mixed(_mixed(halves[:, 0]) + halves[:, 1])
+            keys[start : start + len(part)] = mixed(mixed(halves[:, 0]) + halves[:, 1])
             start += len(part)
         return keys
 
@@ -149,8 +123,8 @@ class DuplicateFinder:
         """Yield all records as they were added, a piece at a time."""
         self._file.seek(0)
         for _ in range(0, max(1, self._count), _RECORDS_AT_ONCE):
-            data = self._file.read(_RECORDS_AT_ONCE * _RECORD.itemsize)
-            yield np.frombuffer(data, _RECORD)
+            data = self._file.read(_RECORDS_AT_ONCE * RECORD.itemsize)
+            yield np.frombuffer(data, RECORD)
 
     def _compare(self, keys: NDArray[np.uint64], original: NDArray[np.int32]) -> None:
         """Note for each record an earlier one of the same key, where the two are alike."""
@@ -173,8 +147,8 @@ class DuplicateFinder:
         return float(np.mean(a == b)) >= SIMILAR
 
     def _read(self, index: int) -> np.void:
-        self._file.seek(index * _RECORD.itemsize)
-        return np.frombuffer(self._file.read(_RECORD.itemsize), _RECORD)[0]  # type: ignore[no-any-return]
+        self._file.seek(index * RECORD.itemsize)
+        return np.frombuffer(self._file.read(RECORD.itemsize), RECORD)[0]  # type: ignore[no-any-return]
 
 
 def _text(cut: bytes) -> str:
@@ -189,22 +163,3 @@ def _places_in_groups(keys: NDArray[np.uint64], order: NDArray[np.intp]) -> Iter
         same = np.concatenate(([False], piece[1:] == piece[:-1], [False]))
         grouped = (same[:-1] | same[1:])[start > 0 :][: stop - start]
         yield from (start + np.flatnonzero(grouped)).tolist()
-
-
-def _signature(text: str) -> NDArray[np.uint16]:
-    words = [zlib.crc32(word.encode()) for word in _WORD.findall(text.lower())] or [0]
-    hashed = np.array(words + [0] * (_SHINGLE_WORDS - len(words)), dtype=np.uint64)
-    windows = np.lib.stride_tricks.sliding_window_view(hashed, _SHINGLE_WORDS)
-    smallest = np.full(_HASHES, np.iinfo(np.uint64).max, dtype=np.uint64)
-    for start in range(0, len(windows), _SHINGLES_AT_ONCE):
-        shingles = _mixed((windows[start : start + _SHINGLES_AT_ONCE] * _POWERS).sum(axis=1))
-        permuted = shingles[:, None] * _FACTORS + _ADDENDS  # (shingles, hashes), modulo 2**64
-        np.minimum(smallest, permuted.min(axis=0), out=smallest)
-    return (_mixed(smallest) >> np.uint64(48)).astype(np.uint16)
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the values with their bits well mixed, by the finalizer of splitmix64."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
-    return values ^ (values >> np.uint64(31))

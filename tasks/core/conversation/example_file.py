@@ -25,11 +25,6 @@ class ExampleFile(Dataset[dict[str, torch.Tensor]]):
         lengths: list[int] = self._starts.diff().tolist()
         return lengths
 
-    @property
-    def largest_id(self) -> int:
-        """The largest token id of all examples."""
-        return int(self._input_ids.max()) if len(self._input_ids) else 0
-
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         here = slice(int(self._starts[index]), int(self._starts[index + 1]))
         return {"input_ids": self._input_ids[here].long(), "labels": self._labels[here].long()}

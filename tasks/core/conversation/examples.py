@@ -1,24 +1,33 @@
 """Examples in a file: tokenized once, then read by every training process without a copy.
 
 One safetensors file holds all tokens one after another, their labels, and where each example
-begins. It is written in bounded memory, however many there are. The invariant: the file holds what
-every conversation gave, in their order, except for conversations of which not even the first answer
-fits; those are counted, never silent.
+begins. It is written in bounded memory, however many there are. What turns out later to be dropped,
+as duplicates do, is left out when the file is put together. The invariant: the file holds what
+every other conversation gave, in their order, except for those of which not even the first answer
+fits; these are counted, never silent.
 """
 
+import hashlib
 import json
-import shutil
 import tempfile
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tasks.core.conversation.labels import Example
 from tasks.core.errors import DataError
 from tasks.core.files import CHUNK_BYTES, TEMPORARY, fsync_directory, fsync_file
+
+_FIGURES = np.dtype(
+    [(name, "<i8") for name in ("position", "tokens", "learned", "dropped_answers", "largest_id")]
+)
+_TOKEN_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,34 @@ class ExampleCounts:
         return self.conversations - self.too_long_conversations
 
 
+@dataclass(frozen=True)
+class ExampleRows:
+    """Some examples as they stand in a file: their figures, and all tokens in one."""
+
+    figures: NDArray[np.void]
+    input_ids: bytes
+    labels: bytes
+
+    @classmethod
+    def of(cls, examples: Sequence[tuple[int, Example]]) -> "ExampleRows":
+        """Return the rows of examples, each with the position of its record."""
+        figures = [
+            (
+                *(at, len(each.input_ids), each.learned_tokens, each.dropped_answers),
+                max(each.input_ids, default=0),
+            )
+            for at, each in examples
+        ]
+        return cls(
+            np.array(figures, dtype=_FIGURES),
+            b"".join(array("i", each.input_ids).tobytes() for _, each in examples),
+            b"".join(array("i", each.labels).tobytes() for _, each in examples),
+        )
+
+
+Rows = Sequence[ExampleRows]
+
+
 class ExampleWriter:
     """Takes examples one after another; `finish` makes the file, whole or not at all."""
 
@@ -44,8 +81,9 @@ class ExampleWriter:
         self._path = path
         self._open = ExitStack()
         self._input_ids, self._labels = self._temporary(), self._temporary()
-        self._starts = array("q", [0])
-        self._too_long = self._too_long_answers = self._learned = 0
+        self._figures = bytearray()  # of each example, as _FIGURES names them
+        self._dropped = np.zeros(0, dtype=bool)
+        self.sha256 = ""
 
     def __enter__(self) -> Self:
         return self
@@ -55,54 +93,83 @@ class ExampleWriter:
 
     def add(self, example: Example) -> None:
         """Take the next example; an empty one is only counted."""
-        self._too_long_answers += example.dropped_answers
-        if not example.input_ids:
-            self._too_long += 1
-            return
-        self._input_ids.write(array("i", example.input_ids).tobytes())
-        self._labels.write(array("i", example.labels).tobytes())
-        self._starts.append(self._starts[-1] + len(example.input_ids))
-        self._learned += example.learned_tokens
+        self.extend(ExampleRows.of([(0, example)]))
+
+    def extend(self, rows: "ExampleRows", before: int = 0) -> None:
+        """Take the next examples; their positions count from behind so many records."""
+        figures = rows.figures.copy()
+        figures["position"] += before
+        self._figures += figures.tobytes()
+        self._input_ids.write(rows.input_ids)
+        self._labels.write(rows.labels)
+
+    def leave_out(self, dropped: bytearray) -> None:
+        """Let neither the file nor the counts have examples at whose position a 1 stands."""
+        self._dropped = np.frombuffer(dropped, dtype=bool)
 
     @property
     def counts(self) -> ExampleCounts:
         """What became of the conversations so far."""
+        kept = self._rows()[self._kept()]
         return ExampleCounts(
-            conversations=len(self._starts) - 1 + self._too_long,
-            too_long_conversations=self._too_long,
-            too_long_answers=self._too_long_answers,
-            tokens=self._starts[-1],
-            learned_tokens=self._learned,
+            conversations=len(kept),
+            too_long_conversations=int((kept["tokens"] == 0).sum()),
+            too_long_answers=int(kept["dropped_answers"].sum()),
+            tokens=int(kept["tokens"].sum()),
+            learned_tokens=int(kept["learned"].sum()),
         )
 
+    @property
+    def largest_id(self) -> int:
+        """The largest token id of what is kept."""
+        return int(self._rows()["largest_id"][self._kept()].max(initial=0))
+
     def finish(self) -> ExampleCounts:
-        """Write the file. Raises DataError when nothing is left to learn."""
-        if not self.counts.examples:
+        """Write the file, `sha256` of which is then known.
+
+        Raises DataError when nothing is left to learn.
+        """
+        counts = self.counts
+        if not counts.examples:
             raise DataError(
                 "Nothing is left to learn.",
                 where=self._path.name,
-                **self._cause(),
+                **self._cause(counts),
             )
-        starts = self._temporary()
-        starts.write(self._starts.tobytes())
-        tensors = {
-            "starts": ("I64", len(self._starts), starts),  # first: it must lie at 8 bytes
-            "input_ids": ("I32", self._starts[-1], self._input_ids),
-            "labels": ("I32", self._starts[-1], self._labels),
-        }
+        rows, kept = self._rows(), self._kept()
+        lengths = rows["tokens"][kept]
+        starts = np.concatenate(([0], np.cumsum(lengths[lengths > 0])))
+        ranges = list(_ranges(rows["tokens"], kept))
         partial = self._path.with_name(TEMPORARY + self._path.name)
-        with partial.open("wb") as out:
-            _write_safetensors(out, tensors)
+        with partial.open("wb") as file:
+            out = _Hashed(file)
+            out.write(_header(starts=len(starts), tokens=counts.tokens))
+            out.write(starts.astype("<i8").tobytes())
+            for whole in (self._input_ids, self._labels):
+                for start, stop in ranges:
+                    _copy(whole, _TOKEN_BYTES * start, _TOKEN_BYTES * stop, out)
+        self.sha256 = out.sha256.hexdigest()
         fsync_file(partial)
         partial.rename(self._path)
         fsync_directory(self._path.parent)
-        return self.counts
+        return counts
 
-    def _cause(self) -> dict[str, str]:
-        if not self._too_long:
+    def _rows(self) -> NDArray[np.void]:
+        return np.frombuffer(bytes(self._figures), _FIGURES)
+
+    def _kept(self) -> NDArray[np.bool_]:
+        positions = self._rows()["position"]
+        kept = np.ones(len(positions), dtype=bool)
+        known = positions < len(self._dropped)
+        kept[known] = ~self._dropped[positions[known]]
+        return kept
+
+    def _cause(self, counts: ExampleCounts) -> dict[str, str]:
+        too_long = counts.too_long_conversations
+        if not too_long:
             return {"found": "no conversation", "next_step": "Bring conversations to learn from."}
         return {
-            "found": f"{self._too_long} conversations, and in none the first answer fits whole",
+            "found": f"{too_long} conversations, and in none the first answer fits whole",
             "next_step": "Raise finetune.max_length_tokens, or take shorter conversations.",
         }
 
@@ -112,21 +179,77 @@ class ExampleWriter:
         )
 
 
-def _write_safetensors(out: IO[bytes], tensors: Mapping[str, tuple[str, int, IO[bytes]]]) -> None:
-    """Write vectors, given as (dtype, length, little-endian bytes), in the safetensors format.
+class ExampleWriters:
+    """A file to train on and one to validate with; which of them a conversation goes to, it says.
+
+    `validation_share` (0 to 1) as `split.is_validation` has it.
+    """
+
+    def __init__(self, training: Path, validation: Path, validation_share: float) -> None:
+        self.training, self.validation = ExampleWriter(training), ExampleWriter(validation)
+        self.validation_share = validation_share
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.training.__exit__()
+        self.validation.__exit__()
+
+    def extend(self, training: Rows, validation: Rows, before: int) -> None:
+        """Take the next examples of both sides; positions count from behind so many records."""
+        for writer, of_side in ((self.training, training), (self.validation, validation)):
+            for rows in of_side:
+                writer.extend(rows, before)
+
+    def leave_out(self, dropped: bytearray) -> None:
+        """Let neither file have examples at whose position a 1 stands."""
+        self.training.leave_out(dropped)
+        self.validation.leave_out(dropped)
+
+
+class _Hashed:
+    """A file that is written from its beginning to its end, and the SHA-256 of what was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.sha256.update(data)
+
+
+def _ranges(lengths: NDArray[np.int64], kept: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield [start, stop) of each run of examples that are kept, in tokens."""
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    turns = np.flatnonzero(np.diff(np.concatenate(([False], kept, [False]))))
+    for first, last in turns.reshape(-1, 2).tolist():
+        yield int(ends[first]), int(ends[last])
+
+
+def _copy(whole: IO[bytes], start: int, stop: int, out: _Hashed) -> None:
+    whole.seek(start)
+    for at in range(start, stop, CHUNK_BYTES):
+        out.write(whole.read(min(CHUNK_BYTES, stop - at)))
+
+
+def _header(*, starts: int, tokens: int) -> bytes:
+    """Return the header of a safetensors file; the bytes of the vectors follow it in this order.
 
     The library's own `save` wants all of them in memory at once.
     Source: https://huggingface.co/docs/safetensors, "Format".
     """
     header: dict[str, object] = {}
     at = 0
-    for name, (dtype, length, content) in tensors.items():
-        size = content.seek(0, 2)
-        header[name] = {"dtype": dtype, "shape": [length], "data_offsets": [at, at + size]}
-        at += size
+    for name, dtype, length, size in (
+        ("starts", "I64", starts, 8),  # first: it must lie at 8 bytes
+        ("input_ids", "I32", tokens, _TOKEN_BYTES),
+        ("labels", "I32", tokens, _TOKEN_BYTES),
+    ):
+        stop = at + length * size
+        header[name] = {"dtype": dtype, "shape": [length], "data_offsets": [at, stop]}
+        at = stop
     described = json.dumps(header).encode()
     described += b" " * (-len(described) % 8)
-    out.write(len(described).to_bytes(8, "little") + described)
-    for _, _, content in tensors.values():
-        content.seek(0)
-        shutil.copyfileobj(content, out, CHUNK_BYTES)
+    return len(described).to_bytes(8, "little") + described

@@ -20,10 +20,10 @@ class RepeatedField(ValueError):
 
     def __init__(self, field: str, value: object) -> None:
         super().__init__(f"the field `{field}` stands in one object twice")
-        self.value = value
+        self.field, self.value = field, value
 
 
-class _Decoder:
+class Decoder:
     """Decodes one value at a time, and knows which field of it was repeated."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Decoder:
 def one_value(text: str) -> object:
     """Return the only JSON value of a text. Raises ValueError, also for more than one."""
     start = len(text) - len(text.lstrip())
-    value, end, repeated = _Decoder().decode(text, start)
+    value, end, repeated = Decoder().decode(text, start)
     if rest := text[end:].lstrip():
         raise json.JSONDecodeError("Extra data", text, len(text) - len(rest))
     if repeated is not None:
@@ -61,7 +61,7 @@ class JsonText:
     def __init__(self, file: TextIO, *, max_characters: int | None = None) -> None:
         """`max_characters` is the most that one value may have, MAX_CHARACTERS by default."""
         self._file = file
-        self._decoder = _Decoder()
+        self._decoder = Decoder()
         self._max_characters = max_characters
         self._text = ""
         self._at = 0
@@ -98,7 +98,7 @@ class JsonText:
             try:
                 value, end, repeated = self._decoder.decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if self._may_be_cut(error) and self._read_more():
+                if may_be_cut(error) and self._read_more():
                     continue
                 line = self._line_of(error.pos)
                 raise ValueError(f"{not_json(error)}, in line {line}") from error
@@ -112,11 +112,6 @@ class JsonText:
     def _line_of(self, at: int) -> int:
         return self._lines_before + self._text.count("\n", 0, at) + 1
 
-    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        """Return whether more of the file may mend the error: else it is not read to its end."""
-        near_the_end = error.pos >= len(self._text) - _CUT_CHARACTERS
-        return near_the_end or error.msg.startswith("Unterminated string")
-
     def _read_more(self) -> bool:
         rest = self._text[self._at :]
         if len(rest) > (self._max_characters or MAX_CHARACTERS):
@@ -126,6 +121,12 @@ class JsonText:
         self._lines_before += self._text.count("\n", 0, self._at)
         self._text, self._at = rest + chunk, 0
         return bool(chunk)
+
+
+def may_be_cut(error: json.JSONDecodeError) -> bool:
+    """Return whether more of the text may mend the error: else it is not read to its end."""
+    near_the_end = error.pos >= len(error.doc) - _CUT_CHARACTERS
+    return near_the_end or error.msg.startswith("Unterminated string")
 
 
 def not_json(error: ValueError | RecursionError) -> str:

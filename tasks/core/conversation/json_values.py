@@ -4,13 +4,22 @@ The one reader for files of records that users write: conversations and prompts.
 nothing is skipped in silence. What cannot be read is a `BadRecord` in its place.
 """
 
+import json
 from collections.abc import Iterator
-from io import TextIOWrapper
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
-from tasks.core.conversation import json_text
-from tasks.core.conversation.json_text import JsonText, RepeatedField, not_json, one_value
+from tasks.core.conversation import chunks as limits
+from tasks.core.conversation.chunks import CHUNK_BYTES, Chunk, chunks
+from tasks.core.conversation.json_text import (
+    TOO_LONG,
+    Decoder,
+    RepeatedField,
+    may_be_cut,
+    not_json,
+    one_value,
+)
 from tasks.core.conversation.layout import layout_of
 from tasks.core.conversation.records import BadRecord, Fault, id_of
 from tasks.core.errors import DataError
@@ -27,88 +36,154 @@ def values(
     counts the bytes that were read; `of` names the records for errors. Raises DataError when the
     file cannot be opened, is a stream, or as a whole is something else.
     """
+    before = 0
     try:
-        array = layout_of(path, of) == "array"
-        yield from _array(path, report) if array else _lines(path, report)
+        for chunk in chunks(path, layout_of(path, of)):
+            read = ChunkValues(chunk)
+            for position, value in read:
+                yield before + position, moved(value, before)
+            report(chunk.done_bytes, chunk.size_bytes)
+            if read.broken:
+                return
+            before += read.positions
     except OSError as error:
-        raise DataError(
-            f"The {of} cannot be read.",
-            where=path,
-            found=error.strerror,
-            next_step="Check the path and the rights to read it.",
-        ) from error
+        raise unreadable(path, of, error) from error
 
 
-def _lines(path: Path, report: Report) -> Iterator[tuple[int, object]]:
-    size_bytes, read_bytes = path.stat().st_size, 0
-    with path.open("rb") as file:
-        for number, line in enumerate(_bounded_lines(file), start=1):
-            read_bytes += len(line)
-            report(read_bytes, size_bytes)
+def unreadable(path: Path, of: str, error: OSError) -> DataError:
+    """Return what to raise for a file that cannot be read."""
+    return DataError(
+        f"The {of} cannot be read.",
+        where=path,
+        found=error.strerror,
+        next_step="Check the path and the rights to read it.",
+    )
+
+
+def moved(value: object, by: int) -> object:
+    """Return a value that stands so many positions further on: a bad record names its own."""
+    return replace(value, position=value.position + by) if isinstance(value, BadRecord) else value
+
+
+class ChunkValues:
+    """The values of one piece, each with its position in the piece, from 1.
+
+    Once they have been read, `positions` says how many the piece has, and `broken` that an error in
+    it ends the reading of the whole file.
+    """
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+        self.positions = 0
+        self.broken = False
+
+    def __iter__(self) -> Iterator[tuple[int, object]]:
+        return self._lines() if self._chunk.layout == "lines" else self._array()
+
+    def _lines(self) -> Iterator[tuple[int, object]]:
+        if self._chunk.too_long:
+            self.positions = 1
+            yield 1, BadRecord(1, None, Fault.NOT_JSON, TOO_LONG)
+            return
+        encoding = _encoding(self._chunk)
+        for number, line in enumerate(BytesIO(self._chunk.read()), start=1):
+            self.positions = number
             if line.strip():
-                yield number, _value_of(line, number)
+                yield number, _value_of(line, number, encoding if number == 1 else "utf-8")
+
+    def _array(self) -> Iterator[tuple[int, object]]:
+        # A byte that is not UTF-8 becomes half of a surrogate pair: only its record is lost.
+        text = self._chunk.read().decode(_encoding(self._chunk), "surrogateescape")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        try:
+            yield from self._elements(text)
+        except (ValueError, RecursionError) as error:
+            self.broken = True
+            reason = f"{self._reason(error, text)}; nothing after it was read"
+            yield self.positions, BadRecord(self.positions, None, Fault.NOT_JSON, reason)
+
+    def _elements(self, text: str) -> Iterator[tuple[int, object]]:
+        """Yield what stands behind each comma, and behind the bracket that opens the array.
+
+        Raises ValueError for what is no JSON; `positions` is then that of the error.
+        """
+        decoder, opens = Decoder(), self._chunk.start == 0
+        at = _behind_space(text, 0)
+        while at < len(text):
+            mark, behind = text[at], _behind_space(text, at + 1)
+            if mark == "]" or (opens and text[behind : behind + 1] == "]"):
+                self._require_end(text, behind + (mark != "]"))
+                return
+            self.positions += 1
+            if not opens and mark != ",":
+                raise ValueError(f"a comma is expected, found {mark}{self._line(text, at)}")
+            opens = False
+            value, at, repeated = decoder.decode(text, behind)
+            yield (
+                self.positions,
+                value if repeated is None else _ambiguous(repeated, value, self.positions),
+            )
+            at = _behind_space(text, at)
+        if self._chunk.closing or self._chunk.too_long:
+            self.positions += 1
+            found = f"a comma is expected, found the end of the file{self._line(text, at)}"
+            raise ValueError(TOO_LONG if self._chunk.too_long else found)
+
+    def _require_end(self, text: str, at: int) -> None:
+        at = _behind_space(text, at)
+        if at < len(text):
+            self.positions += 1
+            raise ValueError(f"text follows after the end of the array{self._line(text, at)}")
+
+    def _reason(self, error: ValueError | RecursionError, text: str) -> str:
+        if not isinstance(error, json.JSONDecodeError):
+            return not_json(error)
+        if self._chunk.too_long and may_be_cut(error):
+            return TOO_LONG
+        return not_json(error) + self._line(text, error.pos)
+
+    def _line(self, text: str, at: int) -> str:
+        """Return where this place of the text stands in the file."""
+        before = _lines_before(self._chunk.path, self._chunk.start)
+        return f", in line {before + text.count(chr(10), 0, at) + 1}"
 
 
-def _value_of(line: bytes, number: int) -> object:
-    if len(line) > json_text.MAX_CHARACTERS:
-        return BadRecord(number, None, Fault.NOT_JSON, json_text.TOO_LONG)
+def _encoding(chunk: Chunk) -> str:
+    return "utf-8" if chunk.start else "utf-8-sig"
+
+
+def _behind_space(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _lines_before(path: Path, stop: int) -> int:
+    """Return how many lines end before a byte of the file; no piece begins inside of CR LF."""
+    lines = 0
+    with path.open("rb") as file:
+        cut = False
+        while data := file.read(min(CHUNK_BYTES, stop - file.tell())):
+            lines += data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+            lines -= cut and data.startswith(b"\n")
+            cut = data.endswith(b"\r")
+    return lines
+
+
+def _value_of(line: bytes, number: int, encoding: str) -> object:
+    if len(line) > limits.MAX_RECORD_BYTES:
+        return BadRecord(number, None, Fault.NOT_JSON, TOO_LONG)
     try:
-        return one_value(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        return one_value(line.decode(encoding))
     except UnicodeDecodeError as error:
         reason = f"not UTF-8 at byte {error.start + 1} of the line"
         return BadRecord(number, None, Fault.NOT_UTF8, reason)
     except RepeatedField as error:
-        return _ambiguous(error, number)
+        return _ambiguous(error.field, error.value, number)
     except (ValueError, RecursionError) as error:
         return BadRecord(number, None, Fault.NOT_JSON, not_json(error))
 
 
-def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield each line; of one that is too long for a record, only as much as shows that."""
-    limit = json_text.MAX_CHARACTERS + 1
-    while line := file.readline(limit):
-        rest = line
-        while len(rest) == limit and not rest.endswith(b"\n"):
-            rest = file.readline(limit)
-        yield line
-
-
-def _array(path: Path, report: Report) -> Iterator[tuple[int, object]]:
-    size_bytes = path.stat().st_size
-    # A byte that is not UTF-8 becomes half of a surrogate pair, so that only its record is lost.
-    with (
-        path.open("rb") as raw,
-        TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape") as file,
-    ):
-        text = JsonText(file)
-        position = 1
-        try:
-            text.take()  # the opening bracket
-            if text.peek() == "]":
-                return
-            while True:
-                yield position, _next(text, position)
-                report(raw.tell(), size_bytes)
-                if (mark := text.take()) == "]":
-                    break
-                position += 1
-                if mark != ",":
-                    found = mark or "the end of the file"
-                    raise ValueError(f"a comma is expected, found {found}, in line {text.line}")
-            if text.peek():
-                raise ValueError(f"text follows after the end of the array, in line {text.line}")
-        except (ValueError, RecursionError) as error:
-            reason = f"{not_json(error)}; nothing after it was read"
-            yield position, BadRecord(position, None, Fault.NOT_JSON, reason)
-
-
-def _next(text: JsonText, position: int) -> object:
-    try:
-        return text.value()
-    except RepeatedField as error:
-        return _ambiguous(error, position)
-
-
-def _ambiguous(error: RepeatedField, position: int) -> BadRecord:
-    reason = f"{error}, and only one of them can be meant"
-    return BadRecord(position, id_of(error.value), Fault.WRONG_FIELDS, reason)
+def _ambiguous(field: str, value: object, position: int) -> BadRecord:
+    reason = f"{RepeatedField(field, value)}, and only one of them can be meant"
+    return BadRecord(position, id_of(value), Fault.WRONG_FIELDS, reason)

@@ -5,8 +5,9 @@ strings as FastChat does. The invariant: a token is learned exactly when it hold
 the model has to write itself (`template.Span`), and an example ends with a whole answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastchat.conversation import conv_templates
 
@@ -22,13 +23,15 @@ from tasks.core.conversation.template import (
 from tasks.core.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 """The label of a token that is not learned, as torch's cross entropy defines it."""
 
-
 TokenState = Literal["learned", "masked", "truncated"]
+
+_PROBE = "USER: Berapa harga kue? (10%)\n\nASSISTANT:  Rp 12.500, Bu — terjangkau 🙂."
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,18 @@ class Encoder:
         self._template_name = template_name
         self._max_length_tokens = max_length_tokens
         self._special = _special_tokens(tokenizer)
+        self._bos: int | None = tokenizer.bos_token_id  # transformers looks it up at each reading
+        self._splits_special = bool(tokenizer.split_special_tokens)
+        self._backend = _backend_of(tokenizer)
         self._require_a_mark_that_ends()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Travel to another process without transformers' tokenizer, which is large to load."""
+        return {name: value for name, value in vars(self).items() if name != "tokenizer"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._backend.encode_special_tokens = self._splits_special
 
     def encode(self, conversation: Conversation) -> Example:
         """Return the tokens of the conversation, cut after the last answer that fits whole.
@@ -86,16 +100,35 @@ class Encoder:
         Raises DataError when a turn, the system's included, holds the text of a special token: the
         tokenizer would take the user's words for the template's own marks.
         """
+        (example,) = self.encode_all([conversation])
+        if isinstance(example, DataError):
+            raise example
+        return example
+
+    def encode_all(self, conversations: Sequence[Conversation]) -> list[Example | DataError]:
+        """Return what `encode` returns for each, or raises; tokenized together."""
+        rendered = [self._rendered(conversation) for conversation in conversations]
+        texts = [one.text for one in rendered if isinstance(one, Rendered)]
+        encoded = iter(self._backend.encode_batch(texts))
+        return [
+            self._example(one, next(encoded)) if isinstance(one, Rendered) else one
+            for one in rendered
+        ]
+
+    def _rendered(self, conversation: Conversation) -> Rendered | DataError:
         for place, text in conversation.texts():
             special = self.marks_in(text)
             if special:
-                raise DataError(
+                return DataError(
                     "A turn holds the text of a special token.",
                     where=f"{conversation.id}, {place}",
                     found=", ".join(special),
                     next_step="Write it differently there.",
                 )
-        return self._tokens(render(conversation, self._template_name))
+        try:
+            return render(conversation, self._template_name)
+        except DataError as error:
+            return error
 
     def marks_in(self, text: str) -> list[str]:
         """Return the special tokens that the tokenizer would see in a text, in their order."""
@@ -104,7 +137,7 @@ class Encoder:
     def explain(self, conversation: Conversation) -> tuple[TokenText, ...]:
         """Return every token of the conversation with the words that it stands for, in order."""
         rendered = render(conversation, self._template_name)
-        example, (_, offsets) = self.encode(conversation), self._offsets(rendered)
+        example, offsets = self.encode(conversation), self._backend.encode(rendered.text).offsets
         states: list[TokenState] = [
             "masked" if label == IGNORED else "learned" for label in example.labels
         ]
@@ -116,12 +149,8 @@ class Encoder:
             at = max(at, end)
         return tuple(TokenText(text, state) for text, state in zip(texts, states, strict=False))
 
-    def _offsets(self, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, verbose=False)
-        return encoded["input_ids"], encoded["offset_mapping"]
-
-    def _tokens(self, rendered: Rendered) -> Example:
-        ids, offsets = self._offsets(rendered)
+    def _example(self, rendered: Rendered, encoded: "Encoding") -> Example:
+        ids, offsets = encoded.ids, encoded.offsets
         labels = [IGNORED] * len(ids)
         end, kept_answers, at = 0, 0, 0
         for span in rendered.spans:
@@ -130,12 +159,12 @@ class Encoder:
             if answer.stop > self._max_length_tokens:
                 break
             for i in answer:
-                if ids[i] != self.tokenizer.bos_token_id:  # LLaMA-2's separator ends with one
+                if ids[i] != self._bos:  # LLaMA-2's separator ends with one
                     labels[i] = ids[i]
             end, kept_answers = answer.stop, kept_answers + 1
         dropped_answers = len(rendered.spans) - kept_answers
         dropped_tokens = len(ids) - end if dropped_answers else 0
-        return Example(list(ids[:end]), labels[:end], dropped_answers, dropped_tokens)
+        return Example(ids[:end], labels[:end], dropped_answers, dropped_tokens)
 
     def _require_a_mark_that_ends(self) -> None:
         template = get_template(self._template_name)
@@ -143,7 +172,7 @@ class Encoder:
         if any(stop in mark for stop in stop_strings(template)):
             return
         ids = self.tokenizer(mark, add_special_tokens=False)["input_ids"]
-        last = next((i for i in reversed(ids) if i != self.tokenizer.bos_token_id), None)
+        last = next((i for i in reversed(ids) if i != self._bos), None)
         if last not in (self.tokenizer.eos_token_id, *(template.stop_token_ids or [])):
             raise RecipeError(
                 "The template's end mark is not what this model's generation stops at.",
@@ -152,6 +181,31 @@ class Encoder:
                 found=mark,
                 next_step=_fitting(str(self.tokenizer.eos_token)),
             )
+
+
+def _backend_of(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
+    """Return a copy of the part of a fast tokenizer that makes the tokens, set as in a plain call.
+
+    Raises RecipeError for a tokenizer that does more to a text than this part.
+    """
+    from tokenizers import Tokenizer
+
+    fast: Any = tokenizer
+    backend = Tokenizer.from_str(
+        fast.backend_tokenizer.to_str()
+    )  # a call may set the other's limits
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = bool(tokenizer.split_special_tokens)
+    wanted = tokenizer(_PROBE, return_offsets_mapping=True, verbose=False)
+    encoded = backend.encode(_PROBE)
+    if (encoded.ids, encoded.offsets) != (wanted["input_ids"], wanted["offset_mapping"]):
+        raise RecipeError(
+            "This tokenizer has code of its own that changes a text before it is divided.",
+            where=type(tokenizer).__name__,
+            next_step="Take a tokenizer that is all in its tokenizer.json.",
+        )
+    return backend
 
 
 def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:

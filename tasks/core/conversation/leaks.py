@@ -6,14 +6,20 @@ record of the training file that can be read counts, also one that a training wo
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.conversation.chunks import Chunk
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
+from tasks.core.conversation.json_values import ChunkValues
 from tasks.core.conversation.lengths import Size
-from tasks.core.conversation.reading import scan
-from tasks.core.conversation.records import Conversation
+from tasks.core.conversation.pieces import computed_pieces
+from tasks.core.conversation.reading import require_fastchat
+from tasks.core.conversation.records import Conversation, parse_record
+from tasks.core.conversation.signatures import Signed, signed
 from tasks.core.progress import Report, silent
 
 SHOWN_LEAKS = 10
@@ -95,25 +101,39 @@ def find_leaks(training: Path, held_out: Path, *, report: Report = silent) -> Ov
 
     `report` counts the bytes of the training data. Raises DataError when a file cannot be read.
     """
-    with ExitStack() as stack:
-        finder = stack.enter_context(DuplicateFinder())
-        trained = 0
-        for position, conversation in _conversations(training, report):
-            finder.add(position, conversation, _UNKNOWN)
-            trained += 1
-        readable = []
-        for position, conversation in _conversations(held_out, silent):
-            finder.add(position, conversation, _UNKNOWN)
-            readable.append(position)
+    with DuplicateFinder() as finder:
+        trained = sum(len(each) for each in _added(finder, training, report))
+        read = [each.tolist() for each in _added(finder, held_out, silent)]
         found = tuple(_leak(one) for one in finder.repeated_from(trained))
-    return Overlap(trained, tuple(readable), found)
+    return Overlap(trained, tuple(position for each in read for position in each), found)
 
 
-def _conversations(path: Path, report: Report) -> Iterator[tuple[int, Conversation]]:
-    """Yield what can be read. Neighbours are joined: read so or not, the words are the same."""
-    for position, record in scan(path, merge_neighbours=True, report=report):
-        if isinstance(record, Conversation):
-            yield position, record
+def _added(finder: DuplicateFinder, path: Path, report: Report) -> Iterator[NDArray[np.uint64]]:
+    """Add what can be read of a file; yield the positions of it, a piece at a time."""
+    require_fastchat(path)
+    before = 0
+    for piece in computed_pieces(_read, path, report=report):
+        finder.add(piece.signed, before)
+        yield piece.signed["position"] + np.uint64(before)
+        before += piece.positions
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What can be read in a piece of a file."""
+
+    signed: Signed
+    positions: int
+    broken: bool
+    done_bytes: int
+
+
+def _read(chunk: Chunk) -> _Piece:
+    """Neighbours are joined: read so or not, the words are the same."""
+    values = ChunkValues(chunk)
+    parsed = ((at, parse_record(each, at, merge_neighbours=True)) for at, each in values)
+    good = [(at, each, _UNKNOWN) for at, each in parsed if isinstance(each, Conversation)]
+    return _Piece(signed(good), values.positions, values.broken, chunk.done_bytes)
 
 
 def _leak(copy: Duplicate) -> Leak:

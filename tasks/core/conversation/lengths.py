@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Literal
 
 Unit = Literal["tokens", "characters"]
@@ -51,6 +50,10 @@ class Lengths:
         """Take back a conversation that was counted."""
         self._counts[_class_of(length)] -= 1
 
+    def merge(self, other: "Lengths") -> None:
+        """Count what another histogram has counted."""
+        self._counts.update(other._counts)
+
     def classes(self) -> Iterator[LengthClass]:
         """Yield the classes from the shortest to the longest one that is not empty."""
         used = [number for number, conversations in self._counts.items() if conversations]
@@ -60,7 +63,10 @@ class Lengths:
 
 
 def _class_of(length: int) -> int:
-    return next(number for number in count() if length < _edge(number + 1))
+    if length < 2:
+        return length
+    octave = length.bit_length() - 1
+    return 2 * octave + (length >> (octave - 1) & 1)
 
 
 def _edge(number: int) -> int:

@@ -14,6 +14,8 @@ _PHONE = re.compile(
     r"(?<![\d.,])(?:(?:(?:\+|00)62[ .-]?|0)8\d(?:[ .-]?\d){6,10}|628\d{7,11})(?![\d.,]?\d)"
 )
 _FOREIGN_PHONE = re.compile(r"(?<!\w)\+[1-9](?:[ .-]?\(?\d\)?){8,14}(?!\d)")
+# Nine digits, no further apart than in any of the others: one look for all three.
+_DIGITS = re.compile(r"\d(?:[ .()-]{0,3}\d){8}")
 _CARD = re.compile(r"(?<![\d.,])\d(?:[ -]?\d){12,18}(?![.,]?\d)")
 
 # RFC 2606 keeps these names for examples.
@@ -30,6 +32,8 @@ def find_personal_data(text: str) -> str | None:
         for found in _EMAIL.finditer(text):
             if not _EXAMPLE.search(found[1]):
                 return f"an e-mail address ({found[0][0]}…@…{found[1][-4:]})"
+    if _DIGITS.search(text) is None:
+        return None
     for found in _CARD.finditer(text):
         digits = re.sub(r"\D", "", found[0])
         if is_card_number(digits):

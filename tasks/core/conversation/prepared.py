@@ -11,13 +11,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from tasks.core.conversation.examples import ExampleCounts, ExampleWriter
+from tasks.core.conversation.examples import ExampleCounts, ExampleWriters
+from tasks.core.conversation.json_values import unreadable
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.screening import Rules, screen
-from tasks.core.conversation.split import is_validation
 from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError
-from tasks.core.files import write_atomically
+from tasks.core.files import sha256_of_state, write_atomically
+from tasks.core.given_files import require_at_rest
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 
@@ -40,16 +42,59 @@ class _Description(BaseModel):
     identity: dict[str, JsonValue]
     counts: ExampleCounts
     pad_token_id: int
+    largest_id: int
+    sha256: str
+    data: str
+    tokenizer: str
 
 
 @dataclass(frozen=True)
 class PreparedExamples:
-    """Example files, memory-mapped when they are read, and what they came to."""
+    """Example files, memory-mapped when they are read, and what they came to.
+
+    `largest_id` is that of both files, `sha256` that of the examples to train on.
+    """
 
     examples: Path
     validation: Path | None
     counts: ExampleCounts
     pad_token_id: int
+    largest_id: int
+    sha256: str
+
+
+class _Source:
+    """What examples are made from, beside the settings."""
+
+    def __init__(self, data: Path, tokenizer: str) -> None:
+        self._data, self.tokenizer = data, tokenizer
+        self.sha256 = self._sha256()
+
+    def made(self, directory: Path, settings: Finetune, template: str) -> bool:
+        """Return whether the examples in a directory are those that would be made of this."""
+        try:
+            found = _Description.model_validate_json((directory / DESCRIPTION).read_bytes())
+        except (OSError, ValidationError):
+            return False
+        same_source = (found.data, found.tokenizer) == (self.sha256, self.tokenizer)
+        same = same_source and found.identity == identity(settings, template)
+        return same and (directory / EXAMPLES).is_file()
+
+    def require_unchanged(self) -> None:
+        """Raise DataError if the file is no longer what it was."""
+        if self._sha256() != self.sha256:
+            raise DataError(
+                "The file was changed while it was read.",
+                where=self._data,
+                next_step="Run again when nothing writes into the file.",
+            )
+
+    def _sha256(self) -> str:
+        try:
+            require_at_rest(self._data)
+            return sha256_of_state(self._data)
+        except OSError as error:
+            raise unreadable(self._data, "conversations", error) from error
 
 
 def identity(settings: Finetune, template: str) -> dict[str, JsonValue]:
@@ -69,27 +114,37 @@ def prepare_examples(
     """Write the examples of a conversation file into the existing directory out.
 
     The tokenizer is that of the model's directory; its weights are not read. Each conversation
-    stands on the side that its own words decide. `report` counts the bytes of the data. Raises
-    DataError, RecipeError and NotAModel for data, a template or a tokenizer that cannot be used.
+    stands on the side that its own words decide. What `out` holds already of the same data, for
+    the same tokenizer and settings, is taken as it is. `report` counts the bytes of the data.
+    Raises DataError, RecipeError and NotAModel for what cannot be used.
     """
     tokenizer = load_tokenizer(model)
+    source = _Source(data, tokenizer_digest(tokenizer))
+    if source.made(out, settings, template):
+        return read_prepared(out, settings, template)
+    (out / DESCRIPTION).unlink(missing_ok=True)  # it tells of the files that are there
     encoder = Encoder(tokenizer, template, settings.max_length_tokens)
-    screening = screen(data, Rules.of(settings), encoder=encoder, report=report)
-    screening.require_acceptable()
-    with ExampleWriter(out / EXAMPLES) as training, ExampleWriter(out / VALIDATION) as validation:
-        for _, conversation in screening.conversations():
-            apart = is_validation(conversation, settings.validation_share)
-            (validation if apart else training).add(encoder.encode(conversation))
+    share = settings.validation_share
+    with ExampleWriters(out / EXAMPLES, out / VALIDATION, share) as both:
+        screening = screen(data, Rules.of(settings), encoder=encoder, examples=both, report=report)
+        screening.require_acceptable()
         (out / VALIDATION).unlink(missing_ok=True)
-        _require_something_to_learn(data, settings, training.counts, validation.counts)
-        counts = training.finish()
-        if validation.counts.examples:
-            validation.finish()
+        _require_something_to_learn(data, settings, both.training.counts, both.validation.counts)
+        counts = both.training.finish()
+        if both.validation.counts.examples:
+            both.validation.finish()
+        source.require_unchanged()
     pad_token_id = next(
         i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None
     )
     description = _Description(
-        identity=identity(settings, template), counts=counts, pad_token_id=pad_token_id
+        identity=identity(settings, template),
+        counts=counts,
+        pad_token_id=pad_token_id,
+        largest_id=max(both.training.largest_id, both.validation.largest_id),
+        sha256=both.training.sha256,
+        data=source.sha256,
+        tokenizer=source.tokenizer,
     )
     write_atomically(out / DESCRIPTION, description.model_dump_json(indent=1))
     return read_prepared(out, settings, template)
@@ -144,4 +199,6 @@ def read_prepared(directory: Path, settings: Finetune, template: str) -> Prepare
         validation if validation.exists() else None,
         description.counts,
         description.pad_token_id,
+        description.largest_id,
+        description.sha256,
     )

@@ -6,7 +6,7 @@ another format than FastChat's is refused once, with that format's name.
 """
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from tasks.core.conversation.formats import format_of
@@ -27,19 +27,17 @@ def scan(
     The position is that in the array, or the line's number. `report` counts the bytes that were
     read. Raises DataError when the file cannot be opened, or is no file of conversations at all.
     """
-    found = values(path, report=report)
-    first = list(islice(found, _LOOKED_AT_RECORDS))
-    _require_fastchat(path, [value for _, value in first])
-    for position, value in chain(first, found):
+    require_fastchat(path)
+    for position, value in values(path, report=report):
         if isinstance(value, BadRecord):
             yield position, value
         else:
             yield position, parse_record(value, position, merge_neighbours=merge_neighbours)
 
 
-def _require_fastchat(path: Path, first: list[object]) -> None:
+def require_fastchat(path: Path) -> None:
     """Raise DataError where the first records are all in another format that is known."""
-    formats = [format_of(value) for value in first]
+    formats = [format_of(value) for _, value in islice(values(path), _LOOKED_AT_RECORDS)]
     other = next(iter(formats), None)
     if other is None or None in formats:
         return

@@ -1,8 +1,9 @@
 """Which records of a file are fit to learn from: every rule, in bounded memory.
 
-Reads the file once to judge it and once more for each use of what is kept. The invariant: a record
-is either kept or named with its fault, and `conversations` yields exactly the kept ones; so what
-`kawan-usaha data check` shows is what training and evaluation get.
+Reads the file once to judge it (`judging`, in several processes where it is large), and puts
+together what was found, in the file's order. The invariant: a record is either kept or named with
+its fault, and `conversations` yields exactly the kept ones; so what `kawan-usaha data check` shows
+is what training and evaluation get, however many processes have looked.
 """
 
 import math
@@ -12,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
+from tasks.core.conversation.examples import ExampleWriters
+from tasks.core.conversation.judging import Judge, Judgement
 from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.language import LanguageCheck
 from tasks.core.conversation.lengths import Lengths, Size
-from tasks.core.conversation.personal_data import find_personal_data
-from tasks.core.conversation.reading import scan
+from tasks.core.conversation.pieces import computed_pieces
+from tasks.core.conversation.reading import require_fastchat, scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.conversation.remedies import Section, remedy
 from tasks.core.errors import DataError
@@ -144,104 +146,72 @@ def screen(
     encoder: Encoder | None = None,
     others: Sequence[Encoder] = (),
     on_bad: Callable[[BadRecord], None] | None = None,
+    examples: ExampleWriters | None = None,
+    processes: int | None = None,
     report: Report = silent,
 ) -> Screening:
     """Return what is in the file. Whether it is acceptable is another question.
 
     Without an encoder neither tokens are counted nor lengths judged; `others` are those of more
     models, which must be able to take a record as well. `on_bad` gets every bad record
-    when it is found: those that a duplicate makes bad come last. `report` counts the bytes read.
-    Raises DataError when the file cannot be opened, RecipeError for an unknown language.
+    when it is found: those that a duplicate makes bad come last. `examples` get the tokens of what
+    is kept. `report` counts the bytes read. A large file is divided among as many processes as
+    there are cores to use, unless told otherwise; what is found is the same. Raises DataError when
+    the file cannot be opened, RecipeError for an unknown language.
     """
-    judge = _Judge(rules, [encoder, *others] if encoder else [])
+    judge = Judge(
+        language=rules.language,
+        merge_neighbours=rules.merge_neighbours,
+        encoders=[encoder, *others] if encoder else [],
+        validation_share=examples.validation_share if examples else None,
+    )
     tally = _Tally(Lengths("tokens" if encoder else "characters"), on_bad)
-    records = scan(path, merge_neighbours=rules.merge_neighbours, report=report)
+    require_fastchat(path)
     with DuplicateFinder() as finder:
-        for position, record in records:
-            found = record if isinstance(record, BadRecord) else judge.judge(position, record)
-            tally.records += 1
-            if isinstance(record, Conversation) and isinstance(found, Size):
-                tally.count(found, 1)
-                finder.add(position, record, found)
-            elif isinstance(found, BadRecord):
-                tally.drop(found)
+        for judgement in computed_pieces(judge, path, processes=processes, report=report):
+            finder.add(judgement.signed, before=tally.positions)
+            if examples is not None:
+                examples.extend(judgement.training, judgement.validation, tally.positions)
+            tally.add(judgement)
         for duplicate in finder.duplicates():
-            tally.count(duplicate.size, -1)
-            tally.drop(_bad_duplicate(duplicate))
+            tally.take_back(duplicate)
+    if examples is not None:
+        examples.leave_out(tally.dropped)
     return tally.screening(path, rules)
 
 
-class _Judge:
-    """The rules that one record can be judged by alone."""
-
-    def __init__(self, rules: Rules, encoders: Sequence[Encoder]) -> None:
-        self._language = LanguageCheck(rules.language) if rules.language else None
-        self._expected = rules.language
-        self._encoders = encoders
-
-    def judge(self, position: int, record: Conversation) -> Size | BadRecord:
-        found = self._personal_data(record) or self._other_language(record)
-        if found is not None:
-            return BadRecord(position, record.id, *found)
-        turns, characters = len(record.turns), sum(len(turn.text) for turn in record.turns)
-        sizes: list[Size] = []
-        for encoder in self._encoders:
-            tokens = self._tokens(encoder, position, record)
-            if isinstance(tokens, BadRecord):
-                return tokens
-            sizes.append(replace(tokens, turns=turns, characters=characters))
-        return sizes[0] if sizes else Size(turns, characters)
-
-    def _tokens(self, encoder: Encoder, position: int, record: Conversation) -> Size | BadRecord:
-        try:
-            example = encoder.encode(record)
-        except DataError as error:
-            place = (error.where or "").rpartition(", ")[2]
-            reason = f"{place} holds {error.found}, which is a mark of the template or tokenizer"
-            return BadRecord(position, record.id, Fault.MARK_IN_TEXT, reason)
-        if not example.input_ids:
-            reason = f"the first answer does not fit; all are {example.dropped_tokens} tokens long"
-            return BadRecord(position, record.id, Fault.TOO_LONG, reason)
-        tokens = len(example.input_ids)
-        return Size(0, 0, tokens, example.learned_tokens, example.dropped_tokens)
-
-    def _personal_data(self, record: Conversation) -> tuple[Fault, str] | None:
-        for place, text in record.texts():
-            if found := find_personal_data(text):
-                return Fault.PERSONAL_DATA, f"{place} holds {found}"
-        return None
-
-    def _other_language(self, record: Conversation) -> tuple[Fault, str] | None:
-        other = self._language.other_language(record) if self._language else None
-        if other is None:
-            return None
-        return Fault.OTHER_LANGUAGE, f"seems to be in `{other}`, not in `{self._expected}`"
-
-
 class _Tally:
-    """Figures that grow with every record."""
+    """Figures that grow with every piece."""
 
     def __init__(self, lengths: Lengths, on_bad: Callable[[BadRecord], None] | None) -> None:
-        self.records = 0
+        self.positions = 0
+        self.dropped = bytearray()
+        self._records = 0
         self._lengths = lengths
         self._on_bad = on_bad
         self._total = Counter[str]()
         self._faults = Counter[Fault]()
         self._first_bad: list[BadRecord] = []
-        self._dropped = bytearray()
 
-    def count(self, size: Size, times: int) -> None:
-        for name, value in vars(size).items():
-            self._total[name] += times * value
-        length = size.length(self._lengths.unit)
-        (self._lengths.add if times > 0 else self._lengths.remove)(length)
+    def add(self, judgement: Judgement) -> None:
+        for bad in judgement.bad:
+            self._drop(replace(bad, position=bad.position + self.positions))
+        self._total.update(judgement.total)
+        self._lengths.merge(judgement.lengths)
+        self._records += judgement.records
+        self.positions += judgement.positions
 
-    def drop(self, bad: BadRecord) -> None:
+    def take_back(self, duplicate: Duplicate) -> None:
+        self._total.subtract(vars(duplicate.size))
+        self._lengths.remove(duplicate.size.length(self._lengths.unit))
+        self._drop(_bad_duplicate(duplicate))
+
+    def _drop(self, bad: BadRecord) -> None:
         self._faults[bad.fault] += 1
         if len(self._first_bad) < _SHOWN_FAULTS:
             self._first_bad.append(bad)
-        self._dropped.extend(bytes(max(0, bad.position + 1 - len(self._dropped))))
-        self._dropped[bad.position] = 1
+        self.dropped.extend(bytes(max(0, bad.position + 1 - len(self.dropped))))
+        self.dropped[bad.position] = 1
         if self._on_bad is not None:
             self._on_bad(bad)
 
@@ -249,12 +219,12 @@ class _Tally:
         return Screening(
             path,
             rules,
-            self.records,
+            self._records,
             dict(self._faults),
             tuple(self._first_bad),
             Size(**{"turns": 0, "characters": 0, **self._total}),
             self._lengths,
-            self._dropped,
+            self.dropped,
         )
 
 

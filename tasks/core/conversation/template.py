@@ -8,7 +8,9 @@ served: all that follows FastChat's prompt for it, up to and with the end mark.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fastchat.conversation import Conversation as FastChatTemplate
 from fastchat.conversation import SeparatorStyle, conv_templates, get_conv_template
@@ -67,6 +69,11 @@ def stop_strings(template: FastChatTemplate) -> tuple[str, ...]:
     return (stops,) if isinstance(stops, str) else tuple(stops)
 
 
+@lru_cache(maxsize=8)
+def _end_mark_of(name: str) -> str:
+    return end_mark(get_template(name))
+
+
 def end_mark(template: FastChatTemplate) -> str:
     """Return what the model must write to end its answer: FastChat's stop string, or the separator.
 
@@ -91,11 +98,12 @@ def end_mark(template: FastChatTemplate) -> str:
 def render(conversation: Conversation, template_name: str) -> Rendered:
     """Return the conversation in FastChat's template, with the spans of its answers.
 
+    Asks for the text twice, with the words and with placeholders, however many turns there are.
     Raises RecipeError when the template cannot be used, DataError when a text holds the end mark:
     the model would learn to stop in mid-sentence.
     """
+    mark = _end_mark_of(template_name)
     template = get_template(template_name)
-    mark = end_mark(template)
     if conversation.system is not None:
         template.set_system_message(conversation.system)
     for place, words in conversation.texts():
@@ -106,17 +114,16 @@ def render(conversation: Conversation, template_name: str) -> Rendered:
                 found=repr(mark.strip() or mark),
                 next_step="Write it differently there, or take another template.",
             )
-    text = template.get_prompt()
-    spans: list[Span] = []
-    for turn in conversation.turns:
-        role = template.roles[turn.speaker == "gpt"]
-        before, after = _around(template, role, text)
+    unprompted = _unprompted(template_name)
+    before, *behind = _between(template, conversation)
+    parts, at, spans = [before], len(before), list[Span]()
+    for turn, after in zip(conversation.turns, behind, strict=True):
         if turn.speaker == "gpt":
-            start = _prompt_end(template, text + before)
-            spans.append(Span(start, len(text + before + turn.text + mark)))
-        text += before + turn.text + after
-        template.append_message(role, turn.text)
-    if text != template.get_prompt():
+            spans.append(Span(at - unprompted, at + len(turn.text) + len(mark)))
+        parts += (turn.text, after)
+        at += len(turn.text) + len(after)
+    text = "".join(parts)
+    if text != _prompt(template, conversation, [turn.text for turn in conversation.turns]):
         raise RecipeError(
             "This template changes the words of a turn.",
             where="template",
@@ -126,22 +133,49 @@ def render(conversation: Conversation, template_name: str) -> Rendered:
     return Rendered(text, tuple(spans))
 
 
-def _prompt_end(template: FastChatTemplate, text_to_words: str) -> int:
-    """Return where the answer begins that FastChat would ask for after these turns.
+def _between(template: FastChatTemplate, conversation: Conversation) -> list[str]:
+    """Return what the template puts before, between and after the words of all turns."""
+    count = len(conversation.turns)
+    text = _prompt(template, conversation, [_PLACEHOLDER] * count)
+    return text.rsplit(_PLACEHOLDER, count)  # the system message may hold one too
 
-    In Vicuna's template that is the colon: the space before the words is the model's to write.
-    """
+
+def _prompt(template: FastChatTemplate, conversation: Conversation, words: Sequence[str]) -> str:
     probe = template.copy()
-    probe.append_message(probe.roles[1], None)
-    prompt = probe.get_prompt()
-    if not text_to_words.startswith(prompt):
+    for turn, said in zip(conversation.turns, words, strict=True):
+        probe.append_message(probe.roles[turn.speaker == "gpt"], said)
+    text: str = probe.get_prompt()
+    return text
+
+
+@lru_cache(maxsize=8)
+def _unprompted(template_name: str) -> int:
+    """Return how many characters of the template before an answer's words the model has to write.
+
+    In Vicuna's template that is one: FastChat's prompt ends with the colon, and the space before
+    the words is the model's. It is the same for every answer, because FastChat makes what follows a
+    turn of the turn alone; the first two are looked at all the same. Raises RecipeError where the
+    prompt is not the beginning of the conversation that the model is trained on.
+    """
+    template, found = get_template(template_name), set[int]()
+    for _ in range(2):
+        template.append_message(template.roles[0], _PLACEHOLDER)
+        prompt, probe = template.copy(), template.copy()
+        prompt.append_message(prompt.roles[1], None)
+        probe.append_message(probe.roles[1], _PLACEHOLDER)
+        before = probe.get_prompt().rpartition(_PLACEHOLDER)[0]
+        asked = prompt.get_prompt()
+        if before.startswith(asked):
+            found.add(len(before) - len(asked))
+        template = probe
+    if len(found) != 1:
         raise RecipeError(
             "FastChat's prompt in this template is not the beginning of a conversation in it.",
             where="template",
             found=template.name,
             next_step="Take a template that is prompted as it is trained, such as vicuna_v1.1.",
         )
-    return len(prompt)
+    return found.pop()
 
 
 def _around(template: FastChatTemplate, role: str, text: str) -> tuple[str, str]:

@@ -75,8 +75,9 @@ def prepare(
 ) -> Prepared:
     """Tokenize the data into work and return the job, to go on from the last whole checkpoint.
 
-    data is a conversation file, or a directory of prepared examples, which is used as it is.
-    Checkpoints of another training are removed. Raises DataError, RecipeError and NotAModel for
+    data is a conversation file, or a directory of prepared examples, which is used as it is. What
+    an earlier attempt has left in work of the same file is not made again. Checkpoints of another
+    training are removed. Raises DataError, RecipeError and NotAModel for
     data, a template or a tokenizer that cannot be used.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -85,12 +86,12 @@ def prepare(
     else:
         prepared = prepare_examples(model.directory, data, settings, template, out=work)
     examples = ExampleFile(prepared.examples)
-    _require_rows(model, prepared, where=data)
+    require_rows(read_config(model.directory), prepared.largest_id, where=data)
     rows = row_count(settings, examples)
     steps = total_steps(settings, rows)
     require_learning_rate(settings, steps)
     outcome, checkpoints = work / "outcome.json", work / CHECKPOINTS
-    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples))
+    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.sha256))
     last = last_whole(checkpoints)
     if last and not can_go_on(last, division_of(settings)):
         prune(checkpoints, keep=0)
@@ -114,12 +115,6 @@ def prepare(
     return Prepared(job, prepared.counts, restarted_for)
 
 
-def _require_rows(model: ModelIndex, prepared: PreparedExamples, *, where: Path) -> None:
-    files = [path for path in (prepared.examples, prepared.validation) if path is not None]
-    largest = max(ExampleFile(path).largest_id for path in files)
-    require_rows(read_config(model.directory), largest, where=where)
-
-
 def _validation_interval(
     settings: Finetune, prepared: PreparedExamples, steps: int, rows: int
 ) -> int | None:
@@ -131,7 +126,7 @@ def _validation_interval(
 
 
 def _identity(
-    model: ModelIndex, settings: Finetune, steps: int, examples: Path
+    model: ModelIndex, settings: Finetune, steps: int, examples: str
 ) -> Mapping[str, JsonValue]:
     """Return all that decides the bits of the adapter, by names that a user knows."""
     own = settings.model_dump(mode="json", exclude=FREE | {"lora"})
@@ -140,7 +135,7 @@ def _identity(
         **{name: to_jsonable(value) for name, value in own.items()},
         **{f"lora.{name}": to_jsonable(value) for name, value in lora.items()},
         "model": [_state_of(model), sha256_of(model.directory / "config.json")],
-        "data": sha256_of(examples),
+        "data": examples,
         "steps": steps,
         "global_batch_size": global_batch_size(settings),
         "group_size": group_size(settings),

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from tasks.core.conversation import duplicates
+from tasks.core.conversation import duplicates, signatures
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
 from tasks.core.conversation.lengths import Size
 from tasks.core.conversation.records import Conversation, Turn
+from tasks.core.conversation.signatures import signed
 
 SIZE = Size(2, 10)
 
@@ -23,7 +24,7 @@ def talk(said: list[str], id: str = "x") -> Conversation:
 def found(*said: list[str]) -> list[Duplicate]:
     with DuplicateFinder() as finder:
         for position, one in enumerate(said, start=1):
-            finder.add(position, talk(one, f"id-{position}"), Size(2, position))
+            finder.add(signed([(position, talk(one, f"id-{position}"), Size(2, position))]))
         return list(finder.duplicates())
 
 
@@ -79,8 +80,9 @@ def test_a_system_message_that_all_records_share_makes_no_duplicates() -> None:
     system = " ".join(words(9, 2000))
     with DuplicateFinder() as finder:
         for seed in (1, 2, 1):
-            finder.add(seed, Conversation("x", talk(words(seed, 20)).turns, system), SIZE)
-        finder.add(4, talk(words(2, 20)), SIZE)
+            told = Conversation("x", talk(words(seed, 20)).turns, system)
+            finder.add(signed([(seed, told, SIZE)]))
+        finder.add(signed([(4, talk(words(2, 20)), SIZE)]))
         copies = list(finder.duplicates())
     assert [(copy.position, copy.exact) for copy in copies] == [(1, True), (4, False)]
 
@@ -107,7 +109,7 @@ def test_the_estimate_is_near_the_true_share() -> None:
         changed = words(1)
         for place in np.random.default_rng(changes).permutation(200)[:changes]:
             changed[place] = f"ganti{place}"
-        a, b = (duplicates._signature(" ".join(said)) for said in (words(1), changed))
+        a, b = signatures.signatures([" ".join(said) for said in (words(1), changed)])
         assert float(np.mean(a == b)) == pytest.approx(jaccard(words(1), changed), abs=0.18)
 
 
@@ -129,8 +131,25 @@ def test_a_record_of_a_million_words_needs_no_memory_for_all_its_hashes() -> Non
 
     text = " ".join(words(3, 300_000))
     tracemalloc.start()
-    duplicates._signature(text)
+    signatures.signatures([text])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # All hashes at once would take 300 MB.
     assert peak < 80e6
+
+
+def test_a_signature_does_not_depend_on_what_is_computed_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [" ".join(words(seed, count)) for seed, count in enumerate((0, 1, 4, 5, 90, 700, 6))]
+    together = signatures.signatures(texts)
+    monkeypatch.setattr(signatures, "_SHINGLES_AT_ONCE", 13)
+    assert np.array_equal(together, np.concatenate([signatures.signatures([t]) for t in texts]))
+    assert np.array_equal(together, signatures.signatures(texts))
+
+
+def test_words_are_those_of_the_regular_expression_in_any_script() -> None:
+    latin = "".join(map(chr, range(0x300))) + " Rp10_000,- A.B'c — “kué”é¼x İ\u0085y\u2028z ٣x"
+    for text in (latin, latin * 2 + "a" * 4000, "こんにちは、元気ですか？ はい。", "", "—"):
+        found = signatures._WORD.findall(text.lower())
+        assert signatures._words(text) == [word.encode() for word in found]

@@ -4,7 +4,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.examples import ExampleCounts, ExampleWriter
+from tasks.core.conversation.examples import ExampleCounts, ExampleRows, ExampleWriter
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.records import Conversation, Turn
 from tasks.core.errors import DataError
@@ -79,3 +79,21 @@ def test_reading_maps_the_file_instead_of_copying_it(tmp_path: Path, encoder: En
     examples = ExampleFile(path)
     assert len(examples) == 1
     assert str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("dropped", [(), (1,), (2, 3), (1, 4), (5,), (1, 2, 3, 4)])
+def test_what_is_left_out_later_leaves_no_trace(
+    tmp_path: Path, encoder: Encoder, dropped: tuple[int, ...]
+) -> None:
+    talks = [talk(f"tanya {i}", f"jawab {i}" * i) for i in range(1, 6)]
+    marks = bytearray(i in dropped for i in range(max(dropped, default=0) + 1))
+    with ExampleWriter(tmp_path / "later") as writer:
+        for number, one in enumerate(talks[:3], start=1):
+            writer.extend(ExampleRows.of([(number, encoder.encode(one))]))
+        rows = [(number - 3, encoder.encode(talks[number - 1])) for number in (4, 5)]
+        writer.extend(ExampleRows.of(rows), before=3)
+        writer.leave_out(marks)
+        counts = writer.finish()
+    left = [one for number, one in enumerate(talks, start=1) if number not in dropped]
+    assert counts == write(tmp_path / "without", left, encoder)
+    assert (tmp_path / "later").read_bytes() == (tmp_path / "without").read_bytes()

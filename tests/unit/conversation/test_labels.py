@@ -1,4 +1,5 @@
 import copy
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from tasks.core.conversation.labels import IGNORED, Encoder
+from tasks.core.conversation.labels import IGNORED, Encoder, Example
 from tasks.core.conversation.records import Conversation, Turn
 from tasks.core.conversation.template import render
 from tasks.core.errors import DataError, RecipeError
@@ -190,3 +191,61 @@ def test_what_is_shown_is_the_whole_text_with_the_states_of_its_labels(
     assert sum(token.state == "learned" for token in shown) == example.learned_tokens
     assert sum(token.state == "truncated" for token in shown) == example.dropped_tokens
     assert len(shown) == len(example.input_ids) + example.dropped_tokens
+
+
+# --- many at once ----------------------------------------------------------------------------
+
+
+@given(st.lists(conversations(texts | sentences), min_size=1, max_size=4), st.integers(20, 400))
+def test_many_at_once_get_what_each_token_of_transformers_own_call_deserves(
+    some: list[Conversation], length: int
+) -> None:
+    """The reference looks at every token alone, and knows nothing of order or batches."""
+    for tokenizer in (LLAMA, BYTES):
+        encoder = Encoder(tokenizer, "vicuna_v1.1", length)
+        for conversation, example in zip(some, encoder.encode_all(some), strict=True):
+            rendered = render(conversation, "vicuna_v1.1")
+            encoded = tokenizer(rendered.text, return_offsets_mapping=True)
+            ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+            inside = [
+                [s for s, span in enumerate(rendered.spans) if end > span.start and at < span.end]
+                for at, end in offsets
+            ]
+            stops = [
+                max(i for i, held in enumerate(inside) if s in held) + 1
+                for s in range(len(rendered.spans))
+            ]
+            kept = sum(stop <= length for stop in stops)
+            stop = stops[kept - 1] if kept else 0
+            learned = [
+                token if held and held[0] < kept and token != tokenizer.bos_token_id else IGNORED
+                for token, held in zip(ids, inside, strict=True)
+            ]
+            assert isinstance(example, Example)
+            assert (example.input_ids, example.labels) == (ids[:stop], learned[:stop])
+            assert example.dropped_answers == len(stops) - kept
+
+
+def test_one_that_is_refused_among_many_leaves_the_others_as_they_are() -> None:
+    encoder = Encoder(LLAMA, "vicuna_v1.1", 512)
+    good = talk("a", "b")
+    first, refused, last = encoder.encode_all([good, talk("what is <s>?", "c"), good])
+    assert first == last == encoder.encode(good)
+    assert isinstance(refused, DataError)
+
+
+def test_an_encoder_in_another_process_makes_the_same_tokens() -> None:
+    tokenizer = llama_tokenizer()
+    encoder = Encoder(tokenizer, "vicuna_v1.1", 512)
+    travelled = pickle.loads(pickle.dumps(encoder))  # noqa: S301 - our own
+    conversation = talk("Berapa harga kue?", "Rp 12.500", "Mahal 🙂", "Tidak, Bu")
+    assert travelled.encode(conversation) == encoder.encode(conversation)
+
+
+def test_limits_that_somebody_sets_on_the_tokenizer_do_not_cut_examples() -> None:
+    tokenizer = llama_tokenizer()
+    encoder = Encoder(tokenizer, "vicuna_v1.1", 512)
+    before = encoder.encode(talk("a", "b " * 50))
+    tokenizer("a b c", truncation=True, max_length=2, padding="max_length")
+    assert encoder.encode(talk("a", "b " * 50)) == before
+    assert Encoder(tokenizer, "vicuna_v1.1", 512).encode(talk("a", "b " * 50)) == before

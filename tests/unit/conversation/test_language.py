@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.conversation import language
 from tasks.core.conversation.language import LanguageCheck
 from tasks.core.conversation.reading import load
 from tasks.core.conversation.records import Conversation, Turn
@@ -54,3 +55,14 @@ def test_every_record_of_the_starter_set_is_indonesian(name: str) -> None:
     records = load(ROOT / "data" / name)
     assert len(records) == len(json.loads((ROOT / "data" / name).read_text()))
     assert [c.id for c in records if check.other_language(c) is not None] == []
+
+
+def test_many_at_once_are_told_as_py3langid_tells_each() -> None:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    theirs = LanguageIdentifier.from_model_file(MODEL_FILE)
+    texts = [turn.text for c in load(ROOT / "data" / "conversation.json") for turn in c.turns]
+    texts = [text[: 1 + 7 * number] for number, text in enumerate(texts[:150])]
+    texts += ["", "x", *ENGLISH, "HOW ARE YOU TODAY", "こんにちは、元気ですか", "ᚠᚢᚦ" * 40, "é"]
+    ours = language._identifier().languages(texts)
+    assert ours == [theirs.classify(text)[0] for text in texts]

@@ -1,18 +1,22 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tasks.core.conversation import chunks, pieces
 from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.prepared import (
     DESCRIPTION,
     prepare_examples,
     read_prepared,
 )
 from tasks.core.conversation.reading import load
+from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.split import is_validation
 from tasks.core.errors import DataError, NotAModel
+from tasks.core.files import sha256_of
 from tasks.core.recipe import Finetune
 from tests.models import tiny_tokenizer
 
@@ -125,3 +129,61 @@ def test_adding_and_reordering_records_never_moves_another_one(
         assert before is not None and after is not None
         kept = ids(after)
         assert all(example in kept for example in ids(before))
+
+
+def test_what_is_told_of_the_files_is_so(model: Path, data: Path, out: Path) -> None:
+    prepared = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    assert prepared.validation is not None
+    assert prepared.sha256 == sha256_of(prepared.examples)
+    both = [*ids(prepared.examples), *ids(prepared.validation)]
+    assert prepared.largest_id == max(map(max, both))
+
+
+def test_examples_of_the_same_data_tokenizer_and_settings_are_not_made_again(
+    model: Path, data: Path, out: Path
+) -> None:
+    first = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    made = first.examples.stat().st_ino
+    faster = SETTINGS.model_copy(update={"learning_rate": 1.0})
+    assert prepare_examples(model, data, faster, TEMPLATE, out=out) == first
+    assert first.examples.stat().st_ino == made
+    data.write_text(json.dumps(json.loads(data.read_text())[:30]))
+    fewer = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    assert fewer.counts.examples < first.counts.examples
+    longer = SETTINGS.model_copy(update={"validation_share": 0.0})
+    assert prepare_examples(model, data, longer, TEMPLATE, out=out).validation is None
+    first.examples.unlink()
+    assert prepare_examples(model, data, longer, TEMPLATE, out=out).examples.exists()
+
+
+def test_every_record_is_tokenized_once(
+    model: Path, data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenized: list[str] = []
+    encode_all = Encoder.encode_all
+
+    def watched(self: Encoder, some: Sequence[Conversation]) -> list[Example | DataError]:
+        tokenized.extend(each.id for each in some)
+        return encode_all(self, some)
+
+    monkeypatch.setattr(Encoder, "encode_all", watched)
+    prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    assert sorted(tokenized) == sorted(each.id for each in load(data))
+
+
+def test_several_processes_write_the_same_bytes_as_one(
+    model: Path, data: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = json.loads(data.read_text())
+    data.write_text(json.dumps([*records[:25], records[3], {"id": "kosong"}, *records[25:]]))
+    settings = SETTINGS.model_copy(update={"max_dropped_share": 0.1})
+    one = prepare_examples(model, data, settings, TEMPLATE, out=out)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 8000)
+    monkeypatch.setattr(pieces, "_ENOUGH_BYTES", 0)
+    monkeypatch.setattr(pieces, "usable_cores", lambda: 2)
+    (tmp_path / "two").mkdir()
+    two = prepare_examples(model, data, settings, TEMPLATE, out=tmp_path / "two")
+    assert one.validation is not None and two.validation is not None
+    assert two.examples.read_bytes() == one.examples.read_bytes()
+    assert two.validation.read_bytes() == one.validation.read_bytes()
+    assert (two.counts, two.sha256) == (one.counts, one.sha256)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation import json_text
+from tasks.core.conversation import chunks
 from tasks.core.conversation.reading import find_record, load, scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault, Turn
 from tasks.core.errors import DataError
@@ -162,7 +162,7 @@ def test_json_that_python_refuses_is_a_bad_line(tmp_path: Path, value: str) -> N
 def test_a_line_without_end_is_not_read_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_text, "MAX_CHARACTERS", 1000)
+    monkeypatch.setattr(chunks, "MAX_RECORD_BYTES", 1000)
     lines = tmp_path / "lines.jsonl"
     lines.write_text(f"{json.dumps(GOOD)}\n{'x' * 5000}\n{json.dumps(GOOD)}\n")
     _, bad, after = records(lines)

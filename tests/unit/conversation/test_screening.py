@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.conversation import chunks
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.conversation.screening import Rules, screen
@@ -221,3 +222,36 @@ def test_the_starter_set_passes_whole() -> None:
     root = Path(__file__).parents[3] / "data"
     assert screen(root / "conversation.json", Rules()).dropped == 0
     assert screen(root / "evaluation" / "held_out.json", Rules()).dropped == 0
+
+
+@pytest.mark.parametrize("layout", ["lines", "array"])
+def test_however_a_file_is_divided_the_same_is_found(
+    file: Path, encoder: Encoder, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [good("satu"), *BAD.values(), *(good(str(i)) for i in range(30)), *BAD.values()]
+    broken = ['{"id": "x"', "", '{"id": "y", "id": "z"}', '{"id": 7}']
+    if layout == "lines":
+        file.write_text("\n".join([*map(json.dumps, records), *broken, json.dumps(good("akhir"))]))
+    else:
+        written = json.dumps(records, indent=1)
+        file.write_text(written[:-1] + ', {"id": "y", "id": "z"}, {"id": "x"; }, 7]')
+
+    def found(processes: int) -> tuple[object, ...]:
+        named: list[str] = []
+        reports: list[tuple[int, int]] = []
+        screened = screen(
+            file,
+            Rules(),
+            encoder=encoder,
+            on_bad=lambda bad: named.append(str(bad)),
+            processes=processes,
+            report=lambda done, total: reports.append((done, total)),
+        )
+        facts = vars(screened) | {"lengths": list(screened.lengths.classes())}
+        return facts, named, reports[-1]
+
+    whole = found(1)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1500)
+    assert len(list(chunks.chunks(file, layout))) > 8  # type: ignore[arg-type]
+    assert found(1) == whole
+    assert found(2) == whole

@@ -1,8 +1,11 @@
+import sys
+from types import FrameType
+
 import pytest
-from fastchat.conversation import get_conv_template
+from fastchat.conversation import conv_templates, get_conv_template
 
 from tasks.core.conversation.records import Conversation, Turn
-from tasks.core.conversation.template import render
+from tasks.core.conversation.template import end_mark, get_template, render
 from tasks.core.errors import DataError, RecipeError
 
 TWO = Conversation(
@@ -65,3 +68,49 @@ def test_an_answer_begins_where_fastchats_prompt_for_it_ends(template: str) -> N
         prompt.append_message(prompt.roles[turn.speaker == "gpt"], turn.text)
     prompt.append_message(prompt.roles[1], None)
     assert rendered.text[: rendered.spans[1].start] == prompt.get_prompt()
+
+
+def span_by_span(conversation: Conversation, template: str) -> list[tuple[int, int]]:
+    """Return what `render` does by asking FastChat for every answer, with the turns before it."""
+    said, spans = get_conv_template(template), []
+    mark = end_mark(get_template(template))
+    for turn in conversation.turns:
+        if turn.speaker == "gpt":
+            prompt, whole = said.copy(), said.copy()
+            prompt.append_message(prompt.roles[1], None)
+            whole.append_message(whole.roles[1], turn.text)
+            at = whole.get_prompt().rindex(turn.text) + len(turn.text)
+            spans.append((len(prompt.get_prompt()), at + len(mark)))
+        said.append_message(said.roles[turn.speaker == "gpt"], turn.text)
+    return spans
+
+
+@pytest.mark.parametrize("turns", [2, 3, 4, 23])
+def test_every_template_of_fastchat_is_rendered_as_it_prompts_answer_by_answer(turns: int) -> None:
+    said = tuple(Turn(("human", "gpt")[i % 2], f"kata ke-{i} \ue000 é") for i in range(turns))  # type: ignore[arg-type]
+    conversation, rendered = Conversation("x", said), 0
+    for template in conv_templates:
+        try:
+            made = render(conversation, template)
+        except RecipeError:
+            continue
+        rendered += 1
+        spans = [(span.start, span.end) for span in made.spans]
+        assert spans == span_by_span(conversation, template), template
+    assert rendered > 40
+
+
+def test_the_time_for_a_conversation_grows_with_its_turns_not_with_their_square() -> None:
+    asked = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal asked
+        asked += event == "call" and frame.f_code.co_name == "get_prompt"
+
+    render(TWO, "vicuna_v1.1")
+    sys.setprofile(count)
+    try:
+        render(Conversation("x", TWO.turns * 100), "vicuna_v1.1")
+    finally:
+        sys.setprofile(None)
+    assert asked == 2

@@ -1,0 +1,162 @@
+"""A file of records in pieces of about a megabyte, each of which can be read by itself.
+
+Pieces are ranges of bytes, so that processes can share a file. In JSON lines a piece ends behind a
+line; in an array it ends behind a value, and the next one begins with the comma. Where values end
+is told by brackets and quotes alone; what stands between is for the reader of the piece to judge.
+The invariant: up to the first syntax error, which the reader of its piece must find, every piece
+holds whole records; where the pieces end follows from the file alone, not from who reads them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tasks.core.conversation.layout import Layout
+
+CHUNK_BYTES = 1 << 20
+MAX_RECORD_BYTES = 1 << 26
+
+# From any place outside of a string up to the next bracket; the quantifiers never go back. The
+# second is three times as fast, and right where no backslash is itself escaped.
+_BETWEEN = rb'[^"\[\]{}]*+'
+_ANY_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PLAIN_STRING = rb'"[^"]*+"(?:(?<=\\")[^"]*+")*+(?<!\\")'
+_ANY, _PLAIN = (
+    re.compile(b"%b(?:%b%b)*+[][{}]" % (_BETWEEN, string, _BETWEEN), re.DOTALL)
+    for string in (_ANY_STRING, _PLAIN_STRING)
+)
+_OPENING = b"[{"
+_Piece = tuple[int, int, Literal["", "closing", "too long"]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The bytes [start, stop) of a file of `size_bytes`.
+
+    `closing`: the array, or the file, ends here. `too_long`: this is the beginning of a record that
+    is longer than MAX_RECORD_BYTES, or is never closed.
+    """
+
+    path: Path
+    layout: Layout
+    start: int
+    stop: int
+    size_bytes: int
+    closing: bool = False
+    too_long: bool = False
+
+    @property
+    def done_bytes(self) -> int:
+        """How much of the file is done with this piece: only white space follows an array."""
+        return self.size_bytes if self.closing else self.stop
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.stop - self.start)
+
+
+def chunks(path: Path, layout: Layout) -> Iterator[Chunk]:
+    """Yield the pieces of the file in order. Raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        found = _of_lines(file) if layout == "lines" else _of_array(file)
+        for start, stop, end in found:
+            closing, too_long = end == "closing", end == "too long"
+            yield Chunk(path, layout, start, stop, size_bytes, closing, too_long)
+
+
+def _of_lines(file: BinaryIO) -> Iterator[_Piece]:
+    start = 0
+    while data := file.read(CHUNK_BYTES):
+        if not data.endswith(b"\n"):
+            data += file.readline(MAX_RECORD_BYTES)
+        stop, last = start + len(data), start + data.rfind(b"\n") + 1
+        if stop - last <= MAX_RECORD_BYTES:  # the end of a line, or of the file
+            yield start, stop, ""
+        else:
+            if last > start:
+                yield start, last, ""
+            stop = _behind_the_line(file, stop)
+            yield last, stop, "too long"
+        start = stop
+
+
+def _behind_the_line(file: BinaryIO, at: int) -> int:
+    """Return where the next line begins."""
+    while part := file.readline(CHUNK_BYTES):
+        at += len(part)
+        if part.endswith(b"\n"):
+            break
+    return at
+
+
+def _of_array(file: BinaryIO) -> Iterator[_Piece]:
+    data, start = file.read(CHUNK_BYTES), 0
+    while b"[" not in data:  # behind a megabyte of white space
+        data += file.read(CHUNK_BYTES)
+    found = _Values(data.index(b"[") + 1)
+    while True:
+        found.go_on(data)
+        if found.closed:
+            stop = _tail(file, start + found.at)
+            yield start, stop, "closing"
+            return
+        if found.end > CHUNK_BYTES // 2:
+            yield start, start + found.end, ""
+            start, data = start + found.end, data[found.end :]
+            found.cut()
+        if len(data) > MAX_RECORD_BYTES:
+            yield start, start + len(data), "too long"
+            return
+        # As much again as is there, so that a long record is looked at a few times only.
+        more = file.read(max(CHUNK_BYTES, len(data)))
+        if not more:
+            yield start, start + len(data), "closing"
+            return
+        data += more
+
+
+class _Values:
+    """How far the values of an array have been followed in a buffer."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at  # behind the last bracket that was seen
+        self.end = 0  # behind the last whole value
+        self.closed = False
+        self._depth = 0
+
+    def go_on(self, data: bytes) -> None:
+        """Follow the brackets to the end of the buffer, or of the array."""
+        match = (_ANY if rb"\\" in data else _PLAIN).match
+        at, end, depth = self.at, self.end, self._depth
+        while found := match(data, at):
+            at = found.end()
+            if data[at - 1] in _OPENING:
+                depth += 1
+                continue
+            depth -= 1
+            if depth <= 0:
+                end = at
+                if depth < 0:
+                    break
+        self.at, self.end, self._depth, self.closed = at, end, depth, depth < 0
+
+    def cut(self) -> None:
+        """Go on in a buffer that begins behind the last whole value."""
+        self.at, self.end = self.at - self.end, 0
+
+
+def _tail(file: BinaryIO, end: int) -> int:
+    """Return the end of an array; where more than white space follows, behind the first of it."""
+    file.seek(end)
+    at = end
+    while part := file.read(CHUNK_BYTES):
+        if rest := part.lstrip():
+            return at + len(part) - len(rest) + 1
+        at += len(part)
+    return end

@@ -1,0 +1,182 @@
+"""One piece of a file judged: all that can be said of its records without the other pieces.
+
+Pure but for the reading: processes can judge pieces at once, and what each says is put together in
+the pieces' order (`screening`). Positions count from the beginning of the piece.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from tasks.core.conversation.chunks import Chunk
+from tasks.core.conversation.examples import ExampleRows
+from tasks.core.conversation.json_values import ChunkValues
+from tasks.core.conversation.labels import Encoder, Example
+from tasks.core.conversation.language import LanguageCheck
+from tasks.core.conversation.lengths import Lengths, Size, Unit
+from tasks.core.conversation.personal_data import find_personal_data
+from tasks.core.conversation.records import BadRecord, Conversation, Fault, parse_record
+from tasks.core.conversation.signatures import Signed, signed
+from tasks.core.conversation.split import is_validation
+from tasks.core.errors import DataError
+
+_RECORDS_AT_ONCE = 256
+
+
+@dataclass
+class Judgement:
+    """What was found in a piece; `positions` and `broken` as `ChunkValues` has them."""
+
+    lengths: Lengths
+    positions: int = 0
+    broken: bool = False
+    records: int = 0
+    done_bytes: int = 0
+    bad: list[BadRecord] = field(default_factory=list)
+    total: Counter[str] = field(default_factory=Counter)
+    signed: Signed = field(default_factory=lambda: signed([]))
+    training: list[ExampleRows] = field(default_factory=list)
+    validation: list[ExampleRows] = field(default_factory=list)
+
+    def count(self, size: Size) -> None:
+        """Count a record that is fit to learn from."""
+        self.total.update(vars(size))
+        self.lengths.add(size.length(self.lengths.unit))
+
+
+class Judge:
+    """Judges pieces by the rules that ask for one record at a time."""
+
+    def __init__(
+        self,
+        *,
+        language: str | None,
+        merge_neighbours: bool,
+        encoders: Sequence[Encoder] = (),
+        validation_share: float | None = None,
+    ) -> None:
+        """With a `validation_share` each record's tokens are kept, and which side it stands on."""
+        self._language = language
+        self._merge_neighbours = merge_neighbours
+        self._encoders = encoders
+        self._validation_share = validation_share
+        self._check: LanguageCheck | None = None
+
+    def load(self) -> None:
+        """Read the model of languages. Raises RecipeError for a code that it does not know."""
+        if self._language and self._check is None:
+            self._check = LanguageCheck(self._language)
+
+    def __call__(self, chunk: Chunk) -> Judgement:
+        """Return what is in a piece. Raises OSError when it cannot be read, RecipeError."""
+        self.load()
+        unit: Unit = "tokens" if self._encoders else "characters"
+        found = Judgement(Lengths(unit), done_bytes=chunk.done_bytes)
+        values = ChunkValues(chunk)
+        records = self._parsed(values)
+        while some := list(islice(records, _RECORDS_AT_ONCE)):
+            self._judge(some, found)
+        found.positions, found.broken = values.positions, values.broken
+        return found
+
+    def _parsed(self, values: ChunkValues) -> Iterator[tuple[int, Conversation | BadRecord]]:
+        for position, value in values:
+            if isinstance(value, BadRecord):
+                yield position, value
+            else:
+                merge = self._merge_neighbours
+                yield position, parse_record(value, position, merge_neighbours=merge)
+
+    def _judge(
+        self, records: Sequence[tuple[int, Conversation | BadRecord]], found: Judgement
+    ) -> None:
+        batch = _Batch(records)
+        batch.sort_out([_personal_data(each) for each in batch.conversations])
+        if self._check is not None:
+            others = self._check.other_languages(batch.conversations)
+            batch.sort_out([self._foreign(other) for other in others])
+        examples = self._examples(batch)
+        fit = [(at, each, _size(each, examples.get(at))) for at, each in batch.good]
+        found.records += len(records)
+        found.bad += [batch.bad[at] for at, _ in records if at in batch.bad]
+        for _, _, size in fit:
+            found.count(size)
+        found.signed = np.concatenate([found.signed, signed(fit)])
+        if self._validation_share is not None:
+            self._divide(batch.good, self._validation_share, examples, found)
+
+    def _examples(self, batch: "_Batch") -> dict[int, Example]:
+        """Return the first encoder's tokens by position; sort out what any of them cannot take."""
+        examples: dict[int, Example] = {}
+        for encoder in self._encoders:
+            encoded = encoder.encode_all(batch.conversations)
+            if not examples:
+                pairs = zip(batch.good, encoded, strict=True)
+                examples = {at: one for (at, _), one in pairs if isinstance(one, Example)}
+            batch.sort_out([_unfit(example) for example in encoded])
+        return examples
+
+    def _divide(
+        self,
+        good: Sequence[tuple[int, Conversation]],
+        share: float,
+        examples: Mapping[int, Example],
+        found: Judgement,
+    ) -> None:
+        apart = {at for at, each in good if is_validation(each, share)}
+        for side, wanted in ((found.training, False), (found.validation, True)):
+            rows = [(at, examples[at]) for at, _ in good if (at in apart) == wanted]
+            side.append(ExampleRows.of(rows))
+
+    def _foreign(self, other: str | None) -> tuple[Fault, str] | None:
+        if other is None:
+            return None
+        return Fault.OTHER_LANGUAGE, f"seems to be in `{other}`, not in `{self._language}`"
+
+
+class _Batch:
+    """Some records: those with which nothing is wrong so far, and what is wrong with the others."""
+
+    def __init__(self, records: Sequence[tuple[int, Conversation | BadRecord]]) -> None:
+        self.good = [(at, each) for at, each in records if isinstance(each, Conversation)]
+        self.bad = {at: each for at, each in records if isinstance(each, BadRecord)}
+
+    @property
+    def conversations(self) -> list[Conversation]:
+        return [each for _, each in self.good]
+
+    def sort_out(self, faults: Sequence[tuple[Fault, str] | None]) -> None:
+        """Take the fault, if any, of each that was good."""
+        for (at, record), fault in zip(self.good, faults, strict=True):
+            if fault is not None:
+                self.bad[at] = BadRecord(at, record.id, *fault)
+        self.good = [(at, each) for at, each in self.good if at not in self.bad]
+
+
+def _personal_data(record: Conversation) -> tuple[Fault, str] | None:
+    for place, text in record.texts():
+        if found := find_personal_data(text):
+            return Fault.PERSONAL_DATA, f"{place} holds {found}"
+    return None
+
+
+def _unfit(example: Example | DataError) -> tuple[Fault, str] | None:
+    if isinstance(example, DataError):
+        place = (example.where or "").rpartition(", ")[2]
+        reason = f"{place} holds {example.found}, which is a mark of the template or tokenizer"
+        return Fault.MARK_IN_TEXT, reason
+    if not example.input_ids:
+        reason = f"the first answer does not fit; all are {example.dropped_tokens} tokens long"
+        return Fault.TOO_LONG, reason
+    return None
+
+
+def _size(record: Conversation, example: Example | None) -> Size:
+    turns, characters = len(record.turns), sum(len(turn.text) for turn in record.turns)
+    if example is None:
+        return Size(turns, characters)
+    tokens, learned = len(example.input_ids), example.learned_tokens
+    return Size(turns, characters, tokens, learned, example.dropped_tokens)
