@@ -61,10 +61,19 @@ class SlotDirectory:
         """What was proven here."""
         return self.root / "record.json"
 
-    def prepare(self, model: Path) -> None:
-        """Make it anew, for this model."""
-        shutil.rmtree(self.root, ignore_errors=True)
-        self.root.mkdir(parents=True)
+    def prepare(self, model: Path, *, again: bool = False) -> None:
+        """Make it anew, for this model.
+
+        again: for the deployment that is on record here. Its record stays, whatever becomes of the
+        start, or a start that fails or is killed could not be tried once more.
+        """
+        if again:
+            self.expectation.unlink(missing_ok=True)
+            self.refusal.unlink(missing_ok=True)
+            self.retire()
+        else:
+            shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         self.model.symlink_to(model)
 
     def retire(self) -> None:

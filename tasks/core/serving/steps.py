@@ -28,7 +28,7 @@ from tasks.core.serving.record import Deployment
 from tasks.core.serving.report import Expectation
 from tasks.core.serving.routes import Routes
 from tasks.core.serving.startup import EngineStart
-from tasks.core.serving.state import StateDirectory, write_record, write_routes
+from tasks.core.serving.state import StateDirectory, read_record, write_record, write_routes
 from tasks.core.serving.tree import (
     configuration,
     gateway_settings,
@@ -66,7 +66,7 @@ class Steps:
         write_routes(state, Routes(why_not=_STARTING))
         end_all(state.root, grace_s=_END_S)
         shutil.rmtree(state.logs, ignore_errors=True)
-        state.slot(wanted.slot).prepare(wanted.model)
+        again = self._prepare(wanted)
         try:
             with Guard(Mark(MARK, str(state.root))):
                 self.configure(wanted, wanted)
@@ -89,17 +89,25 @@ class Steps:
         except BaseException:
             write_routes(state, Routes(why_not=_STARTING))
             end_all(state.root, grace_s=_END_S)
-            shutil.rmtree(state.slot(wanted.slot).root, ignore_errors=True)
+            if not again:
+                shutil.rmtree(state.slot(wanted.slot).root, ignore_errors=True)
             raise
 
     def start_engine(self, wanted: Deployment, *, beside: Deployment | None) -> None:
         """Start the engine of `wanted` in its slot, and have it prove what it holds."""
         state = self._state
         self._supervisor.unload(wanted.slot)  # what a switch that was killed has left
-        state.slot(wanted.slot).prepare(wanted.model)
+        self._prepare(wanted)
         self.configure(beside or wanted, *filter(None, (beside, wanted)))
         self._supervisor.load(wanted.slot)
         EngineStart(state, wanted).run(_expect(state, wanted))
+
+    def _prepare(self, wanted: Deployment) -> bool:
+        """Make its slot ready; return whether it has been proven there before."""
+        slot, proven = self._state.slot(wanted.slot), read_record(self._state, wanted.slot)
+        again = proven is not None and proven.same_service(wanted)
+        slot.prepare(wanted.model, again=again)
+        return again
 
     def configure(self, gateway_of: Deployment, *engines: Deployment) -> None:
         """Write which processes there are; those that run go on as they are."""

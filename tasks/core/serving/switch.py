@@ -153,6 +153,9 @@ class Switch:
         earlier = self._earlier
         if earlier is None or read_record(self._state, earlier.slot) is None:
             return
+        if earlier.slot == self._wanted.slot:  # the same one, which stays on record
+            add(error, f"`kawan-usaha start {self._state.name}` tries again.")
+            return
         keep_log(self._state, self._wanted.slot)
         start_once_more(self._state, earlier, error, lambda: self._steps.start_all(earlier))
 

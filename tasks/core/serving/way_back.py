@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tasks.core.errors import KawanUsahaError
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.slots import Slot
-from tasks.core.serving.state import StateDirectory, write_record
+from tasks.core.serving.state import StateDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,6 @@ def start_once_more(
     try:
         start()
     except (KawanUsahaError, OSError) as second:
-        state.slot(earlier.slot).root.mkdir(exist_ok=True)  # the start has removed it
-        write_record(state, earlier)
         reason = second.what if isinstance(second, KawanUsahaError) else str(second)
         add(error, f"The earlier deployment does not serve either: {reason} {again}")
     except BaseException:

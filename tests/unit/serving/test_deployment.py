@@ -258,6 +258,19 @@ def test_it_is_said_when_the_earlier_one_does_not_start_either_and_its_record_st
     assert status(home) == []
 
 
+def test_a_start_that_fails_can_be_tried_again(tmp_path, earlier, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ServingFailed("The engine does not answer.")
+
+    monkeypatch.setattr(EngineStart, "run", fail)
+    home = tmp_path / "home"
+    for _ in range(2):
+        with pytest.raises(ServingFailed, match="`kawan-usaha start kawan` tries again"):
+            start(home, "kawan")
+    assert read_previous(state_directory(home, "kawan")) == earlier
+    assert used_builds(home) == {"earlier"}
+
+
 # --- the life of one deployment ------------------------------------------------------------
 
 
