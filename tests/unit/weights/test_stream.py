@@ -165,6 +165,17 @@ def test_pieces_that_finish_out_of_order_are_hashed_in_order(index, tmp_path):
         assert digest_of(tmp_path / "out" / file) == content
 
 
+def test_shards_that_are_written_at_once_take_turns_and_each_keeps_its_order(index, tmp_path):
+    (tmp_path / "out").mkdir()
+    plan = _layout(index)
+    with ShardedWriter(tmp_path / "out", plan, "work") as writer:
+        pieces = list(writer.pending(shards_at_once=2))
+    first, second = (shard.file for shard in plan.shards[:2])
+    assert [piece.file for piece in pieces[:4]] == [first, second, first, second]
+    for shard in plan.shards:
+        assert [p for p in pieces if p.file == shard.file] == list(shard.pieces())
+
+
 def test_a_copy_by_many_threads_has_the_tensors_of_the_source(index, tmp_path):
     _stream(index, tmp_path / "out", _copy, 7)
     copied = {}
