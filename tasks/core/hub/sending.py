@@ -5,6 +5,7 @@ set before it was imported, when nobody knows yet which Hub a run will use. What
 an open file it always sends by LFS (`_commit_api._upload_files`).
 """
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,16 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd
 
 from tasks.core.hub.client import is_on_this_machine
+from tasks.core.threads import pause
+
+
+class _Opened(io.BufferedReader):
+    """A file whose sending is Interrupted once the work around it is to end."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes."""
+        pause(0)
+        return super().read(size)
 
 
 @contextmanager
@@ -24,7 +35,7 @@ def additions(
         yield [
             CommitOperationAdd(
                 name,
-                stack.enter_context(source.open("rb"))
+                stack.enter_context(_Opened(source.open("rb", buffering=0)))
                 if is_here and isinstance(source, Path)
                 else source,
             )
