@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["merge", "fuse"]
+from tests.benchmarks import upload_contenders
+
+Kind = Literal["merge", "fuse", "hash", "upload"]
 
 OURS = "ours"
 LIMIT = "limit"
@@ -26,6 +28,13 @@ out=$1; copied=$2; shift 2
 mkdir -p "$out"
 cat "$@" > /dev/null
 cp "${@:1:copied}" "$out"
+"""
+
+_HASH = """
+import sys
+from pathlib import Path
+from tasks.core.files import digests_of
+digests_of([Path(file) for file in sys.argv[1:]])
 """
 
 _PEFT = """
@@ -79,7 +88,7 @@ class Contender:
 def contenders(inputs: Inputs, out: Path) -> list[Contender]:
     """Return all contenders; each writes its result to out."""
     base, delta, adapter = map(str, (inputs.base, inputs.delta, inputs.adapter))
-    python = sys.executable
+    python, shards = sys.executable, shards_of(inputs.base)
     apply_delta = (
         "--base-model-path",
         base,
@@ -89,13 +98,18 @@ def contenders(inputs: Inputs, out: Path) -> list[Contender]:
         delta,
     )
     return [
-        Contender("merge", LIMIT, _limit(out, inputs.base, inputs.delta)),
+        Contender("merge", LIMIT, limit(out, inputs.base, inputs.delta)),
         Contender("merge", OURS, (python, "-c", _ours("merge"), base, delta, str(out))),
         Contender("merge", "fastchat", (python, "-m", "fastchat.model.apply_delta", *apply_delta)),
         _mergekit(inputs, out),
-        Contender("fuse", LIMIT, _limit(out, inputs.base, inputs.adapter)),
+        Contender("fuse", LIMIT, limit(out, inputs.base, inputs.adapter)),
         Contender("fuse", OURS, (python, "-c", _ours("fuse"), base, adapter, str(out))),
         Contender("fuse", "peft", (python, "-c", _PEFT, base, adapter, str(out))),
+        Contender("hash", LIMIT, ("bash", "-c", 'cat "$@" > /dev/null', "limit", *shards)),
+        Contender("hash", OURS, (python, "-c", _HASH, *shards)),
+        Contender("hash", "sha256sum", ("sha256sum", *shards)),
+        Contender("upload", OURS, upload_contenders.ours(inputs.base)),
+        Contender("upload", "hf upload", upload_contenders.hf(inputs.base)),
     ]
 
 
@@ -103,10 +117,15 @@ def _ours(function: str) -> str:
     return _OURS.format(module=function, function=function)
 
 
-def _limit(out: Path, copied: Path, *others: Path) -> tuple[str, ...]:
+def shards_of(model: Path) -> list[str]:
+    """Return the weight files of a directory, in order."""
+    return sorted(map(str, model.glob("*.safetensors")))
+
+
+def limit(out: Path, copied: Path, *others: Path) -> tuple[str, ...]:
     """Return a command that reads all inputs once and writes as many bytes as the result has."""
-    first = sorted(map(str, copied.glob("*.safetensors")))
-    rest = sorted(str(file) for other in others for file in other.glob("*.safetensors"))
+    first = shards_of(copied)
+    rest = [shard for other in others for shard in shards_of(other)]
     return ("bash", "-c", _LIMIT, "limit", str(out), str(len(first)), *first, *rest)
 
 
