@@ -1,7 +1,8 @@
 """An upload to the small Hub of this machine, against `hf upload`.
 
-Both speak LFS. The Hub keeps each content once, so every run gets an empty one. The files' digests are known
-beforehand, as a finished artifact's are; ours compares the bytes with them before it sends.
+Both speak LFS. The Hub keeps each content once, so every run gets an empty one. The files' digests
+are known beforehand, as a finished artifact's are; ours compares the bytes with them before it
+sends.
 """
 
 import json

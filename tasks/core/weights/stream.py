@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from tasks.core.errors import CorruptWeights
@@ -27,6 +28,8 @@ PieceFunction = Callable[..., torch.Tensor]
 returns a flat tensor of as many elements in the piece's dtype."""
 
 _MAX_THREADS = 8
+_SIGN = 0x8000
+_LARGEST_EXPONENT = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 
 def default_threads() -> int:
@@ -97,15 +100,11 @@ def _tally(writer: ShardedWriter, report: Report) -> Tally:
 
 
 def _require_finite(piece: Piece, result: torch.Tensor) -> None:
-    """Raise CorruptWeights for NaN or infinity.
-
-    The extremes of a tensor are finite if and only if it is (NaN is handed through), and they cost
-    a sixteenth of torch.isfinite(...).all().
-    """
+    """Raise CorruptWeights for NaN or infinity."""
     if not result.is_floating_point() or result.dtype.itemsize == 1:
         return
-    extremes = [float(extreme) for extreme in torch.aminmax(result)]
-    if not all(map(math.isfinite, extremes)):
+    if not is_finite(result):
+        extremes = [float(extreme) for extreme in torch.aminmax(result)]
         raise CorruptWeights(
             "The result holds NaN or infinity.",
             where=piece.name,
@@ -114,6 +113,20 @@ def _require_finite(piece: Piece, result: torch.Tensor) -> None:
             next_step="Check that the inputs are whole and fit together, and that this dtype can "
             "hold the result: float32 and bfloat16 have the wider range.",
         )
+
+
+def is_finite(values: torch.Tensor) -> bool:
+    """Return whether a flat tensor of floats holds neither NaN nor infinity.
+
+    In 16 bits by its bits, in which these have the largest exponent, positive or negative: two
+    maxima of integers take a quarter of the time of those of floats. Otherwise by its extremes,
+    which hand NaN through and cost a sixteenth of torch.isfinite(...).all().
+    """
+    largest = _LARGEST_EXPONENT.get(values.dtype)
+    if largest is None:
+        return all(math.isfinite(float(extreme)) for extreme in torch.aminmax(values))
+    bits = values.view(torch.int16).numpy()
+    return int(bits.max()) < largest and int(bits.view(np.uint16).max()) < _SIGN + largest
 
 
 @contextmanager

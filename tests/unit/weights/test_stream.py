@@ -20,7 +20,7 @@ from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import Layout, Piece, TensorSpec, plan_layout
 from tasks.core.weights.produce import Work
 from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.stream import PieceFunction, stream
+from tasks.core.weights.stream import PieceFunction, is_finite, stream
 from tasks.core.weights.writer import ShardedWriter
 
 
@@ -117,6 +117,21 @@ def test_an_operation_has_one_thread_while_the_pool_has_many_and_its_own_again_a
     finally:
         torch.set_num_threads(before)
     assert (seen, after) == ({1}, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_each_value_of_16_bits_is_taken_for_what_it_is(dtype):
+    values = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int16).view(dtype)
+    assert [is_finite(value) for value in values.split(1)] == values.isfinite().tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_value_among_many_that_is_not_finite_is_found(dtype, value):
+    values = torch.linspace(-60_000, 60_000, 1001, dtype=torch.float64).to(dtype)
+    assert is_finite(values)
+    values[500] = value
+    assert not is_finite(values)
 
 
 @given(
