@@ -62,11 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work = options.workdir.resolve()
     work.mkdir(parents=True, exist_ok=True)
     inputs = _inputs(work, options.size)
-    everyone = [
-        contender
-        for contender in contenders(inputs, work / "out")
-        if not options.only or {contender.name, contender.kind, contender.key} & {*options.only}
-    ]
+    everyone = contenders(inputs, work / "out", frozenset(options.only))
     runs = _rounds(everyone, inputs, options.repeats)
     rows = [_row(contender, runs) for contender in everyone]
     rows = [_with_ratios(row, rows) for row in rows]

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ Kind = Literal["merge", "fuse", "hash", "upload"]
 
 OURS = "ours"
 LIMIT = "limit"
+MERGEKIT = "mergekit"
 MERGEKIT_REQUIREMENTS = ("torch==2.13.0", "mergekit==0.1.5")
 
 _OURS = """
@@ -85,8 +86,14 @@ class Contender:
         return f"{self.kind}-{self.name}"
 
 
-def contenders(inputs: Inputs, out: Path) -> list[Contender]:
-    """Return all contenders; each writes its result to out."""
+def contenders(inputs: Inputs, out: Path, only: frozenset[str] = frozenset()) -> list[Contender]:
+    """Return all contenders, or those of these kinds, names or keys; results are written to out."""
+    everyone = _everyone(inputs, out)
+    chosen = [each for each in everyone if not only or {each.kind, each.name, each.key} & only]
+    return [_installed(each, inputs) if each.name == MERGEKIT else each for each in chosen]
+
+
+def _everyone(inputs: Inputs, out: Path) -> list[Contender]:
     base, delta, adapter = map(str, (inputs.base, inputs.delta, inputs.adapter))
     python, shards = sys.executable, shards_of(inputs.base)
     apply_delta = (
@@ -101,7 +108,7 @@ def contenders(inputs: Inputs, out: Path) -> list[Contender]:
         Contender("merge", LIMIT, limit(out, inputs.base, inputs.delta)),
         Contender("merge", OURS, (python, "-c", _ours("merge"), base, delta, str(out))),
         Contender("merge", "fastchat", (python, "-m", "fastchat.model.apply_delta", *apply_delta)),
-        _mergekit(inputs, out),
+        Contender("merge", MERGEKIT, _mergekit(inputs, out)),
         Contender("fuse", LIMIT, limit(out, inputs.base, inputs.adapter)),
         Contender("fuse", OURS, (python, "-c", _ours("fuse"), base, adapter, str(out))),
         Contender("fuse", "peft", (python, "-c", _PEFT, base, adapter, str(out))),
@@ -129,16 +136,21 @@ def limit(out: Path, copied: Path, *others: Path) -> tuple[str, ...]:
     return ("bash", "-c", _LIMIT, "limit", str(out), str(len(first)), *first, *rest)
 
 
-def _mergekit(inputs: Inputs, out: Path) -> Contender:
-    home = inputs.work / "mergekit"
-    program = home / "bin" / "mergekit-yaml"
-    if not program.exists():
+def _mergekit(inputs: Inputs, out: Path) -> tuple[str, ...]:
+    program = inputs.work / MERGEKIT / "bin" / "mergekit-yaml"
+    return str(program), str(inputs.work / "mergekit.yaml"), str(out), "--quiet"
+
+
+def _installed(mergekit: Contender, inputs: Inputs) -> Contender:
+    """Return the contender with its environment made, or with the reason why there is none."""
+    home = inputs.work / MERGEKIT
+    if not Path(mergekit.command[0]).exists():
         venv.create(home, with_pip=True, clear=True)
         pip = [str(home / "bin" / "pip"), "install", "--quiet", *MERGEKIT_REQUIREMENTS]
         installed = subprocess.run(pip, capture_output=True, text=True, check=False)
         if installed.returncode != 0:
             words = installed.stderr.strip().splitlines() or ["no reason given"]
-            return Contender("merge", "mergekit", absent=f"does not install: {words[-1][:200]}")
-    config = inputs.work / "mergekit.yaml"
-    config.write_text(_MERGEKIT_CONFIG.format(base=inputs.base, delta=inputs.delta))
-    return Contender("merge", "mergekit", (str(program), str(config), str(out), "--quiet"))
+            return replace(mergekit, absent=f"does not install: {words[-1][:200]}")
+    config = _MERGEKIT_CONFIG.format(base=inputs.base, delta=inputs.delta)
+    Path(mergekit.command[1]).write_text(config)
+    return mergekit
