@@ -16,6 +16,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub.utils import disable_progress_bars
+
 from tasks.core.files import digests_of
 from tasks.core.hub.client import api
 from tasks.core.weights.fuse import fuse
@@ -48,6 +50,7 @@ class _Row:
 
 def main() -> None:
     """Print the ratios."""
+    disable_progress_bars()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=Path.cwd()) as name:
         work = Path(name)
         for part, seed, scale, norm in (("base", 1, 0.02, 1.0), ("delta", 2, 0.002, 0.0)):

@@ -30,14 +30,12 @@ def additions(
     endpoint: str, sources: Mapping[str, Path | bytes]
 ) -> Iterator[list[CommitOperationAdd]]:
     """Give a commit's additions, by name in the repository, for the Hub at an endpoint."""
-    is_here = is_on_this_machine(endpoint)
+    added = [CommitOperationAdd(name, source) for name, source in sources.items()]
     with ExitStack() as stack:
-        yield [
-            CommitOperationAdd(
-                name,
-                stack.enter_context(_Opened(source.open("rb", buffering=0)))
-                if is_here and isinstance(source, Path)
-                else source,
-            )
-            for name, source in sources.items()
-        ]
+        if is_on_this_machine(endpoint):
+            for addition, source in zip(added, sources.values(), strict=True):
+                if isinstance(source, Path):
+                    # Not given to it before: of what is open it takes the SHA-256 at once.
+                    opened = _Opened(source.open("rb", buffering=0))
+                    addition.path_or_fileobj = stack.enter_context(opened)
+        yield added
