@@ -52,7 +52,7 @@ def publish(
     from pydantic import ValidationError
 
     from tasks.core.errors import UsageError
-    from tasks.core.files import digest_of
+    from tasks.core.files import digests_of
     from tasks.core.hub import publish as hub
     from tasks.core.hub import publish_filesystem as filesystem
     from tasks.core.hub.model_class import require_loadable
@@ -100,7 +100,8 @@ def publish(
         prompted_with = template_for(directory, template)
         present = files_below(directory)
         names = choose_to_publish(directory, present)
-        files = {name: digest_of(directory / name) for name in names}
+        digests = digests_of([directory / name for name in names])
+        files = dict(zip(names, digests, strict=True))
         story = tell_of_directory(directory, files, target, prompted_with)
         send = filesystem.publish_to_filesystem if to_files else hub.publish
         with bytes_bar("publish") as report:

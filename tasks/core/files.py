@@ -12,10 +12,10 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -23,6 +23,7 @@ from pydantic import JsonValue
 
 from tasks.core.errors import DiskFull, UsageError
 from tasks.core.keys import digest
+from tasks.core.threads import on_every_core
 
 CHUNK_BYTES = 1 << 20
 TEMPORARY = ".tmp-"  # begins the name of a file that a killed process may leave behind
@@ -72,6 +73,11 @@ def _state(stat: os.stat_result) -> tuple[int, ...]:
 def digest_of(path: Path) -> FileDigest:
     """Return size and SHA-256 of a file's bytes, in constant memory."""
     return FileDigest(path.stat().st_size, sha256_of(path))
+
+
+def digests_of(paths: Sequence[Path]) -> list[FileDigest]:
+    """Return size and SHA-256 of each file's bytes, as many files at once as there are cores."""
+    return on_every_core([partial(digest_of, path) for path in paths], name="hash")
 
 
 def fsync_file(path: Path) -> None:

@@ -19,6 +19,23 @@ def silent(done: int, total: int) -> None:
     """Listen to nothing."""
 
 
+class Tally:
+    """Adds up what many threads have done, for one listener."""
+
+    def __init__(self, total: int, report: Report, done: int = 0) -> None:
+        """Begin with what was done before, which the listener is told."""
+        self._total, self._report, self._done = total, report, done
+        self._lock = threading.Lock()
+        report(done, total)
+
+    def add(self, amount: int) -> None:
+        """Count, and tell the listener."""
+        with self._lock:
+            self._done += amount
+            done = self._done
+        self._report(done, self._total)
+
+
 class Lines:
     """A listener that makes a line of text of what is reported, not oftener than every_s.
 

@@ -9,6 +9,7 @@ among threads of their own.
 
 import contextvars
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,19 @@ def run_all(
     if shared.error is not None:
         raise shared.error
     return [shared.results[number] for number in range(len(calls))]
+
+
+def on_every_core(calls: Sequence[Callable[[], T]], *, name: str) -> list[T]:
+    """Return the results of all calls in their order, made by a thread for every core.
+
+    For calls that end soon by themselves, such as hashing a file, or by `pause`.
+    """
+    return run_all(calls, threads=cores(), name=name, stop=lambda: None)
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def pause(seconds: float) -> None:

@@ -1,13 +1,16 @@
-"""Merge and fuse against FastChat, mergekit, PEFT and the disk itself, side by side.
+"""Merge, fuse, hash and upload against FastChat, mergekit, PEFT, `hf` and the disk, side by side.
 
     python -m tests.benchmarks.bench_weights --size 160M --repeats 3 --workdir .benchmarks
+    python -m tests.benchmarks.bench_weights --quick
 
 Makes LLaMA-shaped weights of the size on the spot, runs every contender in a process of its own,
 one round after the other, with the weights not in the page cache, and prints the medians.
 Beside the table stand `weights-<size>.json` with every single run and `weights-<size>.png`.
 
-The limit is what the disk allows: `cat` of both inputs, `cp` of a file as large as the output. The
-time of everyone ends when a sync of the disk has returned.
+The limit is what the disk allows: `cat` of both inputs, `cp` of a file as large as the output; for
+a hash `cat` alone. The time of everyone ends when a sync of the disk has returned.
+
+`--quick` is another, smaller measurement (`quick_weights`), whose ratios are printed as JSON lines.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import platform
 import shutil
 import statistics
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,10 +31,12 @@ from tasks.core.weights.dtypes import ITEM_BYTES
 from tasks.core.weights.index import read_index
 from tasks.core.weights.layout import PIECE_BYTES
 from tasks.core.weights.reader import TensorReader
+from tests.benchmarks import quick_weights
 from tests.benchmarks.chart import draw
 from tests.benchmarks.contenders import LIMIT, OURS, Contender, Inputs, contenders
 from tests.benchmarks.llama_weights import SHAPES, make_adapter, make_model
 from tests.benchmarks.measure import Run, evict, run
+from tests.benchmarks.upload_contenders import empty_hub, write_digests
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,13 @@ class Row:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark that the command line describes."""
     options = _parse(arguments)
+    if options.quick:
+        quick_weights.main()
+        return
     work = options.workdir.resolve()
     work.mkdir(parents=True, exist_ok=True)
     inputs = _inputs(work, options.size)
-    everyone = [
-        contender
-        for contender in contenders(inputs, work / "out")
-        if not options.only or contender.name in options.only
-    ]
+    everyone = contenders(inputs, work / "out", frozenset(options.only))
     runs = _rounds(everyone, inputs, options.repeats)
     rows = [_row(contender, runs) for contender in everyone]
     rows = [_with_ratios(row, rows) for row in rows]
@@ -72,7 +77,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=list(SHAPES), default="160M")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workdir", type=Path, default=Path(".benchmarks"))
-    parser.add_argument("--only", nargs="*", default=[], help="names of contenders")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="contenders: fuse-ours; or kinds; or names"
+    )
+    parser.add_argument("--quick", action="store_true", help="ratios alone, in half a minute")
     parser.add_argument("--keep", action="store_true", help="keep the weights for another run")
     return parser.parse_args(arguments)
 
@@ -85,6 +93,7 @@ def _inputs(work: Path, size: str) -> Inputs:
         make_model(home / "base", shape, seed=1, scale=0.02, norm=1.0)
         make_model(home / "delta", shape, seed=2, scale=0.002, norm=0.0)
         make_adapter(home / "adapter", shape)
+        write_digests(home / "base")
         made.touch()
     return Inputs(home / "base", home / "delta", home / "adapter", work)
 
@@ -100,7 +109,8 @@ def _rounds(everyone: list[Contender], inputs: Inputs, repeats: int) -> dict[str
             if contender.absent:
                 continue
             evict([inputs.base, inputs.delta, inputs.adapter])
-            result = run(list(contender.command), inputs.work / f"{contender.key}.log")
+            with empty_hub(inputs.work / "hub") if contender.kind == "upload" else nullcontext():
+                result = run(list(contender.command), inputs.work / f"{contender.key}.log")
             runs[contender.key].append(result)
             print(f"round {number + 1}: {contender.key}: {result.wall_s:.2f} s", flush=True)
             _put_away(inputs.work, contender, keep=number == 0 and result.exit_code == 0)

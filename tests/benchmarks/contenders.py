@@ -3,14 +3,17 @@
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["merge", "fuse"]
+from tests.benchmarks import upload_contenders
+
+Kind = Literal["merge", "fuse", "hash", "upload"]
 
 OURS = "ours"
 LIMIT = "limit"
+MERGEKIT = "mergekit"
 MERGEKIT_REQUIREMENTS = ("torch==2.13.0", "mergekit==0.1.5")
 
 _OURS = """
@@ -26,6 +29,13 @@ out=$1; copied=$2; shift 2
 mkdir -p "$out"
 cat "$@" > /dev/null
 cp "${@:1:copied}" "$out"
+"""
+
+_HASH = """
+import sys
+from pathlib import Path
+from tasks.core.files import digests_of
+digests_of([Path(file) for file in sys.argv[1:]])
 """
 
 _PEFT = """
@@ -76,10 +86,16 @@ class Contender:
         return f"{self.kind}-{self.name}"
 
 
-def contenders(inputs: Inputs, out: Path) -> list[Contender]:
-    """Return all contenders; each writes its result to out."""
+def contenders(inputs: Inputs, out: Path, only: frozenset[str] = frozenset()) -> list[Contender]:
+    """Return all contenders, or those of these kinds, names or keys; results are written to out."""
+    everyone = _everyone(inputs, out)
+    chosen = [each for each in everyone if not only or {each.kind, each.name, each.key} & only]
+    return [_installed(each, inputs) if each.name == MERGEKIT else each for each in chosen]
+
+
+def _everyone(inputs: Inputs, out: Path) -> list[Contender]:
     base, delta, adapter = map(str, (inputs.base, inputs.delta, inputs.adapter))
-    python = sys.executable
+    python, shards = sys.executable, shards_of(inputs.base)
     apply_delta = (
         "--base-model-path",
         base,
@@ -89,13 +105,18 @@ def contenders(inputs: Inputs, out: Path) -> list[Contender]:
         delta,
     )
     return [
-        Contender("merge", LIMIT, _limit(out, inputs.base, inputs.delta)),
+        Contender("merge", LIMIT, limit(out, inputs.base, inputs.delta)),
         Contender("merge", OURS, (python, "-c", _ours("merge"), base, delta, str(out))),
         Contender("merge", "fastchat", (python, "-m", "fastchat.model.apply_delta", *apply_delta)),
-        _mergekit(inputs, out),
-        Contender("fuse", LIMIT, _limit(out, inputs.base, inputs.adapter)),
+        Contender("merge", MERGEKIT, _mergekit(inputs, out)),
+        Contender("fuse", LIMIT, limit(out, inputs.base, inputs.adapter)),
         Contender("fuse", OURS, (python, "-c", _ours("fuse"), base, adapter, str(out))),
         Contender("fuse", "peft", (python, "-c", _PEFT, base, adapter, str(out))),
+        Contender("hash", LIMIT, ("bash", "-c", 'cat "$@" > /dev/null', "limit", *shards)),
+        Contender("hash", OURS, (python, "-c", _HASH, *shards)),
+        Contender("hash", "sha256sum", ("sha256sum", *shards)),
+        Contender("upload", OURS, upload_contenders.ours(inputs.base)),
+        Contender("upload", "hf upload", upload_contenders.hf(inputs.base)),
     ]
 
 
@@ -103,23 +124,33 @@ def _ours(function: str) -> str:
     return _OURS.format(module=function, function=function)
 
 
-def _limit(out: Path, copied: Path, *others: Path) -> tuple[str, ...]:
+def shards_of(model: Path) -> list[str]:
+    """Return the weight files of a directory, in order."""
+    return sorted(map(str, model.glob("*.safetensors")))
+
+
+def limit(out: Path, copied: Path, *others: Path) -> tuple[str, ...]:
     """Return a command that reads all inputs once and writes as many bytes as the result has."""
-    first = sorted(map(str, copied.glob("*.safetensors")))
-    rest = sorted(str(file) for other in others for file in other.glob("*.safetensors"))
+    first = shards_of(copied)
+    rest = [shard for other in others for shard in shards_of(other)]
     return ("bash", "-c", _LIMIT, "limit", str(out), str(len(first)), *first, *rest)
 
 
-def _mergekit(inputs: Inputs, out: Path) -> Contender:
-    home = inputs.work / "mergekit"
-    program = home / "bin" / "mergekit-yaml"
-    if not program.exists():
+def _mergekit(inputs: Inputs, out: Path) -> tuple[str, ...]:
+    program = inputs.work / MERGEKIT / "bin" / "mergekit-yaml"
+    return str(program), str(inputs.work / "mergekit.yaml"), str(out), "--quiet"
+
+
+def _installed(mergekit: Contender, inputs: Inputs) -> Contender:
+    """Return the contender with its environment made, or with the reason why there is none."""
+    home = inputs.work / MERGEKIT
+    if not Path(mergekit.command[0]).exists():
         venv.create(home, with_pip=True, clear=True)
         pip = [str(home / "bin" / "pip"), "install", "--quiet", *MERGEKIT_REQUIREMENTS]
         installed = subprocess.run(pip, capture_output=True, text=True, check=False)
         if installed.returncode != 0:
             words = installed.stderr.strip().splitlines() or ["no reason given"]
-            return Contender("merge", "mergekit", absent=f"does not install: {words[-1][:200]}")
-    config = inputs.work / "mergekit.yaml"
-    config.write_text(_MERGEKIT_CONFIG.format(base=inputs.base, delta=inputs.delta))
-    return Contender("merge", "mergekit", (str(program), str(config), str(out), "--quiet"))
+            return replace(mergekit, absent=f"does not install: {words[-1][:200]}")
+    config = _MERGEKIT_CONFIG.format(base=inputs.base, delta=inputs.delta)
+    Path(mergekit.command[1]).write_text(config)
+    return mergekit

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.core.progress import silent
-from tasks.core.weights.layout import Layout, Piece, TensorSpec, plan_layout
+from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, Piece, TensorSpec, plan_layout
 from tasks.core.weights.produce import Work, produce
 from tests.models import tiny_tokenizer
 
@@ -49,7 +49,15 @@ SHAPES = {
 """JackFram/llama-160m, openlm-research/open_llama_3b, huggyllama/llama-7b, and llama-13b."""
 
 
-def make_model(path: Path, shape: Shape, *, seed: int, scale: float, norm: float) -> Path:
+def make_model(
+    path: Path,
+    shape: Shape,
+    *,
+    seed: int,
+    scale: float,
+    norm: float,
+    shard_bytes: int = MAX_SHARD_BYTES,
+) -> Path:
     """Write a float16 model: weights of the deviation scale, normalization weights near norm."""
     generator = torch.Generator().manual_seed(seed)
     noise = (scale * torch.randn(_BLOCK_ELEMENTS, generator=generator)).to(torch.float16)
@@ -60,7 +68,7 @@ def make_model(path: Path, shape: Shape, *, seed: int, scale: float, norm: float
 
     companions = {"config.json": json.dumps(_config(shape)).encode()}
     produce(
-        Work("benchmark", (), _layout(shape), parameters=f"{seed} {scale} {norm}"),
+        Work("benchmark", (), _layout(shape, shard_bytes), parameters=f"{seed} {scale} {norm}"),
         [],
         fill,
         companions,
@@ -91,7 +99,7 @@ def make_adapter(path: Path, shape: Shape) -> Path:
     return path
 
 
-def _layout(shape: Shape) -> Layout:
+def _layout(shape: Shape, shard_bytes: int) -> Layout:
     vocabulary = (shape.vocab, shape.hidden)
     specs = [TensorSpec("model.embed_tokens.weight", "F16", vocabulary)]
     for layer in range(shape.layers):
@@ -102,7 +110,7 @@ def _layout(shape: Shape) -> Layout:
             specs.append(TensorSpec(f"{prefix}{norm}.weight", "F16", (shape.hidden,)))
     specs.append(TensorSpec("model.norm.weight", "F16", (shape.hidden,)))
     specs.append(TensorSpec("lm_head.weight", "F16", vocabulary))
-    return plan_layout(specs)
+    return plan_layout(specs, shard_bytes)
 
 
 def _config(shape: Shape) -> dict[str, object]:

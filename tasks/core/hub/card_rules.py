@@ -11,11 +11,10 @@ from collections.abc import Iterator
 
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
-from huggingface_hub.utils._validators import validate_repo_id
 from yaml import YAMLError
 
 from tasks.core.errors import RecipeError
+from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
 
 LICENSES = frozenset(
     """

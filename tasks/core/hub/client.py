@@ -26,7 +26,6 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
-from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
 from tasks.core.errors import (
     DiskFull,
@@ -41,6 +40,7 @@ from tasks.core.errors import (
     WrongToken,
 )
 from tasks.core.files import disk_is_full
+from tasks.core.hub.unpromised import parse_ratelimit_headers
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 TIMEOUT_S = 30.0

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event
 
 from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.hf_api import RepoSibling
@@ -20,7 +20,7 @@ from tasks.core.foreign import JsonObject
 from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
 from tasks.core.hub.fetch import Fetch, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
-from tasks.core.progress import Report, silent
+from tasks.core.progress import Report, Tally, silent
 from tasks.core.threads import run_all
 from tasks.core.weights.index import read_listing
 
@@ -161,20 +161,3 @@ def _size_bytes(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-class Tally:
-    """Adds up the bytes of all transfers for one listener."""
-
-    def __init__(self, total: int, report: Report) -> None:
-        self._total = total
-        self._report = report
-        self._done = 0
-        self._lock = Lock()
-
-    def add(self, n_bytes: int) -> None:
-        """Count bytes, and tell the listener."""
-        with self._lock:
-            self._done += n_bytes
-            done = self._done
-        self._report(done, self._total)

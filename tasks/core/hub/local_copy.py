@@ -6,15 +6,16 @@ in place. The copy shares its blocks with the original where the file system can
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import NotAModel
 from tasks.core.files import CHUNK_BYTES, FileDigest, require_room, share_blocks
-from tasks.core.hub.download import Tally, WrittenFiles
+from tasks.core.hub.download import WrittenFiles
 from tasks.core.hub.selection import choose_files
 from tasks.core.keys import digest
-from tasks.core.progress import Report, silent
-from tasks.core.threads import pause
+from tasks.core.progress import Report, Tally, silent
+from tasks.core.threads import on_every_core, pause
 from tasks.core.weights.companions import file_names
 from tasks.core.weights.index import read_listing
 from tasks.core.weights.model_check import check_model
@@ -61,7 +62,8 @@ def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenF
         (out / name).unlink(missing_ok=True)
     require_room(out, total)
     tally = Tally(total, report)
-    return WrittenFiles({name: _copy(source / name, out / name, tally) for name in names})
+    copies = [partial(_copy, source / name, out / name, tally) for name in names]
+    return WrittenFiles(dict(zip(names, on_every_core(copies, name="copy"), strict=True)))
 
 
 def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:

@@ -22,6 +22,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from tasks.core.errors import HubError, HubQuotaExceeded, HubUnavailable
 from tasks.core.hub.client import translated, waiting_time_s
+from tasks.core.threads import pause
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
@@ -63,7 +64,7 @@ def insist(step: Callable[[], T], *, repo: str, deadline_s: float) -> T:
             if time.monotonic() + pause_s > until:
                 raise _out_of_patience(error, deadline_s, asked_s) from error
             logger.warning("%s Trying again in %.0f s.", error.what, pause_s)
-        time.sleep(pause_s)
+        pause(pause_s)
         wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
 

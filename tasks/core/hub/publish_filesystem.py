@@ -11,6 +11,8 @@ rules decide who may read it.
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from functools import partial
+from itertools import compress
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
@@ -21,9 +23,11 @@ from tasks.core.hub.publish_license import require_card_terms
 from tasks.core.hub.publish_names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish_receipt import Receipt
 from tasks.core.hub.publish_selection import require_harmless
+from tasks.core.hub.publish_upload import FILES_AT_ONCE
 from tasks.core.place import Place
-from tasks.core.progress import Report, silent
+from tasks.core.progress import Report, Tally, silent
 from tasks.core.recipe import Publish
+from tasks.core.threads import run_all
 
 POINTER = "current.json"
 MANIFEST = "manifest.json"
@@ -124,19 +128,25 @@ def _bring(
     place: Place, folder: str, wanted: Mapping[str, Wanted], report: Report
 ) -> tuple[str, ...]:
     """Send the files that are not there, and read every one back."""
-    total = sum(file.digest.size_bytes for file in wanted.values())
-    done, sent = 0, []
-    report(done, total)
-    for name, file in wanted.items():
-        path = f"{folder}/{name}"
-        if place.digest(path) != file.digest:
-            file.require_unchanged()
-            place.send(file.source, path)
-            _require_arrived(place, path, file)
-            sent.append(name)
-        done += file.digest.size_bytes
-        report(done, total)
-    return tuple(sent)
+    tally = Tally(sum(file.digest.size_bytes for file in wanted.values()), report)
+    were_sent = run_all(
+        [partial(_send, place, f"{folder}/{name}", file, tally) for name, file in wanted.items()],
+        threads=FILES_AT_ONCE,
+        name="publish",
+        stop=lambda: None,  # no further file begins; those on their way arrive
+    )
+    return tuple(compress(wanted, were_sent))
+
+
+def _send(place: Place, path: str, file: Wanted, tally: Tally) -> bool:
+    """Bring one file there, and return whether that took sending it."""
+    is_missing = place.digest(path) != file.digest
+    if is_missing:
+        file.require_unchanged()
+        place.send(file.source, path)
+        _require_arrived(place, path, file)
+    tally.add(file.digest.size_bytes)
+    return is_missing
 
 
 def _others(place: Place, folder: str, published: Collection[str]) -> tuple[str, ...]:

@@ -13,11 +13,10 @@ from typing import TypeVar
 
 import yaml
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
-from huggingface_hub.utils._validators import validate_repo_id
 
 from tasks.core.errors import CorruptArtifact, NotAModel
 from tasks.core.home import home
+from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
 from tasks.core.model_config import OUR_MODEL_TYPE, read_config
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import freed_place, read_manifest

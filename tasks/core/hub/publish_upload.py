@@ -1,23 +1,28 @@
 """Bring the files of a build to a branch of a Hub, each one once.
 
-Files are sent one after another and only those that the Hub does not have, so that a kill costs
-at most the file that was on its way. One commit at the end makes the branch hold the build and
-nothing else; `main` is not touched.
+Only files that the Hub does not have are sent, a few at once, each in a request of its own: a kill
+costs at most those that were on their way. One commit at the end makes the branch hold the build
+and nothing else; `main` is not touched.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-from huggingface_hub.lfs import UploadInfo, post_lfs_batch_info
 
 from tasks.core.hub.publish_files import Wanted, build_names
 from tasks.core.hub.publish_names import upload_title
 from tasks.core.hub.publish_remote import Remote, Tree
 from tasks.core.hub.sending import additions
-from tasks.core.progress import Report
+from tasks.core.hub.unpromised import UploadInfo, post_lfs_batch_info
+from tasks.core.progress import Report, Tally
+from tasks.core.threads import run_all
+
+FILES_AT_ONCE = 4
+"""While one is hashed another is sent, and a connection's own limit is not the line's."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Upload:
 def upload(remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, report: Report) -> Upload:
     """Make the branch hold exactly the wanted files, and return what that took.
 
-    Raises FileChanged when a file is not, or does not stay, what the manifest says.
+    Raises FileChanged when a file is not, or does not stay, what the manifest says. After an error
+    no further file begins.
     """
     tree = remote.call(lambda: remote.tree(branch))
     missing = [file for file in wanted.values() if not _is_there(file, tree)]
@@ -39,11 +45,13 @@ def upload(remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, report:
     total = sum(file.digest.size_bytes for file in wanted.values())
     to_send = [file for file in missing if file.digest.sha256 not in on_hub]
     done = total - sum(file.digest.size_bytes for file in to_send)
-    report(done, total)
-    for file in to_send:
-        _send(remote, branch, file)
-        done += file.digest.size_bytes
-        report(done, total)
+    tally = Tally(total, report, done)
+    run_all(
+        [partial(_send, remote, branch, file, tally) for file in to_send],
+        threads=FILES_AT_ONCE,
+        name="upload",
+        stop=lambda: None,  # a file on its way to this machine's Hub ends at its next read
+    )
     commit = remote.call(lambda: _commit(remote, branch, wanted))
     return Upload(commit, tuple(file.name for file in to_send))
 
@@ -74,11 +82,14 @@ def _contents_on_hub(remote: Remote, files: Iterable[Wanted]) -> set[str]:
     return {answer["oid"] for answer in answers if answer.get("actions") is None}
 
 
-def _send(remote: Remote, branch: str, file: Wanted) -> None:
+def _send(remote: Remote, branch: str, file: Wanted, tally: Tally) -> None:
     """Send one file's bytes. Small files that the Hub keeps in git itself wait for the commit."""
-    path = file.source
-    if isinstance(path, bytes):
-        return
+    if isinstance(file.source, Path):
+        _send_from(file.source, remote, branch, file)
+    tally.add(file.digest.size_bytes)
+
+
+def _send_from(path: Path, remote: Remote, branch: str, file: Wanted) -> None:
     before = _stamp(path)
     file.require_unchanged()
 

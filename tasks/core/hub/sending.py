@@ -5,6 +5,7 @@ set before it was imported, when nobody knows yet which Hub a run will use. What
 an open file it always sends by LFS (`_commit_api._upload_files`).
 """
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,16 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd
 
 from tasks.core.hub.client import is_on_this_machine
+from tasks.core.threads import pause
+
+
+class _Opened(io.BufferedReader):
+    """A file whose sending is Interrupted once the work around it is to end."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes."""
+        pause(0)
+        return super().read(size)
 
 
 @contextmanager
@@ -19,14 +30,12 @@ def additions(
     endpoint: str, sources: Mapping[str, Path | bytes]
 ) -> Iterator[list[CommitOperationAdd]]:
     """Give a commit's additions, by name in the repository, for the Hub at an endpoint."""
-    is_here = is_on_this_machine(endpoint)
+    added = [CommitOperationAdd(name, source) for name, source in sources.items()]
     with ExitStack() as stack:
-        yield [
-            CommitOperationAdd(
-                name,
-                stack.enter_context(source.open("rb"))
-                if is_here and isinstance(source, Path)
-                else source,
-            )
-            for name, source in sources.items()
-        ]
+        if is_on_this_machine(endpoint):
+            for addition, source in zip(added, sources.values(), strict=True):
+                if isinstance(source, Path):
+                    # Not given to it before: of what is open it takes the SHA-256 at once.
+                    opened = _Opened(source.open("rb", buffering=0))
+                    addition.path_or_fileobj = stack.enter_context(opened)
+        yield added

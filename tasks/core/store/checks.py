@@ -1,11 +1,13 @@
 """Whether an artifact is what its manifest says: by sizes in a moment, by content byte for byte."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files import digest_of
+from tasks.core.files import FileDigest, digest_of
 from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest
+from tasks.core.threads import on_every_core
 
 
 def wrong_sizes(directory: Path, manifest: Manifest) -> Iterator[str]:
@@ -32,17 +34,23 @@ def wrong_content(directory: Path) -> Iterator[str]:
         return
     sizes = list(wrong_sizes(directory, manifest))
     yield from sizes
-    for name, file in manifest.files.items():
-        path = directory / name
-        if any(s.startswith(f"{name} ") for s in sizes):
-            continue
-        try:
-            if digest_of(path) != file:
-                yield f"{name} has other bytes than when it was made"
-        except OSError as error:
-            yield f"{name} cannot be read: {error.strerror}"
+    checks = [
+        partial(_wrong_bytes, directory, name, file)
+        for name, file in manifest.files.items()
+        if not any(s.startswith(f"{name} ") for s in sizes)
+    ]
+    yield from filter(None, on_every_core(checks, name="verify"))
     known = {*manifest.files, MANIFEST}
     for path in sorted(directory.rglob("*")):
         name = str(path.relative_to(directory))
         if path.is_file() and name not in known:
             yield f"{name} was not there when it was made"
+
+
+def _wrong_bytes(directory: Path, name: str, file: FileDigest) -> str | None:
+    try:
+        if digest_of(directory / name) != file:
+            return f"{name} has other bytes than when it was made"
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return None

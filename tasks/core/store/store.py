@@ -29,7 +29,8 @@ from pathlib import Path
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
 from tasks.core.files import (
     TEMPORARY,
-    digest_of,
+    FileDigest,
+    digests_of,
     disk_is_full,
     fsync_directory,
     fsync_tree,
@@ -333,12 +334,7 @@ class Store(Shelf):
             for path in staging.path.rglob("*")
             if path.is_file()
         )
-        files = {}
-        for name in names:
-            path = staging.path / name
-            known = staging.known.get(name)
-            whole = known is not None and known.size_bytes == path.stat().st_size
-            files[name] = known if known is not None and whole else digest_of(path)
+        files = _digests(staging, names)
         fsync_tree(staging.path)
         for name in names:
             (staging.path / name).chmod(0o444)
@@ -370,6 +366,20 @@ class Store(Shelf):
             shutil.rmtree(gone, ignore_errors=True)  # left by a removal that was killed
             directory.rename(gone)
         shutil.rmtree(gone)
+
+
+def _digests(staging: Staging, names: Sequence[str]) -> dict[str, FileDigest]:
+    """Return what the stage has told of the files that it wrote; those of the others are taken."""
+    files = {
+        name: staging.known[name]
+        for name in names
+        if name in staging.known
+        and staging.known[name].size_bytes == (staging.path / name).stat().st_size
+    }
+    others = [name for name in names if name not in files]
+    taken = digests_of([staging.path / name for name in others])
+    files.update(zip(others, taken, strict=True))
+    return {name: files[name] for name in names}
 
 
 def _keep_small_files(directory: Path, manifest: Manifest) -> None:

@@ -21,8 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-BLOCK_BYTES = 4096
-"""What offsets, lengths and addresses must be multiples of: no disk in use has larger sectors."""
+BLOCK_BYTES = max(4096, mmap.PAGESIZE)
+"""What offsets, lengths and addresses are multiples of: no disk in use has larger sectors.
+
+Not less than a page (64 KiB on some ARM and POWER kernels): where a page lies in the cache for a
+part of it, the kernel writes it back and drops it before each write around the cache.
+"""
 
 _HUGE_PAGE_BYTES = 2 << 20
 _MOSTLY = 0.5
@@ -74,11 +78,15 @@ class OutputFile:
     """A new file of a known size to write pieces to, its room claimed beforehand."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
-        """Raises OSError, with ENOSPC where the disk has no room for the whole file."""
+        """Raises OSError, with ENOSPC where the disk has no room for the whole file.
+
+        Some file systems, NFS before version 4.2 among them, cannot claim room: there a full disk
+        shows in `write`.
+        """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._around: int | None = None
         try:
-            os.posix_fallocate(self._fd, 0, size_bytes)
+            _claim_room(self._fd, size_bytes)
             if size_bytes >= BLOCK_BYTES:
                 self._around = _open_around(path, os.O_WRONLY, _write_a_block)
         except BaseException:
@@ -172,6 +180,21 @@ def cached_share(fd: int) -> float:
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _claim_room(fd: int, size_bytes: int) -> None:
+    """Give a file its size, and the blocks for it where the file system can do that at once.
+
+    Not by posix_fallocate: where the file system cannot, the C library writes into every block.
+    Source: fallocate(2) and posix_fallocate(3).
+    """
+    while _libc.fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(size_bytes)) != 0:
+        number = ctypes.get_errno()
+        if number in (errno.EOPNOTSUPP, errno.ENOSYS):
+            os.truncate(fd, size_bytes)
+            return
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
 
 
 def _open_around(path: Path, flags: int, use: Callable[[int], object]) -> int | None:

@@ -18,9 +18,10 @@ import torch
 
 from tasks.core.errors import CorruptWeights
 from tasks.core.weights.adapter import Adapter
+from tasks.core.weights.direct import ThreadBuffer
 from tasks.core.weights.dtypes import torch_dtype
 from tasks.core.weights.layout import PIECE_BYTES, Piece
-from tasks.core.weights.low_rank import Factors, low_rank_elements, taken_off
+from tasks.core.weights.low_rank import Factors, Memory, low_rank_elements, taken_off
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.update import LowRank
 
@@ -39,6 +40,7 @@ class Fusing:
         self._adapter = adapter
         self._tensors = tensors
         self._weights = weights
+        self._changes, self._widened = _thread_memory(), _thread_memory()
         self._loaded = lru_cache(maxsize=_LOADED_TENSORS)(self._load)
         self._taken_off = _one_at_a_time(self._decompose)
         self._column_norms = _one_at_a_time(self._measure_columns)
@@ -50,17 +52,22 @@ class Fusing:
         if update is None:
             return weight
         if update.magnitude is not None:
-            return self._with_magnitude(update.magnitude, update, piece, weight).to(weight.dtype)
-        return self._sum(update, piece.name, piece.start, weight).to(weight.dtype)
+            return weight.copy_(self._with_magnitude(update.magnitude, update, piece, weight))
+        return weight.copy_(self._sum(update, piece.name, piece.start, weight))
 
     def _sum(self, update: LowRank, name: str, start: int, weight: torch.Tensor) -> torch.Tensor:
-        """Return weight, elements of a tensor from start on, with its update, in the wider type."""
+        """Return weight, elements of a tensor from start on, with its update, in the wider type.
+
+        It lies in this thread's memory: the thread's next sum overwrites it.
+        """
         stop, wider = start + weight.numel(), _wider(weight.dtype)
-        change = low_rank_elements(update, self._factors(update, wider), start, stop)
         if update.base is not None:
-            off = low_rank_elements(replace(update, scale=1.0), self._taken_off(name), start, stop)
+            taken, whole = self._taken_off(name), replace(update, scale=1.0)
+            off = low_rank_elements(whole, taken, start, stop, self._changes)
             weight = (weight.to(torch.float32) - off).to(weight.dtype)
-        return change.add_(weight.to(wider))
+        factors = self._factors(update, wider)
+        change = low_rank_elements(update, factors, start, stop, self._changes)
+        return self._widened(weight.numel(), wider).copy_(weight).add_(change)
 
     def _with_magnitude(
         self, magnitude: str, update: LowRank, piece: Piece, weight: torch.Tensor
@@ -73,10 +80,12 @@ class Fusing:
         start, stop = piece.start // width * width, math.ceil(piece.stop / width) * width
         if (start, stop) != (piece.start, piece.stop):
             weight = self._read(piece.name, start, stop)
-        rows = self._sum(update, piece.name, start, weight).reshape(-1, width)
-        aim = self._loaded(magnitude, rows.dtype)
+        aim = self._loaded(magnitude, _wider(weight.dtype))
+        if update.transposed:  # the norms are taken of sums too
+            aim = aim / self._column_norms(piece.name)
+        rows = self._sum(update, piece.name, start, weight).view(-1, width)
         if update.transposed:
-            rows.mul_(aim / self._column_norms(piece.name))
+            rows.mul_(aim)
         else:
             norms = torch.linalg.norm(rows, dim=1)
             rows.mul_((aim[start // width : stop // width] / norms).unsqueeze(1))
@@ -133,6 +142,17 @@ class Fusing:
 
     def _load(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         return self._tensors.load(name).to(dtype)
+
+
+def _thread_memory() -> Memory:
+    """Return memory that each thread uses again and again: of new one every page is a fault."""
+    buffer = ThreadBuffer()
+
+    def of(count: int, dtype: torch.dtype) -> torch.Tensor:
+        nbytes = count * dtype.itemsize
+        return buffer.of(nbytes)[:nbytes].view(dtype)
+
+    return of
 
 
 def _wider(dtype: torch.dtype) -> torch.dtype:

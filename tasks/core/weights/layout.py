@@ -16,7 +16,8 @@ from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 from tasks.core.weights.safetensors_header import HeaderEntry, encode_header
 
 MAX_SHARD_BYTES = 2_000_000_000
-"""A kill costs at most the shards in flight, and 2 GB are written in about two seconds."""
+"""A kill costs at most the shards in flight, one a core, and each core writes its 2 GB in about two
+seconds."""
 
 PIECE_BYTES = 1 << 20
 """What a thread works on at once: it stays in the core's cache from reading to hashing. Pieces of

@@ -5,6 +5,7 @@ peft/tuners/lora/layer.py (0.21.2), whose operations these are, in its order.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -13,8 +14,13 @@ from tasks.core.weights.update import BaseChange, LowRank
 Factors = tuple[torch.Tensor, torch.Tensor]
 """A (r, in) and B (out, r)."""
 
+Memory = Callable[[int, torch.dtype], torch.Tensor]
+"""Called with a number of elements and their type; returns that many, flat, of any values."""
 
-def low_rank_elements(update: LowRank, factors: Factors, start: int, stop: int) -> torch.Tensor:
+
+def low_rank_elements(
+    update: LowRank, factors: Factors, start: int, stop: int, memory: Memory
+) -> torch.Tensor:
     """Return elements start to stop of scale * B @ A (or of its transpose), flat, in their type.
 
     A (r, in); B (out, r); the weight (out, in), or (in, out) where update.transposed; with experts
@@ -22,13 +28,13 @@ def low_rank_elements(update: LowRank, factors: Factors, start: int, stop: int) 
     """
     height, width = _stored_shape(update, factors)
     first, last = start // width, math.ceil(stop / width)
-    parts = []
+    rows = memory((last - first) * width, factors[0].dtype).view(-1, width)
     for number in range(first // height, math.ceil(last / height)):
         left, right = _sides(update, factors, number)
         above = number * height
-        parts.append(left[max(first - above, 0) : last - above] @ right)
-    rows = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return rows.mul_(update.scale).reshape(-1)[start - first * width : stop - first * width]
+        begin, end = max(first - above, 0), min(last - above, height)
+        torch.mm(left[begin:end], right, out=rows[above + begin - first : above + end - first])
+    return rows.mul_(update.scale).view(-1)[start - first * width : stop - first * width]
 
 
 def taken_off(change: BaseChange, weight: torch.Tensor, rank: int, scale: float) -> Factors:

@@ -8,16 +8,16 @@ The invariant: the bytes written do not depend on the number of threads or on th
 """
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from tasks.core.errors import CorruptWeights
-from tasks.core.progress import Report, silent
-from tasks.core.threads import run_all
+from tasks.core.progress import Report, Tally, silent
+from tasks.core.threads import cores, run_all
 from tasks.core.weights.direct import bytes_of
 from tasks.core.weights.layout import Piece
 from tasks.core.weights.reader import TensorReader
@@ -28,11 +28,13 @@ PieceFunction = Callable[..., torch.Tensor]
 returns a flat tensor of as many elements in the piece's dtype."""
 
 _MAX_THREADS = 8
+_SIGN = 0x8000
+_LARGEST_EXPONENT = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 
 def default_threads() -> int:
     """Return two threads a core that this process may use: one waits for the disk, one computes."""
-    return min(_MAX_THREADS, 2 * len(os.sched_getaffinity(0)))
+    return min(_MAX_THREADS, 2 * cores())
 
 
 def stream(
@@ -49,8 +51,9 @@ def stream(
     Raises CorruptWeights, with the tensor's name, when a result holds NaN or infinity; the first
     error of any thread stops all of them.
     """
-    work = _Work(writer.pending())
-    progress = _Progress(writer, report)
+    count = threads or default_threads()
+    work = _Work(writer.pending(shards_at_once=min(count, cores())))
+    tally = _tally(writer, report)
 
     def run() -> None:
         for piece in work:
@@ -58,13 +61,12 @@ def stream(
             result = function(piece, *sources)
             _require_finite(piece, result)
             writer.write(piece, bytes_of(result))
-            progress.add(result.nbytes)
+            tally.add(result.nbytes)
 
     def stop() -> None:
         work.stop()
         writer.abort()
 
-    count = threads or default_threads()
     with _one_thread_an_operation():
         run_all([run] * count, threads=count, name="weights", stop=stop)
 
@@ -90,34 +92,19 @@ class _Work:
             self._stopped = True
 
 
-class _Progress:
-    """Bytes done, added up from all threads; kept shards count as done."""
-
-    def __init__(self, writer: ShardedWriter, report: Report) -> None:
-        shards = writer.layout.shards
-        self._total = writer.layout.total_bytes
-        self._done = sum(shard.tensor_bytes for shard in shards if shard.file in writer.kept)
-        self._report = report
-        self._lock = threading.Lock()
-        report(self._done, self._total)
-
-    def add(self, nbytes: int) -> None:
-        with self._lock:
-            self._done += nbytes
-            done = self._done
-        self._report(done, self._total)
+def _tally(writer: ShardedWriter, report: Report) -> Tally:
+    """Return a count of bytes of which kept shards are done."""
+    shards = writer.layout.shards
+    kept = sum(shard.tensor_bytes for shard in shards if shard.file in writer.kept)
+    return Tally(writer.layout.total_bytes, report, kept)
 
 
 def _require_finite(piece: Piece, result: torch.Tensor) -> None:
-    """Raise CorruptWeights for NaN or infinity.
-
-    The extremes of a tensor are finite if and only if it is (NaN is handed through), and they cost
-    a sixteenth of torch.isfinite(...).all().
-    """
+    """Raise CorruptWeights for NaN or infinity."""
     if not result.is_floating_point() or result.dtype.itemsize == 1:
         return
-    extremes = [float(extreme) for extreme in torch.aminmax(result)]
-    if not all(map(math.isfinite, extremes)):
+    if not is_finite(result):
+        extremes = [float(extreme) for extreme in torch.aminmax(result)]
         raise CorruptWeights(
             "The result holds NaN or infinity.",
             where=piece.name,
@@ -126,6 +113,20 @@ def _require_finite(piece: Piece, result: torch.Tensor) -> None:
             next_step="Check that the inputs are whole and fit together, and that this dtype can "
             "hold the result: float32 and bfloat16 have the wider range.",
         )
+
+
+def is_finite(values: torch.Tensor) -> bool:
+    """Return whether a flat tensor of floats holds neither NaN nor infinity.
+
+    In 16 bits by its bits, in which these have the largest exponent, positive or negative: two
+    maxima of integers take a quarter of the time of those of floats. Otherwise by its extremes,
+    which hand NaN through and cost a sixteenth of torch.isfinite(...).all().
+    """
+    largest = _LARGEST_EXPONENT.get(values.dtype)
+    if largest is None:
+        return all(math.isfinite(float(extreme)) for extreme in torch.aminmax(values))
+    bits = values.view(torch.int16).numpy()
+    return int(bits.max()) < largest and int(bits.view(np.uint16).max()) < _SIGN + largest
 
 
 @contextmanager

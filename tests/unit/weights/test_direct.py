@@ -1,16 +1,19 @@
 """Files around the page cache: any offset and length, the same bytes, O_DIRECT or not."""
 
+import ctypes
 import errno
 import os
 import random
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.core.weights import direct
 from tasks.core.weights.direct import (
     BLOCK_BYTES,
     InputFile,
@@ -106,6 +109,40 @@ def test_a_disk_error_is_not_taken_for_a_refusal(
     monkeypatch.setattr(os, "preadv", broken)
     with pytest.raises(OSError, match="Input/output"):
         InputFile(path)
+
+
+def test_room_is_claimed_before_the_first_byte(tmp_path: Path) -> None:
+    OutputFile(tmp_path / "content", SIZE).close()
+    assert (tmp_path / "content").stat().st_blocks * 512 >= SIZE
+
+
+def test_a_filesystem_that_cannot_claim_room_is_not_written_to_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer_fallocate(monkeypatch, errno.EOPNOTSUPP)
+    OutputFile(tmp_path / "content", SIZE).close()
+    state = (tmp_path / "content").stat()
+    assert state.st_size == SIZE
+    assert state.st_blocks * 512 <= BLOCK_BYTES  # the one that O_DIRECT was tried with
+
+
+def test_a_disk_without_room_for_the_file_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer_fallocate(monkeypatch, errno.ENOSPC)
+    with pytest.raises(OSError, match="No space") as caught:
+        OutputFile(tmp_path / "content", SIZE)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def _answer_fallocate(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Make the system refuse to claim room, as NFS does before version 4.2."""
+
+    def refused(*_: Any) -> int:
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr(direct, "_libc", SimpleNamespace(fallocate=refused, mincore=lambda *_: 1))
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, refused_at: str) -> None:

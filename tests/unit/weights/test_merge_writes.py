@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from tasks.core.errors import DiskFull
 from tasks.core.files import digest_of
+from tasks.core.weights import direct
 from tasks.core.weights.merge import merge, plan_merge
 from tests.unit.weights.models import base_model, delta_for
 
@@ -30,10 +31,10 @@ def test_a_disk_without_room_is_refused_before_the_first_byte(tmp_path, pair, mo
 
 
 def test_a_disk_that_fills_up_after_the_check_is_reported_with_figures(tmp_path, pair, monkeypatch):
-    def no_space(fd: int, offset: int, length: int) -> None:
+    def no_space(fd: int, size_bytes: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "posix_fallocate", no_space)
+    monkeypatch.setattr(direct, "_claim_room", no_space)
     with pytest.raises(DiskFull) as caught:
         merge(*pair, tmp_path / "out")
     assert "GB free" in caught.value.found

@@ -20,7 +20,7 @@ from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import Layout, Piece, TensorSpec, plan_layout
 from tasks.core.weights.produce import Work
 from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.stream import PieceFunction, stream
+from tasks.core.weights.stream import PieceFunction, is_finite, stream
 from tasks.core.weights.writer import ShardedWriter
 
 
@@ -119,6 +119,21 @@ def test_an_operation_has_one_thread_while_the_pool_has_many_and_its_own_again_a
     assert (seen, after) == ({1}, 3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_each_value_of_16_bits_is_taken_for_what_it_is(dtype):
+    values = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int16).view(dtype)
+    assert [is_finite(value) for value in values.split(1)] == values.isfinite().tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_value_among_many_that_is_not_finite_is_found(dtype, value):
+    values = torch.linspace(-60_000, 60_000, 1001, dtype=torch.float64).to(dtype)
+    assert is_finite(values)
+    values[500] = value
+    assert not is_finite(values)
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(sorted(ITEM_BYTES)), st.integers(0, 9), st.integers(1, 5)),
@@ -163,6 +178,17 @@ def test_pieces_that_finish_out_of_order_are_hashed_in_order(index, tmp_path):
     assert len(writer.finished) > 1
     for file, content in writer.finished.items():
         assert digest_of(tmp_path / "out" / file) == content
+
+
+def test_shards_that_are_written_at_once_take_turns_and_each_keeps_its_order(index, tmp_path):
+    (tmp_path / "out").mkdir()
+    plan = _layout(index)
+    with ShardedWriter(tmp_path / "out", plan, "work") as writer:
+        pieces = list(writer.pending(shards_at_once=2))
+    first, second = (shard.file for shard in plan.shards[:2])
+    assert [piece.file for piece in pieces[:4]] == [first, second, first, second]
+    for shard in plan.shards:
+        assert [p for p in pieces if p.file == shard.file] == list(shard.pieces())
 
 
 def test_a_copy_by_many_threads_has_the_tensors_of_the_source(index, tmp_path):

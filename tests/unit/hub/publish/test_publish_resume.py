@@ -4,13 +4,14 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from tasks.core.hub.client import api
 from tasks.core.hub.publish_files import wanted_files
 from tasks.core.hub.publish_remote import Remote
-from tasks.core.hub.publish_upload import upload
+from tasks.core.hub.publish_upload import FILES_AT_ONCE, upload
 from tasks.core.progress import silent
 from tests.unit.hub.publish.world import REPO, Build, PublishHub
 
@@ -41,7 +42,7 @@ def _publish_in_a_child(build: Build) -> subprocess.Popen[str]:
 
 
 def _kill_during_the_next_upload(hub: PublishHub, build: Build, after: int) -> None:
-    """Start a publish and kill it with SIGKILL while the upload after `after` whole ones runs."""
+    """Start a publish and kill it with SIGKILL while uploads after `after` whole ones run."""
     hub.uploads.held.clear()
     hub.uploads.go_on.clear()
     hub.uploads.hold_from, hub.uploads.rest_is_lost = after, True
@@ -52,6 +53,7 @@ def _kill_during_the_next_upload(hub: PublishHub, build: Build, after: int) -> N
         child.kill()
         assert child.wait() == -signal.SIGKILL
         hub.uploads.go_on.set()
+        hub.uploads.hold_from = None
     assert hub.visible() == {}
 
 
@@ -60,6 +62,7 @@ def test_an_upload_that_is_killed_three_times_sends_no_file_twice(hub, plain):
     for whole_ones in (1, 3, 4):
         _kill_during_the_next_upload(hub, plain, whole_ones)
 
+    whole_before = set(hub.uploads.complete)
     receipt = plain.publish()
 
     weights = {
@@ -69,12 +72,35 @@ def test_an_upload_that_is_killed_three_times_sends_no_file_twice(hub, plain):
     }
     assert hub.uploads.complete == dict.fromkeys(weights, 1)
     sent_again = hub.uploads.received_bytes - sum(weights.values())
-    assert 0 < sent_again < max(weights.values())
+    assert 0 < sent_again < 3 * FILES_AT_ONCE * max(weights.values())
     assert hub.files().keys() == set(receipt.files)
     assert receipt.skipped_bytes == sum(
         plain.files[name].size_bytes for name in plain.files if name not in receipt.sent
     )
-    assert len([name for name in receipt.sent if name in plain.files]) == len(plain.files) - 4
+    assert len(whole_before) >= 4
+    sent_now = {plain.files[name].sha256 for name in receipt.sent if name in plain.files}
+    assert sent_now & weights.keys() == weights.keys() - whole_before
+
+
+@pytest.mark.usefixtures("unproven")
+def test_several_files_are_on_their_way_at_once_and_each_is_sent_once(hub, plain):
+    hub.uploads.hold_from = 0
+
+    def go_on_with_several() -> None:
+        while hub.uploads.under_way < FILES_AT_ONCE and not ended.wait(0.01):
+            pass
+        hub.uploads.go_on.set()
+
+    ended = threading.Event()
+    releasing = threading.Thread(target=go_on_with_several)
+    releasing.start()
+    try:
+        plain.publish()
+    finally:
+        ended.set()
+        releasing.join()
+    assert hub.uploads.most_at_once == FILES_AT_ONCE
+    assert set(hub.uploads.complete.values()) == {1}
 
 
 def test_a_kill_between_main_and_tag_leaves_only_the_tag_to_set(hub, edited):

@@ -74,27 +74,31 @@ class Build:
 
 @dataclass
 class Uploads:
-    """Counts what arrives in LFS uploads, and can hold one after its first piece."""
+    """Counts what arrives in LFS uploads, and can hold some after their first piece."""
 
     received_bytes: int = 0
     complete: Counter[str] = field(default_factory=Counter)
     hold_from: int | None = None
-    """After this many complete uploads the next one is held, until `go_on`."""
+    """After this many complete uploads those that begin are held, until `go_on`."""
     held: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
     rest_is_lost: bool = False
     """What follows the held piece never arrives, as when the sender dies."""
+    under_way: int = 0
+    most_at_once: int = 0
 
     async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         pieces = 0
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
 
         async def counting() -> Message:
             nonlocal pieces
             message = await receive()
             self.received_bytes += len(message.get("body", b""))
             pieces += 1
-            if pieces == 1 and self.hold_from == self.complete.total():
-                self.hold_from = None
+            holds = self.hold_from is not None and self.complete.total() >= self.hold_from
+            if pieces == 1 and holds:
                 self.held.set()
                 while not self.go_on.is_set():
                     await asyncio.sleep(0.01)
@@ -107,7 +111,10 @@ class Uploads:
                 self.complete[scope["path"].rsplit("/", 1)[-1]] += 1
             await send(message)
 
-        await app(scope, counting, noting)
+        try:
+            await app(scope, counting, noting)
+        finally:
+            self.under_way -= 1
 
 
 @dataclass(frozen=True)
