@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
@@ -26,6 +26,7 @@ from tasks.core.recipe import Dtype
 _log = logging.getLogger(__name__)
 
 Products = Literal["training", "forward"]
+M = TypeVar("M", bound=BaseModel)
 
 VERSION = 1
 _PROBE = "tasks.core.machine.probe"
@@ -75,7 +76,7 @@ def measured_speed(home: Path) -> CpuSpeed | None:
     except importlib.metadata.PackageNotFoundError:
         _log.info("the CPU is not measured: torch is not installed")
         return None
-    return _kept(path) or _measured(path)
+    return kept(path, CpuSpeed) or _measured(path)
 
 
 def _record(home: Path, cpu: Cpu) -> Path:
@@ -94,35 +95,45 @@ def _record(home: Path, cpu: Cpu) -> Path:
     return home / "machine" / f"cpu-{digest[:16]}.json"
 
 
-def _kept(path: Path) -> CpuSpeed | None:
+def _measured(path: Path) -> CpuSpeed | None:
+    speed = ask(_PROBE, CpuSpeed, {"CUDA_VISIBLE_DEVICES": ""})
+    if speed is not None and not speed.busy:
+        keep(path, speed)
+    return speed
+
+
+def kept(path: Path, kind: type[M]) -> M | None:
+    """Return an earlier measurement; None where none is there yet, or it is damaged."""
     try:
-        return CpuSpeed.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):  # not there yet, or damaged: measured again
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return None
 
 
-def _measured(path: Path) -> CpuSpeed | None:
+def ask(probe: str, kind: type[M], env: Mapping[str, str]) -> M | None:
+    """Return what a module that measures prints, run in a process of its own; None if it fails."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", _PROBE],
+            [sys.executable, "-m", probe],
             cwd=PROJECT,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, **env},
             capture_output=True,
             timeout=_PATIENCE_S,
             check=True,
         )
-        speed = CpuSpeed.model_validate_json(done.stdout.splitlines()[-1])
+        return kind.model_validate_json(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, OSError, ValidationError, IndexError) as error:
-        _log.info("the CPU is not measured: %s", error)
+        _log.info("%s measured nothing: %s", probe, error)
         return None
-    if speed.busy:
-        return speed
+
+
+def keep(path: Path, measured: BaseModel) -> None:
+    """Keep a measurement, if the disk takes it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, speed.model_dump_json(indent=1) + "\n")
+        write_atomically(path, measured.model_dump_json(indent=1) + "\n")
     except OSError as error:
-        _log.info("the speed of the CPU is not kept: %s", error)
-    return speed
+        _log.info("a measurement of this machine is not kept: %s", error)
 
 
 def _relative_seconds(speed: TypeSpeed, products: Products) -> float:
