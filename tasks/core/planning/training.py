@@ -7,7 +7,8 @@ close; those marked as an allowance are not formulas but measured habits, and sa
 
 `reduce_bucket_size` is taken as hidden², which is what transformers fills in for "auto", and
 `stage3_max_live_parameters` as DeepSpeed's default: a configuration that sets them otherwise
-needs other memory.
+needs other memory. Reading the weights takes no host memory that counts: they come from mapped
+pages, which the kernel may take back, straight onto the GPU, a few tensors at a time.
 """
 
 from dataclasses import dataclass
@@ -60,7 +61,6 @@ def training_memory(shape: ModelShape, finetune: Finetune) -> TrainingMemory:
         host += [Term(term.name, term.bytes * count, term.why) for term in device]
         return TrainingMemory((), _without_zeros(host))
     n_lora = lora_params(shape, finetune.lora)
-    host.append(Term("loading", loading_bytes(shape, finetune), "a copy in the training type"))
     if _parameters_offloaded(finetune):
         held = weight_bytes(shape, finetune) * finetune.processes
         host.append(Term("weights", held, "ZeRO-Infinity, arXiv:2104.07857"))
@@ -169,18 +169,6 @@ def process_bytes(finetune: Finetune) -> int:
     a CPU-only process loads no CUDA libraries.
     """
     return finetune.processes * (3 * GB if finetune.device == "cuda" else GB)
-
-
-def loading_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what the host holds for a moment while weights are read for the GPUs.
-
-    Below ZeRO-3 every process makes its own copy in the training type before it goes to its GPU.
-    Under ZeRO-3 the first process reads mapped pages, which the kernel may take back at any time,
-    and 4-bit weights go to the GPU tensor by tensor: neither counts.
-    """
-    if finetune.zero_stage == 3 or finetune.quantization == "4bit":
-        return 0
-    return finetune.processes * shape.weight_bytes(finetune.precision)
 
 
 def _device_terms(shape: ModelShape, finetune: Finetune) -> tuple[Term, ...]:

@@ -29,6 +29,8 @@ from tasks.core.training.job import (
 from tasks.core.training.validation import validation_interval
 from tasks.core.weights.index import ModelIndex
 
+ORDER = "the longest first"
+"""Which rows a step learns from: to be renamed with every change of the order."""
 FREE = {
     "data",  # its tokens count, not its name
     "language",  # the same: what was kept counts
@@ -72,9 +74,12 @@ def prepare(
     template: str,
     work: Path,
     adapter: Path,
+    grouped_as: Finetune | None = None,
 ) -> Prepared:
     """Tokenize the data into work and return the job, to go on from the last whole checkpoint.
 
+    grouped_as: the settings whose micro batch decides which conversations stand together; these
+    ones where it is None.
     data is a conversation file, or a directory of prepared examples, which is used as it is.
     Checkpoints of another training are removed. Raises DataError, RecipeError and NotAModel for
     data, a template or a tokenizer that cannot be used.
@@ -90,7 +95,8 @@ def prepare(
     steps = total_steps(settings, rows)
     require_learning_rate(settings, steps)
     outcome, checkpoints = work / "outcome.json", work / CHECKPOINTS
-    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples))
+    group = group_size(grouped_as or settings)
+    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.examples, group))
     last = last_whole(checkpoints)
     if last and not can_go_on(last, division_of(settings)):
         prune(checkpoints, keep=0)
@@ -103,6 +109,7 @@ def prepare(
         examples=prepared.examples.resolve(),
         validation_examples=prepared.validation and prepared.validation.resolve(),
         settings=settings,
+        group_size=group,
         total_steps=steps,
         validation_interval=_validation_interval(settings, prepared, steps, rows),
         pad_token_id=prepared.pad_token_id,
@@ -131,7 +138,7 @@ def _validation_interval(
 
 
 def _identity(
-    model: ModelIndex, settings: Finetune, steps: int, examples: Path
+    model: ModelIndex, settings: Finetune, steps: int, examples: Path, group: int | None
 ) -> Mapping[str, JsonValue]:
     """Return all that decides the bits of the adapter, by names that a user knows."""
     own = settings.model_dump(mode="json", exclude=FREE | {"lora"})
@@ -143,7 +150,8 @@ def _identity(
         "data": sha256_of(examples),
         "steps": steps,
         "global_batch_size": global_batch_size(settings),
-        "group_size": group_size(settings),
+        "group_size": group,
+        "order": ORDER,
     }
 
 

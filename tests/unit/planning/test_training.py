@@ -9,9 +9,9 @@ from tasks.core.planning.training import (
     MAX_LIVE_PARAMETERS,
     adapter_state_bytes,
     gathered_bytes,
-    loading_bytes,
     lora_params,
     pinned_weight_bytes,
+    process_bytes,
     training_memory,
     weight_bytes,
 )
@@ -87,9 +87,10 @@ def test_zero_3_keeps_no_more_whole_than_deepspeed_lets_live():
     assert gathered_bytes(SHAPE, Finetune(processes=2, zero_stage=3)) == 2 * SHAPE.total_params
 
 
-def test_below_zero_3_each_process_needs_the_model_on_the_host_while_it_loads():
-    assert loading_bytes(LLAMA_13B, Finetune(processes=2, zero_stage=2)) == 2 * WHOLE
-    assert loading_bytes(LLAMA_13B, Finetune(processes=2, zero_stage=3)) == 0
+@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+def test_weights_that_are_read_onto_the_gpus_take_no_host_memory(zero_stage):
+    settings = Finetune(processes=2, zero_stage=zero_stage)
+    assert training_memory(LLAMA_13B, settings).host_bytes == process_bytes(settings)
 
 
 def test_on_the_cpu_all_is_in_host_memory_for_each_process():

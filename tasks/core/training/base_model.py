@@ -1,0 +1,61 @@
+"""The model that is trained, as its weights are read: their type, their place, 4 bits or 16.
+
+Only what travels in the model's directory is read: nothing comes from the network.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from tasks.core.recipe import Finetune
+from tasks.core.training.packing import require_packable
+
+
+def read_base_model(directory: Path, settings: Finetune, device: torch.device) -> PreTrainedModel:
+    """Return the model in the training's own type, with the code that travels with it.
+
+    device: the one that this process computes on. Raises RecipeError for a model that cannot be
+    batched as the settings say.
+    """
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=getattr(torch, settings.precision),
+        trust_remote_code=True,
+        local_files_only=True,
+        **place_of_weights(settings, device),
+        **quantization(settings),
+    )
+    model.config.use_cache = False
+    if settings.batching == "pack":
+        require_packable(model.config)
+    if settings.quantization == "4bit":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return model
+
+
+def place_of_weights(settings: Finetune, device: torch.device) -> dict[str, Any]:
+    """Return what makes `from_pretrained` read each weight straight onto this process's GPU.
+
+    Without it every process would first make a copy of the whole model on the host. Under ZeRO-3
+    the first process alone reads the files, and transformers refuses a place.
+    """
+    if settings.device == "cpu" or settings.zero_stage == 3:
+        return {}
+    return {"device_map": {"": str(device)}}
+
+
+def quantization(settings: Finetune) -> dict[str, Any]:
+    """Return what makes `from_pretrained` write the layers' linear weights in NF4, if asked for."""
+    if settings.quantization == "none":
+        return {}
+    dtype = getattr(torch, settings.precision)
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config}
