@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.stages import Rates, trained_tokens
+from tasks.core.planning.training import weight_bytes
 from tasks.core.recipe import Finetune
 
 _PEAK_SHARE = 0.4
@@ -79,4 +80,5 @@ def _moving_s(shape: ModelShape, finetune: Finetune, rates: Rates) -> float:
     far = 1.0 if offloaded else 1 - 1 / finetune.processes
     pageable = offloaded and not finetune.pin_memory
     speed = rates.pageable_bytes_per_s if pageable else rates.link_bytes_per_s
-    return 2 * shape.weight_bytes(finetune.precision) * far / speed
+    whole = weight_bytes(shape, finetune.model_copy(update={"zero_stage": 0}))
+    return 2 * whole * far / speed

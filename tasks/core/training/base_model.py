@@ -10,6 +10,7 @@ import torch
 from peft import prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
+from tasks.core.errors import TrainingFailed
 from tasks.core.recipe import Finetune
 from tasks.core.training.packing import require_packable
 
@@ -32,7 +33,7 @@ def read_base_model(directory: Path, settings: Finetune, device: torch.device) -
     if settings.batching == "pack":
         require_packable(model.config)
     if settings.quantization == "4bit":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model = prepared_for_adapter(model, settings)
     return model
 
 
@@ -48,7 +49,12 @@ def place_of_weights(settings: Finetune, device: torch.device) -> dict[str, Any]
 
 
 def quantization(settings: Finetune) -> dict[str, Any]:
-    """Return what makes `from_pretrained` write the layers' linear weights in NF4, if asked for."""
+    """Return what makes `from_pretrained` write the layers' linear weights in NF4, if asked for.
+
+    ZeRO-3 divides parameters of one floating type, so there the packed bits lie in tensors of the
+    training's own type instead of bytes (`bnb_4bit_quant_storage`; PEFT, docs/source/accelerate/
+    deepspeed.md, "Use PEFT QLoRA and DeepSpeed with ZeRO3").
+    """
     if settings.quantization == "none":
         return {}
     dtype = getattr(torch, settings.precision)
@@ -57,5 +63,27 @@ def quantization(settings: Finetune) -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if settings.zero_stage == 3 else torch.uint8,
     )
     return {"quantization_config": config}
+
+
+def prepared_for_adapter(model: PreTrainedModel, settings: Finetune) -> PreTrainedModel:
+    """Return a 4-bit model ready for an adapter.
+
+    PEFT's preparation raises norms and embedding to fp32, for which ZeRO-3 has no place beside the
+    packed weights; the adapter freezes everything by itself. Raises TrainingFailed where ZeRO-3
+    would find parameters that it cannot divide together.
+    """
+    if settings.zero_stage != 3:
+        return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    types = {parameter.dtype for parameter in model.parameters()}
+    if types != {getattr(torch, settings.precision)}:
+        raise TrainingFailed(
+            "ZeRO-3 cannot divide these 4-bit weights.",
+            where="finetune.quantization",
+            expected=f"every parameter stored as {settings.precision}",
+            found=", ".join(sorted(map(str, types))),
+            next_step="Set finetune.zero_stage to 2, or quantization to none.",
+        )
+    return model

@@ -12,6 +12,7 @@ from tasks.core.planning.training import (
     lora_params,
     pinned_weight_bytes,
     process_bytes,
+    runtime_bytes,
     training_memory,
     weight_bytes,
 )
@@ -75,6 +76,22 @@ def test_4_bit_weights_take_4_127_bits_where_they_are_linear():
     rest = LLAMA_13B.total_params - LLAMA_13B.layer_linear_params
     expected = LLAMA_13B.layer_linear_params * 4.127 / 8 + 2 * rest
     assert weight_bytes(LLAMA_13B, asked) == pytest.approx(expected, abs=1)
+
+
+def test_zero_3_divides_4_bit_weights_but_not_their_scales():
+    asked = Finetune(zero_stage=3, quantization="4bit", processes=2)
+    linear = LLAMA_13B.layer_linear_params
+    packed = linear // 2 + 2 * (LLAMA_13B.total_params - linear)
+    expected = packed / 2 + linear * 0.127 / 8
+    assert weight_bytes(LLAMA_13B, asked) == pytest.approx(expected, abs=1)
+
+
+def test_a_gpu_holds_a_whole_4_bit_copy_before_it_is_divided():
+    asked = Finetune(zero_stage=3, quantization="4bit", processes=8, max_length_tokens=16)
+    whole = weight_bytes(LLAMA_13B, asked.model_copy(update={"zero_stage": 2}))
+    memory = training_memory(LLAMA_13B, asked)
+    assert "loading" in {term.name for term in memory.gpu}
+    assert memory.gpu_bytes == whole + runtime_bytes(asked)
 
 
 def test_one_process_without_offload_gathers_nothing():
