@@ -4,7 +4,7 @@ Only what travels in the model's directory is read: nothing comes from the netwo
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import prepare_model_for_kbit_training
@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from tasks.core.errors import TrainingFailed
 from tasks.core.recipe import Finetune
+from tasks.core.training.packed_attention import attend_within
 from tasks.core.training.packing import require_packable
 
 
@@ -32,6 +33,7 @@ def read_base_model(directory: Path, settings: Finetune, device: torch.device) -
     model.config.use_cache = False
     if settings.batching == "pack":
         require_packable(model.config)
+        attend_within(model)
     if settings.quantization == "4bit":
         model = prepared_for_adapter(model, settings)
     return model
@@ -76,7 +78,10 @@ def prepared_for_adapter(model: PreTrainedModel, settings: Finetune) -> PreTrain
     would find parameters that it cannot divide together.
     """
     if settings.zero_stage != 3:
-        return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        return cast(
+            "PreTrainedModel",
+            prepare_model_for_kbit_training(model, use_gradient_checkpointing=False),
+        )
     types = {parameter.dtype for parameter in model.parameters()}
     if types != {getattr(torch, settings.precision)}:
         raise TrainingFailed(
