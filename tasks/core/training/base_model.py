@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from tasks.core.errors import TrainingFailed
 from tasks.core.recipe import Finetune
+from tasks.core.training.fused_kernels import fuse_kernels
 from tasks.core.training.packed_attention import attend_within
 from tasks.core.training.packing import require_packable
 
@@ -34,6 +35,7 @@ def read_base_model(directory: Path, settings: Finetune, device: torch.device) -
     if settings.batching == "pack":
         require_packable(model.config)
         attend_within(model)
+    fuse_kernels(model, settings)
     if settings.quantization == "4bit":
         model = prepared_for_adapter(model, settings)
     return model
