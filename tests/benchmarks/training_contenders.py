@@ -15,6 +15,7 @@ so `fastchat` is a faithful copy of its settings: Trainer, PEFT, each conversati
 
 import itertools
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def ours(job: Job, batching: str) -> int:
         data=Path(job.data),
         template=job.template,
         out=out,
-        report=lambda step, _: _say_step(step),
+        on_line=_say_ended_step,
     )
     made.adapter.rename(job.adapter)
     return made.trained_tokens
@@ -225,6 +226,12 @@ def _callback() -> Any:
             _say_step(state.global_step)
 
     return Steps()
+
+
+def _say_ended_step(line: str) -> None:
+    """Say a step that a line of ours tells the end of; a micro batch's line ends none."""
+    if ended := re.match(r"step (\d+)/", line):
+        _say_step(int(ended[1]))
 
 
 def _say_step(step: int) -> None:
