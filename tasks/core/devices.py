@@ -65,6 +65,10 @@ class Alone:
         self.look()
         return sorted(self._seen[memory])
 
+    def anyone_else(self) -> bool:
+        """Return whether anybody else was seen in the memory of the devices or the machine."""
+        return bool(self.others("device") or self.others("host"))
+
     def look(self) -> None:
         """Take down who else uses the memory of the machine and of the GPUs now.
 

@@ -11,7 +11,7 @@ from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.foreign import JsonObject
 from tasks.core.hub.upstream import Sources
 from tasks.core.planning.gpus import parse_gpus
-from tasks.core.planning.hardware import read_hardware, with_gpus, with_speed
+from tasks.core.planning.hardware import read_hardware, with_gpus, with_link, with_speed
 from tasks.core.planning.shapes import (
     ModelShape,
     dtype_from_config,
@@ -30,7 +30,8 @@ def plan_of(
     """Return the plan on this machine, or on one with the GPUs that are named.
 
     A well-known base is planned by its published shape; of another one the Hub is asked. The CPU is
-    measured for a moment when the recipe computes on it; that of another machine cannot be.
+    measured for a moment when the recipe computes on it, and the link to the GPU once when it
+    trains there; those of another machine cannot be.
     """
     sources = sources or Sources.of(recipe, home)
     hardware = read_hardware(home)
@@ -38,6 +39,8 @@ def plan_of(
         hardware = with_gpus(hardware, parse_gpus(gpus))
     elif "cpu" in devices_of(recipe).values():
         hardware = with_speed(hardware, home)
+    if recipe.finetune is not None and recipe.finetune.device == "cuda":
+        hardware = with_link(hardware, home)
     sizes = _lengths(recipe)
     shape = known_shape(recipe.base.repo) if recipe.base.repo else None
     if shape is not None:

@@ -1,6 +1,7 @@
 """LoRA training against FastChat's recipe and TRL's packing, side by side on the CPU.
 
     python -m tests.benchmarks.bench_training MODEL --conversations 48 --repeats 1
+    python -m tests.benchmarks.bench_training --quick
 
 Same tokens and labels, same LoRA, same epochs and learning rate, and a step of the same size: where
 conversations are packed, as many full rows as hold the tokens of one step of conversations. Each
@@ -31,6 +32,7 @@ from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
+from tests.benchmarks import quick_training
 from tests.benchmarks.measure import Run, run
 from tests.benchmarks.training_contenders import KINDS, Job
 
@@ -38,6 +40,7 @@ TRL = "trl==1.16.0"
 PROGRAM = Path(__file__).with_name("training_contenders.py")
 PROJECT = Path(__file__).parents[2]
 _STEP = re.compile(r"^@step (\d+) ([\d.]+)$", re.MULTILINE)
+_FIRST = re.compile(r"^@first (\d+)$", re.MULTILINE)
 _TOKENS = re.compile(r"^@tokens (\d+)$", re.MULTILINE)
 
 
@@ -56,6 +59,9 @@ class Row:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark that the command line describes."""
     options = _parse(arguments)
+    if options.quick:
+        quick_training.main(options.template)
+        return
     work = options.workdir.resolve()
     work.mkdir(parents=True, exist_ok=True)
     job = _job(options, work)
@@ -73,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="a model directory, such as the demo's")
+    parser.add_argument("model", type=Path, nargs="?", help="a directory, such as the demo's model")
+    parser.add_argument("--quick", action="store_true", help="one step of the demo's model, no TRL")
     parser.add_argument("--data", type=Path, default=PROJECT / "data" / "conversation.json")
     held_out = PROJECT / "data" / "evaluation" / "held_out.json"
     parser.add_argument("--held-out", type=Path, default=held_out)
@@ -89,7 +96,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--workdir", type=Path, default=Path(".benchmarks/training"))
     parser.add_argument("--only", nargs="*", default=[], choices=KINDS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.model is None and not options.quick:
+        parser.error("name a model, or take --quick")
+    return options
 
 
 def _job(options: argparse.Namespace, work: Path) -> Job:
@@ -171,7 +181,8 @@ def useful_tokens_per_s(log: str) -> float:
     steps = [(int(step), float(time_s)) for step, time_s in _STEP.findall(log)]
     (first, began), (last, ended) = steps[0], steps[-1]
     (tokens,) = map(int, _TOKENS.findall(log))
-    return tokens * (last - first) / last / (ended - began)
+    in_first = [int(found) for found in _FIRST.findall(log)] or [tokens * first / last]
+    return (tokens - in_first[0]) / (ended - began)
 
 
 def held_out_loss(model: Path, adapter: Path, options: argparse.Namespace) -> float:

@@ -2,7 +2,8 @@
 
 KIND is `ours`, `fastchat` or `trl`; JOB is a JSON file with the fields of `Job`. All read the same
 tokens and labels and write a PEFT adapter. Each prints `@step N SECONDS` when a step is taken and
-`@tokens N` at the end: how many tokens it has learned from that are no padding.
+`@tokens N` at the end: how many tokens it has learned from that are no padding. `@first N` says how
+many of them are in the first step, where that has more than the others.
 
 `trl` runs in an environment of its own, so nothing of this project is imported before it is needed.
 
@@ -14,6 +15,7 @@ so `fastchat` is a faithful copy of its settings: Trainer, PEFT, each conversati
 
 import itertools
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -79,16 +81,28 @@ def ours(job: Job, batching: str) -> int:
             ),
         }
     )
+    print(f"@first {_first_step_tokens(job, settings)}", flush=True)
     made = finetune(
         Path(job.model),
         settings,
         data=Path(job.data),
         template=job.template,
         out=out,
-        report=lambda step, _: _say_step(step),
+        on_line=_say_ended_step,
     )
     made.adapter.rename(job.adapter)
     return made.trained_tokens
+
+
+def _first_step_tokens(job: Job, settings: Any) -> int:
+    """Return the tokens of the first step: the longest rows come first, and it is not timed."""
+    from tasks.core.conversation.example_file import ExampleFile
+    from tasks.core.training.batching import batching_of
+    from tasks.core.training.job import global_batch_size
+
+    batching = batching_of(settings, ExampleFile(Path(job.examples)), 0)
+    first = itertools.islice(batching.sampler, global_batch_size(settings))
+    return sum(len(batching.rows[index]["input_ids"]) for index in first)
 
 
 def fastchat(job: Job) -> int:
@@ -212,6 +226,12 @@ def _callback() -> Any:
             _say_step(state.global_step)
 
     return Steps()
+
+
+def _say_ended_step(line: str) -> None:
+    """Say a step that a line of ours tells the end of; a micro batch's line ends none."""
+    if ended := re.match(r"step (\d+)/", line):
+        _say_step(int(ended[1]))
 
 
 def _say_step(step: int) -> None:

@@ -107,6 +107,7 @@ def test_the_training_processes_know_no_secret(spy: Spy, work: Path) -> None:
         examples=work / "none",
         validation_examples=None,
         settings=Finetune(device="cpu", precision="float32"),
+        group_size=None,
         total_steps=1,
         validation_interval=None,
         pad_token_id=0,

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
@@ -29,6 +29,7 @@ from tasks.core.recipe import Dtype
 _log = logging.getLogger(__name__)
 
 Products = Literal["training", "forward"]
+M = TypeVar("M", bound=BaseModel)
 
 VERSION = 1
 _PROBE = "tasks.core.machine.probe"
@@ -88,15 +89,15 @@ def measured_speed(home: Path) -> CpuSpeed | None:
     except importlib.metadata.PackageNotFoundError:
         _log.info("the CPU is not measured: torch is not installed")
         return None
-    kept = _kept(path)
-    if kept is not None and (not kept.busy or _is_recent(path)):
-        return kept
-    found = _measured()
+    before = kept(path, CpuSpeed)
+    if before is not None and (not before.busy or _is_recent(path)):
+        return before
+    found = ask(_PROBE, CpuSpeed, {"CUDA_VISIBLE_DEVICES": ""})
     if found is None:
-        return kept
+        return before
     if found.busy:
-        found = found.or_faster(kept)
-    _keep(path, found)
+        found = found.or_faster(before)
+    keep(path, found)
     return found
 
 
@@ -116,10 +117,11 @@ def _record(home: Path, cpu: Cpu) -> Path:
     return home / "machine" / f"cpu-{digest[:16]}.json"
 
 
-def _kept(path: Path) -> CpuSpeed | None:
+def kept(path: Path, kind: type[M]) -> M | None:
+    """Return an earlier measurement; None where none is there yet, or it is damaged."""
     try:
-        return CpuSpeed.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):  # not there yet, or damaged: measured again
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return None
 
 
@@ -130,28 +132,30 @@ def _is_recent(path: Path) -> bool:
         return False
 
 
-def _measured() -> CpuSpeed | None:
+def ask(probe: str, kind: type[M], env: Mapping[str, str]) -> M | None:
+    """Return what a module that measures prints, run in a process of its own; None if it fails."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", _PROBE],
+            [sys.executable, "-m", probe],
             cwd=PROJECT,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, **env},
             capture_output=True,
             timeout=_PATIENCE_S,
             check=True,
         )
-        return CpuSpeed.model_validate_json(done.stdout.splitlines()[-1])
+        return kind.model_validate_json(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, OSError, ValidationError, IndexError) as error:
-        _log.info("the CPU is not measured: %s", error)
+        _log.info("%s measured nothing: %s", probe, error)
         return None
 
 
-def _keep(path: Path, speed: CpuSpeed) -> None:
+def keep(path: Path, measured: BaseModel) -> None:
+    """Keep a measurement, if the disk takes it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, speed.model_dump_json(indent=1) + "\n")
+        write_atomically(path, measured.model_dump_json(indent=1) + "\n")
     except OSError as error:
-        _log.info("the speed of the CPU is not kept: %s", error)
+        _log.info("a measurement of this machine is not kept: %s", error)
 
 
 def _faster(a: TypeSpeed, b: TypeSpeed) -> TypeSpeed:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.stages import Rates, trained_tokens
+from tasks.core.planning.training import weight_bytes
 from tasks.core.recipe import Finetune
 
 _PEAK_SHARE = 0.4
@@ -20,8 +21,6 @@ _LAYER_PASS_S = 1.5e-3
 _UNPACKING = 3200
 """Operations at the card's peak in the time in which one 4-bit weight is unpacked: Qwen-7B's Q-LoRA
 on an A100 (GPTQ), and bitsandbytes on an H100."""
-_PAGEABLE_SHARE = 0.2
-"""Of the link's speed, where the host's memory is not page-locked: measured on an H100."""
 
 
 def training_seconds(
@@ -46,7 +45,7 @@ def training_seconds(
     a_micro_batch = finetune.micro_batch_size * finetune.max_length_tokens
     seconds = passes.computing_s(a_micro_batch) + passes.unpacking_s()
     if finetune.zero_stage == 3:
-        seconds += _moving_s(shape, finetune, (rates or Rates()).link_bytes_per_s)
+        seconds += _moving_s(shape, finetune, rates or Rates())
     return seconds * tokens / (a_micro_batch * finetune.processes)
 
 
@@ -75,10 +74,11 @@ class _Passes:
         return weights * _UNPACKING / self.operations_per_s
 
 
-def _moving_s(shape: ModelShape, finetune: Finetune, link_bytes_per_s: float) -> float:
+def _moving_s(shape: ModelShape, finetune: Finetune, rates: Rates) -> float:
     """Return how long a process waits for the weights that are not on its card, a micro batch."""
     offloaded = finetune.offload == "all"
     far = 1.0 if offloaded else 1 - 1 / finetune.processes
     pageable = offloaded and not finetune.pin_memory
-    speed = link_bytes_per_s * (_PAGEABLE_SHARE if pageable else 1.0)
-    return 2 * shape.weight_bytes(finetune.precision) * far / speed
+    speed = rates.pageable_bytes_per_s if pageable else rates.link_bytes_per_s
+    whole = weight_bytes(shape, finetune.model_copy(update={"zero_stage": 0}))
+    return 2 * whole * far / speed

@@ -17,11 +17,14 @@ import psutil
 
 from tasks.core.files import free_bytes
 from tasks.core.machine.cpu import UNKNOWN_CPU, Cpu, read_cpu
+from tasks.core.machine.link import LinkSpeed, kept_link, measured_link
 from tasks.core.machine.speed import CpuSpeed, measured_speed
 from tasks.core.planning.gpus import Gpu, known_card
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
+_IDLE = 0.9
+"""Of a GPU's memory, what is free when nobody uses it: containers do not show others' processes."""
 USABLE_MEMORY_SHARE = 0.8
 """Of the free memory, what a model's weights may take; the rest is for activations."""
 
@@ -41,6 +44,7 @@ class Hardware:
     gpu_note: str | None = None
     cpu: Cpu = UNKNOWN_CPU
     cpu_speed: CpuSpeed | None = None
+    link: LinkSpeed | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,22 @@ def with_speed(hardware: Hardware, home: Path) -> Hardware:
     return replace(hardware, cpu_speed=measured_speed(home))
 
 
+def with_link(hardware: Hardware, home: Path) -> Hardware:
+    """Return this machine with the speed of its link to the GPU, measured once and kept under home.
+
+    While anybody computes on the first GPU only an earlier measurement counts.
+    """
+    if not hardware.gpus or hardware.gpus_named:
+        return hardware
+    use = read_gpu_use()
+    ids = [gpu.uuid for gpu in use]
+    is_idle = bool(use) and not use[0].pids and use[0].free_bytes > _IDLE * use[0].memory_bytes
+    return replace(hardware, link=(measured_link if is_idle else kept_link)(home, ids))
+
+
 def with_gpus(hardware: Hardware, gpus: tuple[Gpu, ...]) -> Hardware:
     """Return this machine as if it had the GPUs that the user named."""
-    return replace(hardware, gpus=gpus, gpus_named=True, gpu_note=None)
+    return replace(hardware, gpus=gpus, gpus_named=True, gpu_note=None, link=None)
 
 
 def cgroup_memory_limit(*, proc: Path = _PROC, root: Path = _CGROUP_ROOT) -> int | None:

@@ -34,8 +34,8 @@ def rungs(finetune: Finetune) -> list[Rung]:
     Rungs that would change nothing are left out: a recipe that asks for ZeRO-3 and gradient
     checkpointing has a short ladder. With several processes ZeRO-3 is tried before its offload,
     which is slower and needs host memory. On the CPU nothing is offloaded or quantized, because the
-    host's memory is the device's. A recipe that asks for 4 bits stays with them: bitsandbytes'
-    weights are neither divided nor offloaded here.
+    host's memory is the device's. A recipe that asks for 4 bits stays with them: several GPUs can
+    divide bitsandbytes' weights, but they are not offloaded.
     """
     first = Rung("as asked", finetune, "nothing", "nothing", "nothing")
     ladder = [first, *_smaller_micro_batches(finetune)]
@@ -124,6 +124,18 @@ def _four_bit(now: Finetune) -> Rung | None:
     )
 
 
+def _four_bit_divided(now: Finetune) -> Rung | None:
+    if now.quantization != "4bit" or now.processes == 1:
+        return None
+    return Rung(
+        "4-bit under ZeRO-3",
+        now.model_copy(update={"zero_stage": 3}),
+        "each process holds its share of the 4-bit weights",
+        "all 4-bit weights but one share a process, once the training runs",
+        "each layer is gathered twice a micro batch; each GPU holds all of it while it loads",
+    )
+
+
 def _pageable(now: Finetune) -> Rung | None:
     if now.offload != "all" or now.device == "cpu" or now.offload_directory is not None:
         return None
@@ -136,7 +148,15 @@ def _pageable(now: Finetune) -> Rung | None:
     )
 
 
-_STEPS = (_checkpointing, _optimizer_offload, _zero3, _parameter_offload, _pageable, _four_bit)
+_STEPS = (
+    _checkpointing,
+    _optimizer_offload,
+    _zero3,
+    _parameter_offload,
+    _pageable,
+    _four_bit,
+    _four_bit_divided,
+)
 
 
 def _can_offload(now: Finetune) -> bool:

@@ -57,7 +57,7 @@ def fit_ladder(
                 rung.settings,
                 tflops=gpu.tflops,
                 training_tokens=training_tokens,
-                rates=rates,
+                rates=(rates or Rates()).over(hardware.link),
             )
         on_gpu = finetune.device == "cuda"
         fits.append(

@@ -7,11 +7,12 @@ Whether it fits is not decided here.
 The invariant: the store keeps every stage's result, so the disk that a run needs is the sum.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tasks.core.machine.link import LinkSpeed
 from tasks.core.planning.cpu_time import START_S
 from tasks.core.planning.ladder import global_batch_size
 from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
@@ -45,12 +46,21 @@ class Sizes:
 @dataclass(frozen=True)
 class Rates:
     """Bytes a second: a line of 100 Mbit/s, a SATA SSD, and PCIe 4.0 between an x8 slot's 12 GB/s
-    and the 24 GB/s that an x16 slot reaches; an H100 on PCIe 5.0 reached 29.
+    and the 24 GB/s that an x16 slot reaches; an H100 on PCIe 5.0 reached 29. From memory that is
+    not page-locked it was a fifth there. Where the link was measured, that counts instead.
     """
 
     network_bytes_per_s: float = 12.5e6
     disk_bytes_per_s: float = 500e6
     link_bytes_per_s: float = 16e9
+    pageable_bytes_per_s: float = 3.2e9
+
+    def over(self, link: LinkSpeed | None) -> "Rates":
+        """Return these rates with those of a link that was measured, if one was."""
+        if link is None:
+            return self
+        pinned, pageable = link.pinned_bytes_per_s, link.pageable_bytes_per_s
+        return replace(self, link_bytes_per_s=pinned, pageable_bytes_per_s=pageable)
 
 
 @dataclass(frozen=True)

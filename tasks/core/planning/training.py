@@ -7,7 +7,8 @@ close; those marked as an allowance are not formulas but measured habits, and sa
 
 `reduce_bucket_size` is taken as hidden², which is what transformers fills in for "auto", and
 `stage3_max_live_parameters` as DeepSpeed's default: a configuration that sets them otherwise
-needs other memory.
+needs other memory. Reading the weights takes no host memory that counts: they come from mapped
+pages, which the kernel may take back, straight onto the GPU, a few tensors at a time.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from tasks.core.planning.units import GB
 from tasks.core.recipe import Finetune, Lora
 
 MAX_LIVE_PARAMETERS = 10**9
-NF4_BITS = 4 + 0.127
+SCALE_BITS = 0.127
+NF4_BITS = 4 + SCALE_BITS
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,6 @@ def training_memory(shape: ModelShape, finetune: Finetune) -> TrainingMemory:
         host += [Term(term.name, term.bytes * count, term.why) for term in device]
         return TrainingMemory((), _without_zeros(host))
     n_lora = lora_params(shape, finetune.lora)
-    host.append(Term("loading", loading_bytes(shape, finetune), "a copy in the training type"))
     if _parameters_offloaded(finetune):
         held = weight_bytes(shape, finetune) * finetune.processes
         host.append(Term("weights", held, "ZeRO-Infinity, arXiv:2104.07857"))
@@ -85,14 +86,20 @@ def weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
     ZeRO-3 divides the weights between the processes (arXiv:1910.02054, section 5); every other
     stage gives each process all of them. NF4 with double quantization takes 4 + 0.127 bits a
     weight (QLoRA, arXiv:2305.14314, section 3) of the decoder layers' linear modules; embedding,
-    output projection and norms keep the training type, and nothing is divided.
+    output projection and norms keep the training type. ZeRO-3 does not divide the 0.127 bits: they
+    are no parameters.
     """
-    width = DTYPE_BYTES[finetune.precision]
-    if finetune.quantization == "4bit":
-        linear = shape.layer_linear_params
-        return int(linear * NF4_BITS / 8) + (shape.total_params - linear) * width
     share = finetune.processes if finetune.zero_stage == 3 else 1
-    return shape.total_params * width // share
+    scales = shape.layer_linear_params * SCALE_BITS / 8 if finetune.quantization == "4bit" else 0
+    return int(_parameter_bytes(shape, finetune) // share + scales)
+
+
+def _parameter_bytes(shape: ModelShape, finetune: Finetune) -> int:
+    """Return what all frozen parameters take together, packed if in 4 bits."""
+    width, linear = DTYPE_BYTES[finetune.precision], shape.layer_linear_params
+    if finetune.quantization == "none":
+        return shape.total_params * width
+    return linear * 4 // 8 + (shape.total_params - linear) * width
 
 
 def pinned_weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
@@ -136,9 +143,11 @@ def gathered_bytes(shape: ModelShape, finetune: Finetune) -> int:
     offloaded = _parameters_offloaded(finetune)
     if finetune.zero_stage != 3 or (finetune.processes == 1 and not offloaded):
         return 0
-    live = min(shape.total_params, MAX_LIVE_PARAMETERS + shape.embedding_params)
+    width = DTYPE_BYTES[finetune.precision]
+    held = _parameter_bytes(shape, finetune) // width  # in 4 bits several weights share one place
+    live = min(held, MAX_LIVE_PARAMETERS + shape.embedding_params)
     arriving = shape.embedding_params if offloaded else 0
-    return (live + arriving) * DTYPE_BYTES[finetune.precision]
+    return (live + arriving) * width
 
 
 def buffer_bytes(shape: ModelShape, finetune: Finetune) -> int:
@@ -171,18 +180,6 @@ def process_bytes(finetune: Finetune) -> int:
     return finetune.processes * (3 * GB if finetune.device == "cuda" else GB)
 
 
-def loading_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what the host holds for a moment while weights are read for the GPUs.
-
-    Below ZeRO-3 every process makes its own copy in the training type before it goes to its GPU.
-    Under ZeRO-3 the first process reads mapped pages, which the kernel may take back at any time,
-    and 4-bit weights go to the GPU tensor by tensor: neither counts.
-    """
-    if finetune.zero_stage == 3 or finetune.quantization == "4bit":
-        return 0
-    return finetune.processes * shape.weight_bytes(finetune.precision)
-
-
 def _device_terms(shape: ModelShape, finetune: Finetune) -> tuple[Term, ...]:
     """Return the terms of one process on what it computes on."""
     weights = 0 if _parameters_offloaded(finetune) else weight_bytes(shape, finetune)
@@ -190,7 +187,7 @@ def _device_terms(shape: ModelShape, finetune: Finetune) -> tuple[Term, ...]:
     gathered = gathered_bytes(shape, finetune)
     kept, working = kept_bytes(shape, finetune), working_bytes(shape, finetune)
     moving = gathered + kept + working
-    return _without_zeros(
+    terms = _without_zeros(
         [
             Term("weights", weights, "frozen; divided by ZeRO-3, halved twice by NF4"),
             Term("LoRA", adapter, "r * (in + out) a module"),
@@ -203,6 +200,15 @@ def _device_terms(shape: ModelShape, finetune: Finetune) -> tuple[Term, ...]:
             Term("fragmentation", moving // 20, "allowance: 5% of what comes and goes"),
         ]
     )
+    return (*terms, *_loading(shape, finetune, sum(term.bytes for term in terms)))
+
+
+def _loading(shape: ModelShape, finetune: Finetune, trained_bytes: int) -> tuple[Term, ...]:
+    """Return what 4-bit weights take beyond the training's need until ZeRO-3 has divided them."""
+    if finetune.quantization == "none" or finetune.zero_stage != 3:
+        return ()
+    whole = weight_bytes(shape, finetune.model_copy(update={"zero_stage": 2}))
+    return _without_zeros([Term("loading", whole - trained_bytes, "a whole 4-bit copy at first")])
 
 
 def _parameters_offloaded(finetune: Finetune) -> bool:

@@ -1,4 +1,7 @@
-"""How examples become batches, as the recipe chooses: padded, grouped by length, or packed."""
+"""How examples become batches, as the recipe chooses: padded, grouped by length, or packed.
+
+The invariant: the row that needs the most memory comes first, whichever way is chosen.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,22 +21,28 @@ Collate = Callable[[Sequence[dict[str, torch.Tensor]]], dict[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Batching:
-    """Rows to train on, what makes a batch of some, and their order, by default a random one."""
+    """Rows to train on, what makes a batch of some, and their order."""
 
     rows: Dataset[dict[str, torch.Tensor]]
     collate: Collate
-    sampler: Sampler[int] | None = None
+    sampler: Sampler[int]
 
 
-def batching_of(settings: Finetune, examples: ExampleFile, pad_token_id: int) -> Batching:
-    """Return the batching that the settings choose."""
+def batching_of(
+    settings: Finetune,
+    examples: ExampleFile,
+    pad_token_id: int,
+    *,
+    in_groups_of: int | None = None,
+) -> Batching:
+    """Return the batching that the settings choose, in groups of that many or as they say."""
+    size, seed = in_groups_of or group_size(settings) or 1, settings.seed
     if settings.batching == "pack":
         rows = PackedExamples(examples, settings.max_length_tokens)
-        return Batching(rows, PackedCollator(pad_token_id))
-    if (size := group_size(settings)) is not None:
-        order = LengthGroups(examples.lengths, size, settings.seed)
-        return Batching(examples, Collator(pad_token_id), order)
-    return Batching(examples, Collator(pad_token_id))
+        order = LengthGroups(rows.lengths, size, seed)
+        return Batching(rows, PackedCollator(pad_token_id), order)
+    order = LengthGroups(examples.lengths, size, seed)
+    return Batching(examples, Collator(pad_token_id), order)
 
 
 def row_count(settings: Finetune, examples: ExampleFile) -> int:

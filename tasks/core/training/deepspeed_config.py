@@ -96,10 +96,11 @@ def _require_possible(settings: Finetune) -> None:
             expected="bfloat16 or float32",
             found=settings.precision,
         )
-    if settings.quantization == "4bit" and (settings.zero_stage == 3 or settings.device == "cpu"):
+    if settings.quantization == "4bit" and (settings.offload == "all" or settings.device == "cpu"):
         raise RecipeError(
-            "4-bit weights need a GPU, and cannot be divided by ZeRO-3.",
+            "4-bit weights need a GPU, and stay on it.",
             where="finetune.quantization",
-            found=f"device {settings.device}, ZeRO-{settings.zero_stage}",
-            next_step="Set finetune.zero_stage to 2 on a GPU, or quantization to none.",
+            expected="device cuda, offload none or optimizer",
+            found=f"device {settings.device}, offload {settings.offload}",
+            next_step="Set finetune.offload to none on a GPU, or quantization to none.",
         )

@@ -13,22 +13,15 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import deepspeed
-import torch
 import torch.distributed as dist
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import (
-    AutoModelForCausalLM,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    TrainingArguments,
-    set_seed,
-)
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.recipe import Finetune
+from tasks.core.training.base_model import read_base_model
 from tasks.core.training.batching import batching_of
 from tasks.core.training.deepspeed_config import ADAM_BETAS, ADAM_EPSILON, deepspeed_config
 from tasks.core.training.failures import reason_of
@@ -42,7 +35,6 @@ from tasks.core.training.job import (
     division_of,
     failure_file,
 )
-from tasks.core.training.packing import require_packable
 from tasks.core.training.timed import CheckpointsInTime
 from tasks.core.training.trainer import AdapterTrainer, WholeCheckpoints
 
@@ -69,12 +61,16 @@ def _train(job: TrainingJob) -> None:
     # weights between the devices while it reads them.
     arguments = _arguments(job)
     set_seed(job.settings.seed)
-    batching = batching_of(job.settings, ExampleFile(job.examples), job.pad_token_id)
+    batching = batching_of(
+        job.settings, ExampleFile(job.examples), job.pad_token_id, in_groups_of=job.group_size
+    )
     validation = job.validation_examples and batching_of(
         job.settings, ExampleFile(job.validation_examples), job.pad_token_id
     )
     trainer = AdapterTrainer(
-        model=_with_adapter(_base_model(job), job.settings),
+        model=_with_adapter(
+            read_base_model(job.model, job.settings, arguments.device), job.settings
+        ),
         args=arguments,
         train_dataset=batching.rows,
         eval_dataset=validation.rows if validation else None,
@@ -167,28 +163,6 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         use_cpu=settings.device == "cpu",
         deepspeed=deepspeed_config(settings),
     )
-
-
-def _base_model(job: TrainingJob) -> PreTrainedModel:
-    """Load the weights in the training's own type, with the code that travels with them."""
-    dtype = getattr(torch, job.settings.precision)
-    extra: dict[str, Any] = {}
-    if job.settings.quantization == "4bit":
-        extra["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=dtype, trust_remote_code=True, local_files_only=True, **extra
-    )
-    model.config.use_cache = False
-    if job.settings.batching == "pack":
-        require_packable(model.config)
-    if job.settings.quantization == "4bit":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return model
 
 
 def _with_adapter(model: PreTrainedModel, settings: Finetune) -> PeftModel:

@@ -118,11 +118,15 @@ def finetune(
     data: Path,
     template: str,
     out: Path,
+    grouped_as: Finetune | None = None,
     report: Report = silent,
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
 ) -> FinetuneResult:
     """Train an adapter for model on data into the existing directory out, and prove it.
+
+    grouped_as: the settings that were asked for, where these are of a lower rung of the ladder;
+    conversations stay grouped by length as there.
 
     Goes on from the last whole checkpoint that a killed attempt left in out, if all that decides
     the result is unchanged. `report` counts steps; `on_line` gets what the training says, the file
@@ -146,6 +150,7 @@ def finetune(
         template=template,
         work=work,
         adapter=adapter,
+        grouped_as=grouped_as,
     )
     _say_where_it_begins(prepared, say)
     if (before := recorded_template(model)) not in (None, template):

@@ -2,7 +2,8 @@
 
 Differs from transformers' LengthGroupedSampler in two ways: the groups come in random order, so
 that a step holds short and long ones, and the order follows from seed and epoch alone, so that a
-resumed training sees what an undisturbed one would.
+resumed training sees what an undisturbed one would. As there, the longest conversation comes first
+of all: where it does not fit into memory, that shows in the first step, and costs no later one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,13 @@ _GROUPS_AT_ONCE = 50  # sorted together; more would save little and mix less
 
 
 class LengthGroups(Sampler[int]):
-    """Every index once an epoch, in groups of `group_size` of like length."""
+    """Every index once an epoch, in groups of `group_size` of like length; 1 is a random order."""
 
     def __init__(self, lengths: Sequence[int], group_size: int, seed: int) -> None:
-        """Take the group size of all processes together: they get their share of each group."""
+        """Take the group size of all processes together: they get their share of each group.
+
+        Batches of a divisor of that size hold the same groups in the same order.
+        """
         self._lengths = lengths
         self._group_size = group_size
         self._seed = seed
@@ -33,16 +37,25 @@ class LengthGroups(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         random = torch.Generator().manual_seed(self._seed + self._epoch)
         shuffled = torch.randperm(len(self._lengths), generator=random).tolist()
+        if self._epoch == 0 and shuffled:
+            longest = max(range(len(shuffled)), key=lambda at: self._lengths[shuffled[at]])
+            shuffled[0], shuffled[longest] = shuffled[longest], shuffled[0]
         size, pool = self._group_size, self._group_size * _GROUPS_AT_ONCE
         groups = [
             ordered[start : start + size]
             for first in range(0, len(shuffled), pool)
-            for ordered in [sorted(shuffled[first : first + pool], key=self._lengths.__getitem__)]
+            for ordered in [self._longest_first(shuffled[first : first + pool])]
             for start in range(0, len(ordered), size)
         ]
         # A group that is not full would shift the borders of all after it: it comes last.
         full = [group for group in groups if len(group) == size]
         rest = [group for group in groups if len(group) < size]
         order = torch.randperm(len(full), generator=random).tolist()
+        if self._epoch == 0 and full:
+            order.remove(0)
+            order.insert(0, 0)
         for group in [*(full[i] for i in order), *rest]:
             yield from group
+
+    def _longest_first(self, indices: Sequence[int]) -> list[int]:
+        return sorted(indices, key=lambda index: -self._lengths[index])

@@ -39,6 +39,9 @@ class TrainingJob(_File):
     examples: Path
     validation_examples: Path | None
     settings: Finetune
+    group_size: int | None
+    """Conversations of like length that stand together, as was asked for: a lower rung of the
+    ladder keeps them. None in a random order."""
     total_steps: int
     validation_interval: int | None
     """Steps between two validations, None without a validation share."""

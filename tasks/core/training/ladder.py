@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.devices import Memory, alone_on, require_room
+from tasks.core.devices import Alone, Memory, alone_on, require_room
 from tasks.core.errors import NotAModel, RecipeError, TrainingFailed
 from tasks.core.files import write_atomically
 from tasks.core.keys import digest
@@ -26,7 +26,7 @@ from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetune
-from tasks.core.training.job import OPERATING, Reason, division_of, group_size
+from tasks.core.training.job import OPERATING, Reason, division_of
 from tasks.core.training.result import WORK, StepDown
 from tasks.core.training.rung_records import RungRecords
 
@@ -82,19 +82,20 @@ def finetune_on_ladder(
     rung is not remembered when something else was in the memory that ran out on those above it.
 
     That is the rung below the last one that ran out of memory in out, else the one that worked for
-    this model on this machine before, else the first one whose weights a GPU can hold at all.
+    this model on this machine before, else the first one whose weights a GPU can hold at all. When
+    that memory is old and nobody else uses the devices, the rung above it is tried again.
     Raises SteppedDown when the memory ran out and a lower rung is left, and whatever `finetune`
     raises otherwise.
     """
     ladder = rungs(settings)
     records = RungRecords.of(home, model, settings)
     file = out / WORK / _STATE
-    state = _read(file, settings) or _start(ladder, settings, records, model)
-    rung = ladder[state.number - 1]
     say = on_line or _log.info
-    if state.number > 1:
-        say(f"Rung {state.number} of {len(ladder)}, {rung.name}: {rung.changes}.")
     with alone_on(settings.device, _gpus(settings), f"fine-tune of {model}", say=say) as devices:
+        state = _read(file, settings) or _start(ladder, settings, records, model, devices)
+        rung = ladder[state.number - 1]
+        if state.number > 1:
+            say(f"Rung {state.number} of {len(ladder)}, {rung.name}: {rung.changes}.")
         require_room(settings.device, _gpus(settings), _gpu_bytes(rung, model))
         try:
             trained = finetune(
@@ -103,6 +104,7 @@ def finetune_on_ladder(
                 data=data,
                 template=template,
                 out=out,
+                grouped_as=settings,
                 report=report,
                 on_line=on_line,
                 log=log,
@@ -119,8 +121,7 @@ def finetune_on_ladder(
             state = state.model_copy(update={"number": number, "steps_down": steps})
             write_atomically(file, state.model_dump_json())
             raise _stepped_down(ladder, number, rung, stop, others) from stop
-    if state.number > 1 and all(step.alone for step in state.steps_down):
-        records.keep(rung.name)
+    _remember(records, rung, state)
     return LadderResult(trained, rung, state.number, len(ladder), state.steps_down)
 
 
@@ -154,15 +155,31 @@ def finetune_down_the_ladder(
             _log.warning("%s", stepped)
 
 
-def _start(ladder: Sequence[Rung], settings: Finetune, records: RungRecords, model: Path) -> _State:
+def _start(
+    ladder: Sequence[Rung], settings: Finetune, records: RungRecords, model: Path, devices: Alone
+) -> _State:
     names = [rung.name for rung in ladder]
-    name = records.recall()
-    if name in names[1:]:
-        number = names.index(name) + 1
-        _log.info("Begins on rung %d: it is what worked here before (%s).", number, records.file)
-    else:
-        number = _first_possible(ladder, model)
+    kept, number = records.recall(), _first_possible(ladder, model)
+    if kept is not None and kept.rung in names[number:]:
+        number = names.index(kept.rung) + 1
+        if kept.is_doubted and not devices.anyone_else():
+            number -= 1
+            _log.info("Tries rung %d again: rung %d worked some time ago.", number, number + 1)
+        else:
+            _log.info("Begins on rung %d, which worked here before (%s).", number, records.file)
     return _State(asked=_digest(settings), number=number)
+
+
+def _remember(records: RungRecords, rung: Rung, state: _State) -> None:
+    """Note the rung that worked, unless something else was in the memory that others lacked."""
+    if not all(step.alone for step in state.steps_down):
+        return
+    if state.number == 1:
+        records.forget()
+    elif state.steps_down:
+        records.keep(rung.name, above_was_short=True)
+    elif (kept := records.recall()) is not None and kept.rung != rung.name:
+        records.keep(rung.name, above_was_short=False)
 
 
 def _first_possible(ladder: Sequence[Rung], model: Path) -> int:
@@ -250,8 +267,6 @@ def _stepped_down(
     beside = f"Not to be remembered: {', '.join(others)} used the memory too." if others else ""
     if stop.checkpoint is None:
         onward = "It starts over: no checkpoint was due yet."
-    elif group_size(rung.settings) != group_size(above.settings):
-        onward = "It starts over: grouped by length, smaller micro batches have another order."
     elif can_go_on(stop.checkpoint, division_of(rung.settings)):
         onward = f"It resumes from step {step_of(stop.checkpoint)}."
     else:

@@ -23,6 +23,7 @@ from tasks.core.recipe import Finetune
 from tasks.core.training.asked import GRACE_S
 from tasks.core.training.compile_locks import release_abandoned_locks
 from tasks.core.training.events import from_line
+from tasks.core.training.hooks import require_hooks
 from tasks.core.training.hostfile import read_slots, require_slots
 from tasks.core.training.job import TrainingJob
 
@@ -115,7 +116,10 @@ def _own_environment(job: TrainingJob) -> dict[str, str]:
 
 
 def require_tools(settings: Finetune) -> None:
-    """Raise MissingTool for a package or program that these settings need and that is not there."""
+    """Raise MissingTool for a package, a program or a part of a library that these settings need
+    and that is not there.
+    """
+    require_hooks()
     if settings.quantization == "4bit":
         _require_package("bitsandbytes", "4-bit weights")
     for tracker in settings.report_to:

@@ -21,11 +21,13 @@ def learned_only(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the batch with the positions (B, T) that predict a learned token, and those tokens.
 
     `logits_to_keep` is a mask; the logits that it leaves are (learned, vocabulary), row after row,
-    as are `shift_labels` (learned,).
+    as are `shift_labels` (learned,). The attention mask is left out: no token sees the padding to
+    the right of it, and without a mask the kernels skip what no token may see.
     """
     following = pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
     learned = following != IGNORED
-    return {**batch, "logits_to_keep": learned, "shift_labels": following[learned]}
+    kept = {name: value for name, value in batch.items() if name != "attention_mask"}
+    return {**kept, "logits_to_keep": learned, "shift_labels": following[learned]}
 
 
 def takes_positions(model: nn.Module) -> bool:

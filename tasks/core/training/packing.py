@@ -54,6 +54,12 @@ class PackedExamples(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens of each row, without reading them."""
+        lengths = self._examples.lengths
+        return [sum(lengths[i] for i in row) for row in self._rows]
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return joined([self._examples[i] for i in self._rows[index]])
 

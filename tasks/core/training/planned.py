@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tasks.core.conversation.estimate import training_lengths
 from tasks.core.errors import KawanUsahaError
-from tasks.core.planning.hardware import read_hardware, with_speed
+from tasks.core.planning.hardware import read_hardware, with_link, with_speed
 from tasks.core.planning.shapes import shape_of
 from tasks.core.planning.training_fit import TrainingFit, fit_training
 from tasks.core.planning.units import about
@@ -17,8 +17,8 @@ def planned_training(model: Path, settings: Finetune, home: Path) -> TrainingFit
     Raises NotAModel for a model that is no LLaMA, RecipeError for a target that LLaMA lacks.
     """
     hardware = read_hardware(home)
-    if settings.device == "cpu":
-        hardware = with_speed(hardware, home)
+    measure = with_speed if settings.device == "cpu" else with_link
+    hardware = measure(hardware, home)
     lengths = training_lengths(settings)
     return fit_training(
         shape_of(model),

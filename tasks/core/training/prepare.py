@@ -29,6 +29,8 @@ from tasks.core.training.job import (
 from tasks.core.training.validation import validation_interval
 from tasks.core.weights.index import ModelIndex
 
+ORDER = "the longest first"
+"""Which rows a step learns from: to be renamed with every change of the order."""
 FREE = {
     "data",  # its tokens count, not its name
     "language",  # the same: what was kept counts
@@ -72,9 +74,12 @@ def prepare(
     template: str,
     work: Path,
     adapter: Path,
+    grouped_as: Finetune | None = None,
 ) -> Prepared:
     """Tokenize the data into work and return the job, to go on from the last whole checkpoint.
 
+    grouped_as: the settings whose micro batch decides which conversations stand together; these
+    ones where it is None.
     data is a conversation file, or a directory of prepared examples, which is used as it is. What
     an earlier attempt has left in work of the same file is not made again. Checkpoints of another
     training are removed. Raises DataError, RecipeError and NotAModel for
@@ -91,7 +96,8 @@ def prepare(
     steps = total_steps(settings, rows)
     require_learning_rate(settings, steps)
     outcome, checkpoints = work / "outcome.json", work / CHECKPOINTS
-    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.sha256))
+    group = group_size(grouped_as or settings)
+    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.sha256, group))
     last = last_whole(checkpoints)
     if last and not can_go_on(last, division_of(settings)):
         prune(checkpoints, keep=0)
@@ -104,6 +110,7 @@ def prepare(
         examples=prepared.examples.resolve(),
         validation_examples=prepared.validation and prepared.validation.resolve(),
         settings=settings,
+        group_size=group,
         total_steps=steps,
         validation_interval=_validation_interval(settings, prepared, steps, rows),
         pad_token_id=prepared.pad_token_id,
@@ -126,7 +133,7 @@ def _validation_interval(
 
 
 def _identity(
-    model: ModelIndex, settings: Finetune, steps: int, examples: str
+    model: ModelIndex, settings: Finetune, steps: int, examples: str, group: int | None
 ) -> Mapping[str, JsonValue]:
     """Return all that decides the bits of the adapter, by names that a user knows."""
     own = settings.model_dump(mode="json", exclude=FREE | {"lora"})
@@ -138,7 +145,8 @@ def _identity(
         "data": examples,
         "steps": steps,
         "global_batch_size": global_batch_size(settings),
-        "group_size": group_size(settings),
+        "group_size": group,
+        "order": ORDER,
     }
 
 

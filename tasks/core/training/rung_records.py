@@ -1,11 +1,13 @@
 """Which rung of the ladder worked, for one model with its settings on one machine.
 
 One small file each under the home directory, so that two trainings never write the same one. The
-invariant: a file names the rung of a training that took all of its steps.
+invariant: a file names the rung of a training that took all of its steps. That the rung above had
+not enough memory is believed for a while only: what else held it may have come and gone unseen.
 """
 
 import json
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from tasks.core.recipe import Finetune
 _log = logging.getLogger(__name__)
 
 _DIRECTORY = "rungs"
+BELIEVED_S = 7 * 24 * 3600.0
+"""How long nobody asks again if the rung above suffices: a try may cost the model's loading."""
 _WITHOUT_MEMORY = {
     "data",
     "epochs",
@@ -40,6 +44,14 @@ _WITHOUT_MEMORY = {
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """A rung that worked, and if it is time to try the one above again."""
+
+    rung: str
+    is_doubted: bool
+
+
+@dataclass(frozen=True)
 class RungRecords:
     """The record of one model, its settings and this machine."""
 
@@ -58,18 +70,36 @@ class RungRecords:
         }
         return cls(home / _DIRECTORY / f"{digest(subject)[:20]}.json", subject)
 
-    def recall(self) -> str | None:
-        """Return the name of the rung that worked, None when none is known."""
+    def recall(self) -> Remembered | None:
+        """Return the rung that worked, None when none is known."""
         try:
-            name = json.loads(self.file.read_bytes())["rung"]
+            kept = json.loads(self.file.read_bytes())
+            name, short_s = kept["rung"], kept.get("above_was_short_at_s")
         except (OSError, ValueError, KeyError):
             return None
-        return name if isinstance(name, str) else None
+        if not isinstance(name, str):
+            return None
+        # A clock that was set back must not make a record eternal.
+        believed = isinstance(short_s, int | float) and 0 <= time.time() - short_s < BELIEVED_S
+        return Remembered(name, is_doubted=not believed)
 
-    def keep(self, rung: str) -> None:
-        """Remember that this rung worked, if the disk takes it: the adapter is worth more."""
+    def keep(self, rung: str, *, above_was_short: bool) -> None:
+        """Remember that this rung worked, if the disk takes it: the adapter is worth more.
+
+        above_was_short: the training has just seen that the memory does not suffice for the rung
+        above. If it has not, the next training tries that one.
+        """
+        short_s = time.time() if above_was_short else None
+        record = {"rung": rung, "above_was_short_at_s": short_s, **self.subject}
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.file, json.dumps({"rung": rung, **self.subject}, indent=1))
+            write_atomically(self.file, json.dumps(record, indent=1))
         except OSError as error:
             _log.warning("The rung that worked is not remembered: %s", error)
+
+    def forget(self) -> None:
+        """Remember nothing: the settings work as they were asked for."""
+        try:
+            self.file.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("The rung that worked once is still remembered: %s", error)

@@ -28,6 +28,7 @@ from tasks.core.files import fsync_tree
 from tasks.core.training.checkpoints import fits, mark_whole, prune
 from tasks.core.training.learned_head import learned_only, takes_positions
 from tasks.core.training.pace import StepsSeen
+from tasks.core.training.packed_attention import attends_within, bounds_of
 from tasks.core.training.portable import restore_portable, write_portable
 from tasks.core.training.validation import LossSum, rows_of_process
 
@@ -83,7 +84,8 @@ class AdapterTrainer(Trainer):
         self._division = division
         self._train_sampler = train_sampler
         super().__init__(*args, **kwargs)
-        self._learned_only = takes_positions(cast("PeftModel", self.model).get_base_model())
+        base = cast("PeftModel", self.model).get_base_model()
+        self._learned_only, self._attends_within = takes_positions(base), attends_within(base)
         self._rate = _RateOfStep()
         self.add_callback(self._rate)
         self.add_callback(_LastStepLogged())
@@ -114,11 +116,15 @@ class AdapterTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Return the model's own loss, with logits of learned tokens alone."""
-        batch = learned_only(inputs) if self._learned_only else inputs
         loss: torch.Tensor | tuple[torch.Tensor, Any] = super().compute_loss(
-            model, batch, return_outputs, num_items_in_batch
+            model, self._told(inputs), return_outputs, num_items_in_batch
         )
         return loss
+
+    def _told(self, inputs: dict[str, torch.Tensor | Any]) -> dict[str, torch.Tensor | Any]:
+        """Return a batch as the model's forward pass takes it."""
+        batch = learned_only(inputs) if self._learned_only else inputs
+        return batch | bounds_of(batch["position_ids"]) if self._attends_within else batch
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -181,7 +187,7 @@ class AdapterTrainer(Trainer):
             return prepare(max_steps, train_dataloader, resume_from_checkpoint)
         prepared = prepare(max_steps, train_dataloader, None)
         rows: Any = self.train_dataset
-        batch = self._prepare_inputs(self.data_collator([rows[0]]))
+        batch = self._told(self._prepare_inputs(self.data_collator([rows[0]])))
         restore_portable(self.model_wrapped, cast("PeftModel", self.model), checkpoint, batch)
         return prepared
 

@@ -57,23 +57,26 @@ def test_the_ladder_of_the_original_command_has_every_rung_in_order():
         "ZeRO-3 with parameter offload",
         "pageable offload",
         "4-bit",
+        "4-bit under ZeRO-3",
     ]
 
 
 def test_each_rung_down_to_offload_needs_less_of_a_gpu_than_the_one_above():
-    needs = [training_memory(LLAMA_13B, rung.settings).gpu_bytes for rung in rungs(ORIGINAL)[:-2]]
+    needs = [training_memory(LLAMA_13B, rung.settings).gpu_bytes for rung in rungs(ORIGINAL)[:-3]]
     assert needs == sorted(needs, reverse=True)
     assert len(set(needs)) == len(needs)
 
 
 def test_each_rung_from_parameter_offload_on_needs_less_host_memory():
-    needs = [training_memory(LLAMA_13B, rung.settings).host_bytes for rung in rungs(ORIGINAL)[-3:]]
+    needs = [
+        training_memory(LLAMA_13B, rung.settings).host_bytes for rung in rungs(ORIGINAL)[-4:-1]
+    ]
     assert needs == sorted(needs, reverse=True)
     assert len(set(needs)) == len(needs)
 
 
 def test_memory_that_is_not_pinned_is_not_rounded_up():
-    offload, pageable = (rung.settings for rung in rungs(ORIGINAL)[-3:-1])
+    offload, pageable = (rung.settings for rung in rungs(ORIGINAL)[-4:-2])
     saved = (
         training_memory(LLAMA_13B, offload).host_bytes
         - training_memory(LLAMA_13B, pageable).host_bytes
@@ -97,6 +100,16 @@ def test_on_the_cpu_nothing_is_offloaded_or_quantized():
         "gradient checkpointing",
         "ZeRO-3",
     ]
+
+
+def test_4_bits_under_zero_3_need_less_of_each_gpu_than_a_whole_copy_once_tokens_are_many():
+    long = Finetune(processes=8, micro_batch_size=1, max_length_tokens=8192)
+    whole, divided = (training_memory(LLAMA_13B, r.settings).gpu_bytes for r in rungs(long)[-2:])
+    assert divided < 0.85 * whole
+
+
+def test_one_gpu_has_nothing_to_divide_4_bit_weights_with():
+    assert rungs(ORIGINAL.model_copy(update={"processes": 1}))[-1].name == "4-bit"
 
 
 def test_a_recipe_at_the_bottom_has_one_rung():

@@ -18,6 +18,7 @@ from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
 from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 from transformers import LlamaForCausalLM
 
+from tasks.core.machine.link import LinkSpeed
 from tasks.core.planning.activations import kept_bytes, working_bytes
 from tasks.core.planning.cpu_time import training_seconds_on_cpu
 from tasks.core.planning.gpu_time import training_seconds
@@ -25,6 +26,7 @@ from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.ladder import rungs
 from tasks.core.planning.serving import kv_cache_bytes, serving_memory
 from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, ModelShape, shape_from_config
+from tasks.core.planning.stages import Rates
 from tasks.core.planning.training import (
     adapter_state_bytes,
     gathered_bytes,
@@ -348,6 +350,26 @@ def h100_speeds() -> list[Row]:
     return rows
 
 
+MEASURED = LinkSpeed(pinned_bytes_per_s=29e9, pageable_bytes_per_s=5.8e9)
+"""The H100's link, as a measurement gives it; ordinary memory at the fifth that plans assume."""
+
+
+def h100_speeds_over_its_link() -> list[Row]:
+    """What bench_gpu saw of both kinds of offload, planned with the link that the machine has."""
+    settings = {rung.name: rung.settings for rung in rungs(AS_THE_ORIGINAL)}
+    rows = []
+    for name, seen in (("ZeRO-3 with parameter offload", 932), ("pageable offload", 198)):
+        seconds = training_seconds(
+            LLAMA_13B,
+            settings[name].model_copy(update={"epochs": 1}),
+            tflops=speed_of("H100"),
+            training_tokens=10**6,
+            rates=Rates().over(MEASURED),
+        )
+        rows.append(Row(f"13B on an H100, {name}, its link", seen, 10**6 / (seconds or 1)))
+    return rows
+
+
 def smollm2_on_a_cpu() -> list[Row]:
     rows = []
     for precision, seen in (("float32", 121), ("bfloat16", 2.4)):
@@ -373,6 +395,7 @@ TABLES = (
     other_qwens,
     other_qwens_times,
     h100_speeds,
+    h100_speeds_over_its_link,
     smollm2_on_a_cpu,
 )
 
@@ -459,6 +482,10 @@ def test_times_of_models_that_nothing_was_fitted_to_are_within_the_promised_fact
 def test_speeds_on_a_real_gpu_are_within_the_promised_factor_of_two():
     rows = {row.name: row.computed / row.published for row in h100_speeds()}
     assert {name: times for name, times in rows.items() if not 0.5 < times < 2} == {}
+
+
+def test_offload_over_a_link_that_was_measured_is_within_a_seventh():
+    assert all(abs(row.deviation) < 1 / 7 for row in h100_speeds_over_its_link())
 
 
 def test_4_bits_cost_most_where_a_micro_batch_is_small_as_qwen_saw_with_every_model():

@@ -9,9 +9,10 @@ from tasks.core.planning.training import (
     MAX_LIVE_PARAMETERS,
     adapter_state_bytes,
     gathered_bytes,
-    loading_bytes,
     lora_params,
     pinned_weight_bytes,
+    process_bytes,
+    runtime_bytes,
     training_memory,
     weight_bytes,
 )
@@ -77,6 +78,22 @@ def test_4_bit_weights_take_4_127_bits_where_they_are_linear():
     assert weight_bytes(LLAMA_13B, asked) == pytest.approx(expected, abs=1)
 
 
+def test_zero_3_divides_4_bit_weights_but_not_their_scales():
+    asked = Finetune(zero_stage=3, quantization="4bit", processes=2)
+    linear = LLAMA_13B.layer_linear_params
+    packed = linear // 2 + 2 * (LLAMA_13B.total_params - linear)
+    expected = packed / 2 + linear * 0.127 / 8
+    assert weight_bytes(LLAMA_13B, asked) == pytest.approx(expected, abs=1)
+
+
+def test_a_gpu_holds_a_whole_4_bit_copy_before_it_is_divided():
+    asked = Finetune(zero_stage=3, quantization="4bit", processes=8, max_length_tokens=16)
+    whole = weight_bytes(LLAMA_13B, asked.model_copy(update={"zero_stage": 2}))
+    memory = training_memory(LLAMA_13B, asked)
+    assert "loading" in {term.name for term in memory.gpu}
+    assert memory.gpu_bytes == whole + runtime_bytes(asked)
+
+
 def test_one_process_without_offload_gathers_nothing():
     assert gathered_bytes(LLAMA_13B, Finetune(processes=1, zero_stage=3)) == 0
 
@@ -87,9 +104,10 @@ def test_zero_3_keeps_no_more_whole_than_deepspeed_lets_live():
     assert gathered_bytes(SHAPE, Finetune(processes=2, zero_stage=3)) == 2 * SHAPE.total_params
 
 
-def test_below_zero_3_each_process_needs_the_model_on_the_host_while_it_loads():
-    assert loading_bytes(LLAMA_13B, Finetune(processes=2, zero_stage=2)) == 2 * WHOLE
-    assert loading_bytes(LLAMA_13B, Finetune(processes=2, zero_stage=3)) == 0
+@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+def test_weights_that_are_read_onto_the_gpus_take_no_host_memory(zero_stage):
+    settings = Finetune(processes=2, zero_stage=zero_stage)
+    assert training_memory(LLAMA_13B, settings).host_bytes == process_bytes(settings)
 
 
 def test_on_the_cpu_all_is_in_host_memory_for_each_process():

@@ -31,6 +31,7 @@ def arguments_of(
         {
             **dict.fromkeys(TrainingJob.model_fields, tmp_path),
             **{"settings": settings, "total_steps": 12, "pad_token_id": 0},
+            "group_size": None,
             "validation_interval": validation_interval,
         }
     )

@@ -29,7 +29,7 @@ def test_each_choice_trains_every_learned_token_once(examples: ExampleFile) -> N
     for choice in ("pad", "group", "pack"):
         settings = Finetune(batching=choice, max_length_tokens=512, micro_batch_size=2)
         batching = batching_of(settings, examples, 0)
-        order = list(batching.sampler or range(row_count(settings, examples)))
+        order = list(batching.sampler)
         batches = [
             batching.collate([batching.rows[i] for i in order[at : at + 2]])
             for at in range(0, len(order), 2)
@@ -46,3 +46,20 @@ def test_packing_makes_fewer_rows(examples: ExampleFile) -> None:
 
 def test_lengths_are_known_without_reading_the_examples(examples: ExampleFile) -> None:
     assert examples.lengths == [len(examples[i]["input_ids"]) for i in range(len(examples))]
+
+
+@pytest.mark.parametrize("choice", ["pad", "group", "pack"])
+def test_the_longest_row_is_in_the_first_micro_batch(examples: ExampleFile, choice: str) -> None:
+    settings = Finetune.model_validate({"batching": choice, "max_length_tokens": 128})
+    batching = batching_of(settings, examples, 0)
+    lengths = [len(batching.rows[i]["input_ids"]) for i in batching.sampler]
+    assert len(lengths) > 2
+    assert lengths[0] == max(lengths)
+
+
+def test_smaller_micro_batches_keep_the_groups_that_were_asked_for(examples: ExampleFile) -> None:
+    asked = Finetune(batching="group", micro_batch_size=4)
+    smaller = asked.model_copy(update={"micro_batch_size": 2})
+    order = list(batching_of(asked, examples, 0).sampler)
+    assert list(batching_of(smaller, examples, 0, in_groups_of=4).sampler) == order
+    assert list(batching_of(smaller, examples, 0).sampler) != order

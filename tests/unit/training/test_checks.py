@@ -70,7 +70,7 @@ def test_a_layer_that_the_model_does_not_have_is_refused(
     [
         ({"max_steps": 1}, "warmup_ratio"),
         ({"hostfile": Path("nowhere/hosts")}, "hostfile cannot be read"),
-        ({"quantization": "4bit"}, "4-bit weights"),
+        ({"quantization": "4bit", "offload": "all"}, "4-bit weights"),
     ],
 )
 def test_settings_that_nothing_can_be_trained_with_are_refused(

@@ -20,13 +20,20 @@ from tasks.core.training.deepspeed_config import deepspeed_config
             "finetune.offload_directory",
         ),
         ({"precision": "float16", "device": "cpu"}, "finetune.precision"),
-        ({"quantization": "4bit", "zero_stage": 3}, "finetune.quantization"),
+        ({"quantization": "4bit", "zero_stage": 3, "offload": "all"}, "finetune.quantization"),
         ({"quantization": "4bit", "zero_stage": 2, "device": "cpu"}, "finetune.quantization"),
     ],
 )
 def test_what_cannot_be_combined_is_refused(settings: dict[str, object], field: str) -> None:
     with pytest.raises(RecipeError, match=field):
         deepspeed_config(Finetune.model_validate(settings))
+
+
+def test_4_bit_weights_may_be_divided() -> None:
+    settings = Finetune(quantization="4bit", zero_stage=3, processes=2)
+    zero = deepspeed_config(settings)["zero_optimization"]
+    assert isinstance(zero, dict)
+    assert "offload_param" not in zero
 
 
 def test_stage_0_divides_nothing() -> None:

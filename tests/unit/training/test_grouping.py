@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,3 +40,25 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
 def test_only_the_last_group_may_be_short() -> None:
     order = list(LengthGroups([1] * 3 + [1000] * 2, 2, seed=1))
     assert len(order) == 5
+    assert set(order[:2]) == {3, 4}
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 9))
+def test_the_longest_comes_first_of_all(lengths: list[int], size: int, seed: int) -> None:
+    order = LengthGroups(lengths, size, seed)
+    assert lengths[next(iter(order))] == max(lengths)
+
+
+def test_later_epochs_begin_anywhere() -> None:
+    def first(epoch: int) -> int:
+        order = LengthGroups(MANY, 4, seed=1)
+        order.set_epoch(epoch)
+        return MANY[next(iter(order))]
+
+    assert len({first(epoch) for epoch in range(1, 9)}) > 4
+
+
+def test_groups_of_one_are_a_random_order() -> None:
+    order = list(LengthGroups(MANY, 1, seed=1))[1:]
+    steps = [abs(MANY[a] - MANY[b]) for a, b in itertools.pairwise(order)]
+    assert 280 < sum(steps) / len(steps) < 390  # a third of the range, by chance

@@ -38,11 +38,15 @@ class Attempts:
 
     def __init__(self, *reasons: Reason, kept_step: int | None = None) -> None:
         self.settings: list[Finetune] = []
+        self.grouped_as: list[Finetune] = []
         self._reasons = list(reasons)
         self._kept_step = kept_step
 
-    def __call__(self, _model: Path, settings: Finetune, *, out: Path, **_: object) -> object:
+    def __call__(
+        self, _model: Path, settings: Finetune, *, out: Path, grouped_as: Finetune, **_: object
+    ) -> object:
         self.settings.append(settings)
+        self.grouped_as.append(grouped_as)
         (out / "work").mkdir(parents=True, exist_ok=True)
         if not self._reasons:
             return FinetuneResult
@@ -123,10 +127,14 @@ def test_a_step_down_to_states_that_cannot_be_taken_over_says_that_it_starts_ane
         run(Attempts(Reason.DEVICE_OUT_OF_MEMORY, kept_step=7), without_zero)
 
 
-def test_another_order_of_the_data_is_said_to_start_anew(run: Run) -> None:
+def test_conversations_stay_grouped_as_asked_so_that_a_lower_rung_goes_on(run: Run) -> None:
     grouped = CPU.model_copy(update={"batching": "group"})
-    with pytest.raises(SteppedDown, match="starts over: grouped by length"):
-        run(Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7), grouped)
+    attempts = Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7)
+    with pytest.raises(SteppedDown, match="resumes from step 7"):
+        run(attempts, grouped)
+    run(attempts, grouped)
+    assert [settings.micro_batch_size for settings in attempts.settings] == [4, 2]
+    assert attempts.grouped_as == [grouped, grouped]
 
 
 def test_the_next_attempt_begins_on_the_rung_below_in_another_process_too(run: Run) -> None:
@@ -159,6 +167,56 @@ def test_the_rung_that_worked_is_where_the_next_training_begins(run: Run, tmp_pa
     assert json.loads(record.read_text())["rung"] == "micro batch 2"
     rank = CPU.lora.model_copy(update={"r": 64})
     assert run(Attempts(), CPU.model_copy(update={"lora": rank}), out="third").number == 1
+
+
+def aged(record: Path, days: float) -> None:
+    """Make a record as old as that."""
+    kept = json.loads(record.read_text())
+    kept["above_was_short_at_s"] -= days * 24 * 3600
+    record.write_text(json.dumps(kept))
+
+
+@pytest.fixture
+def record(run: Run, tmp_path: Path) -> Path:
+    """The record of a training that worked on the lowest but one of its rungs, 3 of 4."""
+    reasons = [Reason.HOST_OUT_OF_MEMORY] * 2
+    run(Attempts(*reasons), start=finetune_down_the_ladder)
+    (path,) = (tmp_path / "rungs").iterdir()
+    return path
+
+
+def test_a_rung_is_believed_for_some_days_and_then_the_one_above_is_tried(
+    run: Run, record: Path
+) -> None:
+    aged(record, days=6)
+    assert run(Attempts(), out="after six days").number == 3
+    aged(record, days=2)
+    assert run(Attempts(), out="after eight days").number == 2
+    # It worked: nothing speaks for it but habit, so that the next training looks further up.
+    assert run(Attempts(), out="another").number == 1
+    assert not record.exists()
+
+
+def test_a_rung_above_that_is_still_too_much_is_believed_anew(run: Run, record: Path) -> None:
+    aged(record, days=8)
+    tried = Attempts(Reason.HOST_OUT_OF_MEMORY)
+    made = run(tried, out="again", start=finetune_down_the_ladder)
+    assert (made.number, [step.rung for step in made.steps_down]) == (3, ["micro batch 2"])
+    assert run(Attempts(), out="another").number == 3
+
+
+def test_a_rung_above_is_not_tried_while_somebody_else_uses_the_memory(
+    run: Run, record: Path
+) -> None:
+    aged(record, days=8)
+    with holding(devices.place() / "GPU-other.build", "fine-tune of another"):
+        assert run(Attempts(), out="beside").number == 3
+    assert run(Attempts(), out="alone").number == 2
+
+
+def test_a_record_of_the_future_is_doubted(run: Run, record: Path) -> None:
+    aged(record, days=-1)
+    assert run(Attempts(), out="another").number == 2
 
 
 def test_a_rung_is_not_remembered_when_another_build_used_the_memory(
@@ -252,7 +310,7 @@ def test_a_broken_record_is_no_record(run: Run, tmp_path: Path) -> None:
     ("reason", "settings", "names"),
     [
         # What is short decides: a rung that needs more of it is passed over.
-        (Reason.HOST_OUT_OF_MEMORY, GPU, ["ZeRO-3", "4-bit"]),
+        (Reason.HOST_OUT_OF_MEMORY, GPU, []),  # its weights never were on the host
         (
             Reason.DEVICE_OUT_OF_MEMORY,
             GPU,

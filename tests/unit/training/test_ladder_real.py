@@ -17,7 +17,7 @@ from tests.models import tiny_llama
 
 ROOT = Path(__file__).parents[3]
 LIMIT_BYTES = 2200 << 20
-LONG_TOKENS = 1000  # with 8 at once and 32000 logits each: about 3.5 GB, and an eighth of it alone
+LONG_TOKENS = 1000  # of which 770 are learned, with 32000 logits each: 8 at once take about 3 GB
 SETTINGS = Finetune(
     device="cpu",
     language=None,
@@ -75,9 +75,8 @@ def test_the_kernel_kills_the_training_and_the_ladder_trains_on(tmp_path: Path) 
     model = tiny_llama(tmp_path / "model", layers=2, vocab=32000)
     data, out = tmp_path / "conversation.json", tmp_path / "out"
     out.mkdir()
-    # The long one is not in the first batch of eight with this seed.
-    lengths = [(LONG_TOKENS - 230) // 5 if i == 5 else 3 + i % 4 for i in range(32)]
-    data.write_text(json.dumps([conversation(i, words) for i, words in enumerate(lengths)]))
+    words = (LONG_TOKENS - 230) // 5
+    data.write_text(json.dumps([conversation(i, words) for i in range(32)]))
     with memory_group(LIMIT_BYTES) as group:
         paths = (group, model, data, out, tmp_path)
         ended = subprocess.run(
@@ -96,11 +95,9 @@ def test_the_kernel_kills_the_training_and_the_ladder_trains_on(tmp_path: Path) 
     assert {step["reason"] for step in made["steps_down"]} == {"the machine ran out of memory"}
     settings = Finetune.model_validate(made["settings"])
     assert settings.micro_batch_size * settings.gradient_accumulation_steps == 8
-    assert made["resumed_from_step"] == made["steps_down"][-1]["kept_step"] >= 1
-    # The curve has every step once, those from before the kill as they were, and goes on falling.
+    # The longest is in the first step: no other one was taken for nothing.
+    assert {step["kept_step"] for step in made["steps_down"]} == {None}
+    assert made["resumed_from_step"] is None
     assert [step["step"] for step in made["steps"]] == [1, 2, 3, 4]
-    before = [line for line in ended.stderr.splitlines() if line.startswith("step 1/4, ")]
-    assert len(before) == 1
-    assert f"loss {made['steps'][0]['loss']:.4f}" in before[0]
+    assert len([line for line in ended.stderr.splitlines() if line.startswith("step 1/4, ")]) == 1
     assert made["steps"][-1]["loss"] < made["steps"][0]["loss"]
-    assert f"step {made['resumed_from_step'] + 1}/4, " in ended.stderr

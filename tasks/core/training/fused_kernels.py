@@ -1,0 +1,111 @@
+"""liger-kernel's norm, RoPE and cross-entropy, where it is installed and a GPU trains a LLaMA.
+
+Written to its documentation and tried on a CPU as far as that goes; it was never run on a GPU here.
+Its SwiGLU is never taken: it computes SiLU whatever a layer's activation is, which would undo the
+edit. The invariant: every layer computes after patching what it computed before.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from tasks.core.errors import EditLost
+from tasks.core.recipe import Finetune
+from tasks.core.training.learned_head import takes_positions
+
+
+def fuse_kernels(model: PreTrainedModel, settings: Finetune) -> None:
+    """Let a LLaMA on a GPU compute with liger-kernel, if it is installed; else change nothing.
+
+    Raises EditLost if a layer's activation is another one afterwards.
+    """
+    installed = importlib.util.find_spec("liger_kernel") is not None
+    if settings.device == "cpu" or not installed or not isinstance(model, LlamaForCausalLM):
+        return
+    from liger_kernel.transformers import apply_liger_kernel_to_llama
+
+    before = computed(model)
+    apply_liger_kernel_to_llama(
+        rope=True,
+        rms_norm=True,
+        swiglu=False,
+        cross_entropy=False,
+        fused_linear_cross_entropy=False,  # liger's takes no mask of learned tokens: ours, below
+        model=model,
+    )
+    # Under ZeRO-3 the output layer's weight is only there while that layer itself is called.
+    if settings.zero_stage != 3 and takes_positions(model):
+        fuse_loss(model)
+    require_unchanged(model, before)
+
+
+def fuse_loss(model: LlamaForCausalLM) -> None:
+    """Let the model compute its training loss without writing out the logits.
+
+    Only of batches that name their learned tokens (`learned_head.learned_only`), and some.
+    """
+    from liger_kernel.transformers.model.loss_utils import LigerForCausalLMLoss
+
+    plain = model.forward
+
+    def forward(self: LlamaForCausalLM, **inputs: Any) -> CausalLMOutputWithPast:
+        following = inputs.get("shift_labels")
+        if not self.training or following is None or not len(following):
+            whole: CausalLMOutputWithPast = plain(**inputs)
+            return whole
+        told = dict(inputs)
+        learned, items = told.pop("logits_to_keep"), told.pop("num_items_in_batch", None)
+        del told["labels"], told["shift_labels"]
+        hidden: torch.Tensor = self.model(**told).last_hidden_state[learned]
+        loss = LigerForCausalLMLoss(
+            hidden_states=hidden,
+            lm_head_weight=self.lm_head.weight,
+            labels=None,
+            hidden_size=hidden.shape[-1],
+            num_items_in_batch=items,
+            shift_labels=following,
+        )
+        return CausalLMOutputWithPast(loss=loss)
+
+    model.forward = MethodType(forward, model)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What the layers' MLPs compute: by which code, with which activation, and if an edit lives."""
+
+    code: tuple[object, ...]
+    activations: tuple[str, ...]
+    is_alive: bool
+
+
+def computed(model: PreTrainedModel) -> Computed:
+    """Return what a model's layers compute. Of a model without an edit only the code is known.
+
+    The report of an edited model looks at the activation alone; a SwiGLU kernel would be bound to
+    the MLP around it.
+    """
+    layers: Any = model.base_model.layers
+    code = tuple((each.mlp.forward.__func__, type(each.mlp.act_fn)) for each in layers)
+    report: Any = getattr(model.base_model, "kawan_usaha_report", None)
+    told: dict[str, Any] = {} if report is None else report()
+    return Computed(code, tuple(told.get("activations", ())), bool(told.get("alive", True)))
+
+
+def require_unchanged(model: PreTrainedModel, before: Computed) -> None:
+    """Raise EditLost unless every layer computes what it did before, and the edit is alive."""
+    after = computed(model)
+    if after == before and after.is_alive:
+        return
+    raise EditLost(
+        "The installed liger-kernel changes what a layer computes.",
+        where=type(model).__name__,
+        expected=f"activations {before.activations}, by the model's own code",
+        found=f"activations {after.activations}, alive: {after.is_alive}",
+        next_step="`pip uninstall liger-kernel`, or the version that docs/planning.md names.",
+    )

@@ -1,0 +1,88 @@
+"""The private parts of other libraries that the training stands on, looked for before it begins.
+
+Python takes a method that overrides nothing without a word: under another transformers the examples
+would come in Trainer's own order, and no state be saved for another ZeRO stage. Only the files'
+text is read, so that the caller, who does not train, need not import what they import.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from tasks.core.errors import MissingTool
+
+_TRAINER = "transformers/trainer.py"
+OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
+    "_get_train_sampler": ("self", "train_dataset"),
+    "_prepare_for_training": ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
+    "_save_optimizer_and_scheduler": ("self", "output_dir"),
+    "create_accelerator_and_postprocess": ("self",),
+}
+"""What AdapterTrainer overrides and Trainer does not promise, with the parameters it takes."""
+USED: Mapping[str, tuple[str, ...]] = {
+    _TRAINER: ("current_gradient_accumulation_steps", "_prepare_inputs"),
+    "transformers/masking_utils.py": ("find_packed_sequence_indices",),
+    "deepspeed/ops/__init__.py": ("__compatible_ops__",),
+    "deepspeed/utils/tensor_fragment.py": ("_hp_mapping", "ds_id"),
+}
+"""Names that are read, set, or relied on, by the file that gives them their meaning."""
+
+
+def require_hooks(
+    overridden: Mapping[str, tuple[str, ...]] = OVERRIDDEN,
+    used: Mapping[str, tuple[str, ...]] = USED,
+) -> None:
+    """Raise MissingTool when a library lacks one, or would no longer call what is overridden."""
+    source = _text(_TRAINER)
+    methods = _methods(source, "Trainer")
+    for name, parameters in overridden.items():
+        if name not in methods:
+            raise _gone(f"Trainer.{name}", _TRAINER, "a method that the training overrides")
+        if (found := methods[name]) != parameters:
+            takes = f"takes {', '.join(parameters)}"
+            raise _gone(f"Trainer.{name}", _TRAINER, takes, found=f"takes {', '.join(found)}")
+        if f"self.{name}" not in source:
+            raise _gone(f"Trainer.{name}", _TRAINER, "called by Trainer", found="never called")
+    for file, names in used.items():
+        text = _text(file)
+        for name in names:
+            if name not in text:
+                raise _gone(name, file, "a name that the training uses")
+
+
+def _text(file: str) -> str:
+    library, _, rest = file.partition("/")
+    spec = importlib.util.find_spec(library)  # imports nothing
+    path = Path(spec.origin).parent / rest if spec and spec.origin else Path(file)
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _methods(source: str, owner: str) -> dict[str, tuple[str, ...]]:
+    """Return the parameters of each method of a class."""
+    classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    return {
+        each.name: tuple(argument.arg for argument in each.args.args)
+        for one in classes
+        if one.name == owner
+        for each in _functions(one)
+    }
+
+
+def _functions(owner: ast.ClassDef) -> Iterator[ast.FunctionDef]:
+    return (node for node in owner.body if isinstance(node, ast.FunctionDef))
+
+
+def _gone(name: str, file: str, expected: str, found: str = "not there") -> MissingTool:
+    library = file.partition("/")[0]
+    return MissingTool(
+        f"{library} {version(library)} has no {name} that the training could use.",
+        where=file,
+        expected=expected,
+        found=found,
+        next_step=f"Install the {library} of requirements.lock; it was tested with that.",
+    )
