@@ -11,6 +11,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A shell that runs this with `nohup` has SIGHUP ignored, which processes inherit.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 # Code of model directories is imported from here: never from what an earlier run left behind.
 _MODULES = tempfile.TemporaryDirectory(prefix="kawan-usaha-modules-")
 

@@ -107,8 +107,8 @@ class Worker(Part):
     ca_file: Path | None = Field(
         None,
         title="Certificate",
-        description="A PEM file where this is deployed, with the certificate that the machine "
-        "shows or the authority that signed it. Leave out where a public one has.",
+        description="A PEM file on the machine that deploys, with the certificate that the worker "
+        "shows or that of the authority that signed it. Leave out where a public one has.",
     )
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ from tasks.core.home import PROJECT
 from tasks.core.locks import locked
 from tests.tiny_world import FEW, MANY, Held, World, tiny_world
 
+pytestmark = pytest.mark.slow  # the recipe is built before the first of them: two minutes
+
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 SLOW_DISK = Path(__file__).with_name("slow_disk")
@@ -140,17 +142,8 @@ def require_all_locks_free(home: Path) -> None:
             pass
 
 
-ONE_OF_EACH_KIND = [("merge", signal.SIGINT), ("finetune", signal.SIGTERM)]
-MATRIX = [
-    pytest.param(
-        stage, number, marks=() if (stage, number) in ONE_OF_EACH_KIND else pytest.mark.slow
-    )
-    for stage in STAGES
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-]
-
-
-@pytest.mark.parametrize(("stage", "number"), MATRIX)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_signal_ends_the_stage_with_all_that_it_has_started(
     world: World, home: Path, stage: str, number: signal.Signals
 ) -> None:
@@ -185,7 +178,6 @@ def worker(world: World) -> Iterator[None]:
     process.wait()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["download", "merge", "finetune", "evaluate"])
 def test_a_cancel_in_prefect_ends_the_stage_with_all_that_it_has_started(
     world: World, worker: None, home: Path, stage: str

@@ -54,6 +54,7 @@ def test_the_chat_template_is_that_which_the_adapter_was_trained_with(
         assert str(text).endswith("USER: Apa itu NIB? ASSISTANT:")
 
 
+@pytest.mark.slow
 def test_each_edited_model_has_the_fingerprint_of_its_own_weights_in_its_manifest(
     parts: tuple[StageResult, StageResult],
 ) -> None:

@@ -200,6 +200,7 @@ def test_force_without_a_reason_forces_nothing(destructive: Recipe, home: Path) 
     assert run(destructive, override_gate=" ").is_failed()
 
 
+@pytest.mark.slow
 def test_release_is_held_against_the_one_before_it(destructive: Recipe, home: Path) -> None:
     """First the untouched model, then the destroyed one, held only against the first."""
     limits = Gate(max_perplexity_ratio=None, max_ratio_to_release=1.05)
@@ -224,6 +225,7 @@ def recipe_and_its_release_before(destructive: Recipe) -> tuple[Recipe, StageRes
     return later, succeeded(later.model_copy(update={"edit": relu})).stages[1]
 
 
+@pytest.mark.slow
 def test_damaged_release_before_is_set_aside_and_stops_no_rebuild(
     destructive: Recipe, home: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_without_an_address_nothing_is_installed(api: str) -> None:
     assert remove(api) == []
 
 
+@pytest.mark.slow
 def test_trial_tells_a_channel_that_refuses_from_one_that_takes(
     installed: str, webhook: WebhookReceiver, mailbox: Mailbox
 ) -> None:
@@ -242,6 +243,7 @@ def test_service_that_was_down_is_told_of_when_it_serves_again(
     assert mail.startswith("gone: no process; it was started again")
 
 
+@pytest.mark.slow
 def test_service_that_stays_down_is_told_of_once(
     installed: str, mailbox: Mailbox, webhook: WebhookReceiver
 ) -> None:

@@ -189,6 +189,7 @@ class After:
         await self.fault(app, scope, receive, send)
 
 
+@pytest.mark.slow
 def test_a_download_that_fails_leaves_the_one_beside_it_to_be_gone_on_with(
     world: World, home: Path
 ) -> None:

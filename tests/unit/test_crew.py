@@ -54,7 +54,9 @@ class Unloadable(Loaded):
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Return this module's processes; other tests have left servers beside them."""
+    running = psutil.Process().children(recursive=True)
+    return [each for each in running if "crew_member" in " ".join(each.cmdline())]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ import os, sys
 from pathlib import Path
 from tasks.core.locks import hold_for_life
 hold_for_life(Path(sys.argv[1]), "deployment demo", shared=True)
-os.execv("/bin/sh", ["sh", "-c", "echo started; cat > /dev/null"])
+os.execv("/bin/sh", ["sh", "-c", "echo started; exec cat > /dev/null"])
 """
 
 

@@ -12,6 +12,7 @@ from tasks import publish as publishing
 from tasks.core import locks
 from tasks.core.architecture import promise
 from tasks.core.errors import ServingFailed
+from tasks.core.home import PROJECT
 from tasks.core.keys import stage_key
 from tasks.core.locks import holders
 from tasks.core.recipe import Deploy
@@ -20,6 +21,7 @@ from tasks.core.store.runs import RunRecords
 from tasks.runtime import StageResult, running
 
 KEY = stage_key("edit", 1, {})
+PROMPTS = PROJECT / "data" / "evaluation" / "prompts.json"
 
 
 def write(staging: Staging) -> None:
@@ -51,7 +53,7 @@ def test_a_freed_model_is_made_again_before_it_is_served(
     model = StageResult.of(run.build(KEY, write), "edit")
     assert model.freed
     with running(run), pytest.raises(ServingFailed) as caught:
-        unwrap(deploying.deploy.fn)(model, Deploy(device="cpu"), "demo", "vicuna_v1.1")
+        unwrap(deploying.deploy.fn)(model, Deploy(device="cpu"), "demo", "vicuna_v1.1", PROMPTS)
     assert "weights" in str(caught.value.found)
     assert "rebuild demo: read" in str(caught.value.found), "nobody else frees it meanwhile"
 

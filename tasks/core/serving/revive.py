@@ -20,7 +20,7 @@ from tasks.core.serving.processes import MARK
 
 _log = logging.getLogger(__name__)
 
-_PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0, *(15.0,) * 40)
 _OF_THE_TREE = (MARK, "SUPERVISOR_")
 
 

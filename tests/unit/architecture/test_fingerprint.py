@@ -100,6 +100,7 @@ def test_fingerprint_is_what_the_two_models_answer(stock: Path, proven: Path) ->
     assert found.edited != found.unedited
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", [GELU_IN_THE_LAST, LINEAR], ids=["activation", "rope"])
 def test_fingerprint_taken_anew_of_the_same_weights_is_the_same(
     stock: Path, edit_into: Callable[..., Path], edit: Edit
@@ -111,6 +112,7 @@ def test_fingerprint_taken_anew_of_the_same_weights_is_the_same(
     assert _read(model).edited != _read(model).unedited
 
 
+@pytest.mark.slow
 def test_twin_of_both_edits_keeps_the_rotation_that_stock_llama_knows(
     stock: Path, edit_into: Callable[..., Path]
 ) -> None:

@@ -119,7 +119,7 @@ def test_a_model_that_does_not_fit_is_read_again_and_again_while_it_is_evaluated
         planned(machine(XEON, NATIVE, free_gb=free), shape=LLAMA_7B, finetune=None, deploy=None)
         for free in (64, 8)
     )
-    assert (seconds(tight)["evaluate"] or 0) > 3 * (seconds(roomy)["evaluate"] or 0)
+    assert (seconds(tight)["evaluate"] or 0) > 2 * (seconds(roomy)["evaluate"] or 0)
 
 
 def test_answers_are_as_fast_as_the_memory_is_read():

@@ -245,7 +245,7 @@ def test_both_sums_of_the_disk_are_told_and_the_recipe_chooses():
     assert verdicts(every)["fuse"] == "does not fit"
     assert set(verdicts(lean).values()) == {"fits"}
     for made in (every, lean):
-        assert "107.2 GB when all is kept, 81.2 GB at the most with `keep: released`" in render(
+        assert "105.6 GB when all is kept, 79.6 GB at the most with `keep: released`" in render(
             made
         )
     assert "the recipe says `keep: released`" in render(lean)

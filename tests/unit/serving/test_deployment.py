@@ -243,6 +243,7 @@ def test_a_model_that_is_gone_cannot_be_started(tmp_path, earlier):
         start(tmp_path / "home", "kawan")
 
 
+@pytest.mark.slow
 def test_it_is_said_when_the_earlier_one_does_not_start_either_and_its_record_stays(
     tmp_path, settings, earlier, monkeypatch
 ):
@@ -274,6 +275,7 @@ def test_a_start_that_fails_can_be_tried_again(tmp_path, earlier, monkeypatch):
 # --- the life of one deployment ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_start_that_was_cut_off_is_seen_and_can_be_stopped(tmp_path, settings):
     model, wanted, home = tiny_llama(tmp_path / "model"), settings(), tmp_path / "home"
     code = (

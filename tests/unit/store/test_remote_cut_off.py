@@ -149,6 +149,7 @@ def test_an_interrupt_ends_the_transfer_and_keeps_what_is_finished(
     assert remote.find(str(KEY)) is not None
 
 
+@pytest.mark.slow
 def test_a_network_that_fails_costs_no_finished_work(
     s3_url: str, s3_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

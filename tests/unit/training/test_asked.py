@@ -93,6 +93,7 @@ def test_training_whose_caller_is_killed_leaves_the_step_that_it_was_in(
     assert step_of(kept) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_training_that_is_asked_to_end_goes_on_at_the_step_that_it_was_in(
     model: Path, data: Path, out: Path, tmp_path: Path, processes: int

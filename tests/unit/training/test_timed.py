@@ -129,6 +129,7 @@ def decide(rank: int, out: Path, due: int | None, asked: int | None) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("due", "asked", "decided"),
     [

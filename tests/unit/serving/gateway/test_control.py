@@ -25,6 +25,7 @@ def in_flight(gateway: Gateway, slot: str) -> dict[str, int]:
     return gateway.control.state().in_flight.get(slot, {})
 
 
+@pytest.mark.slow
 def test_a_switch_under_load_loses_no_request_and_no_token(two, model):
     gateway, blue, green = two
     answers, ends = [], threading.Event()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.models import tiny_llama
 from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_route, until
@@ -72,6 +73,7 @@ def test_no_torch_and_no_code_of_a_model_is_in_the_process(start, tmp_path, engi
     assert held_kb < 250_000
 
 
+@pytest.mark.slow
 def test_a_restart_behind_supervisords_socket_loses_nobody(start, model, engine):
     """Connections wait in the socket; streams in progress run to their end first."""
     engine.misbehave(None, pace_s=0.02)

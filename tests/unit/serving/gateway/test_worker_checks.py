@@ -10,7 +10,7 @@ from tasks.core.edit_fingerprint import FILE, EditFingerprint
 from tasks.core.errors import EditLost, ServingFailed, UsageError
 from tasks.core.recipe import Deploy
 from tasks.core.serving.asked import KeyRefused
-from tasks.core.serving.fingerprint import ask_logprobs
+from tasks.core.serving.fingerprint import ask_prompt
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.worker_access import WorkerAccess, read_access, write_access
@@ -100,9 +100,7 @@ def test_a_worker_whose_engine_can_do_less_is_refused(tmp_path, model, engine, s
 @pytest.mark.parametrize(("off_by", "lost"), [(0.0, False), (3.0, True)])
 def test_a_worker_is_held_to_the_answers_of_the_edited_model(tmp_path, model, worker, off_by, lost):
     """Its word for the build is not enough: another model under the same name is found out."""
-    said = ask_logprobs(
-        worker.url, "Kawan-Usaha", PROMPT, access=WorkerAccess(key=KEY), streamed=False
-    )
+    said = ask_prompt(worker.url, "Kawan-Usaha", PROMPT, access=WorkerAccess(key=KEY)).logprobs
     edited = tmp_path / "edited"
     edited.mkdir()
     fingerprint = EditFingerprint(

@@ -93,6 +93,7 @@ def test_requests_streamed_and_whole_reach_both_machines(start, model, engine, a
     assert worker.text.count("key=front") == 4
 
 
+@pytest.mark.slow
 def test_a_worker_that_refuses_the_key_is_passed_over_and_no_client_is_refused(
     start, model, engine, away
 ):
@@ -103,6 +104,7 @@ def test_a_worker_that_refuses_the_key_is_passed_over_and_no_client_is_refused(
     assert front.metric("kawan_usaha_incidents_total", kind="engine-lost") > 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_serves_another_build_by_now_answers_nothing(start, model, engine, away):
     worker = start(Worker, model, [away.url], build="b2")
     front = start(Front, model, engine.url, worker.url)

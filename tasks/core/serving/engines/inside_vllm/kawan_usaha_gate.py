@@ -1,8 +1,8 @@
 """What stands inside vLLM's server: nobody gets an answer of a process that has proven nothing.
 
-vLLM imports it in its own environment (`--middleware`), from this directory alone, so it imports
-nothing itself. The invariant: a process begins with a closed gate, also when supervisord has
-started it again, and only whoever proves it opens it, after the proof.
+vLLM imports it in its own environment (its option `middleware`), from this directory alone, so it
+imports nothing itself. The invariant: a process begins with a closed gate, also when supervisord
+has started it again, and only whoever proves it opens it, after the proof.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
