@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.earlier import HERE, checkout
 from tests.benchmarks.measure import Run, run
-from tests.benchmarks.revision import ROOT, checked_out
 
 _STARTER = Path(__file__).parents[2] / "data" / "conversation.json"
 _ENGLISH = "Add up flour, eggs, gas, your own time and a share of the rent, then add a margin. "
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = stem.with_suffix(".data")
     records, planted = make_file(data, options.megabytes << 20, options.form)
     with ExitStack() as stack:
-        roots = {"us, all cores": (ROOT, ())}
+        roots = {"us, all cores": (HERE, ())}
         if options.one_core:
-            roots["us, one core"] = (ROOT, ("taskset", "-c", "0"))
+            roots["us, one core"] = (HERE, ("taskset", "-c", "0"))
         if options.before:
             roots[f"before, {options.before}"] = (
-                stack.enter_context(checked_out(options.before, work)),
+                stack.enter_context(checkout(options.before)),
                 (),
             )
         limit_s = _json_alone(data)

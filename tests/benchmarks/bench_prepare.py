@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tests.benchmarks.bench_check import make_file
 from tests.benchmarks.bench_data import learned_tokenizer
-from tests.benchmarks.revision import ROOT, checked_out
+from tests.benchmarks.earlier import HERE, checkout
 
 _CONTENDERS = Path(__file__).with_name("preparation_contenders.py")
 _US, _RENDERING = "us", "rendering, us"
@@ -51,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (work / "prepared").mkdir(exist_ok=True)
     with ExitStack() as stack:
         ways = {
-            _US: (ROOT, "project"),
-            "limit: json.loads and the tokenizer": (ROOT, "limit"),
-            "FastChat's preprocess": (ROOT, "fastchat"),
-            _RENDERING: (ROOT, "rendering"),
+            _US: (HERE, "project"),
+            "limit: json.loads and the tokenizer": (HERE, "limit"),
+            "FastChat's preprocess": (HERE, "fastchat"),
+            _RENDERING: (HERE, "rendering"),
         }
         if options.before:
-            before = stack.enter_context(checked_out(options.before, work))
+            before = stack.enter_context(checkout(options.before))
             ways |= {"before": (before, "project"), "rendering, before": (before, "rendering")}
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parents[2]
 EARLIER = "bd49c02"
-"""Before anything was done about the speed of what is quick to ask for."""
+"""Before the work on speed of November 2026."""
 
 _MARK = "measured:"
 _TOLD = f"""

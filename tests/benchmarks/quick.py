@@ -18,7 +18,15 @@ from pathlib import Path
 
 from tasks.core.machine.cpu import read_cpu
 
-BENCHMARKS = ("bench_weights", "bench_check", "bench_prepare", "bench_training")
+BENCHMARKS = (
+    "bench_weights",
+    "bench_check",
+    "bench_prepare",
+    "bench_training",
+    "bench_commands",
+    "bench_no_change",
+    "bench_evaluate",
+)
 KEPT = Path(__file__).with_name("ratios.json")
 NOISE = 1.3
 """A ratio of two medians of a few rounds differs by a fifth from run to run on a shared machine."""
