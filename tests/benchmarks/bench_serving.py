@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--engines", nargs="+", default=["fastchat", "transformers", "vllm"])
     parser.add_argument("--no-peer", action="store_true", help="without FastChat by hand")
+    parser.add_argument("--turns", type=int, default=20, help="answers with and without gateway")
     parser.add_argument("--soak", type=int, default=0, help="seconds with the most clients, last")
     parser.add_argument("--picture", type=Path)
     chosen = parser.parse_args()
@@ -122,8 +123,8 @@ def main() -> None:
                 for clients in chosen.clients:
                     load = Load(deployment.url, model, clients, chosen.seconds)
                     told(_ask(f"this deployment, {engine}", load, _memory_of(deployment)))
-                print(_gateway(deployment), flush=True)
-                if chosen.soak and engine == chosen.engines[-1]:
+                print(_gateway(deployment, chosen.turns), flush=True)
+                if chosen.soak and engine == chosen.engines[0]:
                     load = Load(deployment.url, model, max(chosen.clients), chosen.soak)
                     soak = _ask(f"{engine}, {chosen.soak} s", load, _memory_of(deployment))
                     print(soak, flush=True)
@@ -231,7 +232,7 @@ def _generate(model: Path) -> Row:
     )
 
 
-def _gateway(deployment: Deployment, times: int = 20) -> str:
+def _gateway(deployment: Deployment, times: int) -> str:
     """Return what the gateway adds to one client's answer, asked in turn with the engine itself."""
     ids = list(range(20, 60))
     body = {
