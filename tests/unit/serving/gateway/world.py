@@ -142,7 +142,7 @@ class Door:
         return client
 
     def in_flight(self) -> int:
-        return self.control.state().in_flight_of(self.slot)
+        return sum(self.control.state().in_flight.get(self.slot, {}).values())
 
     def computes(self) -> bool:
         """Whether the engine is busy."""
