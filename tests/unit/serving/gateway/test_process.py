@@ -14,7 +14,7 @@ from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_ro
 
 def refuses(start, **options) -> str:
     gateway = start(Gateway, None, wait=False, **options)
-    assert gateway.process.wait(60) == 2
+    assert gateway.process.wait(600) == 2
     assert "Traceback" not in gateway.text
     return gateway.text
 
@@ -48,13 +48,13 @@ def test_settings_that_it_does_not_know_are_refused(start):
 
 def test_a_port_in_use_and_a_socket_in_use_are_told(start, gateway):
     taken = start(Gateway, None, wait=False, gateway={"port": gateway.port})
-    assert taken.process.wait(60) == 1
+    assert taken.process.wait(600) == 1
     assert "cannot listen" in taken.text
     link = taken.directory / "control.sock"
     link.symlink_to(gateway.control_socket)
     again = Gateway(taken.directory, None, wait=False)
     try:
-        assert again.process.wait(60) == 2
+        assert again.process.wait(600) == 2
         assert "another process answers there" in again.text
     finally:
         again.end()
@@ -86,7 +86,7 @@ def test_a_restart_behind_supervisords_socket_loses_nobody(start, model, engine)
         first.process.send_signal(signal.SIGTERM)
         *_, last = stream
         assert last.choices[0].finish_reason == "length"
-        assert first.process.wait(60) == 0
+        assert first.process.wait(600) == 0
         with socket.create_connection(first_address(first)) as waiting:
             waiting.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
             second = start(
@@ -110,7 +110,7 @@ def test_what_has_not_ended_in_time_is_ended_with_the_process(start, model, engi
     next(stream)
     began = time.monotonic()
     gateway.process.send_signal(signal.SIGTERM)
-    assert gateway.process.wait(60) == 0
+    assert gateway.process.wait(600) == 0
     assert time.monotonic() - began < 15
     until(lambda: engine.state()["running"] == 0, within_s=10)
 
@@ -131,7 +131,7 @@ def test_queue_and_limit_hold_in_the_process_too(start, model, engine):
     limits = {"max_running": 1, "max_queued": 0}
     gateway = start(Gateway, a_route(model, [engine.url]), gateway=limits)
     engine.misbehave(None, pace_s=0.05)
-    with httpx.Client(timeout=60) as client:
+    with httpx.Client(timeout=600) as client:
         url = f"{gateway.url}/v1/chat/completions"
         body = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1500, "stream": True}
         with client.stream("POST", url, json=body) as first:
