@@ -95,7 +95,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_and_is_not_begun_again(gate
 @pytest.mark.parametrize("how", ["error-in-stream", "end-in-stream"])
 def test_a_whole_answer_that_breaks_off_is_an_error_and_never_half_an_answer(gateway, engine, how):
     engine.misbehave(how, times=1)
-    error_of(gateway.chat(max_tokens=50), 503)
+    error_of(gateway.chat(max_tokens=50, temperature=0), 503)  # drawn, it may end at once
 
 
 def test_an_engine_that_is_killed_ends_its_streams_with_an_error(start, model):
