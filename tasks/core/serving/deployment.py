@@ -193,13 +193,8 @@ def stop(home: Path, name: str) -> Stopped:
             shutil.rmtree(state.slot(slot).root, ignore_errors=True)
         for path in (
             *(state.socket, state.gateway_socket),
-            *(
-                state.supervisor_config,
-                state.gateway,
-                state.gateway_lock,
-                state.page,
-                state.workers,
-            ),
+            *(state.supervisor_config, state.gateway, state.gateway_lock),
+            *(state.page, state.workers),
         ):
             path.unlink(missing_ok=True)
         return Stopped(name, tuple(own.role for own in ended))

@@ -13,23 +13,12 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
-from tasks.core.architecture.edit import edit_model
 from tasks.core.errors import EditLost
-from tasks.core.recipe import Edit, Finetune
+from tasks.core.recipe import Finetune
 from tasks.core.training.fused_kernels import computed, fuse_kernels, fuse_loss, require_unchanged
 from tasks.core.training.learned_head import learned_only
-from tests.models import tiny_llama
 
 GPU = Finetune(device="cuda", zero_stage=2)
-
-
-@pytest.fixture(scope="module")
-def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    plain = tiny_llama(tmp_path_factory.mktemp("model") / "plain", layers=2, dtype="float32")
-    out = plain.parent / "edited"
-    out.mkdir()
-    edit_model(plain, Edit(), out)
-    return out
 
 
 @pytest.fixture

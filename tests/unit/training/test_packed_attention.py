@@ -7,24 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
-from tasks.core.architecture.edit import edit_model
-from tasks.core.recipe import Edit, Finetune
+from tasks.core.recipe import Finetune
 from tasks.core.training.base_model import read_base_model
 from tasks.core.training.packed_attention import attend_within, attends_within, bounds_of
 from tasks.core.training.packing import PackedCollator, joined
-from tests.models import tiny_llama
 
 CPU = torch.device("cpu")
 PACKED = Finetune(device="cpu", precision="float32", batching="pack")
-
-
-@pytest.fixture(scope="module")
-def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    plain = tiny_llama(tmp_path_factory.mktemp("model") / "plain", layers=2, dtype="float32")
-    out = plain.parent / "edited"
-    out.mkdir()
-    edit_model(plain, Edit(), out)
-    return out
 
 
 @pytest.fixture

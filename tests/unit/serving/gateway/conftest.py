@@ -24,6 +24,7 @@ from tests.unit.serving.gateway.world import (
     Gateway,
     Process,
     a_route,
+    engine_in,
     until,
 )
 from tests.vllm import NEEDS_VLLM
@@ -108,12 +109,8 @@ def door(
 
 @pytest.fixture(scope="package")
 def shared_engine(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Engine]:
-    engine = Engine(tmp_path_factory.mktemp("engine"), model)
-    try:
-        until(engine.answers)
+    with engine_in(tmp_path_factory.mktemp("engine"), model) as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 @pytest.fixture

@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from tests.tls import certified
-from tests.unit.serving.gateway.world import Engine, Gateway, Process, a_route, free_port, until
+from tests.unit.serving.gateway.world import (
+    Engine,
+    Gateway,
+    Process,
+    a_route,
+    engine_in,
+    free_port,
+    until,
+)
 
 KEY = "rahasia-antar-mesin"
 
@@ -58,12 +66,8 @@ class Front(Gateway):
 
 @pytest.fixture(scope="module")
 def engine_away(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Engine]:
-    engine = Engine(tmp_path_factory.mktemp("away"), model)
-    try:
-        until(engine.answers)
+    with engine_in(tmp_path_factory.mktemp("away"), model) as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 @pytest.fixture

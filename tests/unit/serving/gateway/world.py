@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,17 @@ def a_route(directory: Path, engines: list[str], **changes: Any) -> dict[str, An
         "upstreams": [{"name": f"e{i}", "url": url} for i, url in enumerate(engines)],
     }
     return {"route": route | changes}
+
+
+@contextmanager
+def engine_in(directory: Path, model: Path) -> Iterator[Engine]:
+    """Yield a small engine that answers; it ends with the block."""
+    engine = Engine(directory, model)
+    try:
+        until(engine.answers)
+        yield engine
+    finally:
+        engine.end()
 
 
 class Door:
