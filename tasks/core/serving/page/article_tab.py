@@ -110,8 +110,9 @@ class ArticleTab:
             (self._make_article, self._article_of, words.NO_TITLE, self._title, result),
         )
         for button, begin, missing, source, outputs in made:
-            button.click(self._maker(begin, missing), [source, *wishes], outputs, **quiet)
-        self._stop.click(self.stop, None, None, **quiet)
+            making = button.click(self._maker(begin, missing), [source, *wishes], outputs, **quiet)
+            making.then(self.ended, None, self._around, **quiet)  # see `stopping`
+        self._stop.click(self.stop, None, None, trigger_mode="multiple", **quiet)
         taken = [self._conversation, self._notice]
         self._from_chat.click(self.take, chat, taken, **quiet)
         self._example.click(lambda: article.written_down(EXAMPLE), None, taken[:1], **quiet)
@@ -177,7 +178,7 @@ class ArticleTab:
     async def _shown(self, request: gr.Request, making: "_Making") -> AsyncGenerator[Update, None]:
         """Yield what a step makes as it grows in its field, and what there is to tell."""
         told = ""
-        yield self._state(making=True, told=making.words)
+        yield {self._notice: notice(making.words), **self._buttons(making=True)}
         try:
             async with aclosing(self._stops.heeded(request.session_hash, making.steps)) as heeded:
                 async for step in heeded:
@@ -190,7 +191,11 @@ class ArticleTab:
             told = str(trouble)
         except Stopped:
             told = words.STOPPED
-        yield self._state(told=told)
+        yield {self._notice: notice(told)}
+
+    def ended(self) -> Update:
+        """Let the next step be made."""
+        return self._buttons(making=False)
 
     def _offered(self, titles: tuple[str, ...]) -> Update:
         return {
@@ -203,9 +208,8 @@ class ArticleTab:
         """End the step; what it has made stays."""
         self._stops.stop(request.session_hash)
 
-    def _state(self, *, making: bool = False, told: str = "") -> Update:
+    def _buttons(self, *, making: bool) -> Update:
         return {
-            self._notice: notice(told),
             self._stop: gr.Button(visible=making),
             **{button: gr.Button(interactive=not making) for button in self._makers},
         }

@@ -75,11 +75,14 @@ class ChatTab:
         inputs = [self._question, self.chat, self._left_out, *self._wishes.inputs]
         outputs = [self._question, self.chat, self._left_out, *self._around]
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
-        gr.on([self._question.submit, self._send.click], self.ask, inputs, outputs, **quiet)
+        written = gr.on(
+            [self._question.submit, self._send.click], self.ask, inputs, outputs, **quiet
+        )
         chosen = [self.chat.example_select, *[each.click for each in self._more]]
         question = gr.on(chosen, _chosen, None, self._question, **quiet)
-        question.then(self.ask, inputs, outputs, **quiet)
-        self._stop.click(self.stop, None, None, **quiet)
+        for asked in (written, question.then(self.ask, inputs, outputs, **quiet)):
+            asked.then(self.ended, self.chat, self._around, **quiet)  # see `stopping`
+        self._stop.click(self.stop, None, None, trigger_mode="multiple", **quiet)
         self._new.click(self.begin, None, outputs, **quiet)
 
     @property
@@ -110,7 +113,7 @@ class ChatTab:
         yield {
             self._question: "",
             self.chat: [*said, Message(role="assistant", content="…")],
-            **self._state(answering=True),
+            **self._answering(),
         }
         last = None
         try:
@@ -125,14 +128,25 @@ class ChatTab:
             return
         except Stopped:
             if last and last.text:
-                yield self._state(told=words.STOPPED)
+                yield {self._notice: notice(words.STOPPED)}
             else:
                 yield self._unanswered(before, question, words.STOPPED)
             return
         told = words.left_out(left_out + last.left_out) if last and last.left_out else ""
         if last and last.cut:
             told = f"{told} {words.CUT}".strip()
-        yield self._state(told=told)
+        yield {self._notice: notice(told)}
+
+    def ended(self, shown: list[Shown]) -> Update:
+        """Let the next question be asked, and the answer be judged if there is one."""
+        update: Update = {
+            self._send: gr.Button(visible=True),
+            self._stop: gr.Button(visible=False),
+            self._new: gr.Button(visible=True),
+        }
+        if self._judging and messages_of(shown):
+            update |= self._judging.opened()
+        return update
 
     def _grown(self, said: list[Message], text: str, before: int, left_out: int) -> Update:
         update: Update = {self.chat: [*said, Message(role="assistant", content=text or "…")]}
@@ -142,11 +156,7 @@ class ChatTab:
         return update
 
     def _unanswered(self, before: list[Message], question: str, told: str) -> Update:
-        return {
-            self.chat: before,
-            self._question: question,
-            **self._state(told=told, judged=bool(before)),
-        }
+        return {self.chat: before, self._question: question, self._notice: notice(told)}
 
     def stop(self, request: gr.Request) -> None:
         """End the answer; `ask` shows what came of it."""
@@ -158,20 +168,18 @@ class ChatTab:
             self.chat: [],
             self._left_out: 0,
             self._question: "",
-            **self._state(judged=False),
+            self._notice: notice(),
+            **(self._judging.closed() if self._judging else {}),
         }
 
-    def _state(self, *, answering: bool = False, told: str = "", judged: bool = True) -> Update:
-        """Return everything around the chat, as it is now."""
-        update: Update = {
-            self._notice: notice(told),
-            self._send: gr.Button(visible=not answering),
-            self._stop: gr.Button(visible=answering),
-            self._new: gr.Button(visible=not answering),
+    def _answering(self) -> Update:
+        return {
+            self._notice: notice(),
+            self._send: gr.Button(visible=False),
+            self._stop: gr.Button(visible=True),
+            self._new: gr.Button(visible=False),
+            **(self._judging.closed() if self._judging else {}),
         }
-        if self._judging:
-            update |= self._judging.state(open_=judged and not answering)
-        return update
 
 
 def _chosen(event: gr.EventData) -> str:

@@ -53,10 +53,14 @@ class Judging:
         """What changes with the conversation."""
         return [self._group, self._verdict, self._correction, self._thanks]
 
-    def state(self, *, open_: bool) -> dict[Any, Any]:
-        """Return it empty, for another answer, or away."""
+    def opened(self) -> dict[Any, Any]:
+        """Show it."""
+        return {self._group: gr.Column(visible=True)}
+
+    def closed(self) -> dict[Any, Any]:
+        """Hide and empty it, for another answer."""
         return {
-            self._group: gr.Column(visible=open_),
+            self._group: gr.Column(visible=False),
             self._verdict: None,
             self._correction: "",
             self._thanks: notice(),

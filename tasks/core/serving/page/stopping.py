@@ -3,6 +3,10 @@
 gradio can cancel an event, but between its browser side and its server that sometimes loses the
 next one, and leaves "Error" on the page. Here the event ends by itself. The invariant: once an
 answer has ended, its stream is closed, whichever way it ended.
+
+No answer offers the next step in its own last words: what arrives before gradio has ended the event
+on both sides is ignored where it would begin the same event (trigger_mode "once"), so that a click
+was lost on a slow connection. What offers it is an event of its own, which follows (`.then`).
 """
 
 import asyncio
