@@ -97,6 +97,7 @@ class Deployment(BaseModel):
         return Route(
             takes=engine.takes,
             embeds=engine.embeds,
+            most_stops=engine.most_stops,
             model_name=self.settings.model_name,
             build=self.build,
             slot=self.slot,

@@ -165,6 +165,8 @@ def _require_abilities(deployment: Deployment, worker: Worker, name: EngineName)
     here, there = engine_of(deployment.settings.engine), engine_of(name)
     lacking = sorted(here.takes - there.takes)
     lacking += ["embeddings"] if here.embeds and not there.embeds else []
+    if there.most_stops is not None and here.most_stops is None:
+        lacking.append(f"more than {there.most_stops} texts as `stop`")
     if lacking:
         raise ServingFailed(
             f"The engine of the worker {worker.name} can do less than the one here.",

@@ -23,6 +23,7 @@ class OwnEngine(Engine):
     """An engine whose process proves itself before its port opens."""
 
     embeds = True
+    most_stops = None
     stop_wait_s = 10.0
     stops_as_group = True
 

@@ -38,6 +38,7 @@ class Vllm(Engine):
     module = "tasks.core.serving.engines.vllm_process"
     takes = OPTIONAL_FIELDS
     embeds = False
+    most_stops = 4  # OpenAI's limit
     stop_wait_s = 120.0  # a minute for the last answers (`drain_s`), 15 s to end on an idle machine
     # Its server ends its own processes, once the answers in progress have been sent.
     stops_as_group = False

@@ -94,7 +94,7 @@ def test_a_worker_whose_engine_can_do_less_is_refused(tmp_path, model, engine, s
     vllm = start(Gateway, a_route(model, [engine.url], engine="vllm"))
     with pytest.raises(ServingFailed, match="can do less") as refused:
         require_workers(front(tmp_path, model, vllm.url), known(vllm.url))
-    assert "embeddings" in refused.value.expected
+    assert "embeddings, more than 4 texts as `stop`" in refused.value.expected
 
 
 @pytest.mark.parametrize(("off_by", "lost"), [(0.0, False), (3.0, True)])
