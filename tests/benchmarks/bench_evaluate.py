@@ -10,7 +10,6 @@ cores meanwhile. A line of JSON a row: `ratio` is our time in shares of the earl
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tasks.core.cores import usable_cores
 from tests.benchmarks.demo_chain import TEMPLATE, demo_chain
 from tests.benchmarks.earlier import HERE, Took, checkout, run_in, show_row
 
@@ -111,8 +111,7 @@ def _run(tree: Path, program: str, *arguments: str) -> Took:
 @contextmanager
 def _other_work() -> Iterator[None]:
     busy = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        for _ in range(os.cpu_count() or 1)
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(usable_cores())
     ]
     try:
         yield
