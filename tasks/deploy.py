@@ -47,6 +47,7 @@ def deploy(
 def taken_over(switched: Switched) -> str:
     """Return how a deployment took over, and its answers beside the earlier one's, as Markdown."""
     lines = _how(switched)
+    lines += ["", switched.not_asked] if switched.not_asked else []
     if switched.shadow:
         lines += ["", switched.compared]
     for each in switched.shadow:

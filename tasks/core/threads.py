@@ -9,7 +9,6 @@ among threads of their own.
 
 import contextvars
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from tasks.core.cores import usable_cores
 
 T = TypeVar("T")
 
@@ -84,12 +85,7 @@ def on_every_core(calls: Sequence[Callable[[], T]], *, name: str) -> list[T]:
 
     For calls that end soon by themselves, such as hashing a file, or by `pause`.
     """
-    return run_all(calls, threads=cores(), name=name, stop=lambda: None)
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    return run_all(calls, threads=usable_cores(), name=name, stop=lambda: None)
 
 
 def pause(seconds: float) -> None:

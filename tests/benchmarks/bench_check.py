@@ -16,7 +16,6 @@ every record. Beside the table stands `check-<megabytes>-<form>.json`.
 import argparse
 import itertools
 import json
-import os
 import platform
 import sys
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.core.cores import usable_cores
 from tests.benchmarks.earlier import HERE, checkout
 from tests.benchmarks.measure import Run, run
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "form": options.form,
         "records": records,
         "planted": dict(planted),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "rows": rows,
     }

@@ -15,7 +15,6 @@ is made on the spot: shares are then those of about 3.5 characters a token, as L
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import sys
@@ -41,6 +40,7 @@ from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.examples import ExampleWriter
 from tasks.core.conversation.labels import IGNORED, Encoder, Example
 from tasks.core.conversation.reading import load
+from tasks.core.cores import usable_cores
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching import batching_of
@@ -276,7 +276,7 @@ def _publish(
         "parameters": model.num_parameters(),
         "device": options.device,
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "micro_batch_size": options.micro_batch,
         "max_length_tokens": options.max_length,
         "batches_measured": options.batches,

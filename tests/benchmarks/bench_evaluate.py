@@ -12,7 +12,6 @@ ours. A line of JSON a row: `ratio` is our time in shares of the earlier one.
 import argparse
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from transformers import AutoTokenizer
 from tasks.core.conversation.labels import IGNORED, Encoder
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.template import get_template
+from tasks.core.cores import usable_cores
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.recipe import Evaluate
 from tests.benchmarks.demo_chain import TEMPLATE, demo_chain
@@ -173,8 +173,7 @@ def _run(tree: Path, program: str, *arguments: str) -> Took:
 @contextmanager
 def _other_work() -> Iterator[None]:
     busy = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        for _ in range(os.cpu_count() or 1)
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(usable_cores())
     ]
     try:
         yield

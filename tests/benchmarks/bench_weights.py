@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 
+from tasks.core.cores import usable_cores
 from tasks.core.weights.dtypes import ITEM_BYTES
 from tasks.core.weights.index import read_index
 from tasks.core.weights.layout import PIECE_BYTES
@@ -191,7 +192,7 @@ def _publish(
         "repeats": options.repeats,
         "page_cache": "weights evicted before each run, programs warm",
         "same_bits_as_fastchat": same,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "python": platform.python_version(),
         "torch": torch.__version__,

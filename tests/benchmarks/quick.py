@@ -10,12 +10,12 @@ as that is possible. The kept ones, with the CPU that they were measured on, are
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.cores import usable_cores
 from tasks.core.machine.cpu import read_cpu
 
 BENCHMARKS = (
@@ -79,7 +79,7 @@ def main() -> int:
     if failed:
         print("failed: " + ", ".join(failed), file=sys.stderr)
     if chosen.keep and not failed:
-        cpu = f"{len(os.sched_getaffinity(0))} cores, {read_cpu()}"
+        cpu = f"{usable_cores()} cores, {read_cpu()}"
         document = {"cpu": cpu, "ratios": dict(sorted((kept | now).items()))}
         KEPT.write_text(json.dumps(document, indent=1) + "\n")
         return 0

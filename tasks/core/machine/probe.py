@@ -14,6 +14,7 @@ from typing import get_args
 import torch
 from torch.nn.functional import linear
 
+from tasks.core.cores import usable_cores
 from tasks.core.machine.speed import CpuSpeed, TypeSpeed
 from tasks.core.recipe import Dtype
 
@@ -26,7 +27,11 @@ _UNDISTURBED = 0.8  # of the cores' time; products in float32 use all of it
 
 
 def measure() -> CpuSpeed:
-    """Return the speed of every type that torch multiplies on this CPU."""
+    """Return the speed of every type that torch multiplies on this CPU.
+
+    By no more threads than can compute at once: torch sees no quota of a container.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     types = {}
     for dtype in get_args(Dtype):
         try:

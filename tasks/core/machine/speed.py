@@ -21,6 +21,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
+from tasks.core.cores import usable_cores
 from tasks.core.files import write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import Cpu, read_cpu
@@ -103,12 +104,11 @@ def measured_speed(home: Path) -> CpuSpeed | None:
 
 def _record(home: Path, cpu: Cpu) -> Path:
     """Return the file of this machine's measurement, named by all that decides it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     decides = [
         VERSION,
         cpu.model,
         cpu.units,
-        cores,
+        usable_cores(),
         [os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],
         [os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")],
         importlib.metadata.version("torch"),

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tasks.core.cores import usable_cores
 from tasks.core.files import free_bytes
 from tasks.core.machine.cpu import UNKNOWN_CPU, Cpu, read_cpu
 from tasks.core.machine.link import LinkSpeed, kept_link, measured_link
@@ -68,7 +69,7 @@ def read_hardware(home: Path) -> Hardware:
         memory_bytes=total,
         memory_available_bytes=min(memory.available, total),
         disk_free_bytes=free_bytes(home),
-        cores=_cores(),
+        cores=usable_cores(),
         gpus=gpus,
         gpu_note=note,
         cpu=read_cpu(),
@@ -208,9 +209,3 @@ def _visible(count: int, uuids: list[str]) -> list[int]:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value  # older bindings give bytes
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

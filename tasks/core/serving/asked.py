@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.worker_access import WorkerAccess, trusted
+from tasks.core.serving.access import Access, trusted
 
 QUICK_S = 60.0
 """A busy machine answers late; a dead process refuses at once."""
@@ -18,13 +18,13 @@ def asked(
     url: str,
     body: Mapping[str, object] | None = None,
     *,
-    access: WorkerAccess | None = None,
+    access: Access | None = None,
     timeout_s: float = QUICK_S,
 ) -> str:
     """Return the body of an answer with status 200. Raises ServingFailed without one in time.
 
-    body is sent as JSON. access is for a server on another machine; raises KeyRefused where it does
-    not let in.
+    body is sent as JSON. access is for a server that does not answer everybody; raises KeyRefused
+    where it does not let in.
     """
     import httpx  # a fifth of what `kawan-usaha status` takes, and only a deployment is asked
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, ServingFailed
+from tasks.core.serving.access import Access
 from tasks.core.serving.asked import asked, failed
-from tasks.core.serving.worker_access import WorkerAccess
 
 TOLERANCES: Final = {
     # How far from the fingerprint, in the mean of the prompt's tokens, a server of this type may
@@ -122,7 +122,7 @@ def ask_prompt(
     model_name: str,
     prompt_ids: Sequence[int],
     *,
-    access: WorkerAccess | None = None,
+    access: Access | None = None,
     timeout_s: float = ASK_S,
 ) -> PromptAnswer:
     """Return the natural log-probabilities that the server at url gives to a prompt's tokens.

@@ -31,6 +31,7 @@ class Switched(BaseModel):
 
     gap_s: how long clients were told to come back, 0 when the earlier one served meanwhile.
     cut_off: answers of the earlier one that took longer than they may, and were ended.
+    not_asked: why some of the last requests, or none of them, were answered by both.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,14 +40,16 @@ class Switched(BaseModel):
     gap_s: float = 0.0
     cut_off: int = 0
     asked: AskedOf = "requests"
+    not_asked: str | None = None
     shadow: tuple[ShadowAnswer, ...] = ()
 
     @property
     def compared(self) -> str:
         """What the shadow shows, as a heading."""
         if self.asked == "requests":
-            return f"The last {len(self.shadow)} requests, answered by both:"
-        return f"No client had asked anything; {len(self.shadow)} prompts of the evaluation:"
+            return f"The last requests ({len(self.shadow)}), answered by both:"
+        nobody = "" if self.not_asked else "No client had asked anything; "
+        return f"{nobody}{len(self.shadow)} prompts of the evaluation:"
 
 
 class Deployment(BaseModel):
@@ -97,6 +100,7 @@ class Deployment(BaseModel):
         return Route(
             takes=engine.takes,
             embeds=engine.embeds,
+            most_stops=engine.most_stops,
             model_name=self.settings.model_name,
             build=self.build,
             slot=self.slot,

@@ -53,6 +53,7 @@ class Route(_Value):
         frozenset(), description="`Engine.takes`: the fields that it honours beyond every engine's."
     )
     embeds: bool = Field(False, description="`Engine.embeds`: whether it answers /v1/embeddings.")
+    most_stops: int | None = Field(None, description="`Engine.most_stops`; None: no limit.")
     upstreams: tuple[Upstream, ...] = Field(min_length=1)
 
 

@@ -144,7 +144,9 @@ class Switch:
 
     def _compared(self, asked: Questions, how: Switched) -> Switched:
         shadow = replay(asked, self._wanted, say=self._say)
-        return how.model_copy(update={"shadow": shadow, "asked": asked.source})
+        return how.model_copy(
+            update={"shadow": shadow, "asked": asked.source, "not_asked": asked.not_asked}
+        )
 
     # --- back to the earlier one ----------------------------------------------------------------
 

@@ -7,48 +7,20 @@ the worker has let them in, so that a gateway that is started again, and a deplo
 reboot, still have them; `stop` removes them.
 """
 
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.core.errors import ServingFailed
 from tasks.core.private import write_private
+from tasks.core.serving.access import Access
 
-
-class WorkerAccess(BaseModel):
-    """What one worker is asked with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    key: str = Field(repr=False)
-    certificate: str | None = Field(
-        None, repr=False, description="PEM: all that is trusted there. None: the public ones."
-    )
-
-    @field_validator("certificate")
-    @classmethod
-    def _is_one(cls, certificate: str | None) -> str | None:
-        try:
-            trusted(certificate)
-        except ssl.SSLError as error:
-            raise ValueError(f"no certificate in PEM: {error}") from error
-        return certificate
-
-
-_File = TypeAdapter(dict[str, WorkerAccess])
+_File = TypeAdapter(dict[str, Access])
 """By the worker's address."""
 
 
-def read_access(file: Path) -> dict[str, WorkerAccess]:
+def read_access(file: Path) -> dict[str, Access]:
     """Return what is known of each worker, by its address. Raises ServingFailed."""
     try:
         return _File.validate_json(file.read_bytes())
@@ -63,11 +35,6 @@ def read_access(file: Path) -> dict[str, WorkerAccess]:
         ) from None
 
 
-def write_access(file: Path, access: Mapping[str, WorkerAccess]) -> None:
+def write_access(file: Path, access: Mapping[str, Access]) -> None:
     """Put down what is known of each worker, readable by its owner only."""
     write_private(file, _File.dump_json(dict(access), indent=2))
-
-
-def trusted(certificate: str | None) -> ssl.SSLContext | bool:
-    """Return what httpx verifies a server by."""
-    return True if certificate is None else ssl.create_default_context(cadata=certificate)

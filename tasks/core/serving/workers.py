@@ -17,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.core.edit_fingerprint import read_fingerprint
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.recipe_deploy import EngineName, Worker
+from tasks.core.serving.access import Access
 from tasks.core.serving.asked import KeyRefused, asked
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.fingerprint import ask_prompt, require_fingerprint
 from tasks.core.serving.record import Deployment
-from tasks.core.serving.worker_access import WorkerAccess, read_access
+from tasks.core.serving.worker_access import read_access
 
 _WITHIN_S = 30.0
 _LOOK_S = 10.0
@@ -53,15 +54,13 @@ class WorkerStatus:
     problem: str | None
 
 
-def access_to(
-    deployment: Deployment, environ: Mapping[str, str] = os.environ
-) -> dict[str, WorkerAccess]:
+def access_to(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> dict[str, Access]:
     """Return the keys and certificates of the workers that are at hand, by address.
 
     Raises UsageError for a certificate that is none.
     """
     return {
-        worker.url: WorkerAccess(key=key, certificate=_certificate(worker))
+        worker.url: Access(key=key, certificate=_certificate(worker))
         for worker in deployment.settings.workers
         if (key := environ.get(worker.token_variable))
     }
@@ -70,7 +69,7 @@ def access_to(
 def require_worker(
     deployment: Deployment,
     worker: Worker,
-    access: Mapping[str, WorkerAccess],
+    access: Mapping[str, Access],
     *,
     timeout_s: float = _WITHIN_S,
 ) -> None:
@@ -104,7 +103,7 @@ def require_worker(
     _require_abilities(deployment, worker, served.engine)
 
 
-def require_workers(deployment: Deployment, access: Mapping[str, WorkerAccess]) -> None:
+def require_workers(deployment: Deployment, access: Mapping[str, Access]) -> None:
     """Return when every worker may answer for a deployment; raises as `require_worker` does."""
     for worker in deployment.settings.workers:
         require_worker(deployment, worker, access)
@@ -137,7 +136,7 @@ def _problem(require: "partial[None]") -> str | None:
     return None
 
 
-def _served_by(worker: Worker, access: WorkerAccess, timeout_s: float) -> _Model:
+def _served_by(worker: Worker, access: Access, timeout_s: float) -> _Model:
     where = f"{worker.url}/v1/models"
     try:
         text = asked("GET", where, access=access, timeout_s=timeout_s)
@@ -165,6 +164,8 @@ def _require_abilities(deployment: Deployment, worker: Worker, name: EngineName)
     here, there = engine_of(deployment.settings.engine), engine_of(name)
     lacking = sorted(here.takes - there.takes)
     lacking += ["embeddings"] if here.embeds and not there.embeds else []
+    if there.most_stops is not None and here.most_stops is None:
+        lacking.append(f"more than {there.most_stops} texts as `stop`")
     if lacking:
         raise ServingFailed(
             f"The engine of the worker {worker.name} can do less than the one here.",
@@ -175,7 +176,7 @@ def _require_abilities(deployment: Deployment, worker: Worker, name: EngineName)
         )
 
 
-def _require_edit(deployment: Deployment, worker: Worker, access: WorkerAccess) -> None:
+def _require_edit(deployment: Deployment, worker: Worker, access: Access) -> None:
     """Hold a worker to the answers of the edited model, where its engine can show them."""
     fingerprint = read_fingerprint(deployment.model) if deployment.expected_edit else None
     if fingerprint is None or "prompt_logprobs" not in engine_of(deployment.settings.engine).takes:
@@ -190,7 +191,7 @@ def _certificate(worker: Worker) -> str | None:
         return None
     try:
         pem = worker.ca_file.read_text()
-        WorkerAccess(key="", certificate=pem)
+        Access(key="", certificate=pem)
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise UsageError(
             f"The certificate of the worker {worker.name} cannot be used.",

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tasks.core.cores import usable_cores
 from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.home import PROJECT
 from tasks.core.planning.hardware import read_gpus
@@ -97,8 +98,8 @@ def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
     child["TOKENIZERS_PARALLELISM"] = "false"
     child["DS_ACCELERATOR"] = settings.device  # it would take a GPU where there is one
     if settings.device == "cpu":
-        cores = len(os.sched_getaffinity(0))
-        child.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.processes)))
+        threads = max(1, usable_cores() // settings.processes)
+        child.setdefault("OMP_NUM_THREADS", str(threads))
     return child
 
 

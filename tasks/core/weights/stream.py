@@ -15,9 +15,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from tasks.core.cores import usable_cores
 from tasks.core.errors import CorruptWeights
 from tasks.core.progress import Report, Tally, silent
-from tasks.core.threads import cores, run_all
+from tasks.core.threads import run_all
 from tasks.core.weights.direct import bytes_of
 from tasks.core.weights.layout import Piece
 from tasks.core.weights.reader import TensorReader
@@ -34,7 +35,7 @@ _LARGEST_EXPONENT = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 def default_threads() -> int:
     """Return two threads a core that this process may use: one waits for the disk, one computes."""
-    return min(_MAX_THREADS, 2 * cores())
+    return min(_MAX_THREADS, 2 * usable_cores())
 
 
 def stream(
@@ -52,7 +53,7 @@ def stream(
     error of any thread stops all of them.
     """
     count = threads or default_threads()
-    work = _Work(writer.pending(shards_at_once=min(count, cores())))
+    work = _Work(writer.pending(shards_at_once=min(count, usable_cores())))
     tally = _tally(writer, report)
 
     def run() -> None:

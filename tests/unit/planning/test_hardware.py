@@ -1,9 +1,9 @@
-import os
 import sys
 
 import psutil
 import pytest
 
+from tasks.core.cores import usable_cores
 from tasks.core.planning.gpus import parse_gpus
 from tasks.core.planning.hardware import (
     cgroup_memory_limit,
@@ -131,7 +131,7 @@ def test_this_machine_is_read(tmp_path):
     assert 0 < hardware.memory_available_bytes <= hardware.memory_bytes
     assert hardware.memory_bytes <= psutil.virtual_memory().total
     assert hardware.disk_free_bytes > 0
-    assert hardware.cores == len(os.sched_getaffinity(0))
+    assert hardware.cores == usable_cores()
 
 
 def test_named_gpus_take_the_place_of_those_found(tmp_path):

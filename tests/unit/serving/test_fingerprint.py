@@ -16,8 +16,8 @@ from tasks.core.architecture.whole import log_probabilities
 from tasks.core.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.recipe import ActivationEdit, Edit
+from tasks.core.serving.access import Access
 from tasks.core.serving.fingerprint import TOLERANCES, ask_prompt, require_fingerprint
-from tasks.core.serving.worker_access import WorkerAccess
 from tests.models import tiny_llama
 
 EDIT = Edit(activations=(ActivationEdit(layers=("all",), activation="gelu"),))
@@ -169,7 +169,7 @@ CHOICE = {
 def test_log_probabilities_are_read_from_the_first_chunk_of_a_stream(server) -> None:
     usage = _event(choices=[], usage={"prompt_tokens": 3})
     url, asked = server(200, f"{_event(choices=[CHOICE])}{usage}data: [DONE]\n\n")
-    access = WorkerAccess(key="t")
+    access = Access(key="t")
     assert ask_prompt(url, "m", (5, 7, 9), access=access).logprobs == (-1.5, -2.5)
     (request,) = asked
     assert request["prompt"] == [5, 7, 9]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.cores import usable_cores
 from tasks.core.errors import MissingTool, RecipeError
 from tasks.core.recipe import Finetune
 from tasks.core.training.launch import command, environment, require_tools
@@ -117,7 +118,6 @@ def test_the_environments_programs_come_first() -> None:
 
 
 def test_processes_on_a_cpu_share_its_cores_unless_told_otherwise() -> None:
-    cores = len(os.sched_getaffinity(0))
-    assert environment(CPU, {})["OMP_NUM_THREADS"] == str(max(1, cores // 2))
+    assert environment(CPU, {})["OMP_NUM_THREADS"] == str(max(1, usable_cores() // 2))
     assert environment(CPU, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
     assert environment(CPU, {})["DS_ACCELERATOR"] == "cpu"

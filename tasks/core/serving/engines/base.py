@@ -73,6 +73,8 @@ class Engine(ABC):
     """The fields of a completion request that it honours beyond those that every engine does."""
     embeds: ClassVar[bool]
     """Whether it answers /v1/embeddings."""
+    most_stops: ClassVar[int | None]
+    """How many stop texts it takes, the template's among them; None: all that a request has."""
     stop_wait_s: ClassVar[float]
     """How long its process may take to end on SIGTERM."""
     stops_as_group: ClassVar[bool]

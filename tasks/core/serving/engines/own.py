@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import psutil
 from pydantic import ValidationError
 
+from tasks.core.cores import usable_cores
 from tasks.core.serving.asked import asked, failed
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.process_arguments import Arguments
@@ -23,6 +24,7 @@ class OwnEngine(Engine):
     """An engine whose process proves itself before its port opens."""
 
     embeds = True
+    most_stops = None
     stop_wait_s = 10.0
     stops_as_group = True
 
@@ -67,7 +69,6 @@ class OwnEngine(Engine):
 
 def _threads(launch: Launch) -> int:
     """Return a thread a core that this process may use; a GPU needs few of the host's."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False)
-    cores = max(1, min(count for count in (usable, physical) if count))
+    usable = usable_cores()
+    cores = min(usable, psutil.cpu_count(logical=False) or usable)
     return cores if launch.settings.device == "cpu" else min(cores, _GPU_THREADS)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe_deploy import Deploy
+from tasks.core.serving.access import Access
 from tasks.core.serving.asked import asked, failed
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import PROVEN_ROUTE, PROVER
@@ -23,12 +24,11 @@ from tasks.core.serving.engines.vllm_environment import EXTRA, vllm_python
 from tasks.core.serving.engines.vllm_process import require_provable
 from tasks.core.serving.fingerprint import PromptAnswer, ask_prompt, require_fingerprint
 from tasks.core.serving.report import EngineReport, Expectation
-from tasks.core.serving.worker_access import WorkerAccess
 
 _ANY_PROMPT: Final = (0, 0)
 """What a plain model is asked: any two tokens that every vocabulary has."""
 
-_PROVER: Final = WorkerAccess(key=PROVER)
+_PROVER: Final = Access(key=PROVER)
 
 
 class Vllm(Engine):
@@ -38,6 +38,7 @@ class Vllm(Engine):
     module = "tasks.core.serving.engines.vllm_process"
     takes = OPTIONAL_FIELDS
     embeds = False
+    most_stops = 4  # OpenAI's limit
     stop_wait_s = 120.0  # a minute for the last answers (`drain_s`), 15 s to end on an idle machine
     # Its server ends its own processes, once the answers in progress have been sent.
     stops_as_group = False

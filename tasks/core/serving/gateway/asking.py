@@ -3,18 +3,15 @@
 The invariant: a field that the route's engine does not honour is refused by its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.recipe_deploy import EngineName
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 from tasks.core.serving.gateway.prompts import Prompts
 from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from tasks.core.serving.gateway.routing import Loaded
 from tasks.core.serving.routes import Route
-
-_MOST_STOPS: Mapping[EngineName, int] = {"vllm": 4}  # OpenAI's limit
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,17 @@ async def bodies_for(
 
     Raises ApiError for what this route's engine cannot do, and where no answer has room.
     """
-    _refuse_what_it_lacks(request, loaded.route)
+    return bodies_of(request, await _ids(request, loaded.prompts), loaded, limits)
+
+
+def bodies_of(
+    request: ChatRequest | CompletionRequest,
+    prompts_ids: Sequence[Sequence[int]],
+    loaded: Loaded,
+    limits: AnswerLimits,
+) -> list[dict[str, Any]]:
+    """Return the same for prompts whose token ids are known. Raises as `bodies_for` does."""
+    _refuse_what_it_lacks(request, loaded)
     prompts = loaded.prompts
     wanted = min(request.wanted_tokens or limits.default_tokens, limits.max_tokens)
     common = {
@@ -45,10 +52,10 @@ async def bodies_for(
     if "prompt_logprobs" not in common:  # vLLM has no stream with them
         common |= {"stream": True, "stream_options": {"include_usage": True}}
     bodies = []
-    for ids in await _ids(request, prompts):
+    for ids in prompts_ids:
         room = prompts.answer_tokens(len(ids), wanted)
         for answer in range(request.n):
-            body = {**common, "prompt": ids, "max_tokens": room}
+            body = {**common, "prompt": [*ids], "max_tokens": room}
             if request.seed is not None:  # else all n would be the same
                 body["seed"] = request.seed + answer
             bodies.append(body)
@@ -117,17 +124,17 @@ async def _ids(request: ChatRequest | CompletionRequest, prompts: Prompts) -> li
 
 
 def _stops(wanted: Sequence[str], loaded: Loaded) -> list[str]:
-    stops = list(dict.fromkeys((*wanted, *loaded.prompts.stop)))
-    engine = loaded.route.engine
-    most = _MOST_STOPS.get(engine, len(stops))
-    if len(stops) > most:
-        raise refused(
-            "stop", f"stop: the engine `{engine}` takes {most} texts, the template's among them."
-        )
-    return stops
+    return list(dict.fromkeys((*wanted, *loaded.prompts.stop)))
 
 
-def _refuse_what_it_lacks(request: ChatRequest | CompletionRequest, route: Route) -> None:
+def _refuse_what_it_lacks(request: ChatRequest | CompletionRequest, loaded: Loaded) -> None:
+    route = loaded.route
     for name in request.extras():
         if name not in route.takes:
             raise refused(name, f"`{name}` is not supported by the engine `{route.engine}`.")
+    most = route.most_stops
+    if most is not None and len(_stops(request.stop, loaded)) > most:
+        raise refused(
+            "stop",
+            f"stop: the engine `{route.engine}` takes {most} texts, the template's among them.",
+        )

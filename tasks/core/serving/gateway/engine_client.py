@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 from pydantic_core import from_json
 
+from tasks.core.serving.access import Access
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.routes import BUILD_HEADER, Upstream
-from tasks.core.serving.worker_access import WorkerAccess
 
 _READY_S = 5.0
 _ERROR_BYTES = 10_000
@@ -80,7 +80,7 @@ class EngineClient:
         limits: Limits,
         *,
         build: str,
-        access: WorkerAccess | None = None,
+        access: Access | None = None,
     ) -> None:
         self._http = http
         self._url = upstream.url.rstrip("/")

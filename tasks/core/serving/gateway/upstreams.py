@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.core.serving.access import Access
 from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.engine_client import EngineClient, EngineLost, EngineTimeout, Limits
 from tasks.core.serving.routes import Route, Upstream
-from tasks.core.serving.worker_access import WorkerAccess, read_access
+from tasks.core.serving.worker_access import read_access
 
 _REST_S = 10.0
 """How long an upstream that failed is asked only where there is no other."""
@@ -124,8 +125,8 @@ class Upstreams:
             counts.setdefault(one.slot, {})[one.name] = one.in_flight
         return counts
 
-    def _client(self, upstream: Upstream, build: str, access: WorkerAccess | None) -> EngineClient:
+    def _client(self, upstream: Upstream, build: str, access: Access | None) -> EngineClient:
         if upstream.is_worker and access is None:
-            access = WorkerAccess(key="")  # it will be refused there, and the others answer
+            access = Access(key="")  # it will be refused there, and the others answer
         http = self._connections.trusting(access.certificate if access else None)
         return EngineClient(http, upstream, self._limits, build=build, access=access)

@@ -23,13 +23,15 @@ def wanted(engine: Engine, model: Path, tmp_path: Path) -> Deployment:
     return record(tmp_path, model, engine.port)
 
 
-def record(root: Path, model: Path, port: int, shadow_requests: int = 8) -> Deployment:
+def record(
+    root: Path, model: Path, port: int, shadow_requests: int = 8, **settings: object
+) -> Deployment:
     return deployment(
         StateDirectory(root / "kawan"),
         model=model,
         engine_port=port,
         context_tokens=CONTEXT,
-        settings=Deploy(shadow_requests=shadow_requests),
+        settings=Deploy(shadow_requests=shadow_requests, **settings),
     )
 
 
@@ -41,9 +43,9 @@ def asked(engine: Engine) -> list[dict]:
     return engine.state()["asked"]
 
 
-def recent(prompt: list[int], text: str) -> RecentAnswer:
+def recent(prompt: list[int], text: str, **fields: object) -> RecentAnswer:
     request = {"model": "x", "prompt": prompt, "max_tokens": 500, "temperature": 0, "stop": []}
-    request |= {"stop_token_ids": [], "stream": True}
+    request |= {"stop_token_ids": [], "stream": True, **fields}
     return RecentAnswer(build="b0", request=request, text=text, finish_reason="stop")
 
 
@@ -55,6 +57,53 @@ def test_the_last_requests_are_asked_again_and_no_prompts_beside(engine, wanted)
     assert found.source == "requests"
     assert [answer.earlier for answer in shadow] == ["satu", "dua"]
     assert sorted(each["prompt"] for each in asked(engine)) == [[1, 5, 6], [1, 7, 8]]
+
+
+REFUSED = [
+    ("fastchat", recent([1], "", min_p=0.5), "`min_p` is not supported by the engine `fastchat`"),
+    ("vllm", recent([1], "", stop=["a", "b", "c", "d", "e"]), "`vllm` takes 4 texts"),
+    ("fastchat", recent([5] * CONTEXT, ""), f"maximum context length is {CONTEXT} tokens"),
+    ("fastchat", recent([1], "", of_an_earlier_gateway=1), "`of_an_earlier_gateway` is not a"),
+]
+
+
+@pytest.mark.parametrize(("name", "request_before", "why"), REFUSED)
+def test_what_the_new_gateway_would_refuse_is_left_out_and_told(
+    wanted, tmp_path, name, request_before, why
+):
+    """It must not fail the switch: its clients get a 400, as for any such field."""
+    new = record(tmp_path, wanted.model, wanted.engine_port, engine=name)
+    last = [request_before, recent([1, 7, 8], "dua", seed=7, logprobs=2)]
+    told: list[str] = []
+    found = questions(last, PROMPTS, new, wanted, say=told.append)
+    (question,) = found.all
+    request = question.request
+    assert question.earlier == "dua"
+    assert (request["prompt"], request["seed"], request["logprobs"]) == ([1, 7, 8], 7, 2)
+    assert told == [found.not_asked]
+    assert found.not_asked.startswith("1 of the last 2 requests are not replayed")
+    assert why in found.not_asked
+
+
+def test_where_none_of_the_last_requests_can_be_asked_both_answer_the_prompts(wanted):
+    last = [recent([1, 5, 6], "satu", min_p=0.5), recent([1, 5, 6], "dua", min_p=0.25)]
+    found = questions(last, PROMPTS, wanted, wanted, say=silent)
+    assert found.source == "prompts"
+    assert [each.asked for each in found.all] == list(PROMPTS)
+    assert found.not_asked.count("min_p") == 1
+
+
+def test_an_answer_is_no_longer_than_the_gateway_allows(engine, wanted, tmp_path):
+    short = record(
+        tmp_path,
+        wanted.model,
+        wanted.engine_port,
+        gateway={"max_answer_tokens": 5, "default_answer_tokens": 5},
+    )
+    asked(engine)
+    replay(questions([recent([1, 5, 6], "satu")], (), short, wanted, say=silent), short, say=silent)
+    replay(questions([], PROMPTS[:1], short, None, say=silent), short, say=silent)
+    assert [each["max_tokens"] for each in asked(engine)] == [5, 5]
 
 
 def test_where_nobody_has_asked_both_answer_the_prompts_in_their_template(engine, wanted):

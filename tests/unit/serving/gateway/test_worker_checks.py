@@ -9,11 +9,12 @@ import pytest
 from tasks.core.edit_fingerprint import FILE, EditFingerprint
 from tasks.core.errors import EditLost, ServingFailed, UsageError
 from tasks.core.recipe import Deploy
+from tasks.core.serving.access import Access
 from tasks.core.serving.asked import KeyRefused
 from tasks.core.serving.fingerprint import ask_prompt
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.state import StateDirectory
-from tasks.core.serving.worker_access import WorkerAccess, read_access, write_access
+from tasks.core.serving.worker_access import read_access, write_access
 from tasks.core.serving.workers import access_to, look_at_workers, require_workers
 from tests.deployments import deployment
 from tests.tls import certified
@@ -48,8 +49,8 @@ def front(tmp_path: Path, model: Path, url: str, **changes: object) -> Deploymen
     return deployment(StateDirectory(tmp_path / "kawan"), model=model, settings=settings, **values)
 
 
-def known(url: str, key: str = KEY) -> dict[str, WorkerAccess]:
-    return {url: WorkerAccess(key=key)}
+def known(url: str, key: str = KEY) -> dict[str, Access]:
+    return {url: Access(key=key)}
 
 
 def test_a_worker_with_the_same_build_may_answer(tmp_path, model, worker):
@@ -94,13 +95,13 @@ def test_a_worker_whose_engine_can_do_less_is_refused(tmp_path, model, engine, s
     vllm = start(Gateway, a_route(model, [engine.url], engine="vllm"))
     with pytest.raises(ServingFailed, match="can do less") as refused:
         require_workers(front(tmp_path, model, vllm.url), known(vllm.url))
-    assert "embeddings" in refused.value.expected
+    assert "embeddings, more than 4 texts as `stop`" in refused.value.expected
 
 
 @pytest.mark.parametrize(("off_by", "lost"), [(0.0, False), (3.0, True)])
 def test_a_worker_is_held_to_the_answers_of_the_edited_model(tmp_path, model, worker, off_by, lost):
     """Its word for the build is not enough: another model under the same name is found out."""
-    said = ask_prompt(worker.url, "Kawan-Usaha", PROMPT, access=WorkerAccess(key=KEY)).logprobs
+    said = ask_prompt(worker.url, "Kawan-Usaha", PROMPT, access=Access(key=KEY)).logprobs
     edited = tmp_path / "edited"
     edited.mkdir()
     fingerprint = EditFingerprint(

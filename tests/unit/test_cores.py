@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.machine.cores import usable_cores
+from tasks.core.cores import usable_cores
 
 AFFINITY = 8
 

@@ -1,0 +1,30 @@
+"""What a server is asked with that does not answer everybody: a key, and whom to take for it."""
+
+import ssl
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Access(BaseModel):
+    """The way into one server: a worker on another machine, or an engine that proves itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str = Field(repr=False)
+    certificate: str | None = Field(
+        None, repr=False, description="PEM: all that is trusted there. None: the public ones."
+    )
+
+    @field_validator("certificate")
+    @classmethod
+    def _is_one(cls, certificate: str | None) -> str | None:
+        try:
+            trusted(certificate)
+        except ssl.SSLError as error:
+            raise ValueError(f"no certificate in PEM: {error}") from error
+        return certificate
+
+
+def trusted(certificate: str | None) -> ssl.SSLContext | bool:
+    """Return what httpx verifies a server by."""
+    return True if certificate is None else ssl.create_default_context(cadata=certificate)
