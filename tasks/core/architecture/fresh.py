@@ -8,10 +8,10 @@ directory, so it gets an environment without a secret.
 import importlib.metadata
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -19,6 +19,9 @@ from tasks.core.errors import EditLost, KawanUsahaError
 from tasks.core.files import write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.process import Cause, child_environment, run_child
+from tasks.core.process.quick_start import quick_start
+
+_Request = TypeVar("_Request", bound=BaseModel)
 
 NEXT = "Nothing was published or served. Run the edit again; report this if it stays."
 
@@ -26,7 +29,7 @@ NEXT = "Nothing was published or served. Run the edit again; report this if it s
 def ask_fresh_process(
     module: str, request: BaseModel, *, model: Path, timeout_s: float, log: Path | None
 ) -> bytes | None:
-    """Return the answer of `python -m MODULE REQUEST ANSWER`; None where it had too little memory.
+    """Return the answer of MODULE's main to a request; None where it had too little memory.
 
     The file `log` gets what the process prints. Raises what the process raised, and EditLost, with
     the end of its output, when it ended otherwise or did not end within timeout_s.
@@ -36,7 +39,7 @@ def ask_fresh_process(
         asked, answered = scratch / "request.json", scratch / "answer.json"
         asked.write_text(request.model_dump_json())
         child = run_child(
-            [sys.executable, "-m", module, str(asked), str(answered)],
+            quick_start(module, str(asked), str(answered)),
             env=_environment(scratch),
             log=log,
             timeout_s=timeout_s,
@@ -55,17 +58,20 @@ def ask_fresh_process(
     )
 
 
-def answer(reply: Callable[[bytes], BaseModel]) -> None:
+def answer(
+    kind: type[_Request], reply: Callable[[_Request], BaseModel], asked: Path, answered: Path
+) -> int:
     """Answer the request in the first file, in the second: with a value, or with the error.
 
-    The other side of `ask_fresh_process`, for the module that runs there.
+    The other side of `ask_fresh_process`, for the module that runs there. Returns the exit code.
     """
-    asked, answered = map(Path, sys.argv[1:])
     try:
-        write_atomically(answered, reply(asked.read_bytes()).model_dump_json())
+        request = kind.model_validate_json(asked.read_bytes())
+        write_atomically(answered, reply(request).model_dump_json())
     except KawanUsahaError as error:
         write_atomically(answered, json.dumps({"error": error.as_dict()}))
-        sys.exit(error.exit_code)
+        return error.exit_code
+    return 0
 
 
 def versions() -> dict[str, str]:

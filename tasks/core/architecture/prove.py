@@ -1,4 +1,4 @@
-"""The fresh process of the proof: `python -m tasks.core.architecture.prove REQUEST ANSWER`.
+"""The fresh process of the proof, which answers a request in a file.
 
 Looks at the three models, makes every check and writes down what it found. It judges nothing: a
 check that failed is an answer like any other. The edit is proven at the modules that it changes;
@@ -8,6 +8,7 @@ only where memory is short.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 
@@ -136,5 +137,6 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a.float() - b.float()).abs().nan_to_num(0.0, 0.0).max().item()
 
 
-if __name__ == "__main__":
-    answer(lambda asked: make_proof(ProofRequest.model_validate_json(asked)))
+def main(asked: str, answered: str) -> int:
+    """Answer the request in the one file, in the other, and return the exit code."""
+    return answer(ProofRequest, make_proof, Path(asked), Path(answered))

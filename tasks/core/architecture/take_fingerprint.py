@@ -1,7 +1,6 @@
-"""The fresh process of a fingerprint: `python -m tasks.core.architecture.take_fingerprint`.
+"""The fresh process of a fingerprint. One model at a time is in memory."""
 
-Its arguments are the files of the request and of the answer. One model at a time is in memory.
-"""
+from pathlib import Path
 
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
@@ -41,5 +40,6 @@ def take(request: FingerprintRequest) -> Fingerprint:
     )
 
 
-if __name__ == "__main__":
-    answer(lambda asked: take(FingerprintRequest.model_validate_json(asked)))
+def main(asked: str, answered: str) -> int:
+    """Answer the request in the one file, in the other, and return the exit code."""
+    return answer(FingerprintRequest, take, Path(asked), Path(answered))

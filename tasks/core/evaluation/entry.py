@@ -1,4 +1,4 @@
-"""The measuring process: `python -m tasks.core.evaluation.entry JOB OUTCOME`.
+"""The measuring process.
 
 A process of its own, so that running out of memory costs this step only. It reads a job file and
 writes an outcome file, whole or not at all; one model is in memory at a time. It prints what it is
@@ -6,7 +6,6 @@ doing, a line a step.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -49,13 +48,13 @@ from tasks.core.process.said import say
 MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
 
 
-def main(job_file: Path, outcome_file: Path) -> int:
+def main(job_file: str, outcome_file: str) -> int:
     """Measure the models that the job names, and return the exit code."""
-    job = EvaluationJob.model_validate_json(job_file.read_bytes())
+    job, out = EvaluationJob.model_validate_json(Path(job_file).read_bytes()), Path(outcome_file)
     try:
         outcome = measure(job)
     except KawanUsahaError as error:
-        return _fail(error, outcome_file)
+        return _fail(error, out)
     except (MemoryError, RuntimeError) as error:
         memory = exhausted_memory(error)
         if memory is None:
@@ -65,8 +64,8 @@ def main(job_file: Path, outcome_file: Path) -> int:
             found=f"{type(error).__name__}: {error}".splitlines()[0],
             next_step=MORE_MEMORY,
         )
-        return _fail(told, outcome_file)
-    write_atomically(outcome_file, outcome.model_dump_json(indent=1) + "\n")
+        return _fail(told, out)
+    write_atomically(out, outcome.model_dump_json(indent=1) + "\n")
     return 0
 
 
@@ -277,7 +276,3 @@ def _answered_bytes(conversations: Sequence[Conversation], examples: Sequence[Ex
 def _fail(error: KawanUsahaError, outcome_file: Path) -> int:
     write_atomically(outcome_file, json.dumps({"error": error.as_dict()}))
     return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from tasks.core.keys import digest
 from tasks.core.model_config import read_config
 from tasks.core.planning.hardware import read_gpu_use
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
+from tasks.core.process.quick_start import quick_start
 from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
 from tasks.core.template_record import recorded_template, template_for
@@ -143,7 +143,7 @@ def _measure(
         overlap=overlap,
     )
     write_atomically(job_file, job.model_dump_json())
-    argv = [sys.executable, "-m", "tasks.core.evaluation.entry", str(job_file), str(answer)]
+    argv = quick_start("tasks.core.evaluation.entry", str(job_file), str(answer))
     env = _environment(os.environ)
     result = run_child(argv, env=env, cwd=PROJECT, on_line=only_said(on_line), log=log)
     if not result.succeeded:

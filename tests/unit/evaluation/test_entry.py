@@ -68,7 +68,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> EvaluationJob:
 
 def run(job: EvaluationJob, tmp_path: Path) -> tuple[int, str]:
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    code = main(tmp_path / "job.json", tmp_path / "outcome.json")
+    code = main(str(tmp_path / "job.json"), str(tmp_path / "outcome.json"))
     return code, (tmp_path / "outcome.json").read_text()
 
 
