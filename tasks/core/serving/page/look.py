@@ -35,6 +35,7 @@ def theme() -> gr.themes.Base:
         input_border_width="1px",
         input_border_color="*neutral_300",
         input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_300",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
