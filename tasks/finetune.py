@@ -15,7 +15,7 @@ from tasks.progress import StageProgress, output_log, recipe_name, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
 
-VERSION = 3
+VERSION = 4
 RUNGS = 24  # more than any ladder has: a retry is a step down
 SECONDS_TO_THE_NEXT_RUNG = 5.0
 

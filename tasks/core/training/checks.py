@@ -10,7 +10,7 @@ from tasks.core.conversation.model_limits import check_length, check_token_ids, 
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.template import end_mark, get_template
-from tasks.core.errors import DataError, RecipeError
+from tasks.core.errors import DataError
 from tasks.core.foreign import JsonObject
 from tasks.core.model_config import read_config
 from tasks.core.recipe import Finetune
@@ -30,8 +30,6 @@ def check_settings(settings: Finetune, template: str) -> None:
     deepspeed_config(settings)
     if settings.hostfile is not None:
         require_slots(settings.hostfile, settings.processes)
-    if settings.max_steps == 1:
-        require_learning_rate(settings, 1)
 
 
 def check_data(data: Path, settings: Finetune, template: str) -> None:
@@ -68,22 +66,6 @@ def check_training(
     warnings += check_vocabulary(config, load_tokenizer(model), where=model)
     check_data(data, settings, template)
     return index, warnings
-
-
-def require_learning_rate(settings: Finetune, steps: int) -> None:
-    """Raise RecipeError when no step would have a rate above zero: the first of a warm-up has none.
-
-    Else the adapter would be found untrained after the training.
-    """
-    if steps > 1 or settings.warmup_ratio == 0 or settings.lr_scheduler == "constant":
-        return
-    raise RecipeError(
-        "The training has one step, and a warm-up begins with a rate of zero: nothing is learned.",
-        where="finetune.warmup_ratio",
-        expected="0, or more steps than one",
-        found=f"{settings.warmup_ratio:g}",
-        next_step="Set finetune.warmup_ratio to 0, or raise finetune.epochs or max_steps.",
-    )
 
 
 def check_conversations(data: Path) -> None:

@@ -19,10 +19,12 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
     "_prepare_for_training": ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
     "_save_optimizer_and_scheduler": ("self", "output_dir"),
     "create_accelerator_and_postprocess": ("self",),
+    "create_scheduler": ("self", "num_training_steps", "optimizer"),
 }
 """What AdapterTrainer overrides and Trainer does not promise, with the parameters it takes."""
 USED: Mapping[str, tuple[str, ...]] = {
     _TRAINER: ("current_gradient_accumulation_steps", "_prepare_inputs"),
+    "transformers/integrations/deepspeed.py": ("trainer_copy.create_scheduler",),
     "transformers/masking_utils.py": ("find_packed_sequence_indices",),
     "deepspeed/ops/__init__.py": ("__compatible_ops__",),
     "deepspeed/utils/tensor_fragment.py": ("_hp_mapping", "ds_id"),

@@ -18,7 +18,6 @@ from tasks.core.recipe import Finetune
 from tasks.core.store.manifest import read_manifest
 from tasks.core.training.batching import row_count
 from tasks.core.training.checkpoints import CHECKPOINTS, adopt, can_go_on, last_whole, prune
-from tasks.core.training.checks import require_learning_rate
 from tasks.core.training.job import (
     TrainingJob,
     division_of,
@@ -26,6 +25,7 @@ from tasks.core.training.job import (
     group_size,
     total_steps,
 )
+from tasks.core.training.schedule import SCHEDULE
 from tasks.core.training.validation import validation_interval
 from tasks.core.weights.index import ModelIndex
 
@@ -94,7 +94,6 @@ def prepare(
     require_rows(read_config(model.directory), prepared.largest_id, where=data)
     rows = row_count(settings, examples)
     steps = total_steps(settings, rows)
-    require_learning_rate(settings, steps)
     outcome, checkpoints = work / "outcome.json", work / CHECKPOINTS
     group = group_size(grouped_as or settings)
     restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.sha256, group))
@@ -147,6 +146,7 @@ def _identity(
         "global_batch_size": global_batch_size(settings),
         "group_size": group,
         "order": ORDER,
+        "schedule": SCHEDULE,
     }
 
 

@@ -7,6 +7,7 @@ that is not finite, and remove old checkpoints before the new one is known to be
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, Sampler
 from transformers import (
     PrinterCallback,
@@ -23,6 +25,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import SchedulerType
 
 from tasks.core.files import fsync_tree
 from tasks.core.training.checkpoints import fits, mark_whole, prune
@@ -30,6 +33,7 @@ from tasks.core.training.learned_head import learned_only, takes_positions
 from tasks.core.training.pace import StepsSeen
 from tasks.core.training.packed_attention import attends_within, bounds_of
 from tasks.core.training.portable import restore_portable, write_portable
+from tasks.core.training.schedule import rate_at
 from tasks.core.training.validation import LossSum, rows_of_process
 
 _log = logging.getLogger(__name__)
@@ -102,6 +106,21 @@ class AdapterTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         if self.is_deepspeed_enabled:
             self.accelerator.gradient_accumulation_steps = self.args.gradient_accumulation_steps
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the schedule, for DeepSpeed on a copy of this trainer."""
+        if self.lr_scheduler is None:
+            rate = partial(
+                rate_at,
+                kind=cast("Any", SchedulerType(self.args.lr_scheduler_type).value),
+                warmup_steps=self.args.get_warmup_steps(num_training_steps),
+                total_steps=num_training_steps,
+            )
+            chosen = cast("torch.optim.Optimizer", optimizer or self.optimizer)
+            self.lr_scheduler = LambdaLR(chosen, rate)
+        return self.lr_scheduler
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int] | None:
         """Return the given order, or Trainer's own."""

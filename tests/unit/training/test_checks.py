@@ -68,7 +68,6 @@ def test_a_layer_that_the_model_does_not_have_is_refused(
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"max_steps": 1}, "warmup_ratio"),
         ({"hostfile": Path("nowhere/hosts")}, "hostfile cannot be read"),
         ({"quantization": "4bit", "offload": "all"}, "4-bit weights"),
     ],
