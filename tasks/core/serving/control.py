@@ -12,11 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from tasks.core.errors import ServingFailed
 
 _TIMEOUT_S = 600.0
 """A process that is ended may take minutes for the last answers."""
+
+_NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError)
+"""What comes of asking a supervisord that is not there, or is killed while it answers."""
 
 
 def start_supervisor(
@@ -113,7 +117,7 @@ class Supervisor:
         try:
             with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport) as server:
                 return getattr(server.supervisor, method)(*arguments)
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+        except _NO_ANSWER as error:
             raise ServingFailed(
                 "supervisord does not answer.",
                 where=self._socket,

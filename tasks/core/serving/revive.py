@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tasks.core.errors import LockBusy, ServingFailed
+from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import PROJECT
 from tasks.core.serving.deployment import start
 from tasks.core.serving.processes import MARK
@@ -50,10 +50,12 @@ def main(root: str) -> None:
         except LockBusy as error:
             _log.warning("somebody else starts, stops or switches it: %s", error)
             return
-        except ServingFailed as error:
+        except Exception as error:  # whatever it is: nobody else would try again
             if pause_s is None:
                 raise
-            _log.warning("it did not start, and is tried again in %g s: %s", pause_s, error)
+            known = isinstance(error, KawanUsahaError)
+            told = "it did not start, and is tried again in %g s: %s"
+            _log.warning(told, pause_s, error, exc_info=not known)
             time.sleep(pause_s)
 
 
