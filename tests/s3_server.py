@@ -38,8 +38,11 @@ def s3_server() -> Iterator[str]:
 
 
 def use(patch: pytest.MonkeyPatch, address: str, keys: dict[str, str] = KEYS) -> None:
-    """Make s3:// mean the server at this address; child processes inherit it."""
-    for name, value in {**keys, "AWS_ENDPOINT_URL": address}.items():
+    """Make s3:// mean the server at this address; child processes inherit it.
+
+    The client asks once: between its attempts it sleeps, and tries are not what is tested here.
+    """
+    for name, value in {**keys, "AWS_ENDPOINT_URL": address, "AWS_MAX_ATTEMPTS": "1"}.items():
         patch.setenv(name, value)
     S3FileSystem.clear_instance_cache()
 

@@ -187,7 +187,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     return Gpu(
         name,
         memory_bytes,
-        known.tflops if known else None,
+        known.speed if known else None,
         bfloat16=major >= 8,
     )
 

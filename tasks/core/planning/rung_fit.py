@@ -51,11 +51,11 @@ def fit_ladder(
         if finetune.device == "cpu" and hardware.cpu_speed is not None:
             tokens = trained_tokens(finetune, training_tokens, conversation_tokens)
             seconds = training_seconds_on_cpu(shape, rung.settings, hardware.cpu_speed, tokens)
-        elif gpu is not None and gpu.tflops is not None:
+        elif gpu is not None and gpu.speed is not None:
             seconds = training_seconds(
                 shape,
                 rung.settings,
-                tflops=gpu.tflops,
+                speed=gpu.speed,
                 training_tokens=training_tokens,
                 rates=(rates or Rates()).over(hardware.link),
             )

@@ -190,7 +190,7 @@ def _assumptions(recipe: Recipe, sizes: Sizes, rates: Rates, hardware: Hardware)
     lines = [
         f"Times: {rates.network_bytes_per_s / 1e6:g} MB/s network, "
         f"{rates.disk_bytes_per_s / 1e6:g} MB/s disk, {rates.link_bytes_per_s / 1e9:g} GB/s "
-        "between GPUs and to the host; right within a factor of two.",
+        "to the host and between GPUs without NVLink; right within a factor of two.",
         f"Disk: nothing is in the store yet, and {kept[recipe.keep]}.",
     ]
     if sizes.base_bytes is None:

@@ -1,6 +1,7 @@
 """What is put down beside an edited model, of which weights, and where it goes with them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import put_fingerprint, renew_fingerprint
 from tasks.core.architecture.plain import to_plain_llama
 from tasks.core.architecture.proof import prove_edit
@@ -21,23 +23,34 @@ from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tasks.core.weights.convert import convert
 from tasks.core.weights.fuse import fuse
+from tests.models import tiny_llama
 from tests.unit.architecture.conftest import GELU_IN_THE_LAST
 
 LINEAR = Edit(activations=(), rope_scaling=RopeScalingEdit(rope_type="linear", factor=4.0))
 
 
-@pytest.fixture
-def proven(stock: Path, edited: Path) -> Path:
-    """An edited model with its fingerprint, as the edit stage leaves it."""
+@pytest.fixture(scope="module")
+def proven_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An edited model with its fingerprint, as the edit stage leaves it: made once, then copied."""
+    root = tmp_path_factory.mktemp("proven")
+    stock, edited = tiny_llama(root / "stock"), root / "edited"
+    edited.mkdir()
+    edit_model(stock, GELU_IN_THE_LAST, edited)
     put_fingerprint(edited, prove_edit(edited, GELU_IN_THE_LAST, unedited=stock).fingerprint)
     return edited
 
 
 @pytest.fixture
-def adapter(edited: Path, tmp_path: Path) -> Path:
+def proven(proven_once: Path, tmp_path: Path) -> Path:
+    """That model, to be changed; `stock` is what it was made of."""
+    return Path(shutil.copytree(proven_once, tmp_path / "proven"))
+
+
+@pytest.fixture
+def adapter(proven: Path, tmp_path: Path) -> Path:
     """A LoRA adapter that changes every answer."""
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_pretrained(edited, trust_remote_code=True)
+    model = AutoModelForCausalLM.from_pretrained(proven, trust_remote_code=True)
     config = LoraConfig(r=2, target_modules=["q_proj", "gate_proj"], init_lora_weights=False)
     get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"

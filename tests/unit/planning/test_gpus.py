@@ -2,7 +2,7 @@ import pytest
 
 from tasks.core.errors import UsageError
 from tasks.core.planning.gpus import known_card, known_cards, parse_gpus
-from tasks.core.planning.units import GIB, MIB
+from tasks.core.planning.units import GB, GIB, MIB
 
 
 @pytest.mark.parametrize("text", ["", "   ", "0xL4", "x"])
@@ -104,4 +104,62 @@ def test_each_cards_peak_is_what_its_multiprocessors_can_do() -> None:
     assert set(MULTIPROCESSORS) == set(known_cards())
     for card, (multiprocessors, ghz, operations) in MULTIPROCESSORS.items():
         (gpu,) = parse_gpus(card)
-        assert gpu.tflops == pytest.approx(multiprocessors * ghz * operations / 1000, rel=0.03)
+        assert gpu.speed is not None
+        peak = multiprocessors * ghz * operations / 1000
+        assert gpu.speed.tflops == pytest.approx(peak, rel=0.03)
+
+
+BUS = {
+    "P100-16GB": (4096, 1.43),
+    "V100-16GB": (4096, 1.755),
+    "V100-32GB": (4096, 1.755),
+    "T4": (256, 10),
+    "RTX3060": (192, 15),
+    "RTX3090": (384, 19.5),
+    "RTX4060Ti-16GB": (128, 18),
+    "RTX4080": (256, 22.4),
+    "RTX4090": (384, 21),
+    "RTX5090": (512, 28),
+    "RTXA5000": (384, 16),
+    "RTXA6000": (384, 16),
+    "RTX6000Ada": (384, 20),
+    "A10": (384, 12.5),
+    "A10G": (384, 12.5),
+    "A30": (3072, 2.43),
+    "A40": (384, 14.5),
+    "L4": (192, 12.5),
+    "L40S": (384, 18),
+    "A100-40GB": (5120, 2.43),
+    "A100-80GB": (5120, 3.19),
+    "H100": (5120, 5.23),
+    "H200": (6144, 6.25),
+    "B200": (8192, 8),
+}
+"""Bits of the memory's bus, and Gbit/s of each: of NVIDIA's architecture papers."""
+
+
+def test_each_cards_memory_is_as_fast_as_its_bus() -> None:
+    assert set(BUS) == set(known_cards())
+    for card, (bits, gbit_per_s) in BUS.items():
+        (gpu,) = parse_gpus(card)
+        assert gpu.speed is not None
+        assert gpu.speed.memory_bytes_per_s == pytest.approx(bits * gbit_per_s / 8 * GB, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "gb_per_s"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 300),
+        ("A100-80GB", 300),
+        ("NVIDIA A100-PCIE-40GB", 0),
+        ("NVIDIA A100 80GB PCIe", 0),
+        ("NVIDIA H100 80GB HBM3", 450),
+        ("NVIDIA GeForce RTX 4090", 0),
+        ("NVIDIA L4", 0),
+    ],
+)
+def test_cards_meet_over_nvlink_where_they_have_it(name, gb_per_s):
+    known = known_card(name)
+    assert known is not None
+    assert known.speed is not None
+    assert known.speed.nvlink_bytes_per_s == gb_per_s * GB

@@ -104,7 +104,7 @@ def test_gpus_have_the_drivers_memory_and_the_known_speed(driver):
     gpus, note = read_gpus()
     assert note is None
     assert [gpu.name for gpu in gpus] == ["NVIDIA L4", "Tesla T4", "Something New"]
-    assert [gpu.tflops for gpu in gpus] == [121, 65, None]
+    assert [gpu.speed and gpu.speed.tflops for gpu in gpus] == [121, 65, None]
     assert [gpu.bfloat16 for gpu in gpus] == [True, False, True]
     assert gpus[0].memory_bytes == 24_152_899_584
 

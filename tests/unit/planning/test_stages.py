@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.planning.gpu_time import training_seconds
 from tasks.core.planning.shapes import LLAMA_13B
 from tasks.core.planning.stages import Rates, Sizes, stage_needs
 from tasks.core.recipe import KAWAN_USAHA, Base, Finetune, Publish, Recipe
@@ -99,24 +98,3 @@ def test_times_follow_the_rates():
         for rate in (10e6, 100e6)
     )
     assert slow == pytest.approx(10 * fast)
-
-
-def seconds(**changes):
-    tokens = changes.pop("training_tokens", 1_000_000)
-    return training_seconds(LLAMA_13B, Finetune(**changes), tflops=100, training_tokens=tokens)
-
-
-def test_training_time_is_unknown_while_the_data_is():
-    assert seconds(training_tokens=None) is None
-
-
-def test_a_limit_of_steps_bounds_the_time():
-    assert seconds(training_tokens=None, max_steps=1) < seconds()
-    assert seconds(max_steps=10**6) == seconds()
-
-
-def test_checkpointing_parameter_offload_and_4_bit_take_time_and_a_gpu_saves_some():
-    assert seconds(gradient_checkpointing=False) == pytest.approx(seconds() * 4 / 6)
-    assert seconds(offload="all") > seconds()
-    assert seconds(quantization="4bit") > seconds()
-    assert seconds(zero_stage=2, processes=2) == pytest.approx(seconds(zero_stage=2) / 2)

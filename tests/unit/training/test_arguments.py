@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks.core.recipe import Finetune
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.launch import environment
@@ -16,39 +18,63 @@ import json, sys
 from pathlib import Path
 from tasks.core.training.entry import _arguments, _leave_uncompiled
 from tasks.core.training.job import TrainingJob
-job = TrainingJob.model_validate_json(Path(sys.argv[1]).read_bytes())
-_leave_uncompiled(job.settings)
-arguments = _arguments(job).to_dict()
-Path(sys.argv[2]).write_text(json.dumps(arguments, default=str))
+jobs = [TrainingJob.model_validate_json(Path(file).read_bytes()) for file in sys.argv[2:]]
+_leave_uncompiled(jobs[0].settings)
+shown = [_arguments(job).to_dict() for job in jobs]
+Path(sys.argv[1]).write_text(json.dumps(shown, default=str))
 """
 
 
-def arguments_of(
-    settings: Finetune, tmp_path: Path, *, validation_interval: int | None = None
-) -> dict[str, Any]:
-    """Return TrainingArguments as the entry makes them of a job with these settings."""
+CHANGED = Finetune(
+    device="cpu",
+    precision="float32",
+    logging_steps=5,
+    max_grad_norm=0.3,
+    save_steps=7,
+    weight_decay=0.1,
+    lr_scheduler="linear",
+    warmup_ratio=0.1,
+    seed=7,
+    report_to=("tensorboard",),
+)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """TrainingArguments as the entry makes them of a job by default, and of one of CHANGED."""
+    root = tmp_path_factory.mktemp("jobs")
+    default, changed = Finetune(device="cpu"), CHANGED
+    files = [
+        write_job(root / "default.json", default, None),
+        write_job(root / "changed.json", changed, 3),
+    ]
+    shown = root / "arguments.json"
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    subprocess.run(
+        [sys.executable, "-c", SHOWS, str(shown), *files],
+        env={**environment(default, os.environ), **alone, "MASTER_PORT": "0"},
+        check=True,
+        capture_output=True,
+    )
+    return list(json.loads(shown.read_bytes()))
+
+
+def write_job(file: Path, settings: Finetune, validation_interval: int | None) -> str:
     job = TrainingJob.model_validate(
         {
-            **dict.fromkeys(TrainingJob.model_fields, tmp_path),
+            **dict.fromkeys(TrainingJob.model_fields, file.parent),
             **{"settings": settings, "total_steps": 12, "pad_token_id": 0},
             "group_size": None,
             "validation_interval": validation_interval,
         }
     )
-    job_file, shown = tmp_path / "job.json", tmp_path / "arguments.json"
-    job.write(job_file)
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    subprocess.run(
-        [sys.executable, "-c", SHOWS, str(job_file), str(shown)],
-        env={**environment(settings, os.environ), **alone, "MASTER_PORT": "0"},
-        check=True,
-        capture_output=True,
-    )
-    return dict(json.loads(shown.read_bytes()))
+    job.write(file)
+    return str(file)
 
 
-def test_without_options_trainer_is_told_what_the_original_command_said(tmp_path: Path) -> None:
-    arguments = arguments_of(Finetune(device="cpu"), tmp_path)
+def test_without_options_trainer_is_told_what_the_original_command_said(
+    told: list[dict[str, Any]],
+) -> None:
     expected = {
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 16,
@@ -66,23 +92,10 @@ def test_without_options_trainer_is_told_what_the_original_command_said(tmp_path
         "max_steps": 12,
         "eval_strategy": "no",
     }
-    assert {name: arguments[name] for name in expected} == expected
+    assert {name: told[0][name] for name in expected} == expected
 
 
-def test_what_the_recipe_changes_reaches_trainer(tmp_path: Path) -> None:
-    settings = Finetune(
-        device="cpu",
-        precision="float32",
-        logging_steps=5,
-        max_grad_norm=0.3,
-        save_steps=7,
-        weight_decay=0.1,
-        lr_scheduler="linear",
-        warmup_ratio=0.1,
-        seed=7,
-        report_to=("tensorboard",),
-    )
-    arguments = arguments_of(settings, tmp_path, validation_interval=3)
+def test_what_the_recipe_changes_reaches_trainer(told: list[dict[str, Any]]) -> None:
     expected = {
         "eval_strategy": "steps",
         "eval_steps": 3,
@@ -96,4 +109,4 @@ def test_what_the_recipe_changes_reaches_trainer(tmp_path: Path) -> None:
         "seed": 7,
         "report_to": ["tensorboard"],
     }
-    assert {name: arguments[name] for name in expected} == expected
+    assert {name: told[1][name] for name in expected} == expected

@@ -10,15 +10,42 @@ import pytest
 from tasks.core.errors import NotAModel, RecipeError, ServingFailed
 from tasks.core.serving.gateway.control import GatewayBusy, GatewayControl
 from tests.models import tiny_llama
-from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Engine, Gateway, a_route, until
+from tests.unit.serving.gateway.world import (
+    MESSAGES,
+    MODEL_NAME,
+    Gateway,
+    a_route,
+    engine_in,
+    until,
+)
+
+
+@pytest.fixture(scope="module")
+def second_engine(tmp_path_factory, model):
+    with engine_in(tmp_path_factory.mktemp("green"), model) as started:
+        yield started
 
 
 @pytest.fixture
-def two(start, model, engine):
+def green(second_engine):
+    """An engine beside the first, with nothing to do and its past forgotten."""
+    until(lambda: second_engine.state()["running"] == 0)
+    return second_engine
+
+
+@pytest.fixture
+def two(start, model, engine, green):
     """A gateway routed to blue, with a second engine for green."""
-    green = start(Engine, model)
-    until(green.answers)
     return start(Gateway, a_route(model, [engine.url]), shadow_requests=3), engine, green
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory, model, shared_engine):
+    """A gateway whose route no test may change."""
+    route = a_route(model, [shared_engine.url])
+    gateway = Gateway(tmp_path_factory.mktemp("steady"), route)
+    yield gateway
+    gateway.end()
 
 
 def in_flight(gateway: Gateway, slot: str) -> dict[str, int]:
@@ -83,10 +110,8 @@ def test_a_slot_that_nothing_is_routed_to_is_counted_until_its_streams_have_ende
 
 
 def test_who_waits_while_the_route_changes_is_asked_of_the_new_one_in_its_template(
-    start, model, engine
+    start, model, engine, green
 ):
-    green = start(Engine, model)
-    until(green.answers)
     gateway = start(Gateway, a_route(model, [engine.url]), gateway={"max_running": 1})
     engine.misbehave(None, pace_s=0.05)
     waiting: list[httpx.Response] = []
@@ -115,13 +140,12 @@ def test_who_waits_while_the_route_changes_is_asked_of_the_new_one_in_its_templa
         ({"slot": 5}, ServingFailed),
     ],
 )
-def test_a_route_that_cannot_be_used_leaves_the_one_in_use(start, model, engine, change, error):
-    gateway = start(Gateway, a_route(model, [engine.url]))
-    gateway.write_routes(a_route(model, [engine.url], **change))
+def test_a_route_that_cannot_be_used_leaves_the_one_in_use(steady, model, engine, change, error):
+    steady.write_routes(a_route(model, [engine.url], **change))
     with pytest.raises(error):
-        gateway.control.follow_routes()
-    assert gateway.control.state().route.template == "vicuna_v1.1"
-    assert gateway.chat().status_code == 200
+        steady.control.follow_routes()
+    assert steady.control.state().route.template == "vicuna_v1.1"
+    assert steady.chat().status_code == 200
 
 
 def test_a_gateway_whose_routes_cannot_be_read_at_start_serves_once_they_can(start, model, engine):

@@ -1,0 +1,1 @@
+"""What others published and what was measured here, each figure computed again by the planner."""
