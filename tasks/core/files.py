@@ -309,7 +309,9 @@ def _open_staging(staging: Path, work: str) -> None:
         make_directory(staging)
         name = staging / WORK
         if not name.is_file() or name.read_text() != work:
+            take_back(name)
             empty_directory(staging)
+            fsync_directory(staging)
             write_atomically(name, work)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -11,9 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.power.recorder import ROOT, Name, Node, Recording, Step, Thing
-
-Changes = Mapping[Name, Node | None]
+from tests.power.recorder import ROOT, Changes, Name, Node, Recording, Step, Thing
 
 
 @dataclass(frozen=True)

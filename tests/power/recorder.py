@@ -22,6 +22,8 @@ Node = int
 """A file, directory or link, whatever its names: an inode that is never used again."""
 Name = tuple[Node, str]
 """A name inside a directory."""
+Changes = Mapping[Name, Node | None]
+"""Names given, and names taken away."""
 ROOT: Node = 0
 
 _NAMING = ("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir", "truncate")
@@ -47,7 +49,7 @@ class Step:
     """
 
     label: str
-    changes: tuple[Mapping[Name, Node | None], ...]
+    changes: tuple[Changes, ...]
     things: Mapping[Node, Thing]
     synced: Node | None
     promised: frozenset[str]
@@ -66,18 +68,17 @@ class Recording:
     def promise(self, *what: str) -> None:
         """Say that what was promised before holds no longer, and that this does from now on."""
         self._promised = frozenset(what)
-        self.add("promise " + ", ".join(what), {}, {})
+        self.add("promise " + ", ".join(what))
 
     def add(
         self,
         label: str,
-        names: Mapping[Name, Node | None],
-        things: Mapping[Node, Thing],
+        changes: tuple[Changes, ...] = (),
+        things: Mapping[Node, Thing] | None = None,
         synced: Node | None = None,
-        before: Mapping[Name, Node] | None = None,
     ) -> None:
-        """Add a step; before is what the names meant until then."""
-        changes = tuple(_calls(names, before or {}))
+        """Add a step."""
+        things = things or {}
         self.steps.append(Step(label, changes, things, synced, self._promised))
 
     def without(self, pattern: str) -> "Recording":
@@ -123,7 +124,7 @@ class _Watcher:
         self._scan()
         self.recording = Recording(self._root, dict(self._names), dict(self._things))
 
-    def look(self, label: str, synced: Node | None = None) -> None:
+    def look(self, label: str) -> None:
         """Add what has changed since the last look, if anything has."""
         names, things = self._names, self._things
         self._scan()
@@ -133,8 +134,9 @@ class _Watcher:
             if names.get(key) != self._names.get(key)
         }
         fresh = {node: thing for node, thing in self._things.items() if things.get(node) != thing}
-        if changed or fresh or synced is not None:
-            self.recording.add(label, changed, fresh, synced, names)
+        if changed or fresh:
+            changes = tuple(_calls(changed, names))
+            self.recording.add(label, changes, fresh)
 
     def naming(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*given: Any, **options: Any) -> Any:
@@ -165,7 +167,7 @@ class _Watcher:
             with self._lock:
                 self.look(f"before {name}")
                 node = self._inodes.get(os.fstat(fd).st_ino)
-                self.recording.add(path, {}, {}, node)
+                self.recording.add(path, synced=node)
 
         return watched
 
@@ -222,9 +224,7 @@ def _thing(path: str, mode: int) -> Thing | None:
     return Thing("file", Path(path).read_bytes()) if stat.S_ISREG(mode) else None
 
 
-def _calls(
-    names: Mapping[Name, Node | None], before: Mapping[Name, Node]
-) -> Iterator[Mapping[Name, Node | None]]:
+def _calls(names: Changes, before: Mapping[Name, Node]) -> Iterator[Changes]:
     """Yield the changes that belong together: a rename gives one name and takes another."""
     moved: dict[Node | None, dict[Name, Node | None]] = {}
     for name, node in names.items():

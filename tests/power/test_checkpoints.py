@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.training.checkpoints import CHECKPOINTS, adopt, last_whole, mark_whole, prune
+from tasks.core.training.checkpoints import (
+    CHECKPOINTS,
+    adopt,
+    last_whole,
+    mark_whole,
+    prune,
+    remove_work,
+)
 from tests.power.recorder import Recording, recorded
 
 _OUTCOME = "outcome.json"
@@ -77,6 +84,20 @@ def test_a_checkpoint_is_not_whole_any_more_before_its_files_go(disk, survey, is
         prune(disk / CHECKPOINTS, keep=0)
     assert survey(recording, _look).wrong == ()
     assert is_needed(recording, _look, "*/checkpoint-?")
+
+
+def test_half_of_what_a_finished_training_leaves_is_no_checkpoint(disk, survey, is_needed):
+    def look(root: Path, promised: frozenset[str]) -> None:
+        _look(root / "work", promised)
+
+    (disk / "work").mkdir()
+    _begin(disk / "work", "one")
+    _checkpoint(disk / "work", "one", 1)
+    (disk / "work" / _OUTCOME).write_text("one")
+    with recorded(disk) as recording:
+        remove_work(disk / "work")
+    assert survey(recording, look).wrong == ()
+    assert is_needed(recording, look, "*/checkpoint-1")
 
 
 def test_another_training_takes_nothing_of_the_one_before_it(disk, survey, is_needed):

@@ -12,6 +12,7 @@ from tasks.core.conversation.prepared import (
 )
 from tasks.core.files import WORK, named_when_whole, sha256_of, staged_directory, write_atomically
 from tasks.core.hub.embedded.blobs import BlobStore
+from tasks.core.keys import digest
 from tasks.core.private import write_private
 from tasks.core.recipe import Finetune
 from tests.models import tiny_tokenizer
@@ -66,6 +67,32 @@ def test_an_output_is_whole_or_not_there(disk, survey, is_needed):
     assert survey(recording, look).wrong == ()
     for sync in (".", "new", "*/weights", "*/config.json", "*/deep", "*/down"):
         assert is_needed(recording, look, sync), sync
+
+
+def test_a_staging_directory_belongs_to_all_that_is_in_it(disk, survey, is_needed):
+    """Half of what other work left, under that work's name, was gone on from when it came back."""
+    work = {name: digest(name) for name in ("one", "two")}
+    staging = disk / "out.partial"
+
+    def stopped(name: str) -> None:
+        with pytest.raises(KeyboardInterrupt), staged_directory(disk / "out", name):
+            (staging / name).mkdir(exist_ok=True)
+            write_atomically(staging / name / "state", name)
+            write_atomically(staging / name / "marker", name)
+            raise KeyboardInterrupt
+
+    def look(root: Path, _: frozenset[str]) -> None:
+        left = root / "out.partial"
+        if (left / WORK).exists() and (left / WORK).read_text() == work["one"]:
+            assert (left / "one" / "state").read_text() == "one"
+        if (left / WORK).exists() and (left / WORK).read_text() == work["two"]:
+            assert not (left / "one" / "marker").exists()
+
+    stopped("one")
+    with recorded(disk) as recording:
+        stopped("two")
+    assert survey(recording, look).wrong == ()
+    assert is_needed(recording, look, "out.partial")
 
 
 def test_a_content_of_the_hub_is_whole_or_not_there(disk, survey, is_needed):

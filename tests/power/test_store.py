@@ -73,6 +73,19 @@ def test_an_artifact_that_is_freed_leaves_its_note(disk, survey, is_needed):
     assert is_needed(recording, _look, "store/.freed/*/.tmp-*")
 
 
+def test_an_artifact_that_is_made_again_takes_the_place_of_its_note(disk, survey, is_needed):
+    Store(disk).build(KEY, _write)
+    Store(disk).free(str(KEY))
+    with recorded(disk) as recording:
+        recording.promise("artifact or note")
+        Store(disk).build(KEY, _write)
+        recording.promise("artifact")
+        recording.promise("artifact or note")
+        Store(disk).free(str(KEY))
+    assert survey(recording, _look).wrong == ()
+    assert is_needed(recording, _look, f"store/.freed/{KEY}")
+
+
 def test_an_artifact_that_is_removed_is_whole_until_it_is_gone(disk, survey, is_needed):
     store = Store(disk)
     path = store.build(KEY, _write).artifact.path

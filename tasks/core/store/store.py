@@ -49,6 +49,7 @@ from tasks.core.store.manifest import (
     Manifest,
     freed_place,
     read_manifest,
+    remove_note,
     write_manifest,
 )
 from tasks.core.store.remote import Remote, Shared
@@ -357,7 +358,7 @@ class Store(Shelf):
     def _move_in(self, directory: Path, target: Path, manifest: Manifest) -> Artifact:
         directory.rename(target)
         fsync_directory(self.root)
-        shutil.rmtree(freed_place(target), ignore_errors=True)
+        remove_note(target)
         return Artifact(target, manifest)
 
     def _remove(self, directory: Path) -> None:
@@ -388,7 +389,7 @@ def _digests(staging: Staging, names: Sequence[str]) -> dict[str, FileDigest]:
 def _keep_small_files(directory: Path, manifest: Manifest) -> None:
     """Make the note of an artifact that is about to be freed, its manifest last."""
     place = freed_place(directory)
-    shutil.rmtree(place, ignore_errors=True)  # left by a freeing that was killed
+    remove_note(directory)  # left by a freeing that was killed
     make_directory(place)
     for name, file in manifest.files.items():
         if file.size_bytes <= KEPT_WHEN_FREED_BYTES:

@@ -68,6 +68,12 @@ def prune(directory: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
+def remove_work(work: Path) -> None:
+    """Remove the work of a training that is done. Half of it holds no checkpoint that counts."""
+    prune(work / CHECKPOINTS, keep=0)
+    shutil.rmtree(work)
+
+
 def fits(checkpoint: Path, division: str) -> bool:
     """Return whether DeepSpeed's own part of a checkpoint fits this division of the states."""
     return (checkpoint / DIVISION).read_text() == division
