@@ -94,6 +94,23 @@ def fsync_directory(path: Path) -> None:
     fsync_file(path)
 
 
+def make_directory(path: Path, *, mode: int = 0o777) -> None:
+    """Return when path is a directory, and each directory made for it has its name on the disk.
+
+    Without these names a power cut takes all that was synced inside.
+    """
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(mode, parents=True, exist_ok=True)
+    for each in new:
+        fsync_directory(each.parent)
+
+
+def take_back(path: Path) -> None:
+    """Remove a file that vouches for others. It is gone from the disk before they may change."""
+    path.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+
+
 def fsync_tree(root: Path) -> None:
     """Return when every file and directory under root is on the disk."""
     for directory, _, names in os.walk(root):
@@ -289,10 +306,12 @@ def _staging_of(out: Path) -> Path:
 def _open_staging(staging: Path, work: str) -> None:
     """Make the directory that names this work, empty unless it named the same work before."""
     try:
-        staging.mkdir(parents=True, exist_ok=True)
+        make_directory(staging)
         name = staging / WORK
         if not name.is_file() or name.read_text() != work:
+            take_back(name)
             empty_directory(staging)
+            fsync_directory(staging)
             write_atomically(name, work)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from tasks.core.errors import UsageError
-from tasks.core.files import write_atomically
+from tasks.core.files import make_directory, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def private_directory(path: Path) -> None:
 
     Raises UsageError when it belongs to somebody else.
     """
-    path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    make_directory(path, mode=_DIRECTORY_MODE)
     keep_private(path)
 
 

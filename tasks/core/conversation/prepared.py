@@ -18,7 +18,7 @@ from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError
-from tasks.core.files import sha256_of_state, write_atomically
+from tasks.core.files import sha256_of_state, take_back, write_atomically
 from tasks.core.given_files import require_at_rest
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
@@ -122,7 +122,7 @@ def prepare_examples(
     source = _Source(data, tokenizer_digest(tokenizer))
     if source.made(out, settings, template):
         return read_prepared(out, settings, template)
-    (out / DESCRIPTION).unlink(missing_ok=True)  # it tells of the files that are there
+    take_back(out / DESCRIPTION)
     encoder = Encoder(tokenizer, template, settings.max_length_tokens)
     share = settings.validation_share
     with ExampleWriters(out / EXAMPLES, out / VALIDATION, share) as both:

@@ -19,7 +19,7 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import BucketMissing, StorageRefused, UploadCorrupt
-from tasks.core.files import FileDigest, fsync_tree, write_atomically
+from tasks.core.files import FileDigest, fsync_tree, make_directory, write_atomically
 from tasks.core.place.local import copy, link_new
 from tasks.core.storage import open_storage, shown, storage_failures
 from tasks.core.storage_errors import storage_error
@@ -242,7 +242,11 @@ class Place:
         except FileNotFoundError as error:
             if isinstance(storage_error(error), BucketMissing):
                 raise
-            self._fs.makedirs(self._fs._parent(self._at(path)), exist_ok=True)
+            folder = self._fs._parent(self._at(path))
+            if isinstance(self._fs, LocalFileSystem):
+                make_directory(Path(folder))
+            else:
+                self._fs.makedirs(folder, exist_ok=True)
             write()
 
     def _at(self, path: str) -> str:

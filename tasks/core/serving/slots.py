@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from tasks.core.files import fsync_directory, make_directory
 from tasks.core.serving.report import REFUSAL_FILE
 
 Slot = Literal["blue", "green"]
@@ -73,8 +74,9 @@ class SlotDirectory:
             self.retire()
         else:
             shutil.rmtree(self.root, ignore_errors=True)
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_directory(self.root)
         self.model.symlink_to(model)
+        fsync_directory(self.root)
 
     def retire(self) -> None:
         """Let go of the model. The record stays."""

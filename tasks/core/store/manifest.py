@@ -5,6 +5,7 @@ machine that made it.
 """
 
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files import FileDigest, write_atomically
+from tasks.core.files import FileDigest, take_back, write_atomically
 from tasks.core.keys import StageKey, digest
 
 MANIFEST = "manifest.json"
@@ -94,6 +95,14 @@ def parse_manifest(content: bytes, *, where: object) -> Manifest:
 def freed_place(directory: Path) -> Path:
     """Return where manifest and small files of an artifact are once its others were freed."""
     return directory.parent / FREED / directory.name
+
+
+def remove_note(directory: Path) -> None:
+    """Remove what is kept of a freed artifact, its manifest first: half a note is none."""
+    place = freed_place(directory)
+    if place.exists():
+        take_back(place / MANIFEST)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def kept_file(directory: Path, name: str) -> Path | None:

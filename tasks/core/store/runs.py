@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import DiskFull
-from tasks.core.files import disk_is_full, write_atomically
+from tasks.core.files import disk_is_full, make_directory, write_atomically
 from tasks.core.recipe import Keep
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class OpenRun:
         """Write the record with these fields changed."""
         self.record = self.record.model_copy(update=changes)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self.path.parent)
             write_atomically(self.path, self.record.model_dump_json(indent=1) + "\n")
         except OSError as error:
             if not disk_is_full(error):

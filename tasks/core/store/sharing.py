@@ -18,7 +18,7 @@ from tasks.core.errors import CorruptRemote, StorageUnavailable
 from tasks.core.files import fsync_tree, write_atomically
 from tasks.core.locks import Say
 from tasks.core.progress import Lines, quantity
-from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place
+from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place, remove_note
 from tasks.core.store.remote import Remote, Shared
 from tasks.core.store.shelf import Artifact, Shelf
 
@@ -87,7 +87,7 @@ class Sharing:
     def leave_there(self, shared: Shared) -> bool:
         """Note an artifact here like one that was freed; False when it is broken there."""
         place = freed_place(self._shelf.root / shared.name)
-        shutil.rmtree(place, ignore_errors=True)
+        remove_note(self._shelf.root / shared.name)
         place.mkdir(parents=True)
         try:
             self.remote.fetch(shared, place, {}, largest_bytes=KEPT_WHEN_FREED_BYTES)

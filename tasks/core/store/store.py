@@ -35,6 +35,7 @@ from tasks.core.files import (
     fsync_directory,
     fsync_tree,
     link_or_copy,
+    make_directory,
     write_atomically,
 )
 from tasks.core.keys import StageKey, to_jsonable
@@ -48,6 +49,7 @@ from tasks.core.store.manifest import (
     Manifest,
     freed_place,
     read_manifest,
+    remove_note,
     write_manifest,
 )
 from tasks.core.store.remote import Remote, Shared
@@ -304,6 +306,7 @@ class Store(Shelf):
     def _locked(
         self, name: str, work: str = "", *, shared: bool = False, wait_s: float = WAIT_S
     ) -> AbstractContextManager[None]:
+        make_directory(self.root)
         what = f"{self._purpose}: {work}" if work else self._purpose
         lock = self.root / ".locks" / name
         return locked(lock, what, shared=shared, wait_s=wait_s, say=self._waits)
@@ -355,16 +358,17 @@ class Store(Shelf):
     def _move_in(self, directory: Path, target: Path, manifest: Manifest) -> Artifact:
         directory.rename(target)
         fsync_directory(self.root)
-        shutil.rmtree(freed_place(target), ignore_errors=True)
+        remove_note(target)
         return Artifact(target, manifest)
 
     def _remove(self, directory: Path) -> None:
-        """Take the name away first, so that a kill in the middle leaves no half artifact."""
+        """Take the name away first, so that an end in the middle leaves no half artifact."""
         gone = self.root / ".trash" / directory.name
         if gone != directory:
             gone.parent.mkdir(exist_ok=True)
             shutil.rmtree(gone, ignore_errors=True)  # left by a removal that was killed
             directory.rename(gone)
+            fsync_directory(directory.parent)
         shutil.rmtree(gone)
 
 
@@ -385,15 +389,14 @@ def _digests(staging: Staging, names: Sequence[str]) -> dict[str, FileDigest]:
 def _keep_small_files(directory: Path, manifest: Manifest) -> None:
     """Make the note of an artifact that is about to be freed, its manifest last."""
     place = freed_place(directory)
-    shutil.rmtree(place, ignore_errors=True)  # left by a freeing that was killed
-    place.mkdir(parents=True, exist_ok=True)
+    remove_note(directory)  # left by a freeing that was killed
+    make_directory(place)
     for name, file in manifest.files.items():
         if file.size_bytes <= KEPT_WHEN_FREED_BYTES:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(directory / name, place / name)
     fsync_tree(place)
     write_manifest(place, manifest)
-    fsync_directory(place.parent)
 
 
 def _reopen(staging: Path) -> None:
@@ -401,7 +404,7 @@ def _reopen(staging: Path) -> None:
 
     A file with a second name is shared with a finished artifact and stays read-only.
     """
-    staging.mkdir(parents=True, exist_ok=True)
+    make_directory(staging)
     for path in [path for path in staging.rglob("*") if path.is_file()]:
         if path.name.startswith(TEMPORARY) or path == staging / MANIFEST:
             path.unlink()

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.files import fsync_directory, fsync_tree, write_atomically
+from tasks.core.files import (
+    fsync_directory,
+    fsync_tree,
+    make_directory,
+    take_back,
+    write_atomically,
+)
 from tasks.core.keys import canonical_json
 
 CHECKPOINTS = "checkpoints"  # in the work of a training
@@ -52,13 +58,20 @@ def whole_state(directory: Path) -> list[Path]:
 def prune(directory: Path, keep: int) -> None:
     """Remove all whole checkpoints but the last `keep`, and every one that is not whole.
 
-    The marker goes first, so that a checkpoint that is half removed is not taken for whole.
+    The marker goes first, on the disk too, so that a checkpoint that is half removed is not taken
+    for whole.
     """
     whole = sorted((p for p in _checkpoints(directory) if (p / MARKER).exists()), key=step_of)
     kept = whole[max(0, len(whole) - keep) :]
     for path in set(_checkpoints(directory)) - set(kept):
-        (path / MARKER).unlink(missing_ok=True)
+        take_back(path / MARKER)
         shutil.rmtree(path)
+
+
+def remove_work(work: Path) -> None:
+    """Remove the work of a training that is done. Half of it holds no checkpoint that counts."""
+    prune(work / CHECKPOINTS, keep=0)
+    shutil.rmtree(work)
 
 
 def fits(checkpoint: Path, division: str) -> bool:
@@ -76,18 +89,19 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(_PREFIX))
 
 
-def adopt(directory: Path, identity: Identity) -> tuple[str, ...]:
+def adopt(directory: Path, identity: Identity, outcome: Path) -> tuple[str, ...]:
     """Make directory the checkpoints of a training with this identity; return what differed.
 
-    When something differs from the training that wrote the checkpoints there, they are removed:
-    the training starts anew.
+    When something differs from the training that wrote the checkpoints there, they are removed, and
+    so is its outcome, before the directory has its new name: the training starts anew.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     file = directory / _IDENTITY
     wanted = dict(identity)
     found = json.loads(file.read_bytes()) if file.exists() else None
     if found == wanted:
         return ()
+    take_back(outcome)
     file.unlink(missing_ok=True)
     prune(directory, keep=0)
     write_atomically(file, canonical_json(identity))

@@ -19,7 +19,7 @@ from tasks.core.process import ChildResult, is_running
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.template_record import record_template, recorded_template
-from tasks.core.training.checkpoints import last_whole, step_of
+from tasks.core.training.checkpoints import last_whole, remove_work, step_of
 from tasks.core.training.checks import check_training
 from tasks.core.training.curve import draw_loss_curve
 from tasks.core.training.failures import reason_of_end
@@ -160,7 +160,7 @@ def finetune(
     draw_loss_curve(outcome.steps, out / CURVE, outcome.validation)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
     record_template(adapter, template)
-    shutil.rmtree(work)
+    remove_work(work)
     fsync_directory(out)
     resumed_from = prepared.job.resume_from
     return FinetuneResult(

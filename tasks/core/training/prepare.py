@@ -11,7 +11,7 @@ from tasks.core.conversation.examples import ExampleCounts
 from tasks.core.conversation.model_limits import require_rows
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files import sha256_of
+from tasks.core.files import make_directory, sha256_of, take_back
 from tasks.core.keys import to_jsonable
 from tasks.core.model_config import read_config
 from tasks.core.recipe import Finetune
@@ -85,7 +85,7 @@ def prepare(
     training are removed. Raises DataError, RecipeError and NotAModel for
     data, a template or a tokenizer that cannot be used.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    make_directory(work)
     if data.is_dir():
         prepared = read_prepared(data, settings, template)
     else:
@@ -96,13 +96,13 @@ def prepare(
     steps = total_steps(settings, rows)
     outcome, checkpoints = work / "outcome.json", work / CHECKPOINTS
     group = group_size(grouped_as or settings)
-    restarted_for = adopt(checkpoints, _identity(model, settings, steps, prepared.sha256, group))
+    identity = _identity(model, settings, steps, prepared.sha256, group)
+    restarted_for = adopt(checkpoints, identity, outcome)
     last = last_whole(checkpoints)
     if last and not can_go_on(last, division_of(settings)):
+        take_back(outcome)
         prune(checkpoints, keep=0)
         restarted_for = ("zero_stage",)
-    if restarted_for:
-        outcome.unlink(missing_ok=True)
     prune(checkpoints, settings.save_total_limit)
     job = TrainingJob(
         model=model.directory.resolve(),

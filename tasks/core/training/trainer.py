@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.trainer_utils import SchedulerType
 
-from tasks.core.files import fsync_tree
+from tasks.core.files import fsync_tree, make_directory
 from tasks.core.training.checkpoints import fits, mark_whole, prune
 from tasks.core.training.learned_head import learned_only, takes_positions
 from tasks.core.training.pace import StepsSeen
@@ -270,7 +270,7 @@ def _on_host(named: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]
 def _write_adapter(
     model: PeftModel, state_dict: Mapping[str, torch.Tensor], directory: Path
 ) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     tensors = get_peft_model_state_dict(
         model, state_dict=dict(state_dict), save_embedding_layers=False
     )

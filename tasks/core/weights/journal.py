@@ -1,8 +1,8 @@
 """The record of finished shards, so that a killed write goes on where it was.
 
-A shard's entry is written after its bytes have reached the disk and names the work that it belongs
-to: inputs, function, layout. What an entry says is believed only for the same work, and only after
-the shard's bytes were hashed again.
+A shard's entry is written after its bytes and its name have reached the disk. It names the work
+that it belongs to: inputs, function, layout. What an entry says is believed only for the same work,
+and only after the shard's bytes were hashed again.
 
 The invariant: a shard without a valid entry is written anew, whatever lies under its name.
 """
@@ -28,6 +28,7 @@ class Journal:
     def record(self, file: str, content: FileDigest) -> None:
         """Remember that a shard is whole and on the disk."""
         self._directory.mkdir(exist_ok=True)
+        fsync_directory(self._out)  # the shard's name, and this directory's
         entry = {"work": self._work, **asdict(content)}
         write_atomically(self._directory / f"{file}.json", json.dumps(entry))
 
@@ -42,7 +43,6 @@ class Journal:
     def close(self) -> None:
         """Remove the record: the directory is whole, and says so by other means from here on."""
         shutil.rmtree(self._directory, ignore_errors=True)
-        fsync_directory(self._out)
 
 
 def _read(entry: Path) -> tuple[str | None, FileDigest | None]:

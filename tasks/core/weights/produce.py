@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.files import WORK
+from tasks.core.files import WORK, fsync_tree, make_directory
 from tasks.core.keys import digest
 from tasks.core.progress import Report
 from tasks.core.weights.companions import Companions, companion_bytes, write_companions
@@ -62,7 +62,7 @@ def produce(
     layout = work.layout
     listing = layout.index_json()
     beside = {**companions, **({INDEX_FILE: listing.encode()} if listing else {})}
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     with ExitStack() as stack:
         for reader in readers:
             stack.enter_context(reader)
@@ -72,6 +72,7 @@ def produce(
         stream(readers, function, writer, threads=threads, report=report)
     files = {**writer.finished, **write_companions(out, beside)}
     _remove_strangers(out, files.keys() | {WORK})
+    fsync_tree(out)
     writer.close_journal()
     return WrittenModel(
         files=dict(sorted(files.items())),

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from tasks.core.training.checkpoints import (
     DIVISION,
     MARKER,
@@ -13,6 +15,7 @@ from tasks.core.training.checkpoints import (
 )
 
 IDENTITY = {"learning_rate": 1e-3, "lora.r": 8, "data": "abc"}
+OUTCOME = "outcome.json"
 
 
 def checkpoint(directory: Path, step: int, *, whole: bool = True) -> Path:
@@ -54,24 +57,40 @@ def test_pruning_keeps_the_last_whole_ones(tmp_path: Path) -> None:
 
 
 def test_the_same_training_keeps_its_checkpoints(tmp_path: Path) -> None:
-    assert adopt(tmp_path, IDENTITY) == ()
+    assert adopt(tmp_path, IDENTITY, tmp_path / OUTCOME) == ()
     checkpoint(tmp_path, 3)
-    assert adopt(tmp_path, dict(reversed(IDENTITY.items()))) == ()
+    assert adopt(tmp_path, dict(reversed(IDENTITY.items())), tmp_path / OUTCOME) == ()
     assert steps(tmp_path) == [3]
 
 
 def test_another_training_starts_anew_and_says_what_differs(tmp_path: Path) -> None:
-    adopt(tmp_path, IDENTITY)
+    adopt(tmp_path, IDENTITY, tmp_path / OUTCOME)
     checkpoint(tmp_path, 3)
     other = {"learning_rate": 2e-3, "lora.r": 8, "data": "def", "seed": 1}
-    assert adopt(tmp_path, other) == ("data", "learning_rate", "seed")
+    assert adopt(tmp_path, other, tmp_path / OUTCOME) == ("data", "learning_rate", "seed")
     assert steps(tmp_path) == []
-    assert adopt(tmp_path, other) == ()
+    assert adopt(tmp_path, other, tmp_path / OUTCOME) == ()
+
+
+def test_the_outcome_of_another_training_goes_before_its_place_has_a_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two left an outcome that the new training took for its own."""
+    adopt(tmp_path, IDENTITY, tmp_path / OUTCOME)
+    (tmp_path / OUTCOME).write_text("{}")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.core.training.checkpoints.write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        adopt(tmp_path, {"data": "def"}, tmp_path / OUTCOME)
+    assert not (tmp_path / OUTCOME).exists()
 
 
 def test_checkpoints_of_an_unknown_training_are_removed(tmp_path: Path) -> None:
     checkpoint(tmp_path, 3)
-    assert adopt(tmp_path, IDENTITY) == ()
+    assert adopt(tmp_path, IDENTITY, tmp_path / OUTCOME) == ()
     assert steps(tmp_path) == []
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tasks.core.files import fsync_directory
+from tasks.core.files import fsync_directory, make_directory
 from tasks.core.private import private_directory
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -80,7 +80,7 @@ class BlobStore:
         """Give an arrived content its name, and return its SHA-256."""
         target = self.path(incoming.sha256)
         if not target.exists():
-            target.parent.mkdir(exist_ok=True)
+            make_directory(target.parent)
             incoming.sync()
             incoming.path.rename(target)
             fsync_directory(target.parent)

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from tasks.core.files import write_atomically
+from tasks.core.files import make_directory, write_atomically
 from tasks.core.hub.embedded.answers import Refusal, revision_not_found
 from tasks.core.hub.embedded.records import Commit, File, Repository
 from tasks.core.private import private_directory
@@ -60,7 +60,7 @@ class RepositoryStore:
         with self._writing:
             if self.find(repo_id) is not None:
                 return False
-            (self._directory(repo_id) / "commits").mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory(repo_id) / "commits")
             first = Commit.make(
                 None, title="initial commit", message="", author=author, date=_now(), files=files
             )

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from tasks.core.files import fsync_directory
 from tasks.core.private import keep_private
 from tasks.core.serving.turns import Message
 
@@ -55,16 +56,21 @@ def judgement(
 
 
 def keep(path: Path, judged: Judgement) -> None:
-    """Add one line to the file. Raises OSError, and UsageError for the file of another user."""
+    """Add one line to the file, on the disk. What a power cut left of a line stays a line apart.
+
+    Raises OSError, and UsageError for the file of another user.
+    """
     line = f"{judged.model_dump_json()}\n".encode()
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         keep_private(path)
         fcntl.flock(fd, fcntl.LOCK_EX)
         before = os.fstat(fd).st_size
+        is_torn = before > 0 and os.pread(fd, 1, before - 1) != b"\n"
         try:
-            _write_all(fd, line)
+            _write_all(fd, b"\n" * is_torn + line)
             os.fsync(fd)
+            fsync_directory(path.parent)
         except OSError:
             os.ftruncate(fd, before)  # half a line would spoil the next one too
             raise
