@@ -21,6 +21,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
+from tasks.core.child_environment import child_environment
 from tasks.core.files import write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import Cpu, read_cpu
@@ -138,7 +139,7 @@ def ask(probe: str, kind: type[M], env: Mapping[str, str]) -> M | None:
         done = subprocess.run(
             [sys.executable, "-m", probe],
             cwd=PROJECT,
-            env={**os.environ, **env},
+            env={**child_environment(os.environ), **env},
             capture_output=True,
             timeout=_PATIENCE_S,
             check=True,
