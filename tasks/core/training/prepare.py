@@ -26,6 +26,7 @@ from tasks.core.training.job import (
     group_size,
     total_steps,
 )
+from tasks.core.training.no_code import require_no_code
 from tasks.core.training.validation import validation_interval
 from tasks.core.weights.index import ModelIndex
 
@@ -83,7 +84,7 @@ def prepare(
     data is a conversation file, or a directory of prepared examples, which is used as it is. What
     an earlier attempt has left in work of the same file is not made again. Checkpoints of another
     training are removed. Raises DataError, RecipeError and NotAModel for
-    data, a template or a tokenizer that cannot be used.
+    data, a template or a tokenizer that cannot be used, and what `require_no_code` does.
     """
     work.mkdir(parents=True, exist_ok=True)
     if data.is_dir():
@@ -105,6 +106,9 @@ def prepare(
     if restarted_for:
         outcome.unlink(missing_ok=True)
     prune(checkpoints, settings.save_total_limit)
+    last = last_whole(checkpoints)
+    if last is not None:
+        require_no_code(last)
     job = TrainingJob(
         model=model.directory.resolve(),
         examples=prepared.examples.resolve(),
@@ -115,7 +119,7 @@ def prepare(
         validation_interval=_validation_interval(settings, prepared, steps, rows),
         pad_token_id=prepared.pad_token_id,
         checkpoints=checkpoints,
-        resume_from=last_whole(checkpoints),
+        resume_from=last,
         adapter=adapter,
         outcome=outcome,
     )
