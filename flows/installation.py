@@ -22,7 +22,7 @@ from flows.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
 from tasks.core.home import PROJECT
 from tasks.core.locks import Say
-from tasks.core.process import run_child
+from tasks.core.process import NETWORK, child_environment, run_child
 
 _PAGE = 200
 """The most that the API gives at once."""
@@ -70,7 +70,7 @@ def _make_pools(client: SyncPrefectClient) -> None:
 def _deploy(address: str, log: Path) -> None:
     ran = run_child(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        env={**os.environ, "PREFECT_API_URL": address},
+        env={**child_environment(os.environ, "PREFECT_*", *NETWORK), "PREFECT_API_URL": address},
         cwd=PROJECT,
         log=log,
     )

@@ -94,10 +94,10 @@ def _show_page(deployment: "Deployment", host: str, port: int, feedback: Path | 
     from pydantic import ValidationError
 
     from flows.commands.output import problems_of
+    from tasks.core.child_environment import child_environment
     from tasks.core.errors import ServingFailed, UsageError
     from tasks.core.files import require_file_place
     from tasks.core.process.child import run_child
-    from tasks.core.process.environment import child_environment
     from tasks.core.serving.key_variables import KEY_VARIABLE
     from tasks.core.serving.page.settings import PageSettings
 

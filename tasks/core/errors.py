@@ -113,6 +113,14 @@ class UnsafeWeights(KawanUsahaError):
     """A weight file would run code when it is loaded."""
 
 
+class UntrustedCode(KawanUsahaError):
+    """A model would run code that nobody has agreed to: not ours, and not of a named commit."""
+
+
+class UnsafeName(KawanUsahaError):
+    """A name that somebody else wrote leads out of the directory that it belongs to."""
+
+
 class DeltaMismatch(KawanUsahaError):
     """Base and delta do not belong together."""
 

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import KawanUsahaError, NotAModel
 
@@ -38,6 +38,21 @@ _PULL = (
     "`kawan-usaha download OWNER/NAME DIRECTORY`."
 )
 _AGAIN = "Download the file again; a private or gated repository needs HF_TOKEN."
+
+
+def leaves(name: str) -> bool:
+    """Return whether a name that somebody else wrote is no plain path below its directory.
+
+    An absolute one, one with `..` or nothing in it, and one with what another system separates by
+    or C ends at. Whether a file of that name is a link is not looked at.
+    """
+    parts = PurePosixPath(name)
+    return (
+        parts.is_absolute()
+        or ".." in parts.parts
+        or not parts.parts
+        or any(sign in name for sign in ("\\", "\0"))
+    )
 
 
 def disguise_of(path: Path, *, text: bool) -> tuple[str, str] | None:

@@ -44,7 +44,8 @@ class Source(Part):
     revision: str = Field(
         "main",
         title="Revision",
-        description="Branch, tag or commit. It is resolved to a commit before anything is loaded.",
+        description="Branch, tag or commit. It is resolved to a commit before anything is loaded. "
+        "A model that brings code of its own is taken at a commit only.",
     )
     directory: Path | None = Field(
         None,

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tasks.core.home import PROJECT
 
 _AS_A_WORKER = """
@@ -36,3 +38,18 @@ def test_a_worker_that_loads_the_flow_itself_is_as_quiet_as_the_command_line(
     )
     # What the user has set stays; 40 is the level of errors.
     assert said.stdout.splitlines()[-2:] == ["cuda 40 True", "ignore"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o000, 0o002), (0o002, 0o002), (0o077, 0o077)])
+def test_nobody_else_may_change_what_is_written_whatever_the_umask_was(
+    before: int, after: int
+) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", "import os, flows; print(os.umask(0))"],
+        cwd=PROJECT,
+        umask=before,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(said.stdout) == after

@@ -1,7 +1,7 @@
 """What a model directory holds: activations, shapes, dtype, parameters, and the edit's state.
 
 Reads configuration and headers; no weight is loaded, so it costs the same at any size. Code in the
-directory is run only when it is byte for byte ours, or when the caller trusts it.
+directory is never run: where it is byte for byte ours, this process has it already.
 """
 
 # mypy: allow-untyped-calls
@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue
 from torch import nn
-from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from tasks.core.architecture.building import build_llama
 from tasks.core.architecture.directory import ModelDirectory, open_model
@@ -26,7 +25,7 @@ from tasks.core.architecture.registry import name_of
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 from tasks.core.architecture.remote.modeling_kawan_usaha import KawanUsahaForCausalLM
 from tasks.core.architecture.rope import context_tokens, rope_of
-from tasks.core.errors import NotAModel
+from tasks.core.errors import NotAModel, UnsafeName, UntrustedCode
 from tasks.core.foreign import understood
 from tasks.core.weights.index import TensorEntry
 from tasks.core.weights.model_check import (
@@ -81,16 +80,15 @@ class ModelReport(_Value):
         return plain
 
 
-def inspect_model(model: Path, *, trust_remote_code: bool = False) -> ModelReport:
+def inspect_model(model: Path) -> ModelReport:
     """Return what the directory holds, for a plain LLaMA and for an edited one.
 
-    trust_remote_code: run the directory's code also when it is not ours; without it the edit of
-    such a model is `unknown`. Raises NotAModel when it is no LLaMA, or names no code to
-    trust.
+    The edit of a model whose code is not this version's is `unknown`. Raises NotAModel when it is
+    no LLaMA.
     """
     directory = open_model(model)
     config, tensors = directory.config, directory.index.tensors
-    built = _built(directory, trust_remote_code)
+    built = _built(directory)
     layers = tuple(_layers(directory, built))
     state, reason = _edit_state(directory, built, layers)
     return ModelReport(
@@ -110,34 +108,14 @@ def inspect_model(model: Path, *, trust_remote_code: bool = False) -> ModelRepor
     )
 
 
-def _built(directory: ModelDirectory, trust_remote_code: bool) -> nn.Module | None:
+def _built(directory: ModelDirectory) -> nn.Module | None:
     """Return the model that a loader will build, on the meta device; None when it may not run."""
     if not directory.edited:
         return build_llama(directory)
     with understood("the model", directory.path / "config.json"), torch.device("meta"):
         if _has_our_code(directory) and isinstance(directory.config, KawanUsahaConfig):
             return KawanUsahaForCausalLM(directory.config)
-        if trust_remote_code:
-            return _foreign_class(directory)(directory.config)
     return None
-
-
-def _foreign_class(directory: ModelDirectory) -> type[nn.Module]:
-    """Return the class that auto_map names, from the directory's own file.
-
-    Not through AutoModel, which gives the class that this process has loaded first for the same
-    configuration.
-    """
-    reference = getattr(directory.config, "auto_map", {}).get("AutoModelForCausalLM")
-    if not reference:
-        raise NotAModel(
-            "config.json names no code for its model_type, so no loader finds a class for it.",
-            where=directory.path / "config.json",
-            expected="auto_map with AutoModelForCausalLM",
-            next_step="Edit the plain model again, or add auto_map by hand.",
-        )
-    kind: type[nn.Module] = get_class_from_dynamic_module(reference, str(directory.path))
-    return kind
 
 
 def _has_our_code(directory: ModelDirectory) -> bool:
@@ -187,7 +165,7 @@ def _problems(directory: ModelDirectory) -> Iterator[str]:
     try:
         require_no_adapter_inside(directory.path)
         document = check_small_files(directory.path)
-    except NotAModel as error:
+    except (NotAModel, UnsafeName, UntrustedCode) as error:
         yield f"{error.what} ({error.found})" if error.found else error.what
         return
     yield from problems_of(document, directory.index)

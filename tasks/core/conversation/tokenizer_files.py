@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.foreign import understood
+from tasks.core.model_code import brings_only_our_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_OUR_CODE = Path(__file__).parents[1] / "architecture" / "remote"
 
 
 def load_tokenizer(model: str | Path, revision: str = "main") -> "PreTrainedTokenizerBase":
@@ -24,7 +23,7 @@ def load_tokenizer(model: str | Path, revision: str = "main") -> "PreTrainedToke
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model,
             revision=revision,
-            trust_remote_code=local and _has_our_code(Path(model)),
+            trust_remote_code=local and brings_only_our_code(Path(model)),
             local_files_only=local,
         )
         return tried(tokenizer)
@@ -34,15 +33,6 @@ def tried(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
     """Return the tokenizer once it has made tokens; some of what is wrong shows only then."""
     tokenizer("a")
     return tokenizer
-
-
-def _has_our_code(model: Path) -> bool:
-    """Return whether a model directory brings code, and all of it is this project's."""
-    code = list(model.glob("**/*.py"))
-    ours = ((_OUR_CODE / file.name, file) for file in code)
-    return bool(code) and all(
-        own.is_file() and own.read_bytes() == file.read_bytes() for own, file in ours
-    )
 
 
 _COPY = (

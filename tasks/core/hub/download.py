@@ -6,7 +6,7 @@ whole files are verified instead of fetched, parts are continued.
 """
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -14,9 +14,9 @@ from threading import Event
 from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.hf_api import RepoSibling
 
-from tasks.core.errors import HubError
+from tasks.core.errors import HubError, UnsafeName
 from tasks.core.files import FileDigest, require_room
-from tasks.core.foreign import JsonObject
+from tasks.core.foreign import JsonObject, leaves
 from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
 from tasks.core.hub.fetch import Fetch, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
@@ -69,12 +69,25 @@ def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel
         if info.sha is None:
             raise HubError("The Hub names no commit.", where=repo, found=revision)
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+        _require_inside(siblings, f"{endpoint()}/{repo} at {revision}")
         chosen = choose_files(
             siblings,
             where=f"{endpoint()}/{repo} at {revision}",
             read_listing=lambda name: _listing(hub, repo, str(info.sha), name, siblings),
         )
     return ResolvedModel(repo, info.sha, tuple(_remote(siblings[name]) for name in chosen))
+
+
+def _require_inside(names: Iterable[str], where: str) -> None:
+    """Raise UnsafeName for a listing with a name that leaves the repository, chosen or not."""
+    for name in names:
+        if leaves(name):
+            raise UnsafeName(
+                "The Hub lists a file outside its repository; nothing was fetched.",
+                where=where,
+                found=repr(name),
+                next_step="Do not use this repository, and see what HF_ENDPOINT names.",
+            )
 
 
 def _listing(hub: HfApi, repo: str, commit: str, name: str, present: Collection[str]) -> JsonObject:

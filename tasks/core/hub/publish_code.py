@@ -5,11 +5,11 @@ would keep it from loading only after everything was sent.
 """
 
 import ast
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import NotAModel
+from tasks.core.model_code import references
 
 _ASKED_FOR = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
 """What a causal model is loaded with, by transformers' names."""
@@ -31,40 +31,20 @@ def code_files(model: Path, present: Collection[str]) -> set[str]:
 
 
 def _named_files(model: Path, present: Collection[str]) -> Iterator[str]:
-    for name in sorted(present):
-        if not name.endswith("config.json") or "/" in name:
+    for reference in references(model):
+        if reference.file.name not in present:
             continue
-        for kind, reference in _references(model / name):
-            file = f"{reference.rpartition('.')[0].replace('.', '/')}.py"
-            if file not in present and kind in _ASKED_FOR:
-                raise NotAModel(
-                    "The model's code is not in its directory, so what is published would not "
-                    "load.",
-                    where=model / name,
-                    expected=f"{file} in the directory",
-                    found=f"auto_map names {reference} as {kind}",
-                    next_step="Copy the code into the model's directory, and name it in auto_map "
-                    "as module.Class, without a repository before it.",
-                )
-            yield file
-
-
-def _references(config: Path) -> Iterator[tuple[str, str]]:
-    """Yield what an `auto_map` names, with the class that asks for it.
-
-    `module.Class`, alone or in a list; `repository--module.Class` lies in another repository.
-    """
-    try:
-        document = json.loads(config.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return  # what cannot be read names no code; loading it will say why
-    named = document.get("auto_map") if isinstance(document, dict) else None
-    if not isinstance(named, dict):  # as tokenizers were saved in 2022
-        named = {"AutoTokenizer": named}
-    for kind, entry in named.items():
-        for reference in entry if isinstance(entry, list) else [entry]:
-            if isinstance(reference, str):
-                yield kind, reference
+        file = f"{reference.name.rpartition('.')[0].replace('.', '/')}.py"
+        if file not in present and reference.kind in _ASKED_FOR:
+            raise NotAModel(
+                "The model's code is not in its directory, so what is published would not load.",
+                where=reference.file,
+                expected=f"{file} in the directory",
+                found=f"auto_map names {reference.name} as {reference.kind}",
+                next_step="Copy the code into the model's directory, and name it in auto_map "
+                "as module.Class, without a repository before it.",
+            )
+        yield file
 
 
 def _imported(code: Path, package: PurePosixPath) -> Iterator[str]:

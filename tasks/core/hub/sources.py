@@ -7,15 +7,18 @@ nothing is new there it loads nothing.
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.core.errors import UntrustedCode
 from tasks.core.files import require_room
 from tasks.core.hub.download import download, missing_bytes
 from tasks.core.hub.local_copy import copy_directory
-from tasks.core.hub.upstream import STAGE, VERSION, Upstream
+from tasks.core.hub.upstream import STAGE, VERSION, Upstream, is_commit
 from tasks.core.keys import stage_key
+from tasks.core.model_code import foreign_code
 from tasks.core.progress import Report, silent
 from tasks.core.store import Built, Staging, Store
 from tasks.core.weights.model_check import check_model
 from tasks.core.weights.tokenizer_check import require_tokenizer
+from tasks.core.weights.weight_files import some
 
 
 def fetch(
@@ -28,7 +31,8 @@ def fetch(
     """Return the artifact that holds the source's model.
 
     beside are sources that are fetched at the same time: there must be room for what is missing of
-    them, too. Raises what `Upstream`, `download`, `copy_directory` and `check_model` raise.
+    them, too. Raises what `Upstream`, `download`, `copy_directory` and `check_model` raise, and
+    UntrustedCode for code that nobody has agreed to run.
     """
     params = upstream.params
 
@@ -38,7 +42,30 @@ def fetch(
         require_room(staging.path, here + sum(others))
         _write(upstream, staging, report)
 
-    return store.build(stage_key(STAGE, VERSION, params), write, params=params)
+    built = store.build(stage_key(STAGE, VERSION, params), write, params=params)
+    _require_agreed(built.artifact.path, upstream)
+    return built
+
+
+def _require_agreed(model: Path, upstream: Upstream) -> None:
+    """Raise UntrustedCode for a repository's own code, unless the recipe names its commit.
+
+    Asked for each run: the download may have been made for a recipe that names it. Whoever gives a
+    directory has its code already.
+    """
+    source = upstream.source
+    if source.directory is not None or is_commit(source.revision):
+        return
+    if code := foreign_code(model):
+        raise UntrustedCode(
+            "The model brings code of its own, and nobody has agreed to run it: "
+            f"{source.revision} may be other code tomorrow.",
+            where=source,
+            expected="a model without code of its own, or its commit as revision",
+            found=some(code),
+            next_step=f"Read it, in {model}; then write `revision: {upstream.commit}` in the "
+            f"recipe, or {source.repo}@{upstream.commit} in a command.",
+        )
 
 
 def _write(upstream: Upstream, staging: Staging, report: Report) -> None:

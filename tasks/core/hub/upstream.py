@@ -40,6 +40,11 @@ _PAUSES_S = (2.0, 5.0)
 """Between the tries of a Hub that cannot be reached: a run says within seconds that it cannot."""
 
 
+def is_commit(revision: str) -> bool:
+    """Return whether a revision is a full commit, which always names the same bytes."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
 class Upstream:
     """One source, at one commit once anybody has needed to know it.
 
@@ -63,7 +68,7 @@ class Upstream:
         self.warning: str | None = None
         """What to tell people about the commit that is taken."""
         self._store = store
-        self._commit = commit or (source.revision if _COMMIT.fullmatch(source.revision) else None)
+        self._commit = commit or (source.revision if is_commit(source.revision) else None)
         self._last_commit = last_commit
         self._pauses_s = tuple(pauses_s)
         self._model: ResolvedModel | None = None

@@ -21,6 +21,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
+from tasks.core.child_environment import child_environment
 from tasks.core.cores import usable_cores
 from tasks.core.files import write_atomically
 from tasks.core.home import PROJECT
@@ -138,7 +139,7 @@ def ask(probe: str, kind: type[M], env: Mapping[str, str]) -> M | None:
         done = subprocess.run(
             [sys.executable, "-m", probe],
             cwd=PROJECT,
-            env={**os.environ, **env},
+            env={**child_environment(os.environ), **env},
             capture_output=True,
             timeout=_PATIENCE_S,
             check=True,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from tasks.core.child_environment import child_environment
 from tasks.core.errors import ServingFailed
-from tasks.core.process.environment import child_environment
 from tasks.core.process.tree import environment_of
 
 logger = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.files import FileDigest, digest_of, fsync_tree, link_or_copy
+from tasks.core.foreign import leaves
 from tasks.core.locks import Say
 from tasks.core.progress import quantity
 from tasks.core.store.remote import STAGING, Remote
@@ -46,8 +47,8 @@ class _State(BaseModel):
 
     def is_inside(self) -> bool:
         """Return whether every name stays in its directory."""
-        names = [PurePosixPath(name) for name in (*self.paths, *self.files)]
-        return not any(name.is_absolute() or ".." in name.parts for name in names)
+        digests = [file.sha256 for file in self.files.values()]
+        return not any(map(leaves, (*self.paths, *self.files, *digests)))
 
 
 class Handover:

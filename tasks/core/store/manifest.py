@@ -7,13 +7,14 @@ machine that made it.
 import json
 import shutil
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import CorruptArtifact
 from tasks.core.files import FileDigest, take_back, write_atomically
+from tasks.core.foreign import leaves
 from tasks.core.keys import StageKey, digest
 
 MANIFEST = "manifest.json"
@@ -85,9 +86,9 @@ def parse_manifest(content: bytes, *, where: object) -> Manifest:
             next_step="The next run that needs it sets it aside and makes it again; "
             "`kawan-usaha store verify` checks the others.",
         ) from error
-    for name in manifest.files:
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or name == MANIFEST:
+    for name, file in manifest.files.items():
+        # A remote store's files are called by their SHA-256.
+        if leaves(name) or leaves(file.sha256) or name == MANIFEST:
             raise CorruptArtifact("A manifest names a file outside its artifact.", where=name)
     return manifest
 

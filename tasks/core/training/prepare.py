@@ -25,6 +25,7 @@ from tasks.core.training.job import (
     group_size,
     total_steps,
 )
+from tasks.core.training.no_code import require_no_code
 from tasks.core.training.schedule import SCHEDULE
 from tasks.core.training.validation import validation_interval
 from tasks.core.weights.index import ModelIndex
@@ -83,7 +84,7 @@ def prepare(
     data is a conversation file, or a directory of prepared examples, which is used as it is. What
     an earlier attempt has left in work of the same file is not made again. Checkpoints of another
     training are removed. Raises DataError, RecipeError and NotAModel for
-    data, a template or a tokenizer that cannot be used.
+    data, a template or a tokenizer that cannot be used, and what `require_no_code` does.
     """
     make_directory(work)
     if data.is_dir():
@@ -104,6 +105,9 @@ def prepare(
         prune(checkpoints, keep=0)
         restarted_for = ("zero_stage",)
     prune(checkpoints, settings.save_total_limit)
+    last = last_whole(checkpoints)
+    if last is not None:
+        require_no_code(last)
     job = TrainingJob(
         model=model.directory.resolve(),
         examples=prepared.examples.resolve(),
@@ -114,7 +118,7 @@ def prepare(
         validation_interval=_validation_interval(settings, prepared, steps, rows),
         pad_token_id=prepared.pad_token_id,
         checkpoints=checkpoints,
-        resume_from=last_whole(checkpoints),
+        resume_from=last,
         adapter=adapter,
         outcome=outcome,
     )

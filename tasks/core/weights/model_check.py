@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tasks.core.errors import NotAModel
+from tasks.core.errors import NotAModel, UnsafeName
 from tasks.core.foreign import JsonObject, begins_with_bom, read_json_object, require_undisguised
+from tasks.core.model_code import require_code_inside
 from tasks.core.model_config import FILE as CONFIG
 from tasks.core.model_config import read_config, ties_embeddings
 from tasks.core.weights.companions import (
@@ -65,12 +66,16 @@ def check_model(directory: Path, *, in_place: bool = False) -> ModelIndex:
 def check_small_files(directory: Path) -> JsonObject:
     """Return config.json of a directory whose files beside the weights are what they seem.
 
-    Raises NotAModel for a pointer, a web page, half a file or JSON that transformers cannot read.
+    Raises NotAModel for a pointer, a web page, half a file or JSON that transformers cannot read,
+    UntrustedCode as `require_code_inside`, UnsafeName as `_require_own`.
     """
     require_directory(directory)
     config = read_config(directory)
+    require_code_inside(directory)
     for name in file_names(directory):
         path = directory / name
+        if path.is_symlink() and kind_of(name) is not None:
+            _require_own(path, directory)
         if name in _JSON_FILES:
             _require_json(path)
         elif name in LISTINGS:
@@ -81,6 +86,25 @@ def check_small_files(directory: Path) -> JsonObject:
         if name == "tokenizer.model":
             _require_whole_sentencepiece(path)
     return config
+
+
+def _require_own(path: Path, directory: Path) -> None:
+    """Raise UnsafeName for a link by which another file would be copied, and published, as its own.
+
+    Somebody else's repository can hold such links, to `~/.netrc` for one. The Hub's cache links
+    each file of a snapshot to its blob; a vocabulary (`.model`) may lie elsewhere, for what is none
+    is not loaded.
+    """
+    if path.suffix == ".model":
+        return
+    here, lies = directory.resolve(), path.resolve()
+    if not any(lies.is_relative_to(place) for place in (here, here.parent.parent / "blobs")):
+        raise UnsafeName(
+            "A file beside the weights is a link that leads out of the model's directory.",
+            where=path,
+            found=lies,
+            next_step="Copy the file in its place, if it belongs to the model.",
+        )
 
 
 def has_adapter(directory: Path) -> bool:

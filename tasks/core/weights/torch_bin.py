@@ -11,15 +11,13 @@ forged pickle cannot point anywhere else.
 import pickle
 import struct
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights, NotAModel, UnsafeWeights
 from tasks.core.weights.dtypes import stored_dtype
 from tasks.core.weights.safetensors_header import HeaderEntry, span_elements
-
-if TYPE_CHECKING:
-    import torch
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
@@ -35,7 +33,9 @@ def read_bin(path: Path) -> list[HeaderEntry]:
     """
     _require_zip(path)
     records = _records(path)
-    state_dict = _load_on_meta(path)
+    state_dict = load_on_meta(path)
+    if not isinstance(state_dict, dict):
+        _corrupt(path, "The checkpoint is not a dictionary of tensors.", type(state_dict).__name__)
     entries = [_entry(path, name, value, records) for name, value in state_dict.items()]
     return sorted(entries, key=lambda entry: (entry.offset, entry.name))
 
@@ -76,11 +76,25 @@ def _records(path: Path) -> dict[int, int]:
         ) from error
 
 
-def _load_on_meta(path: Path) -> dict[str, "torch.Tensor"]:
+class _Inert:
+    """Stands for a class whose name a file may hold: takes whatever is said of it, does nothing."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+def load_on_meta(path: Path, names: Collection[str] = ()) -> object:
+    """Return what a file of torch.save holds, its tensors without their data; nothing of it is run.
+
+    names are those of further classes that it may hold, as `module.Class`; they are not imported.
+    Raises UnsafeWeights when it asks for anything else, CorruptWeights when it cannot be read.
+    """
     import torch
 
     try:
-        loaded = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+            return torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise UnsafeWeights(
             "The checkpoint asks for more than tensors when it is loaded; nothing of it was run.",
@@ -92,9 +106,6 @@ def _load_on_meta(path: Path) -> dict[str, "torch.Tensor"]:
         raise CorruptWeights(
             "The checkpoint cannot be read.", where=path, found=_reason(error), next_step=_AGAIN
         ) from error
-    if not isinstance(loaded, dict):
-        _corrupt(path, "The checkpoint is not a dictionary of tensors.", type(loaded).__name__)
-    return loaded
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from tasks.core.errors import CorruptWeights, KawanUsahaError, NotAModel, UnsafeWeights
-from tasks.core.foreign import JsonObject
+from tasks.core.foreign import JsonObject, leaves
 
 WeightFormat = Literal["safetensors", "bin"]
 
@@ -98,8 +98,7 @@ def _require_inside(where: str, shard: str) -> None:
     Only the name is judged: that a file of the directory is a symbolic link is how the Hub's cache
     stores every model.
     """
-    path = PurePosixPath(shard)
-    if path.is_absolute() or ".." in path.parts or "\\" in shard or "\0" in shard:
+    if leaves(shard):
         raise UnsafeWeights(
             "The index names a file outside the model's directory.",
             where=where,

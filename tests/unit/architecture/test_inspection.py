@@ -38,24 +38,15 @@ def test_foreign_code_is_not_run(edited: Path, tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-def test_foreign_code_is_run_when_it_is_trusted(edited: Path) -> None:
-    code = edited / "modeling_kawan_usaha.py"
-    code.write_text(code.read_text().replace("layer.mlp.act_fn = ACT2FN[name]", "pass"))
-    report = inspect_model(edited, trust_remote_code=True)
-    assert report.edit == "lost"
-    assert report.reason == "not as declared: layers 2"
-    assert (report.layers[2].declared, report.layers[2].computes) == ("gelu", "silu")
-
-
 def test_edit_whose_code_is_not_named_is_not_called_alive(edited: Path) -> None:
     _without(edited, "auto_map")
     assert inspect_model(edited).edit == "unknown"
 
 
-def test_code_that_is_not_named_cannot_be_trusted(edited: Path) -> None:
-    _without(edited, "auto_map")
-    with pytest.raises(NotAModel, match="names no code"):
-        inspect_model(edited, trust_remote_code=True)
+def test_code_of_another_repository_is_named_as_a_problem(edited: Path) -> None:
+    _rewrite(edited, auto_map={"AutoModelForCausalLM": "evil/repo--modeling.Evil"})
+    (problem,) = inspect_model(edited).problems
+    assert "AutoModelForCausalLM: evil/repo--modeling.Evil" in problem
 
 
 def test_edit_under_the_type_llama_is_lost(edited: Path) -> None:

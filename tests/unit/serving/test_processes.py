@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.process.environment import BESIDE_OTHERS, NO_LOGIN
+from tasks.core.child_environment import BESIDE_OTHERS, NO_LOGIN
 from tasks.core.serving.processes import MARK, end_all, marked_environment, own_processes
 
 STUBBORN = """

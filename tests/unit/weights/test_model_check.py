@@ -21,7 +21,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from tasks.core.errors import CorruptWeights, KawanUsahaError, NotAModel
+from tasks.core.errors import CorruptWeights, KawanUsahaError, NotAModel, UnsafeName
 from tasks.core.weights.layout import TensorSpec, plan_layout
 from tasks.core.weights.llama_layout import promised_tensors
 from tasks.core.weights.model_check import check_model
@@ -266,3 +266,35 @@ def test_an_index_that_transformers_cannot_read_is_named(model, metadata):
     index.write_text(json.dumps({**json.loads(index.read_text()), "metadata": metadata}))
     with pytest.raises(NotAModel, match="no metadata"):
         check_model(model)
+
+
+# --- links -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "generation_config.json", "merges.txt", "more.py"])
+def test_a_link_by_which_another_file_would_go_with_the_model_is_refused(
+    model: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "netrc").write_text("machine example login warung password sesame")
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(tmp_path / "netrc")
+    with pytest.raises(UnsafeName, match=f"{name}[\\s\\S]*netrc[\\s\\S]*Copy the file"):
+        check_model(model)
+
+
+def test_a_link_within_the_directory_is_taken(model: Path) -> None:
+    (model / "NOTICE").write_text("terms")
+    (model / "LICENSE").symlink_to("NOTICE")
+    check_model(model)
+
+
+def test_the_links_of_the_hubs_cache_are_taken(whole: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "c", tmp_path / "models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, file in enumerate(sorted(whole.iterdir())):
+        shutil.copy(file, blobs / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    check_model(snapshot)
+    (tmp_path / "link").symlink_to(snapshot)
+    check_model(tmp_path / "link")

@@ -1,0 +1,110 @@
+"""The code that a model directory brings: which its configurations name, and whose it is.
+
+A loader that trusts a model runs what an `auto_map` names, what that imports, and a generation
+loop of the model's own. Nothing of it runs here, and nothing but small JSON files and code is read.
+
+The invariants: code comes from the model's own directory only, never from a repository that its
+configuration names; and code that is not this project's, byte for byte, is run only where a person
+has named the very commit that it comes from, or has put it into a directory of this machine.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import UntrustedCode
+from tasks.core.foreign import leaves
+
+_OURS = Path(__file__).parent / "architecture" / "remote"
+_CONFIGURATIONS = "*config*.json"
+"""Those of model, tokenizer, processor and generation, and `config.5.0.0.json` for a version."""
+_GENERATION = Path("custom_generate", "generate.py")
+"""What transformers runs in place of `generate`, without any configuration that names it."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Code as a configuration names it: `module.Class`, for the Auto class that asks for it."""
+
+    file: Path
+    kind: str
+    name: str
+
+
+def references(directory: Path) -> Iterator[Reference]:
+    """Yield all code that the configurations name. What cannot be read names none."""
+    for file in sorted(directory.glob(_CONFIGURATIONS)):
+        try:
+            document = json.loads(file.read_bytes().decode("utf-8-sig"))
+        except (OSError, ValueError, RecursionError):
+            continue  # loading it will say why
+        yield from (Reference(file, kind, name) for kind, name in _named(document))
+
+
+def _named(document: object) -> Iterator[tuple[str, str]]:
+    """Yield what each `auto_map` names, also that of a part, such as the text model's."""
+    waiting = deque([document])
+    while waiting:
+        part = waiting.popleft()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += [value for key, value in part.items() if key != "auto_map"]
+            yield from _entries(part.get("auto_map"))
+
+
+def _entries(named: object) -> Iterator[tuple[str, str]]:
+    # As tokenizers were saved in 2022: without the class that asks.
+    by_kind = named if isinstance(named, dict) else {"AutoTokenizer": named}
+    for kind, entry in by_kind.items():
+        names = entry if isinstance(entry, list) else [entry]
+        yield from ((str(kind), name) for name in names if isinstance(name, str))
+
+
+def require_code_inside(directory: Path) -> None:
+    """Raise UntrustedCode where a configuration names code outside the model's own directory.
+
+    transformers would take `owner/name--module.Class` from that repository's main branch, whatever
+    stands there on the day.
+    """
+    for reference in references(directory):
+        if "--" in reference.name or leaves(reference.name):
+            raise UntrustedCode(
+                "The model's code is to be taken from elsewhere, where it may be another one "
+                "tomorrow; nothing of it was run.",
+                where=reference.file,
+                expected="auto_map with module.Class, a file of this directory",
+                found=f"{reference.kind}: {reference.name}",
+                next_step="Read that code, copy it into the model's directory, and name it in "
+                "auto_map without a repository; or use another model.",
+            )
+
+
+def foreign_code(directory: Path) -> tuple[str, ...]:
+    """Return the code, by name, that a loader may run and that is not this project's own.
+
+    Where anything is loaded from a file, all code beside it counts, since it may import that.
+    """
+    if not (directory / _GENERATION).is_file() and next(references(directory), None) is None:
+        return ()
+    return tuple(
+        sorted(
+            path.relative_to(directory).as_posix()
+            for path in directory.rglob("*.py")
+            if not _is_ours(path, directory)
+        )
+    )
+
+
+def brings_only_our_code(directory: Path) -> bool:
+    """Return whether a directory has code, and all of it is this project's."""
+    return any(directory.glob("*.py")) and all(
+        _is_ours(path, directory) for path in directory.rglob("*.py")
+    )
+
+
+def _is_ours(path: Path, directory: Path) -> bool:
+    own = _OURS / path.relative_to(directory)
+    return own.is_file() and own.read_bytes() == path.read_bytes()
