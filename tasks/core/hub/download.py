@@ -18,13 +18,15 @@ from tasks.core.errors import HubError
 from tasks.core.files import FileDigest, require_room
 from tasks.core.foreign import JsonObject
 from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
-from tasks.core.hub.fetch import Fetch, Patience, RemoteFile, part_of
+from tasks.core.hub.fetch import Fetch, Listener, Nobody, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
 from tasks.core.progress import Report, Tally, silent
 from tasks.core.threads import run_all
 from tasks.core.weights.index import read_listing
+from tasks.core.weights.weight_files import SUFFIXES
 
 _FILES_AT_ONCE = 4
+_LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -105,31 +107,33 @@ def download(
     report: Report = silent,
     *,
     patience: Patience | None = None,
+    listener: Listener | None = None,
 ) -> WrittenFiles:
     """Return the files of resolved once all stand in out, each checked against the Hub's metadata.
 
     Raises DiskFull before the first byte when there is not room for what is missing, HubUnavailable
     when the transfer breaks and does not come back, DownloadCorrupt, and what `resolve` raises.
-    Whatever is raised, out keeps what has arrived.
+    Whatever is raised, out keeps what has arrived. Large weights come last, so that what else there
+    is to know of the model is known soon; listener is told of each file's bytes as they come.
     """
     out.mkdir(parents=True, exist_ok=True)
     require_room(out, missing_bytes(resolved, out))
     tally = Tally(resolved.size_bytes, report)
     stop = Event()
     with translated(resolved.repo, resolved.commit):
-        sent = usable_token(token)
-        headers = {"Authorization": f"Bearer {sent}"} if sent else {}
+        headers = authorization(token)
         fetches = {
             file.path: Fetch(
                 file,
-                _url(resolved, file),
+                url_of(resolved, file),
                 headers,
                 out,
                 tally.add,
                 stop,
                 patience or Patience(),
+                listener or Nobody(),
             )
-            for file in resolved.files
+            for file in sorted(resolved.files, key=is_large)
         }
         digests = run_all(
             [fetch.run for fetch in fetches.values()],
@@ -140,7 +144,19 @@ def download(
         return WrittenFiles(dict(zip(fetches, digests, strict=True)))
 
 
-def _url(resolved: ResolvedModel, file: RemoteFile) -> str:
+def is_large(file: RemoteFile) -> bool:
+    """Return whether the file holds weights, and more than is fetched to see a header."""
+    return file.path.endswith(SUFFIXES) and file.size_bytes > _LARGE_BYTES
+
+
+def authorization(token: str | None = None) -> dict[str, str]:
+    """Return the headers that carry the usable token, none without one."""
+    sent = usable_token(token)
+    return {"Authorization": f"Bearer {sent}"} if sent else {}
+
+
+def url_of(resolved: ResolvedModel, file: RemoteFile) -> str:
+    """Return where the Hub has a file of the model."""
     return hf_hub_url(resolved.repo, file.path, revision=resolved.commit, endpoint=endpoint())
 
 

@@ -9,10 +9,10 @@ all its bytes is the one in the Hub's metadata; each byte is hashed once, on its
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import httpx2
 from huggingface_hub import get_session, hf_raise_for_status
@@ -59,6 +59,36 @@ class Stopped(Exception):
     """Another file of the same download failed; this one stops where it is."""
 
 
+class Listener(Protocol):
+    """Is told, by the threads that fetch, what there is of each file by its name.
+
+    What `grown` has told of lies in the file or its part, from the first byte on, and is known to
+    be right once the file is `whole`. After `lost` it begins anew, in another part.
+    """
+
+    def grown(self, name: str, size_bytes: int) -> None:
+        """So many bytes are there."""
+
+    def lost(self, name: str) -> None:
+        """What was there was worthless, and is gone."""
+
+    def whole(self, name: str, content: FileDigest) -> None:
+        """All of it is there, and is what the Hub announced."""
+
+
+class Nobody:
+    """Listens to nothing."""
+
+    def grown(self, name: str, size_bytes: int) -> None:
+        """Do nothing."""
+
+    def lost(self, name: str) -> None:
+        """Do nothing."""
+
+    def whole(self, name: str, content: FileDigest) -> None:
+        """Do nothing."""
+
+
 class _Content:
     """Hashes the bytes of one file as they pass, and knows if they are the announced ones."""
 
@@ -101,6 +131,7 @@ class Fetch:
     progress: Callable[[int], None]
     stop: Event
     patience: Patience = Patience()
+    listener: Listener = field(default_factory=Nobody)
 
     def run(self) -> FileDigest:
         """Return the digest of the file once it stands in out, whole and verified.
@@ -112,16 +143,18 @@ class Fetch:
         if target.exists():
             digest = self._verify(target)
             if digest is not None:
-                return digest
+                return self._told(digest)
             target.unlink()
+            self.listener.lost(self.file.path)
         part = part_of(target)
         for _ in range(2):
             digest = self._receive(part)
             if digest is not None:
                 part.rename(target)
-                return digest
+                return self._told(digest)
             logger.warning("%s came wrong; asking for it again", self.file.path)
             part.unlink()
+            self.listener.lost(self.file.path)
         raise DownloadCorrupt(
             "A file is not the one that the Hub announced.",
             where=self.url,
@@ -130,6 +163,10 @@ class Fetch:
             next_step="Run again. If it stays wrong, a proxy changes it or the repository is "
             "damaged.",
         )
+
+    def _told(self, digest: FileDigest) -> FileDigest:
+        self.listener.whole(self.file.path, digest)
+        return digest
 
     def _verify(self, target: Path) -> FileDigest | None:
         content = _Content(self.file)
@@ -169,6 +206,7 @@ class Fetch:
                 fresh = chunk[skip:]  # a server that ignores Range begins at the beginning
                 skip -= len(chunk) - len(fresh)
                 file.write(fresh)
+                file.flush()  # for whoever listens
                 self._count(fresh, content)
 
     def _count(self, chunk: bytes, content: _Content) -> None:
@@ -176,6 +214,7 @@ class Fetch:
             raise Stopped
         content.update(chunk)
         self.progress(len(chunk))
+        self.listener.grown(self.file.path, content.size_bytes)
 
     def _judge(self, content: _Content) -> FileDigest | None:
         digest = content.digest()

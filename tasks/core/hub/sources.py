@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.files import require_room
+from tasks.core.hub.coming import Coming
 from tasks.core.hub.download import download, missing_bytes
 from tasks.core.hub.local_copy import copy_directory
 from tasks.core.hub.upstream import STAGE, VERSION, Upstream
@@ -24,30 +25,37 @@ def fetch(
     report: Report = silent,
     *,
     beside: Sequence[Upstream] = (),
+    coming: Coming | None = None,
 ) -> Built:
     """Return the artifact that holds the source's model.
 
     beside are sources that are fetched at the same time: there must be room for what is missing of
-    them, too. Raises what `Upstream`, `download`, `copy_directory` and `check_model` raise.
+    them, too. coming is told what there is while it is fetched. Raises what `Upstream`,
+    `download`, `copy_directory` and `check_model` raise.
     """
-    params = upstream.params
+    coming, params = coming or Coming(upstream), upstream.params
 
     def write(staging: Staging) -> None:
         here = _missing_bytes(upstream, staging.path)
         others = (_missing_bytes(each, _place_of(each, store)) for each in beside)
         require_room(staging.path, here + sum(others))
-        _write(upstream, staging, report)
+        _write(coming, staging, report)
 
-    return store.build(stage_key(STAGE, VERSION, params), write, params=params)
+    built = store.build(stage_key(STAGE, VERSION, params), write, params=params)
+    coming.settle(built.artifact)
+    return built
 
 
-def _write(upstream: Upstream, staging: Staging, report: Report) -> None:
+def _write(coming: Coming, staging: Staging, report: Report) -> None:
+    upstream = coming.upstream
     directory = upstream.source.directory
     if directory is not None:
         staging.record(copy_directory(directory, staging.path, report).files)
         staging.note(directory=directory.name)
         return
-    staging.record(download(upstream.model(), staging.path, report=report).files)
+    coming.expect(staging.path)
+    written = download(upstream.model(), staging.path, report=report, listener=coming)
+    staging.record(written.files)
     check_model(staging.path)
     require_tokenizer(staging.path)
     staging.note(revision=upstream.source.revision)

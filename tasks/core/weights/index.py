@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import CorruptWeights, NotAModel
+from tasks.core.files import FileDigest
 from tasks.core.foreign import JsonObject, read_json_object, require_undisguised
 from tasks.core.keys import digest
-from tasks.core.weights.safetensors_header import HeaderEntry, read_header
+from tasks.core.weights.safetensors_header import read_header
 from tasks.core.weights.torch_bin import read_bin
 from tasks.core.weights.weight_files import COMPLETE, WeightFiles, WeightFormat, choose_weights
 
@@ -59,11 +60,16 @@ class ModelIndex:
         """The weight files, each once, relative to the directory."""
         return tuple(dict.fromkeys(entry.file for entry in self.tensors.values()))
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, contents: Mapping[str, FileDigest] | None = None) -> str:
         """Return what changes when the weights do: names, sizes and times of files, and headers.
 
-        Not a digest of the weights: it tells whether work on these very files may go on.
+        Not a digest of the weights: it tells whether work on these very files may go on. With
+        contents, which have the digest of every file, their bytes count and not their times.
         """
+        if contents is not None:
+            return digest(
+                [[name, contents[name].size_bytes, contents[name].sha256] for name in self.files]
+            )
         stats = [(name, (self.directory / name).stat()) for name in self.files]
         return digest(
             {
@@ -146,7 +152,7 @@ def _require_agreement(index: ModelIndex, weight_map: Mapping[str, str], listing
 def _index(directory: Path, kind: WeightFormat, files: Iterable[str]) -> ModelIndex:
     tensors: dict[str, TensorEntry] = {}
     for file in files:
-        for entry in _entries(directory / file, kind):
+        for entry in entries_of(directory / file, kind, file):
             if entry.name in tensors:
                 raise CorruptWeights(
                     "A tensor stands in two files.",
@@ -154,18 +160,15 @@ def _index(directory: Path, kind: WeightFormat, files: Iterable[str]) -> ModelIn
                     found=f"{tensors[entry.name].file} and {file}",
                     next_step=COMPLETE,
                 )
-            tensors[entry.name] = TensorEntry(
-                entry.name,
-                entry.dtype,
-                entry.shape,
-                file,
-                entry.offset,
-                entry.nbytes,
-                entry.stride,
-            )
+            tensors[entry.name] = entry
     return ModelIndex(directory, kind, tensors)
 
 
-def _entries(path: Path, kind: WeightFormat) -> list[HeaderEntry]:
+def entries_of(path: Path, kind: WeightFormat, file: str) -> list[TensorEntry]:
+    """Return the tensors of one weight file, called `file` below its model, in their order."""
     require_undisguised(path, text=False, error=CorruptWeights)
-    return read_header(path) if kind == "safetensors" else read_bin(path)
+    found = read_header(path) if kind == "safetensors" else read_bin(path)
+    return [
+        TensorEntry(each.name, each.dtype, each.shape, file, each.offset, each.nbytes, each.stride)
+        for each in found
+    ]

@@ -9,6 +9,7 @@ The invariant: a shard without a valid entry is written anew, whatever lies unde
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,11 @@ DIRECTORY = ".finished-shards"
 class Journal:
     """The entries of one piece of work inside the directory that it writes to."""
 
-    def __init__(self, out: Path, work: str) -> None:
+    def __init__(
+        self, out: Path, work: str, finished: Mapping[str, FileDigest] | None = None
+    ) -> None:
+        """finished are shards that this process has itself written or read again."""
+        self._mine = finished or {}
         self._out = out
         self._work = work
         self._directory = out / DIRECTORY
@@ -37,6 +42,8 @@ class Journal:
         work, content = _read(self._directory / f"{file}.json")
         if work != self._work or content is None or not path.is_file():
             return None
+        if self._mine.get(file) == content and path.stat().st_size == content.size_bytes:
+            return content
         return content if digest_of(path) == content else None
 
     def close(self) -> None:

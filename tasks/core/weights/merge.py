@@ -7,12 +7,15 @@ float16. The rules for tensors that need one stand in `pairing`.
 The invariant: nothing is written before the plan holds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from tasks.core.errors import DeltaMismatch
+from tasks.core.files import FileDigest
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Dtype
 from tasks.core.template_record import TEMPLATE_RECORD
@@ -24,7 +27,7 @@ from tasks.core.weights.companions import (
     tokenizer_files,
 )
 from tasks.core.weights.dtypes import STORED, torch_dtype
-from tasks.core.weights.index import ModelIndex, read_index
+from tasks.core.weights.index import ModelIndex, TensorEntry, read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, Piece, TensorSpec, plan_layout
 from tasks.core.weights.likeness import require_base_and_delta
 from tasks.core.weights.model_check import (
@@ -36,7 +39,11 @@ from tasks.core.weights.pairing import Pair, pair
 from tasks.core.weights.produce import Work, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.same_bytes import same_place
 from tasks.core.weights.stream import PieceFunction
+
+Contents = Mapping[str, FileDigest]
+"""What the files of a directory hold, by their names."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,12 @@ def plan_merge(
     dtype: Dtype = "float16",
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    values: Literal["there", "to come"] = "there",
 ) -> MergePlan:
     """Return the plan of base + delta; reads headers, configurations and some kilobytes of values.
+
+    While the values are to come it tells what will be read and written, but not that the two
+    belong together; None can be told where it takes values: ValuesNeeded.
 
     Raises NotAModel, CorruptWeights or UnsafeWeights for a side that is unusable by itself, and
     DeltaMismatch when the two do not belong together.
@@ -74,8 +85,11 @@ def plan_merge(
     base_index, delta_index = read_index(base), read_index(delta)
     require_unquantized(config, base_index)
     require_unquantized(delta_config, delta_index)
-    tensors = pair(base_index, delta_index, config)
-    require_base_and_delta(base_index, delta_index, tensors)
+    if values == "to come":
+        tensors = pair(base_index, delta_index, config, _same_without_values)
+    else:
+        tensors = pair(base_index, delta_index, config)
+        require_base_and_delta(base_index, delta_index, tensors)
     require_promised(config, base_index)
     stored = STORED[dtype]
     specs = [TensorSpec(entry.name, stored, entry.shape) for entry in tensors.base.values()]
@@ -99,24 +113,32 @@ def merge(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     threads: int | None = None,
     report: Report = silent,
+    contents: tuple[Contents, Contents] | None = None,
+    finished: Contents | None = None,
 ) -> WrittenModel:
     """Write base + delta into the directory out, which may hold a killed attempt, and return it.
 
     The sum is taken in dtype, to which both sides are cast first. report counts bytes of the
-    result. Raises what plan_merge raises, CorruptWeights when the sum holds NaN or infinity, and
-    DiskFull.
+    result. contents has the digests of base's and delta's files, where they are known; finished
+    those of shards that `merge_ahead` has written. Raises what plan_merge raises, CorruptWeights
+    when the sum holds NaN or infinity, and DiskFull.
     """
     plan = plan_merge(base, delta, dtype, max_shard_bytes=max_shard_bytes)
-    inputs = (plan.base, plan.delta)
     return produce(
-        Work("merge", inputs, plan.layout, parameters=dtype),
-        [TensorReader(index) for index in inputs],
+        work_of(plan, contents),
+        [TensorReader(index) for index in (plan.base, plan.delta)],
         sum_in(torch_dtype(STORED[dtype])),
         plan.companions,
         out,
         threads=threads,
         report=report,
+        finished=finished,
     )
+
+
+def work_of(plan: MergePlan, contents: tuple[Contents, Contents] | None) -> Work:
+    """Return what a merge computes from what."""
+    return Work("merge", (plan.base, plan.delta), plan.layout, plan.dtype, contents)
 
 
 def sum_in(dtype: torch.dtype) -> PieceFunction:
@@ -126,6 +148,16 @@ def sum_in(dtype: torch.dtype) -> PieceFunction:
         return base.to(dtype).add_(delta.to(dtype))
 
     return add
+
+
+class ValuesNeeded(Exception):
+    """What is to be known takes values of tensors that are not there yet."""
+
+
+def _same_without_values(index: ModelIndex, one: TensorEntry, other: TensorEntry) -> bool:
+    if (one.dtype, one.shape) == (other.dtype, other.shape) and not same_place(one, other):
+        raise ValuesNeeded(f"{index.directory}: {one.name}, {other.name}")
+    return (one.dtype, one.shape) == (other.dtype, other.shape)
 
 
 def _require_one_architecture(base: object, delta: object, where: Path) -> None:

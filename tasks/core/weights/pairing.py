@@ -16,7 +16,7 @@ The invariant: a Pair holds the same names on both sides, each with one shape an
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ _EMBEDDING = "embed_tokens.weight"
 _HEAD = "lm_head.weight"
 
 Tensors = Mapping[str, TensorEntry]
+Same = Callable[[ModelIndex, TensorEntry, TensorEntry], bool]
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Pair:
         return _vocab_size(self.base)
 
 
-def pair(base: ModelIndex, delta: ModelIndex, config: JsonObject) -> Pair:
-    """Return the tensors to add. config is the base's.
+def pair(base: ModelIndex, delta: ModelIndex, config: JsonObject, same: Same = same_bytes) -> Pair:
+    """Return the tensors to add. config is the base's; same tells whether two tensors are one.
 
     Raises DeltaMismatch, with the likeliest cause first: another size of model, another
     vocabulary, other names, other shapes, or weights that are not floating point.
     """
     tied = ties_embeddings(config)
-    of_base, of_delta = _kept(base, tied), _kept(delta, tied)
+    of_base, of_delta = _kept(base, tied, same), _kept(delta, tied, same)
     where = f"{base.directory} + {delta.directory}"
     _require_same_size(of_base, of_delta, where)
     _require_same_vocabulary(of_base, of_delta, where, delta.directory)
@@ -69,10 +70,10 @@ def pair(base: ModelIndex, delta: ModelIndex, config: JsonObject) -> Pair:
     return Pair(of_base, of_delta, tuple(sorted(dropped)))
 
 
-def _kept(index: ModelIndex, tied: bool) -> Tensors:
+def _kept(index: ModelIndex, tied: bool, same: Same) -> Tensors:
     kept = {name: entry for name, entry in index.tensors.items() if not _RECOMPUTED.search(name)}
     embedding = _embedding(kept)
-    if tied and embedding and _HEAD in kept and same_bytes(index, kept[_HEAD], embedding):
+    if tied and embedding and _HEAD in kept and same(index, kept[_HEAD], embedding):
         del kept[_HEAD]
     return kept
 

@@ -5,12 +5,12 @@ model is on the disk and in the list that it returns, and no other file is in th
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.files import WORK
+from tasks.core.files import WORK, FileDigest
 from tasks.core.keys import digest
 from tasks.core.progress import Report
 from tasks.core.weights.companions import Companions, companion_bytes, write_companions
@@ -19,7 +19,7 @@ from tasks.core.weights.journal import DIRECTORY as JOURNAL
 from tasks.core.weights.layout import INDEX_FILE, Layout
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.result import WrittenModel
-from tasks.core.weights.stream import PieceFunction, stream
+from tasks.core.weights.stream import PieceFunction, stream, tally_of
 from tasks.core.weights.writer import ShardedWriter
 
 ENGINE_VERSION = 2
@@ -34,6 +34,8 @@ class Work:
     inputs: tuple[ModelIndex, ...]
     layout: Layout
     parameters: str = ""
+    contents: tuple[Mapping[str, FileDigest], ...] | None = None
+    """What the files of each input hold, where that is known: then their times do not matter."""
 
     def identity(self) -> str:
         """Return a digest that differs whenever any shard could."""
@@ -42,7 +44,10 @@ class Work:
                 "engine": ENGINE_VERSION,
                 "work": self.name,
                 "parameters": self.parameters,
-                "inputs": [index.fingerprint() for index in self.inputs],
+                "inputs": [
+                    index.fingerprint(self.contents[number] if self.contents else None)
+                    for number, index in enumerate(self.inputs)
+                ],
                 "shards": [[shard.file, shard.header.hex()] for shard in self.layout.shards],
             }
         )
@@ -57,8 +62,12 @@ def produce(
     *,
     threads: int | None,
     report: Report,
+    finished: Mapping[str, FileDigest] | None = None,
 ) -> WrittenModel:
-    """Write the model of work into the directory out, keeping finished shards of an earlier try."""
+    """Write the model of work into the directory out, keeping finished shards of an earlier try.
+
+    Those of finished, which this process has written, are not read again to be kept.
+    """
     layout = work.layout
     listing = layout.index_json()
     beside = {**companions, **({INDEX_FILE: listing.encode()} if listing else {})}
@@ -67,9 +76,9 @@ def produce(
         for reader in readers:
             stack.enter_context(reader)
         writer = stack.enter_context(
-            ShardedWriter(out, layout, work.identity(), spare_bytes=companion_bytes(beside))
+            ShardedWriter(out, layout, work.identity(), companion_bytes(beside), finished=finished)
         )
-        stream(readers, function, writer, threads=threads, report=report)
+        stream(readers, function, writer, threads=threads, tally=tally_of(writer, report))
     files = {**writer.finished, **write_companions(out, beside)}
     _remove_strangers(out, files.keys() | {WORK})
     writer.close_journal()

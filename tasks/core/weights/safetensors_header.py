@@ -19,7 +19,7 @@ from tasks.core.errors import CorruptWeights
 from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
 _ALIGNMENT = 8
 
 
@@ -52,11 +52,11 @@ def read_header(path: Path) -> list[HeaderEntry]:
     """
     file_bytes = path.stat().st_size
     with path.open("rb") as file:
-        prefix = file.read(_LENGTH_BYTES)
-        if len(prefix) < _LENGTH_BYTES:
+        prefix = file.read(LENGTH_BYTES)
+        if len(prefix) < LENGTH_BYTES:
             _refuse(path, "The file is too short to be safetensors.", f"{file_bytes} bytes")
         length = int.from_bytes(prefix, "little")
-        if length > min(MAX_HEADER_BYTES, file_bytes - _LENGTH_BYTES):
+        if length > min(MAX_HEADER_BYTES, file_bytes - LENGTH_BYTES):
             _refuse(
                 path,
                 "The file is truncated or no safetensors file: its header would be longer than "
@@ -69,7 +69,7 @@ def read_header(path: Path) -> list[HeaderEntry]:
 
 def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> list[HeaderEntry]:
     """Return the tensors that a header describes, for a file of file_bytes; path is for errors."""
-    data_start = _LENGTH_BYTES + len(raw)
+    data_start = LENGTH_BYTES + len(raw)
     document = _decode(raw, path)
     _require_texts(document.pop("__metadata__", None), path)
     entries = [_entry(name, value, data_start, path) for name, value in document.items()]
@@ -92,7 +92,7 @@ def encode_header(entries: Iterable[HeaderEntry]) -> bytes:
         }
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
 def _decode(raw: bytes, path: Path) -> dict[str, object]:

@@ -10,11 +10,16 @@ from tasks.core.weights.layout import PIECE_BYTES
 from tasks.core.weights.reader import TensorReader
 
 
+def same_place(one: TensorEntry, other: TensorEntry) -> bool:
+    """Return True when both tensors of one model are the very same bytes of a file."""
+    return (one.file, one.offset, one.stride) == (other.file, other.offset, other.stride)
+
+
 def same_bytes(index: ModelIndex, one: TensorEntry, other: TensorEntry) -> bool:
     """Return True when both tensors of index have the same dtype, shape and bytes."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    if (one.file, one.offset, one.stride) == (other.file, other.offset, other.stride):
+    if same_place(one, other):
         return True
     count, step = math.prod(one.shape), PIECE_BYTES // ITEM_BYTES[one.dtype]
     with TensorReader(index) as ones, TensorReader(index) as others:

@@ -19,7 +19,7 @@ from tasks.core.errors import CorruptWeights
 from tasks.core.progress import Report, Tally, silent
 from tasks.core.threads import cores, run_all
 from tasks.core.weights.direct import bytes_of
-from tasks.core.weights.layout import Piece
+from tasks.core.weights.layout import Piece, Shard
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.writer import ShardedWriter
 
@@ -43,17 +43,19 @@ def stream(
     writer: ShardedWriter,
     *,
     threads: int | None = None,
-    report: Report = silent,
+    tally: Tally | None = None,
+    shards: Sequence[Shard] | None = None,
 ) -> None:
     """Write every pending piece of writer as function(piece, *elements of each reader).
 
-    Memory: threads x (readers + 1) x the largest piece. Progress counts bytes of the result.
+    Of these shards only, where some are given. Memory: threads x (readers + 1) x the largest piece.
+    tally counts bytes of the result.
     Raises CorruptWeights, with the tensor's name, when a result holds NaN or infinity; the first
     error of any thread stops all of them.
     """
     count = threads or default_threads()
-    work = _Work(writer.pending(shards_at_once=min(count, cores())))
-    tally = _tally(writer, report)
+    tally = tally or tally_of(writer, silent)
+    work = _Work(writer.pending(min(count, cores()), shards))
 
     def run() -> None:
         for piece in work:
@@ -92,7 +94,7 @@ class _Work:
             self._stopped = True
 
 
-def _tally(writer: ShardedWriter, report: Report) -> Tally:
+def tally_of(writer: ShardedWriter, report: Report) -> Tally:
     """Return a count of bytes of which kept shards are done."""
     shards = writer.layout.shards
     kept = sum(shard.tensor_bytes for shard in shards if shard.file in writer.kept)

@@ -24,7 +24,7 @@ LISTINGS = tuple(f"{name}.index.json" for name in SINGLE.values())
 """The index files of both formats."""
 
 COMPLETE = "Download the directory again, or complete it."
-_SUFFIXES = (".safetensors", ".bin")
+SUFFIXES = (".safetensors", ".bin")
 
 
 _LONGEST_NAME = 255
@@ -119,7 +119,7 @@ def _incomplete(where: object, listing: str, missing: list[str]) -> CorruptWeigh
 
 
 def _no_weights(where: object, present: Collection[str]) -> NotAModel:
-    strays = [name for name in present if name.endswith(_SUFFIXES) and "-of-" in name]
+    strays = [name for name in present if name.endswith(SUFFIXES) and "-of-" in name]
     if strays:
         return NotAModel(
             "There are shards of weights, but no index file that says which belong together.",

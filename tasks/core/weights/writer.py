@@ -12,12 +12,12 @@ import errno
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import torch
 
@@ -38,12 +38,26 @@ class WriterAborted(Exception):
 class ShardedWriter:
     """Writes the shards of a layout into a directory; shards of an earlier attempt are kept."""
 
-    def __init__(self, out: Path, layout: Layout, work: str, spare_bytes: int = 0) -> None:
-        """work names inputs and function, for the journal; spare_bytes are for files beside."""
+    def __init__(
+        self,
+        out: Path,
+        layout: Layout,
+        work: str,
+        spare_bytes: int = 0,
+        *,
+        finished: Mapping[str, FileDigest] | None = None,
+        record: Literal["at once", "when told"] = "at once",
+    ) -> None:
+        """work names inputs and function, for the journal; spare_bytes are for files beside.
+
+        finished are shards that need not be hashed again to be kept. A shard that is recorded only
+        when told counts for nothing before that, should this process end.
+        """
         self._out = out
         self._spare_bytes = spare_bytes
         self.layout = layout
-        self._journal = Journal(out, work)
+        self._journal = Journal(out, work, finished)
+        self._record = record
         self._open: dict[str, _OpenShard] = {}
         self._staging = ThreadBuffer()
         self._turn = threading.Condition()
@@ -76,12 +90,15 @@ class ShardedWriter:
     ) -> None:
         self._close_files()
 
-    def pending(self, shards_at_once: int = 1) -> Iterator[Piece]:
-        """Yield the pieces that must be written, of so many shards in turn.
+    def pending(
+        self, shards_at_once: int = 1, of: Sequence[Shard] | None = None
+    ) -> Iterator[Piece]:
+        """Yield the pieces that must be written of these shards, else of all, so many in turn.
 
         Those of one shard come in the order of its bytes, and the next shard begins when one ends.
         """
-        shards = (shard.pieces() for shard in self.layout.shards if shard.file not in self.kept)
+        wanted = self.layout.shards if of is None else of
+        shards = (shard.pieces() for shard in wanted if shard.file not in self.kept)
         begun = deque(islice(shards, shards_at_once))
         while begun:
             pieces = begun.popleft()
@@ -117,6 +134,10 @@ class ShardedWriter:
             self._aborted = True
             self._turn.notify_all()
 
+    def record(self, file: str) -> None:
+        """Let a finished shard count from now on."""
+        self._journal.record(file, self.finished[file])
+
     def close_journal(self) -> None:
         """Forget the journal; only once all that belongs to the model is written."""
         self._journal.close()
@@ -139,9 +160,9 @@ class ShardedWriter:
                     path.unlink()
 
     def _finish(self, shard: "_OpenShard") -> None:
-        content = shard.finish()
-        self._journal.record(shard.path.name, content)
-        self.finished[shard.path.name] = content
+        self.finished[shard.path.name] = shard.finish()
+        if self._record == "at once":
+            self.record(shard.path.name)
 
     def _close_files(self) -> None:
         while self._open:
