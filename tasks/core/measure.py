@@ -26,6 +26,11 @@ class Cost:
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
 
+    def and_then(self, after: "Cost", *, waited_s: float = 0.0) -> "Cost":
+        """Return what both together took, one after the other, but for the time of waiting."""
+        wall_s = max(0.0, self.wall_s + after.wall_s - waited_s)
+        return Cost(wall_s, max(self.peak_memory_bytes, after.peak_memory_bytes))
+
 
 @contextmanager
 def measured() -> Iterator[Cost]:

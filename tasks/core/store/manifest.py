@@ -5,6 +5,7 @@ machine that made it.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -45,12 +46,17 @@ class Manifest(BaseModel):
     @property
     def content_digest(self) -> str:
         """The identity of the bytes: equal for equal files, however they were made."""
-        return digest({name: [file.size_bytes, file.sha256] for name, file in self.files.items()})
+        return content_digest(self.files)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all files. What is shared with another artifact by a hard link counts too."""
         return sum(file.size_bytes for file in self.files.values())
+
+
+def content_digest(files: Mapping[str, FileDigest]) -> str:
+    """Return the identity of the bytes of these files, by their names."""
+    return digest({name: [file.size_bytes, file.sha256] for name, file in files.items()})
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

@@ -77,6 +77,7 @@ class RunStore(Store):
         params: object = None,
         inputs: Mapping[str, str] | None = None,
         needs: Sequence[str] = (),
+        before: Callable[[Staging], None] | None = None,
         wait_s: float = WAIT_S,
     ) -> Built:
         """Return the artifact of this key, also a freed one, whose files are not there.
@@ -87,11 +88,17 @@ class RunStore(Store):
         self._run.add(name)
         self._needs[name] = tuple(needs)
         if key.stage in self._finished:
-            write, needs = _refuse_to_build(key), ()
+            write, needs, before = _refuse_to_build(key), (), None
 
         def again() -> Built:
             return super(RunStore, self).build(
-                key, write, params=params, inputs=inputs, needs=needs, wait_s=wait_s
+                key,
+                write,
+                params=params,
+                inputs=inputs,
+                needs=needs,
+                before=before,
+                wait_s=wait_s,
             )
 
         self._again[name] = again

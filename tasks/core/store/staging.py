@@ -20,6 +20,8 @@ class Staging:
     facts: dict[str, JsonValue] = field(default_factory=dict)
     known: dict[str, FileDigest] = field(default_factory=dict)
     handover: Handover | None = None
+    waited_s: float = 0.0
+    """How long the stage has waited for others, which is no part of what it takes."""
     _handed_over: bool = False
 
     def record(self, files: Mapping[str, FileDigest]) -> None:

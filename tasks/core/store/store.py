@@ -136,6 +136,7 @@ class Store(Shelf):
         params: object = None,
         inputs: Mapping[str, str] | None = None,
         needs: Sequence[str] = (),
+        before: Callable[[Staging], None] | None = None,
         wait_s: float = WAIT_S,
     ) -> Built:
         """Return the artifact of this key, calling write only when it is missing or damaged.
@@ -143,9 +144,10 @@ class Store(Shelf):
         write gets a Staging directory that may hold what a killed attempt left. When it raises,
         nothing appears in the store and the staging directory stays for the next attempt. params
         and inputs are recorded as they are. needs names the artifacts that write reads: nobody
-        frees them meanwhile. Raises LockBusy after wait_s seconds, DiskFull when the disk runs
-        full on the way, and with a remote store StorageUnavailable or StorageRefused, after which
-        what is finished here is still there.
+        frees them meanwhile. before does what can be done while these are still being made, and
+        returns once they are: it holds none of their locks. Raises LockBusy after wait_s seconds,
+        DiskFull when the disk runs full on the way, and with a remote store StorageUnavailable or
+        StorageRefused, after which what is finished here is still there.
         """
         nothing_to_do = self._complete(key, wait_s)
         if nothing_to_do is not None:
@@ -155,10 +157,14 @@ class Store(Shelf):
             if found is not None:
                 return Built(self._shared(found), cached=True)
             staging = self._staging(key)
-            with self.present(needs):
-                _reopen(staging.path)
-                with measured() as cost:
-                    write(staging)
+            _reopen(staging.path)
+            ahead = Cost()
+            if before is not None:
+                with measured() as ahead:
+                    before(staging)
+            with self.present(needs), measured() as cost:
+                write(staging)
+            cost = ahead.and_then(cost, waited_s=staging.waited_s)
             artifact = self._commit(key, staging, cost, params, dict(inputs or {}))
             shared = self._shared(artifact)
             staging.forget()
