@@ -16,6 +16,7 @@ from flows.stage_names import STAGES, StageName, stages_before, stages_between
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
+from tasks.core.hub.coming import Coming
 from tasks.core.hub.here import hub_of
 from tasks.core.hub.upstream import Sources
 from tasks.core.keys import digest
@@ -295,13 +296,17 @@ def _model(
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
-    base, *deltas = done = download_all(sources)
-    chain: Chain = [("base", base)]
+    coming = [Coming(each) for each in sources]
     if recipe.delta is not None and "merge" in wanted:
         template = None if recipe.edit else recipe.template
-        done.append(run(merge, base, deltas[0], recipe.delta, template))
-        chain.append(("merged", done[-1]))
-        store.done_with(deltas[0].artifact)
+        of_base, of_delta = coming
+        merging = partial(run, merge, of_base, of_delta, recipe.delta, template)
+        base, delta, merged = done = download_all(coming, merging)
+        chain: Chain = [("base", base), ("merged", merged)]
+        store.done_with(delta.artifact)
+    else:
+        done = download_all(coming)
+        chain = [("base", done[0])]
     if recipe.edit is not None and "edit" in wanted:
         done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))
         chain.append(("edited", done[-1]))

@@ -1,38 +1,105 @@
-"""Merge: base + delta, streamed."""
+"""Merge: base + delta, streamed, and begun while they are still on their way."""
+
+import time
 
 from tasks.core.conversation.template_files import with_chat_template
+from tasks.core.files import FileDigest
+from tasks.core.hub.coming import Coming
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Delta
 from tasks.core.store import Staging
+from tasks.core.store.manifest import content_digest
+from tasks.core.threads import pause
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.task_states import waits
 
 VERSION = 3
 
+_POLL_S = 0.05
 
-def _name(base: StageResult, delta: StageResult, **_: object) -> str:
-    return f"{base.source} + {delta.source}"
+
+class _OtherContent(Exception):
+    """A source did not become what the Hub had announced of it."""
+
+
+def _name(base: Coming, delta: Coming, **_: object) -> str:
+    return f"{base.upstream.source.short_name} + {delta.upstream.source.short_name}"
 
 
 @stage_task("merge", _name)
-def merge(
-    base: StageResult, delta: StageResult, settings: Delta, template: str | None
-) -> StageResult:
+def merge(base: Coming, delta: Coming, settings: Delta, template: str | None) -> StageResult:
     """Add the delta to the base, in the type that the recipe names.
 
     template is given when no edit follows, which would write it into the tokenizer's files.
     """
+    try:
+        return _merged(base, delta, settings, template)
+    except _OtherContent:  # both are there by now, and tell their own digests
+        return _merged(base, delta, settings, template)
+
+
+def _merged(base: Coming, delta: Coming, settings: Delta, template: str | None) -> StageResult:
     params = {"dtype": settings.dtype, "template": template}
-    inputs = {"base": base.digest, "delta": delta.digest}
+    inputs = {"base": _content(base), "delta": _content(delta)}
+    finished: dict[str, FileDigest] = {}
+    progress = StageProgress("merge")
+
+    def ahead(staging: Staging) -> None:
+        from tasks.core.hub.ahead import merge_while_coming
+
+        def wait() -> bool:
+            return _waited(staging, base, delta)
+
+        finished.update(
+            merge_while_coming(
+                base, delta, staging.path, dtype=settings.dtype, report=progress, wait=wait
+            )
+        )
+        if not _is_whole(base, delta):
+            waits("waits for the end of the downloads")
+        while wait():
+            pass
+        if inputs != {"base": _content(base), "delta": _content(delta)}:
+            raise _OtherContent
 
     def write(staging: Staging) -> None:
         from tasks.core.weights.merge import merge as add
 
-        progress = StageProgress("merge")
-        written = add(base.path, delta.path, staging.path, dtype=settings.dtype, report=progress)
+        written = add(
+            base.directory,
+            delta.directory,
+            staging.path,
+            dtype=settings.dtype,
+            report=progress,
+            contents=(base.contents() or {}, delta.contents() or {}),
+            finished=finished,
+        )
         staging.record(written.files)
         if template is not None:
             staging.record(with_chat_template(staging.path, template))
 
     key = stage_key("merge", VERSION, params, inputs)
-    return build_stage(key, write, params, inputs, reads=(base, delta))
+    needs = [str(each.upstream.key) for each in (base, delta)]
+    return build_stage(key, write, params, inputs, needs=needs, before=ahead)
+
+
+def _content(coming: Coming) -> str:
+    """Return the digest of a source's content, once it is known: often long before it is whole."""
+    while (contents := coming.contents()) is None:
+        pause(_POLL_S)
+    return content_digest(contents)
+
+
+def _is_whole(*sources: Coming) -> bool:
+    return all(coming.artifact is not None for coming in sources)
+
+
+def _waited(staging: Staging, *sources: Coming) -> bool:
+    """Return True after a moment, and False at once where all sources are whole."""
+    if _is_whole(*sources):
+        return False
+    began = time.monotonic()
+    pause(_POLL_S)
+    staging.waited_s += time.monotonic() - began
+    return True

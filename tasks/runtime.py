@@ -263,18 +263,22 @@ def build_stage(
     params: object,
     inputs: Mapping[str, str],
     reads: Sequence[StageResult] = (),
+    *,
+    needs: Sequence[str] = (),
+    before: Callable[[Staging], None] | None = None,
 ) -> StageResult:
     """Return the result of a stage, made now or found in the store.
 
-    reads are the results whose files write reads; one that was freed is made again before.
+    reads are the results whose files write reads, and needs the names of artifacts that it reads;
+    one that was freed is made again before. `before` is what can be done while these are made.
     """
-    needs = [result.artifact for result in reads]
+    needs = [*(result.artifact for result in reads), *needs]
 
     def begin(staging: Staging) -> None:
         works()
         write(staging)
 
-    built = run_store().build(key, begin, params=params, inputs=inputs, needs=needs)
+    built = run_store().build(key, begin, params=params, inputs=inputs, needs=needs, before=before)
     return StageResult.of(built, key.stage)
 
 

@@ -9,10 +9,12 @@ import pytest
 from prefect import Task
 
 from flows.lifecycle import rebuild_recipe
+from tasks.core.hub.coming import Coming
 from tasks.core.hub.upstream import Upstream
 from tasks.core.recipe import (
     ActivationEdit,
     Base,
+    Delta,
     Deploy,
     Edit,
     Finetune,
@@ -47,8 +49,8 @@ def made(source: str | None) -> StageResult:
     )
 
 
-def upstream(source: Source) -> Upstream:
-    return Upstream(source, Store(Path("/home")))
+def coming(source: Source) -> Coming:
+    return Coming(Upstream(source, Store(Path("/home"))))
 
 
 SCALED = Edit(
@@ -59,15 +61,15 @@ SCALED = Edit(
 @pytest.mark.parametrize(
     ("stage", "arguments", "name"),
     [
-        (download, {"upstream": upstream(Base()), "role": "base"}, "download base llama-13b"),
+        (download, {"coming": coming(Base()), "role": "base"}, "download base llama-13b"),
         (
             download,
-            {"upstream": upstream(Base(directory=Path("/m/x"))), "role": "base"},
+            {"coming": coming(Base(directory=Path("/m/x"))), "role": "base"},
             "download base x",
         ),
         (
             merge,
-            {"base": made("llama-13b"), "delta": made("vicuna-13b-delta-v1.1")},
+            {"base": coming(Base()), "delta": coming(Delta())},
             "merge llama-13b + vicuna-13b-delta-v1.1",
         ),
         (edit, {"settings": Edit()}, "edit gelu in layer -1"),
