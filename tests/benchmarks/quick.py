@@ -25,6 +25,7 @@ BENCHMARKS = (
     "bench_training",
     "bench_commands",
     "bench_no_change",
+    "bench_overlap",
     "bench_evaluate",
 )
 KEPT = Path(__file__).with_name("ratios.json")
