@@ -6,8 +6,9 @@ import pytest
 
 from tasks.core.errors import CorruptArtifact
 from tasks.core.keys import stage_key
-from tasks.core.store import Staging, Store
+from tasks.core.store import Remote, Staging, Store
 from tasks.core.store.checks import wrong_content
+from tasks.core.store.sharing import Sharing
 from tests.power.recorder import Recording, recorded
 
 KEY = stage_key("merge", 1, {})
@@ -93,6 +94,36 @@ def test_an_artifact_that_is_removed_is_whole_until_it_is_gone(disk, survey, is_
         store.remove([path])
     assert survey(recording, _look).wrong == ()
     assert is_needed(recording, _look, "store")
+
+
+def test_an_artifact_that_is_fetched_is_whole_or_not_there(disk, survey, is_needed, shared):
+    with recorded(disk) as recording:
+        Store(disk, say=lambda _: None, remote=shared).pull(str(KEY))
+        recording.promise("artifact")
+    assert survey(recording, _look).wrong == ()
+    for sync in ("store", "*/weights", "*/code", "*/.tmp-*"):
+        assert is_needed(recording, _look, sync), sync
+
+
+def test_the_note_of_an_artifact_that_is_left_at_the_remote_store_is_whole(
+    disk, survey, is_needed, shared
+):
+    found = shared.find(str(KEY))
+    assert found is not None
+    with recorded(disk) as recording:
+        assert Sharing(Store(disk), shared, lambda _: None).leave_there(found)
+    assert survey(recording, _look).wrong == ()
+    for sync in ("*/model.py", "*/code"):
+        assert is_needed(recording, _look, sync), sync
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Remote:
+    """A remote store that has the artifact of another machine."""
+    (tmp_path / "shared").mkdir()
+    remote = Remote.open(f"file://{tmp_path}/shared")
+    Store(tmp_path / "other", say=lambda _: None, remote=remote).build(KEY, _write)
+    return remote
 
 
 def test_a_damaged_artifact_is_replaced_by_a_whole_one(disk, survey):

@@ -43,7 +43,6 @@ class Journal:
     def close(self) -> None:
         """Remove the record: the directory is whole, and says so by other means from here on."""
         shutil.rmtree(self._directory, ignore_errors=True)
-        fsync_directory(self._out)
 
 
 def _read(entry: Path) -> tuple[str | None, FileDigest | None]:
