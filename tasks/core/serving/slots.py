@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tasks.core.files import fsync_directory, make_directory
+from tasks.core.files import make_directory
 from tasks.core.serving.report import REFUSAL_FILE
 
 Slot = Literal["blue", "green"]
@@ -76,7 +76,6 @@ class SlotDirectory:
             shutil.rmtree(self.root, ignore_errors=True)
         make_directory(self.root)
         self.model.symlink_to(model)
-        fsync_directory(self.root)
 
     def retire(self) -> None:
         """Let go of the model. The record stays."""

@@ -197,7 +197,7 @@ def write_routes(state: StateDirectory, routes: Routes) -> None:
 
 
 def write_record(state: StateDirectory, deployment: Deployment) -> None:
-    """Record that a deployment has been proven in its slot."""
+    """Record that a deployment has been proven in its slot; the link beside it is then kept too."""
     record = state.slot(deployment.slot).record
     write_atomically(record, deployment.model_dump_json(indent=2))
 
