@@ -88,14 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         earlier = held.enter_context(checkout())
         if chosen.busy:
             held.enter_context(_other_work())
-        _proof(earlier, dict(models))
+        _proof(earlier, dict(models), times=1 if chosen.quick else 3)
         _evaluation(earlier, models[1:3] if chosen.quick else models, quick=chosen.quick)
 
 
-def _proof(earlier: Path, models: dict[str, str]) -> None:
+def _proof(earlier: Path, models: dict[str, str], *, times: int) -> None:
     directories = models["merged"], models["edited"]
-    ours, theirs = (_run(tree, PROVE, *directories) for tree in (HERE, earlier))
-    show_row("proof of an edit", [ours.wall_s], [theirs.wall_s], limit_s=6.0)
+    _run(earlier, PROVE, *directories)  # the libraries and the weights are in the page cache then
+    taken: dict[Path, list[float]] = {HERE: [], earlier: []}
+    for _ in range(times):
+        for tree, seconds in taken.items():
+            seconds.append(_run(tree, PROVE, *directories).wall_s)
+    show_row("proof of an edit", taken[HERE], taken[earlier], limit_s=6.0)
 
 
 def _evaluation(earlier: Path, models: list[tuple[str, str]], *, quick: bool) -> None:
