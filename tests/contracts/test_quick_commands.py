@@ -51,6 +51,15 @@ def test_a_command_that_only_looks_loads_no_large_library(words: str, home: Path
     assert ended.stdout.splitlines()[-1] == "loaded:"
 
 
+def test_the_flow_of_a_run_with_nothing_new_loads_no_large_library_but_prefect() -> None:
+    heavy = sorted({*HEAVY} - {"prefect"})
+    loaded = f"import sys, flows.lifecycle; print(*(n for n in {heavy} if n in sys.modules))"
+    ended = subprocess.run(
+        [sys.executable, "-c", loaded], check=True, capture_output=True, text=True
+    )
+    assert ended.stdout.strip() == ""
+
+
 @pytest.mark.parametrize("module", SUMMARIES)
 def test_the_list_says_of_a_command_what_it_says_of_itself(module: str) -> None:
     group = typer.main.get_command(app)

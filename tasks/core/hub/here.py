@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.core.hub.demo_models import make_demo_repositories
-from tasks.core.hub.embedded.server import running_hub
 from tasks.core.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -24,6 +22,9 @@ def hub_of(recipe: Recipe, home: Path, say: Callable[[str], None] = _log.info) -
     if recipe.hub != "embedded" or os.environ.get("HF_ENDPOINT"):
         yield
         return
+    from tasks.core.hub.demo_models import make_demo_repositories
+    from tasks.core.hub.embedded.server import running_hub
+
     with running_hub(home / "hub") as address:
         hub = {"HF_ENDPOINT": address.url, "HF_TOKEN": address.token}
         with _environment(hub):

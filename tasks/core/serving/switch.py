@@ -8,6 +8,7 @@ error says why it does not.
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import ServingFailed
 from tasks.core.locks import Say
@@ -15,10 +16,12 @@ from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.record import Deployment, Switched
-from tasks.core.serving.shadow import Questions, questions, replay
 from tasks.core.serving.state import StateDirectory, read_record, write_record
 from tasks.core.serving.steps import REPLACING, Steps
 from tasks.core.serving.way_back import add, keep_log, start_once_more
+
+if TYPE_CHECKING:
+    from tasks.core.serving.shadow import Questions
 
 
 class Switch:
@@ -137,12 +140,17 @@ class Switch:
 
     # --- the comparison -----------------------------------------------------------------------
 
-    def _questions(self, serving: Deployment | None) -> Questions:
+    def _questions(self, serving: Deployment | None) -> "Questions":
         """Put together what both are asked, with the answers of the one that still serves."""
         recent = self._gateway.recent() if serving else []
+        # With the gateway's types, half of what a run with nothing new would import.
+        from tasks.core.serving.shadow import questions
+
         return questions(recent, self._prompts, self._wanted, serving, say=self._say)
 
-    def _compared(self, asked: Questions, how: Switched) -> Switched:
+    def _compared(self, asked: "Questions", how: Switched) -> Switched:
+        from tasks.core.serving.shadow import replay
+
         shadow = replay(asked, self._wanted, say=self._say)
         return how.model_copy(
             update={"shadow": shadow, "asked": asked.source, "not_asked": asked.not_asked}
