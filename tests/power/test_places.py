@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tasks.core.files import digest_of, sha256_of
+from tasks.core.files import digest_of, fsync_file, make_directory, sha256_of
 from tasks.core.hub.embedded.blobs import BlobStore
 from tasks.core.hub.embedded.records import File
 from tasks.core.hub.embedded.repositories import RepositoryStore
@@ -73,22 +74,61 @@ def test_each_sync_of_a_publish_is_needed(published, is_needed, sync):
     assert is_needed(published[0], _reads, sync)
 
 
+def test_a_file_that_others_have_copied_there_is_synced_too(published, disk, survey, is_needed):
+    _, (build, _) = published
+    (disk / "models").mkdir()
+    with recorded(disk) as recording:
+        folder = disk / "models" / "builds" / build.name
+        folder.mkdir(parents=True)
+        shutil.copy(build.model / "model.safetensors", folder)
+        target = Publish(target=str(disk / "models"))
+        publish_to_filesystem(build.model, build.files, build.card, target, build.name)
+        recording.promise()
+    assert survey(recording, _reads).wrong == ()
+    assert is_needed(recording, _reads, "*/model.safetensors")
+
+
+def test_a_name_that_a_killed_writer_has_not_synced_is_synced_by_the_next_one(
+    disk, survey, is_needed, tmp_path
+):
+    def look(shared: Path, _: frozenset[str]) -> None:
+        _require_files(Remote.open(f"file://{shared}"))
+
+    one = Store(tmp_path / "one")
+    made = one.build(KEY, _write).artifact
+    (file,) = made.manifest.files.values()
+    with recorded(disk) as recording:
+        make_directory(disk / "files")
+        shutil.copy(made.path / "weights", disk / "files" / ".tmp-1")
+        fsync_file(disk / "files" / ".tmp-1")
+        (disk / "files" / ".tmp-1").rename(disk / "files" / file.sha256)
+        remote = Remote.open(f"file://{disk}")
+        Store(tmp_path / "one", say=lambda _: None, remote=remote).push(str(KEY))
+    assert survey(recording, look).wrong == ()
+    assert is_needed(recording, look, "files")
+
+
+def _write(staging: Staging) -> None:
+    (staging.path / "weights").write_bytes(b"w" * 1000)
+
+
+def _require_files(remote: Remote) -> bool:
+    """Return whether the artifact is at a remote store; raise unless its files are, then."""
+    found = remote.find(str(KEY))
+    for file in found.manifest.files.values() if found else ():
+        assert remote.place.digest(f"files/{file.sha256}") == file
+    return found is not None
+
+
 def test_an_artifact_that_was_shared_is_there_for_the_other_machines(
     disk, survey, is_needed, tmp_path
 ):
-    def write(staging: Staging) -> None:
-        (staging.path / "weights").write_bytes(b"w" * 1000)
-
     def look(shared: Path, promised: frozenset[str]) -> None:
-        remote = Remote.open(f"file://{shared}")
-        found = remote.find(str(KEY))
-        assert found is not None or not promised
-        for file in found.manifest.files.values() if found else ():
-            assert remote.place.digest(f"files/{file.sha256}") == file
+        assert _require_files(Remote.open(f"file://{shared}")) or not promised
 
     with recorded(disk) as recording:
         Store(tmp_path / "one", say=lambda _: None, remote=Remote.open(f"file://{disk}")).build(
-            KEY, write
+            KEY, _write
         )
         recording.promise("shared")
     assert survey(recording, look).wrong == ()

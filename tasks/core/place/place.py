@@ -19,7 +19,13 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import BucketMissing, StorageRefused, UploadCorrupt
-from tasks.core.files import FileDigest, fsync_tree, make_directory, write_atomically
+from tasks.core.files import (
+    FileDigest,
+    fsync_directory,
+    fsync_tree,
+    make_directory,
+    write_atomically,
+)
 from tasks.core.place.local import copy, link_new
 from tasks.core.storage import open_storage, shown, storage_failures
 from tasks.core.storage_errors import storage_error
@@ -188,6 +194,19 @@ class Place:
         if isinstance(self._fs, LocalFileSystem):
             with storage_failures(self.url):
                 fsync_tree(Path(self._at(folder)))
+            self.sync_names(folder)
+
+    def sync_names(self, folder: str) -> None:
+        """Return when the names in folder are durable, and those that lead there.
+
+        A writer that was killed may have given a name that nobody has synced.
+        """
+        if isinstance(self._fs, LocalFileSystem):
+            with storage_failures(self.url):
+                at, root = Path(self._at(folder)), Path(self._root)
+                for each in (at, *at.parents):
+                    if each.is_relative_to(root) and each.is_dir():
+                        fsync_directory(each)
 
     def replace(self, path: str, content: bytes) -> None:
         """Give path this content, all at once."""

@@ -171,6 +171,7 @@ class Remote:
             return theirs
         ways = _ways(ours.manifest, directory)
         send(self.place, ways, proved=frozenset() if repair else proved, report=report)
+        self.place.sync_names(FILES)
         if repair or not self.place.create(manifest, ours.content):
             if not repair and (first := self.find_or_none(ours.name)) is not None:
                 return first
