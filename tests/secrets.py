@@ -1,9 +1,14 @@
 """Secrets in the environment of the tests, and a look at what child processes get to know of it."""
 
 import os
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 SESAME = "sesame"
@@ -62,7 +67,84 @@ def spy_on_children(directory: Path, patch: pytest.MonkeyPatch) -> Spy:
     return Spy(notes)
 
 
-def files_that_tell(directory: Path) -> list[Path]:
+_YOUNG_S = 10.0
+"""A process that is younger may become another program still."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process as /proc shows it: its command, and its environment when it was first seen."""
+
+    command: str
+    environment: tuple[tuple[str, str], ...]
+
+    def holding(self, secrets: Sequence[str]) -> set[str]:
+        """Return the variables whose value has one of these in it."""
+        return {n for n, value in self.environment if any(secret in value for secret in secrets)}
+
+
+@dataclass
+class Seen:
+    """The processes that belong to a directory: by their environment, or by who started them."""
+
+    root: Path
+    _found: set[Process] = field(default_factory=set)
+    _own: set[tuple[int, float]] = field(default_factory=set)
+    _settled: set[tuple[int, float]] = field(default_factory=set)
+
+    def look(self, *, again: bool = False) -> None:
+        """Add what runs now; `again`: those too that have run for long and were looked at.
+
+        A process between fork and exec shows what its parent is.
+        """
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                born = (process.pid, process.create_time())
+                if born in self._settled and not again:
+                    continue
+                command, environment = process.cmdline(), process.environ()
+                if command != process.cmdline():  # it became another program in between
+                    continue
+                if str(self.root) in "\0".join(environment.values()) or self._is_below(process):
+                    self._own.add(born)
+                    shown = tuple(sorted(environment.items()))
+                    self._found.add(Process(" ".join(command), shown))
+                if time.time() - process.create_time() > _YOUNG_S:
+                    self._settled.add(born)
+
+    def _is_below(self, process: psutil.Process) -> bool:
+        parent = process.parent()
+        return parent is not None and (parent.pid, parent.create_time()) in self._own
+
+    def all(self) -> list[Process]:
+        """Return every process that was seen, those without a command (zombies) left out."""
+        return sorted((p for p in self._found if p.command), key=lambda process: process.command)
+
+    def of(self, word: str) -> list[Process]:
+        """Return the processes whose command has a word."""
+        return [process for process in self.all() if word in process.command]
+
+
+@contextmanager
+def watched(root: Path) -> Iterator[Seen]:
+    """Look at /proc all the time during the block."""
+    seen, ended = Seen(root), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.05):
+            seen.look()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+def files_that_tell(directory: Path, secrets: Sequence[str] = (SESAME,)) -> list[Path]:
     """Return the files below directory that hold a part of a secret."""
     files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
-    return [path for path in files if SESAME.encode() in path.read_bytes()]
+    words = [secret.encode() for secret in secrets]
+    return [path for path in files if any(word in path.read_bytes() for word in words)]
