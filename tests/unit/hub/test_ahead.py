@@ -125,17 +125,22 @@ def test_what_is_merged_ahead_is_what_is_merged_at_the_end(
     assert {path.name for path in world.out.iterdir()} == set(written.files)
 
 
-def test_shards_are_finished_before_the_last_file_is_fetched(
-    owner: HfApi, tmp_path: Path, world: World, faults: Faults
-) -> None:
-    pair = publish_pair(owner, tmp_path, "many", "many")
-    last = held(faults, f"base/resolve.*{LAST}")
+def hold_until_three_shards(world: World, faults: Faults, file: str) -> None:
+    """Let the last byte of a file come once three shards are recorded."""
+    last = held(faults, file)
 
     def release(world: World) -> None:
         if world.recorded >= 3:
             last.released.set()
 
     world.at_each_wait = release
+
+
+def test_shards_are_finished_before_the_last_file_is_fetched(
+    owner: HfApi, tmp_path: Path, world: World, faults: Faults
+) -> None:
+    pair = publish_pair(owner, tmp_path, "many", "many")
+    hold_until_three_shards(world, faults, f"base/resolve.*{LAST}")
     written = world.run()
     assert world.recorded_before_the_end >= 3
     assert written.shards_written == 0
@@ -259,13 +264,7 @@ def test_a_source_that_is_here_already_is_read_where_it_lies(
     pair = publish_pair(owner, tmp_path, "many", "many")
     store = Store(world.home)
     fetch(Upstream(Source(repo=BASE), store), store)
-    last = held(faults, f"delta/resolve.*{LAST}")
-
-    def release(world: World) -> None:
-        if world.recorded >= 3:
-            last.released.set()
-
-    world.at_each_wait = release
+    hold_until_three_shards(world, faults, f"delta/resolve.*{LAST}")
     written = world.run()
     assert world.recorded_before_the_end >= 3
     assert dict(written.files) == expected(pair, tmp_path / "expected")
