@@ -94,7 +94,6 @@ def test_a_dry_run_shows_command_configuration_and_plan_and_writes_nothing(
         (("--template", "vicuna_v1.2"), RecipeError),
         (("--max-length-tokens", "4096"), RecipeError),
         (("--lora-target-modules", "c_attn"), RecipeError),
-        (("--max-steps", "1"), RecipeError),
         (("--zero-stage", "0", "--offload", "all"), RecipeError),
     ],
 )

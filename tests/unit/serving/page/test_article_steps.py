@@ -104,7 +104,7 @@ def test_the_article_grows_and_is_told_to_be_cut(gateway):
 def test_whoever_stops_reading_ends_the_generation(gateway, engine):
     async def a_little() -> None:
         async with model_at(gateway.url) as model:
-            steps = written(model, "Judul", Wish(1, 1000))
+            steps = written(model, "Judul", Wish(0, 1000))
             async for step in steps:
                 if step.text:
                     break
