@@ -18,7 +18,7 @@ from tasks.core.errors import HubError, UnsafeName
 from tasks.core.files import FileDigest, require_room
 from tasks.core.foreign import JsonObject, leaves
 from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
-from tasks.core.hub.fetch import Fetch, Listener, Nobody, Patience, RemoteFile, part_of
+from tasks.core.hub.fetch import NOBODY, Fetch, Listener, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
 from tasks.core.progress import Report, Tally, silent
 from tasks.core.threads import run_all
@@ -120,7 +120,7 @@ def download(
     report: Report = silent,
     *,
     patience: Patience | None = None,
-    listener: Listener | None = None,
+    listener: Listener = NOBODY,
 ) -> WrittenFiles:
     """Return the files of resolved once all stand in out, each checked against the Hub's metadata.
 
@@ -144,7 +144,7 @@ def download(
                 tally.add,
                 stop,
                 patience or Patience(),
-                listener or Nobody(),
+                listener,
             )
             for file in sorted(resolved.files, key=is_large)
         }

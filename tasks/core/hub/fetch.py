@@ -9,7 +9,7 @@ all its bytes is the one in the Hub's metadata; each byte is hashed once, on its
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO, Protocol
@@ -89,6 +89,9 @@ class Nobody:
         """Do nothing."""
 
 
+NOBODY: Listener = Nobody()
+
+
 class _Content:
     """Hashes the bytes of one file as they pass, and knows if they are the announced ones."""
 
@@ -131,7 +134,7 @@ class Fetch:
     progress: Callable[[int], None]
     stop: Event
     patience: Patience = Patience()
-    listener: Listener = field(default_factory=Nobody)
+    listener: Listener = NOBODY
 
     def run(self) -> FileDigest:
         """Return the digest of the file once it stands in out, whole and verified.

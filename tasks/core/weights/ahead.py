@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.core.errors import DiskFull, KawanUsahaError
-from tasks.core.files import FileDigest
+from tasks.core.files import FileDigest, make_directory
 from tasks.core.progress import Report, silent
 from tasks.core.weights.companions import companion_bytes
 from tasks.core.weights.direct import InputFile
@@ -65,7 +65,7 @@ def merge_ahead(
     """
     work = work_of(plan, contents)
     spare_bytes = companion_bytes(plan.companions) + missing_bytes
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     with ExitStack() as stack:
         readers = tuple(
             stack.enter_context(_ArrivingReader(index, each))
