@@ -248,6 +248,14 @@ class UploadCorrupt(HubError):
     retryable = True
 
 
+class SignatureRefused(KawanUsahaError):
+    """A signature that was asked for is missing, broken, of another key, or of other files."""
+
+
+class SigningKeyUnusable(UsageError):
+    """The key of a signature is missing, cannot be used, or is not the one that is meant."""
+
+
 class FileChanged(KawanUsahaError):
     """A file of the model is no longer the one that was built, or changed while it was sent."""
 

@@ -12,7 +12,10 @@ from typer.core import TyperCommand, TyperGroup
 from flows.cli import app
 from flows.command_list import SUMMARIES
 
-HEAVY = ("torch", "transformers", "prefect", "peft", "deepspeed", "gradio", "fastapi", "openai")
+HEAVY = (
+    *("torch", "transformers", "prefect", "peft", "deepspeed", "gradio", "fastapi", "openai"),
+    *("model_signing", "sigstore"),
+)
 COMMANDS = ("--help", "rebuild --help", "status", "store list", "plan demo", "plan kawan-usaha-13b")
 
 RUN = f"""

@@ -1,4 +1,4 @@
-"""Names that huggingface_hub does not promise are used through one module, which names them all."""
+"""Names that a library does not promise are used through one module each, which names them all."""
 
 import ast
 from collections.abc import Iterator
@@ -28,6 +28,19 @@ def test_a_name_that_is_not_promised_is_imported_in_one_place_alone():
         if module.split(".")[0] == "huggingface_hub" and module not in PROMISED
     }
     assert found == set()
+
+
+def test_what_model_signing_does_not_promise_is_imported_in_one_place_alone():
+    """Its manifests, and what begins with an underscore; its version is pinned for it."""
+    files = [path for part in ("flows", "tasks") for path in (ROOT / part).rglob("*.py")]
+    using = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if any(m.partition(".")[0] in ("model_signing", "sigstore_models") for m in _imports(path))
+    }
+    assert using == {"tasks/core/signing/bundle.py"}
+    pinned = f'"model-signing=={version("model-signing")}"'
+    assert pinned in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_minor_version_is_pinned_to_the_one_that_is_tested():

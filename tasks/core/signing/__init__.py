@@ -1,0 +1,27 @@
+"""Signatures with a key of one's own: who made these bytes, provable without a network.
+
+The format is OpenSSF Model Signing, so that `model_signing verify key` accepts what is signed here.
+"""
+
+from tasks.core.signing.bundle import NOT_COVERED, Signed, opened, signature_over
+from tasks.core.signing.keys import (
+    KEY_VARIABLE,
+    PublicKey,
+    SigningKey,
+    configured_key,
+    key_of,
+    public_keys,
+)
+
+__all__ = [
+    "KEY_VARIABLE",
+    "NOT_COVERED",
+    "PublicKey",
+    "Signed",
+    "SigningKey",
+    "configured_key",
+    "key_of",
+    "opened",
+    "public_keys",
+    "signature_over",
+]

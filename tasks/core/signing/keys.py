@@ -1,0 +1,210 @@
+"""The keys of signatures: the private one from the environment, public ones from PEM files.
+
+KAWAN_USAHA_SIGNING_KEY names the file of a private key, of mode 0600, or holds the PEM text itself,
+as a Prefect Secret block puts it into a job's environment. KAWAN_USAHA_SIGNING_PASSWORD opens an
+encrypted one. A public key is known by its fingerprint: the SHA-256 of its PEM text, as OpenSSL
+writes it (`sha256sum key.pub`), which is also what a signature says of the key that made it.
+
+The invariant: of a private key nothing but the fingerprint of its public half is ever shown.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.core.errors import SigningKeyUnusable
+
+if TYPE_CHECKING:  # imported where it is used: most commands sign nothing
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
+
+KEY_VARIABLE = "KAWAN_USAHA_SIGNING_KEY"
+PASSWORD_VARIABLE = "KAWAN_USAHA_SIGNING_PASSWORD"  # noqa: S105 - the name, not the password
+
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_OTHERS = 0o077
+_LONGEST_BYTES = 1 << 16
+_PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
+_HOW = "docs/runbook.md, `Sign models`, makes a pair of keys with openssl."
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key that signatures are checked with."""
+
+    fingerprint: str
+    key: "EllipticCurvePublicKey" = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A key that signs. It shows its public half only, and cannot be pickled."""
+
+    public: PublicKey
+    key: "EllipticCurvePrivateKey" = field(repr=False, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the public half is known by."""
+        return self.public.fingerprint
+
+
+def configured_key(environ: Mapping[str, str] | None = None) -> SigningKey | None:
+    """Return the key that environ names, by default that of this process; None without one.
+
+    Raises SigningKeyUnusable for one that cannot be read, that others can read, that its password
+    does not open, or that is of another kind.
+    """
+    ask = os.environ.get if environ is None else environ.get
+    text = (ask(KEY_VARIABLE) or "").strip()
+    if not text:
+        return None
+    where, content = _content(text)
+    return _private(content, where, ask(PASSWORD_VARIABLE))
+
+
+def key_of(path: Path, environ: Mapping[str, str] | None = None) -> SigningKey:
+    """Return the private key of a public one, which path holds.
+
+    Raises SigningKeyUnusable where the environment names none, or that of another public key, and
+    as `configured_key` and `public_keys`.
+    """
+    expected = public_keys(path)
+    key = configured_key(environ)
+    if key is None:
+        raise SigningKeyUnusable(
+            "What is published is to be signed, and there is no key to sign with.",
+            where=KEY_VARIABLE,
+            expected=f"the file of the private key of {path}",
+            next_step=f"`export {KEY_VARIABLE}=/path/to/key.pem`. {_HOW}",
+        )
+    if key.public not in expected:
+        raise SigningKeyUnusable(
+            "The key to sign with belongs to another public key than the one that is named.",
+            where=KEY_VARIABLE,
+            expected=f"{_names(expected)}, of {path}",
+            found=key.fingerprint,
+            next_step="Name the other private key, or the public key of this one: "
+            "`openssl pkey -in key.pem -pubout`.",
+        )
+    return key
+
+
+def public_keys(path: Path) -> tuple[PublicKey, ...]:
+    """Return the public keys of a PEM file, several while one takes another's place.
+
+    Raises SigningKeyUnusable where there is none that can be used.
+    """
+    content = _read(path, "The public key")
+    if b"PRIVATE KEY" in content:
+        raise SigningKeyUnusable(
+            "This is a private key, and the public one is meant.",
+            where=path,
+            next_step="Name the public key: `openssl pkey -in key.pem -pubout`. Make a new pair if "
+            "this file was in a repository or was published.",
+        )
+    found = tuple(_public(pem, path) for pem in _PUBLIC.findall(content))
+    if not found:
+        raise _wrong_kind(path, "no public key in PEM")
+    return found
+
+
+def fingerprint_of(key: "EllipticCurvePublicKey") -> str:
+    """Return what a public key is known by."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(pem).hexdigest()
+
+
+def _content(text: str) -> tuple[object, bytes]:
+    """Return the private key's PEM, and what to call its place."""
+    if text.startswith("-----BEGIN"):
+        return KEY_VARIABLE, text.encode()
+    path = Path(text).expanduser()
+    content = _read(path, "The key to sign with")
+    mode = path.stat().st_mode & 0o7777
+    if mode & _OTHERS:
+        raise SigningKeyUnusable(
+            "Others can read the key to sign with.",
+            where=path,
+            expected="mode 0600",
+            found=f"mode {mode:04o}",
+            next_step=f"`chmod 600 {path}`, and make a new key if somebody may have read this one.",
+        )
+    return path, content
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LONGEST_BYTES)
+    except (OSError, ValueError) as error:
+        found = error.strerror if isinstance(error, OSError) else str(error)
+        raise SigningKeyUnusable(
+            f"{what} cannot be read.", where=path, found=found, next_step=f"Correct it. {_HOW}"
+        ) from error
+
+
+def _private(content: bytes, where: object, password: str | None) -> SigningKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    is_encrypted = b"ENCRYPTED" in content
+    try:
+        secret = password.encode() if password and is_encrypted else None
+        key = load_pem_private_key(content, secret)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # What the library says may quote the key.
+        raise SigningKeyUnusable(
+            "The key to sign with cannot be opened.",
+            where=where,
+            expected="a private key in PEM"
+            + (f", whose password is in {PASSWORD_VARIABLE}" if is_encrypted else ""),
+            found=None if not is_encrypted else "a password" if password else "no password",
+            next_step=_HOW,
+        ) from None
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise _wrong_kind(where, type(key).__name__)
+    return SigningKey(_of_curve(key.public_key(), where), key)
+
+
+def _public(pem: bytes, where: object) -> PublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _wrong_kind(where, str(error).splitlines()[0]) from error
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise _wrong_kind(where, type(key).__name__)
+    return _of_curve(key, where)
+
+
+def _of_curve(key: "EllipticCurvePublicKey", where: object) -> PublicKey:
+    if key.curve.name not in _CURVES:
+        raise _wrong_kind(where, f"the curve {key.curve.name}")
+    return PublicKey(fingerprint_of(key), key)
+
+
+def _wrong_kind(where: object, found: str) -> SigningKeyUnusable:
+    return SigningKeyUnusable(
+        "This is no key of the kind that model signatures use.",
+        where=where,
+        expected=f"an elliptic curve key in PEM, of {', '.join(_CURVES.values())}",
+        found=found,
+        next_step=_HOW,
+    )
+
+
+def _names(keys: tuple[PublicKey, ...]) -> str:
+    return " or ".join(key.fingerprint for key in keys)
