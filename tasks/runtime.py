@@ -28,6 +28,7 @@ from tasks.core.keys import StageKey
 from tasks.core.measure import Cost
 from tasks.core.progress import duration, quantity
 from tasks.core.room import with_advice
+from tasks.core.signing import configured_key
 from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
 from tasks.core.threads import pause, run_all
 from tasks.explain import explained
@@ -243,7 +244,7 @@ _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
 
 def run_store() -> Store:
     """Return the store as the run in progress sees it, or the plain one outside of a run."""
-    return _STORE.get() or Store(home(), say=say, remote=configured_remote())
+    return _STORE.get() or Store(home(), say=say, remote=configured_remote(), key=configured_key())
 
 
 @contextmanager

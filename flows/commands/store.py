@@ -45,13 +45,15 @@ def list_artifacts(
     """
     from tasks.core.home import home
     from tasks.core.store import Artifact, Store, configured_remote
+    from tasks.core.store.signed import signed_by
 
     store = Store(home(), remote=required_remote() if remote else configured_remote())
     there = dict(required_remote().artifacts()) if remote else {}
     rows, lines = [], []
     for artifact in (*store.artifacts(), *store.freed_artifacts()):
         shared = _is_in(there, artifact) if remote else store.is_shared(artifact)
-        rows.append(_row(artifact, here=True, shared=shared))
+        row = _row(artifact, here=True, shared=shared)
+        rows.append({**row, "signed_by": signed_by(store, str(artifact.key))})
         lines.append(_line(artifact, "freed" if artifact.freed else "", "shared" if shared else ""))
     here = {row["artifact"] for row in rows}
     for name, found in there.items():

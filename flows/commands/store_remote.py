@@ -1,4 +1,4 @@
-"""`kawan-usaha store push` and `pull`: by hand what runs do by themselves with a remote store."""
+"""`kawan-usaha store push`, `pull`, `sign`: by hand what runs do by themselves."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +24,7 @@ def register(store_app: typer.Typer) -> None:
     """Add the commands to `kawan-usaha store`."""
     store_app.command()(push)
     store_app.command()(pull)
+    store_app.command()(sign)
 
 
 def push(
@@ -66,6 +67,39 @@ def pull(
         _show(store, (artifact for _, artifact in made), as_json=as_json)
     if any(artifact is None for _, artifact in made):  # broken there, which was told
         raise typer.Exit(1)
+
+
+def sign(names: Annotated[list[str], _NAMES], as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Sign artifacts that are here with the key that KAWAN_USAHA_SIGNING_KEY names.
+
+    All of each is read first. Runs sign what they build by themselves: this is for what was built
+    before there was a key, and says that you answer for what made it. `kawan-usaha store push` then
+    brings the signatures to the remote store.
+
+    Example: `kawan-usaha store sign fuse-3f2a`
+    """
+    from tasks.core.home import home
+    from tasks.core.signing import KEY_VARIABLE, configured_key
+    from tasks.core.store import Store
+    from tasks.core.store.signed import sign as sign_artifact
+    from tasks.core.store.signed import signed_by
+
+    key = configured_key()
+    if key is None:
+        raise UsageError(
+            "There is no key to sign with.",
+            where=KEY_VARIABLE,
+            expected="the file of a private key, of mode 0600",
+            next_step="docs/runbook.md, `Sign models`, makes a pair of keys with openssl.",
+        )
+    store = Store(home(), say=partial(typer.echo, err=True))
+    with store.in_use():
+        known = [str(artifact.key) for artifact in store.artifacts()]
+        for name in (chosen := _chosen(names, known)):
+            sign_artifact(store, name, key)
+    rows = [{"artifact": name, "signed_by": signed_by(store, name)} for name in chosen]
+    lines = [f"{name}: signed with {key.fingerprint}" for name in chosen]
+    show(rows, as_json=as_json, text="\n".join(lines))
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from typing import TypeVar
 import yaml
 from huggingface_hub.errors import HFValidationError
 
-from tasks.core.errors import CorruptArtifact, NotAModel
+from tasks.core.errors import NotAModel
 from tasks.core.home import home
 from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
 from tasks.core.model_config import OUR_MODEL_TYPE, read_config
 from tasks.core.store import Manifest, Store
-from tasks.core.store.manifest import freed_place, read_manifest
+from tasks.core.store.manifest import freed_place, manifest_of
 
 _SAYS_NOTHING = ("", "none", "other", "unknown")
 _LLAMA = ("llama", OUR_MODEL_TYPE)
@@ -76,7 +76,7 @@ def _origin_of(model: Path, seen: tuple[Path, ...]) -> Origin:
         return Origin()
     seen = (*seen, place)
     said = _said_by_its_files(place, seen)
-    manifest = _manifest(place)
+    manifest = manifest_of(place)
     if manifest is None:
         return said
     made_from = _made_from(place, manifest, seen)
@@ -129,13 +129,6 @@ def _artifacts_beside(model: Path) -> dict[str, Path]:
         if (place / "store").is_dir()
         for artifact in (*Store(place).freed_artifacts(), *Store(place).artifacts())
     }
-
-
-def _manifest(model: Path) -> Manifest | None:
-    try:
-        return read_manifest(model)
-    except CorruptArtifact:  # some other program's manifest.json tells nothing
-        return None
 
 
 def _config(model: Path) -> Mapping[str, object]:

@@ -2,6 +2,7 @@
 
     <url>/staging/<stage>-<key>/state.json       what the state consists of, replaced at once
     <url>/staging/<stage>-<key>/files/<sha256>   its files
+    <url>/staging/<stage>-<key>/signatures/...   who has made it (`seals.py`)
 
 Whoever works says what the latest whole state is, such as the checkpoint of a training; a thread
 brings each new one there. The invariants: a state counts there once all its files were read back;
@@ -25,6 +26,7 @@ from tasks.core.foreign import leaves
 from tasks.core.locks import Say
 from tasks.core.progress import quantity
 from tasks.core.store.remote import STAGING, Remote
+from tasks.core.store.seals import Document
 from tasks.core.store.transfers import Stopped, Way, receive, send
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Handover:
 
     def __init__(self, remote: Remote, directory: Path, say: Say) -> None:
         self._place, self._directory, self._say = remote.place, directory, say
+        self._seals = remote.seals
         self._folder = f"{STAGING}/{directory.name}"
         self._where = f"{remote.url}/{self._folder}"
         self._stop, self._over = threading.Event(), False
@@ -147,7 +150,9 @@ class Handover:
         if self._over:
             raise Stopped
         send(self._place, self._ways(state, copy), proved=frozenset(), stop=self._stop)
-        self._place.replace(f"{self._folder}/state.json", state.model_dump_json().encode())
+        content = state.model_dump_json().encode()
+        self._seals.put(self._place, self._document(content), self._folder)
+        self._place.replace(f"{self._folder}/state.json", content)
         old = {file.sha256 for file in before.files.values()} if before is not None else set()
         for sha256 in old - {file.sha256 for file in state.files.values()}:
             self._place.remove(f"{self._folder}/files/{sha256}")
@@ -159,9 +164,11 @@ class Handover:
         """
         fetched = self._directory.with_name(f"{self._directory.name}.handed")
         try:
-            state = self._found()
-            if state is None:
+            content = self._place.find(f"{self._folder}/state.json")
+            state = self._read(content)
+            if content is None or state is None:
                 return
+            self._seals.require(self._place, self._document(content), self._folder)
             size = quantity(sum(file.size_bytes for file in state.files.values()))
             last = PurePosixPath(state.paths[-1]).name
             self._say(f"{self._directory.name}: going on from {last} of another machine, {size}")
@@ -181,7 +188,12 @@ class Handover:
         shutil.rmtree(fetched)
 
     def _found(self) -> _State | None:
-        content = self._place.find(f"{self._folder}/state.json")
+        return self._read(self._place.find(f"{self._folder}/state.json"))
+
+    def _document(self, content: bytes) -> Document:
+        return Document(self._directory.name, "state.json", content, {})
+
+    def _read(self, content: bytes | None) -> _State | None:
         if content is None:
             return None
         try:

@@ -80,6 +80,17 @@ def read_manifest(directory: Path) -> Manifest | None:
     return parse_manifest(content, where=path)
 
 
+def manifest_of(model: Path) -> Manifest | None:
+    """Return the manifest of a model directory that anybody names, None where it is no artifact.
+
+    A directory that was published to, and other programs, have a manifest.json of another kind.
+    """
+    try:
+        return read_manifest(model)
+    except CorruptArtifact:
+        return None
+
+
 def parse_manifest(content: bytes, *, where: object) -> Manifest:
     """Return the manifest that these bytes are. Raises CorruptArtifact as `read_manifest` does."""
     try:

@@ -12,10 +12,11 @@ import re
 
 from pydantic import ValidationError
 
-from tasks.core.errors import StorageUnavailable
+from tasks.core.errors import SignatureRefused, StorageUnavailable
 from tasks.core.storage import in_time
 from tasks.core.store.remote import RELEASES, Remote
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
+from tasks.core.store.seals import Document
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,16 @@ def share_release(remote: Remote, run: OpenRun) -> None:
             "reach": -1,  # it supersedes no run of theirs
         }
     )
-    place = f"{RELEASES}/{record.recipe}/{run.path.name}"
-    remote.place.replace(place, told.model_dump_json(indent=1).encode())
+    content = told.model_dump_json(indent=1).encode()
+    remote.seals.put(remote.place, _document(record.recipe, run.path.name, content))
+    remote.place.replace(f"{RELEASES}/{record.recipe}/{run.path.name}", content)
 
 
 def take_releases(remote: Remote, records: RunRecords, recipe: str) -> None:
     """Record here what other machines have released of a recipe.
 
-    A file that is no such record is left out, with a line in the log. So is everything while the
+    A file that is no such record, or that nobody has signed who is trusted, is left out, with a
+    line in the log. So is everything while the
     remote store cannot be reached: what is on record here then counts. Raises StorageRefused.
     """
     try:
@@ -62,12 +65,20 @@ def _take(remote: Remote, records: RunRecords, recipe: str) -> None:
         path = records.root / name
         if path.exists() or not re.fullmatch(rf"{re.escape(recipe)}-\d+T\d+\.json", name):
             continue
-        content = remote.place.find(f"{folder}/{name}")
+        content = remote.place.find(f"{folder}/{name}") or b""
+        where = f"{remote.url}/{folder}/{name}"
         try:
-            record = RunRecord.model_validate_json(content or b"")
+            record = RunRecord.model_validate_json(content)
+            remote.seals.require(remote.place, _document(recipe, name, content))
         except ValidationError as error:
-            where = f"{remote.url}/{folder}/{name}"
             logger.warning("%s is no record: %s", where, str(error).splitlines()[0])
+            continue
+        except SignatureRefused as error:
+            logger.warning("%s does not count: %s", where, error)
             continue
         if record.recipe == recipe and record.released is not None:
             OpenRun(path, record).save()
+
+
+def _document(recipe: str, name: str, content: bytes) -> Document:
+    return Document(f"{recipe}/{name}", "release.json", content, {})

@@ -4,6 +4,7 @@
     <url>/files/<sha256>                the files of all artifacts, each content once
     <url>/staging/<stage>-<key>/...     what unfinished work goes on from (`handover.py`)
     <url>/releases/<recipe>/...         what was released, by which run (`releases.py`)
+    <url>/signatures/<sha256>/...       who has made a manifest or a release (`seals.py`)
 
 The invariants: a manifest is written last, when every file that it names was read back, and only
 if there is none: of several machines that finish one key at once the first one's counts. A file is
@@ -14,7 +15,7 @@ under staging/. Keys come from the environment of the fsspec library, never from
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from tasks.core.errors import (
 from tasks.core.progress import Report, silent
 from tasks.core.storage import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
+from tasks.core.store.seals import SIGNATURES, Document, Seals, configured_seals
 from tasks.core.store.transfers import Way, receive, send
 
 if TYPE_CHECKING:
@@ -54,12 +56,21 @@ class Shared:
         """The identity of its bytes."""
         return self.manifest.content_digest
 
+    @property
+    def document(self) -> Document:
+        """What is signed of it."""
+        return Document.of_manifest(self.manifest, self.content)
+
 
 @dataclass(frozen=True)
 class Remote:
-    """A remote store. Safe for any number of machines at once."""
+    """A remote store. Safe for any number of machines at once.
+
+    seals says whose artifacts are taken from there, and signs what is brought there.
+    """
 
     place: "Place"
+    seals: Seals = field(default_factory=Seals)
 
     @property
     def url(self) -> str:
@@ -67,7 +78,7 @@ class Remote:
         return self.place.url
 
     @classmethod
-    def open(cls, url: str) -> "Remote":
+    def open(cls, url: str, seals: Seals | None = None) -> "Remote":
         """Return the remote store at a URL; nothing is asked there yet.
 
         Raises UsageError for a URL of no known kind or with a user in it, MissingTool.
@@ -83,7 +94,7 @@ class Remote:
                 next_step="Leave it out; keys come from the environment, such as "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
             )
-        return cls(place)
+        return cls(place, seals or Seals())
 
     def require_usable(self) -> None:
         """Return when files can be written there, read and removed.
@@ -118,7 +129,8 @@ class Remote:
 
     def names(self) -> list[str]:
         """Return the names that artifacts may have there; nothing is opened."""
-        return [name for name in self.place.folders("") if name not in (FILES, STAGING, RELEASES)]
+        ours = (FILES, STAGING, RELEASES, SIGNATURES)
+        return [name for name in self.place.folders("") if name not in ours]
 
     def artifacts(self) -> Iterator[tuple[str, Shared | CorruptRemote]]:
         """Yield every artifact by name; one with a broken manifest as the error that tells of it.
@@ -156,17 +168,21 @@ class Remote:
         directory: Path,
         ours: Shared,
         *,
+        signatures: Mapping[str, bytes] | None = None,
         proved: frozenset[str] = frozenset(),
         repair: bool = False,
         report: Report = silent,
     ) -> Shared:
         """Bring an artifact there and return the one that counts there, which may be another's.
 
-        Nothing is sent when there is one. With `repair` what is there is known to be broken, and
+        Nothing is sent when there is one, but for signatures of it, by what their keys are known
+        by. With `repair` what is there is known to be broken, and
         ours takes its place. Raises as `transfers.send`.
         """
         manifest = f"{ours.name}/{MANIFEST}"
         theirs = None if repair else self.find_or_none(ours.name)
+        if theirs is None or theirs.content == ours.content:
+            self.seals.share(self.place, ours.document, signatures or {})
         if theirs is not None:
             return theirs
         ways = _ways(ours.manifest, directory)
@@ -189,10 +205,10 @@ class Remote:
 def configured_remote() -> Remote | None:
     """Return the remote store that KAWAN_USAHA_REMOTE names, None when it names none.
 
-    Raises as `Remote.open`.
+    Raises as `Remote.open` and `configured_seals`.
     """
     url = os.environ.get(REMOTE_VARIABLE, "").strip()
-    return Remote.open(url) if url else None
+    return Remote.open(url, configured_seals()) if url else None
 
 
 def _ways(manifest: Manifest, directory: Path) -> list[Way]:

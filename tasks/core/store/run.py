@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, StageMissing, StorageUnavailable
 from tasks.core.keys import StageKey
@@ -24,6 +25,9 @@ from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 from tasks.core.store.shelf import Artifact
 from tasks.core.store.staging import Staging
 from tasks.core.store.store import Built, Store
+
+if TYPE_CHECKING:
+    from tasks.core.signing import SigningKey
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class RunStore(Store):
         waits: Callable[[str], None] | None = None,
         finished: Collection[str] = (),
         remote: Remote | None = None,
+        key: "SigningKey | None" = None,
     ) -> None:
         """Record under run. in_use names the artifacts that are served now.
 
@@ -54,7 +59,7 @@ class RunStore(Store):
         finished names the stages of which nothing is built: what they have made must be there.
         """
         purpose = f"rebuild {run.record.recipe}"
-        super().__init__(home, purpose, say, waits=waits, remote=remote)
+        super().__init__(home, purpose, say, waits=waits, remote=remote, key=key)
         self._records = RunRecords(home)
         self._run = run
         self._in_use = in_use
@@ -111,13 +116,21 @@ class RunStore(Store):
         """Record an artifact that the run needs and does not build."""
         self._run.add(name)
 
-    def release(self, name: str, forced: str | None = None) -> None:
+    def release(
+        self,
+        name: str,
+        forced: str | None = None,
+        *,
+        signed_by: str | None = None,
+        signature_sha256: str | None = None,
+    ) -> None:
         """Record that this artifact is released, and tell the machines of the remote store.
 
-        Raises StorageRefused, and StorageUnavailable where they do not know it from a run before.
+        With the signature that it was published with, if it was. Raises StorageRefused, and
+        StorageUnavailable where they do not know it from a run before.
         """
         is_known = self._records.releases(self.record.recipe)[:1] == [name]
-        self._run.release(name, forced)
+        self._run.release(name, forced, signed_by=signed_by, signature_sha256=signature_sha256)
         if self._sharing is None:
             return
         try:

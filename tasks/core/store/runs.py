@@ -34,8 +34,9 @@ class RunRecord(BaseModel):
     runs of equal recipes, and `overrides` are the fields that this run changed of its recipe's
     file; `reach` is the position of the last stage that was to run, so that a part of a recipe
     does not supersede the whole. `attempt_of` is what all attempts of one run have in common, None
-    where none can follow; `commits` are those that the run has taken, by what the recipe calls
-    their source.
+    where none can follow; `signed_by` is what the key is known by that has signed the release
+    where it was published, and `signature_sha256` what that signature is; `commits` are those that
+    the run has taken, by what the recipe calls their source.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +48,8 @@ class RunRecord(BaseModel):
     released: str | None = None
     released_at: datetime | None = None
     forced: str | None = None
+    signed_by: str | None = None
+    signature_sha256: str | None = None
     recipe_digest: str = ""
     overrides: tuple[str, ...] = ()
     reach: int = 0
@@ -80,9 +83,22 @@ class OpenRun:
         if artifact not in self.record.artifacts:
             self.save(artifacts=(*self.record.artifacts, artifact))
 
-    def release(self, artifact: str, forced: str | None = None) -> None:
+    def release(
+        self,
+        artifact: str,
+        forced: str | None = None,
+        *,
+        signed_by: str | None = None,
+        signature_sha256: str | None = None,
+    ) -> None:
         """Record that the run has released this model, and for what reason against its gate."""
-        self.save(released=artifact, released_at=datetime.now(UTC), forced=forced)
+        self.save(
+            released=artifact,
+            released_at=datetime.now(UTC),
+            forced=forced,
+            signed_by=signed_by,
+            signature_sha256=signature_sha256,
+        )
 
     def finish(self) -> None:
         """Record that the run has done all it was to do."""

@@ -20,6 +20,7 @@ from tasks.core.locks import Say
 from tasks.core.progress import Lines, quantity
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place, remove_note
 from tasks.core.store.remote import Remote, Shared
+from tasks.core.store.seals import Kept
 from tasks.core.store.shelf import Artifact, Shelf
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Sharing:
         """Return the artifact of this name that can be fetched, None without one.
 
         `wanted` is the digest that it must have, if it must. A broken one is told of and counts as
-        none; what is built here then takes its place.
+        none; what is built here then takes its place. Raises SignatureRefused for one that nobody
+        has signed who is trusted.
         """
         try:
             found = self.remote.find(name)
@@ -60,13 +62,16 @@ class Sharing:
         if found is not None and wanted not in (None, found.digest):
             self._say(f"{name} at {self.remote.url} is another one than was made here.")
             return None
+        if found is not None:
+            self.remote.seals.require(self.remote.place, found.document)
         return found
 
     def fetch(self, shared: Shared, commit: Callable[[Path, Shared], Artifact]) -> Artifact | None:
         """Bring an artifact here and commit it; None when it is broken there.
 
-        What was fetched by an attempt that was cut off is not fetched again.
+        What was fetched by an attempt that was cut off is not fetched again. Raises as `find`.
         """
+        signatures = self.remote.seals.require(self.remote.place, shared.document)
         staging = self._shelf.root / ".staging" / f"{shared.name}.fetched"
         staging.mkdir(parents=True, exist_ok=True)
         size = quantity(shared.manifest.size_bytes)
@@ -80,6 +85,9 @@ class Sharing:
             shutil.rmtree(staging)
             return None
         _remove_others(staging, shared)
+        kept = Kept(self._shelf.root, shared.name)
+        kept.forget()
+        kept.add(signatures)
         artifact = commit(staging, shared)
         self._note(shared, shared)
         return artifact
@@ -123,6 +131,7 @@ class Sharing:
             theirs = self.remote.push(
                 artifact.path,
                 ours,
+                signatures=Kept(self._shelf.root, name).all(),
                 proved=self._proved(),
                 repair=name in self._broken,
                 report=self._lines("pushed", name),

@@ -5,6 +5,7 @@
     <home>/store/.freed/<...>     manifest and small files of an artifact whose others were freed
     <home>/store/.corrupt/<...>   artifacts that were found damaged, set aside
     <home>/store/.pushed/<...>    which artifacts the remote store has, if there is one
+    <home>/store/.signed/<...>    signatures of artifacts (`seals.py`)
     <home>/store/.locks/<...>     one lock a key
 
 The invariant: only `Store.build` renames into the store, after every byte has reached the disk and
@@ -25,6 +26,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
 from tasks.core.files import (
@@ -53,9 +55,13 @@ from tasks.core.store.manifest import (
     write_manifest,
 )
 from tasks.core.store.remote import Remote, Shared
+from tasks.core.store.seals import Document, Kept
 from tasks.core.store.sharing import Sharing
 from tasks.core.store.shelf import Artifact, Shelf
 from tasks.core.store.staging import Staging
+
+if TYPE_CHECKING:
+    from tasks.core.signing import SigningKey
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +79,7 @@ class Store(Shelf):
 
     purpose is what this process works on, by default its command: other processes are told when
     they wait for it. say is told what is fetched and pushed; waits, for whom this one waits, by
-    default say.
+    default say. key signs what is built here.
     """
 
     def __init__(
@@ -84,8 +90,10 @@ class Store(Shelf):
         *,
         waits: Say | None = None,
         remote: Remote | None = None,
+        key: "SigningKey | None" = None,
     ) -> None:
         super().__init__(home)
+        self._key = key
         self._purpose = purpose or " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
         self._say = say
         self._waits = waits or say
@@ -172,6 +180,11 @@ class Store(Shelf):
             staging.forget()
             return Built(shared, cached=False)
 
+    @property
+    def remote(self) -> Remote | None:
+        """The remote store, None without one."""
+        return None if self._sharing is None else self._sharing.remote
+
     def push(self, name: str) -> Artifact | None:
         """Bring an artifact to the remote store; return what is here then, None without one.
 
@@ -215,6 +228,8 @@ class Store(Shelf):
         for directory in directories:
             if directory.exists():
                 self._remove(directory)
+            if directory.parent == self.root:
+                Kept(self.root, directory.name).forget()
 
     def free(self, name: str) -> bool:
         """Remove all but the manifest and the small files; False when there is nothing to free.
@@ -359,7 +374,21 @@ class Store(Shelf):
             peak_memory_bytes=cost.peak_memory_bytes,
         )
         write_manifest(staging.path, manifest)
+        self._sign_new(Artifact(staging.path, manifest))
         return self._move_in(staging.path, self.path_of(key), manifest)
+
+    def _sign_new(self, artifact: Artifact) -> None:
+        """Keep this machine's signature of what it has just built, before that has its name."""
+        kept = Kept(self.root, str(artifact.key))
+        kept.forget()
+        if self._key is not None:
+            kept.add(
+                {
+                    self._key.fingerprint: Document.of_artifact(
+                        artifact.path, artifact.manifest
+                    ).signed_with(self._key)
+                }
+            )
 
     def _move_in(self, directory: Path, target: Path, manifest: Manifest) -> Artifact:
         directory.rename(target)

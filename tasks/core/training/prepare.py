@@ -10,12 +10,11 @@ from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.examples import ExampleCounts
 from tasks.core.conversation.model_limits import require_rows
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
-from tasks.core.errors import CorruptArtifact
 from tasks.core.files import make_directory, sha256_of, take_back
 from tasks.core.keys import to_jsonable
 from tasks.core.model_config import read_config
 from tasks.core.recipe import Finetune
-from tasks.core.store.manifest import read_manifest
+from tasks.core.store.manifest import manifest_of
 from tasks.core.training.batching import row_count
 from tasks.core.training.checkpoints import CHECKPOINTS, adopt, can_go_on, last_whole, prune
 from tasks.core.training.job import (
@@ -156,8 +155,5 @@ def _identity(
 
 def _state_of(model: ModelIndex) -> str:
     """Return what changes when the weights do: of an artifact the same on every machine."""
-    try:
-        manifest = read_manifest(model.directory)
-    except CorruptArtifact:  # the manifest of something else
-        manifest = None
+    manifest = manifest_of(model.directory)
     return model.fingerprint() if manifest is None else manifest.content_digest

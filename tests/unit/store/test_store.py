@@ -13,6 +13,7 @@ from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
 from tasks.core.files import FileDigest, digest_of, link_or_copy
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.store import Staging, Store
+from tasks.core.store.manifest import manifest_of
 
 
 class Boom(Exception):
@@ -306,3 +307,13 @@ def test_killed_process_leaves_no_artifact_and_no_lock(tmp_path: Path, moment: s
     assert store.find(key) is None
     built = store.build(key, two_files, wait_s=1)
     assert sorted(built.artifact.manifest.files) == ["a.bin", "sub/b.json"]
+
+
+def test_what_publishing_or_another_program_calls_manifest_is_no_artifacts(
+    store: Store, key: StageKey, tmp_path: Path
+) -> None:
+    """A published directory is deployed and fine-tuned like any other."""
+    (tmp_path / "manifest.json").write_text('{"build": "b", "files": {"config.json": {}}}')
+    assert manifest_of(tmp_path) is None
+    built = store.build(key, two_files)
+    assert manifest_of(built.artifact.path) == built.artifact.manifest
