@@ -25,6 +25,7 @@ from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.recipe_overrides import overridden
 from tasks.core.serving.state import used_builds
+from tasks.core.signing import configured_key
 from tasks.core.store import RunStore, Store, configured_remote
 from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import RunRecords
@@ -40,7 +41,7 @@ from tasks.merge import merge
 from tasks.notices import is_called, notify
 from tasks.plan import preflight
 from tasks.prepare import prepare
-from tasks.publish import publish
+from tasks.publish import publish, signature_of
 from tasks.runtime import (
     StageResult,
     attempt_of,
@@ -212,6 +213,7 @@ def _store_of(
         # The gate judges figures that are there already, and every run does.
         finished=set(stages_before(from_stage)) - {"gate"},
         remote=remote,
+        key=configured_key(),
     )
 
 
@@ -253,7 +255,7 @@ def _stages(
     elif recipe.publish is not None and "publish" in wanted:
         done.append(run(publish, made, recipe, recipe.publish, outcome, verdict))
     if _released_by(recipe) == "publish" and "publish" in wanted:
-        store.release(released.artifact, verdict.forced)
+        store.release(released.artifact, verdict.forced, **signature_of(done[-1]))
     if recipe.deploy is not None and "deploy" in wanted:
         done.append(
             run(

@@ -150,6 +150,11 @@ def as_text(report: RebuildReport) -> str:
         ]
     if report.overrides:
         lines.append(f"Overrides: {'; '.join(report.overrides)}")
+    lines += [
+        f"Signed, and checked where it was published, with {stage.facts['signed_by']}"
+        for stage in report.stages
+        if stage.stage == "publish" and stage.facts.get("signed_by")
+    ]
     lines += steps_down(report)
     lines += [f"Warning: {warning}" for warning in report.warnings]
     lines.append(f"Logs: {logs_of(report.recipe)}")

@@ -1,13 +1,20 @@
 """Deploy: the released model behind an OpenAI-compatible address."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from tasks.core.errors import CorruptArtifact
 from tasks.core.evaluation.prompts import for_comparison
 from tasks.core.home import home
 from tasks.core.measure import measured
 from tasks.core.recipe_deploy import Deploy
 from tasks.core.serving.deployment import deploy as start
 from tasks.core.serving.record import Switched
+from tasks.core.signing import public_keys
+from tasks.core.store.checks import wrong_content
+from tasks.core.store.signed import require_signed
 from tasks.progress import say
 from tasks.runtime import StageResult, run_store, stage_task
 from tasks.telling import show_markdown
@@ -24,7 +31,14 @@ def deploy(
     """Start the servers, unless this build runs and answers already."""
     from tasks.core.architecture.promise import expected_report
 
-    with run_store().present([model.artifact]), measured() as cost:
+    store = run_store()
+    with (
+        _set_aside_when_damaged(model.artifact, settings),
+        store.present([model.artifact]),
+        measured() as cost,
+    ):
+        if settings.signed_by is not None:
+            require_signed(store, model.artifact, public_keys(settings.signed_by))
         deployment = start(
             model.path,
             settings,
@@ -34,6 +48,7 @@ def deploy(
             build=model.artifact,
             expected_edit=expected_report(model.path),
             prompts=for_comparison(prompts),
+            require_whole=partial(_require_whole, model.artifact, settings),
             say=say,
         )
     if deployment.switched is not None:
@@ -42,6 +57,31 @@ def deploy(
     return StageResult.after(
         model, "deploy", cost, cached=deployment.reused, url=deployment.base_url
     )
+
+
+def _require_whole(artifact: str, settings: Deploy) -> None:
+    """Raise CorruptArtifact unless each byte is what was signed, where that is asked for."""
+    if settings.signed_by is None:
+        return
+    say(f"{artifact} was signed; reading all of it before it serves")
+    directory = run_store().root / artifact
+    if problems := list(wrong_content(directory)):
+        raise CorruptArtifact(
+            "The artifact is damaged.", where=directory, found="; ".join(problems)
+        )
+
+
+@contextmanager
+def _set_aside_when_damaged(artifact: str, settings: Deploy) -> Iterator[None]:
+    """Set the artifact aside once the block, which reads it, has found it not to be whole."""
+    try:
+        yield
+    except CorruptArtifact:
+        store = run_store()
+        found = None if settings.signed_by is None else store.named(artifact)
+        if found is not None:
+            store.require_content(found)
+        raise
 
 
 def taken_over(switched: Switched) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from tasks.core.errors import HubOffline, HubUnavailable, StorageUnavailable
 from tasks.core.home import home
 from tasks.core.hub.publish_opened import require_open
+from tasks.core.hub.signature import require_sources_signed
 from tasks.core.hub.upstream import Sources
 from tasks.core.planning.render import render, render_summary
 from tasks.core.preflight import (
@@ -13,10 +14,13 @@ from tasks.core.preflight import (
     gpus_short_of_room,
     require_devices,
     require_own_template,
+    unsigned_when_built,
 )
 from tasks.core.recipe import Recipe
 from tasks.core.recipe_plan import plan_of
+from tasks.core.signing import KEY_VARIABLE
 from tasks.core.store import configured_remote
+from tasks.core.store.seals import TRUSTED_VARIABLE
 from tasks.progress import say, warn
 from tasks.runtime import stage_task
 from tasks.telling import as_code, show_markdown
@@ -45,10 +49,13 @@ def preflight(
     sources = Sources.of(recipe, home(), commits)
     _say_commits(sources, taken=commits)
     require_own_template(recipe, sources)
+    require_sources_signed(sources)
     if "publish" in stages:
         _require_target(recipe)
     found = plan_of(recipe, home(), sources=sources)
     require_devices(recipe, found.hardware, stages)
+    if "deploy" in stages and (reason := unsigned_when_built(recipe)):
+        warn(f"Unless its model is in the store already, signed: {reason}")
     for busy in gpus_short_of_room(recipe, found, stages):
         say(f"Unless its result is in the store already: {busy}")
     say(f"{render_summary(found)}\n`kawan-usaha plan` shows the memory term by term.")
@@ -76,6 +83,12 @@ def require_remote() -> None:
         )
     else:
         say(f"Artifacts are shared through {remote.url}.")
+    if not remote.seals.trusts_itself:
+        warn(
+            f"{remote.url}: what this machine builds is signed by none of the keys that it trusts "
+            f"({TRUSTED_VARIABLE}). Machines that trust the same keys will refuse it. Set "
+            f"{KEY_VARIABLE}."
+        )
 
 
 def _require_target(recipe: Recipe) -> None:

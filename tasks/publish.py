@@ -6,8 +6,10 @@ from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
 from tasks.core.hub.publish import publish as to_hub
 from tasks.core.hub.publish_filesystem import publish_to_filesystem
+from tasks.core.hub.publish_receipt import Receipt
 from tasks.core.measure import measured
 from tasks.core.recipe import Publish, Recipe
+from tasks.core.signing import key_of
 from tasks.core.store.manifest import require_manifest
 from tasks.core.story import BuiltStage, tell
 from tasks.progress import StageProgress, say
@@ -30,16 +32,19 @@ def publish(
     released = stages[-1]
     built = [BuiltStage(stage.stage, stage.path) for stage in stages]
     send = to_hub if target.repo else publish_to_filesystem
+    key = None if target.signed_by is None else key_of(target.signed_by)
     # The card tells of the training what only its artifact says; another machine may have trained.
     read = [released.artifact, *(each.artifact for each in stages if each.stage == "finetune")]
     with run_store().present(read), measured() as cost:
-        story = tell(recipe, target, built, outcome, verdict)
+        signed_by = None if key is None else key.fingerprint
+        story = tell(recipe, target, built, outcome, verdict, signed_by=signed_by)
         receipt = send(
             released.path,
             require_manifest(released.path).files,
             story.card,
             target,
             story.build,
+            key=key,
             report=StageProgress("publish"),
         )
     for remark in receipt.remarks():
@@ -53,4 +58,18 @@ def publish(
         commit=receipt.commit,
         tag=receipt.tag,
         kept=list(receipt.kept),
+        **_signed(receipt),
     )
+
+
+def signature_of(published: StageResult) -> dict[str, str]:
+    """Return whose signature was published, and which; nothing where none was."""
+    given = {name: published.facts.get(name) for name in ("signed_by", "signature_sha256")}
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _signed(receipt: Receipt) -> dict[str, str]:
+    signature = receipt.signature
+    if signature is None:
+        return {}
+    return {"signed_by": signature.signed_by, "signature_sha256": signature.sha256}

@@ -108,13 +108,14 @@ def plan(
     from tasks.core.home import home
     from tasks.core.hub.upstream import Sources
     from tasks.core.planning.render import render
-    from tasks.core.preflight import check_inputs, require_own_template
+    from tasks.core.preflight import check_inputs, check_keys, require_own_template
     from tasks.core.recipe_file import find_recipe, load_recipe, located
     from tasks.core.recipe_overrides import overridden
     from tasks.core.recipe_plan import plan_of
 
     wanted = located(overridden(load_recipe(find_recipe(recipe)), _texts(overrides)))
     check_inputs(wanted)
+    check_keys(wanted)
     sources = Sources.of(wanted, home())
     require_own_template(wanted, sources)
     found = plan_of(wanted, home(), gpus=gpus, sources=sources)

@@ -1,15 +1,20 @@
 """The commands that turn one model directory into another: no store, no Prefect, no recipe."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.commands.numbers import number_of
 from flows.commands.output import AS_JSON, NEW_DIRECTORY, bytes_bar, command_log, followed, show
-from flows.commands.sources import MODEL_HELP, in_use, local_model, source_of
+from flows.commands.sources import MODEL_HELP, SIGNED_BY, in_use, local_model, source_of
 from tasks.core.recipe import Dtype, RopeScalingEdit
+
+if TYPE_CHECKING:
+    from tasks.core.files import FileDigest
+    from tasks.core.hub.signature import SourceSignature
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
 Out = Annotated[Path, NEW_DIRECTORY]
@@ -22,8 +27,15 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def download(model: Model, out: Out, as_json: Json = False) -> None:
+def download(
+    model: Model,
+    out: Out,
+    signed_by: Annotated[Path | None, SIGNED_BY] = None,
+    as_json: Json = False,
+) -> None:
     """Download a model: one weight format, every file checked, continued after a break.
+
+    With `--signed-by` its signature (`model.sig`) comes with it.
 
     Example: `kawan-usaha download huggyllama/llama-13b@main llama-13b`
     """
@@ -32,10 +44,11 @@ def download(model: Model, out: Out, as_json: Json = False) -> None:
     from tasks.core.hub.download import download as receive
     from tasks.core.hub.download import resolve
     from tasks.core.hub.local_copy import copy_directory
+    from tasks.core.hub.signature import SourceSignature
     from tasks.core.weights.model_check import check_model
     from tasks.core.weights.tokenizer_check import require_tokenizer
 
-    source = source_of(model)
+    source = source_of(model, signed_by)
     left: tuple[str, ...] = ()
     if source.directory is not None:
         left = _adapter_inside(source.directory)
@@ -45,12 +58,18 @@ def download(model: Model, out: Out, as_json: Json = False) -> None:
             staged_directory(out, work) as staging,
             bytes_bar(f"download {model}") as report,
         ):
+            signature = SourceSignature.of(source, None)
             written = copy_directory(source.directory, staging, report)
+            _take_signed(signature, written.files, staging)
     else:
         resolved = resolve(str(source.repo), source.revision)
         work = _work("download", inputs=[endpoint(), resolved.repo, resolved.commit])
         with staged_directory(out, work) as staging, bytes_bar(f"download {model}") as report:
+            signature = SourceSignature.of(source, resolved.commit)
+            if signature is not None:
+                signature.require_announced(resolved)
             written = receive(resolved, staging, report=report)
+            _take_signed(signature, written.files, staging)
             check_model(staging)
             require_tokenizer(staging)
     text = f"{out}: {len(written.files)} files, {written.size_bytes / 1e9:.3f} GB{_told(left)}"
@@ -58,6 +77,7 @@ def download(model: Model, out: Out, as_json: Json = False) -> None:
         "out": out,
         "files": len(written.files),
         "size_bytes": written.size_bytes,
+        "signed_by": None if signature is None else signature.signed.key.fingerprint,
         "left_behind": left,
     }
     show(result, as_json=as_json, text=text)
@@ -225,6 +245,17 @@ def _work(command: str, *, inputs: object, settings: object = None) -> dict[str,
 
     code = code_version()
     return {"command": command, "inputs": inputs, "settings": settings, "code": code}
+
+
+def _take_signed(
+    signature: "SourceSignature | None", files: "Mapping[str, FileDigest]", staging: Path
+) -> None:
+    """Leave the signature beside what was taken, which is what it covers, if one is asked for."""
+    from tasks.core.hub.signature import SIGNATURE
+
+    if signature is not None:
+        signature.require(files)
+        signature.keep(staging / SIGNATURE)
 
 
 def _adapter_inside(*models: Path) -> tuple[str, ...]:

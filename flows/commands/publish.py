@@ -35,6 +35,13 @@ def publish(
         ),
     ] = None,
     template: Annotated[str | None, TEMPLATE] = None,
+    signed_by: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign it, with the private key of this public one (PEM); that comes from "
+            "KAWAN_USAHA_SIGNING_KEY."
+        ),
+    ] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Publish a model: all of it or nothing, verified where it arrived.
@@ -44,7 +51,7 @@ def publish(
     comes from HF_TOKEN.
 
     Examples: `kawan-usaha publish tuned our-team/kawan-usaha`,
-    `kawan-usaha publish tuned file:///srv/models/kawan-usaha`,
+    `kawan-usaha publish tuned file:///srv/models/kawan-usaha --signed-by team.pub`,
     `kawan-usaha publish our-team/kawan-usaha --rollback release-0123456789abcdef`
     """
     from dataclasses import asdict, replace
@@ -58,6 +65,7 @@ def publish(
     from tasks.core.hub.model_class import require_loadable
     from tasks.core.hub.publish_selection import choose_to_publish, files_below, why_left_out
     from tasks.core.recipe import Publish
+    from tasks.core.signing import key_of
     from tasks.core.story import tell_of_directory
     from tasks.core.template_record import template_for
 
@@ -94,6 +102,7 @@ def publish(
             found=found,  # not the place itself: what is refused may be a password
             next_step="See `kawan-usaha publish --help`.",
         ) from error
+    key = None if signed_by is None else key_of(signed_by)
     directory = Path(model)
     with in_use(directory):
         require_loadable(directory)  # before everything is hashed
@@ -102,10 +111,13 @@ def publish(
         names = choose_to_publish(directory, present)
         digests = digests_of([directory / name for name in names])
         files = dict(zip(names, digests, strict=True))
-        story = tell_of_directory(directory, files, target, prompted_with)
+        fingerprint = None if key is None else key.fingerprint
+        story = tell_of_directory(directory, files, target, prompted_with, signed_by=fingerprint)
         send = filesystem.publish_to_filesystem if to_files else hub.publish
         with bytes_bar("publish") as report:
-            receipt = send(directory, files, story.card, target, story.build, report=report)
+            receipt = send(
+                directory, files, story.card, target, story.build, key=key, report=report
+            )
     left_out = {name: why_left_out(name) for name in present if name not in files}
     receipt = replace(receipt, left_out=left_out)
     sent = f"{receipt.sent_bytes / 1e6:,.1f} MB sent, {receipt.skipped_bytes / 1e6:,.1f} MB there"

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from flows.commands.deployments import Name, the_one
 from flows.commands.numbers import integer, number_of
 from flows.commands.output import AS_JSON, problems_of, show
-from flows.commands.sources import MODEL_HELP, TEMPLATE, local_model
+from flows.commands.sources import MODEL_HELP, SIGNED_BY, TEMPLATE, local_model
 from tasks.core.recipe_deploy import Deploy, Gateway
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def deploy(
     startup_timeout_s: Annotated[
         int, number_of(Deploy, "startup_timeout_s", "Seconds until the model must answer.")
     ] = 900,
+    signed_by: Annotated[Path | None, SIGNED_BY] = None,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +78,7 @@ def deploy(
     from tasks.core.recipe import Evaluate
     from tasks.core.recipe_file import project_path
     from tasks.core.serving.deployment import deploy as serve
-    from tasks.core.store.manifest import read_manifest
+    from tasks.core.store.manifest import manifest_of
     from tasks.core.template_record import template_for
 
     try:
@@ -91,6 +92,7 @@ def deploy(
                 "switch": switch,
                 "drain_s": drain_s,
                 "startup_timeout_s": startup_timeout_s,
+                "signed_by": None if signed_by is None else signed_by.absolute(),
                 "gateway": {"host": host, "port": port, "keys_file": keys_file},
             }
         )
@@ -100,8 +102,8 @@ def deploy(
             found=problems_of(error, {"gateway.port": "port", "gateway.host": "host"}),
             next_step="See `kawan-usaha deploy --help`.",
         ) from error
-    with local_model(model) as path:
-        manifest = read_manifest(path)
+    with local_model(model, settings.signed_by) as path:
+        manifest = manifest_of(path)
         deployment = serve(
             path,
             settings,

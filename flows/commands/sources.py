@@ -13,6 +13,7 @@ from tasks.core.errors import UsageError
 from tasks.core.recipe import Source
 
 if TYPE_CHECKING:
+    from tasks.core.signing import SigningKey
     from tasks.core.store import Store
 
 TEMPLATE = typer.Option(
@@ -20,16 +21,22 @@ TEMPLATE = typer.Option(
     "if it records one, else vicuna_v1.1.",
     show_default=False,
 )
+SIGNED_BY = typer.Option(
+    help="Refuse the model unless it was signed with the private key of this public one (PEM)."
+)
 MODEL_HELP = "A model directory, or a Hub repository as owner/name or owner/name@revision."
 
 
-def source_of(text: str) -> Source:
-    """Return the source that the text means. Raises UsageError when it can mean none."""
+def source_of(text: str, signed_by: Path | None = None) -> Source:
+    """Return the source that the text means. Raises UsageError when it can mean none.
+
+    signed_by is the public key whose signature it must carry.
+    """
     if Path(text).is_dir():
-        return Source(directory=Path(text))
+        return Source(directory=Path(text), signed_by=signed_by)
     repo, _, revision = text.partition("@")
     try:
-        return Source(repo=repo, revision=revision or "main")
+        return Source(repo=repo, revision=revision or "main", signed_by=signed_by)
     except ValueError as error:
         raise UsageError(
             "This is neither a directory nor the name of a Hub repository.",
@@ -40,25 +47,31 @@ def source_of(text: str) -> Source:
 
 
 @contextmanager
-def local_model(text: str) -> Iterator[Path]:
+def local_model(text: str, signed_by: Path | None = None) -> Iterator[Path]:
     """Yield the directory itself, or where the repository lies in the store after its download.
 
-    During the block `kawan-usaha store prune` takes nothing away.
+    During the block `kawan-usaha store prune` takes nothing away. With signed_by each byte of it
+    was signed with the private key of this public one, or SignatureRefused is raised.
     """
     from tasks.core.home import home
     from tasks.core.hub.sources import fetch
     from tasks.core.hub.upstream import Upstream
+    from tasks.core.signing import configured_key
 
-    source = source_of(text)
+    source = source_of(text, signed_by)
     if source.directory is not None:
         with in_use(source.directory):
+            if signed_by is not None:
+                _require_signed(source.directory, signed_by)
             yield source.directory
         return
-    store = _store(home())
+    store = _store(home(), configured_key())
     with store.in_use():
         with bytes_bar(f"download {text}") as report:
-            path = fetch(Upstream(source, store), store, report).artifact.path
-        yield path
+            artifact = fetch(Upstream(source, store), store, report).artifact
+        if signed_by is not None:  # it may have been here for long
+            store.require_content(artifact)
+        yield artifact.path
 
 
 @contextmanager
@@ -74,7 +87,21 @@ def in_use(*paths: Path) -> Iterator[None]:
         yield
 
 
-def _store(home: Path) -> "Store":
+def _require_signed(model: Path, signed_by: Path) -> None:
+    """Raise SignatureRefused unless a directory, or a store's artifact, is what was signed."""
+    from tasks.core.home import home
+    from tasks.core.hub.signature import require_signed_directory
+    from tasks.core.signing import public_keys
+    from tasks.core.store.signed import require_signed
+
+    keys, store = public_keys(signed_by), _store(home())
+    if model.resolve().parent == store.root.resolve():
+        store.require_content(require_signed(store, model.name, keys))
+    else:
+        require_signed_directory(model, keys)
+
+
+def _store(home: Path, key: "SigningKey | None" = None) -> "Store":
     from tasks.core.store import Store, configured_remote
 
-    return Store(home, say=partial(typer.echo, err=True), remote=configured_remote())
+    return Store(home, say=partial(typer.echo, err=True), remote=configured_remote(), key=key)

@@ -29,6 +29,7 @@ from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.ports import require_port
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
+from tasks.core.signing import KEY_VARIABLE, configured_key, key_of, public_keys
 from tasks.core.template_record import require_recorded
 from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools
@@ -97,6 +98,7 @@ def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) ->
             expected="HF_TOKEN, or the login of `hf auth login`",
             next_step="`export HF_TOKEN=…` with a token that may write, or leave publish out.",
         )
+    check_keys(recipe, stages)
     if recipe.deploy is not None and "deploy" in stages:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}
@@ -105,6 +107,38 @@ def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) ->
         if recipe.deploy.page is not None:
             require_port("127.0.0.1", recipe.deploy.page.port, field="page.port", ours=pids)
         engine_of(recipe.deploy.engine).check(recipe.deploy)
+
+
+def check_keys(recipe: Recipe, stages: Collection[str] = EVERY) -> None:
+    """Raise SigningKeyUnusable where a key of a signature that a stage needs cannot be used."""
+    if recipe.publish is not None and recipe.publish.signed_by and "publish" in stages:
+        key_of(recipe.publish.signed_by)
+    if recipe.deploy is not None and recipe.deploy.signed_by and "deploy" in stages:
+        public_keys(recipe.deploy.signed_by)
+    for source in (recipe.base, recipe.delta):
+        if source is not None and source.signed_by:
+            public_keys(source.signed_by)
+
+
+def unsigned_when_built(recipe: Recipe) -> str | None:
+    """Return why what this run builds could not be served as the recipe asks, None if it can.
+
+    Only said, not raised: what is in the store already may carry the signature.
+    """
+    if recipe.deploy is None or recipe.deploy.signed_by is None:
+        return None
+    expected, key = public_keys(recipe.deploy.signed_by), configured_key()
+    if key is not None and key.public in expected:
+        return None
+    return (
+        f"{recipe.deploy.signed_by} is to have signed what is served, and "
+        + (
+            f"there is no key here that signs what is built ({KEY_VARIABLE})"
+            if key is None
+            else f"what is built here is signed by {key.fingerprint}"
+        )
+        + "; deploy will refuse it."
+    )
 
 
 def _without_hostfile(recipe: Recipe) -> Recipe:

@@ -53,6 +53,13 @@ class Source(Part):
         description="A model directory on the machine that runs the stage, instead of a Hub "
         "repository.",
     )
+    signed_by: Path | None = Field(
+        None,
+        title="Signed by",
+        description="A PEM file with the public key, on the machine that runs the stage. Then the "
+        "model must carry a signature (`model.sig`) of this key over each file that is taken. "
+        "Leave empty to ask for none.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -452,6 +459,13 @@ class Publish(Part):
         title="Acceptance of the licence",
         description="A public repository of weights with a non-commercial licence, or of unknown "
         "origin, needs a sentence here; the refusal says which one.",
+    )
+    signed_by: Path | None = Field(
+        None,
+        title="Signed by",
+        description="A PEM file with a public key, on the machine that runs the stage. What is "
+        "published is then signed (`model.sig`) with its private key, which "
+        "KAWAN_USAHA_SIGNING_KEY names and which has no place here. Leave empty to sign nothing.",
     )
 
     @model_validator(mode="after")

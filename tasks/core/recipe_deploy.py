@@ -184,6 +184,13 @@ class Deploy(Part):
     startup_timeout_s: int = Field(
         900, ge=10, title="Start-up time", description="Seconds until the model must answer."
     )
+    signed_by: Path | None = Field(
+        None,
+        title="Signed by",
+        description="A PEM file with the public key, on the machine that deploys. Then only a "
+        "model is served that a machine with this key has made or signed: its signature is "
+        "checked, and each byte read, before anything is started. Leave empty to ask for none.",
+    )
 
     @field_validator("workers")
     @classmethod

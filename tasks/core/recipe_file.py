@@ -22,7 +22,7 @@ def project_path(path: Path) -> Path:
 
 
 def located(recipe: Recipe) -> Recipe:
-    """Return the recipe with the paths of its data files made absolute."""
+    """Return the recipe with the paths of its data files and public keys made absolute."""
     own = recipe.evaluate.benchmark_tasks
     evaluate = recipe.evaluate.model_copy(
         update={
@@ -35,6 +35,11 @@ def located(recipe: Recipe) -> Recipe:
     if recipe.finetune is not None:
         data = project_path(recipe.finetune.data).absolute()
         update["finetune"] = recipe.finetune.model_copy(update={"data": data})
+    for name in ("base", "delta", "publish", "deploy"):
+        part = getattr(recipe, name)
+        if part is not None and part.signed_by is not None:
+            key = project_path(part.signed_by).absolute()
+            update[name] = part.model_copy(update={"signed_by": key})
     return recipe.model_copy(update=update)
 
 

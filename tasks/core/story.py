@@ -55,10 +55,13 @@ def tell(
     stages: Sequence[BuiltStage],
     outcome: Outcome,
     verdict: Verdict,
+    *,
+    signed_by: str | None = None,
 ) -> Story:
     """Return card and name of the build whose last stage is the released model.
 
-    A release by force says so among its limits, with the reason and with what the gate found.
+    signed_by is the fingerprint of the key that it will be signed with. A release by force says so
+    among its limits, with the reason and with what the gate found.
     Raises RecipeError when the card would break a rule of the Hub or name a wrong licence.
     """
     manifests = {stage.stage: require_manifest(stage.path) for stage in stages}
@@ -89,12 +92,18 @@ def tell(
         tags=("kawan-usaha",),
         source_names=origin.names,
         source_licenses=origin.licenses,
+        signed_by=signed_by,
     )
     return _named(facts)
 
 
 def tell_of_directory(
-    model: Path, files: Mapping[str, FileDigest], target: Publish, template: str
+    model: Path,
+    files: Mapping[str, FileDigest],
+    target: Publish,
+    template: str,
+    *,
+    signed_by: str | None = None,
 ) -> Story:
     """Return card and name for a model directory of which nothing but its files is known.
 
@@ -120,6 +129,7 @@ def tell_of_directory(
         files=_card_files(model, files),
         source_names=origin.names,
         source_licenses=origin.licenses,
+        signed_by=signed_by,
     )
     return _named(facts)
 
@@ -188,8 +198,16 @@ def _prompt(template_name: str) -> str:
 
 
 def _recipe_yaml(recipe: Recipe) -> str:
-    """Return what decides the model: not where it is served, and not what stays on the disk."""
-    plain = recipe.model_dump(mode="json", exclude_none=True, exclude={"deploy", "keep"})
+    """Return what decides the model: not where it is served, nor what stays, nor who signs it."""
+    plain = recipe.model_dump(
+        mode="json",
+        exclude_none=True,
+        exclude={
+            "deploy": True,
+            "keep": True,
+            **{part: {"signed_by"} for part in ("base", "delta", "publish")},
+        },
+    )
     plain["evaluate"] |= {
         name: Path(plain["evaluate"][name]).name
         for name in ("conversations", "prompts", "benchmark_tasks")

@@ -16,14 +16,19 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tasks.core.files import sha256_of
 from tasks.core.home import PROJECT
 from tasks.core.serving.deployment import stop
 from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
+from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
+from tasks.core.signing import public_keys
+from tasks.core.signing.keys import PASSWORD_VARIABLE
 from tests.s3_server import KEYS as S3_KEYS
 from tests.s3_server import make_bucket, s3_server
 from tests.secrets import SECRETS, Seen, files_that_tell, watched
+from tests.signing_keys import make_pair
 from tests.tiny_world import tiny_world
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
@@ -37,6 +42,8 @@ KNOWN = {
     KEY_VARIABLE: GATEWAY_KEY,
     "PREFECT_API_AUTH_STRING": "warung:sesame",
     "KAWAN_USAHA_NO_SUCH_THING": "sesame under this project's own prefix",
+    SIGNING_VARIABLE: "",  # made for the run: the text of a private key
+    PASSWORD_VARIABLE: "sesame of the key to sign with",
 }
 
 OF_SERVING = {KEYS_VARIABLE, KEY_VARIABLE}
@@ -64,6 +71,7 @@ class Told:
     seen: Seen
     bucket: dict[str, bytes]
     secrets: tuple[str, ...]
+    signed_by: str
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +91,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     (root / "world").mkdir()
     with tiny_world(root / "world") as world, s3_server() as s3:
         make_bucket(s3, BUCKET)
+        pair = make_pair(root / "keys", password=KNOWN[PASSWORD_VARIABLE])
+        private = pair.private.read_text()
         environ = {
             **{name: value for name, value in world.env.items() if "PREFECT" not in name},
             **KNOWN,
@@ -90,15 +100,26 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             "HF_TOKEN": world.env["HF_TOKEN"],
             "AWS_ENDPOINT_URL": s3,
             "KAWAN_USAHA_REMOTE": f"s3://{BUCKET}/shared",
+            "KAWAN_USAHA_TRUSTED_KEYS": str(pair.public),
+            SIGNING_VARIABLE: private,
             "PYTHONPATH": str(PROJECT),
         }
-        secrets = ("sesame", world.env["HF_TOKEN"])
+        secrets = ("sesame", world.env["HF_TOKEN"], private.splitlines()[1])
         whole = world.recipe(
             mine / "whole.yaml",
             edit={"activations": [{"layers": [-1], "activation": "gelu"}]},
             evaluate={"gate": {"max_perplexity_ratio": 4.0}},
-            publish={"repo": None, "target": str(mine / "published"), "license": "apache-2.0"},
-            deploy={"engine": "transformers", "load_8bit": False},
+            publish={
+                "repo": None,
+                "target": str(mine / "published"),
+                "license": "apache-2.0",
+                "signed_by": str(pair.public),
+            },
+            deploy={
+                "engine": "transformers",
+                "load_8bit": False,
+                "signed_by": str(pair.public),
+            },
         )
         broken = world.recipe(mine / "broken.yaml", base={"repo": "kawan-usaha/no-such"})
         said: dict[str, subprocess.CompletedProcess[str]] = {}
@@ -117,7 +138,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
                         check=False,
                     )
                 seen.look(again=True)
-            yield Told(mine, said, seen, _objects(s3), secrets)
+            yield Told(
+                mine, said, seen, _objects(s3), secrets, public_keys(pair.public)[0].fingerprint
+            )
         finally:
             if state_directory(mine / "home", "whole").root.exists():
                 stop(mine / "home", "whole")
@@ -146,6 +169,17 @@ def test_the_whole_was_built_published_shared_and_served(told: Told) -> None:
         *("tasks.core.serving.engines", "tasks.core.serving.gateway", "tasks.core.process.guard"),
     ):
         assert told.seen.of(module), f"{module} was not seen"
+
+
+def test_all_of_it_was_signed(told: Told) -> None:
+    """Else nothing would show that the key to sign with leaves no trace."""
+    (signature,) = (told.written / "published").glob("builds/*/model.sig")
+    record = json.loads(next((told.written / "home" / "runs").glob("whole-*.json")).read_text())
+    assert record["signed_by"] == told.signed_by
+    assert record["signature_sha256"] == sha256_of(signature)
+    artifacts = {name.split("/")[1] for name in told.bucket if name.endswith("/manifest.json")}
+    signatures = [name for name in told.bucket if name.endswith(f"{told.signed_by}.sig")]
+    assert len(signatures) >= len(artifacts) > 3
 
 
 def test_the_broken_one_failed_with_its_traceback(told: Told) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core import storage
-from tasks.core.errors import StorageRefused
+from tasks.core.errors import SigningKeyUnusable, StorageRefused
 from tasks.plan import require_remote
 from tests.s3_server import use
+from tests.signing_keys import make_pair
 
 
 def test_one_that_cannot_be_used_is_refused(
@@ -53,3 +54,31 @@ def test_without_one_nothing_is_said(
     with caplog.at_level(logging.INFO):
         require_remote()
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("signs", ["nothing", "with another key", "with a trusted key"])
+def test_that_others_would_refuse_what_is_built_here_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    signs: str,
+) -> None:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setenv("KAWAN_USAHA_REMOTE", f"file://{tmp_path}/shared")
+    trusted = make_pair(tmp_path, "trusted")
+    monkeypatch.setenv("KAWAN_USAHA_TRUSTED_KEYS", str(trusted.public))
+    if signs != "nothing":
+        pair = trusted if signs == "with a trusted key" else make_pair(tmp_path, "other")
+        pair.use(monkeypatch)
+    with caplog.at_level(logging.INFO):
+        require_remote()
+    assert ("will refuse it" in caplog.text) == (signs != "with a trusted key")
+
+
+def test_a_file_of_trusted_keys_that_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAWAN_USAHA_REMOTE", f"file://{tmp_path}")
+    monkeypatch.setenv("KAWAN_USAHA_TRUSTED_KEYS", str(tmp_path / "none.pub"))
+    with pytest.raises(SigningKeyUnusable):
+        require_remote()

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import KAWAN_USAHA
-from tasks.core.recipe_file import find_recipe, load_recipe, recipe_names
+from tasks.core.recipe_file import find_recipe, load_recipe, located, recipe_names
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -107,3 +107,15 @@ def test_kawan_usaha_file_states_the_defaults_in_full() -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_of_the_project_is_right_and_bears_its_name(name: str) -> None:
     assert load_recipe(find_recipe(name)).name == name
+
+
+def test_public_keys_of_a_recipe_are_looked_up_like_data_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key.pub").touch()
+    asked = "{name: x, base: {repo: a/b, signed_by: key.pub}, delta: {signed_by: key.pub}, "
+    asked += "publish: {repo: a/c, signed_by: key.pub}, deploy: {signed_by: key.pub}}"
+    recipe = located(load_recipe(written(tmp_path, asked)))
+    parts = (recipe.base, recipe.delta, recipe.publish, recipe.deploy)
+    assert {part.signed_by for part in parts if part} == {tmp_path / "key.pub"}

@@ -1,6 +1,7 @@
 """What the card of a fine-tuned build says of its training: what was, not what was asked for."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,8 @@ def card(
     settings: Finetune | None,
     *stepped: StepDown,
     outcome: Outcome = OUTCOME,
+    keys: Path | None = None,
+    signed_by: str | None = None,
 ) -> str:
     """Return the card of a build whose adapter was trained with these settings."""
     store = Store(tmp_path)
@@ -67,12 +70,14 @@ def card(
         (staging.path / TRAINING).write_text(json.dumps({"settings": shown}))
         staging.note(rung=rung.name, steps_down=[step.model_dump(mode="json") for step in stepped])
 
-    recipe = Recipe(name="tiny", base=Base(directory=model), finetune=settings and ASKED)
+    target = Publish(target="/published", license="apache-2.0", signed_by=keys)
+    base = Base(directory=model, signed_by=keys)
+    recipe = Recipe(name="tiny", base=base, finetune=settings and ASKED, publish=target)
     stages = [built("base", whole)]
     if settings is not None:
         stages += [built("finetune", adapter), built("fuse", whole)]
-    target = Publish(target="/published", license="apache-2.0")
-    return tell(recipe, target, stages, outcome, judge(outcome, Gate())).card
+    verdict = judge(outcome, Gate())
+    return tell(recipe, target, stages, outcome, verdict, signed_by=signed_by).card
 
 
 def test_the_settings_are_those_of_the_rung_that_trained(tmp_path: Path, model: Path) -> None:
@@ -112,3 +117,19 @@ def test_without_a_training_the_files_are_promised_to_the_bit(tmp_path: Path, mo
     text = card(tmp_path, model, None)
     assert "to the bit." in text
     assert "rung" not in text
+
+
+def test_a_signed_build_names_its_key_and_has_a_name_of_its_own(
+    tmp_path: Path, model: Path
+) -> None:
+    """A tag never changes: what another key has signed is another build."""
+    unsigned, one, two = (card(tmp_path, model, None, signed_by=key) for key in (None, "ab", "cd"))
+    assert "SHA-256 `ab`" in one
+    assert "Signature" not in unsigned
+    builds = {re.search(r"Build `(\w+)`", text)[1] for text in (unsigned, one, two)}  # type: ignore[index]
+    assert len(builds) == 3
+
+
+def test_which_keys_a_recipe_trusts_changes_no_build(tmp_path: Path, model: Path) -> None:
+    trusting = card(tmp_path, model, None, keys=Path("/machine/trusted.pub"))
+    assert trusting == card(tmp_path, model, None)

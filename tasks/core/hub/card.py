@@ -92,6 +92,8 @@ class CardFacts:
     tags: Sequence[str] = ()
     source_names: Sequence[str] = ()
     source_licenses: Sequence[str] = ()
+    signed_by: str | None = None
+    """The fingerprint of the key whose signature lies beside the files, if one does."""
 
 
 def render_card(facts: CardFacts) -> str:

@@ -36,10 +36,12 @@ from tasks.core.hub.publish_names import (
 )
 from tasks.core.hub.publish_receipt import Receipt
 from tasks.core.hub.publish_remote import Remote
+from tasks.core.hub.publish_signature import SIGNATURE, proven, with_signature
 from tasks.core.hub.publish_upload import Upload, upload
 from tasks.core.hub.publish_verify import differences, verify
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Publish
+from tasks.core.signing import SigningKey
 
 DEADLINE_S = 900.0
 """How long one step is tried again while the Hub is out of reach."""
@@ -52,13 +54,15 @@ def publish(
     target: Publish,
     build: str,
     *,
+    key: SigningKey | None = None,
     token: str | None = None,
     deadline_s: float = DEADLINE_S,
     report: Report = silent,
 ) -> Receipt:
     """Publish the files of a model directory with their card, and return the receipt.
 
-    files are those of the artifact's manifest; build names exactly these files and this card.
+    files are those of the artifact's manifest; build names exactly these files and this card, and
+    with a key, whose signature over all of them is published, this key.
     Only what `publish_selection` lists is sent. report counts bytes. Published twice, nothing is
     sent. Raises RecipeError for a card or licence that forbids it, SecretFound, FileChanged,
     UploadCorrupt, and the errors of the Hub; `main` is as it was after each of them.
@@ -70,12 +74,17 @@ def publish(
     branch, tag = branch_of(build), tag_of(build)
     remote = _open(target, token, deadline_s)
     tagged = remote.call(remote.tags).get(tag)
+    there = None if key is None else remote.content(tagged or branch, SIGNATURE)
+    wanted = with_signature(wanted, build, key, there)
     if tagged is not None:
         _require_same_build(remote, tag, tagged, wanted)
         arrived = Upload(tagged, sent=())
     else:
         remote.call(lambda: remote.require_free(wanted.keys()))
         arrived = _arrive(remote, branch, wanted, report)
+    where = f"{remote.repo}@{arrived.commit}"
+    there = None if key is None else remote.content(arrived.commit, SIGNATURE)
+    signature = proven(there, wanted, key, where=where)
     main = remote.bring_to_main(arrived.commit, publish_title(build))
     if tagged is None:
         remote.call(lambda: _tag(remote, tag, arrived.commit))
@@ -94,6 +103,7 @@ def publish(
         sent=arrived.sent,
         left_out=left_out(files, wanted),
         kept=main.kept,
+        signature=signature,
     )
 
 

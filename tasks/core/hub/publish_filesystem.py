@@ -23,10 +23,12 @@ from tasks.core.hub.publish_license import require_card_terms
 from tasks.core.hub.publish_names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish_receipt import Receipt
 from tasks.core.hub.publish_selection import require_harmless
+from tasks.core.hub.publish_signature import SIGNATURE, proven, with_signature
 from tasks.core.hub.publish_upload import FILES_AT_ONCE
 from tasks.core.place import Place
 from tasks.core.progress import Report, Tally, silent
 from tasks.core.recipe import Publish
+from tasks.core.signing import SigningKey
 from tasks.core.threads import run_all
 
 POINTER = "current.json"
@@ -40,6 +42,7 @@ def publish_to_filesystem(
     target: Publish,
     build: str,
     *,
+    key: SigningKey | None = None,
     report: Report = silent,
 ) -> Receipt:
     """Publish the files of a model directory with their card, and return the receipt.
@@ -63,6 +66,9 @@ def publish_to_filesystem(
     place = Place.open(target.target)
     _require_own_pointer(place)
     folder = f"builds/{require_build_name(build)}"
+    sealed = f"{folder}/{SIGNATURE}"
+    there = None if key is None else place.find(sealed)
+    wanted = with_signature(wanted, build, key, there)
     manifest = _manifest_of(build, wanted)
     sent: tuple[str, ...] = ()
     kept = _others(place, folder, wanted.keys())
@@ -72,6 +78,8 @@ def publish_to_filesystem(
         sent = _bring(place, folder, wanted, report)
         place.sync(folder)
         place.replace(f"{folder}/{MANIFEST}", manifest)
+    there = None if key is None else place.find(sealed)
+    signature = proven(there, wanted, key, where=f"{place.url}/{sealed}")
     _point(place, build, manifest)
     total = sum(file.digest.size_bytes for file in wanted.values())
     sent_bytes = sum(wanted[name].digest.size_bytes for name in sent)
@@ -87,6 +95,7 @@ def publish_to_filesystem(
         sent=sent,
         left_out=left_out(files, wanted),
         kept=kept,
+        signature=signature,
     )
 
 

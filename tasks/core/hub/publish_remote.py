@@ -5,12 +5,15 @@ revision on the Hub, so a reader of `main` sees a whole build at any time. Of wh
 build only files of our own earlier builds are removed, known by name and content.
 """
 
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import CommitOperationCopy, CommitOperationDelete, HfApi
+from huggingface_hub.errors import RemoteEntryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from tasks.core.errors import UploadCorrupt
@@ -47,6 +50,21 @@ class Remote:
         """Return every file of a revision, by name. Asks once."""
         entries = self.api.list_repo_tree(self.repo, revision=revision, recursive=True)
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+    def content(self, revision: str, name: str) -> bytes | None:
+        """Return the bytes of a small file of a revision, None where there is none."""
+
+        def step() -> bytes | None:
+            with tempfile.TemporaryDirectory(prefix="kawan-usaha-") as cache:
+                try:
+                    path = self.api.hf_hub_download(
+                        self.repo, name, revision=revision, cache_dir=cache
+                    )
+                except (RemoteEntryNotFoundError, RevisionNotFoundError):
+                    return None
+                return Path(path).read_bytes()
+
+        return self.call(step)
 
     def branches(self) -> dict[str, str]:
         """Return the commits of branches, by name. Asks once."""

@@ -122,6 +122,7 @@ def why_left_out(name: str) -> str:
     reasons = (
         (name == "README.md", "the model card takes its place"),
         (name == ".gitattributes", "the Hub writes its own"),
+        (name == "model.sig", "it is the signature of other files: `publish.signed_by` makes one"),
         (name == "manifest.json", "it is the record of a local store"),
         (looks_like_a_secret(name), "its name looks like that of a secret"),
         (name in ADAPTER_FILES, "a loader would put the adapter on the model a second time"),

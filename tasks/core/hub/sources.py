@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UntrustedCode
-from tasks.core.files import require_room
+from tasks.core.files import make_directory, require_room
 from tasks.core.hub.coming import Coming
 from tasks.core.hub.download import download, missing_bytes
 from tasks.core.hub.local_copy import copy_directory
+from tasks.core.hub.signature import SourceSignature
 from tasks.core.hub.upstream import STAGE, VERSION, Upstream, is_commit
 from tasks.core.keys import stage_key
 from tasks.core.model_code import foreign_code
 from tasks.core.progress import Report, silent
 from tasks.core.store import Built, Staging, Store
+from tasks.core.store.seals import Kept
 from tasks.core.weights.model_check import check_model
 from tasks.core.weights.tokenizer_check import require_tokenizer
 from tasks.core.weights.weight_files import some
@@ -34,18 +36,30 @@ def fetch(
 
     beside are sources that are fetched at the same time: there must be room for what is missing of
     them, too. coming is told what there is while it is fetched. Raises what `Upstream`,
-    `download`, `copy_directory` and `check_model` raise, and UntrustedCode for code that nobody
-    has agreed to run.
+    `download`, `copy_directory` and `check_model` raise, UntrustedCode for code that nobody has
+    agreed to run, and what `SourceSignature` raises where the source names a key.
     """
     coming, params = coming or Coming(upstream), upstream.params
+    kept = Kept(store.root, str(upstream.key)).of_source
+    signature = SourceSignature.kept(upstream.source, kept) or SourceSignature.of(
+        upstream.source, upstream.commit
+    )
 
     def write(staging: Staging) -> None:
         here = _missing_bytes(upstream, staging.path)
         others = (_missing_bytes(each, _place_of(each, store)) for each in beside)
         require_room(staging.path, here + sum(others))
+        if signature is not None and upstream.source.directory is None:
+            signature.require_announced(upstream.model())
         _write(coming, staging, report)
+        if signature is not None:
+            signature.require(staging.known)
 
     built = store.build(stage_key(STAGE, VERSION, params), write, params=params)
+    if signature is not None:  # asked for each run, as agreement is
+        signature.require(built.artifact.manifest.files)
+        make_directory(kept.parent)
+        signature.keep(kept)
     _require_agreed(built.artifact.path, upstream)
     coming.settle(built.artifact)
     return built

@@ -121,6 +121,11 @@ class Upstream:
             return None
         return self._file(TEMPLATE_RECORD, lambda path: recorded_template(path.parent))
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the store has the download, or had it before it was freed."""
+        return self._small_files() is not None
+
     def size_bytes(self) -> int:
         """Return the bytes of the files that a download takes."""
         if self.source.directory is not None:

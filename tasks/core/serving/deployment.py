@@ -8,7 +8,7 @@ processes live in a session of their own under supervisord and outlive the one t
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,6 +79,7 @@ def deploy(
     expected_edit: Mapping[str, JsonValue] | None = None,
     prompts: Sequence[str] = (),
     workers: Workers = "required",
+    require_whole: Callable[[], None] = lambda: None,
     say: Say = logger.info,
 ) -> Deployment:
     """Return a deployment of the model directory that has just answered with a token.
@@ -89,6 +90,8 @@ def deploy(
     that deployment is returned with reused=True. Another one of this name serves until the new one
     is proven (settings.switch), and goes on serving when that fails. prompts are what both answer
     for comparison where no client has asked anything (settings.shadow_requests at most).
+    require_whole is called before anything is started, not where it serves already: it may read all
+    of the model, and raises what it will.
 
     It is started as the only build on its GPUs: while a training or an evaluation holds one, `say`
     is told. Raises NotAModel, RecipeError, TemplateMismatch, PortTaken, and what `require_worker`
@@ -133,6 +136,7 @@ def deploy(
         require_port(settings.gateway.host, settings.gateway.port, ours=pids)
         if settings.page is not None:
             require_port("127.0.0.1", settings.page.port, field="page.port", ours=pids)
+        require_whole()
         with _gpus_of(wanted, say):
             done = Switch(state, wanted, earlier, say, prompts).run()
     logger.info("%s is served at %s", settings.model_name, done.base_url)

@@ -1,0 +1,181 @@
+"""Signatures on the command line: made by `publish`, asked for by `download` and `deploy`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import model_signing
+import pytest
+import yaml
+
+from tasks.core.keys import stage_key
+from tasks.core.preflight import unsigned_when_built
+from tasks.core.recipe import Recipe
+from tasks.core.recipe_deploy import Deploy
+from tasks.core.signing import KEY_VARIABLE
+from tasks.core.store import Staging, Store
+from tests.command_line import Run
+from tests.models import tiny_llama
+from tests.signing_keys import Pair, make_pair
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("models") / "model", layers=1)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make_pair(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def model(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(made, tmp_path / "model")
+
+
+@pytest.fixture
+def signed(
+    run: Run, model: Path, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """What `publish --signed-by` leaves in a directory."""
+    pair.use(monkeypatch)
+    code, out, err = run(
+        "publish", model, f"file://{tmp_path}/place", "--signed-by", pair.public, "--json"
+    )
+    assert code == 0, err
+    monkeypatch.delenv(KEY_VARIABLE)
+    told = json.loads(out)
+    assert told["signature"]["signed_by"] == pair.key.fingerprint
+    return Path(told["url"].removeprefix("file://"))
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def test_publish_without_the_private_key_is_refused_before_anything_is_made(
+    run: Run, model: Path, pair: Pair, tmp_path: Path
+) -> None:
+    words = ("publish", model, f"file://{tmp_path}/place", "--signed-by", pair.public)
+    code, _, err = run(*words)
+    assert code == 2
+    assert KEY_VARIABLE in err
+    assert not (tmp_path / "place").exists()
+
+
+def test_publish_with_another_private_key_is_refused(
+    run: Run, model: Path, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair(tmp_path / "other").use(monkeypatch)
+    code, _, err = run("publish", model, f"file://{tmp_path}/p", "--signed-by", pair.public)
+    assert code == 2
+    assert "belongs to another public key" in err
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("tampered", ["changed", "added", "unsigned", "another key"])
+def test_download_and_deploy_refuse_what_was_tampered_with(
+    run: Run, signed: Path, pair: Pair, tmp_path: Path, tampered: str
+) -> None:
+    public = pair.public
+    if tampered == "changed":
+        weights = signed / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    elif tampered == "added":
+        (signed / "chat_template.jinja").write_text("{{ messages }}")
+    elif tampered == "unsigned":
+        (signed / "model.sig").unlink()
+    else:
+        public = make_pair(tmp_path / "other").public
+    code, _, err = run("download", signed, "out", "--signed-by", public)
+    assert code == 1
+    assert "next step" in err
+    assert not (tmp_path / "out").exists()
+    words = ("--signed-by", public, "--device", "cpu", "--port", "18081")
+    code, _, err = run("deploy", signed, *words)
+    assert code == 1
+    assert any(word in err for word in ("not what was signed", "There is no signature", "trusted"))
+    assert not (tmp_path / "home" / "serving").exists()
+
+
+def test_a_public_key_that_is_not_there_is_wrong_usage(run: Run, model: Path) -> None:
+    code, _, err = run("download", model, "out", "--signed-by", "none.pub")
+    assert code == 2
+    assert "none.pub" in err
+
+
+def test_store_sign_without_a_key_is_wrong_usage(run: Run) -> None:
+    code, _, err = run("store", "sign", "merge-12")
+    assert code == 2
+    assert KEY_VARIABLE in err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"publish": {"target": "place", "signed_by": "key.pub"}}, KEY_VARIABLE),
+        ({"deploy": {"device": "cpu", "signed_by": "none.pub"}}, "none.pub"),
+        ({"base": {"directory": "model", "signed_by": "none.pub"}}, "none.pub"),
+    ],
+)
+def test_plan_tells_of_a_key_that_a_stage_would_miss(
+    run: Run, model: Path, pair: Pair, tmp_path: Path, *, change: dict[str, object], told: str
+) -> None:
+    shutil.copy(pair.public, tmp_path / "key.pub")
+    recipe = {"name": "r", "base": {"directory": "model"}, "evaluate": {"device": "cpu"}, **change}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    code, _, err = run("plan", "r.yaml")
+    assert code == 2
+    assert told in err
+
+
+def test_it_is_known_beforehand_that_what_is_built_here_would_not_be_served(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(deploy=Deploy(signed_by=pair.public))
+    assert KEY_VARIABLE in str(unsigned_when_built(recipe))
+    other = make_pair(tmp_path)
+    other.use(monkeypatch)
+    assert other.key.fingerprint in str(unsigned_when_built(recipe))
+    pair.use(monkeypatch)
+    assert unsigned_when_built(recipe) is None
+    assert unsigned_when_built(Recipe(deploy=Deploy())) is None
+
+
+# --- what works ------------------------------------------------------------------------------
+
+
+def test_a_signed_download_brings_its_signature_and_the_library_accepts_it(
+    run: Run, signed: Path, pair: Pair, tmp_path: Path
+) -> None:
+    code, out, err = run("download", signed, "out", "--signed-by", pair.public, "--json")
+    assert code == 0, err
+    assert json.loads(out)["signed_by"] == pair.key.fingerprint
+    config = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=pair.public)
+    config.verify(tmp_path / "out", tmp_path / "out" / "model.sig")
+
+
+def test_a_download_that_asks_for_no_signature_takes_none(
+    run: Run, signed: Path, tmp_path: Path
+) -> None:
+    assert run("download", signed, "out")[0] == 0
+    assert not (tmp_path / "out" / "model.sig").exists()
+
+
+def test_an_artifact_of_the_store_is_signed_by_hand_and_listed_so(
+    run: Run, pair: Pair, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(staging: Staging) -> None:
+        (staging.path / "config.json").write_text("{}")
+
+    key = stage_key("merge", 1, {})
+    Store(home).build(key, write)
+    pair.use(monkeypatch)
+    code, out, err = run("store", "sign", "merge", "--json")
+    assert code == 0, err
+    assert json.loads(out) == [{"artifact": str(key), "signed_by": [pair.key.fingerprint]}]
+    (row,) = json.loads(run("store", "list", "--json")[1])
+    assert row["signed_by"] == [pair.key.fingerprint]
