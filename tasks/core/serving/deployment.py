@@ -30,7 +30,7 @@ from tasks.core.serving.control import Supervisor
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.model_directory import check_limits, require_model
-from tasks.core.serving.ports import require_port
+from tasks.core.serving.ports import require_ports
 from tasks.core.serving.processes import end_all, own_processes
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.slots import SLOTS, other
@@ -133,9 +133,7 @@ def deploy(
             # Not beside itself: the other slot keeps what a rollback needs.
             wanted = wanted.model_copy(update={"slot": earlier.slot})
         pids = {own.process.pid for own in own_processes(state.root)}
-        require_port(settings.gateway.host, settings.gateway.port, ours=pids)
-        if settings.page is not None:
-            require_port("127.0.0.1", settings.page.port, field="page.port", ours=pids)
+        require_ports(settings, ours=pids)
         require_whole()
         with _gpus_of(wanted, say):
             done = Switch(state, wanted, earlier, say, prompts).run()

@@ -6,11 +6,19 @@ import psutil
 
 from tasks.core.errors import PortTaken
 from tasks.core.process.ports import bound_socket
+from tasks.core.recipe_deploy import Deploy
 
 OTHER_PORT = (
     "Stop that process, or choose another port: deploy.gateway.port in the recipe, `--port` of the "
     "command."
 )
+
+
+def require_ports(settings: Deploy, *, ours: Collection[int] = ()) -> None:
+    """Raise PortTaken unless the ports that clients see are free, or held by one of our pids."""
+    require_port(settings.gateway.host, settings.gateway.port, ours=ours)
+    if settings.page is not None:
+        require_port("127.0.0.1", settings.page.port, field="page.port", ours=ours)
 
 
 def require_port(

@@ -22,8 +22,9 @@ from tasks.core.serving.causes import log_tail
 from tasks.core.serving.control import Supervisor, start_supervisor
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
+from tasks.core.serving.ports import require_ports
 from tasks.core.serving.process_spec import GATEWAY, PAGE, WATCH
-from tasks.core.serving.processes import MARK, end_all, marked_environment
+from tasks.core.serving.processes import MARK, end_all, marked_environment, own_processes
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.report import Expectation
 from tasks.core.serving.routes import Routes
@@ -71,14 +72,7 @@ class Steps:
             with Guard(Mark(MARK, str(state.root))):
                 self.configure(wanted, wanted)
                 self._write_settings(wanted)
-                start_supervisor(
-                    state.supervisor_config,
-                    directory=state.root,
-                    logs=state.logs,
-                    environment=_environment(state, wanted),
-                )
-                self._supervisor.start(GATEWAY)
-                self._wait_for(self._gateway.state, GATEWAY)
+                self._start_gateway(wanted)
                 EngineStart(state, wanted).run(_expect(state, wanted))
                 before_traffic()
                 write_record(state, wanted)
@@ -91,6 +85,26 @@ class Steps:
             end_all(state.root, grace_s=_END_S)
             if not again:
                 shutil.rmtree(state.slot(wanted.slot).root, ignore_errors=True)
+            raise
+
+    def _start_gateway(self, wanted: Deployment) -> None:
+        """Start supervisord, and the gateway behind its port.
+
+        Raises PortTaken where another deployment, started at the same time, was first.
+        """
+        state = self._state
+        try:
+            start_supervisor(
+                state.supervisor_config,
+                directory=state.root,
+                logs=state.logs,
+                environment=_environment(state, wanted),
+            )
+            self._supervisor.start(GATEWAY)
+            self._wait_for(self._gateway.state, GATEWAY)
+        except ServingFailed:
+            ours = {own.process.pid for own in own_processes(state.root)}
+            require_ports(wanted.settings, ours=ours)
             raise
 
     def start_engine(self, wanted: Deployment, *, beside: Deployment | None) -> None:
