@@ -4,13 +4,13 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.given_files import read_given_text
 from tasks.core.home import PROJECT
 from tasks.core.recipe import Recipe
+from tasks.core.yaml_text import NotYaml, read_yaml
 
 RECIPES = PROJECT / "data" / "recipes"
 CORRECT = "Correct the fields above; docs/recipe.md lists them all."
@@ -99,10 +99,8 @@ def parsed(text: str, where: Path | str, what: str = "The recipe") -> object:
     Raises RecipeError where it is broken or says a thing twice.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        repeated = list(_repeated(node, set()))
-        content: object = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content, repeated = read_yaml(text)
+    except NotYaml as error:
         raise RecipeError(f"{what} is not valid YAML.", where=where, found=error) from error
     if repeated:
         raise RecipeError(
@@ -112,24 +110,6 @@ def parsed(text: str, where: Path | str, what: str = "The recipe") -> object:
             next_step="Keep one of each.",
         )
     return content
-
-
-def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
-    """Yield each field that a mapping below node has twice, with the lines; YAML takes the last."""
-    if node is None or id(node) in seen:  # an alias leads to a node that was there before
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for part in node.value:
-            yield from _repeated(part, seen)
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[tuple[str, str], int] = {}
-        for key, value in node.value:
-            line, name = key.start_mark.line + 1, (key.tag, str(key.value))
-            if name in lines:
-                yield f"line {line}: {key.value} stands in line {lines[name]} already"
-            lines.setdefault(name, line)
-            yield from _repeated(value, seen)
 
 
 def mistakes(error: ValidationError) -> str:

@@ -6,6 +6,7 @@ replaced by what a server or Git LFS leaves in its place).
 """
 
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 JsonPath = tuple[str | int, ...]
+
+EXAMPLES = int(os.environ.get("KAWAN_USAHA_FUZZ_EXAMPLES", "0"))
+"""How many new cases each test gets; else it is always the same few."""
 
 ODD = st.one_of(
     st.none(),

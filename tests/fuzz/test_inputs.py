@@ -19,12 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flows.cli import app
 from tasks.core.errors import KawanUsahaError
-from tests.fuzz.mutations import Mutation, mutations
+from tests.fuzz.mutations import EXAMPLES, Mutation, mutations
 from tests.machines import AVX2
 from tests.models import WORDS, tiny_delta, tiny_llama
 
-EXAMPLES = int(os.environ.get("KAWAN_USAHA_FUZZ_EXAMPLES", "0"))
-"""How many new cases a command gets; else it is always the same few."""
 FEW = 25
 
 COMMANDS = {

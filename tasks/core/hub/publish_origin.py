@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from huggingface_hub.errors import HFValidationError
 
 from tasks.core.errors import NotAModel
@@ -20,6 +19,7 @@ from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
 from tasks.core.model_config import OUR_MODEL_TYPE, read_config
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import freed_place, manifest_of
+from tasks.core.yaml_text import read_yaml
 
 _SAYS_NOTHING = ("", "none", "other", "unknown")
 _LLAMA = ("llama", OUR_MODEL_TYPE)
@@ -142,8 +142,8 @@ def _card_metadata(model: Path) -> Mapping[str, object]:
     """Return the metadata at the head of README.md; nothing when there is none to be read."""
     try:
         block = REGEX_YAML_BLOCK.search((model / "README.md").read_text(encoding="utf-8"))
-        metadata = yaml.safe_load(block[2]) if block else None
-    except (OSError, ValueError, yaml.YAMLError):
+        metadata = read_yaml(block[2])[0] if block else None
+    except (OSError, ValueError):  # NotYaml, and what is no UTF-8, are ValueErrors
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

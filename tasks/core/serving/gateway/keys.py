@@ -24,15 +24,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from tasks.core.errors import UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.key_variables import KEYS_VARIABLE
+from tasks.core.yaml_text import NotYaml, read_yaml
 
 _MINUTE_S = 60.0
 _SHORTEST = 16
+_MAX_BYTES = 1 << 20  # some ten thousand keys
 _AtLeastOne = Annotated[int, Field(ge=1)]
 
 
@@ -191,11 +192,14 @@ def _of_file(file: Path) -> list[KeyEntry]:
                     f"mode {stat.S_IMODE(mode):04o}: others may read or write it",
                     next_step=f"chmod 600 {file}",
                 )
-            content = yaml.safe_load(opened)
+            text = opened.read(_MAX_BYTES + 1).decode("utf-8-sig")
+        content, repeated = read_yaml(text, max_characters=_MAX_BYTES)
+        if repeated:
+            raise _unusable(file, "; ".join(repeated))
         return TypeAdapter(list[KeyEntry]).validate_python(content)
     except OSError as error:
         raise _unusable(file, error.strerror) from None
-    except yaml.YAMLError:  # its message quotes the file
+    except (NotYaml, UnicodeDecodeError):  # its message quotes the file
         raise _unusable(file, "neither YAML nor JSON") from None
     except ValidationError as error:
         raise _unusable(file, _first(error)) from None
