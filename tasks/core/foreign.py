@@ -10,7 +10,9 @@ KawanUsahaError that names the file.
 import errno
 import json
 import re
-from collections.abc import Iterator
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +21,8 @@ from tasks.core.errors import KawanUsahaError, NotAModel
 JsonObject = dict[str, object]
 
 HEAD_BYTES = 512
+MAX_BYTES = 100_000_000
+"""The most that is read whole of a file that is to be small; the largest tokenizers have 40 MB."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _XET = b"# xet version"
 _PAGE = re.compile(rb"\s*<(!doctype\s+html|html|head|body|\?xml|error)", re.IGNORECASE)
@@ -96,6 +100,34 @@ def require_undisguised(
         )
 
 
+def read_whole(path: Path, *, error: type[KawanUsahaError] = NotAModel) -> bytes:
+    """Return the bytes of a file that somebody else wrote and that is read at once.
+
+    Raises error for what is no file, on whose bytes one might wait for ever, and for one of more
+    than MAX_BYTES. A file that does not exist stays a FileNotFoundError.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        found = "a directory" if stat.S_ISDIR(mode) else "a stream or a device"
+        raise error(f"{path.name} is {found}, not a file.", where=path)
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise error(
+            f"{path.name} is too large.",
+            where=path,
+            expected=f"at most {MAX_BYTES} bytes",
+            next_step=_AGAIN,
+        )
+    return raw
+
+
+def repeated_name(pairs: Sequence[tuple[str, object]]) -> str | None:
+    """Return the first name that stands twice in the fields of a JSON object, None without one."""
+    counts = Counter(name for name, _ in pairs)
+    return next((name for name, count in counts.items() if count > 1), None)
+
+
 def read_json_object(
     path: Path, *, error: type[KawanUsahaError] = NotAModel, next_step: str | None = None
 ) -> JsonObject:
@@ -105,11 +137,8 @@ def read_json_object(
     place, a comma before a closing bracket, another encoding than UTF-8, half a file. A file that
     does not exist stays a FileNotFoundError, which each caller explains in its own words.
     """
-    try:
-        raw = path.read_bytes()
-        require_undisguised(path, text=True, error=error)
-    except IsADirectoryError as cause:
-        raise error(f"{path.name} is a directory, not a file.", where=path) from cause
+    raw = read_whole(path, error=error)
+    require_undisguised(path, text=True, error=error)
     try:
         document = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as cause:

@@ -17,6 +17,8 @@ from tasks.core.file_kinds import HEAD_BYTES, kind_of
 from tasks.core.files import CHUNK_BYTES, disk_is_full
 
 _OF_A_PROCESS = (Path("/dev"), Path("/proc"))
+_BY_HAND_BYTES = 1 << 24
+"""More than anyone writes by hand: a stream may have no end."""
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - its files are as much at rest as any
 
 
@@ -59,9 +61,12 @@ def read_given_text(path: Path, what: str, *, error: type[KawanUsahaError]) -> s
     cannot be read or is no text in UTF-8, and says what it is instead.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_BY_HAND_BYTES + 1)
     except OSError as cause:
         raise error(f"{what} cannot be read.", where=path, found=cause.strerror) from cause
+    if len(raw) > _BY_HAND_BYTES:
+        raise error(f"{what} is too large.", where=path, expected=f"at most {_BY_HAND_BYTES} bytes")
     kind = kind_of(raw[:HEAD_BYTES])
     if kind is not None:
         raise error(

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.errors import UntrustedCode
-from tasks.core.foreign import leaves
+from tasks.core.errors import NotAModel, UntrustedCode
+from tasks.core.foreign import leaves, read_whole
 
 _OURS = Path(__file__).parent / "architecture" / "remote"
 _CONFIGURATIONS = "*config*.json"
@@ -37,8 +37,8 @@ def references(directory: Path) -> Iterator[Reference]:
     """Yield all code that the configurations name. What cannot be read names none."""
     for file in sorted(directory.glob(_CONFIGURATIONS)):
         try:
-            document = json.loads(file.read_bytes().decode("utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
+            document = json.loads(read_whole(file).decode("utf-8-sig"))
+        except (OSError, ValueError, RecursionError, NotAModel):
             continue  # loading it will say why
         yield from (Reference(file, kind, name) for kind, name in _named(document))
 

@@ -2,12 +2,22 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.core.errors import AdapterMismatch, NotAModel
-from tasks.core.foreign import disguise_of, read_json_object, understood
+from tasks.core.foreign import (
+    disguise_of,
+    leaves,
+    read_json_object,
+    repeated_name,
+    understood,
+)
+from tests.fuzz.mutations import EXAMPLES
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665\nsize 9976576152\n"
 IMPOSTORS = {
@@ -112,3 +122,36 @@ def test_a_valid_file_is_read_whole(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"a": [1, {"b": None}]}))
     assert read_json_object(path) == {"a": [1, {"b": None}]}
+
+
+_PARTS = [
+    "..",
+    ".",
+    "",
+    "a",
+    "a b",
+    "~",
+    "\\",
+    "\0",
+    "\u2215",
+    "\uff0f",
+    "\uff0e\uff0e",
+    "\u202e",
+    "C:",
+    " ",
+]
+
+
+@settings(max_examples=EXAMPLES or 300, derandomize=not EXAMPLES, deadline=None, database=None)
+@given(st.lists(st.sampled_from(_PARTS), max_size=6).map("/".join) | st.text(max_size=12))
+def test_a_name_that_does_not_leave_lies_below_its_directory(name: str) -> None:
+    if not leaves(name):
+        place = os.path.normpath(f"/base/{name}")
+        assert place.startswith("/base/")
+        assert "\0" not in place
+
+
+def test_the_name_that_stands_twice_among_many_is_found_in_no_time() -> None:
+    pairs = [(str(number), 0) for number in range(300_000)] + [("299999", 0)]
+    assert repeated_name(pairs) == "299999"
+    assert repeated_name(pairs[:-1]) is None

@@ -7,7 +7,7 @@ a value raises `RepeatedField`.
 import json
 from typing import TextIO
 
-from tasks.core.foreign import json_fault
+from tasks.core.foreign import json_fault, repeated_name
 
 _CHUNK_CHARACTERS = 1 << 20
 MAX_CHARACTERS = 1 << 26
@@ -39,8 +39,7 @@ class Decoder:
     def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) < len(pairs) and self._repeated is None:
-            names = [name for name, _ in pairs]
-            self._repeated = next(name for name in names if names.count(name) > 1)
+            self._repeated = repeated_name(pairs)
         return found
 
 

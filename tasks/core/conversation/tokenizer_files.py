@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.core.conversation.tokenizer_growth import require_bounded_growth
 from tasks.core.foreign import understood
 from tasks.core.model_code import brings_only_our_code
 
@@ -19,6 +20,8 @@ def load_tokenizer(model: str | Path, revision: str = "main") -> "PreTrainedToke
     from transformers import AutoTokenizer
 
     local = Path(model).is_dir()
+    if local:
+        require_bounded_growth(Path(model))
     with understood("the model's tokenizer", model, next_step=_COPY):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model,

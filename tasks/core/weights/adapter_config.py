@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.core.errors import AdapterMismatch
@@ -35,6 +36,10 @@ _DESCRIPTIVE = frozenset(
     )
 )
 """Fields that chose or describe the training, and say nothing about how to fuse."""
+
+_ENDLESS = re.compile(r"(?<!\\)\)[*+{]|\{\d*,?\d{4,}")
+"""What takes the time or the memory of the matching beyond bounds: a loop over what has loops."""
+_MATCH_S = 60.0
 
 _FUSED_STARTS = ("gaussian", "eva", "orthogonal", "mica", "pissa", "olora")
 """Initializations, besides true and false, whose base is known: the model's, or what PiSSA and
@@ -89,7 +94,7 @@ class LoraConfig(BaseModel):
     @staticmethod
     def is_saved_as(name: str, module: str) -> bool:
         """Return whether a name of modules_to_save means the module, as PEFT matches it."""
-        return re.match(_whole(name), module) is not None
+        return _match(_whole(name), module) is not None
 
     def targets(self, module: str) -> bool:
         """Return whether the adapter must have an update for this module.
@@ -100,7 +105,7 @@ class LoraConfig(BaseModel):
         if self._excludes(module) or self.target_modules in (None, "all-linear"):
             return False
         if isinstance(self.target_modules, str):
-            return re.fullmatch(self.target_modules, module) is not None
+            return _match(rf"(?:{self.target_modules})\Z", module) is not None
         return _ends_with(module, self.target_modules or ()) and self._in_its_layers(module)
 
     def targets_parameter(self, name: str) -> bool:
@@ -109,7 +114,7 @@ class LoraConfig(BaseModel):
 
     def _excludes(self, module: str) -> bool:
         if isinstance(self.exclude_modules, str) and self.exclude_modules:
-            excluded = re.fullmatch(self.exclude_modules, module) is not None
+            excluded = _match(rf"(?:{self.exclude_modules})\Z", module) is not None
         else:
             excluded = _ends_with(module, self.exclude_modules or ())
         return excluded or self.saves_whole(module)
@@ -119,7 +124,7 @@ class LoraConfig(BaseModel):
         if layers is None or layers == ():
             return True
         for pattern in self.layer_patterns:
-            if found := re.match(_in_layer(pattern), module):
+            if found := _match(_in_layer(pattern), module):
                 number = int(found[1])
                 return number == layers if isinstance(layers, int) else number in layers
         return False
@@ -187,6 +192,14 @@ def _require_patterns(path: Path, config: LoraConfig) -> None:
     if isinstance(config.exclude_modules, str):
         patterns.append(("exclude_modules", config.exclude_modules, config.exclude_modules))
     for name, written, pattern in patterns:
+        if _ENDLESS.search(written):
+            raise AdapterMismatch(
+                f"A name in {name} is a pattern that may take for ever.",
+                where=f"{path}: {name}",
+                expected="no repeated groups, and no repetitions by the thousand",
+                found=repr(written[:200]),
+                next_step=f"Write it more simply in {ADAPTER_CONFIG}.",
+            )
         try:
             re.compile(pattern)
         except re.error as error:
@@ -218,6 +231,23 @@ def _require_supported(path: Path, config: LoraConfig) -> None:
         )
 
 
+def _match(pattern: str, module: str) -> "regex.Match[str] | None":
+    """Return what `re.match` does, within a time that no honest pattern comes near.
+
+    Raises AdapterMismatch beyond it: twenty `.*` in a row take years for one name.
+    """
+    try:
+        return regex.match(pattern, module, timeout=_MATCH_S)
+    except TimeoutError as error:
+        raise AdapterMismatch(
+            "A name in the adapter's configuration takes too long to be compared.",
+            where=module,
+            expected="a module's name, or a simple regular expression",
+            found=repr(pattern[:200]),
+            next_step=f"Write it more simply in {ADAPTER_CONFIG}.",
+        ) from error
+
+
 def _whole(name: str) -> str:
     return rf"(^|.*\.){name}($|\..*)"
 
@@ -232,7 +262,7 @@ def _pattern(key: str) -> str:
 
 def _by_pattern(pattern: Mapping[str, float], module: str, default: float) -> float:
     """Return the value of the first pattern that matches, as peft.utils.other.get_pattern_key."""
-    matching = (value for key, value in pattern.items() if re.match(_pattern(key), module))
+    matching = (value for key, value in pattern.items() if _match(_pattern(key), module))
     return next(matching, default)
 
 

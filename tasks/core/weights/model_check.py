@@ -14,7 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks.core.errors import NotAModel, UnsafeName
-from tasks.core.foreign import JsonObject, begins_with_bom, read_json_object, require_undisguised
+from tasks.core.foreign import (
+    JsonObject,
+    begins_with_bom,
+    read_json_object,
+    read_whole,
+    require_undisguised,
+)
 from tasks.core.model_code import require_code_inside
 from tasks.core.model_config import FILE as CONFIG
 from tasks.core.model_config import read_config, ties_embeddings
@@ -250,12 +256,13 @@ def _require_whole_sentencepiece(path: Path) -> None:
     A protocol buffer is a row of fields, and those of a sentencepiece model are a tag, a length and
     as many bytes. Source: protobuf.dev/programming-guides/encoding.
     """
-    data = path.read_bytes()
+    data = read_whole(path)
     position, end = 0, len(data)
     while position + 1 < end and data[position] & 7 == 2:  # wire type 2: a length, then bytes
         length, position = data[position + 1], position + 2
         shift = 7
-        while length >> shift and position < end:  # seven bits a byte, the eighth says: more
+        # Seven bits a byte, the eighth says: more. Ten bytes are the most that a length may have.
+        while length >> shift and position < end and shift < 70:
             length = length & ((1 << shift) - 1) | data[position] << shift
             shift, position = shift + 7, position + 1
         position += length

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights
+from tasks.core.foreign import repeated_name
 from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
+MAX_DIMENSIONS = 64
+"""More than torch computes with. The product of a million sizes would take hours."""
 LENGTH_BYTES = 8
 _ALIGNMENT = 8
 
@@ -125,9 +128,7 @@ def _no_number(text: str) -> NoReturn:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice in it")
+        raise ValueError(f"{repeated_name(pairs)!r:.100} stands twice in it")
     return document
 
 
@@ -146,9 +147,9 @@ def _entry(name: str, value: object, data_start: int, path: Path) -> HeaderEntry
         )
     sizes, span = _counts(shape), _counts(offsets)
     if sizes is None:
-        _refuse(place, "A tensor's shape is not a list of counts.", shape)
+        _refuse(place, "A tensor's shape is not a list of counts.", repr(shape)[:100])
     if span is None or len(span) != 2:
-        _refuse(place, "A tensor's byte range is not a pair of counts.", offsets)
+        _refuse(place, "A tensor's byte range is not a pair of counts.", repr(offsets)[:100])
     begin, end = span
     needed = size_bytes(dtype, sizes)
     if end - begin != needed:
@@ -163,9 +164,9 @@ def _entry(name: str, value: object, data_start: int, path: Path) -> HeaderEntry
 
 
 def _counts(value: object) -> tuple[int, ...] | None:
-    if not isinstance(value, list):
+    if not isinstance(value, list) or len(value) > MAX_DIMENSIONS:
         return None
-    if any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in value):
+    if any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**63 for n in value):
         return None
     return tuple(value)
 
