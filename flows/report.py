@@ -1,7 +1,6 @@
 """The whole run in one table: for the terminal, for Prefect's UI, and as a page to keep."""
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
 from tasks.core.store.manifest import kept_file
-from tasks.core.training.result import TRAINING, StepDown
+from tasks.core.training.result import TRAINING, StepDown, read_summary
 from tasks.runtime import StageResult
 from tasks.telling import as_code, flush, show_markdown
 
@@ -235,8 +234,9 @@ def _losses(report: RebuildReport, of: Literal["steps", "validation"]) -> list[t
     """
     for stage in report.stages:
         if stage.stage == "finetune" and (path := kept_file(stage.path, TRAINING)) is not None:
-            seen = json.loads(path.read_bytes())[of]
-            return [(step["step"], step["loss"]) for step in seen if step["loss"] is not None]
+            summary = read_summary(path)
+            seen = summary.steps if of == "steps" else summary.validation
+            return [(step.step, step.loss) for step in seen if step.loss is not None]
     return []
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import LockBusy
 from tasks.core.threads import pause
@@ -42,7 +42,7 @@ class Holder(BaseModel):
     what: str
     pid: int
     host: str
-    since: datetime
+    since: AwareDatetime
     shared: bool
 
     def __str__(self) -> str:

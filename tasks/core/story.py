@@ -4,14 +4,13 @@ The one place in core that knows several stages at once. It decides nothing and 
 equal builds give equal stories, so that publishing twice changes nothing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from tasks.core.architecture.proof import EditProof
 from tasks.core.conversation.template import get_template
@@ -27,7 +26,7 @@ from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import require_manifest
-from tasks.core.training.result import TRAINING, StepDown
+from tasks.core.training.result import TRAINING, StepDown, read_summary
 
 _QUESTION = "Bagaimana cara menentukan harga jual kue buatan rumah?"
 _BUILD_DIGITS = 16
@@ -255,17 +254,18 @@ def _trained(stages: Sequence[BuiltStage], manifests: dict[str, Manifest]) -> _T
     if artifact is None:
         return None
     # Not read as a recipe's settings: those may have other fields by now than when it was trained.
-    settings = json.loads((artifact / TRAINING).read_bytes())["settings"]
+    summary = read_summary(artifact / TRAINING)
     facts = manifests["finetune"].facts
     steps_down = TypeAdapter(list[StepDown]).validate_python(facts.get("steps_down") or [])
     rung = str(facts.get("rung", "as asked"))
-    rows = {"rung": rung}
+    rows: dict[str, JsonValue] = {"rung": rung}
     if steps_down:
         rows["stepped over"] = "; ".join(f"{s.rung} ({s.reason.value})" for s in steps_down)
-    lora = settings.pop("lora")
-    rows |= {f"lora.{name}": value for name, value in lora.items()} | settings
+    lora = summary.lora
+    others = {name: value for name, value in summary.settings.items() if name != "lora"}
+    rows |= {f"lora.{name}": value for name, value in lora.items()} | others
     given = tuple((name, str(value)) for name, value in rows.items() if value is not None)
-    return _Trained(rung, settings["device"], given)
+    return _Trained(rung, summary.device, given)
 
 
 def _figures(recipe: Recipe, outcome: Outcome) -> list[Figure]:

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.architecture.fresh import ask_fresh_process
 from tasks.core.edit_fingerprint import FILE, EditFingerprint
+from tasks.core.errors import EditLost
 from tasks.core.files import FileDigest, digest_of, write_atomically
 from tasks.core.model_config import read_config
+from tasks.core.process.answer_file import read_answer
 
 logger = logging.getLogger(__name__)
 
@@ -70,5 +72,7 @@ def renew_fingerprint(
     request = FingerprintRequest(model=model.absolute(), memory_bytes=memory_bytes)
     module = "tasks.core.architecture.take_fingerprint"
     told = ask_fresh_process(module, request, model=model, timeout_s=_TIMEOUT_S, log=log)
-    found = None if told is None else Fingerprint.model_validate_json(told).fingerprint
+    found = None
+    if told is not None:
+        found = read_answer(told, Fingerprint, error=EditLost).fingerprint
     return put_fingerprint(model, found)

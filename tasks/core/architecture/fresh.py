@@ -19,6 +19,7 @@ from tasks.core.errors import EditLost, KawanUsahaError
 from tasks.core.files import write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.process import Cause, child_environment, run_child
+from tasks.core.process.answer_file import error_left_in
 from tasks.core.process.quick_start import quick_start
 
 _Request = TypeVar("_Request", bound=BaseModel)
@@ -44,12 +45,12 @@ def ask_fresh_process(
             log=log,
             timeout_s=timeout_s,
         )
-        if child.succeeded:
+        if child.succeeded and answered.exists():
             return answered.read_bytes()
         if child.cause is Cause.OUT_OF_MEMORY:
             return None
-        if answered.exists():
-            raise KawanUsahaError.from_dict(json.loads(answered.read_bytes())["error"])
+        if (told := error_left_in(answered)) is not None:
+            raise told
     raise EditLost(
         "The edited model could not be loaded again for the proof.",
         where=model,

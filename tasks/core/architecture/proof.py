@@ -14,6 +14,7 @@ from tasks.core.architecture.seen import Check
 from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost
 from tasks.core.process import Cause
+from tasks.core.process.answer_file import read_answer
 from tasks.core.recipe import Edit
 from tasks.core.weights.model_check import has_adapter
 
@@ -156,7 +157,7 @@ def _in_fresh_process(request: ProofRequest, timeout_s: float, log: Path | None)
     module = "tasks.core.architecture.prove"
     told = ask_fresh_process(module, request, model=request.model, timeout_s=timeout_s, log=log)
     if told is not None:
-        return EditProof.model_validate_json(told)
+        return read_answer(told, EditProof, error=EditLost)
     if request.memory_bytes is None:
         logger.warning("no memory for the whole model: its edited layers are proven alone")
         layers_alone = request.model_copy(update={"memory_bytes": 0})

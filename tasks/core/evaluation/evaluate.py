@@ -1,6 +1,5 @@
 """Evaluate models in processes of their own, and say why when one of those ends badly."""
 
-import json
 import logging
 import os
 import tempfile
@@ -22,6 +21,7 @@ from tasks.core.keys import digest
 from tasks.core.model_config import read_config
 from tasks.core.planning.hardware import read_gpu_use
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
+from tasks.core.process.answer_file import error_left_in, read_answer
 from tasks.core.process.quick_start import quick_start
 from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
@@ -148,7 +148,7 @@ def _measure(
     result = run_child(argv, env=env, cwd=PROJECT, on_line=only_said(on_line), log=log)
     if not result.succeeded:
         raise _explain(result, answer)
-    return Outcome.model_validate_json(answer.read_bytes())
+    return read_answer(answer, Outcome, error=EvaluationFailed)
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -157,8 +157,8 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_outcome(directory: Path) -> Outcome:
-    """Return the outcome that `evaluate` wrote into directory."""
-    return Outcome.model_validate_json((directory / OUTCOME).read_bytes())
+    """Return the outcome that `evaluate` wrote into directory. EvaluationFailed without one."""
+    return read_answer(directory / OUTCOME, Outcome, error=EvaluationFailed)
 
 
 def measurement_identity(settings: Evaluate, template: str) -> dict[str, JsonValue]:
@@ -207,8 +207,8 @@ def _benchmarks_identity(settings: Evaluate) -> dict[str, JsonValue]:
 
 def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
     """Return the error that the process left, or what its end tells."""
-    if answer.exists():
-        return KawanUsahaError.from_dict(json.loads(answer.read_bytes())["error"])
+    if (told := error_left_in(answer)) is not None:
+        return told
     advice = {
         Cause.OUT_OF_MEMORY: "Give the machine more memory, evaluate on a GPU, or lower "
         "evaluate.max_length_tokens.",

@@ -20,7 +20,7 @@ class Access(BaseModel):
     def _is_one(cls, certificate: str | None) -> str | None:
         try:
             trusted(certificate)
-        except ssl.SSLError as error:
+        except (ssl.SSLError, TypeError, ValueError) as error:  # not in ASCII, or with a NUL
             raise ValueError(f"no certificate in PEM: {error}") from error
         return certificate
 

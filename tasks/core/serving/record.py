@@ -1,11 +1,10 @@
 """What is known of a deployment: the model, the settings, and where its processes listen."""
 
 import ipaddress
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from tasks.core.recipe_deploy import Deploy, Gateway
 from tasks.core.serving.engines.registry import engine_of
@@ -68,7 +67,7 @@ class Deployment(BaseModel):
     state: Path
     slot: Slot
     engine_port: int = Field(description="On loopback; taken from the free ones.")
-    started_at: datetime
+    started_at: AwareDatetime
     reused: bool = Field(False, exclude=True, description="It was running already.")
     switched: Switched | None = Field(None, exclude=True, description="How it has just begun.")
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, KawanUsahaError, ServingFailed
+from tasks.core.process.answer_file import error_in
 
 REPORT_ROUTE: Final = "/kawan_usaha/report"
 EXPECTATION_VARIABLE: Final = "KAWAN_USAHA_EXPECTATION"
@@ -111,9 +112,14 @@ def refusal_json(error: KawanUsahaError) -> str:
 
 def refusal_from(text: str) -> KawanUsahaError:
     """Return the error that a worker gave as its reason not to serve."""
-    parts: dict[str, str] = json.loads(text)
-    kind = EditLost if parts.pop("error") == EditLost.__name__ else ServingFailed
-    return kind(parts.pop("what"), **parts)
+    told = error_in(f'{{"error": {text}}}')
+    if isinstance(told, EditLost | ServingFailed):
+        return told
+    return ServingFailed(
+        "The worker refused to serve, and why cannot be read.",
+        found=text[:500],
+        next_step="Its log says more.",
+    )
 
 
 def _compact(value: Mapping[str, JsonValue]) -> str:

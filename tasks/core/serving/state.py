@@ -216,12 +216,18 @@ def _read(state: StateDirectory, path: Path, kind: type[_Model]) -> _Model | Non
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise ServingFailed(
-            "The record of a deployment cannot be read.",
-            where=path,
-            found=f"{error.error_count()} wrong fields",
-            next_step=f"`kawan-usaha stop {state.name}`, then deploy again.",
-        ) from error
+        raise _unreadable(state, path, f"{error.error_count()} wrong fields") from error
+    except OSError as error:
+        raise _unreadable(state, path, error.strerror) from error
+
+
+def _unreadable(state: StateDirectory, path: Path, found: str | None) -> ServingFailed:
+    return ServingFailed(
+        "The record of a deployment cannot be read.",
+        where=path,
+        found=found,
+        next_step=f"`kawan-usaha stop {state.name}`, then deploy again.",
+    )
 
 
 def _short_runtime_directory() -> Path:

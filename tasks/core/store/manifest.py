@@ -7,11 +7,10 @@ machine that made it.
 import json
 import shutil
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import CorruptArtifact
 from tasks.core.files import FileDigest, take_back, write_atomically
@@ -30,9 +29,9 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
-    stage: str
+    stage: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     key: str = Field(pattern=r"^[0-9a-f]{64}$")
-    created_at: datetime
+    created_at: AwareDatetime
     params: JsonValue
     inputs: dict[str, str]
     files: dict[str, FileDigest]
@@ -77,6 +76,8 @@ def read_manifest(directory: Path) -> Manifest | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from error
     return parse_manifest(content, where=path)
 
 
@@ -96,18 +97,22 @@ def parse_manifest(content: bytes, *, where: object) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(content)
     except (ValidationError, json.JSONDecodeError) as error:
-        raise CorruptArtifact(
-            "The manifest of an artifact cannot be read.",
-            where=where,
-            found=error,
-            next_step="The next run that needs it sets it aside and makes it again; "
-            "`kawan-usaha store verify` checks the others.",
-        ) from error
+        raise _unreadable(where, error) from error
     for name, file in manifest.files.items():
         # A remote store's files are called by their SHA-256.
         if leaves(name) or leaves(file.sha256) or name == MANIFEST:
             raise CorruptArtifact("A manifest names a file outside its artifact.", where=name)
     return manifest
+
+
+def _unreadable(where: object, found: object) -> CorruptArtifact:
+    return CorruptArtifact(
+        "The manifest of an artifact cannot be read.",
+        where=where,
+        found=found,
+        next_step="The next run that needs it sets it aside and makes it again; "
+        "`kawan-usaha store verify` checks the others.",
+    )
 
 
 def freed_place(directory: Path) -> Path:

@@ -14,16 +14,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import DiskFull
 from tasks.core.files import disk_is_full, make_directory, write_atomically
+from tasks.core.foreign import leaves
 from tasks.core.recipe import Keep
 
 logger = logging.getLogger(__name__)
 
 _ARTIFACT = re.compile(r"\b[a-z]+-[0-9a-f]{20}\b")
+
+
+def _a_name(text: str) -> str:
+    if leaves(text) or "/" in text:
+        raise ValueError("not the name of an artifact")
+    return text
+
+
+_Name = Annotated[str, AfterValidator(_a_name)]
+"""The name of a directory in the store. A record may come from another machine."""
 
 
 class RunRecord(BaseModel):
@@ -42,11 +54,11 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     recipe: str
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    artifacts: tuple[str, ...] = ()
-    released: str | None = None
-    released_at: datetime | None = None
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    artifacts: tuple[_Name, ...] = ()
+    released: _Name | None = None
+    released_at: AwareDatetime | None = None
     forced: str | None = None
     signed_by: str | None = None
     signature_sha256: str | None = None

@@ -98,7 +98,7 @@ def adopt(directory: Path, identity: Identity, outcome: Path) -> tuple[str, ...]
     make_directory(directory)
     file = directory / _IDENTITY
     wanted = dict(identity)
-    found = json.loads(file.read_bytes()) if file.exists() else None
+    found = _identity_in(file)
     if found == wanted:
         return ()
     take_back(outcome)
@@ -108,6 +108,17 @@ def adopt(directory: Path, identity: Identity, outcome: Path) -> tuple[str, ...]
     if found is None:
         return ()
     return tuple(sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k)))
+
+
+def _identity_in(file: Path) -> Identity | None:
+    """Return the identity on record; none of its fields where the record is damaged."""
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _checkpoints(directory: Path) -> list[Path]:

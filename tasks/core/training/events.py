@@ -3,6 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import cache
+
+from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,20 @@ def to_line(event: Event) -> str:
 
 def from_line(line: str) -> Event | None:
     """Return what a line says, None for any other output."""
-    for prefix, kind in _KINDS.items():
+    for prefix in _KINDS:
         if line.startswith(prefix):
-            return kind(**json.loads(line.removeprefix(prefix)))
+            try:
+                return _readers()[prefix].validate_json(line.removeprefix(prefix))
+            except ValidationError:  # two processes have written into one line
+                return None
     return None
 
 
+@cache
+def _readers() -> dict[str, TypeAdapter[Event]]:
+    return {prefix: TypeAdapter(kind) for prefix, kind in _KINDS.items()}
+
+
 def _clock(seconds: float) -> timedelta:
-    return timedelta(seconds=round(seconds))
+    # NaN is no more than that, either.
+    return timedelta(seconds=round(seconds)) if abs(seconds) < 1e9 else timedelta.max

@@ -92,7 +92,7 @@ def read_outcome(path: Path) -> Outcome | None:
     """
     try:
         return Outcome.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (OSError, ValidationError):
         return None
 
 
@@ -125,7 +125,15 @@ def failure_file(outcome: Path, rank: int) -> Path:
 def read_failures(outcome: Path) -> tuple[Failure, ...]:
     """Return what the processes of a job wrote before they failed, by rank."""
     found = sorted(outcome.parent.glob(failure_file(outcome, 0).name.replace("0", "*")))
-    return tuple(Failure.model_validate_json(path.read_bytes()) for path in found)
+    return tuple(filter(None, map(_failure, found)))
+
+
+def _failure(path: Path) -> Failure | None:
+    """Return what a process wrote; None for half of it, as a full disk leaves."""
+    try:
+        return Failure.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def total_steps(settings: Finetune, examples: int) -> int:

@@ -210,7 +210,7 @@ def _read(file: Path, settings: Finetune) -> _State | None:
     """Return where an earlier attempt with these settings left the ladder."""
     try:
         state = _State.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (OSError, ValidationError):
         return None
     return state if state.asked == _digest(settings) else None
 

@@ -75,7 +75,7 @@ class RungRecords:
         try:
             kept = json.loads(self.file.read_bytes())
             name, short_s = kept["rung"], kept.get("above_was_short_at_s")
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         if not isinstance(name, str):
             return None

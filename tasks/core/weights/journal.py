@@ -57,5 +57,5 @@ def _read(entry: Path) -> tuple[str | None, FileDigest | None]:
     try:
         fields = json.loads(entry.read_bytes())
         return fields["work"], FileDigest(fields["size_bytes"], fields["sha256"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None, None

@@ -175,3 +175,27 @@ def test_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert records.release_before("demo", "b") == "a"
     assert records.artifacts_of_last(1) == {"a"}
     assert records.unfinished() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"started_at": "2026-11-30T10:00:00"},  # without a zone it cannot be compared with others
+        {"finished_at": "2026-11-30"},
+        {"released": "../../elsewhere"},
+        {"released": "/etc"},
+        {"artifacts": ["merge-0", "a/b"]},
+        {"artifacts": ["..\x00"]},
+    ],
+    ids=str,
+)
+def test_record_with_what_no_run_writes_is_damaged(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    records = RunRecords(tmp_path)
+    for _ in range(2):
+        records.start("demo").finish()
+    path = sorted(records.root.iterdir())[0]
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert len(records.all()) == 1
+    assert records.artifacts_of_last(2) == set()

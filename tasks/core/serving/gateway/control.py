@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
-from tasks.core.errors import KawanUsahaError, ServingFailed
+from tasks.core.errors import ServingFailed
+from tasks.core.process.answer_file import error_in
 from tasks.core.serving.gateway.control_protocol import GatewayState, Incident
 from tasks.core.serving.gateway.recent import RecentAnswer
 
@@ -103,7 +104,8 @@ class GatewayControl:
         except httpx.HTTPError as error:
             raise self._wrong(str(error) or type(error).__name__) from error
         if response.status_code == httpx.codes.CONFLICT:
-            raise KawanUsahaError.from_dict(response.json())
+            told = error_in(f'{{"error": {response.text}}}')
+            raise told or self._wrong(f"{response.status_code} {response.text[:500]}")
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             raise GatewayBusy(
                 "The gateway has no place for another request.",
