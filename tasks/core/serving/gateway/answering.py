@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from contextlib import aclosing, contextmanager
 from typing import Any
 
+from openai.types import CreateEmbeddingResponse
+
 from tasks.core.serving.gateway.account import Account
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.asking import (
@@ -76,7 +78,9 @@ class Answering:
                         _note(account, event)
                         yield event
 
-    async def embeddings(self, request: EmbeddingRequest, client: Client, account: Account) -> Body:
+    async def embeddings(
+        self, request: EmbeddingRequest, client: Client, account: Account
+    ) -> CreateEmbeddingResponse:
         """Return the engine's answer. Raises ApiError."""
 
         async def make(loaded: Loaded) -> list[Body]:
@@ -88,7 +92,7 @@ class Answering:
             async with self._places.taken(1):
                 return await self._embedded(asked, account)
 
-    async def _embedded(self, asked: "_Asked", account: Account) -> Body:
+    async def _embedded(self, asked: "_Asked", account: Account) -> CreateEmbeddingResponse:
         tried: list[Counted] = []
         while True:
             loaded, bodies = await asked.now()

@@ -21,6 +21,7 @@ from tasks.core.serving.gateway.attending import ClientGone, EventStream, attend
 from tasks.core.serving.gateway.collecting import Answer, Counted, collected
 from tasks.core.serving.gateway.front import Front
 from tasks.core.serving.gateway.keys import Client, Keys
+from tasks.core.serving.gateway.openapi import document
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.request_body import read_request
 from tasks.core.serving.gateway.requests import (
@@ -70,6 +71,7 @@ class Api:
                 Route("/health", self.health),
                 Route("/ready", self.ready),
                 Route("/metrics", self.metrics),
+                Route("/openapi.json", self.openapi),
                 Route("/v1/models", self.models),
                 Route("/v1/models/{model}", self.model),
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
@@ -140,6 +142,10 @@ class Api:
     async def metrics(self, _request: Request) -> Response:
         """Return the counters."""
         return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, _request: Request) -> Response:
+        """Return the description of this API."""
+        return JSONResponse(document())
 
     async def _answered(
         self,
@@ -235,4 +241,6 @@ async def _no_such_path(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = f"{request.method} {request.url.path} is not part of this API."
     code = FastChatCode.VALIDATION_TYPE_ERROR
-    return ApiError(code, message, status=status, error_code="not_found").response()
+    response = ApiError(code, message, status=status, error_code="not_found").response()
+    response.headers.update(getattr(error, "headers", None) or {})  # which methods there are
+    return response

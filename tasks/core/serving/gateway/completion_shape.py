@@ -65,11 +65,10 @@ class CompletionChunks:
 
 
 def embeddings(
-    model: str, found: dict[str, Any], encoding_format: Literal["float", "base64"]
+    model: str, found: EmbeddingResponse, encoding_format: Literal["float", "base64"]
 ) -> bytes:
     """Return the body for an engine's embeddings: numbers, or their 32 bits in base64."""
-    answer = EmbeddingResponse.model_validate({**found, "model": model})
-    body = answer.model_dump(exclude_unset=True)
+    body = found.model_dump(exclude_unset=True) | {"model": model}
     if encoding_format == "base64":
         for one in body["data"]:
             one["embedding"] = base64.b64encode(array("f", one["embedding"]).tobytes()).decode()

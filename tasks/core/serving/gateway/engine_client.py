@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from openai.types import CreateEmbeddingResponse
+from openai.types.completion_choice import Logprobs
 from pydantic_core import from_json
 
 from tasks.core.serving.access import Access
@@ -108,27 +110,24 @@ class EngineClient:
         finished = False
         async with aclosing(self._events(body, request_id)) as events:
             async for event in events:
-                for choice in event.get("choices") or ():
-                    finished = finished or choice.get("finish_reason") is not None
-                    yield _piece(choice)
-                if usage := event.get("usage"):
-                    yield Usage(usage["prompt_tokens"], usage["completion_tokens"])
+                for said in _said(event):
+                    finished = finished or getattr(said, "finish_reason", None) is not None
+                    yield said
         if not finished:
             raise EngineLost("The engine broke off in the middle of its answer.")
 
-    async def embed(self, body: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    async def embed(self, body: Mapping[str, Any], request_id: str) -> CreateEmbeddingResponse:
         """Return OpenAI's answer with the embeddings."""
         request = self._request("/v1/embeddings", body, request_id)
         limit = asyncio.get_running_loop().time() + self._limits.first_token_s
         async with _in_time(limit, "the embeddings", self._limits.first_token_s):
             response = await self._send(request)
             try:
-                content: dict[str, Any] = from_json(await response.aread())
+                return CreateEmbeddingResponse.model_validate_json(await response.aread())
             except (httpx.HTTPError, ValueError) as error:
                 raise EngineLost(f"The engine broke off: {_words(error)}") from error
             finally:
                 await response.aclose()
-        return content
 
     async def _events(
         self, body: Mapping[str, Any], request_id: str
@@ -199,18 +198,38 @@ def _event(line: bytes) -> dict[str, Any]:
         event: dict[str, Any] = from_json(line)
     except ValueError as error:
         raise EngineLost(f"The engine wrote no JSON: {error}") from error
+    if not isinstance(event, dict):
+        raise EngineLost("The engine wrote something else than an event.")
     if failure := event.get("error"):
         raise EngineLost(f"The engine failed: {_message(failure)}")
     return event
 
 
+def _said(event: Mapping[str, Any]) -> list[Piece | Usage]:
+    """Return what an event says. Raises EngineLost for one of another shape.
+
+    By hand: it is done for every token, and a worker may be another machine.
+    """
+    try:
+        said: list[Piece | Usage] = [_piece(choice) for choice in event.get("choices") or ()]
+        if usage := event.get("usage"):
+            said.append(Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"])))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EngineLost("The engine wrote an event of another shape.") from error
+    return said
+
+
 def _piece(choice: Mapping[str, Any]) -> Piece:
-    return Piece(
-        choice.get("text") or "",
-        choice.get("finish_reason"),
-        choice.get("logprobs"),
-        choice.get("prompt_logprobs"),
-    )
+    text, reason = choice.get("text") or "", choice.get("finish_reason")
+    logprobs, prompt_logprobs = choice.get("logprobs"), choice.get("prompt_logprobs")
+    if not isinstance(text, str) or not isinstance(reason, str | None):
+        raise TypeError(type(text).__name__)
+    if logprobs is not None:
+        Logprobs.model_validate(logprobs)
+        len(logprobs["tokens"]) + len(logprobs["token_logprobs"])  # not null
+    if not isinstance(prompt_logprobs, list | None):
+        raise TypeError(type(prompt_logprobs).__name__)
+    return Piece(text, reason, logprobs, prompt_logprobs)
 
 
 def _refusal(status: int, body: bytes) -> Exception:
@@ -219,7 +238,7 @@ def _refusal(status: int, body: bytes) -> Exception:
     try:
         content = from_json(body)
         error, code = content.get("error", content), content.get("code")
-        message = _message(error)
+        message = _message(error).strip() or f"status {status}"
     except (ValueError, AttributeError):
         error, message = {}, f"status {status}"
     if status in (401, 403):  # not the client's key: the one that this gateway has for a worker

@@ -31,6 +31,7 @@ OPEN = ("/health", "/ready")
 PATHS = (
     *OPEN,
     "/metrics",
+    "/openapi.json",
     "/v1/models",
     "/v1/chat/completions",
     "/v1/completions",

@@ -21,7 +21,7 @@ from tasks.core.serving.gateway.requests import (
     RequestBody,
 )
 
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "tools": ([],),
     "functions": ([],),
@@ -39,7 +39,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 """Values that ask for nothing: what happens anyway. Programs send them always."""
 
-_LABELS = ("user", "metadata", "safety_identifier", "prompt_cache_key")
+LABELS = ("user", "metadata", "safety_identifier", "prompt_cache_key")
 """Fields that say something of the client and never change an answer."""
 
 Request = TypeVar("Request", bound=RequestBody)
@@ -79,9 +79,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _asks_something(name: str, value: Any) -> bool:
-    if value is None or name in _LABELS:
+    if value is None or name in LABELS:
         return False
-    return not any(type(value) is type(idle) and value == idle for idle in _NEUTRAL.get(name, ()))
+    return not any(type(value) is type(idle) and value == idle for idle in NEUTRAL.get(name, ()))
 
 
 def _without_nulls(content: dict[str, Any]) -> dict[str, Any]:

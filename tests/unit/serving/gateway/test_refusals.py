@@ -19,6 +19,7 @@ from tasks.core.serving.gateway.requests import (
     EmbeddingRequest,
     TokenCheckRequest,
 )
+from tests.fuzz.mutations import EXAMPLES
 from tests.unit.serving.gateway.world import CONTEXT, MESSAGES, MODEL_NAME
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -210,7 +211,7 @@ names = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=max(300, EXAMPLES), deadline=None)
 @given(
     kind=st.sampled_from([ChatRequest, CompletionRequest, EmbeddingRequest, TokenCheckRequest]),
     content=st.dictionaries(names, json_values, max_size=6),

@@ -1,0 +1,195 @@
+"""What the gateway's API takes and gives, as an OpenAPI 3.1 document, made of what it is read by.
+
+The requests are those of `requests`, with what `request_body` lets pass beside them; the answers
+are the `openai` package's. The invariant: a request of another shape than this is answered as this
+says, too (tests/fuzz/test_gateway.py asks Schemathesis). What a schema cannot say, such as how many
+tokens a model takes, is a 400.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+
+from openai.types import Completion, CreateEmbeddingResponse, Model
+from openai.types.chat import ChatCompletion
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from tasks.core.serving.gateway.request_body import LABELS, NEUTRAL
+from tasks.core.serving.gateway.requests import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    TokenCheckRequest,
+)
+
+Schema = dict[str, Any]
+
+_REQUESTS = (ChatRequest, CompletionRequest, EmbeddingRequest, TokenCheckRequest)
+_ANSWERS = (ChatCompletion, Completion, CreateEmbeddingResponse, Model)
+_NUMBERS: Schema = {"type": "array", "items": {"type": "number"}}
+_BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
+
+_ERRORS = {
+    400: "What is asked for is wrong or not supported; `error.param` names the field.",
+    401: "A key is needed, or this one is not known.",
+    403: "Web pages of this origin may not ask.",
+    404: "There is no such model or path.",
+    408: "The request did not arrive in time.",
+    413: "The request is too long.",
+    421: "Another build is served here than the header X-Kawan-Usaha-Build asks for.",
+    429: "This key has reached a limit, or all places are taken; `Retry-After` says when to come.",
+    500: "The gateway failed.",
+    503: "Nothing is served now; `Retry-After` says when to come.",
+    504: "The engine did not answer in time.",
+}
+_ALWAYS = (401, 403, 500)
+_ASKED = (400, 404, 408, 413, 421, 429, 503, 504)
+
+_ERROR: Schema = {
+    "type": "object",
+    "required": ["object", "message", "code", "error"],
+    "properties": {
+        "object": {"const": "error"},
+        "message": {"type": "string"},
+        "code": {"type": "integer", "description": "FastChat's number."},
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        },
+    },
+}
+_TOKEN_CHECK: Schema = {
+    "type": "object",
+    "required": ["prompts"],
+    "properties": {
+        "prompts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["fits", "tokenCount", "contextLength"],
+                "properties": {
+                    "fits": {"type": "boolean"},
+                    "tokenCount": {"type": "integer"},
+                    "contextLength": {"type": "integer"},
+                },
+            },
+        }
+    },
+}
+
+
+@cache
+def document() -> Schema:
+    """Return the document. It says nothing of what is served now."""
+    named = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    check = _post("Whether texts have room for an answer", TokenCheckRequest, _TOKEN_CHECK)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Kawan Usaha", "version": "1"},
+        "security": [{"key": []}],
+        "paths": {
+            "/health": _open("The process lives", ()),
+            "/ready": _open("An engine answers", (421, 503)),
+            "/metrics": _get("Counters, for Prometheus", content={"text/plain": {}}),
+            "/openapi.json": _get("This document", {"type": "object"}),
+            "/v1/models": _get("What is served", _listed(_ref(Model)), errors=(503,)),
+            "/v1/models/{model}": {
+                **_get("A model", _ref(Model), errors=(404, 503)),
+                "parameters": [named],
+            },
+            "/v1/chat/completions": _post(
+                "Answer a conversation", ChatRequest, _ref(ChatCompletion), streams=True
+            ),
+            "/v1/completions": _post(
+                "Continue a text", CompletionRequest, _ref(Completion), streams=True
+            ),
+            "/v1/embeddings": _post(
+                "Embeddings of texts", EmbeddingRequest, _ref(CreateEmbeddingResponse)
+            ),
+            "/v1/token_check": check,
+            "/api/v1/token_check": check,
+        },
+        "components": {
+            "schemas": {**_schemas(), "Error": _ERROR},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _schemas() -> Schema:
+    _, found = models_json_schema(
+        [(kind, "validation") for kind in (*_REQUESTS, *_ANSWERS)],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas: Schema = found["$defs"]
+    for kind in _REQUESTS:
+        schemas[kind.__name__] = _with_what_passes(schemas[kind.__name__])
+    schemas["Embedding"]["properties"]["embedding"] = {"anyOf": [_NUMBERS, _BASE64]}
+    return schemas
+
+
+def _with_what_passes(schema: Schema) -> Schema:
+    """Return the schema of a request with the fields, and the empty ones, that ask for nothing."""
+    required = schema.get("required", [])
+    fields = {
+        name: field if name in required else {"anyOf": [field, {"type": "null"}]}
+        for name, field in schema["properties"].items()
+    }
+    idle: Schema = {name: {"enum": [*values, None]} for name, values in NEUTRAL.items()}
+    labels: Schema = {name: {} for name in LABELS}
+    return {**schema, "properties": {**labels, **idle, **fields}}
+
+
+def _open(what: str, errors: Collection[int]) -> Schema:
+    """Return a path that needs no key."""
+    status = {"type": "object", "required": ["status"]}
+    found = _get(what, status, errors=errors)
+    found["get"]["security"] = []
+    return found
+
+
+def _get(
+    what: str,
+    answer: Schema | None = None,
+    *,
+    content: Schema | None = None,
+    errors: Collection[int] = (),
+) -> Schema:
+    shown = content or {"application/json": {"schema": answer}}
+    return {"get": {"summary": what, "responses": _responses(shown, errors)}}
+
+
+def _post(what: str, kind: type[BaseModel], answer: Schema, *, streams: bool = False) -> Schema:
+    content: Schema = {"application/json": {"schema": answer}}
+    if streams:
+        content["text/event-stream"] = {}
+    asked = {"required": True, "content": {"application/json": {"schema": _ref(kind)}}}
+    responses = _responses(content, _ASKED)
+    return {"post": {"summary": what, "requestBody": asked, "responses": responses}}
+
+
+def _responses(content: Schema, errors: Collection[int]) -> Schema:
+    refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        "200": {"description": "The answer.", "content": content},
+        **{
+            str(status): {"description": _ERRORS[status], "content": refused}
+            for status in sorted({*_ALWAYS, *errors})
+        },
+    }
+
+
+def _listed(item: Schema) -> Schema:
+    fields = {"object": {"const": "list"}, "data": {"type": "array", "items": item}}
+    return {"type": "object", "required": ["object", "data"], "properties": fields}
+
+
+def _ref(kind: type[BaseModel]) -> Schema:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

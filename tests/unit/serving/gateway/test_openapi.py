@@ -1,0 +1,104 @@
+"""The gateway's own description of its API is true: Schemathesis asks what it says, and otherwise.
+
+A few cases an operation with every `make test`; `make fuzz` asks a thousand.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import CHECKS
+
+from tasks.core.serving.gateway.front import PATHS
+from tasks.core.serving.key_variables import KEYS_VARIABLE
+from tests.fuzz.mutations import EXAMPLES
+from tests.unit.serving.gateway.world import MODEL_NAME, Engine, Gateway, a_route
+
+FEW = 10
+KEY = "rahasia-warung-satu"
+CHECKED = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "missing_required_header",
+    "unsupported_method",
+    "ignored_auth",
+)
+"""Not: whether all that fits the schema is answered, for a schema knows neither a model's context
+nor its tokens; and whether all else is refused, for null and a number as text pass, as in FastChat.
+"""
+
+
+@pytest.fixture(scope="module")
+def locked_gateway(
+    tmp_path_factory: pytest.TempPathFactory, model: Path, shared_engine: Engine
+) -> Iterator[Gateway]:
+    """A gateway that asks for a key, with short answers."""
+    gateway = Gateway(
+        tmp_path_factory.mktemp("gateway"),
+        a_route(model, [shared_engine.url]),
+        gateway={"default_answer_tokens": 2, "max_answer_tokens": 3},
+        env={KEYS_VARIABLE: f"warung:{KEY}"},
+    )
+    yield gateway
+    gateway.end()
+
+
+@pytest.fixture(scope="module")
+def described(locked_gateway: Gateway) -> dict[str, Any]:
+    """The document that the gateway gives."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = httpx.get(f"{locked_gateway.url}/openapi.json", headers=headers)
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def api(locked_gateway: Gateway, described: dict[str, Any]) -> Any:
+    """The document, with the one name by which a model is asked for: others all get a 404."""
+    schemas = described["components"]["schemas"]
+    for name in ("ChatRequest", "CompletionRequest", "EmbeddingRequest"):
+        schemas[name]["properties"]["model"] = {"enum": [MODEL_NAME]}
+    schema = schemathesis.openapi.from_dict(described)
+    schema.config.update(base_url=locked_gateway.url)
+    return schema
+
+
+_api = schemathesis.pytest.from_fixture("api")
+
+
+@_api.parametrize()
+@settings(
+    max_examples=EXAMPLES or FEW,
+    derandomize=not EXAMPLES,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+    database=None,
+    deadline=None,
+)
+def test_whatever_is_asked_is_answered_as_described(case: schemathesis.Case) -> None:
+    case.call_and_validate(
+        headers={"Authorization": f"Bearer {KEY}"},
+        checks=list(CHECKS.get_by_names(CHECKED)),
+        timeout=120,
+    )
+
+
+def test_every_path_is_described(described: dict[str, Any]) -> None:
+    assert set(PATHS) | {"/v1/models/{model}"} == set(described["paths"])
+
+
+def test_the_description_needs_a_key_where_all_else_does(locked_gateway: Gateway) -> None:
+    assert httpx.get(f"{locked_gateway.url}/openapi.json").status_code == 401
+
+
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(gateway: Gateway) -> None:
+    answer = httpx.delete(f"{gateway.url}/v1/models")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
