@@ -62,9 +62,9 @@ NOTHING = '{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
 SIZES = {
     "a shape of half a million sizes": shaped(",".join(["4611686018427387904"] * 500_000)),
     "sizes of thousands of digits": shaped(",".join(["9" * 4000] * 60)),
-    "the same names again": "{" + ",".join(f'"{n % 200_000}":0' for n in range(400_000)) + "}",
-    "lists in a list": '{"a":[' + "[]," * 3_000_000 + "[]]}",
-    "many tensors of nothing": "{" + ",".join(f'"{n}":{NOTHING}' for n in range(200_000)) + "}",
+    "the same names again": "{" + ",".join(f'"{n % 100_000}":0' for n in range(200_000)) + "}",
+    "lists in a list": '{"a":[' + "[]," * 1_000_000 + "[]]}",
+    "many tensors of nothing": "{" + ",".join(f'"{n}":{NOTHING}' for n in range(100_000)) + "}",
 }
 
 

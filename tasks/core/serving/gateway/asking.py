@@ -81,7 +81,21 @@ async def embedding_body(request: EmbeddingRequest, loaded: Loaded) -> dict[str,
 async def ids_of(
     given: str | Sequence[int] | Sequence[str] | Sequence[list[int]], prompts: Prompts, param: str
 ) -> list[list[int]]:
-    """Return the token ids of one text or of several, each given as text or as ids."""
+    """Return the token ids of one text or of several, each given as text or as ids.
+
+    Raises ApiError for a text without a token: no engine goes on from nothing.
+    """
+    found = await _ids_of(given, prompts, param)
+    if not all(found):
+        raise refused(
+            param, f"{param}: a text without a token; the tokenizer begins none by itself."
+        )
+    return found
+
+
+async def _ids_of(
+    given: str | Sequence[int] | Sequence[str] | Sequence[list[int]], prompts: Prompts, param: str
+) -> list[list[int]]:
     if isinstance(given, str):
         return [await prompts.ids(given)]
     if isinstance(given[0], int):
@@ -119,7 +133,7 @@ async def _ids(request: ChatRequest | CompletionRequest, prompts: Prompts) -> li
     if isinstance(request, CompletionRequest):
         return await ids_of(request.prompt, prompts, "prompt")
     if isinstance(request.messages, str):
-        return [await prompts.ids(request.messages)]
+        return await ids_of(request.messages, prompts, "messages")
     return [await prompts.ids(prompts.text([message.turn() for message in request.messages]))]
 
 

@@ -7,16 +7,34 @@ a wrong message passes, and they ignore what they do not know (docs/decisions/00
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from tasks.core.serving.gateway.prompts import Turn
 
 _MAX_STOPS = 16
+_MAX_BIASES = 1024
 _MAX_N = 16
 
 
 def _list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def _few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > _MAX_BIASES:
+        raise ValueError(f"at most {_MAX_BIASES} tokens")
+    return value
+
+
+# fail_fast: an error for each of a megabyte's items took seconds, in which nobody else was served.
+_Ids = Annotated[list[int], Field(fail_fast=True, min_length=1)]
 
 
 class RequestBody(BaseModel):
@@ -34,7 +52,7 @@ class Message(RequestBody):
     """A message; a list of text parts is joined by line breaks, as FastChat does."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[_Part], Field(min_length=1)]
+    content: str | Annotated[list[_Part], Field(fail_fast=True, min_length=1)]
 
     def turn(self) -> Turn:
         """Return it as the prompt is made of it."""
@@ -60,11 +78,20 @@ class Sampling(RequestBody, ABC):
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: (
+        Annotated[
+            dict[int, Annotated[float, Field(ge=-100, le=100)]],
+            Field(max_length=_MAX_BIASES),
+            BeforeValidator(_few),
+        ]
+        | None
+    ) = None
     n: int = Field(1, ge=1, le=_MAX_N)
     max_tokens: int | None = Field(None, ge=1)
-    stop: Annotated[list[str], BeforeValidator(_list), Field(max_length=_MAX_STOPS)] = []
-    stop_token_ids: list[int] = []
+    stop: Annotated[
+        list[str], Field(fail_fast=True, max_length=_MAX_STOPS), BeforeValidator(_list)
+    ] = []
+    stop_token_ids: Annotated[list[int], Field(fail_fast=True)] = []
     stream: bool = False
     stream_options: _StreamOptions = _StreamOptions()
 
@@ -116,7 +143,7 @@ class Sampling(RequestBody, ABC):
 class ChatRequest(Sampling):
     """The body of /v1/chat/completions. A text in place of messages is FastChat's."""
 
-    messages: str | Annotated[list[Message], Field(min_length=1)]
+    messages: str | Annotated[list[Message], Field(fail_fast=True, min_length=1)]
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
@@ -144,15 +171,15 @@ class CompletionRequest(Sampling):
 
     prompt: (
         str
-        | Annotated[list[int], Field(min_length=1)]
-        | Annotated[list[str], Field(min_length=1, max_length=_MAX_N)]
-        | Annotated[
-            list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=_MAX_N)
-        ]
+        | _Ids
+        | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=_MAX_N)]
+        | Annotated[list[_Ids], Field(fail_fast=True, min_length=1, max_length=_MAX_N)]
     )
     # As much as of chat, and more stops: what a gateway before this one makes of a conversation.
     logprobs: int | None = Field(None, ge=0, le=20)
-    stop: Annotated[list[str], BeforeValidator(_list), Field(max_length=2 * _MAX_STOPS)] = []
+    stop: Annotated[
+        list[str], Field(fail_fast=True, max_length=2 * _MAX_STOPS), BeforeValidator(_list)
+    ] = []
     prompt_logprobs: int | None = Field(None, ge=0, le=5)
 
     @property
@@ -174,11 +201,9 @@ class EmbeddingRequest(RequestBody):
     model: str
     input: (
         str
-        | Annotated[list[int], Field(min_length=1)]
-        | Annotated[list[str], Field(min_length=1, max_length=256)]
-        | Annotated[
-            list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=256)
-        ]
+        | _Ids
+        | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=256)]
+        | Annotated[list[_Ids], Field(fail_fast=True, min_length=1, max_length=256)]
     )
     encoding_format: Literal["float", "base64"] = "float"
 
@@ -192,4 +217,4 @@ class _TokenCheckItem(RequestBody):
 class TokenCheckRequest(RequestBody):
     """The body of FastChat's /api/v1/token_check."""
 
-    prompts: list[_TokenCheckItem] = Field(min_length=1)
+    prompts: Annotated[list[_TokenCheckItem], Field(fail_fast=True, min_length=1)]
