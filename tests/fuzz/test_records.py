@@ -51,7 +51,7 @@ from tasks.core.weights.journal import Journal
 from tests.deployments import deployment, put_on_record
 from tests.fuzz.mutations import EXAMPLES, Mutation, mutations
 
-FEW = 40
+FEW = 20
 KEY = stage_key("merge", 1, {})
 
 

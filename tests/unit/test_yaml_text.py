@@ -53,6 +53,7 @@ def test_aliases_that_stand_for_little_are_followed() -> None:
     assert read_yaml(text)[0] == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
 
 
+@pytest.mark.slow
 def test_the_largest_text_of_small_values_takes_seconds() -> None:
     began = time.process_time()
     read_yaml(f"x: [{'a,' * (MAX_CHARACTERS // 2 - 10)}]")
