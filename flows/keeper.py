@@ -1,8 +1,9 @@
 """Kept running beside the server by `prefect up`: starts again what the server has missed.
 
 The automations live in the server's memory: one that is killed forgets whom it was waiting for, and
-a run that crashed about then would stay Crashed. This program asks the server itself, every few
-seconds, and keeps to what the automations say.
+a run that crashed about then would stay Crashed. Nor do they hear of a run whose worker was killed
+before it began. This program asks the server itself, every few seconds, and keeps to what the
+automations say.
 """
 
 import logging
@@ -10,7 +11,7 @@ import time
 
 from prefect.client.orchestration import get_client
 
-from flows.leftovers import await_signs_of_life, start_crashed_again
+from flows.leftovers import await_signs_of_life, declare_unbegun, start_crashed_again
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ def look(*, is_known: bool) -> bool:
         with get_client(httpx_settings=settings, sync_client=True) as client:
             if not is_known:
                 await_signs_of_life(client)
+            for name in declare_unbegun(client):
+                _log.info("%s was taken by a worker, and never began", name)
             for name in start_crashed_again(client):
                 _log.info("%s had crashed and is started again", name)
     except Exception as error:  # noqa: BLE001 - the next look may find the server again

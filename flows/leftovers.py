@@ -34,6 +34,8 @@ _UNFINISHED = [StateType.RUNNING, StateType.PENDING]
 _PAGE = 200
 _NOT_FORGOTTEN = timedelta(days=1)
 _LATE = timedelta(seconds=20)
+_BEGINS_WITHIN = timedelta(minutes=5)
+"""Far more than a process takes to begin, on a busy machine too."""
 
 
 def close_tasks_of_earlier_attempts() -> None:
@@ -87,6 +89,25 @@ def start_crashed_again(client: SyncPrefectClient) -> list[str]:
             client.set_flow_run_state(run.id, state, force=True)
             again.append(run.name)
     return again
+
+
+def declare_unbegun(client: SyncPrefectClient) -> list[str]:
+    """Record as Crashed the runs that a worker has taken and nobody begins; return their names.
+
+    A worker that is killed between the two leaves them Pending, and no later one takes them. They
+    give no heartbeat that could be missed, and count against the limit of their pool. Only in pools
+    whose workers start processes: elsewhere a run is Pending for as long as its machine takes.
+    """
+    now, unbegun = datetime.now(UTC), []
+    for run in client.read_flow_runs(flow_run_filter=_ours(StateType.PENDING), limit=_PAGE):
+        if run.state is None or now - run.state.timestamp < _BEGINS_WITHIN:
+            continue
+        pool = run.work_pool_name
+        if pool is not None and client.read_work_pool(pool).type == "process":
+            crashed: State[None] = Crashed(message="Its worker was killed before it began.")
+            client.set_flow_run_state(run.id, crashed, force=True)
+            unbegun.append(run.name)
+    return unbegun
 
 
 def await_signs_of_life(client: SyncPrefectClient) -> None:

@@ -9,15 +9,17 @@ import httpx
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.context import FlowRunContext
-from prefect.states import Completed, Crashed, Running
+from prefect.states import Completed, Crashed, Pending, Running
 
 from flows.automations import HEARTBEAT, RESTART, RESTART_AFTER_S, TAG, automations
 from flows.keeper import look
 from flows.leftovers import (
     await_signs_of_life,
     close_tasks_of_earlier_attempts,
+    declare_unbegun,
     start_crashed_again,
 )
 
@@ -162,3 +164,45 @@ def test_run_that_counts_as_running_gets_one_heartbeat_an_ended_one_and_others_n
             assert time.monotonic() < give_up
             time.sleep(0.2)
         assert [heartbeats(client, each) for each in (killed, ended, others)] == [1, 0, 0]
+
+
+@pytest.fixture
+def begins_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run needs any time between its worker and its begin."""
+    monkeypatch.setattr("flows.leftovers._BEGINS_WITHIN", timedelta(0))
+
+
+def taken_run(client: SyncPrefectClient, pool: str, tag: str = TAG) -> FlowRun:
+    """Make a run in a pool as it is when its worker has been killed before it began."""
+    kind = "process" if pool == "of-processes" else "kubernetes"
+    client.create_work_pool(WorkPoolCreate(name=pool, type=kind), overwrite=True)
+    deployment = client.create_deployment(
+        client.create_flow(attempt), name=f"{pool} {tag}", tags=[tag], work_pool_name=pool
+    )
+    return client.create_flow_run_from_deployment(deployment, state=Pending())
+
+
+@pytest.mark.usefixtures("begins_at_once")
+def test_run_whose_worker_was_killed_before_it_began_is_crashed_and_so_comes_back() -> None:
+    with get_client(sync_client=True) as client:
+        taken = taken_run(client, "of-processes")
+        others = taken_run(client, "of-processes", "else")
+        may_wait = taken_run(client, "of-machines")
+        assert taken.name in declare_unbegun(client)
+        names = [client.read_flow_run(each.id).state_name for each in (taken, others, may_wait)]
+        assert names == ["Crashed", "Pending", "Pending"]
+
+
+def test_run_that_is_just_about_to_begin_is_left_alone() -> None:
+    with get_client(sync_client=True) as client:
+        taken = taken_run(client, "of-processes")
+        assert taken.name not in declare_unbegun(client)
+        assert client.read_flow_run(taken.id).state_name == "Pending"
+
+
+@pytest.mark.usefixtures("begins_at_once")
+def test_keeper_declares_what_nobody_begins() -> None:
+    with get_client(sync_client=True) as client:
+        taken = taken_run(client, "of-processes")
+        assert look(is_known=True)
+        assert client.read_flow_run(taken.id).state_name == "Crashed"
