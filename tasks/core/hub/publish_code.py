@@ -4,12 +4,12 @@ Invariant: the code that a loader asks for is in the directory, or the model is 
 would keep it from loading only after everything was sent.
 """
 
-import ast
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import NotAModel
 from tasks.core.model_code import references
+from tasks.core.source_code import relative_imports
 
 _ASKED_FOR = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
 """What a causal model is loaded with, by transformers' names."""
@@ -50,18 +50,16 @@ def _named_files(model: Path, present: Collection[str]) -> Iterator[str]:
 def _imported(code: Path, package: PurePosixPath) -> Iterator[str]:
     """Yield the files that a relative import may mean, as transformers follows them."""
     try:
-        tree = ast.parse(code.read_bytes())
+        found = list(relative_imports(code.read_bytes()))
     except (OSError, SyntaxError, ValueError):
         return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom) or not node.level:
-            continue
+    for each in found:
         above = [package, *package.parents]
-        if node.level > len(above):
+        if each.level > len(above):
             continue
-        start = above[node.level - 1]
-        modules = [node.module] if node.module else []
-        modules += [".".join([*modules[:1], alias.name]) for alias in node.names]
+        start = above[each.level - 1]
+        modules = [each.module] if each.module else []
+        modules += [".".join([*modules[:1], name]) for name in each.names]
         for module in modules:
             path = start / module.replace(".", "/")
             yield from (f"{path}.py", f"{path}/__init__.py")

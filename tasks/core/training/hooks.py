@@ -5,13 +5,13 @@ would come in Trainer's own order, and no state be saved for another ZeRO stage.
 text is read, so that the caller, who does not train, need not import what they import.
 """
 
-import ast
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from tasks.core.errors import MissingTool
+from tasks.core.source_code import methods_of
 
 _TRAINER = "transformers/trainer.py"
 OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
@@ -38,7 +38,7 @@ def require_hooks(
 ) -> None:
     """Raise MissingTool when a library lacks one, or would no longer call what is overridden."""
     source = _text(_TRAINER)
-    methods = _methods(source, "Trainer")
+    methods = methods_of(source, "Trainer")
     for name, parameters in overridden.items():
         if name not in methods:
             raise _gone(f"Trainer.{name}", _TRAINER, "a method that the training overrides")
@@ -62,21 +62,6 @@ def _text(file: str) -> str:
         return path.read_text(encoding="utf-8")
     except OSError:
         return ""
-
-
-def _methods(source: str, owner: str) -> dict[str, tuple[str, ...]]:
-    """Return the parameters of each method of a class."""
-    classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    return {
-        each.name: tuple(argument.arg for argument in each.args.args)
-        for one in classes
-        if one.name == owner
-        for each in _functions(one)
-    }
-
-
-def _functions(owner: ast.ClassDef) -> Iterator[ast.FunctionDef]:
-    return (node for node in owner.body if isinstance(node, ast.FunctionDef))
 
 
 def _gone(name: str, file: str, expected: str, found: str = "not there") -> MissingTool:

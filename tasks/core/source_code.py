@@ -1,0 +1,58 @@
+"""What a file of Python code holds, without running it and without `ast`.
+
+CPython 3.11 keeps the depth of a tree that `ast.parse` builds in one place for all threads: where
+two parse at the same time, as Prefect's and torch's do while a flow begins, either can fail with
+"SystemError: AST constructor recursion depth mismatch". The compiler keeps its own to itself.
+Source: Python/Python-ast.c of 3.11, PyAST_mod2obj; python/cpython#106905.
+"""
+
+import dis
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType
+
+
+@dataclass(frozen=True)
+class RelativeImport:
+    """`from ..module import names`: so many dots, and what comes behind them."""
+
+    level: int
+    module: str
+    names: tuple[str, ...]
+
+
+def methods_of(source: str, owner: str) -> dict[str, tuple[str, ...]]:
+    """Return the parameters of each method of a class. Raises SyntaxError for what is no code."""
+    classes = (each for each in _inside(_compiled(source)) if each.co_name == owner)
+    return {
+        method.co_name: method.co_varnames[: method.co_argcount]
+        for each in classes
+        for method in _inside(each)
+    }
+
+
+def relative_imports(source: bytes) -> Iterator[RelativeImport]:
+    """Yield the relative imports in a file, those in functions and classes too.
+
+    Raises SyntaxError or ValueError for what is no code.
+    """
+    waiting = [_compiled(source)]
+    while waiting:
+        code = waiting.pop()
+        waiting += _inside(code)
+        instructions = [
+            each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"
+        ]
+        for number, each in enumerate(instructions):
+            if each.opname == "IMPORT_NAME":  # behind its level and its names
+                level, names = (before.argval for before in instructions[number - 2 : number])
+                if level:
+                    yield RelativeImport(level, each.argval, names or ())
+
+
+def _compiled(source: str | bytes) -> CodeType:
+    return compile(source, "<read, never run>", "exec", dont_inherit=True)
+
+
+def _inside(code: CodeType) -> list[CodeType]:
+    return [each for each in code.co_consts if isinstance(each, CodeType)]
