@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,6 +99,7 @@ def _show_page(deployment: "Deployment", host: str, port: int, feedback: Path | 
     from tasks.core.process.child import run_child
     from tasks.core.serving.key_variables import KEY_VARIABLE
     from tasks.core.serving.page.settings import PageSettings
+    from tasks.core.temporary import scratch_directory
 
     if feedback is not None:
         require_file_place(feedback)
@@ -113,8 +113,8 @@ def _show_page(deployment: "Deployment", host: str, port: int, feedback: Path | 
         )
     except ValidationError as error:
         raise UsageError("These options do not fit.", found=problems_of(error, {})) from error
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-page-") as directory:
-        file = Path(directory, "page.json")
+    with scratch_directory("page") as directory:
+        file = directory / "page.json"
         file.write_text(settings.model_dump_json())
         ended = run_child(
             [sys.executable, "-P", "-m", "tasks.core.serving.page", str(file)],

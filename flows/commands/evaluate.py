@@ -74,7 +74,6 @@ def evaluate(
 
     Example: `kawan-usaha evaluate edited --against merged --report page.html`
     """
-    import tempfile
     from contextlib import ExitStack
 
     from tasks.core.conversation.template import get_template
@@ -87,6 +86,7 @@ def evaluate(
     from tasks.core.files import write_atomically
     from tasks.core.given_files import at_rest
     from tasks.core.template_record import DEFAULT_TEMPLATE, template_for
+    from tasks.core.temporary import scratch_directory
 
     if max_perplexity_ratio is not None and against is None:
         raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
@@ -124,13 +124,13 @@ def evaluate(
             if not other.samefile(models[0][1]):  # the gate says that it does not apply
                 models.insert(0, ("against", other))
         template = template_for(models[-1][1], template)
-        out = held.enter_context(tempfile.TemporaryDirectory(prefix="kawan-usaha-"))
+        out = held.enter_context(scratch_directory("evaluate"))
         _, say = held.enter_context(followed("evaluate"))
         outcome = measure(
             chain([(role, path.absolute()) for role, path in models]),
             settings,
             template=template,
-            out=Path(out),
+            out=out,
             overlap=overlap,
             on_line=say,
             log=command_log("evaluate"),

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shlex
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +22,10 @@ from pydantic import JsonValue
 
 from tasks.core.errors import DiskFull, UsageError
 from tasks.core.keys import digest
+from tasks.core.temporary import new_file
 from tasks.core.threads import on_every_core
 
 CHUNK_BYTES = 1 << 20
-TEMPORARY = ".tmp-"  # begins the name of a file that a killed process may leave behind
 WORK = ".work"  # in a staging directory: the digest of the work that it belongs to
 _WRITABLE_PLACE = "Name a directory in a place where you may write, not below a file."
 _SETTLED_S = 2.0  # a file that is younger may change again within the same tick of its times
@@ -132,19 +131,16 @@ def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o644) -> 
 def named_when_whole(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Yield a new file, which gets this path once the block has ended and all is on the disk.
 
-    After an error nothing is left of it, and what was at path is still there.
+    After an error nothing is left of it, and what was at path is still there; after a kill, until
+    the next file is written in its directory.
     """
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
-    try:
-        with os.fdopen(fd, "wb") as file:
+    with new_file(path.parent) as (fd, written):
+        with os.fdopen(fd, "wb", closefd=False) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).rename(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        written.chmod(mode)
+        written.rename(path)
     fsync_directory(path.parent)
 
 

@@ -7,7 +7,6 @@ nothing is read twice, or by another process, that is not a file at rest.
 
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from tasks.core.errors import DataError, DiskFull, KawanUsahaError
 from tasks.core.file_kinds import HEAD_BYTES, kind_of
 from tasks.core.files import CHUNK_BYTES, disk_is_full
+from tasks.core.temporary import scratch_directory
 
 _OF_A_PROCESS = (Path("/dev"), Path("/proc"))
 _BY_HAND_BYTES = 1 << 24
@@ -33,8 +33,8 @@ def at_rest(path: Path) -> Iterator[Path]:
     if not _is_stream(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-stream-") as directory:
-        spool = Path(directory, path.name)
+    with scratch_directory("stream") as directory:
+        spool = directory / path.name
         _copy(path, spool)
         try:
             yield spool

@@ -8,7 +8,6 @@ directory, so it gets an environment without a secret.
 import importlib.metadata
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +20,7 @@ from tasks.core.home import PROJECT
 from tasks.core.process import Cause, child_environment, run_child
 from tasks.core.process.answer_file import error_left_in
 from tasks.core.process.quick_start import quick_start
+from tasks.core.temporary import scratch_directory
 
 _Request = TypeVar("_Request", bound=BaseModel)
 
@@ -35,13 +35,12 @@ def ask_fresh_process(
     The file `log` gets what the process prints. Raises what the process raised, and EditLost, with
     the end of its output, when it ended otherwise or did not end within timeout_s.
     """
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-proof-") as name:
-        scratch = Path(name)
-        asked, answered = scratch / "request.json", scratch / "answer.json"
+    with scratch_directory("proof") as directory:
+        asked, answered = directory / "request.json", directory / "answer.json"
         asked.write_text(request.model_dump_json())
         child = run_child(
             quick_start(module, str(asked), str(answered)),
-            env=_environment(scratch),
+            env=_environment(directory),
             log=log,
             timeout_s=timeout_s,
         )

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from tasks.core.conversation.labels import Example
 from tasks.core.errors import DataError
-from tasks.core.files import CHUNK_BYTES, TEMPORARY, fsync_directory, fsync_file
+from tasks.core.files import CHUNK_BYTES, fsync_directory, fsync_file
+from tasks.core.temporary import TEMPORARY
 
 _FIGURES = np.dtype(
     [(name, "<i8") for name in ("position", "tokens", "learned", "dropped_answers", "largest_id")]

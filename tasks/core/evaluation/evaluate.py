@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tasks.core.process.quick_start import quick_start
 from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
 from tasks.core.template_record import recorded_template, template_for
+from tasks.core.temporary import scratch_directory
 from tasks.core.weights.index import read_index
 from tasks.core.weights.model_check import check_model
 
@@ -70,19 +70,16 @@ def evaluate(
     require_template(subjects, template, say)
     with (
         alone_on(settings.device, None, "evaluate", say=say),
-        tempfile.TemporaryDirectory(prefix="kawan-usaha-evaluation-") as name,
+        scratch_directory("evaluation") as work,
     ):
         require_room(settings.device, None, _needed_bytes_a_gpu(subjects, settings))
-        scratch = Path(name)
-        outcome = _measure(subjects, settings, template, scratch, overlap, on_line=on_line, log=log)
+        outcome = _measure(subjects, settings, template, work, overlap, on_line=on_line, log=log)
         if settings.benchmarks:
             last = subjects[-1]
             compared = [s for s in subjects if s is last or s.role in last.against]
             env = {**_QUIET, **child_environment(os.environ, *NETWORK)}
             found = [
-                run_benchmarks(
-                    subject, settings, scratch=scratch, env=env, on_line=on_line, log=log
-                )
+                run_benchmarks(subject, settings, scratch=work, env=env, on_line=on_line, log=log)
                 for subject in compared
             ]
             outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})

@@ -15,7 +15,6 @@ first answer.
 import hashlib
 import importlib.util
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from tasks.core.files import sha256_of
 from tasks.core.hub.client import api, translated
 from tasks.core.hub.sending import additions
 from tasks.core.keys import digest
+from tasks.core.temporary import scratch_directory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,11 +160,11 @@ def _push(
 ) -> None:
     """Upload one model directory and tag its commit, last: without the tag it counts as missing."""
     title, text = _CARDS[repo]
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-demo-") as folder, translated(repo):
+    with scratch_directory("demo") as folder, translated(repo):
         model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)
         tokenizer.save_pretrained(folder)
-        Path(folder, "README.md").write_text(_CARD.format(title=title, text=text))
-        files = {path.name: path for path in sorted(Path(folder).iterdir())}
+        (folder / "README.md").write_text(_CARD.format(title=title, text=text))
+        files = {path.name: path for path in sorted(folder.iterdir())}
         with additions(hub.endpoint, files) as added:
             commit = hub.create_commit(repo, added, commit_message=title)
         hub.create_tag(repo, tag=tag, revision=commit.oid)

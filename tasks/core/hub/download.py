@@ -5,7 +5,6 @@ directory only, never in huggingface_hub's cache. The directory may hold what a 
 whole files are verified instead of fetched, parts are continued.
 """
 
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usab
 from tasks.core.hub.fetch import NOBODY, Fetch, Listener, Patience, RemoteFile, part_of
 from tasks.core.hub.selection import choose_files
 from tasks.core.progress import Report, Tally, silent
+from tasks.core.temporary import scratch_directory
 from tasks.core.threads import run_all
 from tasks.core.weights.index import read_listing
 from tasks.core.weights.weight_files import SUFFIXES
@@ -102,7 +102,7 @@ def _listing(hub: HfApi, repo: str, commit: str, name: str, present: Collection[
         f"{stem}-{number:05}-of-{count:05}{suffix}" for number in range(1, count + 1)
     ]:
         return {"weight_map": {shard: shard for shard in shards}}
-    with tempfile.TemporaryDirectory() as cache:
+    with scratch_directory("hub") as cache:
         return read_listing(Path(hub.hf_hub_download(repo, name, revision=commit, cache_dir=cache)))
 
 

@@ -16,7 +16,7 @@ from itertools import compress
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
-from tasks.core.files import TEMPORARY, FileDigest
+from tasks.core.files import FileDigest
 from tasks.core.hub.card_rules import require_valid_card
 from tasks.core.hub.publish_files import Wanted, left_out, require_loads, wanted_files
 from tasks.core.hub.publish_license import require_card_terms
@@ -29,6 +29,7 @@ from tasks.core.place import Place
 from tasks.core.progress import Report, Tally, silent
 from tasks.core.recipe import Publish
 from tasks.core.signing import SigningKey
+from tasks.core.temporary import TEMPORARY
 from tasks.core.threads import run_all
 
 POINTER = "current.json"

@@ -5,7 +5,6 @@ revision on the Hub, so a reader of `main` sees a whole build at any time. Of wh
 build only files of our own earlier builds are removed, known by name and content.
 """
 
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from tasks.core.hub.publish_errors import insist
 from tasks.core.hub.publish_files import build_names
 from tasks.core.hub.publish_names import titles_of_branch, titles_of_tag
 from tasks.core.hub.publish_selection import require_harmless
+from tasks.core.temporary import scratch_directory
 
 Tree = dict[str, RepoFile]
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Remote:
         """Return the bytes of a small file of a revision, None where there is none."""
 
         def step() -> bytes | None:
-            with tempfile.TemporaryDirectory(prefix="kawan-usaha-") as cache:
+            with scratch_directory("hub") as cache:
                 try:
                     path = self.api.hf_hub_download(
                         self.repo, name, revision=revision, cache_dir=cache

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from tasks.core.hub.publish_files import Wanted, build_names
 from tasks.core.hub.publish_remote import Remote, Tree
 from tasks.core.hub.publish_selection import is_weights
 from tasks.core.process import child_environment, run_child
+from tasks.core.temporary import scratch_directory
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,13 @@ def _require_loads(
     The code may be anybody's. So this process fetches the files with the token and compares them
     with what was sent; the process that runs them has these files, and neither token nor network.
     """
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-probe-") as name:
-        scratch = Path(name)
-        _fetch(remote, commit, wanted, scratch / _CACHE)
-        answer = scratch / "answer.json"
+    with scratch_directory("probe") as directory:
+        _fetch(remote, commit, wanted, directory / _CACHE)
+        answer = directory / "answer.json"
         child = run_child(
             [sys.executable, "-P", str(_PROBE), remote.repo, commit, str(answer)],
-            env=_environment(scratch),
-            cwd=scratch,
+            env=_environment(directory),
+            cwd=directory,
             on_line=logger.debug,
             timeout_s=_LOADING_S,
         )

@@ -7,7 +7,6 @@ second format, which were signed too, need not be there.
 The invariant: what `SourceSignature` accepts was made by a key that the recipe or command names.
 """
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tasks.core.hub.selection import CARD
 from tasks.core.hub.upstream import Sources, Upstream
 from tasks.core.recipe import Source
 from tasks.core.signing import NOT_COVERED, PublicKey, Signed, opened, public_keys
+from tasks.core.temporary import scratch_directory
 from tasks.core.weights.companions import belongs_to_model, file_names
 
 SIGNATURE = "model.sig"
@@ -145,7 +145,7 @@ def _there(content: bytes | None, keys: tuple[PublicKey, ...], where: object) ->
 
 def _of_hub(source: Source, commit: str | None) -> bytes | None:
     repo = str(source.repo)
-    with tempfile.TemporaryDirectory(prefix="kawan-usaha-") as cache, translated(repo, commit):
+    with scratch_directory("hub") as cache, translated(repo, commit):
         try:
             path = api().hf_hub_download(repo, SIGNATURE, revision=commit, cache_dir=cache)
         except RemoteEntryNotFoundError:

@@ -6,7 +6,6 @@ run learns of a source is of one commit.
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from tasks.core.store import Store
 from tasks.core.store.manifest import freed_place, read_manifest
 from tasks.core.store.runs import RunRecords
 from tasks.core.template_record import TEMPLATE_RECORD, recorded_template
+from tasks.core.temporary import scratch_directory
 from tasks.core.threads import pause
 
 T = TypeVar("T")
@@ -155,7 +155,7 @@ class Upstream:
 
     def _file(self, name: str, read: Callable[[Path], T]) -> T:
         repo, commit = str(self.source.repo), self.commit
-        with tempfile.TemporaryDirectory() as cache, translated(repo, commit):
+        with scratch_directory("hub") as cache, translated(repo, commit):
             return read(Path(api().hf_hub_download(repo, name, revision=commit, cache_dir=cache)))
 
     def _without_the_hub(self, error: KawanUsahaError) -> str:

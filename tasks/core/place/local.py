@@ -1,18 +1,17 @@
 """A place that is a directory: files that are whole or not there, as an object store has them."""
 
 import errno
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.errors import StorageRefused
 from tasks.core.files import (
     CHUNK_BYTES,
-    TEMPORARY,
     fsync_directory,
     named_when_whole,
     write_atomically,
 )
+from tasks.core.temporary import scratch_directory
 
 
 def copy(source: Path, target: Path, sent: Callable[[int], None] | None) -> None:
@@ -30,8 +29,8 @@ def link_new(content: bytes, target: Path) -> None:
     StorageRefused where the file system has no hard links: what else would tell that there is one
     shows others half a file.
     """
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=TEMPORARY) as scratch:
-        made = Path(scratch) / target.name
+    with scratch_directory("new", beside=target.parent) as directory:
+        made = directory / target.name
         write_atomically(made, content)
         try:
             target.hardlink_to(made)

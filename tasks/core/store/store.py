@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
 from tasks.core.files import (
-    TEMPORARY,
     FileDigest,
     digests_of,
     disk_is_full,
@@ -59,6 +58,7 @@ from tasks.core.store.seals import Document, Kept
 from tasks.core.store.sharing import Sharing
 from tasks.core.store.shelf import Artifact, Shelf
 from tasks.core.store.staging import Staging
+from tasks.core.temporary import TEMPORARY
 
 if TYPE_CHECKING:
     from tasks.core.signing import SigningKey

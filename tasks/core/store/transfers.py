@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import CorruptArtifact, CorruptRemote, StorageUnavailable
 from tasks.core.files import (
     CHUNK_BYTES,
-    TEMPORARY,
     FileDigest,
     digest_of,
     link_or_copy,
     require_room,
 )
 from tasks.core.progress import Report, silent
+from tasks.core.temporary import TEMPORARY
 from tasks.core.threads import run_all
 
 if TYPE_CHECKING:

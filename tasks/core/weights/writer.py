@@ -22,7 +22,8 @@ from typing import Literal, Self
 import torch
 
 from tasks.core.errors import DiskFull
-from tasks.core.files import TEMPORARY, FileDigest, free_bytes, require_room
+from tasks.core.files import FileDigest, free_bytes, require_room
+from tasks.core.temporary import TEMPORARY
 from tasks.core.threads import on_every_core
 from tasks.core.weights.direct import OutputFile, ThreadBuffer, aligned_buffer
 from tasks.core.weights.journal import Journal
