@@ -26,17 +26,18 @@ from flows.shared_servers import require_shared, shared_settings
 from tasks.core.errors import PortTaken, ServingFailed
 from tasks.core.files import write_atomically
 from tasks.core.home import ENVIRONMENT_VARIABLE, PROJECT
-from tasks.core.locks import Say, locked
+from tasks.core.locks import Say, locked, remove_lock
 from tasks.core.private import private_directory
 from tasks.core.process.guard import Guard
 from tasks.core.process.stopping import WITHIN_S
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.causes import log_tail
-from tasks.core.serving.control import Supervisor, start_supervisor
+from tasks.core.serving.control import Supervisor, forget_supervisor, start_supervisor
 from tasks.core.serving.ports import can_bind, described, holder_of
 from tasks.core.serving.process_spec import ProcessSpec
 from tasks.core.serving.state import StateDirectory
 from tasks.core.serving.supervisor_config import supervisor_config
+from tasks.core.temporary import remove_abandoned
 
 MARK = "KAWAN_USAHA_PREFECT"
 SERVER = "server"
@@ -245,9 +246,10 @@ def _end(at: Operations) -> tuple[str, ...]:
             supervisor.stop(name)
     end_processes(at.mark.processes)
     state = at.state
-    left = (state.socket, state.supervisor_config, state.logs / "supervisord.pid", state.lock)
-    for path in left:
-        path.unlink(missing_ok=True)
+    forget_supervisor(state.socket, state.logs)
+    state.supervisor_config.unlink(missing_ok=True)
+    remove_abandoned(state.root)
+    remove_lock(state.lock)
     shutil.rmtree(at.temporary, ignore_errors=True)
     return tuple(ran)
 

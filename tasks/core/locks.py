@@ -2,10 +2,12 @@
 
 Beside a lock lies one small file for each holder, `<lock>@<token>`, which says who it is. That file
 is locked as well, so the kernel and not its text says whether it counts. The invariant: a holder
-that is shown holds the lock at this moment; what a killed one left is removed by whoever finds it.
+that is shown holds the lock at this moment; what a killed one left is removed by whoever finds it,
+or takes the lock next.
 """
 
 import fcntl
+import glob
 import logging
 import os
 import secrets
@@ -106,6 +108,17 @@ def holders_in(directory: Path) -> list[Holder]:
     return sorted(found, key=lambda holder: holder.since)
 
 
+def remove_lock(path: Path) -> None:
+    """Remove a lock file that nobody takes any more, with what killed holders have left of it."""
+    path.unlink(missing_ok=True)
+    _forget_dead(path)
+
+
+def _forget_dead(path: Path) -> None:
+    for file in path.parent.glob(f"{glob.escape(path.name)}{_BETWEEN}*"):
+        _living(file)
+
+
 def _acquire(path: Path, *, shared: bool, wait_s: float, say: Say) -> int:
     mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     started, say_at = time.monotonic(), _SAY_AFTER_S
@@ -150,6 +163,7 @@ def _sign(path: Path, what: str, *, shared: bool) -> tuple[Path, int] | None:
         shared=shared,
     )
     signature = None
+    _forget_dead(path)
     try:
         while signature is None:  # a reader that came between the two calls has removed it
             signature = _try(file, fcntl.LOCK_EX)

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core import locks
 from tasks.core.errors import LockBusy
-from tasks.core.locks import holders, locked
+from tasks.core.locks import holders, locked, remove_lock
 from tests.holding import holding
 
 
@@ -39,6 +39,21 @@ def test_a_killed_holder_is_not_shown_and_its_lock_is_free(lock: Path) -> None:
     with locked(lock, "another"):
         assert [holder.what for holder in holders(lock)] == ["another"]
     assert [path.name for path in lock.parent.iterdir()] == [lock.name]
+
+
+def test_whoever_takes_the_lock_next_removes_what_a_killed_holder_has_left(lock: Path) -> None:
+    with holding(lock, "gateway"):
+        pass
+    with locked(lock, "another"):
+        assert len(list(lock.parent.glob(f"{lock.name}@*"))) == 1
+    assert [path.name for path in lock.parent.iterdir()] == [lock.name]
+
+
+def test_a_lock_that_is_removed_takes_along_what_a_killed_holder_has_left(lock: Path) -> None:
+    with holding(lock, "gateway"):
+        pass
+    remove_lock(lock)
+    assert list(lock.parent.iterdir()) == []
 
 
 _BECOMES_ANOTHER = """

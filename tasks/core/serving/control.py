@@ -3,6 +3,7 @@
 Standard library only: supervisor's own client waits for ever when the other side hangs.
 """
 
+import glob
 import http.client
 import socket
 import subprocess
@@ -21,6 +22,14 @@ _TIMEOUT_S = 600.0
 
 _NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError)
 """What comes of asking a supervisord that is not there, or is killed while it answers."""
+
+
+def forget_supervisor(socket_path: Path, logs: Path) -> None:
+    """Remove what a supervisord that has ended, or was killed, has left besides logs."""
+    # It binds `<socket>.<its pid>` first, and gives it its name then.
+    begun = socket_path.parent.glob(f"{glob.escape(socket_path.name)}.*")
+    for path in (socket_path, *begun, logs / "supervisord.pid"):
+        path.unlink(missing_ok=True)
 
 
 def start_supervisor(

@@ -20,13 +20,13 @@ from pydantic import JsonValue
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import alone_on
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
-from tasks.core.locks import Say
+from tasks.core.locks import Say, remove_lock
 from tasks.core.model_config import context_tokens, read_config
 from tasks.core.private import private_directory
 from tasks.core.process.ports import free_port
 from tasks.core.recipe_deploy import Deploy
 from tasks.core.serving import probe
-from tasks.core.serving.control import Supervisor
+from tasks.core.serving.control import Supervisor, forget_supervisor
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.model_directory import check_limits, require_model
@@ -46,6 +46,7 @@ from tasks.core.serving.switch import Switch
 from tasks.core.serving.worker_access import read_access, write_access
 from tasks.core.serving.workers import access_to, require_workers
 from tasks.core.template_record import template_for
+from tasks.core.temporary import remove_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -194,11 +195,13 @@ def stop(home: Path, name: str) -> Stopped:
         for slot in SLOTS:
             shutil.rmtree(state.slot(slot).root, ignore_errors=True)
         for path in (
-            *(state.socket, state.gateway_socket),
-            *(state.supervisor_config, state.gateway, state.gateway_lock),
+            *(state.gateway_socket, state.supervisor_config, state.gateway),
             *(state.page, state.workers),
         ):
             path.unlink(missing_ok=True)
+        forget_supervisor(state.socket, state.logs)
+        remove_lock(state.gateway_lock)
+        remove_abandoned(state.root)
         return Stopped(name, tuple(own.role for own in ended))
 
 

@@ -39,6 +39,7 @@ from tasks.core.serving.state import (
     write_routes,
 )
 from tasks.core.serving.status import status
+from tasks.core.temporary import new_file
 from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama
@@ -135,6 +136,21 @@ def test_two_deployments_of_one_name_do_not_start_at_once(tmp_path, settings):
     lock = state_directory(tmp_path, "kawan").lock
     with locked(lock, "deploy kawan"), pytest.raises(LockBusy, match="held by deploy kawan"):
         deploy_model(model, settings(), tmp_path)
+
+
+def test_stop_leaves_the_logs_alone_of_what_was_killed(tmp_path):
+    state = state_directory(tmp_path, "kawan")
+    state.logs.mkdir(parents=True)
+    with new_file(state.root) as (_, begun):
+        pass
+    socket_begun = state.socket.with_name(f"{state.socket.name}.123")
+    holder = state.gateway_lock.with_name(f"{state.gateway_lock.name}@0123456789abcdef")
+    left = (begun, state.socket, socket_begun, state.gateway_lock, holder)
+    for path in (*left, state.logs / "supervisord.pid", state.logs / "gateway-0.log"):
+        path.touch()
+    stop(tmp_path, "kawan")
+    names = [path.name for path in state.root.rglob("*")]
+    assert sorted(names) == ["gateway-0.log", "logs"]
 
 
 def test_a_deployment_that_does_not_exist_cannot_be_stopped(tmp_path):
