@@ -11,6 +11,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 PORT   ?=
+SEED   ?=
+KILLS  ?= 100
 
 # vLLM's pins are not ours: it lives in an environment of its own. `make vllm VLLM=cuda` takes the
 # project's own build for GPUs, which was never run here; the other one computes on the CPU.
@@ -23,7 +25,7 @@ VLLM_READY := $(VLLM_VENV)/.ready-$(VLLM)
 SBOM_VENV  := .venv-sbom
 SBOM_READY := $(SBOM_VENV)/.ready
 
-.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz check format bench bench-quick lock sbom clean
+.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz chaos check format bench bench-quick lock sbom clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -79,6 +81,9 @@ FUZZ := tests/fuzz tests/unit/test_yaml_text.py tests/unit/test_foreign.py $(add
 
 fuzz: $(READY)  ## give each command, reader and path of the API a thousand wrong inputs
 	KAWAN_USAHA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest $(FUZZ) --numprocesses $(PROCESSES)
+
+chaos: $(READY)  ## kill the whole recipe at a hundred random moments (SEED=7 KILLS=20)
+	KAWAN_USAHA_CHAOS_SEED=$(SEED) KAWAN_USAHA_CHAOS_KILLS=$(KILLS) $(BIN)/python -m pytest -m "" tests/chaos
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -100,13 +100,14 @@ class Machine:
 
     def retry(self, run: UUID) -> None:
         """Do what the button Retry of the UI does."""
-        self._set_state(run, {"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
+        self.set_state(run, {"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
 
     def cancel(self, run: UUID) -> None:
         """Do what the button Cancel of the UI does."""
-        self._set_state(run, {"type": "CANCELLING"}, force=False)
+        self.set_state(run, {"type": "CANCELLING"}, force=False)
 
-    def _set_state(self, run: UUID, state: dict[str, str], *, force: bool) -> None:
+    def set_state(self, run: UUID, state: dict[str, str], *, force: bool) -> None:
+        """Do what the buttons of the UI do that change the state of a run."""
         with self.client() as client:
             body = {"state": state, "force": force}
             path = {"id": run}

@@ -13,6 +13,7 @@ from flows.operations import Operations
 _FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 _SUPERVISED = "SUPERVISOR_PROCESS_NAME"
 _ENGINE = "prefect.engine"
+_SUPERVISOR = "supervisor.supervisord"
 
 
 def kill(processes: Iterable[psutil.Process]) -> int:
@@ -44,7 +45,7 @@ def supervised(at: Operations, name: str) -> psutil.Process:
     """Return the server, or the worker of this pool."""
     for process in at.mark.processes():
         with suppress(psutil.Error, OSError):
-            if process.environ().get(_SUPERVISED) == name and _is_first(process):
+            if process.environ().get(_SUPERVISED) == name and is_supervised(process):
                 return process
     raise LookupError(f"No process {name}.")
 
@@ -92,10 +93,10 @@ def environment_of(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-def _is_first(process: psutil.Process) -> bool:
-    """Return whether supervisord itself has started it."""
+def is_supervised(process: psutil.Process) -> bool:
+    """Return whether supervisord itself has started it: not one whose parent was killed."""
     parent = process.parent()
-    return parent is not None and _SUPERVISED not in environment_of(parent)
+    return parent is not None and _SUPERVISOR in parent.cmdline()
 
 
 def _belongs(process: psutil.Process, home: Path) -> bool:

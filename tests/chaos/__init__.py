@@ -1,0 +1,1 @@
+"""The whole recipe, killed at random moments, resumed by an operator, until it ends."""
