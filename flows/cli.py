@@ -21,6 +21,7 @@ from flows.boundary import (
     told,
 )
 from flows.command_list import LazyGroup
+from tasks.core.process.descriptors import allow_many_descriptors
 from tasks.core.process.stopping import (
     Stopped,
     Watch,
@@ -84,8 +85,14 @@ _RESUMES = "What is finished is kept; the same command resumes from there."
 def main() -> None:
     """Run the command line and exit with its code."""
     keep_tracebacks_off()
-    with stop_in_time() as watch, raised_when_stopped():
-        code = _run(watch)
+    allow_many_descriptors()
+    try:
+        with stop_in_time() as watch, raised_when_stopped():
+            code = _run(watch)
+            settle_output()
+            sys.exit(code)
+    except Exception as error:  # noqa: BLE001 - without memory for the watch, for one
+        code = told(error)
         settle_output()
         sys.exit(code)
 

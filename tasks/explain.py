@@ -6,22 +6,14 @@ exception that is not known here stays what it is, and nothing is guessed from i
 SQLite and Prefect say in no other way.
 """
 
-import errno
-import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from tasks.core.errors import (
-    DiskFull,
-    KawanUsahaError,
-    PortTaken,
-    PrefectUnavailable,
-    SystemRefused,
-)
+from tasks.core.errors import KawanUsahaError, PrefectUnavailable
 from tasks.core.storage_errors import storage_error
+from tasks.core.system_errors import NO_ANSWER, system_error
 
 _START = (
     "If PREFECT_API_URL names the server, start it (`prefect server start`), or unset it "
@@ -39,77 +31,6 @@ _VERSION = (
     "An address of the API ends in /api (http://127.0.0.1:4200/api). Server and client should be "
     "of one version: compare `prefect version` on both."
 )
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    what: str
-    next_step: str
-    error: type[KawanUsahaError] = SystemRefused
-
-
-_NO_RIGHT = _Refusal(
-    "The system does not allow this.",
-    "Check owner and mode (`ls -ld`) of the file and of the directory that it is in.",
-)
-_NO_ROOM = _Refusal(
-    "The disk is full.", "Free some space, or set KAWAN_USAHA_HOME to a larger disk.", DiskFull
-)
-_NO_HANDLES = _Refusal(
-    "Too many files are open at once.",
-    "Raise the limit (`ulimit -n 65536`) in the shell that runs the command.",
-)
-_NO_MEMORY = _Refusal(
-    "The memory of this machine ran out.",
-    "End what else runs here, or use a machine (or a container) with more memory.",
-)
-_NO_ANSWER = _Refusal(
-    "A server does not answer.", "Check that it runs, and that this machine may reach it."
-)
-_REFUSALS = {
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
-    errno.EACCES: _NO_RIGHT,
-    errno.EPERM: _NO_RIGHT,
-    errno.EMFILE: _NO_HANDLES,
-    errno.ENFILE: _NO_HANDLES,
-    errno.ENOMEM: _NO_MEMORY,
-    errno.ENOENT: _Refusal(
-        "A file or directory is not there.", "Check the path, and that nothing removes it."
-    ),
-    errno.ENOTDIR: _Refusal(
-        "A part of a path is a file, where a directory is needed.", "Check the path."
-    ),
-    errno.EISDIR: _Refusal("A directory has the name of a file that is needed.", "Check the path."),
-    errno.EROFS: _Refusal(
-        "The file system is read-only.", "Name a place that can be written, or mount it so."
-    ),
-    errno.ENAMETOOLONG: _Refusal("A name is too long for the file system.", "Name a shorter path."),
-    errno.ELOOP: _Refusal("Symbolic links lead in a circle.", "Correct the links of this path."),
-    errno.EIO: _Refusal(
-        "The disk, or the connection to it, fails.",
-        "See `dmesg`; copy away what matters, and use another disk.",
-    ),
-    errno.ESTALE: _Refusal(
-        "A file of a network file system has gone.", "Check the mount; then try again."
-    ),
-    errno.EFBIG: _Refusal(
-        "A file became larger than is allowed.",
-        "See `ulimit -f`, and what the file system allows.",
-    ),
-    errno.EAGAIN: _Refusal(
-        "The system has no more processes or threads to give.",
-        "See `ulimit -u`, and the limit of the container (pids).",
-    ),
-    errno.EADDRINUSE: _Refusal(
-        "A port is in use.", "Stop the process that has it, or choose another port.", PortTaken
-    ),
-    errno.ECONNREFUSED: _NO_ANSWER,
-    errno.ECONNRESET: _NO_ANSWER,
-    errno.EHOSTUNREACH: _NO_ANSWER,
-    errno.ENETUNREACH: _NO_ANSWER,
-    errno.ETIMEDOUT: _NO_ANSWER,
-}
 
 
 def explained(error: BaseException) -> KawanUsahaError | None:
@@ -140,27 +61,11 @@ def _explained(error: BaseException) -> KawanUsahaError | None:
         return error
     if (of_storage := storage_error(error)) is not None:  # some are an OSError with a number, too
         return of_storage
-    if isinstance(error, OSError):
-        return _of_system(error)
-    if isinstance(error, MemoryError):
-        return _refused(_NO_MEMORY, found=str(error) or None)
+    if (of_system := system_error(error)) is not None:
+        return of_system
     if isinstance(error, sqlite3.OperationalError):
         return _of_database(error)
     return _of_network(error)
-
-
-def _of_system(error: OSError) -> KawanUsahaError | None:
-    refusal = _REFUSALS.get(error.errno or 0)
-    if refusal is None and isinstance(error, (TimeoutError, ConnectionError)):
-        refusal = None if isinstance(error, BrokenPipeError) else _NO_ANSWER
-    if refusal is None:
-        return None
-    paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_path(name)]
-    return _refused(refusal, where=" and ".join(paths) or None, found=error.strerror or error)
-
-
-def _is_path(name: object) -> bool:
-    return isinstance(name, (str, bytes, os.PathLike))
 
 
 def _of_database(error: sqlite3.OperationalError) -> KawanUsahaError | None:
@@ -190,7 +95,7 @@ def _of_transport(error: BaseException) -> KawanUsahaError:
         what = "The Prefect server cannot be reached."
         next_step = _START if is_address else _ADDRESS
         return PrefectUnavailable(what, where=url, found=found, next_step=next_step)
-    return _refused(_NO_ANSWER, where=url, found=found)
+    return NO_ANSWER.told(where=url, found=found)
 
 
 def _of_status(error: BaseException) -> KawanUsahaError | None:
@@ -229,9 +134,3 @@ def _is_prefects(url: str | None) -> bool:
 
     address = PREFECT_API_URL.value()
     return bool(address) and url.startswith(_bare(URL(address)).rstrip("/"))
-
-
-def _refused(
-    refusal: _Refusal, *, where: str | None = None, found: object = None
-) -> KawanUsahaError:
-    return refusal.error(refusal.what, where=where, found=found, next_step=refusal.next_step)

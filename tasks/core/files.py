@@ -22,11 +22,22 @@ from pydantic import JsonValue
 
 from tasks.core.errors import DiskFull, UsageError
 from tasks.core.keys import digest
+from tasks.core.listing import paths_below, refuse
+from tasks.core.system_errors import names_path
 from tasks.core.temporary import new_file
 from tasks.core.threads import on_every_core
 
 CHUNK_BYTES = 1 << 20
 WORK = ".work"  # in a staging directory: the digest of the work that it belongs to
+_NO_PLACE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.ENOENT,  # /proc makes no directory
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
 _WRITABLE_PLACE = "Name a directory in a place where you may write, not below a file."
 _SETTLED_S = 2.0  # a file that is younger may change again within the same tick of its times
 _FICLONE = 0x40049409  # linux/fs.h
@@ -45,7 +56,7 @@ LinkMethod = Literal["hardlink", "reflink", "copy"]
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in constant memory."""
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -83,7 +94,8 @@ def fsync_file(path: Path) -> None:
     """Return when the bytes of path are on the disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with names_path(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -112,7 +124,7 @@ def take_back(path: Path) -> None:
 
 def fsync_tree(root: Path) -> None:
     """Return when every file and directory under root is on the disk."""
-    for directory, _, names in os.walk(root):
+    for directory, _, names in os.walk(root, onerror=refuse):
         for name in names:
             fsync_file(Path(directory, name))
         fsync_directory(Path(directory))
@@ -135,7 +147,7 @@ def named_when_whole(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     the next file is written in its directory.
     """
     with new_file(path.parent) as (fd, written):
-        with os.fdopen(fd, "wb", closefd=False) as file:
+        with names_path(path), os.fdopen(fd, "wb", closefd=False) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -165,7 +177,7 @@ def clone_or_copy(source: Path, target: Path) -> LinkMethod:
     A reflink (copy on write) where the file system has it, else a copy. Either file may be
     written afterwards without a trace in the other.
     """
-    with source.open("rb") as src, target.open("wb") as dst:
+    with names_path(target), source.open("rb") as src, target.open("wb") as dst:
         if share_blocks(src, dst):
             return "reflink"
         shutil.copyfileobj(src, dst, CHUNK_BYTES)
@@ -243,7 +255,7 @@ def state_of(path: Path) -> JsonValue:
     Name, size, inode and times of each file: a file that is replaced or written in place, even one
     whose size and modification time were set back, has another state.
     """
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = paths_below(path) if path.is_dir() else [path]
     stats = [(file, file.stat()) for file in files if file.is_file()]
     return [[str(file.relative_to(path)), *_state(stat)] for file, stat in stats]
 
@@ -310,7 +322,7 @@ def _open_staging(staging: Path, work: str) -> None:
             fsync_directory(staging)
             write_atomically(name, work)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _NO_PLACE:
             raise
         raise UsageError(
             "The output directory cannot be made.",
@@ -321,7 +333,7 @@ def _open_staging(staging: Path, work: str) -> None:
 
 
 def _written(staging: Path) -> Iterator[Path]:
-    return (path for path in staging.rglob("*") if path != staging / WORK)
+    return (path for path in paths_below(staging) if path != staging / WORK)
 
 
 def empty_directory(directory: Path) -> None:

@@ -7,7 +7,6 @@ The invariant: whatever a file holds and whatever a library raises, the caller g
 KawanUsahaError that names the file.
 """
 
-import errno
 import json
 import re
 import stat
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import KawanUsahaError, NotAModel
+from tasks.core.system_errors import is_of_the_machine, names_path
 
 JsonObject = dict[str, object]
 
@@ -35,7 +35,6 @@ _LETTERS = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _PANIC = "PanicException"
 """What a library written in Rust raises for an error that it did not foresee; no Exception."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _PULL = (
     "Fetch the file itself: `git lfs install && git lfs pull` in the repository, or "
@@ -65,7 +64,7 @@ def disguise_of(path: Path, *, text: bool) -> tuple[str, str] | None:
     Knows empty files, pointers of Git LFS and Xet, web pages, and, where text is False because
     the format is binary, any text (a server's "Entry not found"). Reads 512 bytes.
     """
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if not head:
         return "an empty file", _AGAIN
@@ -170,7 +169,7 @@ def read_json_object(
 
 def begins_with_bom(path: Path) -> bool:
     """Return whether a file begins with a byte order mark, which transformers cannot read."""
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         return file.read(len(_BOM)) == _BOM
 
 
@@ -178,20 +177,19 @@ def begins_with_bom(path: Path) -> bool:
 def understood(what: str, where: object, *, next_step: str | None = None) -> Iterator[None]:
     """Let another library build something from other people's files during the block.
 
-    Whatever it raises becomes NotAModel with its own words. Not for a full disk or memory, which
-    other places explain, nor for errors that are explained already.
+    Whatever it raises becomes NotAModel with its own words, but for what the system refuses (a full
+    or failing disk, memory, descriptors) and for errors that are explained already.
     """
     try:
         yield
-    except (KawanUsahaError, MemoryError):
+    except KawanUsahaError:
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
             raise
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise
-        if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
-            raise
+        if is_of_the_machine(error):
+            with names_path(str(where)):
+                raise
         raise NotAModel(
             f"{what[0].upper()}{what[1:]} cannot be loaded from these files.",
             where=where,

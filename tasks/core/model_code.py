@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tasks.core.errors import NotAModel, UntrustedCode
 from tasks.core.foreign import leaves, read_whole
+from tasks.core.listing import matching, paths_below
+from tasks.core.system_errors import is_of_the_machine
 
 _OURS = Path(__file__).parent / "architecture" / "remote"
 _CONFIGURATIONS = "*config*.json"
@@ -34,11 +36,13 @@ class Reference:
 
 
 def references(directory: Path) -> Iterator[Reference]:
-    """Yield all code that the configurations name. What cannot be read names none."""
-    for file in sorted(directory.glob(_CONFIGURATIONS)):
+    """Yield all code that the configurations name. What is no JSON names none."""
+    for file in matching(directory, _CONFIGURATIONS):
         try:
             document = json.loads(read_whole(file).decode("utf-8-sig"))
-        except (OSError, ValueError, RecursionError, NotAModel):
+        except (OSError, ValueError, RecursionError, NotAModel) as error:
+            if is_of_the_machine(error):
+                raise  # it could be read by the loader in a moment
             continue  # loading it will say why
         yield from (Reference(file, kind, name) for kind, name in _named(document))
 
@@ -92,16 +96,17 @@ def foreign_code(directory: Path) -> tuple[str, ...]:
     return tuple(
         sorted(
             path.relative_to(directory).as_posix()
-            for path in directory.rglob("*.py")
-            if not _is_ours(path, directory)
+            for path in paths_below(directory)
+            if path.suffix == ".py" and not _is_ours(path, directory)
         )
     )
 
 
 def brings_only_our_code(directory: Path) -> bool:
     """Return whether a directory has code, and all of it is this project's."""
-    return any(directory.glob("*.py")) and all(
-        _is_ours(path, directory) for path in directory.rglob("*.py")
+    code = [path for path in paths_below(directory) if path.suffix == ".py"]
+    return any(path.parent == directory for path in code) and all(
+        _is_ours(path, directory) for path in code
     )
 
 

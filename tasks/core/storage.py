@@ -21,6 +21,7 @@ from tasks.core.errors import (
     UsageError,
 )
 from tasks.core.storage_errors import storage_error
+from tasks.core.system_errors import names_path
 
 T = TypeVar("T")
 
@@ -116,7 +117,8 @@ def storage_failures(where: str) -> Iterator[None]:
         known = storage_error(error, where) or _of_directory(error, where)
         only_a_file = isinstance(error, FileNotFoundError) and not isinstance(known, BucketMissing)
         if known is None or only_a_file:
-            raise
+            with names_path(where):
+                raise
         raise known from error
 
 

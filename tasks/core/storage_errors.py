@@ -57,6 +57,7 @@ _NO_ANSWER = {
     "Timeout",
     "FSTimeoutError",
 }
+_OTHER_BYTES = {"FlexibleChecksumError", "ChecksumError"}
 _REFUSED_KEYS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -98,6 +99,11 @@ def storage_error(error: BaseException, where: object = None) -> KawanUsahaError
     return None
 
 
+def came_changed(error: BaseException) -> bool:
+    """Return whether a library's own checksum says that what arrived is not what is there."""
+    return any(_names_of(each) & _OTHER_BYTES for each in _causes(error))
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     each: BaseException | None = error
@@ -108,11 +114,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _known(error: BaseException, where: object) -> KawanUsahaError | None:
-    names = {kind.__name__ for kind in type(error).__mro__ if _is_a_librarys(kind)}
+    names = _names_of(error)
     if not names:
         return _of_words(error, where)
     said = f"{type(error).__name__}: {error}".rstrip(": ")
     status, code = _status_of(error), _code_of(error)
+    if names & _OTHER_BYTES:
+        return _unavailable("What arrives from the storage has another checksum.", where, said)
     if names & _NO_KEYS:
         return _no_keys("There are no keys for this storage.", where, said)
     if status is not None or code is not None:
@@ -122,6 +130,10 @@ def _known(error: BaseException, where: object) -> KawanUsahaError | None:
     return StorageRefused(
         "The storage refuses this.", where=where, found=said, next_step="Correct what it names."
     )
+
+
+def _names_of(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__ if _is_a_librarys(kind)}
 
 
 def _is_a_librarys(kind: type) -> bool:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tasks.core.process.exhaustion import exhausted_memory
+from tasks.core.exhaustion import exhausted_memory
 
 
 def test_allocation_that_torch_cannot_make_is_the_host_s_memory() -> None:

@@ -79,6 +79,8 @@ def from_(cause: Exception, error: Exception) -> Exception:
         (foreign("aiohttp.client_exceptions.ClientResponseError", status=502), StorageUnavailable),
         (foreign("fsspec.exceptions.FSTimeoutError", base=TimeoutError), StorageUnavailable),
         (foreign("requests.exceptions.ConnectionError", base=OSError), StorageUnavailable),
+        (foreign("botocore.exceptions.FlexibleChecksumError"), StorageUnavailable),
+        (foreign("gcsfs.checkers.ChecksumError"), StorageUnavailable),
         (answered("XMinioStorageFull", 507), DiskFull),
     ],
     ids=lambda given: getattr(given, "__name__", None) or repr(given)[:60],

@@ -15,13 +15,16 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from tasks.core.errors import EditLost, KawanUsahaError
+from tasks.core.exhaustion import exhausted_memory
 from tasks.core.files import write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.process import Cause, child_environment, run_child
 from tasks.core.process.answer_file import error_left_in
 from tasks.core.process.quick_start import quick_start
+from tasks.core.system_errors import system_error
 from tasks.core.temporary import scratch_directory
 
+_NO_MEMORY = json.dumps({"out_of_memory": True})
 _Request = TypeVar("_Request", bound=BaseModel)
 
 NEXT = "Nothing was published or served. Run the edit again; report this if it stays."
@@ -46,7 +49,7 @@ def ask_fresh_process(
         )
         if child.succeeded and answered.exists():
             return answered.read_bytes()
-        if child.cause is Cause.OUT_OF_MEMORY:
+        if child.cause is Cause.OUT_OF_MEMORY or _says_no_memory(answered):
             return None
         if (told := error_left_in(answered)) is not None:
             raise told
@@ -63,20 +66,32 @@ def answer(
 ) -> int:
     """Answer the request in the first file, in the second: with a value, or with the error.
 
+    Want of memory is an answer of its own, and what else the system refuses an error in words.
+
     The other side of `ask_fresh_process`, for the module that runs there. Returns the exit code.
     """
     try:
         request = kind.model_validate_json(asked.read_bytes())
         write_atomically(answered, reply(request).model_dump_json())
-    except KawanUsahaError as error:
-        write_atomically(answered, json.dumps({"error": error.as_dict()}))
-        return error.exit_code
+    except Exception as error:
+        if exhausted_memory(error) is not None:
+            write_atomically(answered, _NO_MEMORY)
+            return 1
+        known = error if isinstance(error, KawanUsahaError) else system_error(error)
+        if known is None:
+            raise
+        write_atomically(answered, json.dumps({"error": known.as_dict()}))
+        return known.exit_code
     return 0
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that compute."""
     return {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+
+
+def _says_no_memory(answered: Path) -> bool:
+    return answered.exists() and answered.read_bytes() == _NO_MEMORY.encode()
 
 
 def _whole_output(log: Path | None) -> list[str]:

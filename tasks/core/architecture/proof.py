@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from tasks.core.architecture.fresh import NEXT, ask_fresh_process
 from tasks.core.architecture.seen import Check
 from tasks.core.edit_fingerprint import EditFingerprint
-from tasks.core.errors import EditLost
+from tasks.core.errors import EditLost, SystemRefused
 from tasks.core.process import Cause
 from tasks.core.process.answer_file import read_answer
 from tasks.core.recipe import Edit
@@ -162,11 +162,12 @@ def _in_fresh_process(request: ProofRequest, timeout_s: float, log: Path | None)
         logger.warning("no memory for the whole model: its edited layers are proven alone")
         layers_alone = request.model_copy(update={"memory_bytes": 0})
         return _in_fresh_process(layers_alone, timeout_s, log)
-    raise EditLost(
-        "The edited model could not be loaded again for the proof.",
+    raise SystemRefused(
+        "The memory does not suffice to prove the edit, even on the edited layers alone.",
         where=request.model,
         found=f"{Cause.OUT_OF_MEMORY.value}{f'; the whole output: {log}' if log else ''}",
-        next_step=NEXT,
+        next_step="End what else runs here, or give the machine (or the container) more memory; "
+        "then run again.",
     )
 
 

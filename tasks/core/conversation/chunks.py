@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from tasks.core.conversation.layout import Layout
+from tasks.core.system_errors import names_path
 
 CHUNK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 1 << 26
@@ -55,14 +56,14 @@ class Chunk:
 
     def read(self) -> bytes:
         """Return the bytes."""
-        with self.path.open("rb") as file:
+        with names_path(self.path), self.path.open("rb") as file:
             file.seek(self.start)
             return file.read(self.stop - self.start)
 
 
 def chunks(path: Path, layout: Layout) -> Iterator[Chunk]:
     """Yield the pieces of the file in order. Raises OSError when it cannot be read."""
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
         found = _of_lines(file) if layout == "lines" else _of_array(file)
         for start, stop, end in found:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tasks.core.conversation.labels import Example
 from tasks.core.errors import DataError
 from tasks.core.files import CHUNK_BYTES, fsync_directory, fsync_file
+from tasks.core.system_errors import names_path
 from tasks.core.temporary import TEMPORARY
 
 _FIGURES = np.dtype(
@@ -142,7 +143,7 @@ class ExampleWriter:
         starts = np.concatenate(([0], np.cumsum(lengths[lengths > 0])))
         ranges = list(_ranges(rows["tokens"], kept))
         partial = self._path.with_name(TEMPORARY + self._path.name)
-        with partial.open("wb") as file:
+        with names_path(partial), partial.open("wb") as file:
             out = _Hashed(file)
             out.write(_header(starts=len(starts), tokens=counts.tokens))
             out.write(starts.astype("<i8").tobytes())

@@ -24,6 +24,7 @@ from tasks.core.conversation.layout import layout_of
 from tasks.core.conversation.records import BadRecord, Fault, id_of
 from tasks.core.errors import DataError
 from tasks.core.progress import Report, silent
+from tasks.core.system_errors import names_path
 
 
 def values(
@@ -161,7 +162,7 @@ def _behind_space(text: str, at: int) -> int:
 def _lines_before(path: Path, stop: int) -> int:
     """Return how many lines end before a byte of the file; no piece begins inside of CR LF."""
     lines = 0
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         cut = False
         while data := file.read(min(CHUNK_BYTES, stop - file.tell())):
             lines += data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")

@@ -13,6 +13,7 @@ from tasks.core.conversation.json_text import JsonText, RepeatedField, not_json,
 from tasks.core.errors import DataError
 from tasks.core.file_kinds import HEAD_BYTES, kind_of
 from tasks.core.given_files import require_at_rest
+from tasks.core.system_errors import names_path
 
 Layout = Literal["array", "lines"]
 
@@ -37,7 +38,7 @@ def layout_of(path: Path, of: str) -> Layout:
     another encoding, a table, one object over several lines. OSError when it cannot be read.
     """
     require_at_rest(path)
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         kind = kind_of(file.read(HEAD_BYTES))
     if kind is not None:
         raise _other(path, of, kind.name, kind.remedy)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tasks.core.errors import EvaluationFailed, MissingTool
 from tasks.core.evaluation.figures import Benchmark, Subject
+from tasks.core.listing import paths_below
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shapes import dtype_of
 from tasks.core.process import run_child
@@ -55,7 +56,7 @@ def run_benchmarks(
     if on_line is not None:
         on_line(f"{subject.role}: benchmarks {', '.join(settings.benchmarks)}")
     result = run_child(_command(subject, settings, out), env=env, log=log)
-    files = sorted(out.rglob("results*.json"))
+    files = [path for path in paths_below(out) if path.match("results*.json")]
     if not result.succeeded or not files:
         raise EvaluationFailed(
             f"The benchmarks of {subject.role} did not finish: lm-eval {result.cause.value}.",

@@ -39,11 +39,12 @@ from tasks.core.evaluation.pace import Seldom
 from tasks.core.evaluation.prompts import Prompt, choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Score, learned_tokens, score
 from tasks.core.evaluation.vocabulary import encoder_of, require_rows_for
+from tasks.core.exhaustion import exhausted_memory
 from tasks.core.files import write_atomically
 from tasks.core.measure import return_freed_memory
 from tasks.core.planning.cpu_time import ANSWERS_AT_ONCE
-from tasks.core.process.exhaustion import exhausted_memory
 from tasks.core.process.said import say
+from tasks.core.system_errors import system_error
 
 MORE_MEMORY = "Lower evaluate.max_length_tokens, or give the machine more memory."
 
@@ -55,18 +56,24 @@ def main(job_file: str, outcome_file: str) -> int:
         outcome = measure(job)
     except KawanUsahaError as error:
         return _fail(error, out)
-    except (MemoryError, RuntimeError) as error:
-        memory = exhausted_memory(error)
-        if memory is None:
+    except Exception as error:
+        told = _of_memory(error) or system_error(error)
+        if told is None:
             raise
-        told = EvaluationFailed(
-            f"The {memory} ran out of memory while a model was measured.",
-            found=f"{type(error).__name__}: {error}".splitlines()[0],
-            next_step=MORE_MEMORY,
-        )
         return _fail(told, out)
     write_atomically(out, outcome.model_dump_json(indent=1) + "\n")
     return 0
+
+
+def _of_memory(error: Exception) -> EvaluationFailed | None:
+    memory = exhausted_memory(error)
+    if memory is None:
+        return None
+    return EvaluationFailed(
+        f"The {memory} ran out of memory while a model was measured.",
+        found=f"{type(error).__name__}: {error}".splitlines()[0],
+        next_step=MORE_MEMORY,
+    )
 
 
 def measure(job: EvaluationJob) -> Outcome:

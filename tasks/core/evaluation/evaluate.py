@@ -17,6 +17,7 @@ from tasks.core.files import sha256_of, write_atomically
 from tasks.core.given_files import require_at_rest
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
+from tasks.core.listing import paths_below
 from tasks.core.model_config import read_config
 from tasks.core.planning.hardware import read_gpu_use
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
@@ -192,8 +193,8 @@ def _benchmarks_identity(settings: Evaluate) -> dict[str, JsonValue]:
     own = settings.benchmark_tasks
     files: list[Path] = []
     if own is not None:
-        own.stat()  # an OSError, where rglob of what does not exist is merely empty
-        files = sorted(path for path in own.rglob("*") if path.is_file())
+        own.stat()  # an OSError, where a listing of what does not exist is merely empty
+        files = [path for path in paths_below(own) if path.is_file()]
     return {
         "lm_eval": lm_eval_version(),
         "benchmarks": list(settings.benchmarks),

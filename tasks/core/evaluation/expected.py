@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from tasks.core.conversation.labels import IGNORED, Example
 from tasks.core.files import require_room
+from tasks.core.system_errors import names_path
 
 ROWS = 128
 """Positions whose log-probabilities are made at once: enough to read the output layer seldom, few
@@ -50,7 +51,7 @@ class Expected:
         """Make the file, empty, and return this. Raises DiskFull when there is no room for it."""
         size_bytes = self.dtype.itemsize * self.positions * self.width
         require_room(self.path.parent, size_bytes)
-        with self.path.open("wb") as file:
+        with names_path(self.path), self.path.open("wb") as file:
             file.truncate(size_bytes)
         return self
 

@@ -106,7 +106,15 @@ def waiting_time_s(response: httpx2.Response) -> float | None:
         until = parsedate_to_datetime(retry_after)
     except ValueError:
         return None
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return max(0.0, (until - _time_at(response)).total_seconds())
+
+
+def _time_at(response: httpx2.Response) -> datetime:
+    """Return the time at which an answer was sent, by the server's own clock if it tells."""
+    try:
+        return parsedate_to_datetime(response.headers.get("Date", ""))
+    except ValueError:
+        return datetime.now(UTC)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from tasks.core.errors import DownloadCorrupt
 from tasks.core.files import CHUNK_BYTES, FileDigest
 from tasks.core.hub.client import TIMEOUT_S, waiting_time_s
+from tasks.core.system_errors import names_path
 
 logger = logging.getLogger(__name__)
 
@@ -173,13 +174,13 @@ class Fetch:
 
     def _verify(self, target: Path) -> FileDigest | None:
         content = _Content(self.file)
-        with target.open("rb") as file:
+        with names_path(target), target.open("rb") as file:
             self._take_over(file, content)
         return self._judge(content)
 
     def _receive(self, part: Path) -> FileDigest | None:
         content = _Content(self.file)
-        with part.open("ab+") as file:
+        with names_path(part), part.open("ab+") as file:
             file.seek(0)
             self._take_over(file, content)
             failures = 0

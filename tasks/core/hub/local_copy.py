@@ -15,6 +15,7 @@ from tasks.core.hub.download import WrittenFiles
 from tasks.core.hub.selection import choose_files
 from tasks.core.keys import digest
 from tasks.core.progress import Report, Tally, silent
+from tasks.core.system_errors import names_path
 from tasks.core.threads import on_every_core, pause
 from tasks.core.weights.companions import file_names
 from tasks.core.weights.index import read_listing
@@ -69,7 +70,7 @@ def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenF
 def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:
     target.parent.mkdir(parents=True, exist_ok=True)
     content = hashlib.sha256()
-    with source.open("rb") as original, target.open("w+b") as copy:
+    with names_path(target), source.open("rb") as original, target.open("w+b") as copy:
         shared = share_blocks(original, copy)
         while chunk := (copy if shared else original).read(CHUNK_BYTES):
             if not shared:

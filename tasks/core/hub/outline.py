@@ -22,6 +22,7 @@ from tasks.core.hub.client import TIMEOUT_S, translated
 from tasks.core.hub.coming import Coming
 from tasks.core.hub.download import ResolvedModel, authorization, is_large, url_of
 from tasks.core.hub.fetch import RemoteFile
+from tasks.core.system_errors import names_path
 from tasks.core.weights.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES
 
 _HEAD_BYTES = 1 << 18
@@ -60,7 +61,7 @@ def outline(coming: Coming, into: Path) -> Path:
 
 def _write_header(model: ResolvedModel, file: RemoteFile, target: Path) -> None:
     head = _range(model, file, 0, min(_HEAD_BYTES, file.size_bytes))
-    with target.open("wb") as holes:
+    with names_path(target), target.open("wb") as holes:
         holes.truncate(file.size_bytes)
         holes.write(head)
         if file.path.endswith(".safetensors"):
@@ -98,7 +99,7 @@ def _write_local_headers(path: Path) -> None:
             ends = [*(record.header_offset for record in records), archive.start_dir]
     except zipfile.BadZipFile as error:
         raise HubError("The checkpoint is no zip file.", where=path, found=error) from error
-    with path.open("r+b") as file:
+    with names_path(path), path.open("r+b") as file:
         for record, (begin, end) in zip(records, pairwise(ends), strict=True):
             file.seek(begin)
             if file.read(len(_LOCAL_MAGIC)) == _LOCAL_MAGIC:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tasks.core.errors import HubError, SecretFound
 from tasks.core.hub.publish_code import code_files
 from tasks.core.hub.selection import choose_files
+from tasks.core.listing import refuse
 from tasks.core.weights.companions import (
     ADAPTER_FILES,
     OTHER,
@@ -64,7 +65,7 @@ def files_below(model: Path) -> list[str]:
     A directory whose name begins with a dot, or that holds Python's bytecode, is not entered.
     """
     found = []
-    for place, below, names in os.walk(model):
+    for place, below, names in os.walk(model, onerror=refuse):
         below[:] = [name for name in below if not name.startswith(".") and name != "__pycache__"]
         found += [Path(place, name).relative_to(model).as_posix() for name in names]
     return sorted(found)

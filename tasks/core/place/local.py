@@ -11,12 +11,13 @@ from tasks.core.files import (
     named_when_whole,
     write_atomically,
 )
+from tasks.core.system_errors import names_path
 from tasks.core.temporary import scratch_directory
 
 
 def copy(source: Path, target: Path, sent: Callable[[int], None] | None) -> None:
     """Copy a file under a temporary name and give it its own when it is on the disk."""
-    with named_when_whole(target) as out, source.open("rb") as file:
+    with named_when_whole(target) as out, names_path(source), source.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             out.write(chunk)
             if sent is not None:

@@ -28,10 +28,12 @@ from tasks.core.files import (
 )
 from tasks.core.place.local import copy, link_new
 from tasks.core.storage import open_storage, shown, storage_failures
-from tasks.core.storage_errors import storage_error
+from tasks.core.storage_errors import came_changed, storage_error
 
 _PROBE = ".kawan-usaha-probe"
 _PART_BYTES = 32 << 20  # a request each; several files are under way at once
+ANSWERS_WITHIN_S = 120.0
+_SLOWEST_BYTES_A_S = 100_000
 _S3_OPTIONS = {"max_concurrency": 2}
 """s3fs holds so many parts of 50 MiB in memory for each file that is sent; its default is 10."""
 
@@ -128,7 +130,10 @@ class Place:
         return int(found["size"]) if found["type"] == "file" else None
 
     def parts(self, path: str, size_bytes: int, start: int = 0) -> Iterator[bytes]:
-        """Yield the bytes of a file from start on, in parts; fewer when it is shorter than said."""
+        """Yield the bytes of a file from start on, in parts; fewer when it is shorter than said.
+
+        Fewer, too, when a part arrives with another checksum than the storage has for it.
+        """
         while start < size_bytes:
             end = min(start + _PART_BYTES, size_bytes)
             with storage_failures(self.url):
@@ -136,9 +141,11 @@ class Place:
                     part = bytes(self._fs.cat_file(self._at(path), start=start, end=end))
                 except FileNotFoundError:
                     return
-                except OSError as error:
-                    if error.errno == errno.EINVAL:  # s3fs: a range beyond the end
+                except Exception as error:
+                    if came_changed(error):  # the caller's own checksum will say so
                         return
+                    if isinstance(error, OSError) and error.errno == errno.EINVAL:
+                        return  # s3fs: a range beyond the end
                     raise
             yield part
             start += len(part)
@@ -237,19 +244,31 @@ class Place:
         elif isinstance(self._fs, LocalFileSystem):
             copy(source, Path(self._at(path)), sent)
         else:
-            self._fs.put_file(str(source), self._at(path), callback=_Callback(sent))
+            within = self._within(source.stat().st_size)
+            self._fs.put_file(str(source), self._at(path), callback=_Callback(sent), **within)
 
     def _put(self, path: str, content: bytes) -> None:
         if isinstance(self._fs, LocalFileSystem):
             write_atomically(Path(self._at(path)), content)
         else:
-            self._fs.pipe_file(self._at(path), content)
+            self._fs.pipe_file(self._at(path), content, **self._within(len(content)))
 
     def _put_new(self, path: str, content: bytes) -> None:
         if isinstance(self._fs, LocalFileSystem):
             link_new(content, Path(self._at(path)))
         else:
-            self._fs.pipe_file(self._at(path), content, mode="create")
+            within = self._within(len(content))
+            self._fs.pipe_file(self._at(path), content, mode="create", **within)
+
+    def _within(self, size_bytes: int) -> dict[str, float]:
+        """Return how long a write may take, for the libraries that take a limit for a call.
+
+        aiohttp's own begins once a body is sent; for a server that says nothing, not even that it
+        will take the body (`Expect: 100-continue`), it would wait for ever.
+        """
+        if not getattr(self._fs, "async_impl", False):
+            return {}
+        return {"timeout": ANSWERS_WITHIN_S + size_bytes / _SLOWEST_BYTES_A_S}
 
     def _into_folder(self, path: str, write: Callable[[], object]) -> None:
         """Write, after making the folder only where that turns out to be needed.

@@ -19,11 +19,16 @@ KEPT = 20
 
 
 def new_log(directory: Path, name: str) -> Path:
-    """Return the file for a log that begins now; the oldest of this name go."""
+    """Return the file for a log that begins now; the oldest of this name go.
+
+    Those of a time to come, from before the clock was set back, count as the oldest.
+    """
+    new = directory / f"{name}-{datetime.now():%Y%m%d-%H%M%S}.log"
     with suppress(OSError):
-        for old in sorted(directory.glob(f"{name}-*.log"))[: -(KEPT - 1)]:
+        logs = sorted(directory.glob(f"{name}-*.log"), key=lambda log: (log <= new, log))
+        for old in logs[: -(KEPT - 1)]:
             old.unlink()
-    return directory / f"{name}-{datetime.now():%Y%m%d-%H%M%S}.log"
+    return new
 
 
 class OutputLog:

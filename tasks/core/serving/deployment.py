@@ -11,12 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import JsonValue
 
+from tasks.core.clock import now_after
 from tasks.core.conversation.template import get_template
 from tasks.core.devices import alone_on
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
@@ -39,6 +39,7 @@ from tasks.core.serving.state import (
     changing,
     read_deployment,
     read_previous,
+    started_before,
     state_directories,
     state_directory,
 )
@@ -123,7 +124,7 @@ def deploy(
             state=state.root,
             slot=other(earlier.slot) if earlier else SLOTS[0],
             engine_port=free_port(),
-            started_at=datetime.now(UTC),
+            started_at=now_after(started_before(state)),
         )
         new_keys = _admitted(state, wanted, workers, say)
         if earlier is not None and earlier.same_service(wanted):

@@ -16,8 +16,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -189,6 +190,16 @@ def read_routes(state: StateDirectory) -> Routes | None:
 def read_record(state: StateDirectory, slot: Slot) -> Deployment | None:
     """Return what was proven in a slot last. Raises ServingFailed when it cannot be read."""
     return _read(state, state.slot(slot).record, Deployment)
+
+
+def started_before(state: StateDirectory) -> list[datetime]:
+    """Return when what is on record was started; a record that cannot be read has no time."""
+    times = []
+    for slot in SLOTS:
+        with suppress(ServingFailed):
+            record = read_record(state, slot)
+            times += [record.started_at] if record else []
+    return times
 
 
 def write_routes(state: StateDirectory, routes: Routes) -> None:

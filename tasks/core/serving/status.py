@@ -170,21 +170,22 @@ def _process(
     port: int | None,
 ) -> ProcessStatus:
     """Return one role's state; its memory is that of all its processes, its age the oldest's."""
-    pid, age, memory = None, 0.0, 0
+    pid, age, memory = None, -1.0, 0
+    now = time.time()
     for process in processes:
         try:
             started, resident = process.create_time(), process.memory_info().rss
         except psutil.Error:  # ended between the listing and the look
             continue
         memory += resident
-        if time.time() - started > age:
-            pid, age = process.pid, time.time() - started
+        if (seconds := max(0.0, now - started)) > age:  # below 0 once the clock was set back
+            pid, age = process.pid, seconds
     state = "gone" if pid is None else "running"
     return ProcessStatus(
         name=role,
         state=supervised.state.lower() if supervised else state,
         pid=pid,
-        uptime_s=age if pid else None,
+        uptime_s=age if pid is not None else None,
         memory_bytes=memory if pid else None,
         port=port,
     )

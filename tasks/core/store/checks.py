@@ -1,12 +1,15 @@
 """Whether an artifact is what its manifest says: by sizes in a moment, by content byte for byte."""
 
+import errno
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import CorruptArtifact
 from tasks.core.files import FileDigest, digest_of
+from tasks.core.listing import paths_below
 from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest
+from tasks.core.system_errors import is_of_the_machine
 from tasks.core.threads import on_every_core
 
 
@@ -41,7 +44,7 @@ def wrong_content(directory: Path) -> Iterator[str]:
     ]
     yield from filter(None, on_every_core(checks, name="verify"))
     known = {*manifest.files, MANIFEST}
-    for path in sorted(directory.rglob("*")):
+    for path in paths_below(directory):
         name = str(path.relative_to(directory))
         if path.is_file() and name not in known:
             yield f"{name} was not there when it was made"
@@ -52,5 +55,7 @@ def _wrong_bytes(directory: Path, name: str, file: FileDigest) -> str | None:
         if digest_of(directory / name) != file:
             return f"{name} has other bytes than when it was made"
     except OSError as error:
+        if is_of_the_machine(error) and error.errno != errno.EIO:
+            raise  # want of a right or of descriptors does not damage a file
         return f"{name} cannot be read: {error.strerror}"
     return None

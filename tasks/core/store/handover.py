@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.files import FileDigest, digest_of, fsync_tree, link_or_copy
 from tasks.core.foreign import leaves
+from tasks.core.listing import paths_below
 from tasks.core.locks import Say
 from tasks.core.progress import quantity
 from tasks.core.store.remote import STAGING, Remote
@@ -135,7 +136,7 @@ class Handover:
         shutil.rmtree(copy, ignore_errors=True)
         files = {}
         for path in paths:
-            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            for file in [path] if path.is_file() else paths_below(path):
                 if not file.is_file():
                     continue
                 name = str(file.relative_to(self._directory))

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.listing import refuse
+
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own is
 
 
@@ -42,7 +44,7 @@ def gains(directories: Sequence[Path]) -> list[Gain]:
 
 
 def _files(directory: Path) -> Iterator[os.stat_result]:
-    for root, _, names in os.walk(directory):
+    for root, _, names in os.walk(directory, onerror=refuse):
         for name in names:
             try:
                 yield Path(root, name).lstat()

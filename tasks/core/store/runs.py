@@ -6,6 +6,10 @@ names the staging directory of what was not finished.
 
 A run without `finished_at` is unfinished: it failed, was killed, or runs still. It is superseded
 once a later run of the same recipe has finished that was to go at least as far.
+
+A record that is torn is left out, with a line in the log; what it still names is kept. One that
+cannot be read now (a failing disk, want of a right or of descriptors) is an error: it may name what
+would be removed, or the release that a model is held against.
 """
 
 import logging
@@ -18,9 +22,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from tasks.core.clock import now_after
 from tasks.core.errors import DiskFull
 from tasks.core.files import disk_is_full, make_directory, write_atomically
 from tasks.core.foreign import leaves
+from tasks.core.listing import matching
 from tasks.core.recipe import Keep
 
 logger = logging.getLogger(__name__)
@@ -70,6 +76,11 @@ class RunRecord(BaseModel):
     commits: dict[str, str] = {}
 
     @property
+    def stamps(self) -> tuple[datetime | None, ...]:
+        """All times of this record."""
+        return self.started_at, self.released_at, self.finished_at
+
+    @property
     def began_at(self) -> datetime:
         """When the run started; for a record of an earlier version, when it finished."""
         return self.started_at or self.finished_at or datetime.fromtimestamp(0, UTC)
@@ -106,7 +117,7 @@ class OpenRun:
         """Record that the run has released this model, and for what reason against its gate."""
         self.save(
             released=artifact,
-            released_at=datetime.now(UTC),
+            released_at=now_after(self.record.stamps),
             forced=forced,
             signed_by=signed_by,
             signature_sha256=signature_sha256,
@@ -114,7 +125,7 @@ class OpenRun:
 
     def finish(self) -> None:
         """Record that the run has done all it was to do."""
-        self.save(finished_at=datetime.now(UTC))
+        self.save(finished_at=now_after(self.record.stamps))
 
     def save(self, **changes: object) -> None:
         """Write the record with these fields changed."""
@@ -152,7 +163,7 @@ class RunRecords:
         commits: Mapping[str, str] | None = None,
     ) -> OpenRun:
         """Record that a rebuild of this recipe has started."""
-        now = datetime.now(UTC)
+        now = self._after_all()
         record = RunRecord(
             recipe=recipe,
             started_at=now,
@@ -166,6 +177,10 @@ class RunRecords:
         run = OpenRun(self.root / f"{recipe}-{now:%Y%m%dT%H%M%S%f}.json", record)
         run.save()
         return run
+
+    def _after_all(self) -> datetime:
+        """Return the time now, after all that is on record."""
+        return now_after(stamp for record in self._read().values() for stamp in record.stamps)
 
     def all(self) -> list[RunRecord]:
         """Return all readable records, the one that ended last first."""
@@ -248,7 +263,7 @@ class RunRecords:
                     OpenRun(path, record).save(artifacts=(record.released,))
 
     def _paths(self) -> list[Path]:
-        return sorted(path for path in self.root.glob("*.json") if path.is_file())
+        return [path for path in matching(self.root, "*.json") if path.is_file()]
 
     def _read(self) -> dict[Path, RunRecord]:
         return dict(self._readable())
@@ -259,7 +274,7 @@ class RunRecords:
                 yield path, RunRecord.model_validate_json(path.read_bytes())
             except FileNotFoundError:  # removed since it was listed
                 continue
-            except (ValidationError, OSError) as error:
+            except ValidationError as error:
                 if path not in self._reported:
                     cause = str(error).splitlines()[0]
                     logger.warning("%s is damaged (%s): this run is ignored", path, cause)
@@ -280,7 +295,8 @@ def _goes_as_far(later: RunRecord, record: RunRecord) -> bool:
 
 
 def _text(path: Path) -> str:
+    """Return a file's text, "" once it is gone. What cannot be read now may name any artifact."""
     try:
         return path.read_text(errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return ""

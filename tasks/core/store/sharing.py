@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import CorruptRemote, StorageUnavailable
 from tasks.core.files import fsync_tree, write_atomically
+from tasks.core.listing import paths_below
 from tasks.core.locks import Say
 from tasks.core.progress import Lines, quantity
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place, remove_note
@@ -213,6 +214,6 @@ class Sharing:
 
 def _remove_others(staging: Path, shared: Shared) -> None:
     """Remove what an attempt to fetch another artifact of this key has left."""
-    for path in [path for path in staging.rglob("*") if path.is_file()]:
+    for path in [path for path in paths_below(staging) if path.is_file()]:
         if str(path.relative_to(staging)) not in shared.manifest.files:
             path.unlink()

@@ -40,6 +40,7 @@ from tasks.core.files import (
     write_atomically,
 )
 from tasks.core.keys import StageKey, to_jsonable
+from tasks.core.listing import paths_below
 from tasks.core.locks import WAIT_S, Say, locked
 from tasks.core.measure import Cost, measured
 from tasks.core.store.checks import wrong_content
@@ -355,7 +356,7 @@ class Store(Shelf):
     ) -> Artifact:
         names = sorted(
             str(path.relative_to(staging.path))
-            for path in staging.path.rglob("*")
+            for path in paths_below(staging.path)
             if path.is_file()
         )
         files = _digests(staging, names)
@@ -440,7 +441,7 @@ def _reopen(staging: Path) -> None:
     A file with a second name is shared with a finished artifact and stays read-only.
     """
     make_directory(staging)
-    for path in [path for path in staging.rglob("*") if path.is_file()]:
+    for path in [path for path in paths_below(staging) if path.is_file()]:
         if path.name.startswith(TEMPORARY) or path == staging / MANIFEST:
             path.unlink()
         elif path.stat().st_nlink == 1:

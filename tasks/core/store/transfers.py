@@ -22,6 +22,7 @@ from tasks.core.files import (
     require_room,
 )
 from tasks.core.progress import Report, silent
+from tasks.core.system_errors import names_path
 from tasks.core.temporary import TEMPORARY
 from tasks.core.threads import run_all
 
@@ -170,7 +171,7 @@ def _link(source: Path | None, target: Path) -> bool:
 def _stream(place: "Place", way: Way, part: Path, tick: Tick) -> FileDigest:
     """Write what is missing of a file, and return the digest of all of it."""
     sha256, size = hashlib.sha256(), 0
-    with part.open("ab+") as file:
+    with names_path(part), part.open("ab+") as file:
         file.seek(0)
         while chunk := file.read(CHUNK_BYTES):
             sha256.update(chunk)

@@ -20,6 +20,7 @@ from tasks.core.files import (
     write_atomically,
 )
 from tasks.core.keys import canonical_json
+from tasks.core.listing import matching
 
 CHECKPOINTS = "checkpoints"  # in the work of a training
 MARKER = "whole.json"
@@ -122,4 +123,4 @@ def _identity_in(file: Path) -> Identity | None:
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    return [path for path in directory.glob(f"{_PREFIX}*") if path.is_dir()]
+    return [path for path in matching(directory, f"{_PREFIX}*") if path.is_dir()]

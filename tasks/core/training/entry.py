@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.recipe import Finetune
+from tasks.core.system_errors import system_error
 from tasks.core.training.base_model import read_base_model
 from tasks.core.training.batching import batching_of
 from tasks.core.training.deepspeed_config import ADAM_BETAS, ADAM_EPSILON, deepspeed_config
@@ -48,7 +49,7 @@ def main() -> None:
     try:
         _train(job)
     except Exception as error:
-        _fail(job, reason_of(error), "".join(traceback.format_exception_only(error)).strip())
+        _fail(job, reason_of(error), _in_words(error))
         raise
     # Without these two, about one of twenty ZeRO-3 runs ended with code 250 after all was saved.
     dist.barrier()
@@ -96,6 +97,13 @@ def _fail(job: TrainingJob, reason: Reason, error: str) -> None:
     """Write down why this process ends without an adapter."""
     rank = int(os.environ.get("RANK", "0"))
     Failure(rank=rank, reason=reason, error=error).write(failure_file(job.outcome, rank))
+
+
+def _in_words(error: Exception) -> str:
+    """Return the error, with what it means where the system refused something."""
+    text = "".join(traceback.format_exception_only(error)).strip()
+    known = system_error(error)
+    return f"{text}\n{known}" if known else text
 
 
 def _leave_uncompiled(settings: Finetune) -> None:

@@ -1,11 +1,12 @@
 """Why a training ended without an adapter, from what its processes and the kernel say of it."""
 
-import errno
 import re
 from collections.abc import Sequence
 
+from tasks.core.errors import DiskFull
+from tasks.core.exhaustion import exhausted_memory
 from tasks.core.process import Cause, ChildResult
-from tasks.core.process.exhaustion import exhausted_memory
+from tasks.core.system_errors import system_error
 from tasks.core.training.job import Failure, Reason
 
 _OUT_OF_MEMORY = {"host": Reason.HOST_OUT_OF_MEMORY, "device": Reason.DEVICE_OUT_OF_MEMORY}
@@ -27,8 +28,7 @@ def reason_of(error: BaseException) -> Reason:
         return Reason.NOT_FINITE
     if memory := exhausted_memory(error):
         return _OUT_OF_MEMORY[memory]
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or _DISK.search(text):
+    if isinstance(system_error(error), DiskFull) or _DISK.search(text):
         return Reason.DISK_FULL
     return Reason.LOST_PEER if _PEER.search(text) else Reason.ERROR
 

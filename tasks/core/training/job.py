@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.files import write_atomically
+from tasks.core.listing import matching
 from tasks.core.recipe import Finetune
 
 OPERATING = {
@@ -124,7 +125,7 @@ def failure_file(outcome: Path, rank: int) -> Path:
 
 def read_failures(outcome: Path) -> tuple[Failure, ...]:
     """Return what the processes of a job wrote before they failed, by rank."""
-    found = sorted(outcome.parent.glob(failure_file(outcome, 0).name.replace("0", "*")))
+    found = matching(outcome.parent, failure_file(outcome, 0).name.replace("0", "*"))
     return tuple(filter(None, map(_failure, found)))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks.core.errors import CorruptWeights, KawanUsahaError, UnsafeWeights
 from tasks.core.foreign import leaves
+from tasks.core.listing import paths_below
 from tasks.core.weights.torch_bin import load_on_meta
 
 _NEVER_UNPICKLED = (".safetensors", ".json", ".txt", ".py")
@@ -38,7 +39,7 @@ def require_no_code(checkpoint: Path) -> None:
     Raises UnsafeWeights for a file that asks for it, or for one outside, CorruptWeights for one
     that cannot be looked at.
     """
-    for file in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+    for file in (path for path in paths_below(checkpoint) if path.is_file()):
         if file.name == _LATEST:
             _require_inside(file)
         elif file.suffix not in _NEVER_UNPICKLED:

@@ -19,7 +19,9 @@ from tasks.core.edit_fingerprint import FILE as FINGERPRINT
 from tasks.core.errors import NotAModel
 from tasks.core.files import CHUNK_BYTES, FileDigest, write_atomically
 from tasks.core.foreign import JsonObject
+from tasks.core.listing import matching, refuse
 from tasks.core.recipe import Dtype
+from tasks.core.system_errors import names_path
 from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.index import ADAPTER_WEIGHTS
 from tasks.core.weights.tokenizer_check import require_tokenizer
@@ -156,7 +158,7 @@ def left_behind(names: Iterable[str]) -> tuple[str, ...]:
 def file_names(directory: Path) -> list[str]:
     """Return the files below a directory, sorted; hidden ones (download caches) are left out."""
     names = []
-    for place, below, files in os.walk(directory, followlinks=False):
+    for place, below, files in os.walk(directory, onerror=refuse):
         below[:] = [name for name in below if not name.startswith(".")]
         here = (Path(place, name) for name in files if not name.startswith("."))
         names += [path.relative_to(directory).as_posix() for path in here if path.is_file()]
@@ -208,8 +210,8 @@ def has_vocabulary(names: Iterable[str]) -> bool:
 
 
 def _additional_templates(directory: Path) -> list[str]:
-    found = directory.glob("additional_chat_templates/*.jinja")
-    return sorted(path.relative_to(directory).as_posix() for path in found)
+    found = matching(directory, "additional_chat_templates/*.jinja")
+    return [path.relative_to(directory).as_posix() for path in found]
 
 
 def write_companions(out: Path, companions: Companions) -> dict[str, FileDigest]:
@@ -237,7 +239,7 @@ def companion_bytes(companions: Companions) -> int:
 def _copy(source: Path, target: Path) -> FileDigest:
     sha256, size = hashlib.sha256(), 0
     target.unlink(missing_ok=True)
-    with source.open("rb") as src, target.open("wb") as dst:
+    with names_path(target), source.open("rb") as src, target.open("wb") as dst:
         while chunk := src.read(CHUNK_BYTES):
             dst.write(chunk)
             sha256.update(chunk)

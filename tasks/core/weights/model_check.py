@@ -24,6 +24,7 @@ from tasks.core.foreign import (
 from tasks.core.model_code import require_code_inside
 from tasks.core.model_config import FILE as CONFIG
 from tasks.core.model_config import read_config, ties_embeddings
+from tasks.core.system_errors import names_path
 from tasks.core.weights.companions import (
     ADAPTER_CONFIG,
     TERMS,
@@ -217,7 +218,7 @@ def _require_json(path: Path) -> None:
         read_json_object(path)
         return
     require_undisguised(path, text=True)
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         first = file.read(64).lstrip()[:1]
         file.seek(-64, 2)
         last = file.read().rstrip()[-1:]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks.core.files import WORK, FileDigest, fsync_tree, make_directory
 from tasks.core.keys import digest
+from tasks.core.listing import refuse
 from tasks.core.progress import Report
 from tasks.core.weights.companions import Companions, companion_bytes, write_companions
 from tasks.core.weights.index import ModelIndex
@@ -98,7 +99,7 @@ def _remove_strangers(out: Path, own: Collection[str]) -> None:
 
     The journal is `close_journal`'s.
     """
-    for place, below, names in os.walk(out, topdown=False):
+    for place, below, names in os.walk(out, topdown=False, onerror=refuse):
         directory = Path(place)
         for name in [*names, *(n for n in below if (directory / n).is_symlink())]:
             path = directory / name

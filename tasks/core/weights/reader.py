@@ -14,6 +14,7 @@ from typing import Self
 import torch
 
 from tasks.core.errors import CorruptWeights
+from tasks.core.system_errors import names_path
 from tasks.core.weights.direct import InputFile, ThreadBuffer
 from tasks.core.weights.dtypes import ITEM_BYTES, torch_dtype
 from tasks.core.weights.index import ModelIndex, TensorEntry
@@ -32,7 +33,9 @@ class TensorReader:
 
     def __enter__(self) -> Self:
         for file in self.index.files:
-            self._files[file] = InputFile(self.index.directory / file)
+            path = self.index.directory / file
+            with names_path(path):
+                self._files[file] = InputFile(path)
         return self
 
     def __exit__(
@@ -74,7 +77,8 @@ class TensorReader:
         offset, nbytes = entry.offset + start * item, (stop - start) * item
         file = self._files[entry.file]
         buffer = self._buffer.of(file.room_for(nbytes))
-        begin, found = file.read(offset, nbytes, buffer)
+        with names_path(self.index.directory / entry.file):
+            begin, found = file.read(offset, nbytes, buffer)
         if found < nbytes:
             raise CorruptWeights(
                 "The file became shorter while it was read.",

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights
 from tasks.core.foreign import repeated_name
+from tasks.core.system_errors import names_path
 from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
@@ -54,7 +55,7 @@ def read_header(path: Path) -> list[HeaderEntry]:
     Raises CorruptWeights for a file that is truncated or breaks the format.
     """
     file_bytes = path.stat().st_size
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         prefix = file.read(LENGTH_BYTES)
         if len(prefix) < LENGTH_BYTES:
             _refuse(path, "The file is too short to be safetensors.", f"{file_bytes} bytes")

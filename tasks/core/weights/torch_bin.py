@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights, NotAModel, UnsafeWeights
+from tasks.core.system_errors import is_of_the_machine, names_path
 from tasks.core.weights.dtypes import stored_dtype
 from tasks.core.weights.safetensors_header import HeaderEntry, span_elements
 
@@ -41,7 +42,7 @@ def read_bin(path: Path) -> list[HeaderEntry]:
 
 
 def _require_zip(path: Path) -> None:
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         magic = file.read(len(_ZIP_MAGIC))
     if magic.startswith(_PICKLE_MAGIC):
         raise NotAModel(
@@ -57,7 +58,7 @@ def _require_zip(path: Path) -> None:
 def _records(path: Path) -> dict[int, int]:
     """Return the offset and the size of the bytes of each record of the zip."""
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        with names_path(path), zipfile.ZipFile(path) as archive, path.open("rb") as file:
             records = {}
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED:
@@ -68,6 +69,8 @@ def _records(path: Path) -> dict[int, int]:
                 records[start] = info.file_size
             return records
     except (zipfile.BadZipFile, struct.error, OSError, NotImplementedError) as error:
+        if is_of_the_machine(error):
+            raise
         raise CorruptWeights(
             "The checkpoint is truncated or no valid zip file.",
             where=path,

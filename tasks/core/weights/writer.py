@@ -8,7 +8,6 @@ The invariant: a shard is recorded as finished only when each of its bytes is wr
 order, and on the disk.
 """
 
-import errno
 import hashlib
 import threading
 from collections import deque
@@ -22,14 +21,14 @@ from typing import Literal, Self
 import torch
 
 from tasks.core.errors import DiskFull
-from tasks.core.files import FileDigest, free_bytes, require_room
+from tasks.core.files import FileDigest, disk_is_full, free_bytes, require_room
+from tasks.core.listing import matching
+from tasks.core.system_errors import names_path
 from tasks.core.temporary import TEMPORARY
 from tasks.core.threads import on_every_core
 from tasks.core.weights.direct import OutputFile, ThreadBuffer, aligned_buffer
 from tasks.core.weights.journal import Journal
 from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class WriterAborted(Exception):
@@ -156,7 +155,7 @@ class ShardedWriter:
     def _remove_leftovers(self) -> None:
         """Remove weights and half-written files that an earlier attempt left."""
         for pattern in ("*.safetensors", INDEX_FILE, f"{TEMPORARY}*"):
-            for path in self._out.glob(pattern):
+            for path in matching(self._out, pattern):
                 if path.name not in self.finished:
                     path.unlink()
 
@@ -179,7 +178,8 @@ class _OpenShard:
         self.hashed_bytes = 0
         self._sha256 = hashlib.sha256()
         try:
-            self._file = OutputFile(path, shard.size_bytes)
+            with names_path(path):
+                self._file = OutputFile(path, shard.size_bytes)
         except OSError as error:
             raise self._explained(error) from error
         try:
@@ -192,7 +192,8 @@ class _OpenShard:
 
     def write(self, data: memoryview, offset: int, staging: torch.Tensor) -> None:
         try:
-            self._file.write(data, offset, staging)
+            with names_path(self.path):
+                self._file.write(data, offset, staging)
         except OSError as error:
             raise self._explained(error) from error
 
@@ -201,14 +202,18 @@ class _OpenShard:
         self.hashed_bytes += len(data)
 
     def finish(self) -> FileDigest:
-        self._file.close_synced()
+        try:
+            with names_path(self.path):
+                self._file.close_synced()
+        except OSError as error:
+            raise self._explained(error) from error
         return FileDigest(self.size_bytes, self._sha256.hexdigest())
 
     def close(self) -> None:
         self._file.close()
 
     def _explained(self, error: OSError) -> OSError | DiskFull:
-        if error.errno not in _FULL:
+        if not disk_is_full(error):
             return error
         return DiskFull(
             "The disk became full while a shard was written.",

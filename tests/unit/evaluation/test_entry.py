@@ -1,5 +1,7 @@
+import errno
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -386,6 +388,20 @@ def test_memory_that_runs_out_is_told_as_such(
     assert (code, told["error"]) == (1, "EvaluationFailed")
     assert "The host ran out of memory" in told["what"]
     assert "max_length_tokens" in told["next_step"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_what_the_system_refuses_while_measuring_is_told_as_such(
+    job: EvaluationJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "/scratch/logits")
+
+    monkeypatch.setattr(entry, "load_model", fail)
+    code, text = run(job, tmp_path)
+    told = json.loads(text)["error"]
+    kind = "DiskFull" if number == errno.ENOSPC else "SystemRefused"
+    assert (code, told["error"], told["where"]) == (1, kind, "/scratch/logits")
 
 
 def test_length_in_which_no_answer_fits_is_an_error(job: EvaluationJob, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import IO
 
 from tasks.core.files import fsync_directory, make_directory
 from tasks.core.private import private_directory
+from tasks.core.system_errors import names_path
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -36,12 +37,14 @@ class Incoming:
 
     def sync(self) -> None:
         """Return when all bytes so far are on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with names_path(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        self._file.write(chunk)
+        with names_path(self.path):
+            self._file.write(chunk)
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
 

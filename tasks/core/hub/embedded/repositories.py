@@ -16,6 +16,7 @@ from typing import Literal
 from tasks.core.files import make_directory, write_atomically
 from tasks.core.hub.embedded.answers import Refusal, revision_not_found
 from tasks.core.hub.embedded.records import Commit, File, Repository
+from tasks.core.listing import matching
 from tasks.core.private import private_directory
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
@@ -50,7 +51,7 @@ class RepositoryStore:
 
     def all(self) -> Iterator[Repository]:
         """Yield every repository, by name."""
-        for path in sorted(self._root.glob("*/*/repository.json")):
+        for path in matching(self._root, "*/*/repository.json"):
             yield Repository.model_validate_json(path.read_bytes())
 
     def create(

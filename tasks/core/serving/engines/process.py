@@ -17,6 +17,7 @@ import uvicorn
 from tasks.core.devices import serving
 from tasks.core.errors import KawanUsahaError
 from tasks.core.files import write_atomically
+from tasks.core.process.descriptors import allow_many_descriptors
 from tasks.core.serving.engines.loaded import Loaded
 from tasks.core.serving.engines.places import Places
 from tasks.core.serving.engines.process_arguments import Arguments
@@ -63,6 +64,7 @@ def _serve(arguments: Arguments, load: Callable[[Arguments], Loaded]) -> int:
         write_atomically(expectation_file.with_name(REFUSAL_FILE), refusal_json(error))
         return REFUSED
     served = _served(loaded, arguments, expectation.build)
+    allow_many_descriptors()
     server = _Server(served, arguments.port)
     try:
         server.run()

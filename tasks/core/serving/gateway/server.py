@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from tasks.core.errors import KawanUsahaError, UsageError
 from tasks.core.locks import locked
+from tasks.core.process.descriptors import allow_many_descriptors
 from tasks.core.serving.gateway.api import Api
 from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.control_api import control_api
@@ -34,6 +35,7 @@ def serve(settings: GatewaySettings) -> None:
 
     Raises KawanUsahaError when it cannot start as it is told to.
     """
+    allow_many_descriptors()
     keys = Keys(settings.gateway.keys_file)
     with ExitStack() as turn:
         if settings.lock is not None:

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from tasks.core.files import fsync_directory
 from tasks.core.private import keep_private
 from tasks.core.serving.turns import Message
+from tasks.core.system_errors import names_path
 
 Verdict = Literal["up", "down"]
 
@@ -66,10 +67,12 @@ def keep(path: Path, judged: Judgement) -> None:
         keep_private(path)
         fcntl.flock(fd, fcntl.LOCK_EX)
         before = os.fstat(fd).st_size
-        is_torn = before > 0 and os.pread(fd, 1, before - 1) != b"\n"
+        with names_path(path):
+            is_torn = before > 0 and os.pread(fd, 1, before - 1) != b"\n"
         try:
-            _write_all(fd, b"\n" * is_torn + line)
-            os.fsync(fd)
+            with names_path(path):
+                _write_all(fd, b"\n" * is_torn + line)
+                os.fsync(fd)
             fsync_directory(path.parent)
         except OSError:
             os.ftruncate(fd, before)  # half a line would spoil the next one too

@@ -1,0 +1,47 @@
+"""Whoever has to see all that lies in a directory asks `tasks.core.listing`, which raises."""
+
+import ast
+
+from tasks.core.home import PROJECT
+
+MAY = {
+    "tasks/core/home.py",  # the project's own sources
+    "tasks/core/hub/demo_models.py",  # what pip has installed
+    "tasks/core/model_config.py",  # names for an error's text
+    "tasks/core/process/log.py",  # which old logs can go
+    "tasks/core/recipe_file.py",  # the project's own recipes
+    "tasks/core/serving/engines/vllm_environment.py",  # what pip has installed
+    "tasks/core/training/compile_locks.py",  # another program's cache
+    "flows/commands/serving.py",  # what can be shown
+}
+
+
+def quiet_listings(source: str) -> list[int]:
+    """Return the lines that drop what cannot be listed."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            node.func.attr in ("glob", "rglob")
+            or (
+                ast.unparse(node.func) == "os.walk"
+                and not any(each.arg == "onerror" for each in node.keywords)
+            )
+        )
+    ]
+
+
+def test_nothing_that_cannot_be_listed_is_dropped() -> None:
+    found = {
+        str(path.relative_to(PROJECT))
+        for place in ("tasks", "flows")
+        for path in (PROJECT / place).rglob("*.py")
+        if quiet_listings(path.read_text())
+    }
+    assert found == MAY
+
+
+def test_a_quiet_listing_is_noticed() -> None:
+    assert quiet_listings("root.rglob('*')\nos.walk(root)\nos.walk(root, onerror=refuse)") == [1, 2]
