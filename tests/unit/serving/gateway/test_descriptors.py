@@ -2,8 +2,6 @@
 
 import resource
 import socket
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -30,23 +28,3 @@ def test_a_gateway_without_descriptors_waits_without_work_and_answers_afterwards
         each.close()
     until(gateway.listens)
     assert gateway.chat().status_code == 200
-
-
-def test_a_gateway_that_cannot_reach_its_engine_for_want_of_descriptors_says_503(
-    start, model, engine
-):
-    gateway = start(Gateway, a_route(model, [engine.url]))
-    process = psutil.Process(gateway.process.pid)
-    until(lambda: not _connected(process))
-    used = {int(path.name) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
-    _, second_free = sorted(set(range(len(used) + 2)) - used)[:2]
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (second_free, 10_000))  # one is left
-    refused = gateway.chat()
-    assert refused.status_code == 503, refused.text
-    assert refused.json()["error"]["message"]
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (1000, 10_000))
-    until(lambda: gateway.chat().status_code == 200)
-
-
-def _connected(process: psutil.Process) -> list[Any]:
-    return [each for each in process.net_connections(kind="tcp") if each.status == "ESTABLISHED"]
