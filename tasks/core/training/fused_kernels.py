@@ -1,11 +1,13 @@
-"""liger-kernel's norm, RoPE and cross-entropy, where it is installed and a GPU trains a LLaMA.
+"""Norm, rotation and loss of a LLaMA in fused form: liger-kernel's on a GPU, ours on a CPU.
 
-Written to its documentation and tried on a CPU as far as that goes; it was never run on a GPU here.
-Its SwiGLU is never taken: it computes SiLU whatever a layer's activation is, which would undo the
-edit. The invariant: every layer computes after patching what it computed before.
+liger-kernel is taken where it is installed. Written to its documentation and tried on a CPU as far
+as that goes; it was never run on a GPU here. Its SwiGLU is never taken: it computes SiLU whatever a
+layer's activation is, which would undo the edit. The invariant: every layer computes after patching
+what it computed before.
 """
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -16,20 +18,38 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tasks.core.errors import EditLost
 from tasks.core.recipe import Finetune
+from tasks.core.training.cpu_kernels import fuse_norm_and_rotation, loss_in_chunks
 from tasks.core.training.learned_head import takes_positions
+
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Any], torch.Tensor]
+"""Of states (tokens, width), the output layer's weight, the next tokens, and by what to divide."""
 
 
 def fuse_kernels(model: PreTrainedModel, settings: Finetune) -> None:
-    """Let a LLaMA on a GPU compute with liger-kernel, if it is installed; else change nothing.
+    """Let a LLaMA compute with fused kernels; without liger-kernel a GPU's is left as it is.
 
     Raises EditLost if a layer's activation is another one afterwards.
     """
-    installed = importlib.util.find_spec("liger_kernel") is not None
-    if settings.device == "cpu" or not installed or not isinstance(model, LlamaForCausalLM):
+    if not isinstance(model, LlamaForCausalLM):
         return
+    before = computed(model)
+    loss: Loss | None = liger_loss
+    if settings.device == "cpu":
+        fuse_norm_and_rotation(model)
+        loss = loss_in_chunks if settings.precision == "float32" else None
+    elif importlib.util.find_spec("liger_kernel") is not None:
+        _take_liger(model)
+    else:
+        return
+    # Under ZeRO-3 the output layer's weight is only there while that layer itself is called.
+    if loss is not None and settings.zero_stage != 3 and takes_positions(model):
+        fuse_loss(model, loss)
+    require_unchanged(model, before)
+
+
+def _take_liger(model: LlamaForCausalLM) -> None:
     from liger_kernel.transformers import apply_liger_kernel_to_llama
 
-    before = computed(model)
     apply_liger_kernel_to_llama(
         rope=True,
         rms_norm=True,
@@ -38,19 +58,30 @@ def fuse_kernels(model: PreTrainedModel, settings: Finetune) -> None:
         fused_linear_cross_entropy=False,  # liger's takes no mask of learned tokens: ours, below
         model=model,
     )
-    # Under ZeRO-3 the output layer's weight is only there while that layer itself is called.
-    if settings.zero_stage != 3 and takes_positions(model):
-        fuse_loss(model)
-    require_unchanged(model, before)
 
 
-def fuse_loss(model: LlamaForCausalLM) -> None:
+def liger_loss(
+    hidden: torch.Tensor, weight: torch.Tensor, following: torch.Tensor, items: Any
+) -> torch.Tensor:
+    """Return what `Loss` says, by liger's kernel."""
+    from liger_kernel.transformers.model.loss_utils import LigerForCausalLMLoss
+
+    loss: torch.Tensor = LigerForCausalLMLoss(
+        hidden_states=hidden,
+        lm_head_weight=weight,
+        labels=None,
+        hidden_size=hidden.shape[-1],
+        num_items_in_batch=items,
+        shift_labels=following,
+    )
+    return loss
+
+
+def fuse_loss(model: LlamaForCausalLM, loss_of: Loss) -> None:
     """Let the model compute its training loss without writing out the logits.
 
     Only of batches that name their learned tokens (`learned_head.learned_only`), and some.
     """
-    from liger_kernel.transformers.model.loss_utils import LigerForCausalLMLoss
-
     plain = model.forward
 
     def forward(self: LlamaForCausalLM, **inputs: Any) -> CausalLMOutputWithPast:
@@ -62,15 +93,7 @@ def fuse_loss(model: LlamaForCausalLM) -> None:
         learned, items = told.pop("logits_to_keep"), told.pop("num_items_in_batch", None)
         del told["labels"], told["shift_labels"]
         hidden: torch.Tensor = self.model(**told).last_hidden_state[learned]
-        loss = LigerForCausalLMLoss(
-            hidden_states=hidden,
-            lm_head_weight=self.lm_head.weight,
-            labels=None,
-            hidden_size=hidden.shape[-1],
-            num_items_in_batch=items,
-            shift_labels=following,
-        )
-        return CausalLMOutputWithPast(loss=loss)
+        return CausalLMOutputWithPast(loss=loss_of(hidden, self.lm_head.weight, following, items))
 
     model.forward = MethodType(forward, model)
 
@@ -103,7 +126,7 @@ def require_unchanged(model: PreTrainedModel, before: Computed) -> None:
     if after == before and after.is_alive:
         return
     raise EditLost(
-        "The installed liger-kernel changes what a layer computes.",
+        "A fused kernel changes what a layer computes.",
         where=type(model).__name__,
         expected=f"activations {before.activations}, by the model's own code",
         found=f"activations {after.activations}, alive: {after.is_alive}",

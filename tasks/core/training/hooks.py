@@ -26,6 +26,11 @@ USED: Mapping[str, tuple[str, ...]] = {
     _TRAINER: ("current_gradient_accumulation_steps", "_prepare_inputs"),
     "transformers/integrations/deepspeed.py": ("trainer_copy.create_scheduler",),
     "transformers/masking_utils.py": ("find_packed_sequence_indices",),
+    "transformers/models/llama/modeling_llama.py": (
+        "apply_rotary_pos_emb(q, k, cos, sin, unsqueeze_dim=1)",
+        "= apply_rotary_pos_emb(query_states, key_states, cos, sin)",
+        "self.variance_epsilon",
+    ),
     "deepspeed/ops/__init__.py": ("__compatible_ops__",),
     "deepspeed/utils/tensor_fragment.py": ("_hp_mapping", "ds_id"),
 }
