@@ -7,10 +7,13 @@ from tasks.core.home import PROJECT
 MAY = {
     "tasks/core/home.py",  # the project's own sources
     "tasks/core/hub/demo_models.py",  # what pip has installed
+    "tasks/core/locks.py",  # signs of dead holders, which another one may remove
     "tasks/core/model_config.py",  # names for an error's text
     "tasks/core/process/log.py",  # which old logs can go
     "tasks/core/recipe_file.py",  # the project's own recipes
+    "tasks/core/serving/control.py",  # what a killed supervisord has left
     "tasks/core/serving/engines/vllm_environment.py",  # what pip has installed
+    "tasks/core/temporary.py",  # what a killed process has left; the next one tries again
     "tasks/core/training/compile_locks.py",  # another program's cache
     "flows/commands/serving.py",  # what can be shown
 }
