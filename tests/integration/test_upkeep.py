@@ -1,10 +1,14 @@
 """Flows for schedules: upkeep, and a rebuild that another run is at already."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.context import FlowRunContext
 
 from flows.overlap import skipped
@@ -61,3 +65,19 @@ def test_run_that_somebody_started_waits_instead_of_being_skipped(home: Path) ->
 def test_scheduled_run_works_beside_another_recipe(home: Path) -> None:
     with Store(home, "rebuild other").in_use():
         assert scheduled(is_scheduled=True) == "works"
+
+
+def test_a_schedule_that_is_on_makes_runs() -> None:
+    """Prefect's server fails to with SQLAlchemy 2.1, and tells nobody."""
+    every_ten_minutes = DeploymentScheduleCreate(
+        schedule=IntervalSchedule(interval=timedelta(minutes=10)), active=True
+    )
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(
+            flow_id=client.create_flow(scheduled), name="on", schedules=[every_ten_minutes]
+        )
+        path = "/deployments/{id}/schedule"
+        client.request("POST", path, path_params={"id": deployment}, json={"min_runs": 3})
+        runs = client.read_flow_runs()
+    planned = [run for run in runs if run.deployment_id == deployment and run.auto_scheduled]
+    assert len(planned) >= 3
