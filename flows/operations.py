@@ -44,10 +44,17 @@ SERVER = "server"
 KEEPER = "keeper"
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
+RETENTION_DAYS = 30
+"""How long the database keeps a flow run that has ended, with its lines, states and pages."""
 
 _API = "PREFECT_API_URL"
 _FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 _SUPERVISED = "SUPERVISOR_ENABLED"
+_RETENTION = {
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_DAYS * 24 * 3600),
+}
+"""Prefect itself keeps every flow run for ever, and events for a week."""
 _START_S = 600.0
 """On a slow or busy machine the first start, which makes the database, takes minutes."""
 _LOCK_S = 900.0
@@ -155,6 +162,7 @@ def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dic
     return at.mark.added_to(
         {
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),  # of whatever our workers run
+            **_RETENTION,
             **own,
             **shared_settings(own),
             _API: address,

@@ -2,21 +2,28 @@
 
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed
 
 from flows.installation import listed_deployments
-from flows.operations import HOST
+from flows.operations import HOST, RETENTION_DAYS, down
 from flows.overview import overview
 from flows.pools import POOLS
+from flows.upkeep import store_prune
 from tasks.core.process.ports import free_port
 from tasks.core.serving.ports import can_bind
 from tests.prefect_command import HANG_S, Prefect, prefect_home
+from tests.recovery.machine import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +68,7 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
         assert prefect.up() == api
         assert triggers(client) == before  # else the server would forget whom it waits for
         assert active_schedules(client) == ["serving-watch"]
+        wait_for(lambda: is_planned(client, watch.id), "a run of the schedule")
         assert overview(api).schedules == ("serving-watch (*/10 * * * *)",)
         assert len(client.read_automations()) == 2
 
@@ -78,6 +86,41 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
     assert not left & {"tmp", "supervisord.conf", "supervisor.sock"}
     assert not prefect.at.state.lock.exists()
     assert json.loads(prefect("down").stdout) == {"ended": []}
+
+
+def test_runs_that_ended_long_ago_go_with_their_lines_and_others_stay(tmp_path: Path) -> None:
+    prefect = Prefect(tmp_path, {"PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "1"})
+    try:
+        api = prefect.up("--port", str(free_port()))
+        with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+            old, recent = (
+                client.create_flow_run(store_prune, state=Completed()).id for _ in range(2)
+            )
+            database = prefect.at.state.root / "prefect.db"
+            ended(database, recent, timedelta(days=RETENTION_DAYS - 1))
+            ended(database, old, timedelta(days=RETENTION_DAYS + 1))
+            wait_for(lambda: str(old) not in ids_of_runs(client), "the old run goes")
+            assert str(recent) in ids_of_runs(client)
+    finally:
+        down(prefect.at, say=lambda _: None)
+
+
+def ended(database: Path, run: UUID, ago: timedelta) -> None:
+    at = (datetime.now(UTC) - ago).strftime("%Y-%m-%d %H:%M:%S.%f")
+    with closing(sqlite3.connect(database, timeout=HANG_S)) as connection, connection:
+        changed = connection.execute(
+            "update flow_run set end_time = ? where id = ?", (at, str(run))
+        )
+        assert changed.rowcount == 1
+
+
+def is_planned(client: SyncPrefectClient, deployment: UUID) -> bool:
+    runs = client.read_flow_runs()
+    return any(run.deployment_id == deployment and run.auto_scheduled for run in runs)
+
+
+def ids_of_runs(client: SyncPrefectClient) -> set[str]:
+    return {str(each.id) for each in client.read_flow_runs()}
 
 
 def test_what_was_started_ends_when_the_server_cannot(prefect_of_a_home: Prefect) -> None:

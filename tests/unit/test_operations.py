@@ -2,10 +2,12 @@
 
 import os
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from prefect.events.schemas.automations import Posture
+from prefect.settings.models.server.services import ServerServicesDBVacuumSettings
 from supervisor.options import ServerOptions
 
 from flows.automations import MOST_ATTEMPTS, SILENT_FOR_S, automations
@@ -13,6 +15,7 @@ from flows.operations import (
     HOST,
     KEEPER,
     MARK,
+    RETENTION_DAYS,
     SERVER,
     Operations,
     down,
@@ -90,6 +93,19 @@ def test_processes_have_the_token_that_a_run_needs_and_know_this_server_only(
     assert made["PREFECT_HOME"] == made[MARK] == str(at.home / "prefect")
     assert made["KAWAN_USAHA_HOME"] == str(at.home)
     assert not {"PREFECT_PROFILE", "PREFECT__FLOW_RUN_ID", "SUPERVISOR_ENABLED"} & set(made)
+
+
+def test_runs_that_ended_long_ago_go_from_the_database_unless_the_user_says_otherwise(
+    at: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"
+    for name, value in environment(at, API, {}).items():
+        if "DB_VACUUM" in name:
+            monkeypatch.setenv(name, value)
+    vacuum = ServerServicesDBVacuumSettings()
+    assert vacuum.enabled_vacuum_types == {"events", "flow_runs", "orphans"}
+    assert vacuum.retention_period == timedelta(days=RETENTION_DAYS)
+    assert environment(at, API, {enabled: "events"})[enabled] == "events"
 
 
 def test_crash_is_known_by_several_missed_heartbeats(at: Operations) -> None:
