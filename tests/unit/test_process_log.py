@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.home import PROJECT
 from tasks.core.process import run_child
-from tasks.core.process.log import KEPT, new_log
+from tasks.core.process.log import KEPT, LONG_BYTES, bounded, new_log
 from tasks.core.process.said import only_said
 
 
@@ -59,3 +59,14 @@ def test_the_oldest_logs_of_a_name_make_room(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("finetune-*.log"))) == KEPT
     assert (tmp_path / "evaluate-20250101-000000.log").exists()
     assert (tmp_path / "finetune-20250101-000029.log").exists()
+
+
+def test_a_file_that_is_added_to_for_ever_stays_below_twice_its_bound(tmp_path: Path) -> None:
+    line = "x" * (LONG_BYTES // 10) + "\n"
+    for number in range(60):
+        with bounded(tmp_path / "incidents.jsonl").open("a") as file:
+            file.write(f"{number} {line}")
+        total = sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert total <= 2 * (LONG_BYTES + len(line) + 3)
+    assert (tmp_path / "incidents.jsonl").read_text().splitlines()[-1].startswith("59 ")
+    assert {path.name for path in tmp_path.iterdir()} == {"incidents.jsonl", "incidents.jsonl.1"}

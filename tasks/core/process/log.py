@@ -1,6 +1,7 @@
 """The whole output of a stage's programs, in a file of its own under <home>/logs.
 
-The invariant: a log that cannot be written, on a full disk for one, never fails the work.
+Also what bounds a file to which lines are added for as long as a service lives. The invariant: a
+log that cannot be written, on a full disk for one, never fails the work.
 """
 
 import logging
@@ -16,6 +17,8 @@ _log = logging.getLogger(__name__)
 
 KEPT = 20
 """How many logs of one name a directory keeps."""
+LONG_BYTES = 1_000_000
+"""From here on a file to which lines are added is begun anew."""
 
 
 def new_log(directory: Path, name: str) -> Path:
@@ -29,6 +32,14 @@ def new_log(directory: Path, name: str) -> Path:
         for old in logs[: -(KEPT - 1)]:
             old.unlink()
     return new
+
+
+def bounded(path: Path) -> Path:
+    """Return the path of a file to add to; once it is long, what it held is in `<name>.1`."""
+    with suppress(OSError):
+        if path.stat().st_size > LONG_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
+    return path
 
 
 class OutputLog:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import PROJECT
+from tasks.core.process.log import bounded
 from tasks.core.serving.deployment import start
 from tasks.core.serving.processes import MARK
 
@@ -27,7 +28,7 @@ _OF_THE_TREE = (MARK, "SUPERVISOR_")
 def revive(root: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start the program for the deployment of this state directory, and do not wait for it."""
     environ = {n: v for n, v in os.environ.items() if not n.startswith(_OF_THE_TREE)}
-    with log.open("ab") as output:
+    with bounded(log).open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", __name__, str(root)],
             env={**environ, "PYTHONPATH": str(PROJECT)},

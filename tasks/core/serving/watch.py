@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from tasks.core.errors import KawanUsahaError, LockBusy, ServingFailed
 from tasks.core.locks import holders, locked
+from tasks.core.process.log import bounded
 from tasks.core.serving.control import Supervisor
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.incidents import Incident
@@ -101,7 +102,7 @@ class Watch:
             "process": incident.process,
             "detail": incident.detail,
         }
-        with suppress(OSError), (self._state.logs / "incidents.jsonl").open("a") as file:
+        with suppress(OSError), bounded(self._state.logs / "incidents.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         with suppress(ServingFailed):
             self._gateway.incident(incident.kind, f"{incident.process}: {incident.detail}")
