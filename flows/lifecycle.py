@@ -28,6 +28,7 @@ from tasks.core.serving.state import used_builds
 from tasks.core.signing import configured_key
 from tasks.core.store import RunStore, Store, configured_remote
 from tasks.core.store.releases import take_releases
+from tasks.core.store.repetitions import forget_repetitions
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.download import download_all
@@ -191,10 +192,11 @@ def _store_of(
 
     With a remote store, releases of other machines are known from then on.
     """
-    remote = configured_remote()
-    if remote is not None:
-        take_releases(remote, RunRecords(home()), recipe.name)
-    record = RunRecords(home()).start(
+    remote, records = configured_remote(), RunRecords(home())
+    told = set() if remote is None else take_releases(remote, records, recipe.name)
+    if told is not None:
+        forget_repetitions(records, but=told)
+    record = records.start(
         recipe.name,
         recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),
         overrides=overrides,

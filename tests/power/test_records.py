@@ -59,7 +59,7 @@ def test_a_release_that_was_told_is_known_to_the_other_machines(disk, survey, is
     run = RunRecords(tmp_path).start("demo")
     run.release("fuse-one")
     with recorded(disk) as recording:
-        share_release(Remote.open(f"file://{disk}"), run)
+        share_release(Remote.open(f"file://{disk}"), run, RunRecords(tmp_path))
         recording.promise("told")
     assert survey(recording, look).wrong == ()
     for sync in (".", "releases", "releases/demo", "*/.tmp-*"):

@@ -21,13 +21,14 @@ from tasks.core.store.seals import Document
 logger = logging.getLogger(__name__)
 
 
-def share_release(remote: Remote, run: OpenRun) -> None:
-    """Tell the other machines what this run has released.
+def share_release(remote: Remote, run: OpenRun, records: RunRecords) -> None:
+    """Tell the other machines what this run has released, unless that was told last.
 
-    The same release told again is the same file. Raises StorageUnavailable, StorageRefused.
+    So a schedule that releases the same model again and again leaves one file. Raises
+    StorageUnavailable, StorageRefused.
     """
     record = run.record
-    if record.released is None:
+    if record.released is None or _is_told(remote, record, records):
         return
     told = record.model_copy(
         update={
@@ -41,15 +42,29 @@ def share_release(remote: Remote, run: OpenRun) -> None:
     remote.place.replace(f"{RELEASES}/{record.recipe}/{run.path.name}", content)
 
 
-def take_releases(remote: Remote, records: RunRecords, recipe: str) -> None:
-    """Record here what other machines have released of a recipe.
+def _is_told(remote: Remote, record: RunRecord, records: RunRecords) -> bool:
+    """Return whether the last release that was told is this one, and is signed as it would be."""
+    folder = f"{RELEASES}/{record.recipe}"
+    there = set(remote.place.files(folder))
+    told = {path.name: each for path, each in records.by_path().items() if path.name in there}
+    if not told:
+        return False
+    last = max(told, key=lambda name: told[name].released_at or told[name].ended_at)
+    if told[last].release != record.release:
+        return False
+    content = remote.place.find(f"{folder}/{last}") or b""
+    return remote.seals.has_signed(remote.place, _document(record.recipe, last, content))
+
+
+def take_releases(remote: Remote, records: RunRecords, recipe: str) -> set[str] | None:
+    """Record here what other machines have released, and return the names of all records there.
 
     A file that is no such record, or that nobody has signed who is trusted, is left out, with a
-    line in the log. So is everything while the
-    remote store cannot be reached: what is on record here then counts. Raises StorageRefused.
+    line in the log. While the remote store cannot be reached it is None: what is on record here
+    then counts. Raises StorageRefused.
     """
     try:
-        in_time(lambda: _take(remote, records, recipe), where=remote.url)
+        return in_time(lambda: _take(remote, records, recipe), where=remote.url)
     except StorageUnavailable as error:
         logger.warning(
             "What other machines have released of %s since the last run is not known now: %s (%s)",
@@ -57,11 +72,13 @@ def take_releases(remote: Remote, records: RunRecords, recipe: str) -> None:
             error.what,
             remote.url,
         )
+        return None
 
 
-def _take(remote: Remote, records: RunRecords, recipe: str) -> None:
+def _take(remote: Remote, records: RunRecords, recipe: str) -> set[str]:
     folder = f"{RELEASES}/{recipe}"
-    for name in sorted(remote.place.files(folder)):
+    names = set(remote.place.files(folder))
+    for name in sorted(names):
         path = records.root / name
         if path.exists() or not re.fullmatch(rf"{re.escape(recipe)}-\d+T\d+\.json", name):
             continue
@@ -78,6 +95,7 @@ def _take(remote: Remote, records: RunRecords, recipe: str) -> None:
             continue
         if record.recipe == recipe and record.released is not None:
             OpenRun(path, record).save()
+    return names
 
 
 def _document(recipe: str, name: str, content: bytes) -> Document:

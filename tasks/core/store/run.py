@@ -134,7 +134,7 @@ class RunStore(Store):
         if self._sharing is None:
             return
         try:
-            share_release(self._sharing.remote, self._run)
+            share_release(self._sharing.remote, self._run, self._records)
         except StorageUnavailable as error:
             if not is_known:
                 raise

@@ -90,6 +90,11 @@ class RunRecord(BaseModel):
         """When the run finished; for an unfinished one, when it started."""
         return self.finished_at or self.began_at
 
+    @property
+    def release(self) -> tuple[str | None, ...]:
+        """What is said of the release: another one says something else."""
+        return self.released, self.forced, self.signed_by, self.signature_sha256
+
     def __str__(self) -> str:
         return f"rebuild of {self.recipe}, {self.began_at:%Y-%m-%d %H:%M}"
 
@@ -180,11 +185,11 @@ class RunRecords:
 
     def _after_all(self) -> datetime:
         """Return the time now, after all that is on record."""
-        return now_after(stamp for record in self._read().values() for stamp in record.stamps)
+        return now_after(stamp for record in self.by_path().values() for stamp in record.stamps)
 
     def all(self) -> list[RunRecord]:
         """Return all readable records, the one that ended last first."""
-        return sorted(self._read().values(), key=lambda record: record.ended_at, reverse=True)
+        return sorted(self.by_path().values(), key=lambda record: record.ended_at, reverse=True)
 
     def last(self, count: int) -> list[RunRecord]:
         """Return the last `count` finished runs of each recipe, newest first.
@@ -201,7 +206,7 @@ class RunRecords:
     def unfinished(self) -> list[RunRecord]:
         """Return the runs that did not finish and that no later run supersedes."""
         records = self.all()
-        return [r for r in records if r.finished_at is None and not _superseded(r, records)]
+        return [r for r in records if r.finished_at is None and not is_superseded(r, records)]
 
     def releases(self, recipe: str) -> list[str]:
         """Return what this recipe released, each artifact once, the last release first."""
@@ -222,7 +227,7 @@ class RunRecords:
         return next((commit for commit in taken if commit is not None), None)
 
     def _latest_first(self) -> list[RunRecord]:
-        return sorted(self._read().values(), key=lambda record: record.began_at, reverse=True)
+        return sorted(self.by_path().values(), key=lambda record: record.began_at, reverse=True)
 
     def release_before(self, recipe: str, *artifacts: str) -> str | None:
         """Return the last artifact that this recipe released other than those given.
@@ -243,7 +248,7 @@ class RunRecords:
 
     def named_in_damaged(self) -> set[str]:
         """Return the artifacts that can be made out in records that cannot be read."""
-        readable = self._read()
+        readable = self.by_path()
         damaged = (path for path in self._paths() if path not in readable)
         return {name for path in damaged for name in _ARTIFACT.findall(_text(path))}
 
@@ -252,11 +257,11 @@ class RunRecords:
 
         A release of such a run stays on record.
         """
-        records = self._read()
+        records = self.by_path()
         for path, record in records.items():
             if record.finished_at is not None:
                 continue
-            if unfinished or _superseded(record, records.values()):
+            if unfinished or is_superseded(record, records.values()):
                 if record.released is None:
                     path.unlink()
                 else:
@@ -265,7 +270,8 @@ class RunRecords:
     def _paths(self) -> list[Path]:
         return [path for path in matching(self.root, "*.json") if path.is_file()]
 
-    def _read(self) -> dict[Path, RunRecord]:
+    def by_path(self) -> dict[Path, RunRecord]:
+        """Return all readable records, each by its file."""
         return dict(self._readable())
 
     def _readable(self) -> Iterator[tuple[Path, RunRecord]]:
@@ -281,7 +287,8 @@ class RunRecords:
                 self._reported.add(path)
 
 
-def _superseded(record: RunRecord, records: Iterable[RunRecord]) -> bool:
+def is_superseded(record: RunRecord, records: Iterable[RunRecord]) -> bool:
+    """Return whether a later run has finished that was to go at least as far."""
     return any(
         later.finished_at is not None
         and later.began_at > record.began_at
@@ -292,6 +299,11 @@ def _superseded(record: RunRecord, records: Iterable[RunRecord]) -> bool:
 
 def _goes_as_far(later: RunRecord, record: RunRecord) -> bool:
     return later.recipe == record.recipe and later.reach >= record.reach
+
+
+def needs_all_of(later: RunRecord, record: RunRecord) -> bool:
+    """Return whether what a run needs, this later one needs too, and will supersede it."""
+    return _goes_as_far(later, record) and set(record.artifacts) <= set(later.artifacts)
 
 
 def _text(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Releases of one machine that another one has to know: to compare, to serve, to keep."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tasks.core.place import Place
 from tasks.core.store import Remote, RunStore
 from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.store.seals import Seals
+from tests.signing_keys import make_pair
 
 
 @pytest.fixture
@@ -85,6 +88,46 @@ def test_last_release_counts_whichever_machine_has_made_it(tmp_path: Path, remot
     take_releases(remote, records, "demo")
     assert records.releases("demo") == ["fuse-c", "fuse-b", "fuse-a"]
     assert records.release_before("demo", "fuse-c") == "fuse-b"
+
+
+def test_a_schedule_that_releases_the_same_again_and_again_is_told_once(
+    tmp_path: Path, remote: Remote
+) -> None:
+    for artifact in (*["fuse-a"] * 5, *["fuse-b"] * 5, *["fuse-a"] * 5):
+        records = RunRecords(tmp_path / "one")
+        told = take_releases(remote, records, "demo")
+        released(tmp_path / "one", remote, artifact)
+    assert told is not None
+    assert len(told) == 3
+    other = RunRecords(tmp_path / "other")
+    take_releases(remote, other, "demo")
+    assert other.releases("demo") == ["fuse-a", "fuse-b"]
+
+
+def test_the_same_model_is_told_again_where_more_is_said_of_it(
+    tmp_path: Path, remote: Remote
+) -> None:
+    home, seals = tmp_path / "one", Seals(make_pair(tmp_path / "keys").key)
+    signing = replace(remote, seals=seals)
+    told = []
+    for forced, place in [
+        (None, remote),
+        ("urgent", remote),
+        (None, remote),
+        *[(None, signing)] * 2,
+    ]:
+        released(home, place, "fuse-a", forced)
+        told.append(len(take_releases(remote, RunRecords(home), "demo") or ()))
+    assert told == [1, 2, 3, 4, 4]
+
+
+def test_a_release_that_could_not_be_told_is_told_by_the_next_run(
+    tmp_path: Path, remote: Remote, out_of_reach: Remote
+) -> None:
+    with pytest.raises(StorageUnavailable):
+        released(tmp_path / "one", out_of_reach, "fuse-a")
+    released(tmp_path / "one", remote, "fuse-a")
+    assert take_releases(remote, RunRecords(tmp_path / "one"), "demo")
 
 
 def test_own_record_is_not_replaced_by_what_was_told_of_it(tmp_path: Path, remote: Remote) -> None:

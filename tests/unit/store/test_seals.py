@@ -198,9 +198,10 @@ def test_a_release_that_nobody_trusted_has_told_does_not_count(
     sealed: Sealed, url: str, pair: Pair, tmp_path: Path
 ) -> None:
     def told_by(signs: Pair | None) -> list[str]:
-        run = RunRecords(tmp_path / "one").start("demo")
+        own = RunRecords(tmp_path / "one")
+        run = own.start("demo")
         run.release(str(KEY))
-        share_release(Remote.open(url, Seals(None if signs is None else signs.key)), run)
+        share_release(Remote.open(url, Seals(None if signs is None else signs.key)), run, own)
         records = RunRecords(tmp_path / "two")
         take_releases(Remote.open(url, Seals(trusted=pair.trusted)), records, "demo")
         return records.releases("demo")

@@ -1,0 +1,80 @@
+"""Which records of rebuilds say nothing that later ones do not say: a schedule makes one a run.
+
+The invariant: without them the answers of `runs` stay the same: what the last runs and all releases
+have used, what unfinished work needs, the commit that each source was at last.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.core.store.runs import RunRecord, RunRecords, is_superseded, needs_all_of
+
+KEPT = 20
+"""Of each recipe so many records stay in any case, of runs that finished and of others."""
+
+_Records = Mapping[Path, RunRecord]
+
+
+def forget_repetitions(records: RunRecords, but: Collection[str] = ()) -> None:
+    """Remove the records that later ones make needless, all but the files of these names.
+
+    One that cannot be removed now is left to the next run.
+    """
+    for path in repetitions(records.by_path()):
+        if path.name not in but:
+            with suppress(OSError):
+                path.unlink()
+
+
+def repetitions(records: _Records, kept: int = KEPT) -> list[Path]:
+    """Return the records that can go."""
+    latest = sorted(records, key=lambda path: records[path].ended_at, reverse=True)
+    finished = [path for path in latest if records[path].finished_at is not None]
+    others = [path for path in latest if records[path].finished_at is None]
+    stays = {*_changes_of_release(records), *_last_of_sources(latest, records)}
+    can_go = [*_beyond(kept, finished, records)]
+    can_go += [p for p in _beyond(kept, others, records) if _needs_nothing(p, others, records)]
+    return [path for path in can_go if path not in stays]
+
+
+def _beyond(kept: int, latest: Sequence[Path], records: _Records) -> Iterator[Path]:
+    """Yield those after which so many runs of their recipe went at least as far."""
+    reaches: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for path in latest:
+        record = records[path]
+        later = reaches[record.recipe]
+        if sum(count for reach, count in later.items() if reach >= record.reach) >= kept:
+            yield path
+        later[record.reach] += 1
+
+
+def _changes_of_release(records: _Records) -> Iterator[Path]:
+    """Yield the records of a release that is another one than that of the run before."""
+    last: dict[str, tuple[str | None, ...]] = {}
+    for path in sorted(
+        records, key=lambda path: records[path].released_at or records[path].ended_at
+    ):
+        record = records[path]
+        if record.released is not None and last.get(record.recipe) != record.release:
+            last[record.recipe] = record.release
+            yield path
+
+
+def _last_of_sources(latest: Sequence[Path], records: _Records) -> Iterator[Path]:
+    """Yield the last record of each source's commit."""
+    seen: set[str] = set()
+    for path in sorted(latest, key=lambda path: records[path].began_at, reverse=True):
+        if not seen.issuperset(records[path].commits):
+            seen.update(records[path].commits)
+            yield path
+
+
+def _needs_nothing(path: Path, others: Sequence[Path], records: _Records) -> bool:
+    """Return whether an unfinished run is superseded, or a later one needs all that it needs."""
+    record = records[path]
+    if is_superseded(record, records.values()):
+        return True
+    later = others[: others.index(path)]
+    return any(needs_all_of(records[each], record) for each in later)
