@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Crashed, Pending, Running
 
 from flows.automations import HEARTBEAT, RESTART, RESTART_AFTER_S, TAG, automations
-from flows.keeper import look
+from flows.keeper import keep, look
 from flows.leftovers import (
     await_signs_of_life,
     close_tasks_of_earlier_attempts,
@@ -133,9 +133,24 @@ def test_keeper_says_that_the_server_is_away_and_looks_again(
 ) -> None:
     with monkeypatch.context() as away:
         away.setattr("flows.keeper.get_client", refuse)
-        assert not look(is_known=True)
+        keep(range(1))
     assert "cannot be asked" in caplog.text
-    assert look(is_known=False)
+    caplog.clear()
+    keep(range(1))
+    assert "cannot be asked" not in caplog.text
+
+
+def test_keeper_asks_with_one_client_for_as_long_as_the_server_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, looked = [], []
+    monkeypatch.setattr("flows.keeper._POLL_S", 0)
+    monkeypatch.setattr(
+        "flows.keeper.get_client", lambda **given: made.append(1) or get_client(**given)
+    )
+    monkeypatch.setattr("flows.keeper.start_crashed_again", lambda _: looked.append(1) or [])
+    keep(range(5))
+    assert (len(made), len(looked)) == (1, 5)
 
 
 @pytest.mark.usefixtures("due_at_once")
@@ -204,5 +219,5 @@ def test_run_that_is_just_about_to_begin_is_left_alone() -> None:
 def test_keeper_declares_what_nobody_begins() -> None:
     with get_client(sync_client=True) as client:
         taken = taken_run(client, "of-processes")
-        assert look(is_known=True)
+        look(client)
         assert client.read_flow_run(taken.id).state_name == "Crashed"
