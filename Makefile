@@ -25,7 +25,7 @@ VLLM_READY := $(VLLM_VENV)/.ready-$(VLLM)
 SBOM_VENV  := .venv-sbom
 SBOM_READY := $(SBOM_VENV)/.ready
 
-.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz chaos check format bench bench-quick lock sbom clean
+.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz chaos check format bench bench-quick soak lock sbom clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -100,6 +100,12 @@ bench: $(READY)  ## measure against the peers, side by side
 
 bench-quick: $(READY)  ## rerun a small form of every benchmark, and say what got slower
 	$(BIN)/python -m tests.benchmarks.quick $(if $(KEEP),--keep)
+
+# Not a test of speed: beside other work it is as good.
+MINUTES ?= 60
+
+soak: $(READY)  ## leave it alone for MINUTES=60, and see that nothing grows
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 lock:  ## write requirements.lock from what is installed now
 	@{ echo "# Every version of the environment, as it was tested. Made by 'make lock'."; \
