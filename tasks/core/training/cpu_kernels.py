@@ -73,7 +73,8 @@ class _Norm(torch.autograd.Function):
         mean_square = torch.linalg.vecdot(exact, exact).unsqueeze(-1).div_(x.shape[-1])
         inverse = mean_square.add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
-        return (exact * inverse).to(x.dtype).mul_(weight)
+        normed: torch.Tensor = exact * inverse
+        return normed.to(x.dtype).mul_(weight)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
