@@ -66,7 +66,7 @@ def test_a_freed_model_is_made_again_before_it_is_published(
 
     monkeypatch.setattr(publishing, "tell", look)
     model = StageResult.of(run.build(KEY, write), "edit")
-    nothing: object = SimpleNamespace(repo=None)
+    nothing: object = SimpleNamespace(repo=None, signed_by=None)
     with running(run), pytest.raises(ServingFailed) as caught:
         unwrap(publishing.publish.fn)([model], nothing, nothing, nothing, nothing)
     assert "weights" in str(caught.value.found)
