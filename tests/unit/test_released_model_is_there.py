@@ -61,7 +61,7 @@ def test_a_freed_model_is_made_again_before_it_is_served(
 def test_a_freed_model_is_made_again_before_it_is_published(
     run: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look(*_: object) -> None:
+    def look(*_: object, **__: object) -> None:
         raise looked_at(model.path)
 
     monkeypatch.setattr(publishing, "tell", look)
