@@ -132,6 +132,11 @@ def is_of_the_machine(error: BaseException) -> bool:
     return known or exhausted_memory(error) is not None or _has_no_thread(error)
 
 
+def may_pass(error: OSError) -> bool:
+    """Return whether what cannot be read now may be whole: a matter of this machine, not damage."""
+    return is_of_the_machine(error) and error.errno != errno.EIO
+
+
 @contextmanager
 def names_path(path: Path | str) -> Iterator[None]:
     """Let an OSError of the block name this path where the system names none.

@@ -1,6 +1,5 @@
 """Whether an artifact is what its manifest says: by sizes in a moment, by content byte for byte."""
 
-import errno
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from tasks.core.errors import CorruptArtifact
 from tasks.core.files import FileDigest, digest_of
 from tasks.core.listing import paths_below
 from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest
-from tasks.core.system_errors import is_of_the_machine
+from tasks.core.system_errors import may_pass
 from tasks.core.threads import on_every_core
 
 
@@ -55,7 +54,7 @@ def _wrong_bytes(directory: Path, name: str, file: FileDigest) -> str | None:
         if digest_of(directory / name) != file:
             return f"{name} has other bytes than when it was made"
     except OSError as error:
-        if is_of_the_machine(error) and error.errno != errno.EIO:
+        if may_pass(error):
             raise  # want of a right or of descriptors does not damage a file
         return f"{name} cannot be read: {error.strerror}"
     return None

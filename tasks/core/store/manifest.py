@@ -16,6 +16,7 @@ from tasks.core.errors import CorruptArtifact
 from tasks.core.files import FileDigest, take_back, write_atomically
 from tasks.core.foreign import leaves
 from tasks.core.keys import StageKey, digest
+from tasks.core.system_errors import may_pass
 
 MANIFEST = "manifest.json"
 FREED = ".freed"
@@ -69,7 +70,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 def read_manifest(directory: Path) -> Manifest | None:
     """Return the manifest of directory, or None when there is none.
 
-    Raises CorruptArtifact when it cannot be read or names a file outside the directory.
+    Raises CorruptArtifact when it is damaged or names a file outside the directory.
     """
     path = directory / MANIFEST
     try:
@@ -77,6 +78,8 @@ def read_manifest(directory: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if may_pass(error):
+            raise
         raise _unreadable(path, error.strerror) from error
     return parse_manifest(content, where=path)
 
