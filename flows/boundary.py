@@ -24,6 +24,7 @@ import typer
 from tasks.core.errors import DiskFull, KawanUsahaError, Unexpected
 from tasks.core.process.log import new_log
 from tasks.core.process.stopping import stop_behind
+from tasks.core.system_errors import system_error
 
 DEBUG = "--debug"
 DEBUG_VARIABLE = "KAWAN_USAHA_DEBUG"
@@ -99,9 +100,9 @@ def _silence_output() -> None:
 
 def _known(error: BaseException) -> KawanUsahaError:
     """Return what the exception means, whatever goes wrong in finding it out."""
-    from tasks.explain import explained
-
     try:
+        from tasks.explain import explained  # which may itself find no memory
+
         known = explained(error)
         if isinstance(known, DiskFull):
             from tasks.core.home import home
@@ -109,7 +110,7 @@ def _known(error: BaseException) -> KawanUsahaError:
 
             known = with_advice(known, home())
     except Exception:  # noqa: BLE001 - the failure that is told is the first one
-        known = error if isinstance(error, KawanUsahaError) else None
+        known = error if isinstance(error, KawanUsahaError) else system_error(error)
     return known or _unexpected(error)
 
 
