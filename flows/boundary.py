@@ -26,6 +26,7 @@ from tasks.core.process.log import new_log
 from tasks.core.process.stopping import stop_behind
 from tasks.core.system_errors import system_error
 
+_NO_MEMORY = b"kawan-usaha: The memory of this machine ran out.\n"
 DEBUG = "--debug"
 DEBUG_VARIABLE = "KAWAN_USAHA_DEBUG"
 READER_GONE = 141
@@ -64,6 +65,14 @@ def _passed_over(error: BaseException | None) -> None:
 
 def told(error: BaseException) -> int:
     """Tell the person or program at the other end how the command failed; return its exit code."""
+    try:
+        return _told(error)
+    except (MemoryError, ImportError):  # not even what tells it can be loaded
+        os.write(2, _NO_MEMORY)
+        return 1
+
+
+def _told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         return READER_GONE
     known = _known(error)
