@@ -22,6 +22,7 @@ from pathlib import Path
 import typer
 
 from tasks.core.errors import DiskFull, KawanUsahaError, Unexpected
+from tasks.core.exhaustion import exhausted_memory
 from tasks.core.process.log import new_log
 from tasks.core.process.stopping import stop_behind
 from tasks.core.system_errors import system_error
@@ -67,7 +68,9 @@ def told(error: BaseException) -> int:
     """Tell the person or program at the other end how the command failed; return its exit code."""
     try:
         return _told(error)
-    except (MemoryError, ImportError):  # not even what tells it can be loaded
+    except (MemoryError, ImportError) as failure:  # not even what tells it can be loaded
+        if exhausted_memory(failure) is None:
+            raise
         os.write(2, _NO_MEMORY)
         return 1
 

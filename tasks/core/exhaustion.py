@@ -9,7 +9,10 @@ from typing import Literal
 Memory = Literal["host", "device"]
 
 # torch raises plain RuntimeErrors for most of these, so their texts decide.
-_HOST = re.compile(r"DefaultCPUAllocator|can't allocate memory|Cannot allocate memory")
+_HOST = re.compile(
+    r"DefaultCPUAllocator|can't allocate memory|Cannot allocate memory"
+    r"|failed to map segment from shared object$"  # a library that an import loads
+)
 _DEVICE = re.compile(r"CUDA out of memory|CUDA error: out of memory")
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.boundary import DEBUG_VARIABLE, READER_GONE
+from flows import boundary
+from flows.boundary import DEBUG_VARIABLE, READER_GONE, told
 from flows.commands import words
 from flows.run_log import run_shown
 from flows.server import _output, begin_server
@@ -388,3 +389,32 @@ def test_a_dead_server_ends_the_command_with_one_error(run: Run) -> None:
     assert "prefect server start" in err
     assert "unset PREFECT_API_URL" in err
     assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        MemoryError(),
+        ImportError("libsqlite3.so.0: failed to map segment from shared object"),
+    ],
+)
+def test_what_tells_an_error_and_finds_no_memory_says_that(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(boundary, "_print", fails)
+    assert told(UsageError("Wrong.")) == 1
+    assert capfd.readouterr().err == "kawan-usaha: The memory of this machine ran out.\n"
+
+
+def test_another_failure_in_what_tells_an_error_is_not_taken_for_want_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_: object) -> None:
+        raise ImportError("cannot import name 'Console'")
+
+    monkeypatch.setattr(boundary, "_print", fails)
+    with pytest.raises(ImportError, match="Console"):
+        told(UsageError("Wrong."))
