@@ -11,6 +11,7 @@ from tasks.core.errors import NotAModel, RecipeError, ServingFailed
 from tasks.core.serving.gateway.control import GatewayBusy, GatewayControl
 from tests.models import tiny_llama
 from tests.unit.serving.gateway.world import (
+    LONG,
     MESSAGES,
     MODEL_NAME,
     Gateway,
@@ -116,9 +117,8 @@ def test_who_waits_while_the_route_changes_is_asked_of_the_new_one_in_its_templa
     engine.misbehave(None, pace_s=0.05)
     waiting: list[httpx.Response] = []
     with httpx.Client(timeout=60) as client:
-        body = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1500, "stream": True}
         url = f"{gateway.url}/v1/chat/completions"
-        with client.stream("POST", url, json=body) as first:
+        with client.stream("POST", url, json=LONG | {"stream": True}) as first:
             pieces = first.iter_bytes()  # kept: httpx closes what is let go
             next(pieces)
             thread = threading.Thread(target=lambda: waiting.append(gateway.chat(max_tokens=2)))

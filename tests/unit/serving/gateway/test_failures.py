@@ -10,16 +10,13 @@ import pytest
 
 from tasks.core.serving.gateway.engine_client import _data
 from tests.unit.serving.gateway.world import (
-    MESSAGES,
-    MODEL_NAME,
+    LONG,
     Engine,
     Gateway,
     a_route,
     free_port,
     until,
 )
-
-LONG = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1500, "temperature": 0}
 
 
 def error_of(answer: httpx.Response, status: int) -> dict:

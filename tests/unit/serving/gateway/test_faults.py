@@ -13,6 +13,7 @@ from tasks.core.serving.chat import Talk
 from tests.unit.serving.gateway.conftest import REAL_ENGINES
 from tests.unit.serving.gateway.world import (
     CONTEXT,
+    LONG,
     MESSAGES,
     MODEL_NAME,
     PROMPT,
@@ -22,8 +23,6 @@ from tests.unit.serving.gateway.world import (
     a_route,
     until,
 )
-
-LONG = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1500, "temperature": 0}
 
 
 def answered(door: Door, **fields: object) -> tuple[str, int]:

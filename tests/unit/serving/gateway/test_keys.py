@@ -13,7 +13,7 @@ from tasks.core.serving.gateway import keys as keys_module
 from tasks.core.serving.gateway.api_error import ApiError
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.key_variables import KEYS_VARIABLE
-from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_route, until
+from tests.unit.serving.gateway.world import LONG, MESSAGES, MODEL_NAME, Gateway, a_route, until
 
 KEY, OTHER = "rahasia-warung-satu", "rahasia-warung-dua-2"
 
@@ -185,7 +185,7 @@ def test_a_gateway_with_keys(locked, engine):
     for path in ("/v1/models", "/v1/token_check"):
         assert httpx.request("GET", f"{locked.url}{path}").status_code == 401
     engine.misbehave(None, pace_s=0.05)
-    stream = locked.client(OTHER).chat.completions.create(stream=True, **asked | {"max_tokens": 99})
+    stream = locked.client(OTHER).chat.completions.create(stream=True, **LONG)
     next(stream)
     with pytest.raises(openai.RateLimitError):
         locked.client(OTHER).chat.completions.create(**asked)

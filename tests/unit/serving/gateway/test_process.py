@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.models import tiny_llama
-from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_route, until
+from tests.unit.serving.gateway.world import LONG, MESSAGES, MODEL_NAME, Gateway, a_route, until
 
 
 def refuses(start, **options) -> str:
@@ -104,9 +104,7 @@ def first_address(gateway: Gateway) -> tuple[str, int]:
 def test_what_has_not_ended_in_time_is_ended_with_the_process(start, model, engine):
     gateway = start(Gateway, a_route(model, [engine.url]), shutdown_s=1)
     engine.misbehave("hang-in-stream")
-    stream = gateway.client().chat.completions.create(
-        model=MODEL_NAME, messages=MESSAGES, max_tokens=60, stream=True
-    )
+    stream = gateway.client().chat.completions.create(stream=True, **LONG)
     next(stream)
     began = time.monotonic()
     gateway.process.send_signal(signal.SIGTERM)
@@ -133,8 +131,7 @@ def test_queue_and_limit_hold_in_the_process_too(start, model, engine):
     engine.misbehave(None, pace_s=0.05)
     with httpx.Client(timeout=600) as client:
         url = f"{gateway.url}/v1/chat/completions"
-        body = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1500, "stream": True}
-        with client.stream("POST", url, json=body) as first:
+        with client.stream("POST", url, json=LONG | {"stream": True}) as first:
             pieces = first.iter_bytes()
             next(pieces)
             full = gateway.chat()

@@ -243,6 +243,8 @@ class Gateway(Process, Door):
 
 
 MESSAGES = [{"role": "user", "content": "apa kabar"}]
+LONG = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1500, "temperature": 0}
+"""Does not end by itself: it is greedy. A sampled answer meets the end of the text by chance."""
 PROMPT = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions. USER: apa kabar ASSISTANT:"
