@@ -3,6 +3,7 @@
 The Hub of the tests speaks LFS, not Xet, and no test reports to anybody.
 """
 
+import gc
 import os
 import signal
 import tempfile
@@ -37,7 +38,13 @@ os.environ.update(
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Let SIGINT interrupt, also in the background of a shell, which ignores it."""
+    """Let SIGINT interrupt, also in the background of a shell, which ignores it.
+
+    Python swallows an interrupt that comes within a callback of the garbage collector, and
+    Hypothesis has one.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
     yield
+    gc.enable()
     signal.signal(signal.SIGINT, before)
