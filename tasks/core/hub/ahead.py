@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tasks.core.errors import KawanUsahaError
 from tasks.core.hub.coming import Coming
-from tasks.core.hub.download import missing_bytes
 from tasks.core.hub.outline import outline
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Dtype
@@ -45,13 +44,12 @@ def merge_while_coming(
     plan = _plan(base, delta, out / _OUTLINES, dtype, max_shard_bytes)
     if plan is None:
         return {}
-    coming = [each for each in (base, delta) if each.artifact is None]
     return merge_ahead(
         plan,
         (base, delta),
         (known[0], known[1]),
         out,
-        missing_bytes=sum(missing_bytes(each.upstream.model(), each.directory) for each in coming),
+        missing_bytes=base.missing_bytes() + delta.missing_bytes(),
         report=report,
         wait=wait,
     )

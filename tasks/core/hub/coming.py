@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from tasks.core.files import FileDigest
-from tasks.core.hub.download import is_large
+from tasks.core.hub.download import is_large, missing_bytes
 from tasks.core.hub.fetch import part_of
 from tasks.core.hub.upstream import Upstream
 from tasks.core.store.shelf import Artifact
@@ -38,14 +38,18 @@ class Coming:
         self.upstream = upstream
         self._lock = Lock()
         self._files: dict[str, _File] = {}
-        self._directory: Path | None = None
+        self._directories: tuple[Path, ...] = ()
         self._settled: Artifact | None = None
 
-    def expect(self, directory: Path) -> None:
-        """Take over what the Hub announces; it is fetched into directory. A retry calls again."""
+    def expect(self, directory: Path, becomes: Path) -> None:
+        """Take over what the Hub announces; it is fetched into directory. A retry calls again.
+
+        Once whole, directory is moved to becomes, and may be brought to a remote store, which can
+        take long, before `settle` is called.
+        """
         files = self.upstream.model().files
         with self._lock:
-            self._directory = directory
+            self._directories = directory, becomes
             for file in files:
                 sha256 = file.sha256
                 announced = None if sha256 is None else FileDigest(file.size_bytes, sha256)
@@ -75,7 +79,7 @@ class Coming:
                 name: _File(content, False, turns.get(name, 0), content.size_bytes, content)
                 for name, content in artifact.manifest.files.items()
             }
-            self._directory, self._settled = artifact.path, artifact
+            self._directories, self._settled = (artifact.path,), artifact
 
     @property
     def artifact(self) -> Artifact | None:
@@ -86,29 +90,36 @@ class Coming:
     def begins(self) -> bool:
         """Whether all but the large weights are there."""
         with self._lock:
-            return self._directory is not None and all(
+            return bool(self._directories) and all(
                 file.content is not None for file in self._files.values() if not file.large
             )
 
     @property
     def directory(self) -> Path:
-        """Where the files are now: in staging, then in the artifact."""
-        if self._directory is None:
-            raise RuntimeError(f"{self.upstream.source} has not begun to come")
-        return self._directory
+        """Where the whole source is. Raises RuntimeError while it is on its way."""
+        if self._settled is None:
+            raise RuntimeError(f"{self.upstream.source} is on its way")
+        return self._settled.path
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes are still to be fetched."""
+        if self._settled is not None:
+            return 0
+        model = self.upstream.model()
+        return min(missing_bytes(model, directory) for directory in self._directories)
 
     def contents(self) -> Mapping[str, FileDigest] | None:
         """Return what every file will be, None while that is not known of all of them."""
         with self._lock:
             known = {name: file.content or file.announced for name, file in self._files.items()}
-            if self._directory is None or None in known.values():
+            if not self._directories or None in known.values():
                 return None
             return {name: content for name, content in known.items() if content is not None}
 
     def places(self, name: str) -> tuple[Path, ...]:
         """Return under which names a file may be found now, the first one that exists."""
-        target = self.directory / name
-        return target, part_of(target)
+        targets = [directory / name for directory in self._directories]
+        return tuple(place for target in targets for place in (target, part_of(target)))
 
     def there(self, name: str) -> tuple[int, int]:
         """Return the turn of a file, and how many bytes of it are there."""

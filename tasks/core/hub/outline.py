@@ -10,6 +10,7 @@ the whole file before it counts (`weights.ahead`).
 """
 
 import zipfile
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,20 +44,23 @@ def outline(coming: Coming, into: Path) -> Path:
     if coming.artifact is not None:
         return coming.artifact.path
     model = coming.upstream.model()
-    try:
-        with translated(model.repo, model.commit):
-            for file in model.files:
-                target = into / file.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if is_large(file):
-                    _write_header(model, file, target)
-                else:
-                    clone_or_copy(coming.directory / file.path, target)
-    except FileNotFoundError:
-        if coming.artifact is None:
-            raise
-        return coming.artifact.path  # it has become one meanwhile
+    with translated(model.repo, model.commit):
+        for file in model.files:
+            target = into / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if is_large(file):
+                _write_header(model, file, target)
+            else:
+                _copy(coming, file.path, target)
     return into
+
+
+def _copy(coming: Coming, name: str, target: Path) -> None:
+    for place in coming.places(name):
+        with suppress(FileNotFoundError):  # it is moved meanwhile, from one place to the next
+            clone_or_copy(place, target)
+            return
+    raise HubError("A file that has come is gone.", where=coming.places(name)[0])
 
 
 def _write_header(model: ResolvedModel, file: RemoteFile, target: Path) -> None:

@@ -51,7 +51,7 @@ def fetch(
         require_room(staging.path, here + sum(others))
         if signature is not None and upstream.source.directory is None:
             signature.require_announced(upstream.model())
-        _write(coming, staging, report)
+        _write(coming, staging, store.root / str(upstream.key), report)
         if signature is not None:
             signature.require(staging.known)
 
@@ -86,14 +86,14 @@ def _require_agreed(model: Path, upstream: Upstream) -> None:
         )
 
 
-def _write(coming: Coming, staging: Staging, report: Report) -> None:
+def _write(coming: Coming, staging: Staging, becomes: Path, report: Report) -> None:
     upstream = coming.upstream
     directory = upstream.source.directory
     if directory is not None:
         staging.record(copy_directory(directory, staging.path, report).files)
         staging.note(directory=directory.name)
         return
-    coming.expect(staging.path)
+    coming.expect(staging.path, becomes)
     written = download(upstream.model(), staging.path, report=report, listener=coming)
     staging.record(written.files)
     check_model(staging.path)

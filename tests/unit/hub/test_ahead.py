@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.core.hub.sources import fetch
 from tasks.core.hub.upstream import Upstream
 from tasks.core.recipe import Source
 from tasks.core.store import Store
+from tasks.core.store.shelf import Artifact
 from tasks.core.threads import pause, run_all
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import Contents, merge
@@ -265,6 +267,37 @@ def test_a_source_that_is_here_already_is_read_where_it_lies(
     store = Store(world.home)
     fetch(Upstream(Source(repo=BASE), store), store)
     hold_until_three_shards(world, faults, f"delta/resolve.*{LAST}")
+    written = world.run()
+    assert world.recorded_before_the_end >= 3
+    assert dict(written.files) == expected(pair, tmp_path / "expected")
+
+
+def test_a_source_that_has_moved_to_the_store_is_read_there_before_that_is_said(
+    owner: HfApi, tmp_path: Path, world: World, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while it is pushed to a remote store."""
+    pair = publish_pair(owner, tmp_path, "many", "many")
+    hold_until_three_shards(world, faults, f"base/resolve.*{LAST}")
+    pushed, release = threading.Event(), world.at_each_wait
+    settle = Coming.settle
+
+    def settle_once_pushed(coming: Coming, artifact: Artifact) -> None:
+        pushed.wait(60)
+        settle(coming, artifact)
+
+    def outline_of_what_has_moved(coming: Coming, into: Path) -> Path:
+        while not list(world.home.glob("store/download-*/model.safetensors.index.json")):
+            pause(0.01)
+        return outline(coming, into)
+
+    def push(world: World) -> None:
+        release(world)
+        if world.recorded >= 3:
+            pushed.set()
+
+    monkeypatch.setattr(Coming, "settle", settle_once_pushed)
+    monkeypatch.setattr(ahead, "outline", outline_of_what_has_moved)
+    world.at_each_wait = push
     written = world.run()
     assert world.recorded_before_the_end >= 3
     assert dict(written.files) == expected(pair, tmp_path / "expected")
