@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from tasks.core.serving.access import verified
+
 _ANSWER_S = 5.0
 _UNFINISHED = ["RUNNING", "PENDING", "PAUSED", "CANCELLING"]
 _MOST = 200
@@ -37,7 +39,10 @@ def overview(address: str) -> Overview:
     """Return what the server at this address of an API is at. Raises nothing when it is away."""
     ui = address.removesuffix("/api")
     try:
-        with httpx.Client(base_url=address, timeout=_ANSWER_S, trust_env=False) as client:
+        verify = verified(address)
+        with httpx.Client(
+            base_url=address, timeout=_ANSWER_S, trust_env=False, verify=verify
+        ) as client:
             state = {"type": {"any_": _UNFINISHED}}
             outermost = {"is_null_": True}
             wanted = {"state": state, "parent_task_run_id": outermost}

@@ -29,6 +29,7 @@ from tasks.core.process.guard import Guard
 from tasks.core.process.log import new_log
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import Mark, end_processes
+from tasks.core.serving.access import verified
 from tasks.explain import explained
 
 _POLL_S = 0.1
@@ -118,6 +119,7 @@ def _output(log: Path) -> BinaryIO:
 def answers(address: str) -> bool:
     """Return whether a Prefect server answers at the address of its API."""
     try:
-        return httpx.get(f"{address}/health", trust_env=False).is_success
+        verify = verified(address)
+        return httpx.get(f"{address}/health", trust_env=False, verify=verify).is_success
     except httpx.HTTPError:
         return False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.access import Access, trusted
+from tasks.core.serving.access import Access, verified
 
 QUICK_S = 60.0
 """A busy machine answers late; a dead process refuses at once."""
@@ -29,7 +29,7 @@ def asked(
     import httpx  # a fifth of what `kawan-usaha status` takes, and only a deployment is asked
 
     headers = {"Authorization": f"Bearer {access.key}"} if access else {}
-    verify = trusted(access.certificate if access else None)
+    verify = verified(url, access.certificate if access else None)
     try:
         # trust_env: a proxy of the environment must not get requests to this machine itself.
         with httpx.Client(trust_env=False, verify=verify, timeout=timeout_s) as client:
