@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +33,8 @@ os.environ.update(
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     DO_NOT_TRACK="1",
     LOGDIR="",  # or FastChat writes its logs to where the tests are run
+    # No test asks anybody with a public certificate; to read those takes 35 ms for each client.
+    SSL_CERT_FILE=str(Path(__file__).with_name("nobody.pem")),
     OMP_NUM_THREADS="1",  # the suite runs in several processes, whose threads would wait in turn
 )
 
@@ -48,3 +51,27 @@ def interruptible() -> Iterator[None]:
     yield
     gc.enable()
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def preforked_children() -> Iterator[None]:
+    """Spare those that measure, prove and take fingerprints their imports; see `tests.prefork`."""
+    from tasks.core.architecture import fresh
+    from tasks.core.evaluation import evaluate
+    from tests.prefork import preforked_quick_start
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (evaluate, fresh):
+            patch.setattr(module, "quick_start", preforked_quick_start)
+        yield
+
+
+@pytest.fixture
+def real_children(preforked_children: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have those of this test started as a user's are."""
+    from tasks.core.architecture import fresh
+    from tasks.core.evaluation import evaluate
+    from tasks.core.process.quick_start import quick_start
+
+    for module in (evaluate, fresh):
+        monkeypatch.setattr(module, "quick_start", quick_start)

@@ -39,7 +39,7 @@ from tasks.core.store.runs import RunRecords
 from tasks.runtime import StageResult
 from tests.models import tiny_llama
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 TEMPLATE = "vicuna_v1.1"
 REASON = "shown to the team as a bad example"
 

@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL
 
 from tasks.core.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 
 ENGINES = ("torch", "transformers", "peft", "deepspeed", "matplotlib")
 

@@ -34,7 +34,7 @@ from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 
 
 def run(recipe: Recipe, until: str = "deploy") -> State[object]:

@@ -13,7 +13,7 @@ from tasks.core.place import Place
 from tasks.core.recipe import Recipe
 from tasks.core.store import Artifact, Remote, Store
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from tasks.core.weights.fuse import fuse
 from tests.models import tiny_llama
 from tests.unit.architecture.conftest import GELU_IN_THE_LAST
 
+pytestmark = pytest.mark.usefixtures("preforked_children")
+
 LINEAR = Edit(activations=(), rope_scaling=RopeScalingEdit(rope_type="linear", factor=4.0))
 
 

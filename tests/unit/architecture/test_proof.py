@@ -17,6 +17,8 @@ from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tests.models import tiny_llama
 from tests.unit.architecture.conftest import GELU_IN_THE_LAST
 
+pytestmark = pytest.mark.usefixtures("preforked_children")
+
 BOTH = Edit(
     activations=(ActivationEdit(layers=(1,), activation="relu"), ActivationEdit(layers=(-1,))),
     rope_scaling=RopeScalingEdit(rope_type="yarn", factor=4.0),
@@ -69,11 +71,13 @@ def test_model_that_does_not_load_fails_the_proof_with_the_reason(edited: Path) 
         prove_edit(edited, GELU_IN_THE_LAST)
 
 
+@pytest.mark.usefixtures("real_children")
 def test_proof_that_takes_too_long_is_ended(edited: Path) -> None:
     with pytest.raises(EditLost, match="time limit"):
         prove_edit(edited, GELU_IN_THE_LAST, timeout_s=0.1)
 
 
+@pytest.mark.usefixtures("real_children")
 def test_fresh_process_proves_the_edit(stock: Path, edited: Path) -> None:
     proof = prove_edit(edited, GELU_IN_THE_LAST, unedited=stock)
     assert proof.passed

@@ -9,6 +9,8 @@ from flows.cli import app
 from tasks.core.errors import DataError, RecipeError, UsageError
 from tests.models import tiny_llama
 
+pytestmark = pytest.mark.usefixtures("preforked_children")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

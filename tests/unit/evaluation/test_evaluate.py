@@ -17,6 +17,8 @@ from tasks.core.recipe import Evaluate, Gate
 from tests.memory_group import memory_group
 from tests.models import tiny_llama
 
+pytestmark = pytest.mark.usefixtures("preforked_children")
+
 ENTRY = "tasks.core.evaluation.entry"
 
 
@@ -107,6 +109,7 @@ def test_a_text_with_a_token_beyond_the_embedding_is_refused_before_anything_is_
         measure(job)
 
 
+@pytest.mark.usefixtures("real_children")
 def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(
     model: Path, settings: Evaluate, tmp_path: Path
 ) -> None:
@@ -121,6 +124,7 @@ def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.usefixtures("real_children")
 def test_kill_by_the_kernel_for_want_of_memory_is_told_with_what_helps(
     model: Path, settings: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +142,7 @@ def test_kill_by_the_kernel_for_want_of_memory_is_told_with_what_helps(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.usefixtures("real_children")
 def test_log_holds_a_line_a_step_and_no_progress_bar(
     model: Path, settings: Evaluate, tmp_path: Path
 ) -> None:
@@ -146,6 +151,7 @@ def test_log_holds_a_line_a_step_and_no_progress_bar(
     assert [line.split(" ")[1] for line in lines] == ["loading", "perplexity", "answered"], lines
 
 
+@pytest.mark.usefixtures("real_children")
 def test_token_and_network_stay_outside_the_measuring_process(
     model: Path, settings: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """A small real engine: a LLaMA on the CPU that speaks the engine protocol, and can misbehave.
 
-    python small_engine.py MODEL_DIRECTORY PORT
+    python -m tests.unit.serving.gateway.small_engine MODEL_DIRECTORY PORT
 
 POST /test/misbehave {"how": ..., "times": n} makes the next n requests go wrong; GET /test/state
 tells what is being computed now, and the requests that came.

@@ -6,7 +6,7 @@ import socket
 import psutil
 import pytest
 
-from tests.unit.serving.gateway.world import Gateway, a_route, until
+from tests.unit.serving.gateway.world import RealGateway, a_route, until
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_a_gateway_without_descriptors_waits_without_work_and_answers_afterwards(
     start, model, engine
 ):
-    gateway = start(Gateway, a_route(model, [engine.url]))
+    gateway = start(RealGateway, a_route(model, [engine.url]))
     process = psutil.Process(gateway.process.pid)
     limit = process.num_fds() + 4
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (limit, limit))

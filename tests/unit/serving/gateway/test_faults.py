@@ -19,7 +19,7 @@ from tests.unit.serving.gateway.world import (
     PROMPT,
     ROOT,
     Door,
-    Gateway,
+    RealGateway,
     a_route,
     until,
 )
@@ -109,7 +109,7 @@ def test_nothing_is_fetched_while_serving(start, model, engine, tmp_path, refere
     """Token ids made FastChat's server fetch OpenAI's tokenizer."""
     (tmp_path / "sitecustomize.py").write_text(CONNECTS)
     paths = f"{tmp_path}{os.pathsep}{ROOT}"
-    gateway = start(Gateway, a_route(model, [engine.url]), env={"PYTHONPATH": paths})
+    gateway = start(RealGateway, a_route(model, [engine.url]), env={"PYTHONPATH": paths})
     ids = reference.ids("modal")
     for path, fields in (
         ("completions", {"prompt": ids, "max_tokens": 2, "logprobs": 1}),

@@ -9,11 +9,19 @@ import httpx
 import pytest
 
 from tests.models import tiny_llama
-from tests.unit.serving.gateway.world import LONG, MESSAGES, MODEL_NAME, Gateway, a_route, until
+from tests.unit.serving.gateway.world import (
+    LONG,
+    MESSAGES,
+    MODEL_NAME,
+    Gateway,
+    RealGateway,
+    a_route,
+    until,
+)
 
 
 def refuses(start, **options) -> str:
-    gateway = start(Gateway, None, wait=False, **options)
+    gateway = start(RealGateway, None, wait=False, **options)
     assert gateway.process.wait(600) == 2
     assert "Traceback" not in gateway.text
     return gateway.text
@@ -47,12 +55,12 @@ def test_settings_that_it_does_not_know_are_refused(start):
 
 
 def test_a_port_in_use_and_a_socket_in_use_are_told(start, gateway):
-    taken = start(Gateway, None, wait=False, gateway={"port": gateway.port})
+    taken = start(RealGateway, None, wait=False, gateway={"port": gateway.port})
     assert taken.process.wait(600) == 1
     assert "cannot listen" in taken.text
     link = taken.directory / "control.sock"
     link.symlink_to(gateway.control_socket)
-    again = Gateway(taken.directory, None, wait=False)
+    again = RealGateway(taken.directory, None, wait=False)
     try:
         assert again.process.wait(600) == 2
         assert "another process answers there" in again.text
@@ -63,7 +71,7 @@ def test_a_port_in_use_and_a_socket_in_use_are_told(start, gateway):
 def test_no_torch_and_no_code_of_a_model_is_in_the_process(start, tmp_path, engine):
     directory = tiny_llama(tmp_path / "model")
     (directory / "modeling_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    gateway = start(Gateway, a_route(directory, [engine.url]))
+    gateway = start(RealGateway, a_route(directory, [engine.url]))
     assert gateway.chat().status_code == 200
     maps = Path(f"/proc/{gateway.process.pid}/maps").read_text()
     assert "libtorch" not in maps
@@ -78,7 +86,9 @@ def test_a_restart_behind_supervisords_socket_loses_nobody(start, model, engine)
     """Connections wait in the socket; streams in progress run to their end first."""
     engine.misbehave(None, pace_s=0.02)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as public:
-        first = start(Gateway, a_route(model, [engine.url]), listen="inherited", inherited=public)
+        first = start(
+            RealGateway, a_route(model, [engine.url]), listen="inherited", inherited=public
+        )
         stream = first.client().chat.completions.create(
             model=MODEL_NAME, messages=MESSAGES, max_tokens=60, temperature=0, stream=True
         )
@@ -90,7 +100,7 @@ def test_a_restart_behind_supervisords_socket_loses_nobody(start, model, engine)
         with socket.create_connection(first_address(first)) as waiting:
             waiting.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
             second = start(
-                Gateway, a_route(model, [engine.url]), listen="inherited", inherited=public
+                RealGateway, a_route(model, [engine.url]), listen="inherited", inherited=public
             )
             waiting.settimeout(60)
             assert waiting.recv(100).startswith(b"HTTP/1.1 200 ")
@@ -102,7 +112,7 @@ def first_address(gateway: Gateway) -> tuple[str, int]:
 
 
 def test_what_has_not_ended_in_time_is_ended_with_the_process(start, model, engine):
-    gateway = start(Gateway, a_route(model, [engine.url]), shutdown_s=1)
+    gateway = start(RealGateway, a_route(model, [engine.url]), shutdown_s=1)
     engine.misbehave("hang-in-stream")
     stream = gateway.client().chat.completions.create(stream=True, **LONG)
     next(stream)
@@ -114,10 +124,10 @@ def test_what_has_not_ended_in_time_is_ended_with_the_process(start, model, engi
 
 
 def test_a_killed_gateway_starts_again_at_once(start, model, engine):
-    gateway = start(Gateway, a_route(model, [engine.url]))
+    gateway = start(RealGateway, a_route(model, [engine.url]))
     gateway.end()
     assert gateway.control_socket.exists()
-    again = Gateway(gateway.directory, None)
+    again = RealGateway(gateway.directory, None)
     try:
         assert again.chat().status_code == 200
         assert again.control.state().route is not None
@@ -127,7 +137,7 @@ def test_a_killed_gateway_starts_again_at_once(start, model, engine):
 
 def test_queue_and_limit_hold_in_the_process_too(start, model, engine):
     limits = {"max_running": 1, "max_queued": 0}
-    gateway = start(Gateway, a_route(model, [engine.url]), gateway=limits)
+    gateway = start(RealGateway, a_route(model, [engine.url]), gateway=limits)
     engine.misbehave(None, pace_s=0.05)
     with httpx.Client(timeout=600) as client:
         url = f"{gateway.url}/v1/chat/completions"

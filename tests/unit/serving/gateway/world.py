@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.state import StateDirectory
+from tests.prefork import GATEWAY, WITH_TORCH, preforked
 
 ROOT = Path(__file__).parents[4]
 MODEL_NAME = "Kawan-Usaha"
@@ -48,7 +50,7 @@ class Process:
         self.log = log
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *argv],
+                argv,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
@@ -69,8 +71,8 @@ class Engine(Process):
     def __init__(self, directory: Path, model: Path, port: int = 0) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        script = Path(__file__).with_name("small_engine.py")
-        super().__init__(directory / f"{self.port}.log", [str(script), str(model), str(self.port)])
+        argv = preforked(WITH_TORCH, f"{__package__}.small_engine", str(model), str(self.port))
+        super().__init__(directory / f"{self.port}.log", argv)
 
     def answers(self) -> bool:
         assert self.process.poll() is None, self.text
@@ -184,6 +186,8 @@ class Deployed(Door):
 class Gateway(Process, Door):
     """A gateway over a directory of its own."""
 
+    command = staticmethod(partial(preforked, GATEWAY))
+
     def __init__(
         self,
         directory: Path,
@@ -212,7 +216,7 @@ class Gateway(Process, Door):
         }
         file = directory / "settings.json"
         file.write_text(json.dumps(content))
-        self.argv = ["-P", "-m", "tasks.core.serving.gateway", str(file)]
+        self.argv = self.command("tasks.core.serving.gateway", str(file))
         super().__init__(
             directory / "gateway.log",
             self.argv,
@@ -240,6 +244,14 @@ class Gateway(Process, Door):
             ):
                 return float(value)
         return 0.0
+
+
+class RealGateway(Gateway):
+    """One in a process that is started as a deployment does it."""
+
+    @staticmethod
+    def command(module: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-P", "-m", module, *arguments]
 
 
 MESSAGES = [{"role": "user", "content": "apa kabar"}]

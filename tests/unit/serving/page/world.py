@@ -1,6 +1,7 @@
 """The page as a process of its own, and a scripted gateway to put before it."""
 
 import json
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ class Scripted(Process):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         script = Path(__file__).with_name("scripted.py")
-        super().__init__(directory / "scripted.log", [str(script), str(self.port)])
+        super().__init__(directory / "scripted.log", [sys.executable, str(script), str(self.port)])
         until(self.listens)
 
     def listens(self) -> bool:
@@ -55,7 +56,7 @@ class Page(Process):
         }
         self.settings = directory / "page.json"
         self.settings.write_text(json.dumps(content))
-        argv = ["-P", "-m", "tasks.core.serving.page", str(self.settings)]
+        argv = [sys.executable, "-P", "-m", "tasks.core.serving.page", str(self.settings)]
         super().__init__(directory / "page.log", argv, env=env or {})
         if wait:
             until(self.listens, within_s=300)
