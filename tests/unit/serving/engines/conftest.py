@@ -2,8 +2,9 @@
 
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.report import Expectation
 from tests.models import tiny_llama
+from tests.prefork import WITH_TORCH, preforked
 from tests.unit.serving.engines.clients import NAME, WAIT_S
 
 ENGINES: tuple[EngineName, ...] = ("fastchat", "transformers")
@@ -73,12 +75,33 @@ def launch_for(
     return launch
 
 
+Start = Callable[[Launch], subprocess.Popen[bytes]]
+
+
+def start_really(launch: Launch) -> subprocess.Popen[bytes]:
+    """Start an engine in a process that is started as a deployment does it."""
+    return _start(launch, list)
+
+
 def start(launch: Launch) -> subprocess.Popen[bytes]:
+    """Start an engine as `tests.prefork` does."""
+    return _start(launch, _preforked)
+
+
+def _preforked(argv: Sequence[str]) -> list[str]:
+    python = [sys.executable, "-P", "-m"]
+    assert list(argv[: len(python)]) == python
+    return preforked(WITH_TORCH, *argv[len(python) :])
+
+
+def _start(
+    launch: Launch, command: Callable[[Sequence[str]], list[str]]
+) -> subprocess.Popen[bytes]:
     spec = engine_of(launch.settings.engine).process(launch)
     # As supervisord starts it: the server's environment, changed by what the process needs.
     env = {**os.environ, **spec.env}
     with (launch.directory / "log").open("wb") as log:
-        return subprocess.Popen(spec.argv, env=env, cwd=spec.cwd, stdout=log, stderr=log)
+        return subprocess.Popen(command(spec.argv), env=env, cwd=spec.cwd, stdout=log, stderr=log)
 
 
 def end(process: subprocess.Popen[bytes], *, wait_s: float = 60) -> int:
@@ -90,7 +113,7 @@ def end(process: subprocess.Popen[bytes], *, wait_s: float = 60) -> int:
 
 
 @contextmanager
-def running(launch: Launch) -> Iterator[Running]:
+def running(launch: Launch, start: Start = start) -> Iterator[Running]:
     engine = engine_of(launch.settings.engine)
     process = start(launch)
     try:
@@ -151,5 +174,5 @@ def served(
     directory = tmp_path_factory.mktemp("vicuna-peft") / "blue"
     edit = expected_report(edited)
     launch = launch_for(request.param, edited, directory, edit=edit, fingerprint=fingerprint)
-    with running(launch) as found:
+    with running(launch, start_really) as found:
         yield found

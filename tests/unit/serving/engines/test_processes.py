@@ -34,6 +34,7 @@ from tests.unit.serving.engines.conftest import (
     launch_for,
     running,
     start,
+    start_really,
 )
 
 PROMPT = [1, *range(60, 80)]
@@ -85,7 +86,7 @@ def own(request: pytest.FixtureRequest, edited: Path, tmp_path: Path) -> Iterato
     launch = launch_for(request.param, edited, tmp_path / "blue", edit=expected_report(edited))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(SERVED_FROM, str(tmp_path / "cpu.serving"))
-        with running(launch) as found:
+        with running(launch, start_really) as found:
             yield found
 
 
