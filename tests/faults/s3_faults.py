@@ -1,6 +1,5 @@
 """A real S3 server with faults before it: busy, failing, silent, cutting off, changing bytes."""
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import Any, Protocol
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.server import MotoRequestHandler
 from werkzeug.serving import make_server
+
+from tasks.core.hub.embedded.faults import Plans
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -91,43 +92,22 @@ def _damaged(data: bytes) -> bytes:
 
 
 @dataclass
-class _Plan:
-    fault: Fault
-    method: str
-    path: re.Pattern[str]
-    times: int
-
-
-@dataclass
 class S3Faults:
     """The server with the faults to come, and the requests so far."""
 
     app: Wsgi
     asked: list[tuple[str, str]] = field(default_factory=list)
-    _plans: list[_Plan] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    plans: Plans[Fault] = field(default_factory=Plans)
 
     def add(self, fault: Fault, method: str, path: str, *, times: int = 10**6) -> None:
-        """Disturb the next requests of this method whose path matches."""
-        self._plans.append(_Plan(fault, method, re.compile(path), times))
-
-    def clear(self) -> None:
-        """Disturb nothing any more."""
-        self._plans.clear()
+        """See `Plans.add`."""
+        self.plans.add(fault, method, path, times)
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked.append((method, path))
-        fault = self._take(method, path)
+        fault = self.plans.take(method, path)
         return self.app(environ, start) if fault is None else fault(self.app, environ, start)
-
-    def _take(self, method: str, path: str) -> Fault | None:
-        with self._lock:
-            for plan in self._plans:
-                if plan.times and plan.method == method and plan.path.search(path):
-                    plan.times -= 1
-                    return plan.fault
-        return None
 
 
 @contextmanager

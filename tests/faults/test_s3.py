@@ -56,7 +56,7 @@ def server() -> Iterator[tuple[str, S3Faults]]:
 @pytest.fixture
 def faults(server: tuple[str, S3Faults]) -> Iterator[S3Faults]:
     yield server[1]
-    server[1].clear()
+    server[1].plans.clear()
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_fetch_that_finds_no_way_is_told_and_the_next_run_goes_on(
     with pytest.raises(StorageUnavailable) as told:
         store(tmp_path / "two", remote).build(KEY, never)
     _require_told(told.value, remote)
-    faults.clear()
+    faults.plans.clear()
     assert store(tmp_path / "two", remote).build(KEY, never).cached
     require_whole(tmp_path / "two")
 
@@ -127,7 +127,7 @@ def test_a_broken_artifact_is_made_here_and_replaced_there(
         Store(tmp_path / "two", say=said.append, remote=remote).build(KEY, write)
     assert any("is broken" in line for line in said)
     require_whole(tmp_path / "two")
-    faults.clear()
+    faults.plans.clear()
     assert store(tmp_path / "two", remote).build(KEY, never).cached
     assert store(tmp_path / "three", remote).build(KEY, never).cached
     require_whole(tmp_path / "three")
@@ -167,7 +167,7 @@ def test_a_push_that_finds_no_way_costs_nothing_that_is_finished(
     _require_told(told.value, remote)
     require_whole(tmp_path / "one")
     assert remote.find(str(KEY)) is None, "others see half of it"
-    faults.clear()
+    faults.plans.clear()
     assert store(tmp_path / "one", remote).build(KEY, never).cached
     assert store(tmp_path / "two", remote).build(KEY, never).cached
     require_whole(tmp_path / "two")

@@ -80,4 +80,4 @@ def _refusing(machine: Machine, path: str, method: str) -> Iterator[None]:
     refuse = Refuse(403, "no longer yours")
     machine.world.faults.add(refuse, path, method=method, times=_ALWAYS)
     yield
-    machine.world.faults.remove(refuse)
+    machine.world.faults.plans.remove(refuse)

@@ -58,7 +58,7 @@ def held_back(machine: Machine, moment: Moment) -> Iterator[None]:
     if moment.stage == "download":
         machine.world.faults.add(held, "base/resolve/.*00004-of")
     yield
-    machine.world.faults.remove(held)
+    machine.world.faults.plans.remove(held)
 
 
 def kill_flow(machine: Machine, run: UUID) -> None:

@@ -83,7 +83,7 @@ def test_a_hub_that_says_nothing_is_given_up_and_the_next_run_goes_on(
         fetched(published, tmp_path / "out")
     assert "HF_ENDPOINT" in str(told.value.next_step)
     assert told.value.retryable
-    faults.remove(silence)
+    faults.plans.remove(silence)
     arrived = len(faults.requests("model-00001"))
     assert fetched(published, tmp_path / "out") == whole
     assert len(faults.requests("model-00001")) == arrived, "it was there already"

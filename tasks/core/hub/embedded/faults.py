@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -136,12 +136,47 @@ class Moved:
         await send({"type": "http.response.body"})
 
 
+AnyFault = TypeVar("AnyFault")
+
+
 @dataclass
-class _Plan:
-    fault: Fault
+class _Plan(Generic[AnyFault]):
+    fault: AnyFault
     method: str
     path: re.Pattern[str]
     times: int
+
+
+@dataclass
+class Plans(Generic[AnyFault]):
+    """Which of the requests to come are disturbed, and how. Any thread may use it."""
+
+    _plans: list[_Plan[AnyFault]] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
+
+    def add(self, fault: AnyFault, method: str, path: str, times: int) -> None:
+        """Disturb the next `times` requests whose path matches the regular expression."""
+        with self._lock:
+            self._plans.append(_Plan(fault, method, re.compile(path), times))
+
+    def remove(self, fault: AnyFault) -> None:
+        """Disturb no further request in this way."""
+        with self._lock:
+            self._plans = [plan for plan in self._plans if plan.fault is not fault]
+
+    def clear(self) -> None:
+        """Disturb nothing any more."""
+        with self._lock:
+            self._plans.clear()
+
+    def take(self, method: str, path: str) -> AnyFault | None:
+        """Return how this request is disturbed, None for one that is not."""
+        with self._lock:
+            for plan in self._plans:
+                if plan.times and plan.method == method and plan.path.search(path):
+                    plan.times -= 1
+                    return plan.fault
+        return None
 
 
 @dataclass
@@ -160,18 +195,11 @@ class Faults:
     """The faults to come and the requests that were. One object a server; any thread may use it."""
 
     served: list[Served] = field(default_factory=list)
-    _plans: list[_Plan] = field(default_factory=list)
-    _lock: Lock = field(default_factory=Lock)
+    plans: Plans[Fault] = field(default_factory=Plans)
 
     def add(self, fault: Fault, path: str, *, method: str = "GET", times: int = 1) -> None:
-        """Disturb the next `times` requests whose path matches the regular expression."""
-        with self._lock:
-            self._plans.append(_Plan(fault, method, re.compile(path), times))
-
-    def remove(self, fault: Fault) -> None:
-        """Disturb no further request in this way."""
-        with self._lock:
-            self._plans = [plan for plan in self._plans if plan.fault is not fault]
+        """See `Plans.add`."""
+        self.plans.add(fault, method, path, times)
 
     def requests(self, path: str, *, method: str = "GET") -> list[Served]:
         """Return the requests so far whose path matches the regular expression."""
@@ -192,7 +220,7 @@ class Faults:
                 authorized=b"authorization" in headers,
             )
             self.served.append(record)
-            fault = self._take(record)
+            fault = self.plans.take(record.method, record.path)
             counting = _counting(record, send)
             if fault is None:
                 await app(scope, receive, counting)
@@ -200,14 +228,6 @@ class Faults:
                 await fault(app, scope, receive, counting)
 
         return disturbed
-
-    def _take(self, request: Served) -> Fault | None:
-        with self._lock:
-            for plan in self._plans:
-                if plan.times and plan.method == request.method and plan.path.search(request.path):
-                    plan.times -= 1
-                    return plan.fault
-        return None
 
 
 def _counting(record: Served, send: Send) -> Send:
