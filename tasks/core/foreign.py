@@ -109,7 +109,7 @@ def read_whole(path: Path, *, error: type[KawanUsahaError] = NotAModel) -> bytes
     if not stat.S_ISREG(mode):
         found = "a directory" if stat.S_ISDIR(mode) else "a stream or a device"
         raise error(f"{path.name} is {found}, not a file.", where=path)
-    with path.open("rb") as file:
+    with names_path(path), path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise error(

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from tasks.core.errors import NotAModel
 from tasks.core.model_code import references
 from tasks.core.source_code import relative_imports
+from tasks.core.system_errors import names_path
 
 _ASKED_FOR = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
 """What a causal model is loaded with, by transformers' names."""
@@ -50,8 +51,9 @@ def _named_files(model: Path, present: Collection[str]) -> Iterator[str]:
 def _imported(code: Path, package: PurePosixPath) -> Iterator[str]:
     """Yield the files that a relative import may mean, as transformers follows them."""
     try:
-        found = list(relative_imports(code.read_bytes()))
-    except (OSError, SyntaxError, ValueError):
+        with names_path(code):
+            found = list(relative_imports(code.read_bytes()))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, SyntaxError, ValueError):
         return
     for each in found:
         above = [package, *package.parents]

@@ -13,6 +13,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from tasks.core.errors import FileChanged, KawanUsahaError, NotAModel
 from tasks.core.files import FileDigest, sha256_of
+from tasks.core.foreign import read_whole
 from tasks.core.hub.model_class import require_loadable
 from tasks.core.hub.publish_selection import choose_to_publish, require_no_secret, why_left_out
 
@@ -63,7 +64,7 @@ class Wanted:
 
     def _git_blob_id(self) -> str:
         self.require_unchanged()
-        data = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+        data = self.source if isinstance(self.source, bytes) else read_whole(self.source)
         return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 

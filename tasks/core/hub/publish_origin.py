@@ -14,6 +14,7 @@ from typing import TypeVar
 from huggingface_hub.errors import HFValidationError
 
 from tasks.core.errors import NotAModel
+from tasks.core.foreign import read_whole
 from tasks.core.home import home
 from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
 from tasks.core.model_config import OUR_MODEL_TYPE, read_config
@@ -141,9 +142,9 @@ def _config(model: Path) -> Mapping[str, object]:
 def _card_metadata(model: Path) -> Mapping[str, object]:
     """Return the metadata at the head of README.md; nothing when there is none to be read."""
     try:
-        block = REGEX_YAML_BLOCK.search((model / "README.md").read_text(encoding="utf-8"))
+        block = REGEX_YAML_BLOCK.search(read_whole(model / "README.md").decode())
         metadata = read_yaml(block[2])[0] if block else None
-    except (OSError, ValueError):  # NotYaml, and what is no UTF-8, are ValueErrors
+    except (FileNotFoundError, ValueError):  # NotYaml, and what is no UTF-8, are ValueErrors
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

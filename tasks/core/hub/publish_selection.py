@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tasks.core.errors import HubError, SecretFound
+from tasks.core.foreign import read_whole
 from tasks.core.hub.publish_code import code_files
 from tasks.core.hub.selection import choose_files
 from tasks.core.listing import refuse
@@ -92,7 +93,7 @@ def choose_to_publish(model: Path, names: Iterable[str], card: str = "") -> tupl
     for name in sorted(beside | code | pictures):
         path = model / name
         if path.is_file() and path.stat().st_size <= _SMALL_BYTES:
-            require_no_secret(path.read_bytes(), where=path)
+            require_no_secret(read_whole(path), where=path)
     return tuple(sorted(weights | beside | code | pictures))
 
 
