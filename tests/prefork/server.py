@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import FrameType
@@ -52,13 +53,17 @@ class Server:
 
     def _fork(self, selector: selectors.BaseSelector, client: socket.socket) -> list[str] | None:
         told, files, _, _ = socket.recv_fds(client, _MOST_BYTES, 3)
+        if not told:  # killed before it said anything
+            client.close()
+            return None
         words, directory, environment = marshal.loads(told)  # noqa: S302 - from our own client
         pid = os.fork()
         if pid:
             for file in files:
                 os.close(file)
             self.clients[pid] = client
-            client.send(str(pid).encode())
+            with suppress(OSError):  # killed meanwhile: its end is read next
+                client.send(str(pid).encode())
             selector.register(client, selectors.EVENT_READ)
             return None
         for own in (client, self.listener, *self.clients.values()):
@@ -75,7 +80,8 @@ class Server:
             client = self.clients.pop(pid)
             if client in {key.fileobj for key in selector.get_map().values()}:
                 selector.unregister(client)
-                client.send(str(status).encode())
+                with suppress(OSError):
+                    client.send(str(status).encode())
             client.close()
 
     def _pid_of(self, file: int) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.judge import PICTURE, READINGS, judge
-from tests.soak.verdict import MEMORY, Allowed, findings, judged, slope
+from tests.soak.verdict import MEMORY, RULES, Allowed, findings, judged, slope
 
 HOUR_S = 3600
 LEVEL = 200e6
@@ -22,6 +22,15 @@ def grows(value: Callable[[float], float], allowed: Allowed = MEMORY) -> bool:
     found = judged("memory/gateway", series(value), HOUR_S, allowed)
     assert found is not None
     return found.grows
+
+
+def test_a_process_that_begins_anew_in_each_half_is_found() -> None:
+    begun = series(lambda at: 1.0 + (at > 1500) + (at > 2900))
+    once = series(lambda at: 1.0 + (at > 2900))
+    for points, grows_ in ((begun, True), (once, False)):
+        found = judged("begun/engine", points, HOUR_S, RULES["begun"])
+        assert found is not None
+        assert found.grows is grows_
 
 
 NOISE = random.Random(3)  # noqa: S311 - repeatable

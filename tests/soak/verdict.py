@@ -4,7 +4,8 @@ After a warm-up, the first third, what is left is halved. A series grows if it r
 each by the slope of Theil and Sen (the median of the slopes of all pairs: outliers do not move it),
 by more in an hour than a share of its level and a floor allow. A step, such as a cache that is
 filled once or a new model, lies in one half only; a leak is in both. What a restart hides shows as
-processes that have begun.
+processes that have begun, of which a median would not see one in each half: there a half rises by
+what its last reading is above its first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,8 +86,15 @@ def judged(name: str, points: Points, until_s: float, allowed: Allowed) -> Findi
     if min(map(len, halves)) < _FEWEST:
         return None
     level = float(np.median([value for half in halves for _, value in half]))
-    growth = min(slope(half) for half in halves) * HOUR_S
+    rise = step if name.startswith("begun/") else slope
+    growth = min(rise(half) for half in halves) * HOUR_S
     return Finding(name, level, growth, max(allowed.share * level, allowed.floor))
+
+
+def step(points: Points) -> float:
+    """Return how much the last value is above the first, a second."""
+    (first_s, first), (last_s, last) = points[0], points[-1]
+    return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
 
 def slope(points: Points) -> float:

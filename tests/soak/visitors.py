@@ -64,7 +64,7 @@ class Visitors:
                 try:
                     kind(client)
                     self.counts[name] += 1
-                except (httpx.HTTPError, Unexpected, ValueError, KeyError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is amiss
                     self.amiss.append(f"{name}: {error!r}")
 
     def whole(self, client: httpx.Client) -> None:

@@ -2,7 +2,9 @@
 
 On a CPU half of a training step is passes over activations, not products: transformers' norm and
 rotation are written in small operations, and autograd gives each one a pass of its own, and a new
-tensor. Here each is one function with a derivative of its own. The loss is torch's: it never holds
+tensor. Here each is one function with a derivative of its own. The rotation is a function that
+LLaMA's attention finds in its module, so it is replaced there: in a training process, which trains
+this model and nothing else, as liger-kernel does on a GPU. The loss is torch's: it never holds
 the logits of a whole batch. The invariant: values and gradients are transformers', but for the
 order of sums and, in 16 bits, for roundings that are left out.
 """

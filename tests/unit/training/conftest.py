@@ -3,10 +3,18 @@
 from pathlib import Path
 
 import pytest
+from transformers.models.llama import modeling_llama
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.recipe import Edit
 from tests.models import tiny_llama
+
+
+@pytest.fixture(autouse=True)
+def transformers_own_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave it to other tests of this process; a model that is read to be trained changes it."""
+    own = modeling_llama.apply_rotary_pos_emb
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", own)
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,6 @@ ROTATION = modeling_llama.apply_rotary_pos_emb
 TYPES = [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
 
 
-@pytest.fixture(autouse=True)
-def rotation_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the other tests of this process transformers' own rotation."""
-    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", ROTATION)
-
-
 def made(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator).to(dtype).requires_grad_()

@@ -59,7 +59,8 @@ def _blocks(settings: PageSettings) -> gr.Blocks:
         gr.Markdown(words.CAUTION, elem_id="caution")
         blocks.load(_stay, show_progress="hidden", api_visibility="private", concurrency_limit=None)
     # gradio keeps 130 kB of each of its last 10,000 visitors: 1.3 GB. Needed are those who read an
-    # answer; of one who asks again later the browser has the conversation.
+    # answer: the browser has the conversation. Forgotten is only how somebody judged an answer that
+    # is corrected after so many others came; that judgement has a line of its own already.
     blocks.state_session_capacity = settings.max_answers
     # The gateway refuses in Indonesian before this line is full, which gradio tells in English.
     blocks.queue(
