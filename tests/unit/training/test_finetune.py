@@ -143,7 +143,7 @@ def test_a_layer_that_the_model_does_not_have_is_refused(
         train(model, data, out, changed(lora=Lora(target_modules=("c_attn",))))
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("schedule", ["cosine", pytest.param("linear", marks=pytest.mark.slow)])
 def test_the_first_step_of_a_warm_up_learns(
     model: Path, data: Path, out: Path, schedule: str
 ) -> None:
