@@ -63,8 +63,11 @@ prefect-up: $(READY)  ## start Prefect: server, UI, workers, deployments
 prefect-down: $(READY)  ## end Prefect and its runs; the data stays
 	@$(BIN)/kawan-usaha prefect down
 
+# Hundreds of processes of the suite would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A process more than there are cores, for many tests wait for a server; four at the most, for each
-# takes up to 2 GB. A file's tests share what they build, and the longest files come first.
+# takes up to 2 GB. A file's tests share what they build.
 PROCESSES := $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 

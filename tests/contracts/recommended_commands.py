@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -33,10 +34,9 @@ class Recommended:
 
 def recommended_commands() -> Iterator[Recommended]:
     """Yield all of them."""
-    for directory in ("flows", "tasks"):
-        for path in sorted((ROOT / directory).rglob("*.py")):
-            for constant in constants(ast.parse(path.read_text())):
-                yield from _found(path, [*_quoted(constant), *_lines(constant)])
+    for path, texts_of_it in constants_of_the_code().items():
+        for text in texts_of_it:
+            yield from _found(path, [*_quoted(text), *_lines(text)])
     texts = [ROOT / "README.md", ROOT / "prefect.yaml"]
     for directory in ("docs", "data"):
         texts += sorted(p for kind in ("md", "yaml") for p in (ROOT / directory).rglob(f"*.{kind}"))
@@ -66,7 +66,14 @@ def _lines(text: str) -> list[str]:
     ]
 
 
-def constants(tree: ast.Module) -> Iterator[str]:
+@cache
+def constants_of_the_code() -> dict[Path, list[str]]:
+    """Return the strings of each of our modules; each process of the suite asks three times."""
+    paths = (path for name in ("flows", "tasks") for path in sorted((ROOT / name).rglob("*.py")))
+    return {path: list(_constants(ast.parse(path.read_text()))) for path in paths}
+
+
+def _constants(tree: ast.Module) -> Iterator[str]:
     """Yield every string of a module as it is shown, an f-string in one piece."""
     inside = {
         id(part)

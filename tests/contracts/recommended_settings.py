@@ -4,11 +4,10 @@ Covers string constants of the code that are sentences. Options of other program
 stands before them.
 """
 
-import ast
 import re
 from collections.abc import Iterator
 
-from tests.contracts.recommended_commands import ROOT, Recommended, constants
+from tests.contracts.recommended_commands import ROOT, Recommended, constants_of_the_code
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 _FIELD = re.compile(
@@ -30,10 +29,9 @@ def recommended_fields() -> Iterator[Recommended]:
 def _named(
     pattern: re.Pattern[str], *, without: re.Pattern[str] | None = None
 ) -> Iterator[Recommended]:
-    for directory in ("flows", "tasks"):
-        for path in sorted((ROOT / directory).rglob("*.py")):
-            for text in constants(ast.parse(path.read_text())):
-                if " " in text.strip():
-                    own = without.sub("", text) if without else text
-                    for name in pattern.findall(own):
-                        yield Recommended(str(path.relative_to(ROOT)), name)
+    for path, texts in constants_of_the_code().items():
+        for text in texts:
+            if " " in text.strip():
+                own = without.sub("", text) if without else text
+                for name in pattern.findall(own):
+                    yield Recommended(str(path.relative_to(ROOT)), name)
