@@ -10,9 +10,11 @@ has named the very commit that it comes from, or has put it into a directory of 
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import NotAModel, UntrustedCode
 from tasks.core.foreign import leaves, read_whole
@@ -86,20 +88,21 @@ def require_code_inside(directory: Path) -> None:
             )
 
 
-def foreign_code(directory: Path) -> tuple[str, ...]:
+def foreign_code(here: Path, files: Mapping[str, str]) -> tuple[str, ...]:
     """Return the code, by name, that a loader may run and that is not this project's own.
 
-    Where anything is loaded from a file, all code beside it counts, since it may import that.
+    files tells all files of the model, by their SHA-256; of a model whose large files are not on
+    this machine, here are the others, and a configuration that is not there may name code. Where
+    anything is loaded from a file, all code beside it counts, since it may import that.
     """
-    if not (directory / _GENERATION).is_file() and next(references(directory), None) is None:
-        return ()
-    return tuple(
-        sorted(
-            path.relative_to(directory).as_posix()
-            for path in paths_below(directory)
-            if path.suffix == ".py" and not _is_ours(path, directory)
-        )
+    loads_code = _GENERATION.as_posix() in files or any(
+        "/" not in name and fnmatchcase(name, _CONFIGURATIONS) and not (here / name).is_file()
+        for name in files
     )
+    if not loads_code and next(references(here), None) is None:
+        return ()
+    code = {name: sha for name, sha in files.items() if PurePosixPath(name).suffix == ".py"}
+    return tuple(sorted(name for name, sha in code.items() if sha != _our_sha256(name)))
 
 
 def brings_only_our_code(directory: Path) -> bool:
@@ -113,3 +116,8 @@ def brings_only_our_code(directory: Path) -> bool:
 def _is_ours(path: Path, directory: Path) -> bool:
     own = _OURS / path.relative_to(directory)
     return own.is_file() and own.read_bytes() == path.read_bytes()
+
+
+def _our_sha256(name: str) -> str | None:
+    own = _OURS / name
+    return sha256(own.read_bytes()).hexdigest() if own.is_file() else None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.errors import UntrustedCode
+from tasks.core.files import digest_of
 from tasks.core.foreign import leaves
 from tasks.core.model_code import (
     brings_only_our_code,
@@ -60,6 +61,16 @@ def say(model: Path, file: str, **fields: object) -> None:
     path = model / file
     document = json.loads(path.read_bytes()) if path.exists() else {}
     path.write_text(json.dumps({**document, **fields}))
+
+
+def foreign_code_of(model: Path) -> tuple[str, ...]:
+    """All of the model is here."""
+    return foreign_code(model, digests(model))
+
+
+def digests(model: Path) -> dict[str, str]:
+    files = [path for path in model.rglob("*") if path.is_file()]
+    return {path.relative_to(model).as_posix(): digest_of(path).sha256 for path in files}
 
 
 # --- where code comes from -------------------------------------------------------------------
@@ -137,13 +148,13 @@ def test_whatever_a_configuration_holds_it_is_read_without_a_traceback(
 
 def test_a_model_without_code_brings_none(model: Path) -> None:
     (model / "convert.py").write_text("a script that nothing names")
-    assert foreign_code(model) == ()
+    assert foreign_code_of(model) == ()
     assert not brings_only_our_code(model)
 
 
 def test_the_code_of_an_edit_is_ours(edited: Path) -> None:
     require_code_inside(edited)
-    assert foreign_code(edited) == ()
+    assert foreign_code_of(edited) == ()
     assert brings_only_our_code(edited)
 
 
@@ -151,7 +162,7 @@ def test_a_byte_more_in_our_code_makes_it_foreign(edited: Path) -> None:
     """The model_type is ours still, and tells nothing."""
     with (edited / "modeling_kawan_usaha.py").open("a") as code:
         code.write("\n")
-    assert foreign_code(edited) == ("modeling_kawan_usaha.py",)
+    assert foreign_code_of(edited) == ("modeling_kawan_usaha.py",)
     assert not brings_only_our_code(edited)
 
 
@@ -159,10 +170,29 @@ def test_code_that_ours_could_not_have_is_foreign_wherever_it_lies(edited: Path)
     (edited / "sub").mkdir()
     shutil.copy(edited / "modeling_kawan_usaha.py", edited / "sub")
     (edited / "sub" / "more.py").write_text("")
-    assert foreign_code(edited) == ("sub/modeling_kawan_usaha.py", "sub/more.py")
+    assert foreign_code_of(edited) == ("sub/modeling_kawan_usaha.py", "sub/more.py")
 
 
 def test_a_generation_loop_is_run_though_nothing_names_it(model: Path) -> None:
     (model / "custom_generate").mkdir()
     (model / "custom_generate" / "generate.py").write_text("def generate(model): ...")
-    assert foreign_code(model) == ("custom_generate/generate.py",)
+    assert foreign_code_of(model) == ("custom_generate/generate.py",)
+
+
+def test_code_is_known_of_a_model_of_which_only_the_small_files_are_here(
+    edited: Path, tmp_path: Path
+) -> None:
+    files = digests(edited)
+    (small := tmp_path / "small").mkdir()
+    for configuration in edited.glob("*config*.json"):
+        shutil.copy(configuration, small)
+    assert foreign_code(small, files) == ()
+    assert foreign_code(small, {**files, "more.py": "0" * 64}) == ("more.py",)
+
+
+def test_a_configuration_that_is_not_here_may_name_code(model: Path) -> None:
+    """A tokenizer's may be larger than what stays of a freed model."""
+    files = {**digests(model), "convert.py": "0" * 64}
+    assert foreign_code(model, files) == ()
+    (model / "tokenizer_config.json").unlink()
+    assert foreign_code(model, files) == ("convert.py",)

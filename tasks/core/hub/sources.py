@@ -17,7 +17,8 @@ from tasks.core.hub.upstream import STAGE, VERSION, Upstream, is_commit
 from tasks.core.keys import stage_key
 from tasks.core.model_code import foreign_code
 from tasks.core.progress import Report, silent
-from tasks.core.store import Built, Staging, Store
+from tasks.core.store import Artifact, Built, Staging, Store
+from tasks.core.store.manifest import freed_place
 from tasks.core.store.seals import Kept
 from tasks.core.weights.model_check import check_model
 from tasks.core.weights.tokenizer_check import require_tokenizer
@@ -60,28 +61,31 @@ def fetch(
         signature.require(built.artifact.manifest.files)
         make_directory(kept.parent)
         signature.keep(kept)
-    _require_agreed(built.artifact.path, upstream)
+    _require_agreed(built.artifact, upstream)
     coming.settle(built.artifact)
     return built
 
 
-def _require_agreed(model: Path, upstream: Upstream) -> None:
+def _require_agreed(model: Artifact, upstream: Upstream) -> None:
     """Raise UntrustedCode for a repository's own code, unless the recipe names its commit.
 
-    Asked for each run: the download may have been made for a recipe that names it. Whoever gives a
-    directory has its code already.
+    Asked for each run: the download may have been made for a recipe that names it. Asked, too, of
+    one whose files are not here: they are brought back without asking once a stage reads them.
+    Whoever gives a directory has its code already.
     """
     source = upstream.source
     if source.directory is not None or is_commit(source.revision):
         return
-    if code := foreign_code(model):
+    here = model.path if model.path.is_dir() else freed_place(model.path)
+    files = {name: file.sha256 for name, file in model.manifest.files.items()}
+    if code := foreign_code(here, files):
         raise UntrustedCode(
             "The model brings code of its own, and nobody has agreed to run it: "
             f"{source.revision} may be other code tomorrow.",
             where=source,
             expected="a model without code of its own, or its commit as revision",
             found=some(code),
-            next_step=f"Read it, in {model}; then write `revision: {upstream.commit}` in the "
+            next_step=f"Read it, in {here}; then write `revision: {upstream.commit}` in the "
             f"recipe, or {source.repo}@{upstream.commit} in a command.",
         )
 

@@ -14,7 +14,8 @@ from tasks.core.hub.embedded.faults import Faults
 from tasks.core.hub.sources import fetch
 from tasks.core.hub.upstream import Upstream
 from tasks.core.recipe import Edit, Source
-from tasks.core.store import Store
+from tasks.core.store import Remote, RunStore, Store
+from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama
 from tests.unit.hub.conftest import OWNER, REPO
 
@@ -115,6 +116,52 @@ def test_what_one_recipe_has_agreed_to_another_has_not(foreign: str, tmp_path: P
     fetch(Upstream(Source(repo=REPO, revision=foreign), store), store)
     with pytest.raises(UntrustedCode):
         fetch(Upstream(Source(repo=REPO, revision="main"), store), store)
+
+
+def a_run(home: Path, remote: Remote | None = None) -> RunStore:
+    return RunStore(home, RunRecords(home).start("demo"), remote=remote)
+
+
+def test_code_of_a_download_that_was_freed_needs_the_same_agreement(
+    foreign: str, tmp_path: Path
+) -> None:
+    store = a_run(tmp_path / "home")
+    agreed = Upstream(Source(repo=REPO, revision=foreign), store)
+    fetch(agreed, store)
+    assert store.free(str(agreed.key))
+    with pytest.raises(UntrustedCode) as refused:
+        fetch(Upstream(Source(repo=REPO, revision="main"), store), store)
+    assert "modeling_other.py" in str(refused.value)
+    code = Path(refused.value.next_step.removeprefix("Read it, in ").partition(";")[0])
+    assert (code / "modeling_other.py").is_file()
+    assert fetch(agreed, store).artifact.freed
+
+
+def test_code_of_a_download_that_lies_at_the_remote_store_needs_the_same_agreement(
+    foreign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", 1)
+    remote = Remote.open(f"file://{tmp_path}/remote")
+    one = a_run(tmp_path / "one", remote)
+    fetch(Upstream(Source(repo=REPO, revision=foreign), one), one)
+    other = a_run(tmp_path / "other", remote)
+    with pytest.raises(UntrustedCode, match=r"modeling_other\.py"):
+        fetch(Upstream(Source(repo=REPO, revision="main"), other), other)
+    agreed = Upstream(Source(repo=REPO, revision=foreign), other)
+    assert fetch(agreed, other).artifact.freed
+
+
+def test_a_script_that_no_configuration_names_stops_no_run_once_its_model_is_freed(
+    owner: HfApi, tmp_path: Path
+) -> None:
+    model = tiny_llama(tmp_path / "model", layers=1, hidden=16)
+    (model / "convert.py").write_text("a script")
+    put(owner, model)
+    store = a_run(tmp_path / "home")
+    branch = Upstream(Source(repo=REPO), store)
+    assert (fetch(branch, store).artifact.path / "convert.py").is_file()
+    assert store.free(str(branch.key))
+    assert fetch(branch, store).artifact.freed
 
 
 def test_whoever_gives_a_directory_has_its_code_already(hub: object, tmp_path: Path) -> None:
