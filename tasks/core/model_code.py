@@ -106,8 +106,14 @@ def foreign_code(here: Path, files: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def brings_only_our_code(directory: Path) -> bool:
-    """Return whether a directory has code, and all of it is this project's."""
-    code = [path for path in paths_below(directory) if path.suffix == ".py"]
+    """Return whether a directory has code, and all of it is this project's.
+
+    What a link to a directory leads to is a loader's, too, and nobody has looked at it.
+    """
+    paths = paths_below(directory)
+    if any(path.is_symlink() and path.is_dir() for path in paths):
+        return False
+    code = [path for path in paths if path.suffix == ".py"]
     return any(path.parent == directory for path in code) and all(
         _is_ours(path, directory) for path in code
     )

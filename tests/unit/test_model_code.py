@@ -179,6 +179,14 @@ def test_a_generation_loop_is_run_though_nothing_names_it(model: Path) -> None:
     assert foreign_code_of(model) == ("custom_generate/generate.py",)
 
 
+def test_a_linked_directory_is_no_code_of_ours(edited: Path, tmp_path: Path) -> None:
+    (outside := tmp_path / "outside").mkdir()
+    (outside / "t.py").write_text("class Fast: ...")
+    (edited / "sub").symlink_to(outside)
+    say(edited, "tokenizer_config.json", auto_map={"AutoTokenizer": ["sub/t.Fast", None]})
+    assert not brings_only_our_code(edited)
+
+
 def test_code_is_known_of_a_model_of_which_only_the_small_files_are_here(
     edited: Path, tmp_path: Path
 ) -> None:

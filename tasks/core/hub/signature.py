@@ -23,7 +23,8 @@ from tasks.core.hub.upstream import Sources, Upstream
 from tasks.core.recipe import Source
 from tasks.core.signing import NOT_COVERED, PublicKey, Signed, opened, public_keys
 from tasks.core.temporary import scratch_directory
-from tasks.core.weights.companions import belongs_to_model, file_names
+from tasks.core.weights.companions import belongs_to_model, file_names, linked_directories
+from tasks.core.weights.weight_files import some
 
 SIGNATURE = "model.sig"
 
@@ -103,10 +104,20 @@ def require_sources_signed(sources: Sources) -> None:
 def require_signed_directory(model: Path, keys: tuple[PublicKey, ...]) -> Signed:
     """Return what the signature in a model directory covers, once each file was read and found so.
 
-    No file may lie there that was not signed, but for hidden ones. Raises SignatureRefused.
+    No file may lie there that was not signed, but for hidden ones, nor a link to a directory: a
+    loader would follow it to what nobody has looked at. Raises SignatureRefused.
     """
     where = model / SIGNATURE
     signed = opened(_there(_of_directory(model), keys, where), keys, where=where)
+    if links := linked_directories(model):
+        raise SignatureRefused(
+            "A directory of the model is a link, and what it leads to was not signed.",
+            where=model,
+            expected="the files themselves, each of which was signed",
+            found=some(links),
+            next_step="Remove the link, or put the directory itself in its place; deploy a copy "
+            "(`cp -rL`) where the link is yours.",
+        )
     names = [name for name in file_names(model) if name not in NOT_COVERED]
     digests = digests_of([model / name for name in names])
     found = {name: digest.sha256 for name, digest in zip(names, digests, strict=True)}

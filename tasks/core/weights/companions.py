@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -156,13 +156,35 @@ def left_behind(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def file_names(directory: Path) -> list[str]:
-    """Return the files below a directory, sorted; hidden ones (download caches) are left out."""
+    """Return the files below a directory, sorted; hidden ones (download caches) are left out.
+
+    What links lead to is not entered: see `linked_directories`.
+    """
     names = []
-    for place, below, files in os.walk(directory, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
+    for place, _, files in _visible(directory):
         here = (Path(place, name) for name in files if not name.startswith("."))
         names += [path.relative_to(directory).as_posix() for path in here if path.is_file()]
     return sorted(names)
+
+
+def linked_directories(directory: Path) -> list[str]:
+    """Return the links below a directory that lead to directories, whose files are not told of.
+
+    A loader follows them, also to hidden files.
+    """
+    found = [
+        path.relative_to(directory).as_posix()
+        for place, below, _ in _visible(directory)
+        for path in (Path(place, name) for name in below)
+        if path.is_symlink()
+    ]
+    return sorted(found)
+
+
+def _visible(directory: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    for place, below, files in os.walk(directory, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield place, below, files
 
 
 def config_with(config: JsonObject, dtype: Dtype, vocab_size: int | None) -> bytes:

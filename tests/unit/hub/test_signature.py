@@ -285,10 +285,40 @@ def test_a_directory_without_a_signature_is_refused_with_the_next_step(
     assert "publish MODEL PLACE --signed-by" in str(refused.value.next_step)
 
 
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_link_to_code_that_was_not_signed_is_refused(
+    directory: Path, pair: Pair, tmp_path: Path, *, outside: bool
+) -> None:
+    """transformers runs custom_generate/generate.py through the link."""
+    code = tmp_path / "outside" if outside else directory / ".x"
+    code.mkdir()
+    (code / "generate.py").write_text("def generate(model): ...")
+    link = directory / "custom_generate"
+    link.symlink_to(code if outside else code.name)
+    assert (link / "generate.py").is_file()
+    with pytest.raises(SignatureRefused, match="was not signed") as refused:
+        require_signed_directory(directory, pair.trusted)
+    assert refused.value.found == "custom_generate"
+
+
+def test_a_link_to_weights_is_refused_however_deep_it_lies(
+    directory: Path, pair: Pair, tmp_path: Path
+) -> None:
+    (weights := tmp_path / "weights").mkdir()
+    (directory / "sub").mkdir()
+    (directory / "sub" / "w").symlink_to(weights)
+    with pytest.raises(SignatureRefused, match="was not signed") as refused:
+        require_signed_directory(directory, pair.trusted)
+    assert refused.value.found == "sub/w"
+
+
 def test_a_signed_directory_passes_with_what_git_and_a_download_leave_there(
     directory: Path, pair: Pair
 ) -> None:
     (directory / ".gitattributes").write_text("* lfs")
     (directory / ".cache").mkdir()
     (directory / ".cache" / "x.lock").touch()
+    (directory / ".cache" / "y").symlink_to(directory / ".cache")
+    config = (directory / "config.json").rename(directory.parent / "blob")
+    (directory / "config.json").symlink_to(config)  # as in the Hub's cache
     assert require_signed_directory(directory, pair.trusted).key == pair.trusted[0]

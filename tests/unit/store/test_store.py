@@ -176,6 +176,13 @@ def test_verify_finds_a_flipped_bit_and_a_foreign_file(store: Store, key: StageK
     ]
 
 
+def test_verify_finds_a_linked_directory(store: Store, key: StageKey, tmp_path: Path) -> None:
+    """A loader would follow it: transformers does so for custom_generate."""
+    artifact = store.build(key, two_files).artifact
+    (artifact.path / "custom_generate").symlink_to(tmp_path)
+    assert store.verify()[str(key)] == ["custom_generate was not there when it was made"]
+
+
 def test_artifact_whose_bytes_were_changed_is_set_aside_before_it_is_compared_with(
     store: Store, key: StageKey
 ) -> None:
