@@ -9,6 +9,7 @@ from tasks.core.signing.keys import (
     PublicKey,
     SigningKey,
     configured_key,
+    expanded,
     key_of,
     public_keys,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Signed",
     "SigningKey",
     "configured_key",
+    "expanded",
     "key_of",
     "opened",
     "public_keys",

@@ -30,6 +30,8 @@ PASSWORD_VARIABLE = "KAWAN_USAHA_SIGNING_PASSWORD"  # noqa: S105 - the name, not
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _OTHERS = 0o077
 _LONGEST_BYTES = 1 << 16
+_LONGEST_PATH = 200
+_PEM = "-----BEGIN"
 _PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 _HOW = "docs/runbook.md, `Sign models`, makes a pair of keys with openssl."
 
@@ -101,7 +103,7 @@ def public_keys(path: Path) -> tuple[PublicKey, ...]:
 
     Raises SigningKeyUnusable where there is none that can be used.
     """
-    content = _read(path, "The public key")
+    content = _read(path)
     if b"PRIVATE KEY" in content:
         raise SigningKeyUnusable(
             "This is a private key, and the public one is meant.",
@@ -123,13 +125,47 @@ def fingerprint_of(key: "EllipticCurvePublicKey") -> str:
     return hashlib.sha256(pem).hexdigest()
 
 
+def expanded(text: str, variable: str) -> Path:
+    """Return the path that a variable names. Raises SigningKeyUnusable for a user's who is none."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        reason = "no such user, or one without a home"
+    raise SigningKeyUnusable(
+        f"{variable} names a file below a home directory that is not known.",
+        where=_shown(text, variable),
+        found=reason,
+        next_step="Write the whole path.",
+    )
+
+
 def _content(text: str) -> tuple[object, bytes]:
-    """Return the private key's PEM, and what to call its place."""
-    if text.startswith("-----BEGIN"):
+    """Return the private key's PEM, and what to call its place.
+
+    What cannot be opened may be the key itself, in quotes or in base64: it is shown only where it
+    looks like a path. Its error, which quotes it, is no cause of what is raised.
+    """
+    if text.startswith(_PEM):
         return KEY_VARIABLE, text.encode()
-    path = Path(text).expanduser()
-    content = _read(path, "The key to sign with")
-    mode = path.stat().st_mode & 0o7777
+    path = expanded(text, KEY_VARIABLE)
+    try:
+        with path.open("rb") as file:
+            content, mode = file.read(_LONGEST_BYTES), os.fstat(file.fileno()).st_mode & 0o7777
+    except (OSError, ValueError) as error:
+        found = (isinstance(error, OSError) and error.strerror) or "no name that a file can have"
+    else:
+        _require_private(path, mode)
+        return path, content
+    raise SigningKeyUnusable(
+        "The key to sign with cannot be read.",
+        where=_shown(text, KEY_VARIABLE),
+        expected=f"the whole path of its file, or PEM text that begins with {_PEM}",
+        found=found,
+        next_step=f"Correct {KEY_VARIABLE}. {_HOW}",
+    )
+
+
+def _require_private(path: Path, mode: int) -> None:
     if mode & _OTHERS:
         raise SigningKeyUnusable(
             "Others can read the key to sign with.",
@@ -138,17 +174,25 @@ def _content(text: str) -> tuple[object, bytes]:
             found=f"mode {mode:04o}",
             next_step=f"`chmod 600 {path}`, and make a new key if somebody may have read this one.",
         )
-    return path, content
 
 
-def _read(path: Path, what: str) -> bytes:
+def _shown(text: str, variable: str) -> str:
+    """Return the text if it is plainly a path, else the name of the variable that holds it."""
+    is_path = text.startswith(("/", "./", "../", "~")) and len(text) < _LONGEST_PATH
+    return text if is_path and text.isprintable() and "-----" not in text else variable
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(_LONGEST_BYTES)
     except (OSError, ValueError) as error:
         found = error.strerror if isinstance(error, OSError) else str(error)
         raise SigningKeyUnusable(
-            f"{what} cannot be read.", where=path, found=found, next_step=f"Correct it. {_HOW}"
+            "The public key cannot be read.",
+            where=path,
+            found=found,
+            next_step=f"Correct it. {_HOW}",
         ) from error
 
 

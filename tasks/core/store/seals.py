@@ -29,6 +29,7 @@ from tasks.core.signing import (
     PublicKey,
     SigningKey,
     configured_key,
+    expanded,
     opened,
     public_keys,
     signature_over,
@@ -168,7 +169,7 @@ class Seals:
 def configured_seals() -> Seals:
     """Return what the environment names. Raises SigningKeyUnusable."""
     trusted = os.environ.get(TRUSTED_VARIABLE, "").strip()
-    keys = public_keys(Path(trusted).expanduser()) if trusted else None
+    keys = public_keys(expanded(trusted, TRUSTED_VARIABLE)) if trusted else None
     return Seals(configured_key(), keys)
 
 

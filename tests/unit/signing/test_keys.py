@@ -1,9 +1,12 @@
 """Keys of signatures: whatever is wrong with one is told before it is used, and never shown."""
 
+import base64
 import hashlib
 import pickle
 import re
 import subprocess
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tasks.core.errors import SigningKeyUnusable
 from tasks.core.home import PROJECT
 from tasks.core.signing import KEY_VARIABLE, configured_key, key_of, public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
+from tasks.core.store.seals import TRUSTED_VARIABLE, configured_seals
 from tests.signing_keys import Pair, make_pair
 
 
@@ -75,8 +79,48 @@ def test_a_key_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SigningKeyUnusable, match="cannot be read") as refused:
         public_keys(tmp_path / "none.pub")
     assert refused.value.where == str(tmp_path / "none.pub")
-    with pytest.raises(SigningKeyUnusable, match="cannot be read"):
+    with pytest.raises(SigningKeyUnusable, match="cannot be read") as refused:
         configured_key({KEY_VARIABLE: str(tmp_path / "none.pem")})
+    assert refused.value.where == str(tmp_path / "none.pem")
+    with pytest.raises(SigningKeyUnusable, match="cannot be read") as refused:
+        configured_key({KEY_VARIABLE: "none.pem"})
+    assert refused.value.where == KEY_VARIABLE
+    assert "the whole path" in str(refused.value.expected)
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "in quotes": lambda pem: f'"{pem}"',
+    "on one line": repr,
+    "in base64": lambda pem: base64.b64encode(pem.encode()).decode(),
+    "without its first line": lambda pem: pem.partition("\n")[2],
+    "one line of it": lambda pem: pem.splitlines()[1],
+    "after a byte order mark": lambda pem: f"\ufeff{pem}",
+    "after a comment": lambda pem: f"# /the/key\n{pem}",
+    "after a path": lambda pem: f"/the/key\n{pem}",
+    "with a NUL": lambda pem: f"/{pem}\0",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_that_is_taken_for_a_path_is_not_shown(pair: Pair, form: str) -> None:
+    pem = pair.private.read_text()
+    text = FORMS[form](pem)
+    with pytest.raises(SigningKeyUnusable) as refused:
+        configured_key({KEY_VARIABLE: text})
+    told = "".join(traceback.format_exception(refused.value))  # as the log keeps it
+    assert text.strip() not in told
+    assert not any(line in told for line in pem.splitlines())
+    assert refused.value.where == KEY_VARIABLE
+    assert refused.value.__context__ is None
+
+
+def test_a_home_directory_that_is_not_known_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SigningKeyUnusable, match=KEY_VARIABLE) as refused:
+        configured_key({KEY_VARIABLE: "~nosuch/key.pem"})
+    assert refused.value.where == "~nosuch/key.pem"
+    monkeypatch.setenv(TRUSTED_VARIABLE, "~nosuch/keys.pub")
+    with pytest.raises(SigningKeyUnusable, match=TRUSTED_VARIABLE):
+        configured_seals()
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "secp256k1"])
