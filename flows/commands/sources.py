@@ -95,8 +95,9 @@ def _require_signed(model: Path, signed_by: Path) -> None:
     from tasks.core.store.signed import require_signed
 
     keys, store = public_keys(signed_by), _store(home())
-    if model.resolve().parent == store.root.resolve():
-        store.require_content(require_signed(store, model.name, keys))
+    place = model.resolve()  # a link may have any name, also that of another artifact
+    if place.parent == store.root.resolve():
+        store.require_content(require_signed(store, place.name, keys))
     else:
         require_signed_directory(model, keys)
 

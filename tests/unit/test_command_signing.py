@@ -8,12 +8,14 @@ import model_signing
 import pytest
 import yaml
 
+from flows.commands.sources import local_model
+from tasks.core.errors import SignatureRefused
 from tasks.core.keys import stage_key
 from tasks.core.preflight import unsigned_when_built
 from tasks.core.recipe import Recipe
 from tasks.core.recipe_deploy import Deploy
 from tasks.core.signing import KEY_VARIABLE
-from tasks.core.store import Staging, Store
+from tasks.core.store import Artifact, Staging, Store
 from tests.command_line import Run
 from tests.models import tiny_llama
 from tests.signing_keys import Pair, make_pair
@@ -101,6 +103,25 @@ def test_download_and_deploy_refuse_what_was_tampered_with(
     assert not (tmp_path / "home" / "serving").exists()
 
 
+def artifact(home: Path, which: str, pair: Pair | None) -> Artifact:
+    def write(staging: Staging) -> None:
+        (staging.path / "config.json").write_text(json.dumps({"which": which}))
+
+    key = None if pair is None else pair.key
+    return Store(home, key=key).build(stage_key("fuse", 1, {"which": which}), write).artifact
+
+
+def test_a_link_with_the_name_of_a_signed_artifact_is_looked_at_for_what_it_leads_to(
+    pair: Pair, home: Path, tmp_path: Path
+) -> None:
+    good, evil = artifact(home, "good", pair), artifact(home, "evil", None)
+    link = tmp_path / good.path.name
+    link.symlink_to(evil.path)
+    with pytest.raises(SignatureRefused) as refused, local_model(str(link), pair.public):
+        pass
+    assert refused.value.where == str(evil.path)
+
+
 def test_a_public_key_that_is_not_there_is_wrong_usage(run: Run, model: Path) -> None:
     code, _, err = run("download", model, "out", "--signed-by", "none.pub")
     assert code == 2
@@ -163,6 +184,18 @@ def test_a_download_that_asks_for_no_signature_takes_none(
 ) -> None:
     assert run("download", signed, "out")[0] == 0
     assert not (tmp_path / "out" / "model.sig").exists()
+
+
+def test_a_signed_artifact_is_taken_by_a_link_and_from_within_it(
+    pair: Pair, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = artifact(home, "good", pair)
+    (tmp_path / "model").symlink_to(good.path)
+    with local_model(str(tmp_path / "model"), pair.public) as model:
+        assert model.resolve() == good.path.resolve()
+    monkeypatch.chdir(good.path)
+    with local_model(".", pair.public) as model:
+        assert model.resolve() == good.path.resolve()
 
 
 def test_an_artifact_of_the_store_is_signed_by_hand_and_listed_so(
