@@ -85,6 +85,24 @@ def test_a_flipped_bit_in_signed_weights_is_found_before_anything_is_started(
     assert Store(home).find(KEY) is None  # so that the next run makes it again
 
 
+@pytest.mark.parametrize("fault", ["cut short", "missing"])
+def test_weights_that_are_not_whole_are_set_aside_once_nobody_reads_them(
+    home: Path, made: Path, pair: Pair, fault: str
+) -> None:
+    """The stage itself holds the lock that setting aside takes, and would wait for itself."""
+    built = build(home, made, pair)
+    weights = built.artifact.path / "model.safetensors"
+    if fault == "missing":
+        weights.unlink()
+    else:
+        weights.chmod(0o644)
+        weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CorruptArtifact, match=r"model\.safetensors"):
+        deployed(built, pair.public)
+    assert nothing_was_started(home)
+    assert not built.artifact.path.exists()
+
+
 def test_a_manifest_that_was_changed_after_it_was_signed_is_not_served(
     home: Path, made: Path, pair: Pair
 ) -> None:

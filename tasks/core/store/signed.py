@@ -5,7 +5,7 @@ What a run builds is signed as it is built (`Store.build`); see `seals.py` for w
 
 from collections.abc import Sequence
 
-from tasks.core.errors import CorruptArtifact, SignatureRefused
+from tasks.core.errors import SignatureRefused
 from tasks.core.signing import KEY_VARIABLE, PublicKey, SigningKey
 from tasks.core.store.seals import Document, Kept, Seals
 from tasks.core.store.shelf import Artifact
@@ -17,7 +17,7 @@ def sign(store: Store, name: str, key: SigningKey) -> None:
 
     Raises CorruptArtifact where it is damaged or not there.
     """
-    artifact = _named(store, name)
+    artifact = store.there(name)
     store.require_content(artifact)
     signature = Document.of_artifact(artifact.path, artifact.manifest).signed_with(key)
     Kept(store.root, name).add({key.fingerprint: signature})
@@ -31,9 +31,10 @@ def signed_by(store: Store, name: str) -> tuple[str, ...]:
 def require_signed(store: Store, name: str, keys: Sequence[PublicKey]) -> Artifact:
     """Return an artifact that is here, if one of the keys has signed it; no file is read.
 
-    A signature that is not here is looked for at the remote store. Raises SignatureRefused.
+    A signature that is not here is looked for at the remote store. Raises SignatureRefused, and
+    CorruptArtifact where it is damaged or not there; whoever holds its lock may ask.
     """
-    artifact = _named(store, name)
+    artifact = store.there(name)
     document, kept = Document.of_artifact(artifact.path, artifact.manifest), Kept(store.root, name)
     mine = kept.all()
     for key in keys:
@@ -51,12 +52,3 @@ def require_signed(store: Store, name: str, keys: Sequence[PublicKey]) -> Artifa
         next_step=f"If you know what made it: `kawan-usaha store sign {name}`, with "
         f"{KEY_VARIABLE}; what is built with that set is signed as it is built.",
     )
-
-
-def _named(store: Store, name: str) -> Artifact:
-    artifact = store.named(name)
-    if artifact is None:
-        raise CorruptArtifact(
-            "There is no such artifact, or it was damaged and set aside.", where=store.root / name
-        )
-    return artifact

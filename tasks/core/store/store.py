@@ -111,6 +111,16 @@ class Store(Shelf):
             with self._locked(name, "set aside"):
                 return self._named_or_set_aside(name)
 
+    def there(self, name: str) -> Artifact:
+        """Return the artifact with this directory name; nothing is set aside, nor is a lock taken.
+
+        Raises CorruptArtifact for one that is damaged or not there.
+        """
+        artifact = self._named(name)
+        if artifact is None:
+            raise CorruptArtifact("There is no such artifact.", where=self.root / name)
+        return artifact
+
     def _named_or_set_aside(self, name: str) -> Artifact | None:
         try:
             return self._named(name)
