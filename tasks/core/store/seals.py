@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import SignatureRefused
+from tasks.core.errors import CorruptArtifact, SignatureRefused
 from tasks.core.files import make_directory, write_atomically
 from tasks.core.signing import (
     KEY_VARIABLE,
@@ -34,7 +34,7 @@ from tasks.core.signing import (
     public_keys,
     signature_over,
 )
-from tasks.core.store.manifest import MANIFEST, Manifest
+from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 
 if TYPE_CHECKING:
     from tasks.core.place import Place
@@ -68,8 +68,20 @@ class Document:
 
     @classmethod
     def of_artifact(cls, directory: Path, manifest: Manifest) -> "Document":
-        """Return the manifest of an artifact of this machine."""
-        return cls.of_manifest(manifest, (directory / MANIFEST).read_bytes())
+        """Return the manifest of an artifact of this machine.
+
+        Raises CorruptArtifact where that of another one stands there now: what is found of the
+        artifact would be said of that.
+        """
+        content = (directory / MANIFEST).read_bytes()
+        found = parse_manifest(content, where=directory / MANIFEST)
+        if found.content_digest != manifest.content_digest:
+            raise CorruptArtifact(
+                "An artifact was made anew while it was looked at.",
+                where=directory,
+                next_step="Run again.",
+            )
+        return cls.of_manifest(found, content)
 
     @property
     def sha256(self) -> str:

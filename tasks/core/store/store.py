@@ -137,17 +137,30 @@ class Store(Shelf):
         """Read every byte of an artifact; when it is damaged, set it aside: CorruptArtifact.
 
         For one that is compared with rather than built again, so that it cannot fail every run.
+        Whoever calls holds no lock of it. What was built in its place meanwhile stays, and is
+        CorruptArtifact, too: it is not what was asked about.
         """
-        problems = list(wrong_content(artifact.path))
-        if problems:
-            with self._locked(artifact.path.name, "set aside"):
+        name = artifact.path.name
+        with self._locked(name, "verify", shared=True):
+            problems = list(wrong_content(artifact.path))
+            if not problems and _digest_of(artifact.path) == artifact.digest:
+                return
+        with self._locked(name, "set aside"):
+            # For a moment nobody held it: another process may have set it aside and built anew.
+            problems = list(wrong_content(artifact.path)) if artifact.path.exists() else []
+            if problems:
                 self._set_aside(artifact.path)
-            raise CorruptArtifact(
-                "An artifact is damaged. It was set aside.",
-                where=artifact.path,
-                found="; ".join(problems),
-                next_step="Run again: it then goes without this artifact.",
-            )
+                raise CorruptArtifact(
+                    "An artifact is damaged. It was set aside.",
+                    where=artifact.path,
+                    found="; ".join(problems),
+                    next_step="Run again: it then goes without this artifact.",
+                )
+        raise CorruptArtifact(
+            "An artifact was made anew, or taken away, while it was read.",
+            where=artifact.path,
+            next_step="Run again.",
+        )
 
     def build(
         self,
@@ -416,6 +429,11 @@ class Store(Shelf):
             directory.rename(gone)
             fsync_directory(directory.parent)
         shutil.rmtree(gone)
+
+
+def _digest_of(directory: Path) -> str | None:
+    manifest = read_manifest(directory)
+    return None if manifest is None else manifest.content_digest
 
 
 def _digests(staging: Staging, names: Sequence[str]) -> dict[str, FileDigest]:

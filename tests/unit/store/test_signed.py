@@ -9,6 +9,7 @@ import pytest
 from tasks.core.errors import CorruptArtifact, SignatureRefused
 from tasks.core.keys import stage_key
 from tasks.core.store import Built, Staging, Store
+from tasks.core.store.checks import wrong_content
 from tasks.core.store.seals import Kept
 from tasks.core.store.signed import require_signed, sign, signed_by
 from tests.signing_keys import Pair, make_pair
@@ -56,6 +57,27 @@ def test_a_damaged_artifact_is_not_signed(tmp_path: Path, pair: Pair) -> None:
     with pytest.raises(CorruptArtifact, match="set aside"):
         sign(store, str(KEY), pair.key)
     assert signed_by(store, str(KEY)) == ()
+
+
+def test_what_takes_the_place_of_an_artifact_while_it_is_read_is_not_signed(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = Store(tmp_path / "home"), Store(tmp_path / "other")
+    path = build(store).artifact.path
+    theirs = other.build(KEY, lambda s: s.path.joinpath("config.json").write_text("other"))
+
+    def then_replaced(directory: Path) -> list[str]:
+        problems = list(wrong_content(directory))
+        shutil.rmtree(path)
+        shutil.copytree(theirs.artifact.path, path)
+        return problems
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.core.store.store.wrong_content", then_replaced)
+        with pytest.raises(CorruptArtifact, match="made anew"):
+            sign(store, str(KEY), pair.key)
+    with pytest.raises(SignatureRefused):
+        require_signed(store, str(KEY), pair.trusted)
 
 
 def test_a_signature_changes_neither_the_key_nor_the_content_of_an_artifact(

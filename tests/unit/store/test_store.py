@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
 from tasks.core.files import FileDigest, digest_of, link_or_copy
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.store import Staging, Store
+from tasks.core.store.checks import wrong_content
 from tasks.core.store.manifest import manifest_of
 
 
@@ -193,6 +195,44 @@ def test_artifact_whose_bytes_were_changed_is_set_aside_before_it_is_compared_wi
     with pytest.raises(CorruptArtifact, match="other bytes"):
         store.require_content(artifact)
     assert store.named(str(key)) is None
+
+
+@pytest.mark.parametrize("meanwhile", ["made anew", "taken away"])
+def test_what_has_the_name_of_a_damaged_artifact_by_now_is_not_set_aside(
+    store: Store, key: StageKey, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, meanwhile: str
+) -> None:
+    artifact = store.build(key, two_files).artifact
+    shutil.copytree(artifact.path, tmp_path / "whole")
+    (artifact.path / "a.bin").chmod(0o644)
+    (artifact.path / "a.bin").write_bytes(b"weighty"[:7])
+
+    def then_replaced(directory: Path) -> list[str]:
+        problems = list(wrong_content(directory))
+        if problems:
+            shutil.rmtree(directory)
+            if meanwhile == "made anew":
+                shutil.copytree(tmp_path / "whole", directory)
+        return problems
+
+    monkeypatch.setattr("tasks.core.store.store.wrong_content", then_replaced)
+    with pytest.raises(CorruptArtifact, match="made anew, or taken away"):
+        store.require_content(artifact)
+    assert (store.find(key) is not None) is (meanwhile == "made anew")
+
+
+def test_artifact_is_not_freed_while_it_is_read_through(
+    store: Store, key: StageKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = store.build(key, two_files).artifact
+    freed: list[bool] = []
+
+    def somebody_frees(directory: Path) -> list[str]:
+        freed.append(store.free(str(key)))
+        return list(wrong_content(directory))
+
+    monkeypatch.setattr("tasks.core.store.store.wrong_content", somebody_frees)
+    store.require_content(artifact)
+    assert freed == [False]
 
 
 def test_equal_bytes_have_equal_digests_under_different_keys(store: Store) -> None:
