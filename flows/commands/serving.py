@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from flows.commands.deployments import Name, the_one
 from flows.commands.numbers import integer, number_of
 from flows.commands.output import AS_JSON, problems_of, show
-from flows.commands.sources import MODEL_HELP, SIGNED_BY, TEMPLATE, local_model
+from flows.commands.sources import MODEL_HELP, SIGNED_BY, TEMPLATE, local_model, require_signed
 from tasks.core.recipe_deploy import Deploy, Gateway
 
 if TYPE_CHECKING:
@@ -125,13 +125,14 @@ def deploy(
 def start(name: Name = None, wait: Wait = False, as_json: Json = False) -> None:
     """Start a deployment again that should serve and does not: after a reboot, for one.
 
-    What was ended for another model that did not get to serve is started again, too.
+    What was ended for another model that did not get to serve is started again, too. One that was
+    deployed with --signed-by must still be what was signed; all of it is read before it starts.
     """
     from tasks.core.home import home
     from tasks.core.serving.deployment import start as start_again
 
     name = the_one(name)
-    deployment = start_again(home(), name, say=partial(typer.echo, err=True))
+    deployment = start_again(home(), name, require=_still_signed, say=partial(typer.echo, err=True))
     text = f"{deployment.settings.model_name} answers at {deployment.base_url}"
     show(deployment, as_json=as_json, text=text)
     if wait:
@@ -142,12 +143,15 @@ def rollback(name: Name = None, as_json: Json = False) -> None:
     """Serve again what served before.
 
     The earlier model takes over as every new one does: proven first, and without a gap where both
-    fit. It is not needed when a new model fails to start: the earlier one goes on then.
+    fit. It is not needed when a new model fails to start: the earlier one goes on then. One that
+    was deployed with --signed-by must still be what was signed, as for `start`.
     """
     from tasks.core.home import home
     from tasks.core.serving.deployment import rollback as go_back
 
-    deployment = go_back(home(), the_one(name), say=partial(typer.echo, err=True))
+    deployment = go_back(
+        home(), the_one(name), require=_still_signed, say=partial(typer.echo, err=True)
+    )
     text = f"{deployment.settings.model_name} answers at {deployment.base_url}"
     show(deployment, as_json=as_json, text=f"{text}, from {deployment.build}")
 
@@ -259,6 +263,14 @@ def hub(
     port = port or free_port()
     typer.echo(f"export HF_ENDPOINT=http://127.0.0.1:{port} HF_HUB_DISABLE_XET=1", err=True)
     serve(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
+
+
+def _still_signed(record: "Deployment") -> None:
+    """Raise unless the model of a record is what was signed, where its settings ask for that."""
+    signed_by = record.settings.signed_by
+    if signed_by is not None:
+        typer.echo(f"{record.build} was to be signed; reading all of it before it serves", err=True)
+        require_signed(record.model, signed_by)
 
 
 def _stay(name: str) -> None:

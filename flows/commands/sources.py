@@ -62,7 +62,7 @@ def local_model(text: str, signed_by: Path | None = None) -> Iterator[Path]:
     if source.directory is not None:
         with in_use(source.directory):
             if signed_by is not None:
-                _require_signed(source.directory, signed_by)
+                require_signed(source.directory, signed_by)
             yield source.directory
         return
     store = _store(home(), configured_key())
@@ -87,19 +87,16 @@ def in_use(*paths: Path) -> Iterator[None]:
         yield
 
 
-def _require_signed(model: Path, signed_by: Path) -> None:
-    """Raise SignatureRefused unless a directory, or a store's artifact, is what was signed."""
-    from tasks.core.home import home
-    from tasks.core.hub.signature import require_signed_directory
-    from tasks.core.signing import public_keys
-    from tasks.core.store.signed import require_signed
+def require_signed(model: Path, signed_by: Path) -> None:
+    """Raise SignatureRefused unless a directory, or a store's artifact, is what was signed.
 
-    keys, store = public_keys(signed_by), _store(home())
-    place = model.resolve()  # a link may have any name, also that of another artifact
-    if place.parent == store.root.resolve():
-        store.require_content(require_signed(store, place.name, keys))
-    else:
-        require_signed_directory(model, keys)
+    All of it is read; CorruptArtifact where it is damaged.
+    """
+    from tasks.core.home import home
+    from tasks.core.signed_model import require_signed_model
+    from tasks.core.signing import public_keys
+
+    require_signed_model(model, public_keys(signed_by), _store(home()))
 
 
 def _store(home: Path, key: "SigningKey | None" = None) -> "Store":

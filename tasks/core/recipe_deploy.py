@@ -189,7 +189,8 @@ class Deploy(Part):
         title="Signed by",
         description="A PEM file with the public key, on the machine that deploys. Then only a "
         "model is served that a machine with this key has made or signed: its signature is "
-        "checked, and each byte read, before anything is started. Leave empty to ask for none.",
+        "checked, and each byte read, before `deploy`, `start` or `rollback` starts anything. What "
+        "the watch starts again was read then. Leave empty to ask for none.",
     )
 
     @field_validator("workers")

@@ -9,14 +9,21 @@ import pytest
 import yaml
 
 from flows.commands.sources import local_model
-from tasks.core.errors import SignatureRefused
+from tasks.core.errors import CorruptArtifact, SignatureRefused
+from tasks.core.hub.sources import fetch
+from tasks.core.hub.upstream import Upstream
 from tasks.core.keys import stage_key
 from tasks.core.preflight import unsigned_when_built
-from tasks.core.recipe import Recipe
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.process.ports import free_port
+from tasks.core.recipe import Recipe, Source
+from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.serving.processes import own_processes
+from tasks.core.serving.state import state_directory
+from tasks.core.signed_model import require_signed_model
 from tasks.core.signing import KEY_VARIABLE
 from tasks.core.store import Artifact, Staging, Store
 from tests.command_line import Run
+from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 from tests.signing_keys import Pair, make_pair
 
@@ -122,6 +129,43 @@ def test_a_link_with_the_name_of_a_signed_artifact_is_looked_at_for_what_it_lead
     assert refused.value.where == str(evil.path)
 
 
+def on_record(home: Path, model: Path, signed_by: Path, *, replaced: Path | None = None) -> None:
+    """Put down what `deploy --signed-by` leaves, as after a restart of the machine."""
+    state = state_directory(home, "kawan")
+    state.root.mkdir(parents=True)
+    settings = Deploy(
+        device="cpu", load_8bit=False, gateway=Gateway(port=free_port()), signed_by=signed_by
+    )
+    if replaced is not None:
+        earlier = deployment(state, slot="green", model=replaced, settings=settings)
+        put_on_record(state, earlier)
+        state.slot("green").retire()
+    put_on_record(state, deployment(state, build="b2", model=model, settings=settings))
+
+
+@pytest.mark.parametrize("command", ["start", "rollback"])
+def test_what_was_changed_since_it_was_deployed_signed_is_not_started_again(
+    run: Run, signed: Path, pair: Pair, home: Path, command: str
+) -> None:
+    on_record(home, signed, pair.public, replaced=signed)
+    weights = signed / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    code, _, err = run(command)
+    assert code == 1
+    assert "model.safetensors has other bytes than were signed" in err
+    assert not own_processes(state_directory(home, "kawan").root)
+
+
+def test_what_was_deployed_signed_is_not_started_by_hand_without_the_key(
+    run: Run, signed: Path, home: Path, tmp_path: Path
+) -> None:
+    on_record(home, signed, tmp_path / "gone.pub")
+    code, _, err = run("start")
+    assert code == 2
+    assert "gone.pub" in err
+    assert not own_processes(state_directory(home, "kawan").root)
+
+
 def test_a_public_key_that_is_not_there_is_wrong_usage(run: Run, model: Path) -> None:
     code, _, err = run("download", model, "out", "--signed-by", "none.pub")
     assert code == 2
@@ -196,6 +240,23 @@ def test_a_signed_artifact_is_taken_by_a_link_and_from_within_it(
     monkeypatch.chdir(good.path)
     with local_model(".", pair.public) as model:
         assert model.resolve() == good.path.resolve()
+
+
+def test_a_download_of_a_signed_source_is_signed_where_it_lies(
+    signed: Path, pair: Pair, home: Path, tmp_path: Path
+) -> None:
+    """So `start` serves what `deploy OWNER/NAME --signed-by` has served."""
+    store = Store(home)
+    source = Source(directory=signed, signed_by=pair.public)
+    path = fetch(Upstream(source, store), store).artifact.path
+    require_signed_model(path, pair.trusted, store)
+    with pytest.raises(SignatureRefused):
+        require_signed_model(path, make_pair(tmp_path / "other").trusted, store)
+    weights = path / "model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(CorruptArtifact):
+        require_signed_model(path, pair.trusted, store)
 
 
 def test_an_artifact_of_the_store_is_signed_by_hand_and_listed_so(

@@ -7,7 +7,7 @@ second format, which were signed too, need not be there.
 The invariant: what `SourceSignature` accepts was made by a key that the recipe or command names.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +123,20 @@ def require_signed_directory(model: Path, keys: tuple[PublicKey, ...]) -> Signed
     found = {name: digest.sha256 for name, digest in zip(names, digests, strict=True)}
     _require(signed, found, where=model)
     return signed
+
+
+def source_was_signed(
+    files: Mapping[str, FileDigest], kept: Path, keys: Sequence[PublicKey]
+) -> bool:
+    """Return whether the signature kept of a download's source is of one of the keys, over files.
+
+    None is kept unless the source was to be signed; whatever is wrong with it, it does not count.
+    """
+    with suppress(FileNotFoundError, SignatureRefused):
+        signed = opened(kept.read_bytes(), keys, where=kept)
+        _require(signed, {name: file.sha256 for name, file in files.items()}, where=kept)
+        return True
+    return False
 
 
 def _require_announced(upstream: Upstream) -> None:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -58,8 +59,15 @@ Workers = Literal["required", "if there"]
 """required: other machines must answer for this deployment. if there: what is amiss is told, for
 what is started again must not wait for them; one that serves another build is asked nothing."""
 
+Require = Callable[[Deployment], None]
+"""Raises where a record may not be served."""
+
 _LOCK_S = 900.0
 """A switch may last as long as the model loads and the last answers take."""
+
+
+def _nothing(_: Deployment) -> None:
+    """Ask nothing of a record."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +151,13 @@ def deploy(
     return done
 
 
-def rollback(home: Path, name: str, *, say: Say = logger.info) -> Deployment:
+def rollback(
+    home: Path, name: str, *, require: Require = _nothing, say: Say = logger.info
+) -> Deployment:
     """Serve again what served before what serves now.
 
-    Raises UsageError when there is no such record or its model is gone, else as `deploy` does.
+    require is asked whether the record may be served. Raises UsageError when there is no such
+    record or its model is gone, else as `deploy` does.
     """
     state = _known_state(home, name)
     if read_deployment(state) is None:
@@ -155,20 +166,31 @@ def rollback(home: Path, name: str, *, say: Say = logger.info) -> Deployment:
             where=state.root,
             next_step=f"`kawan-usaha start {name}` starts what served last.",
         )
-    return again(_there(state, read_previous(state)), home, say=say)
+    return again(_there(state, read_previous(state)), home, require=require, say=say)
 
 
-def start(home: Path, name: str, *, say: Say = logger.info) -> Deployment:
+def start(
+    home: Path, name: str, *, require: Require = _nothing, say: Say = logger.info
+) -> Deployment:
     """Start what should serve and does not, after a reboot for one; or else what served last.
 
-    Raises UsageError when there is no such record or its model is gone, else as `deploy` does.
+    require is asked whether the record may be served. Raises UsageError when there is no such
+    record or its model is gone, else as `deploy` does.
     """
     state = _known_state(home, name)
-    return again(_there(state, read_deployment(state) or read_previous(state)), home, say=say)
+    record = _there(state, read_deployment(state) or read_previous(state))
+    return again(record, home, require=require, say=say)
 
 
-def again(record: Deployment, home: Path, *, say: Say = logger.info) -> Deployment:
-    """Deploy what a record says, as `deploy` does; other machines may not be up yet."""
+def again(
+    record: Deployment, home: Path, *, require: Require = _nothing, say: Say = logger.info
+) -> Deployment:
+    """Deploy what a record says, as `deploy` does; other machines may not be up yet.
+
+    require raises what it will before anything is started, as `deploy`'s require_whole; it is not
+    asked of what serves already. Nor does the watch ask: what it starts was asked about when a
+    person deployed it, and must come back without the key's file.
+    """
     return deploy(
         record.model,
         record.settings,
@@ -178,6 +200,7 @@ def again(record: Deployment, home: Path, *, say: Say = logger.info) -> Deployme
         build=record.build,
         expected_edit=record.expected_edit,
         workers="if there",
+        require_whole=partial(require, record),
         say=say,
     )
 

@@ -21,6 +21,7 @@ from tasks.core.errors import (
     PortTaken,
     RecipeError,
     ServingFailed,
+    SignatureRefused,
     UsageError,
 )
 from tasks.core.locks import holders, locked
@@ -29,6 +30,7 @@ from tasks.core.recipe_deploy import EngineName
 from tasks.core.serving.deployment import _versions, deploy, rollback, start, stop
 from tasks.core.serving.ports import can_bind
 from tasks.core.serving.processes import own_processes
+from tasks.core.serving.record import Deployment
 from tasks.core.serving.routes import Routes
 from tasks.core.serving.startup import EngineStart
 from tasks.core.serving.state import (
@@ -250,6 +252,37 @@ def test_what_was_ended_for_another_one_is_started_again(tmp_path, earlier):
     assert [each.health for each in status(home)] == ["healthy"]
     with pytest.raises(UsageError, match="no such deployment on record"):
         rollback(home, "kawan")
+
+
+def test_a_record_that_may_not_be_served_is_refused_before_anything_is_started(tmp_path, earlier):
+    def refuse(record: Deployment) -> None:
+        assert record == earlier
+        raise SignatureRefused("It is not what was signed.")
+
+    home = tmp_path / "home"
+    with pytest.raises(SignatureRefused):
+        start(home, "kawan", require=refuse)
+    assert not own_processes(state_directory(home, "kawan").root)
+    assert read_deployment(state_directory(home, "kawan")) == earlier
+
+
+def test_what_is_started_by_no_person_needs_no_file_of_a_key(
+    tmp_path, settings, earlier, monkeypatch
+):
+    """The watch brings back what was read when it was deployed."""
+
+    class Started(BaseException):
+        pass
+
+    def started(*_: object) -> None:
+        raise Started
+
+    monkeypatch.setattr(EngineStart, "run", started)
+    home, signed = tmp_path / "home", settings(signed_by="gone.pub")
+    state = state_directory(home, "kawan")
+    put_on_record(state, earlier.model_copy(update={"settings": signed}))
+    with pytest.raises(Started):
+        start(home, "kawan")
 
 
 @pytest.mark.slow

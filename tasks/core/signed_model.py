@@ -1,0 +1,32 @@
+"""Whether a model that lies on this machine is what a key has signed: a directory, or an artifact.
+
+An artifact carries the signature of the machine that made it; one that was downloaded also that of
+its source. Asked for before a person's command serves a model.
+
+The invariant: of what is accepted each byte was read, and signed with one of the keys.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.core.hub.signature import require_signed_directory, source_was_signed
+from tasks.core.signing import PublicKey
+from tasks.core.store import Store
+from tasks.core.store.seals import Kept
+from tasks.core.store.signed import require_signed
+
+
+def require_signed_model(model: Path, keys: Sequence[PublicKey], store: Store) -> None:
+    """Return once each byte of a directory, or of an artifact of the store, was found signed.
+
+    Raises SignatureRefused, and CorruptArtifact as `Store.require_content`.
+    """
+    place = model.resolve()  # a link may have any name, also that of another artifact
+    if place.parent != store.root.resolve():
+        require_signed_directory(place, tuple(keys))
+        return
+    artifact = store.there(place.name)
+    of_source = Kept(store.root, place.name).of_source
+    if not source_was_signed(artifact.manifest.files, of_source, keys):
+        artifact = require_signed(store, place.name, keys)
+    store.require_content(artifact)
