@@ -157,6 +157,12 @@ def read_json_object(
         ) from cause
     except (RecursionError, ValueError) as cause:  # an integer of a million digits is a ValueError
         raise error(f"{path.name} is not valid JSON.", where=path, found=cause) from cause
+    if is_no_text(raw, document):
+        raise error(
+            f"{path.name} holds half of a surrogate pair, which no file can hold as text.",
+            where=path,
+            next_step=next_step or "Take the file from where it came.",
+        )
     if not isinstance(document, dict):
         raise error(
             f"{path.name} is not a JSON object.",
@@ -165,6 +171,20 @@ def read_json_object(
             next_step=next_step or "Take the file from where it came.",
         )
     return document
+
+
+def is_no_text(raw: bytes, document: object) -> bool:
+    """Return whether what was read from raw, which is JSON, cannot be written as UTF-8.
+
+    JSON escapes half of a surrogate pair like any character, and Python reads it.
+    """
+    if rb"\u" not in raw:
+        return False
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def begins_with_bom(path: Path) -> bool:

@@ -57,6 +57,7 @@ BROKEN = {
     "half a string": ('{"a": "b', "string"),
     "single quotes": ("{'a': 1}", "double quotes"),
     "a list": ("[1]", "list"),
+    "half of a pair": (r'{"a": ["\ud800"]}', "half of a surrogate pair"),
     "a comment": ('{"a": 1} // mine', "Extra data"),
     "too deep": ("[" * 100_000, "recursion"),
 }

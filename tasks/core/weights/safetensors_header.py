@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights
-from tasks.core.foreign import repeated_name
+from tasks.core.foreign import is_no_text, repeated_name
 from tasks.core.system_errors import names_path
 from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 
@@ -108,6 +108,8 @@ def _decode(raw: bytes, path: Path) -> dict[str, object]:
         raise CorruptWeights(
             "The header is not valid JSON.", where=path, found=error, next_step=_AGAIN
         ) from error
+    if is_no_text(raw, document):
+        _refuse(path, "The header holds half of a surrogate pair.", "no text")
     if not isinstance(document, dict):
         _refuse(path, "The header is not a JSON object.", type(document).__name__)
     return document

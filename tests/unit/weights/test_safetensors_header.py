@@ -53,6 +53,7 @@ BROKEN = {
     "an overlap": {"a": _tensor(0, 4), "b": _tensor(2, 4, shape=[1])},
     "a gap": {"a": _tensor(0, 2, shape=[1]), "b": _tensor(3, 4, dtype="U8", shape=[1])},
     "a tensor that is a list": {"a": []},
+    "a name of half a pair": {"\ud800": _tensor(0, 4)},
 }
 
 
