@@ -55,7 +55,10 @@ def scratch_directory(purpose: str, *, beside: Path | None = None) -> Iterator[P
     remove_abandoned(parent, prefix)
     while True:
         path = Path(tempfile.mkdtemp(dir=parent, prefix=f"{prefix}{_host()}{purpose}-"))
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # taken for abandoned before it was held
+            continue
         if _is_held(fd, path):
             break
         os.close(fd)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.files import write_atomically
-from tasks.core.temporary import SCRATCH, TEMPORARY, scratch_directory
+from tasks.core.temporary import SCRATCH, TEMPORARY, remove_abandoned, scratch_directory
 
 FILE = """
 from tasks.core.files import named_when_whole
@@ -83,3 +84,21 @@ def test_what_another_machine_left_goes_after_a_day(tmp_path: Path) -> None:
     os.utime(left, times=(time.time() - 25 * 3600,) * 2)
     write_another(tmp_path)
     assert not left.exists()
+
+
+def test_a_directory_that_another_one_removes_before_it_is_held_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+
+    def made_while_another_one_tidies_up(**how: str | Path) -> str:
+        made.append(mkdtemp(**how))  # type: ignore[arg-type]
+        if len(made) == 1:
+            remove_abandoned(tmp_path)
+        return made[-1]
+
+    monkeypatch.setattr("tempfile.mkdtemp", made_while_another_one_tidies_up)
+    with scratch_directory("proof", beside=tmp_path) as directory:
+        assert [str(directory)] == made[1:]
+        assert directory.is_dir()
