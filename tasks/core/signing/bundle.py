@@ -6,7 +6,7 @@ are not computed again here, so the classes beneath it are used, which it does n
 pyproject.toml pins its version, and a test holds what is made here against its command line.
 
 The invariant: whatever the bytes of a signature are, the answer is what a trusted key has signed,
-or SignatureRefused.
+or SignatureRefused; what this machine has no room for says nothing about them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +16,14 @@ from typing import Any
 from tasks.core.errors import SignatureRefused
 from tasks.core.foreign import leaves
 from tasks.core.signing.keys import PublicKey, SigningKey
+from tasks.core.system_errors import is_of_the_machine
 
 NOT_COVERED = ("model.sig", "manifest.json", ".git", ".gitattributes", ".github", ".gitignore")
 """The signature itself, a directory's list of the very same files, and what the Hub and git write:
 who checks a whole directory passes them over. They stand in the signature, so it says so itself."""
 
-_LONGEST_BYTES = 16 << 20
+LONGEST_BYTES = 16 << 20
+"""More than a signature ever has; a longer one is refused unread."""
 _SHOWN = 4
 
 
@@ -91,13 +93,15 @@ def opened(content: bytes, keys: Sequence[PublicKey], *, where: object) -> Signe
 
     Signatures that hash parts of files, or by another function than SHA-256, are refused, too.
     """
-    if len(content) > _LONGEST_BYTES:
+    if len(content) > LONGEST_BYTES:
         raise _broken(where, f"{len(content)} bytes")
     try:
         return _opened(content, keys, where)
     except SignatureRefused:
         raise
     except Exception as error:  # whatever these bytes make the library raise
+        if not isinstance(error, ValueError) and is_of_the_machine(error):  # one quotes the bytes
+            raise
         raise _broken(where, f"{type(error).__name__}: {str(error)[:200]}") from error
 
 

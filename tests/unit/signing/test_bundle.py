@@ -1,6 +1,7 @@
 """Signatures over files: the library's own command line accepts ours, and nothing else passes."""
 
 import base64
+import errno
 import hashlib
 import json
 import subprocess
@@ -64,7 +65,17 @@ def with_payload(signature: bytes, change: Mapping[str, object], **outside: obje
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"mediaType": "x"}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"mediaType": "x"}',
+        b'{"mediaType": "Cannot allocate memory"}',
+    ],
 )
 def test_what_is_no_signature_is_refused(pair: Pair, content: bytes) -> None:
     with pytest.raises(SignatureRefused, match="broken, or was never one"):
@@ -84,6 +95,21 @@ def test_a_huge_signature_is_refused_unread(pair: Pair) -> None:
     with pytest.raises(SignatureRefused, match="broken") as refused:
         opened(b" " * (17 << 20), pair.trusted, where=WHERE)
     assert refused.value.found == f"{17 << 20} bytes"
+
+
+@pytest.mark.parametrize(
+    "raised", [MemoryError(), OSError(errno.EMFILE, "full"), OSError(errno.ENOMEM, "full")]
+)
+def test_what_the_machine_has_no_room_for_says_nothing_about_a_signature(
+    pair: Pair, model: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    def short_of_room(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("sigstore_models.bundle.v1.Bundle.from_dict", short_of_room)
+    with pytest.raises(type(raised)) as passed:
+        opened(signed(model, pair), pair.trusted, where=WHERE)
+    assert passed.value is raised
 
 
 def test_a_signature_of_another_key_is_refused_with_both(
