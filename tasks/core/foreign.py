@@ -99,23 +99,25 @@ def require_undisguised(
         )
 
 
-def read_whole(path: Path, *, error: type[KawanUsahaError] = NotAModel) -> bytes:
+def read_whole(
+    path: Path, *, error: type[KawanUsahaError] = NotAModel, max_bytes: int = MAX_BYTES
+) -> bytes:
     """Return the bytes of a file that somebody else wrote and that is read at once.
 
     Raises error for what is no file, on whose bytes one might wait for ever, and for one of more
-    than MAX_BYTES. A file that does not exist stays a FileNotFoundError.
+    than max_bytes. A file that does not exist stays a FileNotFoundError.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         found = "a directory" if stat.S_ISDIR(mode) else "a stream or a device"
         raise error(f"{path.name} is {found}, not a file.", where=path)
     with names_path(path), path.open("rb") as file:
-        raw = file.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
+        raw = file.read(max_bytes + 1)
+    if len(raw) > max_bytes:
         raise error(
             f"{path.name} is too large.",
             where=path,
-            expected=f"at most {MAX_BYTES} bytes",
+            expected=f"at most {max_bytes} bytes",
             next_step=_AGAIN,
         )
     return raw

@@ -12,16 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from tasks.core.errors import HubError, HubOffline, SignatureRefused
 from tasks.core.files import FileDigest, digests_of, write_atomically
-from tasks.core.hub.client import api, translated
+from tasks.core.foreign import read_whole
+from tasks.core.hub.client import api, endpoint, translated
 from tasks.core.hub.download import ResolvedModel
 from tasks.core.hub.selection import CARD
 from tasks.core.hub.upstream import Sources, Upstream
 from tasks.core.recipe import Source
-from tasks.core.signing import NOT_COVERED, PublicKey, Signed, opened, public_keys
+from tasks.core.signing import LONGEST_BYTES, NOT_COVERED, PublicKey, Signed, opened, public_keys
 from tasks.core.temporary import scratch_directory
 from tasks.core.weights.companions import belongs_to_model, file_names, linked_directories
 from tasks.core.weights.weight_files import some
@@ -170,16 +172,30 @@ def _there(content: bytes | None, keys: tuple[PublicKey, ...], where: object) ->
 
 def _of_hub(source: Source, commit: str | None) -> bytes | None:
     repo = str(source.repo)
+    url = hf_hub_url(repo, SIGNATURE, revision=commit, endpoint=endpoint())
     with scratch_directory("hub") as cache, translated(repo, commit):
         try:
+            size_bytes = api().get_hf_file_metadata(url=url).size or 0
+            if size_bytes > LONGEST_BYTES:
+                raise SignatureRefused(
+                    f"{SIGNATURE} is too large.",
+                    where=url,
+                    expected=f"at most {LONGEST_BYTES} bytes",
+                    found=f"{size_bytes} bytes",
+                    next_step="Ask whoever makes the model to sign it.",
+                )
             path = api().hf_hub_download(repo, SIGNATURE, revision=commit, cache_dir=cache)
         except RemoteEntryNotFoundError:
             return None
-        return Path(path).read_bytes()
+        return _read(Path(path))
 
 
 def _of_directory(model: Path) -> bytes | None:
     try:
-        return (model / SIGNATURE).read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return _read(model / SIGNATURE)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _read(path: Path) -> bytes:
+    return read_whole(path, error=SignatureRefused, max_bytes=LONGEST_BYTES)

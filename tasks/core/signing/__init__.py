@@ -3,7 +3,7 @@
 The format is OpenSSF Model Signing, so that `model_signing verify key` accepts what is signed here.
 """
 
-from tasks.core.signing.bundle import NOT_COVERED, Signed, opened, signature_over
+from tasks.core.signing.bundle import LONGEST_BYTES, NOT_COVERED, Signed, opened, signature_over
 from tasks.core.signing.keys import (
     KEY_VARIABLE,
     PublicKey,
@@ -16,6 +16,7 @@ from tasks.core.signing.keys import (
 
 __all__ = [
     "KEY_VARIABLE",
+    "LONGEST_BYTES",
     "NOT_COVERED",
     "PublicKey",
     "Signed",

@@ -1,6 +1,7 @@
 """A source that must be signed: what was tampered with is refused, and nothing of it is kept."""
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -186,6 +187,16 @@ def test_what_the_hub_announces_is_refused_before_a_weight_is_fetched(
         require_sources_signed(Sources.of(recipe, world.store.root.parent))
 
 
+def test_a_huge_signature_is_refused_before_it_is_fetched(world: World, faults: Faults) -> None:
+    world.commit(**{SIGNATURE: b" " * (17 << 20)})
+    before = len(faults.served)
+    with pytest.raises(SignatureRefused, match="too large") as refused:
+        world.fetch()
+    assert refused.value.found == f"{17 << 20} bytes"
+    asked = [one for one in faults.served[before:] if one.path.endswith(SIGNATURE)]
+    assert {one.method for one in asked} == {"HEAD"}
+
+
 def test_a_source_of_another_key_is_refused(world: World, tmp_path: Path) -> None:
     other = make_pair(tmp_path / "other")
     with pytest.raises(SignatureRefused, match="not of a key that is trusted"):
@@ -310,6 +321,22 @@ def test_a_link_to_weights_is_refused_however_deep_it_lies(
     with pytest.raises(SignatureRefused, match="was not signed") as refused:
         require_signed_directory(directory, pair.trusted)
     assert refused.value.found == "sub/w"
+
+
+def test_a_huge_signature_in_a_directory_is_refused_unread(directory: Path, pair: Pair) -> None:
+    with (directory / SIGNATURE).open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(SignatureRefused, match="too large"):
+        require_signed_directory(directory, pair.trusted)
+
+
+def test_a_signature_that_is_a_pipe_is_refused_and_not_waited_for(
+    directory: Path, pair: Pair
+) -> None:
+    (directory / SIGNATURE).unlink()
+    os.mkfifo(directory / SIGNATURE)
+    with pytest.raises(SignatureRefused, match="a stream or a device"):
+        require_signed_directory(directory, pair.trusted)
 
 
 def test_a_signed_directory_passes_with_what_git_and_a_download_leave_there(
