@@ -4,6 +4,7 @@ Written by this project itself, and yet half written, of another version, from a
 changed by hand. A reader returns a value or raises KawanUsahaError, and never leaves its directory.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -100,6 +101,23 @@ def _read_remote(home: Path) -> None:
         store.pull(name)
     store.build(KEY, lambda staging: (staging.path / "weights").write_bytes(b"weights"))
     assert list(store.verify().values()) == [[]]
+
+
+def _write_state(home: Path) -> None:
+    folder, content = home / "theirs" / "staging" / str(KEY), b"states"
+    sha256 = hashlib.sha256(content).hexdigest()
+    (folder / "files").mkdir(parents=True)
+    (folder / "files" / sha256).write_bytes(content)
+    files = {name: {"size_bytes": len(content), "sha256": sha256} for name in ("id", "step-1/s")}
+    (folder / "state.json").write_text(json.dumps({"paths": ["id", "step-1"], "files": files}))
+
+
+def _read_state(home: Path) -> None:
+    def write(staging: Staging) -> None:
+        with staging.handed_over(lambda: list(staging.path.glob("step-*"))):
+            (staging.path / "weights").write_bytes(b"weights")
+
+    Store(home / "here", remote=Remote.open(f"file://{home}/theirs")).build(KEY, write)
 
 
 def _write_runs(home: Path) -> None:
@@ -247,6 +265,7 @@ RECIPE = {
 CASES = {
     "store": Case(_write_store, _read_store),
     "remote store": Case(_write_remote, _read_remote),
+    "state handed over": Case(_write_state, _read_state),
     "runs": Case(_write_runs, _read_runs),
     "releases": Case(_write_releases, _read_releases),
     "training": Case(_write_training, _read_training),

@@ -29,6 +29,7 @@ from tasks.core.progress import quantity
 from tasks.core.store.remote import STAGING, Remote
 from tasks.core.store.seals import Document
 from tasks.core.store.transfers import Stopped, Way, receive, send
+from tasks.core.system_errors import is_of_the_machine
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +49,14 @@ class _State(BaseModel):
     paths: tuple[str, ...]
     files: dict[str, FileDigest]
 
-    def is_inside(self) -> bool:
-        """Return whether every name stays in its directory."""
+    def is_sound(self) -> bool:
+        """Return whether every name stays in its directory, and each path has a file."""
         digests = [file.sha256 for file in self.files.values()]
-        return not any(map(leaves, (*self.paths, *self.files, *digests)))
+        if any(map(leaves, (*self.paths, *self.files, *digests))):
+            return False
+        files = [PurePosixPath(name) for name in self.files]
+        covered = {place for file in files for place in (file, *file.parents)}
+        return bool(self.paths) and covered.issuperset(map(PurePosixPath, self.paths))
 
 
 class Handover:
@@ -174,11 +179,14 @@ class Handover:
             last = PurePosixPath(state.paths[-1]).name
             self._say(f"{self._directory.name}: going on from {last} of another machine, {size}")
             receive(self._place, self._ways(state, fetched), here={})
-        except KawanUsahaError as error:
-            if error.retryable or isinstance(error, DiskFull):
+            self._put_in_place(state, fetched)
+        except (KawanUsahaError, OSError) as error:
+            if _is_worth_another_attempt(error):
                 raise
             self._say(f"{self._where} cannot be gone on from: {error}")
-            return
+        shutil.rmtree(fetched, ignore_errors=True)
+
+    def _put_in_place(self, state: _State, fetched: Path) -> None:
         fsync_tree(fetched)
         for name in state.paths:
             target = self._directory / name
@@ -186,7 +194,6 @@ class Handover:
             if target.is_dir():  # not whole, as the work itself says
                 shutil.rmtree(target)
             (fetched / name).rename(target)
-        shutil.rmtree(fetched)
 
     def _found(self) -> _State | None:
         return self._read(self._place.find(f"{self._folder}/state.json"))
@@ -202,7 +209,7 @@ class Handover:
         except ValidationError as error:
             logger.warning("%s/state.json cannot be read: %s", self._where, error)
             return None
-        return state if state.is_inside() and state.paths else None
+        return state if state.is_sound() else None
 
     def _ways(self, state: _State, directory: Path) -> list[Way]:
         return [
@@ -212,3 +219,9 @@ class Handover:
 
     def _names(self, paths: Sequence[Path]) -> tuple[str, ...]:
         return tuple(str(path.relative_to(self._directory)) for path in paths)
+
+
+def _is_worth_another_attempt(error: KawanUsahaError | OSError) -> bool:
+    if isinstance(error, KawanUsahaError):
+        return error.retryable or isinstance(error, DiskFull)
+    return is_of_the_machine(error)  # else the names of a state contradict each other

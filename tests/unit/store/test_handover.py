@@ -1,5 +1,6 @@
 """Unfinished work handed over: what one machine has kept remotely, another goes on with."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,6 +100,37 @@ def test_a_broken_state_is_told_of_and_the_work_begins(
 def test_a_garbage_state_counts_as_none(machine: Machine, url: str, content: bytes) -> None:
     Place.open(url).replace(f"{FOLDER}/state.json", content)
     assert goes_on_from(machine("first")) == []
+
+
+A_FILE = f'{{"size_bytes": 1, "sha256": "{hashlib.sha256(b"a").hexdigest()}"}}'
+
+
+@pytest.mark.parametrize(
+    ("paths", "file"),
+    [
+        ('["step-1"]', None),
+        ('["identity", "step-1"]', "identity"),
+        ('["step-1"]', "step-10/states"),
+        ('["step-1", "step-1/states"]', "step-1/states"),
+        ('["identity", "identity"]', "identity"),
+    ],
+)
+def test_a_state_whose_names_contradict_each_other_is_left_and_the_work_begins(
+    machine: Machine, url: str, paths: str, file: str | None
+) -> None:
+    files = f'{{"{file}": {A_FILE}}}' if file else "{}"
+    place = Place.open(url)
+    place.replace(f"{FOLDER}/files/{hashlib.sha256(b'a').hexdigest()}", b"a")
+    place.replace(f"{FOLDER}/state.json", f'{{"paths": {paths}, "files": {files}}}'.encode())
+    built: list[Path] = []
+
+    def write(staging: Staging) -> None:
+        with staging.handed_over(lambda: latest(staging.path)):
+            built.append(staging.path)
+
+    machine("first").build(KEY, write)
+    assert len(built) == 1
+    assert not list(built[0].parent.glob("*.handed"))
 
 
 def test_the_work_goes_on_while_the_remote_store_cannot_be_reached(
