@@ -25,6 +25,7 @@ from tasks.core.hub.download import ResolvedModel, authorization, is_large, url_
 from tasks.core.hub.fetch import RemoteFile
 from tasks.core.system_errors import names_path
 from tasks.core.weights.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES
+from tasks.core.weights.torch_bin import ODD_ZIP
 
 _HEAD_BYTES = 1 << 18
 _LOCAL_MAGIC = b"PK\x03\x04"
@@ -98,11 +99,17 @@ def _range(model: ResolvedModel, file: RemoteFile, start: int, stop: int) -> byt
 def _write_local_headers(path: Path) -> None:
     """Write what stands before each record of a zip of torch.save, where it was not fetched."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            records = sorted(archive.infolist(), key=lambda record: record.header_offset)
-            ends = [*(record.header_offset for record in records), archive.start_dir]
-    except zipfile.BadZipFile as error:
-        raise HubError("The checkpoint is no zip file.", where=path, found=error) from error
+        _write_missing(path)
+    except ODD_ZIP as error:  # a gap that no header can bridge among them
+        raise HubError(
+            "The checkpoint is laid out otherwise than torch.save does.", where=path, found=error
+        ) from error
+
+
+def _write_missing(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        records = sorted(archive.infolist(), key=lambda record: record.header_offset)
+        ends = [*(record.header_offset for record in records), archive.start_dir]
     with names_path(path), path.open("r+b") as file:
         for record, (begin, end) in zip(records, pairwise(ends), strict=True):
             file.seek(begin)

@@ -23,6 +23,8 @@ from tasks.core.weights.safetensors_header import HeaderEntry, span_elements
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
 _LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE.TXT 4.3.7: lengths of name and extra field
+ODD_ZIP = (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, OverflowError)
+"""What zipfile raises for an odd directory: a name, a version, an offset beyond all files."""
 _AGAIN = "Download or save this file again."
 
 
@@ -68,7 +70,7 @@ def _records(path: Path) -> dict[int, int]:
                 start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
                 records[start] = info.file_size
             return records
-    except (zipfile.BadZipFile, struct.error, OSError, NotImplementedError) as error:
+    except (OSError, *ODD_ZIP) as error:
         if is_of_the_machine(error):
             raise
         raise CorruptWeights(

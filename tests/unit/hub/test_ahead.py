@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from tasks.core import files
-from tasks.core.errors import DiskFull, DownloadCorrupt, HubError
+from tasks.core.errors import CorruptWeights, DiskFull, DownloadCorrupt, HubError
 from tasks.core.files import FileDigest
 from tasks.core.hub import ahead
 from tasks.core.hub.ahead import merge_while_coming
@@ -214,6 +215,51 @@ def test_a_hub_that_sends_no_ranges_is_merged_at_the_end(
     written = world.run()
     assert not world.kept
     assert dict(written.files) == expected(pair, tmp_path / "expected")
+
+
+def test_a_checkpoint_with_a_gap_that_no_header_can_bridge_is_merged_at_the_end(
+    owner: HfApi, tmp_path: Path, world: World
+) -> None:
+    pair = publish_pair(owner, tmp_path, "many", "bin")
+    weights = pair[1] / "pytorch_model.bin"
+    leave_gaps(weights)
+    owner.upload_file(repo_id=DELTA, path_in_repo=weights.name, path_or_fileobj=weights)
+    written = world.run()
+    assert not world.kept
+    assert dict(written.files) == expected(pair, tmp_path / "expected")
+
+
+def leave_gaps(path: Path) -> None:
+    """Write a checkpoint anew with more than 64 KiB of nothing behind each of its records."""
+    with zipfile.ZipFile(path) as archive:
+        records = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records:
+            if name.endswith(".format_version"):  # says that there are no gaps
+                continue
+            record = zipfile.ZipInfo(name)
+            record.extra = bytes(-(archive.start_dir + 30 + len(name)) % 64)
+            archive.writestr(record, content)
+            archive.start_dir += 64 * 1100  # where the next one is written
+
+
+@pytest.mark.parametrize(
+    ("at", "new"),
+    [(6, b"\xff\xff"), (46, b"\xff")],
+    ids=["a version of the future", "a name that is not UTF-8"],
+)
+def test_a_checkpoint_whose_directory_is_odd_is_left_to_the_merge_proper(
+    owner: HfApi, tmp_path: Path, world: World, at: int, new: bytes
+) -> None:
+    pair = publish_pair(owner, tmp_path, "many", "bin")
+    weights = pair[1] / "pytorch_model.bin"
+    content = bytearray(weights.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")  # of the directory at the end of a zip
+    content[entry + at : entry + at + len(new)] = new
+    weights.write_bytes(content)
+    owner.upload_file(repo_id=DELTA, path_in_repo=weights.name, path_or_fileobj=weights)
+    with pytest.raises(CorruptWeights):
+        world.run()
 
 
 def test_a_header_that_is_not_that_of_the_file_is_not_believed(

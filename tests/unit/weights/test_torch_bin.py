@@ -57,6 +57,22 @@ def test_every_kind_of_truncation_is_refused(tmp_path):
             read_bin(path)
 
 
+@pytest.mark.parametrize(
+    ("at", "new"),
+    [(6, b"\xff\xff"), (46, b"\xff")],
+    ids=["a version of the future", "a name that is not UTF-8"],
+)
+def test_a_zip_whose_directory_is_odd_is_refused(tmp_path, at, new):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"weight": torch.ones(50)}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + at : entry + at + len(new)] = new
+    path.write_bytes(content)
+    with pytest.raises(CorruptWeights, match="no valid zip file"):
+        read_bin(path)
+
+
 def test_compressed_records_are_refused(tmp_path):
     plain, packed = tmp_path / "plain.bin", tmp_path / "packed.bin"
     torch.save({"weight": torch.ones(50)}, plain)
