@@ -194,8 +194,8 @@ def _of_file(file: Path) -> list[KeyEntry]:
                 )
             text = opened.read(_MAX_BYTES + 1).decode("utf-8-sig")
         content, repeated = read_yaml(text, max_characters=_MAX_BYTES)
-        if repeated:
-            raise _unusable(file, "; ".join(repeated))
+        if repeated:  # not which: where a key stands in the place of a name, it would be told
+            raise _unusable(file, "a field that stands twice in an entry")
         return TypeAdapter(list[KeyEntry]).validate_python(content)
     except OSError as error:
         raise _unusable(file, error.strerror) from None

@@ -81,6 +81,7 @@ def test_a_file_that_others_may_read_or_write_is_refused(tmp_path, mode):
         "- name: a\n  key: kurang",
         f"- name: a\n  key: {KEY}\n- name: a\n  key: {OTHER}",
         f"name: a\nkey: {KEY}",
+        f"{KEY}: backend\n{KEY}: phone",
         f"- name: a\n  key: [{KEY}]",
         f'- "name: {KEY}',
         f"- name: a\n  key: {KEY}\n  requests_at_once: 0",
