@@ -195,7 +195,7 @@ async def _data(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 def _event(line: bytes) -> dict[str, Any]:
     try:
-        event: dict[str, Any] = from_json(line)
+        event: dict[str, Any] = from_json(line, allow_inf_nan=False)
     except ValueError as error:
         raise EngineLost(f"The engine wrote no JSON: {error}") from error
     if not isinstance(event, dict):
@@ -214,7 +214,7 @@ def _said(event: Mapping[str, Any]) -> list[Piece | Usage]:
         said: list[Piece | Usage] = [_piece(choice) for choice in event.get("choices") or ()]
         if usage := event.get("usage"):
             said.append(Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"])))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise EngineLost("The engine wrote an event of another shape.") from error
     return said
 

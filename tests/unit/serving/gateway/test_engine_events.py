@@ -75,3 +75,10 @@ def test_a_refusal_of_any_shape_is_explained(status: int, body: Any) -> None:
 def test_a_line_that_is_no_event_is_a_lost_engine(line: bytes) -> None:
     with pytest.raises(EngineLost):
         _event(line)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999"])
+def test_a_count_that_is_no_number_of_tokens_is_a_lost_engine(number: str) -> None:
+    line = f'{{"usage": {{"prompt_tokens": {number}, "completion_tokens": 1}}}}'
+    with pytest.raises(EngineLost):
+        _said(_event(line.encode()))
