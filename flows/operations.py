@@ -257,8 +257,8 @@ def _end(at: Operations) -> tuple[str, ...]:
     forget_supervisor(state.socket, state.logs)
     state.supervisor_config.unlink(missing_ok=True)
     remove_abandoned(state.root)
-    remove_lock(state.lock)
     shutil.rmtree(at.temporary, ignore_errors=True)
+    remove_lock(state.lock)  # the last of all: whoever waits for it starts what would be removed
     return tuple(ran)
 
 

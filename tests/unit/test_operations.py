@@ -55,6 +55,19 @@ def test_ending_what_never_was_up_ends_nothing_and_makes_nothing(at: Operations)
     assert not at.home.exists()
 
 
+def test_lock_is_given_back_once_nothing_is_left_to_remove(
+    at: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.temporary.mkdir(parents=True)
+    left: list[Path] = []
+    monkeypatch.setattr(
+        "flows.operations.remove_lock", lambda _: left.extend(at.state.root.glob("t*"))
+    )
+    down(at, say=lambda _: None)
+    assert left == []
+    assert not at.temporary.exists()
+
+
 def test_server_listens_on_loopback_only_and_ends_last(at: Operations) -> None:
     server, keeper, *workers = processes(at, API)
     assert server.name == SERVER
