@@ -1,7 +1,7 @@
 """A model's tokenizer, read from a directory or a Hub repository, without the model's weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tasks.core.conversation.tokenizer_growth import require_bounded_growth
 from tasks.core.foreign import understood
@@ -11,31 +11,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def load_tokenizer(model: str | Path, revision: str = "main") -> "PreTrainedTokenizerBase":
+def load_tokenizer(
+    model: str | Path, revision: str = "main", *, code: Literal["ours", "any"] = "ours"
+) -> "PreTrainedTokenizerBase":
     """Return the tokenizer. Raises NotAModel when there is none that can be loaded.
 
-    Runs in the process that has the tokens of the Hub. So of the code that travels with a model
-    only ours is run, from a directory: that of an edit's configuration.
+    Of the code that travels with a model in a directory only ours is run, that of an edit's
+    configuration: the process may have the tokens of the Hub. One that has none may run any.
     """
     from transformers import AutoTokenizer
 
     local = Path(model).is_dir()
     if local:
         require_bounded_growth(Path(model))
-    with understood("the model's tokenizer", model, next_step=_COPY):
+    next_step = _COPY if code == "ours" else None
+    with understood("the model's tokenizer", model, next_step=next_step):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model,
             revision=revision,
-            trust_remote_code=local and brings_only_our_code(Path(model)),
+            trust_remote_code=local and (code == "any" or brings_only_our_code(Path(model))),
             local_files_only=local,
         )
-        return tried(tokenizer)
-
-
-def tried(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
-    """Return the tokenizer once it has made tokens; some of what is wrong shows only then."""
-    tokenizer("a")
-    return tokenizer
+        tokenizer("a")  # some of what is wrong shows only then
+        return tokenizer
 
 
 _COPY = (

@@ -5,14 +5,13 @@ Asked of all models before the first one is loaded: an hour of measuring must no
 
 from collections.abc import Sequence
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.model_limits import check_vocabulary, require_rows
-from tasks.core.conversation.tokenizer_files import tried
+from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.evaluation.figures import EvaluationJob, Subject
 from tasks.core.evaluation.prompts import Prompt
-from tasks.core.foreign import understood
 from tasks.core.model_config import read_config
 from tasks.core.process.said import say
 from tasks.core.recipe import Evaluate
@@ -20,9 +19,9 @@ from tasks.core.recipe import Evaluate
 
 def encoder_of(subject: Subject, job: EvaluationJob) -> Encoder:
     """Return what makes tokens for the model. Raises NotAModel when its tokenizer does not load."""
-    with understood("the model's tokenizer", subject.path):
-        tokenizer = tried(AutoTokenizer.from_pretrained(subject.path, trust_remote_code=True))
-    return Encoder(tokenizer, job.template, job.settings.max_length_tokens)
+    return Encoder(
+        load_tokenizer(subject.path, code="any"), job.template, job.settings.max_length_tokens
+    )
 
 
 def require_rows_for(

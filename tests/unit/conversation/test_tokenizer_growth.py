@@ -11,6 +11,9 @@ import pytest
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.conversation.tokenizer_growth import require_bounded_growth
 from tasks.core.errors import NotAModel
+from tasks.core.evaluation.figures import EvaluationJob, Subject
+from tasks.core.evaluation.vocabulary import encoder_of
+from tasks.core.recipe import Evaluate
 from tests.models import tiny_llama
 
 
@@ -96,6 +99,18 @@ def test_what_lengthens_a_little_in_each_part_is_refused_for_all_of_them(tmp_pat
         with_part(model, part, in_a_row(part, [BYTES] * 5))
     with pytest.raises(NotAModel, match="beyond all bounds"):
         load_tokenizer(model)
+
+
+def test_a_model_that_is_only_measured_is_looked_at_too(tmp_path: Path) -> None:
+    model = with_part(
+        tiny_llama(tmp_path, layers=1), "normalizer", DOUBLED | {"content": "a" * 5000}
+    )
+    subject = Subject(role="base", path=model)
+    job = EvaluationJob(
+        subjects=(subject,), template="vicuna_v1.1", settings=Evaluate(), scratch=tmp_path
+    )
+    with pytest.raises(NotAModel, match="beyond all bounds"):
+        encoder_of(subject, job)
 
 
 NMT_NFKC = {"type": "Precompiled", "precompiled_charsmap": charsmap("a", "\u0635" * 16 + " ")}
