@@ -257,7 +257,10 @@ def _stages(
     elif recipe.publish is not None and "publish" in wanted:
         done.append(run(publish, made, recipe, recipe.publish, outcome, verdict))
     if _released_by(recipe) == "publish" and "publish" in wanted:
-        store.release(released.artifact, verdict.forced, **signature_of(done[-1]))
+        signature = signature_of(done[-1])
+        if from_stage == "deploy":  # nothing was published now
+            signature = RunRecords(home()).signature_of(recipe.name, released.artifact)
+        store.release(released.artifact, verdict.forced, **signature)
     if recipe.deploy is not None and "deploy" in wanted:
         done.append(
             run(

@@ -33,6 +33,7 @@ from tasks.core.room import prune, room
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama
+from tests.signing_keys import make_pair
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 
@@ -173,6 +174,23 @@ def test_run_that_begins_at_a_stage_goes_on_there(recipe: Recipe, built_home: Pa
     assert isinstance(report, RebuildReport)
     assert states(report)["evaluate"] == "Cached"
     assert states(report)["publish"] == "Completed"
+
+
+def test_run_that_only_serves_records_the_signature_that_was_published(
+    recipe: Recipe, built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recipe.publish is not None
+    pair = make_pair(tmp_path / "keys")
+    pair.use(monkeypatch)
+    publish = recipe.publish.model_copy(update={"signed_by": pair.public})
+    signed = recipe.model_copy(update={"publish": publish})
+    succeeded(signed)
+    records = RunRecords(built_home)
+    published = records.all()[0].release
+    assert None not in published[2:]
+    rebuild(signed, from_stage="deploy", return_state=True).result()
+    assert records.all()[0].release == published
+    assert sum(record.release == published for record in records.all()) == 2
 
 
 def test_run_that_would_begin_after_its_end_is_refused(recipe: Recipe, home: Path) -> None:

@@ -210,9 +210,20 @@ class RunRecords:
 
     def releases(self, recipe: str) -> list[str]:
         """Return what this recipe released, each artifact once, the last release first."""
-        released = [r for r in self.all() if r.recipe == recipe and r.released is not None]
-        released.sort(key=lambda r: r.released_at or r.ended_at, reverse=True)
+        released = self._last_released_first(recipe)
         return list(dict.fromkeys(r.released for r in released if r.released is not None))
+
+    def signature_of(self, recipe: str, artifact: str) -> dict[str, str]:
+        """Return whose signature the last release of an artifact bears, and which, if any."""
+        records = (r for r in self._last_released_first(recipe) if r.released == artifact)
+        last = next(records, None)
+        if last is None or last.signed_by is None or last.signature_sha256 is None:
+            return {}
+        return {"signed_by": last.signed_by, "signature_sha256": last.signature_sha256}
+
+    def _last_released_first(self, recipe: str) -> list[RunRecord]:
+        released = [r for r in self.all() if r.recipe == recipe and r.released is not None]
+        return sorted(released, key=lambda r: r.released_at or r.ended_at, reverse=True)
 
     def commits_of(self, attempt_of: str | None) -> dict[str, str]:
         """Return the commits that an earlier attempt of this run has taken."""
