@@ -73,8 +73,10 @@ plain = st.recursive(
 
 @settings(max_examples=EXAMPLES or 50, derandomize=not EXAMPLES, deadline=None, database=None)
 @given(plain)
-def test_what_was_written_is_read(value: object) -> None:
-    assert read_yaml(yaml.safe_dump(value, allow_unicode=True)) == (value, [])
+def test_what_pyyaml_reads_is_read(value: object) -> None:
+    """It is what was written, but for U+0085 in a name, which PyYAML writes as a line break."""
+    written = yaml.safe_dump(value, allow_unicode=True)
+    assert read_yaml(written) == (yaml.safe_load(written), [])
 
 
 _SIGNS = ["a", ": ", "- ", "\n", "  ", "[", "]", "{", "}", ", ", "&a ", "*a", "? ", "<<", "'", '"']
