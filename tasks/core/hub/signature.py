@@ -135,9 +135,7 @@ def source_was_signed(
     None is kept unless the source was to be signed; whatever is wrong with it, it does not count.
     """
     with suppress(FileNotFoundError, SignatureRefused):
-        signed = opened(
-            read_whole(kept, error=SignatureRefused, max_bytes=LONGEST_BYTES), keys, where=kept
-        )
+        signed = opened(_read(kept), keys, where=kept)
         _require(signed, {name: file.sha256 for name, file in files.items()}, where=kept)
         return True
     return False
