@@ -105,9 +105,9 @@ bench-quick: $(READY)  ## rerun a small form of every benchmark, and say what go
 	$(BIN)/python -m tests.benchmarks.quick $(if $(KEEP),--keep)
 
 # Not a test of speed: beside other work it is as good.
-MINUTES ?= 60
+MINUTES ?= 90
 
-soak: $(READY)  ## leave it alone for MINUTES=60, and see that nothing grows
+soak: $(READY)  ## leave it alone for MINUTES=90, and see that nothing grows
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 lock:  ## write requirements.lock from what is installed now

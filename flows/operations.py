@@ -55,6 +55,9 @@ _RETENTION = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_DAYS * 24 * 3600),
 }
 """Prefect itself keeps every flow run for ever, and events for a week."""
+_NO_AUTHORITY = {"PREFECT_API_SSL_CERT_FILE": str(Path(__file__).with_name("nobody.pem"))}
+"""Our server is asked in plain, and Prefect reads the certificates of its clients all the same: a
+worker grew by half a megabyte a flow run. So they are one, whose key was thrown away."""
 _START_S = 600.0
 """On a slow or busy machine the first start, which makes the database, takes minutes."""
 _LOCK_S = 900.0
@@ -163,6 +166,7 @@ def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dic
         {
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),  # of whatever our workers run
             **_RETENTION,
+            **_NO_AUTHORITY,
             **own,
             **shared_settings(own),
             _API: address,

@@ -63,8 +63,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def reached(world: World, home: Path, stage: str) -> Callable[[], bool]:
     """Return what tells whether the stage is at work."""
+    staging = home / "store/.staging"
+    if stage == "merge":  # which begins while its sources are still coming
+        return lambda: {path.name.partition("-")[0] for path in staging.glob("*")} == {"merge"}
     if stage in STORED:
-        return lambda: any((home / "store/.staging").glob(f"{stage}-*"))
+        return lambda: any(staging.glob(f"{stage}-*"))
     if stage == "deploy":
         return lambda: any((home / "serving").glob("stopped/*.sock"))
     before = len(world.faults.requests("released.*commit", method="POST"))

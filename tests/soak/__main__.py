@@ -1,6 +1,6 @@
-"""An hour of scheduled rebuilds that find nothing new, and of a served model that is asked.
+"""Ninety minutes of scheduled rebuilds that find nothing new, and of a served model that is asked.
 
-    python -m tests.soak [--minutes 60] [--every 60] [--out DIRECTORY]
+    python -m tests.soak [--minutes 90] [--every 60] [--out DIRECTORY]
 
 Makes a tiny base, its delta, a Hub and a home; Prefect is up in it, with server, workers and the
 deployment of the recipe, which serves. Then the recipe's schedule is switched on, and those of the
@@ -40,7 +40,7 @@ OUT = Path(".benchmarks/soak")
 def main() -> None:
     """Soak, then judge."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--every", type=float, default=60, help="seconds between two rebuilds")
     parser.add_argument("--out", type=Path, default=OUT, help="a directory")
     parser.add_argument("--judge", action="store_true", help="only judge what lies in --out")

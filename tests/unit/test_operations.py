@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 from datetime import timedelta
 from pathlib import Path
 
@@ -119,6 +120,14 @@ def test_runs_that_ended_long_ago_go_from_the_database_unless_the_user_says_othe
     assert vacuum.enabled_vacuum_types == {"events", "flow_runs", "orphans"}
     assert vacuum.retention_period == timedelta(days=RETENTION_DAYS)
     assert environment(at, API, {enabled: "events"})[enabled] == "events"
+
+
+def test_a_worker_holds_no_public_certificates_unless_the_user_names_some(at: Operations) -> None:
+    """Each flow run had it read all of them again, and it grew by half a megabyte."""
+    name = "PREFECT_API_SSL_CERT_FILE"
+    context = ssl.create_default_context(cafile=environment(at, API, {})[name])
+    assert len(context.get_ca_certs()) == 1
+    assert environment(at, API, {name: "/own.pem"})[name] == "/own.pem"
 
 
 def test_crash_is_known_by_several_missed_heartbeats(at: Operations) -> None:
