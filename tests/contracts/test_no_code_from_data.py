@@ -82,8 +82,13 @@ def unsafe_reads(tree: ast.AST) -> Iterator[str]:
 
 
 def trusting(tree: ast.AST) -> Iterator[int]:
-    """Yield the lines that hand trust_remote_code to a loader, but for a literal False."""
+    """Yield the lines that hand trust_remote_code to a loader, but for a literal False.
+
+    Or to ours, as `code="any"`.
+    """
     for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "code":
+            yield from (node.value.lineno,) if ast.unparse(node.value) == "'any'" else ()
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
             yield from () if ast.unparse(node.value) == "False" else (node.value.lineno,)
         if isinstance(node, ast.Dict):
@@ -146,7 +151,8 @@ def test_a_wrong_read_is_noticed(wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["load(m, trust_remote_code=True)", "f(**{'trust_remote_code': t})"]
+    "wrong",
+    ["load(m, trust_remote_code=True)", "f(**{'trust_remote_code': t})", "load(m, code='any')"],
 )
 def test_trust_is_noticed(wrong: str) -> None:
     assert len(list(trusting(ast.parse(wrong)))) == 1
