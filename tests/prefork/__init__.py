@@ -14,50 +14,38 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from tasks.core.home import PROJECT
 
 _CLIENT = Path(__file__).with_name("client.py")
 
 
-WITH_TORCH = (
-    "fastapi",
-    "peft",
-    "tasks.core.evaluation.entry",
-    "transformers.models.llama.modeling_llama",
-    "transformers.models.llama.tokenization_llama",
-    "uvicorn",
-)
-GATEWAY = (
-    "-torch",
-    "tasks.core.serving.gateway.server",
-    "transformers.models.llama.tokenization_llama",
-)
-"""What is imported before the fork, or with a minus is not there; never what is run itself."""
+Imported = Literal["torch", "gateway"]
+"""What a server has imported; see `server.IMPORTED`."""
 
 
-def preforked(imported: Sequence[str], module: str, *arguments: str) -> list[str]:
+def preforked(imported: Imported, module: str, *arguments: str) -> list[str]:
     """Return the command that does what `python -m module arguments` does."""
-    socket = str(_server(tuple(imported)).socket)
+    socket = str(_server(imported).socket)
     return [sys.executable, "-I", "-S", str(_CLIENT), socket, module, *arguments]
 
 
 def preforked_quick_start(module: str, *arguments: str) -> list[str]:
     """Return the command in place of that of `process.quick_start`."""
-    return preforked(WITH_TORCH, "tasks.core.process.quick_start", module, *arguments)
+    return preforked("torch", "tasks.core.process.quick_start", module, *arguments)
 
 
 class _Server:
     """A running server. It ends with this process, and its forks with it."""
 
-    def __init__(self, imported: Sequence[str]) -> None:
+    def __init__(self, imported: Imported) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="kawan-usaha-prefork-")
         self.socket = Path(self._directory.name, "socket")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.prefork.server", str(self.socket), *imported],
+            [sys.executable, "-P", "-m", "tests.prefork.server", str(self.socket), imported],
             stdin=subprocess.PIPE,  # whose end is what the server waits for
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(PROJECT)},
@@ -67,5 +55,5 @@ class _Server:
 
 
 @cache
-def _server(imported: tuple[str, ...]) -> _Server:
+def _server(imported: Imported) -> _Server:
     return _Server(imported)

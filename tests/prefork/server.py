@@ -1,4 +1,4 @@
-"""`python -m tests.prefork.server SOCKET MODULES`: imports them, says `ready`, forks on demand."""
+"""`python -m tests.prefork.server SOCKET NAME`: imports what IMPORTED says, and forks on demand."""
 
 import gc
 import marshal
@@ -15,6 +15,25 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from types import FrameType
 
+IMPORTED = {
+    "torch": (
+        "fastapi",
+        "peft",
+        "tasks.core.evaluation.entry",
+        "transformers.models.llama.modeling_llama",
+        "transformers.models.llama.tokenization_llama",
+        "uvicorn",
+    ),
+    "gateway": (
+        "-torch",
+        "tasks.core.serving.gateway.server",
+        "transformers.models.llama.tokenization_llama",
+    ),
+}
+"""What is imported before the fork, or with a minus is not there; never what is run itself.
+
+They stand here and not in the command: a test that looks for a process by its module finds that.
+"""
 _MOST_BYTES = 1 << 20
 
 
@@ -106,9 +125,9 @@ def _become(directory: str, environment: dict[bytes, bytes], files: Sequence[int
 
 def main() -> None:
     """Serve; in a fork, be the program."""
-    _, path, *modules = sys.argv
+    _, path, imported = sys.argv
     gc.disable()
-    for module in modules:
+    for module in IMPORTED[imported]:
         if module.startswith("-"):
             sys.modules[module[1:]] = None  # type: ignore[assignment]
         else:

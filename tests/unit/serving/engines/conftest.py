@@ -25,7 +25,7 @@ from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.report import Expectation
 from tests.models import tiny_llama
-from tests.prefork import WITH_TORCH, preforked
+from tests.prefork import preforked
 from tests.unit.serving.engines.clients import NAME, WAIT_S
 
 ENGINES: tuple[EngineName, ...] = ("fastchat", "transformers")
@@ -91,7 +91,7 @@ def start(launch: Launch) -> subprocess.Popen[bytes]:
 def _preforked(argv: Sequence[str]) -> list[str]:
     python = [sys.executable, "-P", "-m"]
     assert list(argv[: len(python)]) == python
-    return preforked(WITH_TORCH, *argv[len(python) :])
+    return preforked("torch", *argv[len(python) :])
 
 
 def _start(

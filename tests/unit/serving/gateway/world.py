@@ -20,7 +20,7 @@ from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.record import Deployment
 from tasks.core.serving.state import StateDirectory
-from tests.prefork import GATEWAY, WITH_TORCH, preforked
+from tests.prefork import preforked
 
 ROOT = Path(__file__).parents[4]
 MODEL_NAME = "Kawan-Usaha"
@@ -71,7 +71,7 @@ class Engine(Process):
     def __init__(self, directory: Path, model: Path, port: int = 0) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        argv = preforked(WITH_TORCH, f"{__package__}.small_engine", str(model), str(self.port))
+        argv = preforked("torch", f"{__package__}.small_engine", str(model), str(self.port))
         super().__init__(directory / f"{self.port}.log", argv)
 
     def answers(self) -> bool:
@@ -186,7 +186,7 @@ class Deployed(Door):
 class Gateway(Process, Door):
     """A gateway over a directory of its own."""
 
-    command = staticmethod(partial(preforked, GATEWAY))
+    command = staticmethod(partial(preforked, "gateway"))
 
     def __init__(
         self,
