@@ -115,15 +115,14 @@ def brings_only_our_code(directory: Path) -> bool:
         return False
     code = [path for path in paths if path.suffix == ".py"]
     return any(path.parent == directory for path in code) and all(
-        _is_ours(path, directory) for path in code
+        _sha256(path) == _our_sha256(path.relative_to(directory).as_posix()) for path in code
     )
-
-
-def _is_ours(path: Path, directory: Path) -> bool:
-    own = _OURS / path.relative_to(directory)
-    return own.is_file() and own.read_bytes() == path.read_bytes()
 
 
 def _our_sha256(name: str) -> str | None:
     own = _OURS / name
-    return sha256(own.read_bytes()).hexdigest() if own.is_file() else None
+    return _sha256(own) if own.is_file() else None
+
+
+def _sha256(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
