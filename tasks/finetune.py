@@ -5,6 +5,7 @@ from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
+from tasks.core.recipe_data import short_names
 from tasks.core.store import Staging
 from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
@@ -21,7 +22,7 @@ SECONDS_TO_THE_NEXT_RUNG = 5.0
 
 
 def _name(settings: Finetune, **_: object) -> str:
-    return f"LoRA of rank {settings.lora.r} on {settings.data.name}"
+    return f"LoRA of rank {settings.lora.r} on {short_names(settings.data)}"
 
 
 @stage_task("finetune", _name, retries=RUNGS, retry_delays_s=(SECONDS_TO_THE_NEXT_RUNG,))

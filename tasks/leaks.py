@@ -1,16 +1,20 @@
 """Leaks: which held-out conversations stand in the training data, told before the training."""
 
+from collections.abc import Mapping
+
 from prefect import get_run_logger
 from pydantic import TypeAdapter
 
+from tasks.core.conversation.data_sources import digest_of_sources, local_files
 from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
 from tasks.core.files import sha256_of_state, write_atomically
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Finetune
+from tasks.core.recipe_data import short_names
 from tasks.core.store import Staging
 from tasks.progress import StageProgress
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.runtime import StageResult, build_stage, digests_of, paths_of, stage_task
 
 VERSION = 3
 _FILE = "overlap.json"
@@ -18,27 +22,36 @@ _OVERLAP = TypeAdapter(Overlap)
 
 
 def _name(settings: Finetune, evaluation: Evaluate, **_: object) -> str:
-    return f"of {evaluation.conversations.name} in {settings.data.name}"
+    return f"of {evaluation.conversations.name} in {short_names(settings.data)}"
 
 
 @stage_task("leaks", _name)
-def leaks(settings: Finetune, evaluation: Evaluate, override: str | None) -> StageResult:
-    """Hold both files of the recipe against each other, once for the same content.
+def leaks(
+    settings: Finetune,
+    evaluation: Evaluate,
+    override: str | None,
+    brought: Mapping[str, StageResult] | None = None,
+) -> StageResult:
+    """Hold the recipe's held-out file against its training data, once for the same content.
 
-    Raises DataError where every held-out conversation leaks, unless the gate is overridden: no
-    figure would prove anything, and the gate would refuse the model after its training.
+    brought are the artifacts of the sources that do not lie here, by `str(source)`. Raises
+    DataError where every held-out conversation leaks, unless the gate is overridden: no figure
+    would prove anything, and the gate would refuse the model after its training.
     """
+    artifacts = brought or {}
     inputs = {
-        "training": sha256_of_state(settings.data),
+        "training": digest_of_sources(settings.data, digests_of(artifacts)),
         "held out": sha256_of_state(evaluation.conversations),
     }
 
     def write(staging: Staging) -> None:
         report = StageProgress("leaks")
-        found = find_leaks(settings.data, evaluation.conversations, report=report)
+        files = local_files(settings.data, paths_of(artifacts))
+        found = find_leaks(files, evaluation.conversations, report=report)
         write_atomically(staging.path / _FILE, _OVERLAP.dump_json(found) + b"\n")
 
-    built = build_stage(stage_key("leaks", VERSION, {}, inputs), write, {}, inputs)
+    key = stage_key("leaks", VERSION, {}, inputs)
+    built = build_stage(key, write, {}, inputs, reads=tuple(artifacts.values()))
     found = overlap_in(built).first(evaluation.max_conversations)
     if found.whole and not (override or "").strip():
         raise DataError(
@@ -46,7 +59,7 @@ def leaks(settings: Finetune, evaluation: Evaluate, override: str | None) -> Sta
             "anything.",
             where=evaluation.conversations,
             expected="conversations that the model is not trained on",
-            found=f"{found}, in {settings.data}",
+            found=f"{found}, in {', '.join(map(str, settings.data))}",
             next_step="Take them out of finetune.data, or name others in evaluate.conversations.",
         )
     if found.count:

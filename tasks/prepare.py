@@ -1,33 +1,53 @@
 """Prepare: the recipe's conversations as tokens and labels, once for every training on them."""
 
+from collections.abc import Mapping
+
 from tasks.core import keys
+from tasks.core.conversation.data_files import looked_at
+from tasks.core.conversation.data_sources import digest_of_sources, local_files
+from tasks.core.conversation.formats import NAMES
 from tasks.core.conversation.prepared import identity, prepare_examples
-from tasks.core.files import sha256_of, sha256_of_state
+from tasks.core.files import sha256_of
 from tasks.core.recipe import Finetune
+from tasks.core.recipe_data import short_names
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
 from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
-from tasks.progress import StageProgress
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.progress import StageProgress, say
+from tasks.runtime import StageResult, build_stage, digests_of, paths_of, stage_task
 
 VERSION = 3
 """Raised with the rules as well, which decide what of the data is kept."""
 
 
 def _name(settings: Finetune, **_: object) -> str:
-    return settings.data.name
+    return short_names(settings.data)
 
 
 @stage_task("prepare", _name)
-def prepare(model: StageResult, settings: Finetune, template: str) -> StageResult:
-    """Check, tokenize and divide the conversations. Of the model only its tokenizer counts."""
+def prepare(
+    model: StageResult,
+    settings: Finetune,
+    template: str,
+    brought: Mapping[str, StageResult] | None = None,
+) -> StageResult:
+    """Check, tokenize and divide the conversations. Of the model only its tokenizer counts.
+
+    brought are the artifacts of the sources that do not lie here, by `str(source)`.
+    """
+    artifacts = brought or {}
     params = identity(settings, template)
-    inputs = {"data": sha256_of_state(settings.data), "tokenizer": keys.digest(_tokenizer(model))}
+    data = digest_of_sources(settings.data, digests_of(artifacts))
+    inputs = {"data": data, "tokenizer": keys.digest(_tokenizer(model))}
 
     def write(staging: Staging) -> None:
+        files = local_files(settings.data, paths_of(artifacts))
+        for each in looked_at(files):
+            weight = f", weight {each.weight:g}" if each.weight != 1 else ""
+            say(f"{each.name}: {NAMES[each.read_as]}{weight}")
         prepared = prepare_examples(
             model.path,
-            settings.data,
+            files,
             settings,
             template,
             out=staging.path,
@@ -36,7 +56,7 @@ def prepare(model: StageResult, settings: Finetune, template: str) -> StageResul
         staging.note(examples=prepared.counts.examples, tokens=prepared.counts.tokens)
 
     key = keys.stage_key("prepare", VERSION, params, inputs)
-    return build_stage(key, write, params, inputs, reads=(model,))
+    return build_stage(key, write, params, inputs, reads=(model, *artifacts.values()))
 
 
 def _tokenizer(model: StageResult) -> dict[str, str]:

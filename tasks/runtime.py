@@ -283,6 +283,16 @@ def build_stage(
     return StageResult.of(built, key.stage)
 
 
+def digests_of(results: Mapping[str, StageResult]) -> dict[str, str]:
+    """Return the digest of each result."""
+    return {name: each.digest for name, each in results.items()}
+
+
+def paths_of(results: Mapping[str, StageResult]) -> dict[str, Path]:
+    """Return where each result lies."""
+    return {name: each.path for name, each in results.items()}
+
+
 def completed(result: StageResult) -> State[StageResult]:
     """Return the state that shows in the UI what was done, or that nothing had to be."""
     name = "Cached" if result.cached else None

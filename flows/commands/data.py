@@ -1,6 +1,7 @@
-"""`kawan-usaha data`: what is in a conversation file, and what a training would make of it."""
+"""`kawan-usaha data`: what is in conversation files, and what a training would make of it."""
 
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,14 @@ from annotated_types import Ge, Le
 from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, bytes_bar, output_file, show
 from flows.commands.sources import TEMPLATE, in_use, source_of
+from tasks.core.recipe_data import DataFormat
 
 if TYPE_CHECKING:
+    from tasks.core.conversation.data_files import DataFile
     from tasks.core.conversation.labels import Encoder
     from tasks.core.conversation.records import BadRecord
 
-data_app = typer.Typer(no_args_is_help=True, help="Check a conversation file, show a record.")
+data_app = typer.Typer(no_args_is_help=True, help="Check conversation files, show a record.")
 
 File = Annotated[
     str,
@@ -23,8 +26,19 @@ File = Annotated[
         help="A JSON or JSON-lines file, or a data set of the Hub: owner/name@revision."
     ),
 ]
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        help="JSON or JSON-lines files, directories of such, or data sets of the Hub "
+        "(owner/name@revision); all are checked together."
+    ),
+]
 Name = Annotated[
     str | None, typer.Option("--file", help="Which file of the data set, if it has several.")
+]
+Format = Annotated[
+    DataFormat,
+    typer.Option("--format", help="How the records are written; auto finds out by the first ones."),
 ]
 Template = Annotated[str | None, TEMPLATE]
 MaxLength = Annotated[int, integer("Tokens a conversation; longer ones are cut.", Ge(16))]
@@ -42,9 +56,10 @@ def register(app: typer.Typer) -> None:
 
 @data_app.command()
 def check(
-    file: File,
+    files: Files,
     *,
     name: Name = None,
+    format: Format = "auto",
     tokenizer: Annotated[
         str | None,
         typer.Option(help="A model whose tokenizer counts the tokens; without it none are."),
@@ -69,28 +84,37 @@ def check(
     """
     from tasks.core.conversation.advice import render_advice
     from tasks.core.conversation.screening import Rules, screen
-    from tasks.core.given_files import at_rest
 
     rules = Rules(
         None if language == ANY_LANGUAGE else language, merge_neighbours, max_dropped_share
     )
-    path, bad = _local_file(file, name), list["BadRecord"]()
-    encoder = _encoder(tokenizer, template, max_length) if tokenizer else None
-    with at_rest(path) as spool, bytes_bar("check") as report:
-        screened = screen(
-            spool,
-            rules,
-            encoder=encoder,
-            on_bad=bad.append if as_json else lambda one: typer.echo(str(one)),
-            report=report,
-        )
-    found = replace(screened, path=path)
+    bad = list["BadRecord"]()
+    with ExitStack() as streams:
+        data = [each for file in files for each in _data_files(file, name, format, streams)]
+        encoder = _encoder(tokenizer, template, max_length) if tokenizer else None
+        with bytes_bar("check") as report:
+            found = screen(
+                data,
+                rules,
+                encoder=encoder,
+                on_bad=bad.append if as_json else lambda one: typer.echo(str(one)),
+                report=report,
+            )
     if picture is not None:
         from tasks.core.conversation.picture import draw_lengths
 
         draw_lengths(found, picture, max_length if tokenizer else None)
     result: dict[str, object] = {
-        "file": path,
+        "file": found.name,
+        "files": [
+            {
+                "file": each.file.name,
+                "format": each.file.format,
+                "records": each.records,
+                "dropped": each.dropped,
+            }
+            for each in found.files
+        ],
         "accepted": found.acceptable,
         "records": found.records,
         "kept": found.kept,
@@ -115,6 +139,7 @@ def show_record(
     record: Annotated[int, integer("Its position, or its line in JSON lines.", Ge(1))],
     tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer divides the text.")],
     name: Name = None,
+    format: Format = "auto",
     template: Template = None,
     max_length: MaxLength = 2048,
     merge_neighbours: Merge = False,
@@ -132,10 +157,18 @@ def show_record(
 
     from flows.commands.data_view import tokens_in_colour
     from tasks.core.conversation.reading import find_record
-    from tasks.core.given_files import at_rest
+    from tasks.core.errors import UsageError
 
-    with at_rest(_local_file(file, name)) as spool:
-        conversation = find_record(spool, record, merge_neighbours=merge_neighbours)
+    with ExitStack() as streams:
+        data, *others = _data_files(file, name, format, streams)
+        if others:
+            raise UsageError(
+                "A record is shown of one file.",
+                where=file,
+                found=f"{1 + len(others)} files",
+                next_step=f"Name the file, such as {data.name}.",
+            )
+        conversation = find_record(data, record, merge_neighbours=merge_neighbours)
     tokens = _encoder(tokenizer, template, max_length).explain(conversation)
     console = Console(highlight=False, soft_wrap=True)
     console.print(tokens_in_colour(tokens, marks=console.color_system is None))
@@ -157,6 +190,20 @@ def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
         template = template or Upstream(source, Store(home())).template() or DEFAULT_TEMPLATE
         tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
     return Encoder(tokenizer, template, max_length)
+
+
+def _data_files(
+    text: str, name: str | None, format: DataFormat, streams: ExitStack
+) -> "list[DataFile]":
+    """Return the files that are meant; what a stream gives is kept until streams are closed."""
+    from tasks.core.conversation.data_files import DataFile
+    from tasks.core.conversation.data_sources import files_in
+    from tasks.core.given_files import at_rest
+
+    path = _local_file(text, name)
+    if path.is_dir():
+        return [DataFile(each, str(each), format) for each in files_in(path)]
+    return [DataFile(streams.enter_context(at_rest(path)), str(path), format)]
 
 
 def _local_file(text: str, name: str | None) -> Path:

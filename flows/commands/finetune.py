@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def finetune(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    data: Annotated[Path, typer.Argument(help="Conversations in FastChat's format, as JSON.")],
+    data: Annotated[Path, typer.Argument(help="Conversations, in a format of docs/data.md.")],
     out: Annotated[Path, NEW_DIRECTORY],
     *,
     template: Annotated[str | None, TEMPLATE] = None,

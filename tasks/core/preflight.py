@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks.core.architecture.names import check_edit_names
+from tasks.core.conversation.data_sources import is_local, local_files
 from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.template import get_template
@@ -77,8 +78,9 @@ def check_inputs(recipe: Recipe) -> None:
         check_edit_names(recipe.edit)
     if recipe.finetune is not None:
         check_settings(recipe.finetune, recipe.template)
-        require_at_rest(recipe.finetune.data)
-        check_conversations(recipe.finetune.data)
+        for file in local_files([each for each in recipe.finetune.data if is_local(each)]):
+            require_at_rest(file.path)
+            check_conversations(file)
 
 
 def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from tasks.core.recipe_data import DataSource, listed
 from tasks.core.recipe_deploy import Deploy as Deploy  # noqa: PLC0414 - handed on, for mypy
 from tasks.core.recipe_part import Part
 
@@ -209,10 +210,11 @@ class Lora(Part):
 class Finetune(Part):
     """LoRA with DeepSpeed. The defaults are those of the original command."""
 
-    data: Path = Field(
-        Path("data/conversation.json"),
+    data: tuple[DataSource, ...] = Field(
+        (DataSource(file=Path("data/conversation.json")),),
         title="Conversations",
-        description="A file in FastChat's conversation format, on the machine that runs the stage.",
+        description="The sources to learn from, in order; of records that say the same, the first "
+        "stays. A path alone is one file. By default it is `data/conversation.json`.",
     )
     language: str | None = Field(
         "id",
@@ -336,6 +338,21 @@ class Finetune(Part):
     )
     seed: int = Field(42, ge=0, lt=2**32, title="Seed", description="Of the order and the adapter.")
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_source_is_a_list_too(cls, value: Any) -> Any:
+        return listed(value)
+
+    @field_validator("data")
+    @classmethod
+    def _each_source_once(cls, value: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
+        if not value:
+            raise ValueError("name at least one source of conversations")
+        names = [str(each) for each in value]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"named twice: {', '.join(repeated)}; give it a weight instead")
+        return value
+
 
 class Gate(Part):
     """What the evaluation must show before a model may be published or served."""
@@ -384,8 +401,8 @@ class Evaluate(Part):
     conversations: Path = Field(
         Path("data/evaluation/held_out.json"),
         title="Held-out conversations",
-        description="A file in FastChat's conversation format, on the machine that runs the "
-        "stage. Never in training.",
+        description="A file of conversations in a format of `finetune.data`, on the machine that "
+        "runs the stage. Never in training.",
     )
     prompts: Path = Field(
         Path("data/evaluation/prompts.json"),

@@ -10,6 +10,7 @@ from tasks.core.errors import RecipeError
 from tasks.core.given_files import read_given_text
 from tasks.core.home import PROJECT
 from tasks.core.recipe import Recipe
+from tasks.core.recipe_data import DataSource
 from tasks.core.yaml_text import NotYaml, read_yaml
 
 RECIPES = PROJECT / "data" / "recipes"
@@ -22,7 +23,7 @@ def project_path(path: Path) -> Path:
 
 
 def located(recipe: Recipe) -> Recipe:
-    """Return the recipe with the paths of its data files and public keys made absolute."""
+    """Return the recipe with the paths of its data and public keys made absolute."""
     own = recipe.evaluate.benchmark_tasks
     evaluate = recipe.evaluate.model_copy(
         update={
@@ -33,7 +34,7 @@ def located(recipe: Recipe) -> Recipe:
     )
     update: dict[str, object] = {"evaluate": evaluate}
     if recipe.finetune is not None:
-        data = project_path(recipe.finetune.data).absolute()
+        data = tuple(map(_located_source, recipe.finetune.data))
         update["finetune"] = recipe.finetune.model_copy(update={"data": data})
     for name in ("base", "delta", "publish", "deploy"):
         part = getattr(recipe, name)
@@ -41,6 +42,12 @@ def located(recipe: Recipe) -> Recipe:
             key = project_path(part.signed_by).absolute()
             update[name] = part.model_copy(update={"signed_by": key})
     return recipe.model_copy(update=update)
+
+
+def _located_source(source: DataSource) -> DataSource:
+    paths = {name: getattr(source, name) for name in ("file", "directory")}
+    found = {name: project_path(path).absolute() for name, path in paths.items() if path}
+    return source.model_copy(update=found)
 
 
 def recipe_names() -> list[str]:

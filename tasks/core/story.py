@@ -24,6 +24,7 @@ from tasks.core.hub.publish_origin import Origin, Repo, origin_of
 from tasks.core.hub.publish_selection import choose_to_publish
 from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
+from tasks.core.recipe_data import DataSource, short_names
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import require_manifest
 from tasks.core.training.result import TRAINING, StepDown, read_summary
@@ -166,7 +167,7 @@ def _lineage(recipe: Recipe, manifests: dict[str, Manifest]) -> list[LineageStep
     if recipe.edit is not None:
         steps.append(LineageStep("edit", "architecture edit", manifests["edit"].content_digest))
     if recipe.finetune is not None:
-        name = f"LoRA on {recipe.finetune.data.name}"
+        name = f"LoRA on {short_names(recipe.finetune.data)}"
         steps.append(LineageStep("fine-tune", name, manifests["finetune"].content_digest))
     return steps
 
@@ -212,9 +213,20 @@ def _recipe_yaml(recipe: Recipe) -> str:
         for name in ("conversations", "prompts", "benchmark_tasks")
         if name in plain["evaluate"]
     }
-    if "finetune" in plain:
-        plain["finetune"]["data"] = Path(plain["finetune"]["data"]).name
+    if recipe.finetune is not None:
+        sources = [_told(each) for each in recipe.finetune.data]
+        plain["finetune"]["data"] = sources if len(sources) > 1 else sources[0]
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _told(source: DataSource) -> JsonValue:
+    """Return a source as a recipe names it, without the way to it on this machine."""
+    told: dict[str, JsonValue] = source.model_dump(mode="json", exclude_defaults=True)
+    path = source.file or source.directory
+    if path is None:
+        return told
+    told["file" if source.file else "directory"] = path.name
+    return path.name if told.keys() == {"file"} else told
 
 
 def _card_files(model: Path, files: Mapping[str, FileDigest]) -> list[CardFile]:

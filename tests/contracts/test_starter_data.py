@@ -16,7 +16,7 @@ import pytest
 from tasks.core.recipe import Evaluate, Finetune
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING = ROOT / Finetune().data
+TRAINING = ROOT / str(Finetune().data[0].file)
 HELD_OUT = ROOT / Evaluate().conversations
 PROMPTS = ROOT / Evaluate().prompts
 

@@ -41,6 +41,7 @@ COMMANDS = {
     ),
     "conversations": (("data",), ["data", "check", "data/conversation.json"]),
     "conversations as lines": (("data",), ["data", "check", "data/lines.jsonl"]),
+    "formats in a directory": (("chats",), ["data", "check", "chats"]),
     "show": (
         ("data",),
         ["data", "show", "data/conversation.json", "--record", "1", "--tokenizer", "model"],
@@ -78,7 +79,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data").mkdir()
     (root / "data" / "conversation.json").write_text(json.dumps(records))
     (root / "data" / "lines.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (root / "chats").mkdir()
+    openai = [{"messages": turns("role", "content", n)} for n in range(3)]
+    sharegpt = [{"items": turns("from", "value", n), "system": ""} for n in range(3, 6)]
+    (root / "chats" / "a.jsonl").write_text("\n".join(map(json.dumps, openai)))
+    (root / "chats" / "b.json").write_text(json.dumps(sharegpt))
     return root
+
+
+def turns(speaker: str, text: str, number: int) -> list[dict[str, str]]:
+    """Return a question and its answer in fields of these names."""
+    said = {"user": f"{WORDS[number]} {WORDS[number + 1]}?", "assistant": f"{WORDS[number + 2]}."}
+    return [{speaker: who, text: what} for who, what in said.items()]
 
 
 @pytest.fixture(autouse=True)

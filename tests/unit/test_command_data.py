@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-from tasks.core.errors import DataError
+from tasks.core.errors import DataError, UsageError
 from tests.models import tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -106,3 +106,57 @@ def test_a_pipe_gives_what_the_file_gives(tmp_path: Path, count: int, lines: boo
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         run("check", tmp_path / "none.json")
+
+
+def messages(number: int) -> dict[str, object]:
+    """A record of the starter set in OpenAI's format."""
+    turns = json.loads(STARTER.read_text())[number]["conversations"]
+    roles = {"human": "user", "gpt": "assistant"}
+    return {"messages": [{"role": roles[t["from"]], "content": t["value"]} for t in turns]}
+
+
+def test_several_files_are_checked_together_and_each_says_its_format(
+    broken: Path, tmp_path: Path
+) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text("\n".join(json.dumps(messages(n)) for n in (3, 30, 31)))
+    ran = run("check", broken, more)
+    assert ran.exit_code == 1
+    assert f"{broken}, record 22 (kosong): `conversations` is missing" in ran.stdout
+    assert f"says the same as {broken}, record 4 (" in ran.stdout
+    assert f"{more}: OpenAI's format, 3 records, 1 dropped" in ran.stdout
+    told = json.loads(run("check", broken, more, "--json").stdout)
+    assert [each["format"] for each in told["files"]] == ["fastchat", "openai"]
+    assert [(each["records"], each["dropped"]) for each in told["files"]] == [(22, 2), (3, 1)]
+    assert told["bad"][-1]["file"] == str(more)
+
+
+def test_a_directory_is_checked_file_by_file(tmp_path: Path) -> None:
+    for name, number in (("b.json", 1), ("a.json", 2)):
+        (tmp_path / name).write_text(json.dumps([messages(number)]))
+    told = json.loads(run("check", tmp_path, "--json").stdout)
+    assert [Path(each["file"]).name for each in told["files"]] == ["a.json", "b.json"]
+    assert (told["accepted"], told["kept"]) == (True, 2)
+
+
+def test_a_named_format_is_held_to(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([messages(1)]))
+    with pytest.raises(DataError, match="not in the format that is named"):
+        run("check", tmp_path / "a.json", "--format", "sharegpt")
+    assert run("check", tmp_path / "a.json", "--format", "openai").exit_code == 0
+
+
+def test_a_record_of_another_format_is_shown_as_it_is_learned(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([messages(0)]))
+    shown = [
+        run("show", file, "--record", 1, "--tokenizer", model, "--max-length", 4096).stdout
+        for file in (STARTER, tmp_path / "a.json")
+    ]
+    assert shown[0].rpartition("\n\n")[0] == shown[1].rpartition("\n\n")[0]
+
+
+def test_of_a_directory_with_several_files_no_record_is_shown(model: Path, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(json.dumps([messages(0)]))
+    with pytest.raises(UsageError, match="shown of one file"):
+        run("show", tmp_path, "--record", 1, "--tokenizer", model)

@@ -10,7 +10,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from flows.across import rebuild_across
 from flows.lifecycle import rebuild, rebuild_recipe
 from flows.stage_names import StageName
-from tasks.core.recipe import KAWAN_USAHA, Base, Recipe
+from tasks.core.recipe import KAWAN_USAHA, Base, Finetune, Recipe
 from tasks.core.recipe_file import recipe_names
 
 FLOWS = [rebuild, rebuild_recipe]
@@ -126,7 +126,7 @@ def test_every_path_says_on_which_machine_it_is() -> None:
         for name, field in schema.get("properties", {}).items()
         if any(each.get("format") == "path" for each in field.get("anyOf", [field]))
     }
-    assert len(paths) == 15
+    assert len(paths) == 16
     assert [name for name, words in paths.items() if "machine" not in words] == []
     assert "machine" in definitions["Publish"]["properties"]["target"]["description"]
 
@@ -140,9 +140,32 @@ def test_a_recipe_with_directories_stays_valid_through_the_form() -> None:
     assert (str(recipe.base.directory), recipe.base.repo) == ("/m", None)
 
 
-@pytest.mark.parametrize("recipe", [KAWAN_USAHA, Recipe(base=Base(repo="a/b", revision="v1"))])
+SEVERAL = Finetune(data=["a.json", {"repo": "a/b", "weight": 2}, {"collected": "toko"}])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        KAWAN_USAHA,
+        Recipe(base=Base(repo="a/b", revision="v1")),
+        Recipe(finetune=SEVERAL),
+    ],
+    ids=["original", "revision", "several sources"],
+)
 def test_any_other_recipe_comes_out_of_the_form_as_it_went_in(recipe: Recipe) -> None:
     schema = form(rebuild)
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     sent = filled(given, schema["properties"]["recipe"], schema["definitions"])
     assert Recipe.model_validate(sent) == recipe
+
+
+def test_the_form_shows_a_list_of_sources_and_what_each_can_be() -> None:
+    definitions = form(rebuild)["definitions"]
+    data = definitions["Finetune"]["properties"]["data"]
+    assert data["type"] == "array"
+    source = _object(data["items"], definitions)["properties"]
+    assert source["format"]["enum"] == ["auto", "fastchat", "openai", "sharegpt"]
+    sent = {"recipe": {"name": "mine", "finetune": {"data": [{"repo": "a/b", "weight": 0.5}]}}}
+    validate(sent, form(rebuild), raise_on_error=True)
+    with pytest.raises(ValidationError):
+        validate({"recipe": {"finetune": {"data": [{"weight": "two"}]}}}, form(rebuild), True)

@@ -1,4 +1,5 @@
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from tasks.core.recipe import KAWAN_USAHA, ActivationEdit, Base, Deploy, Edit, Finetune, Recipe
+from tasks.core.recipe_data import DataSource, short_names
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,45 @@ def test_help_and_form_stay_fast_without_torch(module: str) -> None:
         f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ([], "name at least one source"),
+        ([{}], "exactly one of file, directory, repo, collected; found none"),
+        ([{"file": "a.json", "repo": "a/b"}], "found file and repo"),
+        (["a.json", {"file": "a.json", "weight": 2}], "named twice: a.json; give it a weight"),
+        ({"file": "a.json", "name": "b.json"}, "no repo is given"),
+        ({"repo": "a/b", "name": "b.parquet"}, "does not end with .json or .jsonl"),
+        ({"repo": "a b"}, "not a repository name"),
+        ({"collected": "../other"}, "not the name of a deployment"),
+        ({"file": "a.json", "weight": 0}, "greater than 0"),
+        ({"file": "a.json", "weight": float("inf")}, "finite number"),
+        ({"file": "a.json", "format": "alpaca"}, "'auto', 'fastchat', 'openai' or 'sharegpt'"),
+        ({"file": "a.json", "wieght": 2}, "Extra inputs"),
+        (7, "valid tuple"),
+    ],
+)
+def test_a_source_that_can_mean_nothing_is_refused(data: object, problem: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(problem)):
+        Finetune(data=data)
+
+
+def test_a_path_alone_is_a_file_and_one_source_a_list() -> None:
+    one = (DataSource(file=Path("a.json")),)
+    for said in ("a.json", Path("a.json"), ["a.json"], {"file": "a.json"}, [{"file": "a.json"}]):
+        assert Finetune(data=said).data == one
+    assert Finetune.model_validate_json(Finetune(data="a.json").model_dump_json()).data == one
+
+
+def test_sources_are_called_by_what_they_are() -> None:
+    several = Finetune(
+        data=["data/a.json", {"repo": "a/b", "name": "c.json"}, {"collected": "toko"}]
+    ).data
+    assert [str(each) for each in several] == [
+        "data/a.json",
+        "a/b@main:c.json",
+        "collected by toko",
+    ]
+    assert short_names(several) == "a.json and 2 more"

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import RecipeError
+from tasks.core.home import PROJECT
 from tasks.core.recipe import KAWAN_USAHA
+from tasks.core.recipe_data import DataSource
 from tasks.core.recipe_file import find_recipe, load_recipe, located, recipe_names
 
 
@@ -119,3 +121,26 @@ def test_public_keys_of_a_recipe_are_looked_up_like_data_files(
     recipe = located(load_recipe(written(tmp_path, asked)))
     parts = (recipe.base, recipe.delta, recipe.publish, recipe.deploy)
     assert {part.signed_by for part in parts if part} == {tmp_path / "key.pub"}
+
+
+def test_files_and_directories_of_the_data_are_looked_up_and_data_sets_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chats").mkdir()
+    monkeypatch.chdir(tmp_path)
+    asked = """
+    finetune:
+      data:
+        - data/conversation.json
+        - {directory: chats, weight: 2}
+        - {repo: warung/tanya, revision: v1}
+        - {collected: toko}
+    """
+    settings = located(load_recipe(written(tmp_path, asked))).finetune
+    assert settings is not None
+    assert settings.data == (
+        DataSource(file=PROJECT / "data/conversation.json"),
+        DataSource(directory=tmp_path / "chats", weight=2),
+        DataSource(repo="warung/tanya", revision="v1"),
+        DataSource(collected="toko"),
+    )

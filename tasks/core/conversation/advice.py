@@ -1,5 +1,8 @@
 """A screening in words: what is wrong, how often, and what to do about it. Pure."""
 
+from collections.abc import Iterator
+
+from tasks.core.conversation.formats import NAMES
 from tasks.core.conversation.lengths import Lengths, Size
 from tasks.core.conversation.remedies import remedy
 from tasks.core.conversation.screening import Screening
@@ -26,7 +29,15 @@ def _verdict(screening: Screening) -> str:
         said = f"Accepted: {share} dropped; a training leaves those records out."
     else:
         said = "Accepted: every record can be learned from."
-    return f"{screening.path}\n{counts}\n{said}"
+    return "\n".join([*_files(screening), counts, said])
+
+
+def _files(screening: Screening) -> Iterator[str]:
+    """Yield what each file is and how it was read; of several, what is in each."""
+    for each in screening.files:
+        counts = f", {each.records:,} records, {each.dropped:,} dropped"
+        several = counts if len(screening.files) > 1 else ""
+        yield f"{each.file.name}: {NAMES[each.file.read_as]}{several}"
 
 
 def _percent(share: float) -> str:

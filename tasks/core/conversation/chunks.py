@@ -35,7 +35,7 @@ _Piece = tuple[int, int, Literal["", "closing", "too long"]]
 
 @dataclass(frozen=True)
 class Chunk:
-    """The bytes [start, stop) of a file of `size_bytes`.
+    """The bytes [start, stop) of a file of `size_bytes`, which is the one of this number.
 
     `closing`: the array, or the file, ends here. `too_long`: this is the beginning of a record that
     is longer than MAX_RECORD_BYTES, or is never closed.
@@ -48,6 +48,7 @@ class Chunk:
     size_bytes: int
     closing: bool = False
     too_long: bool = False
+    file: int = 0
 
     @property
     def done_bytes(self) -> int:

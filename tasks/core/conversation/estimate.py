@@ -1,4 +1,4 @@
-"""Roughly how long a file's conversations are, without a tokenizer: for a plan's times only.
+"""Roughly how long conversations are, without a tokenizer: for a plan's times only.
 
 Reads the beginning of a large file and takes the rest to be like it.
 """
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from tasks.core.conversation.data_files import DataFile
+from tasks.core.conversation.data_sources import is_local, local_files
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.errors import DataError
@@ -33,12 +35,28 @@ class RoughLengths:
 
 
 def training_lengths(settings: Finetune) -> RoughLengths | None:
-    """Return the lengths of what these settings train on, None where nothing can be read."""
+    """Return the lengths of what an epoch trains on, None where not all of it is here."""
     rows = settings.micro_batch_size if settings.batching == "pad" else 1
-    return lengths_of(settings.data, cut=settings.max_length_tokens, padded_to_longest_of=rows)
+    try:
+        files = local_files(settings.data) if all(map(is_local, settings.data)) else ()
+    except DataError:
+        return None
+    cut = settings.max_length_tokens
+    found = [(each, lengths_of(each, cut=cut, padded_to_longest_of=rows)) for each in files]
+    known = [(each.weight * of.conversations, of) for each, of in found if of is not None]
+    if not known or len(known) < len(found):
+        return None
+    weights = [weight for weight, _ in known]
+    return RoughLengths(
+        conversations=round(sum(weights)),
+        mean_tokens=fmean([of.mean_tokens for _, of in known], weights),
+        padded_tokens=fmean([of.padded_tokens for _, of in known], weights),
+    )
 
 
-def lengths_of(path: Path, *, cut: int, padded_to_longest_of: int = 1) -> RoughLengths | None:
+def lengths_of(
+    data: Path | DataFile, *, cut: int, padded_to_longest_of: int = 1
+) -> RoughLengths | None:
     """Return the lengths with no more than `cut` tokens each, None where nothing can be read."""
     read = total = 0
 
@@ -48,7 +66,7 @@ def lengths_of(path: Path, *, cut: int, padded_to_longest_of: int = 1) -> RoughL
 
     tokens: list[int] = []
     try:
-        for _, record in scan(path, merge_neighbours=True, report=watch):
+        for _, record in scan(data, merge_neighbours=True, report=watch):
             if isinstance(record, Conversation):
                 tokens.append(min(cut, _tokens(record)))
             if read > _ENOUGH_BYTES:

@@ -4,7 +4,8 @@ One safetensors file holds all tokens one after another, their labels, and where
 begins. It is written in bounded memory, however many there are. What turns out later to be dropped,
 as duplicates do, is left out when the file is put together. The invariant: the file holds what
 every other conversation gave, in their order, except for those of which not even the first answer
-fits; these are counted, never silent.
+fits; these are counted, never silent. What is learned several times an epoch follows once more
+behind all of that, in the same order, so that examples that belong together stay side by side.
 """
 
 import hashlib
@@ -27,14 +28,17 @@ from tasks.core.system_errors import names_path
 from tasks.core.temporary import TEMPORARY
 
 _FIGURES = np.dtype(
-    [(name, "<i8") for name in ("position", "tokens", "learned", "dropped_answers", "largest_id")]
+    [
+        (name, "<i8")
+        for name in ("position", "copies", "tokens", "learned", "dropped_answers", "largest_id")
+    ]
 )
 _TOKEN_BYTES = 4
 
 
 @dataclass(frozen=True)
 class ExampleCounts:
-    """What became of the conversations."""
+    """What became of the conversations; one that is learned twice an epoch counts twice."""
 
     conversations: int
     too_long_conversations: int
@@ -57,14 +61,20 @@ class ExampleRows:
     labels: bytes
 
     @classmethod
-    def of(cls, examples: Sequence[tuple[int, Example]]) -> "ExampleRows":
-        """Return the rows of examples, each with the position of its record."""
+    def of(
+        cls, examples: Sequence[tuple[int, Example]], copies: Sequence[int] | None = None
+    ) -> "ExampleRows":
+        """Return the rows of examples, each with the position of its record.
+
+        The file is to hold each of them once, or as many copies as are given.
+        """
+        times = [1] * len(examples) if copies is None else copies
         figures = [
             (
-                *(at, len(each.input_ids), each.learned_tokens, each.dropped_answers),
+                *(at, count, len(each.input_ids), each.learned_tokens, each.dropped_answers),
                 max(each.input_ids, default=0),
             )
-            for at, each in examples
+            for (at, each), count in zip(examples, times, strict=True)
         ]
         return cls(
             np.array(figures, dtype=_FIGURES),
@@ -113,18 +123,24 @@ class ExampleWriter:
     def counts(self) -> ExampleCounts:
         """What became of the conversations so far."""
         kept = self._rows()[self._kept()]
+        copies = kept["copies"]
         return ExampleCounts(
-            conversations=len(kept),
-            too_long_conversations=int((kept["tokens"] == 0).sum()),
-            too_long_answers=int(kept["dropped_answers"].sum()),
-            tokens=int(kept["tokens"].sum()),
-            learned_tokens=int(kept["learned"].sum()),
+            conversations=int(copies.sum()),
+            too_long_conversations=int(copies[kept["tokens"] == 0].sum()),
+            too_long_answers=int((copies * kept["dropped_answers"]).sum()),
+            tokens=int((copies * kept["tokens"]).sum()),
+            learned_tokens=int((copies * kept["learned"]).sum()),
         )
 
     @property
     def largest_id(self) -> int:
         """The largest token id of what is kept."""
-        return int(self._rows()["largest_id"][self._kept()].max(initial=0))
+        return int(self._rows()["largest_id"][self._copies() > 0].max(initial=0))
+
+    @property
+    def given(self) -> int:
+        """How many conversations were kept, before weights."""
+        return int(self._kept().sum())
 
     def finish(self) -> ExampleCounts:
         """Write the file, `sha256` of which is then known.
@@ -138,10 +154,11 @@ class ExampleWriter:
                 where=self._path.name,
                 **self._cause(counts),
             )
-        rows, kept = self._rows(), self._kept()
-        lengths = rows["tokens"][kept]
+        tokens, copies = self._rows()["tokens"], self._copies()
+        rounds = [copies >= number for number in range(1, int(copies.max(initial=0)) + 1)]
+        lengths = np.concatenate([tokens[each] for each in rounds])
         starts = np.concatenate(([0], np.cumsum(lengths[lengths > 0])))
-        ranges = list(_ranges(rows["tokens"], kept))
+        ranges = [each for some in rounds for each in _ranges(tokens, some)]
         partial = self._path.with_name(TEMPORARY + self._path.name)
         with names_path(partial), partial.open("wb") as file:
             out = _Hashed(file)
@@ -166,8 +183,17 @@ class ExampleWriter:
         kept[known] = ~self._dropped[positions[known]]
         return kept
 
+    def _copies(self) -> NDArray[np.int64]:
+        """Return how often the file holds each example."""
+        return np.where(self._kept(), self._rows()["copies"], 0)
+
     def _cause(self, counts: ExampleCounts) -> dict[str, str]:
         too_long = counts.too_long_conversations
+        if self.given and not counts.conversations:
+            return {
+                "found": f"weights that leave out all {self.given} conversations",
+                "next_step": "Raise the weights in finetune.data, or bring more conversations.",
+            }
         if not too_long:
             return {"found": "no conversation", "next_step": "Bring conversations to learn from."}
         return {

@@ -1,15 +1,29 @@
 """The formats of conversations that people have, told apart by a look at one record. Pure.
 
-Only FastChat's is read. The others get a name, and how to make FastChat's of them.
+FastChat's, OpenAI's and the variants of ShareGPT's are read (`dialects`). The others get a name,
+and how to make FastChat's of them.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tasks.core.conversation.layout import TURN_FIELDS, field_of_records, take_out
 
+ReadAs = Literal["fastchat", "openai", "sharegpt"]
+NAMES: Mapping[ReadAs, str] = {
+    "fastchat": "FastChat's format",
+    "openai": "OpenAI's format",
+    "sharegpt": "ShareGPT's format",
+}
+LISTS = (
+    *("conversations", "conversation", "dialog", "dialogue", "turns", "items", "history"),
+    "messages",
+)
+"""Fields in which variants of ShareGPT's format have their turns."""
+SPEAKER_NAMES = ("user", "assistant", "chatgpt", "bot", "bing", "bard", "model", "prompter")
+
 _SCRIPT = 'docs/data.md, "Other formats", has a script.'
-_LISTS = ("conversation", "dialog", "dialogue", "turns", "items", "history", "messages")
 _PAIRS = (
     ("instruction", "output"),
     ("prompt", "completion"),
@@ -22,40 +36,40 @@ _PAIRS = (
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is not FastChat's, in words, and how to make FastChat's of it."""
+    """A format in words, and how it is read, or how to make FastChat's of it."""
 
     name: str
-    remedy: str
+    remedy: str = ""
+    read_as: ReadAs | None = None
 
 
 def format_of(value: object) -> Format | None:
-    """Return what format a record is in, None for FastChat's and for what nobody knows."""
+    """Return what format a record is in, None for what nobody knows."""
     if isinstance(value, str):
         return Format("texts, without speakers", "Divide each into turns of `human` and `gpt`.")
     if isinstance(value, list):
-        return _turns_alone(value)
+        return _variant("lists of turns") if _is_turns(value) else None
     if not isinstance(value, Mapping):
         return None
-    return next((found for found in _candidates(value) if found is not None), None)
+    return next(_candidates(value), None)
 
 
-def _candidates(record: Mapping[str, object]) -> Iterator[Format | None]:
+def looks_like(value: object, *, not_as: ReadAs) -> str:
+    """Return what to add to the fault of a record that cannot be read in the format of its file."""
+    other = format_of(value)
+    return f"; it looks like {other.name}" if other is not None and other.read_as != not_as else ""
+
+
+def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
     conversations = record.get("conversations")
     if _is_turns(conversations):
         yield _sharegpt(record, conversations)
         return  # whatever else it has, it is FastChat's
-    if _is_turns(record.get("messages")):
-        yield Format(
-            "OpenAI's chat format: `messages` with `role` and `content`",
-            "Rename `messages` to `conversations`, `role` to `from` (user is human, assistant is "
-            f"gpt) and `content` to `value`, and give each record an `id`; {_SCRIPT}",
-        )
-    for name in _LISTS:
+    if _is_turns(record.get("messages")) and "role" in _first(record["messages"]):
+        yield Format("OpenAI's format: `messages` with `role` and `content`", read_as="openai")
+    for name in LISTS:
         if _is_turns(record.get(name)):
-            yield Format(
-                f"turns in the field `{name}`",
-                f"Rename it to `conversations`, with `from` and `value` in each turn; {_SCRIPT}",
-            )
+            yield _variant(f"turns in the field `{name}`")
     if {"chosen", "rejected"} <= record.keys():
         yield Format(
             "pairs of a chosen and a rejected answer, for training by preference",
@@ -77,43 +91,29 @@ def _candidates(record: Mapping[str, object]) -> Iterator[Format | None]:
         yield Format(f"one JSON object with the records in its field `{field}`", take_out(field))
 
 
-def _sharegpt(record: Mapping[str, object], turns: object) -> Format | None:
-    """Return which variant of ShareGPT's format this is; None for FastChat's own."""
-    first = turns[0] if isinstance(turns, list) else {}
+def _sharegpt(record: Mapping[str, object], turns: object) -> Format:
+    """Return which variant of ShareGPT's format this is, if it is not FastChat's own."""
+    first = _first(turns)
     has_own = {"from", "value"} <= first.keys()  # what stands beside them is ignored
     if not has_own and first.keys() & {"role", "content", "text", "speaker"}:
-        names = ", ".join(f"`{name}`" for name in first)
-        return Format(
-            f"a variant of ShareGPT whose turns have the fields {names}",
-            f"Rename them to `from` and `value` (user is human, assistant is gpt); {_SCRIPT}",
-        )
-    if first.get("from") in ("user", "assistant", "chatgpt", "bot", "bing", "model"):
-        return Format(
-            f"a variant of ShareGPT with the speaker `{first['from']}`",
-            f"Rename the speakers to human and gpt; {_SCRIPT}",
-        )
+        return _variant(f"turns with the fields {', '.join(f'`{name}`' for name in first)}")
+    if str(first.get("from")).lower() in SPEAKER_NAMES:
+        return _variant(f"the speaker `{first['from']}`")
     if "id" not in record:
-        return Format(
-            "a variant of ShareGPT whose records have no `id`", f"Give each one an `id`; {_SCRIPT}"
-        )
+        return _variant("records without an `id`")
     if isinstance(record.get("system"), str) and str(record["system"]).strip():
-        return Format(
-            "a variant of ShareGPT with the system message in the field `system`",
-            f"Write it as the first turn, `from` system; {_SCRIPT}",
-        )
-    return None
+        return _variant("the system message in the field `system`")
+    return Format(NAMES["fastchat"], read_as="fastchat")
 
 
-def _turns_alone(value: list[object]) -> Format | None:
-    if not _is_turns(value):
-        return None
-    return Format(
-        "lists of turns", f"Make an object of each, with `id` and `conversations`; {_SCRIPT}"
-    )
+def _variant(what: str) -> Format:
+    return Format(f"ShareGPT's format: {what}", read_as="sharegpt")
+
+
+def _first(turns: object) -> Mapping[str, object]:
+    return turns[0] if isinstance(turns, list) and turns and isinstance(turns[0], Mapping) else {}
 
 
 def _is_turns(value: object) -> bool:
     """Return whether this looks like a list of turns: objects with a speaker and a text."""
-    if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
-        return False
-    return bool(value[0].keys() & TURN_FIELDS)
+    return bool(_first(value).keys() & TURN_FIELDS)

@@ -12,15 +12,17 @@ from itertools import islice
 import numpy as np
 
 from tasks.core.conversation.chunks import Chunk
+from tasks.core.conversation.data_files import DataFile
+from tasks.core.conversation.dialects import read_record
 from tasks.core.conversation.examples import ExampleRows
 from tasks.core.conversation.json_values import ChunkValues
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.language import LanguageCheck
 from tasks.core.conversation.lengths import Lengths, Size, Unit
 from tasks.core.conversation.personal_data import find_personal_data
-from tasks.core.conversation.records import BadRecord, Conversation, Fault, parse_record
+from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.conversation.signatures import Signed, signed
-from tasks.core.conversation.split import is_validation
+from tasks.core.conversation.split import copies, is_validation
 from tasks.core.errors import DataError
 
 _RECORDS_AT_ONCE = 256
@@ -31,6 +33,7 @@ class Judgement:
     """What was found in a piece; `positions` and `broken` as `ChunkValues` has them."""
 
     lengths: Lengths
+    file: int = 0
     positions: int = 0
     broken: bool = False
     records: int = 0
@@ -52,13 +55,18 @@ class Judge:
 
     def __init__(
         self,
+        files: Sequence[DataFile],
         *,
         language: str | None,
         merge_neighbours: bool,
         encoders: Sequence[Encoder] = (),
         validation_share: float | None = None,
     ) -> None:
-        """With a `validation_share` each record's tokens are kept, and which side it stands on."""
+        """The files were looked at: each piece is judged as its file says.
+
+        With a `validation_share` each record's tokens are kept, and which side it stands on.
+        """
+        self._files = files
         self._language = language
         self._merge_neighbours = merge_neighbours
         self._encoders = encoders
@@ -74,24 +82,29 @@ class Judge:
         """Return what is in a piece. Raises OSError when it cannot be read, RecipeError."""
         self.load()
         unit: Unit = "tokens" if self._encoders else "characters"
-        found = Judgement(Lengths(unit), done_bytes=chunk.done_bytes)
-        values = ChunkValues(chunk)
-        records = self._parsed(values)
+        found = Judgement(Lengths(unit), chunk.file, done_bytes=chunk.done_bytes)
+        values, file = ChunkValues(chunk), self._files[chunk.file]
+        records = self._parsed(values, file)
         while some := list(islice(records, _RECORDS_AT_ONCE)):
-            self._judge(some, found)
+            self._judge(some, file, found)
         found.positions, found.broken = values.positions, values.broken
         return found
 
-    def _parsed(self, values: ChunkValues) -> Iterator[tuple[int, Conversation | BadRecord]]:
+    def _parsed(
+        self, values: ChunkValues, file: DataFile
+    ) -> Iterator[tuple[int, Conversation | BadRecord]]:
+        read_as, merge = file.read_as, self._merge_neighbours
         for position, value in values:
             if isinstance(value, BadRecord):
                 yield position, value
             else:
-                merge = self._merge_neighbours
-                yield position, parse_record(value, position, merge_neighbours=merge)
+                yield position, read_record(value, position, read_as, merge_neighbours=merge)
 
     def _judge(
-        self, records: Sequence[tuple[int, Conversation | BadRecord]], found: Judgement
+        self,
+        records: Sequence[tuple[int, Conversation | BadRecord]],
+        file: DataFile,
+        found: Judgement,
     ) -> None:
         batch = _Batch(records)
         batch.sort_out([_personal_data(each) for each in batch.conversations])
@@ -106,7 +119,7 @@ class Judge:
             found.count(size)
         found.signed = np.concatenate([found.signed, signed(fit)])
         if self._validation_share is not None:
-            self._divide(batch.good, self._validation_share, examples, found)
+            self._divide(batch.good, self._validation_share, file.weight, examples, found)
 
     def _examples(self, batch: "_Batch") -> dict[int, Example]:
         """Return the first encoder's tokens by position; sort out what any of them cannot take."""
@@ -123,13 +136,17 @@ class Judge:
         self,
         good: Sequence[tuple[int, Conversation]],
         share: float,
+        weight: float,
         examples: Mapping[int, Example],
         found: Judgement,
     ) -> None:
         apart = {at for at, each in good if is_validation(each, share)}
-        for side, wanted in ((found.training, False), (found.validation, True)):
-            rows = [(at, examples[at]) for at, _ in good if (at in apart) == wanted]
-            side.append(ExampleRows.of(rows))
+        learned = [(at, each) for at, each in good if at not in apart]
+        times = [copies(each, weight) for _, each in learned]
+        found.training.append(ExampleRows.of([(at, examples[at]) for at, _ in learned], times))
+        found.validation.append(
+            ExampleRows.of([(at, examples[at]) for at, _ in good if at in apart])
+        )
 
     def _foreign(self, other: str | None) -> tuple[Fault, str] | None:
         if other is None:

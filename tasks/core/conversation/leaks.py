@@ -2,10 +2,10 @@
 
 A model predicts what it was trained on better than what it never saw, so a figure measured on that
 says nothing. Uses the signatures of `duplicates`: memory and disk are bounded as there. Every
-record of the training file that can be read counts, also one that a training would leave out.
+record of the training data that can be read counts, also one that a training would leave out.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.conversation.chunks import Chunk
+from tasks.core.conversation.data_files import Data, DataFile, looked_at
+from tasks.core.conversation.dialects import read_record
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
 from tasks.core.conversation.json_values import ChunkValues
 from tasks.core.conversation.lengths import Size
 from tasks.core.conversation.pieces import computed_pieces
-from tasks.core.conversation.reading import require_fastchat
-from tasks.core.conversation.records import Conversation, parse_record
+from tasks.core.conversation.positions import Positions
+from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.signatures import Signed, signed
 from tasks.core.progress import Report, silent
 
@@ -35,12 +37,15 @@ class Leak:
     training_position: int
     training_id: str
     exact: bool
+    training_file: str | None = None
+    """What the file is called that it stands in, where there are several."""
 
     def __str__(self) -> str:
         says = "the same as" if self.exact else "almost the same as"
+        of = f" of {self.training_file}" if self.training_file else ""
         return (
             f"held-out record {self.position} ({self.id}) says {says} training record "
-            f"{self.training_position} ({self.training_id})"
+            f"{self.training_position} ({self.training_id}){of}"
         )
 
 
@@ -96,23 +101,29 @@ class Overlap:
         return Leaks(self.training_records, len(wanted), exact, len(found) - exact, first)
 
 
-def find_leaks(training: Path, held_out: Path, *, report: Report = silent) -> Overlap:
+def find_leaks(training: Data, held_out: Path, *, report: Report = silent) -> Overlap:
     """Return which of the held-out conversations stand in the training data.
 
     `report` counts the bytes of the training data. Raises DataError when a file cannot be read.
     """
+    files, (apart,) = looked_at(training), looked_at(held_out)
+    places = Positions(files)
     with DuplicateFinder() as finder:
-        trained = sum(len(each) for each in _added(finder, training, report))
-        read = [each.tolist() for each in _added(finder, held_out, silent)]
-        found = tuple(_leak(one) for one in finder.repeated_from(trained))
+        trained = sum(len(each) for each in _added(finder, files, places, report))
+        held = _added(finder, [apart], Positions([apart]), silent)
+        read = [each.tolist() for each in held]
+        found = tuple(_leak(one, places) for one in finder.repeated_from(trained))
     return Overlap(trained, tuple(position for each in read for position in each), found)
 
 
-def _added(finder: DuplicateFinder, path: Path, report: Report) -> Iterator[NDArray[np.uint64]]:
-    """Add what can be read of a file; yield the positions of it, a piece at a time."""
-    require_fastchat(path)
+def _added(
+    finder: DuplicateFinder, files: Sequence[DataFile], places: Positions, report: Report
+) -> Iterator[NDArray[np.uint64]]:
+    """Add what can be read of some files; yield the positions of it, a piece at a time."""
     before = 0
-    for piece in computed_pieces(_read, path, report=report):
+    paths = [each.path for each in files]
+    for piece in computed_pieces(_Reader(tuple(files)), paths, report=report):
+        places.begin(piece.file, before)
         finder.add(piece.signed, before)
         yield piece.signed["position"] + np.uint64(before)
         before += piece.positions
@@ -123,18 +134,28 @@ class _Piece:
     """What can be read in a piece of a file."""
 
     signed: Signed
+    file: int
     positions: int
     broken: bool
     done_bytes: int
 
 
-def _read(chunk: Chunk) -> _Piece:
-    """Neighbours are joined: read so or not, the words are the same."""
-    values = ChunkValues(chunk)
-    parsed = ((at, parse_record(each, at, merge_neighbours=True)) for at, each in values)
-    good = [(at, each, _UNKNOWN) for at, each in parsed if isinstance(each, Conversation)]
-    return _Piece(signed(good), values.positions, values.broken, chunk.done_bytes)
+@dataclass(frozen=True)
+class _Reader:
+    """Reads pieces of these files, which were looked at."""
+
+    files: tuple[DataFile, ...]
+
+    def __call__(self, chunk: Chunk) -> _Piece:
+        """Neighbours are joined: read so or not, the words are the same."""
+        values, read_as = ChunkValues(chunk), self.files[chunk.file].read_as
+        parsed = (
+            (at, read_record(each, at, read_as, merge_neighbours=True)) for at, each in values
+        )
+        good = [(at, each, _UNKNOWN) for at, each in parsed if isinstance(each, Conversation)]
+        return _Piece(signed(good), chunk.file, values.positions, values.broken, chunk.done_bytes)
 
 
-def _leak(copy: Duplicate) -> Leak:
-    return Leak(copy.position, copy.id, copy.original_position, copy.original_id, copy.exact)
+def _leak(copy: Duplicate, places: Positions) -> Leak:
+    position, file = places.of(copy.original_position)
+    return Leak(copy.position, copy.id, position, copy.original_id, copy.exact, file)

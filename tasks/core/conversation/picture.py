@@ -21,10 +21,15 @@ def draw_lengths(screening: Screening, path: Path, max_length_tokens: int | None
     if with_tokens:
         _draw_tokens(axes[1], screening.total)
     figure.suptitle(
-        f"{screening.path.name}: {screening.records:,} records, {screening.kept:,} kept, "
+        f"{_title(screening)}: {screening.records:,} records, {screening.kept:,} kept, "
         f"{screening.dropped:,} dropped"
     )
     figure.savefig(path, format="png")
+
+
+def _title(screening: Screening) -> str:
+    first, *others = (Path(each.file.name).name for each in screening.files)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _draw_histogram(axes: Axes, screening: Screening, limit: int | None) -> None:

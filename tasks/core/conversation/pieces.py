@@ -1,7 +1,9 @@
-"""Something computed of each piece of a file, in their order, by as many processes as help."""
+"""Something computed of each piece of some files, in their order, by as many processes as help."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,8 +19,12 @@ class OfPiece(Protocol):
     """What was found in a piece."""
 
     @property
+    def file(self) -> int:
+        """The number of the file that it belongs to."""
+
+    @property
     def broken(self) -> bool:
-        """Whether nothing behind it counts."""
+        """Whether nothing behind it counts, up to the end of its file."""
 
     @property
     def done_bytes(self) -> int:
@@ -35,27 +41,41 @@ _MOST = 16
 
 def computed_pieces(
     function: Callable[[Chunk], Found],
-    path: Path,
+    paths: Sequence[Path],
     *,
     processes: int | None = None,
     report: Report = silent,
 ) -> Iterator[Found]:
-    """Yield function(piece) for each piece, up to one that is broken.
+    """Yield function(piece) for each piece of each file, up to one that is broken.
 
-    `report` counts the bytes. By default there is a process for each core that may be used, up
-    to a limit, once the file is large enough. Raises DataError when the file cannot be read or as
-    a whole is something else, and what `computed` raises.
+    `report` counts the bytes of all files. By default there is a process for each core that may be
+    used, up to a limit, once the files are large enough. Raises DataError when a file cannot be
+    read or as a whole is something else, and what `computed` raises.
     """
+    broken = set[int]()
     try:
-        size_bytes = path.stat().st_size
+        sizes_bytes = [path.stat().st_size for path in paths]
+        before = [0, *accumulate(sizes_bytes)]
         if processes is None:
-            processes = min(usable_cores(), _MOST) if size_bytes >= _ENOUGH_BYTES else 1
-        pieces = chunks(path, layout_of(path, "conversations"))
+            processes = min(usable_cores(), _MOST) if before[-1] >= _ENOUGH_BYTES else 1
+        pieces = _pieces(paths, broken)
         with closing(computed(function, pieces, processes=processes)) as all_found:
             for found in all_found:
-                yield found
-                report(found.done_bytes, size_bytes)
+                if found.file in broken:  # it was under way before that was known
+                    continue
                 if found.broken:
-                    return
+                    broken.add(found.file)
+                yield found
+                report(before[found.file] + found.done_bytes, before[-1])
     except OSError as error:
-        raise unreadable(path, "conversations", error) from error
+        named = next((each for each in paths if str(each) == error.filename), paths[0])
+        raise unreadable(named, "conversations", error) from error
+
+
+def _pieces(paths: Sequence[Path], broken: set[int]) -> Iterator[Chunk]:
+    """Yield the pieces of each file that is not known to be broken."""
+    for number, path in enumerate(paths):
+        for piece in chunks(path, layout_of(path, "conversations")):
+            if number in broken:
+                break
+            yield replace(piece, file=number)

@@ -1,7 +1,7 @@
 """Conversations as examples, once for all trainings that ask for the same: an artifact's content.
 
 A directory holds the examples to train on, those to validate with, and what they were made from.
-What decides its bytes is the data file, the tokenizer, the template, the length and the rules: a
+What decides its bytes is the data, the tokenizer, the template, the length and the rules: a
 store's key is made of these (`identity`). The invariant: a training takes a directory only if it
 was made as its own settings say.
 """
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from tasks.core.conversation.data_files import Data, files_of
+from tasks.core.conversation.data_sources import digest_of
 from tasks.core.conversation.examples import ExampleCounts, ExampleWriters
-from tasks.core.conversation.json_values import unreadable
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError
-from tasks.core.files import sha256_of_state, take_back, write_atomically
-from tasks.core.given_files import require_at_rest
+from tasks.core.files import take_back, write_atomically
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 
@@ -66,9 +66,9 @@ class PreparedExamples:
 class _Source:
     """What examples are made from, beside the settings."""
 
-    def __init__(self, data: Path, tokenizer: str) -> None:
-        self._data, self.tokenizer = data, tokenizer
-        self.sha256 = self._sha256()
+    def __init__(self, data: Data, tokenizer: str) -> None:
+        self._files, self.tokenizer = files_of(data), tokenizer
+        self.sha256 = digest_of(self._files)
 
     def made(self, directory: Path, settings: Finetune, template: str) -> bool:
         """Return whether the examples in a directory are those that would be made of this."""
@@ -81,40 +81,34 @@ class _Source:
         return same and (directory / EXAMPLES).is_file()
 
     def require_unchanged(self) -> None:
-        """Raise DataError if the file is no longer what it was."""
-        if self._sha256() != self.sha256:
+        """Raise DataError if a file is no longer what it was."""
+        if digest_of(self._files) != self.sha256:
             raise DataError(
                 "The file was changed while it was read.",
-                where=self._data,
+                where=", ".join(each.name for each in self._files),
                 next_step="Run again when nothing writes into the file.",
             )
 
-    def _sha256(self) -> str:
-        try:
-            require_at_rest(self._data)
-            return sha256_of_state(self._data)
-        except OSError as error:
-            raise unreadable(self._data, "conversations", error) from error
-
 
 def identity(settings: Finetune, template: str) -> dict[str, JsonValue]:
-    """Return what of a recipe decides the examples, beside the data file and the tokenizer."""
+    """Return what of a recipe decides the examples, beside the data and the tokenizer."""
     return {**settings.model_dump(mode="json", include=DECIDING), "template": template}
 
 
 def prepare_examples(
     model: Path,
-    data: Path,
+    data: Data,
     settings: Finetune,
     template: str,
     *,
     out: Path,
     report: Report = silent,
 ) -> PreparedExamples:
-    """Write the examples of a conversation file into the existing directory out.
+    """Write the examples of conversation files into the existing directory out.
 
     The tokenizer is that of the model's directory; its weights are not read. Each conversation
-    stands on the side that its own words decide. What `out` holds already of the same data, for
+    stands on the side that its own words decide, and on that to train on as often as the weight of
+    its file says. What `out` holds already of the same data, for
     the same tokenizer and settings, is taken as it is. `report` counts the bytes of the data.
     Raises DataError, RecipeError and NotAModel for what cannot be used.
     """
@@ -129,7 +123,7 @@ def prepare_examples(
         screening = screen(data, Rules.of(settings), encoder=encoder, examples=both, report=report)
         screening.require_acceptable()
         (out / VALIDATION).unlink(missing_ok=True)
-        _require_something_to_learn(data, settings, both.training.counts, both.validation.counts)
+        _require_something_to_learn(screening.name, settings, both)
         counts = both.training.finish()
         if both.validation.counts.examples:
             both.validation.finish()
@@ -150,16 +144,14 @@ def prepare_examples(
     return read_prepared(out, settings, template)
 
 
-def _require_something_to_learn(
-    data: Path, settings: Finetune, training: ExampleCounts, validation: ExampleCounts
-) -> None:
+def _require_something_to_learn(where: str, settings: Finetune, both: ExampleWriters) -> None:
     """Raise DataError when all conversations fell to the share that is not learned."""
-    share = settings.validation_share
-    if training.examples or not validation.examples:
+    share, validation = settings.validation_share, both.validation.counts
+    if both.training.given or not validation.examples:
         return
     raise DataError(
         "Nothing is left to learn: every conversation is kept for validation.",
-        where=data,
+        where=where,
         expected="conversations on both sides",
         found=f"finetune.validation_share: {share:g}, and all {validation.examples} usable "
         "conversations fall to it",

@@ -2,62 +2,49 @@
 
 The invariant: nothing is skipped in silence. `scan` names every bad record beside the good ones;
 `load` returns all of a flawless file, in memory, or nothing. A file whose first records are all in
-another format than FastChat's is refused once, with that format's name.
+a format that is not read is refused once, with that format's name.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-from tasks.core.conversation.formats import format_of
+from tasks.core.conversation.data_files import DataFile, looked_at
+from tasks.core.conversation.dialects import read_record
 from tasks.core.conversation.json_values import values
-from tasks.core.conversation.records import BadRecord, Conversation, parse_record
+from tasks.core.conversation.records import BadRecord, Conversation
 from tasks.core.errors import DataError
 from tasks.core.progress import Report, silent
 
 _SHOWN_FAULTS = 10
-_LOOKED_AT_RECORDS = 4
 
 
 def scan(
-    path: Path, *, merge_neighbours: bool = False, report: Report = silent
+    data: Path | DataFile, *, merge_neighbours: bool = False, report: Report = silent
 ) -> Iterator[tuple[int, Conversation | BadRecord]]:
     """Yield each record of the file, with its position, or what is wrong with it.
 
-    The position is that in the array, or the line's number. `report` counts the bytes that were
-    read. Raises DataError when the file cannot be opened, or is no file of conversations at all.
+    A path alone is read in the format that a look at its first records shows. The position is that
+    in the array, or the line's number. `report` counts the bytes that were read. Raises DataError
+    when the file cannot be opened, or is no file of conversations at all.
     """
-    require_fastchat(path)
-    for position, value in values(path, report=report):
+    (file,) = looked_at(data if isinstance(data, Path) else (data,))
+    for position, value in values(file.path, report=report):
         if isinstance(value, BadRecord):
             yield position, value
         else:
-            yield position, parse_record(value, position, merge_neighbours=merge_neighbours)
+            merge = merge_neighbours
+            yield position, read_record(value, position, file.read_as, merge_neighbours=merge)
 
 
-def require_fastchat(path: Path) -> None:
-    """Raise DataError where the first records are all in another format that is known."""
-    formats = [format_of(value) for _, value in islice(values(path), _LOOKED_AT_RECORDS)]
-    other = next(iter(formats), None)
-    if other is None or None in formats:
-        return
-    raise DataError(
-        "The records are not in FastChat's conversation format.",
-        where=path,
-        expected='{"id": ..., "conversations": [{"from": "human", "value": ...}, '
-        '{"from": "gpt", "value": ...}, ...]}',
-        found=other.name,
-        next_step=other.remedy,
-    )
-
-
-def find_record(path: Path, position: int, *, merge_neighbours: bool = False) -> Conversation:
+def find_record(
+    data: Path | DataFile, position: int, *, merge_neighbours: bool = False
+) -> Conversation:
     """Return the conversation at a position as `scan` counts them.
 
     Raises DataError when there is none, or when that record is bad.
     """
-    found = "the file ends before it"
-    for at, record in scan(path, merge_neighbours=merge_neighbours):
+    found, name = "the file ends before it", data.name if isinstance(data, DataFile) else data
+    for at, record in scan(data, merge_neighbours=merge_neighbours):
         if at == position and isinstance(record, Conversation):
             return record
         if at == position and isinstance(record, BadRecord):
@@ -65,9 +52,9 @@ def find_record(path: Path, position: int, *, merge_neighbours: bool = False) ->
             break
     raise DataError(
         "This record cannot be shown.",
-        where=f"{path}, record {position}",
+        where=f"{name}, record {position}",
         found=found,
-        next_step=f"See what `kawan-usaha data check {path}` says.",
+        next_step=f"See what `kawan-usaha data check {name}` says.",
     )
 
 

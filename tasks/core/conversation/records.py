@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.core.conversation.formats import format_of
+from tasks.core.conversation.formats import looks_like
 
 Speaker = Literal["human", "gpt"]
 
@@ -60,16 +60,25 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that cannot be learned from; `position` counts from 1, or is the line's number."""
+    """A record that cannot be learned from; `position` counts from 1, or is the line's number.
+
+    `file` is what the file is called, where there are several.
+    """
 
     position: int
     id: str | None
     fault: Fault
     reason: str
+    file: str | None = None
 
     def __str__(self) -> str:
         name = f" ({self.id})" if self.id else ""
-        return f"record {self.position}{name}: {self.reason}"
+        return f"{place(self.position, self.file)}{name}: {self.reason}"
+
+
+def place(position: int, file: str | None = None) -> str:
+    """Return where a record stands, with its file's name where there are several."""
+    return f"{file}, record {position}" if file else f"record {position}"
 
 
 class _Bad(Exception):
@@ -93,7 +102,10 @@ def parse_record(
         if not isinstance(raw, dict):
             raise _Bad(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
         if record_id is None:
-            raise _Bad(Fault.WRONG_FIELDS, "`id` is missing or not text")
+            raise _Bad(
+                Fault.WRONG_FIELDS,
+                f"`id` is missing or not text{looks_like(raw, not_as='fastchat')}",
+            )
         if not is_text(str(raw["id"])):
             raise _Bad(Fault.NOT_UTF8, "`id` is not UTF-8")
         _require_own_fields(raw)
@@ -112,9 +124,8 @@ def id_of(raw: object) -> str | None:
 
 def _require_own_fields(raw: dict[str, object]) -> None:
     if not isinstance(raw.get("conversations"), list):
-        other = format_of(raw)
-        seen = f"; it looks like {other.name}" if other else ""
-        raise _Bad(Fault.WRONG_FIELDS, f"`conversations` is missing or not a list{seen}")
+        reason = f"`conversations` is missing or not a list{looks_like(raw, not_as='fastchat')}"
+        raise _Bad(Fault.WRONG_FIELDS, reason)
     if isinstance(raw.get("system"), str) and str(raw["system"]).strip():
         reason = "the system message stands in the field `system`, not in a first turn"
         raise _Bad(Fault.WRONG_FIELDS, reason)

@@ -13,7 +13,8 @@ Section = Literal["finetune", "evaluate"]
 _REMEDIES = {
     Fault.NOT_JSON: "Correct the syntax in the line that is named.",
     Fault.NOT_UTF8: "Save the file as UTF-8; it was probably written in another encoding.",
-    Fault.WRONG_FIELDS: 'Write {"id": ..., "conversations": [{"from": ..., "value": ...}, ...]}.',
+    Fault.WRONG_FIELDS: 'Write {"id": ..., "conversations": [{"from": ..., "value": ...}, ...]}, '
+    "or name the format that they are in.",
     Fault.UNKNOWN_SPEAKER: "Rename the speaker to human or gpt.",
     Fault.WRONG_ORDER: "Begin with human and alternate; --merge-neighbours joins neighbours.",
     Fault.EMPTY_TURN: "Write what was said there, or take the turn and its answer out.",

@@ -6,6 +6,7 @@ refuses. Whether this machine can do it is not asked.
 
 from pathlib import Path
 
+from tasks.core.conversation.data_files import DataFile
 from tasks.core.conversation.model_limits import check_length, check_token_ids, check_vocabulary
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import Conversation
@@ -68,7 +69,7 @@ def check_training(
     return index, warnings
 
 
-def check_conversations(data: Path) -> None:
+def check_conversations(data: Path | DataFile) -> None:
     """Raise DataError unless the file begins with records, a conversation among them.
 
     What is judged record by record is not judged here.
@@ -76,8 +77,9 @@ def check_conversations(data: Path) -> None:
     for position, record in scan(data, merge_neighbours=True):
         if isinstance(record, Conversation) or position > _RECORDS_LOOKED_AT:
             return
+    name = data.name if isinstance(data, DataFile) else data
     raise DataError(
         "There is no conversation in the training data.",
-        where=data,
-        next_step=f"`kawan-usaha data check {data}` says what is wrong with the records.",
+        where=name,
+        next_step=f"`kawan-usaha data check {name}` says what is wrong with the records.",
     )

@@ -58,3 +58,20 @@ def test_a_large_file_is_taken_to_be_like_its_beginning(tmp_path):
     found = lengths_of(written(tmp_path / "c.json", *[500] * many), cut=2048)
     assert found
     assert found.conversations == pytest.approx(many, rel=0.15)
+
+
+def test_sources_count_as_often_as_an_epoch_learns_them(tmp_path: Path) -> None:
+    one, other = written(tmp_path / "a.json", 100, 100), written(tmp_path / "b.json", 400, 400)
+    sources = [{"file": one, "weight": 3}, {"file": other, "weight": 0.5}]
+    alone = [training_lengths(Finetune(data=each)) for each in (one, other)]
+    found = training_lengths(Finetune(data=sources))
+    assert found is not None and alone[0] is not None and alone[1] is not None
+    assert found.conversations == 3 * 2 + 1
+    mean = (6 * alone[0].mean_tokens + alone[1].mean_tokens) / 7
+    assert found.mean_tokens == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("unknown", [{"repo": "a/b"}, {"collected": "toko"}, "none.json"])
+def test_what_is_not_all_here_has_no_length(tmp_path: Path, unknown: object) -> None:
+    here = written(tmp_path / "a.json", 100)
+    assert training_lengths(Finetune(data=[here, unknown])) is None

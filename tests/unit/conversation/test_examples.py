@@ -97,3 +97,41 @@ def test_what_is_left_out_later_leaves_no_trace(
     left = [one for number, one in enumerate(talks, start=1) if number not in dropped]
     assert counts == write(tmp_path / "without", left, encoder)
     assert (tmp_path / "later").read_bytes() == (tmp_path / "without").read_bytes()
+
+
+def test_weights_that_leave_nothing_say_so(tmp_path: Path, encoder: Encoder) -> None:
+    with ExampleWriter(tmp_path / "examples") as writer:
+        writer.extend(ExampleRows.of([(1, encoder.encode(SHORT))], [0]))
+        with pytest.raises(DataError, match="weights that leave out all 1 conversations"):
+            writer.finish()
+
+
+@pytest.mark.parametrize(
+    "times", [[1, 1, 1, 1], [2, 1, 1, 3], [0, 2, 2, 0], [1, 0, 3, 1], [3, 0, 0, 1], [0, 0, 0, 1]]
+)
+@pytest.mark.parametrize("dropped", [[], [2], [1, 4]])
+def test_the_file_holds_each_example_as_often_as_it_says_but_for_what_is_dropped(
+    tmp_path: Path, encoder: Encoder, times: list[int], dropped: list[int]
+) -> None:
+    talks = [talk(f"tanya {n}", f"jawab {n} " * n) for n in range(1, 5)]
+    encoded = [encoder.encode(each) for each in talks]
+    marks = bytearray(5)
+    for position in dropped:
+        marks[position] = 1
+    expected = [
+        example.input_ids
+        for again in range(3)
+        for at, (example, count) in enumerate(zip(encoded, times, strict=True), start=1)
+        if at not in dropped and count > again
+    ]
+    with ExampleWriter(tmp_path / "examples") as writer:
+        writer.extend(ExampleRows.of(list(enumerate(encoded, start=1)), times))
+        writer.leave_out(marks)
+        if not expected:
+            with pytest.raises(DataError):
+                writer.finish()
+            return
+        counts = writer.finish()
+    read = ExampleFile(tmp_path / "examples")
+    assert [read[i]["input_ids"].tolist() for i in range(len(read))] == expected
+    assert (counts.examples, counts.tokens) == (len(expected), sum(map(len, expected)))

@@ -1,4 +1,4 @@
-"""Records in the formats that people have: named once for a file, or as one bad record."""
+"""Records in the formats that people have: read, or named once for a file or as a bad record."""
 
 import json
 import subprocess
@@ -7,37 +7,42 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.conversation.data_files import DataFile
+from tasks.core.conversation.formats import format_of
 from tasks.core.conversation.reading import load, scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.errors import DataError
+from tasks.core.recipe_data import DataFormat
 
 TURNS = [{"from": "human", "value": "Halo"}, {"from": "gpt", "value": "Apa kabar?"}]
 GOOD = {"id": "satu", "conversations": TURNS}
 MESSAGES = [{"role": "user", "content": "Halo"}, {"role": "assistant", "content": "Apa kabar?"}]
-OTHERS = {
-    "OpenAI's chat format": {"messages": MESSAGES},
-    "turns have the fields `role`, `content`": {"id": "x", "conversations": MESSAGES},
-    "with the speaker `user`": {
+READ = {
+    "OpenAI's format": {"messages": MESSAGES},
+    "turns with the fields `role`, `content`": {"id": "x", "conversations": MESSAGES},
+    "the speaker `user`": {
         "id": "x",
         "conversations": [{"from": "user", "value": "a"}, {"from": "assistant", "value": "b"}],
     },
-    "turns have the fields `speaker`, `text`": {
+    "turns with the fields `speaker`, `text`": {
         "id": "x",
         "conversations": [{"speaker": "user", "text": "a"}, {"speaker": "bot", "text": "b"}],
     },
-    "whose records have no `id`": {"conversations": TURNS},
+    "records without an `id`": {"conversations": TURNS},
     "in the field `system`": {**GOOD, "system": "Jawablah singkat."},
     "turns in the field `conversation`": {"conversation": TURNS},
     "turns in the field `items`": {"items": TURNS},
+    "turns in the field `messages`": {"messages": TURNS},
     "lists of turns": MESSAGES,
+}
+REFUSED = {
     "Alpaca: ": {"instruction": "Halo?", "input": "", "output": "Baik."},
     "a question in `prompt`": {"prompt": "Halo?", "completion": "Baik."},
     "chosen and a rejected": {"prompt": "Halo?", "chosen": "Baik.", "rejected": "Ya."},
     "in the field `text`": {"text": "Halo."},
     "texts, without speakers": "Halo.",
 }
-
-UNDIVIDED = ("chosen and a rejected", "in the field `text`", "texts, without speakers")
+DIVIDED = ("Alpaca: ", "a question in `prompt`")
 
 
 @pytest.fixture
@@ -45,34 +50,73 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "conversation.json"
 
 
+def written(file: Path, record: object, *, lines: bool) -> Path:
+    records = [json.dumps(record)] * 5
+    in_lines = lines and not isinstance(record, list)  # whose first line would be the whole array
+    file.write_text("\n".join(records) if in_lines else f"[{','.join(records)}]")
+    return file
+
+
 @pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_file_in_another_format_gives_one_error_that_names_it(
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_in_a_format_that_is_not_read_gives_one_error_that_names_it(
     file: Path, name: str, lines: bool
 ) -> None:
-    records = [json.dumps(OTHERS[name])] * 5
-    in_lines = lines and name != "lists of turns"  # whose first line would be the whole array
-    file.write_text("\n".join(records) if in_lines else f"[{','.join(records)}]")
-    with pytest.raises(DataError, match="not in FastChat's") as caught:
-        list(scan(file))
+    with pytest.raises(DataError, match="in no format that is read") as caught:
+        list(scan(written(file, REFUSED[name], lines=lines)))
     assert name in str(caught.value.found)
     assert caught.value.next_step
 
 
 @pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("name", [name for name in OTHERS if name not in UNDIVIDED])
+@pytest.mark.parametrize("name", READ)
+def test_a_file_in_a_format_that_is_read_gives_what_fastchats_would(
+    file: Path, name: str, lines: bool
+) -> None:
+    found = format_of(READ[name])
+    assert found is not None and name in found.name
+    records = load(written(file, READ[name], lines=lines))
+    assert len(records) == 5
+    for one in records:
+        assert [turn.speaker for turn in one.turns] == ["human", "gpt"]
+        assert one.id
+        assert (one.system is not None) == ("system" in name)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("name", DIVIDED)
 def test_the_script_of_the_documentation_makes_fastchats_format_of_it(
-    file: Path, tmp_path: Path, name: str, lines: bool
+    file: Path, name: str, lines: bool
 ) -> None:
     documentation = Path(__file__).parents[3] / "docs" / "data.md"
     script = documentation.read_text().split("```python\n")[1].split("```")[0]
-    records = [json.dumps(OTHERS[name])] * 2
-    in_lines = lines and name != "lists of turns"
-    given = "\n".join(records) if in_lines else f"[{','.join(records)}]"
+    given = written(file, REFUSED[name], lines=lines).read_text()
     command = [sys.executable, "-c", script]
     made = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
     file.write_text(made.stdout)
-    assert [len(one.turns) for one in load(file)] == [2, 2]
+    assert [len(one.turns) for one in load(file)] == [2] * 5
+
+
+@pytest.mark.parametrize(
+    ("named", "record"),
+    [("openai", GOOD | {"id": 7}), ("sharegpt", {"text": "Halo."}), ("fastchat", MESSAGES)],
+)
+def test_a_file_that_is_not_what_it_is_said_to_be_gives_no_conversation(
+    file: Path, named: DataFormat, record: object
+) -> None:
+    data = DataFile(written(file, record, lines=False), "data", named)
+    try:
+        assert all(isinstance(each, BadRecord) for _, each in scan(data))
+    except DataError as refused:
+        assert "not in the format that is named" in refused.what
+
+
+def test_a_named_format_is_taken_where_the_first_records_would_mislead(file: Path) -> None:
+    without_id = {"conversations": TURNS}
+    file.write_text(json.dumps([GOOD, without_id]))
+    assert [type(each) for _, each in scan(file)] == [Conversation, BadRecord]
+    data = DataFile(file, "data", "sharegpt")
+    assert [type(each) for _, each in scan(data)] == [Conversation, Conversation]
 
 
 def test_a_record_in_another_format_among_good_ones_is_one_bad_record(file: Path) -> None:
@@ -80,11 +124,11 @@ def test_a_record_in_another_format_among_good_ones_is_one_bad_record(file: Path
     file.write_text(json.dumps([GOOD, other, GOOD]))
     _, (_, bad), (_, after) = scan(file)
     assert isinstance(bad, BadRecord) and isinstance(after, Conversation)
-    assert "OpenAI's chat format" in bad.reason
+    assert "OpenAI's format" in bad.reason
 
 
 def test_a_system_message_beside_the_turns_is_not_lost_in_silence(file: Path) -> None:
-    file.write_text(json.dumps([GOOD, OTHERS["in the field `system`"]]))
+    file.write_text(json.dumps([GOOD, READ["in the field `system`"]]))
     _, (_, bad) = scan(file)
     assert isinstance(bad, BadRecord) and bad.fault is Fault.WRONG_FIELDS
     assert "system" in bad.reason

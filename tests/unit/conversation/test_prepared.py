@@ -1,10 +1,13 @@
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.core.conversation import chunks, pieces
+from tasks.core.conversation.data_files import DataFile
 from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.prepared import (
@@ -187,3 +190,53 @@ def test_several_processes_write_the_same_bytes_as_one(
     assert two.examples.read_bytes() == one.examples.read_bytes()
     assert two.validation.read_bytes() == one.validation.read_bytes()
     assert (two.counts, two.sha256) == (one.counts, one.sha256)
+
+
+def test_a_source_is_learned_as_often_as_its_weight_says_and_validated_once(
+    model: Path, data: Path, out: Path, tmp_path: Path
+) -> None:
+    records = json.loads(data.read_text())
+    (tmp_path / "more.json").write_text(json.dumps(records[20:]))
+    data.write_text(json.dumps(records[:20]))
+    plain = [DataFile(data, "a"), DataFile(tmp_path / "more.json", "b")]
+    heavy = [plain[0], replace(plain[1], weight=2.0)]
+    once = prepare_examples(model, plain, SETTINGS, TEMPLATE, out=out)
+    (tmp_path / "heavy").mkdir()
+    twice = prepare_examples(model, heavy, SETTINGS, TEMPLATE, out=tmp_path / "heavy")
+    assert once.validation is not None and twice.validation is not None
+    assert ids(twice.validation) == ids(once.validation)
+    learned, doubled = (Counter(map(tuple, ids(each.examples))) for each in (once, twice))
+    assert learned.keys() == doubled.keys()
+    assert doubled.total() - learned.total() == sum(count == 2 for count in doubled.values()) > 5
+    assert twice.counts.examples == doubled.total()
+
+
+def test_adding_records_moves_none_that_half_a_source_has_taken(
+    model: Path, data: Path, out: Path, tmp_path: Path
+) -> None:
+    records = json.loads(data.read_text())
+    data.write_text(json.dumps(records[10:]))
+    few = prepare_examples(model, [DataFile(data, "a", weight=0.5)], SETTINGS, TEMPLATE, out=out)
+    data.write_text(json.dumps(records))
+    (tmp_path / "more").mkdir()
+    half = [DataFile(data, "a", weight=0.5)]
+    more = prepare_examples(model, half, SETTINGS, TEMPLATE, out=tmp_path / "more")
+    before, after = (set(map(tuple, ids(each.examples))) for each in (few, more))
+    assert before < after
+    assert 5 < len(after) < 30
+
+
+def test_another_weight_is_prepared_anew(model: Path, data: Path, out: Path) -> None:
+    prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
+    half = [DataFile(data, "a", weight=0.5)]
+    some = prepare_examples(model, half, SETTINGS, TEMPLATE, out=out)
+    assert some.counts.examples < 30
+    assert prepare_examples(model, half, SETTINGS, TEMPLATE, out=out) == some
+
+
+def test_weights_that_leave_nothing_are_told_from_a_share_that_does(
+    model: Path, data: Path, out: Path
+) -> None:
+    none = [DataFile(data, "a", weight=1e-9)]
+    with pytest.raises(DataError, match="weights that leave out all"):
+        prepare_examples(model, none, SETTINGS, TEMPLATE, out=out)
