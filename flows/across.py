@@ -7,6 +7,7 @@ same commits, also after it was started again; and a stage that has been called 
 while its run is at work. When this run is cancelled, the server cancels the one that it waits for.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ from tasks.core.hub.here import hub_of
 from tasks.core.hub.upstream import Sources
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
+from tasks.core.recipe_data import DataSource
 from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.recipe_overrides import overridden
 from tasks.notices import notify
@@ -100,15 +102,24 @@ def stages_of(recipe: Recipe, until: StageName) -> list[StageName]:
     return [stage for stage in wanted if parts.get(stage, recipe.base) is not None]
 
 
-def pinned(sources: Sources, overrides: tuple[str, ...]) -> list[str]:
+def pinned(recipe: Recipe, sources: Sources, overrides: tuple[str, ...]) -> list[str]:
     """Return the overrides of a recipe, with the commits that its branches are at now."""
-    commits = {
+    pins: dict[str, object] = {
         f"{name}.revision": source.commit
         for name, source in (("base", sources.base), ("delta", sources.delta))
         if source is not None and source.commit is not None
     }
-    kept = [each for each in overrides if each.partition("=")[0] not in commits]
-    return [*kept, *(f'{field}="{commit}"' for field, commit in commits.items())]
+    if recipe.finetune is not None and sources.data:
+        pins["finetune.data"] = [_pinned(each, sources) for each in recipe.finetune.data]
+    kept = [each for each in overrides if each.partition("=")[0] not in pins]
+    return [*kept, *(f"{field}={json.dumps(value)}" for field, value in pins.items())]
+
+
+def _pinned(source: DataSource, sources: Sources) -> dict[str, object]:
+    """Return the source as an override says it: a data set at its commit."""
+    said = source.model_dump(mode="json", exclude_defaults=True)
+    commits = {str(each.source): each.commit for each in sources.data}
+    return said | {"revision": commits[str(source)]} if source.repo else said
 
 
 def _overrides(
@@ -121,7 +132,7 @@ def _overrides(
     logger = get_run_logger()
     with hub_of(recipe, home(), logger.info):
         sources = Sources.of(located(recipe), home(), {})
-        pins = pinned(sources, overrides)
+        pins = pinned(recipe, sources, overrides)
     for warning in sources.warnings:
         logger.warning("%s", warning)
     return pins

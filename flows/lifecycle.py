@@ -1,5 +1,6 @@
 """`rebuild`: from a recipe to a served model, each stage only if its result is not there yet."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from prefect import flow, get_run_logger
@@ -13,6 +14,7 @@ from flows.notices import of_failure, of_success
 from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before, stages_between
+from flows.training_data import brought_data
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
@@ -232,9 +234,13 @@ def _stages(
     report = partial(RebuildReport, recipe, overrides=overrides, warnings=warnings)
     wanted = {*stages_before(until), until}
     overlap = None
+    data: Mapping[str, StageResult] = {}
+    if recipe.finetune is not None and wanted & {"prepare", "evaluate"}:
+        data = brought_data(recipe, sources)
     if recipe.finetune is not None and "evaluate" in wanted:  # told before hours of training
-        overlap = overlap_in(run(find_leaks, recipe.finetune, recipe.evaluate, override_gate))
-    made, chain = _model(recipe, sources, wanted, store)
+        found = run(find_leaks, recipe.finetune, recipe.evaluate, override_gate, data)
+        overlap = overlap_in(found)
+    made, chain = _model(recipe, sources, wanted, store, data)
     if "evaluate" not in wanted:
         return _shown(report(tuple(made)))
     released = chain[-1][1]
@@ -298,7 +304,11 @@ def _shown(report: RebuildReport) -> RebuildReport:
 
 
 def _model(
-    recipe: Recipe, sources: Sources, wanted: set[StageName], store: RunStore
+    recipe: Recipe,
+    sources: Sources,
+    wanted: set[StageName],
+    store: RunStore,
+    data: Mapping[str, StageResult],
 ) -> tuple[list[StageResult], Chain]:
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
@@ -319,7 +329,7 @@ def _model(
         chain.append(("edited", done[-1]))
     if recipe.finetune is not None and "prepare" in wanted:
         model, settings = chain[-1][1], recipe.finetune
-        examples = run(prepare, model, settings, recipe.template)
+        examples = run(prepare, model, settings, recipe.template, data)
         done.append(examples)
         if "finetune" in wanted:
             adapter = run(finetune, model, examples, settings, recipe.template)

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from flows.across import pinned, stages_of
+from tasks.core.hub.datasets import ResolvedDataSet
 from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import Base, Delta, Deploy, Edit, Finetune, Publish, Recipe
+from tasks.core.recipe_data import DataSource
 from tasks.core.recipe_overrides import overridden
 
 BARE = Recipe(base=Base(repo="warung/base"))
@@ -41,7 +43,7 @@ def test_stages_that_a_recipe_leaves_out_are_not_called() -> None:
 
 
 def test_all_stages_are_called_with_the_commits_of_the_sources(tmp_path: Path) -> None:
-    assert pinned(Sources.of(WHOLE, tmp_path), ()) == [
+    assert pinned(WHOLE, Sources.of(WHOLE, tmp_path), ()) == [
         f'base.revision="{COMMITS["main"]}"',
         f'delta.revision="{COMMITS["v1.1"]}"',
     ]
@@ -49,7 +51,8 @@ def test_all_stages_are_called_with_the_commits_of_the_sources(tmp_path: Path) -
 
 def test_commit_stands_for_the_revision_that_the_caller_has_named(tmp_path: Path) -> None:
     given = ("finetune.epochs=2", "delta.revision=v2")
-    pins = pinned(Sources.of(overridden(WHOLE, given), tmp_path), given)
+    changed = overridden(WHOLE, given)
+    pins = pinned(changed, Sources.of(changed, tmp_path), given)
     assert pins == [
         "finetune.epochs=2",
         f'base.revision="{COMMITS["main"]}"',
@@ -60,3 +63,18 @@ def test_commit_stands_for_the_revision_that_the_caller_has_named(tmp_path: Path
     assert made.delta.revision == COMMITS["v2"]  # digits alone, and a word all the same
     assert made.finetune is not None
     assert made.finetune.epochs == 2
+
+
+def test_data_sets_are_taken_at_one_commit_by_all_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ResolvedDataSet("warung/tanya", "4" * 40, ("train.jsonl",))
+    monkeypatch.setattr("tasks.core.hub.dataset_source.resolve", lambda *_: found)
+    given = ("finetune.data=[data/conversation.json, {repo: warung/tanya, weight: 2}]",)
+    changed = overridden(WHOLE, given)
+    made = overridden(WHOLE, pinned(changed, Sources.of(changed, tmp_path), given)).finetune
+    assert made is not None
+    assert made.data == (
+        DataSource(file=Path("data/conversation.json")),
+        DataSource(repo="warung/tanya", revision="4" * 40, weight=2),
+    )

@@ -71,7 +71,7 @@ def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel
         if info.sha is None:
             raise HubError("The Hub names no commit.", where=repo, found=revision)
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-        _require_inside(siblings, f"{endpoint()}/{repo} at {revision}")
+        require_inside(siblings, f"{endpoint()}/{repo} at {revision}")
         chosen = choose_files(
             siblings,
             where=f"{endpoint()}/{repo} at {revision}",
@@ -80,7 +80,7 @@ def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel
     return ResolvedModel(repo, info.sha, tuple(_remote(siblings[name]) for name in chosen))
 
 
-def _require_inside(names: Iterable[str], where: str) -> None:
+def require_inside(names: Iterable[str], where: str) -> None:
     """Raise UnsafeName for a listing with a name that leaves the repository, chosen or not."""
     for name in names:
         if leaves(name):

@@ -12,8 +12,9 @@ from tasks.core.files import make_directory, require_room
 from tasks.core.hub.coming import Coming
 from tasks.core.hub.download import download, missing_bytes
 from tasks.core.hub.local_copy import copy_directory
+from tasks.core.hub.revisions import is_commit
 from tasks.core.hub.signature import SourceSignature
-from tasks.core.hub.upstream import STAGE, VERSION, Upstream, is_commit
+from tasks.core.hub.upstream import STAGE, VERSION, Upstream
 from tasks.core.keys import stage_key
 from tasks.core.model_code import foreign_code
 from tasks.core.progress import Report, silent

@@ -5,21 +5,22 @@ of its first attempt; a new run resolves branches and tags anew. The invariant: 
 run learns of a source is of one commit.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from pydantic import JsonValue
 
 from tasks.core.errors import CorruptArtifact, HubOffline, HubUnavailable, KawanUsahaError
 from tasks.core.foreign import JsonObject, read_json_object
 from tasks.core.hub.client import api, translated
+from tasks.core.hub.dataset_source import DataSet, recorded_name
 from tasks.core.hub.download import ResolvedModel, resolve
 from tasks.core.hub.local_copy import choose_from_directory, directory_identity
+from tasks.core.hub.revisions import PAUSES_S, gone_on_with, is_commit, with_ways_out
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.model_config import read_config
 from tasks.core.recipe import Recipe, Source
@@ -34,15 +35,6 @@ T = TypeVar("T")
 
 STAGE = "download"
 VERSION = 2
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_PAUSES_S = (2.0, 5.0)
-"""Between the tries of a Hub that cannot be reached: a run says within seconds that it cannot."""
-
-
-def is_commit(revision: str) -> bool:
-    """Return whether a revision is a full commit, which always names the same bytes."""
-    return _COMMIT.fullmatch(revision) is not None
 
 
 class Upstream:
@@ -161,24 +153,30 @@ class Upstream:
     def _without_the_hub(self, error: KawanUsahaError) -> str:
         """Return the commit of the last run where the recipe allows it and the store has it."""
         if self._last_commit is None:
-            raise _with_ways_out(error) from error
+            raise with_ways_out(error) from error
         params: dict[str, JsonValue] = {"repo": self.source.repo, "commit": self._last_commit}
         name = str(stage_key(STAGE, VERSION, params))
         if not (self._store.root / name).is_dir() and self._store.freed(name) is None:
-            raise _with_ways_out(error) from error
-        self.warning = (
-            f"{self.source}: the Hub does not answer; going on with {self._last_commit[:12]}, "
-            f"the last commit that a run has seen, as `when_offline` allows. ({error.what})"
-        )
+            raise with_ways_out(error) from error
+        self.warning = gone_on_with(self.source, self._last_commit, error)
         return self._last_commit
+
+
+class _Known(TypedDict):
+    """What is known of a source's commit before the Hub is asked."""
+
+    commit: str | None
+    last_commit: str | None
+    pauses_s: Sequence[float]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Base and delta of one run."""
+    """Base and delta of one run, and the data sets of the Hub that it learns from."""
 
     base: Upstream
     delta: Upstream | None
+    data: tuple[DataSet, ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe, home: Path, commits: Mapping[str, str] | None = None) -> "Sources":
@@ -187,17 +185,27 @@ class Sources:
         Without commits it is for no run, and a Hub that does not answer is not asked again.
         """
         store, records, taken = Store(home), RunRecords(home), commits or {}
-        pauses_s = () if commits is None else _PAUSES_S
+        pauses_s = () if commits is None else PAUSES_S
+        goes_on = recipe.when_offline == "last-commit"
+
+        def known(name: str) -> _Known:
+            last_commit = records.last_commit(name) if goes_on else None
+            return {
+                "commit": taken.get(name),
+                "last_commit": last_commit,
+                "pauses_s": pauses_s,
+            }
 
         def upstream(source: Source) -> Upstream:
-            goes_on = recipe.when_offline == "last-commit"
-            last_commit = records.last_commit(str(source)) if goes_on else None
-            commit = taken.get(str(source))
-            return Upstream(
-                source, store, commit=commit, last_commit=last_commit, pauses_s=pauses_s
-            )
+            return Upstream(source, store, **known(str(source)))
 
-        return cls(upstream(recipe.base), upstream(recipe.delta) if recipe.delta else None)
+        named = recipe.finetune.data if recipe.finetune is not None else ()
+        data = [each for each in named if each.repo is not None]
+        return cls(
+            upstream(recipe.base),
+            upstream(recipe.delta) if recipe.delta else None,
+            tuple(DataSet(each, store, **known(recorded_name(each))) for each in data),
+        )
 
     def __iter__(self) -> Iterator[Upstream]:
         yield from (each for each in (self.base, self.delta) if each is not None)
@@ -205,19 +213,10 @@ class Sources:
     @property
     def commits(self) -> dict[str, str]:
         """The commit of each repository, by what the recipe calls it; asked for where unknown."""
-        return {str(each.source): commit for each in self if (commit := each.commit) is not None}
+        models = {str(each.source): commit for each in self if (commit := each.commit) is not None}
+        return models | {recorded_name(each.source): each.commit for each in self.data}
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to tell people about the commits that were taken."""
-        return tuple(each.warning for each in self if each.warning is not None)
-
-
-def _with_ways_out(error: KawanUsahaError) -> KawanUsahaError:
-    """Return the error with what lets a run go on without the Hub from now on."""
-    ways_out = (
-        "To go on with what the store has: a full commit as revision, or `when_offline: "
-        "last-commit` in the recipe."
-    )
-    next_step = f"{error.next_step} {ways_out}"
-    return KawanUsahaError.from_dict({**error.as_dict(), "next_step": next_step})
+        return tuple(each.warning for each in (*self, *self.data) if each.warning is not None)

@@ -3,20 +3,13 @@
 The embedded Hub has no data sets; under their addresses a model repository of it answers here.
 """
 
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request, Response
 from huggingface_hub import HfApi
 
 from tasks.core.errors import RepositoryNotFound, UsageError
 from tasks.core.hub.datasets import choose_file, fetch_conversations
-from tasks.core.hub.embedded import HubAddress
 from tests.unit.hub.conftest import OWNER, REPO
 
 
@@ -40,34 +33,6 @@ def test_a_named_file_is_taken_or_refused() -> None:
     assert choose_file(["a.json", "b.json"], "b.json", "x") == "b.json"
     with pytest.raises(UsageError, match=r"a\.json, b\.json"):
         choose_file(["a.json", "b.json"], "c.json", "x")
-
-
-@pytest.fixture
-def datasets(hub: HubAddress, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Answer for data sets with what the embedded Hub answers for models of the same name."""
-    app = FastAPI()
-
-    @app.api_route("/{path:path}", methods=["GET", "HEAD"])
-    async def passed_on(path: str, request: Request) -> Response:
-        target = path.replace("datasets/", "models/" if path.startswith("api/") else "", 1)
-        headers = {k: v for k, v in request.headers.items() if k != "host"}
-        async with httpx.AsyncClient() as client:
-            said = await client.request(
-                request.method, f"{hub.url}/{target}", headers=headers, params=request.query_params
-            )
-        dropped = ("transfer-encoding", "content-encoding")
-        kept = {k: v for k, v in said.headers.items() if k not in dropped}
-        return Response(said.content, said.status_code, kept)
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    monkeypatch.setenv("HF_ENDPOINT", url)
-    yield url
-    server.should_exit = True
-    thread.join()
 
 
 def test_a_data_set_is_downloaded_at_its_commit(

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.errors import UnsafeName, UntrustedCode
+from tasks.core.hub.datasets import fetch_conversations
 from tasks.core.hub.download import resolve
 from tasks.core.hub.embedded.faults import Faults
 from tasks.core.hub.sources import fetch
@@ -185,3 +186,14 @@ def test_our_own_code_needs_no_commit_but_only_as_it_is_here(owner: HfApi, tmp_p
     )
     with pytest.raises(UntrustedCode, match=r"modeling_kawan_usaha\.py"):
         fetch(Upstream(Source(repo=REPO), store), store)
+
+
+def test_a_data_set_that_lists_a_file_outside_of_it_is_refused(
+    datasets: str, owner: HfApi, faults: Faults, tmp_path: Path
+) -> None:
+    owner.create_repo(REPO)
+    owner.upload_file(path_or_fileobj=b"[]", path_in_repo="train.jsonl", repo_id=REPO)
+    faults.add(Lists("../../evil.jsonl"), "/api/models/.*")  # as the data set is answered for
+    with pytest.raises(UnsafeName, match="outside its repository"):
+        fetch_conversations(REPO, "main", tmp_path, token=OWNER)
+    assert not list(tmp_path.rglob("*.jsonl"))

@@ -23,7 +23,7 @@ ASKED = "/api/models/.*/revision/"
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(upstream, "PAUSES_S", (0.0, 0.0))
 
 
 @pytest.fixture(autouse=True)
