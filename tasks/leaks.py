@@ -39,6 +39,7 @@ def leaks(
     would prove anything, and the gate would refuse the model after its training.
     """
     artifacts = brought or {}
+    params = settings.model_dump(mode="json", include={"method"})  # of sft there is none
     inputs = {
         "training": digest_of_sources(settings.data, digests_of(artifacts)),
         "held out": sha256_of_state(evaluation.conversations),
@@ -46,12 +47,12 @@ def leaks(
 
     def write(staging: Staging) -> None:
         report = StageProgress("leaks")
-        files = local_files(settings.data, paths_of(artifacts))
+        files = local_files(settings.data, paths_of(artifacts), settings.method)
         found = find_leaks(files, evaluation.conversations, report=report)
         write_atomically(staging.path / _FILE, _OVERLAP.dump_json(found) + b"\n")
 
-    key = stage_key("leaks", VERSION, {}, inputs)
-    built = build_stage(key, write, {}, inputs, reads=tuple(artifacts.values()))
+    key = stage_key("leaks", VERSION, params, inputs)
+    built = build_stage(key, write, params, inputs, reads=tuple(artifacts.values()))
     found = overlap_in(built).first(evaluation.max_conversations)
     if found.whole and not (override or "").strip():
         raise DataError(

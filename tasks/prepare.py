@@ -41,8 +41,8 @@ def prepare(
     inputs = {"data": data, "tokenizer": keys.digest(_tokenizer(model))}
 
     def write(staging: Staging) -> None:
-        files = local_files(settings.data, paths_of(artifacts))
-        for each in looked_at(files):
+        files = local_files(settings.data, paths_of(artifacts), settings.method)
+        for each in looked_at(files, settings.method):
             weight = f", weight {each.weight:g}" if each.weight != 1 else ""
             say(f"{each.name}: {NAMES[each.read_as]}{weight}")
         prepared = prepare_examples(

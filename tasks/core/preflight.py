@@ -80,7 +80,7 @@ def check_inputs(recipe: Recipe) -> None:
         check_settings(recipe.finetune, recipe.template)
         for file in local_files([each for each in recipe.finetune.data if is_local(each)]):
             require_at_rest(file.path)
-            check_conversations(file)
+            check_conversations(file, recipe.finetune.method)
 
 
 def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tasks.core.recipe_data import DataSource, listed
 from tasks.core.recipe_deploy import Deploy as Deploy  # noqa: PLC0414 - handed on, for mypy
@@ -216,6 +222,18 @@ class Finetune(Part):
         description="The sources to learn from, in order; of records that say the same, the first "
         "stays. A path alone is one file. By default it is `data/conversation.json`.",
     )
+    method: Literal["sft", "dpo"] = Field(
+        "sft",
+        title="Method",
+        description="`sft` learns the answers of conversations; `dpo` learns from pairs of a "
+        "chosen and a rejected answer which of two is preferred.",
+    )
+    beta: float = Field(
+        0.1,
+        gt=0,
+        title="Beta",
+        description="Of `dpo`: the larger, the closer the model stays to what it was.",
+    )
     language: str | None = Field(
         "id",
         title="Language",
@@ -247,7 +265,7 @@ class Finetune(Part):
         None, ge=1, title="Steps", description="Ends earlier than the epochs would, if given."
     )
     micro_batch_size: int = Field(
-        2, ge=1, title="Micro batch", description="Conversations a device at once."
+        2, ge=1, title="Micro batch", description="Conversations, or pairs, a device at once."
     )
     gradient_accumulation_steps: int = Field(
         16, ge=1, title="Accumulation", description="Micro batches a step."
@@ -352,6 +370,25 @@ class Finetune(Part):
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"named twice: {', '.join(repeated)}; give it a weight instead")
         return value
+
+    @model_validator(mode="after")
+    def _a_method_with_what_it_knows(self) -> Self:
+        if self.method == "dpo" and self.batching == "pack":
+            raise ValueError("batching: pack joins conversations, not pairs; for dpo, take group")
+        if self.method == "sft" and self.beta != Finetune.model_fields["beta"].default:
+            raise ValueError("beta is dpo's; name method: dpo, or leave beta out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_sft_does_not_have(
+        self, handler: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """Leave dpo's fields out of what is not trained so: keys of before they were stay valid."""
+        plain: dict[str, Any] = handler(self)
+        if self.method == "sft":
+            plain.pop("method", None)
+            plain.pop("beta", None)
+        return plain
 
 
 class Gate(Part):

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from tasks.core.recipe_part import Part
 
-DataFormat = Literal["auto", "fastchat", "openai", "sharegpt"]
+DataFormat = Literal["auto", "fastchat", "openai", "sharegpt", "preferences"]
 """How the records of a source are written; `auto` is found out by a look at the first ones."""
 
 _REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")

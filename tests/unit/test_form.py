@@ -164,7 +164,7 @@ def test_the_form_shows_a_list_of_sources_and_what_each_can_be() -> None:
     data = definitions["Finetune"]["properties"]["data"]
     assert data["type"] == "array"
     source = _object(data["items"], definitions)["properties"]
-    assert source["format"]["enum"] == ["auto", "fastchat", "openai", "sharegpt"]
+    assert source["format"]["enum"] == ["auto", "fastchat", "openai", "sharegpt", "preferences"]
     sent = {"recipe": {"name": "mine", "finetune": {"data": [{"repo": "a/b", "weight": 0.5}]}}}
     validate(sent, form(rebuild), raise_on_error=True)
     with pytest.raises(ValidationError):

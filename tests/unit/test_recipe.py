@@ -118,6 +118,25 @@ def test_help_and_form_stay_fast_without_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_fine_tune_by_sft_is_keyed_as_before_there_was_another_method() -> None:
+    plain = Finetune(method="sft").model_dump(mode="json")
+    assert not {"method", "beta"} & plain.keys()
+    assert Finetune.model_validate(plain).method == "sft"
+
+
+def test_what_dpo_has_stays_in_every_copy_of_a_recipe() -> None:
+    asked = Recipe(finetune=Finetune(method="dpo", beta=0.3))
+    assert Recipe.model_validate_json(asked.model_dump_json()) == asked
+    lower = asked.model_copy(update={"name": "other"})
+    assert lower.model_dump(exclude_unset=True)["finetune"] == {"method": "dpo", "beta": 0.3}
+
+
+@pytest.mark.parametrize("fields", [{"beta": 0.3}, {"method": "dpo", "batching": "pack"}])
+def test_a_method_is_refused_with_what_it_does_not_know(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="dpo"):
+        Finetune.model_validate(fields)
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
@@ -131,7 +150,10 @@ def test_help_and_form_stay_fast_without_torch(module: str) -> None:
         ({"collected": "../other"}, "not the name of a deployment"),
         ({"file": "a.json", "weight": 0}, "greater than 0"),
         ({"file": "a.json", "weight": float("inf")}, "finite number"),
-        ({"file": "a.json", "format": "alpaca"}, "'auto', 'fastchat', 'openai' or 'sharegpt'"),
+        (
+            {"file": "a.json", "format": "alpaca"},
+            "'auto', 'fastchat', 'openai', 'sharegpt' or 'preferences'",
+        ),
         ({"file": "a.json", "wieght": 2}, "Extra inputs"),
         (7, "valid tuple"),
     ],

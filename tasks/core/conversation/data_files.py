@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tasks.core.conversation.formats import NAMES, Format, ReadAs, format_of
 from tasks.core.conversation.json_values import values
+from tasks.core.conversation.preferences import EXPECTED, Method
 from tasks.core.conversation.records import BadRecord
 from tasks.core.errors import DataError
 from tasks.core.recipe_data import DataFormat
@@ -20,6 +21,7 @@ _FITTING: Mapping[ReadAs, frozenset[ReadAs]] = {
     "fastchat": frozenset({"fastchat"}),
     "openai": frozenset({"openai"}),
     "sharegpt": frozenset({"sharegpt", "fastchat"}),
+    "preferences": frozenset({"preferences"}),
 }
 """What records may look like that are read in a format: FastChat's is one of ShareGPT's."""
 
@@ -53,22 +55,48 @@ def files_of(data: Data) -> tuple[DataFile, ...]:
     return (DataFile(data, str(data)),) if isinstance(data, Path) else tuple(data)
 
 
-def looked_at(data: Data) -> tuple[DataFile, ...]:
+def looked_at(data: Data, method: Method | None = None) -> tuple[DataFile, ...]:
     """Return the files with the format in which the records of each will be read.
 
     A file is read in one format: that of its first records, unless it was named. Raises DataError
-    where these are all in another one, or in none that is read.
+    where these are all in another one, in none that is read, or not what the method learns from:
+    preferences for `dpo`, conversations for `sft`, either if there is none.
     """
-    return tuple(replace(each, format=_format_of_file(each)) for each in files_of(data))
+    return tuple(replace(each, format=_format_for(method, each)) for each in files_of(data))
 
 
-def _format_of_file(file: DataFile) -> ReadAs:
+def _format_for(method: Method | None, file: DataFile) -> ReadAs:
+    found = _format_of_file(file, unknown="preferences" if method == "dpo" else "fastchat")
+    if method == "sft" and found == "preferences":
+        raise DataError(
+            "The records are preferences, not conversations.",
+            where=file.name,
+            expected="a conversation each",
+            found="pairs of a chosen and a rejected answer",
+            next_step="Set finetune.method: dpo (`--method dpo`) to learn from them; elsewhere, "
+            "bring conversations.",
+        )
+    if method == "dpo" and found != "preferences":
+        raise DataError(
+            "The records are no preferences.",
+            where=file.name,
+            expected=EXPECTED,
+            found=f"records in {NAMES[found]}, without `chosen` and `rejected`",
+            next_step="Bring pairs of answers, or set finetune.method: sft to learn from these.",
+        )
+    return found
+
+
+def _format_of_file(file: DataFile, unknown: ReadAs) -> ReadAs:
+    """Return the format of a file, or what to take one for of which nobody knows what it is."""
     first = (value for _, value in islice(values(file.path), _LOOKED_AT_RECORDS))
     looks = [format_of(each) for each in first if not isinstance(each, BadRecord)]
     known = [each for each in looks if each is not None]
     kinds = {each.read_as for each in known}
     if file.format == "auto":
-        if not known or "fastchat" in kinds:
+        if not known:
+            return unknown
+        if "fastchat" in kinds:
             return "fastchat"
         if known[0].read_as is None:
             raise _not_readable(file, known[0])

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from tasks.core import keys
 from tasks.core.conversation.data_files import DataFile
 from tasks.core.conversation.json_values import unreadable
+from tasks.core.conversation.preferences import Method
 from tasks.core.errors import DataError
 from tasks.core.files import sha256_of_state
 from tasks.core.given_files import require_at_rest
@@ -20,21 +21,26 @@ from tasks.core.recipe_data import DataSource
 
 CONVERSATIONS = "conversations.jsonl"
 """The file of reviewed conversations that are trained on."""
+PREFERENCES = "preferences.jsonl"
+"""The file of what reviewers preferred to the answers that were served."""
 FILES = "files"
 """The directory in which an artifact has what was fetched of a data set."""
 _PATTERNS = ("*.json", "*.jsonl")
 
 
 def local_files(
-    sources: Sequence[DataSource], brought: Mapping[str, Path] | None = None
+    sources: Sequence[DataSource],
+    brought: Mapping[str, Path] | None = None,
+    method: Method = "sft",
 ) -> tuple[DataFile, ...]:
     """Return the files of a recipe's sources.
 
     brought: the directories in which data sets of the Hub and collected conversations lie here, by
-    `str(source)`. Raises DataError for a source that is not there or holds no file, and where all
-    together have none: a review that has accepted nothing yet is no fault beside another source.
+    `str(source)`; of the latter `dpo` takes the preferences. Raises DataError for a source that is
+    not there or holds no file, and where all together have none: a review that has accepted nothing
+    yet is no fault beside another source.
     """
-    found = [each for source in sources for each in _files_of_source(source, brought or {})]
+    found = [each for source in sources for each in _files_of_source(source, brought or {}, method)]
     if sources and not found:
         raise DataError(
             "There is nothing to learn from: no collected conversation was accepted yet.",
@@ -70,7 +76,9 @@ def files_in(directory: Path) -> list[Path]:
     return files
 
 
-def _files_of_source(source: DataSource, brought: Mapping[str, Path]) -> Iterator[DataFile]:
+def _files_of_source(
+    source: DataSource, brought: Mapping[str, Path], method: Method = "sft"
+) -> Iterator[DataFile]:
     if source.file is not None:
         if source.file.is_dir():
             raise DataError(
@@ -81,7 +89,8 @@ def _files_of_source(source: DataSource, brought: Mapping[str, Path]) -> Iterato
         yield DataFile(source.file, str(source.file), source.format, source.weight)
         return
     place = source.directory or brought[str(source)] / (FILES if source.repo else "")
-    paths = [place / CONVERSATIONS] if source.collected else files_in(place)
+    collected = PREFERENCES if method == "dpo" else CONVERSATIONS
+    paths = [place / collected] if source.collected else files_in(place)
     for path in paths:
         if source.collected and not path.stat().st_size:
             continue

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 
 from tasks.core.conversation.formats import LISTS, ReadAs, looks_like
+from tasks.core.conversation.preferences import parse_preference
 from tasks.core.conversation.records import BadRecord, Conversation, Fault, id_of, parse_record
 
 _SPEAKERS = (
@@ -36,6 +37,8 @@ def read_record(
     `merge_neighbours` as `parse_record` has it. A record without an id, which only FastChat's
     format must have, gets one that follows from its words.
     """
+    if read_as == "preferences":
+        return parse_preference(raw, position, merge_neighbours=merge_neighbours)
     if read_as != "fastchat":
         try:
             raw = _AS_FASTCHAT[read_as](raw)

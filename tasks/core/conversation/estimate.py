@@ -10,6 +10,7 @@ from statistics import fmean
 
 from tasks.core.conversation.data_files import DataFile
 from tasks.core.conversation.data_sources import is_local, local_files
+from tasks.core.conversation.preferences import Preference
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.errors import DataError
@@ -57,7 +58,10 @@ def training_lengths(settings: Finetune) -> RoughLengths | None:
 def lengths_of(
     data: Path | DataFile, *, cut: int, padded_to_longest_of: int = 1
 ) -> RoughLengths | None:
-    """Return the lengths with no more than `cut` tokens each, None where nothing can be read."""
+    """Return the lengths with no more than `cut` tokens each, None where nothing can be read.
+
+    A preference counts as one conversation of the length of both its sides.
+    """
     read = total = 0
 
     def watch(done: int, size: int) -> None:
@@ -67,7 +71,10 @@ def lengths_of(
     tokens: list[int] = []
     try:
         for _, record in scan(data, merge_neighbours=True, report=watch):
-            if isinstance(record, Conversation):
+            if isinstance(record, Preference):
+                sides = (record.chosen_conversation(), record.rejected_conversation())
+                tokens.append(sum(min(cut, _tokens(side)) for side in sides))
+            elif isinstance(record, Conversation):
                 tokens.append(min(cut, _tokens(record)))
             if read > _ENOUGH_BYTES:
                 break

@@ -1,10 +1,15 @@
-"""Examples as training reads them, without a copy, from the file that `examples` has written."""
+"""Examples as training reads them, without a copy, from the file that `examples` has written.
+
+Of preferences the file has two examples each, the chosen one and behind it the rejected one.
+"""
 
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch.utils.data import Dataset
+
+from tasks.core.conversation.preferences import Method
 
 
 class ExampleFile(Dataset[dict[str, torch.Tensor]]):
@@ -28,3 +33,28 @@ class ExampleFile(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         here = slice(int(self._starts[index]), int(self._starts[index + 1]))
         return {"input_ids": self._input_ids[here].long(), "labels": self._labels[here].long()}
+
+
+class PairFile(Dataset[dict[str, torch.Tensor]]):
+    """The pairs of a file: what an example has, and the same of the other one as `rejected_…`."""
+
+    def __init__(self, path: Path) -> None:
+        self._examples = ExampleFile(path)
+
+    def __len__(self) -> int:
+        return len(self._examples) // 2
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens of the longer side of each pair, to which both are padded."""
+        lengths = self._examples.lengths
+        return [max(both) for both in zip(lengths[::2], lengths[1::2], strict=True)]
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        chosen, rejected = self._examples[2 * index], self._examples[2 * index + 1]
+        return chosen | {f"rejected_{name}": values for name, values in rejected.items()}
+
+
+def rows_of(path: Path, method: Method) -> ExampleFile | PairFile:
+    """Return what of a file counts as one: an example, or a pair of them."""
+    return PairFile(path) if method == "dpo" else ExampleFile(path)

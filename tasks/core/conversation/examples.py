@@ -14,7 +14,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
@@ -50,6 +50,15 @@ class ExampleCounts:
     def examples(self) -> int:
         """How many conversations can be learned from."""
         return self.conversations - self.too_long_conversations
+
+    def of_pairs(self) -> "ExampleCounts":
+        """Return the counts with each two examples, which make up a preference, as one."""
+        return replace(
+            self,
+            conversations=self.conversations // 2,
+            too_long_conversations=self.too_long_conversations // 2,
+            too_long_answers=self.too_long_answers // 2,
+        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from typing import Literal
 
 from tasks.core.conversation.layout import TURN_FIELDS, field_of_records, take_out
 
-ReadAs = Literal["fastchat", "openai", "sharegpt"]
+ReadAs = Literal["fastchat", "openai", "sharegpt", "preferences"]
 NAMES: Mapping[ReadAs, str] = {
     "fastchat": "FastChat's format",
     "openai": "OpenAI's format",
     "sharegpt": "ShareGPT's format",
+    "preferences": "preferences",
 }
 LISTS = (
     *("conversations", "conversation", "dialog", "dialogue", "turns", "items", "history"),
@@ -54,6 +55,18 @@ def format_of(value: object) -> Format | None:
     return next(_candidates(value), None)
 
 
+def is_preference(raw: object) -> bool:
+    """Return whether a decoded JSON value looks like a preference.
+
+    A conversation that ends with an answer is one, whatever fields it has beside its turns.
+    """
+    if not isinstance(raw, Mapping) or not {"chosen", "rejected"} <= raw.keys():
+        return False
+    turns = raw.get("conversations")
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    return not (isinstance(last, Mapping) and last.get("from") == "gpt")
+
+
 def looks_like(value: object, *, not_as: ReadAs) -> str:
     """Return what to add to the fault of a record that cannot be read in the format of its file."""
     other = format_of(value)
@@ -61,6 +74,9 @@ def looks_like(value: object, *, not_as: ReadAs) -> str:
 
 
 def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
+    if is_preference(record):
+        yield Format("pairs of a chosen and a rejected answer", read_as="preferences")
+        return
     conversations = record.get("conversations")
     if _is_turns(conversations):
         yield _sharegpt(record, conversations)
@@ -70,11 +86,6 @@ def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
     for name in LISTS:
         if _is_turns(record.get(name)):
             yield _variant(f"turns in the field `{name}`")
-    if {"chosen", "rejected"} <= record.keys():
-        yield Format(
-            "pairs of a chosen and a rejected answer, for training by preference",
-            "Make a conversation of the prompt and the chosen answer.",
-        )
     for question, answer in _PAIRS:
         if isinstance(record.get(question), str) and isinstance(record.get(answer), str):
             alpaca = question == "instruction"

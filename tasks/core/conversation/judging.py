@@ -5,7 +5,7 @@ the pieces' order (`screening`). Positions count from the beginning of the piece
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -19,7 +19,9 @@ from tasks.core.conversation.json_values import ChunkValues
 from tasks.core.conversation.labels import Encoder, Example
 from tasks.core.conversation.language import LanguageCheck
 from tasks.core.conversation.lengths import Lengths, Size, Unit
+from tasks.core.conversation.pair_labels import Examples, encoded
 from tasks.core.conversation.personal_data import find_personal_data
+from tasks.core.conversation.preferences import Preference
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.conversation.signatures import Signed, signed
 from tasks.core.conversation.split import copies, is_validation
@@ -121,15 +123,15 @@ class Judge:
         if self._validation_share is not None:
             self._divide(batch.good, self._validation_share, file.weight, examples, found)
 
-    def _examples(self, batch: "_Batch") -> dict[int, Example]:
+    def _examples(self, batch: "_Batch") -> dict[int, Examples]:
         """Return the first encoder's tokens by position; sort out what any of them cannot take."""
-        examples: dict[int, Example] = {}
+        examples: dict[int, Examples] = {}
         for encoder in self._encoders:
-            encoded = encoder.encode_all(batch.conversations)
+            made = encoded(encoder, batch.conversations)
             if not examples:
-                pairs = zip(batch.good, encoded, strict=True)
-                examples = {at: one for (at, _), one in pairs if isinstance(one, Example)}
-            batch.sort_out([_unfit(example) for example in encoded])
+                pairs = zip(batch.good, made, strict=True)
+                examples = {at: one for (at, _), one in pairs if isinstance(one, tuple)}
+            batch.sort_out([_unfit(each) for each in made])
         return examples
 
     def _divide(
@@ -137,15 +139,16 @@ class Judge:
         good: Sequence[tuple[int, Conversation]],
         share: float,
         weight: float,
-        examples: Mapping[int, Example],
+        examples: Mapping[int, Examples],
         found: Judgement,
     ) -> None:
         apart = {at for at, each in good if is_validation(each, share)}
         learned = [(at, each) for at, each in good if at not in apart]
-        times = [copies(each, weight) for _, each in learned]
-        found.training.append(ExampleRows.of([(at, examples[at]) for at, _ in learned], times))
+        sides = {at: copies(each, weight) for at, each in learned}
+        times = [times for at, times in sides.items() for _ in examples[at]]
+        found.training.append(ExampleRows.of(_rows(sides, examples), times))
         found.validation.append(
-            ExampleRows.of([(at, examples[at]) for at, _ in good if at in apart])
+            ExampleRows.of(_rows([at for at, _ in good if at in apart], examples))
         )
 
     def _foreign(self, other: str | None) -> tuple[Fault, str] | None:
@@ -173,6 +176,11 @@ class _Batch:
         self.good = [(at, each) for at, each in self.good if at not in self.bad]
 
 
+def _rows(positions: Iterable[int], examples: Mapping[int, Examples]) -> list[tuple[int, Example]]:
+    """Return the examples at these positions; those of a preference stand side by side."""
+    return [(at, example) for at in positions for example in examples[at]]
+
+
 def _personal_data(record: Conversation) -> tuple[Fault, str] | None:
     for place, text in record.texts():
         if found := find_personal_data(text):
@@ -180,20 +188,27 @@ def _personal_data(record: Conversation) -> tuple[Fault, str] | None:
     return None
 
 
-def _unfit(example: Example | DataError) -> tuple[Fault, str] | None:
-    if isinstance(example, DataError):
-        place = (example.where or "").rpartition(", ")[2]
-        reason = f"{place} holds {example.found}, which is a mark of the template or tokenizer"
+def _unfit(examples: Examples | DataError) -> tuple[Fault, str] | None:
+    if isinstance(examples, DataError):
+        place = (examples.where or "").rpartition(", ")[2]
+        reason = f"{place} holds {examples.found}, which is a mark of the template or tokenizer"
         return Fault.MARK_IN_TEXT, reason
-    if not example.input_ids:
-        reason = f"the first answer does not fit; all are {example.dropped_tokens} tokens long"
-        return Fault.TOO_LONG, reason
-    return None
+    if all(example.input_ids for example in examples):
+        return None
+    lengths = [str(example.dropped_tokens) for example in examples]
+    if len(lengths) == 1:
+        reason = f"the first answer does not fit; all are {lengths[0]} tokens long"
+    else:
+        reason = f"not both answers fit whole; with them it is {' and '.join(lengths)} tokens long"
+    return Fault.TOO_LONG, reason
 
 
-def _size(record: Conversation, example: Example | None) -> Size:
+def _size(record: Conversation, examples: Examples | None) -> Size:
     turns, characters = len(record.turns), sum(len(turn.text) for turn in record.turns)
-    if example is None:
+    if isinstance(record, Preference):
+        characters += len(record.rejected)
+    if examples is None:
         return Size(turns, characters)
-    tokens, learned = len(example.input_ids), example.learned_tokens
-    return Size(turns, characters, tokens, learned, example.dropped_tokens)
+    tokens = sum(len(example.input_ids) for example in examples)
+    learned = sum(example.learned_tokens for example in examples)
+    return Size(turns, characters, tokens, learned, sum(e.dropped_tokens for e in examples))

@@ -6,7 +6,7 @@ the model has to write itself (`template.Span`), and an example ends with a whol
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastchat.conversation import conv_templates
@@ -59,6 +59,18 @@ class TokenText:
 
     text: str
     state: TokenState
+
+
+def last_answer(example: Example) -> Example:
+    """Return the example with the labels of its last answer alone."""
+    labels = [IGNORED] * len(example.labels)
+    at = len(labels)
+    while at and example.labels[at - 1] == IGNORED:
+        at -= 1
+    while at and example.labels[at - 1] != IGNORED:
+        at -= 1
+        labels[at] = example.labels[at]
+    return replace(example, labels=labels)
 
 
 class Encoder:
@@ -134,10 +146,17 @@ class Encoder:
         """Return the special tokens that the tokenizer would see in a text, in their order."""
         return [mark for mark in self._special if mark in text]
 
-    def explain(self, conversation: Conversation) -> tuple[TokenText, ...]:
-        """Return every token of the conversation with the words that it stands for, in order."""
+    def explain(
+        self, conversation: Conversation, *, answers: Literal["all", "last"] = "all"
+    ) -> tuple[TokenText, ...]:
+        """Return every token of the conversation with the words that it stands for, in order.
+
+        `answers` are those that a training learns.
+        """
         rendered = render(conversation, self._template_name)
         example, offsets = self.encode(conversation), self._backend.encode(rendered.text).offsets
+        if answers == "last":
+            example = last_answer(example)
         states: list[TokenState] = [
             "masked" if label == IGNORED else "learned" for label in example.labels
         ]

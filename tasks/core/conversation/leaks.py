@@ -20,6 +20,7 @@ from tasks.core.conversation.json_values import ChunkValues
 from tasks.core.conversation.lengths import Size
 from tasks.core.conversation.pieces import computed_pieces
 from tasks.core.conversation.positions import Positions
+from tasks.core.conversation.preferences import Preference
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.signatures import Signed, signed
 from tasks.core.progress import Report, silent
@@ -152,8 +153,15 @@ class _Reader:
         parsed = (
             (at, read_record(each, at, read_as, merge_neighbours=True)) for at, each in values
         )
-        good = [(at, each, _UNKNOWN) for at, each in parsed if isinstance(each, Conversation)]
+        good = [
+            (at, _said(each), _UNKNOWN) for at, each in parsed if isinstance(each, Conversation)
+        ]
         return _Piece(signed(good), chunk.file, values.positions, values.broken, chunk.done_bytes)
+
+
+def _said(record: Conversation) -> Conversation:
+    """Return a conversation as it is, a preference with the answer that is preferred."""
+    return record.chosen_conversation() if isinstance(record, Preference) else record
 
 
 def _leak(copy: Duplicate, places: Positions) -> Leak:

@@ -92,7 +92,8 @@ class _Source:
 
 def identity(settings: Finetune, template: str) -> dict[str, JsonValue]:
     """Return what of a recipe decides the examples, beside the data and the tokenizer."""
-    return {**settings.model_dump(mode="json", include=DECIDING), "template": template}
+    deciding = DECIDING | {"method"}  # which a recipe by sft does not name
+    return {**settings.model_dump(mode="json", include=deciding), "template": template}
 
 
 def prepare_examples(
@@ -128,6 +129,8 @@ def prepare_examples(
         if both.validation.counts.examples:
             both.validation.finish()
         source.require_unchanged()
+    if settings.method == "dpo":
+        counts = counts.of_pairs()
     pad_token_id = next(
         i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None
     )

@@ -50,6 +50,7 @@ class Fault(enum.Enum):
     WRONG_ORDER = "wrong order of speakers"
     EMPTY_TURN = "empty turn"
     NO_ANSWER = "no turn of the assistant"
+    SAME_ANSWERS = "nothing to prefer"
     MARK_IN_TEXT = "mark of the template in a text"
     TOO_LONG = "too long"
     PERSONAL_DATA = "personal data"

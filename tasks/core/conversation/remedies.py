@@ -19,6 +19,7 @@ _REMEDIES = {
     Fault.WRONG_ORDER: "Begin with human and alternate; --merge-neighbours joins neighbours.",
     Fault.EMPTY_TURN: "Write what was said there, or take the turn and its answer out.",
     Fault.NO_ANSWER: "Add an answer, or take the record out: there is nothing to learn.",
+    Fault.SAME_ANSWERS: "Take it out: of two equal answers none is better.",
     Fault.MARK_IN_TEXT: "Write the mark differently: the model would take it for its own.",
     Fault.TOO_LONG: "Raise SECTION.max_length_tokens, or shorten the first question and answer.",
     Fault.PERSONAL_DATA: "Take it out or replace it: a model can repeat what it has read.",

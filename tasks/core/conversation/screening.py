@@ -19,6 +19,7 @@ from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.lengths import Lengths, Size
 from tasks.core.conversation.pieces import computed_pieces
 from tasks.core.conversation.positions import Positions
+from tasks.core.conversation.preferences import Method
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault, place
 from tasks.core.conversation.remedies import Section, remedy
@@ -33,6 +34,7 @@ _SHOWN_FAULTS = 10
 class Rules:
     """What is asked of a file beside its form. `language` None accepts every language.
 
+    `method` says if records must be conversations or preferences, None that either will do;
     `section` is the part of the recipe that the limits stand in.
     """
 
@@ -40,11 +42,17 @@ class Rules:
     merge_neighbours: bool = False
     max_dropped_share: float = 0.02
     section: Section = "finetune"
+    method: Method | None = "sft"
 
     @classmethod
     def of(cls, settings: Finetune) -> "Rules":
         """Return the rules of a recipe for its training data."""
-        return cls(settings.language, settings.same_speaker == "merge", settings.max_dropped_share)
+        return cls(
+            settings.language,
+            settings.same_speaker == "merge",
+            settings.max_dropped_share,
+            method=settings.method,
+        )
 
     @classmethod
     def of_held_out(cls, settings: Evaluate) -> "Rules":
@@ -188,7 +196,7 @@ def screen(
     is the same. Raises DataError when a file cannot be opened or is in a format that is not read,
     RecipeError for an unknown language.
     """
-    files = looked_at(data)
+    files = looked_at(data, rules.method)
     judge = Judge(
         files,
         language=rules.language,

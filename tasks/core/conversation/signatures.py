@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.conversation.lengths import Size
+from tasks.core.conversation.preferences import Preference
 from tasks.core.conversation.records import Conversation
 
 HASHES = 128
@@ -48,15 +49,23 @@ Signed = NDArray[np.void]
 
 
 def signed(records: Sequence[tuple[int, Conversation, Size]]) -> Signed:
-    """Return the signature of each record, with its position and size. Ids are cut at 48 bytes."""
+    """Return the signature of each record, with its position and size. Ids are cut at 48 bytes.
+
+    Preferences are alike only if they are the same: many are given to one conversation, and what
+    differs in two answers may be a word.
+    """
     made = np.empty(len(records), RECORD)
     texts = []
     for row, (position, conversation, size) in zip(made, records, strict=True):
         said = [turn.text for turn in conversation.turns]
+        if isinstance(conversation, Preference):
+            said.append(conversation.rejected)
         content = "\x00".join([conversation.system or "", *said]).encode()
         row["position"], row["id"] = position, conversation.id.encode("utf-8", "replace")
         row["size"] = tuple(vars(size).values())
         row["content"] = int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
+        if isinstance(conversation, Preference):
+            said = [f"{row['content']:x}"]
         texts.append("\n".join(said))  # many share their system message
     made["signature"] = signatures(texts)
     return made

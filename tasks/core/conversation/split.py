@@ -5,6 +5,7 @@ removing or reordering records never moves another one, and a copy never stands 
 """
 
 from tasks.core import keys
+from tasks.core.conversation.preferences import Preference
 from tasks.core.conversation.records import Conversation
 
 
@@ -26,7 +27,13 @@ def copies(conversation: Conversation, weight: float) -> int:
 
 
 def _digest(conversation: Conversation) -> str:
-    content = [conversation.system, *([turn.speaker, turn.text] for turn in conversation.turns)]
+    """Return the digest of what a conversation says, of a preference before its answers.
+
+    So all answers that were given to the same question stand on one side.
+    """
+    pair = isinstance(conversation, Preference)
+    turns = conversation.turns[:-1] if pair else conversation.turns
+    content = [conversation.system, *([turn.speaker, turn.text] for turn in turns)]
     return keys.digest(content)
 
 

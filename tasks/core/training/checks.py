@@ -6,8 +6,9 @@ refuses. Whether this machine can do it is not asked.
 
 from pathlib import Path
 
-from tasks.core.conversation.data_files import DataFile
+from tasks.core.conversation.data_files import DataFile, looked_at
 from tasks.core.conversation.model_limits import check_length, check_token_ids, check_vocabulary
+from tasks.core.conversation.preferences import Method
 from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.template import end_mark, get_template
@@ -40,7 +41,7 @@ def check_data(data: Path, settings: Finetune, template: str) -> None:
 
         read_prepared(data, settings, template)
     else:
-        check_conversations(data)
+        check_conversations(data, settings.method)
 
 
 def check_config(config: JsonObject, settings: Finetune, *, model: object) -> tuple[str, ...]:
@@ -69,17 +70,18 @@ def check_training(
     return index, warnings
 
 
-def check_conversations(data: Path | DataFile) -> None:
+def check_conversations(data: Path | DataFile, method: Method = "sft") -> None:
     """Raise DataError unless the file begins with records, a conversation among them.
 
-    What is judged record by record is not judged here.
+    With the method `dpo`, a preference. What is judged record by record is not judged here.
     """
-    for position, record in scan(data, merge_neighbours=True):
+    (file,) = looked_at(data if isinstance(data, Path) else (data,), method)
+    for position, record in scan(file, merge_neighbours=True):
         if isinstance(record, Conversation) or position > _RECORDS_LOOKED_AT:
             return
-    name = data.name if isinstance(data, DataFile) else data
+    kind = "preference" if method == "dpo" else "conversation"
     raise DataError(
-        "There is no conversation in the training data.",
-        where=name,
-        next_step=f"`kawan-usaha data check {name}` says what is wrong with the records.",
+        f"There is no {kind} in the training data.",
+        where=file.name,
+        next_step=f"`kawan-usaha data check {file.name}` says what is wrong with the records.",
     )

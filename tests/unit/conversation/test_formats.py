@@ -38,7 +38,6 @@ READ = {
 REFUSED = {
     "Alpaca: ": {"instruction": "Halo?", "input": "", "output": "Baik."},
     "a question in `prompt`": {"prompt": "Halo?", "completion": "Baik."},
-    "chosen and a rejected": {"prompt": "Halo?", "chosen": "Baik.", "rejected": "Ya."},
     "in the field `text`": {"text": "Halo."},
     "texts, without speakers": "Halo.",
 }

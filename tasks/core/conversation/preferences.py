@@ -1,0 +1,153 @@
+"""One preference: a conversation up to a question, the answer that is preferred, and another one.
+
+Covers three forms, told apart by a look at the record: ours, `{"id", "conversations", "chosen",
+"rejected"}` with FastChat's turns up to the question, and the two of TRL's data sets, with texts or
+with messages (https://huggingface.co/docs/trl/dataset_formats#preference). The invariant: a
+`Preference` is a whole conversation that ends with the chosen answer, and its other answer is a
+different one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tasks.core.conversation.records import (
+    BadRecord,
+    Conversation,
+    Fault,
+    Turn,
+    id_of,
+    is_text,
+    parse_record,
+)
+
+Method = Literal["sft", "dpo"]
+
+EXPECTED = (
+    '{"id": ..., "conversations": [{"from": "human", "value": ...}], "chosen": "...", '
+    '"rejected": "..."}'
+)
+_SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+@dataclass(frozen=True)
+class Preference(Conversation):
+    """A conversation whose last answer is preferred to `rejected`, an answer to the same words."""
+
+    rejected: str = ""
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield every text of the record that reaches the model, with its place in the record."""
+        yield from super().texts()
+        yield "rejected", self.rejected
+
+    def chosen_conversation(self) -> Conversation:
+        """Return the conversation with the answer that is preferred."""
+        return Conversation(self.id, self.turns, self.system)
+
+    def rejected_conversation(self) -> Conversation:
+        """Return the conversation with the other answer."""
+        last = replace(self.turns[-1], text=self.rejected)
+        return Conversation(self.id, (*self.turns[:-1], last), self.system)
+
+
+class _Bad(Exception):
+    def __init__(self, fault: Fault, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = fault
+
+
+def parse_preference(
+    raw: object, position: int, *, merge_neighbours: bool = False
+) -> Preference | BadRecord:
+    """Return the preference that a decoded JSON value describes, or what is wrong with it.
+
+    A record without an `id`, as TRL's are, is named by its position. With `merge_neighbours` what
+    one speaker says in several turns before the answers becomes one turn.
+    """
+    record_id = id_of(raw)
+    try:
+        if not isinstance(raw, dict):
+            raise _Bad(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
+        for name in ("chosen", "rejected"):
+            if name not in raw:
+                raise _Bad(Fault.WRONG_FIELDS, f"`{name}` is missing")
+        if "id" in raw and record_id is None:
+            raise _Bad(Fault.WRONG_FIELDS, "`id` is not text")
+        turns, chosen, rejected = _parts(raw)
+        _require_answers(chosen, rejected)
+    except _Bad as bad:
+        return BadRecord(position, record_id, bad.fault, str(bad))
+    whole = {"id": raw.get("id", str(position)), "conversations": [*turns, _turn("gpt", chosen)]}
+    parsed = parse_record(whole, position, merge_neighbours=merge_neighbours)
+    if isinstance(parsed, BadRecord):
+        return parsed
+    if parsed.turns[-1] != Turn("gpt", chosen):  # joined with an answer that stood before it
+        reason = "the conversation ends with an answer, not with a question"
+        return BadRecord(position, parsed.id, Fault.WRONG_ORDER, reason)
+    return Preference(parsed.id, parsed.turns, parsed.system, rejected)
+
+
+def _parts(raw: Mapping[str, object]) -> tuple[list[object], str, str]:
+    """Return FastChat's turns up to the question, and both answers."""
+    chosen, rejected = raw["chosen"], raw["rejected"]
+    if "conversations" in raw:
+        turns = raw["conversations"]
+        if not isinstance(turns, list):
+            raise _Bad(Fault.WRONG_FIELDS, "`conversations` is not a list")
+        return turns, _answer("chosen", chosen), _answer("rejected", rejected)
+    prompt = raw.get("prompt")
+    if isinstance(prompt, str):
+        human = [_turn("human", prompt)]
+        return list(human), _answer("chosen", chosen), _answer("rejected", rejected)
+    before = [] if prompt is None else _messages("prompt", prompt)
+    one, other = _messages("chosen", chosen), _messages("rejected", rejected)
+    if one[:-1] != other[:-1]:
+        reason = "`chosen` and `rejected` differ before their last message"
+        raise _Bad(Fault.WRONG_FIELDS, reason)
+    said = [*before, *one[:-1]]
+    return [_turn(*each) for each in said], _last("chosen", one), _last("rejected", other)
+
+
+def _answer(name: str, value: object) -> str:
+    """Return an answer, which may stand as a text or as the only message of a list."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) == 1:
+        return _last(name, _messages(name, value))
+    raise _Bad(Fault.WRONG_FIELDS, f"`{name}` is not text")
+
+
+def _messages(name: str, value: object) -> list[tuple[str, str]]:
+    if not isinstance(value, list) or not value:
+        raise _Bad(Fault.WRONG_FIELDS, f"`{name}` is neither text nor a list of messages")
+    said = []
+    for number, each in enumerate(value, start=1):
+        role = each.get("role") if isinstance(each, Mapping) else None
+        content = each.get("content") if isinstance(each, Mapping) else None
+        if not isinstance(role, str) or not isinstance(content, str):
+            reason = f"`{name}`, message {number}: `role` or `content` is missing or not text"
+            raise _Bad(Fault.WRONG_FIELDS, reason)
+        said.append((_SPEAKERS.get(role, role), content))
+    return said
+
+
+def _last(name: str, messages: list[tuple[str, str]]) -> str:
+    speaker, text = messages[-1]
+    if speaker != "gpt":
+        raise _Bad(Fault.NO_ANSWER, f"`{name}` does not end with the assistant's answer")
+    return text
+
+
+def _turn(speaker: str, text: str) -> dict[str, str]:
+    return {"from": speaker, "value": text}
+
+
+def _require_answers(chosen: str, rejected: str) -> None:
+    for name, text in (("chosen", chosen), ("rejected", rejected)):
+        if not text.strip():
+            raise _Bad(Fault.EMPTY_TURN, f"`{name}` is empty")
+        if not is_text(text):
+            raise _Bad(Fault.NOT_UTF8, f"`{name}` holds half of a surrogate pair")
+    if chosen == rejected:
+        raise _Bad(Fault.SAME_ANSWERS, "`chosen` and `rejected` are the same answer")
