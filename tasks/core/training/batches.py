@@ -28,3 +28,13 @@ class Collator:
             labels[row, :length] = example["labels"]
             attention_mask[row, :length] = 1
         return {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
+
+
+class PairCollator(Collator):
+    """Pads the chosen sides of pairs and, behind them, the rejected ones to the same length."""
+
+    def __call__(self, examples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Return input_ids, labels and attention_mask, each (2B, T), int64."""
+        names = ("input_ids", "labels")
+        rejected = [{name: pair[f"rejected_{name}"] for name in names} for pair in examples]
+        return super().__call__([*examples, *rejected])

@@ -1,8 +1,8 @@
 """The loss curve of a training, as a picture and as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tasks.core.training.job import LoggedStep, ValidatedStep
 
@@ -14,11 +14,15 @@ _TRAINED, _VALIDATED, _RATE = "#1b7f5c", "#c2571a", "#b9c4cc"
 
 
 def draw_loss_curve(
-    steps: Sequence[LoggedStep], path: Path, validation: Sequence[ValidatedStep] = ()
+    steps: Sequence[LoggedStep],
+    path: Path,
+    validation: Sequence[ValidatedStep] = (),
+    *,
+    method: Literal["sft", "dpo"] = "sft",
 ) -> None:
     """Write both losses and the learning rate over the steps as a PNG file.
 
-    The same steps give the same bytes.
+    The method says what a loss is the mean of. The same steps give the same bytes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -30,6 +34,7 @@ def draw_loss_curve(
     loss.set_zorder(rate.get_zorder() + 1)  # the losses lie over the rate
     loss.patch.set_visible(False)
     _draw_losses(loss, steps, validation)
+    loss.set_ylabel(f"loss, nats {'a pair' if method == 'dpo' else 'a learned token'}")
     at = [step.step for step in steps]
     rate.plot(at, [step.learning_rate for step in steps], color=_RATE, linewidth=1)
     rate.set_ylabel("learning rate", color="#7b8a94")
@@ -52,26 +57,26 @@ def _draw_losses(
         axes.legend(frameon=False)
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel("loss, nats a learned token")
     axes.grid(alpha=0.3)
 
 
 def loss_table(steps: Sequence[LoggedStep], validation: Sequence[ValidatedStep] = ()) -> str:
     """Return the curve as a markdown table: at most 20 logged steps, and each validation.
 
+    Of held-out pairs there are the margin and the share whose chosen answer is preferred, too.
     The first and the last logged step are among them. A row is a step as it was, not a mean of
     several.
     """
     logged = {step.step: step for step in _chosen(steps)}
     validated = {each.step: each for each in validation}
     logged |= {step.step: step for step in steps if step.step in validated}
-    heads = ["step", "loss", *(["validation loss"] if validated else []), "learning rate"]
+    measured = _measured(validated.values())
+    heads = ["step", "loss", *measured, "learning rate"]
     rows = [_row(heads), f"|{'---:|' * len(heads)}"]
     for step in sorted({*logged, *validated}):
         one = logged.get(step)
         cells = [str(step), f"{one.loss:.4f}" if one else ""]
-        if validated:
-            cells.append(_loss(validated.get(step)))
+        cells += [write(validated.get(step)) for write in measured.values()]
         rows.append(_row([*cells, f"{one.learning_rate:.2e}" if one else ""]))
     return "\n".join(rows)
 
@@ -79,6 +84,28 @@ def loss_table(steps: Sequence[LoggedStep], validation: Sequence[ValidatedStep] 
 def _chosen(steps: Sequence[LoggedStep]) -> list[LoggedStep]:
     count = min(_ROWS, len(steps))
     return [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _measured(
+    validated: Iterable[ValidatedStep],
+) -> dict[str, Callable[[ValidatedStep | None], str]]:
+    """Return a column for each figure that the validations have, by its head."""
+    found = list(validated)
+    if not found:
+        return {}
+    of_pairs = any(each.margin is not None for each in found)
+    pairs = {"margin": _margin, "as preferred": _preferred} if of_pairs else {}
+    return {"validation loss": _loss, **pairs}
+
+
+def _margin(validated: ValidatedStep | None) -> str:
+    margin = validated.margin if validated else None
+    return "" if margin is None else f"{margin:.4f}"
+
+
+def _preferred(validated: ValidatedStep | None) -> str:
+    preferred = validated.preferred if validated else None
+    return "" if preferred is None else f"{preferred:.0%}"
 
 
 def _loss(validated: ValidatedStep | None) -> str:

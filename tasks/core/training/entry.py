@@ -12,6 +12,8 @@ import math
 import os
 import sys
 import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import deepspeed
@@ -19,7 +21,7 @@ import torch.distributed as dist
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
-from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.example_file import rows_of
 from tasks.core.recipe import Finetune
 from tasks.core.system_errors import system_error
 from tasks.core.training.base_model import read_base_model
@@ -36,10 +38,11 @@ from tasks.core.training.job import (
     division_of,
     failure_file,
 )
+from tasks.core.training.preference_trainer import PreferenceTrainer
 from tasks.core.training.timed import CheckpointsInTime
 from tasks.core.training.trainer import AdapterTrainer, WholeCheckpoints
 
-_VALIDATION = "eval_loss"
+_VALIDATION = "eval_"
 
 
 def main() -> None:
@@ -62,13 +65,17 @@ def _train(job: TrainingJob) -> None:
     # weights between the devices while it reads them.
     arguments = _arguments(job)
     set_seed(job.settings.seed)
+    method = job.settings.method
     batching = batching_of(
-        job.settings, ExampleFile(job.examples), job.pad_token_id, in_groups_of=job.group_size
+        job.settings,
+        rows_of(job.examples, method),
+        job.pad_token_id,
+        in_groups_of=job.group_size,
     )
     validation = job.validation_examples and batching_of(
-        job.settings, ExampleFile(job.validation_examples), job.pad_token_id
+        job.settings, rows_of(job.validation_examples, method), job.pad_token_id
     )
-    trainer = AdapterTrainer(
+    trainer = _trainer_of(job.settings)(
         model=_with_adapter(
             read_base_model(job.model, job.settings, arguments.device), job.settings
         ),
@@ -91,6 +98,13 @@ def _train(job: TrainingJob) -> None:
     trainer.save_model(str(job.adapter))
     if trainer.is_world_process_zero():
         _outcome(trainer).write(job.outcome)
+
+
+def _trainer_of(settings: Finetune) -> Callable[..., AdapterTrainer]:
+    """Return what makes the trainer of the method."""
+    if settings.method == "dpo":
+        return partial(PreferenceTrainer, beta=settings.beta)
+    return AdapterTrainer
 
 
 def _fail(job: TrainingJob, reason: Reason, error: str) -> None:
@@ -119,21 +133,21 @@ def _leave_uncompiled(settings: Finetune) -> None:
 def _outcome(trainer: AdapterTrainer) -> Outcome:
     history = trainer.state.log_history
     logged = [entry for entry in history if "loss" in entry]
-    validated = [
-        (int(entry["step"]), entry[_VALIDATION]) for entry in history if _VALIDATION in entry
-    ]
     return Outcome(
         steps=tuple(
             LoggedStep(step=int(e["step"]), loss=e["loss"], learning_rate=e["learning_rate"])
             for e in logged
         ),
         tokens=int(trainer.state.num_input_tokens_seen),
-        validation=tuple(
-            ValidatedStep(step=step, loss=loss if math.isfinite(loss) else None)
-            for step, loss in validated
-        ),
+        validation=tuple(_validated(entry) for entry in history if f"{_VALIDATION}loss" in entry),
         validation_tokens=trainer.validation_tokens,
     )
+
+
+def _validated(entry: Mapping[str, float]) -> ValidatedStep:
+    found = {name: entry.get(f"{_VALIDATION}{name}") for name in ("loss", "margin", "preferred")}
+    finite = {name: x if x is not None and math.isfinite(x) else None for name, x in found.items()}
+    return ValidatedStep(step=int(entry["step"]), **finite)
 
 
 def _arguments(job: TrainingJob) -> TrainingArguments:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step was taken; `loss` is its mean loss a learned token, in nats.
+    """A step was taken; `loss` is its mean loss a learned token, or a pair, in nats.
 
     `tokens_per_s` counts no padding, on all devices together. `memory_bytes` is the most that the
     first device has held, or on a CPU what the first process holds now.
@@ -89,13 +89,19 @@ class ValidationBatchDone:
 
 @dataclass(frozen=True)
 class ValidationDone:
-    """A validation is done; `loss` is the mean of its learned tokens, in nats."""
+    """A validation is done; `loss` is the mean of its learned tokens, or of its pairs, in nats.
+
+    Of pairs there are the mean margin (`preference_loss.PairLosses`), and the share of those whose
+    chosen answer is preferred.
+    """
 
     step: int
     total_steps: int
     loss: float
     tokens: int
     wall_s: float
+    margin: float | None = None
+    preferred: float | None = None
 
     @property
     def steps_done(self) -> int:
@@ -103,9 +109,12 @@ class ValidationDone:
         return self.step
 
     def __str__(self) -> str:
+        pairs = ""
+        if self.margin is not None and self.preferred is not None:
+            pairs = f"margin {self.margin:.4f}, {self.preferred:.0%} of pairs as preferred, "
         return (
             f"validation loss {self.loss:.4f} after step {self.step}/{self.total_steps}, "
-            f"{self.tokens:,} tokens, {_clock(self.wall_s)}"
+            f"{pairs}{self.tokens:,} tokens, {_clock(self.wall_s)}"
         )
 
 

@@ -157,7 +157,7 @@ def finetune(
         say(f"The model was trained with the template {before}; from here on it is {template}.")
     child, outcome = _attempt(prepared.job, job_file, report, say, log)
     facts = verify_adapter(adapter, index)
-    draw_loss_curve(outcome.steps, out / CURVE, outcome.validation)
+    draw_loss_curve(outcome.steps, out / CURVE, outcome.validation, method=settings.method)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
     record_template(adapter, template)
     remove_work(work)
@@ -246,7 +246,7 @@ def _summary(prepared: Prepared, outcome: Outcome) -> str:
     return json.dumps(
         {
             "steps": [step.model_dump() for step in outcome.steps],
-            "validation": [each.model_dump() for each in outcome.validation],
+            "validation": [each.model_dump(exclude_defaults=True) for each in outcome.validation],
             "validation_tokens": outcome.validation_tokens,
             "trained_tokens": outcome.tokens,
             "data": asdict(prepared.counts),

@@ -20,10 +20,15 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
     "_save_optimizer_and_scheduler": ("self", "output_dir"),
     "create_accelerator_and_postprocess": ("self",),
     "create_scheduler": ("self", "num_training_steps", "optimizer"),
+    "get_batch_samples": ("self", "epoch_iterator", "num_batches", "device"),
 }
-"""What AdapterTrainer overrides and Trainer does not promise, with the parameters it takes."""
+"""What our trainers override and Trainer does not promise, with the parameters it takes."""
 USED: Mapping[str, tuple[str, ...]] = {
-    _TRAINER: ("current_gradient_accumulation_steps", "_prepare_inputs"),
+    _TRAINER: (
+        "current_gradient_accumulation_steps",
+        "_prepare_inputs",
+        "self.loss_is_scaled_for_ga is not None",
+    ),
     "transformers/integrations/deepspeed.py": ("trainer_copy.create_scheduler",),
     "transformers/masking_utils.py": ("find_packed_sequence_indices",),
     "transformers/models/llama/modeling_llama.py": (

@@ -54,7 +54,7 @@ class TrainingJob(_File):
 
 
 class LoggedStep(_File):
-    """The mean loss a learned token of the steps since the last logged one, in nats.
+    """The mean loss a learned token, or a pair, of the steps since the last logged one, in nats.
 
     learning_rate: the one that this step was taken with.
     """
@@ -65,13 +65,16 @@ class LoggedStep(_File):
 
 
 class ValidatedStep(_File):
-    """The mean loss a learned token of the validation share after a step, in nats.
+    """The mean loss a learned token, or a pair, of the validation share after a step, in nats.
 
-    None where it is not a finite number.
+    None where it is not a finite number. Of pairs there are the mean margin
+    (`preference_loss.PairLosses`), and the share of those whose chosen answer is preferred.
     """
 
     step: int
     loss: float | None
+    margin: float | None = None
+    preferred: float | None = None
 
 
 class Outcome(_File):

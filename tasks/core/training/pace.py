@@ -4,7 +4,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,12 +128,20 @@ class StepsSeen(TrainerCallback):
                 ValidationBatchDone(state.global_step, state.max_steps, done, micro_batches), now
             )
 
-    def validation(self, state: TrainerState, loss: float, tokens: int, wall_s: float) -> None:
-        """Called by every process after a validation, with the same loss."""
+    def validation(
+        self, state: TrainerState, found: Mapping[str, float], tokens: int, wall_s: float
+    ) -> None:
+        """Called by every process after a validation, with the same figures by their names."""
         self._validated_s += wall_s
         if state.is_world_process_zero:
-            step, steps = state.global_step, state.max_steps
-            self._say(ValidationDone(step, steps, loss, tokens, wall_s), self._clock())
+            event = ValidationDone(
+                step=state.global_step,
+                total_steps=state.max_steps,
+                tokens=tokens,
+                wall_s=wall_s,
+                **found,
+            )
+            self._say(event, self._clock())
 
     def _mark(self, state: TrainerState) -> _Mark:
         return _Mark(self._clock(), state.global_step, int(state.num_input_tokens_seen))

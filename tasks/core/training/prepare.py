@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.example_file import ExampleFile, rows_of
 from tasks.core.conversation.examples import ExampleCounts
 from tasks.core.conversation.model_limits import require_rows
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
@@ -90,7 +90,7 @@ def prepare(
         prepared = read_prepared(data, settings, template)
     else:
         prepared = prepare_examples(model.directory, data, settings, template, out=work)
-    examples = ExampleFile(prepared.examples)
+    examples = rows_of(prepared.examples, settings.method)
     require_rows(read_config(model.directory), prepared.largest_id, where=data)
     rows = row_count(settings, examples)
     steps = total_steps(settings, rows)

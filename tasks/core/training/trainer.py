@@ -148,22 +148,37 @@ class AdapterTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Return the mean loss of the learned tokens of all validation rows, and log it.
+        """Return the figures of all validation rows, the mean loss among them, and log them.
 
         Trainer's own is the mean of its batches' means, which depends on their size, and its data
         loader would draw from the generator that the dropout of the next step draws from.
         """
         started = time.monotonic()
-        loss, self.validation_tokens = self._validation_loss()
-        self._seen.validation(self.state, loss, self.validation_tokens, time.monotonic() - started)
-        metrics = {f"{metric_key_prefix}_loss": loss}
+        found, self.validation_tokens = self._validation()
+        wall_s = time.monotonic() - started
+        self._seen.validation(self.state, found, self.validation_tokens, wall_s)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
 
-    def _validation_loss(self) -> tuple[float, int]:
+    def _validation(self) -> tuple[dict[str, float], int]:
+        """Return the mean loss of the learned tokens, and how many they are."""
+        sums = LossSum(self.args.device)
+
+        def add(inputs: dict[str, Any], counts: bool) -> None:
+            loss = cast("torch.Tensor", self.compute_loss(self.model_wrapped, inputs))
+            if counts:
+                sums.add(loss, inputs["labels"])
+
+        self._over_validation(add)
+        loss, tokens = sums.mean()
+        return {"loss": loss}, tokens
+
+    def _over_validation(self, add: Callable[[dict[str, Any], bool], None]) -> None:
+        """Call add(batch, whether it counts) for each of this process's validation batches."""
         rows: Any = self.eval_dataset
         batches = list(
             rows_of_process(
@@ -174,17 +189,13 @@ class AdapterTrainer(Trainer):
             )
         )
         model = self.model_wrapped
-        sums = LossSum(self.args.device)
         model.eval()
         for number, (chosen, counts) in enumerate(batches, start=1):
             inputs = self._prepare_inputs(self.data_collator([rows[i] for i in chosen]))
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss = cast("torch.Tensor", self.compute_loss(model, inputs))
-            if counts:
-                sums.add(loss, cast("torch.Tensor", inputs["labels"]))
+                add(inputs, counts)
             self._seen.validation_batch(self.state, number, len(batches))
         model.train()
-        return sums.mean()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

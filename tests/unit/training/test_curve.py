@@ -71,3 +71,17 @@ def test_a_validation_between_two_shown_steps_shows_its_own_step() -> None:
     rows = loss_table(steps(1000), [ValidatedStep(step=7, loss=3.5)]).splitlines()[2:]
     assert len(rows) == 21
     assert "| 7 | 0.5714 | 3.5000 | 1.00e-03 |" in rows
+
+
+def test_what_held_out_pairs_show_has_columns_of_its_own() -> None:
+    pairs = ValidatedStep(step=2, loss=0.5, margin=0.25, preferred=0.8)
+    head, _, *rows = loss_table(steps(2), [pairs]).splitlines()
+    assert head == "| step | loss | validation loss | margin | as preferred | learning rate |"
+    assert "| 0.5000 | 0.2500 | 80% |" in rows[1]
+
+
+def test_a_loss_of_pairs_is_drawn_with_its_own_unit(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.png", tmp_path / "b.png"
+    draw_loss_curve(steps(3), one)
+    draw_loss_curve(steps(3), other, method="dpo")
+    assert one.read_bytes() != other.read_bytes()

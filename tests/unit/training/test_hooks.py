@@ -10,6 +10,7 @@ from tasks.core.recipe import Finetune
 from tasks.core.training import hooks
 from tasks.core.training.hooks import OVERRIDDEN, require_hooks
 from tasks.core.training.launch import require_tools
+from tasks.core.training.preference_trainer import PreferenceTrainer
 from tasks.core.training.trainer import AdapterTrainer
 
 PUBLIC = {"__init__", "compute_loss", "evaluate", "log", "save_model"}
@@ -53,6 +54,10 @@ def test_a_training_looks_for_them_before_anything_is_computed(
 
 
 def test_everything_that_the_trainer_overrides_is_listed() -> None:
-    own = {name for name, _ in inspect.getmembers(AdapterTrainer, inspect.isfunction)}
-    overrides = {n for n in own & vars(AdapterTrainer).keys() if n in vars(Trainer)}
-    assert overrides - PUBLIC == OVERRIDDEN.keys()
+    own = {
+        name
+        for kind in (AdapterTrainer, PreferenceTrainer)
+        for name, each in vars(kind).items()
+        if inspect.isfunction(each)
+    }
+    assert own & vars(Trainer).keys() - PUBLIC == OVERRIDDEN.keys()

@@ -70,18 +70,33 @@ def conversation(number: int, words: int) -> dict[str, Any]:
     }
 
 
+def preference(number: int, words: int) -> dict[str, Any]:
+    """The words of two conversations as answers to one question."""
+    record = conversation(2 * number, words)
+    chosen = record["conversations"].pop()["value"]
+    rejected = conversation(2 * number + 1, words)["conversations"][1]["value"]
+    return record | {"chosen": chosen, "rejected": rejected}
+
+
 @pytest.mark.slow
-def test_the_kernel_kills_the_training_and_the_ladder_trains_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_the_kernel_kills_the_training_and_the_ladder_trains_on(
+    tmp_path: Path, method: str
+) -> None:
+    sides = 2 if method == "dpo" else 1
+    batch = SETTINGS.micro_batch_size // sides
+    settings = SETTINGS.model_copy(update={"method": method, "micro_batch_size": batch})
+    record = preference if method == "dpo" else conversation
     model = tiny_llama(tmp_path / "model", layers=2, vocab=32000)
     data, out = tmp_path / "conversation.json", tmp_path / "out"
     out.mkdir()
     words = (LONG_TOKENS - 230) // 5
-    data.write_text(json.dumps([conversation(i, words) for i in range(32)]))
+    data.write_text(json.dumps([record(i, words) for i in range(4 * batch)]))
     with memory_group(LIMIT_BYTES) as group:
         paths = (group, model, data, out, tmp_path)
         ended = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(TRAINS), *map(str, paths),
-             SETTINGS.model_dump_json()],
+             settings.model_dump_json()],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -93,8 +108,8 @@ def test_the_kernel_kills_the_training_and_the_ladder_trains_on(tmp_path: Path) 
 
     assert made["rung"].startswith("micro batch")
     assert {step["reason"] for step in made["steps_down"]} == {"the machine ran out of memory"}
-    settings = Finetune.model_validate(made["settings"])
-    assert settings.micro_batch_size * settings.gradient_accumulation_steps == 8
+    lower = Finetune.model_validate(made["settings"])
+    assert lower.micro_batch_size * lower.gradient_accumulation_steps == batch
     # The longest is in the first step: no other one was taken for nothing.
     assert {step["kept_step"] for step in made["steps_down"]} == {None}
     assert made["resumed_from_step"] is None
