@@ -49,7 +49,7 @@ def kept_bytes(shape: ModelShape, finetune: Finetune) -> int:
         layer = DTYPE_BYTES[finetune.precision] * shape.hidden
     else:
         layer = layer_kept_bytes_per_token(shape, finetune)
-    return _tokens(finetune) * (shape.layers * layer + _norm_bytes_per_token(shape))
+    return micro_batch_tokens(finetune) * (shape.layers * layer + _norm_bytes_per_token(shape))
 
 
 def working_bytes(shape: ModelShape, finetune: Finetune) -> int:
@@ -67,7 +67,7 @@ def loss_bytes(shape: ModelShape, finetune: Finetune) -> int:
     log_softmax's backward. transformers raises the logits to fp32 in any training dtype
     (`loss_utils.ForCausalLMLoss`).
     """
-    return _tokens(finetune) * 3 * _FP32 * shape.vocab
+    return micro_batch_tokens(finetune) * 3 * _FP32 * shape.vocab
 
 
 def layer_backward_bytes(shape: ModelShape, finetune: Finetune) -> int:
@@ -80,7 +80,7 @@ def layer_backward_bytes(shape: ModelShape, finetune: Finetune) -> int:
     inner = 3 * DTYPE_BYTES[finetune.precision] * shape.intermediate
     gradients = max(inner, 5 * _FP32 * shape.hidden)
     again = layer_kept_bytes_per_token(shape, finetune) if finetune.gradient_checkpointing else 0
-    return _tokens(finetune) * (again + gradients)
+    return micro_batch_tokens(finetune) * (again + gradients)
 
 
 def layer_kept_bytes_per_token(shape: ModelShape, finetune: Finetune) -> int:
@@ -121,5 +121,11 @@ def _lora_bytes_per_token(shape: ModelShape, finetune: Finetune) -> int:
     return low_rank + shared + down
 
 
-def _tokens(finetune: Finetune) -> int:
-    return finetune.micro_batch_size * finetune.max_length_tokens
+def sides(finetune: Finetune) -> int:
+    """Return how many token sequences one record of the data has: a preference has two."""
+    return 2 if finetune.method == "dpo" else 1
+
+
+def micro_batch_tokens(finetune: Finetune) -> int:
+    """Return the tokens of a micro batch whose sequences all have the full length."""
+    return sides(finetune) * finetune.micro_batch_size * finetune.max_length_tokens

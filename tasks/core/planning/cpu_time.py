@@ -50,7 +50,8 @@ def training_seconds_on_cpu(
 
     Frozen weights take 2 operations a parameter and token forward and 2 backward, and another
     forward pass with gradient checkpointing (Kaplan et al., arXiv:2001.08361, less the weight
-    gradients); attention's scores as much as their length asks for. None when the tokens are not
+    gradients), and a third where preferences are held against the model without its adapter;
+    attention's scores as much as their length asks for. None when the tokens are not
     known, or the type was not measured.
     """
     measured = speed.types.get(finetune.precision)
@@ -62,6 +63,9 @@ def training_seconds_on_cpu(
     other = _OTHER_TRAINING * shape.layers * shape.hidden
     a_token = (forwards * forward + other / 2) / measured.forward_flops_per_s
     a_token += (forward + other / 2) / measured.backward_flops_per_s
+    if finetune.method == "dpo":
+        reference = forward + _OTHER_FORWARD * shape.layers * shape.hidden
+        a_token += reference / measured.forward_flops_per_s
     return START_S["finetune"] + tokens * a_token
 
 

@@ -9,6 +9,7 @@ The invariant: the time is that of one process's micro batches; processes work s
 
 from dataclasses import dataclass
 
+from tasks.core.planning.activations import micro_batch_tokens
 from tasks.core.planning.gpus import GpuSpeed
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.stages import Rates, trained_tokens
@@ -46,16 +47,16 @@ def training_seconds(
     """Return a rough time for all epochs, or None when the amount of data is not known.
 
     Each pass takes 2 operations a parameter and token: one forward, one backward (the gradients of
-    frozen weights are not computed), and with gradient checkpointing another forward (Kaplan et
-    al., arXiv:2001.08361). Attention is that within a whole row of `max_length_tokens`, which
-    shorter conversations do not have. 4-bit weights are unpacked in every pass. ZeRO-3 moves the
-    weights twice a micro batch.
+    frozen weights are not computed), with gradient checkpointing another forward (Kaplan et al.,
+    arXiv:2001.08361), and for preferences one of the reference. Attention is that within a whole
+    row of `max_length_tokens`, which shorter conversations do not have. 4-bit weights are unpacked
+    in every pass. ZeRO-3 moves the weights twice a micro batch, for the reference once more.
     """
     tokens = trained_tokens(finetune, training_tokens)
     if tokens is None:
         return None
     passes = _Passes(shape, finetune, speed)
-    a_micro_batch = finetune.micro_batch_size * finetune.max_length_tokens
+    a_micro_batch = micro_batch_tokens(finetune)
     seconds = passes.computing_s(a_micro_batch) + passes.unpacking_s()
     if finetune.zero_stage == 3:
         seconds += _moving_s(shape, finetune, speed, rates or Rates())
@@ -72,7 +73,8 @@ class _Passes:
 
     @property
     def number(self) -> int:
-        return 3 if self.finetune.gradient_checkpointing else 2
+        reference = 1 if self.finetune.method == "dpo" else 0
+        return reference + (3 if self.finetune.gradient_checkpointing else 2)
 
     @property
     def _peak(self) -> float:
@@ -104,10 +106,11 @@ class _Passes:
 def _moving_s(shape: ModelShape, finetune: Finetune, speed: GpuSpeed, rates: Rates) -> float:
     """Return how long a process waits for the weights that are not on its card, a micro batch."""
     whole = weight_bytes(shape, finetune.model_copy(update={"zero_stage": 0}))
+    times = 3 if finetune.method == "dpo" else 2
     if finetune.offload == "all":
         pinned = finetune.pin_memory
-        return 2 * whole / (rates.link_bytes_per_s if pinned else rates.pageable_bytes_per_s)
+        return times * whole / (rates.link_bytes_per_s if pinned else rates.pageable_bytes_per_s)
     between_cards = rates.link_bytes_per_s
     if finetune.hostfile is None:  # of several machines, the network between them decides
         between_cards = max(between_cards, speed.nvlink_bytes_per_s * _NVLINK_SHARE)
-    return 2 * whole * (1 - 1 / finetune.processes) / between_cards
+    return times * whole * (1 - 1 / finetune.processes) / between_cards

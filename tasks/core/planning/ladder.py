@@ -49,6 +49,7 @@ def rungs(finetune: Finetune) -> list[Rung]:
 def _smaller_micro_batches(finetune: Finetune) -> Iterator[Rung]:
     """Yield one rung for each halving; an odd micro batch falls to its largest divisor."""
     micro, accumulation = finetune.micro_batch_size, finetune.gradient_accumulation_steps
+    rows = "pair(s)" if finetune.method == "dpo" else "conversation(s)"
     while micro > 1:
         factor = next(n for n in range(2, micro + 1) if micro % n == 0)
         micro, accumulation = micro // factor, accumulation * factor
@@ -58,7 +59,7 @@ def _smaller_micro_batches(finetune: Finetune) -> Iterator[Rung]:
         yield Rung(
             f"micro batch {micro}",
             settings,
-            f"{micro} conversation(s) a device at once, {accumulation} micro batches a step",
+            f"{micro} {rows} a device at once, {accumulation} micro batches a step",
             f"activations and logits, to 1/{factor} of the rung before",
             "more, smaller steps of arithmetic: slower where the GPU was not full",
         )

@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from tasks.core.machine.link import LinkSpeed
+from tasks.core.planning.activations import sides
 from tasks.core.planning.cpu_time import START_S
 from tasks.core.planning.ladder import global_batch_size
 from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
@@ -116,11 +117,11 @@ def trained_tokens(
 ) -> float | None:
     """Return the tokens of all epochs, or of all steps where that is less; None if unknown.
 
-    A conversation of unknown length counts as one of full length.
+    A conversation of unknown length counts as one of full length, a preference as two.
     """
     at_most = None
     if finetune.max_steps is not None:
-        a_conversation = conversation_tokens or finetune.max_length_tokens
+        a_conversation = conversation_tokens or sides(finetune) * finetune.max_length_tokens
         at_most = float(finetune.max_steps * global_batch_size(finetune) * a_conversation)
     if training_tokens is None:
         return at_most

@@ -8,13 +8,15 @@ import weakref
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tasks.core.planning.activations import sides
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.recipe import Finetune
+from tasks.core.training.preference_loss import answer_log_probs, pair_losses
 
 
 class LiveBytes(TorchDispatchMode):
@@ -70,7 +72,10 @@ def config_of(shape: ModelShape) -> LlamaConfig:
 
 
 def watched_step(shape: ModelShape, finetune: Finetune) -> Step:
-    """Take one real LoRA step on the CPU and return what it had alive."""
+    """Take one real LoRA step on the CPU and return what it had alive.
+
+    By preference all tokens of both sides count as answers.
+    """
     torch.manual_seed(0)
     model = LlamaForCausalLM(config_of(shape)).to(getattr(torch, finetune.precision))
     lora = finetune.lora
@@ -87,9 +92,21 @@ def watched_step(shape: ModelShape, finetune: Finetune) -> Step:
     if finetune.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    ids = torch.ones(finetune.micro_batch_size, finetune.max_length_tokens, dtype=torch.long)
+    rows = sides(finetune) * finetune.micro_batch_size
+    ids = torch.ones(rows, finetune.max_length_tokens, dtype=torch.long)
     with LiveBytes([*model.parameters(), *model.buffers(), ids]) as live:
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        loss = _loss(model, ids, finetune)
         kept = live.now
         loss.backward()
     return Step(kept, live.peak)
+
+
+def _loss(model: PeftModel, ids: torch.Tensor, finetune: Finetune) -> torch.Tensor:
+    if finetune.method == "sft":
+        return model(input_ids=ids, labels=ids, use_cache=False).loss
+    model.config.use_cache = False
+    batch = {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.no_grad(), model.disable_adapter():
+        reference = answer_log_probs(model, batch, takes_positions=True)
+    policy = answer_log_probs(model, batch, takes_positions=True)
+    return pair_losses(policy, reference, finetune.beta).losses.mean()

@@ -65,10 +65,16 @@ def test_with_checkpointing_a_layer_keeps_its_input_only():
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("shape", [SHAPE, WIDE_VOCABULARY], ids=["layer", "loss"])
+@pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_the_peak_of_a_real_step_is_foreseen_and_hardly_ever_above(
-    targets, precision, checkpointing, shape
+    targets, precision, checkpointing, shape, method
 ):
-    asked = finetune(targets=targets, precision=precision, gradient_checkpointing=checkpointing)
+    asked = finetune(
+        targets=targets,
+        precision=precision,
+        gradient_checkpointing=checkpointing,
+        method=method,
+    )
     foreseen = kept_bytes(shape, asked) + working_bytes(shape, asked)
     # Too little would be an out-of-memory error: at most 2% of it. Too much is a card too large:
     # the first layer, which keeps less than the others, is a quarter of this model.

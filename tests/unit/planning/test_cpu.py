@@ -74,6 +74,11 @@ def test_checkpointing_takes_another_forward_pass():
     assert 1.1 < without / with_it < 1.5
 
 
+def test_preferences_take_another_forward_pass_of_the_reference():
+    conversations, pairs = (tokens_per_s(method=method) for method in ("sft", "dpo"))
+    assert 1.1 < conversations / pairs < 1.5
+
+
 def test_processes_share_the_cores_of_one_machine():
     assert tokens_per_s(processes=2) == tokens_per_s(processes=1)
 

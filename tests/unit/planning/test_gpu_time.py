@@ -38,6 +38,17 @@ def test_checkpointing_parameter_offload_and_4_bit_take_time_and_a_gpu_saves_som
     assert seconds(zero_stage=2, processes=2) == pytest.approx(seconds(zero_stage=2) / 2)
 
 
+def test_preferences_take_another_forward_pass_over_both_answers():
+    """Of as many tokens: a pair has those of two conversations."""
+    one_pass, two_sides = 4 / 3, {"training_tokens": None, "max_steps": 10}
+    assert seconds(method="dpo") == pytest.approx(one_pass * seconds(), rel=0.05)
+    assert seconds(method="dpo", **two_sides) == pytest.approx(
+        2 * one_pass * seconds(**two_sides), rel=0.05
+    )
+    offloaded = seconds(method="dpo", offload="all") - seconds(method="dpo")
+    assert offloaded == pytest.approx(1.5 * (seconds(offload="all") - seconds()) / 2, rel=0.05)
+
+
 def test_a_long_row_takes_more_than_short_ones_of_as_many_tokens():
     """Attention's products grow with the square of a row, those of the weights do not."""
     short = seconds(shape=LLAMA_7B, max_length_tokens=2048, micro_batch_size=32)

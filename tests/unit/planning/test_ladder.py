@@ -92,6 +92,14 @@ def test_the_micro_batch_is_halved_as_long_as_it_divides(micro, below):
     assert names == [f"micro batch {size}" for size in below]
 
 
+def test_a_ladder_of_preferences_halves_pairs_and_stays_with_them():
+    ladder = rungs(Finetune(method="dpo", beta=0.3, micro_batch_size=4, processes=2))
+    assert ladder[1].changes.startswith("2 pair(s) a device")
+    assert {(rung.settings.method, rung.settings.beta) for rung in ladder} == {("dpo", 0.3)}
+    gpu = [training_memory(LLAMA_13B, rung.settings).gpu_bytes for rung in ladder[:3]]
+    assert gpu == sorted(gpu, reverse=True)
+
+
 def test_on_the_cpu_nothing_is_offloaded_or_quantized():
     cpu = ORIGINAL.model_copy(update={"device": "cpu"})
     assert [rung.name for rung in rungs(cpu)] == [
