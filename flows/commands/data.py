@@ -15,8 +15,8 @@ from tasks.core.recipe_data import DataFormat
 
 if TYPE_CHECKING:
     from tasks.core.conversation.data_files import DataFile
-    from tasks.core.conversation.labels import Encoder
-    from tasks.core.conversation.records import BadRecord
+    from tasks.core.conversation.labels import Encoder, TokenText
+    from tasks.core.conversation.records import BadRecord, Conversation
 
 data_app = typer.Typer(no_args_is_help=True, help="Check conversation files, show a record.")
 
@@ -79,6 +79,7 @@ def check(
     """Name every record that cannot be learned from, and sum up the rest.
 
     Exit code 1 when more is dropped than may be. The same rules decide what a fine-tune learns.
+    Preferences (`chosen` and `rejected`, for `finetune --method dpo`) are known by their look.
 
     Example: `kawan-usaha data check data/conversation.json --tokenizer vicuna-13b --picture d.png`
     """
@@ -86,7 +87,10 @@ def check(
     from tasks.core.conversation.screening import Rules, screen
 
     rules = Rules(
-        None if language == ANY_LANGUAGE else language, merge_neighbours, max_dropped_share
+        None if language == ANY_LANGUAGE else language,
+        merge_neighbours,
+        max_dropped_share,
+        method=None,
     )
     bad = list["BadRecord"]()
     with ExitStack() as streams:
@@ -147,7 +151,7 @@ def show_record(
     """Show one record as the model sees it, with what it learns in colour.
 
     Green is learned, grey only read, red cut off. Where there is no colour, ⟦ ⟧ stand around what
-    is learned.
+    is learned. A preference is shown twice, with each of its answers.
 
     Example: `kawan-usaha data show data/conversation.json --record 7 --tokenizer vicuna-13b`
     """
@@ -169,12 +173,26 @@ def show_record(
                 next_step=f"Name the file, such as {data.name}.",
             )
         conversation = find_record(data, record, merge_neighbours=merge_neighbours)
-    tokens = _encoder(tokenizer, template, max_length).explain(conversation)
+    encoder = _encoder(tokenizer, template, max_length)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(tokens_in_colour(tokens, marks=console.color_system is None))
-    states = Counter(token.state for token in tokens)
-    counts = ", ".join(f"{states[state]} {state}" for state in ("learned", "masked", "truncated"))
-    console.print(f"\n{conversation.id}: {len(tokens)} tokens, {counts}")
+    for side, tokens in _explained(encoder, conversation).items():
+        console.print(tokens_in_colour(tokens, marks=console.color_system is None))
+        states = Counter(token.state for token in tokens)
+        counts = ", ".join(f"{states[each]} {each}" for each in ("learned", "masked", "truncated"))
+        console.print(f"\n{conversation.id}{side}: {len(tokens)} tokens, {counts}")
+
+
+def _explained(encoder: "Encoder", record: "Conversation") -> "dict[str, tuple[TokenText, ...]]":
+    """Return the tokens of a conversation, or of both sides of a preference by their names."""
+    from tasks.core.conversation.preferences import Preference
+
+    if not isinstance(record, Preference):
+        return {"": encoder.explain(record)}
+    sides = {
+        ", chosen": record.chosen_conversation(),
+        ", rejected": record.rejected_conversation(),
+    }
+    return {name: encoder.explain(side, answers="last") for name, side in sides.items()}
 
 
 def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":

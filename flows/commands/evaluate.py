@@ -151,7 +151,8 @@ def _overlap(training: Path | None, settings: Evaluate, held: "ExitStack") -> "O
 
     if training is None:
         return None
-    return find_leaks(held.enter_context(at_rest(training)), settings.conversations)
+    kept = held.enter_context(at_rest(training))
+    return find_leaks(kept, settings.conversations)
 
 
 def _settings(**given: object) -> Evaluate:

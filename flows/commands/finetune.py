@@ -33,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 def finetune(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    data: Annotated[Path, typer.Argument(help="Conversations, in a format of docs/data.md.")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="Conversations or, for dpo, preferences: docs/data.md."),
+    ],
     out: Annotated[Path, NEW_DIRECTORY],
     *,
     template: Annotated[str | None, TEMPLATE] = None,
@@ -51,6 +54,10 @@ def finetune(
     resumes from the last whole checkpoint. When GPU or host memory runs out, training continues
     with less: smaller micro batches with the same global batch, gradient checkpointing, offload,
     ZeRO-3, 4 bits. The defaults are those of the original command.
+
+    With `--method dpo` DATA has a preference a line: `{"id": …, "conversations": [… up to the
+    question], "chosen": "…", "rejected": "…"}`, or as TRL's data sets have it. The adapter learns
+    to prefer the chosen answers over the rejected ones, compared with the model without it.
 
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
@@ -170,8 +177,9 @@ def _settings(data: Path, fields: dict[str, Any]) -> Finetune:
         return Finetune.model_validate({"data": data, "lora": lora, **given})
     except ValidationError as error:
         found = [
-            f"--{'-'.join(str(part) for part in problem['loc'][:2]).replace('_', '-')}: "
-            f"{problem['msg']}"
+            f"--{'-'.join(map(str, problem['loc'][:2])).replace('_', '-')}: {problem['msg']}"
+            if problem["loc"]  # of what options have to do with each other there is none
+            else problem["msg"].removeprefix("Value error, ")
             for problem in error.errors()
         ]
         raise UsageError(

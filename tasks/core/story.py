@@ -167,7 +167,8 @@ def _lineage(recipe: Recipe, manifests: dict[str, Manifest]) -> list[LineageStep
     if recipe.edit is not None:
         steps.append(LineageStep("edit", "architecture edit", manifests["edit"].content_digest))
     if recipe.finetune is not None:
-        name = f"LoRA on {short_names(recipe.finetune.data)}"
+        how = "LoRA by DPO" if recipe.finetune.method == "dpo" else "LoRA"
+        name = f"{how} on {short_names(recipe.finetune.data)}"
         steps.append(LineageStep("fine-tune", name, manifests["finetune"].content_digest))
     return steps
 

@@ -108,6 +108,31 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         run("check", tmp_path / "none.json")
 
 
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    record = {"id": "satu", "conversations": [{"from": "human", "value": "Halo?"}]}
+    good = record | {"chosen": "Halo juga, Bu.", "rejected": "Ya."}
+    bad = record | {"id": "dua", "chosen": "Ya.", "rejected": "Ya."}
+    path.write_text("".join(json.dumps(each) + "\n" for each in (good, bad)))
+    return path
+
+
+def test_preferences_are_checked_by_their_look(pairs: Path) -> None:
+    ran = run("check", pairs)
+    assert ran.exit_code == 1
+    assert "record 2 (dua): `chosen` and `rejected` are the same answer" in ran.stdout
+    assert "of two equal answers none is better" in ran.stdout
+
+
+def test_a_preference_is_shown_with_each_of_its_answers(pairs: Path, model: Path) -> None:
+    ran = run("show", pairs, "--record", 1, "--tokenizer", model)
+    assert "⟦ Halo juga, Bu.</s>⟧" in ran.stdout
+    assert "⟦ Ya.</s>⟧" in ran.stdout
+    assert "satu, chosen: " in ran.stdout
+    assert "satu, rejected: " in ran.stdout
+
+
 def messages(number: int) -> dict[str, object]:
     """A record of the starter set in OpenAI's format."""
     turns = json.loads(STARTER.read_text())[number]["conversations"]

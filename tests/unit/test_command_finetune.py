@@ -126,3 +126,37 @@ def test_a_pipe_is_read_to_its_end_and_an_error_speaks_of_the_pipe(
     assert caught.value.where == pipe
     assert f"data check {pipe}" in str(caught.value.next_step)
     os.close(read_end)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"method": "dpo", "batching": "pack"}, "for dpo, take group"),
+        ({"beta": 0.5}, "name method: dpo"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_in_words(
+    given: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        _settings(Path("a.json"), given)
+    assert not str(caught.value.found).startswith("--")
+
+
+def test_a_dry_run_by_preference_asks_for_pairs_and_plans_two_sides(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    words = ("--dry-run", "--json", "--device", "cpu", "--precision", "float32")
+    with pytest.raises(DataError, match="method: sft"):
+        finetune(model, data, tmp_path / "out", *words, "--method", "dpo")
+    pairs = tmp_path / "pairs.jsonl"
+    question = [{"from": "human", "value": "Halo?"}]
+    pair = {"id": "a", "conversations": question, "chosen": "Halo juga.", "rejected": "Ya."}
+    pairs.write_text(json.dumps(pair))
+    told = [finetune(model, data, tmp_path / "out", *words)]
+    told += [finetune(model, pairs, tmp_path / "out", *words, "--method", "dpo")]
+    needs = [
+        {term["name"]: term["bytes"] for term in each["plan"]["rungs"][0]["memory"]["host"]}  # type: ignore[index]
+        for each in told
+    ]
+    assert needs[1]["activations"] == 2 * needs[0]["activations"]
