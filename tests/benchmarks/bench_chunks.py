@@ -43,7 +43,7 @@ def _microseconds(way: Callable[[], list[bytes]]) -> float:
 
 
 def _filled_in() -> list[bytes]:
-    chunks = ChatChunks("Kawan-Usaha")
+    chunks = ChatChunks("Kawan-Usaha", answer_id="chatcmpl-1")
     return [
         to_json(chunk) for number in range(_TOKENS) for chunk in chunks.of(0, Piece(f" {number}"))
     ]

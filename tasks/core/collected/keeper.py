@@ -30,6 +30,7 @@ from tasks.core.private import private_directory
 Outcome = Literal["kept", "no-room", "unknown"]
 
 _LOCK_S = 30.0
+_KEEP_LOCK_S = 600.0  # nobody waits for it
 _NAMES_OF = 10_000
 """Answers whose names are remembered, in memory only, for corrections that come later."""
 
@@ -76,7 +77,7 @@ class Keeper:
         messages = redacted_messages(offered.messages, names)
         answer = redacted(offered.answer, names)
         private_directory(self._directory)
-        with held(self._directory, "keep an answer", wait_s=_LOCK_S):
+        with held(self._directory, "keep an answer", wait_s=_KEEP_LOCK_S):
             record = CollectedAnswer(
                 id=offered.id,
                 person=self._person(offered.user),

@@ -229,6 +229,7 @@ def test_an_answer_goes_out_where_it_cannot_be_kept(gateway, directory, monkeypa
 
 def test_an_answer_does_not_wait_for_who_holds_the_lock(gateway, directory):
     asked(gateway, **AGREED)
+    kept(gateway, directory)
     with held(directory, "a test"):
         found = [asked(gateway, **AGREED)["id"] for _ in range(3)]
         assert len(list(read_collected(directory))) == 1

@@ -56,7 +56,7 @@ def test_an_event_of_any_shape_is_pieces_of_an_answer_or_a_lost_engine(event: An
     except EngineLost as error:
         assert str(error)
         return
-    for chunks in (ChatChunks("m"), CompletionChunks("m")):
+    for chunks in (ChatChunks("m", answer_id="chatcmpl-1"), CompletionChunks("m")):
         for piece in said:
             if isinstance(piece, Piece):
                 chunks.of(0, piece)
