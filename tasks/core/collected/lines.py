@@ -1,0 +1,105 @@
+"""The lines of one file, in bounded memory, and those that nobody can read told of."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.core.collected.records import LINE, CollectedAnswer, Rating, Review
+from tasks.core.system_errors import names_path
+
+_LOG = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 8 << 20
+"""More than a request that the gateway takes can become."""
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line that is no record: a power cut tore it, or somebody edited the file."""
+
+    path: Path
+    offset: int
+    size_bytes: int
+    why: str
+
+    def __str__(self) -> str:
+        """Return where it is and what is wrong, without a word of what it says."""
+        return f"{self.path}, at byte {self.offset}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a record stands."""
+
+    path: Path
+    offset: int
+    size_bytes: int
+
+
+OnBad = Callable[[BadLine], object]
+
+
+def warn(bad: BadLine) -> None:
+    """Log a bad line."""
+    _LOG.warning("a line of collected answers is left out: %s", bad)
+
+
+def records_in(
+    path: Path, on_bad: OnBad = warn
+) -> Iterator[tuple[Place, CollectedAnswer | Rating | Review]]:
+    """Yield each record of the file with its place. A file that is not there has none."""
+    for place, line in raw_lines(path):
+        record = _parsed(place, line, on_bad)
+        if record is not None:
+            yield place, record
+
+
+def raw_lines(path: Path) -> Iterator[tuple[Place, bytes]]:
+    """Yield each line with its end, at most MAX_LINE_BYTES of it, and its place."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file, names_path(path):
+        offset = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            size = len(line)
+            while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE_BYTES)):
+                size += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+            yield Place(path, offset, size), line
+            offset += size
+
+
+def record_at(place: Place) -> CollectedAnswer | Rating | Review:
+    """Return the record at a place that `records_in` gave. Raises ValidationError if it changed."""
+    with names_path(place.path), place.path.open("rb") as file:
+        file.seek(place.offset)
+        return LINE.validate_json(file.read(place.size_bytes))
+
+
+def _parsed(place: Place, line: bytes, on_bad: OnBad) -> CollectedAnswer | Rating | Review | None:
+    if not line.strip():  # what separates a torn line from the next one
+        return None
+    if place.size_bytes > MAX_LINE_BYTES:
+        why = f"{place.size_bytes} bytes long"
+    elif not line.endswith(b"\n"):
+        why = "it has no end"
+    else:
+        try:
+            return LINE.validate_json(line)
+        except ValidationError as error:
+            why = _first_fault(error)
+    on_bad(BadLine(place.path, place.offset, place.size_bytes, why))
+    return None
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Return the first fault, without the value."""
+    fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where}: {fault['type']}" if where else fault["type"]
