@@ -18,6 +18,7 @@ from tasks.core.collected.place import REVIEWS, held
 from tasks.core.collected.reading import Collected, read_collected
 from tasks.core.collected.records import Decision, Review, line_of
 from tasks.core.errors import DecidedMeanwhile, NotCollected, UsageError
+from tasks.core.locks import WAIT_S
 
 Which = Literal["waiting", "reviewed", "all"]
 
@@ -85,7 +86,12 @@ class Opinion:
 
 
 def to_review(
-    directory: Path, *, limit: int, after: Rank | None = None, which: Which = "waiting"
+    directory: Path,
+    *,
+    limit: int,
+    after: Rank | None = None,
+    which: Which = "waiting",
+    wait_s: float = WAIT_S,
 ) -> Listing:
     """Return the answers that are to be reviewed next, at most limit; no others stay in memory.
 
@@ -93,7 +99,7 @@ def to_review(
     """
     if not directory.is_dir():
         return Listing((), 0, None)
-    with held(directory, "review", shared=True):
+    with held(directory, "review", shared=True, wait_s=wait_s):
         counted = _Counted(read_collected(directory))
         wanted = (found for found in counted if _is_of(found, which))
         behind = (found for found in wanted if after is None or Rank.of(found) > after)
@@ -113,7 +119,7 @@ def look(directory: Path, answer_id: str) -> Collected:
     raise _not_kept(directory, answer_id)
 
 
-def decide(directory: Path, opinion: Opinion, reviewer: str) -> Review:
+def decide(directory: Path, opinion: Opinion, reviewer: str, *, wait_s: float = WAIT_S) -> Review:
     """Write a decision down and return it once it is on the disk.
 
     Raises NotCollected for an answer that is not kept, DecidedMeanwhile where somebody else has
@@ -122,7 +128,7 @@ def decide(directory: Path, opinion: Opinion, reviewer: str) -> Review:
     if not directory.is_dir():
         raise _not_kept(directory, opinion.id)
     place = place_of(directory, opinion.id)  # long for many answers, so without the lock
-    with held(directory, "review"):
+    with held(directory, "review", wait_s=wait_s):
         answer = None if place is None else answer_at(place, opinion.id)
         if answer is None:  # the file was written anew meanwhile
             place = place_of(directory, opinion.id)

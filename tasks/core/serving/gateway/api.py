@@ -30,6 +30,7 @@ from tasks.core.serving.gateway.requests import (
     EmbeddingRequest,
     TokenCheckRequest,
 )
+from tasks.core.serving.gateway.review_api import ReviewApi
 from tasks.core.serving.gateway.routing import Loaded
 from tasks.core.serving.gateway.streaming import Chunks, streamed
 
@@ -51,6 +52,7 @@ class Api:
         self._routing = parts.routing
         self._max_body_bytes = parts.settings.gateway.max_body_bytes
         self._client_s = parts.settings.client_s
+        self._reviews = ReviewApi(parts.settings.collected, self._body)
 
     def app(self, keys: Keys) -> Starlette:
         """Return the application for who has one of these keys.
@@ -77,6 +79,7 @@ class Api:
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/v1/completions", self.completions, methods=["POST"]),
                 Route("/v1/embeddings", self.embeddings, methods=["POST"]),
+                Route("/v1/reviews", self._reviews.answered, methods=["GET", "POST"]),
                 Route("/v1/token_check", self.token_check, methods=["POST"]),
                 Route("/api/v1/token_check", self.token_check, methods=["POST"]),
             ],

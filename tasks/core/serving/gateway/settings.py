@@ -21,6 +21,9 @@ class GatewaySettings(BaseModel):
     workers: Path | None = Field(
         None, description="The keys of the workers (worker_access.py), read with the routes."
     )
+    collected: Path | None = Field(
+        None, description="Where answers are kept that people agreed to; None where none are."
+    )
     control_socket: Path = Field(description="A unix socket, of mode 0600, made by the gateway.")
     shadow_requests: int = Field(8, ge=0, description="How many of the last answers to remember.")
     listen: Literal["bind", "inherited"] = Field(
