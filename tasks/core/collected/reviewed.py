@@ -2,12 +2,12 @@
 
 Accepting an answer accepts its conversation as the reviewer saw it: each answer in it is learned.
 Where an earlier one was decided about by itself, that decision holds here too. The invariants:
-nothing unreviewed is part of the set; the bytes depend on what was decided and on nothing else; and
-conversations that begin with the same question stand on the same side, learned or held out.
+what is unreviewed or rejected is nowhere in the set; the bytes depend on what was decided and on
+nothing else; and conversations that begin with the same question stand on the same side, learned or
+held out.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -102,7 +102,7 @@ def reviewed_set(directory: Path) -> ReviewedSet:
             else:
                 accepted.append((found, made))
     kept = _without_beginnings([conversation for _, conversation in accepted])
-    pairs = [*_corrections(accepted), *_thumbs(accepted, decided)]
+    pairs = [*_corrections(accepted), *_thumbs(accepted)]
     return ReviewedSet(
         conversations=tuple(each for each in kept if not _is_held_out(each.system, each.turns)),
         held_out=tuple(each for each in kept if _is_held_out(each.system, each.turns)),
@@ -113,8 +113,7 @@ def reviewed_set(directory: Path) -> ReviewedSet:
 
 
 def _decided(found: Collected, review: Review) -> Decided:
-    rating = None if found.rating is None else found.rating.verdict
-    return Decided(review.reviewer, review.time.isoformat(), review.decision, rating)
+    return Decided(review.reviewer, review.time.isoformat(), review.decision, _verdict(found))
 
 
 def _learned(found: Collected) -> str:
@@ -194,39 +193,31 @@ def _corrections(accepted: Iterable[tuple[Collected, Conversation]]) -> list[Pre
     ]
 
 
-def _thumbs(
-    accepted: Iterable[tuple[Collected, Conversation]],
-    decided: Iterable[tuple[Collected, Review]],
-) -> list[Preference]:
-    """Return each answer that a person and the team found bad, against a good one to the same.
+def _thumbs(accepted: Sequence[tuple[Collected, Conversation]]) -> list[Preference]:
+    """Return each answer that was disliked and bettered, against a liked one to the same.
 
-    Good is what was liked and accepted; one such answer, the oldest, stands against all bad ones.
+    The oldest liked one stands against all of them.
     """
-    good: dict[tuple[Message, ...], tuple[Collected, Conversation]] = {}
+    liked = dict[tuple[Message, ...], tuple[str, Conversation]]()
     for found, made in accepted:
-        if found.rating is not None and found.rating.verdict == "up":
-            good.setdefault(found.answer.messages, (found, made))
-    worse = defaultdict[str, list[str]](list)
+        if _verdict(found) == "up":
+            liked.setdefault(found.answer.messages, (found.answer.id, made))
     pairs = []
-    for found, _ in decided:
-        better = good.get(found.answer.messages)
-        if better is None or not _is_bad(found):
+    for found, made in accepted:
+        served, better = found.answer.answer, liked.get(found.answer.messages)
+        if better is None or _verdict(found) != "down" or made.turns[-1].text == served:
             continue
-        liked, made = better
-        chosen, rejected = made.turns[-1].text, found.answer.answer
-        if rejected != chosen and rejected not in worse[liked.answer.id]:
-            worse[liked.answer.id].append(rejected)
-            name = f"{liked.answer.id}+{found.answer.id}"
-            pairs.append(Preference(name, made.system, made.turns[:-1], chosen, rejected))
+        name, good = better
+        if served != good.turns[-1].text:
+            name = f"{name}+{found.answer.id}"
+            pairs.append(
+                Preference(name, good.system, good.turns[:-1], good.turns[-1].text, served)
+            )
     return pairs
 
 
-def _is_bad(found: Collected) -> bool:
-    """Return whether a person did not like it, and a reviewer did not leave it as it was."""
-    disliked = found.rating is not None and found.rating.verdict == "down"
-    review = found.review
-    changed = review is not None and (review.decision == "reject" or review.answer is not None)
-    return disliked and changed
+def _verdict(found: Collected) -> Verdict | None:
+    return None if found.rating is None else found.rating.verdict
 
 
 def _record(conversation: Conversation) -> dict[str, object]:

@@ -114,10 +114,15 @@ def test_a_good_and_a_bad_answer_to_the_same_question_are_a_pair(kept):
     kept.answer("good", "Bisa?", "Ya, begini caranya.", rated="up")
     kept.answer("bad", "Bisa?", "Entah.", rated="down", person=BUDI)
     kept.answer("unread", "Bisa?", "Ngawur.", rated="down")
+    kept.answer("rejected", "Bisa?", "Kacau.", rated="down")
     kept.review("good")
-    kept.review("bad", "reject", person=BUDI)
-    (pair,) = reviewed_set(kept.directory).preferences
-    assert (pair.chosen, pair.rejected) == ("Ya, begini caranya.", "Entah.")
+    kept.review("bad", answer="Bisa, asal dicatat.", person=BUDI)
+    kept.review("rejected", "reject")
+    pairs = reviewed_set(kept.directory).preferences
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [
+        ("Bisa, asal dicatat.", "Entah."),
+        ("Ya, begini caranya.", "Entah."),
+    ]
 
 
 @pytest.mark.usefixtures("nothing_held_out")

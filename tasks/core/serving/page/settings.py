@@ -28,6 +28,11 @@ class PageSettings(BaseModel):
         description="The file of JSON lines to which judgements and corrections are added, with "
         "the conversation. None: none is kept, and the page offers none.",
     )
+    collects: bool = Field(
+        False,
+        description="Whether the gateway keeps what people agree to: then there is a tab "
+        "on which the team reviews it.",
+    )
     max_body_bytes: int = Field(1_000_000, ge=10_000, description="The longest request.")
     max_answers: int = Field(
         128, ge=1, description="Answers in progress, and as many more that wait."
