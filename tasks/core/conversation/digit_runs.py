@@ -14,11 +14,13 @@ _BETWEEN = r"[ \t\u00a0\u2009\u202f.()/\u2010-\u2014-]{0,3}"
 _RUN = re.compile(rf"\d(?:{_BETWEEN}\d){{{FEWEST_DIGITS - 1},}}")
 _GROUP = re.compile(r"\d+")
 _NOT_A_RUN = re.compile(
-    r"(?:\bRp|\bIDR)\.?\s?\d[\d.,]*"
+    # An NPWP, which stays: its last six digits could be a sum.
+    r"(?P<stays>(?<!\d)0?\d\d\.?\d{3}\.\d{3}\.\d[-.]\d{3}\.\d{3}(?!\d))"
+    r"|(?:\bRp|\bIDR)\.?\s?\d[\d.,]*"
     # 1.250.000 or 1.250.000,50: groups of three after a point, and none that begins with 0
     r"|(?<![\d.,+])[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?(?![.,]?\d)"
-    r"|(?<!\d)\d{1,2}([-/. ])\d{1,2}\1(?:19|20)\d\d(?!\d)"
-    r"|(?<!\d)(?:19|20)\d\d([-/.])\d{1,2}\2\d{1,2}(?!\d)"
+    r"|(?<!\d)\d{1,2}(?P<by>[-/. ])\d{1,2}(?P=by)(?:19|20)\d\d(?!\d)"
+    r"|(?<!\d)(?:19|20)\d\d(?P<of>[-/.])\d{1,2}(?P=of)\d{1,2}(?!\d)"
     r"|(?<![\d.:])(?:[01]?\d|2[0-4])[.:][0-5]\d(?:[.:][0-5]\d)?(?![.:]?\d)",
     re.IGNORECASE,
 )
@@ -45,7 +47,7 @@ def groups_of_runs(text: str) -> Iterator[list[Group]]:
 
 
 def _blank(found: re.Match[str]) -> str:
-    return "#" * len(found[0])
+    return found["stays"] or "#" * len(found[0])
 
 
 def _ascii(digits: str) -> str:

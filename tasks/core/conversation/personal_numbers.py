@@ -13,11 +13,12 @@ from tasks.core.conversation.spans import Kind, Span
 _HOME = "ID"
 _MOST_PHONE_DIGITS = 17  # 15 by ITU-T E.164, and the 00 before a country
 _MOST_DIGITS = 22  # of a NITKU, the number of a branch: an NPWP and six digits more
-_CARD_DIGITS = range(13, 20)
+_FEWEST_IDENTITY_DIGITS = 13
 _CARD_GROUPS = ("4444", "444", "4443", "465", "464", "4446")
 """How many digits stand in each group on cards, where they are divided at all."""
 # ISO/IEC 7812 gives other first digits to airlines and the like; 1946 is Indonesia's own (GPN).
-_ISSUER = re.compile(r"[3-6]|2[2-7]|1946")
+# Fewer digits than 16 have only Visa's old cards (13), Diners Club's and American Express's.
+_CARD = re.compile(r"4\d{12}|3\d{13,14}|(?:[3-6]\d{3}|2[2-7]\d\d|1946)\d{12,15}")
 # Provinces and regencies of the Ministry of Home Affairs, those of 2022 among them, which
 # python-stdnum 2.2 does not know yet.
 _REGION = re.compile(r"(?:1[1-9]|21|3[1-6]|5[1-3]|6[1-5]|7[1-6]|8[12]|9[1-7])(?:[0-4]\d|7[1-9])")
@@ -37,37 +38,41 @@ def number_spans(text: str) -> Iterator[Span]:
     """
     for groups in groups_of_runs(text):
         for place, first in enumerate(groups):
-            found = _identity(groups, place) or _phone(text, groups, place)
-            if found is not None:
-                kind, after = found
-                start = first.start - (_sign_before(text, first.start) if kind == "phone" else 0)
-                yield Span(start, groups[after - 1].end, kind)
+            phone_groups = _phone(text, groups, place)
+            kind, identity_groups = _identity(groups[place : place + _MOST_DIGITS])
+            if phone_groups and phone_groups >= identity_groups:
+                start = first.start - _sign_before(text, first.start)
+                yield Span(start, groups[place + phone_groups - 1].end, "phone")
+            elif kind is not None:
+                yield Span(first.start, groups[place + identity_groups - 1].end, kind)
 
 
-def _identity(groups: Sequence[Group], place: int) -> tuple[Kind, int] | None:
-    """Return what begins with the group at place, and which group follows it."""
-    digits = ""
-    for after in range(place + 1, len(groups) + 1):
-        digits += groups[after - 1].digits
-        if len(digits) > _MOST_DIGITS:
-            return None
-        shape = "".join(str(len(each.digits)) for each in groups[place:after])
-        kind = _identity_of(digits, shape, alone=after == place + 1)
-        if kind is not None:
-            return kind, after
-    return None
+def _identity(groups: Sequence[Group]) -> tuple[Kind | None, int]:
+    """Return what the first of these groups begin, and how many they are."""
+    count = 0
+    for after, group in enumerate(groups, start=1):
+        count += len(group.digits)
+        if count > _MOST_DIGITS:
+            break
+        if count >= _FEWEST_IDENTITY_DIGITS:
+            kind = _identity_of(groups[:after], count)
+            if kind is not None:
+                return kind, after
+    return None, 0
 
 
-def _identity_of(digits: str, shape: str, *, alone: bool) -> Kind | None:
+def _identity_of(groups: Sequence[Group], count: int) -> Kind | None:
+    digits = "".join(group.digits for group in groups)
+    shape = "".join(str(len(group.digits)) for group in groups)
     if (
         shape in _NPWP_GROUPS
     ):  # nothing else is written so: wrong by a digit, it is still somebody's
         return "npwp"
-    if len(digits) == 16 and is_identity_number(digits):
+    if count == 16 and is_identity_number(digits):
         return "nik"
-    if len(digits) in (15, 16, 22) and (alone or len(digits) != 15) and is_tax_number(digits):
+    if (len(groups) == 1 or count == 16) and is_tax_number(digits):
         return "npwp"
-    if len(digits) in _CARD_DIGITS and (alone or shape in _CARD_GROUPS) and is_card_number(digits):
+    if (len(groups) == 1 or shape in _CARD_GROUPS) and is_card_number(digits):
         return "card"
     return None
 
@@ -77,7 +82,7 @@ def is_card_number(digits: str) -> bool:
     from stdnum import luhn
 
     return (
-        _ISSUER.match(digits) is not None and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
+        _CARD.fullmatch(digits) is not None and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
     )
 
 
@@ -96,33 +101,32 @@ def is_identity_number(digits: str) -> bool:
 
 
 def is_tax_number(digits: str) -> bool:
-    """Return whether 15, 16 or 22 digits are built as an NPWP or the number of its branch."""
+    """Return whether these are an NPWP of 15 or 16 digits, or the 22 of one of its branches.
+
+    The NPWP of a citizen since 2024 is the NIK.
+    """
     from stdnum.id import npwp
 
-    taxpayer = digits[:16]
-    if len(taxpayer) == 16 and not taxpayer.startswith("0"):
-        return is_identity_number(taxpayer)
-    return len(set(taxpayer)) > 1 and bool(npwp.is_valid(taxpayer))
+    if len(digits) == 22:
+        return is_identity_number(digits[:16]) or is_tax_number(digits[:16])
+    if len(digits) == 16 and digits[0] != "0":
+        return False
+    return len(set(digits)) > 1 and bool(npwp.is_valid(digits))
 
 
-def _phone(text: str, groups: Sequence[Group], place: int) -> tuple[Kind, int] | None:
-    """Return the longest telephone number from the group at place, and which group follows it."""
-    first = groups[place]
-    said = _prefix(text, first, alone=place + 1 == len(groups))
-    if said is None:
-        return None
-    ends, count = [], 0
-    for after in range(place + 1, len(groups) + 1):
-        count += len(groups[after - 1].digits)
-        if count > _MOST_PHONE_DIGITS:
+def _phone(text: str, groups: Sequence[Group], place: int) -> int:
+    """Return how many groups make the longest telephone number from place on; 0 for none."""
+    prefix = _prefix(text, groups[place], alone=place + 1 == len(groups))
+    if prefix is None:
+        return 0
+    digits, ends = "", []
+    for after, group in enumerate(groups[place : place + _MOST_PHONE_DIGITS], start=1):
+        digits += group.digits
+        if len(digits) > _MOST_PHONE_DIGITS:
             break
-        if count >= FEWEST_DIGITS:
-            ends.append(after)
-    for after in reversed(ends):
-        digits = "".join(each.digits for each in groups[place:after])
-        if _is_phone(said, digits):
-            return "phone", after
-    return None
+        if len(digits) >= FEWEST_DIGITS:
+            ends.append((after, digits))
+    return next((after for after, all_digits in reversed(ends) if _is_phone(prefix, all_digits)), 0)
 
 
 def _prefix(text: str, first: Group, *, alone: bool) -> str | None:
