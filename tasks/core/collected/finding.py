@@ -1,0 +1,56 @@
+"""One kept answer by its id, without an index that could be wrong: the newest day is read first."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.core.collected.lines import MAX_LINE_BYTES, Place, record_at
+from tasks.core.collected.place import day_files
+from tasks.core.collected.records import CollectedAnswer
+from tasks.core.files import CHUNK_BYTES
+from tasks.core.system_errors import names_path
+
+
+def find_answer(directory: Path, answer_id: str) -> CollectedAnswer | None:
+    """Return the answer of this id, None where none is kept. The caller holds the lock.
+
+    Reads at the speed of the disk: a line is only parsed where the id stands in it.
+    """
+    # No text can hold this: a quotation mark in a JSON string has a backslash before it.
+    begins = b'{"id":"%s",' % answer_id.encode()
+    for path in reversed(day_files(directory)):
+        for offset in _offsets(path, begins):
+            try:
+                found = record_at(Place(path, offset, _line_bytes(path, offset)))
+            except ValueError:  # torn by a power cut
+                continue
+            if isinstance(found, CollectedAnswer):
+                return found
+    return None
+
+
+def mentions(path: Path, text: bytes) -> bool:
+    """Return whether the bytes stand anywhere in a file; False where there is none."""
+    try:
+        return next(_offsets(path, text), None) is not None
+    except FileNotFoundError:
+        return False
+
+
+def _offsets(path: Path, wanted: bytes) -> Iterator[int]:
+    """Yield where the bytes stand, in pieces: a search in a whole file would stop other threads."""
+    kept, start = b"", 0
+    with path.open("rb") as file, names_path(path):
+        while piece := file.read(CHUNK_BYTES):
+            block = kept + piece
+            at = block.find(wanted)
+            while at >= 0:
+                yield start + at
+                at = block.find(wanted, at + 1)
+            kept = block[-(len(wanted) - 1) :]
+            start += len(block) - len(kept)
+
+
+def _line_bytes(path: Path, offset: int) -> int:
+    with path.open("rb") as file, names_path(path):
+        file.seek(offset)
+        return len(file.readline(MAX_LINE_BYTES))

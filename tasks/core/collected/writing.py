@@ -1,0 +1,40 @@
+"""Lines added to a file that only its owner reads.
+
+The invariant: what was added is on the disk, and a line is whole or not there for who reads it:
+what a power cut or a kill left of one stays a line apart.
+"""
+
+import os
+from pathlib import Path
+
+from tasks.core.files import fsync_directory
+from tasks.core.private import keep_private
+from tasks.core.system_errors import names_path
+
+
+def append(path: Path, lines: bytes) -> None:
+    """Add whole lines to the file, made if need be. The caller holds the lock (`place.held`).
+
+    After an error nothing was added. Raises OSError, and UsageError for the file of another user.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        keep_private(path)
+        before = os.fstat(fd).st_size
+        with names_path(path):
+            is_torn = before > 0 and os.pread(fd, 1, before - 1) != b"\n"
+        try:
+            with names_path(path):
+                _write_all(fd, b"\n" * is_torn + lines)
+                os.fsync(fd)
+            fsync_directory(path.parent)
+        except OSError:
+            os.ftruncate(fd, before)  # half a line would spoil the next one too
+            raise
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(fd, content) :]
