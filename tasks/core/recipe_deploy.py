@@ -80,11 +80,26 @@ class Page(Part):
     port: int = Field(
         7860, ge=1024, le=65535, title="Port", description="On loopback: the page has no login."
     )
-    feedback: Path | None = Field(
-        None,
-        title="Judgements",
-        description="A file on the serving machine to which judgements and corrections are added, "
-        "with the conversation. Leave empty to keep none.",
+
+
+class Collect(Part):
+    """Conversations that people agree to have kept, to learn from once somebody has reviewed them.
+
+    Kept below the deployment, without names, numbers and addresses (docs/privacy.md).
+    """
+
+    retention_days: int = Field(
+        90,
+        ge=1,
+        le=3650,
+        title="Kept for",
+        description="Days, after which a conversation is deleted.",
+    )
+    max_bytes: int = Field(
+        1_000_000_000,
+        ge=1_000_000,
+        title="Most that is kept",
+        description="In bytes. The oldest day goes first.",
     )
 
 
@@ -176,6 +191,12 @@ class Deploy(Part):
         "serves. They are kept in the gateway's memory only.",
     )
     page: Page | None = Field(None, title="Page", description="Leave out to serve the API alone.")
+    collect: Collect | None = Field(
+        None,
+        title="Conversations to learn from",
+        description="Keeps those whose request says that the person agrees. Leave out to keep "
+        "none.",
+    )
     workers: tuple[Worker, ...] = Field(
         (),
         title="Other machines",

@@ -1,70 +1,56 @@
-"""One answer among many, by its id: lines without the id are passed over unread."""
+"""One kept answer by its id, without an index that could be wrong: the newest day is read first."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from tasks.core.collected.lines import Place, raw_lines, record_at
-from tasks.core.collected.place import REVIEWS, day_files
-from tasks.core.collected.reading import Collected
-from tasks.core.collected.records import CollectedAnswer, Rating, Review
-
-
-def find(directory: Path, answer_id: str) -> Collected | None:
-    """Return the answer with its latest rating and review, None where it is not kept."""
-    answer: CollectedAnswer | None = None
-    ratings: list[Rating] = []
-    for path in day_files(directory):
-        for _, record in _with_id(path, answer_id):
-            if isinstance(record, CollectedAnswer):
-                answer = record
-            elif isinstance(record, Rating):
-                ratings.append(record)
-    if answer is None:
-        return None
-    # As in `reading`: the latest counts, and only of the same person.
-    rating = ratings[-1] if ratings and ratings[-1].person == answer.person else None
-    return Collected(answer, rating, latest_review(directory, answer))
+from tasks.core.collected.lines import MAX_LINE_BYTES, Place, record_at
+from tasks.core.collected.place import day_files
+from tasks.core.collected.records import CollectedAnswer
+from tasks.core.files import CHUNK_BYTES
+from tasks.core.system_errors import names_path
 
 
-def place_of(directory: Path, answer_id: str) -> Place | None:
-    """Return where the answer stands, None where it is not kept. The newest day is read first."""
+def find_answer(directory: Path, answer_id: str) -> CollectedAnswer | None:
+    """Return the answer of this id, None where none is kept. The caller holds the lock.
+
+    Reads at the speed of the disk: a line is only parsed where the id stands in it.
+    """
+    # No text can hold this: a quotation mark in a JSON string has a backslash before it.
+    begins = b'{"id":"%s",' % answer_id.encode()
     for path in reversed(day_files(directory)):
-        for place, record in _with_id(path, answer_id):
-            if isinstance(record, CollectedAnswer):
-                return place
+        for offset in _offsets(path, begins):
+            try:
+                found = record_at(Place(path, offset, _line_bytes(path, offset)))
+            except ValueError:  # torn by a power cut
+                continue
+            if isinstance(found, CollectedAnswer):
+                return found
     return None
 
 
-def answer_at(place: Place, answer_id: str) -> CollectedAnswer | None:
-    """Return the answer if it still stands there; a file may have been written anew."""
+def mentions(path: Path, text: bytes) -> bool:
+    """Return whether the bytes stand anywhere in a file; False where there is none."""
     try:
-        found = record_at(place)
-    except (ValidationError, FileNotFoundError):
-        return None
-    return found if isinstance(found, CollectedAnswer) and found.id == answer_id else None
+        return next(_offsets(path, text), None) is not None
+    except FileNotFoundError:
+        return False
 
 
-def latest_review(directory: Path, answer: CollectedAnswer) -> Review | None:
-    """Return what the team has decided of it last, None where nobody has."""
-    last: Review | None = None
-    for _, record in _with_id(directory / REVIEWS, answer.id):
-        if isinstance(record, Review):
-            last = record
-    return last if last is not None and last.person == answer.person else None
+def _offsets(path: Path, wanted: bytes) -> Iterator[int]:
+    """Yield where the bytes stand, in pieces: a search in a whole file would stop other threads."""
+    kept, start = b"", 0
+    with path.open("rb") as file, names_path(path):
+        while piece := file.read(CHUNK_BYTES):
+            block = kept + piece
+            at = block.find(wanted)
+            while at >= 0:
+                yield start + at
+                at = block.find(wanted, at + 1)
+            kept = block[-(len(wanted) - 1) :]
+            start += len(block) - len(kept)
 
 
-def _with_id(
-    path: Path, answer_id: str
-) -> Iterator[tuple[Place, CollectedAnswer | Rating | Review]]:
-    needle = f'"{answer_id}"'.encode()
-    for place, line in raw_lines(path):
-        if needle not in line or not line.endswith(b"\n"):
-            continue
-        try:
-            record = record_at(place)
-        except ValidationError:  # whoever reads all of them has been told of it
-            continue
-        if record.id == answer_id:
-            yield place, record
+def _line_bytes(path: Path, offset: int) -> int:
+    with path.open("rb") as file, names_path(path):
+        file.seek(offset)
+        return len(file.readline(MAX_LINE_BYTES))

@@ -33,7 +33,7 @@ def day_file(directory: Path, day: date) -> Path:
 
 def day_files(directory: Path) -> list[Path]:
     """Return the files of all days, the oldest first."""
-    return [path for path in matching(directory, "*.jsonl") if _DAY.fullmatch(path.name)]
+    return [path for path in matching(directory, "*.jsonl") if _is_day(path)]
 
 
 @contextmanager
@@ -46,3 +46,10 @@ def held(
     """
     with locked(directory / _LOCK, what, shared=shared, wait_s=wait_s):
         yield
+
+
+def _is_day(path: Path) -> bool:
+    try:
+        return _DAY.fullmatch(path.name) is not None and bool(date.fromisoformat(path.stem))
+    except ValueError:
+        return False

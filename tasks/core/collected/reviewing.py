@@ -12,11 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tasks.core.collected.appending import append
-from tasks.core.collected.finding import answer_at, find, latest_review, place_of
+from tasks.core.collected.finding import find_answer
+from tasks.core.collected.opinions import find, latest_review
 from tasks.core.collected.place import REVIEWS, held
+from tasks.core.collected.placeholders import names_behind_placeholders
 from tasks.core.collected.reading import Collected, read_collected
 from tasks.core.collected.records import Decision, Review, line_of
+from tasks.core.collected.redaction import names_in, redacted
+from tasks.core.collected.writing import append
 from tasks.core.errors import DecidedMeanwhile, NotCollected, UsageError
 from tasks.core.locks import WAIT_S
 
@@ -127,13 +130,9 @@ def decide(directory: Path, opinion: Opinion, reviewer: str, *, wait_s: float = 
     """
     if not directory.is_dir():
         raise _not_kept(directory, opinion.id)
-    place = place_of(directory, opinion.id)  # long for many answers, so without the lock
     with held(directory, "review", wait_s=wait_s):
-        answer = None if place is None else answer_at(place, opinion.id)
-        if answer is None:  # the file was written anew meanwhile
-            place = place_of(directory, opinion.id)
-            answer = None if place is None else answer_at(place, opinion.id)
-        if answer is None:
+        answer = find_answer(directory, opinion.id)
+        if answer is None:  # else what was deleted would stand on the disk again
             raise _not_kept(directory, opinion.id)
         _require_seen(latest_review(directory, answer), opinion)
         review = Review(
@@ -185,8 +184,10 @@ def _edited(served: str, opinion: Opinion) -> str | None:
             where=opinion.id,
             next_step="Write what is to be learned, or reject the answer.",
         )
-    edited = opinion.answer
-    return None if edited == served else edited
+    if opinion.answer == served:
+        return None
+    names = names_in((), opinion.answer) | names_behind_placeholders(served, opinion.answer)
+    return redacted(opinion.answer, names)
 
 
 def _require_seen(review: Review | None, opinion: Opinion) -> None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from tasks.core.collected.appending import append
 from tasks.core.collected.place import REVIEWS, day_file
 from tasks.core.collected.records import CollectedAnswer, Message, Rating, Review, line_of
+from tasks.core.collected.writing import append
 
 MONDAY = datetime(2026, 11, 30, 12, tzinfo=UTC)
 SITI, BUDI = "5" * 32, "b" * 32

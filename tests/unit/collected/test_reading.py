@@ -1,53 +1,13 @@
 """What was collected, read back: also where a line is torn, changed, or of somebody else."""
 
 import json
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 from tasks.core.collected.lines import MAX_LINE_BYTES, BadLine
 from tasks.core.collected.place import REVIEWS
 from tasks.core.collected.reading import read_collected
-from tasks.core.collected.records import CollectedAnswer, Message, Rating, Review, line_of
-
-MONDAY = datetime(2026, 11, 30, 12, tzinfo=UTC)
-SITI, BUDI = "5" * 32, "b" * 32
-
-
-def an_answer(
-    name: str = "chatcmpl-1", *, person: str = SITI, answer: str = "Ya."
-) -> CollectedAnswer:
-    return CollectedAnswer(
-        id=name,
-        person=person,
-        time=MONDAY,
-        model="kawan",
-        build=None,
-        messages=(Message(role="user", content="Bisa?"),),
-        answer=answer,
-    )
-
-
-def a_rating(name: str = "chatcmpl-1", *, person: str = SITI, verdict: str = "up") -> Rating:
-    return Rating.model_validate(
-        {"id": name, "person": person, "time": MONDAY, "verdict": verdict, "correction": None}
-    )
-
-
-def a_review(name: str = "chatcmpl-1", decision: str = "accept") -> Review:
-    return Review.model_validate(
-        {
-            "id": name,
-            "person": SITI,
-            "time": MONDAY,
-            "reviewer": "tim",
-            "decision": decision,
-            "answer": None,
-        }
-    )
-
-
-def write(path: Path, *records: CollectedAnswer | Rating | Review) -> None:
-    path.write_bytes(b"".join(map(line_of, records)))
+from tasks.core.collected.records import line_of
+from tests.collected import BUDI, MONDAY, a_rating, a_review, an_answer, write
 
 
 def test_nothing_is_read_where_nothing_was_collected(tmp_path):

@@ -1,9 +1,12 @@
 """Which answer is to be reviewed next, and what is written when somebody has decided."""
 
+import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,18 @@ from tasks.core.collected.reading import read_collected
 from tasks.core.collected.reviewing import Opinion, Rank, decide, look, to_review
 from tasks.core.errors import DecidedMeanwhile, NotCollected, UsageError
 from tests.unit.collected.answers import MONDAY, Kept
+
+REVIEWER = """
+import sys
+from itertools import count
+from pathlib import Path
+from tasks.core.collected.reviewing import Opinion, decide
+directory, name = Path(sys.argv[1]), sys.argv[2]
+seen = None
+for number in count():
+    seen = decide(directory, Opinion(name, "accept", f"suntingan {number}", seen), name).time
+    print(number, flush=True)
+"""
 
 
 @pytest.fixture
@@ -39,42 +54,6 @@ def test_where_nothing_was_collected_there_is_nothing_to_review_and_nothing_is_m
     with pytest.raises(NotCollected):
         decide(place, Opinion("chatcmpl-1", "accept"), "rina")
     assert not place.exists()
-
-
-def test_an_answer_that_was_deleted_while_it_was_looked_at_cannot_be_decided_about(
-    kept, monkeypatch
-):
-    """Else words of a person whose answers were deleted would stand on the disk again."""
-    from tasks.core.collected import reviewing
-
-    kept.answer("chatcmpl-1", "Bisa?", "Ya.")
-    real = reviewing.place_of
-
-    def then_deleted(*asked):
-        found = real(*asked)
-        day_file(kept.directory, MONDAY.date()).unlink(missing_ok=True)
-        return found
-
-    monkeypatch.setattr(reviewing, "place_of", then_deleted)
-    with pytest.raises(NotCollected):
-        decide(kept.directory, Opinion("chatcmpl-1", "accept", "Tentu bisa."), "rina")
-    assert not (kept.directory / REVIEWS).exists()
-
-
-def test_an_answer_is_found_where_a_rewritten_file_has_moved_it(kept, monkeypatch):
-    from tasks.core.collected import reviewing
-
-    kept.answer("chatcmpl-1", "Bisa?", "Ya.")
-    kept.answer("chatcmpl-2", "Bisa?", "Tidak.")
-    real, day = reviewing.place_of, day_file(kept.directory, MONDAY.date())
-
-    def then_rewritten(*asked):
-        found = real(*asked)
-        day.write_bytes(day.read_bytes().splitlines(keepends=True)[-1])
-        return found
-
-    monkeypatch.setattr(reviewing, "place_of", then_rewritten)
-    assert decide(kept.directory, Opinion("chatcmpl-2", "reject"), "rina").id == "chatcmpl-2"
 
 
 def test_nobody_decides_over_a_decision_that_they_have_not_seen(kept):
@@ -109,6 +88,33 @@ def test_reviewers_of_different_answers_do_not_spoil_each_others_lines(kept):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: decide(kept.directory, Opinion(name, "accept"), "tim"), ids))
     assert all(found.review is not None for found in read_collected(kept.directory))
+
+
+def test_a_reviewer_who_is_killed_has_lost_no_decision_that_was_confirmed(kept):
+    kept.answer("chatcmpl-1", "Bisa?", "Ya.")
+    with subprocess.Popen(
+        [sys.executable, "-c", REVIEWER, str(kept.directory), "chatcmpl-1"],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(5):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        confirmed = [int(line) for line in process.stdout.read().splitlines() if line.isdigit()]
+    found = look(kept.directory, "chatcmpl-1")
+    assert found.review is not None
+    assert found.review.answer is not None
+    assert int(found.review.answer.split()[-1]) >= max(confirmed, default=4)
+
+
+def test_no_personal_data_of_an_edit_reaches_the_disk(kept):
+    kept.answer("chatcmpl-1", "Siapa saya?", "Anda [nama] dari Bandung.")
+    edit = "Anda Siti dari Bandung, telepon 0812-3456-7890, surel siti@warung.co.id."
+    made = decide(kept.directory, Opinion("chatcmpl-1", "accept", edit), "rina")
+    assert made.answer == "Anda [nama] dari Bandung, telepon [telepon], surel [email]."
+    assert b"Siti" not in (kept.directory / REVIEWS).read_bytes()
 
 
 def test_an_edit_without_a_word_is_refused(kept):

@@ -1,6 +1,7 @@
-"""Lines added to the end of a file: whole on the disk, or not there.
+"""Lines added to a file that only its owner reads.
 
-The invariant: what a power cut left of a line stays a line apart, and spoils no other.
+The invariant: what was added is on the disk, and a line is whole or not there for who reads it:
+what a power cut or a kill left of one stays a line apart.
 """
 
 import os
@@ -10,15 +11,13 @@ from tasks.core.files import fsync_directory
 from tasks.core.private import keep_private
 from tasks.core.system_errors import names_path
 
-_MODE = 0o600
 
+def append(path: Path, lines: bytes) -> None:
+    """Add whole lines to the file, made if need be. The caller holds the lock (`place.held`).
 
-def append(path: Path, line: bytes) -> None:
-    """Add a line, its end included, and return when it is on the disk. The caller holds the lock.
-
-    Raises OSError, after which the file is as it was, and UsageError for the file of another user.
+    After an error nothing was added. Raises OSError, and UsageError for the file of another user.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         keep_private(path)
         before = os.fstat(fd).st_size
@@ -26,13 +25,12 @@ def append(path: Path, line: bytes) -> None:
             is_torn = before > 0 and os.pread(fd, 1, before - 1) != b"\n"
         try:
             with names_path(path):
-                _write_all(fd, b"\n" * is_torn + line)
+                _write_all(fd, b"\n" * is_torn + lines)
                 os.fsync(fd)
+            fsync_directory(path.parent)
         except OSError:
             os.ftruncate(fd, before)  # half a line would spoil the next one too
             raise
-        if before == 0:
-            fsync_directory(path.parent)
     finally:
         os.close(fd)
 

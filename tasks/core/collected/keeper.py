@@ -1,0 +1,154 @@
+"""What a gateway keeps of the people who agreed: answers, ratings, and nothing of who they are.
+
+One call is one hold of the lock. The invariant: a text is redacted before it is written, what a
+call reports as kept is on the disk, and nothing is written beyond the limits.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Literal
+
+from tasks.core.collected.finding import find_answer
+from tasks.core.collected.forgetting import forget
+from tasks.core.collected.person import person_of, salt_of
+from tasks.core.collected.place import SALT, day_file, held
+from tasks.core.collected.placeholders import names_behind_placeholders
+from tasks.core.collected.records import (
+    CollectedAnswer,
+    Message,
+    Rating,
+    Verdict,
+    line_of,
+)
+from tasks.core.collected.redaction import names_in, redacted, redacted_messages
+from tasks.core.collected.retention import keep_within
+from tasks.core.collected.writing import append
+from tasks.core.private import private_directory
+
+Outcome = Literal["kept", "no-room", "unknown"]
+
+_LOCK_S = 30.0
+_NAMES_OF = 10_000
+"""Answers whose names are remembered, in memory only, for corrections that come later."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long, and how much."""
+
+    retention_days: int
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Offered:
+    """An answer as it was given, by whose consent."""
+
+    id: str
+    user: str
+    model: str
+    build: str | None
+    messages: tuple[Message, ...]
+    answer: str
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes."""
+        return 4 * (len(self.answer) + sum(len(each.content) for each in self.messages))
+
+
+class Keeper:
+    """The collected answers of one deployment. For one thread.
+
+    Every method raises OSError and KawanUsahaError.
+    """
+
+    def __init__(self, directory: Path, limits: Limits) -> None:
+        self._directory = directory
+        self._limits = limits
+        self._names: OrderedDict[str, tuple[str, frozenset[str]]] = OrderedDict()
+
+    def keep(self, offered: Offered) -> Outcome:
+        """Keep an answer."""
+        names = names_in(offered.messages)
+        messages = redacted_messages(offered.messages, names)
+        answer = redacted(offered.answer, names)
+        private_directory(self._directory)
+        with held(self._directory, "keep an answer", wait_s=_LOCK_S):
+            record = CollectedAnswer(
+                id=offered.id,
+                person=self._person(offered.user),
+                time=datetime.now(UTC),
+                model=offered.model,
+                build=offered.build,
+                messages=messages,
+                answer=answer,
+            )
+            self._remember(record, names)
+            return self._append(record)
+
+    def rate(self, answer_id: str, user: str, verdict: Verdict | None, text: str | None) -> Outcome:
+        """Keep what a person thinks of an answer; `unknown` where it is not kept, or not theirs."""
+        if not self._directory.exists():
+            return "unknown"
+        with held(self._directory, "keep a rating", wait_s=_LOCK_S):
+            answer = find_answer(self._directory, answer_id)
+            if answer is None or answer.person != self._person(user):
+                return "unknown"
+            rating = Rating(
+                id=answer_id,
+                person=answer.person,
+                time=datetime.now(UTC),
+                verdict=verdict,
+                correction=None if text is None else self._corrected(answer, text),
+            )
+            return self._append(rating)
+
+    def forget(self, user: str) -> int:
+        """Delete everything of a person, and return how many answers there were."""
+        if not (self._directory / SALT).exists():
+            return 0
+        with held(self._directory, "delete what is kept of a person", wait_s=_LOCK_S):
+            person = self._person(user)
+            for answer_id in [each for each, (whose, _) in self._names.items() if whose == person]:
+                del self._names[answer_id]
+            return forget(self._directory, person)
+
+    def tidy(self) -> None:
+        """Delete what is over its time."""
+        if self._directory.exists():
+            with held(self._directory, "delete what is over its time", wait_s=_LOCK_S):
+                self._has_room(datetime.now(UTC).date())
+
+    def _person(self, user: str) -> str:
+        return person_of(user, salt_of(self._directory))
+
+    def _append(self, record: CollectedAnswer | Rating) -> Outcome:
+        line, today = line_of(record), record.time.date()
+        if not self._has_room(today, len(line)):
+            return "no-room"
+        append(day_file(self._directory, today), line)
+        return "kept"
+
+    def _has_room(self, today: date, coming_bytes: int = 0) -> bool:
+        return keep_within(
+            self._directory,
+            retention_days=self._limits.retention_days,
+            max_bytes=self._limits.max_bytes,
+            today=today,
+            coming_bytes=coming_bytes,
+        )
+
+    def _remember(self, answer: CollectedAnswer, names: frozenset[str]) -> None:
+        if names:
+            self._names[answer.id] = answer.person, names
+            while len(self._names) > _NAMES_OF:
+                self._names.popitem(last=False)
+
+    def _corrected(self, answer: CollectedAnswer, text: str) -> str:
+        """Return a correction without the names that the conversation had."""
+        _, names = self._names.get(answer.id, ("", frozenset()))
+        names |= names_in((), text) | names_behind_placeholders(answer.answer, text)
+        return redacted(text, names)

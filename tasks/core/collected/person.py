@@ -1,0 +1,47 @@
+"""Who asked, as it stands on the disk: a hash of the client's id, with a salt of the deployment.
+
+The invariant: the id itself is never written. Without the salt's file a hash tells nothing, and no
+two deployments have the same one for the same person.
+"""
+
+import hashlib
+import hmac
+import secrets
+from pathlib import Path
+
+from tasks.core.collected.place import SALT
+from tasks.core.errors import UsageError
+from tasks.core.foreign import read_whole
+from tasks.core.private import write_private
+
+_SALT_BYTES = 32
+_DIGITS = 32
+
+
+def salt_of(directory: Path) -> bytes:
+    """Return the salt of a directory of collected answers, made if need be.
+
+    The caller holds the lock. Raises UsageError where the file is damaged: with another salt nobody
+    could delete what is theirs.
+    """
+    path = directory / SALT
+    try:
+        salt = read_whole(path, error=UsageError, max_bytes=_SALT_BYTES)
+    except FileNotFoundError:
+        write_private(path, secrets.token_bytes(_SALT_BYTES))
+        return read_whole(path, error=UsageError, max_bytes=_SALT_BYTES)
+    if len(salt) != _SALT_BYTES:
+        raise UsageError(
+            "The salt of the collected answers is damaged.",
+            where=path,
+            expected=f"{_SALT_BYTES} bytes",
+            found=f"{len(salt)} bytes",
+            next_step="Restore it from a backup. Without it, what is kept can no longer be deleted "
+            "person by person: remove the directory to begin anew.",
+        )
+    return salt
+
+
+def person_of(user: str, salt: bytes) -> str:
+    """Return what stands for a client's id: 32 hexadecimal digits of HMAC-SHA-256."""
+    return hmac.new(salt, user.encode(), hashlib.sha256).hexdigest()[:_DIGITS]

@@ -1,0 +1,175 @@
+"""What is deleted is gone: by person, by age, by size; and what stays is whole."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.core.collected.finding import find_answer
+from tasks.core.collected.forgetting import forget
+from tasks.core.collected.place import REVIEWS, day_files
+from tasks.core.collected.reading import read_collected
+from tasks.core.collected.records import line_of
+from tasks.core.collected.retention import keep_within
+from tasks.core.files import CHUNK_BYTES
+from tests.collected import BUDI, SITI, a_rating, a_review, an_answer, write
+
+TODAY = date(2026, 11, 30)
+
+
+def day(directory: Path, ago: int) -> Path:
+    return directory / f"{TODAY - timedelta(days=ago)}.jsonl"
+
+
+def everything_in(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def two_people(tmp_path: Path) -> Path:
+    for ago in (0, 1):
+        write(
+            day(tmp_path, ago),
+            an_answer(f"siti-{ago}", person=SITI),
+            a_rating(f"siti-{ago}", person=SITI),
+            an_answer(f"budi-{ago}", person=BUDI),
+        )
+    write(tmp_path / REVIEWS, a_review("siti-0"), a_review("budi-0", person=BUDI))
+    return tmp_path
+
+
+def test_nothing_of_a_person_stays_in_any_file(two_people):
+    assert forget(two_people, SITI) == 2
+
+    assert SITI.encode() not in everything_in(two_people)
+    assert b"siti" not in everything_in(two_people)
+    assert [each.answer.id for each in read_collected(two_people)] == ["budi-1", "budi-0"]
+    assert (two_people / REVIEWS).read_bytes() == line_of(a_review("budi-0", person=BUDI))
+    assert {path.stat().st_mode & 0o777 for path in day_files(two_people)} == {0o600}
+
+
+def test_whoever_has_nothing_there_changes_no_file(two_people):
+    before = {path: path.stat() for path in two_people.iterdir()}
+    assert forget(two_people, "0" * 32) == 0
+    assert {path: path.stat().st_ino for path in before} == {p: s.st_ino for p, s in before.items()}
+
+
+def test_a_line_that_cannot_be_read_goes_with_its_person(tmp_path):
+    torn = line_of(an_answer("siti-torn"))[:-5]
+    day(tmp_path, 0).write_bytes(torn + b"\n" + line_of(an_answer("budi-0", person=BUDI)) + torn)
+    forget(tmp_path, SITI)
+    assert day(tmp_path, 0).read_bytes() == line_of(an_answer("budi-0", person=BUDI))
+
+
+def test_a_day_of_which_nothing_is_left_is_no_file(tmp_path):
+    write(day(tmp_path, 0), an_answer())
+    assert forget(tmp_path, SITI) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tasks.core.collected import rewriting
+from tasks.core.collected.forgetting import forget
+
+lines = rewriting.raw_lines
+
+def until_killed(path):
+    for number, line in enumerate(lines(path)):
+        yield line
+        if path.name == sys.argv[2] and number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+rewriting.raw_lines = until_killed
+forget(Path(sys.argv[1]), sys.argv[3])
+"""
+
+
+def test_a_kill_while_deleting_leaves_whole_files_and_the_next_call_ends_it(two_people):
+    of_today = day(two_people, 0)
+    before = of_today.read_bytes()
+    script = [sys.executable, "-c", _KILLED, str(two_people), of_today.name, SITI]
+    killed = subprocess.run(script, check=False, env={**os.environ})
+    assert killed.returncode == -signal.SIGKILL
+    assert of_today.read_bytes() == before
+
+    forget(two_people, SITI)
+
+    assert SITI.encode() not in everything_in(two_people)
+    assert [each.answer.id for each in read_collected(two_people)] == ["budi-1", "budi-0"]
+
+
+def test_nothing_is_kept_for_longer_than_its_days(tmp_path):
+    for ago in (0, 1, 89, 90, 400):
+        write(day(tmp_path, ago), an_answer(f"chatcmpl-{ago}"))
+    assert keep_within(tmp_path, retention_days=90, max_bytes=10**9, today=TODAY)
+    assert day_files(tmp_path) == [day(tmp_path, 89), day(tmp_path, 1), day(tmp_path, 0)]
+
+
+def test_the_oldest_days_go_when_there_is_too_much(tmp_path):
+    for ago in range(4):
+        day(tmp_path, ago).write_bytes(b"x" * 99 + b"\n")
+    limits = {"retention_days": 90, "today": TODAY}
+    assert keep_within(tmp_path, **limits, max_bytes=300, coming_bytes=50)
+    assert day_files(tmp_path) == [day(tmp_path, 1), day(tmp_path, 0)]
+
+
+def test_today_stays_and_takes_no_more_once_it_is_full(tmp_path):
+    for ago in range(2):
+        day(tmp_path, ago).write_bytes(b"x" * 99 + b"\n")
+    limits = {"retention_days": 90, "today": TODAY, "max_bytes": 120}
+    assert not keep_within(tmp_path, **limits, coming_bytes=50)
+    assert day_files(tmp_path) == [day(tmp_path, 0)]
+
+
+def test_reviews_go_with_the_day_of_their_answers(two_people):
+    write(
+        two_people / REVIEWS,
+        a_review("siti-1"),
+        a_review("budi-0", person=BUDI),
+        a_review("siti-0"),
+    )
+    assert keep_within(two_people, retention_days=1, max_bytes=10**9, today=TODAY)
+    assert b"siti-1" not in everything_in(two_people)
+    assert b"siti-0" in (two_people / REVIEWS).read_bytes()
+    assert b"budi-0" in (two_people / REVIEWS).read_bytes()
+
+
+def test_a_file_of_another_name_is_no_day_and_stays(tmp_path):
+    others = [tmp_path / "2026-13-45.jsonl", tmp_path / "2020-01-01.jsonl.gz"]
+    for path in others:
+        path.write_bytes(b"x" * 1000)
+    assert keep_within(tmp_path, retention_days=1, max_bytes=100, today=TODAY)
+    assert all(path.exists() for path in others)
+
+
+def test_an_answer_is_found_in_whichever_day_and_place(tmp_path):
+    long = an_answer("chatcmpl-long", answer="x" * (CHUNK_BYTES - 300))
+    for ago in range(3):
+        write(day(tmp_path, ago), long, an_answer(f"chatcmpl-{ago}"), a_rating(f"chatcmpl-{ago}"))
+    for ago in range(3):
+        assert find_answer(tmp_path, f"chatcmpl-{ago}") == an_answer(f"chatcmpl-{ago}")
+    assert find_answer(tmp_path, "chatcmpl-none") is None
+
+
+@pytest.mark.parametrize("before", range(0, 60, 3))
+def test_an_answer_is_found_across_the_edge_of_what_is_read_at_once(tmp_path, before):
+    line = line_of(an_answer("chatcmpl-edge"))
+    day(tmp_path, 0).write_bytes(b"x" * (CHUNK_BYTES - before - 1) + b"\n" + line)
+    assert find_answer(tmp_path, "chatcmpl-edge") is not None
+
+
+def test_a_text_that_quotes_an_answer_is_not_taken_for_it(tmp_path):
+    quoted = line_of(an_answer("chatcmpl-quoted")).decode()
+    write(day(tmp_path, 0), an_answer("chatcmpl-1", answer=quoted))
+    assert find_answer(tmp_path, "chatcmpl-quoted") is None
+
+
+def test_a_rating_alone_is_no_answer(tmp_path):
+    write(day(tmp_path, 0), a_rating("chatcmpl-1"))
+    assert find_answer(tmp_path, "chatcmpl-1") is None

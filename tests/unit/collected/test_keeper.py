@@ -1,0 +1,138 @@
+"""What is kept of somebody who agreed, and what of a correction that comes later."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.core.collected.keeper import Keeper, Limits, Offered
+from tasks.core.collected.place import day_file, held
+from tasks.core.collected.reading import read_collected
+from tasks.core.collected.records import Message
+from tasks.core.errors import UsageError
+from tests.collected import an_answer, write
+
+LIMITS = Limits(retention_days=90, max_bytes=10**9)
+
+
+def offered(name: str = "chatcmpl-1", user: str = "siti-7", answer: str = "Halo Siti!") -> Offered:
+    said = "Nama saya Siti, WA 0812-3456-7890, siti@toko.id"
+    messages = (Message(role="user", content=said),)
+    return Offered(name, user, "kawan", "b1", messages, answer)
+
+
+def on_disk(directory: Path) -> str:
+    return "".join(path.read_text() for path in directory.glob("*.jsonl"))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "collected"
+
+
+@pytest.fixture
+def keeper(directory: Path) -> Keeper:
+    return Keeper(directory, LIMITS)
+
+
+def test_nothing_that_points_at_the_person_is_written(keeper, directory):
+    assert keeper.keep(offered()) == "kept"
+    assert keeper.rate("chatcmpl-1", "siti-7", "down", "Halo Siti, hubungi budi@toko.id") == "kept"
+
+    written = on_disk(directory)
+    for word in ("Siti", "siti", "0812", "7890", "@", "budi"):
+        assert word not in written
+    (only,) = read_collected(directory)
+    assert only.answer.messages[0].content == "Nama saya [nama], WA [telepon], [email]"
+    assert only.answer.answer == "Halo [nama]!"
+    assert only.rating is not None
+    assert only.rating.correction == "Halo [nama], hubungi [email]"
+
+
+def test_only_the_owner_enters(keeper, directory):
+    keeper.keep(offered())
+    assert directory.stat().st_mode & 0o777 == 0o700
+    for path in (*directory.glob("*.jsonl"), directory / "salt"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_in_a_correction_is_found_after_a_restart_too(keeper, directory):
+    keeper.keep(offered(answer="Halo Siti, omzet Anda di bawah batas, jadi tidak kena PPh."))
+    anew = Keeper(directory, LIMITS)
+    anew.rate("chatcmpl-1", "siti-7", None, "Halo Siti, omzet Anda masih di bawah batas.")
+    (only,) = read_collected(directory)
+    assert only.rating is not None
+    assert only.rating.correction == "Halo [nama], omzet Anda masih di bawah batas."
+
+
+def test_nobody_rates_what_is_not_theirs_or_not_there(keeper, directory):
+    assert keeper.rate("chatcmpl-1", "siti-7", "up", None) == "unknown"
+    keeper.keep(offered())
+    assert keeper.rate("chatcmpl-1", "budi-3", "up", None) == "unknown"
+    assert keeper.rate("chatcmpl-2", "siti-7", "up", None) == "unknown"
+    assert '"rating"' not in on_disk(directory)
+
+
+def test_what_is_forgotten_is_gone_and_can_no_longer_be_rated(keeper, directory):
+    keeper.keep(offered("chatcmpl-1"))
+    keeper.keep(offered("chatcmpl-2"))
+    keeper.keep(offered("chatcmpl-3", user="budi-3"))
+    keeper.rate("chatcmpl-1", "siti-7", "down", "Halo.")
+
+    assert keeper.forget("siti-7") == 2
+
+    assert re.findall(r"chatcmpl-\d", on_disk(directory)) == ["chatcmpl-3"]
+    assert keeper.rate("chatcmpl-1", "siti-7", "up", None) == "unknown"
+    assert keeper.forget("siti-7") == 0
+
+
+def test_to_forget_somebody_makes_nothing_where_nothing_was_kept(keeper, directory):
+    assert keeper.forget("siti-7") == 0
+    assert not directory.exists()
+
+
+def test_a_day_that_is_full_takes_no_more(directory):
+    keeper = Keeper(directory, Limits(retention_days=90, max_bytes=2000))
+    outcomes = [keeper.keep(offered(f"chatcmpl-{n}", answer="x" * 600)) for n in range(4)]
+    assert outcomes == ["kept", "kept", "no-room", "no-room"]
+    assert sum(path.stat().st_size for path in directory.glob("*.jsonl")) <= 2000
+
+
+def test_what_is_over_its_time_goes_without_anything_being_kept(keeper, directory):
+    directory.mkdir()
+    today = datetime.now(UTC).date()
+    for ago in (91, 1):
+        write(day_file(directory, today - timedelta(days=ago)), an_answer(f"chatcmpl-{ago}"))
+    keeper.tidy()
+    assert [each.answer.id for each in read_collected(directory)] == ["chatcmpl-1"]
+
+
+def test_the_directory_of_another_user_is_refused_or_closed(keeper, directory):
+    directory.mkdir(mode=0o755)
+    keeper.keep(offered())
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_damaged_salt_keeps_nothing(keeper, directory):
+    keeper.keep(offered())
+    (directory / "salt").write_bytes(b"")
+    before = on_disk(directory)
+    with pytest.raises(UsageError):
+        keeper.keep(offered("chatcmpl-2"))
+    assert on_disk(directory) == before
+
+
+def test_readers_keep_nobody_from_reading(keeper, directory):
+    keeper.keep(offered())
+    with held(directory, "read", shared=True), held(directory, "read too", shared=True, wait_s=0):
+        assert len(list(read_collected(directory))) == 1
+
+
+def test_lines_are_json_that_any_program_reads(keeper, directory):
+    keeper.keep(offered())
+    line = json.loads(on_disk(directory))
+    assert line.keys() == {
+        "id", "person", "time", "kind", "model", "build", "messages", "answer"
+    }  # fmt: skip
