@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from annotated_types import Ge, Le
 
+from flows.commands import data_collected
 from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, bytes_bar, output_file, show
 from flows.commands.sources import TEMPLATE, in_use, source_of
@@ -37,6 +38,7 @@ ANY_LANGUAGE = "any"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
+    data_collected.register(data_app)
     app.add_typer(data_app, name="data")
 
 
