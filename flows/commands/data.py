@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tasks.core.conversation.labels import Encoder
     from tasks.core.conversation.records import BadRecord
 
-data_app = typer.Typer(no_args_is_help=True, help="Check a conversation file, show a record.")
+data_app = typer.Typer(
+    no_args_is_help=True, help="Check a conversation file, show a record, review collected answers."
+)
 
 File = Annotated[
     str,
