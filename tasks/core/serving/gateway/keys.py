@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from tasks.core.errors import UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
@@ -98,6 +100,20 @@ class Client:
         self.requests_per_minute = entry.requests_per_minute
         self.answer_tokens = entry.answer_tokens
         return self
+
+
+_PLACE = "kawan_usaha_client"
+
+
+def put_client(scope: Scope, client: Client) -> None:
+    """Keep who asks with the request."""
+    scope[_PLACE] = client
+
+
+def client_of(request: HTTPConnection) -> Client:
+    """Return who asks."""
+    client: Client = request.scope[_PLACE]
+    return client
 
 
 ANYBODY = "anybody"
