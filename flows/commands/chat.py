@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,10 +35,6 @@ def chat(
     host: Annotated[
         str, typer.Option(help="Of the page. Whoever reaches it may ask the model.")
     ] = "127.0.0.1",
-    feedback: Annotated[
-        Path | None,
-        typer.Option(help="Offer judgements and corrections on the page, and add them to a file."),
-    ] = None,
 ) -> None:
     """Talk with a deployed model. An empty line or Ctrl-D ends it.
 
@@ -55,7 +50,7 @@ def chat(
     again = "Deploy the model again; without --template its own is taken."
     template_for(deployment.model, deployment.template, next_step=again)
     if web:
-        _show_page(deployment, host, port, feedback)
+        _show_page(deployment, host, port)
         return
     talk = Talk(
         deployment.base_url,
@@ -88,28 +83,25 @@ def _answer(talk: "Talk", question: str) -> None:
     typer.echo()
 
 
-def _show_page(deployment: "Deployment", host: str, port: int, feedback: Path | None) -> None:
+def _show_page(deployment: "Deployment", host: str, port: int) -> None:
     """Show the page until it is ended; Ctrl-C ends it with everything that it started."""
     from pydantic import ValidationError
 
     from flows.commands.output import problems_of
     from tasks.core.child_environment import child_environment
     from tasks.core.errors import ServingFailed, UsageError
-    from tasks.core.files import require_file_place
     from tasks.core.process.child import run_child
     from tasks.core.serving.key_variables import KEY_VARIABLE
     from tasks.core.serving.page.settings import PageSettings
     from tasks.core.temporary import scratch_directory
 
-    if feedback is not None:
-        require_file_place(feedback)
     try:
         settings = PageSettings(
             base_url=deployment.base_url,
             model_name=deployment.settings.model_name,
             host=host,
             port=port,
-            feedback=feedback and feedback.absolute(),
+            kept_days=deployment.settings.kept_days,
         )
     except ValidationError as error:
         raise UsageError("These options do not fit.", found=problems_of(error, {})) from error

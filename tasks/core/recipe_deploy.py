@@ -214,6 +214,11 @@ class Deploy(Part):
         "the watch starts again was read then. Leave empty to ask for none.",
     )
 
+    @property
+    def kept_days(self) -> int | None:
+        """How long conversations are kept to learn from; None where none are."""
+        return self.collect.retention_days if self.collect else None
+
     @field_validator("workers")
     @classmethod
     def _names_differ(cls, workers: tuple[Worker, ...]) -> tuple[Worker, ...]:

@@ -13,7 +13,7 @@ from tasks.core.collected.records import LINE, CollectedAnswer, Rating, Review
 def find(directory: Path, answer_id: str) -> Collected | None:
     """Return the answer with its latest rating and review, None where it is not kept.
 
-    As `reading` finds them, for all answers. The caller holds the lock. Raises OSError.
+    As `reading` finds them, for all answers. Raises OSError.
     """
     answer = find_answer(directory, answer_id)
     if answer is None:

@@ -7,14 +7,17 @@ another decision that its reviewer has not seen.
 import heapq
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from tasks.core.collected.finding import find_answer
 from tasks.core.collected.opinions import find, latest_review
-from tasks.core.collected.place import REVIEWS, held
+from tasks.core.collected.place import REVIEWS, day_files, held
 from tasks.core.collected.placeholders import names_behind_placeholders
 from tasks.core.collected.reading import Collected, read_collected
 from tasks.core.collected.records import Decision, Review, line_of
@@ -27,6 +30,8 @@ Which = Literal["waiting", "reviewed", "all"]
 
 _CURSOR = re.compile(r"([01])\.([0-2])\.(-?\d{1,18})\.([\w.-]{1,128})", re.ASCII)
 _MICROSECONDS = 1_000_000
+_FREE_READS = 3
+"""So often a list is read without the lock, until nothing was deleted meanwhile."""
 
 
 class Rank(NamedTuple):
@@ -102,23 +107,38 @@ def to_review(
     """
     if not directory.is_dir():
         return Listing((), 0, None)
+    for _ in range(_FREE_READS):  # a lock would keep new answers from the disk meanwhile
+        with suppress(ValidationError, FileNotFoundError):
+            before = _files_of(directory)
+            listing = _listed(directory, limit, after, which)
+            if _files_of(directory)[: len(before)] == before:
+                return listing
     with held(directory, "review", shared=True, wait_s=wait_s):
-        counted = _Counted(read_collected(directory))
-        wanted = (found for found in counted if _is_of(found, which))
-        behind = (found for found in wanted if after is None or Rank.of(found) > after)
-        first = heapq.nsmallest(limit + 1, behind, key=Rank.of)
+        return _listed(directory, limit, after, which)
+
+
+def _listed(directory: Path, limit: int, after: Rank | None, which: Which) -> Listing:
+    counted = _Counted(read_collected(directory, _told_elsewhere))
+    wanted = (found for found in counted if _is_of(found, which))
+    behind = (found for found in wanted if after is None or Rank.of(found) > after)
+    first = heapq.nsmallest(limit + 1, behind, key=Rank.of)
     shown = tuple(first[:limit])
     last = Rank.of(shown[-1]) if shown and len(first) > limit else None
     return Listing(shown, counted.waiting, last)
 
 
+def _files_of(directory: Path) -> list[int]:
+    """Return which files are read: other ones are there after a deletion, at other inodes."""
+    reviews = directory / REVIEWS
+    files = [*([reviews] if reviews.exists() else []), *day_files(directory)]
+    return [path.stat().st_ino for path in files]
+
+
 def look(directory: Path, answer_id: str) -> Collected:
     """Return one answer with what was said of it. Raises NotCollected."""
-    if directory.is_dir():
-        with held(directory, "review", shared=True):
-            found = find(directory, answer_id)
-        if found is not None:
-            return found
+    found = find(directory, answer_id)
+    if found is not None:
+        return found
     raise _not_kept(directory, answer_id)
 
 
@@ -198,6 +218,10 @@ def _require_seen(review: Review | None, opinion: Opinion) -> None:
             found=f"{review.decision}, by {review.reviewer} at {review.time:%F %T} UTC",
             next_step="Look at it again, and decide again if you see it otherwise.",
         )
+
+
+def _told_elsewhere(_bad: object) -> None:
+    """A line that is none: whoever makes data of them tells of it, not each look at a list."""
 
 
 def _not_kept(directory: Path, answer_id: str) -> NotCollected:

@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from tasks.core.collected.place import COLLECTED
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.files import write_atomically
 from tasks.core.locks import locked
@@ -71,6 +72,11 @@ class StateDirectory:
     def workers(self) -> Path:
         """The keys with which the gateway asks other machines; its owner's alone."""
         return self.root / "workers.json"
+
+    @property
+    def collected(self) -> Path:
+        """What was kept with consent; its owner's alone."""
+        return self.root / COLLECTED
 
     @property
     def gateway_lock(self) -> Path:

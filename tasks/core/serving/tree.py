@@ -62,6 +62,8 @@ def gateway_settings(state: StateDirectory, deployment: Deployment) -> GatewaySe
         routes=state.routes,
         lock=state.gateway_lock,
         workers=state.workers,
+        collected=state.collected,
+        collect=deployment.settings.collect,
         control_socket=state.gateway_socket,
         shadow_requests=deployment.settings.shadow_requests,
         listen="inherited" if _listen(gateway) else "bind",
@@ -91,7 +93,7 @@ def page_settings(deployment: Deployment) -> PageSettings | None:
         base_url=deployment.base_url,
         model_name=deployment.settings.model_name,
         port=page.port,
-        feedback=page.feedback and page.feedback.absolute(),
+        kept_days=deployment.settings.kept_days,
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.collected.place import REVIEWS, day_file
+from tasks.core.collected import reviewing
+from tasks.core.collected.place import REVIEWS, day_file, held
 from tasks.core.collected.reading import read_collected
 from tasks.core.collected.reviewing import Opinion, Rank, decide, look, to_review
 from tasks.core.errors import DecidedMeanwhile, NotCollected, UsageError
@@ -200,3 +201,31 @@ def test_a_decision_is_later_than_what_it_is_about(kept):
     kept.answer("chatcmpl-1", "Bisa?", "Ya.")
     made = decide(kept.directory, Opinion("chatcmpl-1", "accept"), "rina")
     assert made.time.utcoffset() == timedelta(0)
+
+
+def test_a_list_is_shown_while_an_answer_is_being_written(kept):
+    """Else a reviewer would wait for the gateway, and the gateway for the reviewer."""
+    kept.answer("chatcmpl-1", "Bisa?", "Ya.")
+    with held(kept.directory, "a test"):
+        assert names(to_review(kept.directory, limit=5, wait_s=0)) == ["chatcmpl-1"]
+        assert look(kept.directory, "chatcmpl-1").answer.id == "chatcmpl-1"
+
+
+def test_a_list_that_was_read_while_something_was_deleted_is_read_again(kept, monkeypatch):
+    """Else the rating of one answer could be taken for another's, which stands there now."""
+    for number in range(3):
+        kept.answer(f"chatcmpl-{number}", "Bisa?", "Ya.", rated="down")
+    day = day_file(kept.directory, MONDAY.date())
+    real, reads = reviewing.read_collected, []
+
+    def then_deleted(directory, *more):
+        yield from real(directory, *more)
+        reads.append(1)
+        if len(reads) == 1:
+            left = day.read_bytes().splitlines(keepends=True)[2:]
+            day.rename(day.with_suffix(".old"))  # its inode is not given to the next file
+            day.write_bytes(b"".join(left))
+
+    monkeypatch.setattr(reviewing, "read_collected", then_deleted)
+    assert names(to_review(kept.directory, limit=5)) == ["chatcmpl-2", "chatcmpl-1"]
+    assert len(reads) == 2

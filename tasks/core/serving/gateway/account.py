@@ -17,6 +17,8 @@ class Account:
     path: str
     build: str | None = None
     """The one that must answer, where another gateway asks."""
+    answered_by: str | None = None
+    """The build that has answered."""
     key_name: str = "-"
     status: int = 0
     upstreams: list[str] = field(default_factory=list)

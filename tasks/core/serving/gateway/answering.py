@@ -125,6 +125,7 @@ class Answering:
         self, upstream: Counted, loaded: Loaded, body: Body, account: Account
     ) -> AsyncGenerator[Piece | Usage, None]:
         text: list[str] = []
+        account.answered_by = loaded.route.build
         with self._asked(upstream) as engine:
             async with aclosing(engine.complete(body, account.request_id)) as pieces:
                 async for piece in pieces:

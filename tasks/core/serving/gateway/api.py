@@ -1,6 +1,8 @@
 """The API that clients see: which path does what."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any, Protocol
 
 from openai.types import CompletionUsage, Model
@@ -8,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -17,10 +19,14 @@ from tasks.core.serving.gateway.account import account_of
 from tasks.core.serving.gateway.answering import Answering
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.asking import require_build, require_model
-from tasks.core.serving.gateway.attending import ClientGone, EventStream, attended
+from tasks.core.serving.gateway.attending import EventStream, attended
+from tasks.core.serving.gateway.body import Bodies
+from tasks.core.serving.gateway.collected_paths import CollectedPaths
 from tasks.core.serving.gateway.collecting import Answer, Counted, collected
+from tasks.core.serving.gateway.consent import CONSENT_HEADER, consents, require_keepable
 from tasks.core.serving.gateway.front import Front
-from tasks.core.serving.gateway.keys import Client, Keys
+from tasks.core.serving.gateway.keys import Keys, client_of
+from tasks.core.serving.gateway.merging import Event
 from tasks.core.serving.gateway.openapi import document
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.request_body import read_request
@@ -50,9 +56,11 @@ class Api:
         self._parts = parts
         self._answering = Answering(parts)
         self._routing = parts.routing
-        self._max_body_bytes = parts.settings.gateway.max_body_bytes
+        self._keeping = parts.keeping
+        self._collected = CollectedPaths(parts)
+        self._bodies = Bodies(parts.settings)
         self._client_s = parts.settings.client_s
-        self._reviews = ReviewApi(parts.settings.collected, self._body)
+        self._reviews = ReviewApi(parts.settings)
 
     def app(self, keys: Keys) -> Starlette:
         """Return the application for who has one of these keys.
@@ -65,7 +73,7 @@ class Api:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID", CONSENT_HEADER),
             expose_headers=("X-Request-ID", "Retry-After"),
         )
         return Starlette(
@@ -82,6 +90,7 @@ class Api:
                 Route("/v1/reviews", self._reviews.answered, methods=["GET", "POST"]),
                 Route("/v1/token_check", self.token_check, methods=["POST"]),
                 Route("/api/v1/token_check", self.token_check, methods=["POST"]),
+                *self._collected.routes(),
             ],
             middleware=[cors, front] if origins else [front],
             exception_handlers={ApiError: _refused, HTTPException: _no_such_path},
@@ -89,26 +98,35 @@ class Api:
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation."""
-        asked = read_request(ChatRequest, await self._body(request))
-        return await self._answered(request, asked, chat_shape.whole, chat_shape.ChatChunks)
+        said = {"store": True} if consents(request.headers) else {}
+        asked = read_request(ChatRequest, await self._bodies.of(request), **said)
+        events = self._events(request, asked)
+        answer_id = chat_shape.new_id()
+        if asked.store:
+            require_keepable(asked, collects=self._keeping.collects)
+            events = self._keeping.kept(events, asked, answer_id, account_of(request))
+        whole = partial(chat_shape.whole, answer_id=answer_id)
+        chunks = partial(chat_shape.ChatChunks, answer_id=answer_id)
+        return await self._answered(request, asked, events, whole, chunks)
 
     async def completions(self, request: Request) -> Response:
         """Continue a text, or token ids."""
-        asked = read_request(CompletionRequest, await self._body(request))
+        asked = read_request(CompletionRequest, await self._bodies.of(request))
         shape = completion_shape
-        return await self._answered(request, asked, shape.whole, shape.CompletionChunks)
+        events = self._events(request, asked)
+        return await self._answered(request, asked, events, shape.whole, shape.CompletionChunks)
 
     async def embeddings(self, request: Request) -> Response:
         """Return the embeddings of texts."""
-        asked = read_request(EmbeddingRequest, await self._body(request))
-        work = self._answering.embeddings(asked, _client(request), account_of(request))
+        asked = read_request(EmbeddingRequest, await self._bodies.of(request))
+        work = self._answering.embeddings(asked, client_of(request), account_of(request))
         found = await attended(request.receive, work)
         body = completion_shape.embeddings(asked.model, found, asked.encoding_format)
         return Response(body, media_type="application/json")
 
     async def token_check(self, request: Request) -> Response:
         """Say of each text how long it is, and whether its answer has room; FastChat's words."""
-        asked = read_request(TokenCheckRequest, await self._body(request))
+        asked = read_request(TokenCheckRequest, await self._bodies.of(request))
         loaded = self._routing.current()
         checked = []
         for item in asked.prompts:
@@ -150,14 +168,19 @@ class Api:
         """Return the description of this API."""
         return JSONResponse(document())
 
+    def _events(
+        self, request: Request, asked: ChatRequest | CompletionRequest
+    ) -> AsyncGenerator[Event, None]:
+        return self._answering.answers(asked, client_of(request), account_of(request))
+
     async def _answered(
         self,
         request: Request,
         asked: ChatRequest | CompletionRequest,
+        events: AsyncGenerator[Event, None],
         whole: _Whole,
         chunks: _Chunks,
     ) -> Response:
-        events = self._answering.answers(asked, _client(request), account_of(request))
         if not asked.stream:
             answers, usage = await attended(request.receive, collected(events, asked.n))
             return Response(whole(asked.model, answers, usage), media_type="application/json")
@@ -173,45 +196,9 @@ class Api:
         )
         return EventStream(stream, events, self._client_s)
 
-    async def _body(self, request: Request) -> bytes:
-        """Return the body. One that is too long is not read to its end."""
-        declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            raise self._too_long()
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._client_s):
-                async for piece in request.stream():
-                    body += piece
-                    if len(body) > self._max_body_bytes:
-                        raise self._too_long()
-        except ClientDisconnect:
-            raise ClientGone from None
-        except TimeoutError:
-            raise ApiError(
-                FastChatCode.VALIDATION_TYPE_ERROR,
-                f"The request did not arrive within {self._client_s:.0f} s.",
-                status=408,
-                error_code="request_timeout",
-            ) from None
-        return bytes(body)
-
-    def _too_long(self) -> ApiError:
-        return ApiError(
-            FastChatCode.PARAM_OUT_OF_RANGE,
-            f"The request is longer than {self._max_body_bytes} bytes.",
-            status=413,
-            error_code="request_too_large",
-        )
-
 
 async def _first(events: Any) -> Any:
     return await anext(events)
-
-
-def _client(request: Request) -> Client:
-    client: Client = request.scope["kawan_usaha_client"]
-    return client
 
 
 def _model(loaded: Loaded) -> dict[str, Any]:

@@ -23,10 +23,12 @@ from tasks.core.serving.gateway.collecting import Answer
 from tasks.core.serving.gateway.engine_client import Piece
 
 
-def whole(model: str, answers: Sequence[Answer], usage: CompletionUsage) -> bytes:
+def whole(
+    model: str, answers: Sequence[Answer], usage: CompletionUsage, *, answer_id: str
+) -> bytes:
     """Return the body of an answer that is not streamed."""
     completion = ChatCompletion(
-        id=_new_id(),
+        id=answer_id,
         object="chat.completion",
         created=int(time.time()),
         model=model,
@@ -48,9 +50,9 @@ def whole(model: str, answers: Sequence[Answer], usage: CompletionUsage) -> byte
 class ChatChunks:
     """The chunks of one stream."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, answer_id: str) -> None:
         chunk = ChatCompletionChunk(
-            id=_new_id(),
+            id=answer_id,
             object="chat.completion.chunk",
             created=int(time.time()),
             model=model,
@@ -110,5 +112,6 @@ def _logprobs(found: Mapping[str, Sequence[Any]] | None) -> ChoiceLogprobs | Non
     )
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Return an id for an answer."""
     return f"chatcmpl-{uuid.uuid4().hex}"

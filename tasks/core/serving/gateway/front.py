@@ -17,7 +17,7 @@ from tasks.core.errors import UsageError
 from tasks.core.serving.gateway.account import Account, put_account
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.attending import ClientGone
-from tasks.core.serving.gateway.keys import Client, Keys
+from tasks.core.serving.gateway.keys import Client, Keys, put_client
 from tasks.core.serving.gateway.metrics import Metrics
 from tasks.core.serving.routes import BUILD_HEADER
 
@@ -39,6 +39,8 @@ PATHS = (
     "/v1/token_check",
     "/v1/reviews",
     "/api/v1/token_check",
+    "/v1/feedback",
+    "/v1/forget",
 )
 
 
@@ -91,7 +93,7 @@ class Front:
         if scope["path"] not in OPEN:
             client = self._client(headers.get("authorization"))
             account.key_name = client.name
-            scope["kawan_usaha_client"] = client
+            put_client(scope, client)
         await self._app(scope, receive, send)
 
     def _client(self, authorization: str | None) -> Client:

@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from tasks.core.errors import UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
@@ -113,6 +115,20 @@ class Client:
                 "Collected answers are for reviewers: a key with `reviewer: true` in the file that "
                 "deploy.gateway.keys_file names.",
             )
+
+
+_PLACE = "kawan_usaha_client"
+
+
+def put_client(scope: Scope, client: Client) -> None:
+    """Keep who asks with the request."""
+    scope[_PLACE] = client
+
+
+def client_of(request: HTTPConnection) -> Client:
+    """Return who asks."""
+    client: Client = request.scope[_PLACE]
+    return client
 
 
 ANYBODY = "anybody"

@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from tasks.core.serving.gateway.consent import CONSENT_HEADER, FeedbackRequest, ForgetRequest
 from tasks.core.serving.gateway.request_body import LABELS, NEUTRAL
 from tasks.core.serving.gateway.requests import (
     ChatRequest,
@@ -27,7 +28,15 @@ from tasks.core.serving.gateway.requests import (
 
 Schema = dict[str, Any]
 
-_REQUESTS = (ChatRequest, CompletionRequest, EmbeddingRequest, ReviewRequest, TokenCheckRequest)
+_REQUESTS = (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    TokenCheckRequest,
+    FeedbackRequest,
+    ForgetRequest,
+    ReviewRequest,
+)
 _ANSWERS = (ChatCompletion, Completion, CreateEmbeddingResponse, Model)
 _NUMBERS: Schema = {"type": "array", "items": {"type": "number"}}
 _BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
@@ -105,6 +114,18 @@ _COLLECTED: Schema = {
     "review": {"anyOf": [_REVIEW, {"type": "null"}]},
 }
 
+_DELETED: Schema = {
+    "type": "object",
+    "required": ["deleted"],
+    "properties": {"deleted": {"type": "integer", "description": "How many answers."}},
+}
+_CONSENT: Schema = {
+    "name": CONSENT_HEADER,
+    "in": "header",
+    "schema": {"enum": ["store"]},
+    "description": "Counts as `store: true`.",
+}
+
 
 @cache
 def document() -> Schema:
@@ -125,9 +146,10 @@ def document() -> Schema:
                 **_get("A model", _ref(Model), errors=(404, 503)),
                 "parameters": [named],
             },
-            "/v1/chat/completions": _post(
-                "Answer a conversation", ChatRequest, _ref(ChatCompletion), streams=True
-            ),
+            "/v1/chat/completions": {
+                **_post("Answer a conversation", ChatRequest, _ref(ChatCompletion), streams=True),
+                "parameters": [_CONSENT],
+            },
             "/v1/completions": _post(
                 "Continue a text", CompletionRequest, _ref(Completion), streams=True
             ),
@@ -137,6 +159,8 @@ def document() -> Schema:
             "/v1/reviews": _reviews(),
             "/v1/token_check": check,
             "/api/v1/token_check": check,
+            "/v1/feedback": _post("Rate an answer that is kept", FeedbackRequest, None),
+            "/v1/forget": _post("Delete all that is kept of a person", ForgetRequest, _DELETED),
         },
         "components": {
             "schemas": {**_schemas(), "Error": _ERROR},
@@ -189,8 +213,8 @@ def _with_what_passes(schema: Schema) -> Schema:
         for name, field in schema["properties"].items()
     }
     idle: Schema = {name: {"enum": [*values, None]} for name, values in NEUTRAL.items()}
-    labels: Schema = {name: {} for name in LABELS}
-    return {**schema, "properties": {**labels, **idle, **fields}}
+    labels: Schema = {name: {} for name in sorted(LABELS) if name not in required}
+    return {**schema, "properties": {**idle, **fields, **labels}}
 
 
 def _open(what: str, errors: Collection[int]) -> Schema:
@@ -215,23 +239,28 @@ def _get(
 def _post(
     what: str,
     kind: type[BaseModel],
-    answer: Schema,
+    answer: Schema | None,
     *,
     streams: bool = False,
     errors: Collection[int] = (),
 ) -> Schema:
-    content: Schema = {"application/json": {"schema": answer}}
-    if streams:
+    content: Schema | None = None if answer is None else {"application/json": {"schema": answer}}
+    if streams and content:
         content["text/event-stream"] = {}
     asked = {"required": True, "content": {"application/json": {"schema": _ref(kind)}}}
     responses = _responses(content, {*_ASKED, *errors})
     return {"post": {"summary": what, "requestBody": asked, "responses": responses}}
 
 
-def _responses(content: Schema, errors: Collection[int]) -> Schema:
+def _responses(content: Schema | None, errors: Collection[int]) -> Schema:
+    """Return what may be answered; without content there is none."""
     refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {
-        "200": {"description": "The answer.", "content": content},
+        **(
+            {"204": {"description": "It is kept."}}
+            if content is None
+            else {"200": {"description": "The answer.", "content": content}}
+        ),
         **{
             str(status): {"description": _ERRORS[status], "content": refused}
             for status in sorted({*_ALWAYS, *errors})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.engine_client import Limits
+from tasks.core.serving.gateway.keeping import Keeping
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.metrics import Metrics
 from tasks.core.serving.gateway.places import Places
@@ -25,6 +26,7 @@ class Parts:
     places: Places
     metrics: Metrics
     recent: Recent
+    keeping: Keeping
     ending: asyncio.Event
     """Set once the process is to end: connections are then closed after their answer."""
 
@@ -34,13 +36,15 @@ class Parts:
         limits = Limits(settings.first_token_s, settings.between_tokens_s)
         upstreams = Upstreams(connections, limits, settings.workers)
         places = Places(settings.gateway.max_running, settings.gateway.max_queued)
+        metrics = Metrics(lambda: places.running, lambda: places.waiting, upstreams.in_flight)
         return cls(
             settings=settings,
             keys=keys,
             routing=Routing(settings.routes, upstreams),
             upstreams=upstreams,
             places=places,
-            metrics=Metrics(lambda: places.running, lambda: places.waiting, upstreams.in_flight),
+            metrics=metrics,
             recent=Recent(settings.shadow_requests),
+            keeping=Keeping(settings.collected, settings.collect, metrics.incident),
             ending=asyncio.Event(),
         )

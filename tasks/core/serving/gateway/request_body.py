@@ -4,7 +4,7 @@ What OpenAI's API has beyond ours is told from the types of the `openai` package
 whatever the bytes are, the caller gets a request or an ApiError of status 400.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from openai.types import completion_create_params as text_create_params
@@ -39,7 +39,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 """Values that ask for nothing: what happens anyway. Programs send them always."""
 
-LABELS = ("user", "metadata", "safety_identifier", "prompt_cache_key")
+LABELS = frozenset(("user", "metadata", "safety_identifier", "prompt_cache_key"))
 """Fields that say something of the client and never change an answer."""
 
 Request = TypeVar("Request", bound=RequestBody)
@@ -51,10 +51,18 @@ _OPENAI_FIELDS: Mapping[type[RequestBody], frozenset[str]] = {
 }
 
 
-def read_request(kind: type[Request], body: bytes) -> Request:
-    """Return the request in a body. Raises ApiError that names the first field that is wrong."""
-    content = _json_object(body)
-    asked = {name: value for name, value in content.items() if _asks_something(name, value)}
+def read_request(kind: type[Request], body: bytes, **also: Any) -> Request:
+    """Return the request in a body, with what is said beside it.
+
+    Raises ApiError that names the first field that is wrong.
+    """
+    content = _json_object(body) | also
+    labels = LABELS.difference(_read_labels(kind, content))
+    asked = {
+        name: value
+        for name, value in content.items()
+        if name not in labels and _asks_something(name, value)
+    }
     for name in asked.keys() - kind.model_fields.keys():
         theirs = name in _OPENAI_FIELDS.get(kind, ())
         why = "is not supported by this server" if theirs else "is not a field of this request"
@@ -88,10 +96,16 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return content
 
 
+def _read_labels(kind: type[RequestBody], content: Mapping[str, Any]) -> Collection[str]:
+    """Return the labels that are read: who asks counts only where something is kept of them."""
+    keeps = content.get("store", "store" not in kind.model_fields) not in (False, None)
+    return kind.model_fields.keys() & LABELS if keeps else ()
+
+
 def _asks_something(name: str, value: Any) -> bool:
-    if value is None or name in LABELS:
-        return False
-    return not any(type(value) is type(idle) and value == idle for idle in NEUTRAL.get(name, ()))
+    return value is not None and not any(
+        type(value) is type(idle) and value == idle for idle in NEUTRAL.get(name, ())
+    )
 
 
 def _without_nulls(content: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     field_validator,
     model_validator,
 )
@@ -36,6 +37,10 @@ def _few(value: Any) -> Any:
 
 # fail_fast: an error for each of a megabyte's items took seconds, in which nobody else was served.
 _Ids = Annotated[list[int], Field(fail_fast=True, min_length=1)]
+
+
+UserId = Annotated[str, Field(min_length=1, max_length=256)]
+"""What a client calls the person who asks: no name is needed, only always the same one."""
 
 
 class RequestBody(BaseModel):
@@ -148,6 +153,8 @@ class ChatRequest(Sampling):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
+    store: StrictBool = Field(False, description="The person agrees to have the answer kept.")
+    user: UserId | None = Field(None, description="Who asks; read with `store: true` only.")
 
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> Self:

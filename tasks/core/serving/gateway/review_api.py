@@ -5,7 +5,7 @@ machine no more than from another one.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from tasks.core.collected.records import Review
 from tasks.core.collected.reviewing import Opinion, Rank, decide, to_review
 from tasks.core.errors import DecidedMeanwhile, KawanUsahaError, LockBusy, NotCollected, UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
-from tasks.core.serving.gateway.keys import Client
+from tasks.core.serving.gateway.body import Bodies
+from tasks.core.serving.gateway.keys import Client, client_of
 from tasks.core.serving.gateway.logs import LOG
 from tasks.core.serving.gateway.request_body import read_query, read_request
 from tasks.core.serving.gateway.requests import ReviewRequest, ReviewsQuery
+from tasks.core.serving.gateway.settings import GatewaySettings
 
 _AT_ONCE = 2
 """Each reads the files of all days; the threads that it takes are everybody's."""
@@ -32,9 +34,9 @@ _COME_BACK_S = 30
 class ReviewApi:
     """What is to be reviewed, and what was decided."""
 
-    def __init__(self, directory: Path | None, body: Callable[[Request], Awaitable[bytes]]) -> None:
-        self._directory = directory
-        self._body = body
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._directory = settings.collected
+        self._bodies = Bodies(settings)
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def answered(self, request: Request) -> Response:
@@ -68,7 +70,7 @@ class ReviewApi:
     async def decided(self, request: Request) -> Response:
         """Write down what the owner of the key has decided, and return it."""
         reviewer = _reviewer(request)
-        asked = read_request(ReviewRequest, await self._body(request))
+        asked = read_request(ReviewRequest, await self._bodies.of(request))
         opinion = Opinion(asked.id, asked.decision, asked.answer, asked.seen)
         with _explained():
             async with self._places:
@@ -89,7 +91,7 @@ class ReviewApi:
 
 
 def _reviewer(request: Request) -> Client:
-    client: Client = request.scope["kawan_usaha_client"]
+    client = client_of(request)
     client.require_reviewer()
     return client
 

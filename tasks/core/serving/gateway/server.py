@@ -88,13 +88,18 @@ async def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: ends.append(loop.create_task(end())))
         LOG.info("listens at %s", public.getsockname())
-        finding = loop.create_task(parts.upstreams.find_again())
+        aside = [
+            loop.create_task(parts.upstreams.find_again()),
+            loop.create_task(parts.keeping.tidy_now_and_then()),
+        ]
         try:
             await asyncio.gather(
                 api.serve([public]), _controlled(asked, control, settings.control_socket, give_way)
             )
         finally:
-            finding.cancel()
+            for task in aside:
+                task.cancel()
+            await asyncio.to_thread(parts.keeping.close)
 
 
 async def _controlled(

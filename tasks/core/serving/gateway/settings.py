@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.recipe_deploy import Gateway
+from tasks.core.recipe_deploy import Collect, Gateway
 
 
 class GatewaySettings(BaseModel):
@@ -22,8 +22,9 @@ class GatewaySettings(BaseModel):
         None, description="The keys of the workers (worker_access.py), read with the routes."
     )
     collected: Path | None = Field(
-        None, description="Where answers are kept that people agreed to; None where none are."
+        None, description="The directory of what is kept with consent; None where none can be."
     )
+    collect: Collect | None = Field(None, description="What of it; None keeps nothing new.")
     control_socket: Path = Field(description="A unix socket, of mode 0600, made by the gateway.")
     shadow_requests: int = Field(8, ge=0, description="How many of the last answers to remember.")
     listen: Literal["bind", "inherited"] = Field(

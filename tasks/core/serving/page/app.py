@@ -55,13 +55,14 @@ def _blocks(settings: PageSettings) -> gr.Blocks:
         gr.HTML(f"<h1>{escape(settings.title)}</h1><p>{words.TAGLINE}</p>", elem_id="heading")
         with gr.Tabs():
             with gr.Tab(words.CHAT_TAB):
-                chat = ChatTab(model, examples, settings.feedback).chat
+                talk = ChatTab(model, examples, kept_days=settings.kept_days)
             with gr.Tab(words.ARTICLE_TAB):
-                ArticleTab(model, chat)
-            if settings.collects:
+                ArticleTab(model, talk.chat)
+            if settings.kept_days is not None:
                 with gr.Tab(words.REVIEW_TAB):
                     ReviewTab(Reviews(settings.base_url))
         gr.Markdown(words.CAUTION, elem_id="caution")
+        talk.connect(blocks)
         blocks.load(_stay, show_progress="hidden", api_visibility="private", concurrency_limit=None)
     # gradio keeps 130 kB of each of its last 10,000 visitors: 1.3 GB. Needed are those who read an
     # answer: the browser has the conversation. Forgotten is only how somebody judged an answer that

@@ -6,15 +6,15 @@ the conversation.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from tasks.core.serving.page import words
 from tasks.core.serving.page.examples import Example
-from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.gateway import Model, Progress, Trouble
 from tasks.core.serving.page.judging import Judging
+from tasks.core.serving.page.own_data import OwnData, Person
 from tasks.core.serving.page.shown import Shown, messages_of
 from tasks.core.serving.page.stopping import Stopped, Stops
 from tasks.core.serving.page.wishes import Wishes, notice, wish
@@ -30,7 +30,7 @@ _LONGEST_QUESTION = 20_000
 class ChatTab:
     """What is on the tab, and what its buttons do."""
 
-    def __init__(self, model: Model, examples: Sequence[Example], feedback: Path | None) -> None:
+    def __init__(self, model: Model, examples: Sequence[Example], *, kept_days: int | None) -> None:
         self._model, self._stops = model, Stops()
         cards, more = examples[:_CARDS], examples[_CARDS:_EXAMPLES]
         self.chat = gr.Chatbot(
@@ -62,17 +62,22 @@ class ChatTab:
             self._stop = gr.Button(
                 words.STOP, variant="stop", size="md", scale=1, min_width=110, visible=False
             )
-        self._judging = Judging(model, self.chat, feedback) if feedback else None
+        self._answer_id = gr.State(None)  # of the last answer, if it is kept
+        self._own = OwnData(model, kept_days) if kept_days else None
+        self._mine = self._own.mine if self._own else gr.State(None)
+        self._judging = Judging(model, self._answer_id, self._own.mine) if self._own else None
         with gr.Accordion(words.MORE_EXAMPLES, open=False, visible=bool(more)):
             self._more = [
                 gr.Button(each.prompt, size="md", elem_classes="example") for each in more
             ]
         self._wishes = Wishes(512)
         self._new = gr.Button(words.NEW_CHAT, size="md", variant="secondary")
-        self._connect()
 
-    def _connect(self) -> None:
-        inputs = [self._question, self.chat, self._left_out, *self._wishes.inputs]
+    def connect(self, blocks: gr.Blocks) -> None:
+        """Say what happens when something is written or pressed."""
+        if self._own:
+            self._own.connect(blocks)
+        inputs = [self._question, self.chat, self._left_out, self._mine, *self._wishes.inputs]
         outputs = [self._question, self.chat, self._left_out, *self._around]
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
         written = gr.on(
@@ -81,7 +86,7 @@ class ChatTab:
         chosen = [self.chat.example_select, *[each.click for each in self._more]]
         question = gr.on(chosen, _chosen, None, self._question, **quiet)
         for asked in (written, question.then(self.ask, inputs, outputs, **quiet)):
-            asked.then(self.ended, self.chat, self._around, **quiet)  # see `stopping`
+            asked.then(self.ended, self._answer_id, self._around, **quiet)  # see `stopping`
         self._stop.click(self.stop, None, None, trigger_mode="multiple", **quiet)
         self._new.click(self.begin, None, outputs, **quiet)
 
@@ -100,6 +105,7 @@ class ChatTab:
         question: str,
         shown: list[Shown],
         left_out: int,
+        mine: object,
         temperature: float,
         tokens: float,
         request: gr.Request,
@@ -118,7 +124,9 @@ class ChatTab:
         last = None
         try:
             wanted = wish(temperature, tokens)
-            answer = self._model.answer(said[left_out:], wanted)
+            person = Person.of(mine)
+            kept_for = person.id if person.agrees else None
+            answer = self._model.answer(said[left_out:], wanted, kept_for=kept_for)
             heeded = self._stops.heeded(request.session_hash, answer)
             async with aclosing(heeded) as progress:
                 async for last in progress:
@@ -135,16 +143,21 @@ class ChatTab:
         told = words.left_out(left_out + last.left_out) if last and last.left_out else ""
         if last and last.cut:
             told = f"{told} {words.CUT}".strip()
-        yield {self._notice: notice(told)}
+        yield {self._notice: notice(told), **self._kept(last, kept_for)}
 
-    def ended(self, shown: list[Shown]) -> Update:
-        """Let the next question be asked, and the answer be judged if there is one."""
+    def _kept(self, last: Progress | None, kept_for: str | None) -> Update:
+        if self._judging is None or kept_for is None or last is None:
+            return {}
+        return {self._answer_id: last.id}
+
+    def ended(self, answer_id: str | None) -> Update:
+        """Let the next question be asked, and the answer be judged if it is kept."""
         update: Update = {
             self._send: gr.Button(visible=True),
             self._stop: gr.Button(visible=False),
             self._new: gr.Button(visible=True),
         }
-        if self._judging and messages_of(shown):
+        if self._judging and answer_id:
             update |= self._judging.opened()
         return update
 

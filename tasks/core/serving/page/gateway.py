@@ -7,7 +7,8 @@ import os
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import openai
 
@@ -18,6 +19,7 @@ from tasks.core.serving.turns import Message, has_room, room_question, without_o
 
 _PIECE_S = 600.0
 _QUICK_S = 30.0
+_KEPT_S = 120.0  # to delete takes a while where much is kept
 _LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one
 _SHOWN_EVERY_S = 0.06  # the eye sees no more, and every piece is sent to the browser
 
@@ -43,12 +45,13 @@ class Progress:
     """An answer so far.
 
     left_out counts the oldest messages that the model did not read, for want of room. cut is true
-    once it has ended for its length.
+    once it has ended for its length. id is what the gateway calls the answer.
     """
 
     text: str
     left_out: int = 0
     cut: bool = False
+    id: str | None = None
 
 
 class Model:
@@ -65,10 +68,11 @@ class Model:
         )
 
     async def answer(
-        self, messages: Sequence[Message], wish: Wish
+        self, messages: Sequence[Message], wish: Wish, *, kept_for: str | None = None
     ) -> AsyncGenerator[Progress, None]:
         """Yield the answer as it grows, first of all empty. Raises Trouble.
 
+        With kept_for, the id of a person who agrees to it, the gateway keeps it once it is whole.
         Where the model cannot read all messages the oldest are left out, a question and its answer
         at a time; only one that is too long by itself is refused.
         """
@@ -77,9 +81,9 @@ class Model:
             left_out = len(messages) - len(asked)
             yield Progress("", left_out)
             try:
-                async with aclosing(self._pieces(asked, wish)) as pieces:
-                    async for text, cut in pieces:
-                        yield Progress(text, left_out, cut)
+                async with aclosing(self._pieces(asked, wish, kept_for)) as pieces:
+                    async for piece in pieces:
+                        yield replace(piece, left_out=left_out)
                 return
             except Trouble as trouble:
                 shorter = without_oldest(asked)
@@ -91,21 +95,33 @@ class Model:
         """Close its connections."""
         await self._client.close()
 
-    async def build(self) -> str | None:
-        """Return which build of the model answers now, if the gateway tells."""
+    async def rate(
+        self, answer_id: str, person: str, verdict: str | None, correction: str | None
+    ) -> None:
+        """Return once what a person thinks of an answer is kept. Raises Trouble."""
+        rating = {"id": answer_id, "verdict": verdict, "correction": correction}
+        await self._posted("/feedback", {**rating, "user": person})
+
+    async def forget(self, person: str) -> int:
+        """Return how many answers of a person have been deleted. Raises Trouble."""
+        match await self._posted("/forget", {"user": person}):
+            case {"deleted": int(count)}:
+                return count
+        return 0
+
+    async def _posted(self, path: str, body: dict[str, Any]) -> object:
+        options: Any = {"timeout": _KEPT_S}
         try:
-            models = await self._client.models.list(timeout=_QUICK_S)
-        except FAILURES:
-            return None
-        (served,) = [each for each in models.data if each.id == self.name] or [None]
-        build = (served.model_extra or {}).get("build") if served else None
-        return None if build is None else str(build)
+            return await self._client.post(path, cast_to=object, body=body, options=options)
+        except FAILURES as failure:
+            raise Trouble(refusal_of(failure)) from failure
 
     async def _pieces(
-        self, messages: Sequence[Message], wish: Wish
-    ) -> AsyncGenerator[tuple[str, bool], None]:
+        self, messages: Sequence[Message], wish: Wish, kept_for: str | None
+    ) -> AsyncGenerator[Progress, None]:
         """Yield the text so far as often as it is worth showing, and at the end."""
-        text, cut, shown = "", False, 0.0
+        text, cut, shown, name = "", False, 0.0, None
+        consent: dict[str, Any] = {"store": True, "user": kept_for} if kept_for else {}
         try:
             stream = await self._client.chat.completions.create(
                 model=self.name,
@@ -113,18 +129,20 @@ class Model:
                 stream=True,
                 temperature=wish.temperature,
                 max_tokens=wish.max_tokens,
+                **consent,
             )
             async with stream:
                 async for chunk in stream:
+                    name = chunk.id
                     for choice in chunk.choices:
                         text += choice.delta.content or ""
                         cut = choice.finish_reason == "length"
                     if (now := time.monotonic()) - shown >= _SHOWN_EVERY_S:
                         shown = now
-                        yield text, False
+                        yield Progress(text)
         except FAILURES as failure:
             raise Trouble(refusal_of(failure)) from failure
-        yield text, cut
+        yield Progress(text, cut=cut, id=name)
 
     async def _with_room(self, messages: Sequence[Message], wish: Wish) -> list[Message]:
         """Return what leaves room for an answer, which would be cut where the context ends."""

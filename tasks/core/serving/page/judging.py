@@ -1,30 +1,27 @@
 """The judgement of the last answer, and what would have been a better one.
 
-There only where the deployment keeps it, with the sentence that says so beside it.
+There only for an answer that is kept, which the person has agreed to.
 """
 
-import asyncio
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
-from tasks.core.errors import KawanUsahaError
 from tasks.core.serving.page import words
-from tasks.core.serving.page.feedback import Verdict, judgement, keep
-from tasks.core.serving.page.gateway import Model
-from tasks.core.serving.page.shown import Shown, messages_of
+from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.own_data import Person
 from tasks.core.serving.page.wishes import LOG, notice
+
+Verdict = Literal["up", "down"]
 
 _LONGEST_CORRECTION = 20_000
 
 
 class Judging:
-    """Two thumbs and a text, which write a line each time."""
+    """Two thumbs and a text, which the gateway keeps each time."""
 
-    def __init__(self, model: Model, chat: gr.Chatbot, file: Path) -> None:
-        self._model, self._file = model, file
+    def __init__(self, model: Model, answer_id: gr.State, mine: gr.BrowserState) -> None:
+        self._model, self._answer_id = model, answer_id
         self._verdict = gr.State(None)
         with gr.Column(visible=False, elem_id="judging", elem_classes="card") as self._group:
             gr.Markdown(f"**{words.JUDGE}**")
@@ -43,15 +40,16 @@ class Judging:
             self._thanks = gr.Markdown(visible=False, elem_classes="notice")
             gr.Markdown(words.CONSENT, elem_classes="consent")
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
-        outputs = [self._verdict, self._correction, self._thanks]
-        good.click(self.good, chat, outputs, **quiet)
-        bad.click(self.bad, chat, outputs, **quiet)
-        send.click(self.corrected, [chat, self._verdict, self._correction], outputs, **quiet)
+        outputs, of = [self._verdict, self._thanks], [self._answer_id, mine]
+        good.click(self.good, of, outputs, **quiet)
+        bad.click(self.bad, of, outputs, **quiet)
+        inputs = [*of, self._verdict, self._correction]
+        send.click(self.corrected, inputs, outputs, **quiet)
 
     @property
     def outputs(self) -> list[Any]:
         """What changes with the conversation."""
-        return [self._group, self._verdict, self._correction, self._thanks]
+        return [self._answer_id, self._group, self._verdict, self._correction, self._thanks]
 
     def opened(self) -> dict[Any, Any]:
         """Show it."""
@@ -60,45 +58,39 @@ class Judging:
     def closed(self) -> dict[Any, Any]:
         """Hide and empty it, for another answer."""
         return {
+            self._answer_id: None,
             self._group: gr.Column(visible=False),
             self._verdict: None,
             self._correction: "",
             self._thanks: notice(),
         }
 
-    async def good(self, shown: list[Shown]) -> dict[Any, Any]:
+    async def good(self, answer_id: str | None, mine: object) -> dict[Any, Any]:
         """Keep that the answer was good."""
-        return {self._verdict: "up", **await self._kept(shown, "up", None)}
+        return {self._verdict: "up", **await self._kept(answer_id, mine, "up", None)}
 
-    async def bad(self, shown: list[Shown]) -> dict[Any, Any]:
+    async def bad(self, answer_id: str | None, mine: object) -> dict[Any, Any]:
         """Keep that the answer was not good."""
-        return {self._verdict: "down", **await self._kept(shown, "down", None)}
+        return {self._verdict: "down", **await self._kept(answer_id, mine, "down", None)}
 
     async def corrected(
-        self, shown: list[Shown], verdict: Verdict | None, text: str
+        self, answer_id: str | None, mine: object, verdict: Verdict | None, text: str
     ) -> dict[Any, Any]:
         """Keep a better answer, with the verdict that was given before."""
         if not text.strip():
             return {self._thanks: notice(words.NO_CORRECTION)}
-        return await self._kept(shown, verdict, text.strip())
+        return await self._kept(answer_id, mine, verdict, text.strip())
 
     async def _kept(
-        self, shown: Sequence[Shown], verdict: Verdict | None, correction: str | None
+        self, answer_id: str | None, mine: object, verdict: Verdict | None, correction: str | None
     ) -> dict[Any, Any]:
-        messages = messages_of(shown)
-        if not messages or messages[-1]["role"] != "assistant":
+        person = Person.of(mine)
+        if answer_id is None or not person.id:
             return {self._thanks: notice(words.NOT_KEPT)}
-        judged = judgement(
-            messages,
-            model=self._model.name,
-            build=await self._model.build(),
-            verdict=verdict,
-            correction=correction,
-        )
         try:
-            await asyncio.to_thread(keep, self._file, judged)
-        except (OSError, KawanUsahaError) as error:
-            LOG.error("a judgement could not be kept: %s", error)
+            await self._model.rate(answer_id, person.id, verdict, correction)
+        except Trouble as trouble:
+            LOG.error("a judgement could not be kept: %s", trouble)
             return {self._thanks: notice(words.NOT_KEPT)}
         thanks = words.THANKS if correction is None else words.THANKS_CORRECTION
         return {self._thanks: notice(thanks)}

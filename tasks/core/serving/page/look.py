@@ -112,6 +112,8 @@ footer { display: none !important; }
 .card .row { justify-content: flex-end; }
 .card button.md { flex: 0 0 auto; width: auto; padding-inline: 1.1rem; white-space: nowrap; }
 .card > button.md { align-self: flex-end; }
+#own-row { gap: .5rem; }
+#own-row button.md { align-self: flex-start; }
 #judging .row { justify-content: flex-start; align-items: center; }
 #good, #bad { display: inline-flex; flex-direction: row; }
 #good::before, #bad::before {

@@ -23,15 +23,11 @@ class PageSettings(BaseModel):
     prompts: Path = Field(
         default_factory=lambda: project_path(PROMPTS).absolute(), description="Offered as examples."
     )
-    feedback: Path | None = Field(
+    kept_days: int | None = Field(
         None,
-        description="The file of JSON lines to which judgements and corrections are added, with "
-        "the conversation. None: none is kept, and the page offers none.",
-    )
-    collects: bool = Field(
-        False,
-        description="Whether the gateway keeps what people agree to: then there is a tab "
-        "on which the team reviews it.",
+        ge=1,
+        description="How long the gateway keeps conversations of people who agree; None where it "
+        "keeps none, and the page asks for no consent.",
     )
     max_body_bytes: int = Field(1_000_000, ge=10_000, description="The longest request.")
     max_answers: int = Field(

@@ -40,8 +40,8 @@ def left_out(messages: int) -> str:
 # --- the judgement -------------------------------------------------------------------------
 
 CONSENT = (
-    "Dengan menekan salah satu tombol penilaian atau mengirim perbaikan, Anda setuju percakapan "
-    "ini disimpan untuk memperbaiki model. Jangan sertakan data pribadi."
+    "Penilaian dan perbaikan disimpan bersama obrolan yang Anda izinkan. Jangan sertakan data "
+    "pribadi."
 )
 JUDGE = "Bagaimana jawaban terakhir?"
 GOOD = "Membantu"
@@ -53,6 +53,34 @@ THANKS = "Terima kasih! Penilaian Anda sudah disimpan."
 THANKS_CORRECTION = "Terima kasih! Perbaikan Anda sudah disimpan."
 NO_CORRECTION = "Perbaikan masih kosong. Tulis dulu jawaban yang lebih baik."
 NOT_KEPT = "Maaf, penilaian Anda belum bisa disimpan. Silakan coba lagi nanti."
+
+# --- what is kept of a person --------------------------------------------------------------
+
+AGREE = "Izinkan obrolan saya disimpan untuk memperbaiki Kawan Usaha"
+DELETE_MINE = "Hapus semua obrolan saya"
+NOT_DELETED = "Maaf, obrolan Anda belum bisa dihapus. Silakan coba lagi nanti."
+
+
+def agree_hint(days: int) -> str:
+    """Say what is kept, what for, and for how long."""
+    return (
+        "Tidak wajib. Nomor telepon, alamat surel, nomor kartu, NIK, NPWP, dan nama yang Anda "
+        f"sebutkan diganti sebelum disimpan. Obrolan disimpan paling lama {days} hari; yang "
+        "diterima setelah diperiksa tim kami dapat dipakai untuk melatih model. Anda bisa "
+        "menghapusnya kapan saja."
+    )
+
+
+def your_id(person: str) -> str:
+    """Show the number that stands for a person, in groups that can be read out."""
+    groups = " ".join(person[at : at + 5] for at in range(0, len(person), 5))
+    return f"Nomor Anda: `{groups}`. Sebutkan kepada pengelola bila perlu." if person else ""
+
+
+def deleted(answers: int) -> str:
+    """Say that everything of a person has been deleted."""
+    return f"Semua obrolan Anda sudah dihapus ({answers} jawaban). Izin Anda juga dicabut."
+
 
 # --- the article ---------------------------------------------------------------------------
 

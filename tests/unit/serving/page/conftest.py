@@ -38,18 +38,31 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripted]:
 
 
 @pytest.fixture(scope="package")
-def feedback(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("feedback") / "judgements.jsonl"
+def page(tmp_path_factory: pytest.TempPathFactory, scripted: Scripted) -> Iterator[Page]:
+    pytest.importorskip("gradio")
+    page = Page(tmp_path_factory.mktemp("page"), scripted.url, kept_days=90)
+    yield page
+    page.end()
 
 
 @pytest.fixture(scope="package")
-def page(
-    tmp_path_factory: pytest.TempPathFactory, scripted: Scripted, feedback: Path
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("deployment") / "collected"
+
+
+@pytest.fixture(scope="package")
+def keeping_page(
+    tmp_path_factory: pytest.TempPathFactory, engine: Engine, collected: Path
 ) -> Iterator[Page]:
+    """One before a gateway that collects, with a real model behind it."""
     pytest.importorskip("gradio")
-    page = Page(tmp_path_factory.mktemp("page"), scripted.url, feedback=str(feedback))
+    directory = tmp_path_factory.mktemp("keeping")
+    route = a_route(engine.log.parent / "model", [engine.url])
+    gateway = Gateway(directory, route, collected=str(collected), collect={"retention_days": 90})
+    page = Page(directory, gateway.url, kept_days=90)
     yield page
     page.end()
+    gateway.end()
 
 
 @pytest.fixture

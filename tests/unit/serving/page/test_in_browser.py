@@ -19,7 +19,7 @@ from tasks.core.serving.page import words
 from tests.prefect_ui import HOW_TO_INSTALL, browser_page, chromium
 from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import Engine, Gateway, until
-from tests.unit.serving.page.world import Page, Scripted
+from tests.unit.serving.page.world import Page
 
 pytestmark = [
     pytest.mark.slow,
@@ -229,35 +229,67 @@ def test_an_article_is_stopped_and_what_is_written_stays(open_page, page, script
     expect(tab.locator("#article textarea")).to_have_value(with_("satu dua tiga"))
 
 
-def test_a_thumb_and_a_correction_land_in_the_file(open_page, page, scripted, feedback: Path):
-    scripted.answers("NIB adalah nomor.")
-    feedback.unlink(missing_ok=True)
-    tab = open_page(page.url)
-    expect(tab.get_by_text(words.CONSENT)).to_have_count(0)
-    ask(tab, "Apa itu NIB?")
+def texts_in(directory: Path) -> str:
+    return "".join(path.read_text() for path in directory.glob("*.jsonl"))
+
+
+def test_without_consent_nothing_is_kept_and_no_judgement_is_offered(
+    open_page, keeping_page, collected
+):
+    tab = open_page(keeping_page.url)
+    expect(tab.locator("#agrees input")).not_to_be_checked()
+    ask(tab, "Apa itu rahasia dagang?")
+    expect(tab.get_by_role("button", name=words.STOP)).to_have_count(0)
+    expect(answers(tab)).to_have_count(1)
+    expect(tab.get_by_text(words.JUDGE)).to_have_count(0)
+    expect(tab.locator("#delete-mine")).to_have_count(0)
+    assert tab.evaluate("JSON.stringify(localStorage)").count("kawan-usaha-izin") <= 1
+    assert "rahasia dagang" not in texts_in(collected)
+
+
+def test_what_somebody_allows_is_kept_judged_and_deleted_by_a_button(
+    open_page, keeping_page, collected
+):
+    tab = open_page(keeping_page.url)
+    tab.locator("#agrees input").check()
+    expect(tab.locator("#delete-mine")).to_be_visible()
+    mine = tab.locator("#own-row code").inner_text().replace(" ", "")
+    ask(tab, "Nama saya Siti, WA 0812-3456-7890. Apa itu NIB?")
     expect(tab.get_by_text(words.CONSENT)).to_be_visible()
     tab.locator("#bad").click()
     expect(tab.get_by_text(words.THANKS)).to_be_visible()
-    tab.locator("#correction textarea").fill("NIB adalah Nomor Induk Berusaha.")
+    tab.locator("#correction textarea").fill("NIB adalah Nomor Induk Berusaha, Siti.")
     tab.get_by_role("button", name=words.SEND_CORRECTION).click()
     expect(tab.get_by_text(words.THANKS_CORRECTION)).to_be_visible()
-    thumb, correction = map(json.loads, feedback.read_text().splitlines())
-    assert (thumb["verdict"], thumb["correction"]) == ("down", None)
-    assert (correction["verdict"], correction["build"]) == ("down", "b7")
-    assert correction["correction"] == "NIB adalah Nomor Induk Berusaha."
-    assert correction["answer"].strip() == "NIB adalah nomor."
-    assert correction["conversation"] == [{"role": "user", "content": "Apa itu NIB?"}]
+
+    (kept,) = read_collected(collected)
+    assert kept.answer.messages[-1].content == "Nama saya [nama], WA [telepon]. Apa itu NIB?"
+    assert kept.answer.build == "b1"
+    assert kept.rating is not None
+    assert kept.rating.verdict == "down"
+    assert kept.rating.correction == "NIB adalah Nomor Induk Berusaha, [nama]."
+    assert mine not in texts_in(collected)
+
+    tab = open_page(keeping_page.url)  # the browser remembers
+    expect(tab.locator("#agrees input")).to_be_checked()
+    expect(tab.locator("#own-row code")).to_have_text(with_(mine[:5]))
+    tab.locator("#delete-mine").click()
+    expect(tab.get_by_text(words.deleted(1))).to_be_visible()
+    expect(tab.locator("#agrees input")).not_to_be_checked()
+    assert list(read_collected(collected)) == []
 
 
-def test_without_a_file_no_judgement_is_offered(open_page, scripted: Scripted, tmp_path):
+def test_where_nothing_is_collected_the_page_asks_for_no_consent(open_page, scripted, tmp_path):
     scripted.answers("baik")
     page = Page(tmp_path, scripted.url)
     try:
         tab = open_page(page.url)
         ask(tab, "Apa kabar?")
         expect(answers(tab).last).to_contain_text("baik")
+        expect(tab.locator("#agrees")).to_have_count(0)
         for name in (words.GOOD, words.BAD, words.SEND_CORRECTION):
             expect(tab.get_by_role("button", name=name)).to_have_count(0)
+        assert all("store" not in body for body in scripted.state()["asked"])
     finally:
         page.end()
 
@@ -296,7 +328,7 @@ def test_a_reviewer_reads_edits_and_accepts(open_page, tmp_path):
     keys.chmod(0o600)
     collected = str(kept.directory)
     door = Gateway(tmp_path, None, gateway={"keys_file": str(keys)}, collected=collected)
-    page = Page(tmp_path, door.url, collects=True)
+    page = Page(tmp_path, door.url, kept_days=90)
     try:
         tab = open_page(page.url)
         tab.get_by_role("tab", name=words.REVIEW_TAB).click()

@@ -1,0 +1,188 @@
+"""What is kept with consent, off the event loop: one thread writes, in the order of what came.
+
+The invariant: no answer waits for the disk, and none fails because of it. What could not be kept is
+counted and logged, without a word of its text. A rating is told as kept only once it is.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+from typing import TypeVar
+
+from tasks.core.collected.keeper import Keeper, Limits, Offered, Outcome
+from tasks.core.collected.records import Message
+from tasks.core.errors import KawanUsahaError
+from tasks.core.recipe_deploy import Collect
+from tasks.core.serving.gateway.account import Account
+from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.collecting import Answer
+from tasks.core.serving.gateway.consent import FeedbackRequest
+from tasks.core.serving.gateway.engine_client import Piece
+from tasks.core.serving.gateway.merging import Event
+from tasks.core.serving.gateway.requests import ChatRequest
+
+_LOG = logging.getLogger(__name__)
+_MOST_WAITING = 1000
+_MOST_WAITING_BYTES = 64 << 20
+_TIDY_EVERY_S = 3600.0
+_RETRY_AFTER_S = 30
+
+Result = TypeVar("Result")
+CountIncident = Callable[[str], None]
+
+
+class Keeping:
+    """The collected answers of a deployment, for the gateway. Made inside the running loop.
+
+    Without a directory nothing is kept anywhere. Without `collect` nothing new is kept, and what
+    is there already can still be deleted, and goes when its time is over.
+    """
+
+    def __init__(
+        self, directory: Path | None, collect: Collect | None, incident: CountIncident
+    ) -> None:
+        self._keeper = None
+        if directory is not None:
+            of = collect or Collect()
+            self._keeper = Keeper(directory, Limits(of.retention_days, of.max_bytes))
+        self.collects = directory is not None and collect is not None
+        self._incident = incident
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="collected")
+        self._waiting = self._waiting_bytes = 0
+
+    async def kept(
+        self,
+        events: AsyncGenerator[Event, None],
+        asked: ChatRequest,
+        answer_id: str,
+        account: Account,
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the events of one answer, and have it kept once it has ended whole.
+
+        It is on its way to the disk before the client is told of the end: whoever then rates it
+        comes after it.
+        """
+        answer = Answer()
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event[1], Piece):
+                    answer.add(event[1])
+                yield event
+        if answer.finish_reason is not None:
+            self._offer(_offered(asked, answer_id, account, answer.text))
+
+    async def rate(self, asked: FeedbackRequest) -> None:
+        """Return once a rating is on the disk. Raises ApiError."""
+        keeper = self._keeper
+        if keeper is None:
+            raise _unknown()
+        outcome = await self._done(
+            lambda: keeper.rate(asked.id, asked.user, asked.verdict, asked.correction)
+        )
+        if outcome == "unknown":
+            raise _unknown()
+        if outcome == "no-room":
+            self._incident("collected-full")
+            raise _not_now("There is no room for more today.")
+
+    async def forget(self, user: str) -> int:
+        """Return how many answers of a person have been deleted. Raises ApiError."""
+        keeper = self._keeper
+        return 0 if keeper is None else await self._done(lambda: keeper.forget(user))
+
+    async def tidy_now_and_then(self) -> None:
+        """Delete what is over its time, at once and every hour."""
+        keeper = self._keeper
+        while keeper is not None:
+            try:
+                await self._done(keeper.tidy)
+            except ApiError:
+                _LOG.debug("tried again later")  # it is counted and logged already
+            await asyncio.sleep(_TIDY_EVERY_S)
+
+    def close(self) -> None:
+        """Return once everything that waits has been written."""
+        self._thread.shutdown(wait=True)
+
+    def _offer(self, offered: Offered) -> None:
+        keeper, size = self._keeper, offered.size_bytes
+        if keeper is None:
+            return
+        try:
+            self._submitted(lambda: keeper.keep(offered), size).add_done_callback(self._ended)
+        except ApiError as error:
+            self._failed("collected-dropped", error.message)
+
+    def _ended(self, work: "asyncio.Future[Outcome]") -> None:
+        if (error := work.exception()) is not None:
+            self._failed("collected-not-kept", _in_short(error))
+        elif work.result() == "no-room":
+            self._failed("collected-full", "today's file has reached deploy.collect.max_bytes")
+
+    async def _done(self, call: Callable[[], Result]) -> Result:
+        try:
+            return await asyncio.shield(self._submitted(call))
+        except (OSError, KawanUsahaError) as error:
+            self._failed("collected-not-kept", _in_short(error))
+            raise _not_now("The disk does not take it now.") from error
+
+    def _submitted(self, call: Callable[[], Result], size: int = 0) -> "asyncio.Future[Result]":
+        waiting_bytes = self._waiting_bytes + size
+        if self._waiting >= _MOST_WAITING or waiting_bytes > _MOST_WAITING_BYTES:
+            raise _not_now("Too much waits to be written.")
+        self._waiting += 1
+        self._waiting_bytes = waiting_bytes
+        work: Future[Result] = self._thread.submit(call)
+        found = asyncio.wrap_future(work)
+        found.add_done_callback(lambda _: self._less(size))
+        return found
+
+    def _less(self, size: int) -> None:
+        self._waiting -= 1
+        self._waiting_bytes -= size
+
+    def _failed(self, kind: str, why: str) -> None:
+        self._incident(kind)
+        _LOG.error("%s: %s", kind, why)
+
+
+def _offered(asked: ChatRequest, answer_id: str, account: Account, text: str) -> Offered:
+    turns = [message.turn() for message in asked.messages if not isinstance(message, str)]
+    return Offered(
+        id=answer_id,
+        user=asked.user or "",
+        model=asked.model,
+        build=account.answered_by,
+        messages=tuple(Message.model_validate({"role": t.role, "content": t.text}) for t in turns),
+        answer=text,
+    )
+
+
+def _in_short(error: BaseException) -> str:
+    """Return an error without what it quotes: only a system's and our own hold no text."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    return str(error) if isinstance(error, KawanUsahaError) else type(error).__name__
+
+
+def _unknown() -> ApiError:
+    return ApiError(
+        FastChatCode.PARAM_OUT_OF_RANGE,
+        "id: no answer of this user is kept under it.",
+        param="id",
+        status=404,
+        error_code="not_found",
+    )
+
+
+def _not_now(why: str) -> ApiError:
+    return ApiError(
+        FastChatCode.INTERNAL_ERROR,
+        f"It could not be kept. {why}",
+        status=503,
+        error_code="not_kept",
+        retry_after_s=_RETRY_AFTER_S,
+    )

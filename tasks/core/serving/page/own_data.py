@@ -1,0 +1,106 @@
+"""What a person decides about their own conversations: to have them kept, and to have them deleted.
+
+There only where the deployment collects. The invariant: nothing is agreed to until the box is
+ticked, and only then is there an id; it is drawn by chance and lies in the person's browser.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from tasks.core.serving.page import words
+from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.wishes import LOG, notice
+
+Update = dict[Any, Any]
+
+_KEY = "kawan-usaha-izin"
+_ID_BYTES = 10  # nobody guesses it, and it can still be read out
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who sits at a browser: nothing but a number, if even that."""
+
+    id: str = ""
+    agrees: bool = False
+
+    @classmethod
+    def of(cls, stored: object) -> "Person":
+        """Return what a browser has stored; nobody where that is anything else."""
+        match stored:
+            case {"id": str(mine), "agrees": bool(agrees)} if len(mine) == 2 * _ID_BYTES:
+                return cls(mine, agrees)
+        return cls()
+
+    @classmethod
+    def new(cls) -> "Person":
+        """Return somebody who has just agreed."""
+        return cls(secrets.token_hex(_ID_BYTES), agrees=True)
+
+    def stored(self) -> dict[str, Any]:
+        """Return what the browser is to store."""
+        return {"id": self.id, "agrees": self.agrees}
+
+
+class OwnData:
+    """A box to tick, the id, and a button that deletes."""
+
+    def __init__(self, model: Model, kept_days: int) -> None:
+        self._model = model
+        # The secret only keeps what is stored readable after the page has been started anew.
+        self.mine = gr.BrowserState(Person().stored(), storage_key=_KEY, secret=_KEY)
+        with gr.Column(elem_id="own-data", elem_classes="card"):
+            self._agrees = gr.Checkbox(
+                False,
+                label=words.AGREE,
+                info=words.agree_hint(kept_days),
+                container=False,
+                interactive=False,  # until it shows what was decided before
+                elem_id="agrees",
+            )
+            with gr.Column(visible=False, elem_id="own-row") as self._own:
+                self._id = gr.Markdown(elem_classes="consent")
+                self._delete = gr.Button(words.DELETE_MINE, size="md", elem_id="delete-mine")
+            self._told = gr.Markdown(visible=False, elem_classes="notice")
+
+    def connect(self, blocks: gr.Blocks) -> None:
+        """Say what happens when the page is opened, and when something is ticked or pressed."""
+        quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
+        shown = [self._agrees, self._own, self._id, self._told]
+        blocks.load(self.opened, self.mine, shown, **quiet)
+        self._agrees.input(self.decided, [self._agrees, self.mine], [self.mine, *shown], **quiet)
+        self._delete.click(self.delete, self.mine, [self.mine, *shown], **quiet)
+
+    def opened(self, stored: object) -> Update:
+        """Show what was decided before."""
+        return self._shown(Person.of(stored))
+
+    def decided(self, agrees: bool, stored: object) -> Update:
+        """Take a decision. Whoever takes it back keeps the id, to have deleted what was kept."""
+        before = Person.of(stored)
+        person = Person(before.id, agrees=agrees)
+        if agrees and not before.id:
+            person = Person.new()
+        return {self.mine: person.stored(), **self._shown(person)}
+
+    async def delete(self, stored: object) -> Update:
+        """Have everything deleted; then there is no id and no consent any longer."""
+        try:
+            count = await self._model.forget(Person.of(stored).id)
+        except Trouble as trouble:
+            LOG.error("a person's data could not be deleted: %s", trouble)
+            return {self._told: notice(words.NOT_DELETED)}
+        nobody = Person()
+        told = {self._told: notice(words.deleted(count))}
+        return {self.mine: nobody.stored(), **self._shown(nobody), **told}
+
+    def _shown(self, person: Person) -> Update:
+        return {
+            self._agrees: gr.Checkbox(person.agrees, interactive=True),
+            self._own: gr.Column(visible=bool(person.id)),
+            self._id: words.your_id(person.id),
+            self._told: notice(),
+        }
