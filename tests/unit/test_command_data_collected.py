@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from tasks.core.collected.keeper import Keeper, Limits
 from tasks.core.collected.reading import read_collected
+from tasks.core.errors import UsageError
 from tests.unit.collected.test_keeper import offered
 
 
@@ -44,9 +45,8 @@ def test_somebody_who_is_not_there_is_no_error(collected):
 
 
 def test_a_deployment_that_is_not_there_is_one(collected):
-    ran = run("other", "budi")
-    assert ran.exit_code == 2
-    assert "There is no such deployment." in ran.output
+    with pytest.raises(UsageError, match="no such deployment"):
+        run("other", "budi")
 
 
 def test_nothing_is_made_where_nothing_was_collected(collected, tmp_path):
