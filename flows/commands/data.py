@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from annotated_types import Ge, Le
 
-from flows.commands import data_collected
+from flows.commands import data_collected, data_review
 from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, bytes_bar, output_file, show
 from flows.commands.sources import TEMPLATE, in_use, source_of
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tasks.core.conversation.records import BadRecord
 
 data_app = typer.Typer(
-    no_args_is_help=True, help="Check a conversation file, show a record, review collected answers."
+    no_args_is_help=True,
+    help="Check a conversation file, show a record; review and delete what was collected.",
 )
 
 File = Annotated[
@@ -40,7 +41,8 @@ ANY_LANGUAGE = "any"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
-    data_collected.register(data_app)
+    data_collected.add_to(data_app)
+    data_review.add_to(data_app)
     app.add_typer(data_app, name="data")
 
 

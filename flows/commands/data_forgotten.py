@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.core.errors import LockBusy
+
 if TYPE_CHECKING:
     from tasks.core.store.remote import Remote
 
@@ -24,6 +26,20 @@ class Removed:
         told += [f"has learned from it, and stays: {name}" for name in self.models]
         told += [f"to be deleted at the remote store by hand: {name}" for name in self.at_remote]
         return told
+
+
+def removed_unless_busy() -> tuple[Removed, LockBusy | None]:
+    """Return what went from the store; while a run is in progress nothing, and the error for it."""
+    try:
+        return removed_from_store(), None
+    except LockBusy as error:
+        return Removed((), (), ()), LockBusy(
+            "What was kept is deleted, and what was made of it still stands in the store: a run is "
+            "in progress.",
+            where=error.where,
+            found=error.found,
+            next_step="Give the same command once it has ended.",
+        )
 
 
 def removed_from_store() -> Removed:

@@ -1,118 +1,181 @@
-"""The review in the terminal: one answer at a time, a key for each thing that can be done.
+"""`kawan-usaha data review`: what people agreed to have kept, and what the team decides of it."""
 
-What people wrote is shown without what a terminal would act on.
-"""
-
-import re
+import getpass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import click
-from rich.console import Console
-from rich.rule import Rule
-from rich.text import Text
+import typer
+from annotated_types import Ge
 
-from flows.commands.words import read_line
-from tasks.core.collected.reading import Collected
-from tasks.core.collected.reviewing import Opinion, Rank, decide, to_review
-from tasks.core.errors import DecidedMeanwhile, MissingTool, NotCollected, UsageError
+from flows.commands.deployments import Name, the_one
+from flows.commands.numbers import integer
+from flows.commands.output import AS_JSON, show
+from flows.commands.words import typed
 
-_KEYS = "a(ccept), r(eject), e(dit), {take}s(kip), q(uit): "
-_ACTED_ON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What moves a cursor, colours, or turns the direction of writing round."""
-_STYLES = {"user": "cyan", "assistant": "green", "system": "dim"}
-_LINE = 60
+if TYPE_CHECKING:
+    from tasks.core.collected.reading import Collected
+    from tasks.core.collected.reviewing import Listing
 
 
-def review_in_terminal(directory: Path, who: str) -> None:
-    """Show what waits until all is reviewed, or whoever reviews has enough. Raises LockBusy."""
-    console = Console(highlight=False, soft_wrap=True)
-    after: Rank | None = None
-    while True:
-        listing = to_review(directory, limit=1, after=after)
-        if not listing.items:
-            skipped = f"; {listing.waiting} were skipped" if listing.waiting else ""
-            console.print(f"No more answers wait{skipped}.")
-            return
-        (found,) = listing.items
-        console.print(Rule(f"{listing.waiting} waiting · {found.answer.id}"))
-        _show(console, found)
-        if not _asked(console, directory, who, found):
-            return
-        after = Rank.of(found)
+def add_to(data: typer.Typer) -> None:
+    """Add the command to those of `data`."""
+    data.command()(review)
 
 
-def in_one_line(text: str) -> str:
-    """Return the beginning of a text, as one line."""
-    line = " ".join(printable(text).split())
-    return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
+def review(
+    name: Name = None,
+    *,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="Only show what waits, in the order of review.")
+    ] = False,
+    limit: Annotated[int, integer("How many --list shows.", Ge(1))] = 20,
+    accept: Annotated[
+        str | None, typer.Option(help="Accept the answer of this id.", callback=typed)
+    ] = None,
+    reject: Annotated[
+        str | None, typer.Option(help="Reject the answer of this id.", callback=typed)
+    ] = None,
+    answer_file: Annotated[
+        Path | None, typer.Option(help="With --accept: what is learned in its place.")
+    ] = None,
+    reviewer: Annotated[
+        str | None,
+        typer.Option("--as", help="Who decides; by default who is logged in.", callback=typed),
+    ] = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Read collected answers one by one, the worst rated first, and say what is learned of them.
+
+    Keys: a(ccept), r(eject), e(dit, in $EDITOR), c (take the person's correction), s(kip), q(uit).
+    An accepted answer is learned with the whole conversation before it. Nothing else is.
+
+    Example: `kawan-usaha data review demo --list --json`
+    """
+    from tasks.core.errors import UsageError
+
+    wanted = [word for word, given in _wanted(show_list, accept, reject).items() if given]
+    if len(wanted) > 1 or (answer_file is not None and accept is None):
+        raise UsageError(
+            "These options do not fit together.",
+            found=", ".join(wanted) or "--answer-file without --accept",
+            expected="one of --list, --accept and --reject; --answer-file with --accept",
+        )
+    directory = _collected(the_one(name))
+    who = _reviewer(reviewer)
+    if accept is not None:
+        text = None if answer_file is None else _answer_in(answer_file)
+        _decide(directory, who, accept, accepted=True, text=text, as_json=as_json)
+    elif reject is not None:
+        _decide(directory, who, reject, accepted=False, text=None, as_json=as_json)
+    elif show_list or as_json:
+        from tasks.core.collected.reviewing import to_review
+
+        found = to_review(directory, limit=limit)
+        show(_plain(found), as_json=as_json, text=_lines(found))
+    else:
+        from flows.commands.data_review_terminal import review_in_terminal
+
+        review_in_terminal(directory, who)
 
 
-def printable(text: str) -> str:
-    """Return the text with a mark in place of what a terminal would act on."""
-    return _ACTED_ON.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+def _wanted(show_list: bool, accept: str | None, reject: str | None) -> dict[str, bool]:
+    return {
+        "--list": show_list,
+        "--accept": accept is not None,
+        "--reject": reject is not None,
+    }
 
 
-def _show(console: Console, found: Collected) -> None:
-    for message in found.answer.messages:
-        _say(console, message.role, message.content)
-    _say(console, "assistant", found.answer.answer)
-    rating = found.rating
-    if rating is not None and rating.verdict is not None:
-        console.print(Text(f"rated: {rating.verdict}", "bold"))
-    if rating is not None and rating.correction is not None:
-        _say(console, "correction", rating.correction)
+def _collected(name: str) -> Path:
+    """Return where a deployment keeps what it collects. Raises UsageError where it does not."""
+    from tasks.core.collected.place import COLLECTED
+    from tasks.core.errors import UsageError
+    from tasks.core.home import home
+    from tasks.core.serving.state import state_directory
+
+    directory = state_directory(home(), name).root / COLLECTED
+    if not directory.is_dir():
+        raise UsageError(
+            "This deployment has collected nothing.",
+            where=directory,
+            next_step="Let it collect with `deploy.collect` in its recipe; `kawan-usaha status` "
+            "shows what is deployed.",
+        )
+    return directory
 
 
-def _say(console: Console, who: str, text: str) -> None:
-    console.print(Text(f"{who}: ", "bold"), Text(printable(text), _STYLES.get(who, "yellow")))
-    console.print()
+def _reviewer(given: str | None) -> str:
+    from tasks.core.errors import UsageError
 
-
-def _asked(console: Console, directory: Path, who: str, found: Collected) -> bool:
-    """Do what is wanted with one answer; return whether to go on."""
-    correction = None if found.rating is None else found.rating.correction
-    keys = _KEYS.format(take="" if correction is None else "c (take the correction), ")
-    text: str | None = None
-    while True:
-        word = read_line(keys).lower()
-        if word in ("q", "quit", ""):  # also where the input ends
-            return False
-        if word in ("s", "skip"):
-            return True
-        if word in ("e", "edit"):
-            text = _edited(found.answer.answer if text is None else text)
-            _say(console, "to be learned", text)
-        elif word == "c" and correction is not None:
-            text = correction
-            _say(console, "to be learned", text)
-        elif word in ("a", "accept", "r", "reject"):
-            seen = None if found.review is None else found.review.time
-            opinion = (
-                Opinion(found.answer.id, "accept", text, seen)
-                if word[0] == "a"
-                else Opinion(found.answer.id, "reject", None, seen)
-            )
-            _decided(console, directory, who, opinion)
-            return True
-
-
-def _decided(console: Console, directory: Path, who: str, opinion: Opinion) -> None:
     try:
-        decide(directory, opinion, who)
-    except (DecidedMeanwhile, NotCollected, UsageError) as error:
-        console.print(Text(str(error), "red"))
+        who = given if given is not None else getpass.getuser()
+    except (KeyError, OSError):  # a user of this number has no name
+        who = ""
+    if not who.strip() or not who.isprintable():
+        raise UsageError(
+            "Who decides has no name.", found=repr(who), next_step="Give one with --as NAME."
+        )
+    return who.strip()
 
 
-def _edited(text: str) -> str:
-    """Return what comes out of the editor, or the text as it was where nothing was saved."""
+def _answer_in(file: Path) -> str:
+    from tasks.core.errors import UsageError
+    from tasks.core.foreign import read_whole
+
     try:
-        written = click.edit(text)
-    except click.ClickException as error:
-        raise MissingTool(
-            "The editor did not work.",
-            found=error.format_message(),
-            next_step="Name one that works in EDITOR, such as `EDITOR=nano`.",
-        ) from error
+        return read_whole(file, error=UsageError).decode("utf-8-sig").strip()
+    except FileNotFoundError:
+        raise UsageError("There is no such file.", where=file) from None
     except UnicodeDecodeError as error:
-        raise UsageError("What the editor has saved is not UTF-8.", found=str(error)) from error
-    return text if written is None else written.strip()
+        raise UsageError("The answer is not UTF-8.", where=file, found=str(error)) from error
+
+
+def _decide(
+    directory: Path, who: str, answer_id: str, *, accepted: bool, text: str | None, as_json: bool
+) -> None:
+    from tasks.core.collected.reviewing import Opinion, decide, look
+
+    earlier = look(directory, answer_id).review
+    seen = None if earlier is None else earlier.time
+    opinion = Opinion(answer_id, "accept" if accepted else "reject", text, seen)
+    made = decide(directory, opinion, who)
+    edited = ", with another answer" if made.answer is not None else ""
+    told = f"{answer_id}: {made.decision}ed by {who}{edited}"
+    result = made.model_dump(mode="json", exclude={"kind", "person"})
+    show(result, as_json=as_json, text=told)
+
+
+def _plain(found: "Listing") -> dict[str, object]:
+    return {
+        "waiting": found.waiting,
+        "answers": [
+            {
+                "id": each.answer.id,
+                "time": each.answer.time,
+                "model": each.answer.model,
+                "build": each.answer.build,
+                "messages": [message.model_dump() for message in each.answer.messages],
+                "answer": each.answer.answer,
+                "verdict": _verdict(each),
+                "correction": None if each.rating is None else each.rating.correction,
+            }
+            for each in found.items
+        ],
+    }
+
+
+def _verdict(found: "Collected") -> str | None:
+    return None if found.rating is None else found.rating.verdict
+
+
+def _lines(found: "Listing") -> str:
+    from flows.commands.data_review_terminal import in_one_line
+
+    rows = [
+        f"{each.answer.id}  {each.answer.time:%F %R}  {_verdict(each) or '-':<4}  "
+        f"{in_one_line(each.answer.messages[-1].content)}"
+        for each in found.items
+    ]
+    more = found.waiting - len(found.items)
+    rows += [f"and {more} more"] if more > 0 else []
+    return "\n".join(rows) or "No answer waits for a review."

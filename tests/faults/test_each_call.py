@@ -3,10 +3,12 @@
 Each test lets every call of one piece of work fail in turn, in each of six ways.
 """
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 
+from tasks.core.collected.forgetting import forget
+from tasks.core.collected.reading import read_collected
+from tasks.core.collected.records import line_of
+from tasks.core.collected.writing import append
 from tasks.core.errors import StorageRefused, UsageError
 from tasks.core.files import staged_directory
 from tasks.core.hub.embedded.blobs import BlobStore
@@ -14,16 +16,17 @@ from tasks.core.hub.embedded.records import File
 from tasks.core.hub.embedded.repositories import RepositoryStore
 from tasks.core.keys import stage_key
 from tasks.core.room import prune as free_room
-from tasks.core.serving.page.feedback import Judgement, keep
 from tasks.core.serving.routes import Routes
 from tasks.core.serving.state import StateDirectory, read_deployment, write_record, write_routes
 from tasks.core.store import Remote, Staging, Store
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.runs import RunRecords
+from tests.collected import BUDI, SITI, an_answer
 from tests.deployments import deployment
 from tests.faults.conftest import Holds
 from tests.faults.survey import Work, files_in
 
+DAY = "2026-11-30.jsonl"
 KEY = stage_key("merge", 1, {})
 
 
@@ -196,22 +199,28 @@ def test_a_commit_of_the_embedded_hub(holds: Holds) -> None:
     holds(Work(work, contents))
 
 
-def test_a_judgement_of_an_answer(holds: Holds) -> None:
+def test_an_answer_that_is_collected(holds: Holds) -> None:
     def work(root: Path) -> None:
-        judged = Judgement(
-            time=datetime(2026, 11, 30, tzinfo=UTC),
-            model="kawan-usaha",
-            build=None,
-            conversation=[],
-            answer="Ya.",
-            verdict=None,
-            correction=None,
-        )
-        keep(root / "feedback.jsonl", judged)
+        append(root / DAY, line_of(an_answer()))
 
     def look(root: Path) -> None:
-        file = root / "feedback.jsonl"
-        for line in file.read_text().splitlines() if file.exists() else []:
-            json.loads(line)
+        bad: list[object] = []
+        list(read_collected(root, bad.append))
+        assert bad == []
 
-    holds(Work(work, lambda root: "Ya." in (root / "feedback.jsonl").read_text(), look=look))
+    holds(Work(work, lambda root: "chatcmpl-1" in (root / DAY).read_text(), look=look))
+
+
+def test_a_person_that_is_forgotten(holds: Holds) -> None:
+    def work(root: Path) -> None:
+        if next(read_collected(root), None) is None:
+            append(root / DAY, line_of(an_answer()) + line_of(an_answer("budi-0", person=BUDI)))
+        forget(root, SITI)
+
+    def look(root: Path) -> None:
+        bad: list[object] = []
+        found = {each.answer.id for each in read_collected(root, bad.append)}
+        assert bad == []
+        assert found in (set(), {"chatcmpl-1", "budi-0"}, {"budi-0"})
+
+    holds(Work(work, lambda root: [e.answer.id for e in read_collected(root)], look=look))

@@ -1,12 +1,14 @@
-"""Records after a power cut: what a run has released, what serves, what was judged."""
+"""Records after a power cut: what a run has released, what serves, what was collected."""
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.core.serving.page.feedback import Judgement, keep
+from tasks.core.collected.forgetting import forget
+from tasks.core.collected.reading import read_collected
+from tasks.core.collected.records import line_of
+from tasks.core.collected.writing import append
+from tasks.core.files import fsync_directory, fsync_file
 from tasks.core.serving.routes import Routes
 from tasks.core.serving.state import (
     StateDirectory,
@@ -19,6 +21,7 @@ from tasks.core.serving.state import (
 from tasks.core.store import Remote
 from tasks.core.store.releases import share_release, take_releases
 from tasks.core.store.runs import RunRecords
+from tests.collected import BUDI, SITI, an_answer, write
 from tests.deployments import deployment
 from tests.power.recorder import recorded
 
@@ -114,36 +117,41 @@ def test_each_sync_of_a_deployment_is_needed(switched, is_needed, sync):
     assert is_needed(switched, _serves, sync)
 
 
-def test_a_judgement_stays_and_half_a_line_spoils_no_other(disk, survey, is_needed):
-    def judged(answer: str) -> Judgement:
-        return Judgement(
-            time=datetime(2026, 11, 30, tzinfo=UTC),
-            model="kawan-usaha",
-            build=None,
-            conversation=[],
-            answer=answer,
-            verdict=None,
-            correction=None,
-        )
+DAY = "2026-11-30.jsonl"
 
+
+def _ids(directory: Path) -> set[str]:
+    return {each.answer.id for each in read_collected(directory, lambda _: None)}
+
+
+def test_what_was_collected_stays_and_half_a_line_spoils_no_other(disk, survey, is_needed):
     def look(root: Path, promised: frozenset[str]) -> None:
-        keep(root / "feedback.jsonl", judged("after"))
-        lines = (root / "feedback.jsonl").read_bytes().splitlines()
-        answers = [answer for line in lines if (answer := _answer(line)) is not None]
-        assert {"after", *promised} <= {*answers}
+        append(root / DAY, line_of(an_answer("after")))
+        assert {"after", *promised} <= _ids(root)
 
     with recorded(disk) as recording:
-        keep(disk / "feedback.jsonl", judged("first"))
+        append(disk / DAY, line_of(an_answer("first")))
         recording.promise("first")
-        keep(disk / "feedback.jsonl", judged("second"))
+        append(disk / DAY, line_of(an_answer("second")))
         recording.promise("first", "second")
     assert survey(recording, look).wrong == ()
-    for sync in (".", "feedback.jsonl"):
+    for sync in (".", DAY):
         assert is_needed(recording, look, sync), sync
 
 
-def _answer(line: bytes) -> str | None:
-    try:
-        return str(json.loads(line)["answer"])
-    except ValueError:
-        return None
+def test_what_was_deleted_of_a_person_stays_away_and_all_else_is_kept(disk, survey, is_needed):
+    def look(root: Path, promised: frozenset[str]) -> None:
+        assert {"budi-0", "budi-1"} <= _ids(root)
+        if "forgotten" in promised:
+            assert _ids(root) == {"budi-0", "budi-1"}
+
+    for at, name in enumerate((DAY, "2026-11-29.jsonl")):
+        write(disk / name, an_answer(f"siti-{at}"), an_answer(f"budi-{at}", person=BUDI))
+        fsync_file(disk / name)
+    fsync_directory(disk)
+    with recorded(disk) as recording:
+        forget(disk, SITI)
+        recording.promise("forgotten")
+    assert survey(recording, look).wrong == ()
+    for sync in (".", ".tmp-*"):
+        assert is_needed(recording, look, sync), sync

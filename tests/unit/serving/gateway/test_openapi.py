@@ -81,7 +81,8 @@ def api(locked_gateway: Gateway, described: dict[str, Any]) -> Any:
     return schema
 
 
-POSTS = [path for path in PATHS if path.endswith(("completions", "embeddings", "token_check"))]
+ASKED = ("completions", "embeddings", "token_check", "feedback", "forget")
+POSTS = [path for path in PATHS if path.endswith(ASKED)]
 OPERATIONS = [
     ("/v1/models/{model}", "GET"),
     ("/v1/reviews", "POST"),
