@@ -1,6 +1,6 @@
 """The pictures of docs/page.md, taken of a running page: both tabs, as wide as a desk and a phone.
 
-`kawan-usaha chat demo --web --feedback /tmp/judged.jsonl`, then
+`kawan-usaha chat NAME --web` for a deployment that collects, then
 `python -m tests.page_pictures http://127.0.0.1:7860`. Look at each before it is kept.
 """
 
@@ -39,6 +39,8 @@ def chat(page: Page, size: str) -> None:
     page.get_by_text(words.SETTINGS).first.click()
     page.get_by_role("spinbutton", name=words.LENGTH).first.fill("64")
     page.get_by_text(words.SETTINGS).first.click()
+    page.locator("#agrees input").check()
+    expect(page.locator("#delete-mine")).to_be_visible()
     page.locator("#chat button.example").first.click()
     expect(page.get_by_text(words.JUDGE)).to_be_visible()
     is_done(page)
