@@ -1,8 +1,9 @@
 """The pictures of docs/page.md, taken of a running page: all tabs, as wide as a desk and a phone.
 
-`kawan-usaha chat demo --web`, then `python -m tests.page_pictures http://127.0.0.1:7860`. With a
-reviewer's key in KAWAN_USAHA_REVIEWER_KEY, the tab of the team alone, of a deployment that has
-collected an answer with a correction. Look at each before it is kept.
+`kawan-usaha chat NAME --web` for a deployment that collects, then
+`python -m tests.page_pictures http://127.0.0.1:7860`. With a reviewer's key in
+KAWAN_USAHA_REVIEWER_KEY, the tab of the team alone, where an answer with a correction waits. Look at
+each before it is kept.
 """
 
 import io
@@ -42,6 +43,8 @@ def chat(page: Page, size: str) -> None:
     page.get_by_text(words.SETTINGS).first.click()
     page.get_by_role("spinbutton", name=words.LENGTH).first.fill("64")
     page.get_by_text(words.SETTINGS).first.click()
+    page.locator("#agrees input").check()
+    expect(page.locator("#delete-mine")).to_be_visible()
     page.locator("#chat button.example").first.click()
     expect(page.get_by_text(words.JUDGE)).to_be_visible()
     is_done(page)

@@ -64,7 +64,9 @@ class ChatTab:
             )
         self._answer_id = gr.State(None)  # of the last answer, if it is kept
         self._own = OwnData(model, kept_days) if kept_days else None
-        self._mine = self._own.mine if self._own else gr.State(None)
+        self._consent = (
+            [self._own.mine, self._own.agrees] if self._own else [gr.State(), gr.State()]
+        )
         self._judging = Judging(model, self._answer_id, self._own.mine) if self._own else None
         with gr.Accordion(words.MORE_EXAMPLES, open=False, visible=bool(more)):
             self._more = [
@@ -77,7 +79,7 @@ class ChatTab:
         """Say what happens when something is written or pressed."""
         if self._own:
             self._own.connect(blocks)
-        inputs = [self._question, self.chat, self._left_out, self._mine, *self._wishes.inputs]
+        inputs = [self._question, self.chat, self._left_out, *self._consent, *self._wishes.inputs]
         outputs = [self._question, self.chat, self._left_out, *self._around]
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
         written = gr.on(
@@ -106,6 +108,7 @@ class ChatTab:
         shown: list[Shown],
         left_out: int,
         mine: object,
+        agrees: object,
         temperature: float,
         tokens: float,
         request: gr.Request,
@@ -124,8 +127,7 @@ class ChatTab:
         last = None
         try:
             wanted = wish(temperature, tokens)
-            person = Person.of(mine)
-            kept_for = person.id if person.agrees else None
+            kept_for = Person.of(mine).keeps_for(agrees)
             answer = self._model.answer(said[left_out:], wanted, kept_for=kept_for)
             heeded = self._stops.heeded(request.session_hash, answer)
             async with aclosing(heeded) as progress:

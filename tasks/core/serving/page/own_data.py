@@ -40,6 +40,13 @@ class Person:
         """Return somebody who has just agreed."""
         return cls(secrets.token_hex(_ID_BYTES), agrees=True)
 
+    def keeps_for(self, ticked: object) -> str | None:
+        """Return whom an answer is kept for, None for nobody.
+
+        Asked of the browser's store and of the box: what is unticked counts before it is stored.
+        """
+        return self.id if self.id and self.agrees and ticked is True else None
+
     def stored(self) -> dict[str, Any]:
         """Return what the browser is to store."""
         return {"id": self.id, "agrees": self.agrees}
@@ -53,7 +60,7 @@ class OwnData:
         # The secret only keeps what is stored readable after the page has been started anew.
         self.mine = gr.BrowserState(Person().stored(), storage_key=_KEY, secret=_KEY)
         with gr.Column(elem_id="own-data", elem_classes="card"):
-            self._agrees = gr.Checkbox(
+            self.agrees = gr.Checkbox(
                 False,
                 label=words.AGREE,
                 info=words.agree_hint(kept_days),
@@ -69,9 +76,9 @@ class OwnData:
     def connect(self, blocks: gr.Blocks) -> None:
         """Say what happens when the page is opened, and when something is ticked or pressed."""
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
-        shown = [self._agrees, self._own, self._id, self._told]
+        shown = [self.agrees, self._own, self._id, self._told]
         blocks.load(self.opened, self.mine, shown, **quiet)
-        self._agrees.input(self.decided, [self._agrees, self.mine], [self.mine, *shown], **quiet)
+        self.agrees.input(self.decided, [self.agrees, self.mine], [self.mine, *shown], **quiet)
         self._delete.click(self.delete, self.mine, [self.mine, *shown], **quiet)
 
     def opened(self, stored: object) -> Update:
@@ -99,7 +106,7 @@ class OwnData:
 
     def _shown(self, person: Person) -> Update:
         return {
-            self._agrees: gr.Checkbox(person.agrees, interactive=True),
+            self.agrees: gr.Checkbox(person.agrees, interactive=True),
             self._own: gr.Column(visible=bool(person.id)),
             self._id: words.your_id(person.id),
             self._told: notice(),

@@ -37,6 +37,12 @@ def blocks():
         yield blocks
 
 
+def chat_tab(blocks: gr.Blocks, model: Model) -> ChatTab:
+    chat = ChatTab(model, [], kept_days=90)
+    chat.connect(blocks)
+    return chat
+
+
 def offered(update: dict[Any, Any]) -> set[str]:
     """Return what stands on the buttons that can be pressed after an update."""
     return {
@@ -58,25 +64,63 @@ def functions(blocks: Any, name: str) -> dict[int, Any]:
     return {number: each for number, each in blocks.fns.items() if each.fn.__name__ == name}
 
 
-def test_a_question_is_offered_when_the_answer_has_ended(blocks, model, tmp_path):
-    chat = ChatTab(model, [], tmp_path / "judged.jsonl")
-    first, *others = map(offered, updates(chat.ask("Apa kabar?", [], 0, 0.7, 32, PERSON)))
+def test_a_question_is_offered_when_the_answer_has_ended(blocks, model):
+    chat = chat_tab(blocks, model)
+    first, *others = map(
+        offered, updates(chat.ask("Apa kabar?", [], 0, None, False, 0.7, 32, PERSON))
+    )
     assert first == {words.STOP}
     assert others
     assert not any(others)
-    assert offered(chat.ended(CONVERSATION)) == {words.SEND, words.NEW_CHAT}
+    assert offered(chat.ended(None)) == {words.SEND, words.NEW_CHAT}
     asked, ended = functions(blocks, "ask"), functions(blocks, "ended")
     assert len(asked) == 2
     assert [each.trigger_after for each in ended.values()] == list(asked)
 
 
-def test_a_judgement_is_offered_where_there_is_an_answer(blocks, model, tmp_path):
-    chat = ChatTab(model, [], tmp_path / "judged.jsonl")
+def test_a_judgement_is_offered_where_an_answer_is_kept(blocks, model):
+    chat = chat_tab(blocks, model)
     shown = [
-        {part.elem_id for part in chat.ended(messages) if isinstance(part, gr.Column)}
-        for messages in ([], CONVERSATION)
+        {part.elem_id for part in chat.ended(answer_id) if isinstance(part, gr.Column)}
+        for answer_id in (None, "chatcmpl-1")
     ]
     assert shown == [set(), {"judging"}]
+
+
+MINE = {"id": "6c6cb5786fd48916cf41", "agrees": True}
+
+
+@pytest.mark.parametrize(
+    ("mine", "ticked"),
+    [
+        (None, True),
+        ("6c6cb5786fd48916cf41", True),
+        ({"id": "", "agrees": True}, True),
+        ({"id": "siti", "agrees": True}, True),
+        ({**MINE, "agrees": "yes"}, True),
+        ({**MINE, "agrees": False}, True),
+        (MINE, False),
+        (MINE, "yes"),
+    ],
+)
+def test_the_gateway_is_asked_to_keep_nothing_where_consent_is_in_doubt(
+    blocks, model, scripted, mine, ticked
+):
+    chat = chat_tab(blocks, model)
+    scripted.state()
+    last = updates(chat.ask("Apa kabar?", [], 0, mine, ticked, 0.7, 32, PERSON))[-1]
+    (body,) = scripted.state()["asked"]
+    assert not {"store", "user"} & body.keys()
+    assert "1" not in last.values()
+
+
+def test_with_consent_the_gateway_is_told_who_agrees(blocks, model, scripted):
+    chat = chat_tab(blocks, model)
+    scripted.state()
+    last = updates(chat.ask("Apa kabar?", [], 0, MINE, True, 0.7, 32, PERSON))[-1]
+    (body,) = scripted.state()["asked"]
+    assert (body["store"], body["user"]) == (True, MINE["id"])
+    assert "1" in last.values()  # the id of the answer, which can now be judged
 
 
 def test_a_step_of_the_article_is_offered_when_the_one_before_has_ended(blocks, model):
