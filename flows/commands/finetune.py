@@ -6,7 +6,6 @@ added there can be given here, with the same default, meaning and limits.
 
 import inspect
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -141,17 +140,22 @@ def _show_plan(
     from tasks.core.planning.render import render_training
     from tasks.core.planning.training_fit import TrainingFit
     from tasks.core.training.deepspeed_config import deepspeed_config
-    from tasks.core.training.launch import command
+    from tasks.core.training.launch_command import command
     from tasks.core.training.planned import planned_training
 
     config = deepspeed_config(settings)
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
-    argv = command(settings, job, port=_PORT, env=os.environ)
+    start = command(settings, job, port=_PORT, env=os.environ)
     fit = planned_training(model, settings, home())
     fit = replace(fit, warnings=(*warnings, *fit.warnings))
-    parts = (shlex.join(argv), json.dumps(config, indent=1), render_training(fit))
+    parts = (start.shell, json.dumps(config, indent=1), render_training(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
-    result: dict[str, object] = {"command": list(argv), "deepspeed": config, "plan": plan}
+    result: dict[str, object] = {
+        "command": list(start.argv),
+        "environment": dict(start.environment),
+        "deepspeed": config,
+        "plan": plan,
+    }
     show(result, as_json=as_json, text="\n\n".join(parts))
 
 

@@ -77,8 +77,7 @@ def test_a_dry_run_shows_command_configuration_and_plan_and_writes_nothing(
     )
     assert isinstance(shown, dict)
     command = shown["command"]
-    assert command[1:3] == ["-m", "deepspeed.launcher.runner"]
-    assert command[command.index("--num_gpus") + 1] == "2"
+    assert command[1:3] == ["-m", "deepspeed.launcher.launch"]
     assert shown["deepspeed"]["train_micro_batch_size_per_gpu"] == 4
     assert shown["deepspeed"]["zero_optimization"]["stage"] == 2
     rungs = shown["plan"]["rungs"]

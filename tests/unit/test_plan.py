@@ -10,7 +10,13 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tasks.core.errors import DataError, KawanUsahaError, NotAModel, RecipeError
+from tasks.core.errors import (
+    DataError,
+    KawanUsahaError,
+    NotAModel,
+    RecipeError,
+    SigningKeyUnusable,
+)
 from tasks.core.machine.speed import CpuSpeed
 from tasks.core.planning import hardware
 from tasks.core.planning.hardware import Hardware
@@ -229,3 +235,26 @@ def test_gpu_is_asked_for_only_where_a_stage_computes_on_one(recipe: Recipe) -> 
     require_devices(computing, machine, {"merge", "gate"})
     with pytest.raises(RecipeError, match="evaluate"):
         require_devices(computing, machine, {"evaluate"})
+
+
+@pytest.mark.parametrize("part", ["base", "publish", "deploy"])
+def test_a_key_that_cannot_be_read_is_told_before_anything_is_started(
+    recipe: Recipe, tmp_path: Path, part: str
+) -> None:
+    publish = Publish(target=str(tmp_path / "out"), license="apache-2.0")
+    whole = recipe.model_copy(update={"publish": publish})
+    unreadable = {"signed_by": tmp_path / "no-such.pem"}
+    asked = whole.model_copy(update={part: getattr(whole, part).model_copy(update=unreadable)})
+    with pytest.raises(SigningKeyUnusable, match=r"no-such\.pem"):
+        check_recipe(asked, tmp_path)
+
+
+def test_the_key_of_a_stage_that_is_not_run_is_not_asked_for(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    publish = Publish(
+        target=str(tmp_path / "out"), license="apache-2.0", signed_by=tmp_path / "no-such.pem"
+    )
+    check_recipe(
+        recipe.model_copy(update={"publish": publish, "deploy": None}), tmp_path, ("merge",)
+    )

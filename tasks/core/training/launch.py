@@ -1,4 +1,4 @@
-"""Starting the training processes with DeepSpeed's launcher, and hearing what they say.
+"""Starting the training processes, and reading their output.
 
 The invariant: no secret reaches a training process but the keys of the trackers that the recipe
 names, and a device that the environment hides stays hidden.
@@ -25,20 +25,19 @@ from tasks.core.training.asked import GRACE_S
 from tasks.core.training.compile_locks import release_abandoned_locks
 from tasks.core.training.events import from_line
 from tasks.core.training.hooks import require_hooks
-from tasks.core.training.hostfile import read_slots, require_slots
+from tasks.core.training.hostfile import read_slots
 from tasks.core.training.job import TrainingJob
+from tasks.core.training.launch_command import command
 
 OWNER = "KAWAN_USAHA_TRAINING"
 """The variable that tells which job a training process works on, by the path of its job file."""
 
-_ENTRY = "tasks.core.training.entry"
 _MACHINES_ENVIRONMENT = ".deepspeed_env"
 _ON_EVERY_MACHINE = ("DS_ACCELERATOR", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
 _OTHER_MACHINES = ("SSH_AUTH_SOCK", "PDSH_*")
 _TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 _TRACKERS = {"wandb": "WANDB", "mlflow": "MLFLOW", "comet_ml": "COMET", "trackio": "TRACKIO"}
 """What the names of a tracker's variables begin with; its key is among them."""
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def launch(
@@ -49,7 +48,7 @@ def launch(
     on_line: Callable[[str], None],
     log: Path | None = None,
 ) -> ChildResult:
-    """Write the job file, run the job to its end, and say how the launcher ended.
+    """Write the job file, run the job to its end, and return how its processes ended.
 
     A step, or a micro batch of a long one, is told in words to on_line, and then counted to report.
     What the libraries print is only in the file `log`.
@@ -69,23 +68,15 @@ def launch(
     if job.settings.hostfile is not None:
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
-    argv = command(job.settings, job_file, port=free_port(), env=os.environ)
-    return run_child(argv, env=env, cwd=job_file.parent, on_line=hear, log=log, grace_s=GRACE_S)
-
-
-def command(
-    settings: Finetune, job_file: Path, *, port: int, env: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Return DeepSpeed's launcher with its arguments: one process a device of this machine."""
-    launcher = (sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(port))
-    if settings.hostfile is not None:
-        require_slots(settings.hostfile, settings.processes)
-        # pdsh would put the machine's name before each line, and no line would tell a step.
-        hostfile = str(settings.hostfile.resolve())
-        devices: tuple[str, ...] = ("--hostfile", hostfile, "--launcher_args=-N")
-    else:
-        devices = _devices(settings, env)
-    return (*launcher, *devices, "--module", _ENTRY, str(job_file))
+    start = command(job.settings, job_file, port=free_port(), env=os.environ)
+    return run_child(
+        start.argv,
+        env={**env, **start.environment},
+        cwd=job_file.parent,
+        on_line=hear,
+        log=log,
+        grace_s=GRACE_S,
+    )
 
 
 def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
@@ -184,24 +175,3 @@ def _require_program(program: str, package: str, why: str, path: str) -> None:
             found=path,
             next_step=f"Install it, on Debian and Ubuntu with `apt-get install {package}`.",
         )
-
-
-def _devices(settings: Finetune, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the launcher's choice of devices.
-
-    Given a number, the launcher takes the first ones of the machine and drops CUDA_VISIBLE_DEVICES;
-    so the devices that this variable leaves are named.
-    """
-    visible = [name.strip() for name in env.get(_VISIBLE, "").split(",") if name.strip()]
-    if settings.device == "cpu" or not visible:
-        return ("--num_gpus", str(settings.processes))
-    chosen = visible[: settings.processes]
-    if len(chosen) < settings.processes or not all(name.isdecimal() for name in chosen):
-        raise RecipeError(
-            "The environment does not show as many GPUs by number as the recipe asks for.",
-            where=_VISIBLE,
-            expected=f"{settings.processes} numbers, as in 0,1",
-            found=env[_VISIBLE],
-            next_step=f"Set {_VISIBLE} to the numbers of the GPUs, or lower finetune.processes.",
-        )
-    return ("--include", f"localhost:{','.join(chosen)}")

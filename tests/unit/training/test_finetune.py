@@ -1,4 +1,4 @@
-"""Real trainings of a tiny model on the CPU, through DeepSpeed's launcher."""
+"""Real trainings of a tiny model on the CPU."""
 
 import json
 import os

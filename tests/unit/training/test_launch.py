@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core.cores import usable_cores
-from tasks.core.errors import MissingTool, RecipeError
+from tasks.core.errors import MissingTool
 from tasks.core.recipe import Finetune
-from tasks.core.training.launch import command, environment, require_tools
+from tasks.core.training.launch import environment, require_tools
 
-JOB = Path("/jobs/job.json")
 CPU = Finetune(device="cpu", processes=2)
 GPU = Finetune(device="cuda", processes=2)
 
@@ -63,46 +62,6 @@ def test_a_missing_way_to_the_machines_of_a_hostfile_is_named_with_advice(
         require_tools(settings)
     (tmp_path / missing).touch(mode=0o755)
     require_tools(settings)
-
-
-def test_a_hostfile_is_checked_before_anything_is_started(tmp_path: Path) -> None:
-    hostfile = tmp_path / "hosts"
-    hostfile.write_text("one slots=1\n")
-    with pytest.raises(RecipeError, match="2 slots together"):
-        command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={})
-
-
-def test_several_machines_are_those_of_the_hostfile(tmp_path: Path) -> None:
-    hostfile = tmp_path / "hosts"
-    hostfile.write_text("# two machines\none slots=1\n\ntwo slots=1  # a slow one\n")
-    argv = command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={})
-    assert argv[argv.index("--hostfile") + 1] == str(hostfile)
-    assert "--launcher_args=-N" in argv
-    assert "--num_gpus" not in argv
-
-
-def test_fewer_visible_gpus_than_processes_are_refused() -> None:
-    with pytest.raises(RecipeError, match="CUDA_VISIBLE_DEVICES"):
-        command(GPU, JOB, port=1, env={"CUDA_VISIBLE_DEVICES": "3"})
-
-
-@pytest.mark.parametrize(
-    ("settings", "visible", "devices"),
-    [
-        (GPU, {}, ("--num_gpus", "2")),
-        (GPU, {"CUDA_VISIBLE_DEVICES": "5, 2,7"}, ("--include", "localhost:5,2")),
-        (CPU, {"CUDA_VISIBLE_DEVICES": "5"}, ("--num_gpus", "2")),
-    ],
-)
-def test_the_launcher_gets_one_process_a_visible_device(
-    settings: Finetune, visible: dict[str, str], devices: tuple[str, str]
-) -> None:
-    argv = command(settings, JOB, port=1234, env=visible)
-    assert argv == (
-        *(sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", "1234"),
-        *devices,
-        *("--module", "tasks.core.training.entry", str(JOB)),
-    )
 
 
 def test_no_token_reaches_the_training() -> None:
