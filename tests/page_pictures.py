@@ -2,8 +2,8 @@
 
 `kawan-usaha chat NAME --web` for a deployment that collects, then
 `python -m tests.page_pictures http://127.0.0.1:7860`. With a reviewer's key in
-KAWAN_USAHA_REVIEWER_KEY, the tab of the team alone, where an answer with a correction waits. Look at
-each before it is kept.
+KAWAN_USAHA_REVIEWER_KEY, the tab of the team alone, where an answer with a correction waits. Look
+at each before it is kept.
 """
 
 import io
