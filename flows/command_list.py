@@ -58,7 +58,7 @@ SUMMARIES: Final = {
         "chat": "Talk with a deployed model. An empty line or Ctrl-D ends it.",
     },
     "data": {
-        "data": "Check conversation files, show a record, delete what was collected of a person.",
+        "data": "Check conversation files, show a record; review and delete what was collected.",
     },
     "store": {
         "store": "Look at the artifacts, verify, prune, share.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tasks.core.errors import RecipeError
+from tasks.collected import collected
 from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import Recipe
 from tasks.dataset import dataset
@@ -19,8 +19,5 @@ def brought_data(recipe: Recipe, sources: Sources) -> Mapping[str, StageResult]:
     found = {str(each.source): run(dataset, each) for each in sources.data}
     for source in recipe.finetune.data:
         if source.collected is not None:
-            raise RecipeError(
-                "Collected conversations cannot be trained on yet.",
-                where=f"finetune.data: {source}",
-            )
+            found[str(source)] = run(collected, source.collected)
     return found

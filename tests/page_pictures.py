@@ -1,10 +1,13 @@
-"""The pictures of docs/page.md, taken of a running page: both tabs, as wide as a desk and a phone.
+"""The pictures of docs/page.md, taken of a running page: all tabs, as wide as a desk and a phone.
 
 `kawan-usaha chat NAME --web` for a deployment that collects, then
-`python -m tests.page_pictures http://127.0.0.1:7860`. Look at each before it is kept.
+`python -m tests.page_pictures http://127.0.0.1:7860`. With a reviewer's key in
+KAWAN_USAHA_REVIEWER_KEY, the tab of the team alone, where an answer with a correction waits. Look
+at each before it is kept.
 """
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from tests.prefect_ui import HOW_TO_INSTALL, browser_page, chromium
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+REVIEWER_KEY = "KAWAN_USAHA_REVIEWER_KEY"
 COLOURS = 64  # the page has few, and a picture stays small
 
 
@@ -70,6 +74,15 @@ def article(page: Page, size: str) -> None:
     keep(page, f"article-{size}")
 
 
+def review(page: Page, size: str, key: str) -> None:
+    """Take the tab with the first answer that waits."""
+    page.get_by_role("tab", name=words.REVIEW_TAB).click()
+    page.locator("#review-key input").fill(key)
+    page.get_by_role("button", name=words.REVIEW_OPEN, exact=True).click()
+    expect(page.locator("#learned textarea")).to_be_visible()
+    keep(page, f"review-{size}")
+
+
 def main() -> None:
     """Take all of them."""
     executable, url = chromium(), sys.argv[1]
@@ -80,6 +93,9 @@ def main() -> None:
         for size, (width, height) in SIZES.items():
             page.set_viewport_size({"width": width, "height": height})
             page.goto(url)
+            if key := os.environ.get(REVIEWER_KEY):
+                review(page, size, key)
+                continue
             chat(page, size)
             article(page, size)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from annotated_types import Ge, Le
 
-from flows.commands import data_collected
+from flows.commands import data_collected, data_review
 from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, bytes_bar, output_file, show
 from flows.commands.sources import TEMPLATE, in_use, source_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(
     no_args_is_help=True,
-    help="Check conversation files, show a record, delete what was collected of a person.",
+    help="Check conversation files, show a record; review and delete what was collected.",
 )
 
 File = Annotated[
@@ -56,6 +56,7 @@ ANY_LANGUAGE = "any"
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
     data_collected.add_to(data_app)
+    data_review.add_to(data_app)
     app.add_typer(data_app, name="data")
 
 

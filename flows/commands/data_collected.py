@@ -1,5 +1,6 @@
 """`kawan-usaha data`: what a deployment has collected of the people who agreed."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -29,10 +30,13 @@ def forget(
 ) -> None:
     """Delete everything that a deployment has kept of a person, whether it runs or not.
 
-    Answers, ratings, corrections and reviews. What a data set or a model already holds stays there.
+    Answers, ratings, corrections and reviews; from the store, what was made of accepted answers.
+    Models that have learned from them stay, and are named. Exit code 1 while a run is in progress:
+    what the store holds then goes with the same command, once it has ended.
 
     Example: `kawan-usaha data forget demo "6c6cb 5786f d4891 6cf41"`
     """
+    from flows.commands.data_forgotten import removed_unless_busy
     from tasks.core.collected.keeper import Keeper, Limits
     from tasks.core.errors import UsageError
     from tasks.core.home import home
@@ -51,8 +55,17 @@ def forget(
     # The page shows its numbers in groups; another client's ids may have blanks of their own.
     deleted = sum(keeper.forget(user) for user in {person, "".join(person.split())})
     answers = "answer" if deleted == 1 else "answers"
+    told = f"{deleted} {answers} of this person deleted from {state.collected}."
+    removed, busy = removed_unless_busy()
     show(
-        {"deployment": deployment, "deleted": deleted},
+        {
+            "deployment": deployment,
+            "deleted": deleted,
+            **asdict(removed),
+            "left": None if busy is None else busy.as_dict(),
+        },
         as_json=as_json,
-        text=f"{deleted} {answers} of this person deleted from {state.collected}.",
+        text="\n".join([told, *removed.lines(), *([] if busy is None else [str(busy)])]),
     )
+    if busy is not None:
+        raise typer.Exit(1)

@@ -137,6 +137,14 @@ class DataError(KawanUsahaError):
     """A conversation file is malformed, or nothing in it can be learned from."""
 
 
+class NotCollected(KawanUsahaError):
+    """An answer is not kept, or not any more."""
+
+
+class DecidedMeanwhile(KawanUsahaError):
+    """Another reviewer has decided since this one looked."""
+
+
 class TrainingFailed(KawanUsahaError):
     """The training process ended without an adapter."""
 

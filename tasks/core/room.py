@@ -5,13 +5,15 @@ run needs, unless that is asked for in words:
 
 - kept: what the last rebuilds and releases of each recipe use, and what is served;
 - held: what only unfinished work needs, and every staging directory of which no run is known;
-- everything else can go.
+- everything else can go;
+- what holds collected answers that were deleted goes in any case (`collected/artifacts.py`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.collected.artifacts import lost
 from tasks.core.errors import DiskFull
 from tasks.core.planning.units import readable
 from tasks.core.serving.state import used_builds
@@ -30,6 +32,7 @@ _KINDS: dict[Place, str] = {
     "trash": "interrupted removal",
 }
 _NAMED_IN_ADVICE = 5
+_OF_DELETED = "holds answers that a deployment no longer keeps"
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,14 @@ def room(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) ->
     earlier = {name: f"{run}, superseded" for run in oldest_first for name in run.artifacts}
     going: dict[Path, tuple[Place, str]] = {}
     held: dict[Path, tuple[Place, str]] = {}
+    deleted = lost(home).going
     contents = store.contents()
     whole = {path.name for path in contents["artifact"]}
     for place, paths in contents.items():
         for path in paths:
+            if path in deleted:
+                going[path] = (place, _OF_DELETED)
+                continue
             if place in ("artifact", "freed") and path.name in kept:
                 continue
             reason, is_held = _judged(place, path.name, needed, earlier, whole)

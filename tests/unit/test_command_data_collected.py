@@ -36,7 +36,14 @@ def test_a_person_is_forgotten_and_nobody_else(collected):
 
 def test_the_number_is_taken_as_the_page_shows_it(collected):
     ran = run("demo", "6c6cb 5786f d4891 6cf41", "--json")
-    assert json.loads(ran.stdout) == {"deployment": "demo", "deleted": 1}
+    assert json.loads(ran.stdout) == {
+        "deployment": "demo",
+        "deleted": 1,
+        "artifacts": [],
+        "models": [],
+        "at_remote": [],
+        "left": None,
+    }
     assert [each.answer.id for each in read_collected(collected)] == ["chatcmpl-1"]
 
 

@@ -36,6 +36,7 @@ from tasks.core.serving.gateway.requests import (
     EmbeddingRequest,
     TokenCheckRequest,
 )
+from tasks.core.serving.gateway.review_api import ReviewApi
 from tasks.core.serving.gateway.routing import Loaded
 from tasks.core.serving.gateway.streaming import Chunks, streamed
 
@@ -59,6 +60,7 @@ class Api:
         self._collected = CollectedPaths(parts)
         self._bodies = Bodies(parts.settings)
         self._client_s = parts.settings.client_s
+        self._reviews = ReviewApi(parts.settings)
 
     def app(self, keys: Keys) -> Starlette:
         """Return the application for who has one of these keys.
@@ -85,6 +87,7 @@ class Api:
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
                 Route("/v1/completions", self.completions, methods=["POST"]),
                 Route("/v1/embeddings", self.embeddings, methods=["POST"]),
+                Route("/v1/reviews", self._reviews.answered, methods=["GET", "POST"]),
                 Route("/v1/token_check", self.token_check, methods=["POST"]),
                 Route("/api/v1/token_check", self.token_check, methods=["POST"]),
                 *self._collected.routes(),

@@ -37,6 +37,7 @@ PATHS = (
     "/v1/completions",
     "/v1/embeddings",
     "/v1/token_check",
+    "/v1/reviews",
     "/api/v1/token_check",
     "/v1/feedback",
     "/v1/forget",

@@ -7,9 +7,12 @@ The file is YAML or JSON, a list of entries; a key stands in it as it is, or as 
       requests_at_once: 8
       requests_per_minute: 120
       answer_tokens: 1024
+    - name: rina
+      key: at-least-16-characters
+      reviewer: true
 
-KAWAN_USAHA_API_KEYS holds keys without limits, `name:key` or only `key`, separated by commas. The
-invariant: a key is kept as its digest only, and no message holds one.
+KAWAN_USAHA_API_KEYS holds keys without limits, and none of a reviewer: `name:key` or only `key`,
+separated by commas. The invariant: a key is kept as its digest only, and no message holds one.
 """
 
 import hashlib
@@ -50,6 +53,7 @@ class KeyEntry(BaseModel):
     requests_at_once: _AtLeastOne | None = None
     requests_per_minute: _AtLeastOne | None = None
     answer_tokens: _AtLeastOne | None = None
+    reviewer: bool = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -72,6 +76,7 @@ class Client:
     requests_at_once: int | None = None
     requests_per_minute: int | None = None
     answer_tokens: int | None = None
+    reviewer: bool = False
     _running: int = 0
     _begun: deque[float] = field(default_factory=deque)
 
@@ -95,11 +100,21 @@ class Client:
             self._running -= 1
 
     def limited_as(self, entry: KeyEntry) -> "Client":
-        """Return this client with the limits of an entry."""
+        """Return this client with the limits and the rights of an entry."""
         self.requests_at_once = entry.requests_at_once
         self.requests_per_minute = entry.requests_per_minute
         self.answer_tokens = entry.answer_tokens
+        self.reviewer = entry.reviewer
         return self
+
+    def require_reviewer(self) -> None:
+        """Return for somebody who may read and judge what people have asked. Raises ApiError."""
+        if not self.reviewer:
+            raise ApiError(
+                FastChatCode.NO_PERMISSION,
+                "Collected answers are for reviewers: a key with `reviewer: true` in the file that "
+                "deploy.gateway.keys_file names.",
+            )
 
 
 _PLACE = "kawan_usaha_client"

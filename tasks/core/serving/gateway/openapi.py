@@ -21,6 +21,8 @@ from tasks.core.serving.gateway.requests import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
+    ReviewRequest,
+    ReviewsQuery,
     TokenCheckRequest,
 )
 
@@ -33,6 +35,7 @@ _REQUESTS = (
     TokenCheckRequest,
     FeedbackRequest,
     ForgetRequest,
+    ReviewRequest,
 )
 _ANSWERS = (ChatCompletion, Completion, CreateEmbeddingResponse, Model)
 _NUMBERS: Schema = {"type": "array", "items": {"type": "number"}}
@@ -41,9 +44,10 @@ _BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
 _ERRORS = {
     400: "What is asked for is wrong or not supported; `error.param` names the field.",
     401: "A key is needed, or this one is not known.",
-    403: "Web pages of this origin may not ask.",
-    404: "There is no such model or path.",
+    403: "Web pages of this origin may not ask, or this key may not do this.",
+    404: "There is no such model, path or answer.",
     408: "The request did not arrive in time.",
+    409: "Somebody else has decided meanwhile.",
     413: "The request is too long.",
     421: "Another build is served here than the header X-Kawan-Usaha-Build asks for.",
     429: "This key has reached a limit, or all places are taken; `Retry-After` says when to come.",
@@ -91,6 +95,24 @@ _TOKEN_CHECK: Schema = {
         }
     },
 }
+_DECIDED: Schema = {
+    "reviewer": {"type": "string"},
+    "time": {"type": "string", "format": "date-time"},
+    "decision": {"enum": ["accept", "reject"]},
+    "answer": {"type": ["string", "null"]},
+}
+_REVIEW: Schema = {"type": "object", "required": list(_DECIDED), "properties": _DECIDED}
+_COLLECTED: Schema = {
+    "id": {"type": "string"},
+    "time": {"type": "string", "format": "date-time"},
+    "model": {"type": "string"},
+    "build": {"type": ["string", "null"]},
+    "messages": {"type": "array", "items": {"type": "object"}},
+    "answer": {"type": "string"},
+    "verdict": {"enum": ["up", "down", None]},
+    "correction": {"type": ["string", "null"]},
+    "review": {"anyOf": [_REVIEW, {"type": "null"}]},
+}
 
 _DELETED: Schema = {
     "type": "object",
@@ -134,6 +156,7 @@ def document() -> Schema:
             "/v1/embeddings": _post(
                 "Embeddings of texts", EmbeddingRequest, _ref(CreateEmbeddingResponse)
             ),
+            "/v1/reviews": _reviews(),
             "/v1/token_check": check,
             "/api/v1/token_check": check,
             "/v1/feedback": _post("Rate an answer that is kept", FeedbackRequest, None),
@@ -144,6 +167,30 @@ def document() -> Schema:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _reviews() -> Schema:
+    """Return the path of the team."""
+    fields: Schema = ReviewsQuery.model_json_schema()["properties"]
+    asked = [
+        {"name": name, "in": "query", "required": False, "schema": _without_null(field)}
+        for name, field in fields.items()
+    ]
+    item = {"type": "object", "required": list(_COLLECTED), "properties": _COLLECTED}
+    answer = _listed(item)
+    answer["properties"] |= {
+        "waiting": {"type": "integer", "description": "How many nobody has reviewed."},
+        "after": {"type": ["string", "null"], "description": "Where the next part begins."},
+    }
+    found = _get("Collected answers, for reviewers", answer, errors=(400, 404, 503))
+    found["get"]["parameters"] = asked
+    return found | _post("Decide about one", ReviewRequest, _REVIEW, errors=(409,))
+
+
+def _without_null(field: Schema) -> Schema:
+    """Return the schema of a field of the query, where nothing stands for null."""
+    kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+    return kinds[0] if kinds else field
 
 
 def _schemas() -> Schema:
@@ -190,13 +237,18 @@ def _get(
 
 
 def _post(
-    what: str, kind: type[BaseModel], answer: Schema | None, *, streams: bool = False
+    what: str,
+    kind: type[BaseModel],
+    answer: Schema | None,
+    *,
+    streams: bool = False,
+    errors: Collection[int] = (),
 ) -> Schema:
     content: Schema | None = None if answer is None else {"application/json": {"schema": answer}}
     if streams and content:
         content["text/event-stream"] = {}
     asked = {"required": True, "content": {"application/json": {"schema": _ref(kind)}}}
-    responses = _responses(content, _ASKED)
+    responses = _responses(content, {*_ASKED, *errors})
     return {"post": {"summary": what, "requestBody": asked, "responses": responses}}
 
 

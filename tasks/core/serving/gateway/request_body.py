@@ -73,6 +73,16 @@ def read_request(kind: type[Request], body: bytes, **also: Any) -> Request:
         raise _explained(error) from None
 
 
+def read_query(kind: type[Request], fields: Mapping[str, str]) -> Request:
+    """Return what the part of an address behind `?` asks for. Raises ApiError as above."""
+    for name in fields.keys() - kind.model_fields.keys():
+        raise refused(name, f"`{name}` is not a field of this request.")
+    try:
+        return kind.model_validate(dict(fields))
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         content = from_json(body, allow_inf_nan=False)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -219,6 +220,25 @@ class _TokenCheckItem(RequestBody):
     model: str
     prompt: str
     max_tokens: int = 0
+
+
+class ReviewsQuery(RequestBody):
+    """What is behind `?` in GET /v1/reviews."""
+
+    limit: int = Field(20, ge=1, le=100, description="How many at most.")
+    after: str | None = Field(None, description="Of the part before: where this one begins.")
+    which: Literal["waiting", "reviewed", "all"] = "waiting"
+
+
+class ReviewRequest(RequestBody):
+    """The body of POST /v1/reviews."""
+
+    id: str
+    decision: Literal["accept", "reject"]
+    answer: str | None = Field(None, description="What is learned in place of what was served.")
+    seen: AwareDatetime | None = Field(
+        None, description="When the decision was made that this one is to replace, if any."
+    )
 
 
 class TokenCheckRequest(RequestBody):

@@ -18,6 +18,8 @@ from tasks.core.serving.page.examples import read_examples
 from tasks.core.serving.page.front import Front
 from tasks.core.serving.page.gateway import Model
 from tasks.core.serving.page.look import CSS, theme
+from tasks.core.serving.page.review_tab import ReviewTab
+from tasks.core.serving.page.reviews import Reviews
 from tasks.core.serving.page.settings import PageSettings
 
 
@@ -56,6 +58,9 @@ def _blocks(settings: PageSettings) -> gr.Blocks:
                 talk = ChatTab(model, examples, kept_days=settings.kept_days)
             with gr.Tab(words.ARTICLE_TAB):
                 ArticleTab(model, talk.chat)
+            if settings.kept_days is not None:
+                with gr.Tab(words.REVIEW_TAB):
+                    ReviewTab(Reviews(settings.base_url))
         gr.Markdown(words.CAUTION, elem_id="caution")
         talk.connect(blocks)
         blocks.load(_stay, show_progress="hidden", api_visibility="private", concurrency_limit=None)

@@ -78,13 +78,17 @@ footer { display: none !important; }
 #caution p, .consent p { color: var(--body-text-color-subdued); font-size: .875rem; margin: 0; }
 .dark button[role=tab][aria-selected=true] { color: var(--primary-300); }
 
-#chat { background: var(--block-background-fill); width: 100%; contain: inline-size; }
-#chat .message { overflow-wrap: anywhere; max-width: 100%; }
-#chat .message pre, #chat .message table { display: block; max-width: 100%; overflow-x: auto; }
-#chat .message-row, #chat .message-row > * { min-width: 0; max-width: 100%; }
+:is(#chat, #reviewed) {
+  background: var(--block-background-fill); width: 100%; contain: inline-size;
+}
+:is(#chat, #reviewed) .message { overflow-wrap: anywhere; max-width: 100%; }
+:is(#chat, #reviewed) .message :is(pre, table) {
+  display: block; max-width: 100%; overflow-x: auto;
+}
+:is(#chat, #reviewed) :is(.message-row, .message-row > *) { min-width: 0; max-width: 100%; }
 .prose, .notice { overflow-wrap: anywhere; }
-#chat .message :not(pre) > code { display: inline; white-space: normal; }
-#chat .icon-button-wrapper.top-panel { display: none; }
+:is(#chat, #reviewed) .message :not(pre) > code { display: inline; white-space: normal; }
+:is(#chat, #reviewed) .icon-button-wrapper.top-panel { display: none; }
 #chat .placeholder { text-align: center; }
 #chat .examples {
   display: grid !important; grid-template-columns: 1fr 1fr; gap: .75rem; max-width: 100%;
@@ -93,6 +97,8 @@ footer { display: none !important; }
   border: 1px solid var(--border-color-primary); border-radius: .75rem; padding: .75rem 1rem;
   text-align: left; background: var(--background-fill-secondary); max-width: none; width: auto;
 }
+#review-key { align-items: flex-end; flex-wrap: nowrap; }
+#review-key button { flex: 0 0 auto; align-self: flex-end; }
 #ask { align-items: stretch; }
 #ask button, #ask-buttons button { height: auto; min-height: 3rem; }
 

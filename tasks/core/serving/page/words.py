@@ -118,6 +118,55 @@ NO_TITLES = (
 )
 FEWER_TITLES = "Model hanya memberi {found} judul. Anda boleh mengubahnya atau mencoba lagi."
 
+# --- the review by the team ----------------------------------------------------------------
+
+REVIEW_TAB = "Tinjauan"
+REVIEW_INTRO = (
+    "Khusus tim: baca percakapan yang boleh disimpan, lalu putuskan mana yang dipelajari model. "
+    "Yang nilainya paling buruk tampil lebih dulu, lalu yang terbaru."
+)
+REVIEW_KEY = "Kunci peninjau"
+REVIEW_KEY_HINT = "Kunci yang diberikan pengelola layanan"
+REVIEW_OPEN = "Buka"
+SYSTEM_MESSAGE = "*Pesan sistem dari aplikasi*"
+THEIR_CORRECTION = "Perbaikan dari pengguna"
+TAKE_CORRECTION = "Pakai perbaikan ini"
+LEARNED_ANSWER = "Jawaban yang dipelajari"
+LEARNED_ANSWER_HINT = "Boleh disunting. Tanpa perubahan, jawaban semula yang dipelajari."
+ACCEPT = "Terima"
+REJECT = "Tolak"
+SKIP = "Lewati"
+WHAT_IS_LEARNED = (
+    "Jika diterima, seluruh percakapan di atas dipelajari, termasuk jawaban-jawaban sebelumnya. "
+    "Tolak bila keliru atau masih ada data pribadi: yang ditolak tidak dipakai sama sekali."
+)
+RATED = {
+    "up": "Penilaian pengguna: **membantu**",
+    "down": "Penilaian pengguna: **kurang tepat**",
+    None: "Penilaian pengguna: belum ada",
+}
+ACCEPTED = "Diterima."
+REJECTED = "Ditolak."
+FROM_THE_HEAD = "Itu yang terakhir; kembali ke awal."
+NONE_WAIT = "Tidak ada lagi jawaban yang menunggu tinjauan."
+NOTHING_TO_LEARN = "Jawaban yang dipelajari masih kosong. Tulis jawabannya, atau tolak."
+OPEN_AGAIN = "Halaman ini sudah lama terbuka. Tekan Buka sekali lagi."
+NO_KEY_TYPED = "Kunci masih kosong. Masukkan kunci peninjau Anda."
+KEY_UNKNOWN = "Kunci ini tidak dikenal."
+NO_REVIEWER = "Kunci ini tidak boleh dipakai untuk meninjau."
+NOT_COLLECTING = "Layanan ini tidak menyimpan percakapan."
+GONE = "Jawaban ini sudah tidak disimpan lagi. Tekan Buka untuk melanjutkan."
+DECIDED_MEANWHILE = (
+    "Peninjau lain baru saja memutuskan jawaban ini. Tekan Buka untuk melanjutkan ke berikutnya."
+)
+NO_REVIEW_NOW = "Maaf, tinjauan sedang tidak dapat dibuka. Silakan coba lagi sebentar lagi."
+
+
+def waiting(answers: int) -> str:
+    """Say how many answers wait."""
+    return f"**{answers}** jawaban menunggu tinjauan"
+
+
 # --- what went wrong -----------------------------------------------------------------------
 
 EMPTY_QUESTION = "Pertanyaan masih kosong."

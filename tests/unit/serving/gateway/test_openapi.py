@@ -3,6 +3,7 @@
 A few cases an operation with every `make test`; `make fuzz` asks a thousand.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from schemathesis.checks import CHECKS
 from schemathesis.generation import GenerationMode
 
 from tasks.core.serving.gateway.front import PATHS
-from tasks.core.serving.key_variables import KEYS_VARIABLE
 from tests.fuzz.mutations import EXAMPLES
+from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import MODEL_NAME, Engine, Gateway, a_route
 
 FEW = 10
@@ -41,12 +42,19 @@ nor its tokens; and whether all else is refused, for null and a number as text p
 def locked_gateway(
     tmp_path_factory: pytest.TempPathFactory, model: Path, shared_engine: Engine
 ) -> Iterator[Gateway]:
-    """A gateway that asks for a key, with short answers."""
+    """A gateway that asks for a key, with short answers, and a few that were collected."""
+    directory = tmp_path_factory.mktemp("gateway")
+    kept, keys = Kept(directory / "collected"), directory / "keys"
+    kept.answer("chatcmpl-1", "Bisa?", "Ya.", rated="down", correction="Tentu.")
+    kept.answer("chatcmpl-2", "Bisa?", "Tidak.")
+    kept.review("chatcmpl-2")
+    keys.write_text(json.dumps([{"name": "warung", "key": KEY, "reviewer": True}]))
+    keys.chmod(0o600)
     gateway = Gateway(
-        tmp_path_factory.mktemp("gateway"),
+        directory,
         a_route(model, [shared_engine.url]),
-        gateway={"default_answer_tokens": 2, "max_answer_tokens": 3},
-        env={KEYS_VARIABLE: f"warung:{KEY}"},
+        gateway={"default_answer_tokens": 2, "max_answer_tokens": 3, "keys_file": str(keys)},
+        collected=str(kept.directory),
     )
     yield gateway
     gateway.end()
@@ -77,6 +85,7 @@ ASKED = ("completions", "embeddings", "token_check", "feedback", "forget")
 POSTS = [path for path in PATHS if path.endswith(ASKED)]
 OPERATIONS = [
     ("/v1/models/{model}", "GET"),
+    ("/v1/reviews", "POST"),
     *((path, "POST" if path in POSTS else "GET") for path in PATHS),
 ]
 

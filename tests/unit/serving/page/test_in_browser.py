@@ -1,5 +1,6 @@
 """The page as people use it: a real Chromium, at the width of a desktop and of a phone."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from playwright.sync_api import Request, expect
 from tasks.core.collected.reading import read_collected
 from tasks.core.serving.page import words
 from tests.prefect_ui import HOW_TO_INSTALL, browser_page, chromium
+from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import Engine, Gateway, until
 from tests.unit.serving.page.world import Page
 
@@ -315,3 +317,41 @@ def with_(part: str) -> Any:
     import re
 
     return re.compile(re.escape(part))
+
+
+def test_a_reviewer_reads_edits_and_accepts(open_page, tmp_path):
+    key = "rahasia-warung-rina"
+    kept, keys = Kept(tmp_path / "collected"), tmp_path / "keys"
+    kept.answer("chatcmpl-1", f"Bisa {'a' * 300}?", "Baik.")
+    kept.answer("chatcmpl-2", "Izin apa?", PICTURE, rated="down", correction="Cukup NIB.")
+    keys.write_text(json.dumps([{"name": "rina", "key": key, "reviewer": True}]))
+    keys.chmod(0o600)
+    collected = str(kept.directory)
+    door = Gateway(tmp_path, None, gateway={"keys_file": str(keys)}, collected=collected)
+    page = Page(tmp_path, door.url, kept_days=90)
+    try:
+        tab = open_page(page.url)
+        tab.get_by_role("tab", name=words.REVIEW_TAB).click()
+        tab.get_by_label(words.REVIEW_KEY).fill("bukan-kunci-yang-benar")
+        tab.get_by_role("button", name=words.REVIEW_OPEN, exact=True).click()
+        expect(tab.get_by_text(words.KEY_UNKNOWN)).to_be_visible()
+        tab.get_by_label(words.REVIEW_KEY).fill(key)
+        tab.get_by_role("button", name=words.REVIEW_OPEN, exact=True).click()
+        expect(tab.locator("#reviewed .bot.message")).to_contain_text("ini.")
+        tab.get_by_role("button", name=words.TAKE_CORRECTION).click()
+        learned = tab.locator("#learned textarea")
+        expect(learned).to_have_value("Cukup NIB.")
+        learned.fill("Cukup NIB, gratis.")
+        tab.get_by_role("button", name=words.ACCEPT, exact=True).click()
+        expect(learned).to_have_value("Baik.")
+        tab.get_by_role("button", name=words.REJECT, exact=True).click()
+        expect(tab.get_by_text(words.NONE_WAIT)).to_be_visible()
+        expect(tab.locator("#review")).to_be_hidden()
+    finally:
+        page.end()
+        door.end()
+    found = {each.answer.id: each.review for each in read_collected(kept.directory)}
+    assert {name: (made.decision, made.answer) for name, made in found.items() if made} == {
+        "chatcmpl-1": ("reject", None),
+        "chatcmpl-2": ("accept", "Cukup NIB, gratis."),
+    }

@@ -1,0 +1,74 @@
+"""What `kawan-usaha data forget` does in the store, and what it says of it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.core.errors import LockBusy
+
+if TYPE_CHECKING:
+    from tasks.core.store.remote import Remote
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What went from the store, the models that have learned from it, and what lies elsewhere.
+
+    at_remote are the artifacts of which a remote store has a copy: nothing is removed there by us.
+    """
+
+    artifacts: tuple[str, ...]
+    models: tuple[str, ...]
+    at_remote: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        told = [f"removed from the store: {name}" for name in self.artifacts]
+        told += [f"has learned from it, and stays: {name}" for name in self.models]
+        told += [f"to be deleted at the remote store by hand: {name}" for name in self.at_remote]
+        return told
+
+
+def removed_unless_busy() -> tuple[Removed, LockBusy | None]:
+    """Return what went from the store; while a run is in progress nothing, and the error for it."""
+    try:
+        return removed_from_store(), None
+    except LockBusy as error:
+        return Removed((), (), ()), LockBusy(
+            "What was kept is deleted, and what was made of it still stands in the store: a run is "
+            "in progress.",
+            where=error.where,
+            found=error.found,
+            next_step="Give the same command once it has ended.",
+        )
+
+
+def removed_from_store() -> Removed:
+    """Remove from the store what holds answers that no deployment keeps any more, and tell of it.
+
+    Raises LockBusy while a run is in progress: to be done again then.
+    """
+    from tasks.core.collected.artifacts import remove_lost
+    from tasks.core.home import home
+    from tasks.core.store import configured_remote
+
+    remote = configured_remote()
+    gone = remove_lost(home())
+    there = () if remote is None else _at_remote(remote, gone.artifacts)
+    return Removed(gone.artifacts, gone.models, there)
+
+
+def _at_remote(remote: "Remote", names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders and files there that hold what was removed here, by their addresses."""
+    from tasks.core.store.remote import FILES
+
+    found: list[str] = []
+    for name in names:
+        shared = remote.find_or_none(name)
+        if shared is not None:
+            found.append(f"{remote.url}/{name}")
+            found += [
+                f"{remote.url}/{FILES}/{file.sha256}"
+                for file in shared.manifest.files.values()
+                if file.size_bytes  # the empty one is everybody's
+            ]
+    return tuple(found)

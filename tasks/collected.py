@@ -1,0 +1,52 @@
+"""Collected: what the team has accepted of a deployment's answers, as data to learn from."""
+
+import hashlib
+
+from tasks.core.collected.place import COLLECTED, held
+from tasks.core.collected.reviewed import HELD_OUT_SHARE, reviewed_set
+from tasks.core.errors import UsageError
+from tasks.core.home import home
+from tasks.core.keys import stage_key
+from tasks.core.serving.state import state_directory
+from tasks.core.store import Staging
+from tasks.progress import say
+from tasks.runtime import StageResult, build_stage, stage_task
+
+VERSION = 1
+
+
+@stage_task("collected", lambda deployment: deployment)
+def collected(deployment: str) -> StageResult:
+    """Take all that was reviewed until now: conversations, those held out, pairs, who decided.
+
+    The key is of the content: without a new decision it is the artifact that is there already.
+    """
+    directory = state_directory(home(), deployment).root / COLLECTED
+    if not directory.is_dir():
+        raise UsageError(
+            "This deployment has collected nothing.",
+            where=directory,
+            next_step="Let it collect with `deploy.collect` in its recipe, and name it as "
+            "`kawan-usaha status` does.",
+        )
+    with held(directory, "reviewed set", shared=True):
+        reviewed = reviewed_set(directory)
+    files = reviewed.files()
+    for each in reviewed.left_out:
+        say(f"{each.id} is accepted, and left out: {each.reason}")
+    params = {"deployment": deployment, "held_out_share": HELD_OUT_SHARE}
+    inputs = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+    def write(staging: Staging) -> None:
+        staging.path.chmod(0o700)  # what people wrote, if without their names
+        for name, content in files.items():
+            (staging.path / name).write_bytes(content)
+        staging.note(
+            reviewed=len(reviewed.reviews),
+            conversations=len(reviewed.conversations),
+            held_out=len(reviewed.held_out),
+            preferences=len(reviewed.preferences),
+            left_out=len(reviewed.left_out),
+        )
+
+    return build_stage(stage_key("collected", VERSION, params, inputs), write, params, inputs)

@@ -1,0 +1,234 @@
+"""What the team decides of collected answers: which one comes next, and what was decided.
+
+The invariant: a decision is written only for an answer that is kept in that moment, and never over
+another decision that its reviewer has not seen.
+"""
+
+import heapq
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from tasks.core.collected.finding import find_answer
+from tasks.core.collected.opinions import find, latest_review
+from tasks.core.collected.place import REVIEWS, day_files, held
+from tasks.core.collected.placeholders import names_behind_placeholders
+from tasks.core.collected.reading import Collected, read_collected
+from tasks.core.collected.records import Decision, Review, line_of
+from tasks.core.collected.redaction import names_in, redacted
+from tasks.core.collected.writing import append
+from tasks.core.errors import DecidedMeanwhile, NotCollected, UsageError
+from tasks.core.locks import WAIT_S
+
+Which = Literal["waiting", "reviewed", "all"]
+
+_CURSOR = re.compile(r"([01])\.([0-2])\.(-?\d{1,18})\.([\w.-]{1,128})", re.ASCII)
+_MICROSECONDS = 1_000_000
+_FREE_READS = 3
+"""So often a list is read without the lock, until nothing was deleted meanwhile."""
+
+
+class Rank(NamedTuple):
+    """Where an answer stands in the order of review; the smallest comes first."""
+
+    reviewed: int
+    goodness: int
+    age: int
+    id: str
+
+    @classmethod
+    def of(cls, found: Collected) -> "Rank":
+        """Return it: unreviewed before reviewed, the worst rated first, then the newest."""
+        answer = found.answer
+        age = -round(answer.time.timestamp() * _MICROSECONDS)
+        return cls(int(found.review is not None), _goodness(found), age, answer.id)
+
+    @classmethod
+    def read(cls, text: str) -> "Rank":
+        """Return the rank that `str` has written. Raises UsageError for any other text."""
+        fields = _CURSOR.fullmatch(text)
+        if fields is None:
+            raise UsageError(
+                "This is no place in the list of answers.",
+                found=repr(text[:80]),
+                next_step="Take it from the list as it is, or leave it out to begin at the head.",
+            )
+        reviewed, goodness, age, name = fields.groups()
+        return cls(int(reviewed), int(goodness), int(age), name)
+
+    def __str__(self) -> str:
+        """Return it as a word."""
+        return ".".join(map(str, self))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A part of what there is to review, in order; `waiting` counts all that nobody has reviewed.
+
+    after is where the next part begins, None at the end.
+    """
+
+    items: tuple[Collected, ...]
+    waiting: int
+    after: Rank | None
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a reviewer decides of an answer.
+
+    answer is what is to be learned in its place, None where it is good as it is. seen is when the
+    decision was made that the reviewer knew of, None where there was none.
+    """
+
+    id: str
+    decision: Decision
+    answer: str | None = None
+    seen: datetime | None = None
+
+
+def to_review(
+    directory: Path,
+    *,
+    limit: int,
+    after: Rank | None = None,
+    which: Which = "waiting",
+    wait_s: float = WAIT_S,
+) -> Listing:
+    """Return the answers that are to be reviewed next, at most limit; no others stay in memory.
+
+    Raises LockBusy and OSError.
+    """
+    if not directory.is_dir():
+        return Listing((), 0, None)
+    for _ in range(_FREE_READS):  # a lock would keep new answers from the disk meanwhile
+        with suppress(ValidationError, FileNotFoundError):
+            before = _files_of(directory)
+            listing = _listed(directory, limit, after, which)
+            if _files_of(directory)[: len(before)] == before:
+                return listing
+    with held(directory, "review", shared=True, wait_s=wait_s):
+        return _listed(directory, limit, after, which)
+
+
+def _listed(directory: Path, limit: int, after: Rank | None, which: Which) -> Listing:
+    counted = _Counted(read_collected(directory, _told_elsewhere))
+    wanted = (found for found in counted if _is_of(found, which))
+    behind = (found for found in wanted if after is None or Rank.of(found) > after)
+    first = heapq.nsmallest(limit + 1, behind, key=Rank.of)
+    shown = tuple(first[:limit])
+    last = Rank.of(shown[-1]) if shown and len(first) > limit else None
+    return Listing(shown, counted.waiting, last)
+
+
+def _files_of(directory: Path) -> list[int]:
+    """Return which files are read: other ones are there after a deletion, at other inodes."""
+    reviews = directory / REVIEWS
+    files = [*([reviews] if reviews.exists() else []), *day_files(directory)]
+    return [path.stat().st_ino for path in files]
+
+
+def look(directory: Path, answer_id: str) -> Collected:
+    """Return one answer with what was said of it. Raises NotCollected."""
+    found = find(directory, answer_id)
+    if found is not None:
+        return found
+    raise _not_kept(directory, answer_id)
+
+
+def decide(directory: Path, opinion: Opinion, reviewer: str, *, wait_s: float = WAIT_S) -> Review:
+    """Write a decision down and return it once it is on the disk.
+
+    Raises NotCollected for an answer that is not kept, DecidedMeanwhile where somebody else has
+    decided since the reviewer looked, LockBusy and OSError.
+    """
+    if not directory.is_dir():
+        raise _not_kept(directory, opinion.id)
+    with held(directory, "review", wait_s=wait_s):
+        answer = find_answer(directory, opinion.id)
+        if answer is None:  # else what was deleted would stand on the disk again
+            raise _not_kept(directory, opinion.id)
+        _require_seen(latest_review(directory, answer), opinion)
+        review = Review(
+            id=answer.id,
+            person=answer.person,
+            time=datetime.now(UTC),
+            reviewer=reviewer,
+            decision=opinion.decision,
+            answer=_edited(answer.answer, opinion),
+        )
+        append(directory / REVIEWS, line_of(review))
+    return review
+
+
+class _Counted:
+    """An iterable of answers that counts those which nobody has reviewed."""
+
+    def __init__(self, answers: Iterable[Collected]) -> None:
+        self._answers = answers
+        self.waiting = 0
+
+    def __iter__(self) -> Iterator[Collected]:
+        for found in self._answers:
+            self.waiting += found.review is None
+            yield found
+
+
+def _goodness(found: Collected) -> int:
+    """Return 0 for what a person did not like or has corrected, 2 for what was liked."""
+    rating = found.rating
+    if rating is None:
+        return 1
+    if rating.verdict == "down" or rating.correction is not None:
+        return 0
+    return 2 if rating.verdict == "up" else 1
+
+
+def _is_of(found: Collected, which: Which) -> bool:
+    return which == "all" or (found.review is None) == (which == "waiting")
+
+
+def _edited(served: str, opinion: Opinion) -> str | None:
+    """Return what is to be learned, without personal data; None where it is what was served."""
+    if opinion.answer is None or opinion.decision == "reject":
+        return None
+    if not opinion.answer.strip():
+        raise UsageError(
+            "An answer without a word cannot be learned.",
+            where=opinion.id,
+            next_step="Write what is to be learned, or reject the answer.",
+        )
+    if opinion.answer == served:
+        return None
+    names = names_in((), opinion.answer) | names_behind_placeholders(served, opinion.answer)
+    return redacted(opinion.answer, names)
+
+
+def _require_seen(review: Review | None, opinion: Opinion) -> None:
+    if review is not None and review.time != opinion.seen:
+        raise DecidedMeanwhile(
+            "Somebody else has decided about this answer meanwhile.",
+            where=opinion.id,
+            found=f"{review.decision}, by {review.reviewer} at {review.time:%F %T} UTC",
+            next_step="Look at it again, and decide again if you see it otherwise.",
+        )
+
+
+def _told_elsewhere(_bad: object) -> None:
+    """A line that is none: whoever makes data of them tells of it, not each look at a list."""
+
+
+def _not_kept(directory: Path, answer_id: str) -> NotCollected:
+    return NotCollected(
+        "No such answer is kept.",
+        where=directory,
+        found=answer_id,
+        next_step="It was deleted, or is older than what is kept; `kawan-usaha data review "
+        "DEPLOYMENT --list` shows what there is.",
+    )

@@ -1,0 +1,200 @@
+"""What was made of answers that were deleted goes from the store, and what was not stays."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tasks import collected as task
+from tasks.core.collected.artifacts import lost, remove_lost
+from tasks.core.collected.forgetting import forget
+from tasks.core.collected.place import COLLECTED, held
+from tasks.core.collected.reviewed import CONVERSATIONS, reviewed_set
+from tasks.core.errors import LockBusy
+from tasks.core.files import sha256_of
+from tasks.core.keys import StageKey, digest, stage_key
+from tasks.core.room import prune, room
+from tasks.core.store import Artifact, Staging, Store
+from tasks.core.store.runs import RunRecords
+from tests.unit.collected.answers import BUDI, SITI, Kept
+
+SECRET = b"Resep rahasia keluarga."
+
+
+class Boom(Exception):
+    pass
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def kept(home: Path) -> Kept:
+    """Two people's answers, reviewed."""
+    kept = Kept(home / "serving" / "warung" / COLLECTED)
+    for number in range(8):
+        kept.answer(f"siti-{number}", f"Apa {number}?", SECRET.decode())
+        kept.answer(f"budi-{number}", f"Berapa {number}?", "Seribu.", person=BUDI)
+        kept.review(f"siti-{number}")
+        kept.review(f"budi-{number}", person=BUDI)
+    return kept
+
+
+def a_set() -> Artifact:
+    """The artifact of what is reviewed now."""
+    made = task.collected.fn.__wrapped__("warung")
+    return Store(made.path.parents[1]).there(made.artifact)
+
+
+def built(
+    home: Path, stage: str, inputs: Mapping[str, str] | None = None, content: bytes = b"x"
+) -> Artifact:
+    def write(staging: Staging) -> None:
+        (staging.path / "file").write_bytes(content)
+
+    key = stage_key(stage, 1, {}, inputs)
+    return Store(home).build(key, write, inputs=inputs).artifact
+
+
+def half(home: Path, stage: str, number: int = 0) -> StageKey:
+    key = stage_key(stage, 1, number)
+
+    def write(staging: Staging) -> None:
+        (staging.path / "file").write_bytes(SECRET)
+        raise Boom
+
+    with pytest.raises(Boom):
+        Store(home).build(key, write)
+    return key
+
+
+def deleted(kept: Kept, person: str = SITI) -> None:
+    with held(kept.directory, "a test"):
+        forget(kept.directory, person)
+
+
+def holds(home: Path, text: bytes) -> list[str]:
+    files = [path for path in home.rglob("*") if path.is_file()]
+    return [str(path.relative_to(home)) for path in files if text in path.read_bytes()]
+
+
+def test_nothing_of_a_deleted_person_is_anywhere_below_the_home(home, kept):
+    first = a_set()
+    prepared = built(home, "prepare", {"data": sha256_of(first.path / CONVERSATIONS)}, SECRET)
+    half(home, "collected")
+    half(home, "prepare")
+    (home / "store" / ".corrupt").mkdir()
+    first.path.rename(home / "store" / ".corrupt" / f"{first.path.name}-20261130T120000000000")
+    again = a_set()
+    assert Store(home).free(str(prepared.key))
+    deleted(kept)
+    removed = remove_lost(home)
+    assert set(removed.artifacts) == {str(again.key), str(prepared.key)}
+    assert holds(home, SECRET) == []
+    assert "Seribu." in "".join(map(str, reviewed_set(kept.directory).conversations))
+
+
+def test_what_was_made_of_other_answers_stays(home, kept):
+    other = Kept(home / "serving" / "lain" / COLLECTED)
+    other.answer("joko-1", "Apa?", "Ini.")
+    other.review("joko-1")
+    theirs = Store(home).there(task.collected.fn.__wrapped__("lain").artifact)
+    a_set()
+    stays = [theirs, built(home, "prepare"), built(home, "download"), built(home, "finetune")]
+    checkpoints = half(home, "finetune")
+    RunRecords(home).start("demo", reach=7).add(str(checkpoints))
+    deleted(kept)
+    assert remove_lost(home).models == ()
+    assert all(each.path.is_dir() for each in stays)
+    assert (home / "store" / ".staging" / str(checkpoints)).is_dir()
+
+
+def test_nothing_goes_while_everything_is_kept(home, kept):
+    a_set()
+    half(home, "prepare")
+    half(home, "finetune")
+    assert lost(home).artifacts == ()
+    assert lost(home).going == {}
+
+
+def test_a_later_review_takes_no_earlier_set_away(home, kept):
+    before = a_set()
+    kept.review("siti-0", "reject")
+    after = a_set()
+    assert before.key != after.key
+    assert lost(home).going == {}
+
+
+def test_models_that_have_learned_from_a_deleted_answer_are_named_and_stay(home, kept):
+    first = a_set()
+    prepared = built(home, "prepare", {"data": first.digest})
+    adapter = built(home, "finetune", {"examples": prepared.digest})
+    fused = built(home, "fuse", {"adapter": adapter.digest})
+    measured = built(home, "evaluate", {"fused": fused.digest})
+    deleted(kept)
+    removed = remove_lost(home)
+    assert removed.models == tuple(sorted((str(adapter.key), str(fused.key))))
+    assert adapter.path.is_dir()
+    assert fused.path.is_dir()
+    assert not prepared.path.exists()
+    assert not measured.path.exists()
+
+
+def test_what_a_run_made_of_several_sources_is_found_by_the_record_of_the_run(home, kept):
+    first = a_set()
+    prepared = built(home, "prepare", {"data": digest([first.digest, "other"])})
+    base = built(home, "download")
+    run = RunRecords(home).start("demo", reach=7)
+    for each in (base, first, prepared):
+        run.add(str(each.key))
+    unfinished = half(home, "finetune")
+    run.add(str(unfinished))
+    deleted(kept)
+    remove_lost(home)
+    assert not prepared.path.exists()
+    assert not (home / "store" / ".staging" / str(unfinished)).exists()
+    assert base.path.is_dir()
+
+
+def test_the_sets_of_a_deployment_of_another_machine_are_left_to_it(home, kept):
+    first = a_set()
+    deployment = home / "serving" / "warung"
+    deployment.rename(home / "elsewhere")
+    assert lost(home).going == {}
+    assert first.path.is_dir()
+
+
+def test_a_note_of_a_freed_set_goes_too(home, kept):
+    first = a_set()
+    assert Store(home).free(str(first.key))
+    deleted(kept)
+    remove_lost(home)
+    assert holds(home, b"Resep") == []
+
+
+def test_while_a_run_is_in_progress_nothing_is_removed_and_it_can_be_done_later(home, kept):
+    first = a_set()
+    deleted(kept)
+    with Store(home).in_use(), pytest.raises(LockBusy):
+        remove_lost(home)
+    assert first.path.is_dir()
+    assert remove_lost(home).artifacts == (str(first.key),)
+
+
+def test_pruning_removes_what_the_gateway_has_deleted_since_also_where_a_run_needs_it(home, kept):
+    first = a_set()
+    RunRecords(home).start("demo", reach=7).add(str(first.key))
+    assert [item for item in room(home).items if item.path == first.path] == []
+    deleted(kept)
+    (going,) = [item for item in room(home).items if item.path == first.path]
+    assert "no longer keeps" in going.reason
+    prune(home)
+    assert not first.path.exists()
+
+
+def test_where_there_is_no_store_nothing_is_made(tmp_path):
+    assert remove_lost(tmp_path / "home").going == {}
+    assert not (tmp_path / "home").exists()
