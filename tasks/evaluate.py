@@ -10,17 +10,18 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.core.conversation.leaks import Overlap
-from tasks.core.errors import GateFailed, KawanUsahaError
+from tasks.core.errors import GateFailed, JudgeRefused, JudgeUnavailable, KawanUsahaError
+from tasks.core.evaluation.evaluate import OUTCOME, measurement_identity, read_outcome
 from tasks.core.evaluation.evaluate import evaluate as measure
-from tasks.core.evaluation.evaluate import measurement_identity, read_outcome
-from tasks.core.evaluation.figures import Outcome, Role
+from tasks.core.evaluation.figures import Outcome, Role, compared_roles
 from tasks.core.evaluation.figures import chain as subjects_of
 from tasks.core.evaluation.gate import Verdict, judge
 from tasks.core.evaluation.report import notes, render_markdown
+from tasks.core.evaluation.side_by_side import judge_identity, judged
 from tasks.core.files import write_atomically
 from tasks.core.home import home
 from tasks.core.keys import digest, stage_key
-from tasks.core.recipe import Evaluate, Gate
+from tasks.core.recipe import Evaluate, Gate, Judge
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
 from tasks.progress import output_log, say
@@ -73,7 +74,34 @@ def evaluate(
         )
 
     key = stage_key("evaluate", VERSION, params, inputs)
-    return build_stage(key, write, params, inputs, reads=[model for _, model in chain])
+    measured = build_stage(key, write, params, inputs, reads=[model for _, model in chain])
+    return measured if settings.judge is None else _judged(measured, settings, settings.judge)
+
+
+def _judged(measured: StageResult, settings: Evaluate, judge: Judge) -> StageResult:
+    """Return the evaluation with what the judge prefers, an artifact of its own.
+
+    So another judge measures nothing again, and one that was interrupted goes on. A judge that
+    cannot be asked holds up nothing, unless the gate has a limit for it.
+    """
+    params, inputs = {"judge": judge_identity(judge)}, {"evaluation": measured.digest}
+    outcome = read_outcome(measured.path)
+    if compared_roles(outcome) is None:
+        say("judge: there is no release before to compare with")
+        return measured
+
+    def write(staging: Staging) -> None:
+        found = judged(outcome, judge, staging.path, say)
+        write_atomically(staging.path / OUTCOME, found.model_dump_json(indent=1) + "\n")
+
+    try:
+        key = stage_key("evaluate", VERSION, params, inputs)
+        return build_stage(key, write, params, inputs, reads=[measured])
+    except (JudgeRefused, JudgeUnavailable) as error:
+        if settings.gate.min_judge_win_rate is not None:
+            raise
+        get_run_logger().warning("The answers are not judged, and the run goes on. %s", error)
+        return measured
 
 
 def _limits(limits: Gate, **_: object) -> str:

@@ -302,6 +302,16 @@ class EvaluationFailed(KawanUsahaError):
     """The measuring process ended without an outcome."""
 
 
+class JudgeRefused(KawanUsahaError):
+    """The judge of an evaluation cannot be asked: no key, a wrong address, model or right."""
+
+
+class JudgeUnavailable(KawanUsahaError):
+    """The judge of an evaluation does not answer now."""
+
+    retryable = True
+
+
 class GateFailed(KawanUsahaError):
     """The evaluation's verdict forbids to publish or to serve this model."""
 

@@ -18,6 +18,7 @@ from tasks.core.conversation.template import get_template
 from tasks.core.devices import Kind, require_room
 from tasks.core.errors import DeviceBusy, HubError, HubOffline, RecipeError, WrongToken
 from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
+from tasks.core.evaluation.side_by_side import check_judge
 from tasks.core.foreign import JsonObject
 from tasks.core.given_files import require_at_rest
 from tasks.core.hub.client import usable_token
@@ -101,6 +102,8 @@ def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) ->
             next_step="`export HF_TOKEN=…` with a token that may write, or leave publish out.",
         )
     check_keys(recipe, stages)
+    if recipe.evaluate.judge is not None and "evaluate" in stages:
+        check_judge(recipe.evaluate.judge)
     if recipe.deploy is not None and "deploy" in stages:
         own = own_processes(state_directory(home, recipe.name).root)
         pids = {each.process.pid for each in own}

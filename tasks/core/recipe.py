@@ -21,6 +21,7 @@ from pydantic import (
 
 from tasks.core.recipe_data import DataSource, listed
 from tasks.core.recipe_deploy import Deploy as Deploy  # noqa: PLC0414 - handed on, for mypy
+from tasks.core.recipe_judge import Judge as Judge  # noqa: PLC0414
 from tasks.core.recipe_part import Part
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -430,6 +431,14 @@ class Gate(Part):
         description="1.0 is not worse than the last release of this recipe, 0.98 is better by 2 %, "
         "1.05 allows 5 % more.",
     )
+    min_judge_win_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        title="Smallest share that the judge prefers",
+        description="Of the pairs judged, how many answers of the released model are preferred to "
+        "those of the release before; a tie counts half. A judge holds up nothing without this.",
+    )
 
 
 class Evaluate(Part):
@@ -481,9 +490,21 @@ class Evaluate(Part):
     benchmark_limit: int | None = Field(
         None, ge=1, title="Benchmark size", description="Questions a task; all by default."
     )
+    judge: Judge | None = Field(
+        None,
+        title="Judge",
+        description="Reads the answers beside those of the release before. Leave out to ask "
+        "nobody.",
+    )
     gate: Gate = Field(
         default_factory=Gate, title="Gate", description="Leave a limit empty to switch it off."
     )
+
+    @model_validator(mode="after")
+    def _limit_of_a_judge(self) -> Self:
+        if self.gate.min_judge_win_rate is not None and self.judge is None:
+            raise ValueError("gate.min_judge_win_rate needs a judge; name one in evaluate.judge")
+        return self
 
 
 class Publish(Part):

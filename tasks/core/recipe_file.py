@@ -24,12 +24,16 @@ def project_path(path: Path) -> Path:
 
 def located(recipe: Recipe) -> Recipe:
     """Return the recipe with the paths of its data and public keys made absolute."""
-    own = recipe.evaluate.benchmark_tasks
+    own, judge = recipe.evaluate.benchmark_tasks, recipe.evaluate.judge
+    if judge is not None and judge.ratings is not None:
+        ratings = project_path(judge.ratings).absolute()
+        judge = judge.model_copy(update={"ratings": ratings})
     evaluate = recipe.evaluate.model_copy(
         update={
             "conversations": project_path(recipe.evaluate.conversations).absolute(),
             "prompts": project_path(recipe.evaluate.prompts).absolute(),
             "benchmark_tasks": None if own is None else project_path(own).absolute(),
+            "judge": judge,
         }
     )
     update: dict[str, object] = {"evaluate": evaluate}

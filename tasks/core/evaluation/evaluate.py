@@ -162,12 +162,12 @@ def read_outcome(directory: Path) -> Outcome:
 def measurement_identity(settings: Evaluate, template: str) -> dict[str, JsonValue]:
     """Return what decides the figures, for a stage key: contents of files, not their names.
 
-    The gate is no part of it: another limit judges the same figures. Raises DataError when a file
-    cannot be read, MissingTool when lm-eval is needed and not there.
+    Gate and judge are no part of it: another limit, and another judge, take the same figures.
+    Raises DataError when a file cannot be read, MissingTool when lm-eval is needed and not there.
     """
     files = {"conversations": settings.conversations, "prompts": settings.prompts}
     shown: dict[str, JsonValue] = settings.model_dump(
-        mode="json", exclude={"gate", *files, *_BENCHMARK_FIELDS}
+        mode="json", exclude={"gate", "judge", *files, *_BENCHMARK_FIELDS}
     )
     try:
         for path in files.values():

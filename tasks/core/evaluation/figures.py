@@ -13,9 +13,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.conversation.leaks import Leaks, Overlap
+from tasks.core.evaluation.judgement import Judgement
 from tasks.core.recipe import Evaluate
 
 Role = Literal["release before", "base", "merged", "edited", "fine-tuned", "model", "against"]
+_EARLIER: tuple[Role, ...] = ("release before", "against")
 
 
 class _Value(BaseModel):
@@ -161,13 +163,17 @@ class Benchmark(_Value):
 
 
 class Outcome(_Value):
-    """Everything that was measured. The last figures are those of the model to release."""
+    """Everything that was measured. The last figures are those of the model to release.
+
+    `judgement` is what a judge prefers, None where none was asked or nothing could be compared.
+    """
 
     figures: tuple[Figures, ...]
     comparisons: tuple[Comparison, ...]
     answers: tuple[Answer, ...]
     benchmarks: tuple[Benchmark, ...] = ()
     held_out: HeldOut | None = None
+    judgement: Judgement | None = None
 
     @property
     def leaks(self) -> Leaks | None:
@@ -188,6 +194,17 @@ class Outcome(_Value):
         own = [answer for answer in self.answers if answer.role == role]
         wall_s = sum(answer.wall_s for answer in own)
         return sum(answer.tokens for answer in own) / wall_s if wall_s else None
+
+
+def compared_roles(outcome: Outcome) -> tuple[Role, Role] | None:
+    """Return the model that the last one's answers are judged beside, and the last one.
+
+    None where there is no earlier release, nor a model that was named to compare with.
+    """
+    after = outcome.figures[-1].role
+    earlier = (role for role in _EARLIER if outcome.of(role) is not None)
+    before = next(earlier, None)
+    return None if before is None else (before, after)
 
 
 def _exp(value: float) -> float:

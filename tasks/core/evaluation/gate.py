@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.evaluation.figures import Figures, Outcome, Role
+from tasks.core.evaluation.figures import Figures, Outcome, Role, compared_roles
 from tasks.core.evaluation.numbers import measured as shown
 from tasks.core.recipe import Gate
 
@@ -65,6 +65,7 @@ def judge(outcome: Outcome, gate: Gate, *, override: str | None = None) -> Verdi
         _gain(outcome, gate.min_finetune_gain),
         _release(outcome, gate.max_ratio_to_release),
         _merge(outcome, gate.max_merge_ratio),
+        _judged(outcome, gate.min_judge_win_rate),
         _unseen(outcome),
     )
     checks = tuple(check for check in found if check is not None)
@@ -136,6 +137,18 @@ def _merge(outcome: Outcome, limit: float | None) -> Check | None:
     if merged is None or base is None:
         return _idle("perplexity ratio of merged to base", limit, "no delta is merged")
     return _ratio_check(merged, base, limit, merged.perplexity_ratio_to(base))
+
+
+def _judged(outcome: Outcome, limit: float | None) -> Check | None:
+    """Check what the judge prefers; it does not apply where there is nothing to compare with."""
+    if limit is None:
+        return None
+    if compared_roles(outcome) is None:
+        name = "share of the answers that the judge prefers"
+        return _idle(name, limit, "there is no other release", "at least")
+    found = outcome.judgement
+    name = "share of the answers that the judge prefers to those of the release before"
+    return _check(name, limit, found.win_rate if found else None, "at least")
 
 
 def _unseen(outcome: Outcome) -> Check | None:

@@ -1,0 +1,142 @@
+"""Pairs of answers, each asked about in both orders, and what that costs.
+
+The invariant: no question is paid for twice, and none is asked that could exceed the limit.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tasks.core.evaluation.judge_endpoint import Reply
+from tasks.core.evaluation.judge_journal import Entry, Journal
+from tasks.core.evaluation.judge_words import RULES, Question, question, verdict_in
+from tasks.core.evaluation.judgement import JudgedPair, Winner, of_both_orders
+from tasks.core.recipe_judge import Judge
+
+SAME = "Both answers are the same."
+_FORM_TOKENS = 64
+"""More than a chat template adds to two messages."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question and what two models answer."""
+
+    id: str
+    prompt: str
+    before: str
+    after: str
+
+
+class Asks(Protocol):
+    """What answers a question: an endpoint."""
+
+    def ask(self, text: str) -> Reply:
+        """Return the reply to one question."""
+
+
+class Bench:
+    """Asks, and counts what that takes; what is in the journal was paid, and counts as well.
+
+    Of a reply that does not say its tokens, the most that it can have taken is counted.
+    """
+
+    def __init__(
+        self, judge: Judge, endpoint: Asks, journal: Journal, say: Callable[[str], None]
+    ) -> None:
+        self.input_tokens = self.output_tokens = self.uncounted = 0
+        self._judge, self._endpoint, self._journal, self._say = judge, endpoint, journal, say
+
+    @property
+    def cost(self) -> float:
+        """What was spent, in the currency of the prices."""
+        return self._price(self.input_tokens, self.output_tokens)
+
+    def verdicts(self, pairs: Sequence[Pair], what: str) -> list[JudgedPair]:
+        """Return what the judge says of each pair, until one could exceed the limit of cost.
+
+        Two answers that are the same are a tie, of which nobody is asked.
+        """
+        found: list[JudgedPair] = []
+        for number, pair in enumerate(pairs, start=1):
+            if pair.before == pair.after:
+                found.append(JudgedPair(prompt_id=pair.id, winner="tie", reasons=(SAME,)))
+                continue
+            one = question(pair.prompt, pair.before, pair.after, seed=self._judge.seed)
+            other = question(pair.prompt, pair.after, pair.before, seed=self._judge.seed)
+            if not self._affords(one, other):
+                self._say(f"judge: the limit of cost ends it after {number - 1} {what}s")
+                break
+            found.append(_verdict(pair, self._entry(one), self._entry(other)))
+            self._say(f"judge: {what} {number} of {len(pairs)}")
+        return found
+
+    def _affords(self, *questions: Question) -> bool:
+        limit, total = self._judge.max_cost, self.cost
+        if limit is None:
+            return True
+        for asked in questions:
+            entry = self._journal.find(self._digest(asked))
+            known = None if entry is None else (entry.input_tokens, entry.output_tokens)
+            total += self._price(*(known or self._most_tokens(asked)))
+        return total <= limit
+
+    def _entry(self, asked: Question) -> Entry:
+        """Return what a question brings, or has brought before."""
+        entry = self._journal.find(self._digest(asked))
+        if entry is None:
+            entry = self._paid(asked, self._endpoint.ask(asked.text))
+            self._journal.add(entry)
+        self.input_tokens += entry.input_tokens
+        self.output_tokens += entry.output_tokens
+        self.uncounted += not entry.counted
+        return entry
+
+    def _paid(self, asked: Question, reply: Reply) -> Entry:
+        verdict, reason = verdict_in(reply.text, asked)
+        counted = reply.input_tokens is not None and reply.output_tokens is not None
+        most = self._most_tokens(asked)
+        return Entry(
+            question=self._digest(asked),
+            verdict=verdict,
+            reason=reason,
+            input_tokens=most[0] if reply.input_tokens is None else reply.input_tokens,
+            output_tokens=most[1] if reply.output_tokens is None else reply.output_tokens,
+            counted=counted,
+        )
+
+    def _most_tokens(self, asked: Question) -> tuple[int, int]:
+        """Return the most tokens of a question and of its reply: a token has a byte at least."""
+        sent = f"{RULES}{asked.text}".encode(errors="replace")
+        return len(sent) + _FORM_TOKENS, self._judge.max_reply_tokens
+
+    def _price(self, input_tokens: int, output_tokens: int) -> float:
+        judge = self._judge
+        return (input_tokens * judge.input_price + output_tokens * judge.output_price) / 1e6
+
+    def _digest(self, asked: Question) -> str:
+        whole = [
+            self._judge.url,
+            self._judge.model,
+            self._judge.max_reply_tokens,
+            RULES,
+            asked.text,
+        ]
+        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+def _verdict(pair: Pair, one: Entry, other: Entry) -> JudgedPair:
+    """Return the verdict of both orders: `before` was the first answer, then the second."""
+    names: tuple[dict[str, Winner], ...] = (
+        {"first": "before", "second": "after", "tie": "tie"},
+        {"first": "after", "second": "before", "tie": "tie"},
+    )
+    said = [
+        None if e.verdict is None else n[e.verdict]
+        for e, n in zip((one, other), names, strict=True)
+    ]
+    winner, turned = of_both_orders(said[0], said[1])
+    reasons = tuple(entry.reason for entry in (one, other) if entry.reason)
+    return JudgedPair(prompt_id=pair.id, winner=winner, turned=turned, reasons=reasons)

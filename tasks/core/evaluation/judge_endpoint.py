@@ -1,0 +1,221 @@
+"""The endpoint of a judge: one question, one reply with its tokens, or why there is none.
+
+Any OpenAI-compatible server. The invariant: the key goes into one header of one request to the
+recipe's own address, never into an error, a log or a file; no redirect is followed with it, and
+only so much of a reply is read.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.core.errors import JudgeRefused, JudgeUnavailable
+from tasks.core.evaluation.judge_words import RULES
+from tasks.core.recipe_judge import THIS_MACHINE, Judge
+from tasks.core.threads import pause
+
+_LOG = logging.getLogger(__name__)
+
+MAX_REPLY_BYTES = 4 << 20
+WAITS_S = (1.0, 4.0, 15.0, 30.0)
+"""Before each further try of a question that may be answered later."""
+_MOST_S = 120.0
+"""A server may ask to wait longer; then the run is the one to come again."""
+_ANSWERS_WITHIN_S = 300.0
+_MAY_PASS = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+_SHOWN_LETTERS = 300
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the judge wrote, and the tokens that are to be paid; None where it does not say."""
+
+    text: str
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class _Said(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Said
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = Field(0, ge=0)
+    completion_tokens: int = Field(0, ge=0)
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+class _Again(Exception):
+    """An attempt that may succeed later: after so many seconds, if the server says."""
+
+    def __init__(self, found: str, after_s: float | None = None) -> None:
+        super().__init__(found)
+        self.found, self.after_s = found, after_s
+
+
+def require_key(judge: Judge, environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the key that the judge is asked with, None where it needs none.
+
+    Raises JudgeRefused where the variable that the recipe names is not set, or cannot be a key.
+    """
+    if judge.key_variable is None:
+        return None
+    key = (os.environ if environ is None else environ).get(judge.key_variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise JudgeRefused(
+            "The judge needs a key, and there is none." if not key else "This is no key.",
+            where="evaluate.judge.key_variable",
+            expected=f"the endpoint's key in the environment variable {judge.key_variable}",
+            next_step=f"`export {judge.key_variable}=…` where the evaluation runs, or leave "
+            "evaluate.judge out.",
+        )
+    return key
+
+
+class Endpoint:
+    """A connection to the judge."""
+
+    def __init__(self, judge: Judge) -> None:
+        """Raises JudgeRefused without the key that the recipe names."""
+        key = require_key(judge)
+        self._judge = judge
+        self._key = key
+        self._url = f"{judge.url}/chat/completions"
+        self._options: dict[str, object] = {
+            "temperature": 0,
+            "max_tokens": judge.max_reply_tokens,
+        }
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(_ANSWERS_WITHIN_S, connect=30.0),
+            follow_redirects=False,
+            # A proxy of the environment must not get requests to this machine itself.
+            trust_env=urlsplit(judge.url).hostname not in THIS_MACHINE,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def ask(self, text: str) -> Reply:
+        """Return the reply to one question.
+
+        What may pass is tried again after WAITS_S, or when the server says. Raises JudgeUnavailable
+        when it has not passed, JudgeRefused for what another try does not change.
+        """
+        for wait_s in (*WAITS_S, None):
+            try:
+                return self._reply(text)
+            except _Again as again:
+                asked_s = again.after_s or 0.0
+                if wait_s is None or asked_s > _MOST_S:
+                    raise self._unavailable(again.found) from again
+                _LOG.info("the judge does not answer now (%s); trying again", again.found)
+                pause(max(wait_s, asked_s))
+        raise AssertionError("the last try returns or raises")
+
+    def _reply(self, text: str) -> Reply:
+        status, headers, body = self._post(text)
+        if status == httpx.codes.BAD_REQUEST and self._gave_up_an_option(body):
+            return self._reply(text)
+        if status in _MAY_PASS:
+            raise _Again(self._shown(status, body), _seconds(headers.get("retry-after")))
+        if status != httpx.codes.OK:
+            raise self._refused(self._shown(status, body))
+        try:
+            completion = _Completion.model_validate_json(body)
+        except ValidationError as error:
+            raise self._refused(f"no chat completion, but {self._shown(status, body)}") from error
+        usage = completion.usage
+        return Reply(
+            completion.choices[0].message.content or "",
+            usage.prompt_tokens if usage else None,
+            usage.completion_tokens if usage else None,
+        )
+
+    def _post(self, text: str) -> tuple[int, httpx.Headers, bytes]:
+        messages = [{"role": "system", "content": RULES}, {"role": "user", "content": text}]
+        request = {"model": self._judge.model, "messages": messages, **self._options}
+        try:
+            with self._client.stream("POST", self._url, json=request) as response:
+                body = b""
+                for piece in response.iter_bytes(1 << 16):
+                    body += piece
+                    if len(body) > MAX_REPLY_BYTES:
+                        raise self._refused(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+                return response.status_code, response.headers, body
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise _Again(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        except httpx.InvalidURL as error:
+            raise self._refused(str(error)) from error
+
+    def _gave_up_an_option(self, body: bytes) -> bool:
+        """Return whether the server refuses an option of the request that it can do without.
+
+        Models that think know `max_completion_tokens` only, and no temperature.
+        """
+        for name in ("max_tokens", "temperature"):
+            if name in self._options and name.encode() in body:
+                value = self._options.pop(name)
+                if name == "max_tokens":
+                    self._options["max_completion_tokens"] = value
+                return True
+        return False
+
+    def _shown(self, status: int, body: bytes) -> str:
+        """Return the beginning of what a server said, without the key, should it repeat that."""
+        said = body.decode(errors="replace")
+        if self._key:
+            said = said.replace(self._key, "…")
+        return f"{status} {' '.join(said[: 4 * _SHOWN_LETTERS].split())[:_SHOWN_LETTERS]}".strip()
+
+    def _unavailable(self, found: str) -> JudgeUnavailable:
+        return JudgeUnavailable(
+            "The judge does not answer.",
+            where=self._url,
+            found=found,
+            next_step="Run again: what was judged is kept and not asked for again. Or leave "
+            "evaluate.judge out.",
+        )
+
+    def _refused(self, found: str) -> JudgeRefused:
+        return JudgeRefused(
+            "The judge's endpoint refuses the question.",
+            where=self._url,
+            expected=f"a chat completion of {self._judge.model}",
+            found=found,
+            next_step="Correct evaluate.judge (url, model), or the key that its key_variable "
+            "names. What was judged is kept.",
+        )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Return the seconds of a Retry-After header; None for a date, which is for slower affairs."""
+    try:
+        seconds = float(retry_after or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

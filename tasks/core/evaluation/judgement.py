@@ -1,0 +1,117 @@
+"""What a judge has said of answers side by side, as values and figures. Pure.
+
+Each pair is judged twice, with either answer first. The invariant: an answer wins only where both
+say so; a verdict that turns with the order says nothing of the answers, and is a tie.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Winner = Literal["before", "after", "tie"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class JudgedPair(_Value):
+    """What the judge said of one pair: `winner` is None where it gave no verdict.
+
+    `turned` says that its verdict changed with the order of the answers.
+    """
+
+    prompt_id: str
+    winner: Winner | None
+    turned: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+class Agreement(_Value):
+    """How the judge's verdicts agree with people's, on pairs that people have judged.
+
+    `share` is that of equal verdicts; `kappa` is Cohen's, which takes off what chance alone would
+    give, None where chance gives all of it. Source: Cohen, Educ. Psychol. Meas. 20 (1960), 37-46.
+    """
+
+    pairs: int
+    share: float
+    kappa: float | None
+
+
+class Judgement(_Value):
+    """The answers of the model `after` against those of `before`, as the judge prefers them.
+
+    `left_out` pairs were not judged, because of the limit of cost or of pairs; `unjudged` ones
+    were, without a verdict. `cost` is in the currency of the recipe's prices, None without prices;
+    `uncounted` replies came without the number of their tokens, and are missing in it.
+    """
+
+    model: str
+    before: str
+    after: str
+    pairs: tuple[JudgedPair, ...]
+    left_out: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    uncounted: int = 0
+    cost: float | None = None
+    agreement: Agreement | None = None
+
+    @property
+    def wins(self) -> int:
+        """How many answers of `after` are preferred."""
+        return self._count("after")
+
+    @property
+    def losses(self) -> int:
+        """How many answers of `before` are preferred."""
+        return self._count("before")
+
+    @property
+    def ties(self) -> int:
+        """How many pairs are equally good, or were judged by their order."""
+        return self._count("tie")
+
+    @property
+    def unjudged(self) -> int:
+        """How many pairs the judge gave no verdict on."""
+        return self._count(None)
+
+    @property
+    def turned(self) -> int:
+        """How many of the ties are verdicts that changed with the order."""
+        return sum(pair.turned for pair in self.pairs)
+
+    @property
+    def win_rate(self) -> float | None:
+        """Return the share of wins, a tie for half of one; None where no pair has a verdict."""
+        judged = self.wins + self.losses + self.ties
+        return (self.wins + self.ties / 2) / judged if judged else None
+
+    def _count(self, winner: Winner | None) -> int:
+        return sum(pair.winner == winner for pair in self.pairs)
+
+
+def of_both_orders(one: Winner | None, other: Winner | None) -> tuple[Winner | None, bool]:
+    """Return who wins by two verdicts, one in each order, and whether they contradict each other.
+
+    A tie in one order and a winner in the other contradict each other as well.
+    """
+    if one is None or other is None:
+        return None, False
+    return (one, False) if one == other else ("tie", True)
+
+
+def agreement(people: Sequence[Winner], judge: Sequence[Winner]) -> Agreement | None:
+    """Return how the verdicts on the same pairs agree; None without any."""
+    total = len(people)
+    if not total:
+        return None
+    share = sum(a == b for a, b in zip(people, judge, strict=True)) / total
+    theirs, ours = Counter(people), Counter(judge)
+    chance = sum(theirs[verdict] * ours[verdict] for verdict in theirs) / total**2
+    kappa = None if chance == 1 else (share - chance) / (1 - chance)
+    return Agreement(pairs=total, share=share, kappa=kappa)
