@@ -199,13 +199,17 @@ def _prompt(template_name: str) -> str:
 
 
 def _recipe_yaml(recipe: Recipe) -> str:
-    """Return what decides the model: not where it is served, nor what stays, nor who signs it."""
+    """Return what decides the model.
+
+    Not where it is served, what stays, who signs it, or which address a judge has.
+    """
     plain = recipe.model_dump(
         mode="json",
         exclude_none=True,
         exclude={
             "deploy": True,
             "keep": True,
+            "evaluate": {"judge": True, "gate": {"min_judge_win_rate"}},
             **{part: {"signed_by"} for part in ("base", "delta", "publish")},
         },
     )

@@ -8,7 +8,6 @@ only so much of a reply is read.
 import logging
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -69,14 +68,14 @@ class _Again(Exception):
         self.found, self.after_s = found, after_s
 
 
-def require_key(judge: Judge, environ: Mapping[str, str] | None = None) -> str | None:
+def require_key(judge: Judge) -> str | None:
     """Return the key that the judge is asked with, None where it needs none.
 
     Raises JudgeRefused where the variable that the recipe names is not set, or cannot be a key.
     """
     if judge.key_variable is None:
         return None
-    key = (os.environ if environ is None else environ).get(judge.key_variable, "").strip()
+    key = os.environ.get(judge.key_variable, "").strip()
     if not key or not key.isascii() or not key.isprintable():
         raise JudgeRefused(
             "The judge needs a key, and there is none." if not key else "This is no key.",

@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from tasks.core.evaluation.figures import Answer, Comparison, Figures, Outcome
 from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.judged_words import judgement_lines, plain_judgement
+from tasks.core.evaluation.judgement import JudgedPair
 from tasks.core.evaluation.numbers import change, memory, number
 from tasks.core.evaluation.pictures import bars, curve
 from tasks.core.progress import duration
@@ -50,6 +52,7 @@ class PromptAnswers:
 
     prompt: str
     answers: tuple[Answer, ...]
+    judged: JudgedPair | None = None
 
 
 def render_html(
@@ -89,6 +92,7 @@ def render_html(
         notes=notes(outcome),
         steps=steps(outcome),
         prompts=by_prompt(outcome),
+        judged=judgement_lines(outcome.judgement) if outcome.judgement else (),
         lineage=lineage,
         bars=Markup(bars(perplexities)),  # noqa: S704 - pictures escape what they write
         curve=Markup(curve(curves, "Loss of the fine-tune")) if curves else None,  # noqa: S704
@@ -126,6 +130,8 @@ def render_markdown(outcome: Outcome, verdict: Verdict) -> str:
             + (f" ± {b.stderr:.4f} |" if b.stderr is not None else " |")
             for b in outcome.benchmarks
         ]
+    if outcome.judgement is not None:
+        lines += ["", *(f"- {line}" for line in judgement_lines(outcome.judgement))]
     return "\n".join(lines) + "\n"
 
 
@@ -170,6 +176,7 @@ def plain_figures(outcome: Outcome, verdict: Verdict) -> dict[str, object]:
     return {
         "outcome": {
             **outcome.model_dump(mode="json", exclude={"figures", "comparisons"}),
+            "judgement": plain_judgement(outcome.judgement) if outcome.judgement else None,
             "figures": figures,
             "comparisons": [_plain_step(step) for step in steps(outcome)],
         },
@@ -217,7 +224,12 @@ def by_prompt(outcome: Outcome) -> list[PromptAnswers]:
     groups: dict[str, list[Answer]] = {}
     for answer in outcome.answers:
         groups.setdefault(answer.prompt, []).append(answer)
-    return [PromptAnswers(prompt, tuple(answers)) for prompt, answers in groups.items()]
+    pairs = outcome.judgement.pairs if outcome.judgement else ()
+    judged = {pair.prompt_id: pair for pair in pairs}
+    return [
+        PromptAnswers(prompt, tuple(answers), judged.get(answers[0].prompt_id))
+        for prompt, answers in groups.items()
+    ]
 
 
 def _markdown_row(step: Step) -> str:

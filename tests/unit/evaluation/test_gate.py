@@ -6,6 +6,7 @@ import pytest
 from tasks.core.conversation.leaks import Leaks
 from tasks.core.evaluation.figures import Comparison, Figures, HeldOut, Outcome, Role
 from tasks.core.evaluation.gate import judge
+from tasks.core.evaluation.judgement import JudgedPair, Judgement, Winner
 from tasks.core.recipe import Gate
 
 OFF = Gate(max_perplexity_ratio=None)
@@ -249,3 +250,38 @@ def test_a_ratio_far_from_one_is_written_as_in_the_tables() -> None:
         c.reason for c in judge(chain, Gate(max_perplexity_ratio=None)).checks if c.applies
     ]
     assert "merged to base: 1.25 × 10⁻¹⁵, within" in reason
+
+
+def judged(*winners: Winner | None) -> Outcome:
+    pairs = tuple(JudgedPair(prompt_id=str(n), winner=w) for n, w in enumerate(winners))
+    found = Judgement(model="hakim", before="release before", after="edited", pairs=pairs)
+    chain = outcome(("release before", 10), ("merged", 10), ("edited", 10))
+    return chain.model_copy(update={"judgement": found})
+
+
+def test_a_judge_alone_holds_up_nothing() -> None:
+    assert judge(judged("before", "before"), OFF).passed
+
+
+@pytest.mark.parametrize(
+    ("found", "passed"),
+    [
+        (judged("after", "tie"), True),
+        (judged("tie", "before"), False),
+        (judged(None), False),
+        (judged(), False),
+        (judged().model_copy(update={"judgement": None}), False),
+    ],
+)
+def test_a_limit_for_a_judge_holds_and_fails_where_nothing_was_judged(
+    found: Outcome, passed: bool
+) -> None:
+    limits = OFF.model_copy(update={"min_judge_win_rate": 0.5})
+    assert judge(found, limits).passed is passed
+
+
+def test_a_limit_for_a_judge_does_not_apply_to_a_first_release() -> None:
+    limits = OFF.model_copy(update={"min_judge_win_rate": 0.5})
+    verdict = judge(outcome(("merged", 10), ("edited", 10)), limits)
+    assert verdict.passed
+    assert "does not apply, there is no other release" in verdict.reasons[-1]

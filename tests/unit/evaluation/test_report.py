@@ -16,6 +16,7 @@ from tasks.core.evaluation.figures import (
     Role,
 )
 from tasks.core.evaluation.gate import Verdict, judge
+from tasks.core.evaluation.judgement import Agreement, JudgedPair, Judgement
 from tasks.core.evaluation.numbers import change, memory, number
 from tasks.core.evaluation.pictures import bars, curve
 from tasks.core.evaluation.report import (
@@ -264,3 +265,44 @@ def test_changes_durations_and_sizes_are_readable() -> None:
     assert change(math.inf, 50.0) == change(50.0, 0.0) == "-"
     assert [duration(s) for s in (0.4, 189, 7500)] == ["0.4 s", "3 min 09 s", "2 h 05 min"]
     assert memory(2_090_000_000) == "2.09 GB"
+
+
+def with_judgement() -> Outcome:
+    pair = JudgedPair(prompt_id="p", winner="after", reasons=("<b>Lebih jelas.</b>",))
+    unjudged = JudgedPair(prompt_id="q", winner=None)
+    found = Judgement(
+        model="hakim",
+        before="release before",
+        after="fine-tuned",
+        pairs=(pair, unjudged),
+        left_out=3,
+        input_tokens=1200,
+        output_tokens=80,
+        cost=0.0123,
+        agreement=Agreement(pairs=40, share=0.75, kappa=0.5),
+    )
+    return whole().model_copy(update={"judgement": found})
+
+
+def test_what_a_judge_prefers_stands_with_its_agreement_and_cost_on_page_and_in_markdown() -> None:
+    outcome = with_judgement()
+    verdict = judge(outcome, Gate())
+    text, html = render_markdown(outcome, verdict), render_html("Uji", outcome, verdict)
+    for shown in (text, html.replace("&#39;", "'")):
+        assert "1 won, 0 tied, 0 lost (100% won, a tie for half)" in shown
+        assert "1 pairs have no verdict" in shown
+        assert "3 pairs were left out" in shown
+        assert "agrees with them on 75% (Cohen's kappa 0.50" in shown
+        assert "1,200 tokens and wrote 80, for 0.0123" in shown
+    assert "The judge prefers fine-tuned." in html
+    assert "&lt;b&gt;Lebih jelas.&lt;/b&gt;" in html
+    assert "<b>Lebih" not in html
+
+
+def test_a_program_reads_the_counts_of_a_judgement() -> None:
+    outcome = with_judgement()
+    plain: Any = plain_figures(outcome, judge(outcome, Gate()))
+    assert plain["outcome"]["judgement"]["win_rate"] == 1.0
+    assert plain["outcome"]["judgement"]["unjudged"] == 1
+    plain = plain_figures(whole(), judge(whole(), Gate()))
+    assert plain["outcome"]["judgement"] is None
