@@ -28,7 +28,7 @@ from tasks.progress import output_log, say
 from tasks.runtime import StageResult, build_stage, run_store, stage_task
 from tasks.telling import show_markdown
 
-VERSION = 3
+VERSION = 4
 GATE_VERSION = 2
 
 

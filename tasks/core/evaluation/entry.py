@@ -27,6 +27,7 @@ from tasks.core.evaluation.figures import (
     Figures,
     HeldOut,
     Outcome,
+    Read,
     Role,
     Subject,
 )
@@ -84,7 +85,8 @@ def measure(job: EvaluationJob) -> Outcome:
     screening = screen(settings.conversations, rules, encoder=encoders[0], others=encoders[1:])
     screening.require_acceptable()
     kept = islice(screening.conversations(), settings.max_conversations)
-    positions, conversations = zip(*kept, strict=True)
+    records = list(kept)
+    positions, conversations = zip(*records, strict=True)
     if screening.dropped:
         say(f"held-out records: {screening.dropped} of {screening.records} are set aside")
     prompts = choose(read_prompts(settings.prompts), settings.max_prompts)
@@ -99,7 +101,7 @@ def measure(job: EvaluationJob) -> Outcome:
         say(f"{role}: loading")
         reset_peak_memory(settings.device)
         model = load_model(subject.path, settings, job.scratch)
-        measured.add(subject, model, conversations, examples, tokenizer=tokenizer)
+        measured.add(subject, model, records, examples, tokenizer=tokenizer)
         say(f"{role}: perplexity {measured.figures[-1].perplexity:,.4g}")
         answerer = Answerer(role, model, tokenizer, job.template)
         for first in range(0, len(prompts), ANSWERS_AT_ONCE):
@@ -171,12 +173,13 @@ class _Measured:
         self,
         subject: Subject,
         model: PreTrainedModel,
-        conversations: Sequence[Conversation],
+        records: Sequence[tuple[int, Conversation]],
         examples: Sequence[Example],
         *,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        """Add the figures of one more model. Raises DataError when no answer can be measured."""
+        """Add the figures of one more model. records are the conversations with their positions.
+        Raises DataError when no answer can be measured."""
         tokens, vocabulary = learned_tokens(examples), int(model.config.vocab_size)
         if tokens == 0:
             raise DataError(
@@ -204,8 +207,8 @@ class _Measured:
             _figures(
                 subject.role,
                 model,
-                conversations,
                 examples,
+                _reads(records, examples, sums),
                 sums,
                 device=self._job.settings.device,
                 tokenizer=tokenizer_digest(tokenizer),
@@ -240,8 +243,8 @@ class _Measured:
 def _figures(
     role: Role,
     model: PreTrainedModel,
-    conversations: Sequence[Conversation],
     examples: Sequence[Example],
+    reads: tuple[Read, ...],
     sums: Score,
     *,
     device: str,
@@ -251,12 +254,27 @@ def _figures(
         role=role,
         conversations=sum(bool(example.input_ids) for example in examples),
         tokens=sums.tokens,
-        utf8_bytes=_answered_bytes(conversations, examples),
+        utf8_bytes=sum(read.utf8_bytes for read in reads),
         nll_nats=sums.nll_nats,
         dtype=str(model.dtype).removeprefix("torch."),
         tokens_per_s=sum(len(example.input_ids) for example in examples) / sums.wall_s,
         peak_memory_bytes=peak_memory_bytes(device),
         tokenizer_digest=tokenizer,
+        reads=reads,
+    )
+
+
+def _reads(
+    records: Sequence[tuple[int, Conversation]], examples: Sequence[Example], sums: Score
+) -> tuple[Read, ...]:
+    return tuple(
+        Read(
+            position=records[place][0],
+            tokens=learned_tokens([examples[place]]),
+            utf8_bytes=_answered_bytes(records[place][1], examples[place]),
+            nll_nats=nats,
+        )
+        for place, nats in sums.nats.items()
     )
 
 
@@ -270,14 +288,10 @@ def _comparison(before: Role, after: Role, distance: Distance, tokens: int) -> C
     )
 
 
-def _answered_bytes(conversations: Sequence[Conversation], examples: Sequence[Example]) -> int:
+def _answered_bytes(conversation: Conversation, example: Example) -> int:
     """Return the bytes of UTF-8 of the answers that fit into the length."""
-    total = 0
-    for conversation, example in zip(conversations, examples, strict=True):
-        texts = [turn.text for turn in conversation.turns if turn.speaker == "gpt"]
-        kept = texts[: len(texts) - example.dropped_answers]
-        total += sum(len(text.encode()) for text in kept)
-    return total
+    texts = [turn.text for turn in conversation.turns if turn.speaker == "gpt"]
+    return sum(len(text.encode()) for text in texts[: len(texts) - example.dropped_answers])
 
 
 def _fail(error: KawanUsahaError, outcome_file: Path) -> int:

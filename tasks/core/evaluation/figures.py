@@ -6,7 +6,7 @@ transformers is imported here. A figure that is not a finite number survives the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -65,12 +65,22 @@ class EvaluationJob(_Value):
     overlap: Overlap | None = None
 
 
+class Read(_Value):
+    """How well one model predicts the answers of one conversation: that record of the file."""
+
+    position: int
+    tokens: int
+    utf8_bytes: int
+    nll_nats: float
+
+
 class Figures(_Value):
     """How well one model predicts the assistant's words of the held-out conversations.
 
     nll_nats is the sum of the negative log-likelihoods of all measured tokens; utf8_bytes counts
     the answers that those tokens spell, so that models with different tokenizers compare.
-    tokenizer_digest says which tokenizer it was; without one it counts as another one.
+    tokenizer_digest says which tokenizer it was; without one it counts as another one. `reads` are
+    the sums of each conversation, of which an evaluation by an earlier version has none.
     """
 
     role: Role
@@ -82,6 +92,7 @@ class Figures(_Value):
     tokens_per_s: float
     peak_memory_bytes: int
     tokenizer_digest: str | None = None
+    reads: tuple[Read, ...] = ()
 
     @property
     def perplexity(self) -> float:
@@ -96,6 +107,21 @@ class Figures(_Value):
     def has_tokenizer_of(self, other: "Figures") -> bool:
         """Return whether both models cut a text into the same tokens."""
         return self.tokenizer_digest is not None and self.tokenizer_digest == other.tokenizer_digest
+
+    def of_records(self, positions: Collection[int]) -> "Figures | None":
+        """Return the figures of these conversations alone; None where none of them was read."""
+        reads = tuple(read for read in self.reads if read.position in positions)
+        if not reads:
+            return None
+        return self.model_copy(
+            update={
+                "conversations": len(reads),
+                "tokens": sum(read.tokens for read in reads),
+                "utf8_bytes": sum(read.utf8_bytes for read in reads),
+                "nll_nats": math.fsum(read.nll_nats for read in reads),
+                "reads": reads,
+            }
+        )
 
     def perplexity_ratio_to(self, before: "Figures") -> float:
         """Return this model's perplexity a token over the one of `before`.

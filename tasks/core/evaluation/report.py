@@ -163,7 +163,7 @@ def plain_figures(outcome: Outcome, verdict: Verdict) -> dict[str, object]:
     """
     figures = []
     for measured in outcome.figures:
-        plain = measured.model_dump(mode="json")
+        plain = measured.model_dump(mode="json", exclude={"reads"})
         plain["reads_tokens_per_s"] = plain.pop("tokens_per_s")
         figures.append(
             plain

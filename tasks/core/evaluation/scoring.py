@@ -32,10 +32,14 @@ class Distance:
 
 @dataclass
 class Score:
-    """Sums over all measured tokens of one model, and its distance to each model before."""
+    """Sums over all measured tokens of one model, and its distance to each model before.
+
+    `nats` are those of each example that was read, by its place among the examples.
+    """
 
     tokens: int = 0
     nll_nats: float = 0.0
+    nats: dict[int, float] = field(default_factory=dict)
     wall_s: float = 0.0
     distances: dict[Role, Distance] = field(default_factory=dict)
 
@@ -62,6 +66,7 @@ def score(
         if learned_tokens([example]) == 0:  # not even its first answer fits
             continue
         rows, targets = reader.read(example)
+        before_it = sums.nll_nats
         if own is not None:
             own[sums.tokens : sums.tokens + len(targets)] = rows.cpu()
         for piece in pieces(len(targets)):
@@ -73,6 +78,7 @@ def score(
                 theirs, head = earlier[role]
                 distance.add(log_probabilities(theirs[place], head).to(log_probs.device), log_probs)
         sums.tokens += len(targets)
+        sums.nats[number - 1] = sums.nll_nats - before_it
         if on_conversation is not None:
             on_conversation(number)
     sums.wall_s = time.monotonic() - started

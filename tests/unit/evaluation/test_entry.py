@@ -114,6 +114,26 @@ def test_perplexity_a_byte_counts_the_bytes_of_the_answers(outcome: Outcome) -> 
     )
 
 
+def test_each_conversation_has_its_share_of_the_figures(
+    job: EvaluationJob, outcome: Outcome
+) -> None:
+    logits, labels = logits_and_labels(job.subjects[0].path, job)
+    nats = functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    tokenizer = AutoTokenizer.from_pretrained(job.subjects[0].path)
+    encoder = Encoder(tokenizer, TEMPLATE, 2048)
+    first = len(encoder.encode(load(job.settings.conversations)[0]).input_ids) - 1
+    figures = outcome.figures[0]
+    assert [read.position for read in figures.reads] == [1, 2]
+    one, other = figures.of_records({1}), figures.of_records({2})
+    assert one is not None
+    assert other is not None
+    assert one.nll_nats == pytest.approx(nats[:first].sum().item(), rel=1e-5)
+    assert one.nll_nats + other.nll_nats == pytest.approx(figures.nll_nats)
+    assert one.tokens + other.tokens == figures.tokens
+    assert one.utf8_bytes + other.utf8_bytes == figures.utf8_bytes
+    assert figures.of_records({3}) is None
+
+
 @pytest.mark.parametrize(("before", "after"), [("merged", "edited"), ("release before", "edited")])
 def test_kl_and_agreement_equal_an_independent_computation(
     job: EvaluationJob, outcome: Outcome, before: Role, after: Role
