@@ -22,6 +22,7 @@ from tasks.core.hub.coming import Coming
 from tasks.core.hub.here import hub_of
 from tasks.core.hub.upstream import Sources
 from tasks.core.keys import digest
+from tasks.core.learning.released import kept
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe_file import find_recipe, load_recipe, located
@@ -266,7 +267,7 @@ def _stages(
         signature = signature_of(done[-1])
         if from_stage == "deploy":  # nothing was published now
             signature = RunRecords(home()).signature_of(recipe.name, released.artifact)
-        store.release(released.artifact, verdict.forced, **signature)
+        store.release(released.artifact, verdict.forced, recipe=kept(recipe), **signature)
     if recipe.deploy is not None and "deploy" in wanted:
         done.append(
             run(
@@ -279,7 +280,7 @@ def _stages(
             )
         )
     if _released_by(recipe) == "deploy" and "deploy" in wanted:
-        store.release(released.artifact, verdict.forced)
+        store.release(released.artifact, verdict.forced, recipe=kept(recipe))
     return _shown(report(tuple(done), outcome, verdict))
 
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from tasks.core.errors import CorruptArtifact, StageMissing, StorageUnavailable
 from tasks.core.keys import StageKey
 from tasks.core.locks import WAIT_S
@@ -123,14 +125,22 @@ class RunStore(Store):
         *,
         signed_by: str | None = None,
         signature_sha256: str | None = None,
+        recipe: Mapping[str, JsonValue] | None = None,
     ) -> None:
         """Record that this artifact is released, and tell the machines of the remote store.
 
-        With the signature that it was published with, if it was. Raises StorageRefused, and
+        With the recipe that it was built by, and the signature that it was published with, if it
+        was. Raises StorageRefused, and
         StorageUnavailable where they do not know it from a run before.
         """
         is_known = self._records.releases(self.record.recipe)[:1] == [name]
-        self._run.release(name, forced, signed_by=signed_by, signature_sha256=signature_sha256)
+        self._run.release(
+            name,
+            forced,
+            signed_by=signed_by,
+            signature_sha256=signature_sha256,
+            recipe=recipe,
+        )
         if self._sharing is None:
             return
         try:

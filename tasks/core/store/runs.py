@@ -20,7 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    ValidationError,
+)
 
 from tasks.core.clock import now_after
 from tasks.core.errors import DiskFull
@@ -54,7 +61,8 @@ class RunRecord(BaseModel):
     does not supersede the whole. `attempt_of` is what all attempts of one run have in common, None
     where none can follow; `signed_by` is what the key is known by that has signed the release
     where it was published, and `signature_sha256` what that signature is; `commits` are those that
-    the run has taken, by what the recipe calls their source.
+    the run has taken, by what the recipe calls their source. `released_recipe` is the recipe of
+    the release, as plain values: those of another version are no reason to leave a record out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,6 +82,7 @@ class RunRecord(BaseModel):
     keep: Keep = "all"
     attempt_of: str | None = None
     commits: dict[str, str] = {}
+    released_recipe: dict[str, JsonValue] | None = None
 
     @property
     def stamps(self) -> tuple[datetime | None, ...]:
@@ -118,10 +127,15 @@ class OpenRun:
         *,
         signed_by: str | None = None,
         signature_sha256: str | None = None,
+        recipe: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """Record that the run has released this model, and for what reason against its gate."""
+        """Record that the run has released this model, and for what reason against its gate.
+
+        recipe is what it was built by.
+        """
         self.save(
             released=artifact,
+            released_recipe=None if recipe is None else dict(recipe),
             released_at=now_after(self.record.stamps),
             forced=forced,
             signed_by=signed_by,
@@ -212,6 +226,10 @@ class RunRecords:
         """Return what this recipe released, each artifact once, the last release first."""
         released = self._last_released_first(recipe)
         return list(dict.fromkeys(r.released for r in released if r.released is not None))
+
+    def last_release(self, recipe: str) -> RunRecord | None:
+        """Return the record of this recipe's last release, None where nothing was released."""
+        return next(iter(self._last_released_first(recipe)), None)
 
     def signature_of(self, recipe: str, artifact: str) -> dict[str, str]:
         """Return whose signature the last release of an artifact bears, and which, if any."""

@@ -1,0 +1,1 @@
+"""Learning from people: what was released, what is new, what it made better and worse."""
