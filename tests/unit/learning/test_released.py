@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import RecipeError
+from tasks.core.home import PROJECT
+from tasks.core.learning.released import kept, released_recipe
+from tasks.core.recipe import KAWAN_USAHA, Recipe
+from tasks.core.recipe_file import located
+from tasks.core.store.runs import RunRecords
+
+
+def test_what_was_never_released_has_no_recipe_to_learn_on(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Nothing was released"):
+        released_recipe(RunRecords(tmp_path), "demo")
+
+
+def test_a_release_of_an_earlier_version_says_what_to_do(tmp_path: Path) -> None:
+    records = RunRecords(tmp_path)
+    records.start("demo").release("fuse-0123456789abcdef0123")
+    with pytest.raises(RecipeError, match="rebuild demo` once more"):
+        released_recipe(records, "demo")
+
+
+def test_a_field_of_another_version_stops_the_learning_and_not_the_record(tmp_path: Path) -> None:
+    records = RunRecords(tmp_path)
+    plain = {**kept(Recipe(name="demo")), "of_another_version": 1}
+    records.start("demo").release("fuse-0123456789abcdef0123", recipe=plain)
+    assert records.releases("demo") == ["fuse-0123456789abcdef0123"]
+    with pytest.raises(RecipeError, match="of_another_version: no such field"):
+        released_recipe(records, "demo")
+
+
+def test_the_recipe_of_the_last_release_comes_back_and_its_data_is_that_of_any_checkout(
+    tmp_path: Path,
+) -> None:
+    records = RunRecords(tmp_path)
+    wanted = located(KAWAN_USAHA)
+    records.start(wanted.name).release("fuse-0123456789abcdef0123", recipe=kept(Recipe()))
+    records.start(wanted.name).release("fuse-1123456789abcdef0123", recipe=kept(wanted))
+    found = released_recipe(records, wanted.name)
+    assert located(found) == wanted
+    assert str(PROJECT) not in json.dumps(found.model_dump(mode="json"))

@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import DataError
+from tasks.core.learning.topics import OTHER, read_topics, topics_in
+
+TOPICS = read_topics()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("", "not a list of words"),
+        ("[modal]", "not a list of words"),
+        ("modal: []", "not a list of words"),
+        ("modal: [1]", "not a list of words"),
+        ("modal: ['']", "not a list of words"),
+        ("modal: [a]\nmodal: [b]", "named twice"),
+        ("modal: [", "next step: Correct the file"),
+        ("\x00\x01\x02", "UTF-8|topics"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(content: str, found: str, tmp_path: Path) -> None:
+    file = tmp_path / "topics.yaml"
+    file.write_text(content)
+    with pytest.raises(DataError, match=found):
+        read_topics(file)
+
+
+@pytest.mark.parametrize(
+    ("question", "topic"),
+    [
+        ("KUR itu apa dan siapa saja yang bisa dapat?", "modal"),
+        ("Apa yang terjadi kalau saya terlambat setor PPh final dua bulan?", "pajak"),
+        ("Usaha saya jasa cuci motor. Wajib punya NIB? Bayar berapa?", "izin"),
+        ("gaji karyawan 2,5 juta sebulan, perlu potong?", "pegawai"),
+        ("Bagaimana cara MEMPROMOSIKAN warung baru?", "pemasaran"),
+        ("telur di gudang sering pecah, persediaan kurang", "stok"),
+        ("pagi min", OTHER),
+        ("Uangnya kurang terus.", OTHER),
+        ("", OTHER),
+    ],
+)
+def test_a_question_is_about_what_its_words_say(question: str, topic: str) -> None:
+    """`kur` is a word of its own only, and `promosi` counts within another one."""
+    assert TOPICS.of([question]) == topic
+
+
+def test_only_what_the_person_says_counts_and_what_is_no_record_is_left_out(
+    tmp_path: Path,
+) -> None:
+    turns = [
+        {"from": "human", "value": "Apa itu NIB?"},
+        {"from": "gpt", "value": "Pajak, pajak, pajak."},
+    ]
+    file = tmp_path / "held_out.jsonl"
+    file.write_text(json.dumps({"id": "a", "conversations": turns}) + '\n{"id": "b"}\n[]\n{\n')
+    assert topics_in(file, TOPICS) == {1: "izin"}
