@@ -38,3 +38,8 @@ Overrides = Annotated[
 GateReason = Annotated[
     str | None, WithJsonSchema({"type": "string"}), _titled("Override of the gate")
 ]
+Deployed = Annotated[str, _titled("Deployment")]
+MinNew = Annotated[int, Field(ge=1, json_schema_extra={"title": "New answers"})]
+MaxRatio = Annotated[
+    float, Field(gt=0, json_schema_extra={"title": "Highest perplexity against the release"})
+]

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.candidate import Candidate, Proof, unproven
 from flows.form import FirstStage, GateReason, LastStage, Overrides, RecipeName, WholeRecipe
 from flows.leftovers import close_tasks_of_earlier_attempts
 from flows.notices import of_failure, of_success
@@ -84,7 +85,7 @@ def rebuild(
         override_gate: The reason to release a model that its gate refuses. It is recorded in the
             store and on the model card. Leave empty to keep to the gate.
     """
-    return _rebuilt(recipe, from_stage, until, overrides, override_gate)
+    return rebuilt(recipe, from_stage, until, overrides, override_gate)
 
 
 def _run_name() -> str:
@@ -125,17 +126,22 @@ def rebuild_recipe(
         return failed(recipe, error)
     if (nothing_to_do := skipped(found.name)) is not None:
         return nothing_to_do
-    return _rebuilt(found, from_stage, until, overrides, override_gate)
+    return rebuilt(found, from_stage, until, overrides, override_gate)
 
 
-def _rebuilt(
+def rebuilt(
     recipe: Recipe,
     from_stage: StageName,
     until: StageName,
     overrides: tuple[str, ...],
     override_gate: str | None,
+    *,
+    proof: Proof = unproven,
 ) -> State[RebuildReport] | State[KawanUsahaError]:
-    """Return how a rebuild ended. Its tasks, lines and pages are those of the flow that calls."""
+    """Return how a rebuild ended. Its tasks, lines and pages are those of the flow that calls.
+
+    `proof` sees the measured model before its gate, and may refuse it too.
+    """
     close_tasks_of_earlier_attempts()
     try:
         _require_order(from_stage, until)
@@ -153,6 +159,7 @@ def _rebuilt(
                     until,
                     override_gate=override_gate or None,
                     store=store,
+                    proof=proof,
                 )
                 store.finish()
                 return succeeded(report)
@@ -230,6 +237,7 @@ def _stages(
     *,
     override_gate: str | None,
     store: RunStore,
+    proof: Proof,
 ) -> RebuildReport:
     overrides, warnings = store.record.overrides, sources.warnings
     report = partial(RebuildReport, recipe, overrides=overrides, warnings=warnings)
@@ -244,7 +252,7 @@ def _stages(
     made, chain = _model(recipe, sources, wanted, store, data)
     if "evaluate" not in wanted:
         return _shown(report(tuple(made)))
-    released = chain[-1][1]
+    role, released = chain[-1]
     before = release_before(recipe.name, released)
     if before is not None:
         store.use(str(before.key))
@@ -254,6 +262,7 @@ def _stages(
     if "gate" not in wanted:
         return _shown(report(tuple(done), outcome, verdict))
     try:
+        proof(Candidate(recipe, role, released, before, outcome, verdict, data))
         run(gate, evaluation, recipe.evaluate.gate, override_gate)
     except GateFailed:
         publish_report(report(tuple(done), outcome, verdict))
