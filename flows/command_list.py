@@ -19,6 +19,8 @@ SUMMARIES: Final = {
     "lifecycle": {
         "rebuild": "Build, prove, publish and serve what a recipe says. What is done already is "
         "not done again.",
+        "learn": "Train a released recipe with what was reviewed since; release it if it is "
+        "better.",
         "plan": "Say beforehand what a recipe needs of disk, memory and time, and whether it fits.",
     },
     "models": {

@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
 from flows.automations import automations, put_automations
+from flows.learn_watch import LEARN, learn_automation
 from flows.notice_automations import notice_automations
 from flows.notice_channels import installed
 from flows.pools import POOLS
@@ -42,7 +43,8 @@ def install(address: str, *, log: Path, say: Say) -> None:
         _switch_on_again(client, switched_on)
         _require_all(client, log)
         notices = notice_automations(channels) if (channels := installed(client)) else []
-        put_automations(client, [*automations(), *notices])
+        learns = learn_automation(client.read_deployment_by_name(LEARN).id)
+        put_automations(client, [*automations(), learns, *notices])
 
 
 def listed_deployments() -> set[str]:

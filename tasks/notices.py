@@ -35,6 +35,7 @@ class Happening(StrEnum):
     LESS_MEMORY = "kawan-usaha.finetune.less-memory"
     HEALED = "kawan-usaha.service.healed"
     DOWN = "kawan-usaha.service.down"
+    REVIEWED = "kawan-usaha.reviewed"
     TEST = "kawan-usaha.notices.test"
 
 

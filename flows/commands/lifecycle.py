@@ -1,9 +1,11 @@
-"""`kawan-usaha rebuild` and `plan`: the whole recipe."""
+"""`kawan-usaha rebuild`, `learn` and `plan`: the whole recipe."""
 
 from typing import Annotated
 
 import typer
+from annotated_types import Ge, Gt
 
+from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, show
 from flows.commands.words import typed
 from flows.stage_names import STAGES, StageName
@@ -24,7 +26,7 @@ Overrides = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to app."""
-    for command in (rebuild, plan):
+    for command in (rebuild, learn, plan):
         app.command()(command)
 
 
@@ -90,6 +92,54 @@ def rebuild(
     if not isinstance(result, RebuildReport):
         raise TypeError(f"the flow returned {result!r}")
     show(as_plain(result), as_json=as_json, text=as_text(result))
+
+
+def learn(
+    recipe: Annotated[str, typer.Argument(help="The name of a released recipe, or its file.")],
+    *,
+    deployment: Annotated[
+        str, typer.Option(help="Whose conversations are learned; by default the recipe's own.")
+    ] = "",
+    min_new: Annotated[
+        int, integer("So many new accepted answers are worth a training.", Ge(1))
+    ] = 50,
+    max_ratio: Annotated[
+        float,
+        decimal("Highest perplexity on reviewed conversations, against the release.", Gt(0)),
+    ] = 1.0,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Train a released recipe with what was reviewed since; release it if it is better.
+
+    Otherwise a page says why not, by topic. The same reviewed set is learned once.
+
+    Example: `kawan-usaha learn demo --min-new 10`
+    """
+    from flows.run_log import run_shown
+
+    changes = _texts(overrides)
+    with run_shown(recipe.replace("/", "-"), quiet=as_json):
+        from flows.server import begin_server
+
+        wait_for_server = begin_server()
+        from flows.learn import learn as flow
+        from flows.report import RebuildReport, as_plain, as_text
+
+        wait_for_server()
+        state = flow(
+            recipe,
+            deployment=deployment,
+            min_new=min_new,
+            max_ratio=max_ratio,
+            overrides=changes,
+            return_state=True,
+        )
+        result = state.result()
+    if isinstance(result, RebuildReport):
+        show(as_plain(result), as_json=as_json, text=as_text(result))
+    else:
+        show({"skipped": state.message}, as_json=as_json, text=str(state.message))
 
 
 def plan(

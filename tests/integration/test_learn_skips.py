@@ -7,16 +7,19 @@ import yaml
 from prefect.client.schemas.objects import State
 
 from flows.learn import learn, with_collected
+from flows.learn_watch import learn_watch
 from tasks.core.collected.place import COLLECTED
 from tasks.core.errors import KawanUsahaError, RecipeError, UsageError
 from tasks.core.learning.learned import LearnedSets
 from tasks.core.learning.released import kept
+from tasks.core.learning.waiting import waiting
 from tasks.core.recipe import Finetune, Recipe
 from tasks.core.recipe_data import DataSource
 from tasks.core.recipe_file import located
 from tasks.core.serving.state import state_directory
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
+from tasks.notices import Notice
 from tests.unit.collected.answers import Kept
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -114,3 +117,33 @@ def test_what_was_collected_is_added_once_and_a_weight_of_it_stays() -> None:
     )
     given = RECIPE.model_copy(update={"finetune": heavy})
     assert with_collected(given, NAME) == given
+
+
+def test_the_watch_tells_of_what_was_reviewed_and_not_yet_learned(
+    home: Path, answers: Kept
+) -> None:
+    accept(answers, 5)
+    Kept(state_directory(home, "never-released").root / COLLECTED)
+    sets = LearnedSets(home, NAME)
+    sets.add("w", "s", ("chatcmpl-0",), ending="refused", model="fuse-1", reasons=())
+    assert [str(each) for each in waiting(home)] == [
+        f"{NAME}: 4 new of 5 reviewed conversations",
+    ]
+    told = list[Notice]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.learn_watch.notify", told.append)
+        assert learn_watch(min_new=5, return_state=True).name == "Skipped"
+        assert told == []
+        state = learn_watch(min_new=4, return_state=True)
+    assert state.name == "Completed"
+    (notice,) = told
+    event = notice.event()
+    assert event.event == "kawan-usaha.reviewed"
+    assert event.resource.name == NAME
+    assert event.payload["facts"] == {"new": 4, "answers": 5}
+
+
+def test_a_home_without_deployments_has_nothing_to_tell(home: Path) -> None:
+    state = learn_watch(return_state=True)
+    assert state.name == "Skipped"
+    assert state.message == "No deployment of a released recipe collects."

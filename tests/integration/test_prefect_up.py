@@ -16,12 +16,15 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 
 from flows.installation import listed_deployments
+from flows.learn_watch import of_reviewed
 from flows.operations import HOST, RETENTION_DAYS, down
 from flows.overview import overview
 from flows.pools import POOLS
 from flows.upkeep import store_prune
+from tasks.core.learning.waiting import Waiting
 from tasks.core.process.ports import free_port
 from tasks.core.serving.ports import can_bind
+from tasks.notices import send
 from tests.prefect_command import HANG_S, Prefect, prefect_home
 from tests.recovery.machine import wait_for
 
@@ -56,11 +59,15 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
         assert active_schedules(client) == []
         assert client.read_work_pool("kawan-gpu").concurrency_limit == 1
         assert client.read_work_pool("kawan-cpu").concurrency_limit is None
-        assert len(client.read_automations()) == 2
+        assert len(client.read_automations()) == 3
 
         run = run_deployment("store-prune/store-prune", timeout=HANG_S)
         assert run.state is not None
         assert run.state.is_completed(), run.state
+
+        send(of_reviewed(Waiting("demo", answers=60, new=60)))
+        learn = found["learn"].id
+        wait_for(lambda: recipes_of_runs(client, learn) == ["demo"], "what was reviewed is learned")
 
         watch = found["serving-watch"]
         client.update_deployment_schedule(watch.id, watch.schedules[0].id, active=True)
@@ -70,7 +77,7 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
         assert active_schedules(client) == ["serving-watch"]
         wait_for(lambda: is_planned(client, watch.id), "a run of the schedule")
         assert overview(api).schedules == ("serving-watch (*/10 * * * *)",)
-        assert len(client.read_automations()) == 2
+        assert len(client.read_automations()) == 3
 
     refused = prefect("up", "--port", str(free_port()))
     assert refused.returncode == 1
@@ -117,6 +124,12 @@ def ended(database: Path, run: UUID, ago: timedelta) -> None:
 def is_planned(client: SyncPrefectClient, deployment: UUID) -> bool:
     runs = client.read_flow_runs()
     return any(run.deployment_id == deployment and run.auto_scheduled for run in runs)
+
+
+def recipes_of_runs(client: SyncPrefectClient, deployment: UUID) -> list[str]:
+    """Return the recipe of each run of a deployment."""
+    runs = client.read_flow_runs()
+    return [str(run.parameters["recipe"]) for run in runs if run.deployment_id == deployment]
 
 
 def ids_of_runs(client: SyncPrefectClient) -> set[str]:
