@@ -23,6 +23,7 @@ from tasks.core.learning.material import accepted_answers, material_in
 from tasks.core.learning.page import render_html, render_markdown
 from tasks.core.learning.questions import questions_in
 from tasks.core.learning.topics import Topics, read_topics, topics_in
+from tasks.core.private import write_private
 from tasks.core.recipe import Evaluate, Gate
 from tasks.core.recipe_data import DataSource
 from tasks.core.temporary import scratch_directory
@@ -151,7 +152,7 @@ def page_of(recipe: str) -> Path:
 def _shown(found: Lesson) -> Path:
     page = page_of(found.recipe)
     make_directory(page.parent)
-    write_atomically(page, render_html(found))
+    write_private(page, render_html(found))  # it quotes what people have asked
     text = render_markdown(found)
     show_markdown(text, key="learned", description=f"{found.recipe}: {found.headline}")
     get_run_logger().info("%s. %s: %s", found.headline, page, "; ".join(found.reasons))

@@ -26,7 +26,7 @@ Ending = Literal["released", "refused"]
 
 
 class Learned(BaseModel):
-    """One decision: over which reviewed set, known by its content, and which answers it had.
+    """One decision: over which reviewed set, known by its content, and which answers were new.
 
     `work` is the digest of the set and of the changes of the recipe under which it was learned.
     """
@@ -81,12 +81,15 @@ class LearnedSets:
         model: str,
         reasons: Sequence[str],
     ) -> Learned:
-        """Record a decision; it is on the disk when the call returns. Raises OSError."""
+        """Record a decision over these answers; it is on the disk when the call returns.
+
+        Those that an earlier decision has seen are not named again. Raises OSError.
+        """
         now = now_after(each.decided_at for each in self.all())
         made = Learned(
             work=work,
             reviewed_set=reviewed_set,
-            answers=tuple(answers),
+            answers=self.new_among(answers),
             decided_at=now,
             ending=ending,
             model=model,
