@@ -1,7 +1,8 @@
 """Which records of rebuilds say nothing that later ones do not say: a schedule makes one a run.
 
 The invariant: without them the answers of `runs` stay the same: what the last runs and all releases
-have used, what unfinished work needs, the commit that each source was at last.
+have used, what unfinished work needs, the recipe of the last release, the commit that each source
+was at last.
 """
 
 from collections import Counter, defaultdict
@@ -33,7 +34,11 @@ def repetitions(records: _Records, kept: int = KEPT) -> list[Path]:
     latest = sorted(records, key=lambda path: records[path].ended_at, reverse=True)
     finished = [path for path in latest if records[path].finished_at is not None]
     others = [path for path in latest if records[path].finished_at is None]
-    stays = {*_changes_of_release(records), *_last_of_sources(latest, records)}
+    stays = {
+        *_changes_of_release(records),
+        *_last_releases(records),
+        *_last_of_sources(latest, records),
+    }
     can_go = [*_beyond(kept, finished, records)]
     can_go += [p for p in _beyond(kept, others, records) if _needs_nothing(p, others, records)]
     return [path for path in can_go if path not in stays]
@@ -60,6 +65,17 @@ def _changes_of_release(records: _Records) -> Iterator[Path]:
         if record.released is not None and last.get(record.recipe) != record.release:
             last[record.recipe] = record.release
             yield path
+
+
+def _last_releases(records: _Records) -> Iterator[Path]:
+    """Yield the record of each recipe's last release: it says by which recipe that was built."""
+    last = dict[str, Path]()
+    for path in sorted(
+        records, key=lambda path: records[path].released_at or records[path].ended_at
+    ):
+        if records[path].released is not None:
+            last[records[path].recipe] = path
+    yield from last.values()
 
 
 def _last_of_sources(latest: Sequence[Path], records: _Records) -> Iterator[Path]:

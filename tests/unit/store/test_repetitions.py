@@ -36,6 +36,7 @@ def answers(records: RunRecords) -> list[object]:
         {name for each in records.unfinished() for name in each.artifacts},
         records.last_commit("base"),
         records.last_commit("delta"),
+        getattr(records.last_release("demo"), "released_recipe", None),
     ]
 
 
@@ -70,6 +71,14 @@ def of_another_source(records: RunRecords, number: int) -> None:
     put(records, number, commits={"base" if number else "delta": f"{number:040}"})
 
 
+def the_same_by_another_recipe_once(records: RunRecords, number: int) -> None:
+    if number > KEPT // 2:
+        put(records, number, artifacts=("merge-a",), reach=9)
+    else:
+        recipe = {"name": "demo", "keep": "released" if number == KEPT // 2 else "all"}
+        put(records, number, released="fuse-a", reach=9, released_recipe=recipe)
+
+
 @pytest.mark.parametrize(
     ("run", "left"),
     [
@@ -80,6 +89,7 @@ def of_another_source(records: RunRecords, number: int) -> None:
         (failing_now_and_then, 2 * KEPT),
         (failing_further, KEPT + 1),
         (of_another_source, KEPT + 1),
+        (the_same_by_another_recipe_once, KEPT + 2),
     ],
 )
 def test_what_says_nothing_new_goes_and_no_answer_changes(
