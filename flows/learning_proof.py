@@ -28,12 +28,14 @@ from tasks.core.recipe import Evaluate, Gate
 from tasks.core.recipe_data import DataSource
 from tasks.core.temporary import scratch_directory
 from tasks.evaluate import evaluate, verdict_of
+from tasks.leaks import leaks, overlap_in
 from tasks.runtime import StageResult, run
 from tasks.telling import show_markdown
 
 OWN = "The recipe's held-out conversations"
 REVIEWED = "Reviewed conversations, held out"
 _NO_RELEASE = "The release before is not in the store, so that nothing can be compared with it."
+_GATE_DECIDES = "the gate refuses what says nothing"
 _MOST_DROPPED = 0.5
 """People write what no held-out file would hold; what is set aside is told all the same."""
 
@@ -111,11 +113,14 @@ class Learning:
         with scratch_directory("questions") as scratch:
             prompts = scratch / "prompts.json"
             write_atomically(prompts, json.dumps(questions_in(reviewed_set / HELD_OUT, topics)))
-            settings = self._settings(candidate.recipe.evaluate, reviewed_set, prompts)
+            recipe = candidate.recipe
+            settings = self._settings(recipe.evaluate, reviewed_set, prompts)
+            overlap = None
+            if recipe.finetune is not None:
+                found = run(leaks, recipe.finetune, settings, _GATE_DECIDES, candidate.data)
+                overlap = overlap_in(found)
             chain = [(candidate.role, candidate.model)]
-            measured = run(
-                evaluate, chain, settings, candidate.recipe.template, candidate.before, None
-            )
+            measured = run(evaluate, chain, settings, recipe.template, candidate.before, overlap)
         return verdict_of(measured.path, settings.gate)
 
     def _settings(self, given: Evaluate, reviewed_set: Path, prompts: Path) -> Evaluate:

@@ -7,6 +7,7 @@ from tasks.core.evaluation.figures import Answer, Outcome, compared_roles
 from tasks.core.evaluation.gate import Check, Verdict
 from tasks.core.evaluation.judged_words import judgement_lines
 from tasks.core.evaluation.judgement import JudgedPair, Judgement
+from tasks.core.evaluation.report import notes
 from tasks.core.learning.changes import TopicChange, changes
 from tasks.core.learning.topics import Topics
 
@@ -59,6 +60,7 @@ class Part:
     sides: tuple[Side, ...]
     checks: tuple[Check, ...]
     judgement: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def _part(measured: Measured, topics: Topics) -> Part:
         sides=tuple(_sides(outcome, topics)[:MOST_ANSWERS]),
         checks=measured.verdict.checks,
         judgement=judgement_lines(outcome.judgement) if outcome.judgement else (),
+        notes=tuple(notes(outcome)),
     )
 
 

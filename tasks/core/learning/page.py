@@ -34,7 +34,7 @@ def render_markdown(lesson: Lesson) -> str:
     for part in lesson.parts:
         lines += ["", f"**{part.title}**", "", in_words(part.changes), ""]
         lines += _table(part) if part.changes else []
-        lines += [f"- {line}" for line in part.judgement]
+        lines += [f"- {line}" for line in (*part.notes, *part.judgement)]
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ OTHER = "lain"
 _WORD_LETTERS = 4
 """A shorter word counts by itself only: `kur` is in `kurang`."""
 
+_FIRST_COUNTS = 3
+
 
 @dataclass(frozen=True)
 class Topics:
@@ -25,9 +27,12 @@ class Topics:
 
     patterns: Mapping[str, re.Pattern[str]]
 
-    def of(self, questions: Iterable[str]) -> str:
-        """Return the topic with the most hits, the first of several; OTHER without any."""
-        text = "\n".join(questions).casefold()
+    def of(self, questions: Sequence[str]) -> str:
+        """Return the topic with the most hits, the first of several; OTHER without any.
+
+        The first question says what the person came for: a hit there counts three times.
+        """
+        text = "\n".join([*questions[:1] * (_FIRST_COUNTS - 1), *questions]).casefold()
         hits = Counter({name: len(found.findall(text)) for name, found in self.patterns.items()})
         best = max(self.patterns, key=lambda name: hits[name], default=OTHER)
         return best if hits[best] else OTHER
