@@ -32,7 +32,7 @@ class Topics:
 
         The first question says what the person came for: a hit there counts three times.
         """
-        text = "\n".join([*questions[:1] * (_FIRST_COUNTS - 1), *questions]).casefold()
+        text = "\n".join([*list(questions[:1]) * (_FIRST_COUNTS - 1), *questions]).casefold()
         hits = Counter({name: len(found.findall(text)) for name, found in self.patterns.items()})
         best = max(self.patterns, key=lambda name: hits[name], default=OTHER)
         return best if hits[best] else OTHER
