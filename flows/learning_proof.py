@@ -21,6 +21,7 @@ from tasks.core.learning.learned import Ending, LearnedSets, work_of
 from tasks.core.learning.lesson import Lesson, Measured, lesson
 from tasks.core.learning.material import accepted_answers, material_in
 from tasks.core.learning.page import render_html, render_markdown
+from tasks.core.learning.pages import page_of
 from tasks.core.learning.questions import questions_in
 from tasks.core.learning.topics import Topics, read_topics, topics_in
 from tasks.core.private import write_private
@@ -71,6 +72,7 @@ class Learning:
         own = candidate.recipe.evaluate.conversations
         found = lesson(
             candidate.recipe.name,
+            reviewed_set.artifact,
             material_in(reviewed_set.path, self._sets),
             (
                 Measured(OWN, candidate.outcome, candidate.verdict, topics_in(own, topics)),
@@ -149,13 +151,8 @@ class Learning:
         )
 
 
-def page_of(recipe: str) -> Path:
-    """Return where the page of the last run of `learn` is."""
-    return home() / "reports" / f"{recipe}-learned.html"
-
-
 def _shown(found: Lesson) -> Path:
-    page = page_of(found.recipe)
+    page = page_of(home(), found.recipe)
     make_directory(page.parent)
     write_private(page, render_html(found))  # it quotes what people have asked
     text = render_markdown(found)

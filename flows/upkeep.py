@@ -7,6 +7,7 @@ from prefect.states import Completed, Failed
 from flows.notices import of_services
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
+from tasks.core.learning.pages import remove_stale_pages
 from tasks.core.planning.units import readable
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.room import KEEP_RUNS, Room, prune, room
@@ -56,6 +57,8 @@ def store_prune(
     try:
         with stop_in_time():
             found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
+            if not dry_run:
+                remove_stale_pages(home())
     except LockBusy as error:
         return Completed(name="Skipped", message=f"A rebuild is at work: {error.found}.")
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again

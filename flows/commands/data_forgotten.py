@@ -49,10 +49,12 @@ def removed_from_store() -> Removed:
     """
     from tasks.core.collected.artifacts import remove_lost
     from tasks.core.home import home
+    from tasks.core.learning.pages import remove_stale_pages
     from tasks.core.store import configured_remote
 
     remote = configured_remote()
     gone = remove_lost(home())
+    remove_stale_pages(home())
     there = () if remote is None else _at_remote(remote, gone.artifacts)
     return Removed(gone.artifacts, gone.models, there)
 

@@ -145,6 +145,7 @@ def prune(
     Example: `kawan-usaha store prune --unfinished --dry-run`
     """
     from tasks.core.home import home
+    from tasks.core.learning.pages import remove_stale_pages
     from tasks.core.planning.units import readable
     from tasks.core.room import Item
     from tasks.core.room import prune as remove
@@ -152,6 +153,8 @@ def prune(
 
     act = look if dry_run else remove
     found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
+    if not dry_run:
+        remove_stale_pages(home())
     word = "would be freed" if dry_run else "freed"
     lines = [f"{item}" for item in found.items]
     lines.append(f"{readable(found.freed_bytes)} {word}." if lines else "Nothing to remove.")

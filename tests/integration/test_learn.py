@@ -8,13 +8,13 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows.learn import learn
-from flows.learning_proof import page_of
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
 from tasks.core.collected.place import COLLECTED
 from tasks.core.errors import GateFailed
 from tasks.core.evaluation.evaluate import read_outcome
 from tasks.core.learning.learned import LearnedSets
+from tasks.core.learning.pages import page_of, remove_stale_pages
 from tasks.core.learning.released import released_recipe
 from tasks.core.recipe import Base, Evaluate, Finetune, Publish, Recipe
 from tasks.core.serving.state import state_directory
@@ -107,7 +107,7 @@ def test_a_model_that_is_not_better_enough_is_explained_and_not_released(
     with pytest.raises(GateFailed, match="above the limit 1e-09"):
         state.result()
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(home))
-    page = page_of(NAME).read_text()
+    page = page_of(home, NAME).read_text()
     assert "Not released" in page
     assert "15 reviewed answers, 15 of them new" in page
     assert "<td>modal</td>" in page
@@ -143,7 +143,7 @@ def test_a_run_that_was_killed_before_its_decision_goes_on_and_what_is_better_is
     assert isinstance(report, RebuildReport)
     assert [s.stage for s in report.stages if not s.cached] == ["publish"]
     assert RunRecords(home).releases(NAME)[1:] == before
-    assert "Why it is released" in page_of(NAME).read_text()
+    assert "Why it is released" in page_of(home, NAME).read_text()
     (decision,) = LearnedSets(home, NAME).all()
     assert decision.ending == "released"
     assert learn(NAME, min_new=1, return_state=True).name == "Skipped"
@@ -172,3 +172,17 @@ def test_corrected_answers_are_likelier_and_what_nobody_reviewed_is_nowhere(
     assert ratios[0] < 0.97
     for path in (home / "store").rglob("*"):
         assert path.is_dir() or UNREVIEWED.encode() not in path.read_bytes()
+
+
+def test_a_page_goes_with_the_reviewed_set_that_it_quotes(
+    refused: tuple[Path, State[object]], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(refused[0] / "reports", home / "reports")
+    (made,) = (a for a in Store(refused[0]).artifacts() if a.key.stage == "collected")
+    shutil.copytree(made.path, home / "store" / made.path.name)
+    assert remove_stale_pages(home) == ()
+    shutil.rmtree(home / "store" / made.path.name)
+    assert remove_stale_pages(home) == (page_of(home, NAME),)
+    assert not page_of(home, NAME).exists()
+    assert (home / "reports" / f"{NAME}.html").is_file()

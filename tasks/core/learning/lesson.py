@@ -65,9 +65,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Lesson:
-    """The whole page: one of these for each decision."""
+    """The whole page: one of these for each decision. `reviewed_set` is the artifact's name."""
 
     recipe: str
+    reviewed_set: str
     released: bool
     reasons: tuple[str, ...]
     material: Material
@@ -81,6 +82,7 @@ class Lesson:
 
 def lesson(
     recipe: str,
+    reviewed_set: str,
     material: Material,
     measured: Sequence[Measured],
     topics: Topics,
@@ -101,6 +103,7 @@ def lesson(
     kept = [f"{e.title}: {reason}" for e in measured for reason in e.verdict.reasons]
     return Lesson(
         recipe=recipe,
+        reviewed_set=reviewed_set,
         released=not against,
         reasons=against or tuple(kept),
         material=material,

@@ -10,6 +10,7 @@ from tasks.core.recipe import Gate
 from tests.unit.learning.test_changes import figures
 
 MATERIAL = Material(answers=62, new=50, conversations=49, held_out=13, preferences=7)
+SET = "collected-0123456789abcdef0123"
 LIMIT = Gate(max_perplexity_ratio=None, max_merge_ratio=None, max_ratio_to_release=1.0)
 
 
@@ -35,7 +36,7 @@ def measured(title: str, *after: float) -> Measured:
 
 
 def told(*each: Measured, reasons: tuple[str, ...] = ()) -> Lesson:
-    return lesson("demo", MATERIAL, each, read_topics(), reasons=reasons)
+    return lesson("demo", SET, MATERIAL, each, read_topics(), reasons=reasons)
 
 
 def test_a_model_that_one_measurement_refuses_is_not_released_and_the_page_says_why() -> None:
