@@ -126,7 +126,7 @@ def test_every_path_says_on_which_machine_it_is() -> None:
         for name, field in schema.get("properties", {}).items()
         if any(each.get("format") == "path" for each in field.get("anyOf", [field]))
     }
-    assert len(paths) == 15
+    assert len(paths) == 16
     assert [name for name, words in paths.items() if "machine" not in words] == []
     assert "machine" in definitions["Publish"]["properties"]["target"]["description"]
 
