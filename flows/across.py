@@ -33,7 +33,7 @@ from tasks.core.hub.here import hub_of
 from tasks.core.hub.upstream import Sources
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.recipe_file import find_recipe, load_recipe, located
 from tasks.core.recipe_overrides import overridden
 from tasks.notices import notify

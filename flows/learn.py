@@ -28,7 +28,7 @@ from tasks.core.learning.released import released_recipe
 from tasks.core.locks import WAIT_S, locked
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.recipe_file import find_recipe, load_recipe
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords

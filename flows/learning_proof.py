@@ -26,7 +26,7 @@ from tasks.core.learning.questions import questions_in
 from tasks.core.learning.topics import Topics, read_topics, topics_in
 from tasks.core.private import write_private
 from tasks.core.recipe import Evaluate, Gate
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.temporary import scratch_directory
 from tasks.evaluate import evaluate, verdict_of
 from tasks.leaks import leaks, overlap_in

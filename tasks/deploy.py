@@ -9,7 +9,7 @@ from tasks.core.errors import CorruptArtifact
 from tasks.core.evaluation.prompts import for_comparison
 from tasks.core.home import home
 from tasks.core.measure import measured
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.deployment import deploy as start
 from tasks.core.serving.record import Switched
 from tasks.core.signing import public_keys

@@ -5,7 +5,7 @@ from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
-from tasks.core.recipe_data import short_names
+from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table

@@ -11,7 +11,7 @@ from tasks.core.errors import DataError
 from tasks.core.files import sha256_of_state, write_atomically
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Finetune
-from tasks.core.recipe_data import short_names
+from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, digests_of, paths_of, stage_task

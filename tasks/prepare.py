@@ -9,7 +9,7 @@ from tasks.core.conversation.formats import NAMES
 from tasks.core.conversation.prepared import identity, prepare_examples
 from tasks.core.files import sha256_of
 from tasks.core.recipe import Finetune
-from tasks.core.recipe_data import short_names
+from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
 from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files

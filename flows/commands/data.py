@@ -12,7 +12,7 @@ from flows.commands import data_collected, data_review
 from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, bytes_bar, output_file, show
 from flows.commands.sources import TEMPLATE, in_use, source_of
-from tasks.core.recipe_data import DataFormat
+from tasks.core.recipe.data import DataFormat
 
 if TYPE_CHECKING:
     from tasks.core.conversation.data_files import DataFile

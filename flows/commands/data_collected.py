@@ -40,7 +40,7 @@ def forget(
     from tasks.core.collected.keeper import Keeper, Limits
     from tasks.core.errors import UsageError
     from tasks.core.home import home
-    from tasks.core.recipe_deploy import Collect
+    from tasks.core.recipe.deploy import Collect
     from tasks.core.serving.state import state_directory
 
     state = state_directory(home(), deployment)

@@ -13,7 +13,7 @@ from flows.commands.deployments import Name, the_one
 from flows.commands.numbers import integer, number_of
 from flows.commands.output import AS_JSON, problems_of, show
 from flows.commands.sources import MODEL_HELP, SIGNED_BY, TEMPLATE, local_model, require_signed
-from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.recipe.deploy import Deploy, Gateway
 
 if TYPE_CHECKING:
     from flows.overview import Overview

@@ -10,7 +10,7 @@ from tasks.core.errors import RecipeError
 from tasks.core.given_files import read_given_text
 from tasks.core.home import PROJECT
 from tasks.core.recipe import Recipe
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.yaml_text import NotYaml, read_yaml
 
 RECIPES = PROJECT / "data" / "recipes"

@@ -24,7 +24,7 @@ from tasks.core.hub.publish_origin import Origin, Repo, origin_of
 from tasks.core.hub.publish_selection import choose_to_publish
 from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
-from tasks.core.recipe_data import DataSource, short_names
+from tasks.core.recipe.data import DataSource, short_names
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import require_manifest
 from tasks.core.training.result import TRAINING, StepDown, read_summary

@@ -33,7 +33,7 @@ from tasks.core.hub.demo_models import save_demo_model
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import ActivationEdit, Edit
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.record import Deployment

@@ -27,7 +27,7 @@ from tasks.core.recipe import (
     Publish,
     Recipe,
 )
-from tasks.core.recipe_deploy import Gateway
+from tasks.core.recipe.deploy import Gateway
 from tasks.core.serving.chat import chat
 from tasks.core.serving.deployment import stop
 from tasks.core.serving.record import Deployment

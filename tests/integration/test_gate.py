@@ -31,7 +31,7 @@ from tasks.core.recipe import (
     Publish,
     Recipe,
 )
-from tasks.core.recipe_deploy import Gateway
+from tasks.core.recipe.deploy import Gateway
 from tasks.core.room import prune
 from tasks.core.serving.state import state_directory
 from tasks.core.store import Artifact, Store

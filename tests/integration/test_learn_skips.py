@@ -14,7 +14,7 @@ from tasks.core.learning.learned import LearnedSets
 from tasks.core.learning.released import kept
 from tasks.core.learning.waiting import waiting
 from tasks.core.recipe import Finetune, Recipe
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.recipe_file import located
 from tasks.core.serving.state import state_directory
 from tasks.core.store import Store

@@ -28,7 +28,7 @@ from tasks.core.errors import (
     UsageError,
 )
 from tasks.core.recipe import ActivationEdit, Base, Deploy, Edit, Evaluate, Gate, Recipe
-from tasks.core.recipe_deploy import Gateway
+from tasks.core.recipe.deploy import Gateway
 from tasks.core.room import prune, room
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tasks.core.recipe import Deploy
-from tasks.core.recipe_deploy import EngineName
+from tasks.core.recipe.deploy import EngineName
 from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.record import Deployment

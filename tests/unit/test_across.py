@@ -9,7 +9,7 @@ from flows.across import pinned, stages_of
 from tasks.core.hub.datasets import ResolvedDataSet
 from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import Base, Delta, Deploy, Edit, Finetune, Publish, Recipe
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.recipe_overrides import overridden
 
 BARE = Recipe(base=Base(repo="warung/base"))

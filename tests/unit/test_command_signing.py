@@ -16,7 +16,7 @@ from tasks.core.keys import stage_key
 from tasks.core.preflight import unsigned_when_built
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Recipe, Source
-from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.signed_model import require_signed_model

@@ -8,7 +8,7 @@ import pytest
 from tasks.core.errors import CorruptArtifact, SignatureRefused
 from tasks.core.keys import stage_key
 from tasks.core.process.ports import free_port
-from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.serving.processes import own_processes
 from tasks.core.serving.state import state_directory
 from tasks.core.store import Built, Staging, Store

@@ -31,7 +31,7 @@ from tasks.core.recipe import (
     Recipe,
     RopeScalingEdit,
 )
-from tasks.core.recipe_deploy import Gateway
+from tasks.core.recipe.deploy import Gateway
 from tasks.core.recipe_plan import plan_of
 from tests.machines import AVX2
 from tests.models import tiny_llama

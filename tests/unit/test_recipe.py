@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from tasks.core.recipe import KAWAN_USAHA, ActivationEdit, Base, Deploy, Edit, Finetune, Recipe
-from tasks.core.recipe_data import DataSource, short_names
+from tasks.core.recipe.data import DataSource, short_names
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT
 from tasks.core.recipe import KAWAN_USAHA
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.recipe_file import find_recipe, load_recipe, located, recipe_names
 
 

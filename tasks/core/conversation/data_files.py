@@ -14,7 +14,7 @@ from tasks.core.conversation.json_values import values
 from tasks.core.conversation.preferences import EXPECTED, Method
 from tasks.core.conversation.records import BadRecord
 from tasks.core.errors import DataError
-from tasks.core.recipe_data import DataFormat
+from tasks.core.recipe.data import DataFormat
 
 _LOOKED_AT_RECORDS = 4
 _FITTING: Mapping[ReadAs, frozenset[ReadAs]] = {

@@ -17,7 +17,7 @@ from tasks.core.errors import DataError
 from tasks.core.files import sha256_of_state
 from tasks.core.given_files import require_at_rest
 from tasks.core.listing import matching
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 
 CONVERSATIONS = "conversations.jsonl"
 """The file of reviewed conversations that are trained on."""

@@ -13,7 +13,7 @@ from tasks.core.evaluation.judge_endpoint import Reply
 from tasks.core.evaluation.judge_journal import Entry, Journal
 from tasks.core.evaluation.judge_words import RULES, Question, question, verdict_in
 from tasks.core.evaluation.judgement import JudgedPair, Winner, of_both_orders
-from tasks.core.recipe_judge import Judge
+from tasks.core.recipe.judge import Judge
 
 SAME = "Both answers are the same."
 _FORM_TOKENS = 64

@@ -20,7 +20,7 @@ from tasks.core.evaluation.judgement import Agreement, Judgement, agreement
 from tasks.core.evaluation.rated_pairs import choose_rated
 from tasks.core.files import sha256_of
 from tasks.core.given_files import require_at_rest
-from tasks.core.recipe_judge import Judge
+from tasks.core.recipe.judge import Judge
 
 JOURNAL = "judgements.jsonl"
 

@@ -15,7 +15,7 @@ from tasks.core.files import make_directory
 from tasks.core.hub.datasets import fetch_file, resolve
 from tasks.core.hub.revisions import gone_on_with, is_commit, with_ways_out
 from tasks.core.keys import StageKey, stage_key
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.store import Built, Staging, Store
 from tasks.core.threads import pause
 

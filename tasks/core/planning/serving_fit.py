@@ -18,7 +18,7 @@ from tasks.core.planning.serving import (
 from tasks.core.planning.shapes import ModelShape
 from tasks.core.planning.units import readable
 from tasks.core.recipe import Dtype
-from tasks.core.recipe_deploy import FASTCHAT_AT_ONCE, Deploy
+from tasks.core.recipe.deploy import FASTCHAT_AT_ONCE, Deploy
 
 
 @dataclass(frozen=True)

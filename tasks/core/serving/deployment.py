@@ -25,7 +25,7 @@ from tasks.core.locks import Say, remove_lock
 from tasks.core.model_config import context_tokens, read_config
 from tasks.core.private import private_directory
 from tasks.core.process.ports import free_port
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor, forget_supervisor
 from tasks.core.serving.engines.registry import engine_of

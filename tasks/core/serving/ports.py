@@ -6,7 +6,7 @@ import psutil
 
 from tasks.core.errors import PortTaken
 from tasks.core.process.ports import bound_socket
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 
 OTHER_PORT = (
     "Stop that process, or choose another port: deploy.gateway.port in the recipe, `--port` of the "

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
-from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.routes import Route, Upstream
 from tasks.core.serving.slots import Slot

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.recipe_deploy import EngineName
+from tasks.core.recipe.deploy import EngineName
 
 BUILD_HEADER = "X-Kawan-Usaha-Build"
 """From one gateway to another: the build that must answer, and nobody behind that other one."""

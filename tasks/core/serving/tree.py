@@ -19,7 +19,7 @@ from dataclasses import replace
 from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shapes import dtype_of
-from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.settings import GatewaySettings

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.core.edit_fingerprint import read_fingerprint
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
-from tasks.core.recipe_deploy import EngineName, Worker
+from tasks.core.recipe.deploy import EngineName, Worker
 from tasks.core.serving.access import Access
 from tasks.core.serving.asked import KeyRefused, asked
 from tasks.core.serving.engines.registry import engine_of

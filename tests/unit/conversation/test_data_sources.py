@@ -15,7 +15,7 @@ from tasks.core.conversation.data_sources import (
 )
 from tasks.core.errors import DataError
 from tasks.core.files import sha256_of
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 
 RECORDS = json.dumps([{"id": "a", "conversations": []}])
 

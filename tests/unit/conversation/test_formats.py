@@ -12,7 +12,7 @@ from tasks.core.conversation.formats import format_of
 from tasks.core.conversation.reading import load, scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault
 from tasks.core.errors import DataError
-from tasks.core.recipe_data import DataFormat
+from tasks.core.recipe.data import DataFormat
 
 TURNS = [{"from": "human", "value": "Halo"}, {"from": "gpt", "value": "Apa kabar?"}]
 GOOD = {"id": "satu", "conversations": TURNS}

@@ -12,7 +12,7 @@ from tasks.core.conversation.leaks import find_leaks
 from tasks.core.conversation.records import BadRecord, Fault
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.errors import DataError
-from tasks.core.recipe_data import DataFormat
+from tasks.core.recipe.data import DataFormat
 from tests.unit.conversation.test_screening import good, record
 
 ANY = Rules(language=None, max_dropped_share=0.5)

@@ -11,7 +11,7 @@ from tasks.core.hub.dataset_source import DataSet
 from tasks.core.hub.embedded.faults import Faults, Refuse
 from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import Finetune, Recipe
-from tasks.core.recipe_data import DataSource
+from tasks.core.recipe.data import DataSource
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tests.unit.hub.conftest import OWNER, REPO

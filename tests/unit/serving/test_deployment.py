@@ -26,7 +26,7 @@ from tasks.core.errors import (
 )
 from tasks.core.locks import holders, locked
 from tasks.core.recipe import Deploy
-from tasks.core.recipe_deploy import EngineName
+from tasks.core.recipe.deploy import EngineName
 from tasks.core.serving.deployment import _versions, deploy, rollback, start, stop
 from tasks.core.serving.ports import can_bind
 from tasks.core.serving.processes import own_processes

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.recipe import Deploy
-from tasks.core.recipe_deploy import Gateway
+from tasks.core.recipe.deploy import Gateway
 from tasks.core.serving.record import gateway_url
 from tasks.core.serving.routes import Routes
 from tasks.core.serving.state import (

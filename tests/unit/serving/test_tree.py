@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
-from tasks.core.recipe_deploy import Deploy, Gateway
+from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.serving.key_variables import KEYS_VARIABLE
 from tasks.core.serving.slots import SLOTS
 from tasks.core.serving.state import StateDirectory

@@ -12,7 +12,7 @@ from tasks.core import devices
 from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, NotAModel, RecipeError, ServingFailed
 from tasks.core.process.ports import free_port
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_command import Arguments, drain_s, setup_of, vllm_command

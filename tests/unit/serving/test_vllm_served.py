@@ -31,7 +31,7 @@ from tasks.core.process import child_environment
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import environment_of
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_environment import EXTRA

@@ -14,7 +14,7 @@ import pytest
 from tasks.core.errors import ServingFailed
 from tasks.core.locks import locked
 from tasks.core.process.ports import free_port
-from tasks.core.recipe_deploy import Page
+from tasks.core.recipe.deploy import Page
 from tasks.core.serving import probe
 from tasks.core.serving.control import Supervisor
 from tasks.core.serving.deployment import deploy, stop

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from tasks.core.home import PROJECT
 from tasks.core.recipe import Dtype
-from tasks.core.recipe_deploy import Deploy, EngineName
+from tasks.core.recipe.deploy import Deploy, EngineName
 from tasks.core.serving.asked import asked
 from tasks.core.serving.process_spec import ProcessSpec
 from tasks.core.serving.report import EXPECTATION_VARIABLE, EngineReport, Expectation

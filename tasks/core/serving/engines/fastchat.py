@@ -1,7 +1,7 @@
 """FastChat as an engine: the design card's, a few answers side by side, never in one batch."""
 
 from tasks.core.errors import RecipeError
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.engines.own import OwnEngine
 
 

@@ -19,7 +19,7 @@ import torch
 from fastchat.serve.inference import generate_stream
 from torch import Tensor
 
-from tasks.core.recipe_deploy import FASTCHAT_AT_ONCE
+from tasks.core.recipe.deploy import FASTCHAT_AT_ONCE
 from tasks.core.serving.engines.forward import embeddings, prompt_logprobs
 from tasks.core.serving.engines.generator import Room, Token
 from tasks.core.serving.engines.loaded import (

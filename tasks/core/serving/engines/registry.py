@@ -3,7 +3,7 @@
 import importlib
 from typing import Final
 
-from tasks.core.recipe_deploy import EngineName
+from tasks.core.recipe.deploy import EngineName
 from tasks.core.serving.engines.base import Engine
 
 _CLASSES: Final[dict[EngineName, str]] = {

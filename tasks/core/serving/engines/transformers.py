@@ -3,7 +3,7 @@
 import importlib.util
 
 from tasks.core.errors import RecipeError
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.engines.own import OwnEngine
 from tasks.core.serving.engines.request import OPTIONAL_FIELDS
 

@@ -13,7 +13,7 @@ import psutil
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
-from tasks.core.recipe_deploy import Deploy
+from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.access import Access
 from tasks.core.serving.asked import asked, failed
 from tasks.core.serving.engines.base import Engine, Launch

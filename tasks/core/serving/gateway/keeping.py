@@ -15,7 +15,7 @@ from typing import TypeVar
 from tasks.core.collected.keeper import Keeper, Limits, Offered, Outcome
 from tasks.core.collected.records import Message
 from tasks.core.errors import KawanUsahaError
-from tasks.core.recipe_deploy import Collect
+from tasks.core.recipe.deploy import Collect
 from tasks.core.serving.gateway.account import Account
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.collecting import Answer

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.recipe_deploy import Collect, Gateway
+from tasks.core.recipe.deploy import Collect, Gateway
 
 
 class GatewaySettings(BaseModel):

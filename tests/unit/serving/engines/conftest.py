@@ -19,7 +19,7 @@ from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import ServingFailed
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Edit, RopeScalingEdit
-from tasks.core.recipe_deploy import Deploy, EngineName
+from tasks.core.recipe.deploy import Deploy, EngineName
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.registry import engine_of

@@ -19,7 +19,7 @@ from tasks.core.errors import EditLost, RecipeError, ServingFailed
 from tasks.core.locks import holders
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Edit, RopeScalingEdit
-from tasks.core.recipe_deploy import Deploy, EngineName
+from tasks.core.recipe.deploy import Deploy, EngineName
 from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.process_arguments import Arguments

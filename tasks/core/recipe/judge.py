@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.recipe_part import Part
+from tasks.core.recipe.part import Part
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 

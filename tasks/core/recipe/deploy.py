@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.recipe_part import Part
+from tasks.core.recipe.part import Part
 
 EngineName = Literal["fastchat", "transformers", "vllm"]
 FASTCHAT_AT_ONCE = 5

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.core.recipe_part import Part
+from tasks.core.recipe.part import Part
 
 DataFormat = Literal["auto", "fastchat", "openai", "sharegpt", "preferences"]
 """How the records of a source are written; `auto` is found out by a look at the first ones."""

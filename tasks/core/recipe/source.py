@@ -1,0 +1,104 @@
+"""Where models come from: the Hub or a directory, with what must have signed them."""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.core.recipe.part import Part
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+"""The name of a repository of the Hub."""
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """Leave a default that another field excludes out of the form, which would fill it in."""
+    schema.pop("default", None)
+
+
+class Source(Part):
+    """Where a model comes from: a Hub repository at a revision, or a directory."""
+
+    default_repo: ClassVar[str | None] = None
+
+    repo: str | None = Field(
+        None,
+        title="Hub repository",
+        description="owner/name of a model repository. Leave empty when a directory is given.",
+    )
+    revision: str = Field(
+        "main",
+        title="Revision",
+        description="Branch, tag or commit. It is resolved to a commit before anything is loaded. "
+        "A model that brings code of its own is taken at a commit only.",
+    )
+    directory: Path | None = Field(
+        None,
+        title="Directory",
+        description="A model directory on the machine that runs the stage, instead of a Hub "
+        "repository.",
+    )
+    signed_by: Path | None = Field(
+        None,
+        title="Signed by",
+        description="A PEM file with the public key, on the machine that runs the stage. Then the "
+        "model must carry a signature (`model.sig`) of this key over each file that is taken. "
+        "Leave empty to ask for none.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_repo_unless_directory(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "repo" not in data:
+            return {**data, "repo": None if data.get("directory") else cls.default_repo}
+        return data
+
+    @model_validator(mode="after")
+    def _exactly_one_place(self) -> Self:
+        if (self.repo is None) == (self.directory is None):
+            raise ValueError("give either repo or directory, not both and not neither")
+        if self.repo is not None and not REPO.match(self.repo):
+            raise ValueError(f"{self.repo!r} is not a repository name; write owner/name")
+        return self
+
+    def __str__(self) -> str:
+        return str(self.directory) if self.directory else f"{self.repo}@{self.revision}"
+
+    @property
+    def short_name(self) -> str:
+        """The name of the model alone, without owner, revision or the way to its directory."""
+        return self.directory.name if self.directory else str(self.repo).rsplit("/", 1)[-1]
+
+
+class Base(Source):
+    """The model that everything starts from."""
+
+    default_repo = "huggyllama/llama-13b"
+
+    repo: str | None = Field(
+        default_repo,
+        title="Hub repository",
+        description="owner/name of the base model. Leave empty when a directory is given.",
+        json_schema_extra=_without_default,
+    )
+
+
+class Delta(Source):
+    """A weight delta that is added to the base: target = base + delta."""
+
+    default_repo = "lmsys/vicuna-13b-delta-v1.1"
+
+    repo: str | None = Field(
+        default_repo,
+        title="Hub repository",
+        description="owner/name of the delta. Leave empty when a directory is given.",
+        json_schema_extra=_without_default,
+    )
+    dtype: Dtype = Field(
+        "float16",
+        title="Weight type of the result",
+        description="The sum is taken in this type. FastChat adds in float16.",
+    )
