@@ -1,4 +1,4 @@
-"""Edit: another architecture around the same weights, proven in a fresh process."""
+"""Edit: the same weights in a changed architecture, proven in a fresh process."""
 
 from tasks.core.architecture.fingerprint import put_fingerprint
 from tasks.core.architecture.proof import EditProof, prove_edit

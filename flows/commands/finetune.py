@@ -47,7 +47,9 @@ def finetune(
     as_json: Annotated[bool, AS_JSON] = False,
     **fields: Any,
 ) -> None:
-    """Train a LoRA adapter with DeepSpeed; go on after any death, step down when memory runs out.
+    """Train a LoRA adapter with DeepSpeed.
+
+    Resumes after a crash; retries with less memory after an out-of-memory error.
 
     OUT gets `adapter/` (PEFT's format, with a record of the conversation template; `kawan-usaha
     fuse` adds it to the model), `training.json` and `loss.png`. The same command after a kill

@@ -157,7 +157,7 @@ def named_when_whole(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 def link_or_copy(source: Path, target: Path) -> LinkMethod:
-    """Give target the bytes of source at the lowest price, and return how.
+    """Give target the bytes of source by the cheapest method available; return which.
 
     A hard link first, then a reflink (copy on write), then a copy. Only for files that nobody
     writes in place: a hard link shares its bytes with source for ever.

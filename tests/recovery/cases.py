@@ -100,14 +100,14 @@ def failed(machine: Machine) -> Iterator[Row]:
 
 
 def starved(machine: Machine) -> Row:
-    """Let the kernel kill the training for want of memory, and wait until the run is Completed."""
+    """Let the kernel kill the training for its memory, and wait until the run is Completed."""
     with memory_group(_LIMIT_BYTES) as group:
         run, struck = _begun(machine, FINETUNE)
         starve(machine, group)
         wait_for(machine.ended(run, *_ENDS), "the run after an out-of-memory kill")
     (made,) = (m for name, m in machine.manifests().items() if name.startswith("finetune-"))
     return Row(
-        "the training, by the kernel for want of memory",
+        "the training, by the kernel: out of memory",
         f"a retry of its task, on the rung `{made.facts['rung']}`",
         redone(machine, struck),
         time.time() - struck.at,

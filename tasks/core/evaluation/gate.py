@@ -1,7 +1,7 @@
 """The gate: limits of the recipe against what was measured, as a verdict with reasons.
 
-Pure. A verdict is a value; who stops because of it is the flow's affair. The invariant: a limit on
-what is in the chain and cannot be judged fails. Not a number and infinity are never within a limit.
+Pure. A verdict is a value; the flow decides what to do with it. The invariant: a limit on what is
+in the chain and cannot be judged fails. Not a number and infinity are never within a limit.
 """
 
 import math

@@ -213,7 +213,7 @@ def _make(remote: Remote, *, private: bool) -> bool:
         found = is_private(remote)
     if found is None:
         raise HubError(
-            "The name is taken by something that is no model, or that this token cannot see.",
+            "The name belongs to another repository type, or this token cannot see it.",
             where=remote.repo,
             expected="a free name, or a model repository of this account",
             next_step="Choose another name in `publish.repo`, or use the token of its owner.",

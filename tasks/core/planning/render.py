@@ -97,12 +97,12 @@ def term_rows(terms: Iterable[Term]) -> list[Row]:
 
 def serving_rows(serving: ServingFit) -> list[Row]:
     """Return the table of weight widths."""
-    rows: list[Row] = [("weights", "before any talk", "a talk", "talks at once")]
+    rows: list[Row] = [("weights", "empty", "per conversation", "concurrent")]
     for width in serving.widths:
         chosen = " (chosen)" if width.bits == serving.chosen_bits else ""
-        a_talk = readable(width.memory.kv_bytes_per_sequence)
+        each = readable(width.memory.kv_bytes_per_sequence)
         name = f"{width.bits} bits{chosen}"
-        rows.append((name, readable(width.fixed_bytes), a_talk, str(width.sequences)))
+        rows.append((name, readable(width.fixed_bytes), each, str(width.sequences)))
     return rows
 
 

@@ -39,7 +39,7 @@ class Cause(enum.Enum):
     FINISHED = "finished"
     ERROR = "ended with an error code"
     SIGNAL = "killed by a signal"
-    OUT_OF_MEMORY = "killed by the kernel for want of memory"
+    OUT_OF_MEMORY = "killed by the kernel: out of memory"
     TIMEOUT = "stopped at the time limit"
 
 
@@ -152,7 +152,7 @@ def _cause(returncode: int, oom_kills: int) -> Cause:
     """Return the cause. The counter goes before the code: a launcher hides its worker's signal.
 
     Beside a worker that the kernel kills, its peers end with a code of their own, so that any
-    failure while the counter rose is taken for want of memory.
+    failure while the counter rose is taken for out-of-memory.
     """
     if returncode == 0:
         return Cause.FINISHED

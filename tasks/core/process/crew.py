@@ -40,7 +40,7 @@ def computed(
     The function, the items and the results must be picklable. A `load` that the function has is
     called once, before the processes divide. Items are taken, and results kept, only a few ahead of
     what is yielded. An exception of the function is raised in place of its result. Raises
-    WorkerLost when a process dies, SystemRefused when the kernel killed it for want of memory.
+    WorkerLost when a process dies, SystemRefused when the kernel killed it because memory ran out.
     """
     if processes == 1:
         yield from map(function, items)
@@ -150,7 +150,7 @@ class _Crew(Generic[Item, Result]):
     def _told(self, code: int) -> KawanUsahaError:
         if self._watch.kills():
             return SystemRefused(
-                "The kernel killed a process of this work for want of memory.",
+                "The kernel killed a process of this work: out of memory.",
                 expected=f"room for {self._processes} processes",
                 next_step="Close other programs, or allow fewer cores: `taskset -c 0 COMMAND`.",
             )

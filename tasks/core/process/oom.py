@@ -1,4 +1,4 @@
-"""Whether the kernel killed something for want of memory.
+"""Whether the kernel killed something because memory ran out.
 
 Reads the kernel's own counters: `memory.events` of a control group v2, `memory.oom_control` of v1,
 and the machine's counter in /proc/vmstat where a process is in neither. An out-of-memory kill shows

@@ -13,7 +13,10 @@ class Gate(Part):
     """What the evaluation must show before a model may be published or served."""
 
     max_perplexity: float | None = Field(
-        None, gt=1, title="Highest perplexity", description="Of the released model, a token."
+        None,
+        gt=1,
+        title="Highest perplexity",
+        description="Per-token perplexity of the released model.",
     )
     max_merge_ratio: float | None = Field(
         1.5,

@@ -143,7 +143,7 @@ class Finetune(Part):
         "cuda", title="Device", description="What training computes on."
     )
     processes: int = Field(
-        1, ge=1, title="Processes", description="One a GPU, on all machines together."
+        1, ge=1, title="Processes", description="Total processes: one per GPU, across all machines."
     )
     hostfile: Path | None = Field(
         None,

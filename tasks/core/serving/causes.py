@@ -77,7 +77,7 @@ def explain_end(
 ) -> KawanUsahaError:
     """Return why the engine in the slot `name` of a deployment ended.
 
-    oom_kills is how often the kernel killed for want of memory around it since it started;
+    oom_kills is how often the kernel killed because memory ran out around it since it started;
     load_8bit is whether its weights are in 8 bits already.
     """
     halved = "" if load_8bit else "Set deploy.load_8bit: true (`--load-8bit`). "

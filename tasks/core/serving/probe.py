@@ -32,7 +32,7 @@ def require_healthy(
 ) -> None:
     """Return once the whole chain has answered with a token.
 
-    The order is from the cheap to the dear: the address that clients know answers; the gateway
+    The order is from cheapest to most expensive: the address that clients know answers; the gateway
     routes to this build; a token comes out. Asked through the gateway's control socket, which needs
     no key. A gateway that has no place for one request more is at work, and so healthy.
     """

@@ -129,7 +129,7 @@ _KINDS: dict[str, type[Event]] = {
 
 
 def to_line(event: Event) -> str:
-    """Return the line that says it."""
+    """Serialize the event as one line."""
     prefix = next(prefix for prefix, kind in _KINDS.items() if isinstance(event, kind))
     return prefix + json.dumps(asdict(event))
 

@@ -1,4 +1,4 @@
-"""The fine-tune: an attempt at a training that may have begun before, up to a true adapter.
+"""Runs or resumes one training attempt and verifies the adapter.
 
 Covers one attempt with the settings given; which settings to try after an out-of-memory error is
 `ladder`'s question, and `TrainingStopped.reason` its answer. The invariant: `out` holds adapter,

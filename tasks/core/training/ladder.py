@@ -2,7 +2,8 @@
 
 Covers which settings an attempt takes; the rungs are planning's, the attempt is `finetune`'s. Where
 the ladder stands lies in the work of the attempts, so that a retry in another process goes on
-there. The invariant: only a want of memory leads down, and the global batch stays what it was.
+there. The invariant: only out-of-memory moves to a lower rung, and the global batch stays
+what it was.
 """
 
 import logging

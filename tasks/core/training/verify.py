@@ -1,4 +1,4 @@
-"""Whether an adapter is one: every tensor there, finite, of the right shape, and trained."""
+"""Checks that an adapter is complete, finite, of the right shapes, and trained."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -136,7 +136,7 @@ def test_kill_by_the_kernel_for_want_of_memory_is_told_with_what_helps(
         )
         inside.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(inside))
-        with pytest.raises(EvaluationFailed, match="want of memory") as caught:
+        with pytest.raises(EvaluationFailed, match="out of memory") as caught:
             run(model, settings, tmp_path / "out")
     assert "max_length_tokens" in (caught.value.next_step or "")
     assert list((tmp_path / "out").iterdir()) == []
