@@ -1,11 +1,12 @@
-"""The whole lifecycle with known secrets in the environment: which process, file or word has one.
+"""The lifecycle of a tiny model with the real command: what it came to, and who knew a secret.
 
-A real command builds, publishes to a directory, hands over to an S3 bucket and serves; a second one
-fails, with its traceback. All that they write lies below one directory, which is searched to the
-last byte; each process that they start is looked at in /proc.
+It builds, publishes to a Hub, hands over to an S3 bucket and serves; the same command again finds
+everything done; a third one fails, with its traceback. All that they write lies below one
+directory, which is searched to the last byte; each process that they start is looked at in /proc.
 """
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -14,14 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import httpx
 import pytest
+from huggingface_hub import snapshot_download
 
 from tasks.core.files import sha256_of
 from tasks.core.home import PROJECT
+from tasks.core.serving.chat import chat
 from tasks.core.serving.deployment import stop
 from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
 from tasks.core.serving.processes import own_processes
-from tasks.core.serving.state import state_directory
+from tasks.core.serving.record import Deployment
+from tasks.core.serving.state import read_deployment, state_directory
 from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
@@ -34,6 +39,15 @@ from tests.tiny_world import tiny_world
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 GATEWAY_KEY = "sesame-of-the-gateway"
 BUCKET = "kawan"
+ACTIVATIONS = ["silu", "silu", "gelu"]
+LOAD = """
+import json, sys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+name = sys.argv[1]
+model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=True)
+AutoTokenizer.from_pretrained(name, trust_remote_code=True)
+print(json.dumps([str(layer.mlp.act_fn) for layer in model.model.layers]))
+"""
 KNOWN = {
     **SECRETS,
     **S3_KEYS,
@@ -67,6 +81,7 @@ class Told:
     """What was done: where all of it was written, what was said, and who ran."""
 
     written: Path
+    environ: dict[str, str]
     said: dict[str, subprocess.CompletedProcess[str]]
     seen: Seen
     bucket: dict[str, bytes]
@@ -109,17 +124,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             mine / "whole.yaml",
             edit={"activations": [{"layers": [-1], "activation": "gelu"}]},
             evaluate={"gate": {"max_perplexity_ratio": 4.0}},
-            publish={
-                "repo": None,
-                "target": str(mine / "published"),
-                "license": "apache-2.0",
-                "signed_by": str(pair.public),
-            },
-            deploy={
-                "engine": "transformers",
-                "load_8bit": False,
-                "signed_by": str(pair.public),
-            },
+            publish={"signed_by": str(pair.public)},
+            deploy={"signed_by": str(pair.public)},
         )
         broken = world.recipe(mine / "broken.yaml", base={"repo": "kawan-usaha/no-such"})
         said: dict[str, subprocess.CompletedProcess[str]] = {}
@@ -127,6 +133,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             with watched(mine) as seen:
                 for name, words in {
                     "whole": ["rebuild", str(whole)],
+                    "again": ["rebuild", str(whole), "--json"],
                     "broken": ["--debug", "rebuild", str(broken)],
                 }.items():
                     said[name] = subprocess.run(
@@ -138,12 +145,35 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
                         check=False,
                     )
                 seen.look(again=True)
-            yield Told(
-                mine, said, seen, _objects(s3), secrets, public_keys(pair.public)[0].fingerprint
-            )
+            _published(environ, mine / "published")
+            fingerprint = public_keys(pair.public)[0].fingerprint
+            yield Told(mine, environ, said, seen, _objects(s3), secrets, fingerprint)
         finally:
             if state_directory(mine / "home", "whole").root.exists():
                 stop(mine / "home", "whole")
+
+
+def _published(environ: dict[str, str], place: Path) -> None:
+    """Fetch what was published, to be searched too."""
+    snapshot_download(
+        "kawan-usaha/released",
+        endpoint=environ["HF_ENDPOINT"],
+        token=environ["HF_TOKEN"],
+        local_dir=place,
+    )
+
+
+@pytest.fixture
+def deployment(told: Told) -> Deployment:
+    found = read_deployment(state_directory(told.written / "home", "whole"))
+    assert found is not None
+    return found
+
+
+def command(told: Told, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *words], env=told.environ, capture_output=True, text=True, check=False
+    )
 
 
 def _objects(address: str) -> dict[str, bytes]:
@@ -160,7 +190,7 @@ def _objects(address: str) -> dict[str, bytes]:
 
 def test_the_whole_was_built_published_shared_and_served(told: Told) -> None:
     assert told.said["whole"].returncode == 0, told.said["whole"].stderr[-4000:]
-    assert list((told.written / "published").glob("builds/*/config.json"))
+    assert (told.written / "published" / "config.json").is_file()
     assert any(name.endswith("manifest.json") for name in told.bucket)
     assert own_processes(state_directory(told.written / "home", "whole").root)
     for module in (
@@ -173,13 +203,68 @@ def test_the_whole_was_built_published_shared_and_served(told: Told) -> None:
 
 def test_all_of_it_was_signed(told: Told) -> None:
     """Else nothing would show that the key to sign with leaves no trace."""
-    (signature,) = (told.written / "published").glob("builds/*/model.sig")
+    signature = told.written / "published" / "model.sig"
     record = json.loads(next((told.written / "home" / "runs").glob("whole-*.json")).read_text())
     assert record["signed_by"] == told.signed_by
     assert record["signature_sha256"] == sha256_of(signature)
     artifacts = {name.split("/")[1] for name in told.bucket if name.endswith("/manifest.json")}
     signatures = [name for name in told.bucket if name.endswith(f"{told.signed_by}.sig")]
     assert len(signatures) >= len(artifacts) > 3
+
+
+def test_the_same_command_again_finds_everything_done(told: Told) -> None:
+    stages = json.loads(told.said["again"].stdout)["stages"]
+    assert [stage["stage"] for stage in stages] == [
+        *("base", "delta", "merge", "edit", "prepare", "finetune", "fuse"),
+        *("evaluate", "publish", "deploy"),
+    ]
+    assert all(stage["cached"] for stage in stages)
+
+
+def test_running_worker_shows_gelu_in_its_last_layer(deployment: Deployment) -> None:
+    answer = httpx.get(f"{deployment.engine_url}/kawan_usaha/report", trust_env=False)
+    edit = answer.json()["edit"]
+    assert edit["activations"] == ACTIVATIONS
+    assert edit["alive"] is True
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_chat_is_answered(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, GATEWAY_KEY)
+    messages = [{"role": "user", "content": "Apa kabar?"}]
+    pieces = chat(
+        deployment.base_url, "Kawan-Usaha", messages, stream=stream, max_tokens=8, temperature=0
+    )
+    assert "".join(pieces)
+
+
+def test_published_model_loads_from_a_fresh_cache_with_its_edit_alive(
+    told: Told, tmp_path: Path
+) -> None:
+    fresh = {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    hub = {name: told.environ[name] for name in ("HF_ENDPOINT", "HF_TOKEN")}
+    child = subprocess.run(
+        [sys.executable, "-c", LOAD, "kawan-usaha/released"],
+        env={**os.environ, **hub, **fresh},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = json.loads(child.stdout.splitlines()[-1])
+    assert [word.removesuffix("()").lower()[:4] for word in shown] == ACTIVATIONS
+
+
+def test_model_card_tells_lineage_edit_and_checksums(told: Told) -> None:
+    card = (told.written / "published" / "README.md").read_text()
+    stages = {each["stage"]: each for each in json.loads(told.said["again"].stdout)["stages"]}
+    assert stages["base"]["facts"]["revision"] == "main"
+    assert "kawan-usaha/base" in card
+    assert stages["edit"]["digest"] in card
+    assert "activation of layer 2" in card
+    assert "trust_remote_code=True" in card
+    assert "vicuna_v1.1" in card
 
 
 def test_the_broken_one_failed_with_its_traceback(told: Told) -> None:
@@ -233,6 +318,19 @@ def test_what_a_deployment_keeps_is_its_owners_alone(told: Told) -> None:
     sockets = [state.socket, state.gateway_socket]
     assert all(path.is_socket() for path in sockets)
     assert [path for path in (state.root, *sockets) if path.stat().st_mode & 0o077] == []
+
+
+def test_status_and_stop_find_the_servers_from_another_process(
+    told: Told, deployment: Deployment
+) -> None:
+    """The last of all: nothing serves after it."""
+    shown = command(told, "status")
+    assert shown.returncode == 0, shown.stderr
+    assert "layers 0-1 silu, layer 2 gelu" in shown.stdout
+    assert command(told, "stop", "whole").returncode == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{deployment.base_url}/models", trust_env=False)
+    assert command(told, "status").stdout.strip() == "Nothing is deployed."
 
 
 def _allowed(command: str) -> set[str]:
