@@ -6,11 +6,13 @@ people divide it. The invariant: any text takes time in proportion to its length
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from tasks.core.conversation.digit_runs import FEWEST_DIGITS, Group, groups_of_runs
 from tasks.core.conversation.spans import Kind, Span
 
-_HOME = "ID"
+_HOME, _HOME_CODE = "ID", "62"
+_KINDS_OF_PHONES = ("fixed_line", "mobile", "toll_free", "shared_cost", "premium_rate", "uan")
 _MOST_PHONE_DIGITS = 17  # 15 by ITU-T E.164, and the 00 before a country
 _MOST_DIGITS = 22  # of a NITKU, the number of a branch: an NPWP and six digits more
 _FEWEST_IDENTITY_DIGITS = 13
@@ -144,14 +146,40 @@ def _prefix(text: str, first: Group, *, alone: bool) -> str | None:
 
 
 def _is_phone(prefix: str, digits: str) -> bool:
+    """Return whether the digits, with what stands before them, are a telephone number.
+
+    Only one after a `+` can be of another country, and a run of digits has one `+` at most: to
+    parse takes 0.1 ms, and every group of a run may begin a number of this country.
+    """
     import phonenumbers
 
-    abroad = prefix + (digits.removeprefix("00") if prefix == "+" else digits)
+    abroad = digits.removeprefix("00") if prefix == "+" else digits
+    if prefix != "+":
+        return _is_home_number(abroad)
+    if abroad.startswith(_HOME_CODE):
+        return _is_home_number(abroad.removeprefix(_HOME_CODE))
     try:
-        number = phonenumbers.parse(abroad, _HOME)
+        number = phonenumbers.parse(f"+{abroad}")
     except phonenumbers.NumberParseException:
         return False
     return bool(phonenumbers.is_valid_number(number))
+
+
+def _is_home_number(digits: str) -> bool:
+    """Return whether `phonenumbers.is_valid_number` would take these digits as one of Indonesia."""
+    of_all, of_a_kind = _home_patterns()
+    national = {digits, digits.removeprefix("0")}  # some that are free of charge begin with 00
+    return any(of_all.fullmatch(each) and of_a_kind.fullmatch(each) for each in national)
+
+
+@cache
+def _home_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what every national number looks like, and what those of one of the kinds do."""
+    from phonenumbers import PhoneMetadata
+
+    home = PhoneMetadata.metadata_for_region(_HOME)
+    kinds = [getattr(home, kind).national_number_pattern for kind in _KINDS_OF_PHONES]
+    return re.compile(home.general_desc.national_number_pattern), re.compile("|".join(kinds))
 
 
 def _sign_before(text: str, start: int) -> int:
