@@ -1,7 +1,7 @@
 """Data set: the conversations of a data set of the Hub become an artifact."""
 
 from tasks.core.hub.dataset_source import DataSet
-from tasks.runtime import StageResult, stage_task
+from tasks.runtime import StageResult, run_store, stage_task
 
 
 def _name(data_set: DataSet, **_: object) -> str:
@@ -11,4 +11,4 @@ def _name(data_set: DataSet, **_: object) -> str:
 @stage_task("dataset", _name)
 def dataset(data_set: DataSet) -> StageResult:
     """Fetch the file of conversations, unless its commit is here already."""
-    return StageResult.of(data_set.fetch(), "dataset")
+    return StageResult.of(data_set.fetch(run_store()), "dataset")

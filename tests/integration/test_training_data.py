@@ -14,10 +14,11 @@ from tasks.core.errors import DataError, RepositoryNotFound
 from tasks.core.home import home
 from tasks.core.hub.upstream import Sources
 from tasks.core.recipe import Base, Evaluate, Finetune, Recipe
-from tasks.core.store import Store
+from tasks.core.store import RunStore, Store
+from tasks.core.store.runs import RunRecords
 from tasks.leaks import leaks, overlap_in
 from tasks.prepare import prepare
-from tasks.runtime import StageResult, run
+from tasks.runtime import StageResult, run, running
 from tests.integration.test_prepare import as_stage
 from tests.models import tiny_tokenizer
 from tests.unit.hub.conftest import OWNER, REPO, datasets, faults, hub, owner
@@ -127,6 +128,20 @@ def test_a_file_and_a_data_set_are_prepared_together_and_their_leaks_named(
     lighter = learning(file.parent, file, {"repo": published, "weight": 2})
     other, _ = brought_and_prepared(lighter, model, held_out)
     assert not other.cached
+
+
+def test_a_data_set_belongs_to_the_run_that_has_brought_it(tmp_path: Path, published: str) -> None:
+    recipe = learning(tmp_path, {"repo": published})
+
+    @flow
+    def brought_in_a_run() -> tuple[StageResult, tuple[str, ...]]:
+        record = RunRecords(home()).start("tiny")
+        with running(RunStore(home(), record)):
+            brought = brought_data(recipe, Sources.of(recipe, home(), {}))
+        return brought[f"{published}@main"], tuple(record.record.artifacts)
+
+    found, recorded = brought_in_a_run()
+    assert recorded == (found.artifact,)
 
 
 def test_what_was_reviewed_is_learned_from_its_artifact(

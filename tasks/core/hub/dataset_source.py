@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from tasks.core.conversation.data_sources import FILES, files_in
 from tasks.core.errors import HubOffline, HubUnavailable, KawanUsahaError
 from tasks.core.files import make_directory
-from tasks.core.hub.datasets import fetch_file, resolve
+from tasks.core.hub.datasets import ResolvedDataSet, fetch_file, resolve
 from tasks.core.hub.revisions import gone_on_with, is_commit, with_ways_out
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.recipe.data import DataSource
@@ -34,10 +34,12 @@ class DataSet:
         commit: str | None = None,
         last_commit: str | None = None,
         pauses_s: Sequence[float] = (),
+        same: "DataSet | None" = None,
     ) -> None:
         """Take commit for the source's revision; last_commit only where the Hub does not answer.
 
-        After each of pauses_s it is asked once more.
+        After each of pauses_s it is asked once more. same is another file of this revision, whose
+        commit is taken: a branch may move between two questions.
         """
         self.source = source
         self.warning: str | None = None
@@ -46,10 +48,16 @@ class DataSet:
         self._commit = commit or (source.revision if is_commit(source.revision) else None)
         self._last_commit = last_commit
         self._pauses_s = tuple(pauses_s)
+        self._same = same
+        self._found: ResolvedDataSet | None = None
 
     @property
     def commit(self) -> str:
         """The commit that the revision names. Raises what `resolve` raises, UsageError too."""
+        if self._commit is None and self._same is not None:
+            commit = self._same.commit
+            self._take(self._same._found)
+            self._commit = commit
         if self._commit is None:
             try:
                 self._commit = self._resolved()
@@ -57,8 +65,8 @@ class DataSet:
                 self._commit = self._without_the_hub(error)
         return self._commit
 
-    def fetch(self) -> Built:
-        """Return the artifact that holds the file.
+    def fetch(self, store: Store) -> Built:
+        """Return the artifact that holds the file, in the store as the run sees it.
 
         Raises what the Hub's client raises as translated, UsageError for a data set with a choice
         of files, DataError for one without.
@@ -72,7 +80,7 @@ class DataSet:
             files_in(files)
             staging.note(revision=self.source.revision)
 
-        return self._store.build(stage_key(STAGE, VERSION, params), write, params=params)
+        return store.build(stage_key(STAGE, VERSION, params), write, params=params)
 
     @property
     def _repo(self) -> str:
@@ -94,8 +102,14 @@ class DataSet:
 
     def _asked(self) -> str:
         found = resolve(self._repo, self.source.revision)
-        found.choose(self.source.name)  # refused now, not when it is fetched
+        self._take(found)
         return found.commit
+
+    def _take(self, found: ResolvedDataSet | None) -> None:
+        """Refuse an unclear choice of files now, not when one is fetched."""
+        self._found = found
+        if found is not None:
+            found.choose(self.source.name)
 
     def _without_the_hub(self, error: KawanUsahaError) -> str:
         """Return the commit of the last run where the recipe allows it and the store has it."""

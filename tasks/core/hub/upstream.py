@@ -199,12 +199,19 @@ class Sources:
         def upstream(source: Source) -> Upstream:
             return Upstream(source, store, **known(str(source)))
 
-        named = recipe.finetune.data if recipe.finetune is not None else ()
-        data = [each for each in named if each.repo is not None]
+        def data_sets() -> Iterator[DataSet]:
+            first: dict[str, DataSet] = {}
+            for each in recipe.finetune.data if recipe.finetune is not None else ():
+                if each.repo is not None:
+                    name = recorded_name(each)
+                    data_set = DataSet(each, store, **known(name), same=first.get(name))
+                    first.setdefault(name, data_set)
+                    yield data_set
+
         return cls(
             upstream(recipe.base),
             upstream(recipe.delta) if recipe.delta else None,
-            tuple(DataSet(each, store, **known(recorded_name(each))) for each in data),
+            tuple(data_sets()),
         )
 
     def __iter__(self) -> Iterator[Upstream]:

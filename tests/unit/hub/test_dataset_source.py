@@ -54,7 +54,7 @@ def test_an_unclear_choice_is_told_before_anything_is_loaded(owner: HfApi, home:
     with pytest.raises(UsageError, match=r"a\.json, b\.json[\s\S]*`name` in a recipe"):
         _ = Sources.of(learning({"repo": REPO}), home, {}).commits
     named = Sources.of(learning({"repo": REPO, "name": "b.json"}), home, {})
-    assert named.data[0].fetch().artifact.path.joinpath("files/b.json").exists()
+    assert named.data[0].fetch(Store(home)).artifact.path.joinpath("files/b.json").exists()
 
 
 def test_a_data_set_is_an_artifact_of_its_commit(owner: HfApi, home: Path) -> None:
@@ -62,21 +62,21 @@ def test_a_data_set_is_an_artifact_of_its_commit(owner: HfApi, home: Path) -> No
     one = DataSet(SOURCE, Store(home))
     assert one.commit == first
     put(owner, "data/train.jsonl", b"[]")
-    built = one.fetch()
+    built = one.fetch(Store(home))
     assert list(built.artifact.manifest.files) == ["files/train.jsonl"]
     assert (built.artifact.path / "files/train.jsonl").read_bytes() == RECORDS
-    later = DataSet(SOURCE, Store(home)).fetch()
+    later = DataSet(SOURCE, Store(home)).fetch(Store(home))
     assert (later.artifact.path / "files/train.jsonl").read_bytes() == b"[]"
     assert built.artifact.key != later.artifact.key
 
 
 def test_what_is_here_at_its_commit_needs_no_hub(owner: HfApi, home: Path, faults: Faults) -> None:
     commit = put(owner, "train.jsonl")
-    DataSet(SOURCE, Store(home)).fetch()
+    DataSet(SOURCE, Store(home)).fetch(Store(home))
     faults.add(Refuse(503), ".*", times=1000)
     pinned = DataSource(repo=REPO, revision=commit)
-    assert DataSet(pinned, Store(home)).fetch().cached
-    assert DataSet(SOURCE, Store(home), commit=commit).fetch().cached
+    assert DataSet(pinned, Store(home)).fetch(Store(home)).cached
+    assert DataSet(SOURCE, Store(home), commit=commit).fetch(Store(home)).cached
 
 
 def test_what_a_broken_off_download_has_left_is_gone_on_with(
@@ -87,9 +87,9 @@ def test_what_a_broken_off_download_has_left_is_gone_on_with(
     assert one.commit
     faults.add(Refuse(503), ".*/resolve/.*", times=1)
     with pytest.raises(HubUnavailable):
-        one.fetch()
+        one.fetch(Store(home))
     assert list(Store(home).artifacts()) == []
-    assert (one.fetch().artifact.path / "files/train.jsonl").read_bytes() == RECORDS
+    assert (one.fetch(Store(home)).artifact.path / "files/train.jsonl").read_bytes() == RECORDS
 
 
 def test_commits_of_data_sets_are_recorded_apart_from_those_of_models(
@@ -104,6 +104,28 @@ def test_commits_of_data_sets_are_recorded_apart_from_those_of_models(
     assert [each.commit for each in Sources.of(learning({"repo": REPO}), home, {}).data] == [moved]
 
 
+def test_two_files_of_a_data_set_are_of_one_commit_though_its_branch_moves(
+    owner: HfApi, home: Path
+) -> None:
+    put(owner, "a.json")
+    commit = put(owner, "b.json")
+    both = learning({"repo": REPO, "name": "a.json"}, {"repo": REPO, "name": "b.json"})
+    one, other = Sources.of(both, home, {}).data
+    assert one.commit == commit
+    put(owner, "b.json", b"[]")
+    assert other.commit == commit
+    assert (other.fetch(Store(home)).artifact.path / "files/b.json").read_bytes() == RECORDS
+
+
+def test_a_second_file_that_is_not_there_is_told_before_anything_is_loaded(
+    owner: HfApi, home: Path
+) -> None:
+    put(owner, "a.json")
+    both = learning({"repo": REPO, "name": "a.json"}, {"repo": REPO, "name": "c.json"})
+    with pytest.raises(UsageError, match=r"not clear which file[\s\S]*found: a\.json"):
+        _ = Sources.of(both, home, {}).commits
+
+
 def test_without_the_hub_the_last_commit_is_only_taken_if_the_recipe_says_so(
     owner: HfApi, home: Path, faults: Faults
 ) -> None:
@@ -114,7 +136,7 @@ def test_without_the_hub_the_last_commit_is_only_taken_if_the_recipe_says_so(
     lenient = learning({"repo": REPO}, when_offline="last-commit")
     with pytest.raises(HubUnavailable, match="when_offline"):
         _ = Sources.of(lenient, home, {}).commits  # the store has not got it
-    sources.data[0].fetch()
+    sources.data[0].fetch(Store(home))
     faults.add(Refuse(503), ".*", times=1000)
     with pytest.raises(HubUnavailable):
         _ = Sources.of(learning({"repo": REPO}), home, {}).commits
