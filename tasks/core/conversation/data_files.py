@@ -4,12 +4,13 @@ The invariant: a file is read in one format, which follows from its first record
 named, and is known before the first of them is judged.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from tasks.core.conversation.formats import NAMES, Format, ReadAs, format_of
+from tasks.core.conversation.formats import NAMES, Format, ReadAs, formats_of
 from tasks.core.conversation.json_values import values
 from tasks.core.conversation.preferences import EXPECTED, Method
 from tasks.core.conversation.records import BadRecord
@@ -90,20 +91,26 @@ def _format_for(method: Method | None, file: DataFile) -> ReadAs:
 def _format_of_file(file: DataFile, unknown: ReadAs) -> ReadAs:
     """Return the format of a file, or what to take one for of which nobody knows what it is."""
     first = (value for _, value in islice(values(file.path), _LOOKED_AT_RECORDS))
-    looks = [format_of(each) for each in first if not isinstance(each, BadRecord)]
-    known = [each for each in looks if each is not None]
-    kinds = {each.read_as for each in known}
+    looks = [tuple(formats_of(each)) for each in first if not isinstance(each, BadRecord)]
+    known = [each for each in looks if each]
+    if not known:
+        return unknown if file.format == "auto" else file.format
     if file.format == "auto":
-        if not known:
-            return unknown
-        if "fastchat" in kinds:
-            return "fastchat"
-        if known[0].read_as is None:
-            raise _not_readable(file, known[0])
-        return known[0].read_as
-    if known and not kinds & _FITTING[file.format]:
-        raise _not_readable(file, known[0])
+        return _likeliest([each[0] for each in known], file)
+    if not {each.read_as for some in known for each in some} & _FITTING[file.format]:
+        raise _not_readable(file, known[0][0])
     return file.format
+
+
+def _likeliest(looks: Sequence[Format], file: DataFile) -> ReadAs:
+    """Return the format of most records, ShareGPT's where some of these are FastChat's."""
+    kinds = Counter(each.read_as for each in looks if each.read_as is not None)
+    if not kinds:
+        raise _not_readable(file, looks[0])
+    if "sharegpt" in kinds:
+        kinds["sharegpt"] += kinds.pop("fastchat", 0)
+    (likeliest, _), *_ = kinds.most_common()
+    return likeliest
 
 
 def _not_readable(file: DataFile, found: Format) -> DataError:

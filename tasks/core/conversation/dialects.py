@@ -5,28 +5,23 @@ conversation is then for `records` to judge. The invariant: nothing that would b
 than its author meant is read; such a record is named instead.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import blake2b
 
-from tasks.core.conversation.formats import LISTS, ReadAs, looks_like
+from tasks.core.conversation.formats import LISTS, SPEAKER_FIELDS, SPEAKERS, ReadAs, looks_like
 from tasks.core.conversation.preferences import parse_preference
-from tasks.core.conversation.records import BadRecord, Conversation, Fault, id_of, parse_record
-
-_SPEAKERS = (
-    dict.fromkeys(("human", "user", "prompter"), "human")
-    | dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "bing", "bard", "model"), "gpt")
-    | dict.fromkeys(("system", "developer"), "system")
+from tasks.core.conversation.records import (
+    BadForm,
+    BadRecord,
+    Conversation,
+    Fault,
+    id_of,
+    made_id,
+    parse_record,
 )
-_SPEAKER_FIELDS = ("from", "role", "speaker")
+
 _TEXT_FIELDS = ("value", "content", "text")
-_ID_BYTES = 6
-_Said = tuple[object, str]
+_Said = tuple[str, str]
 """Who speaks, in the record's own word, and what."""
-
-
-class _NotAsSaid(ValueError):
-    """The record is not written as the format asks; the message says where."""
 
 
 def read_record(
@@ -42,8 +37,8 @@ def read_record(
     if read_as != "fastchat":
         try:
             raw = _AS_FASTCHAT[read_as](raw)
-        except _NotAsSaid as error:
-            return BadRecord(position, id_of(raw), Fault.WRONG_FIELDS, str(error))
+        except BadForm as bad:
+            return BadRecord(position, id_of(raw), bad.fault, str(bad))
     return parse_record(raw, position, merge_neighbours=merge_neighbours)
 
 
@@ -54,27 +49,30 @@ def _of_openai(raw: object) -> dict[str, object]:
     """
     messages = raw.get("messages") if isinstance(raw, Mapping) else None
     if not isinstance(messages, list):
-        raise _NotAsSaid(f"`messages` is missing or not a list{looks_like(raw, not_as='openai')}")
+        raise _not_as_said(f"`messages` is missing or not a list{looks_like(raw, not_as='openai')}")
     said = [_message(each, number) for number, each in enumerate(messages, start=1)]
     return _record(raw, said)
 
 
 def _message(raw: object, number: int) -> _Said:
     if not isinstance(raw, Mapping):
-        raise _NotAsSaid(f"turn {number} is not an object")
+        raise _not_as_said(f"turn {number} is not an object")
     if raw.get("weight") not in (None, 1):
-        raise _NotAsSaid(
+        raise _not_as_said(
             f"turn {number}: `weight` is {raw['weight']!r:.20}, and every answer of a conversation "
             "is learned here"
         )
     if raw.get("tool_calls") or raw.get("function_call"):
-        raise _NotAsSaid(f"turn {number} calls a tool, which no template here can write")
+        raise _not_as_said(f"turn {number} calls a tool, which no template here can write")
     content = raw.get("content")
     if isinstance(content, list):
         content = "\n".join(_part(each, number) for each in content)
     if not isinstance(content, str):
-        raise _NotAsSaid(f"turn {number}: `content` is missing or not text")
-    return raw.get("role"), content
+        raise _not_as_said(f"turn {number}: `content` is missing or not text")
+    role = raw.get("role")
+    if not isinstance(role, str):
+        raise _not_as_said(f"turn {number}: `role` is missing or not text")
+    return role, content
 
 
 def _part(raw: object, number: int) -> str:
@@ -82,7 +80,7 @@ def _part(raw: object, number: int) -> str:
     text = raw.get("text") if isinstance(raw, Mapping) and raw.get("type") == "text" else None
     if not isinstance(text, str):
         kind = raw.get("type") if isinstance(raw, Mapping) else type(raw).__name__
-        raise _NotAsSaid(f"turn {number} holds a part that is not text: {kind!r:.30}")
+        raise _not_as_said(f"turn {number} holds a part that is not text: {kind!r:.30}")
     return text
 
 
@@ -92,12 +90,12 @@ def _of_sharegpt(raw: object) -> dict[str, object]:
     found = record if isinstance(record, Mapping) else {}
     turns = next((found[name] for name in LISTS if isinstance(found.get(name), list)), None)
     if turns is None:
-        raise _NotAsSaid(f"there is no list of turns{looks_like(raw, not_as='sharegpt')}")
+        raise _not_as_said(f"there is no list of turns{looks_like(raw, not_as='sharegpt')}")
     said = list(_said(turns))
     system = found.get("system")
     if isinstance(system, str) and system.strip():
         if said and said[0][0] == "system":
-            raise _NotAsSaid("a system message stands in `system`, and another one in turn 1")
+            raise _not_as_said("a system message stands in `system`, and another one in turn 1")
         said.insert(0, ("system", system))
     return _record(found, said)
 
@@ -105,28 +103,24 @@ def _of_sharegpt(raw: object) -> dict[str, object]:
 def _said(turns: list[object]) -> Iterator[_Said]:
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, Mapping):
-            raise _NotAsSaid(f"turn {number} is not an object")
-        who = next((turn[name] for name in _SPEAKER_FIELDS if name in turn), None)
+            raise _not_as_said(f"turn {number} is not an object")
+        who = next((turn[name] for name in SPEAKER_FIELDS if name in turn), None)
         what = next((turn[name] for name in _TEXT_FIELDS if name in turn), None)
         if not isinstance(who, str):
-            raise _NotAsSaid(f"turn {number} does not say who speaks")
+            raise _not_as_said(f"turn {number} does not say who speaks")
         if not isinstance(what, str):
-            raise _NotAsSaid(f"turn {number} has no text")
+            raise _not_as_said(f"turn {number} has no text")
         yield who.lower(), what
 
 
 def _record(raw: object, said: list[_Said]) -> dict[str, object]:
-    turns = [{"from": _speaker(who), "value": what} for who, what in said]
-    return {"id": id_of(raw) or _made_id(turns), "conversations": turns}
+    # A speaker that nobody knows stays, to be named as such.
+    turns = [{"from": SPEAKERS.get(who, who), "value": what} for who, what in said]
+    return {"id": id_of(raw) or made_id(turns), "conversations": turns}
 
 
-def _speaker(name: object) -> object:
-    """Return FastChat's name of a speaker; one that nobody knows stays, to be named as such."""
-    return _SPEAKERS.get(name, name) if isinstance(name, str) else name
-
-
-def _made_id(turns: list[dict[str, object]]) -> str:
-    return blake2b(json.dumps(turns).encode(), digest_size=_ID_BYTES).hexdigest()
+def _not_as_said(reason: str) -> BadForm:
+    return BadForm(Fault.WRONG_FIELDS, reason)
 
 
 _AS_FASTCHAT: Mapping[ReadAs, Callable[[object], dict[str, object]]] = {

@@ -22,7 +22,13 @@ LISTS = (
     "messages",
 )
 """Fields in which variants of ShareGPT's format have their turns."""
-SPEAKER_NAMES = ("user", "assistant", "chatgpt", "bot", "bing", "bard", "model", "prompter")
+SPEAKERS: Mapping[str, str] = (
+    dict.fromkeys(("human", "user", "prompter"), "human")
+    | dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "bing", "bard", "model"), "gpt")
+    | dict.fromkeys(("system", "developer"), "system")
+)
+"""FastChat's name of each speaker, by all of the names that speakers have."""
+SPEAKER_FIELDS = ("from", "role", "speaker")
 
 _SCRIPT = 'docs/data.md, "Other formats", has a script.'
 _PAIRS = (
@@ -46,25 +52,39 @@ class Format:
 
 def format_of(value: object) -> Format | None:
     """Return what format a record is in, None for what nobody knows."""
+    return next(formats_of(value), None)
+
+
+def formats_of(value: object) -> Iterator[Format]:
+    """Yield each format that a record may be in, the likeliest first."""
     if isinstance(value, str):
-        return Format("texts, without speakers", "Divide each into turns of `human` and `gpt`.")
-    if isinstance(value, list):
-        return _variant("lists of turns") if _is_turns(value) else None
-    if not isinstance(value, Mapping):
-        return None
-    return next(_candidates(value), None)
+        yield Format("texts, without speakers", "Divide each into turns of `human` and `gpt`.")
+    elif isinstance(value, list) and _is_turns(value):
+        yield _variant("lists of turns")
+    elif isinstance(value, Mapping):
+        yield from _candidates(value)
 
 
 def is_preference(raw: object) -> bool:
     """Return whether a decoded JSON value looks like a preference.
 
-    A conversation that ends with an answer is one, whatever fields it has beside its turns.
+    A conversation that ends with an answer is one, whatever fields it has beside its turns, unless
+    both answers stand there with their question: then it is the better one once more.
     """
-    if not isinstance(raw, Mapping) or not {"chosen", "rejected"} <= raw.keys():
+    if not isinstance(raw, Mapping) or raw.get("chosen") is None or raw.get("rejected") is None:
         return False
-    turns = raw.get("conversations")
-    last = turns[-1] if isinstance(turns, list) and turns else None
-    return not (isinstance(last, Mapping) and last.get("from") == "gpt")
+    with_question = "prompt" in raw or isinstance(raw["chosen"], list)
+    return not _is_answered(raw) or (with_question and "conversations" not in raw)
+
+
+def _is_answered(record: Mapping[str, object]) -> bool:
+    """Return whether the record holds turns of which the last is the assistant's."""
+    turns = next((each for name in LISTS if isinstance(each := record.get(name), list)), None)
+    last = turns[-1] if turns else None
+    if not isinstance(last, Mapping):
+        return False
+    who = next((last[name] for name in SPEAKER_FIELDS if name in last), None)
+    return isinstance(who, str) and SPEAKERS.get(who.lower()) == "gpt"
 
 
 def looks_like(value: object, *, not_as: ReadAs) -> str:
@@ -76,12 +96,14 @@ def looks_like(value: object, *, not_as: ReadAs) -> str:
 def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
     if is_preference(record):
         yield Format("pairs of a chosen and a rejected answer", read_as="preferences")
-        return
+        if not _is_answered(record):
+            return
     conversations = record.get("conversations")
     if _is_turns(conversations):
         yield _sharegpt(record, conversations)
         return  # whatever else it has, it is FastChat's
-    if _is_turns(record.get("messages")) and "role" in _first(record["messages"]):
+    message = _first(record.get("messages"))
+    if "role" in message and message.keys() & {"content", "tool_calls", "function_call"}:
         yield Format("OpenAI's format: `messages` with `role` and `content`", read_as="openai")
     for name in LISTS:
         if _is_turns(record.get(name)):
@@ -108,7 +130,8 @@ def _sharegpt(record: Mapping[str, object], turns: object) -> Format:
     has_own = {"from", "value"} <= first.keys()  # what stands beside them is ignored
     if not has_own and first.keys() & {"role", "content", "text", "speaker"}:
         return _variant(f"turns with the fields {', '.join(f'`{name}`' for name in first)}")
-    if str(first.get("from")).lower() in SPEAKER_NAMES:
+    who = str(first.get("from"))
+    if SPEAKERS.get(who.lower(), who) != who:
         return _variant(f"the speaker `{first['from']}`")
     if "id" not in record:
         return _variant("records without an `id`")

@@ -178,8 +178,10 @@ def _home_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     from phonenumbers import PhoneMetadata
 
     home = PhoneMetadata.metadata_for_region(_HOME)
-    kinds = [getattr(home, kind).national_number_pattern for kind in _KINDS_OF_PHONES]
-    return re.compile(home.general_desc.national_number_pattern), re.compile("|".join(kinds))
+    of_all, *kinds = (
+        getattr(home, name).national_number_pattern for name in ("general_desc", *_KINDS_OF_PHONES)
+    )
+    return re.compile(of_all), re.compile("|".join(kinds))
 
 
 def _sign_before(text: str, start: int) -> int:

@@ -11,13 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from tasks.core.conversation.formats import SPEAKERS
 from tasks.core.conversation.records import (
+    BadForm,
     BadRecord,
     Conversation,
     Fault,
     Turn,
     id_of,
     is_text,
+    made_id,
     parse_record,
 )
 
@@ -27,7 +30,7 @@ EXPECTED = (
     '{"id": ..., "conversations": [{"from": "human", "value": ...}], "chosen": "...", '
     '"rejected": "..."}'
 )
-_SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
+_UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)
@@ -51,41 +54,36 @@ class Preference(Conversation):
         return Conversation(self.id, (*self.turns[:-1], last), self.system)
 
 
-class _Bad(Exception):
-    def __init__(self, fault: Fault, reason: str) -> None:
-        super().__init__(reason)
-        self.fault = fault
-
-
 def parse_preference(
     raw: object, position: int, *, merge_neighbours: bool = False
 ) -> Preference | BadRecord:
     """Return the preference that a decoded JSON value describes, or what is wrong with it.
 
-    A record without an `id`, as TRL's are, is named by its position. With `merge_neighbours` what
-    one speaker says in several turns before the answers becomes one turn.
+    A record without an `id`, as TRL's are, gets one that follows from its words. With
+    `merge_neighbours` what one speaker says in several turns before the answers becomes one turn.
     """
     record_id = id_of(raw)
     try:
         if not isinstance(raw, dict):
-            raise _Bad(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
+            raise BadForm(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
         for name in ("chosen", "rejected"):
             if name not in raw:
-                raise _Bad(Fault.WRONG_FIELDS, f"`{name}` is missing")
+                raise BadForm(Fault.WRONG_FIELDS, f"`{name}` is missing")
         if "id" in raw and record_id is None:
-            raise _Bad(Fault.WRONG_FIELDS, "`id` is not text")
+            raise BadForm(Fault.WRONG_FIELDS, "`id` is not text")
         turns, chosen, rejected = _parts(raw)
         _require_answers(chosen, rejected)
-    except _Bad as bad:
+    except BadForm as bad:
         return BadRecord(position, record_id, bad.fault, str(bad))
-    whole = {"id": raw.get("id", str(position)), "conversations": [*turns, _turn("gpt", chosen)]}
+    whole = {"id": raw.get("id", _UNNAMED), "conversations": [*turns, _turn("gpt", chosen)]}
     parsed = parse_record(whole, position, merge_neighbours=merge_neighbours)
     if isinstance(parsed, BadRecord):
-        return parsed
+        return parsed if "id" in raw else replace(parsed, id=None)
     if parsed.turns[-1] != Turn("gpt", chosen):  # joined with an answer that stood before it
         reason = "the conversation ends with an answer, not with a question"
-        return BadRecord(position, parsed.id, Fault.WRONG_ORDER, reason)
-    return Preference(parsed.id, parsed.turns, parsed.system, rejected)
+        return BadRecord(position, record_id, Fault.WRONG_ORDER, reason)
+    texts = [*(text for _, text in parsed.texts()), rejected]
+    return Preference(record_id or made_id(texts), parsed.turns, parsed.system, rejected)
 
 
 def _parts(raw: Mapping[str, object]) -> tuple[list[object], str, str]:
@@ -94,19 +92,27 @@ def _parts(raw: Mapping[str, object]) -> tuple[list[object], str, str]:
     if "conversations" in raw:
         turns = raw["conversations"]
         if not isinstance(turns, list):
-            raise _Bad(Fault.WRONG_FIELDS, "`conversations` is not a list")
+            raise BadForm(Fault.WRONG_FIELDS, "`conversations` is not a list")
         return turns, _answer("chosen", chosen), _answer("rejected", rejected)
-    prompt = raw.get("prompt")
-    if isinstance(prompt, str):
-        human = [_turn("human", prompt)]
-        return list(human), _answer("chosen", chosen), _answer("rejected", rejected)
-    before = [] if prompt is None else _messages("prompt", prompt)
+    before = _prompt(raw.get("prompt"))
+    if not (isinstance(chosen, list) and isinstance(rejected, list)):
+        answers = _answer("chosen", chosen), _answer("rejected", rejected)
+        if not before:
+            raise BadForm(Fault.WRONG_FIELDS, "there is no question: name it in `prompt`")
+        return [_turn(*each) for each in before], *answers
     one, other = _messages("chosen", chosen), _messages("rejected", rejected)
     if one[:-1] != other[:-1]:
         reason = "`chosen` and `rejected` differ before their last message"
-        raise _Bad(Fault.WRONG_FIELDS, reason)
-    said = [*before, *one[:-1]]
+        raise BadForm(Fault.WRONG_FIELDS, reason)
+    has_prompt = all(each in one[:-1] for each in before)  # both answers may repeat it
+    said = one[:-1] if has_prompt else [*before, *one[:-1]]
     return [_turn(*each) for each in said], _last("chosen", one), _last("rejected", other)
+
+
+def _prompt(value: object) -> list[tuple[str, str]]:
+    if value is None:
+        return []
+    return [("human", value)] if isinstance(value, str) else _messages("prompt", value)
 
 
 def _answer(name: str, value: object) -> str:
@@ -115,27 +121,27 @@ def _answer(name: str, value: object) -> str:
         return value
     if isinstance(value, list) and len(value) == 1:
         return _last(name, _messages(name, value))
-    raise _Bad(Fault.WRONG_FIELDS, f"`{name}` is not text")
+    raise BadForm(Fault.WRONG_FIELDS, f"`{name}` is not text")
 
 
 def _messages(name: str, value: object) -> list[tuple[str, str]]:
     if not isinstance(value, list) or not value:
-        raise _Bad(Fault.WRONG_FIELDS, f"`{name}` is neither text nor a list of messages")
+        raise BadForm(Fault.WRONG_FIELDS, f"`{name}` is neither text nor a list of messages")
     said = []
     for number, each in enumerate(value, start=1):
         role = each.get("role") if isinstance(each, Mapping) else None
         content = each.get("content") if isinstance(each, Mapping) else None
         if not isinstance(role, str) or not isinstance(content, str):
             reason = f"`{name}`, message {number}: `role` or `content` is missing or not text"
-            raise _Bad(Fault.WRONG_FIELDS, reason)
-        said.append((_SPEAKERS.get(role, role), content))
+            raise BadForm(Fault.WRONG_FIELDS, reason)
+        said.append((SPEAKERS.get(role, role), content))
     return said
 
 
 def _last(name: str, messages: list[tuple[str, str]]) -> str:
     speaker, text = messages[-1]
     if speaker != "gpt":
-        raise _Bad(Fault.NO_ANSWER, f"`{name}` does not end with the assistant's answer")
+        raise BadForm(Fault.NO_ANSWER, f"`{name}` does not end with the assistant's answer")
     return text
 
 
@@ -146,8 +152,8 @@ def _turn(speaker: str, text: str) -> dict[str, str]:
 def _require_answers(chosen: str, rejected: str) -> None:
     for name, text in (("chosen", chosen), ("rejected", rejected)):
         if not text.strip():
-            raise _Bad(Fault.EMPTY_TURN, f"`{name}` is empty")
+            raise BadForm(Fault.EMPTY_TURN, f"`{name}` is empty")
         if not is_text(text):
-            raise _Bad(Fault.NOT_UTF8, f"`{name}` holds half of a surrogate pair")
+            raise BadForm(Fault.NOT_UTF8, f"`{name}` holds half of a surrogate pair")
     if chosen == rejected:
-        raise _Bad(Fault.SAME_ANSWERS, "`chosen` and `rejected` are the same answer")
+        raise BadForm(Fault.SAME_ANSWERS, "`chosen` and `rejected` are the same answer")

@@ -7,13 +7,16 @@ alternates, and holds at least one answer.
 """
 
 import enum
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal
 
 from tasks.core.conversation.formats import looks_like
 
 Speaker = Literal["human", "gpt"]
+_MADE_ID_BYTES = 6
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ def place(position: int, file: str | None = None) -> str:
     return f"{file}, record {position}" if file else f"record {position}"
 
 
-class _Bad(Exception):
+class BadForm(Exception):
+    """A record is not written as it should be; the message says where."""
+
     def __init__(self, fault: Fault, reason: str) -> None:
         super().__init__(reason)
         self.fault = fault
@@ -101,17 +106,17 @@ def parse_record(
     record_id = id_of(raw)
     try:
         if not isinstance(raw, dict):
-            raise _Bad(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
+            raise BadForm(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
         if record_id is None:
-            raise _Bad(
+            raise BadForm(
                 Fault.WRONG_FIELDS,
                 f"`id` is missing or not text{looks_like(raw, not_as='fastchat')}",
             )
         if not is_text(str(raw["id"])):
-            raise _Bad(Fault.NOT_UTF8, "`id` is not UTF-8")
+            raise BadForm(Fault.NOT_UTF8, "`id` is not UTF-8")
         _require_own_fields(raw)
         return _conversation(record_id, raw["conversations"], merge_neighbours)
-    except _Bad as bad:
+    except BadForm as bad:
         return BadRecord(position, record_id, bad.fault, str(bad))
 
 
@@ -126,10 +131,10 @@ def id_of(raw: object) -> str | None:
 def _require_own_fields(raw: dict[str, object]) -> None:
     if not isinstance(raw.get("conversations"), list):
         reason = f"`conversations` is missing or not a list{looks_like(raw, not_as='fastchat')}"
-        raise _Bad(Fault.WRONG_FIELDS, reason)
+        raise BadForm(Fault.WRONG_FIELDS, reason)
     if isinstance(raw.get("system"), str) and str(raw["system"]).strip():
         reason = "the system message stands in the field `system`, not in a first turn"
-        raise _Bad(Fault.WRONG_FIELDS, reason)
+        raise BadForm(Fault.WRONG_FIELDS, reason)
 
 
 def _conversation(record_id: str, raw_turns: list[object], merge_neighbours: bool) -> Conversation:
@@ -142,26 +147,31 @@ def _conversation(record_id: str, raw_turns: list[object], merge_neighbours: boo
         for i, (number, speaker, text) in enumerate(said)
     )
     if len(turns) < 2:
-        raise _Bad(Fault.NO_ANSWER, "no turn of the assistant")
+        raise BadForm(Fault.NO_ANSWER, "no turn of the assistant")
     return Conversation(record_id, turns, system)
 
 
 def _turn(raw: object, number: int) -> tuple[str, str]:
     if not isinstance(raw, dict):
-        raise _Bad(Fault.WRONG_FIELDS, f"turn {number} is not an object")
+        raise BadForm(Fault.WRONG_FIELDS, f"turn {number} is not an object")
     speaker, text = raw.get("from"), raw.get("value")
     if not isinstance(speaker, str):
-        raise _Bad(Fault.WRONG_FIELDS, f"turn {number}: `from` is missing or not text")
+        raise BadForm(Fault.WRONG_FIELDS, f"turn {number}: `from` is missing or not text")
     if not isinstance(text, str):
-        raise _Bad(Fault.WRONG_FIELDS, f"turn {number}: `value` is missing or not text")
+        raise BadForm(Fault.WRONG_FIELDS, f"turn {number}: `value` is missing or not text")
     if not text.strip():
-        raise _Bad(Fault.EMPTY_TURN, f"turn {number} is empty")
+        raise BadForm(Fault.EMPTY_TURN, f"turn {number} is empty")
     if not is_text(text):
-        raise _Bad(
+        raise BadForm(
             Fault.NOT_UTF8,
             f"turn {number} holds half of a surrogate pair, or a byte that is not UTF-8",
         )
     return speaker, text
+
+
+def made_id(words: object) -> str:
+    """Return an id for a record without one, from lists and dictionaries of its words."""
+    return blake2b(json.dumps(words).encode(), digest_size=_MADE_ID_BYTES).hexdigest()
 
 
 def is_text(text: str) -> bool:
@@ -188,8 +198,10 @@ def _expected(speaker: str, expected: Speaker, number: int) -> Speaker:
     if speaker == expected:
         return expected
     if speaker not in ("human", "gpt", "system"):
-        raise _Bad(
+        raise BadForm(
             Fault.UNKNOWN_SPEAKER,
             f'turn {number}: unknown speaker "{speaker}"; expected human or gpt',
         )
-    raise _Bad(Fault.WRONG_ORDER, f"turn {number}: {speaker} speaks where {expected} is expected")
+    raise BadForm(
+        Fault.WRONG_ORDER, f"turn {number}: {speaker} speaks where {expected} is expected"
+    )

@@ -115,3 +115,11 @@ def test_speakers_are_known_however_they_are_written() -> None:
     turns = [{"from": "Human", "value": "Halo"}, {"from": "ChatGPT", "value": "Baik."}]
     found = read({"items": turns}, "sharegpt")
     assert [turn.speaker for turn in found.turns] == ["human", "gpt"]
+
+
+def test_a_role_that_is_nested_deeper_than_can_be_written_is_a_bad_record() -> None:
+    role: object = "user"
+    for _ in range(100_000):
+        role = [role]
+    bad = fault({"messages": [{"role": role, "content": "4"}, ASSISTANT]}, "openai")
+    assert "turn 1: `role` is missing or not text" in bad.reason

@@ -33,6 +33,7 @@ READ = {
     "turns in the field `conversation`": {"conversation": TURNS},
     "turns in the field `items`": {"items": TURNS},
     "turns in the field `messages`": {"messages": TURNS},
+    "field `messages`": {"messages": [{"role": "user", "text": "a"}, {"role": "bot", "text": "b"}]},
     "lists of turns": MESSAGES,
 }
 REFUSED = {
@@ -112,10 +113,29 @@ def test_a_file_that_is_not_what_it_is_said_to_be_gives_no_conversation(
 
 def test_a_named_format_is_taken_where_the_first_records_would_mislead(file: Path) -> None:
     without_id = {"conversations": TURNS}
-    file.write_text(json.dumps([GOOD, without_id]))
-    assert [type(each) for _, each in scan(file)] == [Conversation, BadRecord]
+    file.write_text(json.dumps([*[GOOD] * 4, without_id]))
+    assert [type(each) for _, each in scan(file)] == [*[Conversation] * 4, BadRecord]
     data = DataFile(file, "data", "sharegpt")
-    assert [type(each) for _, each in scan(data)] == [Conversation, Conversation]
+    assert [type(each) for _, each in scan(data)] == [Conversation] * 5
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_one_record_of_fastchats_among_sharegpts_does_not_drop_the_others(
+    file: Path, first: int
+) -> None:
+    records = [GOOD, {"conversations": TURNS}, READ["the speaker `user`"]]
+    file.write_text(json.dumps([*records[first:], *records[:first]]))
+    assert [type(each) for _, each in scan(file)] == [Conversation] * 3
+
+
+@pytest.mark.parametrize("strange", [{"text": "Halo."}, {"instruction": "a", "output": "b"}, 5])
+def test_one_strange_record_at_the_beginning_does_not_refuse_the_file(
+    file: Path, strange: object
+) -> None:
+    file.write_text(json.dumps([strange, GOOD, GOOD]))
+    (_, bad), *others = scan(file)
+    assert isinstance(bad, BadRecord)
+    assert [type(each) for _, each in others] == [Conversation] * 2
 
 
 def test_a_record_in_another_format_among_good_ones_is_one_bad_record(file: Path) -> None:
@@ -127,8 +147,8 @@ def test_a_record_in_another_format_among_good_ones_is_one_bad_record(file: Path
 
 
 def test_a_system_message_beside_the_turns_is_not_lost_in_silence(file: Path) -> None:
-    file.write_text(json.dumps([GOOD, READ["in the field `system`"]]))
-    _, (_, bad) = scan(file)
+    file.write_text(json.dumps([*[GOOD] * 4, READ["in the field `system`"]]))
+    *_, (_, bad) = scan(file)
     assert isinstance(bad, BadRecord) and bad.fault is Fault.WRONG_FIELDS
     assert "system" in bad.reason
 

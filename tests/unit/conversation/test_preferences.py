@@ -81,7 +81,11 @@ BAD: dict[str, tuple[object, Fault, str]] = {
     "no list": (pair(conversations="Halo?"), Fault.WRONG_FIELDS, "not a list"),
     "an id that is none": (pair(id={"a": 1}), Fault.WRONG_FIELDS, "`id` is not text"),
     "answered before": (pair(conversations=TWO_TURNS), Fault.WRONG_ORDER, "turn 3: gpt speaks"),
-    "no prompt at all": ({"chosen": "a", "rejected": "b"}, Fault.WRONG_FIELDS, "neither text nor"),
+    "no prompt at all": (
+        {"chosen": "a", "rejected": "b"},
+        Fault.WRONG_FIELDS,
+        "no question: name it",
+    ),
     "a broken message": (
         {"chosen": [{"role": "assistant"}], "rejected": [message("assistant", "b")]},
         *(Fault.WRONG_FIELDS, "`chosen`, message 1"),
@@ -120,21 +124,64 @@ def test_joined_neighbours_never_hide_that_the_question_is_missing() -> None:
 
 
 ASSISTANT = {"chosen": [message("assistant", "Ya.")], "rejected": [message("assistant", "Tidak.")]}
+IN_BOTH = {name: [message("user", "Halo?"), *answer] for name, answer in ASSISTANT.items()}
 FORMS: dict[str, dict[str, Any]] = {
     "ours": {"conversations": [human("Halo?")], "chosen": "Ya.", "rejected": "Tidak."},
     "TRL's, as text": {"prompt": "Halo?", "chosen": "Ya.", "rejected": "Tidak."},
     "TRL's, as messages": {"prompt": [message("user", "Halo?")], **ASSISTANT},
-    "TRL's, with the prompt in both": {
-        name: [message("user", "Halo?"), *answer] for name, answer in ASSISTANT.items()
-    },
+    "TRL's, with the prompt in both": IN_BOTH,
+    "UltraFeedback's": {"prompt": "Halo?", **IN_BOTH, "messages": IN_BOTH["chosen"]},
+    "TRL's, with the prompt thrice": {"prompt": [message("user", "Halo?")], **IN_BOTH},
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_all_forms_say_the_same(form: str) -> None:
-    found = parse_preference(FORMS[form], 3)
+    found = parse_preference({"id": "3", **FORMS[form]}, 1)
     turns = (Turn("human", "Halo?"), Turn("gpt", "Ya."))
     assert found == Preference("3", turns, None, "Tidak.")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_id_that_is_made_is_that_of_the_words_wherever_the_record_stands(form: str) -> None:
+    found = parse_preference(FORMS[form], 3)
+    same = parse_preference(FORMS["ours"], 7)
+    other = parse_preference({**FORMS["ours"], "rejected": "Entah."}, 3)
+    assert isinstance(found, Preference)
+    assert isinstance(same, Preference) and isinstance(other, Preference)
+    assert found.id == same.id != other.id
+
+
+@pytest.mark.parametrize("others", [{"chosen": None, "rejected": None}, {"chosen": "a"}])
+def test_answers_that_are_null_make_no_preference_of_a_conversation(
+    file: Path, others: dict[str, object]
+) -> None:
+    said = [message("user", "Halo?"), message("assistant", "Ya, Bu.")]
+    written(file, [{"messages": said, **others}])
+    assert [each.read_as for each in looked_at(file, "sft")] == ["openai"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "read_as"),
+    [
+        ({"messages": [message("user", "Halo?"), message("assistant", "Ya.")]}, "openai"),
+        ({"conversations": [message("user", "Halo?"), message("assistant", "Ya.")]}, "sharegpt"),
+    ],
+)
+def test_a_conversation_that_ends_with_an_answer_is_none(
+    file: Path, turns: dict[str, object], read_as: str
+) -> None:
+    written(file, [{**turns, "chosen": "a", "rejected": "b"}])
+    assert [each.read_as for each in looked_at(file, "sft")] == [read_as]
+
+
+def test_a_named_format_is_taken_where_a_record_may_be_two_things(file: Path) -> None:
+    both = {"prompt": "Halo?", **IN_BOTH, "messages": IN_BOTH["chosen"]}
+    named = DataFile(written(file, [both]), "data", "openai")
+    assert [each.read_as for each in looked_at([named], "sft")] == ["openai"]
+    assert [each.read_as for each in looked_at(file, "dpo")] == ["preferences"]
+    with pytest.raises(DataError, match="not in the format that is named"):
+        looked_at([DataFile(written(file, [pair()]), "data", "openai")])
 
 
 def test_a_system_message_reaches_the_model_in_every_form() -> None:
