@@ -5,18 +5,19 @@ in it, is asked by whoever reads it.
 """
 
 import re
+from os.path import normpath
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tasks.core.recipe.part import Part
+from tasks.core.recipe.source import REPO
 
 DataFormat = Literal["auto", "fastchat", "openai", "sharegpt", "preferences"]
 """How the records of a source are written; `auto` is found out by a look at the first ones."""
 
-_REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-_DEPLOYMENT = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
+_DEPLOYMENT = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _PLACES = ("file", "directory", "repo", "collected")
 
 
@@ -80,11 +81,13 @@ class DataSource(Part):
             raise ValueError(f"give exactly one of {', '.join(_PLACES)}; found {found}")
         if self.repo is None and self.name is not None:
             raise ValueError("`name` is that of a file in a data set, and no repo is given")
+        if self.repo is None and self.revision != DataSource.model_fields["revision"].default:
+            raise ValueError("`revision` is that of a data set, and no repo is given")
         if self.name is not None and not self.name.endswith((".json", ".jsonl")):
             raise ValueError(f"{self.name!r} does not end with .json or .jsonl")
-        if self.repo is not None and not _REPO.match(self.repo):
+        if self.repo is not None and not REPO.fullmatch(self.repo):
             raise ValueError(f"{self.repo!r} is not a repository name; write owner/name")
-        if self.collected is not None and not _DEPLOYMENT.match(self.collected):
+        if self.collected is not None and not _DEPLOYMENT.fullmatch(self.collected):
             raise ValueError(f"{self.collected!r} is not the name of a deployment")
         return self
 
@@ -94,6 +97,12 @@ class DataSource(Part):
         if self.collected is not None:
             return f"collected by {self.collected}"
         return str(self.file or self.directory)
+
+    @property
+    def place(self) -> str:
+        """What two sources have in common that are one, however it is written."""
+        path = self.file or self.directory
+        return str(self) if path is None else normpath(path)
 
     @property
     def short_name(self) -> str:

@@ -9,7 +9,7 @@ from tasks.core.recipe.part import Part
 
 LayerSelector = int | str
 
-_SLICE = re.compile(r"^(-?\d+)?:(-?\d+)?$")
+_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?")
 
 
 class ActivationEdit(Part):
@@ -43,7 +43,7 @@ class ActivationEdit(Part):
         if not value:
             raise ValueError("name at least one layer")
         for selector in value:
-            if isinstance(selector, str) and selector != "all" and not _SLICE.match(selector):
+            if isinstance(selector, str) and selector != "all" and not _SLICE.fullmatch(selector):
                 raise ValueError(f'{selector!r} is neither an index, a slice "a:b" nor "all"')
         return value
 

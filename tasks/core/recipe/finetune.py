@@ -190,7 +190,7 @@ class Finetune(Part):
     def _each_source_once(cls, value: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
         if not value:
             raise ValueError("name at least one source of conversations")
-        names = [str(each) for each in value]
+        names = [each.place for each in value]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"named twice: {', '.join(repeated)}; give it a weight instead")
         return value

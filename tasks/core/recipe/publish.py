@@ -50,7 +50,7 @@ class Publish(Part):
     def _exactly_one_place(self) -> Self:
         if (self.repo is None) == (self.target is None):
             raise ValueError("give either repo or target, not both and not neither")
-        if self.repo is not None and not REPO.match(self.repo):
+        if self.repo is not None and not REPO.fullmatch(self.repo):
             raise ValueError(f"{self.repo!r} is not a repository name; write owner/name")
         if self.target is not None and urlsplit(self.target).password is not None:
             raise ValueError("a password has no place in a recipe; give it by the environment")

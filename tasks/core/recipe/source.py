@@ -10,8 +10,8 @@ from tasks.core.recipe.part import Part
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
-REPO = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-"""The name of a repository of the Hub."""
+REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
+"""The whole name of a repository of the Hub."""
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ class Source(Part):
     def _exactly_one_place(self) -> Self:
         if (self.repo is None) == (self.directory is None):
             raise ValueError("give either repo or directory, not both and not neither")
-        if self.repo is not None and not REPO.match(self.repo):
+        if self.repo is not None and not REPO.fullmatch(self.repo):
             raise ValueError(f"{self.repo!r} is not a repository name; write owner/name")
         return self
 
