@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tasks.core.conversation.check_command import check_command
 from tasks.core.conversation.data_files import Data, DataFile, looked_at
 from tasks.core.conversation.duplicates import Duplicate, DuplicateFinder
 from tasks.core.conversation.examples import ExampleWriters
@@ -143,8 +144,7 @@ class Screening:
         section = self.rules.section
         commonest = sorted(self.faults, key=lambda fault: -self.faults[fault])[:2]
         steps = [remedy(fault, section) for fault in commonest]
-        paths = " ".join(each.file.name for each in self.files)
-        steps.append(f"`kawan-usaha data check {paths}` names every record.")
+        steps.append(f"{check_command([each.file for each in self.files])} names every record.")
         if self.kept:
             enough = math.ceil(1000 * self.dropped_share) / 1000
             steps.append(f"Or go on without them: {section}.max_dropped_share: {enough:g}.")
