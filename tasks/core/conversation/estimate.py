@@ -60,7 +60,8 @@ def lengths_of(
 ) -> RoughLengths | None:
     """Return the lengths with no more than `cut` tokens each, None where nothing can be read.
 
-    A preference counts as one conversation of the length of both its sides.
+    A preference counts as one conversation of the length of both its sides; in a batch each side is
+    padded to the longest of all.
     """
     read = total = 0
 
@@ -69,13 +70,18 @@ def lengths_of(
         read, total = done, size
 
     tokens: list[int] = []
+    padded_alone: list[int] = []
     try:
         for _, record in scan(data, merge_neighbours=True, report=watch):
             if isinstance(record, Preference):
-                sides = (record.chosen_conversation(), record.rejected_conversation())
-                tokens.append(sum(min(cut, _tokens(side)) for side in sides))
+                sides = [record.chosen_conversation(), record.rejected_conversation()]
             elif isinstance(record, Conversation):
-                tokens.append(min(cut, _tokens(record)))
+                sides = [record]
+            else:
+                continue
+            lengths = [min(cut, _tokens(side)) for side in sides]
+            tokens.append(sum(lengths))
+            padded_alone.append(len(lengths) * max(lengths))
             if read > _ENOUGH_BYTES:
                 break
     except DataError:
@@ -85,7 +91,7 @@ def lengths_of(
     return RoughLengths(
         conversations=round(len(tokens) * max(1.0, total / read)) if read else len(tokens),
         mean_tokens=fmean(tokens),
-        padded_tokens=fmean(_longest(tokens, padded_to_longest_of)),
+        padded_tokens=fmean(_longest(padded_alone, padded_to_longest_of)),
     )
 
 

@@ -45,6 +45,23 @@ def test_padding_counts_the_longest_of_each_micro_batch(tmp_path):
     assert pairs.padded_tokens > 1.5 * pairs.mean_tokens
 
 
+def test_both_sides_of_a_pair_are_padded_to_the_longest_of_all(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.json"
+    question = [_turn("human", 26)]
+    sides = [("x" * 260, "y"), ("x", "y" * 2600)]
+    pairs = [
+        {"id": str(i), "conversations": question, "chosen": a, "rejected": b}
+        for i, (a, b) in enumerate(sides)
+    ]
+    path.write_text(json.dumps(pairs))
+    alone, together = (lengths_of(path, cut=2048, padded_to_longest_of=n) for n in (1, 2))
+    assert alone and together
+    longest = 10 + 1000 + 2 * 6
+    assert together.padded_tokens == 2 * longest
+    assert alone.padded_tokens == (2 * (10 + 100 + 2 * 6) + 2 * longest) / 2
+    assert together.mean_tokens == alone.mean_tokens < alone.padded_tokens
+
+
 def test_only_padded_batches_count_padding(tmp_path):
     path = written(tmp_path / "c.json", 100, 900)
     pad, pack = (training_lengths(Finetune(data=path, batching=b)) for b in ("pad", "pack"))
