@@ -1,10 +1,10 @@
-"""The program that DeepSpeed starts once a device: a job file in, an adapter and an outcome out.
+"""The program that `launch_command` starts once a device: a job file in, adapter and outcome out.
 
 Knows neither Prefect nor the store. The invariant: the outcome is written last, after the adapter
 has reached the disk; whatever goes wrong before leaves a failure file and an error code. A training
 that was asked to end leaves a checkpoint, and a failure file that says so.
 
-    deepspeed --num_gpus N --module tasks.core.training.entry JOB
+    python -m tasks.core.training.entry JOB
 """
 
 import logging
