@@ -42,8 +42,11 @@ def local_files(
     """
     found = [each for source in sources for each in _files_of_source(source, brought or {}, method)]
     if sources and not found:
+        lacking = "no collected conversation was accepted yet"
+        if method == "dpo":
+            lacking = "no accepted answer was edited, or preferred to another, yet"
         raise DataError(
-            "There is nothing to learn from: no collected conversation was accepted yet.",
+            f"There is nothing to learn from: {lacking}.",
             where=", ".join(map(str, sources)),
             next_step="Review some, or name another source beside in finetune.data.",
         )

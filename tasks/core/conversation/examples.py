@@ -51,13 +51,13 @@ class ExampleCounts:
         """How many conversations can be learned from."""
         return self.conversations - self.too_long_conversations
 
-    def of_pairs(self) -> "ExampleCounts":
-        """Return the counts with each two examples, which make up a preference, as one."""
+    def of_records(self, examples_a_record: int) -> "ExampleCounts":
+        """Return the counts with the examples that make up a record as one."""
         return replace(
             self,
-            conversations=self.conversations // 2,
-            too_long_conversations=self.too_long_conversations // 2,
-            too_long_answers=self.too_long_answers // 2,
+            conversations=self.conversations // examples_a_record,
+            too_long_conversations=self.too_long_conversations // examples_a_record,
+            too_long_answers=self.too_long_answers // examples_a_record,
         )
 
 
@@ -96,9 +96,13 @@ Rows = Sequence[ExampleRows]
 
 
 class ExampleWriter:
-    """Takes examples one after another; `finish` makes the file, whole or not at all."""
+    """Takes examples one after another; `finish` makes the file, whole or not at all.
 
-    def __init__(self, path: Path) -> None:
+    Figures are those of records, of which a preference has two examples.
+    """
+
+    def __init__(self, path: Path, examples_a_record: int = 1) -> None:
+        self._examples_a_record = examples_a_record
         self._path = path
         self._open = ExitStack()
         self._input_ids, self._labels = self._temporary(), self._temporary()
@@ -133,13 +137,14 @@ class ExampleWriter:
         """What became of the conversations so far."""
         kept = self._rows()[self._kept()]
         copies = kept["copies"]
-        return ExampleCounts(
+        counts = ExampleCounts(
             conversations=int(copies.sum()),
             too_long_conversations=int(copies[kept["tokens"] == 0].sum()),
             too_long_answers=int((copies * kept["dropped_answers"]).sum()),
             tokens=int((copies * kept["tokens"]).sum()),
             learned_tokens=int((copies * kept["learned"]).sum()),
         )
+        return counts.of_records(self._examples_a_record)
 
     @property
     def largest_id(self) -> int:
@@ -149,7 +154,7 @@ class ExampleWriter:
     @property
     def given(self) -> int:
         """How many conversations were kept, before weights."""
-        return int(self._kept().sum())
+        return int(self._kept().sum()) // self._examples_a_record
 
     def finish(self) -> ExampleCounts:
         """Write the file, `sha256` of which is then known.
@@ -164,17 +169,15 @@ class ExampleWriter:
                 **self._cause(counts),
             )
         tokens, copies = self._rows()["tokens"], self._copies()
-        rounds = [copies >= number for number in range(1, int(copies.max(initial=0)) + 1)]
-        lengths = np.concatenate([tokens[each] for each in rounds])
-        starts = np.concatenate(([0], np.cumsum(lengths[lengths > 0])))
-        ranges = [each for some in rounds for each in _ranges(tokens, some)]
+        learned = np.where(tokens > 0, copies, 0)
+        starts = np.concatenate(([0], np.cumsum(_lengths(tokens, learned))))
         partial = self._path.with_name(TEMPORARY + self._path.name)
         with names_path(partial), partial.open("wb") as file:
             out = _Hashed(file)
             out.write(_header(starts=len(starts), tokens=counts.tokens))
             out.write(starts.astype("<i8").tobytes())
             for whole in (self._input_ids, self._labels):
-                for start, stop in ranges:
+                for start, stop in _ranges(tokens, learned):
                     _copy(whole, _TOKEN_BYTES * start, _TOKEN_BYTES * stop, out)
         self.sha256 = out.sha256.hexdigest()
         fsync_file(partial)
@@ -222,8 +225,16 @@ class ExampleWriters:
     `validation_share` (0 to 1) as `split.is_validation` has it.
     """
 
-    def __init__(self, training: Path, validation: Path, validation_share: float) -> None:
-        self.training, self.validation = ExampleWriter(training), ExampleWriter(validation)
+    def __init__(
+        self,
+        training: Path,
+        validation: Path,
+        validation_share: float,
+        *,
+        examples_a_record: int = 1,
+    ) -> None:
+        self.training = ExampleWriter(training, examples_a_record)
+        self.validation = ExampleWriter(validation, examples_a_record)
         self.validation_share = validation_share
 
     def __enter__(self) -> Self:
@@ -257,12 +268,28 @@ class _Hashed:
         self.sha256.update(data)
 
 
-def _ranges(lengths: NDArray[np.int64], kept: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield [start, stop) of each run of examples that are kept, in tokens."""
-    ends = np.concatenate(([0], np.cumsum(lengths)))
-    turns = np.flatnonzero(np.diff(np.concatenate(([False], kept, [False]))))
-    for first, last in turns.reshape(-1, 2).tolist():
-        yield int(ends[first]), int(ends[last])
+def _rounds(copies: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
+    """Yield which examples the file holds for the first time, the second, and so on."""
+    return (copies >= number for number in range(1, int(copies.max(initial=0)) + 1))
+
+
+def _lengths(tokens: NDArray[np.int64], copies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the lengths of all examples of the file, in their order there."""
+    lengths, at = np.empty(int(copies.sum()), np.int64), 0
+    for some in _rounds(copies):
+        of_round = tokens[some]
+        lengths[at : at + len(of_round)] = of_round
+        at += len(of_round)
+    return lengths
+
+
+def _ranges(tokens: NDArray[np.int64], copies: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield [start, stop) of each run of examples that are kept, in tokens, round by round."""
+    ends = np.concatenate(([0], np.cumsum(tokens)))
+    for kept in _rounds(copies):
+        turns = np.flatnonzero(np.diff(np.concatenate(([False], kept, [False]))))
+        for first, last in turns.reshape(-1, 2).tolist():
+            yield int(ends[first]), int(ends[last])
 
 
 def _copy(whole: IO[bytes], start: int, stop: int, out: _Hashed) -> None:

@@ -120,7 +120,9 @@ def prepare_examples(
     take_back(out / DESCRIPTION)
     encoder = Encoder(tokenizer, template, settings.max_length_tokens)
     share = settings.validation_share
-    with ExampleWriters(out / EXAMPLES, out / VALIDATION, share) as both:
+    sides = 2 if settings.method == "dpo" else 1
+    places = out / EXAMPLES, out / VALIDATION
+    with ExampleWriters(*places, share, examples_a_record=sides) as both:
         screening = screen(data, Rules.of(settings), encoder=encoder, examples=both, report=report)
         screening.require_acceptable()
         (out / VALIDATION).unlink(missing_ok=True)
@@ -129,8 +131,6 @@ def prepare_examples(
         if both.validation.counts.examples:
             both.validation.finish()
         source.require_unchanged()
-    if settings.method == "dpo":
-        counts = counts.of_pairs()
     pad_token_id = next(
         i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None
     )

@@ -81,6 +81,9 @@ def test_a_review_that_has_accepted_nothing_yet_is_no_fault_beside_another_sourc
     assert [each.path for each in local_files([DataSource(file=file), source], brought)] == [file]
     with pytest.raises(DataError, match="no collected conversation was accepted yet"):
         local_files([source], brought)
+    (tmp_path / "collected" / "preferences.jsonl").write_text("")
+    with pytest.raises(DataError, match="no accepted answer was edited, or preferred to another"):
+        local_files([source], brought, "dpo")
 
 
 def test_one_plain_file_has_the_digest_of_its_bytes(file: Path) -> None:

@@ -273,6 +273,14 @@ def test_all_answers_to_one_question_stand_on_one_side() -> None:
 SETTINGS = Finetune(method="dpo", validation_share=0.3, max_length_tokens=1024, language=None)
 
 
+def test_an_error_counts_pairs_and_not_their_answers(file: Path, tmp_path: Path) -> None:
+    written(file, (pair(str(i)) for i in range(3)))
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    all_apart = SETTINGS.model_copy(update={"validation_share": 0.999})
+    with pytest.raises(DataError, match="all 3 usable"):
+        prepare_examples(tmp_path / "model", file, all_apart, TEMPLATE, out=tmp_path)
+
+
 def test_prepared_pairs_are_read_as_pairs_and_never_as_conversations(
     file: Path, tmp_path: Path
 ) -> None:
