@@ -5,7 +5,11 @@ from collections.abc import Mapping
 from prefect import get_run_logger
 from pydantic import TypeAdapter
 
-from tasks.core.conversation.data_sources import digest_of_sources, local_files
+from tasks.core.conversation.data_sources import (
+    digest_of_sources,
+    local_files,
+    names_of_sources,
+)
 from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
 from tasks.core.files import sha256_of_state, write_atomically
@@ -40,6 +44,8 @@ def leaks(
     """
     artifacts = brought or {}
     params = settings.model_dump(mode="json", include={"method"})  # of sft there is none
+    if len(names := names_of_sources(settings.data)) > 1:
+        params["files"] = names  # by which a leak says where it stands
     inputs = {
         "training": digest_of_sources(settings.data, digests_of(artifacts)),
         "held out": sha256_of_state(evaluation.conversations),

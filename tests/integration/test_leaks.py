@@ -23,8 +23,9 @@ def conversation(number: int) -> dict[str, object]:
 
 
 @flow
-def held_against(training: Path, held_out: Path, force: str | None = None) -> StageResult:
-    return run(leaks, Finetune(data=training), Evaluate(conversations=held_out), force)
+def held_against(training: object, held_out: Path, force: str | None = None) -> StageResult:
+    tuned = Finetune.model_validate({"data": training})
+    return run(leaks, tuned, Evaluate(conversations=held_out), force)
 
 
 @pytest.fixture
@@ -43,6 +44,17 @@ def test_a_whole_leak_is_refused_before_the_training_unless_it_is_forced(
     with pytest.raises(DataError):
         held_against(training, held_out, " ")
     assert overlap_in(held_against(training, held_out, "a trial")).first(None).whole
+
+
+def test_of_several_files_a_leak_has_the_name_of_now(training: Path, tmp_path: Path) -> None:
+    held_out, other = tmp_path / "held_out.json", tmp_path / "other.json"
+    held_out.write_text(json.dumps([conversation(n) for n in (3, 77)]))
+    other.write_text(json.dumps([conversation(50)]))
+    for name in ("training.json", "moved.json"):
+        moved = training.rename(tmp_path / name)
+        found = held_against([moved, other], held_out)
+        training = moved
+        assert str(overlap_in(found).leaks[0]).endswith(f"of {moved}")
 
 
 def test_what_leaks_is_found_once_for_the_same_content(

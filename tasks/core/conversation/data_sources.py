@@ -101,6 +101,17 @@ def _files_of_source(
         yield DataFile(path, name, source.format, source.weight)
 
 
+def names_of_sources(sources: Sequence[DataSource]) -> list[str]:
+    """Return what the files are called, of those that do not lie here as well."""
+    return [
+        name
+        for each in sources
+        for name in (
+            [file.name for file in _files_of_source(each, {})] if is_local(each) else [str(each)]
+        )
+    ]
+
+
 def digest_of(files: Sequence[DataFile]) -> str:
     """Return what changes with whatever of the files decides what is learned.
 
