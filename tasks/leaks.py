@@ -20,7 +20,7 @@ from tasks.core.store import Staging
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, digests_of, paths_of, stage_task
 
-VERSION = 3
+VERSION = 4
 _FILE = "overlap.json"
 _OVERLAP = TypeAdapter(Overlap)
 
