@@ -105,6 +105,7 @@ def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
     message = _first(record.get("messages"))
     if "role" in message and message.keys() & {"content", "tool_calls", "function_call"}:
         yield Format("OpenAI's format: `messages` with `role` and `content`", read_as="openai")
+        return  # what else a message says, a call of a tool for example, no variant knows
     for name in LISTS:
         if _is_turns(record.get(name)):
             yield _variant(f"turns in the field `{name}`")
