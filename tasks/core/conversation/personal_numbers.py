@@ -25,6 +25,7 @@ _CARD = re.compile(r"4\d{12}|3\d{13,14}|(?:[3-6]\d{3}|2[2-7]\d\d|1946)\d{12,15}"
 # python-stdnum 2.2 does not know yet.
 _REGION = re.compile(r"(?:1[1-9]|21|3[1-6]|5[1-3]|6[1-5]|7[1-6]|8[12]|9[1-7])(?:[0-4]\d|7[1-9])")
 _NPWP_GROUPS = ("233133", "3331333")  # 01.312.166.0-091.000, and with a 0 before it since 2024
+_MOST_GROUPS = max(map(len, (*_CARD_GROUPS, *_NPWP_GROUPS)))
 _PLUS = re.compile(r"(?<!\w)\+\s?\(?$")
 _SAID_BEFORE = re.compile(
     r"(?:\b(?:wa|whats ?app|no\.? ?hp|hp|tele?po?n|telp|tlp|phone|ponsel|handphone|hubungi|kontak)"
@@ -64,6 +65,8 @@ def _identity(groups: Sequence[Group]) -> tuple[Kind | None, int]:
 
 
 def _identity_of(groups: Sequence[Group], count: int) -> Kind | None:
+    if len(groups) > _MOST_GROUPS and count != 16:  # 16 digits may stand in any groups
+        return None
     digits = "".join(group.digits for group in groups)
     shape = "".join(str(len(group.digits)) for group in groups)
     if (
