@@ -34,8 +34,8 @@ SUMMARIES: Final = {
         "fuse": "Add a PEFT LoRA adapter to the weights of a model, streamed.",
     },
     "finetune": {
-        "finetune": "Train a LoRA adapter with DeepSpeed; resumes after a crash, retries with less "
-        "memory after an out-of-memory error.",
+        "finetune": "Train a LoRA adapter; resumes after a crash, retries with less memory after "
+        "running out.",
     },
     "evaluate": {
         "evaluate": "Measure perplexity, distance to another model, answers and speed; judge by "

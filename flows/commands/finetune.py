@@ -47,9 +47,7 @@ def finetune(
     as_json: Annotated[bool, AS_JSON] = False,
     **fields: Any,
 ) -> None:
-    """Train a LoRA adapter with DeepSpeed.
-
-    Resumes after a crash; retries with less memory after an out-of-memory error.
+    """Train a LoRA adapter; resumes after a crash, retries with less memory after running out.
 
     OUT gets `adapter/` (PEFT's format, with a record of the conversation template; `kawan-usaha
     fuse` adds it to the model), `training.json` and `loss.png`. The same command after a kill
