@@ -38,7 +38,7 @@ def collected(deployment: str) -> StageResult:
     inputs = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
     def write(staging: Staging) -> None:
-        staging.path.chmod(0o700)  # what people wrote, if without their names
+        staging.keep_private()  # what people wrote, if without their names
         for name, content in files.items():
             (staging.path / name).write_bytes(content)
         staging.note(

@@ -25,7 +25,7 @@ from tasks.core.recipe import Evaluate, Gate, Judge
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
 from tasks.progress import output_log, say
-from tasks.runtime import StageResult, build_stage, run_store, stage_task
+from tasks.runtime import StageResult, artifacts_with, build_stage, run_store, stage_task
 from tasks.telling import show_markdown
 
 VERSION = 4
@@ -74,7 +74,9 @@ def evaluate(
         )
 
     key = stage_key("evaluate", VERSION, params, inputs)
-    measured = build_stage(key, write, params, inputs, reads=[model for _, model in chain])
+    files = artifacts_with([settings.conversations, settings.prompts])
+    reads = [model for _, model in chain]
+    measured = build_stage(key, write, params, inputs, reads=reads, needs=files)
     return measured if settings.judge is None else _judged(measured, settings, settings.judge)
 
 
@@ -96,7 +98,8 @@ def _judged(measured: StageResult, settings: Evaluate, judge: Judge) -> StageRes
 
     try:
         key = stage_key("evaluate", VERSION, params, inputs)
-        return build_stage(key, write, params, inputs, reads=[measured])
+        needs = artifacts_with([judge.ratings])
+        return build_stage(key, write, params, inputs, reads=[measured], needs=needs)
     except (JudgeRefused, JudgeUnavailable) as error:
         if settings.gate.min_judge_win_rate is not None:
             raise

@@ -36,6 +36,7 @@ def finetune(
     def write(staging: Staging) -> None:
         from tasks.core.training.ladder import SteppedDown, finetune_on_ladder
 
+        staging.holds_no_text()
         progress = StageProgress("finetune", "steps", log=False)
 
         def hear(line: str) -> None:

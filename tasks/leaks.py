@@ -18,7 +18,7 @@ from tasks.core.recipe import Evaluate, Finetune
 from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.progress import StageProgress
-from tasks.runtime import StageResult, build_stage, digests_of, paths_of, stage_task
+from tasks.runtime import StageResult, artifacts_with, build_stage, digests_of, paths_of, stage_task
 
 VERSION = 4
 _FILE = "overlap.json"
@@ -58,7 +58,9 @@ def leaks(
         write_atomically(staging.path / _FILE, _OVERLAP.dump_json(found) + b"\n")
 
     key = stage_key("leaks", VERSION, params, inputs)
-    built = build_stage(key, write, params, inputs, reads=tuple(artifacts.values()))
+    needs = artifacts_with([evaluation.conversations])
+    reads = tuple(artifacts.values())
+    built = build_stage(key, write, params, inputs, reads=reads, needs=needs)
     found = overlap_in(built).first(evaluation.max_conversations)
     if found.whole and not (override or "").strip():
         raise DataError(

@@ -7,7 +7,7 @@ Prefect's own cache is off: a record of it can outlive the artifact that it spea
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -273,7 +273,7 @@ def build_stage(
     reads are the results whose files write reads, and needs the names of artifacts that it reads;
     one that was freed is made again before. `before` is what can be done while these are made.
     """
-    needs = [*(result.artifact for result in reads), *needs]
+    needs = list(dict.fromkeys([*(result.artifact for result in reads), *needs]))
 
     def begin(staging: Staging) -> None:
         works()
@@ -281,6 +281,14 @@ def build_stage(
 
     built = run_store().build(key, begin, params=params, inputs=inputs, needs=needs, before=before)
     return StageResult.of(built, key.stage)
+
+
+def artifacts_with(paths: Iterable[Path | None]) -> list[str]:
+    """Return the names of the artifacts of the store in which these files lie."""
+    root = run_store().root.resolve()
+    found = [path.resolve() for path in paths if path is not None]
+    inside = [path.relative_to(root).parts for path in found if path.is_relative_to(root)]
+    return list(dict.fromkeys(parts[0] for parts in inside if parts[1:] and parts[0][0] != "."))
 
 
 def digests_of(results: Mapping[str, StageResult]) -> dict[str, str]:

@@ -160,7 +160,15 @@ def _show(store: "Store", made: Iterable["Artifact | None"], *, as_json: bool) -
     ]
     lines = [
         f"{artifact.key!s:<34} {artifact.manifest.size_bytes / 1e6:>12,.1f} MB  "
-        + ("here and there" if store.is_shared(artifact) else "here; another one there")
+        + _where(store, artifact)
         for artifact in artifacts
     ]
     show(rows, as_json=as_json, text="\n".join(lines) or "There is nothing to move.")
+
+
+def _where(store: "Store", artifact: "Artifact") -> str:
+    if store.is_shared(artifact):
+        return "here and there"
+    if artifact.manifest.private:
+        return "here only: it holds what people wrote"
+    return "here; another one there"

@@ -39,6 +39,8 @@ class Manifest(BaseModel):
     facts: dict[str, JsonValue] = {}
     wall_s: float
     peak_memory_bytes: int
+    private: bool = False
+    """Whether it holds what people wrote (`privacy.py`)."""
 
     @property
     def stage_key(self) -> StageKey:
@@ -63,7 +65,10 @@ def content_digest(files: Mapping[str, FileDigest]) -> str:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write the manifest into directory, all or nothing."""
-    write_atomically(directory / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    # An earlier version refuses a field that it does not know.
+    left_out = None if manifest.private else {"private"}
+    content = manifest.model_dump_json(indent=1, exclude=left_out)
+    write_atomically(directory / MANIFEST, content + "\n")
     (directory / MANIFEST).chmod(0o444)
 
 

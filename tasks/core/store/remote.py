@@ -27,6 +27,7 @@ from tasks.core.errors import (
 from tasks.core.progress import Report, silent
 from tasks.core.storage import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
+from tasks.core.store.privacy import may_leave
 from tasks.core.store.seals import SIGNATURES, Document, Seals, configured_seals
 from tasks.core.store.transfers import Way, receive, send
 
@@ -66,11 +67,13 @@ class Shared:
 class Remote:
     """A remote store. Safe for any number of machines at once.
 
-    seals says whose artifacts are taken from there, and signs what is brought there.
+    seals says whose artifacts are taken from there, and signs what is brought there; takes_private,
+    whether what people wrote is brought there too.
     """
 
     place: "Place"
     seals: Seals = field(default_factory=Seals)
+    takes_private: bool = False
 
     @property
     def url(self) -> str:
@@ -78,7 +81,7 @@ class Remote:
         return self.place.url
 
     @classmethod
-    def open(cls, url: str, seals: Seals | None = None) -> "Remote":
+    def open(cls, url: str, seals: Seals | None = None, *, takes_private: bool = False) -> "Remote":
         """Return the remote store at a URL; nothing is asked there yet.
 
         Raises UsageError for a URL of no known kind or with a user in it, MissingTool.
@@ -94,7 +97,7 @@ class Remote:
                 next_step="Leave it out; keys come from the environment, such as "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
             )
-        return cls(place, seals or Seals())
+        return cls(place, seals or Seals(), takes_private)
 
     def require_usable(self) -> None:
         """Return when files can be written there, read and removed.
@@ -205,10 +208,12 @@ class Remote:
 def configured_remote() -> Remote | None:
     """Return the remote store that KAWAN_USAHA_REMOTE names, None when it names none.
 
-    Raises as `Remote.open` and `configured_seals`.
+    Raises as `Remote.open`, `configured_seals` and `may_leave`.
     """
     url = os.environ.get(REMOTE_VARIABLE, "").strip()
-    return Remote.open(url, configured_seals()) if url else None
+    if not url:
+        return None
+    return Remote.open(url, configured_seals(), takes_private=may_leave())
 
 
 def _ways(manifest: Manifest, directory: Path) -> list[Way]:

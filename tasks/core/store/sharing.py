@@ -20,6 +20,7 @@ from tasks.core.listing import paths_below
 from tasks.core.locks import Say
 from tasks.core.progress import Lines, quantity
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place, remove_note
+from tasks.core.store.privacy import enclose
 from tasks.core.store.remote import Remote, Shared
 from tasks.core.store.seals import Kept
 from tasks.core.store.shelf import Artifact, Shelf
@@ -74,7 +75,7 @@ class Sharing:
         """
         signatures = self.remote.seals.require(self.remote.place, shared.document)
         staging = self._shelf.root / ".staging" / f"{shared.name}.fetched"
-        staging.mkdir(parents=True, exist_ok=True)
+        enclose(staging, shared.manifest)
         size = quantity(shared.manifest.size_bytes)
         self._say(f"{shared.name}: fetching {size} from {self.remote.url}")
         try:
@@ -97,7 +98,7 @@ class Sharing:
         """Note an artifact here like one that was freed; False when it is broken there."""
         place = freed_place(self._shelf.root / shared.name)
         remove_note(self._shelf.root / shared.name)
-        place.mkdir(parents=True)
+        enclose(place, shared.manifest)
         try:
             self.remote.fetch(shared, place, {}, largest_bytes=KEPT_WHEN_FREED_BYTES)
         except CorruptRemote as error:
@@ -115,6 +116,14 @@ class Sharing:
         """Return whether this very artifact is noted to be there, or to have a rival there."""
         note = self._noted(artifact.path.name)
         return note is not None and note.ours == artifact.digest
+
+    def keeps_here(self, artifact: Artifact) -> bool:
+        """Return whether this artifact must not be brought there."""
+        return artifact.manifest.private and not self.remote.takes_private
+
+    def has_settled(self, artifact: Artifact) -> bool:
+        """Return whether nothing is left to bring there."""
+        return self.keeps_here(artifact) or self.is_pushed(artifact)
 
     def is_shared(self, artifact: Artifact) -> bool:
         """Return whether this very artifact is noted to be there."""

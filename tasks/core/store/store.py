@@ -54,6 +54,7 @@ from tasks.core.store.manifest import (
     remove_note,
     write_manifest,
 )
+from tasks.core.store.privacy import any_private, enclose
 from tasks.core.store.remote import Remote, Shared
 from tasks.core.store.seals import Document, Kept
 from tasks.core.store.sharing import Sharing
@@ -197,6 +198,8 @@ class Store(Shelf):
                 with measured() as ahead:
                     before(staging)
             with self.present(needs), measured() as cost:
+                if any_private(self.root, needs):
+                    staging.keep_private()
                 write(staging)
             cost = ahead.and_then(cost, waited_s=staging.waited_s)
             artifact = self._commit(key, staging, cost, params, dict(inputs or {}))
@@ -282,7 +285,7 @@ class Store(Shelf):
             suppress(CorruptArtifact),
         ):
             found = self.find(key)
-            if found is not None and (self._sharing is None or self._sharing.is_pushed(found)):
+            if found is not None and (self._sharing is None or self._sharing.has_settled(found)):
                 return found
         return None
 
@@ -310,6 +313,9 @@ class Store(Shelf):
         """
         sharing = self._sharing
         if sharing is None or (not ask and sharing.is_pushed(artifact)):
+            return artifact
+        if sharing.keeps_here(artifact):
+            self._say(f"{artifact.path.name}: stays on this machine, it holds what people wrote")
             return artifact
         try:
             theirs = sharing.push(artifact)
@@ -396,6 +402,7 @@ class Store(Shelf):
             facts=staging.facts,
             wall_s=round(cost.wall_s, 3),
             peak_memory_bytes=cost.peak_memory_bytes,
+            private=staging.private,
         )
         write_manifest(staging.path, manifest)
         self._sign_new(Artifact(staging.path, manifest))
@@ -454,7 +461,7 @@ def _keep_small_files(directory: Path, manifest: Manifest) -> None:
     """Make the note of an artifact that is about to be freed, its manifest last."""
     place = freed_place(directory)
     remove_note(directory)  # left by a freeing that was killed
-    make_directory(place)
+    enclose(place, manifest)
     for name, file in manifest.files.items():
         if file.size_bytes <= KEPT_WHEN_FREED_BYTES:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
