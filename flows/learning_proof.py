@@ -128,16 +128,24 @@ class Learning:
     def _settings(self, given: Evaluate, reviewed_set: Path, prompts: Path) -> Evaluate:
         """Return the recipe's settings for these conversations, and for this limit alone.
 
-        A judge is held against what people prefer there, unless the recipe names other ratings.
+        A judge is held against what people prefer there, unless the recipe names other ratings. One
+        elsewhere that may not see what people wrote is not asked, and has no limit to keep here.
         """
         judge, preferences = given.judge, reviewed_set / PREFERENCES
+        may_ask = judge is None or judge.may_see_collected
+        if not may_ask:
+            get_run_logger().info(
+                "The judge is not asked about the reviewed conversations: they would leave this "
+                "machine. evaluate.judge.sees_collected allows it."
+            )
+            judge = None
         if judge is not None and judge.ratings is None and preferences.stat().st_size:
             judge = judge.model_copy(update={"ratings": preferences})
         limits = Gate(
             max_merge_ratio=None,
             max_perplexity_ratio=None,
             max_ratio_to_release=self._max_ratio,
-            min_judge_win_rate=given.gate.min_judge_win_rate,
+            min_judge_win_rate=given.gate.min_judge_win_rate if may_ask else None,
         )
         return given.model_copy(
             update={

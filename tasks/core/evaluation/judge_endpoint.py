@@ -1,13 +1,15 @@
 """The endpoint of a judge: one question, one reply with its tokens, or why there is none.
 
-Any OpenAI-compatible server. The invariant: the key goes into one header of one request to the
+Any OpenAI-compatible server. The invariants: the key goes into one header of one request to the
 recipe's own address, never into an error, a log or a file; no redirect is followed with it, and
-only so much of a reply is read.
+only so much of a reply is read. A server may repeat the key or what people wrote: of a refusal only
+its status and its code are told.
 """
 
 import logging
 import math
 import os
+import re
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -30,7 +32,7 @@ _MOST_S = 120.0
 """A server may ask to wait longer; then the run is the one to come again."""
 _ANSWERS_WITHIN_S = 300.0
 _MAY_PASS = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-_SHOWN_LETTERS = 300
+_CODE = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}){0,5}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,17 @@ class _Usage(BaseModel):
 class _Completion(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage | None = None
+
+
+class _Why(BaseModel):
+    type: str | None = None
+    code: str | None = None
+
+
+class _Refusal(BaseModel):
+    """What OpenAI's API answers instead of a completion, without its words."""
+
+    error: _Why
 
 
 class _Again(Exception):
@@ -94,7 +107,6 @@ class Endpoint:
         """Raises JudgeRefused without the key that the recipe names."""
         key = require_key(judge)
         self._judge = judge
-        self._key = key
         self._url = f"{judge.url}/chat/completions"
         self._options: dict[str, object] = {
             "temperature": 0,
@@ -141,13 +153,14 @@ class Endpoint:
         if status == httpx.codes.BAD_REQUEST and self._gave_up_an_option(body):
             return self._reply(text)
         if status in _MAY_PASS:
-            raise _Again(self._shown(status, body), _seconds(headers.get("retry-after")))
+            raise _Again(_shown(status, body), _seconds(headers.get("retry-after")))
         if status != httpx.codes.OK:
-            raise self._refused(self._shown(status, body))
+            raise self._refused(_shown(status, body))
         try:
             completion = _Completion.model_validate_json(body)
-        except ValidationError as error:
-            raise self._refused(f"no chat completion, but {self._shown(status, body)}") from error
+        except ValidationError:  # it quotes the reply
+            found = f"no chat completion, but {len(body)} bytes of status {status}"
+            raise self._refused(found) from None
         usage = completion.usage
         return Reply(
             completion.choices[0].message.content or "",
@@ -184,13 +197,6 @@ class Endpoint:
                 return True
         return False
 
-    def _shown(self, status: int, body: bytes) -> str:
-        """Return the beginning of what a server said, without the key, should it repeat that."""
-        said = body.decode(errors="replace")
-        if self._key:
-            said = said.replace(self._key, "…")
-        return f"{status} {' '.join(said[: 4 * _SHOWN_LETTERS].split())[:_SHOWN_LETTERS]}".strip()
-
     def _unavailable(self, found: str) -> JudgeUnavailable:
         return JudgeUnavailable(
             "The judge does not answer.",
@@ -209,6 +215,16 @@ class Endpoint:
             next_step="Correct evaluate.judge (url, model), or the key that its key_variable "
             "names. What was judged is kept.",
         )
+
+
+def _shown(status: int, body: bytes) -> str:
+    """Return the status of a refusal, with the server's own code for it where it gives one."""
+    try:
+        error = _Refusal.model_validate_json(body).error
+    except ValidationError:
+        return str(status)
+    codes = [word for word in (error.type, error.code) if word and _CODE.fullmatch(word)]
+    return " ".join([str(status), *dict.fromkeys(codes)])
 
 
 def _seconds(retry_after: str | None) -> float | None:

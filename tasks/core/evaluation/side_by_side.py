@@ -28,9 +28,11 @@ JOURNAL = "judgements.jsonl"
 def judge_identity(judge: Judge) -> dict[str, JsonValue]:
     """Return what decides a judgement, for a stage key: the ratings by their content.
 
-    Where the key comes from is no part of it. Raises OSError for ratings that cannot be read.
+    Where the key comes from is no part of it, nor what it may see. Raises OSError for ratings that
+    cannot be read.
     """
-    shown: dict[str, JsonValue] = judge.model_dump(mode="json", exclude={"key_variable", "ratings"})
+    no_part = {"key_variable", "ratings", "sees_collected"}
+    shown: dict[str, JsonValue] = judge.model_dump(mode="json", exclude=no_part)
     return {
         **shown,
         "rules": sha256(RULES.encode()).hexdigest(),

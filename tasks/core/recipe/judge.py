@@ -38,6 +38,12 @@ class Judge(Part):
         description="A file of pairs of which people have preferred one (`preferences.jsonl` of a "
         "reviewed set), on the machine that runs the stage: how often the judge agrees with them.",
     )
+    sees_collected: bool = Field(
+        False,
+        title="Sees collected conversations",
+        description="Lets `learn` send what people have asked and the answers, redacted as they "
+        "are kept, to an address that is not this machine. Say so to the people first.",
+    )
     max_reply_tokens: int = Field(
         1024, ge=16, title="Length of a reply", description="In tokens, its thoughts included."
     )
@@ -57,6 +63,11 @@ class Judge(Part):
     seed: int = Field(
         42, ge=0, lt=2**32, title="Seed", description="Of the choice and the labels of answers."
     )
+
+    @property
+    def may_see_collected(self) -> bool:
+        """Whether it may be asked about what people wrote: it is here, or the recipe allows it."""
+        return self.sees_collected or urlsplit(self.url).hostname in THIS_MACHINE
 
     @field_validator("url")
     @classmethod
