@@ -3,8 +3,7 @@
 Accepting an answer accepts its conversation as the reviewer saw it: each answer in it is learned.
 Where an earlier one was decided about by itself, that decision holds here too. The invariants:
 what is unreviewed or rejected is nowhere in the set; the bytes depend on what was decided and on
-nothing else; and conversations that begin with the same question stand on the same side, learned or
-held out.
+nothing else; and no answer stands on both sides, learned and held out (`held_apart.py`).
 """
 
 import json
@@ -14,10 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from tasks.core.collected.held_apart import Said, answers_in, is_held_out, said_in
 from tasks.core.collected.reading import Collected, read_collected
 from tasks.core.collected.records import Decision, Message, Review, Verdict
 from tasks.core.conversation.records import BadRecord, Conversation, Turn, parse_record
-from tasks.core.conversation.split import is_validation
 
 HELD_OUT_SHARE = 0.2
 
@@ -27,9 +26,6 @@ PREFERENCES = "preferences.jsonl"
 REVIEWS = "reviews.json"
 
 _SPEAKERS: Mapping[str, Literal["human", "gpt"]] = {"user": "human", "assistant": "gpt"}
-
-_Said = tuple[str, str]
-"""A question and the answer to it, by which an answer is known again in a later conversation."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +98,25 @@ def reviewed_set(directory: Path) -> ReviewedSet:
             else:
                 accepted.append((found, made))
     kept = _without_beginnings([conversation for _, conversation in accepted])
-    pairs = [*_corrections(accepted), *_thumbs(accepted)]
+    held_out = tuple(each for each in kept if is_held_out(each.turns, HELD_OUT_SHARE))
+    measured = answers_in(held_out)
+    conversations = list[Conversation]()
+    for each in kept:
+        if is_held_out(each.turns, HELD_OUT_SHARE):
+            continue
+        if measured.isdisjoint(said_in(each.turns)):
+            conversations.append(each)
+        else:
+            left_out.append(LeftOut(each.id, "an answer of it stands among those held out"))
     return ReviewedSet(
-        conversations=tuple(each for each in kept if not _is_held_out(each.system, each.turns)),
-        held_out=tuple(each for each in kept if _is_held_out(each.system, each.turns)),
-        preferences=tuple(each for each in pairs if not _is_held_out(each.system, each.turns)),
+        conversations=tuple(conversations),
+        held_out=held_out,
+        preferences=tuple(
+            pair
+            for pair in (*_corrections(accepted), *_thumbs(accepted))
+            if not is_held_out(pair.turns, HELD_OUT_SHARE)
+            and measured.isdisjoint(said_in(pair.turns, pair.chosen, pair.rejected))
+        ),
         reviews={found.answer.id: _decided(found, review) for found, review in decided},
         left_out=tuple(left_out),
     )
@@ -122,12 +132,12 @@ def _learned(found: Collected) -> str:
     return found.answer.answer if edited is None else edited
 
 
-def _rulings(decided: Iterable[tuple[Collected, Review]]) -> dict[_Said, str | None]:
+def _rulings(decided: Iterable[tuple[Collected, Review]]) -> dict[Said, str | None]:
     """Return what stands for an answer in later conversations; None for a rejected one.
 
     Of several decisions about the same words a rejection counts, then the first edit.
     """
-    rulings: dict[_Said, str | None] = {}
+    rulings: dict[Said, str | None] = {}
     for found, review in decided:
         served = found.answer.answer
         said = (found.answer.messages[-1].content, served)
@@ -139,7 +149,7 @@ def _rulings(decided: Iterable[tuple[Collected, Review]]) -> dict[_Said, str | N
 
 
 def _conversation(
-    found: Collected, answer: str, rulings: Mapping[_Said, str | None]
+    found: Collected, answer: str, rulings: Mapping[Said, str | None]
 ) -> Conversation | LeftOut:
     """Return the conversation with this answer, or why there is none to learn from."""
     answer_id, messages = found.answer.id, found.answer.messages
@@ -177,11 +187,6 @@ def _without_beginnings(conversations: Sequence[Conversation]) -> list[Conversat
         if (each.system, each.turns) not in longer:
             kept.setdefault((each.system, each.turns), each)
     return list(kept.values())
-
-
-def _is_held_out(system: str | None, turns: tuple[Turn, ...]) -> bool:
-    """Return it by the opening question alone, so that no answer of it stands on both sides."""
-    return is_validation(Conversation("", turns[:1], system), HELD_OUT_SHARE)
 
 
 def _corrections(accepted: Iterable[tuple[Collected, Conversation]]) -> list[Preference]:

@@ -134,6 +134,43 @@ def test_what_a_reviewer_found_good_as_it_was_is_never_the_worse_one(kept):
     assert reviewed_set(kept.directory).preferences == ()
 
 
+@pytest.fixture
+def held_out_questions(monkeypatch):
+    """Conversations that begin with a question of these words are held out, and no others."""
+    monkeypatch.setattr(reviewed, "is_held_out", lambda turns, _: turns[0].text.startswith("Ukur"))
+
+
+def test_an_opening_question_stands_on_one_side_whatever_the_system_message(kept):
+    for number in range(40):
+        kept.answer(f"a{number}", f"system:Peran {number}.", "Apa itu NIB?", f"Nomor {number}.")
+        kept.review(f"a{number}")
+    found = reviewed_set(kept.directory)
+    assert not (found.conversations and found.held_out)
+
+
+@pytest.mark.usefixtures("held_out_questions")
+def test_an_answer_that_is_held_out_is_learned_in_no_other_conversation(kept):
+    kept.answer("measured", "Ukur ini?", "Halo.", "Apa itu NIB?", "Nomor induk.")
+    kept.answer("same", "Mulai?", "Ya.", "Apa itu NIB?", "Nomor induk.")
+    kept.answer("other", "Mulai?", "Ya.", "Apa itu NPWP?", "Nomor pajak.")
+    for name in ("measured", "same", "other"):
+        kept.review(name)
+    found = reviewed_set(kept.directory)
+    assert [each.id for each in found.conversations] == ["other"]
+    assert [each.id for each in found.left_out] == ["same"]
+
+
+@pytest.mark.usefixtures("held_out_questions")
+@pytest.mark.parametrize("answer", ["Salah.", "Nomor induk."])
+def test_a_preference_over_an_answer_that_is_held_out_is_not_learned(kept, answer):
+    kept.answer("measured", "Ukur ini?", "Halo.", "Apa itu NIB?", answer)
+    kept.answer("pair", "Apa itu NIB?", "Salah.")
+    kept.review("measured")
+    kept.review("pair", answer="Nomor induk.")
+    found = reviewed_set(kept.directory)
+    assert found.preferences == ()
+
+
 def test_what_begins_with_the_same_question_stands_on_the_same_side(kept):
     for number in range(60):
         question = f"Pertanyaan {number}?"
