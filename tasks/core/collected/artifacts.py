@@ -13,19 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.collected.lines import records_in
-from tasks.core.collected.place import COLLECTED, day_files, held
-from tasks.core.collected.records import CollectedAnswer
+from tasks.core.collected.kept_ids import kept_ids
+from tasks.core.collected.place import COLLECTED, held
 from tasks.core.collected.reviewed import REVIEWS
 from tasks.core.listing import matching
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import manifest_of
 from tasks.core.store.runs import RunRecord, RunRecords
+from tasks.core.store.sharing import was_fetched
 from tasks.core.store.shelf import Place
 
 STAGE = "collected"
 _WITH_TEXTS = frozenset({"prepare", "evaluate"})
 _MODELS = frozenset({"finetune", "fuse"})
+_DATA = ("data", "training")
+"""Of which data something was made, among the inputs in a manifest."""
 _UNFINISHED = _WITH_TEXTS | {"finetune"}
 _NAME = re.compile(r"(([a-z]+)-[0-9a-f]{20})(?![0-9a-f])")
 
@@ -106,29 +108,31 @@ class _Kept:
     """What the deployments of this machine keep, read once each."""
 
     def __init__(self, home: Path) -> None:
+        self._store = Store(home).root
         self._directories = {
             path.parent.name: path for path in matching(home / "serving", f"*/{COLLECTED}")
         }
+        self._ids: dict[Path, frozenset[str]] = {}
 
     def has_all_of(self, found: _Found) -> bool:
         """Return whether each answer of a reviewed set is still kept.
 
-        True for the set of a deployment that is not on this machine: another one knows.
+        True for the set of a deployment of another machine, which was fetched: that one knows. A
+        deployment of this machine whose directory was removed keeps nothing.
         """
         params = None if found.manifest is None else found.manifest.params
         deployment = params.get("deployment") if isinstance(params, dict) else None
         directory = self._directories.get(deployment) if isinstance(deployment, str) else None
         if directory is None:
-            return deployment is not None
-        missing = _ids(found.path)
-        if missing is None:
-            return False
-        with held(directory, "look for what was deleted", shared=True):
-            for path in day_files(directory):
-                for _, record in records_in(path, _told_elsewhere):
-                    if isinstance(record, CollectedAnswer):
-                        missing.discard(record.id)
-        return not missing
+            return deployment is not None and was_fetched(self._store, found.name)
+        spoken_of = _ids(found.path)
+        return spoken_of is not None and spoken_of <= self._kept_in(directory)
+
+    def _kept_in(self, directory: Path) -> frozenset[str]:
+        if directory not in self._ids:
+            with held(directory, "look for what was deleted", shared=True):
+                self._ids[directory] = kept_ids(directory)
+        return self._ids[directory]
 
 
 def _ids(directory: Path) -> set[str] | None:
@@ -143,23 +147,16 @@ def _ids(directory: Path) -> set[str] | None:
 def _made_from(runs: list[RunRecord], names: set[str], found: list[_Found]) -> set[str]:
     """Return the names of what was made from these artifacts, directly or not.
 
-    By the digests in the manifests, and by the records of the runs that used them: the digest of
-    several sources together names none of them.
+    By the digests in the manifests. The digest of several sources together names none of them:
+    there, and where nothing is known, the records of the runs tell that used one of these.
     """
     made = set(names)
+    untold = _untold(found)
     for run in runs:
         if names & set(run.artifacts):
-            made |= {each for each in run.artifacts if _stage_of(each) in (_WITH_TEXTS | _MODELS)}
+            made |= untold & set(run.artifacts)
     while True:
-        digests = {
-            word
-            for each in found
-            if each.name in made and each.manifest is not None
-            for word in (
-                each.manifest.content_digest,
-                *(file.sha256 for file in each.manifest.files.values() if file.size_bytes),
-            )
-        }
+        digests = {digest for each in found if each.name in made for digest in _digests_of(each)}
         more = {
             each.name
             for each in found
@@ -170,6 +167,26 @@ def _made_from(runs: list[RunRecord], names: set[str], found: list[_Found]) -> s
         if not more:
             return made
         made |= more
+
+
+def _untold(found: list[_Found]) -> set[str]:
+    """Return the names of what does not say of which artifact its data is."""
+    known = {digest for each in found for digest in _digests_of(each)}
+    return {
+        each.name
+        for each in found
+        if each.stage in _WITH_TEXTS | _MODELS
+        and (
+            each.manifest is None
+            or any(each.manifest.inputs.get(name, "") not in {"", *known} for name in _DATA)
+        )
+    }
+
+
+def _digests_of(found: _Found) -> Iterator[str]:
+    if found.manifest is not None:
+        yield found.manifest.content_digest
+        yield from (file.sha256 for file in found.manifest.files.values() if file.size_bytes)
 
 
 def _names_one_of(manifest: Manifest | None, digests: set[str]) -> bool:
@@ -185,11 +202,3 @@ def _directories(store: Store) -> Iterator[_Found]:
             match = _NAME.match(path.name)
             if match is not None:
                 yield _Found(path, place, match[1], match[2], manifest_of(path))
-
-
-def _stage_of(name: str) -> str:
-    return name.partition("-")[0]
-
-
-def _told_elsewhere(_bad: object) -> None:
-    """Whoever reads the answers for their own sake is told of a line that is none."""

@@ -39,6 +39,8 @@ class _Note(BaseModel):
     url: str
     ours: str
     theirs: str
+    fetched: bool = False
+    """Whether it was made by another machine."""
 
 
 class Sharing:
@@ -91,7 +93,7 @@ class Sharing:
         kept.forget()
         kept.add(signatures)
         artifact = commit(staging, shared)
-        self._note(shared, shared)
+        self._note(shared, shared, fetched=True)
         return artifact
 
     def leave_there(self, shared: Shared) -> bool:
@@ -107,7 +109,7 @@ class Sharing:
             return False
         fsync_tree(place)
         write_atomically(place / MANIFEST, shared.content, mode=0o444)
-        self._note(shared, shared)
+        self._note(shared, shared, fetched=True)
         size = quantity(shared.manifest.size_bytes)
         self._say(f"{shared.name}: {size} at {self.remote.url}, fetched once they are read")
         return True
@@ -205,20 +207,29 @@ class Sharing:
             for file in artifact.manifest.files.values()
         )
 
-    def _place(self, name: str) -> Path:
-        return self._shelf.root / PUSHED / name
-
     def _noted(self, name: str) -> _Note | None:
-        with suppress(FileNotFoundError, ValidationError):
-            note = _Note.model_validate_json(self._place(name).read_bytes())
-            return note if note.url == self.remote.url else None
-        return None
+        note = _note_of(self._shelf.root, name)
+        return note if note is not None and note.url == self.remote.url else None
 
-    def _note(self, ours: Shared, theirs: Shared) -> None:
-        note = _Note(url=self.remote.url, ours=ours.digest, theirs=theirs.digest)
-        place = self._place(ours.name)
+    def _note(self, ours: Shared, theirs: Shared, *, fetched: bool = False) -> None:
+        earlier = _note_of(self._shelf.root, ours.name)
+        fetched |= earlier is not None and earlier.fetched and earlier.ours == ours.digest
+        note = _Note(url=self.remote.url, ours=ours.digest, theirs=theirs.digest, fetched=fetched)
+        place = self._shelf.root / PUSHED / ours.name
         place.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place, note.model_dump_json())
+
+
+def was_fetched(root: Path, name: str) -> bool:
+    """Return whether another machine has made this artifact of a store, as far as is noted."""
+    note = _note_of(root, name)
+    return note is not None and note.fetched
+
+
+def _note_of(root: Path, name: str) -> _Note | None:
+    with suppress(FileNotFoundError, ValidationError):
+        return _Note.model_validate_json((root / PUSHED / name).read_bytes())
+    return None
 
 
 def _remove_others(staging: Path, shared: Shared) -> None:

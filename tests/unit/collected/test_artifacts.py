@@ -1,20 +1,22 @@
 """What was made of answers that were deleted goes from the store, and what was not stays."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tasks import collected as task
+from tasks.core.collected import kept_ids
 from tasks.core.collected.artifacts import lost, remove_lost
 from tasks.core.collected.forgetting import forget
-from tasks.core.collected.place import COLLECTED, held
+from tasks.core.collected.lines import Place, raw_lines
+from tasks.core.collected.place import COLLECTED, day_files, held
 from tasks.core.collected.reviewed import CONVERSATIONS, reviewed_set
 from tasks.core.errors import LockBusy
 from tasks.core.files import sha256_of
 from tasks.core.keys import StageKey, digest, stage_key
 from tasks.core.room import prune, room
-from tasks.core.store import Artifact, Staging, Store
+from tasks.core.store import Artifact, Remote, Staging, Store
 from tasks.core.store.runs import RunRecords
 from tests.unit.collected.answers import BUDI, SITI, Kept
 
@@ -159,12 +161,74 @@ def test_what_a_run_made_of_several_sources_is_found_by_the_record_of_the_run(ho
     assert base.path.is_dir()
 
 
-def test_the_sets_of_a_deployment_of_another_machine_are_left_to_it(home, kept):
+def test_the_set_of_a_deployment_whose_directory_was_removed_goes(home, kept):
     first = a_set()
-    deployment = home / "serving" / "warung"
-    deployment.rename(home / "elsewhere")
+    (home / "serving" / "warung").rename(home / "removed")
+    assert lost(home).artifacts == (str(first.key),)
+
+
+def test_the_set_of_a_deployment_of_another_machine_is_left_to_it(home, kept, tmp_path_factory):
+    shared = tmp_path_factory.mktemp("shared")
+    remote = Remote.open(f"file://{shared}", takes_private=True)
+    first = a_set()
+    Store(home, remote=remote).push(str(first.key))
+    other = tmp_path_factory.mktemp("other")
+    for _ in range(2):
+        Store(other, remote=remote).pull(str(first.key))
+        Store(other, remote=remote).push(str(first.key))
+    assert lost(other).going == {}
+
+
+def test_the_release_before_a_run_that_learned_from_a_deleted_answer_is_not_named(home, kept):
+    other = built(home, "dataset", content=b"other")
+    learned = built(home, "prepare", {"data": other.digest}, b"others")
+    adapter = built(home, "finetune", {"examples": learned.digest}, b"adapter")
+    before = built(home, "fuse", {"adapter": adapter.digest}, b"fused")
+    measured = built(home, "evaluate", {"fused": before.digest}, b"figures")
+    run = RunRecords(home).start("demo", reach=7)
+    for each in (a_set(), before):
+        run.add(str(each.key))
+    deleted(kept)
+    assert remove_lost(home).models == ()
+    assert learned.path.is_dir()
+    assert measured.path.is_dir()
+
+
+def test_what_is_kept_is_read_once_for_all_sets_and_no_line_of_it_is_taken_apart(
+    home, kept, monkeypatch
+):
+    a_set()
+    kept.review("siti-0", "reject")
+    a_set()
+    read: list[Path] = []
+
+    def told(path: Path) -> Iterator[tuple[Place, bytes]]:
+        read.append(path)
+        return raw_lines(path)
+
+    monkeypatch.setattr(kept_ids, "raw_lines", told)
+    monkeypatch.setattr(kept_ids, "records_in", None)
     assert lost(home).going == {}
-    assert first.path.is_dir()
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id":"siti-9","person":"5","time":"","kind":"answer","mo', b"", b"x\n"]
+)
+def test_a_torn_line_is_no_answer_that_is_kept(kept, line):
+    kept.answer("joko-1", "Apa?", "Ini.", rated="up")
+    (path,) = day_files(kept.directory)
+    with path.open("ab") as file:
+        file.write(line)
+    found = kept_ids.kept_ids(kept.directory)
+    assert "joko-1" in found
+    assert "siti-9" not in found
+
+
+def test_a_line_that_was_written_by_hand_is_read_all_the_same(kept):
+    (path,) = day_files(kept.directory)
+    path.write_bytes(path.read_bytes().replace(b'{"id":"siti', b'{"id": "siti'))
+    assert "siti-0" in kept_ids.kept_ids(kept.directory)
 
 
 def test_a_note_of_a_freed_set_goes_too(home, kept):

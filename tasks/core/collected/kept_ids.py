@@ -1,0 +1,44 @@
+"""The ids of the answers that a deployment keeps, without reading what they say."""
+
+import re
+from pathlib import Path
+
+from tasks.core.collected.lines import raw_lines, records_in
+from tasks.core.collected.place import day_files
+from tasks.core.collected.records import CollectedAnswer
+
+_BEGINNING = re.compile(
+    rb'\{"id":"([^"\\]+)","person":"[^"\\]*","time":"[^"\\]*","kind":"(answer|rating)",'
+)
+_END = b"}\n"
+
+
+def kept_ids(directory: Path) -> frozenset[str]:
+    """Return the id of each answer. The caller holds the lock (`place.held`). Raises OSError.
+
+    A line begins with its id and kind as `records.line_of` writes it; a file with any other line is
+    read in full. What has no end is no answer.
+    """
+    return frozenset(id_ for path in day_files(directory) for id_ in _ids_in(path))
+
+
+def _ids_in(path: Path) -> set[str]:
+    found = set[str]()
+    for _, line in raw_lines(path):
+        if not line.endswith(_END):
+            continue
+        match = _BEGINNING.match(line)
+        if match is None:
+            return _read(path)
+        if match[2] == b"answer":
+            found.add(match[1].decode())
+    return found
+
+
+def _read(path: Path) -> set[str]:
+    records = (record for _, record in records_in(path, _told_elsewhere))
+    return {record.id for record in records if isinstance(record, CollectedAnswer)}
+
+
+def _told_elsewhere(_bad: object) -> None:
+    """Whoever reads the answers for their own sake is told of a line that is none."""
