@@ -5,13 +5,39 @@ read; only whoever wants to build it again holds it against the fields of today.
 come with the project are kept relative to it.
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT
-from tasks.core.recipe import Recipe
+from tasks.core.hub.dataset_source import recorded_name
+from tasks.core.recipe import Recipe, Source
+from tasks.core.recipe.data import DataSource
 from tasks.core.recipe_file import CORRECT, mistakes
 from tasks.core.store.runs import RunRecords
+
+S = TypeVar("S", Source, DataSource)
+
+
+def at_commits(recipe: Recipe, commits: Mapping[str, str]) -> Recipe:
+    """Return the recipe with the commits of a run, as its record names them, for its revisions.
+
+    So whoever builds it later builds on the same base and data, wherever a branch has moved.
+    """
+
+    def at(source: S, name: str) -> S:
+        commit = commits.get(name) if source.repo is not None else None
+        return source if commit is None else source.model_copy(update={"revision": commit})
+
+    changes: dict[str, object] = {"base": at(recipe.base, str(recipe.base))}
+    if recipe.delta is not None:
+        changes["delta"] = at(recipe.delta, str(recipe.delta))
+    if recipe.finetune is not None:
+        data = tuple(at(each, recorded_name(each)) for each in recipe.finetune.data)
+        changes["finetune"] = recipe.finetune.model_copy(update={"data": data})
+    return recipe.model_copy(update=changes)
 
 
 def kept(recipe: Recipe) -> dict[str, JsonValue]:
@@ -24,7 +50,7 @@ def kept(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def released_recipe(records: RunRecords, name: str) -> Recipe:
-    """Return the recipe of the last release of this name.
+    """Return the recipe of the last release of this name, at the commits that it was built from.
 
     Raises RecipeError where nothing was released, or by a version that kept no recipe with it, or
     where what it kept fits no longer.
@@ -44,7 +70,7 @@ def released_recipe(records: RunRecords, name: str) -> Recipe:
             next_step=f"`kawan-usaha rebuild {name}` once more: what is done is reused.",
         )
     try:
-        return Recipe.model_validate(record.released_recipe)
+        released = Recipe.model_validate(record.released_recipe)
     except ValidationError as error:
         raise RecipeError(
             "The recipe of the last release does not fit this version.",
@@ -52,6 +78,7 @@ def released_recipe(records: RunRecords, name: str) -> Recipe:
             found=mistakes(error),
             next_step=f"{CORRECT} Then `kawan-usaha rebuild {name}` once more.",
         ) from error
+    return at_commits(released, record.commits)
 
 
 def _relative(value: JsonValue) -> JsonValue:

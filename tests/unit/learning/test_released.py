@@ -42,3 +42,30 @@ def test_the_recipe_of_the_last_release_comes_back_and_its_data_is_that_of_any_c
     found = released_recipe(records, wanted.name)
     assert located(found) == wanted
     assert str(PROJECT) not in json.dumps(found.model_dump(mode="json"))
+
+
+def test_it_is_built_on_what_the_release_was_built_on_where_a_branch_has_moved(
+    tmp_path: Path,
+) -> None:
+    wanted = Recipe.model_validate(
+        {
+            "name": "demo",
+            "base": {"repo": "usaha/dasar"},
+            "delta": {"repo": "usaha/delta", "revision": "v1"},
+            "finetune": {"data": [{"repo": "usaha/data"}, {"directory": "data"}]},
+        }
+    )
+    commits = {
+        "usaha/dasar@main": "b" * 40,
+        "usaha/delta@v1": "d" * 40,
+        "datasets/usaha/data@main": "a" * 40,
+    }
+    assert {str(wanted.base), str(wanted.delta)} < commits.keys()
+    records = RunRecords(tmp_path)
+    run = records.start("demo", commits=commits)
+    run.release("fuse-0123456789abcdef0123", recipe=kept(wanted))
+    found = released_recipe(records, "demo")
+    assert found.delta is not None
+    assert found.finetune is not None
+    assert (found.base.revision, found.delta.revision) == ("b" * 40, "d" * 40)
+    assert [source.revision for source in found.finetune.data] == ["a" * 40, "main"]
