@@ -33,14 +33,15 @@ class Pair:
 class Asks(Protocol):
     """What answers a question: an endpoint."""
 
-    def ask(self, text: str) -> Reply:
-        """Return the reply to one question."""
+    def ask(self, text: str, lost: Callable[[], bool]) -> Reply:
+        """Return the reply to one question; `lost` as `Endpoint.ask` says."""
 
 
 class Bench:
     """Asks, and counts what that takes; what is in the journal was paid, and counts as well.
 
-    Of a reply that does not say its tokens, the most that it can have taken is counted.
+    Of a reply that does not say its tokens, and of an attempt that ended without one after it was
+    sent, the most that it can have taken is counted.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Bench:
     ) -> None:
         self.input_tokens = self.output_tokens = self.uncounted = 0
         self._judge, self._endpoint, self._journal, self._say = judge, endpoint, journal, say
+        self._counted = set[str]()
 
     @property
     def cost(self) -> float:
@@ -66,12 +68,21 @@ class Bench:
                 continue
             one = question(pair.prompt, pair.before, pair.after, seed=self._judge.seed)
             other = question(pair.prompt, pair.after, pair.before, seed=self._judge.seed)
-            if not self._affords(one, other):
+            said = self._entries(one, other)
+            if said is None:
                 self._say(f"judge: the limit of cost ends it after {number - 1} {what}s")
                 break
-            found.append(_verdict(pair, self._entry(one), self._entry(other)))
+            found.append(_verdict(pair, *said))
             self._say(f"judge: {what} {number} of {len(pairs)}")
         return found
+
+    def _entries(self, one: Question, other: Question) -> tuple[Entry, Entry] | None:
+        """Return what both orders bring, None where that could exceed the limit."""
+        if not self._affords(one, other):
+            return None
+        first = self._entry(one)
+        # Attempts at the first that were lost may have taken what was set apart for the other.
+        return (first, self._entry(other)) if self._affords(other) else None
 
     def _affords(self, *questions: Question) -> bool:
         limit, total = self._judge.max_cost, self.cost
@@ -81,18 +92,46 @@ class Bench:
             entry = self._journal.find(self._digest(asked))
             known = None if entry is None else (entry.input_tokens, entry.output_tokens)
             total += self._price(*(known or self._most_tokens(asked)))
+            if self._digest(asked) not in self._counted:
+                total += sum(
+                    self._price(lost.input_tokens, lost.output_tokens) for lost in self._lost(asked)
+                )
         return total <= limit
 
     def _entry(self, asked: Question) -> Entry:
         """Return what a question brings, or has brought before."""
+        if self._digest(asked) not in self._counted:
+            self._counted.add(self._digest(asked))
+            for lost in self._lost(asked):
+                self._count(lost)
         entry = self._journal.find(self._digest(asked))
         if entry is None:
-            entry = self._paid(asked, self._endpoint.ask(asked.text))
+            reply = self._endpoint.ask(asked.text, lambda: self._add_lost(asked))
+            entry = self._paid(asked, reply)
             self._journal.add(entry)
+        self._count(entry)
+        return entry
+
+    def _count(self, entry: Entry) -> None:
         self.input_tokens += entry.input_tokens
         self.output_tokens += entry.output_tokens
         self.uncounted += not entry.counted
-        return entry
+
+    def _lost(self, asked: Question) -> list[Entry]:
+        """Return the attempts at a question that ended without a reply and may be paid."""
+        digest, found = self._digest(asked), list[Entry]()
+        while (entry := self._journal.find(f"{digest}-lost-{len(found)}")) is not None:
+            found.append(entry)
+        return found
+
+    def _add_lost(self, asked: Question) -> bool:
+        """Keep and count an attempt that ended without a reply; return whether one more is paid."""
+        name = f"{self._digest(asked)}-lost-{len(self._lost(asked))}"
+        tokens = dict(zip(("input_tokens", "output_tokens"), self._most_tokens(asked), strict=True))
+        entry = Entry(question=name, verdict=None, reason="", counted=False, **tokens)
+        self._journal.add(entry)
+        self._count(entry)
+        return self._affords(asked)
 
     def _paid(self, asked: Question, reply: Reply) -> Entry:
         verdict, reason = verdict_in(reply.text, asked)

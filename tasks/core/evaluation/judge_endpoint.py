@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -32,6 +33,9 @@ _MOST_S = 120.0
 """A server may ask to wait longer; then the run is the one to come again."""
 _ANSWERS_WITHIN_S = 300.0
 _MAY_PASS = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+_MAY_BE_PAID = (408, 500, 502, 504)
+"""Said by whoever stands before a model as well, which may be at work or done."""
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _CODE = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}){0,5}")
 
 
@@ -53,8 +57,8 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = Field(0, ge=0)
-    completion_tokens: int = Field(0, ge=0)
+    prompt_tokens: int | None = Field(None, ge=0)
+    completion_tokens: int | None = Field(None, ge=0)
 
 
 class _Completion(BaseModel):
@@ -74,11 +78,16 @@ class _Refusal(BaseModel):
 
 
 class _Again(Exception):
-    """An attempt that may succeed later: after so many seconds, if the server says."""
+    """An attempt that may succeed later: after so many seconds, if the server says.
 
-    def __init__(self, found: str, after_s: float | None = None) -> None:
+    One that `may_be_paid` has reached the server, which may have answered it all the same.
+    """
+
+    def __init__(
+        self, found: str, after_s: float | None = None, *, may_be_paid: bool = False
+    ) -> None:
         super().__init__(found)
-        self.found, self.after_s = found, after_s
+        self.found, self.after_s, self.may_be_paid = found, after_s, may_be_paid
 
 
 def require_key(judge: Judge) -> str | None:
@@ -131,16 +140,21 @@ class Endpoint:
     ) -> None:
         self._client.close()
 
-    def ask(self, text: str) -> Reply:
+    def ask(self, text: str, lost: Callable[[], bool]) -> Reply:
         """Return the reply to one question.
 
-        What may pass is tried again after WAITS_S, or when the server says. Raises JudgeUnavailable
-        when it has not passed, JudgeRefused for what another try does not change.
+        What may pass is tried again after WAITS_S, or when the server says. `lost` is called after
+        each attempt that ended without a reply and may be paid; it returns whether another one is
+        within the limit of cost. Raises JudgeUnavailable when it has not passed, JudgeRefused for
+        what another try does not change.
         """
         for wait_s in (*WAITS_S, None):
             try:
                 return self._reply(text)
             except _Again as again:
+                if again.may_be_paid and not lost():
+                    found = f"{again.found}; another try could exceed evaluate.judge.max_cost"
+                    raise self._unavailable(found) from again
                 asked_s = again.after_s or 0.0
                 if wait_s is None or asked_s > _MOST_S:
                     raise self._unavailable(again.found) from again
@@ -153,7 +167,11 @@ class Endpoint:
         if status == httpx.codes.BAD_REQUEST and self._gave_up_an_option(body):
             return self._reply(text)
         if status in _MAY_PASS:
-            raise _Again(_shown(status, body), _seconds(headers.get("retry-after")))
+            raise _Again(
+                _shown(status, body),
+                _seconds(headers.get("retry-after")),
+                may_be_paid=status in _MAY_BE_PAID,
+            )
         if status != httpx.codes.OK:
             raise self._refused(_shown(status, body))
         try:
@@ -180,7 +198,8 @@ class Endpoint:
                         raise self._refused(f"a reply of more than {MAX_REPLY_BYTES} bytes")
                 return response.status_code, response.headers, body
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise _Again(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+            found = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise _Again(found, may_be_paid=not isinstance(error, _NOT_SENT)) from error
         except httpx.InvalidURL as error:
             raise self._refused(str(error)) from error
 

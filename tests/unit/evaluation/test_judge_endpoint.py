@@ -36,7 +36,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def ask(server: JudgeServer, **settings: object) -> judge_endpoint.Reply:
     judge = Judge.model_validate({"model": "hakim", "url": server.url, **settings})
     with Endpoint(judge) as endpoint:
-        return endpoint.ask(QUESTION)
+        return endpoint.ask(QUESTION, lambda: True)
 
 
 def test_nobody_at_the_address_is_told_after_all_tries(waits: list[float]) -> None:
@@ -47,7 +47,7 @@ def test_nobody_at_the_address_is_told_after_all_tries(waits: list[float]) -> No
             Endpoint(Judge(model="hakim", url=url)) as endpoint,
             pytest.raises(JudgeUnavailable, match="ConnectError") as told,
         ):
-            endpoint.ask(QUESTION)
+            endpoint.ask(QUESTION, lambda: False)
     assert told.value.retryable
     assert waits == list(judge_endpoint.WAITS_S)
 
@@ -176,3 +176,10 @@ def test_a_recipe_with_a_key_in_it_or_half_a_limit_is_refused(
 def test_a_limit_for_a_judge_needs_one() -> None:
     with pytest.raises(ValidationError, match=r"name one in evaluate\.judge"):
         Evaluate(gate=Gate(min_judge_win_rate=0.5))
+
+
+def test_tokens_that_are_not_told_by_kind_are_not_told(server: JudgeServer) -> None:
+    body = json.loads(completion("{}").body) | {"usage": {"total_tokens": 900}}
+    server.instead = [Said(body=json.dumps(body).encode())]
+    found = ask(server)
+    assert (found.input_tokens, found.output_tokens) == (None, None)
