@@ -140,7 +140,10 @@ def _merge(outcome: Outcome, limit: float | None) -> Check | None:
 
 
 def _judged(outcome: Outcome, limit: float | None) -> Check | None:
-    """Check what the judge prefers; it does not apply where there is nothing to compare with."""
+    """Check what the judge prefers; it does not apply where there is nothing to compare with.
+
+    What it has not judged speaks for nobody: too little of it fails.
+    """
     if limit is None:
         return None
     if compared_roles(outcome) is None:
@@ -148,7 +151,11 @@ def _judged(outcome: Outcome, limit: float | None) -> Check | None:
         return _idle(name, limit, "there is no other release", "at least")
     found = outcome.judgement
     name = "share of the answers that the judge prefers to those of the release before"
-    return _check(name, limit, found.win_rate if found else None, "at least")
+    if found is None:
+        return _check(name, limit, None, "at least")
+    if found.judged < found.wanted:
+        name += f" ({found.judged} of {found.wanted} pairs judged)"
+    return _check(name, limit, found.sure_win_rate, "at least")
 
 
 def _unseen(outcome: Outcome) -> Check | None:

@@ -45,7 +45,7 @@ class Judgement(_Value):
     """The answers of the model `after` against those of `before`, as the judge prefers them.
 
     `left_out` pairs were not judged, because of the limit of cost or of pairs; `unjudged` ones
-    were, without a verdict. `cost` is in the currency of the recipe's prices, None without prices;
+    were, without a verdict. `drawn` are those that the limit of pairs allows. `cost` is in the currency of the recipe's prices, None without prices;
     `uncounted` replies came without the number of their tokens, and are missing in it.
     """
 
@@ -53,6 +53,7 @@ class Judgement(_Value):
     before: str
     after: str
     pairs: tuple[JudgedPair, ...]
+    drawn: int = 0
     left_out: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -86,10 +87,30 @@ class Judgement(_Value):
         return sum(pair.turned for pair in self.pairs)
 
     @property
+    def judged(self) -> int:
+        """How many pairs have a verdict."""
+        return self.wins + self.losses + self.ties
+
+    @property
+    def wanted(self) -> int:
+        """How many pairs should have one."""
+        return max(self.drawn, len(self.pairs))
+
+    @property
     def win_rate(self) -> float | None:
         """Return the share of wins, a tie for half of one; None where no pair has a verdict."""
-        judged = self.wins + self.losses + self.ties
-        return (self.wins + self.ties / 2) / judged if judged else None
+        return (self.wins + self.ties / 2) / self.judged if self.judged else None
+
+    @property
+    def sure_win_rate(self) -> float | None:
+        """Return the share of wins where a pair without a verdict is a tie at most.
+
+        None where fewer than half of the pairs have one: they say nothing of the others.
+        """
+        if self.win_rate is None or 2 * self.judged < self.wanted:
+            return None
+        ties = self.ties + self.wanted - self.judged
+        return min(self.win_rate, (self.wins + ties / 2) / self.wanted)
 
     def _count(self, winner: Winner | None) -> int:
         return sum(pair.winner == winner for pair in self.pairs)

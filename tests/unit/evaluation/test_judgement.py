@@ -41,6 +41,27 @@ def test_a_tie_is_half_a_win_and_what_was_not_judged_counts_for_nothing() -> Non
     assert found.win_rate == 2.5 / 4
 
 
+@pytest.mark.parametrize(
+    ("winners", "drawn", "rate"),
+    [
+        ("a", 50, None),
+        ("a" * 24 + "?" * 26, 50, None),
+        ("a" * 30, 50, 0.8),  # 30 wins and 20 ties
+        ("a" * 30 + "?" * 20, 50, 0.8),
+        ("b" * 30 + "?" * 20, 50, 0.0),  # no better than what was judged
+        ("aabt", 4, 0.625),
+        ("aabt", 0, 0.625),  # of an earlier version
+    ],
+)
+def test_what_was_not_judged_is_a_tie_at_most_and_half_must_be(
+    winners: str, drawn: int, rate: float | None
+) -> None:
+    names: dict[str, Winner | None] = {"a": "after", "b": "before", "t": "tie", "?": None}
+    pairs = tuple(JudgedPair(prompt_id=str(n), winner=names[w]) for n, w in enumerate(winners))
+    found = Judgement(model="j", before="b", after="a", pairs=pairs, drawn=drawn)
+    assert found.sure_win_rate == rate
+
+
 def test_kappa_is_that_of_the_textbook() -> None:
     """50 grants, 20 both yes, 15 both no, 5 and 10 apart: kappa 0.4 (Wikipedia, Cohen's kappa)."""
     pairs: list[tuple[Winner, Winner]] = [
