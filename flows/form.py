@@ -39,7 +39,8 @@ GateReason = Annotated[
     str | None, WithJsonSchema({"type": "string"}), _titled("Override of the gate")
 ]
 Deployed = Annotated[str, _titled("Deployment")]
-MinNew = Annotated[int, Field(ge=1, json_schema_extra={"title": "New answers"})]
+MinNew = Annotated[int, Field(ge=0, json_schema_extra={"title": "New answers"})]
+MinWaiting = Annotated[int, Field(ge=1, json_schema_extra={"title": "New answers"})]
 MaxRatio = Annotated[
     float, Field(gt=0, json_schema_extra={"title": "Highest perplexity against the release"})
 ]

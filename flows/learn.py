@@ -54,6 +54,7 @@ def learn(
         deployment: Whose collected and reviewed conversations are learned. By default the one of
             the recipe's name.
         min_new: So many accepted answers that no earlier run has learned are worth a training.
+            With 0, also a set that has only lost some, which somebody has had deleted.
         max_ratio: Highest perplexity on the reviewed conversations that are held out, against that
             of the release; 1.0 is not worse, 0.98 is better by 2 %.
         overrides: Fields of the released recipe that this run changes, one each, such as

@@ -14,7 +14,7 @@ from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.states import Completed
 
-from flows.form import MinNew
+from flows.form import MinWaiting
 from tasks.core.activity import running
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
@@ -31,7 +31,7 @@ ONCE_IN = timedelta(days=1)
 
 
 @flow(name="learn-watch")
-def learn_watch(min_new: MinNew = 50) -> State[None] | State[KawanUsahaError]:
+def learn_watch(min_new: MinWaiting = 50) -> State[None] | State[KawanUsahaError]:
     """Tell of each released recipe of which enough was reviewed that it has not learned yet.
 
     Args:

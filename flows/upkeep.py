@@ -1,10 +1,13 @@
 """Upkeep as flows, for schedules: the deployments that serve, and the room in the store."""
 
+from collections.abc import Sequence
+
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.notices import of_services
+from tasks.core.collected.copies import copies_at
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
 from tasks.core.learning.pages import remove_stale_pages
@@ -12,6 +15,7 @@ from tasks.core.planning.units import readable
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.room import KEEP_RUNS, Room, prune, room
 from tasks.core.serving.healing import Looked, heal
+from tasks.core.store import configured_remote
 from tasks.notices import notify
 from tasks.runtime import explained_failure
 from tasks.telling import flush, show_markdown
@@ -63,10 +67,13 @@ def store_prune(
         return Completed(name="Skipped", message=f"A rebuild is at work: {error.found}.")
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
-    show_markdown(_list(found), key="room", description="What goes from the store")
+    at_remote = copies_at(configured_remote(), found.deleted)
+    show_markdown(_list(found, at_remote), key="room", description="What goes from the store")
     flush()
     word = "would be freed" if dry_run else "freed"
     message = f"{readable(found.freed_bytes)} {word}, {len(found.items)} items."
+    if at_remote:
+        message += f" To be deleted at the remote store by hand: {', '.join(at_remote)}."
     return Completed(message=message)
 
 
@@ -75,9 +82,12 @@ def _table(looks: list[Looked]) -> str:
     return "\n".join(["| deployment | outcome | found |", "|---|---|---|", *rows])
 
 
-def _list(found: Room) -> str:
+def _list(found: Room, at_remote: Sequence[str]) -> str:
     lines = [f"- {item}" for item in found.items] or ["Nothing."]
     held = [f"- {item}" for item in found.held]
+    if at_remote:
+        lines += ["", "To be deleted at the remote store by hand:", ""]
+        lines += [f"- {name}" for name in at_remote]
     return "\n".join([*lines, *(["", "Kept for unfinished work:", "", *held] if held else [])])
 
 

@@ -1,12 +1,9 @@
 """What `kawan-usaha data forget` does in the store, and what it says of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tasks.core.errors import LockBusy
-
-if TYPE_CHECKING:
-    from tasks.core.store.remote import Remote
 
 
 @dataclass(frozen=True)
@@ -24,8 +21,12 @@ class Removed:
         """Return it for people."""
         told = [f"removed from the store: {name}" for name in self.artifacts]
         told += [f"has learned from it, and stays: {name}" for name in self.models]
-        told += [f"to be deleted at the remote store by hand: {name}" for name in self.at_remote]
-        return told
+        return told + by_hand(self.at_remote)
+
+
+def by_hand(at_remote: Iterable[str]) -> list[str]:
+    """Return the lines that name what lies at the remote store."""
+    return [f"to be deleted at the remote store by hand: {name}" for name in at_remote]
 
 
 def removed_unless_busy() -> tuple[Removed, LockBusy | None]:
@@ -48,6 +49,7 @@ def removed_from_store() -> Removed:
     Raises LockBusy while a run is in progress: to be done again then.
     """
     from tasks.core.collected.artifacts import remove_lost
+    from tasks.core.collected.copies import copies_at
     from tasks.core.home import home
     from tasks.core.learning.pages import remove_stale_pages
     from tasks.core.store import configured_remote
@@ -55,22 +57,4 @@ def removed_from_store() -> Removed:
     remote = configured_remote()
     gone = remove_lost(home())
     remove_stale_pages(home())
-    there = () if remote is None else _at_remote(remote, gone.artifacts)
-    return Removed(gone.artifacts, gone.models, there)
-
-
-def _at_remote(remote: "Remote", names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the folders and files there that hold what was removed here, by their addresses."""
-    from tasks.core.store.remote import FILES
-
-    found: list[str] = []
-    for name in names:
-        shared = remote.find_or_none(name)
-        if shared is not None:
-            found.append(f"{remote.url}/{name}")
-            found += [
-                f"{remote.url}/{FILES}/{file.sha256}"
-                for file in shared.manifest.files.values()
-                if file.size_bytes  # the empty one is everybody's
-            ]
-    return tuple(found)
+    return Removed(gone.artifacts, gone.models, copies_at(remote, gone.artifacts))

@@ -101,7 +101,12 @@ def learn(
         str, typer.Option(help="Whose conversations are learned; by default the recipe's own.")
     ] = "",
     min_new: Annotated[
-        int, integer("So many new accepted answers are worth a training.", Ge(1))
+        int,
+        integer(
+            "So many new accepted answers are worth a training; with 0 also a set that has only "
+            "lost some.",
+            Ge(0),
+        ),
     ] = 50,
     max_ratio: Annotated[
         float,

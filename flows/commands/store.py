@@ -144,20 +144,25 @@ def prune(
 
     Example: `kawan-usaha store prune --unfinished --dry-run`
     """
+    from flows.commands.data_forgotten import by_hand
+    from tasks.core.collected.copies import copies_at
     from tasks.core.home import home
     from tasks.core.learning.pages import remove_stale_pages
     from tasks.core.planning.units import readable
     from tasks.core.room import Item
     from tasks.core.room import prune as remove
     from tasks.core.room import room as look
+    from tasks.core.store import configured_remote
 
     act = look if dry_run else remove
     found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
     if not dry_run:
         remove_stale_pages(home())
+    at_remote = copies_at(configured_remote(), found.deleted)
     word = "would be freed" if dry_run else "freed"
     lines = [f"{item}" for item in found.items]
     lines.append(f"{readable(found.freed_bytes)} {word}." if lines else "Nothing to remove.")
+    lines += by_hand(at_remote)
     if found.held:
         lines += ["", "Kept for unfinished work; `--unfinished` removes it too:"]
         lines += [f"{item}" for item in found.held]
@@ -177,6 +182,7 @@ def prune(
         "removed": plain(found.items),
         "held": plain(found.held),
         "freed_bytes": found.freed_bytes,
+        "at_remote": at_remote,
         "dry_run": dry_run,
     }
     show(result, as_json=as_json, text="\n".join(lines))

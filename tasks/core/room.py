@@ -60,6 +60,13 @@ class Room:
         """Bytes that are free once all items are removed."""
         return sum(item.freed_bytes for item in self.items)
 
+    @property
+    def deleted(self) -> tuple[str, ...]:
+        """The artifacts that go because they hold answers that were deleted."""
+        gone = [item for item in self.items if item.reason == _OF_DELETED]
+        kinds = (_KINDS["artifact"], _KINDS["freed"])
+        return tuple(sorted({item.path.name for item in gone if item.kind in kinds}))
+
 
 def room(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) -> Room:
     """Return what can go; with `unfinished` that includes what unfinished work alone needs."""

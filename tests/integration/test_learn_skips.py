@@ -89,6 +89,16 @@ def test_too_little_that_is_new_is_skipped_and_nothing_is_decided(
     assert [artifact.key.stage for artifact in Store(home).artifacts()] == ["collected"]
 
 
+def test_a_set_that_has_lost_an_answer_is_learned_again_where_none_has_to_be_new(
+    home: Path, answers: Kept
+) -> None:
+    accept(answers, 12)
+    ids = tuple(f"chatcmpl-{number}" for number in range(13))  # of which one is deleted now
+    LearnedSets(home, NAME).add("w", "s", ids, ending="released", model="fuse-1", reasons=())
+    assert learned(min_new=1).message == "0 of 1 new reviewed conversations are there."
+    assert learned(min_new=0).name != "Skipped"
+
+
 def test_without_anything_held_out_there_is_nothing_to_prove_with(
     home: Path, answers: Kept
 ) -> None:

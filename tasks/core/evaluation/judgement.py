@@ -45,8 +45,9 @@ class Judgement(_Value):
     """The answers of the model `after` against those of `before`, as the judge prefers them.
 
     `left_out` pairs were not judged, because of the limit of cost or of pairs; `unjudged` ones
-    were, without a verdict. `drawn` are those that the limit of pairs allows. `cost` is in the currency of the recipe's prices, None without prices;
-    `uncounted` replies came without the number of their tokens, and are missing in it.
+    were, without a verdict. `drawn` are those that the limit of pairs allows. `cost` is in the
+    currency of the recipe's prices, None without prices; `uncounted` replies came without the
+    number of their tokens, or were lost on the way, and count as the most that they can have taken.
     """
 
     model: str

@@ -269,6 +269,8 @@ def test_a_judge_alone_holds_up_nothing() -> None:
         (judged("after", "tie"), True),
         (judged("tie", "before"), False),
         (judged(None), False),
+        (judged("after", None), True),
+        (judged("after", None, None), False),
         (judged(), False),
         (judged().model_copy(update={"judgement": None}), False),
     ],
