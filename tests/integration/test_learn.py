@@ -174,6 +174,22 @@ def test_corrected_answers_are_likelier_and_what_nobody_reviewed_is_nowhere(
         assert path.is_dir() or UNREVIEWED.encode() not in path.read_bytes()
 
 
+def test_what_was_made_of_what_people_wrote_is_its_owners_alone_and_a_model_is_not(
+    refused: tuple[Path, State[object]],
+) -> None:
+    home, _ = refused
+    private = {a.path for a in Store(home).artifacts() if a.manifest.private}
+    assert {"collected", "prepare", "evaluate"} <= {path.name.split("-")[0] for path in private}
+    assert not any(path.stat().st_mode & 0o077 for path in private)
+    assert not any(path.name.startswith(("finetune", "fuse")) for path in private)
+    words = [
+        path for path in (home / "store").rglob("*.json*") if b"Modal jual" in path.read_bytes()
+    ]
+    assert {path.relative_to(home / "store").parts[0] for path in words} <= {
+        p.name for p in private
+    }
+
+
 def test_a_page_goes_with_the_reviewed_set_that_it_quotes(
     refused: tuple[Path, State[object]], tmp_path: Path
 ) -> None:
