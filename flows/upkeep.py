@@ -60,14 +60,15 @@ def store_prune(
     act = room if dry_run else prune
     try:
         with stop_in_time():
+            remote = configured_remote()  # before anything goes: its URL may be no good
             found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
             if not dry_run:
                 remove_stale_pages(home())
+            at_remote = copies_at(remote, found.deleted)
     except LockBusy as error:
         return Completed(name="Skipped", message=f"A rebuild is at work: {error.found}.")
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
-    at_remote = copies_at(configured_remote(), found.deleted)
     show_markdown(_list(found, at_remote), key="room", description="What goes from the store")
     flush()
     word = "would be freed" if dry_run else "freed"

@@ -154,11 +154,12 @@ def prune(
     from tasks.core.room import room as look
     from tasks.core.store import configured_remote
 
+    remote = configured_remote()  # before anything goes: its URL may be no good
     act = look if dry_run else remove
     found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
     if not dry_run:
         remove_stale_pages(home())
-    at_remote = copies_at(configured_remote(), found.deleted)
+    at_remote = copies_at(remote, found.deleted)
     word = "would be freed" if dry_run else "freed"
     lines = [f"{item}" for item in found.items]
     lines.append(f"{readable(found.freed_bytes)} {word}." if lines else "Nothing to remove.")
