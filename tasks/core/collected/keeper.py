@@ -24,10 +24,11 @@ from tasks.core.collected.records import (
 )
 from tasks.core.collected.redaction import names_in, redacted, redacted_messages
 from tasks.core.collected.retention import keep_within
+from tasks.core.collected.tombstones import bury, clear_away, is_buried
 from tasks.core.collected.writing import append
 from tasks.core.private import private_directory
 
-Outcome = Literal["kept", "no-room", "unknown"]
+Outcome = Literal["kept", "no-room", "unknown", "forgotten"]
 
 _LOCK_S = 30.0
 _KEEP_LOCK_S = 600.0  # nobody waits for it
@@ -45,7 +46,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Offered:
-    """An answer as it was given, by whose consent."""
+    """An answer as it was given, by whose consent; begun is when it was asked for."""
 
     id: str
     user: str
@@ -53,6 +54,7 @@ class Offered:
     build: str | None
     messages: tuple[Message, ...]
     answer: str
+    begun: datetime
 
     @property
     def size_bytes(self) -> int:
@@ -72,15 +74,18 @@ class Keeper:
         self._names: OrderedDict[str, tuple[str, frozenset[str]]] = OrderedDict()
 
     def keep(self, offered: Offered) -> Outcome:
-        """Keep an answer."""
+        """Keep an answer, unless the person had theirs deleted after they had asked."""
         names = names_in(offered.messages)
         messages = redacted_messages(offered.messages, names)
         answer = redacted(offered.answer, names)
         private_directory(self._directory)
         with held(self._directory, "keep an answer", wait_s=_KEEP_LOCK_S):
+            person = self._person(offered.user)
+            if is_buried(self._directory, person, offered.begun):
+                return "forgotten"
             record = CollectedAnswer(
                 id=offered.id,
-                person=self._person(offered.user),
+                person=person,
                 time=datetime.now(UTC),
                 model=offered.model,
                 build=offered.build,
@@ -107,21 +112,33 @@ class Keeper:
             )
             return self._append(rating)
 
+    def prepare(self) -> None:
+        """Make the directory and its salt: who is forgotten before anything is kept has a name."""
+        private_directory(self._directory)
+        with held(self._directory, "begin to collect", wait_s=_LOCK_S):
+            salt_of(self._directory)
+
     def forget(self, user: str) -> int:
-        """Delete everything of a person, and return how many answers there were."""
+        """Delete everything of a person, and return how many answers there were.
+
+        What they have asked before and is not answered yet will not be kept either.
+        """
         if not (self._directory / SALT).exists():
             return 0
         with held(self._directory, "delete what is kept of a person", wait_s=_LOCK_S):
             person = self._person(user)
             for answer_id in [each for each, (whose, _) in self._names.items() if whose == person]:
                 del self._names[answer_id]
+            bury(self._directory, person, datetime.now(UTC))
             return forget(self._directory, person)
 
     def tidy(self) -> None:
         """Delete what is over its time."""
         if self._directory.exists():
             with held(self._directory, "delete what is over its time", wait_s=_LOCK_S):
-                self._has_room(datetime.now(UTC).date())
+                now = datetime.now(UTC)
+                clear_away(self._directory, now)
+                self._has_room(now.date())
 
     def _person(self, user: str) -> str:
         return person_of(user, salt_of(self._directory))

@@ -3,6 +3,7 @@
     2026-11-30.jsonl   answers and ratings of a UTC day, one JSON object a line
     reviews.jsonl      decisions of the team
     salt               what a person's id is hashed with
+    forgotten.json     who had theirs deleted within the last day (tombstones.py)
     .lock              held by whoever writes, rewrites, or reads for an artifact
 
 The invariant: only the owner enters the directory, and no file in it is rewritten or read for an
@@ -22,6 +23,7 @@ COLLECTED = "collected"
 """The directory's name below that of its deployment."""
 REVIEWS = "reviews.jsonl"
 SALT = "salt"
+FORGOTTEN = "forgotten.json"
 _LOCK = ".lock"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.jsonl")
 

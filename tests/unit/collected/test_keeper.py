@@ -8,19 +8,26 @@ from pathlib import Path
 import pytest
 
 from tasks.core.collected.keeper import Keeper, Limits, Offered
-from tasks.core.collected.place import day_file, held
+from tasks.core.collected.person import person_of, salt_of
+from tasks.core.collected.place import FORGOTTEN, day_file, held
 from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import Message
+from tasks.core.collected.tombstones import bury
 from tasks.core.errors import UsageError
 from tests.collected import an_answer, write
 
 LIMITS = Limits(retention_days=90, max_bytes=10**9)
 
 
-def offered(name: str = "chatcmpl-1", user: str = "siti-7", answer: str = "Halo Siti!") -> Offered:
+def offered(
+    name: str = "chatcmpl-1",
+    user: str = "siti-7",
+    answer: str = "Halo Siti!",
+    begun: datetime | None = None,
+) -> Offered:
     said = "Nama saya Siti, WA 0812-3456-7890, siti@toko.id"
     messages = (Message(role="user", content=said),)
-    return Offered(name, user, "kawan", "b1", messages, answer)
+    return Offered(name, user, "kawan", "b1", messages, answer, begun or datetime.now(UTC))
 
 
 def on_disk(directory: Path) -> str:
@@ -86,6 +93,37 @@ def test_what_is_forgotten_is_gone_and_can_no_longer_be_rated(keeper, directory)
     assert re.findall(r"chatcmpl-\d", on_disk(directory)) == ["chatcmpl-3"]
     assert keeper.rate("chatcmpl-1", "siti-7", "up", None) == "unknown"
     assert keeper.forget("siti-7") == 0
+
+
+def test_an_answer_that_was_asked_for_before_its_person_was_forgotten_is_not_kept(
+    keeper, directory
+):
+    keeper.prepare()
+    asked_before = offered("chatcmpl-1")
+    assert keeper.forget("siti-7") == 0
+    assert Keeper(directory, LIMITS).keep(asked_before) == "forgotten"
+    assert keeper.keep(offered("chatcmpl-2", user="budi-3")) == "kept"
+    assert keeper.keep(offered("chatcmpl-3")) == "kept"
+    assert re.findall(r"chatcmpl-\d", on_disk(directory)) == ["chatcmpl-2", "chatcmpl-3"]
+
+
+def test_who_was_forgotten_is_forgotten_too_after_a_day(keeper, directory):
+    keeper.prepare()
+    person = person_of("siti-7", salt_of(directory))
+    bury(directory, person, datetime.now(UTC) - timedelta(days=1))
+    keeper.tidy()
+    assert not (directory / FORGOTTEN).exists()
+
+
+def test_a_damaged_list_of_the_forgotten_keeps_nothing_and_nobody_from_being_forgotten(
+    keeper, directory
+):
+    keeper.keep(offered())
+    (directory / FORGOTTEN).write_bytes(b'{"half')
+    with pytest.raises(UsageError, match="damaged"):
+        keeper.keep(offered("chatcmpl-2"))
+    assert keeper.forget("siti-7") == 1
+    assert keeper.keep(offered("chatcmpl-3")) == "kept"
 
 
 def test_to_forget_somebody_makes_nothing_where_nothing_was_kept(keeper, directory):

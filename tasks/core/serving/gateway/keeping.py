@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,14 +66,14 @@ class Keeping:
         It is on its way to the disk before the client is told of the end: whoever then rates it
         comes after it.
         """
-        answer = Answer()
+        answer, begun = Answer(), datetime.now(UTC)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event[1], Piece):
                     answer.add(event[1])
                 yield event
         if answer.finish_reason is not None:
-            self._offer(_offered(asked, answer_id, account, answer.text))
+            self._offer(_offered(asked, answer_id, account, answer, begun))
 
     async def rate(self, asked: FeedbackRequest) -> None:
         """Return once a rating is on the disk. Raises ApiError."""
@@ -99,6 +100,8 @@ class Keeping:
         while keeper is not None:
             try:
                 await self._done(keeper.tidy)
+                if self.collects:
+                    await self._done(keeper.prepare)
             except ApiError:
                 _LOG.debug("tried again later")  # it is counted and logged already
             await asyncio.sleep(_TIDY_EVERY_S)
@@ -149,7 +152,9 @@ class Keeping:
         _LOG.error("%s: %s", kind, why)
 
 
-def _offered(asked: ChatRequest, answer_id: str, account: Account, text: str) -> Offered:
+def _offered(
+    asked: ChatRequest, answer_id: str, account: Account, answer: Answer, begun: datetime
+) -> Offered:
     turns = [message.turn() for message in asked.messages if not isinstance(message, str)]
     return Offered(
         id=answer_id,
@@ -157,7 +162,8 @@ def _offered(asked: ChatRequest, answer_id: str, account: Account, text: str) ->
         model=asked.model,
         build=account.answered_by,
         messages=tuple(Message.model_validate({"role": t.role, "content": t.text}) for t in turns),
-        answer=text,
+        answer=answer.text,
+        begun=begun,
     )
 
 

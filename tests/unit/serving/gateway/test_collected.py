@@ -188,6 +188,15 @@ def test_whoever_asks_is_forgotten_and_nobody_else(gateway, directory):
     assert gateway.post("/v1/forget", {"user": "siti-7"}).json() == {"deleted": 0}
 
 
+def test_an_answer_that_runs_while_its_person_is_forgotten_is_not_kept(gateway, engine, directory):
+    client = gateway.ask_and_wait({**LONG, **AGREED, "max_tokens": 400, "stream": True})
+    until(gateway.computes)
+    gateway.post("/v1/forget", {"user": "siti-7"}).raise_for_status()
+    until(lambda: not gateway.computes())
+    client.close()
+    assert kept(gateway, directory) == []
+
+
 def test_where_a_deployment_does_not_collect_consent_is_refused(start, model, engine, tmp_path):
     quiet = start(Gateway, a_route(model, [engine.url]), collected=str(tmp_path / "collected"))
     body = {"model": MODEL_NAME, "messages": SAID, "max_tokens": 4}
