@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tasks.core.collected.lines import MAX_LINE_BYTES, Place, record_at
 from tasks.core.collected.place import day_files
-from tasks.core.collected.records import CollectedAnswer
+from tasks.core.collected.records import CollectedAnswer, Rating, Review
 from tasks.core.files import CHUNK_BYTES
 from tasks.core.system_errors import names_path
 
@@ -15,17 +15,25 @@ def find_answer(directory: Path, answer_id: str) -> CollectedAnswer | None:
 
     Reads at the speed of the disk: a line is only parsed where the id stands in it.
     """
-    # No text can hold this: a quotation mark in a JSON string has a backslash before it.
-    begins = b'{"id":"%s",' % answer_id.encode()
     for path in reversed(day_files(directory)):
-        for offset in _offsets(path, begins):
-            try:
-                found = record_at(Place(path, offset, _line_bytes(path, offset)))
-            except ValueError:  # torn by a power cut
-                continue
-            if isinstance(found, CollectedAnswer):
-                return found
+        for record in _with_id(path, answer_id):
+            if isinstance(record, CollectedAnswer):
+                return record
     return None
+
+
+def find_rated(directory: Path, answer_id: str) -> tuple[CollectedAnswer | None, int]:
+    """Return the answer as above, and how many ratings of it are kept, as none is older than it."""
+    answer, ratings = None, 0
+    for path in reversed(day_files(directory)):
+        for record in _with_id(path, answer_id):
+            if isinstance(record, CollectedAnswer):
+                answer = record
+            else:
+                ratings += 1
+        if answer is not None:
+            break
+    return answer, ratings
 
 
 def mentions(path: Path, text: bytes) -> bool:
@@ -34,6 +42,16 @@ def mentions(path: Path, text: bytes) -> bool:
         return next(_offsets(path, text), None) is not None
     except FileNotFoundError:
         return False
+
+
+def _with_id(path: Path, answer_id: str) -> Iterator[CollectedAnswer | Rating | Review]:
+    # No text can hold this: a quotation mark in a JSON string has a backslash before it.
+    begins = b'{"id":"%s",' % answer_id.encode()
+    for offset in _offsets(path, begins):
+        try:
+            yield record_at(Place(path, offset, _line_bytes(path, offset)))
+        except ValueError:  # torn by a power cut
+            continue
 
 
 def _offsets(path: Path, wanted: bytes) -> Iterator[int]:

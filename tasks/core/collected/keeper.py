@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-from tasks.core.collected.finding import find_answer
+from tasks.core.collected.finding import find_answer, find_rated
 from tasks.core.collected.forgetting import forget
 from tasks.core.collected.person import person_of, salt_of
 from tasks.core.collected.place import SALT, day_file, held
@@ -24,16 +24,20 @@ from tasks.core.collected.records import (
 )
 from tasks.core.collected.redaction import names_in, redacted, redacted_messages
 from tasks.core.collected.retention import keep_within
+from tasks.core.collected.shares import Shares
 from tasks.core.collected.tombstones import bury, clear_away, is_buried
 from tasks.core.collected.writing import append
 from tasks.core.private import private_directory
 
-Outcome = Literal["kept", "no-room", "unknown", "forgotten"]
+Outcome = Literal["kept", "no-room", "unknown", "forgotten", "too-many"]
 
 _LOCK_S = 30.0
 _KEEP_LOCK_S = 600.0  # nobody waits for it
 _NAMES_OF = 10_000
 """Answers whose names are remembered, in memory only, for corrections that come later."""
+
+MOST_RATINGS = 20
+"""Of one answer. The latest one counts; people change their mind, programs run wild."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Limits:
 
     retention_days: int
     max_bytes: int
+
+    @property
+    def person_bytes(self) -> int:
+        """How much one person may fill of a day, so that nobody's days go for one other's."""
+        return self.max_bytes // 10
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class Keeper:
     def __init__(self, directory: Path, limits: Limits) -> None:
         self._directory = directory
         self._limits = limits
+        self._shares = Shares(directory)
         self._names: OrderedDict[str, tuple[str, frozenset[str]]] = OrderedDict()
 
     def keep(self, offered: Offered) -> Outcome:
@@ -99,18 +109,28 @@ class Keeper:
         """Keep what a person thinks of an answer; `unknown` where it is not kept, or not theirs."""
         if not self._directory.exists():
             return "unknown"
+        correction = None
+        if text is not None:
+            with held(self._directory, "find an answer", shared=True, wait_s=_LOCK_S):
+                found = find_answer(self._directory, answer_id)
+                if found is None or found.person != self._person(user):
+                    return "unknown"
+            correction = self._corrected(found, text)  # without the lock: it may take a second
         with held(self._directory, "keep a rating", wait_s=_LOCK_S):
-            answer = find_answer(self._directory, answer_id)
+            answer, ratings = find_rated(self._directory, answer_id)
             if answer is None or answer.person != self._person(user):
                 return "unknown"
-            rating = Rating(
-                id=answer_id,
-                person=answer.person,
-                time=datetime.now(UTC),
-                verdict=verdict,
-                correction=None if text is None else self._corrected(answer, text),
+            if ratings >= MOST_RATINGS:
+                return "too-many"
+            return self._append(
+                Rating(
+                    id=answer_id,
+                    person=answer.person,
+                    time=datetime.now(UTC),
+                    verdict=verdict,
+                    correction=correction,
+                )
             )
-            return self._append(rating)
 
     def prepare(self) -> None:
         """Make the directory and its salt: who is forgotten before anything is kept has a name."""
@@ -130,6 +150,7 @@ class Keeper:
             for answer_id in [each for each, (whose, _) in self._names.items() if whose == person]:
                 del self._names[answer_id]
             bury(self._directory, person, datetime.now(UTC))
+            self._shares.less(person)
             return forget(self._directory, person)
 
     def tidy(self) -> None:
@@ -145,18 +166,23 @@ class Keeper:
 
     def _append(self, record: CollectedAnswer | Rating) -> Outcome:
         line, today = line_of(record), record.time.date()
-        if not self._has_room(today, len(line)):
+        if self._shares.of(record.person, today) + len(line) > self._limits.person_bytes:
+            return "no-room"
+        # What people say of answers must not push answers of other people out.
+        if not self._has_room(today, len(line), makes_room=isinstance(record, CollectedAnswer)):
             return "no-room"
         append(day_file(self._directory, today), line)
+        self._shares.add(record.person, len(line))
         return "kept"
 
-    def _has_room(self, today: date, coming_bytes: int = 0) -> bool:
+    def _has_room(self, today: date, coming_bytes: int = 0, *, makes_room: bool = True) -> bool:
         return keep_within(
             self._directory,
             retention_days=self._limits.retention_days,
             max_bytes=self._limits.max_bytes,
             today=today,
             coming_bytes=coming_bytes,
+            makes_room=makes_room,
         )
 
     def _remember(self, answer: CollectedAnswer, names: frozenset[str]) -> None:

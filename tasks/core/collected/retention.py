@@ -26,11 +26,12 @@ def keep_within(
     max_bytes: int,
     today: date,
     coming_bytes: int = 0,
+    makes_room: bool = True,
 ) -> bool:
     """Remove the days that are over; return whether coming_bytes have room. Caller holds the lock.
 
-    Nothing is kept for longer than retention_days. Days go while the files are larger than
-    max_bytes, but for today's: it takes no more then.
+    Nothing is kept for longer than retention_days. Where it makes_room, days go while the files are
+    larger than max_bytes, but for today's: it takes no more then.
     Raises OSError.
     """
     days = day_files(directory)
@@ -39,7 +40,7 @@ def keep_within(
     rest = [path for path in days if path not in over]
     sizes = {path: _size(path) for path in (*rest, directory / REVIEWS)}
     room = max_bytes - coming_bytes - sum(sizes.values())
-    while room < 0 and rest and date.fromisoformat(rest[0].stem) < today:
+    while makes_room and room < 0 and rest and date.fromisoformat(rest[0].stem) < today:
         over.append(rest[0])
         room += sizes[rest.pop(0)]
     if over:

@@ -20,7 +20,7 @@ from tasks.core.collected.opinions import find, latest_review
 from tasks.core.collected.place import REVIEWS, day_files, held
 from tasks.core.collected.placeholders import names_behind_placeholders
 from tasks.core.collected.reading import Collected, read_collected
-from tasks.core.collected.records import Decision, Review, line_of
+from tasks.core.collected.records import CollectedAnswer, Decision, Review, line_of
 from tasks.core.collected.redaction import names_in, redacted
 from tasks.core.collected.writing import append
 from tasks.core.errors import DecidedMeanwhile, NotCollected, UsageError
@@ -150,10 +150,12 @@ def decide(directory: Path, opinion: Opinion, reviewer: str, *, wait_s: float = 
     """
     if not directory.is_dir():
         raise _not_kept(directory, opinion.id)
+    with held(directory, "review", shared=True, wait_s=wait_s):
+        answer = _found(directory, opinion.id)
+    edited = _edited(answer.answer, opinion)  # without the lock: it may take a second
     with held(directory, "review", wait_s=wait_s):
-        answer = find_answer(directory, opinion.id)
-        if answer is None:  # else what was deleted would stand on the disk again
-            raise _not_kept(directory, opinion.id)
+        # Again, or what was deleted meanwhile would stand on the disk again.
+        answer = _found(directory, opinion.id)
         _require_seen(latest_review(directory, answer), opinion)
         review = Review(
             id=answer.id,
@@ -161,10 +163,17 @@ def decide(directory: Path, opinion: Opinion, reviewer: str, *, wait_s: float = 
             time=datetime.now(UTC),
             reviewer=reviewer,
             decision=opinion.decision,
-            answer=_edited(answer.answer, opinion),
+            answer=edited,
         )
         append(directory / REVIEWS, line_of(review))
     return review
+
+
+def _found(directory: Path, answer_id: str) -> CollectedAnswer:
+    answer = find_answer(directory, answer_id)
+    if answer is None:
+        raise _not_kept(directory, answer_id)
+    return answer
 
 
 class _Counted:

@@ -132,10 +132,50 @@ def test_to_forget_somebody_makes_nothing_where_nothing_was_kept(keeper, directo
 
 
 def test_a_day_that_is_full_takes_no_more(directory):
-    keeper = Keeper(directory, Limits(retention_days=90, max_bytes=2000))
-    outcomes = [keeper.keep(offered(f"chatcmpl-{n}", answer="x" * 600)) for n in range(4)]
-    assert outcomes == ["kept", "kept", "no-room", "no-room"]
-    assert sum(path.stat().st_size for path in directory.glob("*.jsonl")) <= 2000
+    keeper = Keeper(directory, Limits(retention_days=90, max_bytes=10_000))
+    outcomes = [
+        keeper.keep(offered(f"chatcmpl-{n}", f"user-{n}", answer="x" * 600)) for n in range(20)
+    ]
+    assert outcomes == sorted(outcomes)
+    assert set(outcomes) == {"kept", "no-room"}
+    assert sum(path.stat().st_size for path in directory.glob("*.jsonl")) <= 10_000
+
+
+def test_one_person_fills_a_tenth_of_it_at_most(directory):
+    limits = Limits(retention_days=90, max_bytes=20_000)
+    for keeper in (Keeper(directory, limits), Keeper(directory, limits)):  # also after a restart
+        for number in range(4):
+            keeper.keep(offered(f"chatcmpl-{number}", answer="x" * 600))
+    assert 1000 < len(on_disk(directory)) <= 2000
+    assert keeper.keep(offered("chatcmpl-9", "budi-3")) == "kept"
+    keeper.forget("siti-7")
+    assert keeper.keep(offered("chatcmpl-10")) == "kept"
+
+
+def test_a_correction_takes_nobody_elses_answers_away(directory):
+    yesterday = day_file(directory, datetime.now(UTC).date() - timedelta(days=1))
+    keeper = Keeper(directory, Limits(retention_days=90, max_bytes=30_000))
+    keeper.keep(offered(answer="x"))
+    write(yesterday, an_answer("chatcmpl-9", answer="x" * 28_000))
+    assert keeper.rate("chatcmpl-1", "siti-7", None, "x" * 2000) == "no-room"
+    assert keeper.rate("chatcmpl-1", "siti-7", "down", None) == "kept"
+    assert yesterday.exists()
+
+
+def test_an_answer_is_rated_twenty_times_and_no_more(keeper, directory):
+    keeper.keep(offered())
+    outcomes = [keeper.rate("chatcmpl-1", "siti-7", "up", None) for _ in range(22)]
+    assert outcomes == ["kept"] * 20 + ["too-many"] * 2
+
+
+def test_the_lock_is_free_while_a_correction_is_looked_through(keeper, directory, monkeypatch):
+    def look_through(*_: str) -> frozenset[str]:
+        with held(directory, "a test", wait_s=0):
+            return frozenset()
+
+    monkeypatch.setattr("tasks.core.collected.keeper.names_behind_placeholders", look_through)
+    keeper.keep(offered())
+    assert keeper.rate("chatcmpl-1", "siti-7", None, "Halo.") == "kept"
 
 
 def test_what_is_over_its_time_goes_without_anything_being_kept(keeper, directory):

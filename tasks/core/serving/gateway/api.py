@@ -98,8 +98,8 @@ class Api:
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation."""
-        said = {"store": True} if consents(request.headers) else {}
-        asked = read_request(ChatRequest, await self._bodies.of(request), **said)
+        unless_said = {"store": True} if consents(request.headers) else {}
+        asked = read_request(ChatRequest, await self._bodies.of(request), **unless_said)
         events = self._events(request, asked)
         answer_id = chat_shape.new_id()
         if asked.store:

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.core.collected.keeper import Keeper, Limits, Offered, Outcome
+from tasks.core.collected.keeper import MOST_RATINGS, Keeper, Limits, Offered, Outcome
 from tasks.core.collected.records import Message
 from tasks.core.errors import KawanUsahaError
 from tasks.core.recipe.deploy import Collect
 from tasks.core.serving.gateway.account import Account
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.chat_shape import is_own_id
 from tasks.core.serving.gateway.collecting import Answer
 from tasks.core.serving.gateway.consent import FeedbackRequest
 from tasks.core.serving.gateway.engine_client import Piece
@@ -28,6 +29,7 @@ from tasks.core.serving.gateway.requests import ChatRequest
 _LOG = logging.getLogger(__name__)
 _MOST_WAITING = 1000
 _MOST_WAITING_BYTES = 64 << 20
+_MOST_WISHES = 8
 _TIDY_EVERY_S = 3600.0
 _RETRY_AFTER_S = 30
 
@@ -52,7 +54,7 @@ class Keeping:
         self.collects = directory is not None and collect is not None
         self._incident = incident
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collected")
-        self._waiting = self._waiting_bytes = 0
+        self._waiting = self._waiting_bytes = self._wishes = 0
 
     async def kept(
         self,
@@ -78,13 +80,16 @@ class Keeping:
     async def rate(self, asked: FeedbackRequest) -> None:
         """Return once a rating is on the disk. Raises ApiError."""
         keeper = self._keeper
-        if keeper is None:
+        # Any other id would be looked for in all that is kept.
+        if keeper is None or not is_own_id(asked.id):
             raise _unknown()
-        outcome = await self._done(
+        outcome = await self._wished(
             lambda: keeper.rate(asked.id, asked.user, asked.verdict, asked.correction)
         )
         if outcome == "unknown":
             raise _unknown()
+        if outcome == "too-many":
+            raise _rated_enough()
         if outcome == "no-room":
             self._incident("collected-full")
             raise _not_now("There is no room for more today.")
@@ -92,7 +97,7 @@ class Keeping:
     async def forget(self, user: str) -> int:
         """Return how many answers of a person have been deleted. Raises ApiError."""
         keeper = self._keeper
-        return 0 if keeper is None else await self._done(lambda: keeper.forget(user))
+        return 0 if keeper is None else await self._wished(lambda: keeper.forget(user))
 
     async def tidy_now_and_then(self) -> None:
         """Delete what is over its time, at once and every hour."""
@@ -124,6 +129,16 @@ class Keeping:
             self._failed("collected-not-kept", _in_short(error))
         elif work.result() == "no-room":
             self._failed("collected-full", "today's file has reached deploy.collect.max_bytes")
+
+    async def _wished(self, call: Callable[[], Result]) -> Result:
+        """Have a rating or a deletion done: few may wait, for answers wait in the same line."""
+        if self._wishes >= _MOST_WISHES:
+            raise _not_now("Too many others wait for the same.")
+        self._wishes += 1
+        try:
+            return await self._done(call)
+        finally:
+            self._wishes -= 1
 
     async def _done(self, call: Callable[[], Result]) -> Result:
         try:
@@ -181,6 +196,16 @@ def _unknown() -> ApiError:
         param="id",
         status=404,
         error_code="not_found",
+    )
+
+
+def _rated_enough() -> ApiError:
+    return ApiError(
+        FastChatCode.PARAM_OUT_OF_RANGE,
+        f"id: this answer has been rated {MOST_RATINGS} times; the last one counts.",
+        param="id",
+        status=409,
+        error_code="rated_enough",
     )
 
 

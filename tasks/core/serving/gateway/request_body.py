@@ -51,12 +51,12 @@ _OPENAI_FIELDS: Mapping[type[RequestBody], frozenset[str]] = {
 }
 
 
-def read_request(kind: type[Request], body: bytes, **also: Any) -> Request:
-    """Return the request in a body, with what is said beside it.
+def read_request(kind: type[Request], body: bytes, **unless_said: Any) -> Request:
+    """Return the request in a body, with fields said beside it that the body has not.
 
     Raises ApiError that names the first field that is wrong.
     """
-    content = _json_object(body) | also
+    content = unless_said | _json_object(body)
     labels = LABELS.difference(_read_labels(kind, content))
     asked = {
         name: value

@@ -1,6 +1,7 @@
 """What is kept through the gateway: with consent only, whole answers only, never at their cost."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,14 @@ def test_a_header_counts_as_consent(gateway, directory):
     headers = {"X-Kawan-Usaha-Consent": "store"}
     found = gateway.post("/v1/chat/completions", body, headers=headers).json()
     assert [each.answer.id for each in kept(gateway, directory)] == [found["id"]]
+
+
+@pytest.mark.parametrize("store", [False, None])
+def test_a_header_does_not_outweigh_what_the_body_says(gateway, directory, store):
+    body = {"model": MODEL_NAME, "messages": SAID, "max_tokens": 4, "user": "x", "store": store}
+    headers = {"X-Kawan-Usaha-Consent": "store"}
+    gateway.post("/v1/chat/completions", body, headers=headers).raise_for_status()
+    assert kept(gateway, directory) == []
 
 
 def test_a_stream_is_kept_as_the_client_has_read_it(gateway, directory):
@@ -176,6 +185,27 @@ def test_a_rating_that_cannot_be_meant_is_refused(gateway, directory, changes, s
     assert gateway.post("/v1/feedback", rating).status_code == status
     (only,) = kept(gateway, directory)
     assert only.rating is None
+
+
+def test_an_answer_that_was_rated_twenty_times_is_rated_no_more(gateway, directory):
+    rating = {"id": asked(gateway, **AGREED)["id"], "user": "siti-7", "verdict": "up"}
+    statuses = [gateway.post("/v1/feedback", rating).status_code for _ in range(21)]
+    assert statuses == [204] * 20 + [409]
+
+
+def test_ratings_wait_in_small_numbers_and_an_id_of_another_form_does_not_wait(gateway, directory):
+    rating = {"id": asked(gateway, **AGREED)["id"], "user": "siti-7", "verdict": "up"}
+    kept(gateway, directory)
+    with ThreadPoolExecutor(12) as clients:
+        with held(directory, "a test"):
+            sent = [clients.submit(gateway.post, "/v1/feedback", rating) for _ in range(12)]
+            until(lambda: sum(each.done() for each in sent) == 4)
+            assert {each.result().status_code for each in sent if each.done()} == {503}
+            unknown = gateway.post("/v1/feedback", rating | {"id": "chatcmpl-none"})
+            assert unknown.status_code == 404
+            found = asked(gateway, **AGREED)["id"]
+        assert sorted(each.result().status_code for each in sent) == [204] * 8 + [503] * 4
+    assert kept(gateway, directory)[-1].answer.id == found
 
 
 def test_whoever_asks_is_forgotten_and_nobody_else(gateway, directory):
