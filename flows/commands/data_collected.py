@@ -26,6 +26,14 @@ def forget(
         ),
     ],
     *,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            help="The name of the API key that the requests came with, for an id that is another "
+            "person's at another client; else it counts for all of them.",
+        ),
+    ] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Delete everything that a deployment has kept of a person, whether it runs or not.
@@ -37,6 +45,7 @@ def forget(
     Example: `kawan-usaha data forget demo "6c6cb 5786f d4891 6cf41"`
     """
     from flows.commands.data_forgotten import removed_unless_busy
+    from tasks.core.collected.finding import clients_in
     from tasks.core.collected.keeper import Keeper, Limits
     from tasks.core.errors import UsageError
     from tasks.core.home import home
@@ -53,7 +62,9 @@ def forget(
     limits = Collect()
     keeper = Keeper(state.collected, Limits(limits.retention_days, limits.max_bytes))
     # The page shows its numbers in groups; another client's ids may have blanks of their own.
-    deleted = sum(keeper.forget(user) for user in {person, "".join(person.split())})
+    users = {person, "".join(person.split())}
+    clients = {"anybody", *clients_in(state.collected)} if key is None else {key}
+    deleted = sum(keeper.forget(client, user) for client in clients for user in users)
     answers = "answer" if deleted == 1 else "answers"
     told = f"{deleted} {answers} of this person deleted from {state.collected}."
     removed, busy = removed_unless_busy()

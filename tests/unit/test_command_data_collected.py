@@ -1,6 +1,7 @@
 """`kawan-usaha data forget`: everything of a person, from the disk, whether the deployment runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def test_the_number_is_taken_as_the_page_shows_it(collected):
         "left": None,
     }
     assert [each.answer.id for each in read_collected(collected)] == ["chatcmpl-1"]
+
+
+def test_a_person_is_found_at_whichever_client_or_at_the_one_that_is_named(collected):
+    keeper = Keeper(collected, Limits(90, 10**9))
+    for name, client in (("chatcmpl-3", "warung"), ("chatcmpl-4", "kasir")):
+        keeper.keep(replace(offered(name, "siti 7"), client=client))
+    assert run("demo", "siti 7", "--key", "kasir").stdout.startswith("1 answer ")
+    assert run("demo", "siti 7").stdout.startswith("2 answers")
+    assert [each.answer.id for each in read_collected(collected)] == ["chatcmpl-2"]
 
 
 def test_somebody_who_is_not_there_is_no_error(collected):

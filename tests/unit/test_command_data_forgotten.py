@@ -75,7 +75,7 @@ def test_a_copy_of_which_nothing_can_be_told_is_named(tmp_path):
 def test_while_a_run_is_in_progress_the_answers_go_and_the_rest_with_the_next_command(
     tmp_path, monkeypatch, capsys, kept
 ):
-    person = person_of("siti", salt_of(kept.directory))
+    person = person_of("anybody", "siti", salt_of(kept.directory))
     kept.answer("chatcmpl-2", "Boleh?", "Boleh.", person=person)
     kept.review("chatcmpl-2", person=person)
     artifact = the_set(tmp_path, kept)

@@ -1,13 +1,16 @@
 """One kept answer by its id, without an index that could be wrong: the newest day is read first."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.core.collected.lines import MAX_LINE_BYTES, Place, record_at
+from tasks.core.collected.lines import MAX_LINE_BYTES, Place, raw_lines, record_at
 from tasks.core.collected.place import day_files
 from tasks.core.collected.records import CollectedAnswer, Rating, Review
 from tasks.core.files import CHUNK_BYTES
 from tasks.core.system_errors import names_path
+
+_CLIENT = re.compile(rb'"client":\s*"([\w.-]{1,64})"')
 
 
 def find_answer(directory: Path, answer_id: str) -> CollectedAnswer | None:
@@ -34,6 +37,16 @@ def find_rated(directory: Path, answer_id: str) -> tuple[CollectedAnswer | None,
         if answer is not None:
             break
     return answer, ratings
+
+
+def clients_in(directory: Path) -> set[str]:
+    """Return the names of the keys that what is kept was asked with. Raises OSError."""
+    return {
+        found[1].decode()
+        for path in day_files(directory)
+        for _, line in raw_lines(path)
+        if (found := _CLIENT.search(line)) is not None
+    }
 
 
 def mentions(path: Path, text: bytes) -> bool:

@@ -13,8 +13,9 @@ from typing import Literal
 from tasks.core.collected.finding import find_answer, find_rated
 from tasks.core.collected.forgetting import forget
 from tasks.core.collected.person import person_of, salt_of
-from tasks.core.collected.place import SALT, day_file, held
+from tasks.core.collected.place import SALT, day_file, day_files, held
 from tasks.core.collected.placeholders import names_behind_placeholders
+from tasks.core.collected.promises import promise
 from tasks.core.collected.records import (
     CollectedAnswer,
     Message,
@@ -55,9 +56,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Offered:
-    """An answer as it was given, by whose consent; begun is when it was asked for."""
+    """An answer as it was given, by whose consent; begun is when it was asked for.
+
+    client is the name of the key that it was asked with.
+    """
 
     id: str
+    client: str
     user: str
     model: str
     build: str | None
@@ -90,12 +95,13 @@ class Keeper:
         answer = redacted(offered.answer, names)
         private_directory(self._directory)
         with held(self._directory, "keep an answer", wait_s=_KEEP_LOCK_S):
-            person = self._person(offered.user)
+            person = self._person(offered.client, offered.user)
             if is_buried(self._directory, person, offered.begun):
                 return "forgotten"
             record = CollectedAnswer(
                 id=offered.id,
                 person=person,
+                client=offered.client,
                 time=datetime.now(UTC),
                 model=offered.model,
                 build=offered.build,
@@ -105,7 +111,9 @@ class Keeper:
             self._remember(record, names)
             return self._append(record)
 
-    def rate(self, answer_id: str, user: str, verdict: Verdict | None, text: str | None) -> Outcome:
+    def rate(
+        self, answer_id: str, client: str, user: str, verdict: Verdict | None, text: str | None
+    ) -> Outcome:
         """Keep what a person thinks of an answer; `unknown` where it is not kept, or not theirs."""
         if not self._directory.exists():
             return "unknown"
@@ -113,12 +121,12 @@ class Keeper:
         if text is not None:
             with held(self._directory, "find an answer", shared=True, wait_s=_LOCK_S):
                 found = find_answer(self._directory, answer_id)
-                if found is None or found.person != self._person(user):
+                if found is None or found.person != self._person(client, user):
                     return "unknown"
             correction = self._corrected(found, text)  # without the lock: it may take a second
         with held(self._directory, "keep a rating", wait_s=_LOCK_S):
             answer, ratings = find_rated(self._directory, answer_id)
-            if answer is None or answer.person != self._person(user):
+            if answer is None or answer.person != self._person(client, user):
                 return "unknown"
             if ratings >= MOST_RATINGS:
                 return "too-many"
@@ -138,15 +146,15 @@ class Keeper:
         with held(self._directory, "begin to collect", wait_s=_LOCK_S):
             salt_of(self._directory)
 
-    def forget(self, user: str) -> int:
-        """Delete everything of a person, and return how many answers there were.
+    def forget(self, client: str, user: str) -> int:
+        """Delete everything of a client's person, and return how many answers there were.
 
         What they have asked before and is not answered yet will not be kept either.
         """
-        if not (self._directory / SALT).exists():
+        if not (self._directory / SALT).exists() and not day_files(self._directory):
             return 0
         with held(self._directory, "delete what is kept of a person", wait_s=_LOCK_S):
-            person = self._person(user)
+            person = self._person(client, user)
             for answer_id in [each for each, (whose, _) in self._names.items() if whose == person]:
                 del self._names[answer_id]
             bury(self._directory, person, datetime.now(UTC))
@@ -161,8 +169,8 @@ class Keeper:
                 clear_away(self._directory, now)
                 self._has_room(now.date())
 
-    def _person(self, user: str) -> str:
-        return person_of(user, salt_of(self._directory))
+    def _person(self, client: str, user: str) -> str:
+        return person_of(client, user, salt_of(self._directory))
 
     def _append(self, record: CollectedAnswer | Rating) -> Outcome:
         line, today = line_of(record), record.time.date()
@@ -171,6 +179,9 @@ class Keeper:
         # What people say of answers must not push answers of other people out.
         if not self._has_room(today, len(line), makes_room=isinstance(record, CollectedAnswer)):
             return "no-room"
+        if isinstance(record, CollectedAnswer):
+            kept = [date.fromisoformat(path.stem) for path in day_files(self._directory)]
+            promise(self._directory, today, self._limits.retention_days, kept)
         append(day_file(self._directory, today), line)
         self._shares.add(record.person, len(line))
         return "kept"

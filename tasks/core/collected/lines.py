@@ -1,9 +1,12 @@
 """The lines of one file, in bounded memory, and those that nobody can read told of."""
 
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -11,6 +14,15 @@ from tasks.core.collected.records import LINE, CollectedAnswer, Rating, Review
 from tasks.core.system_errors import names_path
 
 _LOG = logging.getLogger(__name__)
+_HEAD = re.compile(
+    rb'\{"id":"([\w.-]{1,128})","person":"([0-9a-f]{32})","time":"([\dT:.Z+-]{1,40})",'
+    rb'"kind":"(answer|rating|review)",'
+)
+_KINDS: Mapping[str, Literal["answer", "rating", "review"]] = {
+    "answer": "answer",
+    "rating": "rating",
+    "review": "review",
+}
 
 MAX_LINE_BYTES = 8 << 20
 """More than a request that the gateway takes can become."""
@@ -39,6 +51,16 @@ class Place:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Head:
+    """What a line begins with: of which answer, whose, when, what."""
+
+    id: str
+    person: str
+    time: datetime
+    kind: Literal["answer", "rating", "review"]
+
+
 OnBad = Callable[[BadLine], object]
 
 
@@ -55,6 +77,22 @@ def records_in(
         record = _parsed(place, line, on_bad)
         if record is not None:
             yield place, record
+
+
+def head_of(line: bytes) -> Head | None:
+    """Return what a whole line begins with, None for a line that is no record.
+
+    The texts are not read where the fields stand as `records.line_of` writes them.
+    """
+    found = _HEAD.match(line) if line.endswith(b"\n") else None
+    try:
+        if found is not None:
+            name, person, time, kind = (part.decode() for part in found.groups())
+            return Head(name, person, datetime.fromisoformat(time), _KINDS[kind])
+        record = LINE.validate_json(line)
+    except ValueError:
+        return None
+    return Head(record.id, record.person, record.time, record.kind)
 
 
 def raw_lines(path: Path) -> Iterator[tuple[Place, bytes]]:

@@ -9,7 +9,7 @@ import hmac
 import secrets
 from pathlib import Path
 
-from tasks.core.collected.place import SALT
+from tasks.core.collected.place import SALT, day_files
 from tasks.core.errors import UsageError
 from tasks.core.foreign import read_whole
 from tasks.core.private import write_private
@@ -21,27 +21,37 @@ _DIGITS = 32
 def salt_of(directory: Path) -> bytes:
     """Return the salt of a directory of collected answers, made if need be.
 
-    The caller holds the lock. Raises UsageError where the file is damaged: with another salt nobody
-    could delete what is theirs.
+    The caller holds the lock. Raises UsageError where the file is damaged, or not there though
+    answers are: with another salt nobody could delete what is theirs.
     """
     path = directory / SALT
     try:
         salt = read_whole(path, error=UsageError, max_bytes=_SALT_BYTES)
     except FileNotFoundError:
+        if day_files(directory):  # else nobody could be forgotten any longer, without a word
+            raise _damaged(path, "no file") from None
         write_private(path, secrets.token_bytes(_SALT_BYTES))
         return read_whole(path, error=UsageError, max_bytes=_SALT_BYTES)
     if len(salt) != _SALT_BYTES:
-        raise UsageError(
-            "The salt of the collected answers is damaged.",
-            where=path,
-            expected=f"{_SALT_BYTES} bytes",
-            found=f"{len(salt)} bytes",
-            next_step="Restore it from a backup. Without it, what is kept can no longer be deleted "
-            "person by person: remove the directory to begin anew.",
-        )
+        raise _damaged(path, f"{len(salt)} bytes")
     return salt
 
 
-def person_of(user: str, salt: bytes) -> str:
-    """Return what stands for a client's id: 32 hexadecimal digits of HMAC-SHA-256."""
-    return hmac.new(salt, user.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+def person_of(client: str, user: str, salt: bytes) -> str:
+    """Return what stands for a client's id: 32 hexadecimal digits of HMAC-SHA-256.
+
+    client is the name of the key that it came with: the same id is another person at another one.
+    """
+    words = f"{client}\0{user}".encode()  # no name of a key holds a zero
+    return hmac.new(salt, words, hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+def _damaged(path: Path, found: str) -> UsageError:
+    return UsageError(
+        "The salt of the collected answers is damaged.",
+        where=path,
+        expected=f"{_SALT_BYTES} bytes",
+        found=found,
+        next_step="Restore it from a backup. Without it, what is kept can no longer be deleted "
+        "person by person: remove the directory to begin anew.",
+    )

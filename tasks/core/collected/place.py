@@ -3,7 +3,9 @@
     2026-11-30.jsonl   answers and ratings of a UTC day, one JSON object a line
     reviews.jsonl      decisions of the team
     salt               what a person's id is hashed with
+    promised.json      for how long the answers of a day may be kept (promises.py)
     forgotten.json     who had theirs deleted within the last day (tombstones.py)
+    .all-over          since when all days seem to be over at once (retention.py)
     .lock              held by whoever writes, rewrites, or reads for an artifact
 
 The invariant: only the owner enters the directory, and no file in it is rewritten or read for an
@@ -24,6 +26,8 @@ COLLECTED = "collected"
 REVIEWS = "reviews.jsonl"
 SALT = "salt"
 FORGOTTEN = "forgotten.json"
+PROMISED = "promised.json"
+ALL_OVER = ".all-over"
 _LOCK = ".lock"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.jsonl")
 

@@ -13,6 +13,7 @@ Decision = Literal["accept", "reject"]
 
 AnswerId = Annotated[str, Field(pattern=r"^[\w.-]{1,128}$")]
 Person = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+KeyName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 
 
 class _Line(BaseModel):
@@ -36,6 +37,7 @@ class CollectedAnswer(_Line):
     """One answer with the conversation before it, which somebody agreed to have kept."""
 
     kind: Literal["answer"] = "answer"
+    client: KeyName = Field("anybody", description="The name of the key it was asked with.")
     model: str
     build: str | None
     messages: tuple[Message, ...] = Field(min_length=1, description="The question comes last.")

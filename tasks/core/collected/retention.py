@@ -1,80 +1,137 @@
 """How long and how much is kept: whole days go, the oldest first.
 
-The invariant: a review goes before the answer that it is of, so that nothing of an answer outlives
-it, whenever the process is killed.
+The invariant: what people said of an answer goes before the answer, so that nothing of it outlives
+it, whenever the process is killed; but on a full disk the answers go first, for the files of what
+stays cannot be written anew before.
 """
 
 import logging
-import re
+import time
+from collections.abc import Collection
 from datetime import date, timedelta
 from pathlib import Path
 
-from tasks.core.collected.lines import records_in
-from tasks.core.collected.place import REVIEWS, day_files
-from tasks.core.collected.records import CollectedAnswer
+from tasks.core.collected.lines import Head, head_of, raw_lines
+from tasks.core.collected.place import ALL_OVER, REVIEWS, day_files
+from tasks.core.collected.promises import promised
 from tasks.core.collected.rewriting import rewrite
-from tasks.core.files import fsync_directory
+from tasks.core.files import disk_is_full, fsync_directory
 
 _LOG = logging.getLogger(__name__)
-_ID = re.compile(rb'\{"id":"([^"]+)"')
+_FAR = timedelta(days=2)
+_WAIT_S = 3600.0
 
 
 def keep_within(
     directory: Path,
     *,
     retention_days: int,
-    max_bytes: int,
+    max_bytes: int | None,
     today: date,
     coming_bytes: int = 0,
     makes_room: bool = True,
 ) -> bool:
     """Remove the days that are over; return whether coming_bytes have room. Caller holds the lock.
 
-    Nothing is kept for longer than retention_days. Where it makes_room, days go while the files are
-    larger than max_bytes, but for today's: it takes no more then.
-    Raises OSError.
+    Nothing is kept for longer than retention_days, or than was promised on its day. Where it
+    makes_room, days go while the files are larger than max_bytes, but for today's and those after
+    it, which a wrong clock may have made: they take no more then. Raises OSError.
     """
     days = day_files(directory)
-    over_since = today - timedelta(days=retention_days)
-    over = [path for path in days if date.fromisoformat(path.stem) <= over_since]
+    over = _over(directory, days, retention_days, today)
     rest = [path for path in days if path not in over]
     sizes = {path: _size(path) for path in (*rest, directory / REVIEWS)}
-    room = max_bytes - coming_bytes - sum(sizes.values())
-    while makes_room and room < 0 and rest and date.fromisoformat(rest[0].stem) < today:
+    room = sum(sizes.values()) if max_bytes is None else max_bytes - coming_bytes
+    room -= sum(sizes.values())
+    while makes_room and room < 0 and rest and _day(rest[0]) < today:
         over.append(rest[0])
         room += sizes[rest.pop(0)]
     if over:
-        _remove(directory, over)
+        _remove(directory, over, rest, today - timedelta(days=retention_days))
     return room >= 0
 
 
-def _remove(directory: Path, days: list[Path]) -> None:
-    _drop_reviews_of(directory / REVIEWS, days)
+def _over(directory: Path, days: list[Path], retention_days: int, today: date) -> list[Path]:
+    """Return the days that are over their time; none where the clock seems to be wrong."""
+    agreed = promised(directory)
+
+    def last(path: Path) -> date:
+        kept_days = min(retention_days, agreed.get(_day(path), retention_days))
+        return _day(path) + timedelta(days=kept_days)
+
+    over = [path for path in days if last(path) <= today]
+    if not over or len(over) < len(days) or today - last(over[-1]) < _FAR:
+        (directory / ALL_OVER).unlink(missing_ok=True)
+        return over
+    return [] if _waits(directory / ALL_OVER) else over
+
+
+def _waits(since: Path) -> bool:
+    """Return whether to wait before all goes at once: a clock that is wrong is soon put right."""
+    try:
+        age_s = time.time() - since.stat().st_mtime
+    except FileNotFoundError:
+        age_s = -1.0
+    if age_s >= _WAIT_S:
+        since.unlink(missing_ok=True)
+        return False
+    if age_s < 0:
+        _LOG.warning("all that is kept would be over at once: looked at again in an hour")
+        try:
+            since.unlink(missing_ok=True)
+            since.touch(0o600)
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            return False
+    return True
+
+
+def _remove(directory: Path, over: list[Path], rest: list[Path], over_since: date) -> None:
+    gone = {
+        head.id
+        for path in over
+        for _, line in raw_lines(path)
+        if (head := head_of(line)) is not None and head.kind == "answer"
+    }
+    try:
+        _drop_opinions(directory, rest, gone, over_since)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        _unlink(directory, over)
+        _drop_opinions(directory, rest, gone, over_since)
+    _unlink(directory, over)
+
+
+def _unlink(directory: Path, days: list[Path]) -> None:
     for path in days:
-        path.unlink(missing_ok=True)
-        _LOG.info("what was collected on %s has been removed", path.stem)
+        if path.exists():
+            path.unlink()
+            _LOG.info("what was collected on %s has been removed", path.stem)
     fsync_directory(directory)
 
 
-def _drop_reviews_of(reviews: Path, days: list[Path]) -> None:
-    if not _size(reviews):
-        return
-    gone = {
-        record.id.encode()
-        for path in days
-        for _, record in records_in(path, _no_matter)
-        if isinstance(record, CollectedAnswer)
-    }
+def _drop_opinions(
+    directory: Path, days: list[Path], gone: Collection[str], over_since: date
+) -> None:
+    """Remove ratings and reviews of answers that go. A review is never older than its answer."""
 
     def stays(line: bytes) -> bool:
-        found = _ID.match(line)
-        return found is None or found[1] not in gone
+        head = head_of(line)
+        return head is None or head.kind == "answer" or not _is_over(head, gone, over_since)
 
-    rewrite(reviews, stays)
+    for path in (directory / REVIEWS, *days):
+        if any(not stays(line) for _, line in raw_lines(path)):
+            rewrite(path, stays)
 
 
-def _no_matter(_bad: object) -> None:
-    """A line that cannot be read goes with its day."""
+def _is_over(head: Head, gone: Collection[str], over_since: date) -> bool:
+    return head.id in gone or head.time.date() <= over_since
+
+
+def _day(path: Path) -> date:
+    return date.fromisoformat(path.stem)
 
 
 def _size(path: Path) -> int:

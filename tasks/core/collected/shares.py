@@ -3,15 +3,12 @@
 What another process deletes meanwhile still counts, until the day ends.
 """
 
-import re
 from collections import Counter
 from datetime import date
 from pathlib import Path
 
-from tasks.core.collected.lines import raw_lines
+from tasks.core.collected.lines import head_of, raw_lines
 from tasks.core.collected.place import day_file
-
-_PERSON = re.compile(rb'\{"id":"[^"]{1,128}","person":"([0-9a-f]{32})"')
 
 
 class Shares:
@@ -27,8 +24,8 @@ class Shares:
         if self._day != today:
             found: Counter[str] = Counter()
             for place, line in raw_lines(day_file(self._directory, today)):
-                if (match := _PERSON.match(line)) is not None:
-                    found[match[1].decode()] += place.size_bytes
+                if (head := head_of(line)) is not None:
+                    found[head.person] += place.size_bytes
             self._day, self._bytes = today, found
         return self._bytes[person]
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from tasks.core.collected.person import salt_of
 from tasks.core.collected.place import REVIEWS, day_file
 from tasks.core.collected.records import CollectedAnswer, Message, Rating, Review, line_of
 from tasks.core.collected.writing import append
@@ -21,6 +22,7 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        salt_of(directory)
         self.minutes = 0
 
     def answer(

@@ -1,9 +1,11 @@
 """What is deleted is gone: by person, by age, by size; and what stays is whole."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from tasks.core.collected.finding import find_answer
 from tasks.core.collected.forgetting import forget
-from tasks.core.collected.place import REVIEWS, day_files
+from tasks.core.collected.place import ALL_OVER, REVIEWS, day_files
 from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import line_of
 from tasks.core.collected.retention import keep_within
@@ -138,6 +140,58 @@ def test_reviews_go_with_the_day_of_their_answers(two_people):
     assert b"siti-1" not in everything_in(two_people)
     assert b"siti-0" in (two_people / REVIEWS).read_bytes()
     assert b"budi-0" in (two_people / REVIEWS).read_bytes()
+
+
+def test_a_rating_on_a_later_day_goes_with_its_answer(tmp_path):
+    write(day(tmp_path, 1), an_answer("chatcmpl-1"))
+    write(day(tmp_path, 0), a_rating("chatcmpl-1"), an_answer("chatcmpl-0"))
+    assert keep_within(tmp_path, retention_days=1, max_bytes=10**9, today=TODAY)
+    assert b"chatcmpl-1" not in everything_in(tmp_path)
+    assert b"chatcmpl-0" in everything_in(tmp_path)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_where_no_opinion_goes_no_file_is_written_anew_and_a_full_disk_loses_days_first(
+    tmp_path, monkeypatch, full
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write(day(tmp_path, 1), an_answer("chatcmpl-1"))
+    write(day(tmp_path, 0), an_answer("chatcmpl-0"))
+    write(tmp_path / REVIEWS, a_review("chatcmpl-1" if full else "chatcmpl-0"))
+    monkeypatch.setattr("tasks.core.collected.retention.rewrite", refuse)
+    limits = {"retention_days": 1, "max_bytes": 10**9, "today": TODAY}
+    if full:
+        with pytest.raises(OSError, match="No space"):
+            keep_within(tmp_path, **limits)
+    else:
+        keep_within(tmp_path, **limits)
+    assert day_files(tmp_path) == [day(tmp_path, 0)]
+
+
+def test_what_a_wrong_clock_would_take_all_at_once_waits_an_hour(tmp_path, caplog):
+    for ago in (200, 100):
+        write(day(tmp_path, ago), an_answer(f"chatcmpl-{ago}"))
+    limits = {"retention_days": 90, "max_bytes": 10**9, "today": TODAY}
+    for _ in range(2):
+        keep_within(tmp_path, **limits)
+        assert len(day_files(tmp_path)) == 2
+    assert caplog.text.count("would be over at once") == 1
+    an_hour_ago = time.time() - 3600
+    os.utime(tmp_path / ALL_OVER, (an_hour_ago, an_hour_ago))
+    keep_within(tmp_path, **limits)
+    assert day_files(tmp_path) == []
+    assert not (tmp_path / ALL_OVER).exists()
+
+
+def test_a_clock_that_was_put_right_leaves_nothing_behind(tmp_path):
+    write(day(tmp_path, 0), an_answer())
+    limits = {"retention_days": 90, "max_bytes": 10**9}
+    keep_within(tmp_path, **limits, today=TODAY + timedelta(days=5000))
+    assert (tmp_path / ALL_OVER).exists()
+    keep_within(tmp_path, **limits, today=TODAY)
+    assert list(tmp_path.iterdir()) == [day(tmp_path, 0)]
 
 
 def test_a_file_of_another_name_is_no_day_and_stays(tmp_path):

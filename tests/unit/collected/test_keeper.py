@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from tasks.core.collected.keeper import Keeper, Limits, Offered
 from tasks.core.collected.person import person_of, salt_of
-from tasks.core.collected.place import FORGOTTEN, day_file, held
+from tasks.core.collected.place import FORGOTTEN, PROMISED, day_file, held
+from tasks.core.collected.promises import promise, promised
 from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import Message
 from tasks.core.collected.tombstones import bury
@@ -27,7 +29,9 @@ def offered(
 ) -> Offered:
     said = "Nama saya Siti, WA 0812-3456-7890, siti@toko.id"
     messages = (Message(role="user", content=said),)
-    return Offered(name, user, "kawan", "b1", messages, answer, begun or datetime.now(UTC))
+    return Offered(
+        name, "anybody", user, "kawan", "b1", messages, answer, begun or datetime.now(UTC)
+    )
 
 
 def on_disk(directory: Path) -> str:
@@ -46,7 +50,10 @@ def keeper(directory: Path) -> Keeper:
 
 def test_nothing_that_points_at_the_person_is_written(keeper, directory):
     assert keeper.keep(offered()) == "kept"
-    assert keeper.rate("chatcmpl-1", "siti-7", "down", "Halo Siti, hubungi budi@toko.id") == "kept"
+    assert (
+        keeper.rate("chatcmpl-1", "anybody", "siti-7", "down", "Halo Siti, hubungi budi@toko.id")
+        == "kept"
+    )
 
     written = on_disk(directory)
     for word in ("Siti", "siti", "0812", "7890", "@", "budi"):
@@ -68,17 +75,19 @@ def test_only_the_owner_enters(keeper, directory):
 def test_a_name_in_a_correction_is_found_after_a_restart_too(keeper, directory):
     keeper.keep(offered(answer="Halo Siti, omzet Anda di bawah batas, jadi tidak kena PPh."))
     anew = Keeper(directory, LIMITS)
-    anew.rate("chatcmpl-1", "siti-7", None, "Halo Siti, omzet Anda masih di bawah batas.")
+    anew.rate(
+        "chatcmpl-1", "anybody", "siti-7", None, "Halo Siti, omzet Anda masih di bawah batas."
+    )
     (only,) = read_collected(directory)
     assert only.rating is not None
     assert only.rating.correction == "Halo [nama], omzet Anda masih di bawah batas."
 
 
 def test_nobody_rates_what_is_not_theirs_or_not_there(keeper, directory):
-    assert keeper.rate("chatcmpl-1", "siti-7", "up", None) == "unknown"
+    assert keeper.rate("chatcmpl-1", "anybody", "siti-7", "up", None) == "unknown"
     keeper.keep(offered())
-    assert keeper.rate("chatcmpl-1", "budi-3", "up", None) == "unknown"
-    assert keeper.rate("chatcmpl-2", "siti-7", "up", None) == "unknown"
+    assert keeper.rate("chatcmpl-1", "anybody", "budi-3", "up", None) == "unknown"
+    assert keeper.rate("chatcmpl-2", "anybody", "siti-7", "up", None) == "unknown"
     assert '"rating"' not in on_disk(directory)
 
 
@@ -86,13 +95,13 @@ def test_what_is_forgotten_is_gone_and_can_no_longer_be_rated(keeper, directory)
     keeper.keep(offered("chatcmpl-1"))
     keeper.keep(offered("chatcmpl-2"))
     keeper.keep(offered("chatcmpl-3", user="budi-3"))
-    keeper.rate("chatcmpl-1", "siti-7", "down", "Halo.")
+    keeper.rate("chatcmpl-1", "anybody", "siti-7", "down", "Halo.")
 
-    assert keeper.forget("siti-7") == 2
+    assert keeper.forget("anybody", "siti-7") == 2
 
     assert re.findall(r"chatcmpl-\d", on_disk(directory)) == ["chatcmpl-3"]
-    assert keeper.rate("chatcmpl-1", "siti-7", "up", None) == "unknown"
-    assert keeper.forget("siti-7") == 0
+    assert keeper.rate("chatcmpl-1", "anybody", "siti-7", "up", None) == "unknown"
+    assert keeper.forget("anybody", "siti-7") == 0
 
 
 def test_an_answer_that_was_asked_for_before_its_person_was_forgotten_is_not_kept(
@@ -100,7 +109,7 @@ def test_an_answer_that_was_asked_for_before_its_person_was_forgotten_is_not_kep
 ):
     keeper.prepare()
     asked_before = offered("chatcmpl-1")
-    assert keeper.forget("siti-7") == 0
+    assert keeper.forget("anybody", "siti-7") == 0
     assert Keeper(directory, LIMITS).keep(asked_before) == "forgotten"
     assert keeper.keep(offered("chatcmpl-2", user="budi-3")) == "kept"
     assert keeper.keep(offered("chatcmpl-3")) == "kept"
@@ -109,7 +118,7 @@ def test_an_answer_that_was_asked_for_before_its_person_was_forgotten_is_not_kep
 
 def test_who_was_forgotten_is_forgotten_too_after_a_day(keeper, directory):
     keeper.prepare()
-    person = person_of("siti-7", salt_of(directory))
+    person = person_of("anybody", "siti-7", salt_of(directory))
     bury(directory, person, datetime.now(UTC) - timedelta(days=1))
     keeper.tidy()
     assert not (directory / FORGOTTEN).exists()
@@ -122,12 +131,29 @@ def test_a_damaged_list_of_the_forgotten_keeps_nothing_and_nobody_from_being_for
     (directory / FORGOTTEN).write_bytes(b'{"half')
     with pytest.raises(UsageError, match="damaged"):
         keeper.keep(offered("chatcmpl-2"))
-    assert keeper.forget("siti-7") == 1
+    assert keeper.forget("anybody", "siti-7") == 1
     assert keeper.keep(offered("chatcmpl-3")) == "kept"
 
 
+def test_the_same_id_is_another_person_at_another_client(keeper, directory):
+    keeper.keep(offered("chatcmpl-1"))
+    keeper.keep(replace(offered("chatcmpl-2"), client="warung"))
+    assert keeper.rate("chatcmpl-1", "warung", "siti-7", "up", None) == "unknown"
+    assert keeper.forget("warung", "siti-7") == 1
+    assert re.findall(r"chatcmpl-\d", on_disk(directory)) == ["chatcmpl-1"]
+
+
+def test_a_salt_that_is_gone_is_told_and_not_replaced(keeper, directory):
+    keeper.keep(offered())
+    (directory / "salt").unlink()
+    for call in (lambda: keeper.forget("anybody", "siti-7"), lambda: keeper.keep(offered("c-2"))):
+        with pytest.raises(UsageError, match="salt"):
+            call()
+    assert not (directory / "salt").exists()
+
+
 def test_to_forget_somebody_makes_nothing_where_nothing_was_kept(keeper, directory):
-    assert keeper.forget("siti-7") == 0
+    assert keeper.forget("anybody", "siti-7") == 0
     assert not directory.exists()
 
 
@@ -148,7 +174,7 @@ def test_one_person_fills_a_tenth_of_it_at_most(directory):
             keeper.keep(offered(f"chatcmpl-{number}", answer="x" * 600))
     assert 1000 < len(on_disk(directory)) <= 2000
     assert keeper.keep(offered("chatcmpl-9", "budi-3")) == "kept"
-    keeper.forget("siti-7")
+    keeper.forget("anybody", "siti-7")
     assert keeper.keep(offered("chatcmpl-10")) == "kept"
 
 
@@ -157,14 +183,14 @@ def test_a_correction_takes_nobody_elses_answers_away(directory):
     keeper = Keeper(directory, Limits(retention_days=90, max_bytes=30_000))
     keeper.keep(offered(answer="x"))
     write(yesterday, an_answer("chatcmpl-9", answer="x" * 28_000))
-    assert keeper.rate("chatcmpl-1", "siti-7", None, "x" * 2000) == "no-room"
-    assert keeper.rate("chatcmpl-1", "siti-7", "down", None) == "kept"
+    assert keeper.rate("chatcmpl-1", "anybody", "siti-7", None, "x" * 2000) == "no-room"
+    assert keeper.rate("chatcmpl-1", "anybody", "siti-7", "down", None) == "kept"
     assert yesterday.exists()
 
 
 def test_an_answer_is_rated_twenty_times_and_no_more(keeper, directory):
     keeper.keep(offered())
-    outcomes = [keeper.rate("chatcmpl-1", "siti-7", "up", None) for _ in range(22)]
+    outcomes = [keeper.rate("chatcmpl-1", "anybody", "siti-7", "up", None) for _ in range(22)]
     assert outcomes == ["kept"] * 20 + ["too-many"] * 2
 
 
@@ -175,7 +201,7 @@ def test_the_lock_is_free_while_a_correction_is_looked_through(keeper, directory
 
     monkeypatch.setattr("tasks.core.collected.keeper.names_behind_placeholders", look_through)
     keeper.keep(offered())
-    assert keeper.rate("chatcmpl-1", "siti-7", None, "Halo.") == "kept"
+    assert keeper.rate("chatcmpl-1", "anybody", "siti-7", None, "Halo.") == "kept"
 
 
 def test_what_is_over_its_time_goes_without_anything_being_kept(keeper, directory):
@@ -185,6 +211,31 @@ def test_what_is_over_its_time_goes_without_anything_being_kept(keeper, director
         write(day_file(directory, today - timedelta(days=ago)), an_answer(f"chatcmpl-{ago}"))
     keeper.tidy()
     assert [each.answer.id for each in read_collected(directory)] == ["chatcmpl-1"]
+
+
+def test_more_days_do_not_count_for_what_was_agreed_to_before(directory):
+    directory.mkdir(mode=0o700)
+    today = datetime.now(UTC).date()
+    for ago, days in ((40, 30), (39, 60), (1, 30)):
+        promise(directory, today - timedelta(days=ago), days, [today - timedelta(days=40)])
+        write(day_file(directory, today - timedelta(days=ago)), an_answer(f"chatcmpl-{ago}"))
+    Keeper(directory, LIMITS).tidy()
+    assert [each.answer.id for each in read_collected(directory)] == ["chatcmpl-39", "chatcmpl-1"]
+
+
+def test_what_is_promised_is_written_with_the_first_answer_of_a_day(directory):
+    today = datetime.now(UTC).date()
+    for days in (60, 30, 90):
+        Keeper(directory, Limits(days, 10**9)).keep(offered(f"chatcmpl-{days}"))
+    assert promised(directory) == {today: 30}
+
+
+def test_a_damaged_promise_leaves_the_present_limit(keeper, directory):
+    keeper.keep(offered())
+    (directory / PROMISED).write_bytes(b'{"2026-')
+    keeper.tidy()
+    assert keeper.keep(offered("chatcmpl-2")) == "kept"
+    assert len(promised(directory)) == 1
 
 
 def test_the_directory_of_another_user_is_refused_or_closed(keeper, directory):
@@ -212,5 +263,5 @@ def test_lines_are_json_that_any_program_reads(keeper, directory):
     keeper.keep(offered())
     line = json.loads(on_disk(directory))
     assert line.keys() == {
-        "id", "person", "time", "kind", "model", "build", "messages", "answer"
+        "id", "person", "time", "kind", "client", "model", "build", "messages", "answer"
     }  # fmt: skip

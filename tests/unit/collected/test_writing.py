@@ -75,7 +75,7 @@ def test_a_damaged_salt_is_not_replaced_by_another_one(tmp_path):
 def test_a_person_is_another_one_in_another_deployment(tmp_path):
     (tmp_path / "other").mkdir()
     salts = [salt_of(tmp_path), salt_of(tmp_path), salt_of(tmp_path / "other")]
-    one, same, other = (person_of("siti@toko.id", salt) for salt in salts)
+    one, same, other = (person_of("anybody", "siti@toko.id", salt) for salt in salts)
     assert one == same != other
     assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
     assert len(one) == 32

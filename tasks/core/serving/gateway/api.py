@@ -104,7 +104,8 @@ class Api:
         answer_id = chat_shape.new_id()
         if asked.store:
             require_keepable(asked, collects=self._keeping.collects)
-            events = self._keeping.kept(events, asked, answer_id, account_of(request))
+            account, client = account_of(request), client_of(request).name
+            events = self._keeping.kept(events, asked, answer_id, account, client)
         whole = partial(chat_shape.whole, answer_id=answer_id)
         chunks = partial(chat_shape.ChatChunks, answer_id=answer_id)
         return await self._answered(request, asked, events, whole, chunks)

@@ -28,12 +28,14 @@ class CollectedPaths:
     async def feedback(self, request: Request) -> Response:
         """Keep a rating, a correction, or both."""
         asked = read_request(FeedbackRequest, await self._bodies.of(request))
-        with client_of(request).asking():
-            await self._keeping.rate(asked)
+        client = client_of(request)
+        with client.asking():
+            await self._keeping.rate(asked, client.name)
         return Response(status_code=204)
 
     async def forget(self, request: Request) -> Response:
         """Delete everything of a person."""
         asked = read_request(ForgetRequest, await self._bodies.of(request))
-        with client_of(request).asking():
-            return JSONResponse({"deleted": await self._keeping.forget(asked.user)})
+        client = client_of(request)
+        with client.asking():
+            return JSONResponse({"deleted": await self._keeping.forget(asked.user, client.name)})

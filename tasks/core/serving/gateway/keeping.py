@@ -62,11 +62,12 @@ class Keeping:
         asked: ChatRequest,
         answer_id: str,
         account: Account,
+        client: str,
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of one answer, and have it kept once it has ended whole.
 
-        It is on its way to the disk before the client is told of the end: whoever then rates it
-        comes after it.
+        client is the name of the key that it was asked with. It is on its way to the disk before
+        the client is told of the end: whoever then rates it comes after it.
         """
         answer, begun = Answer(), datetime.now(UTC)
         async with aclosing(events):
@@ -75,16 +76,16 @@ class Keeping:
                     answer.add(event[1])
                 yield event
         if answer.finish_reason is not None:
-            self._offer(_offered(asked, answer_id, account, answer, begun))
+            self._offer(_offered(asked, answer_id, account, answer, client=client, begun=begun))
 
-    async def rate(self, asked: FeedbackRequest) -> None:
+    async def rate(self, asked: FeedbackRequest, client: str) -> None:
         """Return once a rating is on the disk. Raises ApiError."""
         keeper = self._keeper
         # Any other id would be looked for in all that is kept.
         if keeper is None or not is_own_id(asked.id):
             raise _unknown()
         outcome = await self._wished(
-            lambda: keeper.rate(asked.id, asked.user, asked.verdict, asked.correction)
+            lambda: keeper.rate(asked.id, client, asked.user, asked.verdict, asked.correction)
         )
         if outcome == "unknown":
             raise _unknown()
@@ -94,10 +95,10 @@ class Keeping:
             self._incident("collected-full")
             raise _not_now("There is no room for more today.")
 
-    async def forget(self, user: str) -> int:
-        """Return how many answers of a person have been deleted. Raises ApiError."""
+    async def forget(self, user: str, client: str) -> int:
+        """Return how many answers of a client's person have been deleted. Raises ApiError."""
         keeper = self._keeper
-        return 0 if keeper is None else await self._wished(lambda: keeper.forget(user))
+        return 0 if keeper is None else await self._wished(lambda: keeper.forget(client, user))
 
     async def tidy_now_and_then(self) -> None:
         """Delete what is over its time, at once and every hour."""
@@ -168,11 +169,18 @@ class Keeping:
 
 
 def _offered(
-    asked: ChatRequest, answer_id: str, account: Account, answer: Answer, begun: datetime
+    asked: ChatRequest,
+    answer_id: str,
+    account: Account,
+    answer: Answer,
+    *,
+    client: str,
+    begun: datetime,
 ) -> Offered:
     turns = [message.turn() for message in asked.messages if not isinstance(message, str)]
     return Offered(
         id=answer_id,
+        client=client,
         user=asked.user or "",
         model=asked.model,
         build=account.answered_by,

@@ -10,6 +10,7 @@ import pytest
 from tasks.core.collected.keeper import Keeper, Limits
 from tasks.core.collected.place import held
 from tasks.core.collected.reading import Collected, read_collected
+from tests.unit.collected.test_keeper import offered
 from tests.unit.serving.gateway.world import LONG, MODEL_NAME, Engine, Gateway, a_route, until
 
 SAID = [{"role": "user", "content": "Nama saya Siti, WA 0812-3456-7890. apa kabar"}]
@@ -238,8 +239,6 @@ def test_where_a_deployment_does_not_collect_consent_is_refused(start, model, en
 
 
 def test_what_was_kept_before_can_be_deleted_where_nothing_new_is(start, model, engine, tmp_path):
-    from tests.unit.collected.test_keeper import offered
-
     directory = tmp_path / "collected"
     Keeper(directory, Limits(90, 10**9)).keep(offered(user="siti-7"))
     quiet = start(Gateway, a_route(model, [engine.url]), collected=str(directory))
@@ -288,7 +287,7 @@ def test_what_waits_is_written_before_the_gateway_ends(start, model, engine, tmp
 
 def test_what_is_over_its_time_goes_when_the_gateway_starts(start, model, engine, tmp_path):
     directory = tmp_path / "collected"
-    directory.mkdir()
+    Keeper(directory, Limits(90, 10**9)).keep(offered())
     (directory / "2020-01-01.jsonl").write_text("{}\n")
     start(Gateway, a_route(model, [engine.url]), collected=str(directory), collect=COLLECT)
     until(lambda: not (directory / "2020-01-01.jsonl").exists())
