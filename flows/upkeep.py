@@ -8,6 +8,7 @@ from prefect.states import Completed, Failed
 
 from flows.notices import of_services
 from tasks.core.collected.copies import copies_at
+from tasks.core.collected.everywhere import tidy_everywhere
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
 from tasks.core.learning.pages import remove_stale_pages
@@ -50,6 +51,8 @@ def store_prune(
 ) -> State[None] | State[KawanUsahaError]:
     """Remove from the store what neither the last rebuilds, nor unfinished ones, nor a service use.
 
+    Collected answers that are over their time go too, also those of stopped deployments.
+
     Ends as `Skipped` while a rebuild is at work.
 
     Args:
@@ -61,6 +64,8 @@ def store_prune(
     try:
         with stop_in_time():
             remote = configured_remote()  # before anything goes: its URL may be no good
+            if not dry_run:
+                tidy_everywhere(home())
             found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
             if not dry_run:
                 remove_stale_pages(home())

@@ -56,6 +56,8 @@ def _show(console: Console, found: Collected) -> None:
     for message in found.answer.messages:
         _say(console, message.role, message.content)
     _say(console, "assistant", found.answer.answer)
+    if found.answer.cut:
+        console.print(Text("cut: it ends where no more tokens were allowed", "bold red"))
     rating = found.rating
     if rating is not None and rating.verdict is not None:
         console.print(Text(f"rated: {rating.verdict}", "bold"))

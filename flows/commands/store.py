@@ -140,12 +140,14 @@ def prune(
     """Remove what neither the last rebuilds, nor unfinished ones, nor a deployment use.
 
     Shows what each item is, why it can go and how many bytes it frees; what is shared with
-    something that stays frees nothing.
+    something that stays frees nothing. Collected answers that are over their time go too, those of
+    stopped deployments included.
 
     Example: `kawan-usaha store prune --unfinished --dry-run`
     """
     from flows.commands.data_forgotten import by_hand
     from tasks.core.collected.copies import copies_at
+    from tasks.core.collected.everywhere import tidy_everywhere
     from tasks.core.home import home
     from tasks.core.learning.pages import remove_stale_pages
     from tasks.core.planning.units import readable
@@ -155,6 +157,8 @@ def prune(
     from tasks.core.store import configured_remote
 
     remote = configured_remote()  # before anything goes: its URL may be no good
+    if not dry_run:
+        tidy_everywhere(home())
     act = look if dry_run else remove
     found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
     if not dry_run:

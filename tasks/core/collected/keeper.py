@@ -69,6 +69,7 @@ class Offered:
     messages: tuple[Message, ...]
     answer: str
     begun: datetime
+    cut: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -107,6 +108,7 @@ class Keeper:
                 build=offered.build,
                 messages=messages,
                 answer=answer,
+                cut=offered.cut,
             )
             self._remember(record, names)
             return self._append(record)

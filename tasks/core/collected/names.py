@@ -1,7 +1,8 @@
 """Names that a person gave in a conversation: "nama saya Budi", "kenalkan, saya Siti", "I'm Ani".
 
 Found by how people introduce themselves, in Indonesian and English, in their own turns only; no
-list of names is needed. Not found: a name that comes without an introduction, and one inside a
+list of names is needed. Behind "saya" alone a name in small letters is found only at the beginning
+of a message. Not found: a name that comes without an introduction, and one inside a
 longer word (`@warungbudi`). The invariant: in doubt a word counts as a name; a sentence that lost
 a word does less harm than a name that is kept.
 """
@@ -15,7 +16,7 @@ _I = r"(?:saya|aku|gue|gua|gw|ane|sy)"
 _TITLE = rf"(?:(?:{'|'.join(sorted(TITLES))})\b\.?\s+)*"
 # After these a name comes in whatever case; after the others only what is written like one.
 _STRONG = re.compile(
-    rf"\b(?:nama(?:\s+(?:lengkap|asli|panggilan|depan))?\s+{_I}|namaku|nama(?=\s*[:=])"
+    rf"\b(?:nama(?:\s+(?:lengkap|asli|panggilan|depan))?\s+(?:{_I}|ku)|namaku|nama(?=\s*[:=])"
     rf"|(?:perkenalkan|kenalkan|kenalin|salam\s+kenal)\b[\s,.!:]*(?:nama\s+)?(?:{_I}\b)?"
     rf"|(?:{_I}\s+(?:biasa\s+|sering\s+)?)?(?:bernama|dipanggil)"
     rf"|(?:panggil|sapa)\s+(?:(?:saja|aja)\s+)?(?:{_I}\b)?(?:\s+(?:saja|aja|dengan))?"
@@ -28,6 +29,14 @@ _WEAK = re.compile(
     rf"|i['’]?m|i\s+am|this\s+is)\b\s*,?\s+{_TITLE}",
     re.IGNORECASE,
 )
+# "aku dewi dari Bandung": only where a message begins so, for "saya" comes before any verb.
+_FIRST = re.compile(
+    r"\A\s*(?:(?:halo|hallo|hai|hi|hello|hey|permisi|(?:selamat\s+)?(?:pagi|siang|sore|malam)"
+    r"|ass?alam\w*(?:\s+\w*kum)?|min|admin|kak|kakak|gan|sis|pak|bu|mas|mbak)\b[\s,.!]*)*"
+    rf"\b{_I}\b\s*,?\s+{_TITLE}(?=[^\W\d_])",
+    re.IGNORECASE,
+)
+_VERB = re.compile(r"(?:ber|me[mn])\w{4,}|ke\w{3,}an|di\w{5,}|ter\w{5,}", re.IGNORECASE)
 _SIGNED = re.compile(
     r"\b(?:salam|hormat\s+saya|terima\s*kasih|makasih|regards|thanks|thank\s+you)\b[^\n]{0,20}\n\s*"
     rf"{_TITLE}(?=[^\n]{{1,60}}\s*\Z)",
@@ -71,6 +80,10 @@ def _introductions(text: str) -> Iterator[list[str]]:
     for found in _STRONG.finditer(text):
         words = _words(text, found.end(), capitals=False)
         if words:
+            yield words
+    for found in _FIRST.finditer(text):
+        words = _words(text, found.end(), capitals=False)
+        if words and _VERB.fullmatch(words[0]) is None and _is_like_a_name(words[0], found[0]):
             yield words
     for pattern, part in ((_WEAK, text), (_SIGNED, text.rstrip()[-_LAST_CHARACTERS:])):
         for found in pattern.finditer(part):

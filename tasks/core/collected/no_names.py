@@ -15,6 +15,14 @@ merasa pikir berpikir tahu tau lihat melihat dengar baca membaca tulis kirim men
 menerima bayar membayar pinjam meminjam hubungi bantu dibantu suka senang sedih bingung takut
 yakin setuju kesulitan kebingungan tertarik berencana berniat hendak
 """
+_FEELING = """
+rugi untung bangkrut lapar sakit capek capai lelah stres stress pusing ragu malas malu marah kaget
+heran gagal sukses lulus hamil sehat siap sanggup mampu kurang lebih sangat sungguh benar betul
+sering selalu jarang pernah baru lama lupa ingat kenal paham ngerti mengerti percaya harap berharap
+tetap terus langsung sempat kadang terkadang biasa biasanya hidup pulang pergi datang masuk keluar
+ikut pindah ganti kembali habis kena dapet ambil bawa kasih titip tawarkan setor lapor daftar urus
+jahit masak goreng jualin ngga kagak rencana niat wajib boleh daripada nih sih dong deh kok
+"""
 _BEING = """
 seorang pemilik penjual pedagang pengusaha pengelola pelaku petani nelayan guru mahasiswa
 mahasiswi pelajar karyawan karyawati pegawai ibu bapak orang warga anak istri suami janda muslim
@@ -38,4 +46,4 @@ what how when where why who business shop store called named
 """
 
 TITLES = frozenset(_TITLES.split())
-NO_NAMES = frozenset((_DOING + _BEING + _JOINING + _ENGLISH).split())
+NO_NAMES = frozenset((_DOING + _FEELING + _BEING + _JOINING + _ENGLISH).split())

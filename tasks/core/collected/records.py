@@ -11,6 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 Verdict = Literal["up", "down"]
 Decision = Literal["accept", "reject"]
 
+LONGEST_CORRECTION = 20_000
+
 AnswerId = Annotated[str, Field(pattern=r"^[\w.-]{1,128}$")]
 Person = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 KeyName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
@@ -42,6 +44,7 @@ class CollectedAnswer(_Line):
     build: str | None
     messages: tuple[Message, ...] = Field(min_length=1, description="The question comes last.")
     answer: str
+    cut: bool = Field(False, description="Whether it ends where no more tokens were allowed.")
 
 
 class Rating(_Line):

@@ -263,5 +263,6 @@ def test_lines_are_json_that_any_program_reads(keeper, directory):
     keeper.keep(offered())
     line = json.loads(on_disk(directory))
     assert line.keys() == {
-        "id", "person", "time", "kind", "client", "model", "build", "messages", "answer"
+        "id", "person", "time", "kind", "client", "model", "build", "messages", "answer",
+        "cut",
     }  # fmt: skip

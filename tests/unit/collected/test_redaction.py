@@ -189,6 +189,35 @@ def test_prices_dates_and_order_numbers_stay(text: str) -> None:
     assert redacted(text, names_in([Message(role="user", content=text)])) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Nama ku Putri",
+        "nama ku putri, jualan kue",
+        "aku putri dari Bandung",
+        "Halo, saya putri mau tanya",
+        "selamat pagi kak, saya putri. bisa bantu?",
+        "Assalamualaikum, saya ibu putri",
+    ],
+)
+def test_a_name_in_small_letters_is_found_where_a_message_begins_with_it(text: str) -> None:
+    assert names_in([Message(role="user", content=text)]) == {"putri"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "saya rugi terus bulan ini",
+        "saya menjahit baju, berapa harganya?",
+        "halo, aku kesulitan bayar pajak",
+        "Saya dibantu kakak, modal dari mana?",
+        "usaha saya sepi, bagaimana?",
+    ],
+)
+def test_what_people_do_or_feel_is_no_name(text: str) -> None:
+    assert names_in([Message(role="user", content=text)]) == NOBODY
+
+
 def test_names_of_others_than_the_person_are_not_taken_from_the_answers() -> None:
     messages = [
         Message(role="system", content="Nama saya Kawan."),
@@ -209,10 +238,22 @@ def test_what_was_redacted_once_stays_as_it_is() -> None:
         "1 " * 10_000,
         "0 8 1 2 " * 1_000,
         "saya Budi " * 100_000,
+        "halo , " * 100_000,
+        "halo" + " ," * 100_000,
+        "assalam" * 100_000,
         "terima kasih\n" + " " * 1_000_000 + "x",
         "@a." * 300_000,
     ],
-    ids=["digits", "phones", "introductions", "spaces", "addresses"],
+    ids=[
+        "digits",
+        "phones",
+        "introductions",
+        "greetings",
+        "a greeting",
+        "letters",
+        "spaces",
+        "addresses",
+    ],
 )
 def test_a_hostile_text_ends(text: str) -> None:
     """Quadratic time would take days here; a slow machine takes some seconds."""

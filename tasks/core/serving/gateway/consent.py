@@ -8,11 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from starlette.datastructures import Headers
 
+from tasks.core.collected.records import LONGEST_CORRECTION
 from tasks.core.serving.gateway.api_error import refused
 from tasks.core.serving.gateway.requests import ChatRequest, RequestBody, UserId
 
 CONSENT_HEADER = "x-kawan-usaha-consent"
-LONGEST_CORRECTION = 20_000
 
 _Text = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_CORRECTION)

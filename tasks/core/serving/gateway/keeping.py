@@ -187,6 +187,7 @@ def _offered(
         messages=tuple(Message.model_validate({"role": t.role, "content": t.text}) for t in turns),
         answer=answer.text,
         begun=begun,
+        cut=answer.finish_reason == "length",
     )
 
 

@@ -109,6 +109,7 @@ _COLLECTED: Schema = {
     "build": {"type": ["string", "null"]},
     "messages": {"type": "array", "items": {"type": "object"}},
     "answer": {"type": "string"},
+    "cut": {"type": "boolean", "description": "Whether it ends where no more was allowed."},
     "verdict": {"enum": ["up", "down", None]},
     "correction": {"type": ["string", "null"]},
     "review": {"anyOf": [_REVIEW, {"type": "null"}]},

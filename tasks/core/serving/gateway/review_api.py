@@ -134,6 +134,7 @@ def _item(found: Collected) -> dict[str, Any]:
         "build": answer.build,
         "messages": [message.model_dump() for message in answer.messages],
         "answer": answer.answer,
+        "cut": answer.cut,
         "verdict": None if rating is None else rating.verdict,
         "correction": None if rating is None else rating.correction,
         "review": None if found.review is None else _review(found.review),

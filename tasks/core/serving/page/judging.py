@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from tasks.core.collected.records import LONGEST_CORRECTION
 from tasks.core.serving.page import words
 from tasks.core.serving.page.gateway import Model, Trouble
 from tasks.core.serving.page.own_data import Person
 from tasks.core.serving.page.wishes import LOG, notice
 
 Verdict = Literal["up", "down"]
-
-_LONGEST_CORRECTION = 20_000
 
 
 class Judging:
@@ -33,7 +32,7 @@ class Judging:
                 placeholder=words.CORRECTION_HINT,
                 lines=2,
                 max_lines=8,
-                max_length=_LONGEST_CORRECTION,
+                max_length=LONGEST_CORRECTION,
                 elem_id="correction",
             )
             send = gr.Button(words.SEND_CORRECTION, size="md")

@@ -174,7 +174,7 @@ class ReviewTab:
         said = [_shown(each) for each in item.messages]
         return {
             self._chat: [*said, {"role": "assistant", "content": item.answer}],
-            self._verdict: words.RATED[item.verdict],
+            self._verdict: words.rated(item.verdict, cut=item.cut),
             self._correction: gr.Textbox(item.correction or "", visible=corrected),
             self._take: gr.Button(visible=corrected),
             self._answer: item.answer,

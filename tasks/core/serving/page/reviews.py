@@ -48,6 +48,7 @@ class Item(BaseModel):
     id: str
     messages: tuple[Turn, ...]
     answer: str
+    cut: bool = False
     verdict: Literal["up", "down"] | None
     correction: str | None
     review: Earlier | None

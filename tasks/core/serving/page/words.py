@@ -1,5 +1,7 @@
 """What the page says, in Indonesian: one place, so that it speaks with one voice."""
 
+from typing import Literal
+
 from tasks.core.serving.refusals import Cause, Refusal
 
 TAGLINE = "Teman bertanya untuk usaha kecil Anda: modal, harga, izin, pajak, sampai pelanggan."
@@ -145,6 +147,7 @@ RATED = {
     "down": "Penilaian pengguna: **kurang tepat**",
     None: "Penilaian pengguna: belum ada",
 }
+CUT = "**Jawaban ini terpotong** karena batas panjangnya tercapai."
 ACCEPTED = "Diterima."
 REJECTED = "Ditolak."
 FROM_THE_HEAD = "Itu yang terakhir; kembali ke awal."
@@ -160,6 +163,11 @@ DECIDED_MEANWHILE = (
     "Peninjau lain baru saja memutuskan jawaban ini. Tekan Buka untuk melanjutkan ke berikutnya."
 )
 NO_REVIEW_NOW = "Maaf, tinjauan sedang tidak dapat dibuka. Silakan coba lagi sebentar lagi."
+
+
+def rated(verdict: Literal["up", "down"] | None, *, cut: bool) -> str:
+    """Say what the person thought of an answer, and whether the answer has an end."""
+    return f"{RATED[verdict]}  \n{CUT}" if cut else RATED[verdict]
 
 
 def waiting(answers: int) -> str:

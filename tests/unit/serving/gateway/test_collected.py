@@ -106,6 +106,12 @@ def test_a_stream_is_kept_as_the_client_has_read_it(gateway, directory):
     assert (only.answer.id, only.answer.answer) == (chunks[0].id, text)
 
 
+def test_an_answer_that_was_cut_is_kept_as_one(gateway, directory):
+    found = asked(gateway, **AGREED)
+    assert found["choices"][0]["finish_reason"] == "length"
+    assert [each.answer.cut for each in kept(gateway, directory)] == [True]
+
+
 def test_an_answer_that_is_rated_at_once_is_there_already(gateway, directory):
     for _ in range(3):
         found = asked(gateway, **AGREED)

@@ -11,11 +11,15 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 
+from tasks.core.collected.place import day_file
 from tasks.core.collected.reading import read_collected
+from tasks.core.collected.records import line_of
 from tasks.core.collected.reviewing import Opinion, decide
+from tasks.core.collected.writing import append
 from tasks.core.serving.page import words
 from tasks.core.serving.page.review_tab import ReviewTab
 from tasks.core.serving.page.reviews import Reviews
+from tests.collected import an_answer
 from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import Gateway, free_port
 
@@ -141,6 +145,14 @@ def test_an_answer_that_was_deleted_meanwhile_is_told(team, kept):
         file.unlink()
     team.does("reject", RINA, team.shown, "Ya.")
     assert team.told == words.GONE
+
+
+def test_an_answer_that_was_cut_is_shown_as_one(team, kept):
+    cut = an_answer("cut").model_copy(update={"cut": True})
+    append(day_file(kept.directory, cut.time.date()), line_of(cut))
+    team.does("enter", RINA)
+    assert team.now[team.tab._verdict] == words.rated(None, cut=True)
+    assert words.CUT in words.rated(None, cut=True)
 
 
 def test_each_decision_shows_the_next_answer_the_worst_rated_first(team, kept):
