@@ -84,7 +84,7 @@ def head_of(line: bytes) -> Head | None:
 
     The texts are not read where the fields stand as `records.line_of` writes them.
     """
-    found = _HEAD.match(line) if line.endswith(b"\n") else None
+    found = _HEAD.match(line) if line.endswith(b"}\n") else None
     try:
         if found is not None:
             name, person, time, kind = (part.decode() for part in found.groups())

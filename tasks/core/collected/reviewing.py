@@ -16,10 +16,12 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from tasks.core.collected.finding import find_answer
+from tasks.core.collected.lines import Place
 from tasks.core.collected.opinions import find, latest_review
+from tasks.core.collected.outlines import Outline, goodness_of, outlines, whole
 from tasks.core.collected.place import REVIEWS, day_files, held
 from tasks.core.collected.placeholders import names_behind_placeholders
-from tasks.core.collected.reading import Collected, read_collected
+from tasks.core.collected.reading import Collected
 from tasks.core.collected.records import CollectedAnswer, Decision, Review, line_of
 from tasks.core.collected.redaction import names_in, redacted
 from tasks.core.collected.writing import append
@@ -45,9 +47,13 @@ class Rank(NamedTuple):
     @classmethod
     def of(cls, found: Collected) -> "Rank":
         """Return it: unreviewed before reviewed, the worst rated first, then the newest."""
-        answer = found.answer
-        age = -round(answer.time.timestamp() * _MICROSECONDS)
-        return cls(int(found.review is not None), _goodness(found), age, answer.id)
+        answer, goodness = found.answer, goodness_of(found.rating)
+        return cls(int(found.review is not None), goodness, _age(answer.time), answer.id)
+
+    @classmethod
+    def of_outline(cls, found: Outline) -> "Rank":
+        """Return the same of an answer that was not read."""
+        return cls(int(found.is_reviewed), found.goodness, _age(found.time), found.id)
 
     @classmethod
     def read(cls, text: str) -> "Rank":
@@ -118,13 +124,28 @@ def to_review(
 
 
 def _listed(directory: Path, limit: int, after: Rank | None, which: Which) -> Listing:
-    counted = _Counted(read_collected(directory, _told_elsewhere))
-    wanted = (found for found in counted if _is_of(found, which))
-    behind = (found for found in wanted if after is None or Rank.of(found) > after)
-    first = heapq.nsmallest(limit + 1, behind, key=Rank.of)
-    shown = tuple(first[:limit])
-    last = Rank.of(shown[-1]) if shown and len(first) > limit else None
-    return Listing(shown, counted.waiting, last)
+    """Return the list; what is shown is read whole, and what is no answer then is left out."""
+    bad: set[Place] = set()
+    while True:
+        counted = _Counted(each for each in outlines(directory) if each.places[0] not in bad)
+        wanted = (found for found in counted if _is_of(found, which))
+        behind = (found for found in wanted if after is None or Rank.of_outline(found) > after)
+        first = heapq.nsmallest(limit + 1, behind, key=Rank.of_outline)
+        shown = first[:limit]
+        items = [(each, _whole_or_none(each)) for each in shown]
+        new = {each.places[0] for each, item in items if item is None}
+        if not new:
+            last = Rank.of_outline(shown[-1]) if shown and len(first) > limit else None
+            found = tuple(item for _, item in items if item is not None)
+            return Listing(found, counted.waiting, last)
+        bad |= new
+
+
+def _whole_or_none(outline: Outline) -> Collected | None:
+    try:
+        return whole(outline)
+    except ValidationError:
+        return None
 
 
 def _files_of(directory: Path) -> list[int]:
@@ -177,30 +198,24 @@ def _found(directory: Path, answer_id: str) -> CollectedAnswer:
 
 
 class _Counted:
-    """An iterable of answers that counts those which nobody has reviewed."""
+    """An iterable of outlines that counts those of answers which nobody has reviewed."""
 
-    def __init__(self, answers: Iterable[Collected]) -> None:
+    def __init__(self, answers: Iterable[Outline]) -> None:
         self._answers = answers
         self.waiting = 0
 
-    def __iter__(self) -> Iterator[Collected]:
+    def __iter__(self) -> Iterator[Outline]:
         for found in self._answers:
-            self.waiting += found.review is None
+            self.waiting += not found.is_reviewed
             yield found
 
 
-def _goodness(found: Collected) -> int:
-    """Return 0 for what a person did not like or has corrected, 2 for what was liked."""
-    rating = found.rating
-    if rating is None:
-        return 1
-    if rating.verdict == "down" or rating.correction is not None:
-        return 0
-    return 2 if rating.verdict == "up" else 1
+def _age(time: datetime) -> int:
+    return -round(time.timestamp() * _MICROSECONDS)
 
 
-def _is_of(found: Collected, which: Which) -> bool:
-    return which == "all" or (found.review is None) == (which == "waiting")
+def _is_of(found: Outline, which: Which) -> bool:
+    return which == "all" or found.is_reviewed == (which == "reviewed")
 
 
 def _edited(served: str, opinion: Opinion) -> str | None:
@@ -227,10 +242,6 @@ def _require_seen(review: Review | None, opinion: Opinion) -> None:
             found=f"{review.decision}, by {review.reviewer} at {review.time:%F %T} UTC",
             next_step="Look at it again, and decide again if you see it otherwise.",
         )
-
-
-def _told_elsewhere(_bad: object) -> None:
-    """A line that is none: whoever makes data of them tells of it, not each look at a list."""
 
 
 def _not_kept(directory: Path, answer_id: str) -> NotCollected:

@@ -1,0 +1,97 @@
+"""Where each answer stands and what was said of it, without its texts: for lists that show a few.
+
+Of an answer's line only the head is read, so that a list of a gigabyte takes the time of reading
+the disk and little of the processor. The joining is `reading`'s: the latest rating and review of an
+id count, for an answer of the same person.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tasks.core.collected.lines import Place, head_of, raw_lines, record_at
+from tasks.core.collected.place import REVIEWS, day_files
+from tasks.core.collected.reading import Collected
+from tasks.core.collected.records import LINE, CollectedAnswer, Rating, Review
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A rating or a review."""
+
+    person: str
+    place: Place
+    goodness: int
+
+
+@dataclass(frozen=True)
+class Outline:
+    """An answer as a list needs it; goodness is as `goodness_of` has it."""
+
+    id: str
+    time: datetime
+    goodness: int
+    is_reviewed: bool
+    places: tuple[Place, Place | None, Place | None]
+    """Of the answer, its rating and its review."""
+
+
+def goodness_of(rating: Rating | None) -> int:
+    """Return 0 for what a person did not like or has corrected, 2 for what was liked, else 1."""
+    if rating is None:
+        return 1
+    if rating.verdict == "down" or rating.correction is not None:
+        return 0
+    return 2 if rating.verdict == "up" else 1
+
+
+def outlines(directory: Path) -> Iterator[Outline]:
+    """Yield the outline of each answer that is kept, the oldest first. Raises OSError."""
+    days = day_files(directory)
+    ratings = _said(days, "rating")
+    reviews = _said([directory / REVIEWS], "review")
+    for path in days:
+        for place, line in raw_lines(path):
+            head = head_of(line)
+            if head is None or head.kind != "answer":
+                continue
+            rating = _of(head.person, ratings.get(head.id))
+            review = _of(head.person, reviews.get(head.id))
+            yield Outline(
+                id=head.id,
+                time=head.time,
+                goodness=goodness_of(None) if rating is None else rating.goodness,
+                is_reviewed=review is not None,
+                places=(place, rating and rating.place, review and review.place),
+            )
+
+
+def whole(outline: Outline) -> Collected:
+    """Return the answer and what was said of it. Raises ValidationError for a line that is none."""
+    answer, rating, review = (each and record_at(each) for each in outline.places)
+    return Collected(
+        CollectedAnswer.model_validate(answer),
+        None if rating is None else Rating.model_validate(rating),
+        None if review is None else Review.model_validate(review),
+    )
+
+
+def _said(paths: list[Path], kind: str) -> dict[str, _Said]:
+    found: dict[str, _Said] = {}
+    for path in paths:
+        for place, line in raw_lines(path):
+            head = head_of(line)
+            if head is None or head.kind != kind:
+                continue
+            try:
+                record = LINE.validate_json(line)
+            except ValueError:
+                continue
+            goodness = goodness_of(record) if isinstance(record, Rating) else 1
+            found[head.id] = _Said(head.person, place, goodness)
+    return found
+
+
+def _of(person: str, said: _Said | None) -> _Said | None:
+    return said if said is not None and said.person == person else None
