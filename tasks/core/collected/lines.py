@@ -69,6 +69,10 @@ def warn(bad: BadLine) -> None:
     _LOG.warning("a line of collected answers is left out: %s", bad)
 
 
+def untold(_bad: BadLine) -> None:
+    """Tell nobody: another reading of the same lines has told, or will."""
+
+
 def records_in(
     path: Path, on_bad: OnBad = warn
 ) -> Iterator[tuple[Place, CollectedAnswer | Rating | Review]]:

@@ -63,7 +63,11 @@ def outlines(directory: Path) -> Iterator[Outline]:
                 time=head.time,
                 goodness=goodness_of(None) if rating is None else rating.goodness,
                 is_reviewed=review is not None,
-                places=(place, rating and rating.place, review and review.place),
+                places=(
+                    place,
+                    None if rating is None else rating.place,
+                    None if review is None else review.place,
+                ),
             )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.core.collected.lines import OnBad, Place, record_at, records_in, warn
+from tasks.core.collected.lines import OnBad, Place, record_at, records_in, untold, warn
 from tasks.core.collected.place import REVIEWS, day_files
 from tasks.core.collected.records import CollectedAnswer, Rating, Review
 
@@ -42,7 +42,7 @@ def read_collected(directory: Path, on_bad: OnBad = warn) -> Iterator[Collected]
         if isinstance(record, Review):
             reviews[record.id] = place
     for path in days:
-        for _, record in records_in(path, _told_before):
+        for _, record in records_in(path, untold):
             if isinstance(record, CollectedAnswer):
                 yield Collected(
                     record,
@@ -56,7 +56,3 @@ def _latest(place: Place | None, answer: CollectedAnswer, kind: type[_Opinion]) 
         return None
     found = record_at(place)
     return found if isinstance(found, kind) and found.person == answer.person else None
-
-
-def _told_before(_bad: object) -> None:
-    pass

@@ -60,7 +60,9 @@ def _over(directory: Path, days: list[Path], retention_days: int, today: date) -
         return _day(path) + timedelta(days=kept_days)
 
     over = [path for path in days if last(path) <= today]
-    if not over or len(over) < len(days) or today - last(over[-1]) < _FAR:
+    # What was written since a clock went wrong does not vouch for it.
+    old = [path for path in days if _day(path) < today - timedelta(days=1)]
+    if not over or not set(old) <= set(over) or today - max(map(last, over)) < _FAR:
         (directory / ALL_OVER).unlink(missing_ok=True)
         return over
     return [] if _waits(directory / ALL_OVER) else over

@@ -185,6 +185,16 @@ def test_what_a_wrong_clock_would_take_all_at_once_waits_an_hour(tmp_path, caplo
     assert not (tmp_path / ALL_OVER).exists()
 
 
+def test_an_answer_that_is_kept_while_the_clock_is_wrong_takes_nothing_away(tmp_path):
+    write(day(tmp_path, 0), an_answer())
+    wrong = TODAY + timedelta(days=5000)
+    limits = {"retention_days": 90, "max_bytes": 10**9}
+    keep_within(tmp_path, **limits, today=wrong)
+    write(tmp_path / f"{wrong}.jsonl", an_answer("chatcmpl-2"))
+    keep_within(tmp_path, **limits, today=wrong)
+    assert day(tmp_path, 0).exists()
+
+
 def test_a_clock_that_was_put_right_leaves_nothing_behind(tmp_path):
     write(day(tmp_path, 0), an_answer())
     limits = {"retention_days": 90, "max_bytes": 10**9}

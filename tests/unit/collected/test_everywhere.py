@@ -13,7 +13,7 @@ def test_a_stopped_deployment_keeps_nothing_over_its_time(tmp_path, monkeypatch)
     for name in ("stopped", "quiet", "busy"):
         directory = tmp_path / "serving" / name / COLLECTED
         directory.mkdir(parents=True, mode=0o700)
-        for ago in (100, 40, 1):
+        for ago in (100, 40, 5, 1):
             write(day_file(directory, today - timedelta(days=ago)), an_answer(f"chatcmpl-{ago}"))
     promise(tmp_path / "serving" / "quiet" / COLLECTED, today - timedelta(days=40), 30, [])
     (tmp_path / "serving" / "none").mkdir()
@@ -25,4 +25,4 @@ def test_a_stopped_deployment_keeps_nothing_over_its_time(tmp_path, monkeypatch)
     left = {
         path.name: len(list(path.glob("*/*.jsonl"))) for path in (tmp_path / "serving").iterdir()
     }
-    assert left == {"stopped": 2, "quiet": 1, "busy": 3, "none": 0}
+    assert left == {"stopped": 3, "quiet": 2, "busy": 4, "none": 0}

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -294,7 +295,9 @@ def test_what_waits_is_written_before_the_gateway_ends(start, model, engine, tmp
 def test_what_is_over_its_time_goes_when_the_gateway_starts(start, model, engine, tmp_path):
     directory = tmp_path / "collected"
     Keeper(directory, Limits(90, 10**9)).keep(offered())
-    (directory / "2020-01-01.jsonl").write_text("{}\n")
+    recent = datetime.now(UTC).date() - timedelta(days=5)
+    for day in ("2020-01-01", recent):
+        (directory / f"{day}.jsonl").write_text("{}\n")
     start(Gateway, a_route(model, [engine.url]), collected=str(directory), collect=COLLECT)
     until(lambda: not (directory / "2020-01-01.jsonl").exists())
 
