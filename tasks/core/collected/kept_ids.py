@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tasks.core.collected.lines import raw_lines, records_in
+from tasks.core.collected.lines import raw_lines, records_in, untold
 from tasks.core.collected.place import day_files
 from tasks.core.collected.records import CollectedAnswer
 
@@ -36,9 +36,5 @@ def _ids_in(path: Path) -> set[str]:
 
 
 def _read(path: Path) -> set[str]:
-    records = (record for _, record in records_in(path, _told_elsewhere))
+    records = (record for _, record in records_in(path, untold))
     return {record.id for record in records if isinstance(record, CollectedAnswer)}
-
-
-def _told_elsewhere(_bad: object) -> None:
-    """Whoever reads the answers for their own sake is told of a line that is none."""

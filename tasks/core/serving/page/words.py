@@ -67,7 +67,7 @@ def agree_hint(days: int) -> str:
     """Say what is kept, what for, and for how long."""
     return (
         "Tidak wajib. Nomor telepon, alamat surel, nomor kartu, NIK, NPWP, dan nama yang Anda "
-        f"sebutkan diganti sebelum disimpan. Obrolan disimpan paling lama {days} hari; yang "
+        f"perkenalkan diganti sebelum disimpan. Obrolan disimpan paling lama {days} hari; yang "
         "diterima setelah diperiksa tim kami dapat dipakai untuk melatih model. Anda bisa "
         "menghapusnya kapan saja."
     )
