@@ -30,6 +30,7 @@ from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.data import DataSource
 from tasks.core.recipe_file import find_recipe, load_recipe
+from tasks.core.recipe_overrides import overridden
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tasks.runtime import StageResult, run
@@ -73,6 +74,7 @@ def learn(
         ):
             released = released_recipe(RunRecords(home()), name)
             wanted = with_collected(released, deployment or name)
+            _require_collected(overridden(wanted, overrides), deployment or name)
             found = run(collected, deployment or name)
             why_not = _nothing_to_learn(found, sets, min_new, overrides)
             if why_not is not None:
@@ -98,6 +100,19 @@ def with_collected(recipe: Recipe, deployment: str) -> Recipe:
         data = (*data, DataSource(collected=deployment))
     finetune = recipe.finetune.model_copy(update={"data": data})
     return recipe.model_copy(update={"finetune": finetune})
+
+
+def _require_collected(recipe: Recipe, deployment: str) -> None:
+    """Raise RecipeError where the overrides leave out what is to be learned."""
+    data = () if recipe.finetune is None else recipe.finetune.data
+    if all(source.collected != deployment for source in data):
+        raise RecipeError(
+            "The overrides leave out what is to be learned.",
+            where=f"{recipe.name}: finetune.data",
+            expected=f"{{collected: {deployment}}} among the sources",
+            found=", ".join(map(str, data)) or "none",
+            next_step=f"Name it as well, as in 'finetune.data=[{{collected: {deployment}}}]'.",
+        )
 
 
 def _name_of(recipe: str) -> str:

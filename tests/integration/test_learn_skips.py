@@ -75,6 +75,17 @@ def test_a_deployment_that_has_collected_nothing_is_named(home: Path) -> None:
     assert "has collected nothing" in str(error)
 
 
+@pytest.mark.parametrize("override", ["finetune.data=other.json", "finetune="])
+def test_overrides_that_leave_out_what_is_to_be_learned_are_refused_before_any_work(
+    home: Path, answers: Kept, override: str
+) -> None:
+    accept(answers, 60)
+    error = why(learned(overrides=(override,)))
+    assert isinstance(error, RecipeError)
+    assert "[{collected: belajar}]" in str(error)
+    assert list(Store(home).artifacts()) == []
+
+
 def test_too_little_that_is_new_is_skipped_and_nothing_is_decided(
     home: Path, answers: Kept
 ) -> None:
