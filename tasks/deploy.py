@@ -85,12 +85,12 @@ def _set_aside_when_damaged(artifact: str, settings: Deploy) -> Iterator[None]:
 
 
 def taken_over(switched: Switched) -> str:
-    """Return how a deployment took over, and its answers beside the earlier one's, as Markdown."""
+    """Return how a deployment took over, and how its answers compare, as Markdown."""
     lines = _how(switched)
     lines += ["", switched.not_asked] if switched.not_asked else []
     if switched.shadow:
         lines += ["", switched.compared]
-    for each in switched.shadow:
+    for each in switched.shown:
         lines += ["", f"> {_line(each.asked)}", ""]
         lines += [] if each.earlier is None else [f"- earlier: {_line(each.earlier)}"]
         lines += [f"- new: {_line(each.new)}"]

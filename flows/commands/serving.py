@@ -294,7 +294,7 @@ def _replayed(deployment: "Deployment") -> list[str]:
     if switched is None or not switched.shadow:
         return []
     rows = []
-    for each in switched.shadow:
+    for each in switched.shown:
         earlier = [] if each.earlier is None else [f"  earlier  {each.earlier}"]
         rows += [f"  asked    {each.asked}", *earlier, f"  new      {each.new}"]
     return [switched.compared, *rows]

@@ -4,9 +4,22 @@ from tasks.core.serving.record import ShadowAnswer, Switched
 from tasks.deploy import taken_over
 
 
-def test_both_answers_stand_beside_each_other() -> None:
-    shadow = (ShadowAnswer(asked="harga\nroti?", earlier="Rp 5.000", new="Rp 6.000"),)
+def test_of_what_people_asked_no_word_is_shown_only_how_the_answers_compare() -> None:
+    shadow = (
+        ShadowAnswer(asked="Saya Siti", earlier="Rp 5.000", new="Rp 6.000"),
+        ShadowAnswer(asked="Saya Siti", earlier="Rp 5.000 sehari.", new=" Rp 5.000"),
+        ShadowAnswer(asked="Saya Siti", earlier="Rp 5.000", new=" "),
+    )
     text = taken_over(Switched(how="side-by-side", shadow=shadow))
+    assert "The last requests (3), answered by both: 1 new answers begin as" in text
+    assert "1 are empty" in text
+    assert "Siti" not in text
+    assert "Rp" not in text
+
+
+def test_both_answers_to_a_prompt_stand_beside_each_other() -> None:
+    shadow = (ShadowAnswer(asked="harga\nroti?", earlier="Rp 5.000", new="Rp 6.000"),)
+    text = taken_over(Switched(how="side-by-side", asked="prompts", shadow=shadow))
     assert "served until this one was proven" in text
     assert "> harga roti?\n\n- earlier: Rp 5.000\n- new: Rp 6.000" in text
 

@@ -24,6 +24,12 @@ class ShadowAnswer(BaseModel):
     earlier: str | None
     new: str
 
+    @property
+    def begins_the_same(self) -> bool:
+        """Whether the shorter of both is the beginning of the longer, and says something."""
+        earlier, new = (self.earlier or "").strip(), self.new.strip()
+        return bool(earlier and new) and (earlier.startswith(new) or new.startswith(earlier))
+
 
 class Switched(BaseModel):
     """How a deployment took over.
@@ -43,10 +49,23 @@ class Switched(BaseModel):
     shadow: tuple[ShadowAnswer, ...] = ()
 
     @property
+    def shown(self) -> tuple[ShadowAnswer, ...]:
+        """The answers whose words may be shown: none to what people asked.
+
+        They agreed to nothing, and a page, a terminal or a journal would keep it.
+        """
+        return self.shadow if self.asked == "prompts" else ()
+
+    @property
     def compared(self) -> str:
-        """What the shadow shows, as a heading."""
+        """What the shadow shows: as a heading, or in numbers where it is people's."""
         if self.asked == "requests":
-            return f"The last requests ({len(self.shadow)}), answered by both:"
+            same = sum(each.begins_the_same for each in self.shadow)
+            empty = sum(not each.new.strip() for each in self.shadow)
+            return (
+                f"The last requests ({len(self.shadow)}), answered by both: {same} new answers "
+                f"begin as the earlier ones did, {empty} are empty. No words of them are shown."
+            )
         nobody = "" if self.not_asked else "No client had asked anything; "
         return f"{nobody}{len(self.shadow)} prompts of the evaluation:"
 
