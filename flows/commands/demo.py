@@ -18,6 +18,7 @@ What next?
   .venv/bin/kawan-usaha chat demo            talk with the model
   .venv/bin/kawan-usaha status               what runs, and the edit as the engine shows it
   .venv/bin/kawan-usaha rebuild demo         again: every stage is Cached
+  .venv/bin/kawan-usaha data review demo     what people allowed on the page, for `learn demo`
   .venv/bin/kawan-usaha store list           what was built
   make prefect-up                            the UI, with this as the deployment `demo`
   cp data/recipes/demo.yaml mine.yaml        your own recipe: docs/recipe.md lists the fields
