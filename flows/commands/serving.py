@@ -289,7 +289,7 @@ def _stay(name: str) -> None:
 
 
 def _replayed(deployment: "Deployment") -> list[str]:
-    """Return what was asked for comparison, the earlier model's answers beside the new one's."""
+    """Return how the answers compare, and those to the evaluation's prompts side by side."""
     switched = deployment.switched
     if switched is None or not switched.shadow:
         return []
