@@ -35,7 +35,7 @@ jika bila saat ketika waktu sejak selama seperti sebagai tentang soal bagaimana 
 apakah siapa kapan mana kenapa mengapa berapa sendiri sekarang nanti kemarin besok hari saya aku
 kami kita kamu anda dia mereka gue gua gw sy nya tolong kasih halo hai hi selamat pagi siang
 sore malam ya iya oke ok yg sdh blm tdk jg utk sm sama nama toko warung kedai rumah umkm bisnis
-produk kue kopi makanan minuman pelanggan modal
+produk kue kopi makanan minuman pelanggan modal rp idr usd
 """
 _ENGLISH = """
 a an the am is are was be from in on at of to for with and or but not no so very just only also

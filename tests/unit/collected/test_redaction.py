@@ -179,6 +179,7 @@ def test_a_name_that_was_given_survives_nowhere_in_the_conversation(how: str, na
         "Pesanan INV/20261130/MPL/1234567, nomor 8123456789, resi JP1234567890",
         "PP 55 Tahun 2022, Pasal 7 ayat (2), KBLI 56101, kode pos 40115",
         "Saya mau tanya, saya jualan kue. Saya Muslim, saya PNS. I'm looking for capital.",
+        "Laba saya Rp88.777.666, modal saya Rp 5 juta dan utang saya IDR 200.000.",
         "Aku ingin tahu: apakah 0,5% dari 500.000.000 itu 2.500.000?",
         "Panggil saya kapan saja. Nama toko apa yang bagus?",
         "tahun 2023 2024 2025 2026; 10 x 25.000 = 250.000",
