@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from tasks.core.conversation.example_file import ExampleFile, PairFile
 from tasks.core.recipe import Finetune
@@ -25,7 +25,7 @@ class Batching:
 
     rows: Dataset[dict[str, torch.Tensor]]
     collate: Collate
-    sampler: Sampler[int]
+    sampler: LengthGroups
 
 
 def batching_of(

@@ -29,6 +29,7 @@ from transformers.trainer_utils import SchedulerType
 
 from tasks.core.files import fsync_tree, make_directory
 from tasks.core.training.checkpoints import fits, mark_whole, prune
+from tasks.core.training.grouping import LengthGroups
 from tasks.core.training.learned_head import learned_only, takes_positions
 from tasks.core.training.pace import StepsSeen
 from tasks.core.training.packed_attention import attends_within, bounds_of
@@ -66,6 +67,24 @@ class _LastStepLogged(TrainerCallback):
             control.should_log = True
 
 
+class OrderOfEpoch(TrainerCallback):
+    """Tells the order of examples which epoch begins, in a resumed one too.
+
+    The data loader tells it as well, but not where accelerate divides the batches between processes
+    and skips those of before a checkpoint: the rest of that epoch then came in the first one's
+    order, so that some conversations were learned twice and others not at all.
+    """
+
+    def __init__(self, order: LengthGroups) -> None:
+        self._order = order
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """state.epoch counts the epochs that were taken, with the part of one at a checkpoint."""
+        self._order.set_epoch(int(state.epoch or 0))
+
+
 class AdapterTrainer(Trainer):
     """A Trainer whose model is a PEFT model, and which saves nothing but the adapter.
 
@@ -78,7 +97,7 @@ class AdapterTrainer(Trainer):
         self,
         *args: Any,
         division: str,
-        train_sampler: Sampler[int] | None = None,
+        train_sampler: LengthGroups | None = None,
         **kwargs: Any,
     ) -> None:
         """Take what Trainer takes, and how the states are divided.
@@ -92,6 +111,8 @@ class AdapterTrainer(Trainer):
         self._learned_only, self._attends_within = takes_positions(base), attends_within(base)
         self._rate = _RateOfStep()
         self.add_callback(self._rate)
+        if train_sampler is not None:
+            self.add_callback(OrderOfEpoch(train_sampler))
         self.add_callback(_LastStepLogged())
         self._seen = StepsSeen(lambda: self.current_gradient_accumulation_steps)
         self.add_callback(self._seen)

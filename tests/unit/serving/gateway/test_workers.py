@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,7 +201,7 @@ def test_a_worker_behind_tls_is_trusted_by_its_certificate_alone(
     worker = start(Worker, model, [away.url])
     mine, other = (certified(tmp_path / name) for name in ("mine", "other"))
     port = free_port()
-    relay = ["-m", "tests.tls", str(port), str(worker.port), *map(str, mine)]
+    relay = [sys.executable, "-m", "tests.tls", str(port), str(worker.port), *map(str, mine)]
     proxy = Process(tmp_path / "tls.log", relay)
     url = f"https://127.0.0.1:{port}"
     try:
