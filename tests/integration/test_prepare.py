@@ -62,7 +62,7 @@ def test_other_rules_have_another_version(tmp_path: Path) -> None:
     settings = Finetune(max_length_tokens=600, max_dropped_share=0.95, language="id")
     made = prepare_examples(model, data, settings, TEMPLATE, out=out)
     assert made.counts.examples == 2
-    assert (VERSION, sha256_of(out / EXAMPLES)[:12]) == (3, "132ea1ea9e8f")
+    assert (VERSION, sha256_of(out / EXAMPLES)[:12]) == (4, "132ea1ea9e8f")
 
 
 def _records() -> Iterator[dict[str, object]]:

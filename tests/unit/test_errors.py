@@ -33,6 +33,7 @@ def test_every_error_knows_if_a_retry_helps_and_its_exit_code() -> None:
         "StorageUnavailable",
         "DownloadCorrupt",
         "HubUnavailable",
+        "JudgeUnavailable",
         "UploadCorrupt",
         "WorkerLost",
     }

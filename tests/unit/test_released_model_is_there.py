@@ -15,7 +15,7 @@ from tasks.core.errors import ServingFailed
 from tasks.core.home import PROJECT
 from tasks.core.keys import stage_key
 from tasks.core.locks import holders
-from tasks.core.recipe import Deploy
+from tasks.core.recipe import Deploy, Evaluate
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
 from tasks.runtime import StageResult, running
@@ -93,5 +93,5 @@ def test_a_release_before_that_is_part_of_this_build_is_not_waited_for(
     model = StageResult.of(run.build(KEY, write), "edit")
     with running(run), pytest.raises(ServingFailed, match="looked"):
         unwrap(evaluating.evaluate.fn)(
-            [("base", model), ("edited", model)], None, "vicuna_v1.1", before
+            [("base", model), ("edited", model)], Evaluate(), "vicuna_v1.1", before
         )

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,10 +74,12 @@ def test_a_killed_judgement_pays_for_no_verdict_twice(
 ) -> None:
     asked = Endpoint.ask
 
-    def killed_at_the_fourth(self: Endpoint, text: str) -> judge_endpoint.Reply:
+    def killed_at_the_fourth(
+        self: Endpoint, text: str, lost: Callable[[], bool]
+    ) -> judge_endpoint.Reply:
         if len(server.requests) == 3:
             raise KeyboardInterrupt
-        return asked(self, text)
+        return asked(self, text, lost)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Endpoint, "ask", killed_at_the_fourth)

@@ -267,7 +267,9 @@ def test_a_training_shows_its_last_step_and_validations_however_seldom_it_logs(
     )
     assert any(f"validation loss {result.validation_loss:.4f} after step 3/3" in x for x in said)
     written = json.loads((out / "training.json").read_text())
-    assert written["validation"] == [each.model_dump() for each in result.validation]
+    assert written["validation"] == [
+        each.model_dump(exclude_defaults=True) for each in result.validation
+    ]
     assert written["validation_tokens"] > 0
 
 

@@ -93,7 +93,7 @@ def test_the_namespace_of_somebody_else_is_refused(hub, edited):
 
 def test_a_name_that_another_type_has_is_called_taken(hub, edited):
     hub.faults.add(Refuse(409, "You already created this space"), "/repos/create", method="POST")
-    assert "name is taken" in _refusal(hub, HubError, edited.publish)
+    assert "another repository type" in _refusal(hub, HubError, edited.publish)
 
 
 def test_a_public_repository_is_not_used_for_a_private_model(hub, edited):
