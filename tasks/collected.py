@@ -2,12 +2,11 @@
 
 import hashlib
 
-from tasks.core.collected.place import COLLECTED, held
+from tasks.core.collected.place import held
 from tasks.core.collected.reviewed import HELD_OUT_SHARE, reviewed_set
-from tasks.core.errors import UsageError
 from tasks.core.home import home
 from tasks.core.keys import stage_key
-from tasks.core.serving.state import state_directory
+from tasks.core.serving.state import collected_answers
 from tasks.core.store import Staging
 from tasks.progress import say
 from tasks.runtime import StageResult, build_stage, stage_task
@@ -21,14 +20,7 @@ def collected(deployment: str) -> StageResult:
 
     The key is of the content: without a new decision it is the artifact that is there already.
     """
-    directory = state_directory(home(), deployment).root / COLLECTED
-    if not directory.is_dir():
-        raise UsageError(
-            "This deployment has collected nothing.",
-            where=directory,
-            next_step="Let it collect with `deploy.collect` in its recipe, and name it as "
-            "`kawan-usaha status` does.",
-        )
+    directory = collected_answers(home(), deployment)
     with held(directory, "reviewed set", shared=True):
         reviewed = reviewed_set(directory)
     files = reviewed.files()

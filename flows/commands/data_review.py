@@ -87,21 +87,10 @@ def _wanted(show_list: bool, accept: str | None, reject: str | None) -> dict[str
 
 
 def _collected(name: str) -> Path:
-    """Return where a deployment keeps what it collects. Raises UsageError where it does not."""
-    from tasks.core.collected.place import COLLECTED
-    from tasks.core.errors import UsageError
     from tasks.core.home import home
-    from tasks.core.serving.state import state_directory
+    from tasks.core.serving.state import collected_answers
 
-    directory = state_directory(home(), name).root / COLLECTED
-    if not directory.is_dir():
-        raise UsageError(
-            "This deployment has collected nothing.",
-            where=directory,
-            next_step="Let it collect with `deploy.collect` in its recipe; `kawan-usaha status` "
-            "shows what is deployed.",
-        )
-    return directory
+    return collected_answers(home(), name)
 
 
 def _reviewer(given: str | None) -> str:

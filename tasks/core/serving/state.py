@@ -146,6 +146,19 @@ def state_directory(home: Path, name: str) -> StateDirectory:
     return StateDirectory(home.resolve() / "serving" / name)
 
 
+def collected_answers(home: Path, name: str) -> Path:
+    """Return where the deployment `name` keeps what it collects. Raises UsageError without any."""
+    directory = state_directory(home, name).collected
+    if not directory.is_dir():
+        raise UsageError(
+            "This deployment has collected nothing.",
+            where=directory,
+            next_step="Let it collect with `deploy.collect` in its recipe, and name it as "
+            "`kawan-usaha status` does.",
+        )
+    return directory
+
+
 def state_directories(home: Path) -> Iterator[StateDirectory]:
     """Yield the state of every deployment under home, serving or not, by name."""
     root = home.resolve() / "serving"
