@@ -27,15 +27,15 @@ from flows.form import GateReason, LastStage, Overrides, RecipeName
 from flows.lifecycle import failed
 from flows.notices import of_stages
 from flows.stage_names import StageName, stages_between
+from tasks.core.demo.recipe_hub import hub_of
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
-from tasks.core.hub.here import hub_of
-from tasks.core.hub.upstream import Sources
+from tasks.core.hub.download.upstream import Sources
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.data import DataSource
-from tasks.core.recipe_file import find_recipe, load_recipe, located
-from tasks.core.recipe_overrides import overridden
+from tasks.core.recipe.file import find_recipe, load_recipe, located
+from tasks.core.recipe.overrides import overridden
 from tasks.notices import notify
 from tasks.telling import flush
 

@@ -22,10 +22,10 @@ from pathlib import Path
 import typer
 
 from tasks.core.errors import DiskFull, KawanUsahaError, Unexpected
-from tasks.core.exhaustion import exhausted_memory
 from tasks.core.process.log import new_log
 from tasks.core.process.stopping import stop_behind
-from tasks.core.system_errors import system_error
+from tasks.core.system.errors import system_error
+from tasks.core.system.exhaustion import exhausted_memory
 
 _NO_MEMORY = b"kawan-usaha: The memory of this machine ran out.\n"
 DEBUG = "--debug"

@@ -10,8 +10,8 @@ from pydantic import Field, WithJsonSchema
 
 from flows.stage_names import StageName
 from tasks.core.recipe import Recipe
-from tasks.core.recipe_file import recipe_names
-from tasks.core.recipe_overrides import PATTERN
+from tasks.core.recipe.file import recipe_names
+from tasks.core.recipe.overrides import PATTERN
 
 _BY_NAME_OR_PATH = {
     "anyOf": [

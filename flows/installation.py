@@ -21,8 +21,8 @@ from flows.notice_automations import notice_automations
 from flows.notice_channels import installed
 from flows.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
+from tasks.core.files.locks import Say
 from tasks.core.home import PROJECT
-from tasks.core.locks import Say
 from tasks.core.process import NETWORK, child_environment, run_child
 
 _PAGE = 200

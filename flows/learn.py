@@ -21,16 +21,16 @@ from flows.overlap import skipped
 from flows.report import RebuildReport
 from tasks.collected import collected
 from tasks.core.errors import KawanUsahaError, RecipeError
+from tasks.core.files.locks import WAIT_S, locked
 from tasks.core.home import home
 from tasks.core.learning.learned import LearnedSets, work_of
 from tasks.core.learning.material import material_in
 from tasks.core.learning.released import released_recipe
-from tasks.core.locks import WAIT_S, locked
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.data import DataSource
-from tasks.core.recipe_file import find_recipe, load_recipe
-from tasks.core.recipe_overrides import overridden
+from tasks.core.recipe.file import find_recipe, load_recipe
+from tasks.core.recipe.overrides import overridden
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tasks.runtime import StageResult, run

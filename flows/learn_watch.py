@@ -15,10 +15,10 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.states import Completed
 
 from flows.form import MinWaiting
-from tasks.core.activity import running
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.learning.waiting import Waiting, waiting
+from tasks.core.machine.activity import running
 from tasks.core.process.stopping import stop_in_time
 from tasks.notices import Happening, Notice, notify
 from tasks.runtime import explained_failure

@@ -15,7 +15,9 @@ from tasks.core.collected.reviewed import HELD_OUT, PREFERENCES
 from tasks.core.errors import GateFailed
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.files import make_directory, write_atomically
+from tasks.core.files.durable import make_directory, write_atomically
+from tasks.core.files.private import write_private
+from tasks.core.files.temporary import scratch_directory
 from tasks.core.home import home
 from tasks.core.learning.learned import Ending, LearnedSets, work_of
 from tasks.core.learning.lesson import Lesson, Measured, lesson
@@ -24,10 +26,8 @@ from tasks.core.learning.page import render_html, render_markdown
 from tasks.core.learning.pages import page_of
 from tasks.core.learning.questions import questions_in
 from tasks.core.learning.topics import Topics, read_topics, topics_in
-from tasks.core.private import write_private
 from tasks.core.recipe import Evaluate, Gate
 from tasks.core.recipe.data import DataSource
-from tasks.core.temporary import scratch_directory
 from tasks.evaluate import evaluate, verdict_of
 from tasks.leaks import leaks, overlap_in
 from tasks.runtime import StageResult, run

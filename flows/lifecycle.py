@@ -16,19 +16,19 @@ from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before, stages_between
 from flows.training_data import brought_data
+from tasks.core.demo.recipe_hub import hub_of
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
-from tasks.core.hub.coming import Coming
-from tasks.core.hub.here import hub_of
-from tasks.core.hub.upstream import Sources
+from tasks.core.hub.download.incoming import Coming
+from tasks.core.hub.download.upstream import Sources
 from tasks.core.keys import digest
 from tasks.core.learning.released import kept
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
-from tasks.core.recipe_file import find_recipe, load_recipe, located
-from tasks.core.recipe_overrides import overridden
-from tasks.core.serving.state import used_builds
+from tasks.core.recipe.file import find_recipe, load_recipe, located
+from tasks.core.recipe.overrides import overridden
+from tasks.core.serving.state.disk import used_builds
 from tasks.core.signing import configured_key
 from tasks.core.store import RunStore, Store, configured_remote
 from tasks.core.store.releases import take_releases

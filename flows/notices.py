@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from flows.report import RebuildReport, done_words, summary
 from tasks.core.errors import GateFailed, KawanUsahaError
-from tasks.core.serving.healing import Looked
+from tasks.core.serving.observe.healing import Looked
 from tasks.notices import Happening, Notice
 
 

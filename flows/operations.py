@@ -24,20 +24,20 @@ import psutil
 from flows.pools import HEARTBEAT_S, MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from flows.shared_servers import require_shared, shared_settings
 from tasks.core.errors import PortTaken, ServingFailed
-from tasks.core.files import write_atomically
+from tasks.core.files.durable import write_atomically
+from tasks.core.files.locks import Say, locked, remove_lock
+from tasks.core.files.private import private_directory
+from tasks.core.files.temporary import remove_abandoned
 from tasks.core.home import ENVIRONMENT_VARIABLE, PROJECT
-from tasks.core.locks import Say, locked, remove_lock
-from tasks.core.private import private_directory
 from tasks.core.process.guard import Guard
 from tasks.core.process.stopping import WITHIN_S
 from tasks.core.process.tree import Mark, end_processes
-from tasks.core.serving.causes import log_tail
-from tasks.core.serving.control import Supervisor, forget_supervisor, start_supervisor
-from tasks.core.serving.ports import can_bind, described, holder_of
-from tasks.core.serving.process_spec import ProcessSpec
-from tasks.core.serving.state import StateDirectory
-from tasks.core.serving.supervisor_config import supervisor_config
-from tasks.core.temporary import remove_abandoned
+from tasks.core.serving.launch.causes import log_tail
+from tasks.core.serving.launch.ports import can_bind, described, holder_of
+from tasks.core.serving.launch.process_spec import ProcessSpec
+from tasks.core.serving.launch.supervisor_config import supervisor_config
+from tasks.core.serving.launch.supervisord import Supervisor, forget_supervisor, start_supervisor
+from tasks.core.serving.state.disk import StateDirectory
 
 MARK = "KAWAN_USAHA_PREFECT"
 SERVER = "server"

@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed
 
-from tasks.core.activity import running
 from tasks.core.home import home
+from tasks.core.machine.activity import running
 
 
 def skipped(recipe: str) -> State[None] | None:

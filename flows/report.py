@@ -22,7 +22,7 @@ from tasks.core.evaluation.report import (
     render_html,
     render_markdown,
 )
-from tasks.core.files import write_atomically
+from tasks.core.files.durable import write_atomically
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe

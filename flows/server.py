@@ -22,14 +22,14 @@ from prefect.client.orchestration import get_client
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, get_current_settings
 
-from tasks.core.child_environment import child_environment
 from tasks.core.errors import ServingFailed
 from tasks.core.home import home
+from tasks.core.process.environment import child_environment
 from tasks.core.process.guard import Guard
 from tasks.core.process.log import new_log
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import Mark, end_processes
-from tasks.core.serving.access import verified
+from tasks.core.serving.observe.access import verified
 from tasks.explain import explained
 
 _POLL_S = 0.1

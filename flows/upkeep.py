@@ -12,11 +12,11 @@ from tasks.core.collected.everywhere import tidy_everywhere
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
 from tasks.core.learning.pages import remove_stale_pages
-from tasks.core.planning.units import readable
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.room import KEEP_RUNS, Room, prune, room
-from tasks.core.serving.healing import Looked, heal
+from tasks.core.serving.observe.healing import Looked, heal
 from tasks.core.store import configured_remote
+from tasks.core.units import readable
 from tasks.notices import notify
 from tasks.runtime import explained_failure
 from tasks.telling import flush, show_markdown

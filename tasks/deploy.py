@@ -8,13 +8,13 @@ from pathlib import Path
 from tasks.core.errors import CorruptArtifact
 from tasks.core.evaluation.prompts import for_comparison
 from tasks.core.home import home
-from tasks.core.measure import measured
 from tasks.core.recipe.deploy import Deploy
-from tasks.core.serving.deployment import deploy as start
-from tasks.core.serving.record import Switched
+from tasks.core.serving.launch.deployment import deploy as start
+from tasks.core.serving.state.record import Switched
 from tasks.core.signing import public_keys
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.signed import require_signed
+from tasks.core.system.measure import measured
 from tasks.progress import say
 from tasks.runtime import StageResult, run_store, stage_task
 from tasks.telling import show_markdown

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tasks.core.hub.coming import Coming
-from tasks.core.hub.sources import fetch
-from tasks.core.hub.upstream import Upstream
+from tasks.core.hub.download.incoming import Coming
+from tasks.core.hub.download.sources import fetch
+from tasks.core.hub.download.upstream import Upstream
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, run, run_store, run_together, stage_task
 

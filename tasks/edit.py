@@ -1,7 +1,7 @@
 """Edit: the same weights in a changed architecture, proven in a fresh process."""
 
 from tasks.core.architecture.fingerprint import put_fingerprint
-from tasks.core.architecture.proof import EditProof, prove_edit
+from tasks.core.architecture.proof.proof import EditProof, prove_edit
 from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Edit

@@ -18,7 +18,7 @@ from tasks.core.evaluation.figures import chain as subjects_of
 from tasks.core.evaluation.gate import Verdict, judge
 from tasks.core.evaluation.report import notes, render_markdown
 from tasks.core.evaluation.side_by_side import judge_identity, judged
-from tasks.core.files import write_atomically
+from tasks.core.files.durable import write_atomically
 from tasks.core.home import home
 from tasks.core.keys import digest, stage_key
 from tasks.core.recipe import Evaluate, Gate, Judge

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.core.errors import KawanUsahaError, PrefectUnavailable
-from tasks.core.storage_errors import storage_error
-from tasks.core.system_errors import NO_ANSWER, system_error
+from tasks.core.storage.errors import storage_error
+from tasks.core.system.errors import NO_ANSWER, system_error
 
 _START = (
     "If PREFECT_API_URL names the server, start it (`prefect server start`), or unset it "

@@ -12,7 +12,7 @@ from tasks.core.conversation.data_sources import (
 )
 from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
-from tasks.core.files import sha256_of_state, write_atomically
+from tasks.core.files.durable import sha256_of_state, write_atomically
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Finetune
 from tasks.core.recipe.data import short_names

@@ -3,13 +3,13 @@
 import time
 
 from tasks.core.conversation.template_files import with_chat_template
-from tasks.core.files import FileDigest
-from tasks.core.hub.coming import Coming
+from tasks.core.files.durable import FileDigest
+from tasks.core.hub.download.incoming import Coming
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Delta
 from tasks.core.store import Staging
 from tasks.core.store.manifest import content_digest
-from tasks.core.threads import pause
+from tasks.core.system.threads import pause
 from tasks.progress import StageProgress
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.task_states import waits
@@ -46,7 +46,7 @@ def _merged(base: Coming, delta: Coming, settings: Delta, template: str | None) 
     progress = StageProgress("merge")
 
     def ahead(staging: Staging) -> None:
-        from tasks.core.hub.ahead import merge_while_coming
+        from tasks.core.hub.download.merge_ahead import merge_while_coming
 
         def wait() -> bool:
             return _waited(staging, base, delta)

@@ -19,7 +19,7 @@ from prefect.events.schemas.events import Event, RelatedResource, Resource
 from prefect.utilities.urls import url_for
 from pydantic import JsonValue
 
-from tasks.core.serving.incidents import Incident
+from tasks.core.serving.observe.incidents import Incident
 from tasks.telling import REQUEST_WITHIN_S, post
 
 Subject = Literal["recipe", "service"]

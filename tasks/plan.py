@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping
 
 from tasks.core.errors import HubOffline, HubUnavailable, StorageUnavailable
 from tasks.core.home import home
-from tasks.core.hub.publish_opened import require_open
+from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.publish.preflight import require_open
 from tasks.core.hub.signature import require_sources_signed
-from tasks.core.hub.upstream import Sources
 from tasks.core.planning.render import render, render_summary
-from tasks.core.preflight import (
+from tasks.core.preflight.checks import (
     EVERY,
     check_recipe,
     gpus_short_of_room,
@@ -16,8 +16,8 @@ from tasks.core.preflight import (
     require_own_template,
     unsigned_when_built,
 )
+from tasks.core.preflight.plan import plan_of
 from tasks.core.recipe import Recipe
-from tasks.core.recipe_plan import plan_of
 from tasks.core.signing import KEY_VARIABLE
 from tasks.core.store import configured_remote
 from tasks.core.store.seals import TRUSTED_VARIABLE

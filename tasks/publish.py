@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.hub.publish import publish as to_hub
-from tasks.core.hub.publish_filesystem import publish_to_filesystem
-from tasks.core.hub.publish_receipt import Receipt
-from tasks.core.measure import measured
+from tasks.core.hub.publish.filesystem import publish_to_filesystem
+from tasks.core.hub.publish.hub.publish import publish as to_hub
+from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.recipe import Publish, Recipe
+from tasks.core.release.story import BuiltStage, tell
 from tasks.core.signing import key_of
 from tasks.core.store.manifest import require_manifest
-from tasks.core.story import BuiltStage, tell
+from tasks.core.system.measure import measured
 from tasks.progress import StageProgress, say
 from tasks.runtime import StageResult, run_store, stage_task
 

@@ -25,12 +25,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
-from tasks.core.measure import Cost
 from tasks.core.progress import duration, quantity
 from tasks.core.room import with_advice
 from tasks.core.signing import configured_key
 from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
-from tasks.core.threads import pause, run_all
+from tasks.core.system.measure import Cost
+from tasks.core.system.threads import pause, run_all
 from tasks.explain import explained
 from tasks.progress import followed, say, working_for
 from tasks.task_states import awaits_retry, works

@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from tasks.core.serving.incidents import Incident
-from tasks.core.serving.state import StateDirectory
-from tasks.core.serving.watch import Watch
+from tasks.core.serving.observe.incidents import Incident
+from tasks.core.serving.observe.watch import Watch
+from tasks.core.serving.state.disk import StateDirectory
 
 _log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.core.recipe import Deploy
-from tasks.core.serving.record import Deployment
-from tasks.core.serving.routes import Routes
-from tasks.core.serving.state import StateDirectory, write_record, write_routes
+from tasks.core.serving.state.disk import StateDirectory, write_record, write_routes
+from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.state.routes import Routes
 
 
 def deployment(state: StateDirectory, **changes: object) -> Deployment:

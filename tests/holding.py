@@ -9,7 +9,7 @@ from pathlib import Path
 _HOLD = """
 import sys
 from pathlib import Path
-from tasks.core import locks
+from tasks.core.files import locks
 from tasks.core.process.stopping import raised_when_stopped
 locks._SAY_AFTER_S = 0
 say = lambda line: print(line, flush=True)

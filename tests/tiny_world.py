@@ -13,8 +13,8 @@ import yaml
 from huggingface_hub import HfApi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tasks.core.hub.embedded.faults import Faults
-from tasks.core.hub.embedded.server import running_hub
+from tasks.core.demo.hub.faults import Faults
+from tasks.core.demo.hub.server import running_hub
 from tasks.core.process.ports import free_port
 from tests.models import tiny_delta, tiny_llama
 

@@ -13,7 +13,7 @@ from flows.commands.words import read_line, typed
 
 if TYPE_CHECKING:
     from tasks.core.serving.chat import Talk
-    from tasks.core.serving.record import Deployment
+    from tasks.core.serving.state.record import Deployment
 
 
 def register(app: typer.Typer) -> None:
@@ -43,8 +43,8 @@ def chat(
 
     Example: `kawan-usaha chat --once "Bagaimana cara menghitung harga pokok?"`
     """
+    from tasks.core.model.template_record import template_for
     from tasks.core.serving.chat import Talk
-    from tasks.core.template_record import template_for
 
     deployment = deployment_of(the_one(name))
     again = "Deploy the model again; without --template its own is taken."
@@ -88,12 +88,12 @@ def _show_page(deployment: "Deployment", host: str, port: int) -> None:
     from pydantic import ValidationError
 
     from flows.commands.output import problems_of
-    from tasks.core.child_environment import child_environment
     from tasks.core.errors import ServingFailed, UsageError
+    from tasks.core.files.temporary import scratch_directory
     from tasks.core.process.child import run_child
+    from tasks.core.process.environment import child_environment
     from tasks.core.serving.key_variables import KEY_VARIABLE
     from tasks.core.serving.page.settings import PageSettings
-    from tasks.core.temporary import scratch_directory
 
     try:
         settings = PageSettings(

@@ -205,9 +205,9 @@ def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
     from tasks.core.conversation.labels import Encoder
     from tasks.core.conversation.tokenizer_files import load_tokenizer
     from tasks.core.home import home
-    from tasks.core.hub.upstream import Upstream
+    from tasks.core.hub.download.upstream import Upstream
+    from tasks.core.model.template_record import DEFAULT_TEMPLATE
     from tasks.core.store import Store
-    from tasks.core.template_record import DEFAULT_TEMPLATE
 
     source = source_of(model)
     with in_use(*filter(None, [source.directory])):
@@ -222,7 +222,7 @@ def _data_files(
     """Return the files that are meant; what a stream gives is kept until streams are closed."""
     from tasks.core.conversation.data_files import DataFile
     from tasks.core.conversation.data_sources import files_in
-    from tasks.core.given_files import at_rest
+    from tasks.core.files.given import at_rest
 
     path = _local_file(text, name)
     if path.is_dir():
@@ -233,7 +233,7 @@ def _data_files(
 def _local_file(text: str, name: str | None) -> Path:
     """Return the file, or where that of the data set lies after its download."""
     from tasks.core.home import home
-    from tasks.core.hub.datasets import fetch_conversations
+    from tasks.core.hub.download.datasets import fetch_conversations
 
     path = Path(text)
     if path.exists() or text.endswith((".json", ".jsonl")) or "/" not in text:

@@ -88,7 +88,7 @@ def _wanted(show_list: bool, accept: str | None, reject: str | None) -> dict[str
 
 def _collected(name: str) -> Path:
     from tasks.core.home import home
-    from tasks.core.serving.state import collected_answers
+    from tasks.core.serving.state.disk import collected_answers
 
     return collected_answers(home(), name)
 
@@ -109,7 +109,7 @@ def _reviewer(given: str | None) -> str:
 
 def _answer_in(file: Path) -> str:
     from tasks.core.errors import UsageError
-    from tasks.core.foreign import read_whole
+    from tasks.core.files.foreign import read_whole
 
     try:
         return read_whole(file, error=UsageError).decode("utf-8-sig").strip()

@@ -83,10 +83,10 @@ def evaluate(
     from tasks.core.evaluation.figures import Role, chain
     from tasks.core.evaluation.gate import judge
     from tasks.core.evaluation.report import plain_figures, render_html, render_markdown
-    from tasks.core.files import write_atomically
-    from tasks.core.given_files import at_rest
-    from tasks.core.template_record import DEFAULT_TEMPLATE, template_for
-    from tasks.core.temporary import scratch_directory
+    from tasks.core.files.durable import write_atomically
+    from tasks.core.files.given import at_rest
+    from tasks.core.files.temporary import scratch_directory
+    from tasks.core.model.template_record import DEFAULT_TEMPLATE, template_for
 
     if max_perplexity_ratio is not None and against is None:
         raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
@@ -147,7 +147,7 @@ def evaluate(
 def _overlap(training: Path | None, settings: Evaluate, held: "ExitStack") -> "Overlap | None":
     """Return what of the held-out conversations stands in the training data, if that is named."""
     from tasks.core.conversation.leaks import find_leaks
-    from tasks.core.given_files import at_rest
+    from tasks.core.files.given import at_rest
 
     if training is None:
         return None
@@ -161,7 +161,7 @@ def _settings(**given: object) -> Evaluate:
 
     from tasks.core.errors import UsageError
     from tasks.core.recipe import Recipe
-    from tasks.core.recipe_file import located
+    from tasks.core.recipe.file import located
 
     wanted = {name: value for name, value in given.items() if value is not None}
     try:

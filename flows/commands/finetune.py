@@ -19,7 +19,7 @@ from flows.commands.numbers import Range
 from flows.commands.output import AS_JSON, NEW_DIRECTORY, command_log, followed, show
 from flows.commands.sources import MODEL_HELP, TEMPLATE, in_use, local_model
 from tasks.core.errors import UsageError
-from tasks.core.given_files import at_rest
+from tasks.core.files.given import at_rest
 from tasks.core.recipe import Finetune, Lora
 
 _LORA = "lora_"
@@ -80,7 +80,7 @@ def _finetune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from tasks.core.template_record import template_for
+    from tasks.core.model.template_record import template_for
     from tasks.core.training.checks import check_training
 
     if dry_run:
@@ -89,7 +89,7 @@ def _finetune(
             _, warnings = check_training(source, settings, data=data, template=template)
             _show_plan(source, settings, out, warnings, as_json=as_json)
         return
-    from tasks.core.files import staged_directory
+    from tasks.core.files.durable import staged_directory
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
     from tasks.core.training.planned import said_before_training

@@ -64,8 +64,8 @@ def rebuild(
 
     Example: `kawan-usaha rebuild demo --until evaluate --set finetune.max_steps=4`
     """
-    from tasks.core.recipe_file import find_recipe, load_recipe
-    from tasks.core.recipe_overrides import overridden
+    from tasks.core.recipe.file import find_recipe, load_recipe
+    from tasks.core.recipe.overrides import overridden
 
     first, last, changes = _stage(from_stage), _stage(until), _texts(overrides)
     found = load_recipe(find_recipe(recipe))
@@ -161,12 +161,12 @@ def plan(
     Example: `kawan-usaha plan kawan-usaha-13b --gpus 2xL4`
     """
     from tasks.core.home import home
-    from tasks.core.hub.upstream import Sources
+    from tasks.core.hub.download.upstream import Sources
     from tasks.core.planning.render import render
-    from tasks.core.preflight import check_inputs, check_keys, require_own_template
-    from tasks.core.recipe_file import find_recipe, load_recipe, located
-    from tasks.core.recipe_overrides import overridden
-    from tasks.core.recipe_plan import plan_of
+    from tasks.core.preflight.checks import check_inputs, check_keys, require_own_template
+    from tasks.core.preflight.plan import plan_of
+    from tasks.core.recipe.file import find_recipe, load_recipe, located
+    from tasks.core.recipe.overrides import overridden
 
     wanted = located(overridden(load_recipe(find_recipe(recipe)), _texts(overrides)))
     check_inputs(wanted)

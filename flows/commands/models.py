@@ -13,7 +13,7 @@ from flows.commands.sources import MODEL_HELP, SIGNED_BY, in_use, local_model, s
 from tasks.core.recipe import Dtype, RopeScalingEdit
 
 if TYPE_CHECKING:
-    from tasks.core.files import FileDigest
+    from tasks.core.files.durable import FileDigest
     from tasks.core.hub.signature import SourceSignature
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
@@ -39,11 +39,11 @@ def download(
 
     Example: `kawan-usaha download huggyllama/llama-13b@main llama-13b`
     """
-    from tasks.core.files import staged_directory, state_of
+    from tasks.core.files.durable import staged_directory, state_of
     from tasks.core.hub.client import endpoint
-    from tasks.core.hub.download import download as receive
-    from tasks.core.hub.download import resolve
-    from tasks.core.hub.local_copy import copy_directory
+    from tasks.core.hub.download.local_copy import copy_directory
+    from tasks.core.hub.download.model import download as receive
+    from tasks.core.hub.download.model import resolve
     from tasks.core.hub.signature import SourceSignature
     from tasks.core.weights.model_check import check_model
     from tasks.core.weights.tokenizer_check import require_tokenizer
@@ -99,7 +99,7 @@ def merge(
 
     Example: `kawan-usaha merge huggyllama/llama-13b lmsys/vicuna-13b-delta-v1.1 merged`
     """
-    from tasks.core.files import staged_directory, state_of
+    from tasks.core.files.durable import staged_directory, state_of
     from tasks.core.weights.merge import merge as add
 
     settings = _dtype(dtype)
@@ -141,9 +141,9 @@ def edit(
 
     from tasks.core.architecture.edit import edit_model
     from tasks.core.architecture.fingerprint import put_fingerprint
-    from tasks.core.architecture.proof import prove_edit
+    from tasks.core.architecture.proof.proof import prove_edit
     from tasks.core.errors import UsageError
-    from tasks.core.files import staged_directory, state_of
+    from tasks.core.files.durable import staged_directory, state_of
     from tasks.core.recipe import Edit
 
     wanted = {
@@ -220,7 +220,7 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     """
     from tasks.core.architecture.fingerprint import renew_fingerprint
     from tasks.core.conversation.template_files import with_template_of
-    from tasks.core.files import staged_directory, state_of
+    from tasks.core.files.durable import staged_directory, state_of
     from tasks.core.weights.fuse import fuse as add
 
     with ExitStack() as held:

@@ -59,15 +59,15 @@ def publish(
     from pydantic import ValidationError
 
     from tasks.core.errors import UsageError
-    from tasks.core.files import digests_of
-    from tasks.core.hub import publish as hub
-    from tasks.core.hub import publish_filesystem as filesystem
-    from tasks.core.hub.model_class import require_loadable
-    from tasks.core.hub.publish_selection import choose_to_publish, files_below, why_left_out
+    from tasks.core.files.durable import digests_of
+    from tasks.core.hub.card.model_class import require_loadable
+    from tasks.core.hub.publish import filesystem
+    from tasks.core.hub.publish.hub import publish as hub
+    from tasks.core.hub.publish.selection import choose_to_publish, files_below, why_left_out
+    from tasks.core.model.template_record import template_for
     from tasks.core.recipe import Publish
+    from tasks.core.release.story import tell_of_directory
     from tasks.core.signing import key_of
-    from tasks.core.story import tell_of_directory
-    from tasks.core.template_record import template_for
 
     if rollback is not None:
         place = place or model

@@ -17,7 +17,7 @@ from tasks.core.recipe.deploy import Deploy, Gateway
 
 if TYPE_CHECKING:
     from flows.overview import Overview
-    from tasks.core.serving.record import Deployment
+    from tasks.core.serving.state.record import Deployment
 
 Json = Annotated[bool, AS_JSON]
 Wait = Annotated[
@@ -75,11 +75,11 @@ def deploy(
     from tasks.core.errors import UsageError
     from tasks.core.evaluation.prompts import for_comparison
     from tasks.core.home import home
+    from tasks.core.model.template_record import template_for
     from tasks.core.recipe import Evaluate
-    from tasks.core.recipe_file import project_path
-    from tasks.core.serving.deployment import deploy as serve
+    from tasks.core.recipe.file import project_path
+    from tasks.core.serving.launch.deployment import deploy as serve
     from tasks.core.store.manifest import manifest_of
-    from tasks.core.template_record import template_for
 
     try:
         settings = Deploy.model_validate(
@@ -129,7 +129,7 @@ def start(name: Name = None, wait: Wait = False, as_json: Json = False) -> None:
     deployed with --signed-by must still be what was signed; all of it is read before it starts.
     """
     from tasks.core.home import home
-    from tasks.core.serving.deployment import start as start_again
+    from tasks.core.serving.launch.deployment import start as start_again
 
     name = the_one(name)
     deployment = start_again(home(), name, require=_still_signed, say=partial(typer.echo, err=True))
@@ -147,7 +147,7 @@ def rollback(name: Name = None, as_json: Json = False) -> None:
     was deployed with --signed-by must still be what was signed, as for `start`.
     """
     from tasks.core.home import home
-    from tasks.core.serving.deployment import rollback as go_back
+    from tasks.core.serving.launch.deployment import rollback as go_back
 
     deployment = go_back(
         home(), the_one(name), require=_still_signed, say=partial(typer.echo, err=True)
@@ -169,7 +169,7 @@ def logs(
     """
     from tasks.core.errors import UsageError
     from tasks.core.home import home
-    from tasks.core.serving.state import state_directory
+    from tasks.core.serving.state.disk import state_directory
 
     state = state_directory(home(), the_one(name))
     found = sorted(path for path in state.logs.glob("*") if path.suffix in (".log", ".jsonl"))
@@ -197,10 +197,10 @@ def status(as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from flows.commands.prefect_server import here
-    from tasks.core.activity import running
     from tasks.core.home import home
-    from tasks.core.serving.status import DeploymentStatus
-    from tasks.core.serving.status import status as look
+    from tasks.core.machine.activity import running
+    from tasks.core.serving.observe.status import DeploymentStatus
+    from tasks.core.serving.observe.status import status as look
 
     def text_of(each: DeploymentStatus) -> str:
         url = each.deployment.base_url if each.deployment else "-"
@@ -241,7 +241,7 @@ def _prefect_at(address: str) -> "Overview":
 def stop(name: Name = None, as_json: Json = False) -> None:
     """End a deployment and everything that belongs to it."""
     from tasks.core.home import home
-    from tasks.core.serving.deployment import stop as end
+    from tasks.core.serving.launch.deployment import stop as end
 
     stopped = end(home(), the_one(name))
     text = f"{stopped.name}: ended {', '.join(stopped.ended) or 'nothing, it was down'}"
@@ -256,8 +256,8 @@ def hub(
 
     Point huggingface_hub at it with `export HF_ENDPOINT=http://127.0.0.1:8090`.
     """
+    from tasks.core.demo.hub.server import serve
     from tasks.core.home import home
-    from tasks.core.hub.embedded.server import serve
     from tasks.core.process.ports import free_port
 
     port = port or free_port()
@@ -276,9 +276,9 @@ def _still_signed(record: "Deployment") -> None:
 def _stay(name: str) -> None:
     """Return when the processes of the deployment have ended; end them on SIGTERM and Ctrl-C."""
     from tasks.core.home import home
-    from tasks.core.serving.deployment import pause
-    from tasks.core.serving.processes import own_processes
-    from tasks.core.serving.state import state_directory
+    from tasks.core.serving.launch.deployment import pause
+    from tasks.core.serving.launch.processes import own_processes
+    from tasks.core.serving.state.disk import state_directory
 
     try:
         while own_processes(state_directory(home(), name).root):

@@ -54,8 +54,8 @@ def local_model(text: str, signed_by: Path | None = None) -> Iterator[Path]:
     was signed with the private key of this public one, or SignatureRefused is raised.
     """
     from tasks.core.home import home
-    from tasks.core.hub.sources import fetch
-    from tasks.core.hub.upstream import Upstream
+    from tasks.core.hub.download.sources import fetch
+    from tasks.core.hub.download.upstream import Upstream
     from tasks.core.signing import configured_key
 
     source = source_of(text, signed_by)
@@ -93,7 +93,7 @@ def require_signed(model: Path, signed_by: Path) -> None:
     All of it is read; CorruptArtifact where it is damaged.
     """
     from tasks.core.home import home
-    from tasks.core.signed_model import require_signed_model
+    from tasks.core.release.signed_model import require_signed_model
     from tasks.core.signing import public_keys
 
     require_signed_model(model, public_keys(signed_by), _store(home()))

@@ -150,11 +150,11 @@ def prune(
     from tasks.core.collected.everywhere import tidy_everywhere
     from tasks.core.home import home
     from tasks.core.learning.pages import remove_stale_pages
-    from tasks.core.planning.units import readable
     from tasks.core.room import Item
     from tasks.core.room import prune as remove
     from tasks.core.room import room as look
     from tasks.core.store import configured_remote
+    from tasks.core.units import readable
 
     remote = configured_remote()  # before anything goes: its URL may be no good
     if not dry_run:

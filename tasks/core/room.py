@@ -15,16 +15,16 @@ from pathlib import Path
 
 from tasks.core.collected.artifacts import lost
 from tasks.core.errors import DiskFull
-from tasks.core.planning.units import readable
-from tasks.core.serving.state import used_builds
+from tasks.core.serving.state.disk import used_builds
 from tasks.core.store import Store
 from tasks.core.store.links import gains
 from tasks.core.store.runs import RunRecords
-from tasks.core.store.shelf import Place
+from tasks.core.store.shelf import EntryKind
+from tasks.core.units import readable
 
 KEEP_RUNS = 2
 
-_KINDS: dict[Place, str] = {
+_KINDS: dict[EntryKind, str] = {
     "artifact": "artifact",
     "staging": "unfinished work",
     "corrupt": "damaged artifact",
@@ -77,8 +77,8 @@ def room(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) ->
         needed |= dict.fromkeys(run.artifacts, f"{run}, unfinished")
     oldest_first = reversed(records.all())
     earlier = {name: f"{run}, superseded" for run in oldest_first for name in run.artifacts}
-    going: dict[Path, tuple[Place, str]] = {}
-    held: dict[Path, tuple[Place, str]] = {}
+    going: dict[Path, tuple[EntryKind, str]] = {}
+    held: dict[Path, tuple[EntryKind, str]] = {}
     deleted = lost(home).going
     contents = store.contents()
     whole = {path.name for path in contents["artifact"]}
@@ -141,7 +141,7 @@ def with_advice(error: DiskFull, home: Path) -> DiskFull:
 
 
 def _judged(
-    place: Place,
+    place: EntryKind,
     name: str,
     needed: Mapping[str, str],
     earlier: Mapping[str, str],
@@ -165,7 +165,7 @@ def _judged(
     return "no rebuild on record uses it", place == "staging"
 
 
-def _items(found: Mapping[Path, tuple[Place, str]]) -> tuple[Item, ...]:
+def _items(found: Mapping[Path, tuple[EntryKind, str]]) -> tuple[Item, ...]:
     bytes_of = [gain.freed_bytes for gain in gains(list(found))]
     return tuple(
         Item(path, _KINDS[place], reason, freed)
@@ -174,7 +174,7 @@ def _items(found: Mapping[Path, tuple[Place, str]]) -> tuple[Item, ...]:
 
 
 def _held_items(
-    held: Mapping[Path, tuple[Place, str]], going: Mapping[Path, tuple[Place, str]]
+    held: Mapping[Path, tuple[EntryKind, str]], going: Mapping[Path, tuple[EntryKind, str]]
 ) -> tuple[Item, ...]:
     """Return what is held, with the bytes that it frees beyond what goes anyway."""
     return _items({**going, **held})[len(going) :]

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.cores import usable_cores
+from tasks.core.system.cores import usable_cores
 from tests.benchmarks.earlier import HERE, checkout
 from tests.benchmarks.measure import Run, run
 

@@ -40,9 +40,9 @@ from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.examples import ExampleWriter
 from tasks.core.conversation.labels import IGNORED, Encoder, Example
 from tasks.core.conversation.reading import load
-from tasks.core.cores import usable_cores
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
+from tasks.core.system.cores import usable_cores
 from tasks.core.training.batching import batching_of
 from tests.benchmarks.batching_chart import draw
 

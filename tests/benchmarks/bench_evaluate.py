@@ -25,9 +25,9 @@ from transformers import AutoTokenizer
 from tasks.core.conversation.labels import IGNORED, Encoder
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.template import get_template
-from tasks.core.cores import usable_cores
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.recipe import Evaluate
+from tasks.core.system.cores import usable_cores
 from tests.benchmarks.demo_chain import TEMPLATE, demo_chain
 from tests.benchmarks.earlier import HERE, Took, checkout, run_in, show_row
 
@@ -70,7 +70,7 @@ for path in job["models"]:
 PROVE = """
 import sys
 from pathlib import Path
-from tasks.core.architecture.proof import prove_edit
+from tasks.core.architecture.proof.proof import prove_edit
 from tasks.core.recipe import Edit
 prove_edit(Path(sys.argv[2]), Edit(), unedited=Path(sys.argv[1]))
 """

@@ -27,14 +27,14 @@ from shutil import rmtree
 import pynvml
 
 from tasks.core.errors import KawanUsahaError
-from tasks.core.planning.gpus import Gpu
-from tasks.core.planning.hardware import read_gpus, read_hardware, with_gpus
+from tasks.core.machine.gpus import Gpu
+from tasks.core.machine.hardware import read_gpus, read_hardware, with_gpus
 from tasks.core.planning.rung_fit import RungFit, fit_ladder
-from tasks.core.planning.shapes import shape_of
-from tasks.core.planning.units import GIB
+from tasks.core.planning.shape import shape_of
 from tasks.core.recipe import Finetune
 from tasks.core.training.finetune import TrainingStopped, finetune
 from tasks.core.training.ladder import finetune_down_the_ladder
+from tasks.core.units import GIB
 from tests.benchmarks.llama_weights import SHAPES, make_model
 
 _SAMPLE_S = 0.02

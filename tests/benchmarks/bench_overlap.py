@@ -24,16 +24,16 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import disable_progress_bars
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tasks.core.hub.ahead import merge_while_coming
-from tasks.core.hub.coming import Coming
-from tasks.core.hub.embedded.faults import Faults
-from tasks.core.hub.embedded.server import running_hub
-from tasks.core.hub.sending import additions
-from tasks.core.hub.sources import fetch
-from tasks.core.hub.upstream import Upstream
+from tasks.core.demo.hub.faults import Faults
+from tasks.core.demo.hub.server import running_hub
+from tasks.core.hub.download.incoming import Coming
+from tasks.core.hub.download.merge_ahead import merge_while_coming
+from tasks.core.hub.download.sources import fetch
+from tasks.core.hub.download.upstream import Upstream
+from tasks.core.hub.publish.hub.sending import additions
 from tasks.core.recipe import Source
 from tasks.core.store import Store
-from tasks.core.threads import pause, run_all
+from tasks.core.system.threads import pause, run_all
 from tasks.core.weights.merge import merge
 from tests.benchmarks.llama_weights import Shape, make_model
 

@@ -28,15 +28,15 @@ import torch
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
+from tasks.core.demo.models import save_demo_model
 from tasks.core.home import PROJECT
-from tasks.core.hub.demo_models import save_demo_model
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import ActivationEdit, Edit
 from tasks.core.recipe.deploy import Deploy
-from tasks.core.serving.deployment import deploy, stop
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.record import Deployment
+from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.state.record import Deployment
 from tests.benchmarks.fastchat_by_hand import by_hand
 from tests.benchmarks.load_record import answers, percentiles, tokens_per_s
 from tests.benchmarks.serving_chart import draw

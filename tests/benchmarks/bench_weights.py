@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.cores import usable_cores
+from tasks.core.system.cores import usable_cores
 from tasks.core.weights.dtypes import ITEM_BYTES
 from tasks.core.weights.index import read_index
 from tasks.core.weights.layout import PIECE_BYTES

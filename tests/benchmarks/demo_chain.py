@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from tasks.core.architecture.edit import edit_model
+from tasks.core.demo.models import save_demo_model, split
 from tasks.core.evaluation.figures import Role
-from tasks.core.hub.demo_models import save_demo_model, split
 from tasks.core.recipe import Edit
 
 TEMPLATE = "Yi-34b-chat"

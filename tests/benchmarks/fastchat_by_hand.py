@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.core.model_config import context_tokens
+from tasks.core.model.config import context_tokens
 from tasks.core.process.ports import free_port
 
 

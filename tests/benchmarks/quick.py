@@ -15,8 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.cores import usable_cores
 from tasks.core.machine.cpu import read_cpu
+from tasks.core.system.cores import usable_cores
 
 BENCHMARKS = (
     "bench_weights",

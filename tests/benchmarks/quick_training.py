@@ -18,7 +18,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.prepared import prepare_examples
-from tasks.core.hub.demo_models import save_demo_model
+from tasks.core.demo.models import save_demo_model
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tasks.core.training.base_model import read_base_model

@@ -16,12 +16,12 @@ from unittest import mock
 
 from huggingface_hub import constants
 
-from tasks.core.files import FileDigest, digests_of
+from tasks.core.demo.hub import Account, running_hub
+from tasks.core.files.durable import FileDigest, digests_of
 from tasks.core.hub.client import api
-from tasks.core.hub.embedded import Account, running_hub
-from tasks.core.hub.publish_files import Wanted
-from tasks.core.hub.publish_remote import Remote
-from tasks.core.hub.publish_upload import upload
+from tasks.core.hub.publish.files import Wanted
+from tasks.core.hub.publish.hub.repository import Remote
+from tasks.core.hub.publish.hub.upload import upload
 from tasks.core.progress import silent
 
 REPO, TOKEN = "kawan/usaha", "hf_bench"

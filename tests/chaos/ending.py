@@ -8,17 +8,17 @@ from pathlib import Path
 
 import psutil
 
-from tasks.core.hub.fetch import part_of
-from tasks.core.locks import holders_in
-from tasks.core.temporary import SCRATCH, TEMPORARY
+from tasks.core.files.locks import holders_in
+from tasks.core.files.temporary import SCRATCH, TEMPORARY
+from tasks.core.hub.download.file import part_of
 from tests.recovery.processes import environment_of, is_alive
 
 _TEMPORARY = re.compile(
     "|".join(
         (
-            re.escape(TEMPORARY),  # tasks.core.files
+            re.escape(TEMPORARY),  # tasks.core.files.durable
             re.escape(part_of(Path("x")).name.removeprefix("x")) + "$",  # a download's
-            r"\.partial$",  # tasks.core.files.staged_directory
+            r"\.partial$",  # tasks.core.files.durable.staged_directory
             r"\.sock(\.\d+)?$",  # supervisord binds `<path>.<its pid>` first
             r"\.pid$",
         )

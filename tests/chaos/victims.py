@@ -12,9 +12,9 @@ from uuid import UUID
 
 import psutil
 
-from tasks.core.locks import holders, holders_in
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.state import StateDirectory
+from tasks.core.files.locks import holders, holders_in
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.state.disk import StateDirectory
 from tests.recovery.machine import Machine
 from tests.recovery.processes import (
     environment_of,

@@ -29,8 +29,8 @@ STARTS = {
 WITH_ITS_OWN = {
     "tasks/core/process/guard.py": "a PATH, and nothing else",
     "tasks/core/process/child.py": "what its caller has made, by default child_environment's",
-    "tasks/core/serving/control.py": "what its caller has made: see the two callers below",
-    "tasks/core/serving/revive.py": "that of the watch, which is made by child_environment",
+    "tasks/core/serving/launch/supervisord.py": "what its caller has made: the two callers below",
+    "tasks/core/serving/launch/revive.py": "that of the watch, which is made by child_environment",
     "tasks/core/serving/engines/vllm_process.py": "its own, made by child_environment",
 }
 """Modules whose calls pass an environment that `child_environment` has not made just there."""
@@ -40,12 +40,12 @@ WHOLE = {
     "`command` reads CUDA_VISIBLE_DEVICES",
     "tasks/core/evaluation/evaluate.py": "its `_environment` goes through child_environment",
     "flows/commands/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
-    "tasks/core/serving/steps.py": "marked_environment goes through child_environment",
+    "tasks/core/serving/launch/steps.py": "marked_environment goes through child_environment",
     "tasks/core/serving/gateway/keys.py": "reads the keys",
-    "tasks/core/serving/workers.py": "reads the keys of workers",
+    "tasks/core/serving/launch/workers.py": "reads the keys of workers",
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
     "tasks/core/serving/engines/vllm_process.py": "its own, made by child_environment",
-    "tasks/core/serving/revive.py": "that of the watch, which is made by child_environment",
+    "tasks/core/serving/launch/revive.py": "that of the watch, which is made by child_environment",
     "flows/operations.py": "workers run whole recipes: they need every token there is",
     "flows/commands/notices.py": "reads the addresses of notices",
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 COUNTING = {"sched_getaffinity", "cpu_count", "process_cpu_count"}
 COUNTERS = {
-    "tasks/core/cores.py",
+    "tasks/core/system/cores.py",
     "tasks/core/serving/engines/own.py",  # physical cores, for which there is no other way
 }
 

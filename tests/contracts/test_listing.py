@@ -1,4 +1,4 @@
-"""Whoever has to see all that lies in a directory asks `tasks.core.listing`, which raises."""
+"""Whoever has to see all that lies in a directory asks `tasks.core.files.listing`, which raises."""
 
 import ast
 
@@ -6,14 +6,14 @@ from tasks.core.home import PROJECT
 
 MAY = {
     "tasks/core/home.py",  # the project's own sources
-    "tasks/core/hub/demo_models.py",  # what pip has installed
-    "tasks/core/locks.py",  # signs of dead holders, which another one may remove
-    "tasks/core/model_config.py",  # names for an error's text
+    "tasks/core/demo/models.py",  # what pip has installed
+    "tasks/core/files/locks.py",  # signs of dead holders, which another one may remove
+    "tasks/core/model/config.py",  # names for an error's text
     "tasks/core/process/log.py",  # which old logs can go
-    "tasks/core/recipe_file.py",  # the project's own recipes
-    "tasks/core/serving/control.py",  # what a killed supervisord has left
+    "tasks/core/recipe/file.py",  # the project's own recipes
+    "tasks/core/serving/launch/supervisord.py",  # what a killed supervisord has left
     "tasks/core/serving/engines/vllm_environment.py",  # what pip has installed
-    "tasks/core/temporary.py",  # what a killed process has left; the next one tries again
+    "tasks/core/files/temporary.py",  # what a killed process has left; the next one tries again
     "tasks/core/training/compile_locks.py",  # another program's cache
     "flows/commands/serving.py",  # what can be shown
 }

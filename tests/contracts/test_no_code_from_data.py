@@ -23,14 +23,14 @@ FOR_ITS_ERROR = {"tasks/core/weights/torch_bin.py"}
 
 TRUSTS = {
     "tasks/core/architecture/take_fingerprint.py": "the proof's process",
-    "tasks/core/architecture/look.py": "the proof's process",
-    "tasks/core/architecture/whole.py": "the proof's process",
+    "tasks/core/architecture/proof/look.py": "the proof's process",
+    "tasks/core/architecture/proof/whole.py": "the proof's process",
     "tasks/core/evaluation/vocabulary.py": "the measuring process",
     "tasks/core/evaluation/loading.py": "the measuring process",
     "tasks/core/evaluation/benchmarks.py": "an argument of lm-eval's process",
     "tasks/core/training/base_model.py": "the training processes",
     "tasks/core/serving/engines/transformers_process.py": "an engine's process",
-    "tasks/core/hub/publish_probe.py": "the process that looks at what was published",
+    "tasks/core/hub/publish/probe.py": "the process that looks at what was published",
 }
 """Who runs a model's code: processes that `child_environment` leaves no secret, on directories that
 `model_check` has found to name no code of another place, and that `sources.fetch` has agreed to."""
@@ -38,7 +38,7 @@ TRUSTS = {
 OURS_ALONE = {
     "tasks/core/conversation/tokenizer_files.py": "only after brings_only_our_code",
 }
-LOADS_A_FILE = {"tasks/core/hub/publish_probe.py": "the process that looks at what was published"}
+LOADS_A_FILE = {"tasks/core/hub/publish/probe.py": "the process that looks at what was published"}
 
 
 def trees() -> dict[str, ast.Module]:

@@ -63,6 +63,6 @@ def test_wrong_advice_is_noticed(name: str) -> None:
 
 def test_advice_of_servers_and_commands_is_found() -> None:
     found = {(each.where, each.words) for each in [*OPTIONS, *FIELDS]}
-    assert ("tasks/core/serving/causes.py", "--load-8bit") in found
-    assert ("tasks/core/serving/startup.py", "deploy.startup_timeout_s") in found
+    assert ("tasks/core/serving/launch/causes.py", "--load-8bit") in found
+    assert ("tasks/core/serving/launch/startup.py", "deploy.startup_timeout_s") in found
     assert ("flows/commands/evaluate.py", "--against") in found

@@ -19,14 +19,14 @@ import httpx
 import pytest
 from huggingface_hub import snapshot_download
 
-from tasks.core.files import sha256_of
+from tasks.core.files.durable import sha256_of
 from tasks.core.home import PROJECT
 from tasks.core.serving.chat import chat
-from tasks.core.serving.deployment import stop
 from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.record import Deployment
-from tasks.core.serving.state import read_deployment, state_directory
+from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.state.disk import read_deployment, state_directory
+from tasks.core.serving.state.record import Deployment
 from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
@@ -194,7 +194,7 @@ def test_the_whole_was_built_published_shared_and_served(told: Told) -> None:
     assert any(name.endswith("manifest.json") for name in told.bucket)
     assert own_processes(state_directory(told.written / "home", "whole").root)
     for module in (
-        *("tasks.core.architecture.prove", "tasks.core.evaluation.entry"),
+        *("tasks.core.architecture.proof.prove", "tasks.core.evaluation.entry"),
         "tasks.core.training.entry",
         *("tasks.core.serving.engines", "tasks.core.serving.gateway", "tasks.core.process.guard"),
     ):

@@ -18,9 +18,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.lifecycle import rebuild_recipe
-from tasks.core.activity import running
+from tasks.core.files.locks import locked
 from tasks.core.home import PROJECT
-from tasks.core.locks import locked
+from tasks.core.machine.activity import running
 from tests.tiny_world import FEW, MANY, Held, World, tiny_world
 
 pytestmark = pytest.mark.slow  # the recipe is built before the first of them: two minutes

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.architecture.fresh import ask_fresh_process
-from tasks.core.architecture.proof import prove_edit
+from tasks.core.architecture.proof.fresh import ask_fresh_process
+from tasks.core.architecture.proof.proof import prove_edit
 from tasks.core.errors import DiskFull, EditLost, KawanUsahaError, NotAModel, SystemRefused
-from tasks.core.foreign import understood
+from tasks.core.files.foreign import understood
 from tasks.core.training.entry import _in_words
 from tasks.explain import explained
 from tests.faults.fresh_failure import Question
@@ -35,7 +35,9 @@ def test_a_proof_without_memory_is_known_for_one(wrong: str) -> None:
 def test_a_proof_without_memory_even_for_the_layers_blames_no_edit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("tasks.core.architecture.proof.ask_fresh_process", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "tasks.core.architecture.proof.proof.ask_fresh_process", lambda *_, **__: None
+    )
     with pytest.raises(SystemRefused, match="does not suffice"):
         prove_edit(Path("/models/one"), GELU_IN_THE_LAST)
     assert "its edited layers are proven alone" in caplog.text

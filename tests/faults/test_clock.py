@@ -9,17 +9,22 @@ import httpx2
 import psutil
 import pytest
 
-from tasks.core.clock import now_after
-from tasks.core.files import sha256_of, sha256_of_state
+from tasks.core.files.durable import sha256_of, sha256_of_state
 from tasks.core.hub.client import waiting_time_s
 from tasks.core.keys import stage_key
 from tasks.core.process.log import KEPT, new_log
 from tasks.core.room import prune
-from tasks.core.serving import status
-from tasks.core.serving.routes import Routes
-from tasks.core.serving.state import StateDirectory, read_previous, started_before, write_routes
+from tasks.core.serving.observe import status
+from tasks.core.serving.state.disk import (
+    StateDirectory,
+    read_previous,
+    started_before,
+    write_routes,
+)
+from tasks.core.serving.state.routes import Routes
 from tasks.core.store import Staging, Store
 from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.system.clock import now_after
 from tasks.core.training.rung_records import RungRecords
 from tests.deployments import deployment, put_on_record
 
@@ -40,7 +45,7 @@ class Clock(datetime):
 def jump(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> timedelta:
     """How far the clock is moved from now on; before that it showed the other time."""
     before, after = request.param
-    monkeypatch.setattr("tasks.core.clock.datetime", Clock)
+    monkeypatch.setattr("tasks.core.system.clock.datetime", Clock)
     monkeypatch.setattr(Clock, "by", before)
     found: timedelta = after
     return found

@@ -9,15 +9,20 @@ from tasks.core.collected.forgetting import forget
 from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import line_of
 from tasks.core.collected.writing import append
+from tasks.core.demo.hub.blobs import BlobStore
+from tasks.core.demo.hub.records import File
+from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.errors import StorageRefused, UsageError
-from tasks.core.files import staged_directory
-from tasks.core.hub.embedded.blobs import BlobStore
-from tasks.core.hub.embedded.records import File
-from tasks.core.hub.embedded.repositories import RepositoryStore
+from tasks.core.files.durable import staged_directory
 from tasks.core.keys import stage_key
 from tasks.core.room import prune as free_room
-from tasks.core.serving.routes import Routes
-from tasks.core.serving.state import StateDirectory, read_deployment, write_record, write_routes
+from tasks.core.serving.state.disk import (
+    StateDirectory,
+    read_deployment,
+    write_record,
+    write_routes,
+)
+from tasks.core.serving.state.routes import Routes
 from tasks.core.store import Remote, Staging, Store
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.runs import RunRecords

@@ -65,7 +65,7 @@ def remote(server: tuple[str, S3Faults], monkeypatch: pytest.MonkeyPatch) -> Rem
     monkeypatch.setattr(S3FileSystem, "read_timeout", 1)
     monkeypatch.setattr(S3FileSystem, "retries", 1)
     monkeypatch.setattr("tasks.core.store.transfers.WAITS_S", (0.0, 0.0))
-    monkeypatch.setattr("tasks.core.place.place.ANSWERS_WITHIN_S", 5.0)
+    monkeypatch.setattr("tasks.core.storage.directory.ANSWERS_WITHIN_S", 5.0)
     address, _ = server
     use(monkeypatch, address)
     bucket = f"kawan-{uuid.uuid4().hex}"

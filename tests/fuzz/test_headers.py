@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import AdapterMismatch, CorruptWeights, KawanUsahaError
-from tasks.core.foreign import read_json_object
+from tasks.core.files.foreign import read_json_object
 from tasks.core.weights.adapter_config import read_lora_config
 from tasks.core.weights.safetensors_header import MAX_HEADER_BYTES, parse_header, read_header
 from tests.fuzz.mutations import EXAMPLES

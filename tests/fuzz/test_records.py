@@ -16,23 +16,23 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
-from tasks.core.activity import running
-from tasks.core.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.errors import EditLost, EvaluationFailed, KawanUsahaError
-from tasks.core.files import FileDigest
+from tasks.core.files.durable import FileDigest
 from tasks.core.keys import stage_key
+from tasks.core.machine.activity import running
+from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.process.answer_file import error_left_in, read_answer
-from tasks.core.recipe_file import load_recipe
+from tasks.core.recipe.file import load_recipe
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.routing import _routes
-from tasks.core.serving.state import (
+from tasks.core.serving.launch.worker_access import read_access
+from tasks.core.serving.state.disk import (
     StateDirectory,
     read_deployment,
     read_previous,
     state_directory,
     used_builds,
 )
-from tasks.core.serving.worker_access import read_access
 from tasks.core.store import Remote, Staging, Store
 from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords

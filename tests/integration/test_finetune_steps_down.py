@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 
 from tasks import finetune as stage
 from tasks.core.conversation.examples import ExampleCounts
-from tasks.core.planning.ladder import rungs
+from tasks.core.planning.rungs import rungs
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder

@@ -12,7 +12,7 @@ import yaml
 from flows.stage_names import STAGES
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Recipe
-from tasks.core.recipe_file import recipe_names
+from tasks.core.recipe.file import recipe_names
 from tests.prefect_command import prefect_home
 
 playwright = pytest.importorskip(

@@ -8,11 +8,11 @@ from prefect import flow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.conversation.template_files import TEMPLATE_FILE
-from tasks.core.edit_fingerprint import FILE, read_fingerprint
-from tasks.core.files import digest_of
+from tasks.core.files.durable import digest_of
+from tasks.core.model.edit_fingerprint import FILE, read_fingerprint
+from tasks.core.model.template_record import record_template, recorded_template
 from tasks.core.recipe import Edit
 from tasks.core.store.manifest import read_manifest
-from tasks.core.template_record import record_template, recorded_template
 from tasks.edit import edit
 from tasks.fuse import fuse
 from tasks.runtime import StageResult

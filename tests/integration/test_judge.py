@@ -10,9 +10,9 @@ from tasks.core.errors import JudgeRefused
 from tasks.core.evaluation import judge_endpoint
 from tasks.core.evaluation.evaluate import OUTCOME, read_outcome
 from tasks.core.evaluation.side_by_side import JOURNAL
-from tasks.core.files import write_atomically
+from tasks.core.files.durable import write_atomically
 from tasks.core.keys import stage_key
-from tasks.core.preflight import check_recipe
+from tasks.core.preflight.checks import check_recipe
 from tasks.core.recipe import Evaluate, Gate, Judge, Recipe
 from tasks.core.store import Staging, Store
 from tasks.evaluate import _judged

@@ -23,7 +23,7 @@ from flows.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from flows.report import RebuildReport
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Base, Recipe
-from tasks.core.serving.healing import Looked
+from tasks.core.serving.observe.healing import Looked
 from tasks.notices import Happening, Notice, notify
 from tasks.telling import flush
 from tests.integration.relay import Relay

@@ -13,11 +13,11 @@ from prefect.client.schemas.objects import TaskRun
 
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
-from tasks.core.hub.ahead import merge_while_coming
-from tasks.core.hub.embedded import Account
-from tasks.core.hub.embedded.faults import Faults
-from tasks.core.hub.embedded.server import running_hub
-from tasks.core.hub.upstream import Sources
+from tasks.core.demo.hub import Account
+from tasks.core.demo.hub.faults import Faults
+from tasks.core.demo.hub.server import running_hub
+from tasks.core.hub.download.merge_ahead import merge_while_coming
+from tasks.core.hub.download.upstream import Sources
 from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store import Store
 from tasks.core.weights.journal import DIRECTORY

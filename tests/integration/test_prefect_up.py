@@ -23,7 +23,7 @@ from flows.pools import POOLS
 from flows.upkeep import store_prune
 from tasks.core.learning.waiting import Waiting
 from tasks.core.process.ports import free_port
-from tasks.core.serving.ports import can_bind
+from tasks.core.serving.launch.ports import can_bind
 from tasks.notices import send
 from tests.prefect_command import HANG_S, Prefect, prefect_home
 from tests.recovery.machine import wait_for

@@ -11,7 +11,6 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 
 from tasks import progress, runtime
-from tasks.core import locks
 from tasks.core.errors import (
     DeltaMismatch,
     DiskFull,
@@ -20,6 +19,7 @@ from tasks.core.errors import (
     SystemRefused,
     UsageError,
 )
+from tasks.core.files import locks
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords

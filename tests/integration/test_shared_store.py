@@ -9,8 +9,8 @@ import pytest
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
 from tasks.core.errors import StorageRefused, StorageUnavailable
-from tasks.core.place import Place
 from tasks.core.recipe import Recipe
+from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Artifact, Remote, Store
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
@@ -37,14 +37,14 @@ def pushed(built: Path, url: str, tmp_path: Path) -> list[Artifact]:
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of each part of a file that is read at the remote store."""
     sizes: list[int] = []
-    before = Place.parts
+    before = StorageDirectory.parts
 
-    def counted(self: Place, path: str, size: int, start: int = 0) -> Iterator[bytes]:
+    def counted(self: StorageDirectory, path: str, size: int, start: int = 0) -> Iterator[bytes]:
         for part in before(self, path, size, start):
             sizes.append(len(part))
             yield part
 
-    monkeypatch.setattr(Place, "parts", counted)
+    monkeypatch.setattr(StorageDirectory, "parts", counted)
     return sizes
 
 
@@ -66,7 +66,7 @@ def test_a_remote_store_out_of_reach_stops_no_run_with_nothing_new(
         raise StorageUnavailable("The storage cannot be reached.")
 
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "first"))
-    monkeypatch.setattr(Place, "_at", away)
+    monkeypatch.setattr(StorageDirectory, "_at", away)
     report = rebuild(recipe, until="evaluate")
     assert isinstance(report, RebuildReport)
     assert all(stage.cached for stage in report.stages)
@@ -76,7 +76,7 @@ def test_what_one_home_built_another_has_all_cached_and_fetches_once(
     recipe: Recipe, home: Path, url: str, pushed: list[Artifact], fetched: list[int]
 ) -> None:
     contents = {f.sha256: f.size_bytes for a in pushed for f in a.manifest.files.values()}
-    assert sum(Place.open(url).files("files").values()) == sum(contents.values())
+    assert sum(StorageDirectory.open(url).files("files").values()) == sum(contents.values())
     fetched.clear()
 
     report = rebuild(recipe, until="evaluate")

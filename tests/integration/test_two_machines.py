@@ -36,8 +36,8 @@ from prefect.states import Cancelling, Scheduled
 
 from flows.installation import install
 from flows.operations import Operations, down, up
+from tasks.core.demo.hub.server import running_hub
 from tasks.core.home import PROJECT
-from tasks.core.hub.embedded.server import running_hub
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import (
     ActivationEdit,

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
+from tasks.core.demo.hub import Account, running_hub
+from tasks.core.demo.hub.faults import Faults, Refuse
 from tasks.core.errors import WrongToken
-from tasks.core.hub.embedded import Account, running_hub
-from tasks.core.hub.embedded.faults import Faults, Refuse
 from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store.runs import RunRecord, RunRecords
 

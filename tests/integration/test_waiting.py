@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 
-from tasks.core import locks
+from tasks.core.files import locks
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging
 from tasks.core.store.runs import RunRecords

@@ -10,10 +10,16 @@ from tasks.core.conversation.prepared import (
     EXAMPLES,
     prepare_examples,
 )
-from tasks.core.files import WORK, named_when_whole, sha256_of, staged_directory, write_atomically
-from tasks.core.hub.embedded.blobs import BlobStore
+from tasks.core.demo.hub.blobs import BlobStore
+from tasks.core.files.durable import (
+    WORK,
+    named_when_whole,
+    sha256_of,
+    staged_directory,
+    write_atomically,
+)
+from tasks.core.files.private import write_private
 from tasks.core.keys import digest
-from tasks.core.private import write_private
 from tasks.core.recipe import Finetune
 from tests.models import tiny_tokenizer
 from tests.power.recorder import recorded

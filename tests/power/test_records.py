@@ -8,9 +8,8 @@ from tasks.core.collected.forgetting import forget
 from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import line_of
 from tasks.core.collected.writing import append
-from tasks.core.files import fsync_directory, fsync_file
-from tasks.core.serving.routes import Routes
-from tasks.core.serving.state import (
+from tasks.core.files.durable import fsync_directory, fsync_file
+from tasks.core.serving.state.disk import (
     StateDirectory,
     read_deployment,
     read_routes,
@@ -18,6 +17,7 @@ from tasks.core.serving.state import (
     write_record,
     write_routes,
 )
+from tasks.core.serving.state.routes import Routes
 from tasks.core.store import Remote
 from tasks.core.store.releases import share_release, take_releases
 from tasks.core.store.runs import RunRecords

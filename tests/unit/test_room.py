@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DiskFull, LockBusy
-from tasks.core.files import link_or_copy, require_room
+from tasks.core.files.durable import link_or_copy, require_room
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.room import prune, room, with_advice
-from tasks.core.serving.state import state_directory
+from tasks.core.serving.state.disk import state_directory
 from tasks.core.store import Artifact, Staging, Store
 from tasks.core.store.runs import OpenRun, RunRecords
 

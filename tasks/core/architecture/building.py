@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from tasks.core.architecture.directory import ModelDirectory
-from tasks.core.foreign import understood
+from tasks.core.files.foreign import understood
 
 
 def build_llama(directory: ModelDirectory) -> LlamaForCausalLM:

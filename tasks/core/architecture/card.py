@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasks.core.architecture.directory import ModelDirectory, open_model
-from tasks.core.architecture.rope import context_tokens, rope_of
+from tasks.core.architecture.edits.rope import context_tokens, rope_of
 
 _PLAIN = """\
 This is a plain LLaMA model; every tool that knows LLaMA loads it.

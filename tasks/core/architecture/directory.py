@@ -11,11 +11,11 @@ from pathlib import Path
 
 from transformers import LlamaConfig
 
+from tasks.core.architecture.edits.rope import context_tokens
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
-from tasks.core.architecture.rope import context_tokens
 from tasks.core.errors import NotAModel
-from tasks.core.foreign import understood
-from tasks.core.model_config import read_config
+from tasks.core.files.foreign import understood
+from tasks.core.model.config import read_config
 from tasks.core.weights.companions import companion_files, tokenizer_files
 from tasks.core.weights.index import ModelIndex, read_index, require_directory, weight_files_of
 

@@ -8,18 +8,18 @@ import json
 from pathlib import Path
 
 from tasks.core.architecture.building import build_llama
-from tasks.core.architecture.check import check_edit
 from tasks.core.architecture.directory import ModelDirectory, open_model
-from tasks.core.architecture.edits import edits_of
+from tasks.core.architecture.edits.check import check_edit
+from tasks.core.architecture.edits.kinds import edits_of
+from tasks.core.architecture.edits.rope import context_tokens
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
-from tasks.core.architecture.rope import context_tokens
 from tasks.core.architecture.writing import (
     Written,
     require_no_tokenizer_code,
     write_around,
 )
 from tasks.core.errors import NotAModel
-from tasks.core.foreign import read_json_object, understood
+from tasks.core.files.foreign import read_json_object, understood
 from tasks.core.recipe import Edit
 from tasks.core.weights.model_check import (
     check_small_files,

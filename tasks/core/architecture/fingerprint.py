@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.architecture.fresh import ask_fresh_process
-from tasks.core.edit_fingerprint import FILE, EditFingerprint
+from tasks.core.architecture.proof.fresh import ask_fresh_process
 from tasks.core.errors import EditLost
-from tasks.core.files import FileDigest, digest_of, write_atomically
-from tasks.core.model_config import read_config
+from tasks.core.files.durable import FileDigest, digest_of, write_atomically
+from tasks.core.model.config import read_config
+from tasks.core.model.edit_fingerprint import FILE, EditFingerprint
 from tasks.core.process.answer_file import read_answer
 
 logger = logging.getLogger(__name__)

@@ -17,16 +17,16 @@ from torch import nn
 from tasks.core.architecture.building import build_llama
 from tasks.core.architecture.directory import ModelDirectory, open_model
 from tasks.core.architecture.edit import AUTO_MAP, CODE
-from tasks.core.architecture.loaded import (
+from tasks.core.architecture.edits.registry import name_of
+from tasks.core.architecture.edits.rope import context_tokens, rope_of
+from tasks.core.architecture.proof.loaded import (
     act_fns_of,
     inverse_frequencies,
 )
-from tasks.core.architecture.registry import name_of
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 from tasks.core.architecture.remote.modeling_kawan_usaha import KawanUsahaForCausalLM
-from tasks.core.architecture.rope import context_tokens, rope_of
 from tasks.core.errors import NotAModel, UnsafeName, UntrustedCode
-from tasks.core.foreign import understood
+from tasks.core.files.foreign import understood
 from tasks.core.weights.index import TensorEntry
 from tasks.core.weights.model_check import (
     check_small_files,

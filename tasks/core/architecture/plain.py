@@ -6,8 +6,8 @@ from pydantic import JsonValue
 from transformers import LlamaConfig
 
 from tasks.core.architecture.directory import open_model
+from tasks.core.architecture.edits.rope import rope_of
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
-from tasks.core.architecture.rope import rope_of
 from tasks.core.architecture.writing import Written, write_around
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Edit

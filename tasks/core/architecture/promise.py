@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from tasks.core.architecture.directory import open_model
-from tasks.core.architecture.rope import rope_of
+from tasks.core.architecture.edits.rope import rope_of
 from tasks.core.errors import EditLost
 
 

@@ -6,9 +6,9 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tasks.core.architecture.directory import open_model
 from tasks.core.architecture.fingerprint import Fingerprint, FingerprintRequest
-from tasks.core.architecture.fresh import answer, versions
 from tasks.core.architecture.plain import unedited_twin
-from tasks.core.architecture.whole import (
+from tasks.core.architecture.proof.fresh import answer, versions
+from tasks.core.architecture.proof.whole import (
     fingerprint,
     load_whole,
     log_probabilities,

@@ -15,14 +15,14 @@ from transformers import LlamaConfig
 
 from tasks.core.architecture.directory import ModelDirectory
 from tasks.core.errors import NotAModel, UsageError
-from tasks.core.files import (
+from tasks.core.files.durable import (
     LinkMethod,
     clone_or_copy,
     empty_directory,
     link_or_copy,
     require_room,
 )
-from tasks.core.foreign import read_json_object
+from tasks.core.files.foreign import read_json_object
 from tasks.core.progress import quantity
 
 logger = logging.getLogger(__name__)

@@ -16,12 +16,12 @@ from pathlib import Path
 from tasks.core.collected.kept_ids import kept_ids
 from tasks.core.collected.place import COLLECTED, held
 from tasks.core.collected.reviewed import REVIEWS
-from tasks.core.listing import matching
+from tasks.core.files.listing import matching
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import manifest_of
 from tasks.core.store.runs import RunRecord, RunRecords
 from tasks.core.store.sharing import was_fetched
-from tasks.core.store.shelf import Place
+from tasks.core.store.shelf import EntryKind
 
 STAGE = "collected"
 _WITH_TEXTS = frozenset({"prepare", "evaluate"})
@@ -39,7 +39,7 @@ class Lost:
     models are the names of those that have learned from such answers, and stay.
     """
 
-    going: dict[Path, Place]
+    going: dict[Path, EntryKind]
     models: tuple[str, ...] = ()
 
     @property
@@ -54,7 +54,7 @@ class _Found:
     """A directory of the store, whatever is in it."""
 
     path: Path
-    place: Place
+    place: EntryKind
     name: str
     stage: str
     manifest: Manifest | None

@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.core.collected.place import COLLECTED, held
 from tasks.core.collected.retention import keep_within
 from tasks.core.errors import LockBusy
-from tasks.core.listing import matching
+from tasks.core.files.listing import matching
 from tasks.core.recipe.deploy import Collect
 
 _LOG = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.core.collected.lines import MAX_LINE_BYTES, Place, raw_lines, record_at
+from tasks.core.collected.lines import MAX_LINE_BYTES, LineSpan, raw_lines, record_at
 from tasks.core.collected.place import day_files
 from tasks.core.collected.records import CollectedAnswer, Rating, Review
-from tasks.core.files import CHUNK_BYTES
-from tasks.core.system_errors import names_path
+from tasks.core.files.durable import CHUNK_BYTES
+from tasks.core.system.errors import names_path
 
 _CLIENT = re.compile(rb'"client":\s*"([\w.-]{1,64})"')
 
@@ -62,7 +62,7 @@ def _with_id(path: Path, answer_id: str) -> Iterator[CollectedAnswer | Rating | 
     begins = b'{"id":"%s",' % answer_id.encode()
     for offset in _offsets(path, begins):
         try:
-            yield record_at(Place(path, offset, _line_bytes(path, offset)))
+            yield record_at(LineSpan(path, offset, _line_bytes(path, offset)))
         except ValueError:  # torn by a power cut
             continue
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.core.collected.finding import mentions
 from tasks.core.collected.place import REVIEWS, day_files
 from tasks.core.collected.rewriting import rewrite
-from tasks.core.temporary import remove_abandoned
+from tasks.core.files.temporary import remove_abandoned
 
 _IS_ANSWER = re.compile(rb'"kind":\s*"answer"')
 

@@ -28,7 +28,7 @@ from tasks.core.collected.retention import keep_within
 from tasks.core.collected.shares import Shares
 from tasks.core.collected.tombstones import bury, clear_away, is_buried
 from tasks.core.collected.writing import append
-from tasks.core.private import private_directory
+from tasks.core.files.private import private_directory
 
 Outcome = Literal["kept", "no-room", "unknown", "forgotten", "too-many"]
 

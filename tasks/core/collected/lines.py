@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from tasks.core.collected.records import LINE, CollectedAnswer, Rating, Review
-from tasks.core.system_errors import names_path
+from tasks.core.system.errors import names_path
 
 _LOG = logging.getLogger(__name__)
 _HEAD = re.compile(
@@ -43,7 +43,7 @@ class BadLine:
 
 
 @dataclass(frozen=True)
-class Place:
+class LineSpan:
     """Where a record stands."""
 
     path: Path
@@ -75,7 +75,7 @@ def untold(_bad: BadLine) -> None:
 
 def records_in(
     path: Path, on_bad: OnBad = warn
-) -> Iterator[tuple[Place, CollectedAnswer | Rating | Review]]:
+) -> Iterator[tuple[LineSpan, CollectedAnswer | Rating | Review]]:
     """Yield each record of the file with its place. A file that is not there has none."""
     for place, line in raw_lines(path):
         record = _parsed(place, line, on_bad)
@@ -99,7 +99,7 @@ def head_of(line: bytes) -> Head | None:
     return Head(record.id, record.person, record.time, record.kind)
 
 
-def raw_lines(path: Path) -> Iterator[tuple[Place, bytes]]:
+def raw_lines(path: Path) -> Iterator[tuple[LineSpan, bytes]]:
     """Yield each line with its end, at most MAX_LINE_BYTES of it, and its place."""
     try:
         file = path.open("rb")
@@ -113,18 +113,20 @@ def raw_lines(path: Path) -> Iterator[tuple[Place, bytes]]:
                 size += len(rest)
                 if rest.endswith(b"\n"):
                     break
-            yield Place(path, offset, size), line
+            yield LineSpan(path, offset, size), line
             offset += size
 
 
-def record_at(place: Place) -> CollectedAnswer | Rating | Review:
+def record_at(place: LineSpan) -> CollectedAnswer | Rating | Review:
     """Return the record at a place that `records_in` gave. Raises ValidationError if it changed."""
     with names_path(place.path), place.path.open("rb") as file:
         file.seek(place.offset)
         return LINE.validate_json(file.read(place.size_bytes))
 
 
-def _parsed(place: Place, line: bytes, on_bad: OnBad) -> CollectedAnswer | Rating | Review | None:
+def _parsed(
+    place: LineSpan, line: bytes, on_bad: OnBad
+) -> CollectedAnswer | Rating | Review | None:
     if not line.strip():  # what separates a torn line from the next one
         return None
     if place.size_bytes > MAX_LINE_BYTES:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tasks.core.collected.lines import Place, head_of, raw_lines, record_at
+from tasks.core.collected.lines import LineSpan, head_of, raw_lines, record_at
 from tasks.core.collected.place import REVIEWS, day_files
 from tasks.core.collected.reading import Collected
 from tasks.core.collected.records import LINE, CollectedAnswer, Rating, Review
@@ -21,7 +21,7 @@ class _Said:
     """A rating or a review."""
 
     person: str
-    place: Place
+    place: LineSpan
     goodness: int
 
 
@@ -33,7 +33,7 @@ class Outline:
     time: datetime
     goodness: int
     is_reviewed: bool
-    places: tuple[Place, Place | None, Place | None]
+    places: tuple[LineSpan, LineSpan | None, LineSpan | None]
     """Of the answer, its rating and its review."""
 
 

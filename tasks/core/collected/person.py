@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tasks.core.collected.place import SALT, day_files
 from tasks.core.errors import UsageError
-from tasks.core.foreign import read_whole
-from tasks.core.private import write_private
+from tasks.core.files.foreign import read_whole
+from tasks.core.files.private import write_private
 
 _SALT_BYTES = 32
 _DIGITS = 32

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from tasks.core.listing import matching
-from tasks.core.locks import WAIT_S, locked
+from tasks.core.files.listing import matching
+from tasks.core.files.locks import WAIT_S, locked
 
 COLLECTED = "collected"
 """The directory's name below that of its deployment."""

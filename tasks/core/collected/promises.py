@@ -14,8 +14,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from tasks.core.collected.place import PROMISED
 from tasks.core.errors import UsageError
-from tasks.core.foreign import read_whole
-from tasks.core.private import write_private
+from tasks.core.files.foreign import read_whole
+from tasks.core.files.private import write_private
 
 _LOG = logging.getLogger(__name__)
 _MAX_BYTES = 1 << 20  # a century of days

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.core.collected.lines import OnBad, Place, record_at, records_in, untold, warn
+from tasks.core.collected.lines import LineSpan, OnBad, record_at, records_in, untold, warn
 from tasks.core.collected.place import REVIEWS, day_files
 from tasks.core.collected.records import CollectedAnswer, Rating, Review
 
@@ -31,8 +31,8 @@ def read_collected(directory: Path, on_bad: OnBad = warn) -> Iterator[Collected]
     on_bad is told of each line that is no record. The caller holds the lock (`place.held`), shared,
     where what it reads must be of one moment. Raises OSError.
     """
-    ratings: dict[str, Place] = {}
-    reviews: dict[str, Place] = {}
+    ratings: dict[str, LineSpan] = {}
+    reviews: dict[str, LineSpan] = {}
     days = day_files(directory)
     for path in days:
         for place, record in records_in(path, on_bad):
@@ -51,7 +51,9 @@ def read_collected(directory: Path, on_bad: OnBad = warn) -> Iterator[Collected]
                 )
 
 
-def _latest(place: Place | None, answer: CollectedAnswer, kind: type[_Opinion]) -> _Opinion | None:
+def _latest(
+    place: LineSpan | None, answer: CollectedAnswer, kind: type[_Opinion]
+) -> _Opinion | None:
     if place is None:
         return None
     found = record_at(place)

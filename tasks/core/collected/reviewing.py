@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from tasks.core.collected.finding import find_answer
-from tasks.core.collected.lines import Place
+from tasks.core.collected.lines import LineSpan
 from tasks.core.collected.opinions import find, latest_review
 from tasks.core.collected.outlines import Outline, goodness_of, outlines, whole
 from tasks.core.collected.place import REVIEWS, day_files, held
@@ -26,7 +26,7 @@ from tasks.core.collected.records import CollectedAnswer, Decision, Review, line
 from tasks.core.collected.redaction import names_in, redacted
 from tasks.core.collected.writing import append
 from tasks.core.errors import DecidedMeanwhile, NotCollected, UsageError
-from tasks.core.locks import WAIT_S
+from tasks.core.files.locks import WAIT_S
 
 Which = Literal["waiting", "reviewed", "all"]
 
@@ -125,7 +125,7 @@ def to_review(
 
 def _listed(directory: Path, limit: int, after: Rank | None, which: Which) -> Listing:
     """Return the list; what is shown is read whole, and what is no answer then is left out."""
-    bad: set[Place] = set()
+    bad: set[LineSpan] = set()
     while True:
         counted = _Counted(each for each in outlines(directory) if each.places[0] not in bad)
         wanted = (found for found in counted if _is_of(found, which))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.collected.lines import MAX_LINE_BYTES, raw_lines
-from tasks.core.files import named_when_whole
+from tasks.core.files.durable import named_when_whole
 
 
 def rewrite(path: Path, stays: Callable[[bytes], bool]) -> int:

@@ -13,8 +13,8 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from tasks.core.collected.place import FORGOTTEN
 from tasks.core.collected.records import Person
 from tasks.core.errors import UsageError
-from tasks.core.foreign import read_whole
-from tasks.core.private import write_private
+from tasks.core.files.foreign import read_whole
+from tasks.core.files.private import write_private
 
 _KEPT_FOR = timedelta(days=1)  # no answer takes longer
 _MOST = 10_000

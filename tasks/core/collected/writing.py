@@ -7,9 +7,9 @@ what a power cut or a kill left of one stays a line apart.
 import os
 from pathlib import Path
 
-from tasks.core.files import fsync_directory
-from tasks.core.private import keep_private
-from tasks.core.system_errors import names_path
+from tasks.core.files.durable import fsync_directory
+from tasks.core.files.private import keep_private
+from tasks.core.system.errors import names_path
 
 
 def append(path: Path, lines: bytes) -> None:

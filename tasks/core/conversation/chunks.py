@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from tasks.core.conversation.layout import Layout
-from tasks.core.system_errors import names_path
+from tasks.core.system.errors import names_path
 
 CHUNK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 1 << 26

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from tasks.core.conversation.labels import Example
 from tasks.core.errors import DataError
-from tasks.core.files import CHUNK_BYTES, fsync_directory, fsync_file
-from tasks.core.system_errors import names_path
-from tasks.core.temporary import TEMPORARY
+from tasks.core.files.durable import CHUNK_BYTES, fsync_directory, fsync_file
+from tasks.core.files.temporary import TEMPORARY
+from tasks.core.system.errors import names_path
 
 _FIGURES = np.dtype(
     [

@@ -7,7 +7,7 @@ a value raises `RepeatedField`.
 import json
 from typing import TextIO
 
-from tasks.core.foreign import json_fault, repeated_name
+from tasks.core.files.foreign import json_fault, repeated_name
 
 _CHUNK_CHARACTERS = 1 << 20
 MAX_CHARACTERS = 1 << 26

@@ -24,7 +24,7 @@ from tasks.core.conversation.layout import layout_of
 from tasks.core.conversation.records import BadRecord, Fault, id_of
 from tasks.core.errors import DataError
 from tasks.core.progress import Report, silent
-from tasks.core.system_errors import names_path
+from tasks.core.system.errors import names_path
 
 
 def values(

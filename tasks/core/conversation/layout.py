@@ -11,9 +11,9 @@ from typing import Literal, TextIO
 
 from tasks.core.conversation.json_text import JsonText, RepeatedField, not_json, one_value
 from tasks.core.errors import DataError
-from tasks.core.file_kinds import HEAD_BYTES, kind_of
-from tasks.core.given_files import require_at_rest
-from tasks.core.system_errors import names_path
+from tasks.core.files.given import require_at_rest
+from tasks.core.files.kinds import HEAD_BYTES, kind_of
+from tasks.core.system.errors import names_path
 
 Layout = Literal["array", "lines"]
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from tasks.core.errors import DataError, NotAModel, RecipeError
-from tasks.core.model_config import (
+from tasks.core.model.config import (
     OUR_MODEL_TYPE,
     context_tokens,
     has_foreign_code,

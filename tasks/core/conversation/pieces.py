@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 from tasks.core.conversation.chunks import CHUNK_BYTES, Chunk, chunks
 from tasks.core.conversation.json_values import unreadable
 from tasks.core.conversation.layout import layout_of
-from tasks.core.cores import usable_cores
 from tasks.core.process.crew import computed
 from tasks.core.progress import Report, silent
+from tasks.core.system.cores import usable_cores
 
 
 class OfPiece(Protocol):

@@ -19,7 +19,7 @@ from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError
-from tasks.core.files import take_back, write_atomically
+from tasks.core.files.durable import take_back, write_atomically
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 

@@ -13,9 +13,9 @@ from tasks.core.conversation.chat_template import chat_template
 from tasks.core.conversation.template import get_template
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import RecipeError
-from tasks.core.files import FileDigest, digest_of, write_atomically
-from tasks.core.foreign import read_json_object
-from tasks.core.template_record import TEMPLATE_RECORD, record_template, recorded_template
+from tasks.core.files.durable import FileDigest, digest_of, write_atomically
+from tasks.core.files.foreign import read_json_object
+from tasks.core.model.template_record import TEMPLATE_RECORD, record_template, recorded_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tasks.core.conversation.tokenizer_growth import require_bounded_growth
-from tasks.core.foreign import understood
-from tasks.core.model_code import brings_only_our_code
+from tasks.core.files.foreign import understood
+from tasks.core.model.code import brings_only_our_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.core.errors import NotAModel
-from tasks.core.foreign import read_json_object
+from tasks.core.files.foreign import read_json_object
 
 FILE = "tokenizer.json"
 _PARTS = ("normalizer", "pre_tokenizer", "decoder")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tasks.core.errors import EvaluationFailed, MissingTool
 from tasks.core.evaluation.figures import Benchmark, Subject
-from tasks.core.listing import paths_below
+from tasks.core.files.listing import paths_below
 from tasks.core.machine.cpu import compute_dtype, read_cpu
-from tasks.core.planning.shapes import dtype_of
+from tasks.core.planning.shape import dtype_of
 from tasks.core.process import run_child
 from tasks.core.recipe import Evaluate
 

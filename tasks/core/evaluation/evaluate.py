@@ -9,24 +9,24 @@ from pydantic import JsonValue
 
 from tasks.core.conversation.leaks import Overlap
 from tasks.core.conversation.model_limits import check_length, check_token_ids
-from tasks.core.devices import alone_on, require_room
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
-from tasks.core.files import sha256_of, write_atomically
-from tasks.core.given_files import require_at_rest
+from tasks.core.files.durable import sha256_of, write_atomically
+from tasks.core.files.given import require_at_rest
+from tasks.core.files.listing import paths_below
+from tasks.core.files.temporary import scratch_directory
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
-from tasks.core.listing import paths_below
-from tasks.core.model_config import read_config
-from tasks.core.planning.hardware import read_gpu_use
+from tasks.core.machine.devices import alone_on, require_room
+from tasks.core.machine.hardware import read_gpu_use
+from tasks.core.model.config import read_config
+from tasks.core.model.template_record import recorded_template, template_for
 from tasks.core.process import NETWORK, Cause, ChildResult, child_environment, run_child
 from tasks.core.process.answer_file import error_left_in, read_answer
 from tasks.core.process.quick_start import quick_start
 from tasks.core.process.said import only_said
 from tasks.core.recipe import Evaluate
-from tasks.core.template_record import recorded_template, template_for
-from tasks.core.temporary import scratch_directory
 from tasks.core.weights.index import read_index
 from tasks.core.weights.model_check import check_model
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tasks.core.conversation.labels import IGNORED, Example
-from tasks.core.files import require_room
-from tasks.core.system_errors import names_path
+from tasks.core.files.durable import require_room
+from tasks.core.system.errors import names_path
 
 ROWS = 128
 """Positions whose log-probabilities are made at once: enough to read the output layer seldom, few

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tasks.core.errors import JudgeRefused, JudgeUnavailable
 from tasks.core.evaluation.judge_words import RULES
 from tasks.core.recipe.judge import THIS_MACHINE, Judge
-from tasks.core.threads import pause
+from tasks.core.system.threads import pause
 
 _LOG = logging.getLogger(__name__)
 

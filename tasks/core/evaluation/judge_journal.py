@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.evaluation.judge_words import Verdict
-from tasks.core.system_errors import names_path
+from tasks.core.system.errors import names_path
 
 _MAX_LINE_BYTES = 1 << 16
 

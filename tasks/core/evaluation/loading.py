@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tasks.core.foreign import understood
+from tasks.core.files.foreign import understood
 from tasks.core.machine.cpu import compute_dtype, read_cpu
-from tasks.core.planning.hardware import USABLE_MEMORY_SHARE, read_hardware
-from tasks.core.planning.shapes import DTYPE_BYTES, dtype_of
+from tasks.core.machine.hardware import USABLE_MEMORY_SHARE, read_hardware
+from tasks.core.planning.shape import DTYPE_BYTES, dtype_of
 from tasks.core.recipe import Dtype, Evaluate
 from tasks.core.weights.index import weight_files_of
 

@@ -12,7 +12,7 @@ from tasks.core.conversation.model_limits import check_vocabulary, require_rows
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.evaluation.figures import EvaluationJob, Subject
 from tasks.core.evaluation.prompts import Prompt
-from tasks.core.model_config import read_config
+from tasks.core.model.config import read_config
 from tasks.core.process.said import say
 from tasks.core.recipe import Evaluate
 

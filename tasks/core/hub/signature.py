@@ -16,15 +16,15 @@ from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from tasks.core.errors import HubError, HubOffline, SignatureRefused
-from tasks.core.files import FileDigest, digests_of, write_atomically
-from tasks.core.foreign import read_whole
+from tasks.core.files.durable import FileDigest, digests_of, write_atomically
+from tasks.core.files.foreign import read_whole
+from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.client import api, endpoint, translated
-from tasks.core.hub.download import ResolvedModel
-from tasks.core.hub.selection import CARD
-from tasks.core.hub.upstream import Sources, Upstream
+from tasks.core.hub.download.model import ResolvedModel
+from tasks.core.hub.download.selection import CARD
+from tasks.core.hub.download.upstream import Sources, Upstream
 from tasks.core.recipe import Source
 from tasks.core.signing import LONGEST_BYTES, NOT_COVERED, PublicKey, Signed, opened, public_keys
-from tasks.core.temporary import scratch_directory
 from tasks.core.weights.companions import belongs_to_model, file_names, linked_directories
 from tasks.core.weights.weight_files import some
 

@@ -14,10 +14,10 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from tasks.core.clock import now_after
-from tasks.core.files import make_directory, write_atomically
+from tasks.core.files.durable import make_directory, write_atomically
+from tasks.core.files.listing import matching
 from tasks.core.keys import digest
-from tasks.core.listing import matching
+from tasks.core.system.clock import now_after
 
 _LOG = logging.getLogger(__name__)
 _MAX_BYTES = 64 << 20

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasks.core.collected.reviewed import CONVERSATIONS, HELD_OUT, PREFERENCES, REVIEWS
-from tasks.core.foreign import read_json_object
+from tasks.core.files.foreign import read_json_object
 from tasks.core.learning.learned import LearnedSets
 from tasks.core.learning.lesson import Material
 

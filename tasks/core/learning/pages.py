@@ -7,7 +7,7 @@ when that is removed from the store because an answer was deleted, or by `prune`
 import re
 from pathlib import Path
 
-from tasks.core.listing import matching
+from tasks.core.files.listing import matching
 from tasks.core.store import Store
 
 _SUFFIX = "-learned.html"

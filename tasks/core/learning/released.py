@@ -12,10 +12,10 @@ from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT
-from tasks.core.hub.dataset_source import recorded_name
+from tasks.core.hub.download.dataset_source import recorded_name
 from tasks.core.recipe import Recipe, Source
 from tasks.core.recipe.data import DataSource
-from tasks.core.recipe_file import CORRECT, mistakes
+from tasks.core.recipe.file import CORRECT, mistakes
 from tasks.core.store.runs import RunRecords
 
 S = TypeVar("S", Source, DataSource)

@@ -9,9 +9,9 @@ from pathlib import Path
 from tasks.core.conversation.json_values import values
 from tasks.core.conversation.records import Conversation, parse_record
 from tasks.core.errors import DataError
-from tasks.core.given_files import read_given_text
+from tasks.core.files.given import read_given_text
+from tasks.core.files.yaml_text import NotYaml, read_yaml
 from tasks.core.home import PROJECT
-from tasks.core.yaml_text import NotYaml, read_yaml
 
 TOPICS = PROJECT / "data" / "topics.yaml"
 OTHER = "lain"

@@ -14,9 +14,9 @@ from typing import get_args
 import torch
 from torch.nn.functional import linear
 
-from tasks.core.cores import usable_cores
 from tasks.core.machine.speed import CpuSpeed, TypeSpeed
 from tasks.core.recipe import Dtype
+from tasks.core.system.cores import usable_cores
 
 _WIDTH = 1024
 _TOKENS = 128

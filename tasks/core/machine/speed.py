@@ -21,12 +21,12 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
-from tasks.core.child_environment import child_environment
-from tasks.core.cores import usable_cores
-from tasks.core.files import write_atomically
+from tasks.core.files.durable import write_atomically
 from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import Cpu, read_cpu
+from tasks.core.process.environment import child_environment
 from tasks.core.recipe import Dtype
+from tasks.core.system.cores import usable_cores
 
 _log = logging.getLogger(__name__)
 

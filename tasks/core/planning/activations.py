@@ -11,7 +11,7 @@ watches a real model to hold this.
 """
 
 from tasks.core.errors import RecipeError
-from tasks.core.planning.shapes import DTYPE_BYTES, LINEAR_NAMES, LinearName, ModelShape
+from tasks.core.planning.shape import DTYPE_BYTES, LINEAR_NAMES, LinearName, ModelShape
 from tasks.core.recipe import Finetune, Lora
 
 _FP32 = 4

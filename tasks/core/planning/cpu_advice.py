@@ -3,10 +3,10 @@
 Each text says what it costs, measured where that is possible, and what to write instead.
 """
 
+from tasks.core.machine.hardware import Hardware
 from tasks.core.machine.speed import Products
-from tasks.core.planning.hardware import Hardware
-from tasks.core.planning.units import about, readable
 from tasks.core.recipe import Dtype, Finetune
+from tasks.core.units import about, readable
 
 LONG_S = 24 * 3600.0
 _SLOWER = 1.2  # what is less is not worth a warning, nor certain

@@ -9,7 +9,7 @@ two cores (docs/planning.md). Right within a factor of two on a machine with not
 from dataclasses import dataclass
 
 from tasks.core.machine.speed import CpuSpeed
-from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
+from tasks.core.planning.shape import DTYPE_BYTES, ModelShape
 from tasks.core.recipe import Dtype, Finetune
 
 _OTHER_TRAINING = 40_000  # operations a token, layer and hidden unit, in a LoRA step

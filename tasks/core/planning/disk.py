@@ -8,7 +8,7 @@ weights with the model that it was made from, so they go only when neither is re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.stages import Sizes, StageName, StageNeed
 from tasks.core.recipe import Recipe
 

@@ -8,10 +8,10 @@ import math
 from dataclasses import dataclass
 
 from tasks.core.machine.cpu import compute_dtype
+from tasks.core.machine.hardware import USABLE_MEMORY_SHARE, Hardware
 from tasks.core.planning.cpu_advice import evaluation_warning
 from tasks.core.planning.cpu_time import ANSWERS_AT_ONCE, Evaluation, evaluation_seconds_on_cpu
-from tasks.core.planning.hardware import USABLE_MEMORY_SHARE, Hardware
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.stages import Rates, Sizes, measured_models, stored_dtype
 from tasks.core.recipe import Dtype, Recipe
 

@@ -9,9 +9,9 @@ The invariant: the time is that of one process's micro batches; processes work s
 
 from dataclasses import dataclass
 
+from tasks.core.machine.gpus import GpuSpeed
 from tasks.core.planning.activations import micro_batch_tokens
-from tasks.core.planning.gpus import GpuSpeed
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.stages import Rates, trained_tokens
 from tasks.core.planning.training import weight_bytes
 from tasks.core.recipe import Finetune

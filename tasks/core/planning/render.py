@@ -5,13 +5,13 @@ Says nothing that the plan does not hold; sizes are in decimal gigabytes.
 
 from collections.abc import Iterable, Sequence
 
-from tasks.core.planning.hardware import Hardware
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.rung_fit import RungFit
 from tasks.core.planning.serving_fit import ServingFit
 from tasks.core.planning.training import Term
 from tasks.core.planning.training_fit import TrainingFit
-from tasks.core.planning.units import about, readable
 from tasks.core.planning.verdict import Plan
+from tasks.core.units import about, readable
 
 Row = Sequence[str]
 NOT_MEASURED = "not measured"

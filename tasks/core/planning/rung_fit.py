@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.core.machine.gpus import Gpu
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.cpu_time import training_seconds_on_cpu
 from tasks.core.planning.gpu_time import training_seconds
-from tasks.core.planning.gpus import Gpu
-from tasks.core.planning.hardware import Hardware
-from tasks.core.planning.ladder import Rung, rungs
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.rungs import Rung, rungs
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.stages import Rates, trained_tokens
 from tasks.core.planning.training import TrainingMemory, training_memory
 from tasks.core.recipe import Finetune

@@ -8,9 +8,9 @@ server would need. Not covered: paged caches, which need less for short conversa
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.training import NF4_BITS, Term
-from tasks.core.planning.units import GB
+from tasks.core.units import GB
 
 Bits = Literal[16, 8, 4]
 Device = Literal["cuda", "cpu"]

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tasks.core.machine.cpu import compute_dtype
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.cpu_time import answer_tokens_per_s
-from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.serving import (
     Bits,
     Device,
     ServingMemory,
     serving_memory,
 )
-from tasks.core.planning.shapes import ModelShape
-from tasks.core.planning.units import readable
+from tasks.core.planning.shape import ModelShape
 from tasks.core.recipe import Dtype
 from tasks.core.recipe.deploy import FASTCHAT_AT_ONCE, Deploy
+from tasks.core.units import readable
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from tasks.core.machine.link import LinkSpeed
 from tasks.core.planning.activations import sides
 from tasks.core.planning.cpu_time import START_S
-from tasks.core.planning.ladder import global_batch_size
-from tasks.core.planning.shapes import DTYPE_BYTES, ModelShape
+from tasks.core.planning.rungs import global_batch_size
+from tasks.core.planning.shape import DTYPE_BYTES, ModelShape
 from tasks.core.planning.training import lora_params, training_memory
-from tasks.core.planning.units import GB
 from tasks.core.recipe import Dtype, Evaluate, Finetune, Publish, Recipe
+from tasks.core.units import GB
 
 StageName = Literal[
     "download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy"

@@ -14,9 +14,9 @@ pages, which the kernel may take back, straight onto the GPU, a few tensors at a
 from dataclasses import dataclass
 
 from tasks.core.planning.activations import kept_bytes, lora_targets, working_bytes
-from tasks.core.planning.shapes import DTYPE_BYTES, LINEAR_NAMES, ModelShape
-from tasks.core.planning.units import GB
+from tasks.core.planning.shape import DTYPE_BYTES, LINEAR_NAMES, ModelShape
 from tasks.core.recipe import Finetune, Lora
+from tasks.core.units import GB
 
 MAX_LIVE_PARAMETERS = 10**9
 SCALE_BITS = 0.127

@@ -3,13 +3,13 @@
 Each piece of advice is computed for the machine at hand: what it names does fit.
 """
 
-from tasks.core.planning.gpus import known_card, known_cards
-from tasks.core.planning.hardware import Hardware
-from tasks.core.planning.ladder import global_batch_size
+from tasks.core.machine.gpus import known_card, known_cards
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.rung_fit import RungFit, fit_ladder
-from tasks.core.planning.shapes import ModelShape
-from tasks.core.planning.units import GIB, readable
+from tasks.core.planning.rungs import global_batch_size
+from tasks.core.planning.shape import ModelShape
 from tasks.core.recipe import Finetune
+from tasks.core.units import GIB, readable
 
 SHORTEST_TALK_TOKENS = 512
 

@@ -7,19 +7,19 @@ data is good, and whether the settings learn anything, is not its business.
 from dataclasses import dataclass
 from typing import Literal
 
+from tasks.core.machine.gpus import Gpu
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.cpu_advice import duration_warning, precision_warning
-from tasks.core.planning.gpus import Gpu
-from tasks.core.planning.hardware import Hardware
-from tasks.core.planning.ladder import global_batch_size
 from tasks.core.planning.rung_fit import RungFit, fit_ladder, smallest_gpu
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.rungs import global_batch_size
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.stages import Rates
 from tasks.core.planning.training_advice import (
     training_remedies,
     why_not_replicated,
 )
-from tasks.core.planning.units import readable
 from tasks.core.recipe import Finetune
+from tasks.core.units import readable
 
 Verdict = Literal["fits", "fits from a lower rung", "does not fit"]
 CLOSE = 0.95

@@ -14,15 +14,15 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.disk import disk_use
 from tasks.core.planning.evaluation_fit import EvaluationFit, fit_evaluation
-from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.serving_fit import ServingFit, fit_serving
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.stages import Rates, Sizes, StageNeed, stage_needs, stored_dtype
 from tasks.core.planning.training_fit import TrainingFit, Verdict, fit_training
-from tasks.core.planning.units import readable
 from tasks.core.recipe import Keep, Recipe
+from tasks.core.units import readable
 
 _ORDER: tuple[Verdict, ...] = ("fits", "fits from a lower rung", "does not fit")
 _GPU_SHARE = 0.9  # of a card, that transformers' device_map="auto" fills with weights

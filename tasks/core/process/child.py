@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.child_environment import child_environment
 from tasks.core.errors import MissingTool
+from tasks.core.process.environment import child_environment
 from tasks.core.process.guard import Guard
 from tasks.core.process.lines import LinePipe
 from tasks.core.process.log import OutputLog

@@ -19,9 +19,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
-from tasks.core.child_environment import child_environment
 from tasks.core.errors import KawanUsahaError, SystemRefused, WorkerLost
 from tasks.core.home import PROJECT
+from tasks.core.process.environment import child_environment
 from tasks.core.process.oom import OomWatch
 
 Item = TypeVar("Item")

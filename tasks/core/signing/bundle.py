@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.core.errors import SignatureRefused
-from tasks.core.foreign import leaves
+from tasks.core.files.foreign import leaves
 from tasks.core.signing.keys import PublicKey, SigningKey
-from tasks.core.system_errors import is_of_the_machine
+from tasks.core.system.errors import is_of_the_machine
 
 NOT_COVERED = ("model.sig", "manifest.json", ".git", ".gitattributes", ".github", ".gitignore")
 """The signature itself, a directory's list of the very same files, and what the Hub and git write:

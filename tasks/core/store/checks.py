@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files import FileDigest, digest_of
-from tasks.core.listing import paths_below
+from tasks.core.files.durable import FileDigest, digest_of
+from tasks.core.files.listing import paths_below
 from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest
-from tasks.core.system_errors import may_pass
-from tasks.core.threads import on_every_core
+from tasks.core.system.errors import may_pass
+from tasks.core.system.threads import on_every_core
 
 
 def wrong_sizes(directory: Path, manifest: Manifest) -> Iterator[str]:

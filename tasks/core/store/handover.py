@@ -21,15 +21,15 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import DiskFull, KawanUsahaError
-from tasks.core.files import FileDigest, digest_of, fsync_tree, link_or_copy
-from tasks.core.foreign import leaves
-from tasks.core.listing import paths_below
-from tasks.core.locks import Say
+from tasks.core.files.durable import FileDigest, digest_of, fsync_tree, link_or_copy
+from tasks.core.files.foreign import leaves
+from tasks.core.files.listing import paths_below
+from tasks.core.files.locks import Say
 from tasks.core.progress import quantity
 from tasks.core.store.remote import STAGING, Remote
 from tasks.core.store.seals import Document
 from tasks.core.store.transfers import Stopped, Way, receive, send
-from tasks.core.system_errors import is_of_the_machine
+from tasks.core.system.errors import is_of_the_machine
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.listing import refuse
+from tasks.core.files.listing import refuse
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own is
 

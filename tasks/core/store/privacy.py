@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.core.errors import CorruptArtifact, UsageError
-from tasks.core.files import make_directory
-from tasks.core.private import private_directory
+from tasks.core.files.durable import make_directory
+from tasks.core.files.private import private_directory
 from tasks.core.store.manifest import Manifest, freed_place, read_manifest
 
 PRIVATE_VARIABLE = "KAWAN_USAHA_REMOTE_PRIVATE"

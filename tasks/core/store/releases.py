@@ -13,7 +13,7 @@ import re
 from pydantic import ValidationError
 
 from tasks.core.errors import SignatureRefused, StorageUnavailable
-from tasks.core.storage import in_time
+from tasks.core.storage.urls import in_time
 from tasks.core.store.remote import RELEASES, Remote
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
 from tasks.core.store.seals import Document

@@ -25,14 +25,14 @@ from tasks.core.errors import (
     UsageError,
 )
 from tasks.core.progress import Report, silent
-from tasks.core.storage import in_time
+from tasks.core.storage.urls import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 from tasks.core.store.privacy import may_leave
 from tasks.core.store.seals import SIGNATURES, Document, Seals, configured_seals
 from tasks.core.store.transfers import Way, receive, send
 
 if TYPE_CHECKING:
-    from tasks.core.place import Place
+    from tasks.core.storage.directory import StorageDirectory
 
 REMOTE_VARIABLE = "KAWAN_USAHA_REMOTE"
 FILES = "files"
@@ -71,7 +71,7 @@ class Remote:
     whether what people wrote is brought there too.
     """
 
-    place: "Place"
+    place: "StorageDirectory"
     seals: Seals = field(default_factory=Seals)
     takes_private: bool = False
 
@@ -86,9 +86,11 @@ class Remote:
 
         Raises UsageError for a URL of no known kind or with a user in it, MissingTool.
         """
-        from tasks.core.place import Place  # fsspec: most homes have no remote store
+        from tasks.core.storage.directory import (
+            StorageDirectory,
+        )  # fsspec: most homes have no remote store
 
-        place = Place.open(url, REMOTE_VARIABLE)
+        place = StorageDirectory.open(url, REMOTE_VARIABLE)
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise UsageError(
                 "A user or password has no place in the URL of the remote store.",
@@ -102,8 +104,8 @@ class Remote:
     def require_usable(self) -> None:
         """Return when files can be written there, read and removed.
 
-        Raises as `Place` does: StorageRefused, StorageUnavailable, also where there is no answer
-        in time.
+        Raises as `StorageDirectory` does: StorageRefused, StorageUnavailable, also where there is
+        no answer in time.
         """
         in_time(self._probe, where=self.url)
 

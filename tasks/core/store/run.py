@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from tasks.core.errors import CorruptArtifact, StageMissing, StorageUnavailable
+from tasks.core.files.locks import WAIT_S
 from tasks.core.keys import StageKey
-from tasks.core.locks import WAIT_S
 from tasks.core.store.links import gains
 from tasks.core.store.releases import share_release
 from tasks.core.store.remote import Remote

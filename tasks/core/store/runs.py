@@ -29,12 +29,12 @@ from pydantic import (
     ValidationError,
 )
 
-from tasks.core.clock import now_after
 from tasks.core.errors import DiskFull
-from tasks.core.files import disk_is_full, make_directory, write_atomically
-from tasks.core.foreign import leaves
-from tasks.core.listing import matching
+from tasks.core.files.durable import disk_is_full, make_directory, write_atomically
+from tasks.core.files.foreign import leaves
+from tasks.core.files.listing import matching
 from tasks.core.recipe import Keep
+from tasks.core.system.clock import now_after
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, SignatureRefused
-from tasks.core.files import make_directory, write_atomically
+from tasks.core.files.durable import make_directory, write_atomically
 from tasks.core.signing import (
     KEY_VARIABLE,
     PublicKey,
@@ -37,7 +37,7 @@ from tasks.core.signing import (
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 
 if TYPE_CHECKING:
-    from tasks.core.place import Place
+    from tasks.core.storage.directory import StorageDirectory
 
 TRUSTED_VARIABLE = "KAWAN_USAHA_TRUSTED_KEYS"
 SIGNED = ".signed"
@@ -121,14 +121,14 @@ class Seals:
         """Whether a machine with the same trusted keys would take what this one makes."""
         return self.trusted is None or (self.key is not None and self.key.public in self.trusted)
 
-    def put(self, place: "Place", document: Document, folder: str = "") -> None:
+    def put(self, place: "StorageDirectory", document: Document, folder: str = "") -> None:
         """Bring this machine's signature of a document to a remote store, before the document."""
         if self.key is not None:
             self.share(
                 place, document, {self.key.fingerprint: document.signed_with(self.key)}, folder
             )
 
-    def has_signed(self, place: "Place", document: Document) -> bool:
+    def has_signed(self, place: "StorageDirectory", document: Document) -> bool:
         """Return whether this machine's signature of a document is there; without a key, it is."""
         return self.key is None or (
             place.find(_path("", document, self.key.fingerprint)) is not None
@@ -136,7 +136,7 @@ class Seals:
 
     def share(
         self,
-        place: "Place",
+        place: "StorageDirectory",
         document: Document,
         signatures: Mapping[str, bytes],
         folder: str = "",
@@ -148,10 +148,13 @@ class Seals:
                 place.replace(path, signature)
             place.sync_names(_folder(folder, document))
 
-    def require(self, place: "Place", document: Document, folder: str = "") -> dict[str, bytes]:
+    def require(
+        self, place: "StorageDirectory", document: Document, folder: str = ""
+    ) -> dict[str, bytes]:
         """Return the signatures at a remote store that make a document one to be taken.
 
-        None are needed where everybody is trusted. Raises SignatureRefused, and as `Place`.
+        None are needed where everybody is trusted. Raises SignatureRefused, and as
+        `StorageDirectory` does.
         """
         if self.trusted is None:
             return {}

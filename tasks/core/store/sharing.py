@@ -15,9 +15,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import CorruptRemote, StorageUnavailable
-from tasks.core.files import fsync_tree, write_atomically
-from tasks.core.listing import paths_below
-from tasks.core.locks import Say
+from tasks.core.files.durable import fsync_tree, write_atomically
+from tasks.core.files.listing import paths_below
+from tasks.core.files.locks import Say
 from tasks.core.progress import Lines, quantity
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place, remove_note
 from tasks.core.store.privacy import enclose

@@ -13,8 +13,8 @@ from tasks.core.store.manifest import FREED, Manifest, freed_place, read_manifes
 
 logger = logging.getLogger(__name__)
 
-Place = Literal["artifact", "staging", "corrupt", "freed", "trash"]
-_PLACES: dict[Place, str] = {
+EntryKind = Literal["artifact", "staging", "corrupt", "freed", "trash"]
+_FOLDERS: dict[EntryKind, str] = {
     "staging": ".staging",
     "corrupt": ".corrupt",
     "freed": FREED,
@@ -97,10 +97,10 @@ class Shelf:
         """
         return {directory.name: list(wrong_content(directory)) for directory in self._directories()}
 
-    def contents(self) -> dict[Place, list[Path]]:
+    def contents(self) -> dict[EntryKind, list[Path]]:
         """Return the directories of all artifacts, and of everything that is none."""
-        places: dict[Place, list[Path]] = {"artifact": self._directories()}
-        for place, name in _PLACES.items():
+        places: dict[EntryKind, list[Path]] = {"artifact": self._directories()}
+        for place, name in _FOLDERS.items():
             places[place] = self._children(name)
         return places
 

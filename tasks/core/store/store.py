@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
-from tasks.core.files import (
+from tasks.core.files.durable import (
     FileDigest,
     digests_of,
     disk_is_full,
@@ -39,10 +39,10 @@ from tasks.core.files import (
     make_directory,
     write_atomically,
 )
+from tasks.core.files.listing import paths_below
+from tasks.core.files.locks import WAIT_S, Say, locked
+from tasks.core.files.temporary import TEMPORARY
 from tasks.core.keys import StageKey, to_jsonable
-from tasks.core.listing import paths_below
-from tasks.core.locks import WAIT_S, Say, locked
-from tasks.core.measure import Cost, measured
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.handover import Handover
 from tasks.core.store.manifest import (
@@ -60,7 +60,7 @@ from tasks.core.store.seals import Document, Kept
 from tasks.core.store.sharing import Sharing
 from tasks.core.store.shelf import Artifact, Shelf
 from tasks.core.store.staging import Staging
-from tasks.core.temporary import TEMPORARY
+from tasks.core.system.measure import Cost, measured
 
 if TYPE_CHECKING:
     from tasks.core.signing import SigningKey

@@ -14,20 +14,20 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, CorruptRemote, StorageUnavailable
-from tasks.core.files import (
+from tasks.core.files.durable import (
     CHUNK_BYTES,
     FileDigest,
     digest_of,
     link_or_copy,
     require_room,
 )
+from tasks.core.files.temporary import TEMPORARY
 from tasks.core.progress import Report, silent
-from tasks.core.system_errors import names_path
-from tasks.core.temporary import TEMPORARY
-from tasks.core.threads import run_all
+from tasks.core.system.errors import names_path
+from tasks.core.system.threads import run_all
 
 if TYPE_CHECKING:
-    from tasks.core.place import Place
+    from tasks.core.storage.directory import StorageDirectory
 
 THREADS = 4
 WAITS_S = (1.0, 4.0, 15.0)
@@ -47,7 +47,11 @@ class Way:
 
 
 def receive(
-    place: "Place", ways: Sequence[Way], *, here: Mapping[str, Path], report: Report = silent
+    place: "StorageDirectory",
+    ways: Sequence[Way],
+    *,
+    here: Mapping[str, Path],
+    report: Report = silent,
 ) -> None:
     """Bring files from the place to this machine. Those that `here` names by SHA-256 are linked.
 
@@ -62,7 +66,7 @@ def receive(
 
 
 def send(
-    place: "Place",
+    place: "StorageDirectory",
     ways: Sequence[Way],
     *,
     proved: frozenset[str],
@@ -136,7 +140,7 @@ def _insist(move: Move, meter: _Meter) -> None:
             return
 
 
-def _receive(place: "Place", way: Way, here: Mapping[str, Path], tick: Tick) -> None:
+def _receive(place: "StorageDirectory", way: Way, here: Mapping[str, Path], tick: Tick) -> None:
     target, wanted = way.local, way.digest
     target.parent.mkdir(parents=True, exist_ok=True)
     if _link(here.get(wanted.sha256), target) or target.exists():
@@ -168,7 +172,7 @@ def _link(source: Path | None, target: Path) -> bool:
     return True
 
 
-def _stream(place: "Place", way: Way, part: Path, tick: Tick) -> FileDigest:
+def _stream(place: "StorageDirectory", way: Way, part: Path, tick: Tick) -> FileDigest:
     """Write what is missing of a file, and return the digest of all of it."""
     sha256, size = hashlib.sha256(), 0
     with names_path(part), part.open("ab+") as file:
@@ -185,7 +189,7 @@ def _stream(place: "Place", way: Way, part: Path, tick: Tick) -> FileDigest:
     return FileDigest(size, sha256.hexdigest())
 
 
-def _send(place: "Place", way: Way, tick: Tick, *, proved: bool) -> None:
+def _send(place: "StorageDirectory", way: Way, tick: Tick, *, proved: bool) -> None:
     """Send a file unless it is there; either way every byte of it is or was read back from there.
 
     A server's own word is not taken: some confirm a checksum that they have not compared.

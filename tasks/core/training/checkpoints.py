@@ -12,15 +12,15 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.files import (
+from tasks.core.files.durable import (
     fsync_directory,
     fsync_tree,
     make_directory,
     take_back,
     write_atomically,
 )
+from tasks.core.files.listing import matching
 from tasks.core.keys import canonical_json
-from tasks.core.listing import matching
 
 CHECKPOINTS = "checkpoints"  # in the work of a training
 MARKER = "whole.json"

@@ -13,8 +13,8 @@ from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.template import end_mark, get_template
 from tasks.core.errors import DataError
-from tasks.core.foreign import JsonObject
-from tasks.core.model_config import read_config
+from tasks.core.files.foreign import JsonObject
+from tasks.core.model.config import read_config
 from tasks.core.recipe import Finetune
 from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.hostfile import require_slots

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from tasks.core.conversation.example_file import rows_of
 from tasks.core.recipe import Finetune
-from tasks.core.system_errors import system_error
+from tasks.core.system.errors import system_error
 from tasks.core.training.base_model import read_base_model
 from tasks.core.training.batching import batching_of
 from tasks.core.training.deepspeed_config import ADAM_BETAS, ADAM_EPSILON, deepspeed_config

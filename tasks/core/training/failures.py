@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from tasks.core.errors import DiskFull
-from tasks.core.exhaustion import exhausted_memory
 from tasks.core.process import Cause, ChildResult
-from tasks.core.system_errors import system_error
+from tasks.core.system.errors import system_error
+from tasks.core.system.exhaustion import exhausted_memory
 from tasks.core.training.job import Failure, Reason
 
 _OUT_OF_MEMORY = {"host": Reason.HOST_OUT_OF_MEMORY, "device": Reason.DEVICE_OUT_OF_MEMORY}

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tasks.core.conversation.examples import ExampleCounts
 from tasks.core.errors import DiskFull, LockBusy, TrainingFailed
-from tasks.core.files import fsync_directory, write_atomically
+from tasks.core.files.durable import fsync_directory, write_atomically
+from tasks.core.model.template_record import record_template, recorded_template
 from tasks.core.process import ChildResult, is_running
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
-from tasks.core.template_record import record_template, recorded_template
 from tasks.core.training.checkpoints import last_whole, remove_work, step_of
 from tasks.core.training.checks import check_training
 from tasks.core.training.curve import draw_loss_curve

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tasks.core.errors import MissingTool
-from tasks.core.source_code import methods_of
+from tasks.core.model.source_code import methods_of
 
 _TRAINER = "transformers/trainer.py"
 OVERRIDDEN: Mapping[str, tuple[str, ...]] = {

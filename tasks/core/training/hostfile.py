@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from tasks.core.errors import RecipeError
-from tasks.core.given_files import require_at_rest
+from tasks.core.files.given import require_at_rest
 
 _SLOTS = re.compile(r"slots=([1-9]\d*)")
 _BOM = "\ufeff"

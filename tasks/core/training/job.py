@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.files import write_atomically
-from tasks.core.listing import matching
+from tasks.core.files.durable import write_atomically
+from tasks.core.files.listing import matching
 from tasks.core.recipe import Finetune
 
 OPERATING = {

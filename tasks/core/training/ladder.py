@@ -13,16 +13,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.core.devices import Alone, Memory, alone_on, require_room
 from tasks.core.errors import NotAModel, RecipeError, TrainingFailed
-from tasks.core.files import write_atomically
+from tasks.core.files.durable import write_atomically
 from tasks.core.keys import digest
-from tasks.core.planning.hardware import read_gpus
-from tasks.core.planning.ladder import Rung, rungs
+from tasks.core.machine.devices import Alone, Memory, alone_on, require_room
+from tasks.core.machine.hardware import read_gpus
 from tasks.core.planning.rung_fit import smallest_gpu
-from tasks.core.planning.shapes import shape_of
+from tasks.core.planning.rungs import Rung, rungs
+from tasks.core.planning.shape import shape_of
 from tasks.core.planning.training import TrainingMemory, training_memory
-from tasks.core.planning.units import readable
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
@@ -30,6 +29,7 @@ from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetu
 from tasks.core.training.job import OPERATING, Reason, division_of
 from tasks.core.training.result import WORK, StepDown
 from tasks.core.training.rung_records import RungRecords
+from tasks.core.units import readable
 
 _log = logging.getLogger(__name__)
 

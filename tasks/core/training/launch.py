@@ -11,23 +11,23 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tasks.core.cores import usable_cores
 from tasks.core.errors import MissingTool, RecipeError
+from tasks.core.files.private import write_private
 from tasks.core.home import PROJECT
-from tasks.core.planning.hardware import read_gpus
-from tasks.core.private import write_private
+from tasks.core.machine.hardware import read_gpus
 from tasks.core.process import NETWORK, ChildResult, child_environment, run_child
 from tasks.core.process.ports import free_port
 from tasks.core.process.said import said
 from tasks.core.progress import Report
 from tasks.core.recipe import Finetune
-from tasks.core.training.asked import GRACE_S
+from tasks.core.system.cores import usable_cores
 from tasks.core.training.compile_locks import release_abandoned_locks
 from tasks.core.training.events import from_line
 from tasks.core.training.hooks import require_hooks
 from tasks.core.training.hostfile import read_slots
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.launch_command import command
+from tasks.core.training.stop_request import GRACE_S
 
 OWNER = "KAWAN_USAHA_TRAINING"
 """The variable that tells which job a training process works on, by the path of its job file."""

@@ -11,8 +11,8 @@ The invariant: what DeepSpeed or transformers then unpickles asks for no name th
 from pathlib import Path
 
 from tasks.core.errors import CorruptWeights, KawanUsahaError, UnsafeWeights
-from tasks.core.foreign import leaves
-from tasks.core.listing import paths_below
+from tasks.core.files.foreign import leaves
+from tasks.core.files.listing import paths_below
 from tasks.core.weights.torch_bin import load_on_meta
 
 _NEVER_UNPICKLED = (".safetensors", ".json", ".txt", ".py")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from tasks.core.conversation.estimate import training_lengths
 from tasks.core.errors import KawanUsahaError
-from tasks.core.planning.hardware import read_hardware, with_link, with_speed
-from tasks.core.planning.shapes import shape_of
+from tasks.core.machine.hardware import read_hardware, with_link, with_speed
+from tasks.core.planning.shape import shape_of
 from tasks.core.planning.training_fit import TrainingFit, fit_training
-from tasks.core.planning.units import about
 from tasks.core.recipe import Finetune
+from tasks.core.units import about
 
 
 def planned_training(model: Path, settings: Finetune, home: Path) -> TrainingFit:

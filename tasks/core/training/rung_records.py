@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.files import sha256_of, write_atomically
+from tasks.core.files.durable import sha256_of, write_atomically
 from tasks.core.keys import digest
-from tasks.core.planning.hardware import read_hardware
+from tasks.core.machine.hardware import read_hardware
 from tasks.core.recipe import Finetune
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tasks.core.training.asked import AskedToEnd
+from tasks.core.training.stop_request import AskedToEnd
 
 
 class CheckpointsInTime(TrainerCallback):

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.trainer_utils import SchedulerType
 
-from tasks.core.files import fsync_tree, make_directory
+from tasks.core.files.durable import fsync_tree, make_directory
 from tasks.core.training.checkpoints import fits, mark_whole, prune
 from tasks.core.training.grouping import LengthGroups
 from tasks.core.training.learned_head import learned_only, takes_positions

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from tasks.core.errors import RecipeError, TrainingFailed
-from tasks.core.model_config import read_config
+from tasks.core.model.config import read_config
 from tasks.core.recipe import Lora
 from tasks.core.weights.adapter import read_adapter
 from tasks.core.weights.index import ModelIndex

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import AdapterMismatch
-from tasks.core.model_config import ties_embeddings
+from tasks.core.model.config import ties_embeddings
 from tasks.core.weights.adapter_config import LoraConfig, read_lora_config
 from tasks.core.weights.adapter_modules import Modules
 from tasks.core.weights.adapter_parameters import TargetParameters, parameters_of

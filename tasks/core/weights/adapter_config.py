@@ -15,7 +15,7 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.core.errors import AdapterMismatch
-from tasks.core.foreign import read_json_object
+from tasks.core.files.foreign import read_json_object
 from tasks.core.weights.companions import ADAPTER_CONFIG
 from tasks.core.weights.unfused import ELSEWHERE, why
 from tasks.core.weights.update import BaseChange

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
-from tasks.core.model_config import has_foreign_code
+from tasks.core.model.config import has_foreign_code
 from tasks.core.weights.adapter_config import LoraConfig
 from tasks.core.weights.adapter_tensors import AGAIN, Layer, misfit, wrong
 from tasks.core.weights.index import ModelIndex

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.core.foreign import JsonObject, read_json_object
+from tasks.core.files.foreign import JsonObject, read_json_object
 
 
 def added_tokens(directory: Path) -> dict[str, int]:

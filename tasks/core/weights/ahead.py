@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.core.errors import DiskFull, KawanUsahaError
-from tasks.core.files import FileDigest, make_directory
+from tasks.core.files.durable import FileDigest, make_directory
 from tasks.core.progress import Report, silent
 from tasks.core.weights.companions import companion_bytes
 from tasks.core.weights.direct import InputFile

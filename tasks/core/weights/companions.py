@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from tasks.core.edit_fingerprint import FILE as FINGERPRINT
 from tasks.core.errors import NotAModel
-from tasks.core.files import CHUNK_BYTES, FileDigest, write_atomically
-from tasks.core.foreign import JsonObject
-from tasks.core.listing import matching, refuse
+from tasks.core.files.durable import CHUNK_BYTES, FileDigest, write_atomically
+from tasks.core.files.foreign import JsonObject
+from tasks.core.files.listing import matching, refuse
+from tasks.core.model.edit_fingerprint import FILE as FINGERPRINT
+from tasks.core.model.template_record import TEMPLATE_RECORD
 from tasks.core.recipe import Dtype
-from tasks.core.system_errors import names_path
-from tasks.core.template_record import TEMPLATE_RECORD
+from tasks.core.system.errors import names_path
 from tasks.core.weights.index import ADAPTER_WEIGHTS
 from tasks.core.weights.tokenizer_check import require_tokenizer
 from tasks.core.weights.weight_files import LISTINGS

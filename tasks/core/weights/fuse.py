@@ -14,9 +14,9 @@ from typing import Self
 import torch
 
 from tasks.core.errors import AdapterMismatch
-from tasks.core.foreign import JsonObject
+from tasks.core.files.foreign import JsonObject
+from tasks.core.model.template_record import TEMPLATE_RECORD
 from tasks.core.progress import Report, silent
-from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.adapter import EMBEDDINGS, Adapter, read_adapter
 from tasks.core.weights.added_tokens import added_tokens
 from tasks.core.weights.companions import (

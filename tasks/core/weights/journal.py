@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tasks.core.files import FileDigest, digest_of, fsync_directory, write_atomically
+from tasks.core.files.durable import FileDigest, digest_of, fsync_directory, write_atomically
 
 DIRECTORY = ".finished-shards"
 

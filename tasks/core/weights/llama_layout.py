@@ -7,7 +7,7 @@ transformers' modeling_llama.py and modeling_qwen2.py (5.23); a test compares it
 from collections.abc import Mapping
 
 from tasks.core.errors import NotAModel
-from tasks.core.model_config import OUR_MODEL_TYPE, has_foreign_code, ties_embeddings
+from tasks.core.model.config import OUR_MODEL_TYPE, has_foreign_code, ties_embeddings
 
 Shape = tuple[int, ...]
 

@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 
 from tasks.core.errors import DeltaMismatch
-from tasks.core.files import FileDigest
+from tasks.core.files.durable import FileDigest
+from tasks.core.model.template_record import TEMPLATE_RECORD
 from tasks.core.progress import Report, silent
 from tasks.core.recipe import Dtype
-from tasks.core.template_record import TEMPLATE_RECORD
 from tasks.core.weights.companions import (
     Companions,
     companion_files,

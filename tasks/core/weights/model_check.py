@@ -14,17 +14,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks.core.errors import NotAModel, UnsafeName
-from tasks.core.foreign import (
+from tasks.core.files.foreign import (
     JsonObject,
     begins_with_bom,
     read_json_object,
     read_whole,
     require_undisguised,
 )
-from tasks.core.model_code import require_code_inside
-from tasks.core.model_config import FILE as CONFIG
-from tasks.core.model_config import read_config, ties_embeddings
-from tasks.core.system_errors import names_path
+from tasks.core.model.code import require_code_inside
+from tasks.core.model.config import FILE as CONFIG
+from tasks.core.model.config import read_config, ties_embeddings
+from tasks.core.system.errors import names_path
 from tasks.core.weights.companions import (
     ADAPTER_CONFIG,
     TERMS,

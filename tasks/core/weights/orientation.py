@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import AdapterMismatch
-from tasks.core.model_config import has_foreign_code
+from tasks.core.model.config import has_foreign_code
 
 CONV1D_TYPES = frozenset(
     ("gpt2", "gpt-sw3", "openai-gpt", "imagegpt", "decision_transformer", "clvp")

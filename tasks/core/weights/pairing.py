@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import DeltaMismatch
-from tasks.core.foreign import JsonObject
-from tasks.core.model_config import ties_embeddings
+from tasks.core.files.foreign import JsonObject
+from tasks.core.model.config import ties_embeddings
 from tasks.core.weights.added_tokens import added_tokens
 from tasks.core.weights.dtypes import FLOATS
 from tasks.core.weights.index import ModelIndex, TensorEntry

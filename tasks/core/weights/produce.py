@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.files import WORK, FileDigest, fsync_tree, make_directory
+from tasks.core.files.durable import WORK, FileDigest, fsync_tree, make_directory
+from tasks.core.files.listing import refuse
 from tasks.core.keys import digest
-from tasks.core.listing import refuse
 from tasks.core.progress import Report
 from tasks.core.weights.companions import Companions, companion_bytes, write_companions
 from tasks.core.weights.index import ModelIndex

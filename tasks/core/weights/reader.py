@@ -14,7 +14,7 @@ from typing import Self
 import torch
 
 from tasks.core.errors import CorruptWeights
-from tasks.core.system_errors import names_path
+from tasks.core.system.errors import names_path
 from tasks.core.weights.direct import InputFile, ThreadBuffer
 from tasks.core.weights.dtypes import ITEM_BYTES, torch_dtype
 from tasks.core.weights.index import ModelIndex, TensorEntry

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights
-from tasks.core.foreign import is_no_text, repeated_name
-from tasks.core.system_errors import names_path
+from tasks.core.files.foreign import is_no_text, repeated_name
+from tasks.core.system.errors import names_path
 from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from tasks.core.cores import usable_cores
 from tasks.core.errors import CorruptWeights
 from tasks.core.progress import Report, Tally, silent
-from tasks.core.threads import run_all
+from tasks.core.system.cores import usable_cores
+from tasks.core.system.threads import run_all
 from tasks.core.weights.direct import bytes_of
 from tasks.core.weights.layout import Piece, Shard
 from tasks.core.weights.reader import TensorReader

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from tasks.core.errors import NotAModel
-from tasks.core.foreign import JsonObject, read_json_object, understood
+from tasks.core.files.foreign import JsonObject, read_json_object, understood
 
 _TOKENIZER = "tokenizer.json"
 _CONFIGURATION = "tokenizer_config.json"

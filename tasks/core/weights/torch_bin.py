@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights, NotAModel, UnsafeWeights
-from tasks.core.system_errors import is_of_the_machine, names_path
+from tasks.core.system.errors import is_of_the_machine, names_path
 from tasks.core.weights.dtypes import stored_dtype
 from tasks.core.weights.safetensors_header import HeaderEntry, span_elements
 

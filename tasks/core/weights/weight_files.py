@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from tasks.core.errors import CorruptWeights, KawanUsahaError, NotAModel, UnsafeWeights
-from tasks.core.foreign import JsonObject, leaves
+from tasks.core.files.foreign import JsonObject, leaves
 
 WeightFormat = Literal["safetensors", "bin"]
 

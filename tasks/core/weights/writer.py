@@ -21,11 +21,11 @@ from typing import Literal, Self
 import torch
 
 from tasks.core.errors import DiskFull
-from tasks.core.files import FileDigest, disk_is_full, free_bytes, require_room
-from tasks.core.listing import matching
-from tasks.core.system_errors import names_path
-from tasks.core.temporary import TEMPORARY
-from tasks.core.threads import on_every_core
+from tasks.core.files.durable import FileDigest, disk_is_full, free_bytes, require_room
+from tasks.core.files.listing import matching
+from tasks.core.files.temporary import TEMPORARY
+from tasks.core.system.errors import names_path
+from tasks.core.system.threads import on_every_core
 from tasks.core.weights.direct import OutputFile, ThreadBuffer, aligned_buffer
 from tasks.core.weights.journal import Journal
 from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard

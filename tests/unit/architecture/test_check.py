@@ -3,9 +3,9 @@ import torch
 from transformers import LlamaConfig
 from transformers.activations import ACT2FN
 
-from tasks.core.architecture.check import check_edit
-from tasks.core.architecture.names import SURE, check_edit_names
-from tasks.core.architecture.registry import (
+from tasks.core.architecture.edits.check import check_edit
+from tasks.core.architecture.edits.names import SURE, check_edit_names
+from tasks.core.architecture.edits.registry import (
     LEARNED,
     activation,
     computes,

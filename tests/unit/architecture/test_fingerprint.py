@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import put_fingerprint, renew_fingerprint
 from tasks.core.architecture.plain import to_plain_llama
-from tasks.core.architecture.proof import prove_edit
-from tasks.core.edit_fingerprint import FILE, EditFingerprint, read_fingerprint
+from tasks.core.architecture.proof.proof import prove_edit
 from tasks.core.errors import EditLost
-from tasks.core.hub.local_copy import copy_directory
-from tasks.core.hub.publish_selection import choose_to_publish
+from tasks.core.hub.download.local_copy import copy_directory
+from tasks.core.hub.publish.selection import choose_to_publish
+from tasks.core.model.edit_fingerprint import FILE, EditFingerprint, read_fingerprint
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tasks.core.weights.convert import convert

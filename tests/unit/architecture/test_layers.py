@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.architecture.layers import plan_activations, resolve
+from tasks.core.architecture.edits.layers import plan_activations, resolve
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import ActivationEdit, LayerSelector
 

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from tasks.core.hub.embedded import Account, running_hub
+from tasks.core.demo.hub import Account, running_hub
 
 PROMPT = torch.tensor([[1, 40, 71, 102, 133, 164, 195, 226]])
 

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.activations import ACT2FN
 
-from tasks.core.architecture.edits import edits_of
-from tasks.core.architecture.proof import EditProof, ProofRequest, prove_edit
-from tasks.core.architecture.prove import make_proof
-from tasks.core.architecture.registry import LEARNED
-from tasks.core.architecture.whole import OVERHEAD_BYTES, WEIGHTS_FACTOR
+from tasks.core.architecture.edits.kinds import edits_of
+from tasks.core.architecture.edits.registry import LEARNED
+from tasks.core.architecture.proof.proof import EditProof, ProofRequest, prove_edit
+from tasks.core.architecture.proof.prove import make_proof
+from tasks.core.architecture.proof.whole import OVERHEAD_BYTES, WEIGHTS_FACTOR
 from tasks.core.errors import CorruptWeights, EditLost, RecipeError
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tests.models import tiny_llama

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from tasks.core.architecture.loaded import inverse_frequencies
-from tasks.core.architecture.proof import ProofRequest
-from tasks.core.architecture.prove import make_proof
-from tasks.core.architecture.rope import context_tokens
+from tasks.core.architecture.edits.rope import context_tokens
+from tasks.core.architecture.proof.loaded import inverse_frequencies
+from tasks.core.architecture.proof.proof import ProofRequest
+from tasks.core.architecture.proof.prove import make_proof
 from tasks.core.recipe import Edit, RopeScalingEdit
 
 TRAINED, FACTOR, HEAD_DIM, THETA = 2048, 4.0, 8, 10000.0

@@ -9,11 +9,11 @@ from tasks import collected as task
 from tasks.core.collected import kept_ids
 from tasks.core.collected.artifacts import lost, remove_lost
 from tasks.core.collected.forgetting import forget
-from tasks.core.collected.lines import Place, raw_lines
+from tasks.core.collected.lines import LineSpan, raw_lines
 from tasks.core.collected.place import COLLECTED, day_files, held
 from tasks.core.collected.reviewed import CONVERSATIONS, reviewed_set
 from tasks.core.errors import LockBusy
-from tasks.core.files import sha256_of
+from tasks.core.files.durable import sha256_of
 from tasks.core.keys import StageKey, digest, stage_key
 from tasks.core.room import prune, room
 from tasks.core.store import Artifact, Remote, Staging, Store
@@ -202,7 +202,7 @@ def test_what_is_kept_is_read_once_for_all_sets_and_no_line_of_it_is_taken_apart
     a_set()
     read: list[Path] = []
 
-    def told(path: Path) -> Iterator[tuple[Place, bytes]]:
+    def told(path: Path) -> Iterator[tuple[LineSpan, bytes]]:
         read.append(path)
         return raw_lines(path)
 

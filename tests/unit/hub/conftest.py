@@ -11,8 +11,8 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from huggingface_hub import HfApi
 
-from tasks.core.hub.embedded import Account, HubAddress, running_hub
-from tasks.core.hub.embedded.faults import Faults
+from tasks.core.demo.hub import Account, HubAddress, running_hub
+from tasks.core.demo.hub.faults import Faults
 from tests.models import tiny_llama
 
 OWNER, READER, STRANGER, GUEST = "hf_owner", "hf_reader", "hf_stranger", "hf_guest"

@@ -8,8 +8,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.core.errors import HubUnavailable
-from tasks.core.hub.download import download, resolve
-from tasks.core.hub.fetch import Patience
+from tasks.core.hub.download.file import Patience
+from tasks.core.hub.download.model import download, resolve
 from tests.faults.injector import DISK_FULL, FAILING_DISK, Fault
 from tests.faults.survey import Work, files_in, survey
 
@@ -47,7 +47,7 @@ class Shorter:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client waits for an answer for less long than a person would."""
-    monkeypatch.setattr("tasks.core.hub.fetch.TIMEOUT_S", 0.5)
+    monkeypatch.setattr("tasks.core.hub.download.file.TIMEOUT_S", 0.5)
 
 
 def fetched(repo: str, out: Path) -> object:

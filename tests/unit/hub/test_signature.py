@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+from tasks.core.demo.hub import running_hub
+from tasks.core.demo.hub.faults import Faults
 from tasks.core.errors import KawanUsahaError, SignatureRefused, SigningKeyUnusable
-from tasks.core.files import digest_of
-from tasks.core.hub.embedded import running_hub
-from tasks.core.hub.embedded.faults import Faults
+from tasks.core.files.durable import digest_of
+from tasks.core.hub.download.sources import fetch
+from tasks.core.hub.download.upstream import Sources, Upstream
 from tasks.core.hub.signature import require_signed_directory, require_sources_signed
-from tasks.core.hub.sources import fetch
-from tasks.core.hub.upstream import Sources, Upstream
 from tasks.core.recipe import Base, Recipe, Source
 from tasks.core.signing import signature_over
 from tasks.core.store import Built, Store

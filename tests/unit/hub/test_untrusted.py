@@ -8,12 +8,12 @@ from huggingface_hub import HfApi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.core.architecture.edit import edit_model
+from tasks.core.demo.hub.faults import Faults
 from tasks.core.errors import UnsafeName, UntrustedCode
-from tasks.core.hub.datasets import fetch_conversations
-from tasks.core.hub.download import resolve
-from tasks.core.hub.embedded.faults import Faults
-from tasks.core.hub.sources import fetch
-from tasks.core.hub.upstream import Upstream
+from tasks.core.hub.download.datasets import fetch_conversations
+from tasks.core.hub.download.model import resolve
+from tasks.core.hub.download.sources import fetch
+from tasks.core.hub.download.upstream import Upstream
 from tasks.core.recipe import Edit, Source
 from tasks.core.store import Remote, RunStore, Store
 from tasks.core.store.runs import RunRecords

@@ -7,7 +7,7 @@ from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT
 from tasks.core.learning.released import kept, released_recipe
 from tasks.core.recipe import KAWAN_USAHA, Recipe
-from tasks.core.recipe_file import located
+from tasks.core.recipe.file import located
 from tasks.core.store.runs import RunRecords
 
 

@@ -4,15 +4,15 @@ import dataclasses
 
 import pytest
 
+from tasks.core.machine import hardware as machine
 from tasks.core.machine import link, speed
+from tasks.core.machine.gpus import parse_gpus
+from tasks.core.machine.hardware import GpuUse, Hardware, read_hardware, with_gpus, with_link
 from tasks.core.machine.link import LinkSpeed, kept_link, measured_link
-from tasks.core.planning import hardware as machine
-from tasks.core.planning.gpus import parse_gpus
-from tasks.core.planning.hardware import GpuUse, Hardware, read_hardware, with_gpus, with_link
 from tasks.core.planning.rung_fit import fit_ladder
-from tasks.core.planning.shapes import LLAMA_13B
-from tasks.core.planning.units import GIB
+from tasks.core.planning.shape import LLAMA_13B
 from tasks.core.recipe import Finetune
+from tasks.core.units import GIB
 
 FAST = LinkSpeed(pinned_bytes_per_s=29e9, pageable_bytes_per_s=6e9)
 IDLE = GpuUse("GPU-one", "H100", 80 * GIB, 79 * GIB, ())

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.core.planning.activations import sides
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.shape import ModelShape
 from tasks.core.recipe import Finetune
 from tasks.core.training.preference_loss import answer_log_probs, pair_losses
 

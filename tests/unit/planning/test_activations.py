@@ -10,7 +10,7 @@ from tasks.core.planning.activations import (
     loss_bytes,
     working_bytes,
 )
-from tasks.core.planning.shapes import LINEAR_NAMES, ModelShape
+from tasks.core.planning.shape import LINEAR_NAMES, ModelShape
 from tasks.core.recipe import Finetune, Lora
 from tests.unit.planning.reference import watched_step
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from tasks.core.machine.cpu import Cpu
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.cpu_time import answer_tokens_per_s, training_seconds_on_cpu
-from tasks.core.planning.hardware import Hardware
 from tasks.core.planning.render import render, render_training
-from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, ModelShape
+from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, ModelShape
 from tasks.core.planning.stages import Sizes
 from tasks.core.planning.training_fit import fit_training
-from tasks.core.planning.units import GB
 from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import Deploy, Edit, Evaluate, Finetune, Lora, Recipe
+from tasks.core.units import GB
 from tests.machines import AVX2, NATIVE
 
 SMOLLM2 = ModelShape(30, 576, 1536, 9, 3, 64, 49_152)

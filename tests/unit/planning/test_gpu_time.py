@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.machine.gpus import GpuSpeed
 from tasks.core.planning.gpu_time import training_seconds
-from tasks.core.planning.gpus import GpuSpeed
-from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, ModelShape
+from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, ModelShape
 from tasks.core.planning.stages import Rates
-from tasks.core.planning.units import GB
 from tasks.core.recipe import Finetune
+from tasks.core.units import GB
 
 CARD = GpuSpeed(tflops=100, memory_bytes_per_s=1000 * GB)
 JOINED = GpuSpeed(tflops=100, memory_bytes_per_s=1000 * GB, nvlink_bytes_per_s=300 * GB)

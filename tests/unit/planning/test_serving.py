@@ -6,7 +6,7 @@ from fastchat.model.compression import compress, default_compression_config
 from transformers import LlamaForCausalLM
 
 from tasks.core.planning.serving import kv_cache_bytes, served_weight_bytes, serving_memory
-from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, ModelShape
+from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, ModelShape
 from tests.unit.planning.reference import config_of
 
 SHAPE = ModelShape(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.planning.shapes import LLAMA_13B
+from tasks.core.planning.shape import LLAMA_13B
 from tasks.core.planning.stages import Rates, Sizes, stage_needs
 from tasks.core.recipe import KAWAN_USAHA, Base, Finetune, Publish, Recipe
 

@@ -3,7 +3,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
-from tasks.core.planning.shapes import LINEAR_NAMES, LLAMA_13B, ModelShape
+from tasks.core.planning.shape import LINEAR_NAMES, LLAMA_13B, ModelShape
 from tasks.core.planning.training import (
     GB,
     MAX_LIVE_PARAMETERS,

@@ -5,15 +5,15 @@ import sys
 import pytest
 
 from tasks.core.errors import RecipeError
-from tasks.core.planning.gpus import parse_gpus
-from tasks.core.planning.hardware import Hardware
+from tasks.core.machine.gpus import parse_gpus
+from tasks.core.machine.hardware import Hardware
 from tasks.core.planning.render import render
-from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, LLAMA_30B
+from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, LLAMA_30B
 from tasks.core.planning.stages import Sizes
 from tasks.core.planning.training_fit import fit_training
-from tasks.core.planning.units import GB
 from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import KAWAN_USAHA, Deploy, Edit, Finetune, Lora, RopeScalingEdit
+from tasks.core.units import GB
 
 ORIGINAL = Finetune(processes=2, zero_stage=2, gradient_checkpointing=False)
 

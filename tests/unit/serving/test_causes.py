@@ -6,9 +6,9 @@ import pytest
 from fastchat.conversation import get_conv_template
 
 from tasks.core.errors import EditLost, PortTaken, ServingFailed
-from tasks.core.serving.causes import explain_end, log_tail
-from tasks.core.serving.report import refusal_json
-from tasks.core.serving.state import StateDirectory
+from tasks.core.serving.launch.causes import explain_end, log_tail
+from tasks.core.serving.observe.readiness import refusal_json
+from tasks.core.serving.state.disk import StateDirectory
 
 
 @pytest.fixture

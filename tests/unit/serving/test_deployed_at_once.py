@@ -6,11 +6,11 @@ import httpx
 import pytest
 
 from tasks.core.process.ports import free_port
-from tasks.core.serving.deployment import stop
-from tasks.core.serving.ports import can_bind
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.slots import SLOTS
-from tasks.core.serving.state import read_deployment, state_directory
+from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.ports import can_bind
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.state.disk import read_deployment, state_directory
+from tasks.core.serving.state.slots import SLOTS
 from tests.crowd import Member, crowd
 from tests.models import tiny_llama
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 _DEPLOY = """
 from tasks.core.recipe import Deploy
-from tasks.core.serving.deployment import deploy
+from tasks.core.serving.launch.deployment import deploy
 
 def work(number, given):
     name, port = given["deployments"][number]

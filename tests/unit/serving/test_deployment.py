@@ -11,7 +11,6 @@ from typing import get_args
 
 import pytest
 
-from tasks.core import devices
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import (
     CorruptWeights,
@@ -24,24 +23,25 @@ from tasks.core.errors import (
     SignatureRefused,
     UsageError,
 )
-from tasks.core.locks import holders, locked
+from tasks.core.files.locks import holders, locked
+from tasks.core.files.temporary import new_file
+from tasks.core.machine import devices
 from tasks.core.recipe import Deploy
 from tasks.core.recipe.deploy import EngineName
-from tasks.core.serving.deployment import _versions, deploy, rollback, start, stop
-from tasks.core.serving.ports import can_bind
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.record import Deployment
-from tasks.core.serving.routes import Routes
-from tasks.core.serving.startup import EngineStart
-from tasks.core.serving.state import (
+from tasks.core.serving.launch.deployment import _versions, deploy, rollback, start, stop
+from tasks.core.serving.launch.ports import can_bind
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.launch.startup import EngineStart
+from tasks.core.serving.observe.status import status
+from tasks.core.serving.state.disk import (
     read_deployment,
     read_previous,
     state_directory,
     used_builds,
     write_routes,
 )
-from tasks.core.serving.status import status
-from tasks.core.temporary import new_file
+from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.state.routes import Routes
 from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama
@@ -329,7 +329,7 @@ def test_a_start_that_was_cut_off_is_seen_and_can_be_stopped(tmp_path, settings)
     model, wanted, home = tiny_llama(tmp_path / "model"), settings(), tmp_path / "home"
     code = (
         "import sys; from pathlib import Path; from tasks.core.recipe import Deploy\n"
-        "from tasks.core.serving.deployment import deploy\n"
+        "from tasks.core.serving.launch.deployment import deploy\n"
         "model, home, settings = sys.argv[1:]\n"
         "deploy(Path(model), Deploy.model_validate_json(settings), name='kawan', "
         "template='vicuna_v1.1', home=Path(home), build='b1')"

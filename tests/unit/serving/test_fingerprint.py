@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import renew_fingerprint
-from tasks.core.architecture.whole import log_probabilities
-from tasks.core.edit_fingerprint import EditFingerprint, read_fingerprint
+from tasks.core.architecture.proof.whole import log_probabilities
 from tasks.core.errors import EditLost, ServingFailed
+from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.recipe import ActivationEdit, Edit
-from tasks.core.serving.access import Access
-from tasks.core.serving.fingerprint import TOLERANCES, ask_prompt, require_fingerprint
+from tasks.core.serving.observe.access import Access
+from tasks.core.serving.observe.fingerprint import TOLERANCES, ask_prompt, require_fingerprint
 from tests.models import tiny_llama
 
 EDIT = Edit(activations=(ActivationEdit(layers=("all",), activation="gelu"),))

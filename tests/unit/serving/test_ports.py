@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.errors import PortTaken
 from tasks.core.process.ports import free_port
-from tasks.core.serving.ports import can_bind, require_port
+from tasks.core.serving.launch.ports import can_bind, require_port
 
 
 def test_a_taken_port_is_named_with_the_process_that_has_it():

@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.core.errors import EditLost, ServingFailed
-from tasks.core.serving.report import (
+from tasks.core.serving.observe.readiness import (
     EngineReport,
     Expectation,
     read_expectation,

@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.core.errors import DiskFull, LockBusy, ServingFailed
-from tasks.core.serving import revive
+from tasks.core.serving.launch import revive
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from tasks.core.architecture.promise import expected_report
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Deploy, Edit, RopeScalingEdit
-from tasks.core.serving import probe
 from tasks.core.serving.chat import Message, chat
-from tasks.core.serving.deployment import deploy, stop
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.record import Deployment
-from tasks.core.serving.status import DeploymentStatus, status
+from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.observe import probe
+from tasks.core.serving.observe.status import DeploymentStatus, status
+from tasks.core.serving.state.record import Deployment
 from tests.models import tiny_llama
 from tests.secrets import SECRETS, SESAME, files_that_tell
 
@@ -72,7 +72,8 @@ def served(tmp_path_factory, serving_home, settings) -> Iterator[Served]:
 
 def status_from_another_process(home: Path) -> list[str]:
     code = (
-        "import sys; from pathlib import Path; from tasks.core.serving.status import status\n"
+        "import sys; from pathlib import Path\n"
+        "from tasks.core.serving.observe.status import status\n"
         "for s in status(Path(sys.argv[1])): print(s.name, s.health, s.report.edit['activations'])"
     )
     command = [sys.executable, "-c", code, str(home)]

@@ -8,9 +8,7 @@ import pytest
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.recipe import Deploy
 from tasks.core.recipe.deploy import Gateway
-from tasks.core.serving.record import gateway_url
-from tasks.core.serving.routes import Routes
-from tasks.core.serving.state import (
+from tasks.core.serving.state.disk import (
     StateDirectory,
     read_deployment,
     read_previous,
@@ -20,6 +18,8 @@ from tasks.core.serving.state import (
     write_record,
     write_routes,
 )
+from tasks.core.serving.state.record import gateway_url
+from tasks.core.serving.state.routes import Routes
 from tests.deployments import deployment, put_on_record
 
 

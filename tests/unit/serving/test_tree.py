@@ -7,9 +7,7 @@ from supervisor.options import ServerOptions
 
 from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.serving.key_variables import KEYS_VARIABLE
-from tasks.core.serving.slots import SLOTS
-from tasks.core.serving.state import StateDirectory
-from tasks.core.serving.tree import (
+from tasks.core.serving.launch.process_tree import (
     SLOT_VARIABLE,
     configuration,
     engine_process,
@@ -17,6 +15,8 @@ from tasks.core.serving.tree import (
     gateway_settings,
     watch_process,
 )
+from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.slots import SLOTS
 from tests.deployments import deployment
 from tests.models import tiny_llama
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import devices
-from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, NotAModel, RecipeError, ServingFailed
+from tasks.core.machine import devices
+from tasks.core.model.edit_fingerprint import EditFingerprint
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.engines.base import Launch
@@ -18,7 +18,12 @@ from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_command import Arguments, drain_s, setup_of, vllm_command
 from tasks.core.serving.engines.vllm_environment import EXTRA, VARIABLE
 from tasks.core.serving.engines.vllm_process import environment
-from tasks.core.serving.report import EXPECTATION_VARIABLE, REFUSED, Expectation, refusal_from
+from tasks.core.serving.observe.readiness import (
+    EXPECTATION_VARIABLE,
+    REFUSED,
+    Expectation,
+    refusal_from,
+)
 from tests.models import tiny_llama
 
 CONFIG = {

@@ -11,23 +11,23 @@ import httpx
 import psutil
 import pytest
 
-from tasks.core import devices
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
 from tasks.core.errors import ServingFailed
-from tasks.core.locks import holders
+from tasks.core.files.locks import holders
+from tasks.core.machine import devices
 from tasks.core.recipe import ActivationEdit, Deploy, Edit
-from tasks.core.serving.control import Supervisor
-from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_environment import EXTRA
-from tasks.core.serving.ports import can_bind
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.record import Deployment
-from tasks.core.serving.state import StateDirectory, read_deployment, state_directory
-from tasks.core.serving.status import status
-from tasks.core.serving.watch import Watch
+from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.ports import can_bind
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.launch.supervisord import Supervisor
+from tasks.core.serving.observe.status import status
+from tasks.core.serving.observe.watch import Watch
+from tasks.core.serving.state.disk import StateDirectory, read_deployment, state_directory
+from tasks.core.serving.state.record import Deployment
 from tests.asking import Asking
 from tests.models import tiny_llama
 from tests.unit.serving.gateway.world import until

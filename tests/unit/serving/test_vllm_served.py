@@ -20,13 +20,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tasks.core import devices
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
-from tasks.core.edit_fingerprint import read_fingerprint
 from tasks.core.errors import EditLost, ServingFailed
-from tasks.core.locks import holders
+from tasks.core.files.locks import holders
+from tasks.core.machine import devices
+from tasks.core.model.edit_fingerprint import read_fingerprint
 from tasks.core.process import child_environment
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import environment_of
@@ -36,7 +36,7 @@ from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_environment import EXTRA
 from tasks.core.serving.engines.vllm_process import end_leftovers
-from tasks.core.serving.report import EXPECTATION_VARIABLE, Expectation
+from tasks.core.serving.observe.readiness import EXPECTATION_VARIABLE, Expectation
 from tests.models import tiny_llama
 from tests.secrets import SECRETS
 from tests.vllm import NEEDS_VLLM

@@ -12,19 +12,19 @@ import psutil
 import pytest
 
 from tasks.core.errors import ServingFailed
-from tasks.core.locks import locked
+from tasks.core.files.locks import locked
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Page
-from tasks.core.serving import probe
-from tasks.core.serving.control import Supervisor
-from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.gateway.control import GatewayControl
-from tasks.core.serving.incidents import Incident
-from tasks.core.serving.processes import own_processes
-from tasks.core.serving.record import Deployment
-from tasks.core.serving.state import state_directory
-from tasks.core.serving.status import status
-from tasks.core.serving.watch import Watch
+from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.launch.supervisord import Supervisor
+from tasks.core.serving.observe import probe
+from tasks.core.serving.observe.incidents import Incident
+from tasks.core.serving.observe.status import status
+from tasks.core.serving.observe.watch import Watch
+from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.record import Deployment
 from tests.models import tiny_llama
 
 GIVE_UP_S = 1200
@@ -51,8 +51,8 @@ def state(deployment):
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that does not answer hangs after seconds, as long as nobody asks it anything."""
-    monkeypatch.setattr("tasks.core.serving.looks._IDLE_S", 10.0)
-    monkeypatch.setattr("tasks.core.serving.looks.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("tasks.core.serving.observe.looks._IDLE_S", 10.0)
+    monkeypatch.setattr("tasks.core.serving.observe.looks.LOOK_EVERY_S", 0.0)
 
 
 def silent(_: Incident) -> None:
@@ -184,7 +184,7 @@ def test_the_engine_of_a_switch_that_was_killed_is_ended(state, deployment, tmp_
     model = tiny_llama(tmp_path / "two", layers=1, seed=2)
     code = (
         "import sys; from pathlib import Path; from tasks.core.recipe import Deploy\n"
-        "from tasks.core.serving.deployment import deploy\n"
+        "from tasks.core.serving.launch.deployment import deploy\n"
         "model, home, settings = sys.argv[1:]\n"
         "deploy(Path(model), Deploy.model_validate_json(settings), name='kawan', "
         "template='vicuna_v1.1', home=Path(home), build='b2')"

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core.errors import DiskFull, StorageUnavailable
 from tasks.core.keys import stage_key
-from tasks.core.place import Place
+from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Remote, Staging, Store
 from tests.unit.store.conftest import Machine
 
@@ -85,7 +85,7 @@ def goes_on_from(store: Store) -> list[str]:
 def test_a_broken_state_is_told_of_and_the_work_begins(
     machine: Machine, url: str, said: list[str], kind: str
 ) -> None:
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     with lost_machine(machine("first"), 1):
         name = max(place.files(f"{FOLDER}/files").items(), key=lambda item: item[1])[0]
         if kind == "missing":
@@ -98,7 +98,7 @@ def test_a_broken_state_is_told_of_and_the_work_begins(
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b'{"paths": ["../x"], "files": {}}'])
 def test_a_garbage_state_counts_as_none(machine: Machine, url: str, content: bytes) -> None:
-    Place.open(url).replace(f"{FOLDER}/state.json", content)
+    StorageDirectory.open(url).replace(f"{FOLDER}/state.json", content)
     assert goes_on_from(machine("first")) == []
 
 
@@ -119,7 +119,7 @@ def test_a_state_whose_names_contradict_each_other_is_left_and_the_work_begins(
     machine: Machine, url: str, paths: str, file: str | None
 ) -> None:
     files = f'{{"{file}": {A_FILE}}}' if file else "{}"
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     place.replace(f"{FOLDER}/files/{hashlib.sha256(b'a').hexdigest()}", b"a")
     place.replace(f"{FOLDER}/state.json", f'{{"paths": {paths}, "files": {files}}}'.encode())
     built: list[Path] = []
@@ -136,16 +136,16 @@ def test_a_state_whose_names_contradict_each_other_is_left_and_the_work_begins(
 def test_the_work_goes_on_while_the_remote_store_cannot_be_reached(
     machine: Machine, url: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place.open(url)
-    send, away = Place.send, threading.Event()
+    place = StorageDirectory.open(url)
+    send, away = StorageDirectory.send, threading.Event()
     away.set()
 
-    def refused(self: Place, *args: object) -> None:
+    def refused(self: StorageDirectory, *args: object) -> None:
         if away.is_set():
             raise StorageUnavailable("The remote store cannot be reached.")
         send(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Place, "send", refused)
+    monkeypatch.setattr(StorageDirectory, "send", refused)
 
     def write(staging: Staging) -> None:
         with staging.handed_over(lambda: latest(staging.path)):
@@ -163,10 +163,10 @@ def test_the_work_goes_on_while_the_remote_store_cannot_be_reached(
 def test_nothing_that_a_storage_raises_takes_the_place_of_the_works_own_failure(
     machine: Machine, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Place, *args: object) -> None:
+    def broken(self: StorageDirectory, *args: object) -> None:
         raise RuntimeError("Loop is not running")
 
-    monkeypatch.setattr(Place, "send", broken)
+    monkeypatch.setattr(StorageDirectory, "send", broken)
 
     def write(staging: Staging) -> None:
         with staging.handed_over(lambda: latest(staging.path)):
@@ -195,7 +195,7 @@ def test_a_state_that_finds_no_room_here_is_not_given_up(
 
 def test_another_machine_goes_on_from_the_latest_state(machine: Machine, url: str) -> None:
     with lost_machine(machine("first"), 3):
-        kept = Place.open(url).files(f"{FOLDER}/files")
+        kept = StorageDirectory.open(url).files(f"{FOLDER}/files")
     assert len(kept) == 4  # identity, marker, the common file, and the states of the last step only
     assert goes_on_from(machine("second")) == ["step-3"]
 
@@ -231,7 +231,7 @@ def test_nothing_stays_there_once_the_work_is_finished(machine: Machine, url: st
     with lost_machine(machine("first"), 2):
         pass
     goes_on_from(machine("second"))
-    assert Place.open(url).files("staging") == {}
+    assert StorageDirectory.open(url).files("staging") == {}
     assert [name for name, _ in Remote.open(url).artifacts()] == [str(KEY)]
 
 

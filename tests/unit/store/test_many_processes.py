@@ -16,7 +16,7 @@ _STORE = """
 import os, signal, time
 from tasks.core.errors import LockBusy
 from tasks.core.keys import stage_key
-from tasks.core.locks import locked
+from tasks.core.files.locks import locked
 from tasks.core.room import prune
 from tasks.core.store import Store
 

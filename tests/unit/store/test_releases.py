@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import StorageUnavailable
-from tasks.core.place import Place
+from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Remote, RunStore
 from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import OpenRun, RunRecords
@@ -32,7 +32,7 @@ def released(home: Path, remote: Remote, artifact: str, forced: str | None = Non
 @pytest.fixture
 def out_of_reach() -> Remote:
     """A remote store that raises what one behind a broken network does."""
-    return Remote(Place("s3://bucket", "a test", OutOfReach(), "bucket"))
+    return Remote(StorageDirectory("s3://bucket", "a test", OutOfReach(), "bucket"))
 
 
 class OutOfReach:

@@ -16,7 +16,7 @@ from tasks.core.errors import (
     UsageError,
 )
 from tasks.core.keys import StageKey, stage_key
-from tasks.core.place import Place
+from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Built, Remote, Staging, Store, configured_remote
 from tests.s3_server import KEYS, use
 from tests.unit.store.conftest import Machine
@@ -64,7 +64,7 @@ def test_an_artifact_with_a_broken_file_is_built_anew_and_mends_the_remote_one(
 ) -> None:
     first = machine("first")
     build(first)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     if kind == "missing":
         place.remove(blob(first))
     else:
@@ -80,14 +80,14 @@ def test_an_artifact_with_a_broken_file_is_built_anew_and_mends_the_remote_one(
 def test_a_garbage_manifest_counts_as_none_and_is_replaced(
     machine: Machine, url: str, manifest: bytes
 ) -> None:
-    Place.open(url).replace(f"{KEY}/manifest.json", manifest)
+    StorageDirectory.open(url).replace(f"{KEY}/manifest.json", manifest)
     assert not build(machine("first")).cached
     assert machine("second").build(KEY, fail).cached
 
 
 def test_a_manifest_with_a_wrong_digest_commits_nothing(machine: Machine, url: str) -> None:
     build(machine("first"))
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     manifest = json.loads(place.read(f"{KEY}/manifest.json"))
     manifest["files"]["model.bin"]["sha256"] = "0" * 64
     place.replace(f"{KEY}/manifest.json", json.dumps(manifest).encode())
@@ -100,7 +100,7 @@ def test_a_manifest_with_a_wrong_digest_commits_nothing(machine: Machine, url: s
 
 def test_a_manifest_of_another_key_is_not_taken(machine: Machine, url: str) -> None:
     build(machine("first"))
-    place, other = Place.open(url), stage_key("merge", 2, {})
+    place, other = StorageDirectory.open(url), stage_key("merge", 2, {})
     place.replace(f"{other}/manifest.json", place.read(f"{KEY}/manifest.json"))
     assert not build(machine("second"), other).cached
 
@@ -109,7 +109,7 @@ def test_a_manifest_that_leaves_its_directory_is_not_taken(
     machine: Machine, url: str, tmp_path: Path
 ) -> None:
     build(machine("first"))
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     manifest = json.loads(place.read(f"{KEY}/manifest.json"))
     manifest["files"]["../../escaped"] = manifest["files"].pop("model.bin")
     place.replace(f"{KEY}/manifest.json", json.dumps(manifest).encode())
@@ -118,7 +118,7 @@ def test_a_manifest_that_leaves_its_directory_is_not_taken(
 
 
 def test_foreign_files_are_left_alone_and_not_listed(machine: Machine, url: str) -> None:
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     foreign = {"photos/cat.jpg": b"cat", "merge-of-ours/readme.txt": b"hello", "notes.txt": b"n"}
     for name, data in foreign.items():
         place.replace(name, data)
@@ -130,13 +130,13 @@ def test_foreign_files_are_left_alone_and_not_listed(machine: Machine, url: str)
 def test_a_service_that_changes_what_it_is_sent_is_caught_by_reading(
     machine: Machine, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Place.send
+    before = StorageDirectory.send
 
-    def changed(self: Place, source: Path, path: str, tick: object = None) -> None:
+    def changed(self: StorageDirectory, source: Path, path: str, tick: object = None) -> None:
         before(self, b"z" * source.stat().st_size, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "send", changed)
+        patch.setattr(StorageDirectory, "send", changed)
         with pytest.raises(CorruptRemote, match="not what was sent"):
             build(machine("first"))
     assert list(Remote.open(url).artifacts()) == []
@@ -230,9 +230,9 @@ def test_content_that_is_there_already_is_not_sent_twice(
     first = machine("first")
     build(first)
     sent: list[str] = []
-    send = Place.send
+    send = StorageDirectory.send
     monkeypatch.setattr(
-        Place,
+        StorageDirectory,
         "send",
         lambda self, source, path, tick: sent.append(path) or send(self, source, path, tick),
     )
@@ -243,7 +243,7 @@ def test_content_that_is_there_already_is_not_sent_twice(
 def test_shared_content_that_was_removed_there_is_sent_again(machine: Machine, url: str) -> None:
     first = machine("first")
     build(first)
-    Place.open(url).remove(blob(first))
+    StorageDirectory.open(url).remove(blob(first))
     edited = stage_key("edit", 1, {})
     build(first, edited)
     assert machine("second").build(edited, fail).cached
@@ -257,9 +257,9 @@ def test_content_that_is_here_already_is_not_fetched(
     second.build(KEY, fail)
     build(first, stage_key("edit", 1, {}))
     asked: list[str] = []
-    parts = Place.parts
+    parts = StorageDirectory.parts
     monkeypatch.setattr(
-        Place,
+        StorageDirectory,
         "parts",
         lambda self, path, size, start=0: asked.append(path) or parts(self, path, size, start),
     )
@@ -292,7 +292,7 @@ def test_a_run_with_nothing_new_asks_the_remote_store_nothing(
     build(machine("first"))
     store = machine("first")
     for name in ("find", "size_bytes", "create", "parts", "send"):
-        monkeypatch.delattr(Place, name)
+        monkeypatch.delattr(StorageDirectory, name)
     assert store.build(KEY, fail).cached
 
 
@@ -359,7 +359,7 @@ def test_a_file_system_without_hard_links_is_told_before_the_work(
 
 def test_a_usable_place_is_left_as_it_was(url: str) -> None:
     Remote.open(url).require_usable()
-    assert Place.open(url).files("") == {}
+    assert StorageDirectory.open(url).files("") == {}
 
 
 @pytest.mark.parametrize(

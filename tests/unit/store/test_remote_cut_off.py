@@ -14,7 +14,7 @@ import pytest
 
 from tasks.core.errors import StorageRefused, StorageUnavailable
 from tasks.core.keys import stage_key
-from tasks.core.place import Place
+from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Remote, Staging, Store
 from tasks.core.store.manifest import read_manifest
 from tests.s3_server import reader_only, use
@@ -42,17 +42,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def killed(url: str, home: Path, at: str, times: int) -> None:
-    """Build or fetch in another process, which is killed at so many calls of a Place's method."""
+    """Build or fetch in another process, killed at so many calls of a method of the directory."""
     program = f"""
         import os, signal, sys
         from pathlib import Path
-        from tasks.core.place import Place
+        from tasks.core.storage.directory import StorageDirectory
         from tasks.core.store import Remote, Store
         from tests.unit.store.test_remote_cut_off import KEY, write
         from tasks.core.store import transfers
 
         transfers.THREADS = 1
-        before, calls = Place.{at}, []
+        before, calls = StorageDirectory.{at}, []
 
         def die(self, *args, **kwargs):
             calls.append(args)
@@ -60,7 +60,7 @@ def killed(url: str, home: Path, at: str, times: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return before(self, *args, **kwargs)
 
-        Place.{at} = die
+        StorageDirectory.{at} = die
         Store(Path({str(home)!r}), remote=Remote.open({url!r})).build(KEY, write)
     """
     child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
@@ -71,15 +71,15 @@ def killed(url: str, home: Path, at: str, times: int) -> None:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are sent from now on."""
     names: list[str] = []
-    before = Place.send
+    before = StorageDirectory.send
 
     def send(
-        self: Place, source: Path, path: str, tick: Callable[[int], None] | None = None
+        self: StorageDirectory, source: Path, path: str, tick: Callable[[int], None] | None = None
     ) -> None:
         names.append(source.name)
         before(self, source, path, tick)
 
-    monkeypatch.setattr(Place, "send", send)
+    monkeypatch.setattr(StorageDirectory, "send", send)
     return names
 
 
@@ -117,13 +117,13 @@ def test_a_killed_fetch_leaves_no_artifact_and_goes_on_with_the_next_file(
     second = Store(tmp_path / "second", remote=remote)
     assert second.find(KEY) is None
     asked: list[str] = []
-    parts = Place.parts
+    parts = StorageDirectory.parts
 
-    def counted(self: Place, path: str, size: int, start: int = 0) -> Iterator[bytes]:
+    def counted(self: StorageDirectory, path: str, size: int, start: int = 0) -> Iterator[bytes]:
         asked.append(path)
         return parts(self, path, size, start)
 
-    monkeypatch.setattr(Place, "parts", counted)
+    monkeypatch.setattr(StorageDirectory, "parts", counted)
     assert second.build(KEY, fail).cached
     assert len(asked) == 2
     assert second.verify() == {str(KEY): []}
@@ -139,8 +139,8 @@ def test_an_interrupt_ends_the_transfer_and_keeps_what_is_finished(
         stuck.wait()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "send", hang)
-        patch.setattr("tasks.core.threads.GRACE_S", 0.2)
+        patch.setattr(StorageDirectory, "send", hang)
+        patch.setattr("tasks.core.system.threads.GRACE_S", 0.2)
         with pytest.raises(KeyboardInterrupt):
             Store(tmp_path / "first", remote=remote).build(KEY, write)
     stuck.set()
@@ -173,9 +173,9 @@ def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote, failures = Remote.open(url), iter([2, 1])
-    before = Place.parts
+    before = StorageDirectory.parts
 
-    def breaks(self: Place, path: str, size: int, start: int = 0) -> Iterator[bytes]:
+    def breaks(self: StorageDirectory, path: str, size: int, start: int = 0) -> Iterator[bytes]:
         for part in before(self, path, size, start):
             if next(failures, 0):
                 yield part[: len(part) // 2]
@@ -183,7 +183,7 @@ def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(
             yield part
 
     Store(tmp_path / "first", remote=remote).build(KEY, write)
-    monkeypatch.setattr(Place, "parts", breaks)
+    monkeypatch.setattr(StorageDirectory, "parts", breaks)
     second = Store(tmp_path / "second", remote=remote)
     assert second.build(KEY, fail).cached
     assert second.verify() == {str(KEY): []}

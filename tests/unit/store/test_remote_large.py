@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.errors import StageMissing
 from tasks.core.keys import StageKey, stage_key
-from tasks.core.place import Place
+from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Remote, RunStore, Staging
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
 from tasks.core.store.run import FETCHED_AT_ONCE_BYTES
@@ -106,7 +106,7 @@ def test_large_artifact_that_the_remote_store_has_lost_is_made_again(
 
 
 def test_broken_manifest_is_told_once(machine: Machine, url: str, said: list[str]) -> None:
-    Place.open(url).replace(f"{MODEL}/manifest.json", b"garbage")
+    StorageDirectory.open(url).replace(f"{MODEL}/manifest.json", b"garbage")
     machine("first").build(MODEL, write_model)
     assert sum("is broken" in line for line in said) == 1
 

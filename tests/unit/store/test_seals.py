@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core.errors import SignatureRefused
 from tasks.core.keys import StageKey, stage_key
-from tasks.core.place import Place
+from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Built, Remote, RunStore, Staging, Store
 from tasks.core.store.releases import share_release, take_releases
 from tasks.core.store.runs import RunRecords
@@ -70,7 +70,7 @@ def build(store: Store, write: Callable[[Staging], None] = two_files) -> Built:
 
 
 def manifest_of(url: str, key: StageKey = KEY) -> dict[str, object]:
-    found: dict[str, object] = json.loads(Place.open(url).read(f"{key}/manifest.json"))
+    found: dict[str, object] = json.loads(StorageDirectory.open(url).read(f"{key}/manifest.json"))
     return found
 
 
@@ -94,7 +94,7 @@ def test_a_manifest_that_somebody_has_changed_is_not_taken(
 ) -> None:
     """With the files to it: all that who writes to the bucket can do."""
     build(sealed("first", pair))
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     manifest = manifest_of(url)
     evil = b"evil weights"
     sha256 = hashlib.sha256(evil).hexdigest()
@@ -114,7 +114,7 @@ def test_a_signature_of_another_artifact_is_not_taken_for_this_one(
     build(sealed("first"))
     theirs = stage_key("merge", 1, {"dtype": "bfloat16"})
     sealed("signer", pair).build(theirs, other_bytes)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     signatures = {name: place.read(f"signatures/{name}") for name in place.files("signatures")}
     ((name, signature),) = signatures.items()
     sha256 = hashlib.sha256(place.read(f"{KEY}/manifest.json")).hexdigest()
@@ -128,7 +128,7 @@ def test_a_signature_that_was_cut_off_is_refused(
     sealed: Sealed, url: str, pair: Pair, left: int
 ) -> None:
     build(sealed("first", pair))
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     (name,) = place.files("signatures")
     place.replace(f"signatures/{name}", place.read(f"signatures/{name}")[:left])
     with pytest.raises(SignatureRefused, match="broken"):
@@ -140,7 +140,7 @@ def test_a_changed_file_of_a_signed_artifact_is_not_taken_and_made_anew(
 ) -> None:
     first = build(sealed("first", pair))
     sha256 = first.artifact.manifest.files["model.bin"].sha256
-    Place.open(url).replace(f"files/{sha256}", b"Weights" + b"weights" * 9_999)
+    StorageDirectory.open(url).replace(f"files/{sha256}", b"Weights" + b"weights" * 9_999)
     second = build(sealed("second", pair, pair))
     assert not second.cached
     assert second.artifact.digest == first.artifact.digest
@@ -168,7 +168,7 @@ def test_unfinished_work_that_nobody_trusted_has_left_is_not_gone_on_from(
     for signs, gone_on in ((None, False), (pair, True)):
         key = stage_key("finetune", 1, {"signed": gone_on})
         _leave_unfinished(sealed(f"first {gone_on}", signs), key)
-        assert Place.open(url).exists(f"staging/{key}/state.json")
+        assert StorageDirectory.open(url).exists(f"staging/{key}/state.json")
         found: list[str] = []
 
         def look(staging: Staging, found: list[str] = found) -> None:
@@ -240,7 +240,7 @@ def test_a_broken_signature_of_one_trusted_key_does_not_hide_that_of_another(
     sealed: Sealed, url: str, pair: Pair, other: Pair, tmp_path: Path
 ) -> None:
     build(sealed("first", pair))
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     (name,) = place.files("signatures")
     place.replace(f"signatures/{Path(name).parent}/{other.key.fingerprint}.sig", b"broken")
     remote = Remote.open(url, Seals(trusted=(*other.trusted, *pair.trusted)))
@@ -282,7 +282,7 @@ def test_what_was_built_before_there_was_a_key_is_signed_by_hand_and_then_taken(
 def test_a_broken_signature_is_mended_by_a_push(sealed: Sealed, url: str, pair: Pair) -> None:
     first = sealed("first", pair)
     build(first)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     (name,) = place.files("signatures")
     place.replace(f"signatures/{name}", b"broken")
     first.push(str(KEY))

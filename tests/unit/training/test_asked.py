@@ -10,9 +10,9 @@ import pytest
 
 from tasks.core.home import PROJECT
 from tasks.core.process import is_running
-from tasks.core.training.asked import GRACE_S
 from tasks.core.training.checkpoints import last_whole, step_of
 from tasks.core.training.launch import OWNER
+from tasks.core.training.stop_request import GRACE_S
 from tests.unit.training.test_finetune import (
     changed,
     data,
@@ -26,7 +26,7 @@ __all__ = ["data", "model", "out"]
 
 _ASKS = """
 import os, signal
-from tasks.core.training.asked import AskedToEnd
+from tasks.core.training.stop_request import AskedToEnd
 now = [0.0]
 asked = AskedToEnd(clock=lambda: now[0])
 asked.listen()

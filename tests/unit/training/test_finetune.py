@@ -21,9 +21,9 @@ from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.reading import load
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import DataError, LockBusy, MissingTool, NotAModel, RecipeError
+from tasks.core.model.template_record import TEMPLATE_RECORD, record_template, recorded_template
 from tasks.core.process import run_child
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
-from tasks.core.template_record import TEMPLATE_RECORD, record_template, recorded_template
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetune
 from tasks.core.training.job import Reason
 from tasks.core.training.launch import OWNER

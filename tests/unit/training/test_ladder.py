@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
-from tasks.core import devices
 from tasks.core.errors import DeviceBusy
-from tasks.core.locks import locked
-from tasks.core.planning.gpus import parse_gpus
-from tasks.core.planning.hardware import GpuUse
-from tasks.core.planning.ladder import rungs
-from tasks.core.planning.units import GIB
+from tasks.core.files.locks import locked
+from tasks.core.machine import devices
+from tasks.core.machine.gpus import parse_gpus
+from tasks.core.machine.hardware import GpuUse
+from tasks.core.planning.rungs import rungs
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder
@@ -26,6 +25,7 @@ from tasks.core.training.ladder import (
     finetune_down_the_ladder,
     finetune_on_ladder,
 )
+from tasks.core.units import GIB
 from tests.holding import holding
 
 CPU = Finetune(device="cpu", micro_batch_size=4, zero_stage=2, gradient_checkpointing=False)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.cores import usable_cores
 from tasks.core.errors import MissingTool
 from tasks.core.recipe import Finetune
+from tasks.core.system.cores import usable_cores
 from tasks.core.training.launch import environment, require_tools
 
 CPU = Finetune(device="cpu", processes=2)

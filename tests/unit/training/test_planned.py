@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.planning import hardware
+from tasks.core.machine import hardware
 from tasks.core.recipe import Finetune
 from tasks.core.training.planned import said_before_training
 from tests.machines import AVX2

@@ -19,12 +19,12 @@ from transformers import (
 from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.examples import Example, ExampleWriter
 from tasks.core.recipe import Finetune
-from tasks.core.training.asked import AskedToEnd
 from tasks.core.training.batching import batching_of
 from tasks.core.training.checkpoints import DIVISION, last_whole, step_of
 from tasks.core.training.job import OPERATING
 from tasks.core.training.prepare import FREE
 from tasks.core.training.rung_records import _WITHOUT_MEMORY
+from tasks.core.training.stop_request import AskedToEnd
 from tasks.core.training.timed import CheckpointsInTime
 from tasks.core.training.trainer import AdapterTrainer, WholeCheckpoints
 from tests.models import tiny_llama

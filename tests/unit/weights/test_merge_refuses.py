@@ -8,7 +8,7 @@ import torch
 
 from tasks.core.errors import CorruptWeights, DeltaMismatch, NotAModel
 from tasks.core.weights.merge import merge, plan_merge
-from tests.unit.test_foreign import POINTER
+from tests.unit.files.test_foreign import POINTER
 from tests.unit.weights.models import (
     base_model,
     delta_for,

@@ -26,7 +26,7 @@ from tasks.core.weights.layout import TensorSpec, plan_layout
 from tasks.core.weights.llama_layout import promised_tensors
 from tasks.core.weights.model_check import check_model
 from tests.models import tiny_llama
-from tests.unit.test_foreign import POINTER
+from tests.unit.files.test_foreign import POINTER
 from tests.unit.weights.models import save, state_dict_of
 
 SIZES = {

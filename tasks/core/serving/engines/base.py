@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from tasks.core.home import PROJECT
 from tasks.core.recipe import Dtype
 from tasks.core.recipe.deploy import Deploy, EngineName
-from tasks.core.serving.asked import asked
-from tasks.core.serving.process_spec import ProcessSpec
-from tasks.core.serving.report import EXPECTATION_VARIABLE, EngineReport, Expectation
+from tasks.core.serving.launch.process_spec import ProcessSpec
+from tasks.core.serving.observe.readiness import EXPECTATION_VARIABLE, EngineReport, Expectation
+from tasks.core.serving.observe.request import asked
 
 
 @dataclass(frozen=True)

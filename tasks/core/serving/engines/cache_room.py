@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-from tasks.core.planning.hardware import cgroup_memory_limit
+from tasks.core.machine.hardware import cgroup_memory_limit
 
 PAGE_TOKENS = 64
 _USUAL_TOKENS = 1024  # prompt and answer

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tasks.core.model_config import context_tokens
+from tasks.core.model.config import context_tokens
 from tasks.core.serving.engines.loaded import Loaded, precision_of
 from tasks.core.serving.engines.process import run
 from tasks.core.serving.engines.process_arguments import Arguments

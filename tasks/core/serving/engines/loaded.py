@@ -9,11 +9,11 @@ import psutil
 import torch
 from pydantic import JsonValue
 
-from tasks.core.model_config import context_tokens, rope_of
+from tasks.core.model.config import context_tokens, rope_of
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.generator import Generator
-from tasks.core.serving.fingerprint import require_fingerprint
-from tasks.core.serving.report import EngineReport, Expectation, require_as_expected
+from tasks.core.serving.observe.fingerprint import require_fingerprint
+from tasks.core.serving.observe.readiness import EngineReport, Expectation, require_as_expected
 
 _log = logging.getLogger(__name__)
 

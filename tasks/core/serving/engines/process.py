@@ -14,16 +14,16 @@ from types import FrameType
 
 import uvicorn
 
-from tasks.core.devices import serving
 from tasks.core.errors import KawanUsahaError
-from tasks.core.files import write_atomically
+from tasks.core.files.durable import write_atomically
+from tasks.core.machine.devices import serving
 from tasks.core.process.descriptors import allow_many_descriptors
 from tasks.core.serving.engines.loaded import Loaded
 from tasks.core.serving.engines.places import Places
 from tasks.core.serving.engines.process_arguments import Arguments
 from tasks.core.serving.engines.request import Limits
 from tasks.core.serving.engines.server import Served, engine_app
-from tasks.core.serving.report import (
+from tasks.core.serving.observe.readiness import (
     EXPECTATION_VARIABLE,
     REFUSAL_FILE,
     REFUSED,

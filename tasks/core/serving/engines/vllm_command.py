@@ -14,9 +14,9 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.errors import NotAModel
-from tasks.core.model_config import context_tokens
+from tasks.core.model.config import context_tokens
 from tasks.core.planning.serving import kv_cache_bytes
-from tasks.core.planning.shapes import dtype_from_config, shape_from_config
+from tasks.core.planning.shape import dtype_from_config, shape_from_config
 from tasks.core.recipe import Dtype
 from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import MIDDLEWARE
 

@@ -15,14 +15,14 @@ from typing import Final
 
 import psutil
 
-from tasks.core.devices import serve_for_life
 from tasks.core.errors import EditLost, KawanUsahaError
-from tasks.core.files import write_atomically
-from tasks.core.model_config import read_config
+from tasks.core.files.durable import write_atomically
+from tasks.core.machine.devices import serve_for_life
+from tasks.core.model.config import read_config
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.engines.inside_vllm import kawan_usaha_gate
 from tasks.core.serving.engines.vllm_command import Arguments, setup_of, vllm_command
-from tasks.core.serving.report import (
+from tasks.core.serving.observe.readiness import (
     EXPECTATION_VARIABLE,
     REFUSAL_FILE,
     REFUSED,

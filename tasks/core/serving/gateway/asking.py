@@ -11,7 +11,7 @@ from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 from tasks.core.serving.gateway.prompts import Prompts
 from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 from tasks.core.serving.gateway.routing import Loaded
-from tasks.core.serving.routes import Route
+from tasks.core.serving.state.routes import Route
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ GET  /metrics     as on the public port
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.serving.routes import Route
+from tasks.core.serving.state.routes import Route
 
 
 class _Value(BaseModel):

@@ -16,9 +16,9 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.completion_choice import Logprobs
 from pydantic_core import from_json
 
-from tasks.core.serving.access import Access
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.routes import BUILD_HEADER, Upstream
+from tasks.core.serving.observe.access import Access
+from tasks.core.serving.state.routes import BUILD_HEADER, Upstream
 
 _READY_S = 5.0
 _ERROR_BYTES = 10_000

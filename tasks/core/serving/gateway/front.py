@@ -19,7 +19,7 @@ from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.attending import ClientGone
 from tasks.core.serving.gateway.keys import Client, Keys, put_client
 from tasks.core.serving.gateway.metrics import Metrics
-from tasks.core.serving.routes import BUILD_HEADER
+from tasks.core.serving.state.routes import BUILD_HEADER
 
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)

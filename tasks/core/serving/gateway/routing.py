@@ -15,7 +15,7 @@ from tasks.core.errors import ServingFailed
 from tasks.core.serving.gateway.api_error import ApiError, no_engine
 from tasks.core.serving.gateway.prompts import Prompts
 from tasks.core.serving.gateway.upstreams import Upstreams
-from tasks.core.serving.routes import Route, Routes
+from tasks.core.serving.state.routes import Route, Routes
 
 
 @dataclass(frozen=True)

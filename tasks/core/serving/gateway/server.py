@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tasks.core.errors import KawanUsahaError, UsageError
-from tasks.core.locks import locked
+from tasks.core.files.locks import locked
 from tasks.core.process.descriptors import allow_many_descriptors
 from tasks.core.serving.gateway.api import Api
 from tasks.core.serving.gateway.connections import Connections

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.core.serving.access import Access
 from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.engine_client import EngineClient, EngineLost, EngineTimeout, Limits
-from tasks.core.serving.routes import Route, Upstream
-from tasks.core.serving.worker_access import read_access
+from tasks.core.serving.launch.worker_access import read_access
+from tasks.core.serving.observe.access import Access
+from tasks.core.serving.state.routes import Route, Upstream
 
 _REST_S = 10.0
 """How long an upstream that failed is asked only where there is no other."""

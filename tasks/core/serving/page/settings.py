@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tasks.core.recipe_file import project_path
+from tasks.core.recipe.file import project_path
 
 PROMPTS = Path("data/evaluation/prompts.json")
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.core.demo.hub.faults import CutAfter, Refuse
 from tasks.core.errors import (
     FileChanged,
     HubError,
@@ -20,15 +21,14 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.files import digest_of
+from tasks.core.files.durable import digest_of
 from tasks.core.hub.client import api
-from tasks.core.hub.embedded.faults import CutAfter, Refuse
-from tasks.core.hub.publish import publish
-from tasks.core.hub.publish_files import wanted_files
-from tasks.core.hub.publish_license import ACCEPTANCE, LLAMA_1_TERMS
-from tasks.core.hub.publish_remote import Remote
-from tasks.core.hub.publish_upload import Upload, upload
-from tasks.core.hub.publish_verify import verify
+from tasks.core.hub.publish.files import wanted_files
+from tasks.core.hub.publish.hub.publish import publish
+from tasks.core.hub.publish.hub.repository import Remote
+from tasks.core.hub.publish.hub.upload import Upload, upload
+from tasks.core.hub.publish.hub.verify import verify
+from tasks.core.hub.publish.license import ACCEPTANCE, LLAMA_1_TERMS
 from tasks.core.progress import silent
 from tasks.core.recipe import Publish
 from tests.unit.hub.publish.world import READER, REPO, TARGET, Build, PublishHub

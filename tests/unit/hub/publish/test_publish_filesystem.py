@@ -17,10 +17,10 @@ from tasks.core.errors import (
     UploadCorrupt,
     UsageError,
 )
-from tasks.core.files import digest_of
-from tasks.core.hub.publish_filesystem import publish_to_filesystem, rollback_on_filesystem
-from tasks.core.place import Place
+from tasks.core.files.durable import digest_of
+from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
 from tasks.core.recipe import Publish
+from tasks.core.storage.directory import StorageDirectory
 from tests.unit.hub.publish.world import TARGET, Build
 
 
@@ -52,23 +52,23 @@ def copied(edited, tmp_path) -> Build:
 @pytest.mark.parametrize("folder", ["", "figures/"])
 def test_what_a_killed_writer_left_of_a_file_is_removed(edited, url, folder):
     left = f"builds/{edited.name}/{folder}.tmp-k2x"
-    Place.open(url).replace(left, b"half a file")
+    StorageDirectory.open(url).replace(left, b"half a file")
     assert _publish(edited, url).kept == ()
-    assert not Place.open(url).exists(left)
+    assert not StorageDirectory.open(url).exists(left)
 
 
 def test_a_changed_model_file_is_never_pointed_to(copied, url):
     (copied.model / "config.json").write_bytes(b"x" * copied.files["config.json"].size_bytes)
     with pytest.raises(FileChanged, match=r"config\.json is not the file that was built"):
         _publish(copied, url)
-    assert not Place.open(url).exists("current.json")
+    assert not StorageDirectory.open(url).exists("current.json")
 
 
 def test_a_file_of_another_size_is_refused_before_anything_is_sent(copied, url):
     (copied.model / "config.json").write_text("{}")
     with pytest.raises(FileChanged, match="2 bytes"):
         _publish(copied, url)
-    assert Place.open(url).folders("builds") == []
+    assert StorageDirectory.open(url).folders("builds") == []
 
 
 def test_another_build_of_the_same_name_is_refused(plain, edited, url):
@@ -80,7 +80,7 @@ def test_another_build_of_the_same_name_is_refused(plain, edited, url):
 
 def test_a_published_build_that_was_changed_in_place_is_noticed(plain, url):
     _publish(plain, url)
-    Place.open(url).remove(f"builds/{plain.name}/config.json")
+    StorageDirectory.open(url).remove(f"builds/{plain.name}/config.json")
     with pytest.raises(UploadCorrupt, match="changed where it stands"):
         _publish(plain, url)
 
@@ -109,7 +109,7 @@ def test_a_recipe_for_a_hub_is_not_published_to_a_directory(plain):
 
 def test_a_first_publish_brings_every_file_and_points_to_it(plain, url):
     receipt = _publish(plain, url)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     for name, digest in plain.files.items():
         assert place.digest(f"builds/{plain.name}/{name}") == digest
     assert place.read(f"builds/{plain.name}/README.md").decode() == plain.card
@@ -126,7 +126,7 @@ def test_a_second_publish_sends_nothing(plain, url):
 
 def test_a_broken_publish_goes_on_with_the_files_that_are_missing(plain, url):
     names = sorted(plain.files)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     for name in names[:3]:
         place.send(plain.model / name, f"builds/{plain.name}/{name}")
     place.send(b"half a file", f"builds/{plain.name}/{names[3]}")
@@ -143,19 +143,19 @@ def test_a_broken_publish_goes_on_with_the_files_that_are_missing(plain, url):
 def test_rollback_moves_the_pointer_and_nothing_else(plain, edited, url):
     first = _publish(plain, url)
     _publish(edited, url)
-    before = Place.open(url).files("builds")
+    before = StorageDirectory.open(url).files("builds")
 
     receipt = rollback_on_filesystem(url, first.tag)
 
     assert _current(url)["build"] == plain.name
     assert receipt.commit == first.commit
     assert receipt.sent_bytes == 0
-    assert Place.open(url).files("builds") == before
+    assert StorageDirectory.open(url).files("builds") == before
 
 
 def test_rollback_to_an_unknown_build_names_those_that_are_whole(plain, url):
     _publish(plain, url)
-    Place.open(url).send(b"half", "builds/half/model.safetensors")
+    StorageDirectory.open(url).send(b"half", "builds/half/model.safetensors")
     with pytest.raises(RevisionNotFound, match="release-first") as refusal:
         rollback_on_filesystem(url, "release-third")
     assert "half" not in str(refusal.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tasks.core import storage
+from tasks.core.demo.hub.faults import Refuse
 from tasks.core.errors import (
     BucketMissing,
     HubError,
@@ -19,14 +19,14 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.hub import publish_opened
-from tasks.core.hub.embedded.faults import Refuse
-from tasks.core.hub.publish import writable
-from tasks.core.hub.publish_opened import require_open
+from tasks.core.hub.publish import preflight as publish_opened
+from tasks.core.hub.publish.hub.publish import writable
+from tasks.core.hub.publish.preflight import require_open
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Publish
+from tasks.core.storage import urls as storage
 from tests.unit.hub.publish.world import READER, REPO, WRITER, PublishHub
-from tests.unit.test_storage import without
+from tests.unit.storage.test_urls import without
 
 
 def test_a_target_without_its_package_is_refused_with_the_package(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import HubError
-from tasks.core.hub.publish import rollback
-from tasks.core.hub.publish_filesystem import publish_to_filesystem, rollback_on_filesystem
-from tasks.core.place import Place
+from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
+from tasks.core.hub.publish.hub.publish import rollback
 from tasks.core.recipe import Publish
+from tasks.core.storage.directory import StorageDirectory
 from tests.unit.hub.publish.world import REPO, Build, PublishHub
 
 pytestmark = pytest.mark.usefixtures("unproven")
@@ -148,16 +148,18 @@ def test_a_file_that_would_be_loaded_with_the_model_is_refused_before_anything_i
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place.open(str(tmp_path / "place"))
+def place(tmp_path: Path) -> StorageDirectory:
+    return StorageDirectory.open(str(tmp_path / "place"))
 
 
-def to_place(build: Build, place: Place):
+def to_place(build: Build, place: StorageDirectory):
     target = Publish(target=place.url)
     return publish_to_filesystem(build.model, build.files, build.card, target, build.name)
 
 
-def test_others_files_in_a_directory_stay_and_are_listed(place: Place, edited: Build) -> None:
+def test_others_files_in_a_directory_stay_and_are_listed(
+    place: StorageDirectory, edited: Build
+) -> None:
     place.send(b"mine", "notes.md")
     place.send(b"mine", "builds/second/model-q4.gguf")
     receipt = to_place(edited, place)
@@ -168,7 +170,7 @@ def test_others_files_in_a_directory_stay_and_are_listed(place: Place, edited: B
 
 
 def test_a_file_that_would_be_loaded_with_a_build_in_a_directory_is_refused(
-    place: Place, edited: Build
+    place: StorageDirectory, edited: Build
 ) -> None:
     place.send(b"{}", "builds/second/adapter_config.json")
     with pytest.raises(HubError, match="adapter_config"):
@@ -178,7 +180,7 @@ def test_a_file_that_would_be_loaded_with_a_build_in_a_directory_is_refused(
 
 @pytest.mark.parametrize("content", [b"not JSON", b'{"model": "mine"}', b"[]"])
 def test_a_pointer_that_is_not_ours_is_not_written_over(
-    place: Place, edited: Build, content: bytes
+    place: StorageDirectory, edited: Build, content: bytes
 ) -> None:
     place.send(content, "current.json")
     with pytest.raises(HubError, match="not of this project"):
@@ -186,14 +188,16 @@ def test_a_pointer_that_is_not_ours_is_not_written_over(
     assert place.read("current.json") == content
 
 
-def test_what_a_killed_writer_left_of_a_manifest_is_removed(place: Place, edited: Build) -> None:
+def test_what_a_killed_writer_left_of_a_manifest_is_removed(
+    place: StorageDirectory, edited: Build
+) -> None:
     place.send(b"{", "builds/second/.tmp-abc")
     assert to_place(edited, place).kept == ()
     assert not place.exists("builds/second/.tmp-abc")
 
 
 def test_half_a_build_is_not_pointed_to_for_somebody_elses_file(
-    place: Place, edited: Build
+    place: StorageDirectory, edited: Build
 ) -> None:
     other = replace(edited, name="other")
     to_place(other, place)

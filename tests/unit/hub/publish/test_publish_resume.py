@@ -9,16 +9,16 @@ import threading
 import pytest
 
 from tasks.core.hub.client import api
-from tasks.core.hub.publish_files import wanted_files
-from tasks.core.hub.publish_remote import Remote
-from tasks.core.hub.publish_upload import FILES_AT_ONCE, upload
+from tasks.core.hub.publish.files import wanted_files
+from tasks.core.hub.publish.hub.repository import Remote
+from tasks.core.hub.publish.hub.upload import FILES_AT_ONCE, upload
 from tasks.core.progress import silent
 from tests.unit.hub.publish.world import REPO, Build, PublishHub
 
 _PUBLISH = """
 import json, sys
 from pathlib import Path
-from tasks.core.files import FileDigest
+from tasks.core.files.durable import FileDigest
 from tests.unit.hub.publish.world import Build
 name, model, files = json.load(sys.stdin)
 files = {name: FileDigest(*digest) for name, digest in files.items()}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import HubError, NotAModel, SecretFound
-from tasks.core.files import digest_of
-from tasks.core.hub.publish_filesystem import publish_to_filesystem
-from tasks.core.hub.publish_selection import (
+from tasks.core.files.durable import digest_of
+from tasks.core.hub.publish.filesystem import publish_to_filesystem
+from tasks.core.hub.publish.selection import (
     choose_to_publish,
     files_below,
     looks_like_a_secret,
@@ -18,8 +18,8 @@ from tasks.core.hub.publish_selection import (
     require_no_secret,
     why_left_out,
 )
-from tasks.core.place import Place
 from tasks.core.recipe import Publish
+from tasks.core.storage.directory import StorageDirectory
 from tests.unit.hub.publish.world import Build, PublishHub
 
 TOKEN = "hf_" + "A1b2" * 8
@@ -264,7 +264,7 @@ def test_a_directory_gets_the_model_and_the_receipt_says_what_it_does_not_get(
 ) -> None:
     target = Publish(target=str(tmp_path / "place"))
     receipt = publish_to_filesystem(untidy.model, untidy.files, untidy.card, target, "x")
-    present = Place.open(str(tmp_path / "place")).files("builds/x").keys()
+    present = StorageDirectory.open(str(tmp_path / "place")).files("builds/x").keys()
     assert present == {*edited.files, "README.md", "manifest.json"}
     assert receipt.left_out.keys() == LEFT_OUT
 

@@ -10,12 +10,12 @@ import pytest
 from huggingface_hub import snapshot_download
 
 from tasks.core.errors import HubError, SignatureRefused
-from tasks.core.hub.publish_filesystem import publish_to_filesystem, rollback_on_filesystem
-from tasks.core.hub.publish_receipt import Receipt
+from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
+from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.hub.signature import require_signed_directory
-from tasks.core.place import Place
 from tasks.core.recipe import Publish
 from tasks.core.signing import opened
+from tasks.core.storage.directory import StorageDirectory
 from tests.signing_keys import Pair, make_pair
 from tests.unit.hub.publish.world import REPO, WRITER, Build, PublishHub
 
@@ -58,7 +58,7 @@ def test_a_signature_that_was_changed_where_it_stands_is_no_longer_the_builds(
     plain: Build, url: str, pair: Pair
 ) -> None:
     publish(plain, url, pair)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     content = place.read(f"builds/{plain.name}/{SIGNATURE}")
     place.replace(f"builds/{plain.name}/{SIGNATURE}", content[:-20] + b" " * 20)
     with pytest.raises(HubError, match="Another build"):
@@ -70,7 +70,7 @@ def test_the_signature_of_another_model_in_its_place_is_not_taken(
 ) -> None:
     publish(plain, url, pair)
     publish(edited, url, pair)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     swapped = place.read(f"builds/{edited.name}/{SIGNATURE}")
     place.replace(f"builds/{plain.name}/{SIGNATURE}", swapped)
     with pytest.raises(HubError, match="Another build"):
@@ -84,14 +84,14 @@ def test_what_changes_the_signature_on_its_way_is_noticed_before_the_build_count
 ) -> None:
     other = make_pair(Path(url.removeprefix("file://")).parent / "other")
     monkeypatch.setattr(
-        "tasks.core.hub.publish_signature.signature_over",
+        "tasks.core.hub.publish.signature.signature_over",
         lambda name, files, key: __import__("tasks.core.signing", fromlist=["x"]).signature_over(
             name, files, other.key
         ),
     )
     with pytest.raises(SignatureRefused):
         publish(plain, url, pair)
-    assert not Place.open(url).exists("current.json")
+    assert not StorageDirectory.open(url).exists("current.json")
 
 
 def test_a_published_build_carries_a_signature_over_exactly_its_files(
@@ -126,7 +126,7 @@ def test_a_publish_that_was_killed_between_files_and_signature_goes_on(
     plain: Build, url: str, pair: Pair, missing: str
 ) -> None:
     publish(plain, url, pair)
-    place = Place.open(url)
+    place = StorageDirectory.open(url)
     before = place.read(f"builds/{plain.name}/{SIGNATURE}")
     for name in ("current.json", f"builds/{plain.name}/manifest.json"):
         place.remove(name)

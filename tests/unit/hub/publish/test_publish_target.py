@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.core.errors import UsageError
-from tasks.core.place import Place
 from tasks.core.recipe import Publish
+from tasks.core.storage.directory import StorageDirectory
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_target_is_one_place_and_holds_no_secret(fields, complaint):
 @pytest.mark.parametrize("scheme", ["memory", "unheard-of"])
 def test_a_place_is_shown_without_the_password_that_it_is_opened_with(scheme):
     try:
-        shown = Place.open(f"{scheme}://warung:sesame@host/models/").url
+        shown = StorageDirectory.open(f"{scheme}://warung:sesame@host/models/").url
     except UsageError as refused:
         shown = str(refused)
     assert f"{scheme}://host/models" in shown

@@ -14,12 +14,12 @@ from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tasks.core.files import FileDigest, digest_of
-from tasks.core.hub.card import CardFacts, LineageStep, render_card
-from tasks.core.hub.embedded import Account, running_hub
-from tasks.core.hub.embedded.faults import Faults
-from tasks.core.hub.publish import publish
-from tasks.core.hub.publish_receipt import Receipt
+from tasks.core.demo.hub import Account, running_hub
+from tasks.core.demo.hub.faults import Faults
+from tasks.core.files.durable import FileDigest, digest_of
+from tasks.core.hub.card.text import CardFacts, LineageStep, render_card
+from tasks.core.hub.publish.hub.publish import publish
+from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.recipe import Publish
 
 WRITER, READER = "hf_writer", "hf_reader"

@@ -13,9 +13,9 @@ from transformers import LlamaForCausalLM
 from tasks.core.machine.link import LinkSpeed
 from tasks.core.planning.activations import kept_bytes, working_bytes
 from tasks.core.planning.cpu_time import training_seconds_on_cpu
-from tasks.core.planning.ladder import rungs
+from tasks.core.planning.rungs import rungs
 from tasks.core.planning.serving import kv_cache_bytes, serving_memory
-from tasks.core.planning.shapes import LLAMA_7B, LLAMA_13B, SMOLLM2_135M, ModelShape
+from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, SMOLLM2_135M, ModelShape
 from tasks.core.planning.stages import Rates
 from tasks.core.planning.training import (
     adapter_state_bytes,

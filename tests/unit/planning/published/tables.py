@@ -6,15 +6,15 @@ from typing import Any
 
 import yaml
 
+from tasks.core.machine.gpus import GpuSpeed, parse_gpus
 from tasks.core.planning.activations import (
     layer_backward_bytes,
     loss_bytes,
     working_bytes,
 )
 from tasks.core.planning.gpu_time import training_seconds
-from tasks.core.planning.gpus import GpuSpeed, parse_gpus
 from tasks.core.planning.serving import kv_cache_bytes
-from tasks.core.planning.shapes import ModelShape
+from tasks.core.planning.shape import ModelShape
 from tasks.core.planning.stages import Rates
 from tasks.core.planning.training import TrainingMemory, training_memory
 from tasks.core.recipe import Finetune, Lora

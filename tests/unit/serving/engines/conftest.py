@@ -15,15 +15,15 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.promise import expected_report
-from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import ServingFailed
+from tasks.core.model.edit_fingerprint import EditFingerprint
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Edit, RopeScalingEdit
 from tasks.core.recipe.deploy import Deploy, EngineName
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.report import Expectation
+from tasks.core.serving.observe.readiness import Expectation
 from tests.models import tiny_llama
 from tests.prefork import preforked
 from tests.unit.serving.engines.clients import NAME, WAIT_S

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.promise import expected_report
-from tasks.core.devices import SERVED_FROM
-from tasks.core.edit_fingerprint import EditFingerprint
 from tasks.core.errors import EditLost, RecipeError, ServingFailed
-from tasks.core.locks import holders
+from tasks.core.files.locks import holders
+from tasks.core.machine.devices import SERVED_FROM
+from tasks.core.model.edit_fingerprint import EditFingerprint
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Edit, RopeScalingEdit
 from tasks.core.recipe.deploy import Deploy, EngineName
@@ -24,7 +24,12 @@ from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.process_arguments import Arguments
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.report import EXPECTATION_VARIABLE, REFUSED, Expectation, refusal_from
+from tasks.core.serving.observe.readiness import (
+    EXPECTATION_VARIABLE,
+    REFUSED,
+    Expectation,
+    refusal_from,
+)
 from tests.models import tiny_llama
 from tests.unit.serving.engines.clients import WAIT_S, ask, request, send
 from tests.unit.serving.engines.conftest import (

@@ -13,8 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.core.serving.deployment import deploy, stop
 from tasks.core.serving.engines.vllm_environment import EXTRA
+from tasks.core.serving.launch.deployment import deploy, stop
 from tests.models import tiny_llama
 from tests.unit.serving.conftest import end_servers_under
 from tests.unit.serving.gateway.world import (

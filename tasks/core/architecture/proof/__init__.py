@@ -1,0 +1,1 @@
+"""The proof that an edit is alive, made in a fresh process."""

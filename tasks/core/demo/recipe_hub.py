@@ -1,0 +1,46 @@
+"""The Hub that a recipe means: the one of the environment, or a small one on this machine."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.core.recipe import Recipe
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def hub_of(recipe: Recipe, home: Path, say: Callable[[str], None] = _log.info) -> Iterator[None]:
+    """Let HF_ENDPOINT and HF_TOKEN name the recipe's Hub during the block.
+
+    `embedded` starts one over <home>/hub, with the demo's models in it, unless HF_ENDPOINT names a
+    Hub already. `say` gets a line for what takes long. Raises UsageError when another process
+    serves that directory.
+    """
+    if recipe.hub != "embedded" or os.environ.get("HF_ENDPOINT"):
+        yield
+        return
+    from tasks.core.demo.hub.server import running_hub
+    from tasks.core.demo.models import make_demo_repositories
+
+    with running_hub(home / "hub") as address:
+        hub = {"HF_ENDPOINT": address.url, "HF_TOKEN": address.token}
+        with _environment(hub):
+            make_demo_repositories(say=say)
+            yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,82 @@
+"""A model from a directory of this machine, copied so that nobody changes it later.
+
+The same files are taken as from the Hub. A hard link will not do: the user's files may be changed
+in place. The copy shares its blocks with the original where the file system can (reflink).
+"""
+
+import hashlib
+import os
+from functools import partial
+from pathlib import Path
+
+from tasks.core.errors import NotAModel
+from tasks.core.files.durable import CHUNK_BYTES, FileDigest, require_room, share_blocks
+from tasks.core.hub.download.model import WrittenFiles
+from tasks.core.hub.download.selection import choose_files
+from tasks.core.keys import digest
+from tasks.core.progress import Report, Tally, silent
+from tasks.core.system.errors import names_path
+from tasks.core.system.threads import on_every_core, pause
+from tasks.core.weights.companions import file_names
+from tasks.core.weights.index import read_listing
+from tasks.core.weights.model_check import check_model
+from tasks.core.weights.tokenizer_check import require_tokenizer
+
+
+def choose_from_directory(source: Path) -> tuple[str, ...]:
+    """Return the files of a model directory that make up the model, by path below it.
+
+    Raises NotAModel or CorruptWeights when source holds no model that can be used.
+    """
+    if not source.is_dir():
+        raise NotAModel(
+            "There is no such directory.",
+            where=source,
+            next_step="Correct the path, or name a Hub repository.",
+        )
+    return choose_files(
+        file_names(source), where=source, read_listing=lambda name: read_listing(source / name)
+    )
+
+
+def directory_identity(source: Path) -> str:
+    """Return what stands for the state of a model directory in a stage key, without reading it.
+
+    Names, sizes and modification times of the chosen files: a file that is touched is copied anew,
+    and stages after the copy find by its content that nothing changed.
+    """
+    stats = {name: (source / name).stat() for name in choose_from_directory(source)}
+    return digest({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
+
+
+def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenFiles:
+    """Return the files of a model directory once all stand in out, hashed as they were written.
+
+    Raises what `check_model` raises, and DiskFull, before the first byte.
+    """
+    names = choose_from_directory(source)
+    check_model(source)
+    require_tokenizer(source)
+    total = sum((source / name).stat().st_size for name in names)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+    require_room(out, total)
+    tally = Tally(total, report)
+    copies = [partial(_copy, source / name, out / name, tally) for name in names]
+    return WrittenFiles(dict(zip(names, on_every_core(copies, name="copy"), strict=True)))
+
+
+def _copy(source: Path, target: Path, tally: Tally) -> FileDigest:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = hashlib.sha256()
+    with names_path(target), source.open("rb") as original, target.open("w+b") as copy:
+        shared = share_blocks(original, copy)
+        while chunk := (copy if shared else original).read(CHUNK_BYTES):
+            if not shared:
+                copy.write(chunk)
+            content.update(chunk)
+            pause(0)
+            tally.add(len(chunk))
+        size_bytes = copy.seek(0, os.SEEK_END)
+    return FileDigest(size_bytes, content.hexdigest())

@@ -1,0 +1,147 @@
+"""Bring the files of a build to a branch of a Hub, each one once.
+
+Only files that the Hub does not have are sent, a few at once, each in a request of its own: a kill
+costs at most those that were on their way. One commit at the end makes the branch hold the build
+and nothing else; `main` is not touched.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+from tasks.core.hub.publish.files import Wanted, build_names
+from tasks.core.hub.publish.hub.repository import Remote, Tree
+from tasks.core.hub.publish.hub.sending import additions
+from tasks.core.hub.publish.names import upload_title
+from tasks.core.hub.unpromised import UploadInfo, post_lfs_batch_info
+from tasks.core.progress import Report, Tally
+from tasks.core.system.threads import run_all
+
+FILES_AT_ONCE = 4
+"""While one is hashed another is sent, and a connection's own limit is not the line's."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What an upload sent, and the commit that holds the whole build."""
+
+    commit: str
+    sent: tuple[str, ...]
+
+
+def upload(remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, report: Report) -> Upload:
+    """Make the branch hold exactly the wanted files, and return what that took.
+
+    Raises FileChanged when a file is not, or does not stay, what the manifest says. After an error
+    no further file begins.
+    """
+    tree = remote.call(lambda: remote.tree(branch))
+    missing = [file for file in wanted.values() if not _is_there(file, tree)]
+    on_hub = remote.call(lambda: _contents_on_hub(remote, missing))
+    total = sum(file.digest.size_bytes for file in wanted.values())
+    to_send = [file for file in missing if file.digest.sha256 not in on_hub]
+    done = total - sum(file.digest.size_bytes for file in to_send)
+    tally = Tally(total, report, done)
+    run_all(
+        [partial(_send, remote, branch, file, tally) for file in to_send],
+        threads=FILES_AT_ONCE,
+        name="upload",
+        stop=lambda: None,  # a file on its way to this machine's Hub ends at its next read
+    )
+    commit = remote.call(lambda: _commit(remote, branch, wanted))
+    return Upload(commit, tuple(file.name for file in to_send))
+
+
+def _is_there(file: Wanted, tree: Tree) -> bool:
+    return file.name in tree and file.is_same_as(tree[file.name])
+
+
+def _contents_on_hub(remote: Remote, files: Iterable[Wanted]) -> set[str]:
+    """Return the SHA-256 of those files whose content the Hub's large file store has already.
+
+    Source: git-lfs docs/api/batch.md; an object without actions needs no upload.
+    """
+    infos = [
+        UploadInfo(file.digest.size_bytes, b"", bytes.fromhex(file.digest.sha256))
+        for file in files
+        if file.digest.size_bytes
+    ]
+    if not infos:
+        return set()
+    answers, _, _ = post_lfs_batch_info(
+        infos,
+        token=remote.api.token if isinstance(remote.api.token, str) else None,
+        repo_type="model",
+        repo_id=remote.repo,
+        endpoint=remote.api.endpoint,
+    )
+    return {answer["oid"] for answer in answers if answer.get("actions") is None}
+
+
+def _send(remote: Remote, branch: str, file: Wanted, tally: Tally) -> None:
+    """Send one file's bytes. Small files that the Hub keeps in git itself wait for the commit."""
+    if isinstance(file.source, Path):
+        _send_from(file.source, remote, branch, file)
+    tally.add(file.digest.size_bytes)
+
+
+def _send_from(path: Path, remote: Remote, branch: str, file: Wanted) -> None:
+    before = _stamp(path)
+    file.require_unchanged()
+
+    def step() -> None:
+        try:
+            with _additions(remote, [file]) as added:
+                remote.api.preupload_lfs_files(
+                    remote.repo, added, revision=branch, free_memory=False
+                )
+        finally:
+            # Goes before any other error: a file that shrinks looks like a cut connection too.
+            if _stamp(path) != before:
+                raise file.changed("another size or time stamp than when the upload began")
+
+    remote.call(step)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _additions(remote: Remote, files: Sequence[Wanted]) -> Iterator[list[CommitOperationAdd]]:
+    """Give the additions of these files, whose SHA-256 is known and not computed again."""
+    sources = {file.name: file.source for file in files}
+    with additions(remote.api.endpoint, sources) as added:
+        for addition, file in zip(added, files, strict=True):
+            addition.upload_info.sha256 = bytes.fromhex(file.digest.sha256)
+        yield added
+
+
+def _commit(remote: Remote, branch: str, wanted: Mapping[str, Wanted]) -> str:
+    """Make the branch's files the wanted ones and return its head; no commit when they are."""
+    head = remote.branches()[branch]
+    tree = remote.tree(head)
+    new = [file for file in wanted.values() if not _is_there(file, tree)]
+    gone = [
+        CommitOperationDelete(name, is_folder=False)
+        for name in sorted(build_names(tree) - wanted.keys())
+    ]
+    if not new and not gone:
+        return head
+    with _additions(remote, new) as added:
+        return remote.api.create_commit(
+            remote.repo,
+            [*added, *gone],
+            commit_message=upload_title(branch),
+            revision=branch,
+            parent_commit=head,
+            num_threads=1,
+        ).oid

@@ -1,0 +1,132 @@
+"""Prove that what stands on a Hub is the build: every file's size and hash, and that it loads.
+
+The invariant: code of the model runs only if its bytes are those that were sent, and in a process
+that has no token.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from tasks.core.errors import UploadCorrupt
+from tasks.core.files.durable import digest_of
+from tasks.core.files.temporary import scratch_directory
+from tasks.core.hub.card.model_class import class_that_loads
+from tasks.core.hub.publish.files import Wanted, build_names
+from tasks.core.hub.publish.hub.repository import Remote, Tree
+from tasks.core.hub.publish.selection import is_weights
+from tasks.core.process import child_environment, run_child
+
+logger = logging.getLogger(__name__)
+
+_PROBE = Path(__file__).with_name("publish_probe.py")
+_CACHE = "hub"
+_LOADING_S = 600
+_TAIL_LINES = 20
+
+
+def differences(tree: Tree, wanted: Mapping[str, Wanted]) -> list[str]:
+    """Return what is missing, too much, or of other bytes in a tree; empty when it is the build.
+
+    Large files are compared by size and the Hub's SHA-256, small ones by size and git's id over
+    local bytes whose SHA-256 is the manifest's.
+    """
+    return [
+        *(f"{name} is missing" for name in sorted(wanted.keys() - tree.keys())),
+        *(f"{name} is not part of the build" for name in sorted(build_names(tree) - wanted.keys())),
+        *(
+            f"{name} has other bytes"
+            for name, file in wanted.items()
+            if name in tree and not file.is_same_as(tree[name])
+        ),
+    ]
+
+
+def verify(remote: Remote, commit: str, wanted: Mapping[str, Wanted]) -> None:
+    """Return when the commit holds the build and loads; else raise UploadCorrupt."""
+    found = differences(remote.call(lambda: remote.tree(commit)), wanted)
+    if found:
+        raise _other_bytes(remote, commit, "; ".join(found), wanted)
+    _require_loads(remote, commit, wanted, json.loads(_content(wanted["config.json"])))
+
+
+def _require_loads(
+    remote: Remote, commit: str, wanted: Mapping[str, Wanted], config: Mapping[str, object]
+) -> None:
+    """Load configuration, tokenizer and code as a stranger would, from what stands on the Hub.
+
+    The code may be anybody's. So this process fetches the files with the token and compares them
+    with what was sent; the process that runs them has these files, and neither token nor network.
+    """
+    with scratch_directory("probe") as directory:
+        _fetch(remote, commit, wanted, directory / _CACHE)
+        answer = directory / "answer.json"
+        child = run_child(
+            [sys.executable, "-P", str(_PROBE), remote.repo, commit, str(answer)],
+            env=_environment(directory),
+            cwd=directory,
+            on_line=logger.debug,
+            timeout_s=_LOADING_S,
+        )
+        if not child.succeeded:
+            found = "\n".join([child.cause.value, *child.tail[-_TAIL_LINES:]])
+            raise _does_not_load(remote, commit, found)
+        loaded = json.loads(answer.read_bytes())
+    meant = {"model_type": config.get("model_type"), "architecture": class_that_loads(config)}
+    if meant != {name: loaded[name] for name in meant}:
+        raise _does_not_load(remote, commit, f"{loaded} instead of {meant}")
+
+
+def _fetch(remote: Remote, commit: str, wanted: Mapping[str, Wanted], cache: Path) -> None:
+    """Bring everything but the weights from the Hub into an empty cache, and compare each file."""
+    for name, file in wanted.items():
+        if is_weights(name):
+            continue
+        path = remote.call(
+            partial(remote.api.hf_hub_download, remote.repo, name, revision=commit, cache_dir=cache)
+        )
+        found = digest_of(Path(path))
+        if found != file.digest:
+            raise _other_bytes(remote, commit, f"{name} is of SHA-256 {found.sha256}", wanted)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """Return an environment without home, token and network."""
+    return {
+        **child_environment(os.environ),
+        "HOME": str(scratch),
+        "HF_HOME": str(scratch),
+        "HF_HUB_CACHE": str(scratch / _CACHE),
+        "HF_MODULES_CACHE": str(scratch / "modules"),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def _other_bytes(
+    remote: Remote, commit: str, found: str, wanted: Mapping[str, Wanted]
+) -> UploadCorrupt:
+    return UploadCorrupt(
+        "What arrived is not what was sent.",
+        where=f"{remote.repo}@{commit}",
+        expected=f"the {len(wanted)} files of the build",
+        found=found,
+        next_step="Publish again: only the files that differ are sent. main was not touched.",
+    )
+
+
+def _does_not_load(remote: Remote, commit: str, found: str) -> UploadCorrupt:
+    return UploadCorrupt(
+        "What arrived cannot be loaded as the model that was built.",
+        where=f"{remote.repo}@{commit}",
+        expected="configuration, tokenizer and code that load from there",
+        found=found,
+        next_step="Load the model's directory on this machine first; main was not touched.",
+    )
+
+
+def _content(file: Wanted) -> bytes:
+    return file.source.read_bytes() if isinstance(file.source, Path) else file.source

@@ -1,0 +1,208 @@
+"""Preflight: the error that a run of a recipe would end with, known before anything is started.
+
+Covers the recipe, its data files, the models' configuration, and what the stages need of this
+machine. Not covered: what the plan of it takes (`recipe_plan`), and the remote store and the place
+to publish to, of which a run is told by its first task. Imports neither Prefect nor torch:
+`kawan-usaha plan` answers at once.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.core.architecture.edits.names import check_edit_names
+from tasks.core.conversation.data_sources import is_local, local_files
+from tasks.core.conversation.model_limits import check_length, check_token_ids
+from tasks.core.conversation.screening import Rules, screen
+from tasks.core.conversation.template import get_template
+from tasks.core.errors import DeviceBusy, HubError, HubOffline, RecipeError, WrongToken
+from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
+from tasks.core.evaluation.side_by_side import check_judge
+from tasks.core.files.foreign import JsonObject
+from tasks.core.files.given import require_at_rest
+from tasks.core.hub.client import usable_token
+from tasks.core.hub.download.upstream import Sources
+from tasks.core.machine.devices import Kind, require_room
+from tasks.core.machine.hardware import Hardware
+from tasks.core.model.config import with_rope_scaling
+from tasks.core.model.template_record import require_recorded
+from tasks.core.planning.verdict import Plan
+from tasks.core.recipe import Recipe
+from tasks.core.serving.engines.registry import engine_of
+from tasks.core.serving.launch.ports import require_port
+from tasks.core.serving.launch.processes import own_processes
+from tasks.core.serving.state.disk import state_directory
+from tasks.core.signing import KEY_VARIABLE, configured_key, key_of, public_keys
+from tasks.core.training.checks import check_config, check_conversations, check_settings
+from tasks.core.training.launch import require_tools
+
+EVERY = ("finetune", "evaluate", "publish", "deploy")
+"""The stages that need something of the machine that they run on."""
+
+
+def check_models(recipe: Recipe, config: JsonObject) -> tuple[str, ...]:
+    """Return what to warn of in the models that the recipe makes of a base with this config.json.
+
+    Raises NotAModel and RecipeError where configuration and recipe do not agree.
+    """
+    base, length_tokens = str(recipe.base), recipe.evaluate.max_length_tokens
+    edited, model = config, base
+    scaling = None if recipe.edit is None else recipe.edit.rope_scaling
+    warnings: tuple[str, ...] = ()
+    if scaling is not None:
+        edited = with_rope_scaling(config, scaling.rope_type, scaling.factor)
+        model = f"{base}, edited,"
+        warnings = check_length(config, length_tokens, setting=LENGTH, model=base, compared=True)
+    check_token_ids(config, where=base)
+    warnings += check_length(edited, length_tokens, setting=LENGTH, model=model)
+    if recipe.finetune is not None:
+        warnings += check_config(edited, recipe.finetune, model=model)
+    return warnings
+
+
+def devices_of(recipe: Recipe) -> dict[str, str]:
+    """Return what each stage that computes does it on."""
+    parts = {"finetune": recipe.finetune, "evaluate": recipe.evaluate, "deploy": recipe.deploy}
+    return {name: part.device for name, part in parts.items() if part is not None}
+
+
+def check_inputs(recipe: Recipe) -> None:
+    """Raise the error that a later stage would end with on any machine.
+
+    Looks at the recipe, the data files and the template that the model records; `plan_of` checks
+    the model's configuration.
+    """
+    get_template(recipe.template)
+    measurement_identity(recipe.evaluate, recipe.template)
+    screen(recipe.evaluate.conversations, Rules.of_held_out(recipe.evaluate)).require_acceptable()
+    if recipe.edit is not None:
+        check_edit_names(recipe.edit)
+    if recipe.finetune is not None:
+        check_settings(recipe.finetune, recipe.template)
+        for file in local_files([each for each in recipe.finetune.data if is_local(each)]):
+            require_at_rest(file.path)
+            check_conversations(file, recipe.finetune.method)
+
+
+def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) -> None:
+    """Raise the error that one of `stages` would end with on this machine, as far as it is known.
+
+    What would fail on any machine is looked at for all of the recipe.
+    """
+    trains = "finetune" in stages
+    check_inputs(recipe if trains else _without_hostfile(recipe))
+    if recipe.finetune is not None and trains:
+        require_tools(recipe.finetune)
+    target = recipe.publish.repo if recipe.publish and "publish" in stages else None
+    if target and usable_token() is None:
+        raise WrongToken(
+            "Publishing needs a token, and there is none.",
+            where="publish.repo",
+            expected="HF_TOKEN, or the login of `hf auth login`",
+            next_step="`export HF_TOKEN=…` with a token that may write, or leave publish out.",
+        )
+    check_keys(recipe, stages)
+    if recipe.evaluate.judge is not None and "evaluate" in stages:
+        check_judge(recipe.evaluate.judge)
+    if recipe.deploy is not None and "deploy" in stages:
+        own = own_processes(state_directory(home, recipe.name).root)
+        pids = {each.process.pid for each in own}
+        gateway = recipe.deploy.gateway
+        require_port(gateway.host, gateway.port, ours=pids)
+        if recipe.deploy.page is not None:
+            require_port("127.0.0.1", recipe.deploy.page.port, field="page.port", ours=pids)
+        engine_of(recipe.deploy.engine).check(recipe.deploy)
+
+
+def check_keys(recipe: Recipe, stages: Collection[str] = EVERY) -> None:
+    """Raise SigningKeyUnusable where a key of a signature that a stage needs cannot be used."""
+    if recipe.publish is not None and recipe.publish.signed_by and "publish" in stages:
+        key_of(recipe.publish.signed_by)
+    if recipe.deploy is not None and recipe.deploy.signed_by and "deploy" in stages:
+        public_keys(recipe.deploy.signed_by)
+    for source in (recipe.base, recipe.delta):
+        if source is not None and source.signed_by:
+            public_keys(source.signed_by)
+
+
+def unsigned_when_built(recipe: Recipe) -> str | None:
+    """Return why what this run builds could not be served as the recipe asks, None if it can.
+
+    Only said, not raised: what is in the store already may carry the signature.
+    """
+    if recipe.deploy is None or recipe.deploy.signed_by is None:
+        return None
+    expected, key = public_keys(recipe.deploy.signed_by), configured_key()
+    if key is not None and key.public in expected:
+        return None
+    return (
+        f"{recipe.deploy.signed_by} is to have signed what is served, and "
+        + (
+            f"there is no key here that signs what is built ({KEY_VARIABLE})"
+            if key is None
+            else f"what is built here is signed by {key.fingerprint}"
+        )
+        + "; deploy will refuse it."
+    )
+
+
+def _without_hostfile(recipe: Recipe) -> Recipe:
+    """Return the recipe for a machine that does not train: the file is on the one that does."""
+    if recipe.finetune is None:
+        return recipe
+    settings = recipe.finetune.model_copy(update={"hostfile": None})
+    return recipe.model_copy(update={"finetune": settings})
+
+
+def require_own_template(recipe: Recipe, sources: Sources) -> None:
+    """Raise TemplateMismatch when the model was trained with another template than the recipe's.
+
+    A fine-tune trains it with the recipe's. Where the Hub cannot be asked now, the evaluation finds
+    it out, before anything is published or served.
+    """
+    if recipe.finetune is not None:
+        return
+    upstream = sources.delta or sources.base
+    with suppress(HubError, HubOffline):
+        recorded = upstream.template()
+        way_out = f"Set template: {recorded} in the recipe."
+        require_recorded(recorded, recipe.template, upstream.source, next_step=way_out)
+
+
+def require_devices(recipe: Recipe, hardware: Hardware, stages: Collection[str] = EVERY) -> None:
+    """Raise RecipeError when one of `stages` is to compute on a GPU and there is none."""
+    devices = devices_of(recipe).items()
+    wanting = [name for name, device in devices if device == "cuda" and name in stages]
+    if wanting and not hardware.gpus:
+        raise RecipeError(
+            "The recipe computes on a GPU, and this machine has none.",
+            where=", ".join(f"{name}.device" for name in wanting),
+            expected="a CUDA device",
+            found=hardware.gpu_note or "no GPU",
+            next_step="Run on a machine with a GPU, or set `device: cpu`. "
+            f"`kawan-usaha plan {recipe.name} --gpus 1xRTX4090` shows what would fit. The recipe "
+            "`demo` needs no GPU: `kawan-usaha rebuild demo`, or the deployment `demo` in the UI.",
+        )
+
+
+def gpus_short_of_room(
+    recipe: Recipe, found: Plan, stages: Collection[str] = EVERY
+) -> Iterator[DeviceBusy]:
+    """Yield what fine-tune and evaluation would be refused with beside the deployments of now.
+
+    Only said, not raised: a stage whose artifact is there needs no GPU.
+    """
+    needs: list[tuple[Kind, int | None, int]] = []
+    training = found.training if "finetune" in stages else None
+    if recipe.finetune is not None and training is not None:
+        rung = training.rungs[(training.first_fitting or 1) - 1]
+        needs.append((recipe.finetune.device, recipe.finetune.processes, rung.gpu_bytes))
+    weights = WITH_ACTIVATIONS * found.shape.weight_bytes("float16")
+    gpus = len(found.hardware.gpus) or 1
+    if "evaluate" in stages:
+        needs.append((recipe.evaluate.device, None, int(weights / gpus)))
+    for kind, count, needed_bytes in needs:
+        try:
+            require_room(kind, count, needed_bytes)
+        except DeviceBusy as busy:
+            yield busy

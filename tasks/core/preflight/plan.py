@@ -1,0 +1,86 @@
+"""The plan of a recipe: what it takes of this machine, or of one with other GPUs.
+
+Puts together what planning needs and does not look for itself: the machine, the model's shape, and
+how long the conversations are.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from tasks.core.conversation.estimate import lengths_of, training_lengths
+from tasks.core.files.foreign import JsonObject
+from tasks.core.hub.download.upstream import Sources
+from tasks.core.machine.gpus import parse_gpus
+from tasks.core.machine.hardware import read_hardware, with_gpus, with_link, with_speed
+from tasks.core.planning.shape import (
+    ModelShape,
+    dtype_from_config,
+    known_shape,
+    shape_from_config,
+)
+from tasks.core.planning.stages import Sizes
+from tasks.core.planning.verdict import Plan, plan
+from tasks.core.preflight.checks import check_models, devices_of
+from tasks.core.recipe import Recipe
+
+
+def plan_of(
+    recipe: Recipe, home: Path, *, gpus: str | None = None, sources: Sources | None = None
+) -> Plan:
+    """Return the plan on this machine, or on one with the GPUs that are named.
+
+    A well-known base is planned by its published shape; of another one the Hub is asked. The CPU is
+    measured for a moment when the recipe computes on it, and the link to the GPU once when it
+    trains there; those of another machine cannot be.
+    """
+    sources = sources or Sources.of(recipe, home)
+    hardware = read_hardware(home)
+    if gpus is not None:
+        hardware = with_gpus(hardware, parse_gpus(gpus))
+    elif "cpu" in devices_of(recipe).values():
+        hardware = with_speed(hardware, home)
+    if recipe.finetune is not None and recipe.finetune.device == "cuda":
+        hardware = with_link(hardware, home)
+    sizes = _lengths(recipe)
+    shape = known_shape(recipe.base.repo) if recipe.base.repo else None
+    if shape is not None:
+        config = _published_config(shape)
+    else:
+        config = sources.base.config()
+        shape = shape_from_config(config, where=recipe.base)
+        sizes = replace(
+            sizes,
+            base_bytes=sources.base.size_bytes(),
+            delta_bytes=sources.delta.size_bytes() if sources.delta else None,
+            stored_dtype=dtype_from_config(config),
+        )
+    warnings = check_models(recipe, config)
+    made = plan(recipe, hardware, shape, sizes=sizes)
+    return replace(made, warnings=(*sources.warnings, *warnings, *made.warnings))
+
+
+def _published_config(shape: ModelShape) -> JsonObject:
+    """Return what config.json of a published LLaMA says of its vocabulary and its positions."""
+    return {
+        "model_type": "llama",
+        "max_position_embeddings": shape.context,
+        "vocab_size": shape.vocab,
+    }
+
+
+def _lengths(recipe: Recipe) -> Sizes:
+    """Return how long the conversations of the recipe are, as far as they are here."""
+    settings, sizes = recipe.evaluate, Sizes()
+    held_out = lengths_of(settings.conversations, cut=settings.max_length_tokens)
+    if held_out is not None:
+        count = min(held_out.conversations, settings.max_conversations or held_out.conversations)
+        tokens = round(count * held_out.mean_tokens)
+        sizes = replace(sizes, held_out_conversations=count, held_out_tokens=tokens)
+    if recipe.finetune is None:
+        return sizes
+    training = training_lengths(recipe.finetune)
+    if training is None:
+        return sizes
+    return replace(
+        sizes, training_tokens=training.tokens, conversation_tokens=training.padded_tokens
+    )

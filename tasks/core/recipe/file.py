@@ -1,0 +1,155 @@
+"""Recipes as YAML files: found by name or path, read, refused with the place of each mistake."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from tasks.core.errors import RecipeError
+from tasks.core.files.given import read_given_text
+from tasks.core.files.yaml_text import NotYaml, read_yaml
+from tasks.core.home import PROJECT
+from tasks.core.recipe import Recipe
+from tasks.core.recipe.data import DataSource
+
+RECIPES = PROJECT / "data" / "recipes"
+CORRECT = "Correct the fields above; docs/recipe.md lists them all."
+
+
+def project_path(path: Path) -> Path:
+    """Return where a relative path of a recipe leads: from here if it exists, else the project."""
+    return path if path.is_absolute() or path.exists() else PROJECT / path
+
+
+def located(recipe: Recipe) -> Recipe:
+    """Return the recipe with the paths of its data and public keys made absolute."""
+    own, judge = recipe.evaluate.benchmark_tasks, recipe.evaluate.judge
+    if judge is not None and judge.ratings is not None:
+        ratings = project_path(judge.ratings).absolute()
+        judge = judge.model_copy(update={"ratings": ratings})
+    evaluate = recipe.evaluate.model_copy(
+        update={
+            "conversations": project_path(recipe.evaluate.conversations).absolute(),
+            "prompts": project_path(recipe.evaluate.prompts).absolute(),
+            "benchmark_tasks": None if own is None else project_path(own).absolute(),
+            "judge": judge,
+        }
+    )
+    update: dict[str, object] = {"evaluate": evaluate}
+    if recipe.finetune is not None:
+        data = tuple(map(_located_source, recipe.finetune.data))
+        update["finetune"] = recipe.finetune.model_copy(update={"data": data})
+    for name in ("base", "delta", "publish", "deploy"):
+        part = getattr(recipe, name)
+        if part is not None and part.signed_by is not None:
+            key = project_path(part.signed_by).absolute()
+            update[name] = part.model_copy(update={"signed_by": key})
+    return recipe.model_copy(update=update)
+
+
+def _located_source(source: DataSource) -> DataSource:
+    paths = {name: getattr(source, name) for name in ("file", "directory")}
+    found = {name: project_path(path).absolute() for name, path in paths.items() if path}
+    return source.model_copy(update=found)
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the project."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe, given its path or the name of one in data/recipes.
+
+    Raises RecipeError when there is neither.
+    """
+    for path in (Path(name), RECIPES / f"{name}.yaml"):
+        if path.exists() and not path.is_dir():  # a stream will do: it is read once
+            return path
+    raise RecipeError(
+        "There is no such recipe.",
+        where=name,
+        expected=f"a YAML file, or one of: {', '.join(recipe_names())}",
+        next_step=_near(name, recipe_names()) or "Copy one from data/recipes and change it.",
+    )
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Return the recipe that a YAML file holds.
+
+    Raises RecipeError that names the line for broken YAML and for a field that stands twice, and
+    every wrong field otherwise.
+    """
+    content = _content(path)
+    if not isinstance(content, dict):
+        raise RecipeError(
+            "The recipe is not a mapping of fields.",
+            where=path,
+            expected="`name: …`, `base: …` and the other stages",
+            found=type(content).__name__,
+        )
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(
+            "The recipe is wrong.",
+            where=path,
+            found=mistakes(error),
+            next_step=CORRECT,
+        ) from error
+
+
+def _content(path: Path) -> object:
+    return parsed(read_given_text(path, "The recipe", error=RecipeError), path)
+
+
+def parsed(text: str, where: Path | str, what: str = "The recipe") -> object:
+    """Return what a text in YAML says.
+
+    Raises RecipeError where it is broken or says a thing twice.
+    """
+    try:
+        content, repeated = read_yaml(text)
+    except NotYaml as error:
+        raise RecipeError(f"{what} is not valid YAML.", where=where, found=error) from error
+    if repeated:
+        raise RecipeError(
+            f"{what} has fields that stand twice, and only one of each can be meant.",
+            where=where,
+            found="\n    ".join(["", *repeated]),
+            next_step="Keep one of each.",
+        )
+    return content
+
+
+def mistakes(error: ValidationError) -> str:
+    """Return each wrong field of a recipe and what is wrong with it, in a line of its own."""
+    return "\n    ".join(["", *_explain(error)])
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        place = [str(part) for part in problem["loc"]]
+        name = ".".join(place)
+        if problem["type"] == "extra_forbidden":
+            known = _fields_beside(place)
+            yield f"{name}: no such field. {_near(place[-1], known) or f'Known: {known}'}"
+        else:
+            yield f"{name or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _fields_beside(place: list[str]) -> list[str]:
+    """Return the names of the fields that may stand where place was written."""
+    model: type[BaseModel] = Recipe
+    for part in place[:-1]:
+        field = model.model_fields.get(part)
+        parts = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
+        inner = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
+        model = inner[0] if inner else model
+    return list(model.model_fields)
+
+
+def _near(word: str, known: list[str]) -> str | None:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else None

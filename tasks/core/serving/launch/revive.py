@@ -1,0 +1,64 @@
+"""Start a deployment anew whose supervisord was killed: a program that the watch starts.
+
+    python -m tasks.core.serving.launch.revive STATE_DIRECTORY
+
+It carries no mark of the deployment, all of whose processes it ends first, the watch among them.
+From there on nobody else would start it, so it tries again when what it starts is killed, too.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tasks.core.errors import KawanUsahaError, LockBusy
+from tasks.core.home import PROJECT
+from tasks.core.process.log import bounded
+from tasks.core.serving.launch.deployment import start
+from tasks.core.serving.launch.processes import MARK
+
+_log = logging.getLogger(__name__)
+
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0, *(15.0,) * 40)
+_OF_THE_TREE = (MARK, "SUPERVISOR_")
+
+
+def revive(root: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start the program for the deployment of this state directory, and do not wait for it."""
+    environ = {n: v for n, v in os.environ.items() if not n.startswith(_OF_THE_TREE)}
+    with bounded(log).open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, str(root)],
+            env={**environ, "PYTHONPATH": str(PROJECT)},
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def main(root: str) -> None:
+    """Start what should serve."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    state = Path(root)
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            start(state.parents[1], state.name)
+            return
+        except LockBusy as error:
+            _log.warning("somebody else starts, stops or switches it: %s", error)
+            return
+        except Exception as error:  # whatever it is: nobody else would try again
+            if pause_s is None:
+                raise
+            known = isinstance(error, KawanUsahaError)
+            told = "it did not start, and is tried again in %g s: %s"
+            _log.warning(told, pause_s, error, exc_info=not known)
+            time.sleep(pause_s)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,201 @@
+"""What clients ask, once more, of the model that is to serve: its answers beside the earlier one's.
+
+The last requests, or where none can be asked again, the evaluation's prompts. Nothing is judged
+here, since other weights answer otherwise; both answers stand in the report, for a person. But an
+engine that gives no answer to what its gateway would ask it does not get to serve: each request is
+made by the gateway's own rule, and what the gateway would refuse is not asked but told.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.tokenizer_identity import tokenizer_digest
+from tasks.core.errors import ServingFailed
+from tasks.core.files.locks import Say
+from tasks.core.serving.gateway.api_error import ApiError
+from tasks.core.serving.gateway.asking import AnswerLimits, bodies_of
+from tasks.core.serving.gateway.prompts import Prompts, Turn
+from tasks.core.serving.gateway.recent import RecentAnswer
+from tasks.core.serving.gateway.request_body import read_request
+from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, Message
+from tasks.core.serving.gateway.routing import Loaded
+from tasks.core.serving.observe import probe
+from tasks.core.serving.state.record import AskedOf, Deployment, ShadowAnswer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_TOKENS = 48
+_SHOWN = 300  # characters of each text, from the end of what was asked
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request of the engine protocol, and what the earlier model answers to it, if one serves."""
+
+    asked: str
+    request: Mapping[str, JsonValue]
+    earlier: str | None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What the new model is asked before it serves, and where it comes from.
+
+    not_asked: why some of the last requests are not among it, or none; None when all are.
+    """
+
+    source: AskedOf
+    all: tuple[Question, ...]
+    not_asked: str | None = None
+
+
+def questions(
+    recent: Sequence[RecentAnswer],
+    prompts: Sequence[str],
+    wanted: Deployment,
+    serving: Deployment | None,
+    *,
+    say: Say,
+) -> Questions:
+    """Return what `wanted` is to be asked, while `serving` can still be asked the same.
+
+    Of the last requests only those count that a model with this tokenizer can be asked, for they
+    are token ids, and that the gateway will let through to the new engine. `say` is told of the
+    others. Each answer has at most _TOKENS tokens.
+    """
+    count = wanted.settings.shadow_requests
+    if count == 0:
+        return Questions("requests", ())
+    asked, not_asked = _of_clients(recent[-count:], wanted, serving)
+    if not_asked is not None:
+        say(not_asked)
+    if asked:
+        return Questions("requests", asked, not_asked)
+    return Questions("prompts", _of_prompts(prompts[:count], wanted, serving), not_asked)
+
+
+def replay(asked: Questions, wanted: Deployment, *, say: Say) -> tuple[ShadowAnswer, ...]:
+    """Return what the engine of `wanted` answers. Raises ServingFailed when it does not answer."""
+    if not asked.all:
+        return ()
+    words = "the last requests" if asked.source == "requests" else "prompts of the evaluation"
+    say(f"The new model answers {words}: {len(asked.all)}.")
+
+    def answered(question: Question) -> ShadowAnswer:
+        timeout_s = wanted.settings.startup_timeout_s
+        new = probe.answer_of(wanted, question.request, timeout_s=timeout_s)
+        earlier = question.earlier and question.earlier[:_SHOWN]
+        return ShadowAnswer(asked=question.asked[-_SHOWN:], earlier=earlier, new=new)
+
+    return tuple(_at_once(answered, asked.all, wanted))
+
+
+def _of_clients(
+    recent: Sequence[RecentAnswer], wanted: Deployment, serving: Deployment | None
+) -> tuple[tuple[Question, ...], str | None]:
+    """Return the last requests that can be asked again, and why the others cannot."""
+    if not recent or serving is None:
+        return (), None
+    tokenizer = load_tokenizer(serving.model)
+    if tokenizer_digest(tokenizer) != tokenizer_digest(load_tokenizer(wanted.model)):
+        return (), "The new model has another tokenizer: the last requests are not replayed."
+    asker = _Asker(wanted)
+    questions: list[Question] = []
+    refusals: list[str] = []
+    for each in recent:
+        try:
+            questions.append(_of_client(each, asker, tokenizer))
+        except ApiError as error:
+            refusals.append(error.message)
+    if not refusals:
+        return tuple(questions), None
+    whys = " ".join(dict.fromkeys(refusals))
+    return tuple(questions), (
+        f"{len(refusals)} of the last {len(recent)} requests are not replayed, for the gateway "
+        f"would refuse them from now on: {whys}"
+    )
+
+
+def _of_client(
+    recent: RecentAnswer, asker: "_Asker", tokenizer: "PreTrainedTokenizerBase"
+) -> Question:
+    request = asker.again(recent.request)
+    asked = str(tokenizer.decode(recent.request["prompt"], skip_special_tokens=True))
+    return Question(asked, request, recent.text)
+
+
+def _of_prompts(
+    texts: Sequence[str], wanted: Deployment, serving: Deployment | None
+) -> tuple[Question, ...]:
+    """Return a question for each text that has room, with the answer of `serving`."""
+    if not texts:
+        return ()
+    new = _Asker(wanted)
+    old = _Asker(serving) if serving is not None else None
+
+    def question(text: str) -> Question | None:
+        try:
+            request = new.request(text)
+        except ApiError:
+            return None
+        return Question(text, request, old.answer(text) if old is not None else None)
+
+    asked = _at_once(question, texts, serving or wanted)
+    return tuple(each for each in asked if each is not None)
+
+
+class _Asker:
+    """Asks the engine of a deployment as its gateway would."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._prompts = Prompts(deployment.model, deployment.template, deployment.context_tokens)
+        self._loaded = Loaded(deployment.route, self._prompts)
+        most = min(_TOKENS, deployment.settings.gateway.max_answer_tokens)
+        self._limits = AnswerLimits(most, most)
+
+    def request(self, text: str) -> Mapping[str, JsonValue]:
+        """Return the request for a user's first words. Raises ApiError: they leave no room."""
+        name = self._deployment.settings.model_name
+        said = [Message(role="user", content=text)]
+        asked = ChatRequest(model=name, messages=said, temperature=0)
+        ids = self._prompts.ids_now(self._prompts.text([Turn("user", text)]))
+        return bodies_of(asked, [ids], self._loaded, self._limits)[0]
+
+    def again(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        """Return a request that another engine was asked. Raises ApiError for one not for this."""
+        asked = read_request(CompletionRequest, to_json(request))
+        ids = self._prompts.check_ids(request["prompt"], "prompt")
+        return bodies_of(asked, [ids], self._loaded, self._limits)[0]
+
+    def answer(self, text: str) -> str | None:
+        """Return its answer; None where it gives none: it is the one to be replaced."""
+        try:
+            request = self.request(text)
+            return probe.answer_of(self._deployment, request, timeout_s=probe.GENERATE_S)
+        except ApiError:
+            return None
+        except ServingFailed as error:
+            logger.warning("the earlier model does not answer a prompt: %s", error)
+            return None
+
+
+def _at_once(
+    answer: Callable[[_Item], _Result], items: Sequence[_Item], of: Deployment
+) -> list[_Result]:
+    """Return the answers: an engine that computes several together takes as long as for one."""
+    with ThreadPoolExecutor(of.settings.gateway.max_running) as threads:
+        return list(threads.map(answer, items))

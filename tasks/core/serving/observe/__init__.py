@@ -1,0 +1,1 @@
+"""Watching a deployment: questions to its processes, what is amiss, and what heals it."""

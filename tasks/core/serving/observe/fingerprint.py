@@ -1,0 +1,186 @@
+"""Whether a server's log-probabilities are those of the edited model, or of its unedited twin.
+
+Holds any engine to the edit, whatever it made of the modules: vLLM fuses an activation with its
+gate, so that no module is left to be looked at. The invariant: what is clearly nearer to the
+unedited model, or near to neither, is an error; where rounding hides the edit, the match says that
+it cannot tell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.core.errors import EditLost, ServingFailed
+from tasks.core.model.edit_fingerprint import EditFingerprint
+from tasks.core.serving.observe.access import Access
+from tasks.core.serving.observe.request import asked, failed
+
+TOLERANCES: Final = {
+    # How far from the fingerprint, in the mean of the prompt's tokens, a server of this type may
+    # be. Measured on SmolLM2-135M with GELU in its last layer, which moves the mean by 0.26 (in all
+    # layers by 2.2); a larger model rounds less, and a wrong one is off by whole units.
+    "float32": 1e-3,  # measured 7e-6 (vLLM on a CPU); the edit of a random tiny model is 5e-3
+    "float16": 0.03,  # measured 0.006
+    "bfloat16": 0.3,  # measured 0.06
+    "int8": 0.5,  # simulated: 0.09 by rows, 0.10 in FastChat's groups of 256
+    "fp8": 1.5,  # simulated: 0.25 by tensors, 0.30 with the activations in 8 bits too
+}
+_CLEARLY = 2.0
+"""How many times nearer it must be to one of the two for the answer to be that one."""
+_HIDDEN = 1e-2
+"""Of the tolerance: two models no farther apart than this may differ by rounding alone."""
+
+ASK_S = 300.0
+"""The first request to vLLM took 33 s on a CPU: it warms up what was not compiled before."""
+
+
+@dataclass(frozen=True)
+class FingerprintMatch:
+    """The mean distances of a server's log-probabilities to those of the two models."""
+
+    verdict: Literal["alive", "cannot tell"]
+    to_edited: float
+    to_unedited: float
+    apart: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        """Return one line for a report."""
+        means = f"{self.to_edited:.2g} from the edited model, {self.to_unedited:.2g} from the other"
+        if self.verdict == "alive":
+            return f"the edit is alive: log-probabilities are {means}"
+        return f"log-probabilities are {means}: too near to each other to tell the edit"
+
+
+@dataclass(frozen=True)
+class PromptAnswer:
+    """What a server says of a prompt; system_fingerprint is OpenAI's field: how it is set up."""
+
+    logprobs: tuple[float, ...]
+    system_fingerprint: str | None
+
+
+class _Token(BaseModel):
+    logprob: float
+
+
+class _Choice(BaseModel):
+    prompt_logprobs: list[dict[str, _Token] | None] | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice]
+    system_fingerprint: str | None = None
+
+
+class _Chunk(_Completion):
+    error: dict[str, object] | None = None
+    choices: list[_Choice] = Field(default_factory=list)
+
+
+def require_fingerprint(
+    fingerprint: EditFingerprint, logprobs: Sequence[float], *, dtype: str, where: str
+) -> FingerprintMatch:
+    """Return how near the log-probabilities of the prompt are to the edited model's.
+
+    dtype is what the server computes in, one of TOLERANCES. Raises EditLost when they are farther
+    from it than that type rounds, or clearly nearer to the unedited model's.
+    """
+    tolerance = max(_tolerance(dtype, where), _tolerance(fingerprint.dtype, where))
+    if len(logprobs) != len(fingerprint.edited):
+        raise EditLost(
+            "The server answers another prompt than it was asked.",
+            where=where,
+            expected=f"{len(fingerprint.edited)} log-probabilities",
+            found=len(logprobs),
+            next_step=_NEXT,
+        )
+    to_edited = _mean_distance(logprobs, fingerprint.edited)
+    to_unedited = _mean_distance(logprobs, fingerprint.unedited)
+    apart = _mean_distance(fingerprint.edited, fingerprint.unedited)
+    can_tell = apart > _HIDDEN * tolerance
+    is_unedited = can_tell and to_edited > _CLEARLY * to_unedited
+    if is_unedited or not to_edited <= tolerance:  # a NaN is not near either
+        raise EditLost(
+            "The served model answers like the one without the edit."
+            if is_unedited
+            else "The served model answers neither like the edited model nor like its twin.",
+            where=where,
+            expected=f"log-probabilities within {tolerance:g} ({dtype}) of the edited model's",
+            found=f"{to_edited:.3g} from the edited model, {to_unedited:.3g} from the unedited one",
+            next_step=_NEXT,
+        )
+    alive = can_tell and to_unedited > _CLEARLY * to_edited
+    verdict: Literal["alive", "cannot tell"] = "alive" if alive else "cannot tell"
+    return FingerprintMatch(verdict, to_edited, to_unedited, apart, tolerance)
+
+
+def ask_prompt(
+    url: str,
+    model_name: str,
+    prompt_ids: Sequence[int],
+    *,
+    access: Access | None = None,
+    timeout_s: float = ASK_S,
+) -> PromptAnswer:
+    """Return the natural log-probabilities that the server at url gives to a prompt's tokens.
+
+    Asked by the engine protocol (`prompt_logprobs`): the answer is whole, or a stream. access holds
+    a key that is wanted there. Raises ServingFailed when they are not there in time.
+    """
+    where = f"{url}/v1/completions"
+    body: dict[str, object] = {
+        "model": model_name,
+        "prompt": list(prompt_ids),
+        "max_tokens": 1,
+        "temperature": 0,
+        "prompt_logprobs": 0,
+    }
+    answer = _first(asked("POST", where, body, access=access, timeout_s=timeout_s), where)
+    given = answer.choices[0].prompt_logprobs if answer.choices else None
+    try:
+        pairs = zip(prompt_ids[1:], (given or [])[1:], strict=True)
+        found = tuple((said or {})[str(number)].logprob for number, said in pairs)
+    except (KeyError, ValueError) as error:
+        raise failed(
+            "The answer holds no log-probabilities of the prompt.", where, error
+        ) from error
+    return PromptAnswer(found, answer.system_fingerprint)
+
+
+def _first(text: str, where: str) -> _Completion:
+    """Return the answer, or the first event of a stream that has a choice."""
+    events = [line.removeprefix("data:").strip() for line in text.split("\n")]
+    try:
+        chunks = [_Chunk.model_validate_json(event) for event in events if event.startswith("{")]
+    except ValidationError as error:
+        raise failed("Another server answers there.", where, text[:200]) from error
+    fault = next((chunk.error for chunk in chunks if chunk.error), None)
+    chunk = next((chunk for chunk in chunks if chunk.choices), None)
+    if fault or chunk is None:
+        raise failed("The answer is an error.", where, fault or text[:200])
+    return chunk
+
+
+def _tolerance(dtype: str, where: str) -> float:
+    if dtype not in TOLERANCES:
+        raise ServingFailed(
+            "It is not known how far this type rounds.",
+            where=where,
+            expected=", ".join(TOLERANCES),
+            found=dtype,
+            next_step="This is a fault of the deployment; please report it.",
+        )
+    return TOLERANCES[dtype]
+
+
+def _mean_distance(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(abs(x - y) for x, y in zip(a, b, strict=True)) / len(a)
+
+
+_NEXT = (
+    "Do not serve it. Make the model again (`kawan-usaha edit` or `fuse`), and compare with "
+    "`kawan-usaha inspect MODEL`; report this if it stays."
+)

@@ -1,0 +1,68 @@
+"""While a command works on an artifact of the store, `store prune` cannot take it away."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import LockBusy
+from tasks.core.keys import stage_key
+from tasks.core.store import Staging, Store
+from tests.command_line import kawan_usaha
+from tests.models import tiny_llama
+
+WORK = {
+    "download ARTIFACT out": "tasks.core.hub.download.local_copy.copy_directory",
+    "merge other ARTIFACT out": "tasks.core.weights.merge.merge",
+    "edit ARTIFACT out --activation gelu": "tasks.core.architecture.edit.edit_model",
+    "inspect ARTIFACT": "tasks.core.architecture.inspection.inspect_model",
+    "fuse other ARTIFACT out": "tasks.core.weights.fuse.fuse",
+    "finetune other ARTIFACT/data.json out --device cpu": "tasks.core.training.ladder."
+    "finetune_down_the_ladder",
+    "finetune ARTIFACT data.json out --dry-run": "tasks.core.training.planned.planned_training",
+    "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate.evaluate",
+    "publish ARTIFACT file:///nowhere": "tasks.core.release.story.tell_of_directory",
+    "deploy ARTIFACT --device cpu": "tasks.core.serving.launch.deployment.deploy",
+    "data show data.json --record 1 --tokenizer ARTIFACT": "tasks.core.conversation."
+    "tokenizer_files.load_tokenizer",
+    "store verify": "tasks.core.store.store.Store.verify",
+}
+"""Each command, and the function of core that does its work."""
+
+_TURNS = '[{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo."}]'
+DATA = f'[{{"id": "a", "conversations": {_TURNS}}}]'
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    tiny_llama(tmp_path / "other")
+    (tmp_path / "data.json").write_text(DATA)
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("words", WORK)
+def test_prune_is_refused_while_a_command_works(
+    words: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(staging: Staging) -> None:
+        tiny_llama(staging.path)
+        (staging.path / "data.json").write_text(DATA)
+
+    artifact = Store(home).build(stage_key("merge", 1, {}), write).artifact
+    refused: list[LockBusy] = []
+
+    def work(*_: object, **__: object) -> None:
+        with pytest.raises(LockBusy) as caught, Store(home).unused():
+            raise AssertionError("prune could take the artifact away")
+        refused.append(caught.value)
+        raise RuntimeError
+
+    monkeypatch.setattr(WORK[words], work)
+    named = [word.replace("ARTIFACT", str(artifact.path)) for word in words.split()]
+    code, _, err = kawan_usaha(monkeypatch, capsys, *named)
+    assert (code, "RuntimeError" in err) == (1, True)
+    (error,) = refused
+    assert f"kawan-usaha {words.split(maxsplit=1)[0]}" in str(error.found)
+    with Store(home).unused():
+        pass  # the command has ended, and with it its lock
