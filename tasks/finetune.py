@@ -53,7 +53,7 @@ def finetune(
                     template=template,
                     out=staging.path,
                     home=home(),
-                    report=progress,
+                    on_progress=progress,
                     on_line=hear,
                     log=output_log("finetune"),
                 )

@@ -28,7 +28,7 @@ def fuse(model: StageResult, adapter: StageResult) -> StageResult:
         from tasks.core.weights.fuse import fuse as add
 
         progress = StageProgress("fuse")
-        written = add(model.path, adapter.path / ADAPTER, staging.path, report=progress)
+        written = add(model.path, adapter.path / ADAPTER, staging.path, on_progress=progress)
         staging.record(written.files)
         staging.record(with_template_of(adapter.path / ADAPTER, staging.path))
         staging.record(renew_fingerprint(staging.path, log=output_log("fuse")))

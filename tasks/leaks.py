@@ -54,7 +54,7 @@ def leaks(
     def write(staging: Staging) -> None:
         report = StageProgress("leaks")
         files = local_files(settings.data, paths_of(artifacts), settings.method)
-        found = find_leaks(files, evaluation.conversations, report=report)
+        found = find_leaks(files, evaluation.conversations, on_progress=report)
         write_atomically(staging.path / _FILE, _OVERLAP.dump_json(found) + b"\n")
 
     key = stage_key("leaks", VERSION, params, inputs)

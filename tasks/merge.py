@@ -53,7 +53,7 @@ def _merged(base: Coming, delta: Coming, settings: Delta, template: str | None) 
 
         finished.update(
             merge_while_coming(
-                base, delta, staging.path, dtype=settings.dtype, report=progress, wait=wait
+                base, delta, staging.path, dtype=settings.dtype, on_progress=progress, wait=wait
             )
         )
         if not _is_whole(base, delta):
@@ -71,7 +71,7 @@ def _merged(base: Coming, delta: Coming, settings: Delta, template: str | None) 
             delta.directory,
             staging.path,
             dtype=settings.dtype,
-            report=progress,
+            on_progress=progress,
             contents=(base.contents() or {}, delta.contents() or {}),
             finished=finished,
         )

@@ -51,7 +51,7 @@ def prepare(
             settings,
             template,
             out=staging.path,
-            report=StageProgress("prepare"),
+            on_progress=StageProgress("prepare"),
         )
         staging.note(examples=prepared.counts.examples, tokens=prepared.counts.tokens)
 

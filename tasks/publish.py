@@ -45,7 +45,7 @@ def publish(
             target,
             story.build,
             key=key,
-            report=StageProgress("publish"),
+            on_progress=StageProgress("publish"),
         )
     for remark in receipt.remarks():
         say(remark)

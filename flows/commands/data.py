@@ -108,7 +108,7 @@ def check(
                 rules,
                 encoder=encoder,
                 on_bad=bad.append if as_json else lambda one: typer.echo(str(one)),
-                report=report,
+                on_progress=report,
             )
     if picture is not None:
         from tasks.core.conversation.picture import draw_lengths

@@ -113,7 +113,7 @@ def _finetune(
                 template=template,
                 out=staging,
                 home=home(),
-                report=report,
+                on_progress=report,
                 on_line=say,
                 log=command_log("finetune"),
             )

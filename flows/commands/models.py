@@ -68,7 +68,7 @@ def download(
             signature = SourceSignature.of(source, resolved.commit)
             if signature is not None:
                 signature.require_announced(resolved)
-            written = receive(resolved, staging, report=report)
+            written = receive(resolved, staging, on_progress=report)
             _take_signed(signature, written.files, staging)
             check_model(staging)
             require_tokenizer(staging)
@@ -107,7 +107,7 @@ def merge(
         paths = base_path, delta_path
         work = _work("merge", inputs=[state_of(path) for path in paths], settings=settings)
         with staged_directory(out, work) as staging, bytes_bar("merge") as report:
-            written = add(*paths, staging, dtype=settings, report=report)
+            written = add(*paths, staging, dtype=settings, on_progress=report)
         left = _adapter_inside(*paths)
     _show_written(out, written.files, as_json, left=left)
 
@@ -229,7 +229,7 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
         work = _work("fuse", inputs=[state_of(source), state_of(adapter)])
         staging = held.enter_context(staged_directory(out, work))
         report = held.enter_context(bytes_bar("fuse"))
-        written = add(source, adapter, staging, report=report)
+        written = add(source, adapter, staging, on_progress=report)
         files = {
             **written.files,
             **with_template_of(adapter, staging),

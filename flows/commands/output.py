@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tasks.core.files.durable import require_file_place, require_new
 from tasks.core.home import home
 from tasks.core.process.log import new_log
-from tasks.core.progress import BYTES, Lines, Report
+from tasks.core.progress import BYTES, Lines, OnProgress
 
 LINE_EVERY_S = 5.0
 AS_JSON = typer.Option("--json", help="Print the result as JSON, for programs.")
@@ -65,7 +65,9 @@ def problems_of(error: ValidationError, renamed: Mapping[str, str] | None = None
 
 
 @contextmanager
-def followed(what: str, unit: str | None = None) -> Iterator[tuple[Report, Callable[[str], None]]]:
+def followed(
+    what: str, unit: str | None = None
+) -> Iterator[tuple[OnProgress, Callable[[str], None]]]:
     """Show on the error stream how far the work of a command is, and the lines that it says.
 
     A bar on a terminal; elsewhere a plain line every LINE_EVERY_S, and a sign of life between.
@@ -90,14 +92,14 @@ def followed(what: str, unit: str | None = None) -> Iterator[tuple[Report, Calla
 
 
 @contextmanager
-def bytes_bar(what: str) -> Iterator[Report]:
+def bytes_bar(what: str) -> Iterator[OnProgress]:
     """Show bytes, rate and time left on the error stream."""
-    with followed(what, BYTES) as (report, _):
-        yield report
+    with followed(what, BYTES) as (on_progress, _):
+        yield on_progress
 
 
 @contextmanager
-def _bar(what: str, unit: str | None) -> Iterator[tuple[Report, Callable[[str], None]]]:
+def _bar(what: str, unit: str | None) -> Iterator[tuple[OnProgress, Callable[[str], None]]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -121,13 +123,13 @@ def _bar(what: str, unit: str | None) -> Iterator[tuple[Report, Callable[[str], 
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(what, total=None)
 
-        def report(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)
 
         def say(line: str) -> None:
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        yield report, say
+        yield on_progress, say
 
 
 def command_log(name: str) -> Path:

@@ -116,7 +116,7 @@ def publish(
         send = filesystem.publish_to_filesystem if to_files else hub.publish
         with bytes_bar("publish") as report:
             receipt = send(
-                directory, files, story.card, target, story.build, key=key, report=report
+                directory, files, story.card, target, story.build, key=key, on_progress=report
             )
     left_out = {name: why_left_out(name) for name in present if name not in files}
     receipt = replace(receipt, left_out=left_out)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-Report = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with (done, total), both in the work's own unit: bytes for weights, steps for training.
 
 May be called from any thread, and often: a listener that draws must limit its own rate.
@@ -22,22 +22,22 @@ def silent(done: int, total: int) -> None:
 class Tally:
     """Adds up what many threads have done, for one listener."""
 
-    def __init__(self, total: int, report: Report, done: int = 0) -> None:
+    def __init__(self, total: int, on_progress: OnProgress, done: int = 0) -> None:
         """Begin with what was done before, which the listener is told."""
-        self._total, self._report, self._done = total, report, done
+        self._total, self._on_progress, self._done = total, on_progress, done
         self._lock = threading.Lock()
-        report(done, total)
+        on_progress(done, total)
 
     def add(self, amount: int) -> None:
         """Count, and tell the listener."""
         with self._lock:
             self._done += amount
             done = self._done
-        self._report(done, self._total)
+        self._on_progress(done, self._total)
 
 
 class Lines:
-    """A listener that makes a line of text of what is reported, not oftener than every_s.
+    """A listener that makes a line of text of what is reported, not more often than every_s.
 
     The first line comes after every_s: work that is done sooner needs none. Its end is a line of
     its own, once. What was done before the first report, by an earlier attempt, is not in the rate.

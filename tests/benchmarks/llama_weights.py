@@ -74,7 +74,7 @@ def make_model(
         companions,
         path,
         threads=None,
-        report=silent,
+        on_progress=silent,
     )
     tiny_tokenizer().save_pretrained(path)
     return path

@@ -60,7 +60,7 @@ def upload_model(model: Path, digests: Path) -> None:
     remote.api.create_repo(REPO, private=True)
     remote.api.create_branch(REPO, branch="build")
     files = {name: Wanted(name, digest, model / name) for name, digest in known.items()}
-    upload(remote, "build", files, report=silent)
+    upload(remote, "build", files, on_progress=silent)
 
 
 @contextmanager

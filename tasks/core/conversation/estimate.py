@@ -72,7 +72,7 @@ def lengths_of(
     tokens: list[int] = []
     padded_alone: list[int] = []
     try:
-        for _, record in scan(data, merge_neighbours=True, report=watch):
+        for _, record in scan(data, merge_neighbours=True, on_progress=watch):
             if isinstance(record, Preference):
                 sides = [record.chosen_conversation(), record.rejected_conversation()]
             elif isinstance(record, Conversation):

@@ -23,17 +23,17 @@ from tasks.core.conversation.json_text import (
 from tasks.core.conversation.layout import layout_of
 from tasks.core.conversation.records import BadRecord, Fault, id_of
 from tasks.core.errors import DataError
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.system.errors import names_path
 
 
 def values(
-    path: Path, of: str = "conversations", *, report: Report = silent
+    path: Path, of: str = "conversations", *, on_progress: OnProgress = silent
 ) -> Iterator[tuple[int, object]]:
     """Yield each value of the file with its position, or a BadRecord in its place.
 
     The position is that in the array, or the line's number. In JSON lines a broken line is one bad
-    record. A JSON array cannot be read past a syntax error: that is its last record. `report`
+    record. A JSON array cannot be read past a syntax error: that is its last record. `on_progress`
     counts the bytes that were read; `of` names the records for errors. Raises DataError when the
     file cannot be opened, is a stream, or as a whole is something else.
     """
@@ -43,7 +43,7 @@ def values(
             read = ChunkValues(chunk)
             for position, value in read:
                 yield before + position, moved(value, before)
-            report(chunk.done_bytes, chunk.size_bytes)
+            on_progress(chunk.done_bytes, chunk.size_bytes)
             if read.broken:
                 return
             before += read.positions

@@ -23,7 +23,7 @@ from tasks.core.conversation.positions import Positions
 from tasks.core.conversation.preferences import Preference
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.signatures import Signed, signed
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 
 SHOWN_LEAKS = 10
 _UNKNOWN = Size(0, 0)
@@ -102,15 +102,16 @@ class Overlap:
         return Leaks(self.training_records, len(wanted), exact, len(found) - exact, first)
 
 
-def find_leaks(training: Data, held_out: Path, *, report: Report = silent) -> Overlap:
+def find_leaks(training: Data, held_out: Path, *, on_progress: OnProgress = silent) -> Overlap:
     """Return which of the held-out conversations stand in the training data.
 
-    `report` counts the bytes of the training data. Raises DataError when a file cannot be read.
+    `on_progress` counts the bytes of the training data. Raises DataError when a file cannot be
+    read.
     """
     files, (apart,) = looked_at(training), looked_at(held_out)
     places = Positions(files)
     with DuplicateFinder() as finder:
-        trained = sum(len(each) for each in _added(finder, files, places, report))
+        trained = sum(len(each) for each in _added(finder, files, places, on_progress))
         held = _added(finder, [apart], Positions([apart]), silent)
         read = [each.tolist() for each in held]
         found = tuple(_leak(one, places) for one in finder.repeated_from(trained))
@@ -118,12 +119,12 @@ def find_leaks(training: Data, held_out: Path, *, report: Report = silent) -> Ov
 
 
 def _added(
-    finder: DuplicateFinder, files: Sequence[DataFile], places: Positions, report: Report
+    finder: DuplicateFinder, files: Sequence[DataFile], places: Positions, on_progress: OnProgress
 ) -> Iterator[NDArray[np.uint64]]:
     """Add what can be read of some files; yield the positions of it, a piece at a time."""
     before = 0
     paths = [each.path for each in files]
-    for piece in computed_pieces(_Reader(tuple(files)), paths, report=report):
+    for piece in computed_pieces(_Reader(tuple(files)), paths, on_progress=on_progress):
         places.begin(piece.file, before)
         finder.add(piece.signed, before)
         yield piece.signed["position"] + np.uint64(before)

@@ -11,7 +11,7 @@ from tasks.core.conversation.chunks import CHUNK_BYTES, Chunk, chunks
 from tasks.core.conversation.json_values import unreadable
 from tasks.core.conversation.layout import layout_of
 from tasks.core.process.crew import computed
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.system.cores import usable_cores
 
 
@@ -44,13 +44,13 @@ def computed_pieces(
     paths: Sequence[Path],
     *,
     processes: int | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Iterator[Found]:
     """Yield function(piece) for each piece of each file, up to one that is broken.
 
-    `report` counts the bytes of all files. By default there is a process for each core that may be
-    used, up to a limit, once the files are large enough. Raises DataError when a file cannot be
-    read or as a whole is something else, and what `computed` raises.
+    `on_progress` counts the bytes of all files. By default there is a process for each core that
+    may be used, up to a limit, once the files are large enough. Raises DataError when a file cannot
+    be read or as a whole is something else, and what `computed` raises.
     """
     broken = set[int]()
     try:
@@ -66,7 +66,7 @@ def computed_pieces(
                 if found.broken:
                     broken.add(found.file)
                 yield found
-                report(before[found.file] + found.done_bytes, before[-1])
+                on_progress(before[found.file] + found.done_bytes, before[-1])
     except OSError as error:
         named = next((each for each in paths if str(each) == error.filename), paths[0])
         raise unreadable(named, "conversations", error) from error

@@ -20,7 +20,7 @@ from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import DataError
 from tasks.core.files.durable import take_back, write_atomically
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Finetune
 
 EXAMPLES = "examples.safetensors"
@@ -103,14 +103,14 @@ def prepare_examples(
     template: str,
     *,
     out: Path,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> PreparedExamples:
     """Write the examples of conversation files into the existing directory out.
 
     The tokenizer is that of the model's directory; its weights are not read. Each conversation
     stands on the side that its own words decide, and on that to train on as often as the weight of
     its file says. What `out` holds already of the same data, for
-    the same tokenizer and settings, is taken as it is. `report` counts the bytes of the data.
+    the same tokenizer and settings, is taken as it is. `on_progress` counts the bytes of the data.
     Raises DataError, RecipeError and NotAModel for what cannot be used.
     """
     tokenizer = load_tokenizer(model)
@@ -123,7 +123,9 @@ def prepare_examples(
     sides = 2 if settings.method == "dpo" else 1
     places = out / EXAMPLES, out / VALIDATION
     with ExampleWriters(*places, share, examples_a_record=sides) as both:
-        screening = screen(data, Rules.of(settings), encoder=encoder, examples=both, report=report)
+        screening = screen(
+            data, Rules.of(settings), encoder=encoder, examples=both, on_progress=on_progress
+        )
         screening.require_acceptable()
         (out / VALIDATION).unlink(missing_ok=True)
         _require_something_to_learn(screening.name, settings, both)

@@ -13,22 +13,22 @@ from tasks.core.conversation.dialects import read_record
 from tasks.core.conversation.json_values import values
 from tasks.core.conversation.records import BadRecord, Conversation
 from tasks.core.errors import DataError
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 
 _SHOWN_FAULTS = 10
 
 
 def scan(
-    data: Path | DataFile, *, merge_neighbours: bool = False, report: Report = silent
+    data: Path | DataFile, *, merge_neighbours: bool = False, on_progress: OnProgress = silent
 ) -> Iterator[tuple[int, Conversation | BadRecord]]:
     """Yield each record of the file, with its position, or what is wrong with it.
 
     A path alone is read in the format that a look at its first records shows. The position is that
-    in the array, or the line's number. `report` counts the bytes that were read. Raises DataError
-    when the file cannot be opened, or is no file of conversations at all.
+    in the array, or the line's number. `on_progress` counts the bytes that were read. Raises
+    DataError when the file cannot be opened, or is no file of conversations at all.
     """
     (file,) = looked_at(data if isinstance(data, Path) else (data,))
-    for position, value in values(file.path, report=report):
+    for position, value in values(file.path, on_progress=on_progress):
         if isinstance(value, BadRecord):
             yield position, value
         else:

@@ -25,7 +25,7 @@ from tasks.core.conversation.reading import scan
 from tasks.core.conversation.records import BadRecord, Conversation, Fault, place
 from tasks.core.conversation.remedies import Section, remedy
 from tasks.core.errors import DataError
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Evaluate, Finetune
 
 _SHOWN_FAULTS = 10
@@ -183,7 +183,7 @@ def screen(
     on_bad: Callable[[BadRecord], None] | None = None,
     examples: ExampleWriters | None = None,
     processes: int | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Screening:
     """Return what is in the data. Whether it is acceptable is another question.
 
@@ -191,10 +191,10 @@ def screen(
     duplicate. Without an encoder neither tokens are counted nor lengths judged; `others` are those
     of more models, which must be able to take a record as well. `on_bad` gets every bad record when
     it is found: those that a duplicate makes bad come last. `examples` get the tokens of what is
-    kept, as often as the weight of its file says. `report` counts the bytes read. Large files are
-    divided among as many processes as there are cores to use, unless told otherwise; what is found
-    is the same. Raises DataError when a file cannot be opened or is in a format that is not read,
-    RecipeError for an unknown language.
+    kept, as often as the weight of its file says. `on_progress` counts the bytes read. Large files
+    are divided among as many processes as there are cores to use, unless told otherwise; what is
+    found is the same. Raises DataError when a file cannot be opened or is in a format that is not
+    read, RecipeError for an unknown language.
     """
     files = looked_at(data, rules.method)
     judge = Judge(
@@ -207,7 +207,9 @@ def screen(
     tally = _Tally(files, Lengths("tokens" if encoder else "characters"), on_bad)
     paths = [each.path for each in files]
     with DuplicateFinder() as finder:
-        for judgement in computed_pieces(judge, paths, processes=processes, report=report):
+        for judgement in computed_pieces(
+            judge, paths, processes=processes, on_progress=on_progress
+        ):
             finder.add(judgement.signed, before=tally.positions)
             if examples is not None:
                 examples.extend(judgement.training, judgement.validation, tally.positions)

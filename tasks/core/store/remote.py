@@ -24,7 +24,7 @@ from tasks.core.errors import (
     CorruptRemote,
     UsageError,
 )
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.storage.urls import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 from tasks.core.store.privacy import may_leave
@@ -158,7 +158,7 @@ class Remote:
         here: Mapping[str, Path],
         *,
         largest_bytes: float = math.inf,
-        report: Report = silent,
+        on_progress: OnProgress = silent,
     ) -> None:
         """Bring the files of an artifact into a directory, which may hold some of them.
 
@@ -166,7 +166,7 @@ class Remote:
         `largest_bytes` are left out. Raises as `transfers.receive`.
         """
         ways = [w for w in _ways(shared.manifest, out) if w.digest.size_bytes <= largest_bytes]
-        receive(self.place, ways, here=here, report=report)
+        receive(self.place, ways, here=here, on_progress=on_progress)
 
     def push(
         self,
@@ -176,7 +176,7 @@ class Remote:
         signatures: Mapping[str, bytes] | None = None,
         proved: frozenset[str] = frozenset(),
         repair: bool = False,
-        report: Report = silent,
+        on_progress: OnProgress = silent,
     ) -> Shared:
         """Bring an artifact there and return the one that counts there, which may be another's.
 
@@ -191,7 +191,7 @@ class Remote:
         if theirs is not None:
             return theirs
         ways = _ways(ours.manifest, directory)
-        send(self.place, ways, proved=frozenset() if repair else proved, report=report)
+        send(self.place, ways, proved=frozenset() if repair else proved, on_progress=on_progress)
         self.place.sync_names(FILES)
         if repair or not self.place.create(manifest, ours.content):
             if not repair and (first := self.find_or_none(ours.name)) is not None:

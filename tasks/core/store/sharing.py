@@ -83,7 +83,7 @@ class Sharing:
         try:
             here = dict(self._files_here())
             report = self._lines("fetched", shared.name)
-            self.remote.fetch(shared, staging, here, report=report)
+            self.remote.fetch(shared, staging, here, on_progress=report)
         except CorruptRemote as error:
             self._tell_broken(shared.name, error)
             shutil.rmtree(staging)
@@ -146,7 +146,7 @@ class Sharing:
                 signatures=Kept(self._shelf.root, name).all(),
                 proved=self._proved(),
                 repair=name in self._broken,
-                report=self._lines("pushed", name),
+                on_progress=self._lines("pushed", name),
             )
         except StorageUnavailable as error:
             raise StorageUnavailable(

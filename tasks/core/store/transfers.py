@@ -22,7 +22,7 @@ from tasks.core.files.durable import (
     require_room,
 )
 from tasks.core.files.temporary import TEMPORARY
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.system.errors import names_path
 from tasks.core.system.threads import run_all
 
@@ -51,7 +51,7 @@ def receive(
     ways: Sequence[Way],
     *,
     here: Mapping[str, Path],
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Bring files from the place to this machine. Those that `here` names by SHA-256 are linked.
 
@@ -62,7 +62,7 @@ def receive(
         return
     missing = [w for w in ways if not w.local.exists() and w.digest.sha256 not in here]
     require_room(ways[0].local.parent, _total(missing))
-    _move_all([partial(_receive, place, way, here) for way in ways], _total(ways), report)
+    _move_all([partial(_receive, place, way, here) for way in ways], _total(ways), on_progress)
 
 
 def send(
@@ -70,7 +70,7 @@ def send(
     ways: Sequence[Way],
     *,
     proved: frozenset[str],
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     stop: Event | None = None,
 ) -> None:
     """Bring files from this machine to the place; `proved` names those that were whole there.
@@ -83,7 +83,7 @@ def send(
     moves = [
         partial(_send, place, way, proved=way.digest.sha256 in proved) for way in unique.values()
     ]
-    _move_all(moves, _total(list(unique.values())), report, stop)
+    _move_all(moves, _total(list(unique.values())), on_progress, stop)
 
 
 def _total(ways: Sequence[Way]) -> int:
@@ -91,9 +91,9 @@ def _total(ways: Sequence[Way]) -> int:
 
 
 def _move_all(
-    moves: Sequence[Move], total_bytes: int, report: Report, stop: Event | None = None
+    moves: Sequence[Move], total_bytes: int, on_progress: OnProgress, stop: Event | None = None
 ) -> None:
-    meter = _Meter(total_bytes, report, stop or Event())
+    meter = _Meter(total_bytes, on_progress, stop or Event())
     calls = [partial(_insist, move, meter) for move in moves]
     run_all(calls, threads=THREADS, name="remote-store", stop=meter.stop.set)
 
@@ -105,9 +105,9 @@ class Stopped(Exception):
 class _Meter:
     """Counts the bytes of all files, and stops them all together."""
 
-    def __init__(self, total_bytes: int, report: Report, stop: Event) -> None:
+    def __init__(self, total_bytes: int, on_progress: OnProgress, stop: Event) -> None:
         self.stop = stop
-        self._total, self._report = total_bytes, report
+        self._total, self._on_progress = total_bytes, on_progress
         self._done, self._lock = 0, Lock()
 
     def __call__(self, size_bytes: int) -> None:
@@ -116,7 +116,7 @@ class _Meter:
             raise Stopped
         with self._lock:
             self._done += size_bytes
-        self._report(min(self._done, self._total), self._total)
+        self._on_progress(min(self._done, self._total), self._total)
 
 
 def _insist(move: Move, meter: _Meter) -> None:

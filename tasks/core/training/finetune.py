@@ -17,7 +17,7 @@ from tasks.core.errors import DiskFull, LockBusy, TrainingFailed
 from tasks.core.files.durable import fsync_directory, write_atomically
 from tasks.core.model.template_record import record_template, recorded_template
 from tasks.core.process import ChildResult, is_running
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import last_whole, remove_work, step_of
 from tasks.core.training.checks import check_training
@@ -119,7 +119,7 @@ def finetune(
     template: str,
     out: Path,
     grouped_as: Finetune | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
 ) -> FinetuneResult:
@@ -129,8 +129,8 @@ def finetune(
     conversations stay grouped by length as there.
 
     Goes on from the last whole checkpoint that a killed attempt left in out, if all that decides
-    the result is unchanged. `report` counts steps; `on_line` gets what the training says, the file
-    `log` everything that its processes print. Raises MissingTool, RecipeError, DataError and
+    the result is unchanged. `on_progress` counts steps; `on_line` gets what the training says, the
+    file `log` everything that its processes print. Raises MissingTool, RecipeError, DataError and
     NotAModel before anything is started, LockBusy while an orphan of an earlier attempt still
     trains here, DiskFull, and TrainingStopped otherwise.
     """
@@ -155,7 +155,7 @@ def finetune(
     _say_where_it_begins(prepared, say)
     if (before := recorded_template(model)) not in (None, template):
         say(f"The model was trained with the template {before}; from here on it is {template}.")
-    child, outcome = _attempt(prepared.job, job_file, report, say, log)
+    child, outcome = _attempt(prepared.job, job_file, on_progress, say, log)
     facts = verify_adapter(adapter, index)
     draw_loss_curve(outcome.steps, out / CURVE, outcome.validation, method=settings.method)
     write_atomically(out / TRAINING, _summary(prepared, outcome))
@@ -180,7 +180,7 @@ def finetune(
 def _attempt(
     job: TrainingJob,
     job_file: Path,
-    report: Report,
+    on_progress: OnProgress,
     on_line: Callable[[str], None],
     log: Path | None,
 ) -> tuple[ChildResult | None, Outcome]:
@@ -192,7 +192,7 @@ def _attempt(
         failure_file(job.outcome, failure.rank).unlink()
     shutil.rmtree(job.adapter, ignore_errors=True)
     try:
-        child = launch(job, job_file, report=report, on_line=on_line, log=log)
+        child = launch(job, job_file, on_progress=on_progress, on_line=on_line, log=log)
     except BaseException as stop:
         stop.add_note(f"Training keeps {_kept(last_whole(job.checkpoints))}.")
         raise

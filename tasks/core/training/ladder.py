@@ -22,7 +22,7 @@ from tasks.core.planning.rung_fit import smallest_gpu
 from tasks.core.planning.rungs import Rung, rungs
 from tasks.core.planning.shape import shape_of
 from tasks.core.planning.training import TrainingMemory, training_memory
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetune
@@ -73,7 +73,7 @@ def finetune_on_ladder(
     template: str,
     out: Path,
     home: Path,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
 ) -> LadderResult:
@@ -106,7 +106,7 @@ def finetune_on_ladder(
                 template=template,
                 out=out,
                 grouped_as=settings,
-                report=report,
+                on_progress=on_progress,
                 on_line=on_line,
                 log=log,
             )
@@ -134,7 +134,7 @@ def finetune_down_the_ladder(
     template: str,
     out: Path,
     home: Path,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
 ) -> LadderResult:
@@ -148,7 +148,7 @@ def finetune_down_the_ladder(
                 template=template,
                 out=out,
                 home=home,
-                report=report,
+                on_progress=on_progress,
                 on_line=on_line,
                 log=log,
             )

@@ -18,7 +18,7 @@ from tasks.core.machine.hardware import read_gpus
 from tasks.core.process import NETWORK, ChildResult, child_environment, run_child
 from tasks.core.process.ports import free_port
 from tasks.core.process.said import said
-from tasks.core.progress import Report
+from tasks.core.progress import OnProgress
 from tasks.core.recipe import Finetune
 from tasks.core.system.cores import usable_cores
 from tasks.core.training.compile_locks import release_abandoned_locks
@@ -44,20 +44,20 @@ def launch(
     job: TrainingJob,
     job_file: Path,
     *,
-    report: Report,
+    on_progress: OnProgress,
     on_line: Callable[[str], None],
     log: Path | None = None,
 ) -> ChildResult:
     """Write the job file, run the job to its end, and return how its processes ended.
 
-    A step, or a micro batch of a long one, is told in words to on_line, and then counted to report.
-    What the libraries print is only in the file `log`.
+    A step, or a micro batch of a long one, is told in words to on_line, and then counted to
+    on_progress. What the libraries print is only in the file `log`.
     """
 
     def hear(line: str) -> None:
         if (event := from_line(line)) is not None:
             on_line(str(event))
-            report(event.steps_done, event.total_steps)
+            on_progress(event.steps_done, event.total_steps)
         elif (text := said(line)) is not None:
             on_line(text)
 

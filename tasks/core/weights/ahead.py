@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.files.durable import FileDigest, make_directory
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.weights.companions import companion_bytes
 from tasks.core.weights.direct import InputFile
 from tasks.core.weights.dtypes import ITEM_BYTES, STORED, torch_dtype
@@ -54,7 +54,7 @@ def merge_ahead(
     *,
     missing_bytes: int = 0,
     threads: int | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     wait: Callable[[], bool],
 ) -> Mapping[str, FileDigest]:
     """Return the shards of the plan that are finished in out, once no more can be done ahead.
@@ -75,7 +75,7 @@ def merge_ahead(
             ShardedWriter(out, plan.layout, work.identity(), spare_bytes, record="when told")
         )
         recorded = set(writer.kept)
-        tally = tally_of(writer, report)
+        tally = tally_of(writer, on_progress)
 
         def add(shards: Sequence[Shard]) -> None:
             function = sum_in(torch_dtype(STORED[plan.dtype]))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Dtype
 from tasks.core.weights.companions import companion_files, config_with
 from tasks.core.weights.dtypes import FLOATS, STORED, torch_dtype
@@ -23,7 +23,7 @@ def convert(
     dtype: Dtype,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     threads: int | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> WrittenModel:
     """Write model as safetensors of dtype into the directory out, and return what was written.
 
@@ -43,7 +43,7 @@ def convert(
         {**companion_files(model), "config.json": config_with(config, dtype, None)},
         out,
         threads=threads,
-        report=report,
+        on_progress=on_progress,
     )
 
 

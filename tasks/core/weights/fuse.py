@@ -16,7 +16,7 @@ import torch
 from tasks.core.errors import AdapterMismatch
 from tasks.core.files.foreign import JsonObject
 from tasks.core.model.template_record import TEMPLATE_RECORD
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.weights.adapter import EMBEDDINGS, Adapter, read_adapter
 from tasks.core.weights.added_tokens import added_tokens
 from tasks.core.weights.companions import (
@@ -48,12 +48,12 @@ def fuse(
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     threads: int | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> WrittenModel:
     """Write model with the PEFT adapter fused in into the directory out, and return it.
 
     Weights keep their dtype; what belongs to the model goes with it, code included; a tokenizer or
-    chat template that was saved with the adapter takes the place of the model's. report counts
+    chat template that was saved with the adapter takes the place of the model's. on_progress counts
     bytes of the result. Raises AdapterMismatch for an adapter that does not fit or uses what cannot
     be fused, and what the checks, the reader and the writer of weights raise.
     """
@@ -73,7 +73,7 @@ def fuse(
             _companions(model, adapter, config, plan, index),
             out,
             threads=threads,
-            report=report,
+            on_progress=on_progress,
         )
 
 

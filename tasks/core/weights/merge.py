@@ -17,7 +17,7 @@ import torch
 from tasks.core.errors import DeltaMismatch
 from tasks.core.files.durable import FileDigest
 from tasks.core.model.template_record import TEMPLATE_RECORD
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Dtype
 from tasks.core.weights.companions import (
     Companions,
@@ -112,13 +112,13 @@ def merge(
     dtype: Dtype = "float16",
     max_shard_bytes: int = MAX_SHARD_BYTES,
     threads: int | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     contents: tuple[Contents, Contents] | None = None,
     finished: Contents | None = None,
 ) -> WrittenModel:
     """Write base + delta into the directory out, which may hold a killed attempt, and return it.
 
-    The sum is taken in dtype, to which both sides are cast first. report counts bytes of the
+    The sum is taken in dtype, to which both sides are cast first. on_progress counts bytes of the
     result. contents has the digests of base's and delta's files, where they are known; finished
     those of shards that `merge_ahead` has written. Raises what plan_merge raises, CorruptWeights
     when the sum holds NaN or infinity, and DiskFull.
@@ -131,7 +131,7 @@ def merge(
         plan.companions,
         out,
         threads=threads,
-        report=report,
+        on_progress=on_progress,
         finished=finished,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks.core.files.durable import WORK, FileDigest, fsync_tree, make_directory
 from tasks.core.files.listing import refuse
 from tasks.core.keys import digest
-from tasks.core.progress import Report
+from tasks.core.progress import OnProgress
 from tasks.core.weights.companions import Companions, companion_bytes, write_companions
 from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.journal import DIRECTORY as JOURNAL
@@ -62,7 +62,7 @@ def produce(
     out: Path,
     *,
     threads: int | None,
-    report: Report,
+    on_progress: OnProgress,
     finished: Mapping[str, FileDigest] | None = None,
 ) -> WrittenModel:
     """Write the model of work into the directory out, keeping finished shards of an earlier try.
@@ -79,7 +79,7 @@ def produce(
         writer = stack.enter_context(
             ShardedWriter(out, layout, work.identity(), companion_bytes(beside), finished=finished)
         )
-        stream(readers, function, writer, threads=threads, tally=tally_of(writer, report))
+        stream(readers, function, writer, threads=threads, tally=tally_of(writer, on_progress))
     files = {**writer.finished, **write_companions(out, beside)}
     _remove_strangers(out, files.keys() | {WORK})
     fsync_tree(out)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tasks.core.errors import CorruptWeights
-from tasks.core.progress import Report, Tally, silent
+from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.system.cores import usable_cores
 from tasks.core.system.threads import run_all
 from tasks.core.weights.direct import bytes_of
@@ -95,11 +95,11 @@ class _Work:
             self._stopped = True
 
 
-def tally_of(writer: ShardedWriter, report: Report) -> Tally:
+def tally_of(writer: ShardedWriter, on_progress: OnProgress) -> Tally:
     """Return a count of bytes of which kept shards are done."""
     shards = writer.layout.shards
     kept = sum(shard.tensor_bytes for shard in shards if shard.file in writer.kept)
-    return Tally(writer.layout.total_bytes, report, kept)
+    return Tally(writer.layout.total_bytes, on_progress, kept)
 
 
 def _require_finite(piece: Piece, result: torch.Tensor) -> None:

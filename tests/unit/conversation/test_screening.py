@@ -214,7 +214,7 @@ def test_a_file_that_changes_between_the_readings_is_an_error(file: Path) -> Non
 def test_the_bytes_read_are_reported_up_to_the_end(file: Path) -> None:
     seen: list[tuple[int, int]] = []
     file.write_text("\n".join(json.dumps(good(str(i))) for i in range(3)))
-    screen(file, Rules(), report=lambda done, total: seen.append((done, total)))
+    screen(file, Rules(), on_progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (file.stat().st_size, file.stat().st_size)
 
 
@@ -245,7 +245,7 @@ def test_however_a_file_is_divided_the_same_is_found(
             encoder=encoder,
             on_bad=lambda bad: named.append(str(bad)),
             processes=processes,
-            report=lambda done, total: reports.append((done, total)),
+            on_progress=lambda done, total: reports.append((done, total)),
         )
         facts = vars(screened) | {"lengths": list(screened.lengths.classes())}
         return facts, named, reports[-1]

@@ -116,7 +116,7 @@ def test_the_training_processes_know_no_secret(spy: Spy, work: Path) -> None:
         adapter=work / "adapter",
         outcome=work / "outcome.json",
     )
-    assert not launch(job, work / "job.json", report=silent, on_line=lambda _: None).succeeded
+    assert not launch(job, work / "job.json", on_progress=silent, on_line=lambda _: None).succeeded
     assert len(spy.of("tasks.core.training.entry")) == 1
     assert not any(SESAME in told for told in spy.processes())
     assert files_that_tell(work) == []

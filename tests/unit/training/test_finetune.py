@@ -231,7 +231,7 @@ def test_the_adapter_is_what_plain_torch_trains(model: Path, data: Path, out: Pa
         lr_scheduler="constant",
     )
     seen: list[tuple[int, int]] = []
-    result = train(model, data, out, settings, report=lambda *at: seen.append(at))
+    result = train(model, data, out, settings, on_progress=lambda *at: seen.append(at))
     expected, losses = reference(model, data, settings, steps=2)
     # Sums in another order: a few units of the last place of fp32, made larger by Adam's division.
     assert [step.loss for step in result.steps] == pytest.approx(losses, rel=1e-5)

@@ -465,7 +465,7 @@ def test_shards_that_were_fused_at_another_scale_are_not_kept(tmp_path, model):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        fuse(model, adapter, tmp_path / "out", max_shard_bytes=10_000, report=stop)
+        fuse(model, adapter, tmp_path / "out", max_shard_bytes=10_000, on_progress=stop)
     assert list((tmp_path / "out").glob("*.safetensors"))
     configure(adapter, "adapter_config.json", lora_alpha=80)
     resumed = fuse(model, adapter, tmp_path / "out", max_shard_bytes=10_000)

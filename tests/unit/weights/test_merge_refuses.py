@@ -188,7 +188,7 @@ def test_a_file_that_shrinks_while_it_is_read_stops_the_merge(base, delta, tmp_p
             file.truncate(5000)
 
     with pytest.raises(CorruptWeights, match="shorter"):
-        merge(base, delta, tmp_path / "out", threads=1, report=cut)
+        merge(base, delta, tmp_path / "out", threads=1, on_progress=cut)
 
 
 def _tied(model: Path, *, copy_of_head: bool) -> None:

@@ -35,7 +35,7 @@ if moment == "journal":
     writer.Journal.record = die
 merge.merge(
     Path(base), Path(delta), Path(out),
-    max_shard_bytes=int(shard_bytes), threads=int(threads), report=report,
+    max_shard_bytes=int(shard_bytes), threads=int(threads), on_progress=report,
 )
 """
 
@@ -115,7 +115,7 @@ def test_progress_goes_on_from_the_kept_shards(tmp_path, killed_pair):
         killed_pair,
         tmp_path / "out",
         threads=1,
-        report=lambda done, total: seen.append((done, total)),
+        on_progress=lambda done, total: seen.append((done, total)),
     )
     assert seen[0][0] > 0
     assert seen == sorted(seen)

@@ -14,7 +14,7 @@ from tasks.core.files.durable import CHUNK_BYTES, FileDigest, require_room, shar
 from tasks.core.hub.download.model import WrittenFiles
 from tasks.core.hub.download.selection import choose_files
 from tasks.core.keys import digest
-from tasks.core.progress import Report, Tally, silent
+from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.system.errors import names_path
 from tasks.core.system.threads import on_every_core, pause
 from tasks.core.weights.companions import file_names
@@ -49,7 +49,7 @@ def directory_identity(source: Path) -> str:
     return digest({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
 
 
-def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenFiles:
+def copy_directory(source: Path, out: Path, on_progress: OnProgress = silent) -> WrittenFiles:
     """Return the files of a model directory once all stand in out, hashed as they were written.
 
     Raises what `check_model` raises, and DiskFull, before the first byte.
@@ -62,7 +62,7 @@ def copy_directory(source: Path, out: Path, report: Report = silent) -> WrittenF
     for name in names:
         (out / name).unlink(missing_ok=True)
     require_room(out, total)
-    tally = Tally(total, report)
+    tally = Tally(total, on_progress)
     copies = [partial(_copy, source / name, out / name, tally) for name in names]
     return WrittenFiles(dict(zip(names, on_every_core(copies, name="copy"), strict=True)))
 

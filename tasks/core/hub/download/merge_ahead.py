@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.core.errors import KawanUsahaError
 from tasks.core.hub.download.incoming import Coming
 from tasks.core.hub.download.outline import outline
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Dtype
 from tasks.core.weights.ahead import merge_ahead
 from tasks.core.weights.layout import MAX_SHARD_BYTES
@@ -26,7 +26,7 @@ def merge_while_coming(
     *,
     dtype: Dtype = "float16",
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     wait: Callable[[], bool],
 ) -> Contents:
     """Return the shards of base + delta that are finished in out, once nothing more is coming.
@@ -50,7 +50,7 @@ def merge_while_coming(
         (known[0], known[1]),
         out,
         missing_bytes=base.missing_bytes() + delta.missing_bytes(),
-        report=report,
+        on_progress=on_progress,
         wait=wait,
     )
 

@@ -20,7 +20,7 @@ from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
 from tasks.core.hub.download.file import NOBODY, Fetch, Listener, Patience, RemoteFile, part_of
 from tasks.core.hub.download.selection import choose_files
-from tasks.core.progress import Report, Tally, silent
+from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.system.threads import run_all
 from tasks.core.weights.index import read_listing
 from tasks.core.weights.weight_files import SUFFIXES
@@ -117,7 +117,7 @@ def download(
     resolved: ResolvedModel,
     out: Path,
     token: str | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     *,
     patience: Patience | None = None,
     listener: Listener = NOBODY,
@@ -131,7 +131,7 @@ def download(
     """
     out.mkdir(parents=True, exist_ok=True)
     require_room(out, missing_bytes(resolved, out))
-    tally = Tally(resolved.size_bytes, report)
+    tally = Tally(resolved.size_bytes, on_progress)
     stop = Event()
     with translated(resolved.repo, resolved.commit):
         headers = authorization(token)

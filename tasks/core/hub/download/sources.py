@@ -17,7 +17,7 @@ from tasks.core.hub.revisions import is_commit
 from tasks.core.hub.signature import SourceSignature
 from tasks.core.keys import stage_key
 from tasks.core.model.code import foreign_code
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.store import Artifact, Built, Staging, Store
 from tasks.core.store.manifest import freed_place
 from tasks.core.store.seals import Kept
@@ -29,7 +29,7 @@ from tasks.core.weights.weight_files import some
 def fetch(
     upstream: Upstream,
     store: Store,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     *,
     beside: Sequence[Upstream] = (),
     coming: Coming | None = None,
@@ -53,7 +53,7 @@ def fetch(
         require_room(staging.path, here + sum(others))
         if signature is not None and upstream.source.directory is None:
             signature.require_announced(upstream.model())
-        _write(coming, staging, store.root / str(upstream.key), report)
+        _write(coming, staging, store.root / str(upstream.key), on_progress)
         if signature is not None:
             signature.require(staging.known)
 
@@ -91,15 +91,15 @@ def _require_agreed(model: Artifact, upstream: Upstream) -> None:
         )
 
 
-def _write(coming: Coming, staging: Staging, becomes: Path, report: Report) -> None:
+def _write(coming: Coming, staging: Staging, becomes: Path, on_progress: OnProgress) -> None:
     upstream = coming.upstream
     directory = upstream.source.directory
     if directory is not None:
-        staging.record(copy_directory(directory, staging.path, report).files)
+        staging.record(copy_directory(directory, staging.path, on_progress).files)
         staging.note(directory=directory.name)
         return
     coming.expect(staging.path, becomes)
-    written = download(upstream.model(), staging.path, report=report, listener=coming)
+    written = download(upstream.model(), staging.path, on_progress=on_progress, listener=coming)
     staging.record(written.files)
     check_model(staging.path)
     require_tokenizer(staging.path)

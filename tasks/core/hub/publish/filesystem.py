@@ -26,7 +26,7 @@ from tasks.core.hub.publish.names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.hub.publish.selection import require_harmless
 from tasks.core.hub.publish.signature import SIGNATURE, proven, with_signature
-from tasks.core.progress import Report, Tally, silent
+from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.recipe import Publish
 from tasks.core.signing import SigningKey
 from tasks.core.storage.directory import StorageDirectory
@@ -44,7 +44,7 @@ def publish_to_filesystem(
     build: str,
     *,
     key: SigningKey | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Receipt:
     """Publish the files of a model directory with their card, and return the receipt.
 
@@ -76,7 +76,7 @@ def publish_to_filesystem(
     if place.exists(f"{folder}/{MANIFEST}"):
         _require_same_build(place, folder, manifest, wanted)
     else:
-        sent = _bring(place, folder, wanted, report)
+        sent = _bring(place, folder, wanted, on_progress)
         place.sync(folder)
         place.replace(f"{folder}/{MANIFEST}", manifest)
     there = None if key is None else place.find(sealed)
@@ -84,7 +84,7 @@ def publish_to_filesystem(
     _point(place, build, manifest)
     total = sum(file.digest.size_bytes for file in wanted.values())
     sent_bytes = sum(wanted[name].digest.size_bytes for name in sent)
-    report(total, total)
+    on_progress(total, total)
     return Receipt(
         place=place.url,
         commit=_digest(manifest),
@@ -135,10 +135,10 @@ def rollback_on_filesystem(target: str, tag: str) -> Receipt:
 
 
 def _bring(
-    place: StorageDirectory, folder: str, wanted: Mapping[str, Wanted], report: Report
+    place: StorageDirectory, folder: str, wanted: Mapping[str, Wanted], on_progress: OnProgress
 ) -> tuple[str, ...]:
     """Send the files that are not there, and read every one back."""
-    tally = Tally(sum(file.digest.size_bytes for file in wanted.values()), report)
+    tally = Tally(sum(file.digest.size_bytes for file in wanted.values()), on_progress)
     were_sent = run_all(
         [partial(_send, place, f"{folder}/{name}", file, tally) for name, file in wanted.items()],
         threads=FILES_AT_ONCE,

@@ -80,7 +80,7 @@ class World:
 
         def work() -> None:
             self.kept = merge_while_coming(
-                base, delta, self.out, max_shard_bytes=SHARD_BYTES, report=report, wait=wait
+                base, delta, self.out, max_shard_bytes=SHARD_BYTES, on_progress=report, wait=wait
             )
 
         fetches = [

@@ -61,7 +61,7 @@ def story(tmp_path_factory, plain, edited) -> Iterator[Story]:
         reader = threading.Thread(target=read_main)
         reader.start()
         try:
-            one = plain.publish(report=lambda done, total: reports.append((done, total)))
+            one = plain.publish(on_progress=lambda done, total: reports.append((done, total)))
             two = edited.publish()
         finally:
             over.set()

@@ -63,7 +63,7 @@ def _uploaded(hub: PublishHub, build: Build) -> tuple[Remote, Upload]:
     hub.api.create_repo(REPO, private=True)
     hub.api.create_branch(REPO, branch="build-x")
     wanted = wanted_files(build.model, build.files, build.card)
-    return remote, upload(remote, "build-x", wanted, report=silent)
+    return remote, upload(remote, "build-x", wanted, on_progress=silent)
 
 
 # --- who may do what -----------------------------------------------------------------------

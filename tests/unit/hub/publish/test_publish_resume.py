@@ -109,7 +109,7 @@ def test_a_kill_between_main_and_tag_leaves_only_the_tag_to_set(hub, edited):
     remote = Remote(api(), REPO, deadline_s=600)
     wanted = wanted_files(edited.model, edited.files, edited.card)
     head = remote.bring_to_main(
-        upload(remote, "build-second", wanted, report=silent).commit, "Publish second"
+        upload(remote, "build-second", wanted, on_progress=silent).commit, "Publish second"
     )
     before = hub.uploads.received_bytes
 

@@ -39,7 +39,7 @@ from tasks.core.hub.publish.names import (
 )
 from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.hub.publish.signature import SIGNATURE, proven, with_signature
-from tasks.core.progress import Report, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Publish
 from tasks.core.signing import SigningKey
 
@@ -57,14 +57,14 @@ def publish(
     key: SigningKey | None = None,
     token: str | None = None,
     deadline_s: float = DEADLINE_S,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Receipt:
     """Publish the files of a model directory with their card, and return the receipt.
 
     files are those of the artifact's manifest; build names exactly these files and this card, and
     with a key, whose signature over all of them is published, this key.
-    Only what `publish_selection` lists is sent. report counts bytes. Published twice, nothing is
-    sent. Raises RecipeError for a card or licence that forbids it, SecretFound, FileChanged,
+    Only what `publish.selection` lists is sent. on_progress counts bytes. Published twice, nothing
+    is sent. Raises RecipeError for a card or licence that forbids it, SecretFound, FileChanged,
     UploadCorrupt, and the errors of the Hub; `main` is as it was after each of them.
     """
     require_valid_card(card)
@@ -81,7 +81,7 @@ def publish(
         arrived = Upload(tagged, sent=())
     else:
         remote.call(lambda: remote.require_free(wanted.keys()))
-        arrived = _arrive(remote, branch, wanted, report)
+        arrived = _arrive(remote, branch, wanted, on_progress)
     where = f"{remote.repo}@{arrived.commit}"
     there = None if key is None else remote.content(arrived.commit, SIGNATURE)
     signature = proven(there, wanted, key, where=where)
@@ -91,7 +91,7 @@ def publish(
     remote.delete_branch(branch)
     total = sum(file.digest.size_bytes for file in wanted.values())
     sent_bytes = sum(wanted[name].digest.size_bytes for name in arrived.sent)
-    report(total, total)
+    on_progress(total, total)
     return Receipt(
         place=remote.repo,
         commit=main.commit,
@@ -242,10 +242,12 @@ def _require_same_build(
         )
 
 
-def _arrive(remote: Remote, branch: str, wanted: Mapping[str, Wanted], report: Report) -> Upload:
+def _arrive(
+    remote: Remote, branch: str, wanted: Mapping[str, Wanted], on_progress: OnProgress
+) -> Upload:
     """Bring the files to the branch, and verify them there."""
     remote.call(lambda: remote.api.create_branch(remote.repo, branch=branch, exist_ok=True))
-    done = upload(remote, branch, wanted, report=report)
+    done = upload(remote, branch, wanted, on_progress=on_progress)
     verify(remote, done.commit, wanted)
     return done
 

@@ -18,7 +18,7 @@ from tasks.core.hub.publish.hub.repository import Remote, Tree
 from tasks.core.hub.publish.hub.sending import additions
 from tasks.core.hub.publish.names import upload_title
 from tasks.core.hub.unpromised import UploadInfo, post_lfs_batch_info
-from tasks.core.progress import Report, Tally
+from tasks.core.progress import OnProgress, Tally
 from tasks.core.system.threads import run_all
 
 FILES_AT_ONCE = 4
@@ -33,7 +33,9 @@ class Upload:
     sent: tuple[str, ...]
 
 
-def upload(remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, report: Report) -> Upload:
+def upload(
+    remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, on_progress: OnProgress
+) -> Upload:
     """Make the branch hold exactly the wanted files, and return what that took.
 
     Raises FileChanged when a file is not, or does not stay, what the manifest says. After an error
@@ -45,7 +47,7 @@ def upload(remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, report:
     total = sum(file.digest.size_bytes for file in wanted.values())
     to_send = [file for file in missing if file.digest.sha256 not in on_hub]
     done = total - sum(file.digest.size_bytes for file in to_send)
-    tally = Tally(total, report, done)
+    tally = Tally(total, on_progress, done)
     run_all(
         [partial(_send, remote, branch, file, tally) for file in to_send],
         threads=FILES_AT_ONCE,
