@@ -71,7 +71,7 @@ def _on_a_server(
     earlier: Path, recipe: Recipe, until: str, times: int, env: dict[str, str]
 ) -> None:
     env = {**env, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    words = recipe.model_dump_json(), until
+    words = recipe.model_dump_json(exclude_unset=True), until
     print(_parts(run_in(HERE, RUN, *words, env=env))[0])
     print("  ".join(f"{part:>11}" for part in PARTS))
     whole: dict[Path, list[float]] = {HERE: [], earlier: []}

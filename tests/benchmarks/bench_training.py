@@ -14,6 +14,7 @@ loss is that of held-out conversations, measured with the adapter that each has 
 import argparse
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -131,19 +132,25 @@ def _job(options: argparse.Namespace, work: Path) -> Job:
 
 
 def _prepared(options: argparse.Namespace, data: Path, out: Path) -> PreparedExamples:
-    out.mkdir()
+    _make_empty(out)
     settings = Finetune(language=None, max_length_tokens=options.max_length_tokens)
     return prepare_examples(options.model, data, settings, options.template, out=out)
 
 
 def _run(name: str, job: Job, work: Path, number: int) -> Run:
     own = work / f"{name}-{number}"
-    own.mkdir()
+    _make_empty(own)
     job_file = own / "job.json"
     job_file.write_text(json.dumps(asdict(job) | {"adapter": str(own / "adapter")}))
     python = _trl_python(work) if name == "trl" else Path(sys.executable)
     argv = ["env", f"PYTHONPATH={PROJECT}", str(python), str(PROGRAM), name, str(job_file)]
     return run(argv, own / "log.txt")
+
+
+def _make_empty(directory: Path) -> None:
+    """Make a directory, without what an earlier run has left there."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
 
 
 def _trl_python(work: Path) -> Path:

@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def main() -> int:
     failed = []
     for name in chosen.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
+        begun = time.monotonic()
         found = measured(name)
+        print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
         now |= found
         failed += [] if found else [name]
     expected = kept if chosen.only == BENCHMARKS else {}
