@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.hub.publish.filesystem import publish_to_filesystem
-from tasks.core.hub.publish.hub.publish import publish as to_hub
 from tasks.core.hub.publish.receipt import Receipt
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem
+from tasks.core.hub.publish.to_hub.protocol import publish_to_hub as to_hub
 from tasks.core.recipe import Publish, Recipe
-from tasks.core.release.story import BuiltStage, tell
+from tasks.core.release.build_card import BuiltStage, card_of_build
 from tasks.core.signing import key_of
 from tasks.core.store.manifest import require_manifest
 from tasks.core.system.measure import measured
@@ -37,7 +37,7 @@ def publish(
     read = [released.artifact, *(each.artifact for each in stages if each.stage == "finetune")]
     with run_store().present(read), measured() as cost:
         signed_by = None if key is None else key.fingerprint
-        story = tell(recipe, target, built, outcome, verdict, signed_by=signed_by)
+        story = card_of_build(recipe, target, built, outcome, verdict, signed_by=signed_by)
         receipt = send(
             released.path,
             require_manifest(released.path).files,

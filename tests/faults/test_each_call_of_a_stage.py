@@ -11,7 +11,7 @@ from tasks.core.architecture.edit import edit_model
 from tasks.core.conversation.prepared import prepare_examples
 from tasks.core.errors import DataError, StorageRefused
 from tasks.core.files.durable import digest_of, write_atomically
-from tasks.core.hub.publish.filesystem import POINTER, publish_to_filesystem
+from tasks.core.hub.publish.to_filesystem import POINTER, publish_to_filesystem
 from tasks.core.recipe import Finetune, Publish
 from tasks.core.training.checkpoints import CHECKPOINTS, last_whole, mark_whole, prune
 from tasks.core.weights.fuse import fuse

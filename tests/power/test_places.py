@@ -11,7 +11,7 @@ from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.files.durable import digest_of, fsync_file, make_directory, sha256_of
-from tasks.core.hub.publish.filesystem import POINTER, publish_to_filesystem
+from tasks.core.hub.publish.to_filesystem import POINTER, publish_to_filesystem
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Publish
 from tasks.core.store import Remote, Staging, Store

@@ -25,8 +25,9 @@ from huggingface_hub import HfApi
 from tasks.core.errors import MissingTool
 from tasks.core.files.durable import sha256_of
 from tasks.core.files.temporary import scratch_directory
-from tasks.core.hub.client import api, translated
-from tasks.core.hub.publish.hub.sending import additions
+from tasks.core.hub.client import api
+from tasks.core.hub.errors import translated
+from tasks.core.hub.publish.to_hub.sending import additions
 from tasks.core.keys import digest
 
 if TYPE_CHECKING:

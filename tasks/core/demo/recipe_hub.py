@@ -12,7 +12,9 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def hub_of(recipe: Recipe, home: Path, say: Callable[[str], None] = _log.info) -> Iterator[None]:
+def recipe_hub(
+    recipe: Recipe, home: Path, say: Callable[[str], None] = _log.info
+) -> Iterator[None]:
     """Let HF_ENDPOINT and HF_TOKEN name the recipe's Hub during the block.
 
     `embedded` starts one over <home>/hub, with the demo's models in it, unless HF_ENDPOINT names a

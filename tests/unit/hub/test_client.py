@@ -21,7 +21,8 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.hub.client import api, endpoint, is_on_this_machine, translated, usable_token
+from tasks.core.hub.client import api, endpoint, is_on_this_machine, usable_token
+from tasks.core.hub.errors import translated
 from tests.unit.hub.conftest import OWNER, READER, STRANGER
 
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from yaml import YAMLError
 
 from tasks.core.errors import RecipeError
-from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
+from tasks.core.hub.private_api import REGEX_YAML_BLOCK, validate_repo_id
 
 LICENSES = frozenset(
     """

@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tasks.core.hub.card.rules import require_valid_card
 from tasks.core.hub.publish.license import Terms, non_commercial_terms, require_honest_license
 
-_TEMPLATE = Path(__file__).with_name("card_template.md")
+_TEMPLATE = Path(__file__).with_name("template.md")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.core.errors import NotAModel
 from tasks.core.files.durable import CHUNK_BYTES, FileDigest, require_room, share_blocks
 from tasks.core.hub.download.model import WrittenFiles
-from tasks.core.hub.download.selection import choose_files
+from tasks.core.hub.download.model_files import choose_files
 from tasks.core.keys import digest
 from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.system.errors import names_path

@@ -15,7 +15,7 @@ from tasks.core.errors import FileChanged, KawanUsahaError, NotAModel
 from tasks.core.files.durable import FileDigest, sha256_of
 from tasks.core.files.foreign import read_whole
 from tasks.core.hub.card.model_class import require_loadable
-from tasks.core.hub.publish.selection import choose_to_publish, require_no_secret, why_left_out
+from tasks.core.hub.publish.allow_list import choose_to_publish, require_no_secret, why_left_out
 
 CARD = "README.md"
 OWNED_BY_THE_HUB = ".gitattributes"

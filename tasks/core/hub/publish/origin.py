@@ -17,7 +17,7 @@ from tasks.core.errors import NotAModel
 from tasks.core.files.foreign import read_whole
 from tasks.core.files.yaml_text import read_yaml
 from tasks.core.home import home
-from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
+from tasks.core.hub.private_api import REGEX_YAML_BLOCK, validate_repo_id
 from tasks.core.model.config import OUR_MODEL_TYPE, read_config
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import freed_place, manifest_of

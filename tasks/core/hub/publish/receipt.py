@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tasks.core.hub.publish.signature import Signature
+from tasks.core.hub.publish.build_signature import Signature
 
 _LINES = 20
 

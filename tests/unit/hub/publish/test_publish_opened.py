@@ -20,8 +20,8 @@ from tasks.core.errors import (
     WrongToken,
 )
 from tasks.core.hub.publish import preflight as publish_opened
-from tasks.core.hub.publish.hub.publish import writable
 from tasks.core.hub.publish.preflight import require_open
+from tasks.core.hub.publish.to_hub.protocol import writable
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Publish
 from tasks.core.storage import urls as storage

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import HubError
-from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
-from tasks.core.hub.publish.hub.publish import rollback
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem, rollback_on_filesystem
+from tasks.core.hub.publish.to_hub.protocol import rollback_on_hub
 from tasks.core.recipe import Publish
 from tasks.core.storage.directory import StorageDirectory
 from tests.unit.hub.publish.world import REPO, Build, PublishHub
@@ -80,7 +80,7 @@ def test_a_rollback_leaves_others_files_and_brings_the_builds_own_back(
     tag = edited.publish().tag
     small.publish()
     upload(shared, "later.txt")
-    receipt = rollback(REPO, tag)
+    receipt = rollback_on_hub(REPO, tag)
     assert receipt.kept == (OTHERS[0], "later.txt", OTHERS[1])
     assert shared.files().keys() == {*names(edited), *receipt.kept}
     assert set(receipt.files) == names(edited)

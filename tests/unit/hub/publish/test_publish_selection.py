@@ -9,8 +9,7 @@ import pytest
 
 from tasks.core.errors import HubError, NotAModel, SecretFound
 from tasks.core.files.durable import digest_of
-from tasks.core.hub.publish.filesystem import publish_to_filesystem
-from tasks.core.hub.publish.selection import (
+from tasks.core.hub.publish.allow_list import (
     choose_to_publish,
     files_below,
     looks_like_a_secret,
@@ -18,6 +17,7 @@ from tasks.core.hub.publish.selection import (
     require_no_secret,
     why_left_out,
 )
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem
 from tasks.core.recipe import Publish
 from tasks.core.storage.directory import StorageDirectory
 from tests.unit.hub.publish.world import Build, PublishHub

@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import snapshot_download
 
 from tasks.core.errors import HubError, SignatureRefused
-from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
 from tasks.core.hub.publish.receipt import Receipt
-from tasks.core.hub.signature import require_signed_directory
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem, rollback_on_filesystem
+from tasks.core.hub.source_signature import require_signed_directory
 from tasks.core.recipe import Publish
 from tasks.core.signing import opened
 from tasks.core.storage.directory import StorageDirectory
@@ -84,7 +84,7 @@ def test_what_changes_the_signature_on_its_way_is_noticed_before_the_build_count
 ) -> None:
     other = make_pair(Path(url.removeprefix("file://")).parent / "other")
     monkeypatch.setattr(
-        "tasks.core.hub.publish.signature.signature_over",
+        "tasks.core.hub.publish.build_signature.signature_over",
         lambda name, files, key: __import__("tasks.core.signing", fromlist=["x"]).signature_over(
             name, files, other.key
         ),

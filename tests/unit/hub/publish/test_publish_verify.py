@@ -11,7 +11,7 @@ from tasks.core.errors import UploadCorrupt
 from tests.secrets import SESAME, spy_on_children
 from tests.unit.hub.publish.world import WRITER, Build, PublishHub
 
-PROBE = "publish_probe.py"
+PROBE = "load_probe.py"
 
 _CURIOUS = """
 import json, os, huggingface_hub

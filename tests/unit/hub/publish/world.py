@@ -18,8 +18,8 @@ from tasks.core.demo.hub import Account, running_hub
 from tasks.core.demo.hub.faults import Faults
 from tasks.core.files.durable import FileDigest, digest_of
 from tasks.core.hub.card.text import CardFacts, LineageStep, render_card
-from tasks.core.hub.publish.hub.publish import publish
 from tasks.core.hub.publish.receipt import Receipt
+from tasks.core.hub.publish.to_hub.protocol import publish_to_hub
 from tasks.core.recipe import Publish
 
 WRITER, READER = "hf_writer", "hf_reader"
@@ -69,7 +69,7 @@ class Build:
         return sum(f.size_bytes for f in self.files.values()) + len(self.card.encode())
 
     def publish(self, target: Publish = TARGET, **options) -> Receipt:
-        return publish(self.model, self.files, self.card, target, self.name, **options)
+        return publish_to_hub(self.model, self.files, self.card, target, self.name, **options)
 
 
 @dataclass

@@ -16,14 +16,14 @@ from tasks.core.errors import UploadCorrupt
 from tasks.core.files.durable import digest_of
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.card.model_class import class_that_loads
+from tasks.core.hub.publish.allow_list import is_weights
 from tasks.core.hub.publish.files import Wanted, build_names
-from tasks.core.hub.publish.hub.repository import Remote, Tree
-from tasks.core.hub.publish.selection import is_weights
+from tasks.core.hub.publish.to_hub.repository import HubRepository, Tree
 from tasks.core.process import child_environment, run_child
 
 logger = logging.getLogger(__name__)
 
-_PROBE = Path(__file__).with_name("publish_probe.py")
+_PROBE = Path(__file__).with_name("load_probe.py")
 _CACHE = "hub"
 _LOADING_S = 600
 _TAIL_LINES = 20
@@ -46,16 +46,19 @@ def differences(tree: Tree, wanted: Mapping[str, Wanted]) -> list[str]:
     ]
 
 
-def verify(remote: Remote, commit: str, wanted: Mapping[str, Wanted]) -> None:
+def verify_upload(repository: HubRepository, commit: str, wanted: Mapping[str, Wanted]) -> None:
     """Return when the commit holds the build and loads; else raise UploadCorrupt."""
-    found = differences(remote.call(lambda: remote.tree(commit)), wanted)
+    found = differences(repository.call(lambda: repository.tree(commit)), wanted)
     if found:
-        raise _other_bytes(remote, commit, "; ".join(found), wanted)
-    _require_loads(remote, commit, wanted, json.loads(_content(wanted["config.json"])))
+        raise _other_bytes(repository, commit, "; ".join(found), wanted)
+    _require_loads(repository, commit, wanted, json.loads(_content(wanted["config.json"])))
 
 
 def _require_loads(
-    remote: Remote, commit: str, wanted: Mapping[str, Wanted], config: Mapping[str, object]
+    repository: HubRepository,
+    commit: str,
+    wanted: Mapping[str, Wanted],
+    config: Mapping[str, object],
 ) -> None:
     """Load configuration, tokenizer and code as a stranger would, from what stands on the Hub.
 
@@ -63,10 +66,10 @@ def _require_loads(
     with what was sent; the process that runs them has these files, and neither token nor network.
     """
     with scratch_directory("probe") as directory:
-        _fetch(remote, commit, wanted, directory / _CACHE)
+        _fetch(repository, commit, wanted, directory / _CACHE)
         answer = directory / "answer.json"
         child = run_child(
-            [sys.executable, "-P", str(_PROBE), remote.repo, commit, str(answer)],
+            [sys.executable, "-P", str(_PROBE), repository.repo, commit, str(answer)],
             env=_environment(directory),
             cwd=directory,
             on_line=logger.debug,
@@ -74,24 +77,32 @@ def _require_loads(
         )
         if not child.succeeded:
             found = "\n".join([child.cause.value, *child.tail[-_TAIL_LINES:]])
-            raise _does_not_load(remote, commit, found)
+            raise _does_not_load(repository, commit, found)
         loaded = json.loads(answer.read_bytes())
     meant = {"model_type": config.get("model_type"), "architecture": class_that_loads(config)}
     if meant != {name: loaded[name] for name in meant}:
-        raise _does_not_load(remote, commit, f"{loaded} instead of {meant}")
+        raise _does_not_load(repository, commit, f"{loaded} instead of {meant}")
 
 
-def _fetch(remote: Remote, commit: str, wanted: Mapping[str, Wanted], cache: Path) -> None:
+def _fetch(
+    repository: HubRepository, commit: str, wanted: Mapping[str, Wanted], cache: Path
+) -> None:
     """Bring everything but the weights from the Hub into an empty cache, and compare each file."""
     for name, file in wanted.items():
         if is_weights(name):
             continue
-        path = remote.call(
-            partial(remote.api.hf_hub_download, remote.repo, name, revision=commit, cache_dir=cache)
+        path = repository.call(
+            partial(
+                repository.api.hf_hub_download,
+                repository.repo,
+                name,
+                revision=commit,
+                cache_dir=cache,
+            )
         )
         found = digest_of(Path(path))
         if found != file.digest:
-            raise _other_bytes(remote, commit, f"{name} is of SHA-256 {found.sha256}", wanted)
+            raise _other_bytes(repository, commit, f"{name} is of SHA-256 {found.sha256}", wanted)
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -107,21 +118,21 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _other_bytes(
-    remote: Remote, commit: str, found: str, wanted: Mapping[str, Wanted]
+    repository: HubRepository, commit: str, found: str, wanted: Mapping[str, Wanted]
 ) -> UploadCorrupt:
     return UploadCorrupt(
         "What arrived is not what was sent.",
-        where=f"{remote.repo}@{commit}",
+        where=f"{repository.repo}@{commit}",
         expected=f"the {len(wanted)} files of the build",
         found=found,
         next_step="Publish again: only the files that differ are sent. main was not touched.",
     )
 
 
-def _does_not_load(remote: Remote, commit: str, found: str) -> UploadCorrupt:
+def _does_not_load(repository: HubRepository, commit: str, found: str) -> UploadCorrupt:
     return UploadCorrupt(
         "What arrived cannot be loaded as the model that was built.",
-        where=f"{remote.repo}@{commit}",
+        where=f"{repository.repo}@{commit}",
         expected="configuration, tokenizer and code that load from there",
         found=found,
         next_step="Load the model's directory on this machine first; main was not touched.",

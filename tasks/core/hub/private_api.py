@@ -1,4 +1,4 @@
-"""What is used of huggingface_hub that its documentation does not promise to keep.
+"""What is used of huggingface_hub beyond its documented interface.
 
 Everything of that kind comes through here, and pyproject.toml pins the minor version for it. Beside
 the names two habits are relied on: a file that is open is sent by LFS, never by Xet, and a SHA-256

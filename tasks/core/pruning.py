@@ -36,7 +36,7 @@ _OF_DELETED = "holds answers that a deployment no longer keeps"
 
 
 @dataclass(frozen=True)
-class Item:
+class PrunableItem:
     """Something of the store that can go: what it is, why, and the bytes that are then free."""
 
     path: Path
@@ -49,11 +49,11 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Room:
+class Prunable:
     """What can go, and what is held for unfinished work. Hard-linked bytes are counted once."""
 
-    items: tuple[Item, ...]
-    held: tuple[Item, ...]
+    items: tuple[PrunableItem, ...]
+    held: tuple[PrunableItem, ...]
 
     @property
     def freed_bytes(self) -> int:
@@ -68,7 +68,7 @@ class Room:
         return tuple(sorted({item.path.name for item in gone if item.kind in kinds}))
 
 
-def room(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) -> Room:
+def prunable(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) -> Prunable:
     """Return what can go; with `unfinished` that includes what unfinished work alone needs."""
     records, store = RunRecords(home), Store(home)
     kept = records.artifacts_of_last(keep_runs) | used_builds(home)
@@ -91,14 +91,14 @@ def room(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) ->
                 continue
             reason, is_held = _judged(place, path.name, needed, earlier, whole)
             (held if is_held and not unfinished else going)[path] = (place, reason)
-    return Room(_items(going), _held_items(held, going))
+    return Prunable(_items(going), _held_items(held, going))
 
 
-def prune(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) -> Room:
+def prune_store(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) -> Prunable:
     """Remove what can go and return it. Raises LockBusy while a run is in progress."""
     store = Store(home)
     with store.unused():
-        found = room(home, keep_runs=keep_runs, unfinished=unfinished)
+        found = prunable(home, keep_runs=keep_runs, unfinished=unfinished)
         store.remove(item.path for item in found.items)
         RunRecords(home).forget(unfinished=unfinished)
     return found
@@ -113,7 +113,7 @@ def with_advice(error: DiskFull, home: Path) -> DiskFull:
         return error
     if not Store(home).root.is_dir():
         return error
-    found = room(home)
+    found = prunable(home)
     largest = sorted(found.items, key=lambda item: item.freed_bytes, reverse=True)
     named = [item for item in largest if item.freed_bytes > 0]
     if named:
@@ -165,17 +165,17 @@ def _judged(
     return "no rebuild on record uses it", place == "staging"
 
 
-def _items(found: Mapping[Path, tuple[EntryKind, str]]) -> tuple[Item, ...]:
+def _items(found: Mapping[Path, tuple[EntryKind, str]]) -> tuple[PrunableItem, ...]:
     bytes_of = [gain.freed_bytes for gain in gains(list(found))]
     return tuple(
-        Item(path, _KINDS[place], reason, freed)
+        PrunableItem(path, _KINDS[place], reason, freed)
         for (path, (place, reason)), freed in zip(found.items(), bytes_of, strict=True)
     )
 
 
 def _held_items(
     held: Mapping[Path, tuple[EntryKind, str]], going: Mapping[Path, tuple[EntryKind, str]]
-) -> tuple[Item, ...]:
+) -> tuple[PrunableItem, ...]:
     """Return what is held, with the bytes that it frees beyond what goes anyway."""
     return _items({**going, **held})[len(going) :]
 

@@ -18,7 +18,7 @@ from tasks.core.errors import (
     UsageError,
 )
 from tasks.core.files.durable import digest_of
-from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem, rollback_on_filesystem
 from tasks.core.recipe import Publish
 from tasks.core.storage.directory import StorageDirectory
 from tests.unit.hub.publish.world import TARGET, Build

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-USED_THROUGH = ROOT / "tasks" / "core" / "hub" / "unpromised.py"
+USED_THROUGH = ROOT / "tasks" / "core" / "hub" / "private_api.py"
 PROMISED = {"huggingface_hub", "huggingface_hub.errors", "huggingface_hub.hf_api"}
 
 

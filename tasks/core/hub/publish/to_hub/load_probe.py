@@ -1,6 +1,6 @@
 """Load configuration, tokenizer and code of a model as from a Hub, without its weights.
 
-Run as a script, `python publish_probe.py REPO REVISION ANSWER`, in a process that has the files in
+Run as a script, `python load_probe.py REPO REVISION ANSWER`, in a process that has the files in
 a cache of its own, no network and no token. Writes JSON about what it loaded to ANSWER. It imports
 nothing of this project, as whoever downloads the model will not have it either.
 """

@@ -19,10 +19,12 @@ from tasks.core.errors import HubError, HubOffline, SignatureRefused
 from tasks.core.files.durable import FileDigest, digests_of, write_atomically
 from tasks.core.files.foreign import read_whole
 from tasks.core.files.temporary import scratch_directory
-from tasks.core.hub.client import api, endpoint, translated
+from tasks.core.hub.client import api, endpoint
 from tasks.core.hub.download.model import ResolvedModel
-from tasks.core.hub.download.selection import CARD
-from tasks.core.hub.download.upstream import Sources, Upstream
+from tasks.core.hub.download.model_files import CARD
+from tasks.core.hub.download.pinned import PinnedSource
+from tasks.core.hub.download.sources import Sources
+from tasks.core.hub.errors import translated
 from tasks.core.recipe import Source
 from tasks.core.signing import LONGEST_BYTES, NOT_COVERED, PublicKey, Signed, opened, public_keys
 from tasks.core.weights.companions import belongs_to_model, file_names, linked_directories
@@ -95,12 +97,12 @@ def require_sources_signed(sources: Sources) -> None:
     A source that is in the store already is looked at when it is taken from there. Where the Hub
     cannot be asked now, the download finds it out.
     """
-    for upstream in sources:
-        if upstream.source.signed_by is None:
+    for source in sources:
+        if source.source.signed_by is None:
             continue
-        public_keys(upstream.source.signed_by)
+        public_keys(source.source.signed_by)
         with suppress(HubError, HubOffline):
-            _require_announced(upstream)
+            _require_announced(source)
 
 
 def require_signed_directory(model: Path, keys: tuple[PublicKey, ...]) -> Signed:
@@ -141,12 +143,12 @@ def source_was_signed(
     return False
 
 
-def _require_announced(upstream: Upstream) -> None:
-    if upstream.is_here:
+def _require_announced(source: PinnedSource) -> None:
+    if source.is_here:
         return
-    signature = SourceSignature.of(upstream.source, upstream.commit)
-    if signature is not None and upstream.source.directory is None:
-        signature.require_announced(upstream.model())
+    signature = SourceSignature.of(source.source, source.commit)
+    if signature is not None and source.source.directory is None:
+        signature.require_announced(source.model())
 
 
 def _require(signed: Signed, found: Mapping[str, str], *, where: object) -> None:

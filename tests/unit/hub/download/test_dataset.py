@@ -7,9 +7,9 @@ from huggingface_hub import HfApi
 
 from tasks.core.demo.hub.faults import Faults, Refuse
 from tasks.core.errors import HubUnavailable, RepositoryNotFound, UsageError
-from tasks.core.hub.download import upstream
-from tasks.core.hub.download.dataset_source import DataSet
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.dataset import PinnedDataSet
+from tasks.core.hub.download.sources import Sources
+from tasks.core.hub.revisions import Known
 from tasks.core.recipe import Finetune, Recipe
 from tasks.core.recipe.data import DataSource
 from tasks.core.store import Store
@@ -23,7 +23,7 @@ RECORDS = b'[{"id": "a"}]'
 @pytest.fixture(autouse=True)
 def _ready(monkeypatch: pytest.MonkeyPatch, datasets: str) -> None:
     monkeypatch.setenv("HF_TOKEN", OWNER)
-    monkeypatch.setattr(upstream, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("tasks.core.hub.download.sources.WAITS_S", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -54,42 +54,42 @@ def test_an_unclear_choice_is_told_before_anything_is_loaded(owner: HfApi, home:
     with pytest.raises(UsageError, match=r"a\.json, b\.json[\s\S]*`name` in a recipe"):
         _ = Sources.of(learning({"repo": REPO}), home, {}).commits
     named = Sources.of(learning({"repo": REPO, "name": "b.json"}), home, {})
-    assert named.data[0].fetch(Store(home)).artifact.path.joinpath("files/b.json").exists()
+    assert named.data[0].download(Store(home)).artifact.path.joinpath("files/b.json").exists()
 
 
 def test_a_data_set_is_an_artifact_of_its_commit(owner: HfApi, home: Path) -> None:
     first = put(owner, "data/train.jsonl")
-    one = DataSet(SOURCE, Store(home))
+    one = PinnedDataSet(SOURCE, Store(home))
     assert one.commit == first
     put(owner, "data/train.jsonl", b"[]")
-    built = one.fetch(Store(home))
+    built = one.download(Store(home))
     assert list(built.artifact.manifest.files) == ["files/train.jsonl"]
     assert (built.artifact.path / "files/train.jsonl").read_bytes() == RECORDS
-    later = DataSet(SOURCE, Store(home)).fetch(Store(home))
+    later = PinnedDataSet(SOURCE, Store(home)).download(Store(home))
     assert (later.artifact.path / "files/train.jsonl").read_bytes() == b"[]"
     assert built.artifact.key != later.artifact.key
 
 
 def test_what_is_here_at_its_commit_needs_no_hub(owner: HfApi, home: Path, faults: Faults) -> None:
     commit = put(owner, "train.jsonl")
-    DataSet(SOURCE, Store(home)).fetch(Store(home))
+    PinnedDataSet(SOURCE, Store(home)).download(Store(home))
     faults.add(Refuse(503), ".*", times=1000)
     pinned = DataSource(repo=REPO, revision=commit)
-    assert DataSet(pinned, Store(home)).fetch(Store(home)).cached
-    assert DataSet(SOURCE, Store(home), commit=commit).fetch(Store(home)).cached
+    assert PinnedDataSet(pinned, Store(home)).download(Store(home)).cached
+    assert PinnedDataSet(SOURCE, Store(home), Known(commit=commit)).download(Store(home)).cached
 
 
 def test_what_a_broken_off_download_has_left_is_gone_on_with(
     owner: HfApi, home: Path, faults: Faults
 ) -> None:
     put(owner, "data/train.jsonl")
-    one = DataSet(SOURCE, Store(home))
+    one = PinnedDataSet(SOURCE, Store(home))
     assert one.commit
     faults.add(Refuse(503), ".*/resolve/.*", times=1)
     with pytest.raises(HubUnavailable):
-        one.fetch(Store(home))
+        one.download(Store(home))
     assert list(Store(home).artifacts()) == []
-    assert (one.fetch(Store(home)).artifact.path / "files/train.jsonl").read_bytes() == RECORDS
+    assert (one.download(Store(home)).artifact.path / "files/train.jsonl").read_bytes() == RECORDS
 
 
 def test_commits_of_data_sets_are_recorded_apart_from_those_of_models(
@@ -114,7 +114,7 @@ def test_two_files_of_a_data_set_are_of_one_commit_though_its_branch_moves(
     assert one.commit == commit
     put(owner, "b.json", b"[]")
     assert other.commit == commit
-    assert (other.fetch(Store(home)).artifact.path / "files/b.json").read_bytes() == RECORDS
+    assert (other.download(Store(home)).artifact.path / "files/b.json").read_bytes() == RECORDS
 
 
 def test_a_second_file_that_is_not_there_is_told_before_anything_is_loaded(
@@ -136,7 +136,7 @@ def test_without_the_hub_the_last_commit_is_only_taken_if_the_recipe_says_so(
     lenient = learning({"repo": REPO}, when_offline="last-commit")
     with pytest.raises(HubUnavailable, match="when_offline"):
         _ = Sources.of(lenient, home, {}).commits  # the store has not got it
-    sources.data[0].fetch(Store(home))
+    sources.data[0].download(Store(home))
     faults.add(Refuse(503), ".*", times=1000)
     with pytest.raises(HubUnavailable):
         _ = Sources.of(learning({"repo": REPO}), home, {}).commits

@@ -26,9 +26,9 @@ from tasks.core.hub.card.text import (
     render_card,
 )
 from tasks.core.hub.client import DEFAULT_ENDPOINT, endpoint
+from tasks.core.hub.publish.allow_list import choose_to_publish
 from tasks.core.hub.publish.license import require_publishable
 from tasks.core.hub.publish.origin import Origin, Repo, origin_of
-from tasks.core.hub.publish.selection import choose_to_publish
 from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe, Source
 from tasks.core.recipe.data import DataSource, short_names
@@ -56,7 +56,7 @@ class Story:
     card: str
 
 
-def tell(
+def card_of_build(
     recipe: Recipe,
     target: Publish,
     stages: Sequence[BuiltStage],
@@ -104,7 +104,7 @@ def tell(
     return _named(facts)
 
 
-def tell_of_directory(
+def card_of_directory(
     model: Path,
     files: Mapping[str, FileDigest],
     target: Publish,

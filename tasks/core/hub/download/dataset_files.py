@@ -1,4 +1,4 @@
-"""A conversation file out of a data set of the Hub, at a commit."""
+"""A file of conversations from a data set on the Hub, at a commit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 
 from tasks.core.errors import HubError, UsageError
-from tasks.core.hub.client import TIMEOUT_S, api, endpoint, translated, usable_token
+from tasks.core.hub.client import TIMEOUT_S, api, endpoint, usable_token
 from tasks.core.hub.download.model import require_inside
+from tasks.core.hub.errors import translated
 
 _ENDINGS = (".json", ".jsonl")
 _USUAL_NAMES = ("conversation.json", "conversations.json", "train.json", "train.jsonl")
@@ -15,7 +16,7 @@ _USUAL_NAMES = ("conversation.json", "conversations.json", "train.json", "train.
 
 @dataclass(frozen=True)
 class ResolvedDataSet:
-    """A data set of the Hub at one commit, and the names of its files."""
+    """A data set on the Hub at one commit, and the names of its files."""
 
     repo: str
     commit: str
@@ -26,10 +27,10 @@ class ResolvedDataSet:
         return choose_file(list(self.names), name, where=f"{endpoint()}/datasets/{self.repo}")
 
 
-def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedDataSet:
+def resolve_data_set(repo: str, revision: str, token: str | None = None) -> ResolvedDataSet:
     """Return the commit that a revision of a data set names now, and its files.
 
-    Raises what `translated` raises, UnsafeName for a listing that leads out of the data set.
+    Raises what `translated` raises, UnsafeName for a listing that leads out of the repository.
     """
     with translated(repo, revision):
         info = api(token).dataset_info(repo, revision=revision, timeout=TIMEOUT_S)
@@ -67,14 +68,14 @@ def fetch_conversations(
     """Return the conversation file of a data set, downloaded into a directory of its commit.
 
     Without a name it is the only JSON file, or the one with a usual name. Raises UsageError when
-    that leaves a choice or nothing, and what `translated` raises when the Hub does not give it.
+    none or several remain, and what `translated` raises.
     """
-    found = resolve(repo, revision, token)
+    found = resolve_data_set(repo, revision, token)
     return fetch_file(found, name, into / repo.replace("/", "--") / found.commit, token)
 
 
 def choose_file(names: list[str], wanted: str | None, where: str) -> str:
-    """Return which of the files to take. Raises UsageError when that is not clear."""
+    """Return the file to take. Raises UsageError when none or several come into question."""
     candidates = sorted(name for name in names if name.endswith(_ENDINGS))
     if wanted is not None:
         matching = [name for name in names if name == wanted]

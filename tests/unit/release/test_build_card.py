@@ -14,7 +14,7 @@ from tasks.core.evaluation.gate import judge
 from tasks.core.keys import stage_key
 from tasks.core.planning.rungs import rungs
 from tasks.core.recipe import Base, Finetune, Gate, Publish, Recipe
-from tasks.core.release.story import BuiltStage, tell
+from tasks.core.release.build_card import BuiltStage, card_of_build
 from tasks.core.store import Staging, Store
 from tasks.core.training.job import Reason
 from tasks.core.training.result import TRAINING, StepDown
@@ -77,7 +77,7 @@ def card(
     if settings is not None:
         stages += [built("finetune", adapter), built("fuse", whole)]
     verdict = judge(outcome, Gate())
-    return tell(recipe, target, stages, outcome, verdict, signed_by=signed_by).card
+    return card_of_build(recipe, target, stages, outcome, verdict, signed_by=signed_by).card
 
 
 def test_the_settings_are_those_of_the_rung_that_trained(tmp_path: Path, model: Path) -> None:

@@ -8,9 +8,9 @@ from huggingface_hub import HfApi
 from tasks.core.demo.hub import HubAddress
 from tasks.core.demo.hub.faults import Faults, Refuse
 from tasks.core.errors import DiskFull, HubUnavailable, RevisionNotFound
-from tasks.core.hub.download import upstream
-from tasks.core.hub.download.sources import fetch
-from tasks.core.hub.download.upstream import Sources, Upstream
+from tasks.core.hub.download.artifact import download_source
+from tasks.core.hub.download.pinned import PinnedSource
+from tasks.core.hub.download.sources import Sources
 from tasks.core.model.template_record import TEMPLATE_RECORD, record_template
 from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store import Store
@@ -23,7 +23,7 @@ ASKED = "/api/models/.*/revision/"
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("tasks.core.hub.download.sources.WAITS_S", (0.0, 0.0))
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def run_once(home: Path, of: Recipe) -> Sources:
     """Fetch what a recipe starts from, and record the run as a rebuild does."""
     sources = Sources.of(of, home)
     for each in sources:
-        fetch(each, Store(home))
+        download_source(each, Store(home))
     RunRecords(home).start(of.name, commits=sources.commits).finish()
     return sources
 
@@ -97,7 +97,7 @@ def test_without_the_hub_the_last_commit_is_only_taken_if_the_recipe_says_so(
     sources = Sources.of(recipe(when_offline="last-commit"), home)
     assert sources.commits == before.commits
     assert str(before.base.commit)[:12] in sources.warnings[0]
-    assert fetch(sources.base, Store(home)).cached
+    assert download_source(sources.base, Store(home)).cached
     assert sources.base.config()["model_type"] == "llama"
 
 
@@ -129,7 +129,7 @@ def test_a_full_commit_in_the_store_needs_no_hub(
     hub_is_down(faults)
     asked = len(faults.served)
     sources = Sources.of(pinned, home)
-    assert fetch(sources.base, Store(home)).cached
+    assert download_source(sources.base, Store(home)).cached
     assert sources.base.template() is None
     assert sources.base.size_bytes() > 0
     assert len(faults.served) == asked
@@ -157,7 +157,7 @@ def test_a_fetch_and_all_questions_before_it_ask_for_the_revision_once(
     assert source.config()["model_type"] == "llama"
     assert source.template() is None
     size = source.size_bytes()
-    assert fetch(source, Store(home)).artifact.manifest.size_bytes == size
+    assert download_source(source, Store(home)).artifact.manifest.size_bytes == size
     assert len(faults.requests("/api/models/")) == 1
 
 
@@ -178,8 +178,10 @@ def test_there_must_be_room_for_what_is_fetched_beside(
     assert sources.delta is not None
     size = sources.base.size_bytes()
     monkeypatch.setattr("tasks.core.files.durable.free_bytes", lambda _: size * 3 // 2)
-    other = Upstream(Base(repo=REPO, revision=move_main(owner)), Store(home))
+    other = PinnedSource(Base(repo=REPO, revision=move_main(owner)), Store(home))
     with pytest.raises(DiskFull):
-        fetch(sources.base, Store(home), beside=[other])
-    fetch(sources.base, Store(home))
-    fetch(other, Store(home), beside=[sources.base])  # which is whole by now, and needs no room
+        download_source(sources.base, Store(home), beside=[other])
+    download_source(sources.base, Store(home))
+    download_source(
+        other, Store(home), beside=[sources.base]
+    )  # which is whole by now, and needs no room

@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.core.errors import HubError, SecretFound
 from tasks.core.files.foreign import read_whole
 from tasks.core.files.listing import refuse
-from tasks.core.hub.download.selection import choose_files
+from tasks.core.hub.download.model_files import choose_files
 from tasks.core.hub.publish.code import code_files
 from tasks.core.weights.companions import (
     ADAPTER_FILES,

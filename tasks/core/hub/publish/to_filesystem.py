@@ -19,13 +19,13 @@ from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageEr
 from tasks.core.files.durable import FileDigest
 from tasks.core.files.temporary import TEMPORARY
 from tasks.core.hub.card.rules import require_valid_card
+from tasks.core.hub.publish.allow_list import require_harmless
+from tasks.core.hub.publish.build_signature import SIGNATURE, proven, with_signature
 from tasks.core.hub.publish.files import Wanted, left_out, require_loads, wanted_files
-from tasks.core.hub.publish.hub.upload import FILES_AT_ONCE
 from tasks.core.hub.publish.license import require_card_terms
 from tasks.core.hub.publish.names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish.receipt import Receipt
-from tasks.core.hub.publish.selection import require_harmless
-from tasks.core.hub.publish.signature import SIGNATURE, proven, with_signature
+from tasks.core.hub.publish.to_hub.upload import FILES_AT_ONCE
 from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.recipe import Publish
 from tasks.core.signing import SigningKey

@@ -19,6 +19,7 @@ from tasks.core.errors import HubError, RevisionNotFound, UsageError, WrongToken
 from tasks.core.files.durable import FileDigest
 from tasks.core.hub.card.rules import require_valid_card
 from tasks.core.hub.client import api
+from tasks.core.hub.publish.build_signature import SIGNATURE, proven, with_signature
 from tasks.core.hub.publish.files import (
     Wanted,
     build_names,
@@ -26,9 +27,6 @@ from tasks.core.hub.publish.files import (
     require_loads,
     wanted_files,
 )
-from tasks.core.hub.publish.hub.repository import Remote
-from tasks.core.hub.publish.hub.upload import Upload, upload
-from tasks.core.hub.publish.hub.verify import differences, verify
 from tasks.core.hub.publish.license import require_card_terms
 from tasks.core.hub.publish.names import (
     branch_of,
@@ -38,7 +36,9 @@ from tasks.core.hub.publish.names import (
     tag_of,
 )
 from tasks.core.hub.publish.receipt import Receipt
-from tasks.core.hub.publish.signature import SIGNATURE, proven, with_signature
+from tasks.core.hub.publish.to_hub.repository import HubRepository
+from tasks.core.hub.publish.to_hub.upload import Upload, upload
+from tasks.core.hub.publish.to_hub.verify import differences, verify_upload
 from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Publish
 from tasks.core.signing import SigningKey
@@ -47,7 +47,7 @@ DEADLINE_S = 900.0
 """How long one step is tried again while the Hub is out of reach."""
 
 
-def publish(
+def publish_to_hub(
     model: Path,
     files: Mapping[str, FileDigest],
     card: str,
@@ -72,31 +72,31 @@ def publish(
     wanted = wanted_files(model, files, card)
     require_loads(model, wanted)
     branch, tag = branch_of(build), tag_of(build)
-    remote = _open(target, token, deadline_s)
-    tagged = remote.call(remote.tags).get(tag)
-    there = None if key is None else remote.content(tagged or branch, SIGNATURE)
+    repository = _open(target, token, deadline_s)
+    tagged = repository.call(repository.tags).get(tag)
+    there = None if key is None else repository.content(tagged or branch, SIGNATURE)
     wanted = with_signature(wanted, build, key, there)
     if tagged is not None:
-        _require_same_build(remote, tag, tagged, wanted)
+        _require_same_build(repository, tag, tagged, wanted)
         arrived = Upload(tagged, sent=())
     else:
-        remote.call(lambda: remote.require_free(wanted.keys()))
-        arrived = _arrive(remote, branch, wanted, on_progress)
-    where = f"{remote.repo}@{arrived.commit}"
-    there = None if key is None else remote.content(arrived.commit, SIGNATURE)
+        repository.call(lambda: repository.require_free(wanted.keys()))
+        arrived = _arrive(repository, branch, wanted, on_progress)
+    where = f"{repository.repo}@{arrived.commit}"
+    there = None if key is None else repository.content(arrived.commit, SIGNATURE)
     signature = proven(there, wanted, key, where=where)
-    main = remote.bring_to_main(arrived.commit, publish_title(build))
+    main = repository.bring_to_main(arrived.commit, publish_title(build))
     if tagged is None:
-        remote.call(lambda: _tag(remote, tag, arrived.commit))
-    remote.delete_branch(branch)
+        repository.call(lambda: _tag(repository, tag, arrived.commit))
+    repository.delete_branch(branch)
     total = sum(file.digest.size_bytes for file in wanted.values())
     sent_bytes = sum(wanted[name].digest.size_bytes for name in arrived.sent)
     on_progress(total, total)
     return Receipt(
-        place=remote.repo,
+        place=repository.repo,
         commit=main.commit,
         tag=tag,
-        url=f"{remote.api.endpoint}/{remote.repo}/tree/{tag}",
+        url=f"{repository.api.endpoint}/{repository.repo}/tree/{tag}",
         sent_bytes=sent_bytes,
         skipped_bytes=total - sent_bytes,
         files=tuple(sorted(wanted)),
@@ -107,7 +107,7 @@ def publish(
     )
 
 
-def rollback(
+def rollback_on_hub(
     repo: str, tag: str, *, token: str | None = None, deadline_s: float = DEADLINE_S
 ) -> Receipt:
     """Make main show an earlier build again, by its tag, without sending weights.
@@ -116,24 +116,24 @@ def rollback(
 
     Raises RevisionNotFound when the repository has no such tag, with those that it has.
     """
-    remote, _ = writable(repo, token, deadline_s)
+    repository, _ = writable(repo, token, deadline_s)
     name = tag_of(build_of(tag))
-    tags = remote.call(remote.tags)
+    tags = repository.call(repository.tags)
     if name not in tags:
         raise RevisionNotFound(
             "There is no such build to go back to.",
-            where=remote.repo,
+            where=repository.repo,
             expected=", ".join(sorted(tags)) or "no build was published there",
             found=name,
             next_step="Name one of the tags above.",
         )
-    main = remote.bring_to_main(tags[name], rollback_title(build_of(tag)))
-    tree = remote.call(lambda: remote.tree(tags[name]))
+    main = repository.bring_to_main(tags[name], rollback_title(build_of(tag)))
+    tree = repository.call(lambda: repository.tree(tags[name]))
     return Receipt(
-        place=remote.repo,
+        place=repository.repo,
         commit=main.commit,
         tag=name,
-        url=f"{remote.api.endpoint}/{remote.repo}/tree/{name}",
+        url=f"{repository.api.endpoint}/{repository.repo}/tree/{name}",
         sent_bytes=0,
         skipped_bytes=sum(tree[file].size for file in build_names(tree)),
         files=tuple(sorted(build_names(tree))),
@@ -141,7 +141,9 @@ def rollback(
     )
 
 
-def writable(repo: str, token: str | None, deadline_s: float) -> tuple[Remote, Mapping[str, Any]]:
+def writable(
+    repo: str, token: str | None, deadline_s: float
+) -> tuple[HubRepository, Mapping[str, Any]]:
     """Return the repository with its owner's name, and what the Hub says of the token's account.
 
     Raises WrongToken when nothing can be written with the token.
@@ -154,7 +156,7 @@ def writable(repo: str, token: str | None, deadline_s: float) -> tuple[Remote, M
             next_step=f"Make a token that may write at {client.endpoint}/settings/tokens and "
             "`export HF_TOKEN=...`, or use `hf auth login`.",
         )
-    who = Remote(client, repo, deadline_s).call(client.whoami)
+    who = HubRepository(client, repo, deadline_s).call(client.whoami)
     if not _may_write(who.get("auth", {}).get("accessToken", {})):
         raise WrongToken(
             "The token may read, and not write.",
@@ -163,7 +165,7 @@ def writable(repo: str, token: str | None, deadline_s: float) -> tuple[Remote, M
             found=f"a token of {who['name']} that only reads",
             next_step=f"Make a token that may write at {client.endpoint}/settings/tokens.",
         )
-    return Remote(client, repo if "/" in repo else f"{who['name']}/{repo}", deadline_s), who
+    return HubRepository(client, repo if "/" in repo else f"{who['name']}/{repo}", deadline_s), who
 
 
 def _may_write(token: Mapping[str, Any]) -> bool:
@@ -175,7 +177,7 @@ def _may_write(token: Mapping[str, Any]) -> bool:
     return any("repo.write" in scope.get("permissions", ()) for scope in scopes)
 
 
-def _open(target: Publish, token: str | None, deadline_s: float) -> Remote:
+def _open(target: Publish, token: str | None, deadline_s: float) -> HubRepository:
     """Return the target's repository, made when it is missing."""
     if target.repo is None:
         raise UsageError(
@@ -184,74 +186,76 @@ def _open(target: Publish, token: str | None, deadline_s: float) -> Remote:
             found=target.target,
             next_step="Use publish_to_filesystem for it.",
         )
-    remote, _ = writable(target.repo, token, deadline_s)
-    found_private = remote.call(lambda: _make(remote, private=target.private))
-    require_as_private(target, remote, found_private=found_private)
-    return remote
+    repository, _ = writable(target.repo, token, deadline_s)
+    found_private = repository.call(lambda: _make(repository, private=target.private))
+    require_as_private(target, repository, found_private=found_private)
+    return repository
 
 
-def require_as_private(target: Publish, remote: Remote, *, found_private: bool) -> None:
+def require_as_private(target: Publish, repository: HubRepository, *, found_private: bool) -> None:
     """Raise HubError when the repository is public and the recipe wants a private one."""
     if target.private and not found_private:
         raise HubError(
             "The repository is public, and the recipe wants a private one.",
-            where=remote.repo,
+            where=repository.repo,
             next_step="Make it private in its settings, choose another name in `publish.repo`, or "
             "write `publish.private: false` if everyone may have the model.",
         )
 
 
-def _make(remote: Remote, *, private: bool) -> bool:
+def _make(repository: HubRepository, *, private: bool) -> bool:
     """Return whether the repository is private, after making it when there is none."""
-    found = is_private(remote)
+    found = is_private(repository)
     if found is None:
         try:
-            remote.api.create_repo(remote.repo, private=private, repo_type="model")
+            repository.api.create_repo(repository.repo, private=private, repo_type="model")
         except HfHubHTTPError as error:
             if error.response.status_code != httpx2.codes.CONFLICT:
                 raise
-        found = is_private(remote)
+        found = is_private(repository)
     if found is None:
         raise HubError(
             "The name belongs to another repository type, or this token cannot see it.",
-            where=remote.repo,
+            where=repository.repo,
             expected="a free name, or a model repository of this account",
             next_step="Choose another name in `publish.repo`, or use the token of its owner.",
         )
     return found
 
 
-def is_private(remote: Remote) -> bool | None:
+def is_private(repository: HubRepository) -> bool | None:
     """Return None when there is no such repository for this token."""
     try:
-        return bool(remote.api.model_info(remote.repo).private)
+        return bool(repository.api.model_info(repository.repo).private)
     except RepositoryNotFoundError:
         return None
 
 
 def _require_same_build(
-    remote: Remote, tag: str, commit: str, wanted: Mapping[str, Wanted]
+    repository: HubRepository, tag: str, commit: str, wanted: Mapping[str, Wanted]
 ) -> None:
-    found = differences(remote.call(lambda: remote.tree(commit)), wanted)
+    found = differences(repository.call(lambda: repository.tree(commit)), wanted)
     if found:
         raise HubError(
             "Another build was published under this name.",
-            where=f"{remote.repo}@{tag}",
+            where=f"{repository.repo}@{tag}",
             found="; ".join(found),
             next_step="Give this build a name of its own; a published tag never moves.",
         )
 
 
 def _arrive(
-    remote: Remote, branch: str, wanted: Mapping[str, Wanted], on_progress: OnProgress
+    repository: HubRepository, branch: str, wanted: Mapping[str, Wanted], on_progress: OnProgress
 ) -> Upload:
     """Bring the files to the branch, and verify them there."""
-    remote.call(lambda: remote.api.create_branch(remote.repo, branch=branch, exist_ok=True))
-    done = upload(remote, branch, wanted, on_progress=on_progress)
-    verify(remote, done.commit, wanted)
+    repository.call(
+        lambda: repository.api.create_branch(repository.repo, branch=branch, exist_ok=True)
+    )
+    done = upload(repository, branch, wanted, on_progress=on_progress)
+    verify_upload(repository, done.commit, wanted)
     return done
 
 
-def _tag(remote: Remote, tag: str, commit: str) -> None:
-    if tag not in remote.tags():
-        remote.api.create_tag(remote.repo, tag=tag, revision=commit)
+def _tag(repository: HubRepository, tag: str, commit: str) -> None:
+    if tag not in repository.tags():
+        repository.api.create_tag(repository.repo, tag=tag, revision=commit)

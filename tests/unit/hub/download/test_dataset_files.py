@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from tasks.core.errors import RepositoryNotFound, UsageError
-from tasks.core.hub.download.datasets import choose_file, fetch_conversations
+from tasks.core.hub.download.dataset_files import choose_file, fetch_conversations
 from tests.unit.hub.conftest import OWNER, REPO
 
 

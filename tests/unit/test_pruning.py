@@ -9,7 +9,7 @@ import pytest
 from tasks.core.errors import DiskFull, LockBusy
 from tasks.core.files.durable import link_or_copy, require_room
 from tasks.core.keys import StageKey, stage_key
-from tasks.core.room import prune, room, with_advice
+from tasks.core.pruning import prunable, prune_store, with_advice
 from tasks.core.serving.state.disk import state_directory
 from tasks.core.store import Artifact, Staging, Store
 from tasks.core.store.runs import OpenRun, RunRecords
@@ -48,13 +48,13 @@ def start(home: Path, recipe: str, *names: object, reach: int = 7) -> OpenRun:
 
 
 def gone(home: Path, **options: object) -> dict[str, str]:
-    return {item.path.name: item.reason for item in room(home, **options).items}  # type: ignore[arg-type]
+    return {item.path.name: item.reason for item in prunable(home, **options).items}  # type: ignore[arg-type]
 
 
 def test_first_build_that_failed_keeps_downloads_and_checkpoints(tmp_path: Path) -> None:
     base, checkpoints = build(tmp_path, "download").key, fail(tmp_path, "finetune")
     start(tmp_path, "demo", base, checkpoints)
-    assert prune(tmp_path).items == ()
+    assert prune_store(tmp_path).items == ()
     assert Store(tmp_path).find(base) is not None
     assert (tmp_path / "store" / ".staging" / str(checkpoints) / "checkpoint").exists()
 
@@ -62,15 +62,15 @@ def test_first_build_that_failed_keeps_downloads_and_checkpoints(tmp_path: Path)
 def test_unfinished_work_goes_when_asked_for_and_is_named_with_its_size(tmp_path: Path) -> None:
     base, checkpoints = build(tmp_path, "download").key, fail(tmp_path, "finetune")
     start(tmp_path, "demo", base, checkpoints)
-    held = {item.path.name: item for item in room(tmp_path).held}
+    held = {item.path.name: item for item in prunable(tmp_path).held}
     assert set(held) == {str(base), str(checkpoints)}
     assert "rebuild of demo" in held[str(base)].reason
     assert held[str(checkpoints)].kind == "unfinished work"
     assert held[str(checkpoints)].freed_bytes >= MIB
-    removed = prune(tmp_path, unfinished=True)
+    removed = prune_store(tmp_path, unfinished=True)
     assert {item.path.name for item in removed.items} == set(held)
     assert RunRecords(tmp_path).all() == []
-    assert room(tmp_path) == type(removed)((), ())
+    assert prunable(tmp_path) == type(removed)((), ())
 
 
 @pytest.mark.parametrize("transfer", ["fetched", "offered", "handed"])
@@ -83,14 +83,14 @@ def test_what_a_killed_transfer_left_goes_and_stays_with_its_artifact(
     for key in (made, checkpoints):
         (staging / f"{key}.{transfer}").mkdir()
     assert gone(tmp_path) == {f"{made}.{transfer}": "the artifact was made since"}
-    held = {item.path.name: item.reason for item in room(tmp_path).held}
+    held = {item.path.name: item.reason for item in prunable(tmp_path).held}
     assert "rebuild of demo" in held[f"{checkpoints}.{transfer}"]
 
 
 def test_staging_of_which_no_run_is_known_is_unfinished_work(tmp_path: Path) -> None:
     partial = fail(tmp_path, "download")
-    assert prune(tmp_path).items == ()
-    assert [item.path.name for item in room(tmp_path).held] == [str(partial)]
+    assert prune_store(tmp_path).items == ()
+    assert [item.path.name for item in prunable(tmp_path).held] == [str(partial)]
 
 
 def test_work_of_a_run_that_a_later_one_replaced_can_go(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_work_of_a_run_that_a_later_one_replaced_can_go(tmp_path: Path) -> None:
     start(tmp_path, "demo", build(tmp_path, "fuse").key).finish()
     assert set(gone(tmp_path)) == {str(checkpoints)}
     assert "superseded" in gone(tmp_path)[str(checkpoints)]
-    prune(tmp_path)
+    prune_store(tmp_path)
     assert len(RunRecords(tmp_path).all()) == 1
 
 
@@ -114,7 +114,7 @@ def test_artifact_of_an_older_rebuild_says_of_which(tmp_path: Path) -> None:
 def test_release_of_a_run_that_did_not_finish_is_kept(tmp_path: Path) -> None:
     model = str(build(tmp_path, "fuse").key)
     start(tmp_path, "demo", model).release(model)
-    assert room(tmp_path, unfinished=True).items == ()
+    assert prunable(tmp_path, unfinished=True).items == ()
 
 
 def test_served_model_is_kept_although_its_record_cannot_be_read(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_damaged_record_does_not_stop_the_prune_and_protects_what_it_names(tmp_p
     named, other = build(tmp_path, "fuse").key, build(tmp_path, "edit").key
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "demo-1.json").write_text(f'{{"artifacts": ["{named}"')
-    assert [item.path.name for item in prune(tmp_path).items] == [str(other)]
+    assert [item.path.name for item in prune_store(tmp_path).items] == [str(other)]
 
 
 def test_bytes_that_something_else_shares_are_not_counted_as_freed(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_bytes_that_something_else_shares_are_not_counted_as_freed(tmp_path: Pat
     Store(tmp_path).build(edit, link)
     run = start(tmp_path, "demo", edit)
     run.finish()
-    (item,) = room(tmp_path).items
+    (item,) = prunable(tmp_path).items
     assert item.path.name == str(merged.key)
     assert item.freed_bytes < MIB
-    both = room(tmp_path, keep_runs=0)
+    both = prunable(tmp_path, keep_runs=0)
     assert len(both.items) == 2
     assert MIB <= both.freed_bytes < 2 * MIB
 
@@ -155,7 +155,7 @@ def test_bytes_told_are_bytes_freed(tmp_path: Path) -> None:
     build(tmp_path, "merge")
     fail(tmp_path, "edit")
     before = sum(p.stat().st_blocks * 512 for p in tmp_path.rglob("*") if p.is_file())
-    told = prune(tmp_path, unfinished=True).freed_bytes
+    told = prune_store(tmp_path, unfinished=True).freed_bytes
     after = sum(p.stat().st_blocks * 512 for p in tmp_path.rglob("*") if p.is_file())
     assert told == before - after
 
@@ -163,9 +163,9 @@ def test_bytes_told_are_bytes_freed(tmp_path: Path) -> None:
 def test_nothing_is_removed_while_a_run_is_on_but_a_look_is_free(tmp_path: Path) -> None:
     build(tmp_path, "merge")
     with Store(tmp_path).in_use():
-        assert len(room(tmp_path).items) == 1
+        assert len(prunable(tmp_path).items) == 1
         with pytest.raises(LockBusy):
-            prune(tmp_path)
+            prune_store(tmp_path)
 
 
 def test_advice_on_a_full_disk_names_what_can_go_and_nothing_that_is_unfinished(
@@ -210,7 +210,7 @@ def test_staging_of_a_damaged_artifact_in_use_is_held(tmp_path: Path) -> None:
     start(tmp_path, "demo", model.key).finish()
     (model.path / "weights").unlink()
     fail(tmp_path, "fuse")
-    found = room(tmp_path)
+    found = prunable(tmp_path)
     assert [item.kind for item in found.items] == ["damaged artifact"]
     assert [item.path.name for item in found.held] == [str(model.key)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.errors import CorruptWeights, NotAModel
 from tasks.core.files.foreign import JsonObject
-from tasks.core.hub.download.selection import choose_files
+from tasks.core.hub.download.model_files import choose_files
 from tasks.core.weights.companions import kind_of
 
 COMMON = ["config.json", "tokenizer.json", "README.md"]

@@ -15,9 +15,10 @@ from tasks.core.demo.hub import running_hub
 from tasks.core.demo.hub.faults import Faults
 from tasks.core.errors import KawanUsahaError, SignatureRefused, SigningKeyUnusable
 from tasks.core.files.durable import digest_of
-from tasks.core.hub.download.sources import fetch
-from tasks.core.hub.download.upstream import Sources, Upstream
-from tasks.core.hub.signature import require_signed_directory, require_sources_signed
+from tasks.core.hub.download.artifact import download_source
+from tasks.core.hub.download.pinned import PinnedSource
+from tasks.core.hub.download.sources import Sources
+from tasks.core.hub.source_signature import require_signed_directory, require_sources_signed
 from tasks.core.recipe import Base, Recipe, Source
 from tasks.core.signing import signature_over
 from tasks.core.store import Built, Store
@@ -60,8 +61,8 @@ class World:
         """Return the repository as a source that must be signed with a key, or need not be."""
         return Source(repo=REPO, revision=self.branch, signed_by=signed_by)
 
-    def fetch(self, source: Source | None = None) -> Built:
-        return fetch(Upstream(source or self.source, self.store), self.store)
+    def download_source(self, source: Source | None = None) -> Built:
+        return download_source(PinnedSource(source or self.source, self.store), self.store)
 
 
 def signature_of(model: Path, pair: Pair) -> bytes:
@@ -222,7 +223,7 @@ def test_a_signed_source_is_taken_and_its_artifact_is_that_of_an_unsigned_one(
 ) -> None:
     signed = world.fetch()
     other = Store(tmp_path / "other")
-    plain = fetch(Upstream(world.asking(None), other), other)
+    plain = download_source(PinnedSource(world.asking(None), other), other)
     assert signed.artifact.key == plain.artifact.key
     assert signed.artifact.digest == plain.artifact.digest
     assert SIGNATURE not in signed.artifact.manifest.files
@@ -254,12 +255,12 @@ def test_a_directory_as_a_source_is_held_against_its_signature(
 ) -> None:
     store = Store(tmp_path / "home")
     source = Source(directory=directory, signed_by=pair.public)
-    assert not fetch(Upstream(source, store), store).cached
+    assert not download_source(PinnedSource(source, store), store).cached
     shard = directory / shard_of(directory)
     shard.write_bytes(flipped(shard.read_bytes()))
     other = Store(tmp_path / "other")
     with pytest.raises(SignatureRefused, match="other bytes"):
-        fetch(Upstream(source, other), other)
+        download_source(PinnedSource(source, other), other)
     assert list(other.artifacts()) == []
 
 

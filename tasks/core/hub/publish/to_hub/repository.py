@@ -17,10 +17,10 @@ from huggingface_hub.hf_api import RepoFile
 
 from tasks.core.errors import UploadCorrupt
 from tasks.core.files.temporary import scratch_directory
+from tasks.core.hub.publish.allow_list import require_harmless
 from tasks.core.hub.publish.files import build_names
-from tasks.core.hub.publish.hub.errors import insist
 from tasks.core.hub.publish.names import titles_of_branch, titles_of_tag
-from tasks.core.hub.publish.selection import require_harmless
+from tasks.core.hub.publish.to_hub.errors import insist
 
 Tree = dict[str, RepoFile]
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Main:
 
 
 @dataclass(frozen=True)
-class Remote:
+class HubRepository:
     """A repository and how long to insist on each step."""
 
     api: HfApi

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+from tasks.core.hub.private_api import UploadInfo, post_lfs_batch_info
 from tasks.core.hub.publish.files import Wanted, build_names
-from tasks.core.hub.publish.hub.repository import Remote, Tree
-from tasks.core.hub.publish.hub.sending import additions
 from tasks.core.hub.publish.names import upload_title
-from tasks.core.hub.unpromised import UploadInfo, post_lfs_batch_info
+from tasks.core.hub.publish.to_hub.repository import HubRepository, Tree
+from tasks.core.hub.publish.to_hub.sending import additions
 from tasks.core.progress import OnProgress, Tally
 from tasks.core.system.threads import run_all
 
@@ -34,27 +34,27 @@ class Upload:
 
 
 def upload(
-    remote: Remote, branch: str, wanted: Mapping[str, Wanted], *, on_progress: OnProgress
+    repository: HubRepository, branch: str, wanted: Mapping[str, Wanted], *, on_progress: OnProgress
 ) -> Upload:
     """Make the branch hold exactly the wanted files, and return what that took.
 
     Raises FileChanged when a file is not, or does not stay, what the manifest says. After an error
     no further file begins.
     """
-    tree = remote.call(lambda: remote.tree(branch))
+    tree = repository.call(lambda: repository.tree(branch))
     missing = [file for file in wanted.values() if not _is_there(file, tree)]
-    on_hub = remote.call(lambda: _contents_on_hub(remote, missing))
+    on_hub = repository.call(lambda: _contents_on_hub(repository, missing))
     total = sum(file.digest.size_bytes for file in wanted.values())
     to_send = [file for file in missing if file.digest.sha256 not in on_hub]
     done = total - sum(file.digest.size_bytes for file in to_send)
     tally = Tally(total, on_progress, done)
     run_all(
-        [partial(_send, remote, branch, file, tally) for file in to_send],
+        [partial(_send, repository, branch, file, tally) for file in to_send],
         threads=FILES_AT_ONCE,
         name="upload",
         stop=lambda: None,  # a file on its way to this machine's Hub ends at its next read
     )
-    commit = remote.call(lambda: _commit(remote, branch, wanted))
+    commit = repository.call(lambda: _commit(repository, branch, wanted))
     return Upload(commit, tuple(file.name for file in to_send))
 
 
@@ -62,7 +62,7 @@ def _is_there(file: Wanted, tree: Tree) -> bool:
     return file.name in tree and file.is_same_as(tree[file.name])
 
 
-def _contents_on_hub(remote: Remote, files: Iterable[Wanted]) -> set[str]:
+def _contents_on_hub(repository: HubRepository, files: Iterable[Wanted]) -> set[str]:
     """Return the SHA-256 of those files whose content the Hub's large file store has already.
 
     Source: git-lfs docs/api/batch.md; an object without actions needs no upload.
@@ -76,37 +76,37 @@ def _contents_on_hub(remote: Remote, files: Iterable[Wanted]) -> set[str]:
         return set()
     answers, _, _ = post_lfs_batch_info(
         infos,
-        token=remote.api.token if isinstance(remote.api.token, str) else None,
+        token=repository.api.token if isinstance(repository.api.token, str) else None,
         repo_type="model",
-        repo_id=remote.repo,
-        endpoint=remote.api.endpoint,
+        repo_id=repository.repo,
+        endpoint=repository.api.endpoint,
     )
     return {answer["oid"] for answer in answers if answer.get("actions") is None}
 
 
-def _send(remote: Remote, branch: str, file: Wanted, tally: Tally) -> None:
+def _send(repository: HubRepository, branch: str, file: Wanted, tally: Tally) -> None:
     """Send one file's bytes. Small files that the Hub keeps in git itself wait for the commit."""
     if isinstance(file.source, Path):
-        _send_from(file.source, remote, branch, file)
+        _send_from(file.source, repository, branch, file)
     tally.add(file.digest.size_bytes)
 
 
-def _send_from(path: Path, remote: Remote, branch: str, file: Wanted) -> None:
+def _send_from(path: Path, repository: HubRepository, branch: str, file: Wanted) -> None:
     before = _stamp(path)
     file.require_unchanged()
 
     def step() -> None:
         try:
-            with _additions(remote, [file]) as added:
-                remote.api.preupload_lfs_files(
-                    remote.repo, added, revision=branch, free_memory=False
+            with _additions(repository, [file]) as added:
+                repository.api.preupload_lfs_files(
+                    repository.repo, added, revision=branch, free_memory=False
                 )
         finally:
             # Goes before any other error: a file that shrinks looks like a cut connection too.
             if _stamp(path) != before:
                 raise file.changed("another size or time stamp than when the upload began")
 
-    remote.call(step)
+    repository.call(step)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -118,19 +118,21 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def _additions(remote: Remote, files: Sequence[Wanted]) -> Iterator[list[CommitOperationAdd]]:
+def _additions(
+    repository: HubRepository, files: Sequence[Wanted]
+) -> Iterator[list[CommitOperationAdd]]:
     """Give the additions of these files, whose SHA-256 is known and not computed again."""
     sources = {file.name: file.source for file in files}
-    with additions(remote.api.endpoint, sources) as added:
+    with additions(repository.api.endpoint, sources) as added:
         for addition, file in zip(added, files, strict=True):
             addition.upload_info.sha256 = bytes.fromhex(file.digest.sha256)
         yield added
 
 
-def _commit(remote: Remote, branch: str, wanted: Mapping[str, Wanted]) -> str:
+def _commit(repository: HubRepository, branch: str, wanted: Mapping[str, Wanted]) -> str:
     """Make the branch's files the wanted ones and return its head; no commit when they are."""
-    head = remote.branches()[branch]
-    tree = remote.tree(head)
+    head = repository.branches()[branch]
+    tree = repository.tree(head)
     new = [file for file in wanted.values() if not _is_there(file, tree)]
     gone = [
         CommitOperationDelete(name, is_folder=False)
@@ -138,9 +140,9 @@ def _commit(remote: Remote, branch: str, wanted: Mapping[str, Wanted]) -> str:
     ]
     if not new and not gone:
         return head
-    with _additions(remote, new) as added:
-        return remote.api.create_commit(
-            remote.repo,
+    with _additions(repository, new) as added:
+        return repository.api.create_commit(
+            repository.repo,
             [*added, *gone],
             commit_message=upload_title(branch),
             revision=branch,

@@ -1,18 +1,17 @@
-"""Why a write to the Hub failed, and which failures are worth another try.
+"""Why a write to the Hub failed, and which failures are retried.
 
-Adds to `client.translated` what only writing meets: no room left, a name that is taken, a branch
-that moved. `insist` repeats what may pass by itself (429, 5xx, a cut connection) until a deadline;
+Adds to `hub.errors` what only writing meets: no room left, a name that is taken, a branch that
+moved. `insist` retries what may pass by itself (429, 5xx, a dropped connection) until a deadline;
 everything else, every other 4xx among it, is raised at once. Invariant: only steps that read the
 state before they change it are given to `insist`, so that a step whose answer was lost does no
 harm when it runs again.
 
-huggingface_hub repeats some of its own requests up to five times within one step, and then waits
-as long as a 429 asks; the deadline is looked at between steps.
+huggingface_hub retries some of its own requests up to five times within one step, and then waits
+as long as a 429 asks; the deadline is checked between steps.
 """
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -21,8 +20,8 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
 from tasks.core.errors import HubError, HubQuotaExceeded, HubUnavailable
-from tasks.core.hub.client import translated, waiting_time_s
-from tasks.core.system.threads import pause
+from tasks.core.hub.errors import translated, waiting_time_s
+from tasks.core.retry import retrying_until
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
@@ -32,7 +31,7 @@ _NO_ROOM_STATUS = {
     httpx2.codes.CONTENT_TOO_LARGE,
     httpx2.codes.INSUFFICIENT_STORAGE,
 }
-_TOLD_BY_THE_CLIENT = {
+_TRANSLATED_FOR_ALL = {
     httpx2.codes.UNAUTHORIZED,
     httpx2.codes.FORBIDDEN,
     httpx2.codes.NOT_FOUND,
@@ -46,33 +45,39 @@ logger = logging.getLogger(__name__)
 
 
 def insist(step: Callable[[], T], *, repo: str, deadline_s: float) -> T:
-    """Return what step returns, repeating it while the Hub is only out of reach.
+    """Return what step returns, retrying it while the Hub cannot be reached.
 
     The deadline counts from the step's first failure. Raises the translated error of the last
-    try; when the Hub asks to wait longer than the deadline allows, the error says how long.
+    attempt; when the Hub asks to wait longer than the deadline allows, the error says how long.
     """
-    wait_s = FIRST_WAIT_S
-    until: float | None = None
-    while True:
-        try:
-            with translated(repo), write_causes(repo):
-                return step()
-        except HubUnavailable as error:
-            until = until or time.monotonic() + deadline_s
-            asked_s = _asked_to_wait_s(error)
-            pause_s = wait_s if asked_s is None else asked_s
-            if time.monotonic() + pause_s > until:
-                raise _out_of_patience(error, deadline_s, asked_s) from error
-            logger.warning("%s Trying again in %.0f s.", error.what, pause_s)
-        pause(pause_s)
-        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    def attempt() -> T:
+        with translated(repo), write_causes(repo):
+            return step()
+
+    insisting = retrying_until(
+        HubUnavailable,
+        deadline_s,
+        first_wait_s=FIRST_WAIT_S,
+        longest_wait_s=LONGEST_WAIT_S,
+        asked_s=_asked_to_wait_s,
+        on_wait=_log_wait,
+    )
+    try:
+        return insisting(attempt)
+    except HubUnavailable as error:
+        raise _out_of_patience(error, deadline_s) from error
+
+
+def _log_wait(error: HubUnavailable, wait_s: float) -> None:
+    logger.warning("%s Trying again in %.0f s.", error.what, wait_s)
 
 
 @contextmanager
 def write_causes(repo: str) -> Iterator[None]:
     """Raise what only writing meets in this block as one of tasks.core.errors.
 
-    Other exceptions pass, for `client.translated`.
+    Other exceptions pass, for `hub.errors.translated`.
     """
     try:
         yield
@@ -107,18 +112,18 @@ def _answer_cause(error: HfHubHTTPError, repo: str) -> HubError | None:
         return _no_room(said, repo)
     if status == httpx2.codes.PRECONDITION_FAILED:
         return HubError(
-            "Somebody else changed the repository while it was published to.",
+            "Somebody else changed the repository during the publish.",
             where=repo,
             found=said,
-            next_step="See who publishes there, then publish again: nothing that arrived is sent "
-            "again.",
+            next_step="Find out who else publishes there, then publish again: what has arrived is "
+            "not sent again.",
         )
-    if httpx2.codes.is_client_error(status) and status not in _TOLD_BY_THE_CLIENT:
+    if httpx2.codes.is_client_error(status) and status not in _TRANSLATED_FOR_ALL:
         return HubError(
             "The Hub refuses what publishing asks for.",
             where=repo,
             found=f"{status} {said}",
-            next_step="Asking again would not help: correct what the answer names. main was not "
+            next_step="Correct what the answer names: another try would not help. main was not "
             "touched.",
         )
     return None
@@ -139,15 +144,14 @@ def _no_room_left(said: str, repo: str) -> HubQuotaExceeded:
 
 
 def _asked_to_wait_s(error: BaseException | None) -> float | None:
-    """Return the seconds that the answer behind an error asked for, None when it did not."""
+    """Return how long the answer behind an error asked to wait, None when it did not say."""
     while error is not None and not isinstance(error, HfHubHTTPError):
         error = error.__cause__
     return None if error is None else waiting_time_s(error.response)
 
 
-def _out_of_patience(
-    error: HubUnavailable, deadline_s: float, asked_s: float | None
-) -> HubUnavailable:
+def _out_of_patience(error: HubUnavailable, deadline_s: float) -> HubUnavailable:
+    asked_s = _asked_to_wait_s(error)
     when = "later" if asked_s is None else f"in {asked_s:.0f} s, as the Hub asks"
     return HubUnavailable(
         error.what,
