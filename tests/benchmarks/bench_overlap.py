@@ -24,7 +24,6 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import disable_progress_bars
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tasks.core.demo.hub.faults import Faults
 from tasks.core.demo.hub.server import running_hub
 from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.incoming import IncomingSource
@@ -36,6 +35,7 @@ from tasks.core.store import Store
 from tasks.core.system.threads import pause, run_all
 from tasks.core.weights.merge import merge
 from tests.benchmarks.llama_weights import Shape, make_model
+from tests.hub_faults import Faults
 
 _SHAPE = Shape(hidden=512, layers=8, intermediate=2048, heads=8)
 """130 MB in float16."""
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ways["one after the other"] = _in_turn
     with tempfile.TemporaryDirectory(prefix="bench-", dir=Path.cwd()) as name:
         work, faults = Path(name), Faults()
-        with running_hub(work / "hub", faults=faults) as hub:
+        with running_hub(work / "hub", middleware=faults.around) as hub:
             os.environ.update(HF_ENDPOINT=hub.url, HF_TOKEN=hub.token)
             _publish(work, HfApi(endpoint=hub.url, token=hub.token))
             network = Network(1e6 * chosen.megabytes_per_s)

@@ -16,7 +16,7 @@ from unittest import mock
 
 from huggingface_hub import constants
 
-from tasks.core.demo.hub import Account, running_hub
+from tasks.core.demo.hub import HubAccount, running_hub
 from tasks.core.files.durable import FileDigest, digests_of
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import Wanted
@@ -68,7 +68,7 @@ def empty_hub(root: Path) -> Iterator[None]:
     """Run an empty Hub that this process and its children upload to, by LFS."""
     shutil.rmtree(root, ignore_errors=True)
     try:
-        with running_hub(root, tokens={TOKEN: Account("kawan")}) as address:
+        with running_hub(root, tokens={TOKEN: HubAccount("kawan")}) as address:
             values = {"HF_ENDPOINT": address.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
             # The variable is read when huggingface_hub is imported, which this process has done.
             without_xet = mock.patch.object(constants, "HF_HUB_DISABLE_XET", True)

@@ -67,7 +67,7 @@ def test_each_part_of_making_them_is_said_and_nothing_once_they_are_there(
         make_demo_repositories(say=said.append)
         assert [line.rpartition(": ")[2] for line in said] == [
             "reading tiny.gguf.",
-            "dividing it into base and delta.",
+            "splitting it into base and delta.",
             f"uploading {BASE_REPO}.",
             f"uploading {DELTA_REPO}.",
         ]

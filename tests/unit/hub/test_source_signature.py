@@ -12,7 +12,6 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from tasks.core.demo.hub import running_hub
-from tasks.core.demo.hub.faults import Faults
 from tasks.core.errors import KawanUsahaError, SignatureRefused, SigningKeyUnusable
 from tasks.core.files.durable import digest_of
 from tasks.core.hub.download.artifact import download_source
@@ -22,6 +21,7 @@ from tasks.core.hub.source_signature import require_signed_directory, require_so
 from tasks.core.recipe import Base, Recipe, Source
 from tasks.core.signing import signature_over
 from tasks.core.store import Built, Store
+from tests.hub_faults import Faults
 from tests.signing_keys import Pair, make_pair
 from tests.unit.hub.conftest import ACCOUNTS, OWNER, REPO
 
@@ -86,7 +86,7 @@ def origin(
     """A repository with a signed model, on one Hub for all tests: each changes its own branch."""
     root = tmp_path_factory.mktemp("hub")
     with (
-        running_hub(root, tokens=ACCOUNTS, faults=faults) as address,
+        running_hub(root, tokens=ACCOUNTS, middleware=faults.around) as address,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("HF_ENDPOINT", address.url)

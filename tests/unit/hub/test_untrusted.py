@@ -8,7 +8,6 @@ from huggingface_hub import HfApi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.demo.hub.faults import Faults
 from tasks.core.errors import UnsafeName, UntrustedCode
 from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.dataset_files import fetch_conversations
@@ -17,6 +16,7 @@ from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.recipe import Edit, Source
 from tasks.core.store import Remote, RunStore, Store
 from tasks.core.store.runs import RunRecords
+from tests.hub_faults import Faults
 from tests.models import tiny_llama
 from tests.unit.hub.conftest import OWNER, REPO
 

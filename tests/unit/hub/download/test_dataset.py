@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from tasks.core.demo.hub.faults import Faults, Refuse
 from tasks.core.errors import HubUnavailable, RepositoryNotFound, UsageError
 from tasks.core.hub.download.dataset import PinnedDataSet
 from tasks.core.hub.download.sources import Sources
@@ -14,6 +13,7 @@ from tasks.core.recipe import Finetune, Recipe
 from tasks.core.recipe.data import DataSource
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
+from tests.hub_faults import Faults, Refuse
 from tests.unit.hub.conftest import OWNER, REPO
 
 SOURCE = DataSource(repo=REPO)

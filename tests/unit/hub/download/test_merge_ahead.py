@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from tasks.core.demo.hub.faults import Faults, Slow
 from tasks.core.errors import CorruptWeights, DiskFull, DownloadCorrupt, HubError
 from tasks.core.files import durable as files
 from tasks.core.files.durable import FileDigest
@@ -29,6 +28,7 @@ from tasks.core.system.threads import pause, run_all
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import Contents, merge
 from tasks.core.weights.result import WrittenModel
+from tests.hub_faults import Faults, Slow
 from tests.unit.hub.conftest import OWNER
 from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
 from tests.unit.weights.models import Form

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationDelete
 
-from tasks.core.demo.hub.faults import CutAfter, IgnoreRange, Moved, Refuse, Slow, WrongBytes
 from tasks.core.errors import (
     DiskFull,
     DownloadCorrupt,
@@ -33,6 +32,7 @@ from tasks.core.hub.download.model import (
     missing_bytes,
     resolve_model,
 )
+from tests.hub_faults import CutAfter, IgnoreRange, Moved, Refuse, Slow, WrongBytes
 from tests.unit.hub.conftest import GUEST, OWNER, STRANGER
 
 SHARD = "model-00002-of-00005.safetensors"

@@ -6,7 +6,6 @@ import pytest
 from huggingface_hub import HfApi
 
 from tasks.core.demo.hub import HubAddress
-from tasks.core.demo.hub.faults import Faults, Refuse
 from tasks.core.errors import DiskFull, HubUnavailable, RevisionNotFound
 from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.pinned import PinnedSource
@@ -15,6 +14,7 @@ from tasks.core.model.template_record import TEMPLATE_RECORD, record_template
 from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
+from tests.hub_faults import Faults, Refuse
 from tests.unit.hub.conftest import OWNER, REPO
 
 MAIN = Base(repo=REPO)

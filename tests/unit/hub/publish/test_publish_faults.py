@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.demo.hub.faults import CutAfter, Refuse
 from tasks.core.errors import (
     FileChanged,
     HubError,
@@ -31,6 +30,7 @@ from tasks.core.hub.publish.to_hub.upload import Upload, upload
 from tasks.core.hub.publish.to_hub.verify import verify_upload
 from tasks.core.progress import silent
 from tasks.core.recipe import Publish
+from tests.hub_faults import CutAfter, Refuse
 from tests.unit.hub.publish.world import READER, REPO, TARGET, Build, PublishHub
 
 ALWAYS = 10**6

@@ -8,7 +8,6 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tasks.core.demo.hub.faults import Refuse
 from tasks.core.errors import (
     BucketMissing,
     HubError,
@@ -25,6 +24,7 @@ from tasks.core.hub.publish.to_hub.protocol import writable
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Publish
 from tasks.core.storage import urls as storage
+from tests.hub_faults import Refuse
 from tests.unit.hub.publish.world import READER, REPO, WRITER, PublishHub
 from tests.unit.storage.test_urls import without
 

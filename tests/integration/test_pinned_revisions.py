@@ -16,11 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
-from tasks.core.demo.hub import Account, running_hub
-from tasks.core.demo.hub.faults import Faults, Refuse
+from tasks.core.demo.hub import HubAccount, running_hub
 from tasks.core.errors import WrongToken
 from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store.runs import RunRecord, RunRecords
+from tests.hub_faults import Faults, Refuse
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -50,8 +50,8 @@ def world(
     tmp_path: Path, home: Path, sources: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     faults = Faults()
-    tokens = {"hf_owner": Account("kawan")}
-    with running_hub(tmp_path / "hub", tokens=tokens, faults=faults) as address:
+    tokens = {"hf_owner": HubAccount("kawan")}
+    with running_hub(tmp_path / "hub", tokens=tokens, middleware=faults.around) as address:
         monkeypatch.setenv("HF_ENDPOINT", address.url)
         monkeypatch.setenv("HF_TOKEN", address.token)
         hub = HfApi(endpoint=address.url, token=address.token)
