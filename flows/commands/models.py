@@ -250,7 +250,7 @@ def _take_signed(
     signature: "SourceSignature | None", files: "Mapping[str, FileDigest]", staging: Path
 ) -> None:
     """Leave the signature beside what was taken, which is what it covers, if one is asked for."""
-    from tasks.core.hub.source_signature import SIGNATURE
+    from tasks.core.signing import SIGNATURE
 
     if signature is not None:
         signature.require(files)

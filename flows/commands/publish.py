@@ -62,6 +62,7 @@ def publish(
     from tasks.core.files.durable import digests_of
     from tasks.core.hub.card.model_class import require_loadable
     from tasks.core.hub.publish.allow_list import choose_to_publish, files_below, why_left_out
+    from tasks.core.hub.publish.publication import Publication
     from tasks.core.hub.publish.to_filesystem import (
         publish_to_filesystem,
         rollback_on_filesystem,
@@ -115,12 +116,11 @@ def publish(
         digests = digests_of([directory / name for name in names])
         files = dict(zip(names, digests, strict=True))
         fingerprint = None if key is None else key.fingerprint
-        story = card_of_directory(directory, files, target, prompted_with, signed_by=fingerprint)
+        card = card_of_directory(directory, files, target, prompted_with, signed_by=fingerprint)
+        publication = Publication(directory, files, card.text, card.build, key)
         send = publish_to_filesystem if to_files else publish_to_hub
         with bytes_bar("publish") as report:
-            receipt = send(
-                directory, files, story.card, target, story.build, key=key, on_progress=report
-            )
+            receipt = send(publication, target, on_progress=report)
     left_out = {name: why_left_out(name) for name in present if name not in files}
     receipt = replace(receipt, left_out=left_out)
     sent = f"{receipt.sent_bytes / 1e6:,.1f} MB sent, {receipt.skipped_bytes / 1e6:,.1f} MB there"

@@ -34,7 +34,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, tupl
     with recorded(disk) as recording:
         for build in builds:
             target = Publish(target=str(disk / "models"))
-            publish_to_filesystem(build.model, build.files, build.card, target, build.name)
+            publish_to_filesystem(build.publication(), target)
             recording.promise(build.name)
     return recording, builds
 
@@ -82,7 +82,7 @@ def test_a_file_that_others_have_copied_there_is_synced_too(published, disk, sur
         folder.mkdir(parents=True)
         shutil.copy(build.model / "model.safetensors", folder)
         target = Publish(target=str(disk / "models"))
-        publish_to_filesystem(build.model, build.files, build.card, target, build.name)
+        publish_to_filesystem(build.publication(), target)
         recording.promise()
     assert survey(recording, _reads).wrong == ()
     assert is_needed(recording, _reads, "*/model.safetensors")

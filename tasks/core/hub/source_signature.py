@@ -1,10 +1,10 @@
-"""The signature that a model brings: a repository's or a directory's `model.sig`, held against it.
+"""The signature of a source: the `model.sig` of a repository or directory, checked against it.
 
-What is taken must have been signed, byte for byte, and of what was signed all must be there that a
-model takes beside its weights: nobody can add a file, change one, or leave one out. Weights in a
-second format, which were signed too, need not be there.
+Every file that is taken must have been signed, byte for byte, and every signed file that belongs to
+the model beside its weights must be present: nobody can add, change or leave out a file. Weights in
+a second format, which were signed too, may be missing.
 
-The invariant: what `SourceSignature` accepts was made by a key that the recipe or command names.
+The invariant: what `SourceSignature` accepts was signed by a key that the recipe or command names.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,16 +26,22 @@ from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.hub.download.sources import Sources
 from tasks.core.hub.errors import translated
 from tasks.core.recipe import Source
-from tasks.core.signing import LONGEST_BYTES, NOT_COVERED, PublicKey, Signed, opened, public_keys
+from tasks.core.signing import (
+    LONGEST_BYTES,
+    NOT_COVERED,
+    SIGNATURE,
+    PublicKey,
+    Signed,
+    opened,
+    public_keys,
+)
 from tasks.core.weights.companions import belongs_to_model, file_names, linked_directories
 from tasks.core.weights.weight_files import some
-
-SIGNATURE = "model.sig"
 
 
 @dataclass(frozen=True)
 class SourceSignature:
-    """A signature that a key named by the recipe has made of a source."""
+    """The signature of a source, made with a key that the recipe names."""
 
     source: Source
     content: bytes
@@ -43,10 +49,10 @@ class SourceSignature:
 
     @classmethod
     def of(cls, source: Source, commit: str | None) -> "SourceSignature | None":
-        """Return the signature that a source brings at a commit; None where none is asked for.
+        """Return the signature of a source at a commit; None where the recipe asks for none.
 
-        A few kilobytes from the Hub. Raises SignatureRefused for one that is missing, broken, or of
-        another key, SigningKeyUnusable, and what the Hub's client does.
+        A few kilobytes from the Hub. Raises SignatureRefused for one that is missing, damaged, or
+        of another key, SigningKeyUnusable, and what the Hub's client raises.
         """
         if source.signed_by is None:
             return None
@@ -56,7 +62,7 @@ class SourceSignature:
 
     @classmethod
     def kept(cls, source: Source, place: Path) -> "SourceSignature | None":
-        """Return the signature that was kept of a source; None without one that still counts."""
+        """Return the signature kept in the store for a source; None where none still verifies."""
         if source.signed_by is None:
             return None
         keys = public_keys(source.signed_by)
@@ -75,14 +81,16 @@ class SourceSignature:
     def require_announced(self, model: ResolvedModel) -> None:
         """Raise SignatureRefused where the files of a repository cannot be what was signed.
 
-        By their names, and by what the Hub says that large ones hold, before any is fetched.
+        Before any is downloaded: by the names, and by the hashes that the Hub lists for large ones.
         """
-        told = {file.path: file.sha256 or self.signed.files.get(file.path) for file in model.files}
-        found = {name: sha256 or "" for name, sha256 in told.items()}
+        listed = {
+            file.path: file.sha256 or self.signed.files.get(file.path) for file in model.files
+        }
+        found = {name: sha256 or "" for name, sha256 in listed.items()}
         _require(self.signed, found, where=self.source)
 
     def require(self, files: Mapping[str, FileDigest]) -> None:
-        """Raise SignatureRefused where the files that were taken are not what was signed."""
+        """Raise SignatureRefused where the files taken are not what was signed."""
         found = {name: file.sha256 for name, file in files.items()}
         _require(self.signed, found, where=self.source)
 
@@ -92,10 +100,10 @@ class SourceSignature:
 
 
 def require_sources_signed(sources: Sources) -> None:
-    """Raise what a download would end with for a signature, before anything is fetched.
+    """Raise what a download would raise for a signature, before anything is downloaded.
 
-    A source that is in the store already is looked at when it is taken from there. Where the Hub
-    cannot be asked now, the download finds it out.
+    A source that the store already has is checked when it is taken from there. Where the Hub cannot
+    be asked now, the download finds out.
     """
     for source in sources:
         if source.source.signed_by is None:
@@ -106,21 +114,21 @@ def require_sources_signed(sources: Sources) -> None:
 
 
 def require_signed_directory(model: Path, keys: tuple[PublicKey, ...]) -> Signed:
-    """Return what the signature in a model directory covers, once each file was read and found so.
+    """Return what the signature in a model directory covers, with each file read and verified.
 
-    No file may lie there that was not signed, but for hidden ones, nor a link to a directory: a
-    loader would follow it to what nobody has looked at. Raises SignatureRefused.
+    No unsigned file may lie there, except hidden ones, nor a link to a directory: a loader would
+    follow it to files that nobody has checked. Raises SignatureRefused.
     """
     where = model / SIGNATURE
     signed = opened(_there(_of_directory(model), keys, where), keys, where=where)
     if links := linked_directories(model):
         raise SignatureRefused(
-            "A directory of the model is a link, and what it leads to was not signed.",
+            "A directory of the model is a link, and its target was not signed.",
             where=model,
             expected="the files themselves, each of which was signed",
             found=some(links),
-            next_step="Remove the link, or put the directory itself in its place; deploy a copy "
-            "(`cp -rL`) where the link is yours.",
+            next_step="Remove the link, or replace it with the directory itself; if the link is "
+            "yours, deploy a copy (`cp -rL`).",
         )
     names = [name for name in file_names(model) if name not in NOT_COVERED]
     digests = digests_of([model / name for name in names])
@@ -132,9 +140,9 @@ def require_signed_directory(model: Path, keys: tuple[PublicKey, ...]) -> Signed
 def source_was_signed(
     files: Mapping[str, FileDigest], kept: Path, keys: Sequence[PublicKey]
 ) -> bool:
-    """Return whether the signature kept of a download's source is of one of the keys, over files.
+    """Return whether the signature kept of a download's source verifies with one of the keys.
 
-    None is kept unless the source was to be signed; whatever is wrong with it, it does not count.
+    One is kept only where the recipe asked for it; an invalid one counts as none.
     """
     with suppress(FileNotFoundError, SignatureRefused):
         signed = opened(_read(kept), keys, where=kept)
@@ -162,12 +170,12 @@ def _needed(names: Iterable[str]) -> list[str]:
 def _there(content: bytes | None, keys: tuple[PublicKey, ...], where: object) -> bytes:
     if content is None:
         raise SignatureRefused(
-            "There is no signature, and one is asked for.",
+            "There is no signature, and one is required.",
             where=where,
             expected="a signature of " + " or ".join(key.fingerprint for key in keys),
             found="no such file",
-            next_step="Ask whoever makes the model to sign it (`kawan-usaha publish MODEL PLACE "
-            "--signed-by FILE`), or leave `signed_by` out if you take it as it is.",
+            next_step="Ask the model's publisher to sign it (`kawan-usaha publish MODEL PLACE "
+            "--signed-by FILE`), or leave `signed_by` out to accept it unsigned.",
         )
     return content
 
@@ -184,7 +192,7 @@ def _of_hub(source: Source, commit: str | None) -> bytes | None:
                     where=url,
                     expected=f"at most {LONGEST_BYTES} bytes",
                     found=f"{size_bytes} bytes",
-                    next_step="Ask whoever makes the model to sign it.",
+                    next_step="Ask the model's publisher to sign it.",
                 )
             path = api().hf_hub_download(repo, SIGNATURE, revision=commit, cache_dir=cache)
         except RemoteEntryNotFoundError:

@@ -81,7 +81,7 @@ def test_publish_with_another_private_key_is_refused(
     make_pair(tmp_path / "other").use(monkeypatch)
     code, _, err = run("publish", model, f"file://{tmp_path}/p", "--signed-by", pair.public)
     assert code == 2
-    assert "belongs to another public key" in err
+    assert "does not belong to the public key" in err
     assert not (tmp_path / "p").exists()
 
 

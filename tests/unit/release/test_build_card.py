@@ -77,7 +77,7 @@ def card(
     if settings is not None:
         stages += [built("finetune", adapter), built("fuse", whole)]
     verdict = judge(outcome, Gate())
-    return card_of_build(recipe, target, stages, outcome, verdict, signed_by=signed_by).card
+    return card_of_build(recipe, target, stages, outcome, verdict, signed_by=signed_by).text
 
 
 def test_the_settings_are_those_of_the_rung_that_trained(tmp_path: Path, model: Path) -> None:

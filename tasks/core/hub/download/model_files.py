@@ -1,9 +1,9 @@
-"""Which files of a repository or directory make up the model; the others are never fetched.
+"""Which files of a repository or directory make up the model; the others are not downloaded.
 
-One format is taken: safetensors before `.bin` (`weights.weight_files`). Beside the weights
-everything belongs that transformers or FastChat can read (`weights.companions`), and the model
-card; other formats (GGUF, ONNX, Flax, the original `consolidated.*.pth`) stay behind, and so do
-variants such as fp16, optimizer states, and an adapter that lies beside the model.
+One format is taken: safetensors before `.bin` (`weights.weight_files`). Beside the weights come all
+files that transformers or FastChat can read (`weights.companions`), and the model card. Left out
+are other formats (GGUF, ONNX, Flax, the original `consolidated.*.pth`), variants such as fp16,
+optimizer states, and an adapter that lies beside the model.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,6 +14,7 @@ from tasks.core.weights.companions import belongs_to_model
 from tasks.core.weights.weight_files import choose_weights
 
 CARD = "README.md"
+"""The model card."""
 
 
 def choose_files(
@@ -22,7 +23,7 @@ def choose_files(
     """Return the names that make up the model, sorted.
 
     read_listing returns the index file of sharded weights by its name. Raises NotAModel when there
-    is no configuration, and as `choose_weights` when no set of weights is complete.
+    is no configuration, and what `choose_weights` raises when no set of weights is complete.
     """
     present = set(names)
     if "config.json" not in present:

@@ -1,8 +1,8 @@
-"""The signature of a published build: over exactly the files that are published, beside them.
+"""The signature of a published build: over exactly the published files, and beside them.
 
-It covers the model card, too, which says licence, origin and limits. A signature that stands at the
-target and holds is the build's: a new one would have other bytes, and a published build never
-changes. The invariant: what a receipt calls signed was read back from the target and checked there.
+It covers the model card, too, which states licence, origin and limits. A valid signature that is at
+the target already is kept: a new one would have other bytes, and a published build never changes.
+The invariant: what a receipt calls signed was read back from the target and verified.
 """
 
 import hashlib
@@ -12,30 +12,27 @@ from dataclasses import dataclass
 from tasks.core.errors import SignatureRefused
 from tasks.core.files.durable import FileDigest
 from tasks.core.hub.publish.files import Wanted
-from tasks.core.signing import SigningKey, opened, signature_over
-
-SIGNATURE = "model.sig"
+from tasks.core.signing import SIGNATURE, SigningKey, opened, signature_over
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The signature of what was published, and the fingerprint of the key that it can be checked
-    with."""
+    """The signature of a published build: the fingerprint of its key, and its own SHA-256."""
 
     signed_by: str
     sha256: str
 
 
 def with_signature(
-    wanted: Mapping[str, Wanted], build: str, key: SigningKey | None, there: bytes | None
+    wanted: Mapping[str, Wanted], build: str, key: SigningKey | None, present: bytes | None
 ) -> dict[str, Wanted]:
-    """Return the files to publish with the signature over them, as they are without a key.
+    """Return the files to publish with the signature over them; without a key as they are.
 
-    there is the signature that stands at the target, if one does.
+    present is the signature at the target, None where there is none.
     """
     if key is None:
         return dict(wanted)
-    content = there
+    content = present
     if content is None or not _holds(content, wanted, key):
         digests = {name: file.digest.sha256 for name, file in wanted.items()}
         content = signature_over(build, digests, key)
@@ -44,18 +41,18 @@ def with_signature(
 
 
 def proven(
-    there: bytes | None, wanted: Mapping[str, Wanted], key: SigningKey | None, *, where: str
+    arrived: bytes | None, wanted: Mapping[str, Wanted], key: SigningKey | None, *, where: str
 ) -> Signature | None:
-    """Return what the receipt says of the signature that stands at the target; None without a key.
+    """Return the signature that arrived at the target, verified; None without a key.
 
-    Raises SignatureRefused where it does not cover what is published, all of it.
+    Raises SignatureRefused where it does not cover everything that is published.
     """
     if key is None:
         return None
-    if there is None:
+    if arrived is None:
         raise SignatureRefused("The signature did not arrive.", where=where, found="no such file")
-    _require(there, wanted, key, where)
-    return Signature(key.fingerprint, hashlib.sha256(there).hexdigest())
+    _require(arrived, wanted, key, where)
+    return Signature(key.fingerprint, hashlib.sha256(arrived).hexdigest())
 
 
 def _holds(content: bytes, wanted: Mapping[str, Wanted], key: SigningKey) -> bool:

@@ -1,54 +1,42 @@
 """Publish a build to a directory or bucket, for teams without a Hub.
 
-Through fsspec, so a path, `file://`, `memory://`, `s3://` and whatever else is installed. A build
-lies under `builds/<build>/`; its `manifest.json` is written only after every byte was read back
-from there; the small file `current.json` says which build counts and is replaced last of all. A
-reader that begins at `current.json` never meets half a build, and going back moves no weights.
-Nothing of anybody else's is removed or written over. Does not cover access rights: the bucket's own
-rules decide who may read it.
+Through fsspec: a path, `file://`, `memory://`, `s3://` and whatever else is installed. A build lies
+in a folder of its own (`build_folder.py`), whose file list is written only after every byte was
+read back from there; the small file `current.json` names the current build and is replaced last of
+all. A reader that begins at `current.json` never meets an incomplete build, and a rollback moves no
+weights. Nobody else's files are removed or overwritten. Does not cover access rights: the bucket's
+own rules decide who may read it.
 """
 
-import hashlib
 import json
-from collections.abc import Collection, Mapping
-from functools import partial
-from itertools import compress
-from pathlib import Path, PurePosixPath
 
-from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
-from tasks.core.files.durable import FileDigest
-from tasks.core.files.temporary import TEMPORARY
-from tasks.core.hub.card.rules import require_valid_card
-from tasks.core.hub.publish.allow_list import require_harmless
-from tasks.core.hub.publish.build_signature import SIGNATURE, proven, with_signature
-from tasks.core.hub.publish.files import Wanted, left_out, require_loads, wanted_files
-from tasks.core.hub.publish.license import require_card_terms
+from tasks.core.errors import HubError, RevisionNotFound, UsageError
+from tasks.core.hub.publish.build_folder import (
+    BUILDS,
+    BuildFolder,
+    file_list_of,
+    sha256_of_list,
+    sizes_in,
+)
+from tasks.core.hub.publish.build_signature import proven
+from tasks.core.hub.publish.files import left_out
 from tasks.core.hub.publish.names import build_of, require_build_name, tag_of
+from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
-from tasks.core.hub.publish.to_hub.upload import FILES_AT_ONCE
-from tasks.core.progress import OnProgress, Tally, silent
+from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Publish
-from tasks.core.signing import SigningKey
+from tasks.core.signing import SIGNATURE
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.system.threads import run_all
 
 POINTER = "current.json"
-MANIFEST = "manifest.json"
 
 
 def publish_to_filesystem(
-    model: Path,
-    files: Mapping[str, FileDigest],
-    card: str,
-    target: Publish,
-    build: str,
-    *,
-    key: SigningKey | None = None,
-    on_progress: OnProgress = silent,
+    publication: Publication, target: Publish, *, on_progress: OnProgress = silent
 ) -> Receipt:
-    """Publish the files of a model directory with their card, and return the receipt.
+    """Publish a build to the directory or bucket that the target names, and return the receipt.
 
-    As `publish.publish`; the receipt's commit is the digest of the build's manifest. Raises
+    As `publish_to_hub`; the receipt's commit is the digest of the build's file list. Raises
     RecipeError, SecretFound, FileChanged, UploadCorrupt, HubError for another build of this name or
     files of somebody else in the way, and what opening the target raises; `current.json` is as it
     was after each of them.
@@ -58,75 +46,58 @@ def publish_to_filesystem(
             "The recipe publishes to a Hub, not to a directory or bucket.",
             where="publish.repo",
             found=target.repo,
-            next_step="Use publish for it.",
+            next_step="Use publish_to_hub for it.",
         )
-    require_valid_card(card)
-    require_card_terms(card, target)
-    wanted = wanted_files(model, files, card)
-    require_loads(model, wanted)
-    place = StorageDirectory.open(target.target)
-    _require_own_pointer(place)
-    folder = f"builds/{require_build_name(build)}"
-    sealed = f"{folder}/{SIGNATURE}"
-    there = None if key is None else place.find(sealed)
-    wanted = with_signature(wanted, build, key, there)
-    manifest = _manifest_of(build, wanted)
-    sent: tuple[str, ...] = ()
-    kept = _others(place, folder, wanted.keys())
-    if place.exists(f"{folder}/{MANIFEST}"):
-        _require_same_build(place, folder, manifest, wanted)
+    wanted = publication.wanted(target)
+    folder = BuildFolder(_opened(target.target), require_build_name(publication.build))
+    wanted = publication.signed(wanted, _signature_in(folder, publication))
+    file_list = file_list_of(publication.build, wanted)
+    kept, sent = folder.others(wanted.keys()), ()
+    if folder.is_complete:
+        folder.require_same_build(file_list, wanted)
     else:
-        sent = _bring(place, folder, wanted, on_progress)
-        place.sync(folder)
-        place.replace(f"{folder}/{MANIFEST}", manifest)
-    there = None if key is None else place.find(sealed)
-    signature = proven(there, wanted, key, where=f"{place.url}/{sealed}")
-    _point(place, build, manifest)
-    total = sum(file.digest.size_bytes for file in wanted.values())
-    sent_bytes = sum(wanted[name].digest.size_bytes for name in sent)
-    on_progress(total, total)
-    return Receipt(
-        place=place.url,
-        commit=_digest(manifest),
-        tag=tag_of(build),
-        url=f"{place.url}/{folder}",
-        sent_bytes=sent_bytes,
-        skipped_bytes=total - sent_bytes,
-        files=tuple(sorted(wanted)),
-        sent=sent,
-        left_out=left_out(files, wanted),
+        sent = folder.bring(wanted, file_list, on_progress)
+    arrived = _signature_in(folder, publication)
+    signature = proven(arrived, wanted, publication.key, where=f"{folder.url}/{SIGNATURE}")
+    _point_to(folder, file_list)
+    receipt = Receipt.of(
+        wanted,
+        sent,
+        place=folder.place.url,
+        commit=sha256_of_list(file_list),
+        tag=tag_of(publication.build),
+        url=folder.url,
+        left_out=left_out(publication.files, wanted),
         kept=kept,
         signature=signature,
     )
+    on_progress(receipt.size_bytes, receipt.size_bytes)
+    return receipt
 
 
 def rollback_on_filesystem(target: str, tag: str) -> Receipt:
-    """Make an earlier build the one that counts, without moving its files.
+    """Make an earlier build the current one, without moving its files.
 
-    Raises RevisionNotFound when no such build is there, whole, with those that are.
+    Raises RevisionNotFound when there is no such complete build, with those that there are.
     """
-    place = StorageDirectory.open(target)
-    _require_own_pointer(place)
-    build = build_of(tag)
-    folder = f"builds/{build}"
-    if not place.exists(f"{folder}/{MANIFEST}"):
-        whole = [tag_of(name) for name in place.folders("builds") if _is_whole(place, name)]
+    folder = BuildFolder(_opened(target), build_of(tag))
+    if not folder.is_complete:
         raise RevisionNotFound(
             "There is no such build to go back to.",
-            where=place.url,
-            expected=", ".join(whole) or "no build was published there",
-            found=tag_of(build),
+            where=folder.place.url,
+            expected=", ".join(_tags(folder.place)) or "no build was published there",
+            found=tag_of(folder.build),
             next_step="Name one of the tags above.",
         )
-    manifest = place.read(f"{folder}/{MANIFEST}")
-    sizes = {name: file["size_bytes"] for name, file in json.loads(manifest)["files"].items()}
-    kept = _others(place, folder, sizes.keys())
-    _point(place, build, manifest)
+    file_list = folder.file_list()
+    sizes = sizes_in(file_list)
+    kept = folder.others(sizes.keys())
+    _point_to(folder, file_list)
     return Receipt(
-        place=place.url,
-        commit=_digest(manifest),
-        tag=tag_of(build),
-        url=f"{place.url}/{folder}",
+        place=folder.place.url,
+        commit=sha256_of_list(file_list),
+        tag=tag_of(folder.build),
+        url=folder.url,
         sent_bytes=0,
         skipped_bytes=sum(sizes.values()),
         files=tuple(sorted(sizes)),
@@ -134,121 +105,39 @@ def rollback_on_filesystem(target: str, tag: str) -> Receipt:
     )
 
 
-def _bring(
-    place: StorageDirectory, folder: str, wanted: Mapping[str, Wanted], on_progress: OnProgress
-) -> tuple[str, ...]:
-    """Send the files that are not there, and read every one back."""
-    tally = Tally(sum(file.digest.size_bytes for file in wanted.values()), on_progress)
-    were_sent = run_all(
-        [partial(_send, place, f"{folder}/{name}", file, tally) for name, file in wanted.items()],
-        threads=FILES_AT_ONCE,
-        name="publish",
-        stop=lambda: None,  # no further file begins; those on their way arrive
-    )
-    return tuple(compress(wanted, were_sent))
-
-
-def _send(place: StorageDirectory, path: str, file: Wanted, tally: Tally) -> bool:
-    """Bring one file there, and return whether that took sending it."""
-    is_missing = place.digest(path) != file.digest
-    if is_missing:
-        file.require_unchanged()
-        place.send(file.source, path)
-        _require_arrived(place, path, file)
-    tally.add(file.digest.size_bytes)
-    return is_missing
-
-
-def _others(place: StorageDirectory, folder: str, published: Collection[str]) -> tuple[str, ...]:
-    """Return somebody else's files in the folder of a build, where nothing but it should be.
-
-    Raises HubError when a loader would read one of them with the build. What a killed writer left
-    of a file is removed.
-    """
-    kept = []
-    for name in sorted(place.files(folder).keys() - {*published, MANIFEST}):
-        if PurePosixPath(name).name.startswith(TEMPORARY):
-            place.remove(f"{folder}/{name}")
-        else:
-            kept.append(name)
-    where = f"{place.url}/{folder}"
-    require_harmless(kept, published, where=where, remedy="they are not the build's")
-    return tuple(kept)
-
-
-def _require_own_pointer(place: StorageDirectory) -> None:
-    """Raise HubError when a file of another program has the pointer's name."""
-    if not place.exists(POINTER):
-        return
-    try:
-        pointer = json.loads(place.read(POINTER))
-        own = isinstance(pointer, dict) and pointer.keys() == _pointer_to("", b"").keys()
-    except ValueError:
-        own = False
-    if not own:
+def _opened(url: str) -> StorageDirectory:
+    """Return the place. Raises HubError when another program's file has the pointer's name."""
+    place = StorageDirectory.open(url)
+    if place.exists(POINTER) and not _is_pointer(place.read(POINTER)):
         raise HubError(
             "A file that is not of this project stands where the pointer to the build goes.",
             where=f"{place.url}/{POINTER}",
             next_step="Move it away, or name another directory in `publish.target`.",
         )
+    return place
 
 
-def _require_arrived(place: StorageDirectory, path: str, file: Wanted) -> None:
-    found = place.digest(path)
-    if found == file.digest:
-        return
-    file.require_unchanged()
-    raise UploadCorrupt(
-        "What arrived is not what was sent.",
-        where=f"{place.url}/{path}",
-        expected=file.digest,
-        found=found,
-        next_step="Publish again: only the files that differ are sent. current.json was not "
-        "touched.",
-    )
+def _tags(place: StorageDirectory) -> list[str]:
+    return [tag_of(name) for name in place.folders(BUILDS) if BuildFolder(place, name).is_complete]
 
 
-def _require_same_build(
-    place: StorageDirectory, folder: str, manifest: bytes, wanted: Mapping[str, Wanted]
-) -> None:
-    """Return when the finished build in folder is this one; by its manifest and all sizes."""
-    if place.read(f"{folder}/{MANIFEST}") != manifest:
-        raise HubError(
-            "Another build was published under this name.",
-            where=f"{place.url}/{folder}",
-            next_step="Give this build a name of its own; a published build never changes.",
-        )
-    sizes = {name: file.digest.size_bytes for name, file in wanted.items()}
-    found = {name: size for name, size in place.files(folder).items() if name in sizes}
-    if sizes != found:
-        raise UploadCorrupt(
-            "A published build was changed where it stands.",
-            where=f"{place.url}/{folder}",
-            expected=sizes,
-            found=found,
-            next_step=f"Remove {folder}/{MANIFEST} there and publish again: what differs is sent.",
-        )
+def _signature_in(folder: BuildFolder, publication: Publication) -> bytes | None:
+    """Return the signature in the folder; None where there is none, or none is wanted."""
+    return None if publication.key is None else folder.place.find(folder.at(SIGNATURE))
 
 
-def _is_whole(place: StorageDirectory, build: str) -> bool:
-    return place.exists(f"builds/{build}/{MANIFEST}")
+def _is_pointer(content: bytes) -> bool:
+    try:
+        pointer = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(pointer, dict) and pointer.keys() == {"build", "path", "manifest_sha256"}
 
 
-def _manifest_of(build: str, wanted: Mapping[str, Wanted]) -> bytes:
-    files = {
-        name: {"size_bytes": file.digest.size_bytes, "sha256": file.digest.sha256}
-        for name, file in sorted(wanted.items())
+def _point_to(folder: BuildFolder, file_list: bytes) -> None:
+    pointer = {
+        "build": folder.build,
+        "path": folder.path,
+        "manifest_sha256": sha256_of_list(file_list),
     }
-    return (json.dumps({"build": build, "files": files}, indent=1) + "\n").encode()
-
-
-def _point(place: StorageDirectory, build: str, manifest: bytes) -> None:
-    place.replace(POINTER, (json.dumps(_pointer_to(build, manifest), indent=1) + "\n").encode())
-
-
-def _pointer_to(build: str, manifest: bytes) -> dict[str, str]:
-    return {"build": build, "path": f"builds/{build}", "manifest_sha256": _digest(manifest)}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    folder.place.replace(POINTER, (json.dumps(pointer, indent=1) + "\n").encode())

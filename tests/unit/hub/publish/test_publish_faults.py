@@ -24,6 +24,7 @@ from tasks.core.files.durable import digest_of
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import wanted_files
 from tasks.core.hub.publish.license import ACCEPTANCE, LLAMA_1_TERMS
+from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.to_hub.protocol import publish_to_hub
 from tasks.core.hub.publish.to_hub.repository import HubRepository
 from tasks.core.hub.publish.to_hub.upload import Upload, upload
@@ -77,7 +78,7 @@ def test_without_a_token_the_advice_is_to_make_one(hub, edited, monkeypatch):
 
 def test_a_token_that_only_reads_is_named_before_anything_is_sent(hub, edited):
     told = _refusal(hub, WrongToken, lambda: edited.publish(token=READER))
-    assert "may read, and not write" in told
+    assert "may read, but not write" in told
     assert not hub.writes()
 
 
@@ -120,7 +121,9 @@ def test_a_public_repository_of_llama_1_weights_needs_the_sentence(hub, edited):
     )
     target = Publish(repo=REPO, private=False)
     told = _refusal(
-        hub, RecipeError, lambda: publish_to_hub(edited.model, edited.files, card, target, "x")
+        hub,
+        RecipeError,
+        lambda: publish_to_hub(Publication(edited.model, edited.files, card, "x"), target),
     )
     assert ACCEPTANCE in told
     assert not hub.faults.requests("create", method="POST")
@@ -129,7 +132,9 @@ def test_a_public_repository_of_llama_1_weights_needs_the_sentence(hub, edited):
 def test_a_card_that_the_hub_would_refuse_is_refused_before_anything_is_sent(hub, edited):
     card = edited.card.replace("license: apache-2.0", "license: my-own")
     _refusal(
-        hub, RecipeError, lambda: publish_to_hub(edited.model, edited.files, card, TARGET, "x")
+        hub,
+        RecipeError,
+        lambda: publish_to_hub(Publication(edited.model, edited.files, card, "x"), TARGET),
     )
     assert not hub.faults.served[1:]  # the look at main by the test itself
 

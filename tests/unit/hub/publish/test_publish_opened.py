@@ -20,7 +20,7 @@ from tasks.core.errors import (
 )
 from tasks.core.hub.publish import preflight as publish_opened
 from tasks.core.hub.publish.preflight import require_open
-from tasks.core.hub.publish.to_hub.protocol import writable
+from tasks.core.hub.publish.to_hub.access import writable
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Publish
 from tasks.core.storage import urls as storage
@@ -120,7 +120,7 @@ def test_a_token_that_only_reads_is_refused(
     hub: PublishHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", READER)
-    with pytest.raises(WrongToken, match="may read, and not write"):
+    with pytest.raises(WrongToken, match="may read, but not write"):
         require_open(Publish(repo=REPO))
 
 

@@ -57,7 +57,7 @@ def test_others_files_stay_on_main_and_the_receipt_lists_them(
     receipt = edited.publish()
     assert receipt.kept == OTHERS
     assert shared.files().keys() == {*names(edited), *OTHERS}
-    assert receipt.remarks() == ("not of this project, and kept: docs/notes.md, model-q4.gguf",)
+    assert receipt.remarks() == ("kept, not of this project: docs/notes.md, model-q4.gguf",)
 
 
 def test_the_tag_holds_the_build_alone(shared: PublishHub, edited: Build) -> None:
@@ -154,7 +154,7 @@ def place(tmp_path: Path) -> StorageDirectory:
 
 def to_place(build: Build, place: StorageDirectory):
     target = Publish(target=place.url)
-    return publish_to_filesystem(build.model, build.files, build.card, target, build.name)
+    return publish_to_filesystem(build.publication(), target)
 
 
 def test_others_files_in_a_directory_stay_and_are_listed(

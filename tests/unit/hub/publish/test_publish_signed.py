@@ -35,12 +35,7 @@ def url(tmp_path: Path) -> str:
 
 def publish(build: Build, url: str, pair: Pair | None) -> Receipt:
     return publish_to_filesystem(
-        build.model,
-        build.files,
-        build.card,
-        Publish(target=url),
-        build.name,
-        key=None if pair is None else pair.key,
+        build.publication(None if pair is None else pair.key), Publish(target=url)
     )
 
 
@@ -104,7 +99,7 @@ def test_a_published_build_carries_a_signature_over_exactly_its_files(
     assert "README.md" in signed.files
     assert receipt.signature is not None
     assert receipt.signature.signed_by == pair.key.fingerprint
-    assert any("signed, and checked there" in line for line in receipt.remarks())
+    assert any("signed with the key" in line for line in receipt.remarks())
 
 
 def test_the_library_accepts_a_published_directory(plain: Build, url: str, pair: Pair) -> None:

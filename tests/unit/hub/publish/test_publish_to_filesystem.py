@@ -33,9 +33,7 @@ def url(request, tmp_path) -> str:
 
 
 def _publish(build: Build, url: str):
-    return publish_to_filesystem(
-        build.model, build.files, build.card, Publish(target=url), build.name
-    )
+    return publish_to_filesystem(build.publication(), Publish(target=url))
 
 
 def _current(url: str) -> dict[str, str]:
@@ -104,7 +102,7 @@ def test_a_target_that_is_a_file_is_a_mistake_in_the_recipe(plain, tmp_path):
 
 def test_a_recipe_for_a_hub_is_not_published_to_a_directory(plain):
     with pytest.raises(UsageError, match="publishes to a Hub"):
-        publish_to_filesystem(plain.model, plain.files, plain.card, TARGET, plain.name)
+        publish_to_filesystem(plain.publication(), TARGET)
 
 
 def test_a_first_publish_brings_every_file_and_points_to_it(plain, url):

@@ -17,9 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tasks.core.demo.hub import HubAccount, running_hub
 from tasks.core.files.durable import FileDigest, digest_of
 from tasks.core.hub.card.text import CardFacts, LineageStep, render_card
+from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.hub.publish.to_hub.protocol import publish_to_hub
 from tasks.core.recipe import Publish
+from tasks.core.signing import SigningKey
 from tests.hub_faults import Faults
 
 WRITER, READER = "hf_writer", "hf_reader"
@@ -68,8 +70,13 @@ class Build:
     def size_bytes(self) -> int:
         return sum(f.size_bytes for f in self.files.values()) + len(self.card.encode())
 
-    def publish(self, target: Publish = TARGET, **options) -> Receipt:
-        return publish_to_hub(self.model, self.files, self.card, target, self.name, **options)
+    def publication(self, key: SigningKey | None = None) -> Publication:
+        return Publication(self.model, self.files, self.card, self.name, key)
+
+    def publish(
+        self, target: Publish = TARGET, *, key: SigningKey | None = None, **options
+    ) -> Receipt:
+        return publish_to_hub(self.publication(key), target, **options)
 
 
 @dataclass

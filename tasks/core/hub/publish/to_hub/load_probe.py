@@ -1,8 +1,8 @@
 """Load configuration, tokenizer and code of a model as from a Hub, without its weights.
 
-Run as a script, `python load_probe.py REPO REVISION ANSWER`, in a process that has the files in
-a cache of its own, no network and no token. Writes JSON about what it loaded to ANSWER. It imports
-nothing of this project, as whoever downloads the model will not have it either.
+Run as a script, `python load_probe.py REPO REVISION ANSWER`, in a process that has the files in a
+cache of its own, no network and no token. Writes JSON about what it loaded to ANSWER. It imports
+nothing from this project, which other users of the model do not have either.
 """
 
 import json
@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 
-def probe(repo: str, revision: str) -> dict[str, Any]:
-    """Return what the model at a revision turns out to be, built on the meta device."""
+def loaded(repo: str, revision: str) -> dict[str, Any]:
+    """Return what the model at a revision is, built on the meta device."""
     where = {"revision": revision, "trust_remote_code": True}
     config = AutoConfig.from_pretrained(repo, **where)
     tokenizer = AutoTokenizer.from_pretrained(repo, **where)
@@ -39,4 +39,4 @@ def _class(repo: str, revision: str, config: Any) -> Any:
 
 if __name__ == "__main__":
     repo, revision, answer = sys.argv[1:]
-    Path(answer).write_text(json.dumps(probe(repo, revision)))
+    Path(answer).write_text(json.dumps(loaded(repo, revision)))

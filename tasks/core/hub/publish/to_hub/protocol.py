@@ -1,33 +1,18 @@
-"""Publish a build to a Hub: all of it or nothing, and back again.
+"""Publish a build to a Hub: all of it or nothing; and roll back to an earlier build.
 
-The order is the guarantee: a branch of the build's own name receives the files, what arrived there
+The order is the guarantee: a branch with the build's name receives the files, what arrived there
 is verified and loaded, then one commit makes `main` show the same files in place of an earlier
-build's, then the build gets its tag, then the branch goes. A kill anywhere leaves `main` at a whole
-build, and the next run goes on. A tag holds the build alone; on `main` stands beside it whatever
-else the repository's people put there.
-Does not decide whether a model is good enough: that is the gate's question.
+build's, then the build gets its tag, then the branch is deleted. A kill at any point leaves `main`
+at a complete build, and the next run resumes. A tag holds the build alone; on `main`, whatever else
+people have put into the repository stands beside it.
+Does not decide whether a model is good enough: the gate does.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import httpx2
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
-from tasks.core.errors import HubError, RevisionNotFound, UsageError, WrongToken
-from tasks.core.files.durable import FileDigest
-from tasks.core.hub.card.rules import require_valid_card
-from tasks.core.hub.client import api
-from tasks.core.hub.publish.build_signature import SIGNATURE, proven, with_signature
-from tasks.core.hub.publish.files import (
-    Wanted,
-    build_names,
-    left_out,
-    require_loads,
-    wanted_files,
-)
-from tasks.core.hub.publish.license import require_card_terms
+from tasks.core.errors import HubError, RevisionNotFound
+from tasks.core.hub.publish.build_signature import Signature, proven
+from tasks.core.hub.publish.files import Wanted, build_names, left_out
 from tasks.core.hub.publish.names import (
     branch_of,
     build_of,
@@ -35,76 +20,64 @@ from tasks.core.hub.publish.names import (
     rollback_title,
     tag_of,
 )
+from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
+from tasks.core.hub.publish.to_hub.access import opened, writable
 from tasks.core.hub.publish.to_hub.repository import HubRepository
 from tasks.core.hub.publish.to_hub.upload import Upload, upload
 from tasks.core.hub.publish.to_hub.verify import differences, verify_upload
 from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Publish
-from tasks.core.signing import SigningKey
+from tasks.core.signing import SIGNATURE
 
 DEADLINE_S = 900.0
-"""How long one step is tried again while the Hub is out of reach."""
+"""How long one step is retried while the Hub cannot be reached."""
 
 
 def publish_to_hub(
-    model: Path,
-    files: Mapping[str, FileDigest],
-    card: str,
+    publication: Publication,
     target: Publish,
-    build: str,
     *,
-    key: SigningKey | None = None,
     token: str | None = None,
     deadline_s: float = DEADLINE_S,
     on_progress: OnProgress = silent,
 ) -> Receipt:
-    """Publish the files of a model directory with their card, and return the receipt.
+    """Publish a build to the repository that the target names, and return the receipt.
 
-    files are those of the artifact's manifest; build names exactly these files and this card, and
-    with a key, whose signature over all of them is published, this key.
-    Only what `publish.selection` lists is sent. on_progress counts bytes. Published twice, nothing
-    is sent. Raises RecipeError for a card or licence that forbids it, SecretFound, FileChanged,
-    UploadCorrupt, and the errors of the Hub; `main` is as it was after each of them.
+    Only the files that `publish.allow_list` selects are sent. on_progress counts bytes. A second
+    publish of the same build sends nothing. Raises RecipeError for a card or licence that forbids
+    it, SecretFound, FileChanged, UploadCorrupt, and the errors of the Hub; `main` is as it was
+    after each of them.
     """
-    require_valid_card(card)
-    require_card_terms(card, target)
-    wanted = wanted_files(model, files, card)
-    require_loads(model, wanted)
-    branch, tag = branch_of(build), tag_of(build)
-    repository = _open(target, token, deadline_s)
+    wanted = publication.wanted(target)
+    branch, tag = branch_of(publication.build), tag_of(publication.build)
+    repository = opened(target, token, deadline_s)
     tagged = repository.call(repository.tags).get(tag)
-    there = None if key is None else repository.content(tagged or branch, SIGNATURE)
-    wanted = with_signature(wanted, build, key, there)
-    if tagged is not None:
+    present = _signature_at(repository, tagged or branch, publication)
+    wanted = publication.signed(wanted, present)
+    if tagged is None:
+        arrived = _arrive(repository, branch, wanted, on_progress)
+    else:
         _require_same_build(repository, tag, tagged, wanted)
         arrived = Upload(tagged, sent=())
-    else:
-        repository.call(lambda: repository.require_free(wanted.keys()))
-        arrived = _arrive(repository, branch, wanted, on_progress)
-    where = f"{repository.repo}@{arrived.commit}"
-    there = None if key is None else repository.content(arrived.commit, SIGNATURE)
-    signature = proven(there, wanted, key, where=where)
-    main = repository.bring_to_main(arrived.commit, publish_title(build))
+    signature = _proven(repository, arrived.commit, publication, wanted)
+    main = repository.bring_to_main(arrived.commit, publish_title(publication.build))
     if tagged is None:
         repository.call(lambda: _tag(repository, tag, arrived.commit))
     repository.delete_branch(branch)
-    total = sum(file.digest.size_bytes for file in wanted.values())
-    sent_bytes = sum(wanted[name].digest.size_bytes for name in arrived.sent)
-    on_progress(total, total)
-    return Receipt(
+    receipt = Receipt.of(
+        wanted,
+        arrived.sent,
         place=repository.repo,
         commit=main.commit,
         tag=tag,
-        url=f"{repository.api.endpoint}/{repository.repo}/tree/{tag}",
-        sent_bytes=sent_bytes,
-        skipped_bytes=total - sent_bytes,
-        files=tuple(sorted(wanted)),
-        sent=arrived.sent,
-        left_out=left_out(files, wanted),
+        url=repository.url_of(tag),
+        left_out=left_out(publication.files, wanted),
         kept=main.kept,
         signature=signature,
     )
+    on_progress(receipt.size_bytes, receipt.size_bytes)
+    return receipt
 
 
 def rollback_on_hub(
@@ -112,9 +85,8 @@ def rollback_on_hub(
 ) -> Receipt:
     """Make main show an earlier build again, by its tag, without sending weights.
 
-    Files that came from somebody else stay, as in `publish`.
-
-    Raises RevisionNotFound when the repository has no such tag, with those that it has.
+    Files of other people stay, as in `publish_to_hub`. Raises RevisionNotFound when the repository
+    has no such tag, with those that it has.
     """
     repository, _ = writable(repo, token, deadline_s)
     name = tag_of(build_of(tag))
@@ -133,7 +105,7 @@ def rollback_on_hub(
         place=repository.repo,
         commit=main.commit,
         tag=name,
-        url=f"{repository.api.endpoint}/{repository.repo}/tree/{name}",
+        url=repository.url_of(name),
         sent_bytes=0,
         skipped_bytes=sum(tree[file].size for file in build_names(tree)),
         files=tuple(sorted(build_names(tree))),
@@ -141,94 +113,17 @@ def rollback_on_hub(
     )
 
 
-def writable(
-    repo: str, token: str | None, deadline_s: float
-) -> tuple[HubRepository, Mapping[str, Any]]:
-    """Return the repository with its owner's name, and what the Hub says of the token's account.
-
-    Raises WrongToken when nothing can be written with the token.
-    """
-    client = api(token)
-    if not isinstance(client.token, str):
-        raise WrongToken(
-            "Publishing needs a token, and there is none.",
-            where=client.endpoint,
-            next_step=f"Make a token that may write at {client.endpoint}/settings/tokens and "
-            "`export HF_TOKEN=...`, or use `hf auth login`.",
-        )
-    who = HubRepository(client, repo, deadline_s).call(client.whoami)
-    if not _may_write(who.get("auth", {}).get("accessToken", {})):
-        raise WrongToken(
-            "The token may read, and not write.",
-            where=client.endpoint,
-            expected="a token with the right to write",
-            found=f"a token of {who['name']} that only reads",
-            next_step=f"Make a token that may write at {client.endpoint}/settings/tokens.",
-        )
-    return HubRepository(client, repo if "/" in repo else f"{who['name']}/{repo}", deadline_s), who
-
-
-def _may_write(token: Mapping[str, Any]) -> bool:
-    """Return whether a token has the right to write anywhere, by what `whoami` says of it."""
-    if token.get("role") != "fineGrained":
-        return token.get("role") != "read"
-    rights = token.get("fineGrained", {})
-    scopes = [{"permissions": rights.get("global", ())}, *rights.get("scoped", ())]
-    return any("repo.write" in scope.get("permissions", ()) for scope in scopes)
-
-
-def _open(target: Publish, token: str | None, deadline_s: float) -> HubRepository:
-    """Return the target's repository, made when it is missing."""
-    if target.repo is None:
-        raise UsageError(
-            "The recipe publishes to a directory or bucket, not to a Hub.",
-            where="publish.target",
-            found=target.target,
-            next_step="Use publish_to_filesystem for it.",
-        )
-    repository, _ = writable(target.repo, token, deadline_s)
-    found_private = repository.call(lambda: _make(repository, private=target.private))
-    require_as_private(target, repository, found_private=found_private)
-    return repository
-
-
-def require_as_private(target: Publish, repository: HubRepository, *, found_private: bool) -> None:
-    """Raise HubError when the repository is public and the recipe wants a private one."""
-    if target.private and not found_private:
-        raise HubError(
-            "The repository is public, and the recipe wants a private one.",
-            where=repository.repo,
-            next_step="Make it private in its settings, choose another name in `publish.repo`, or "
-            "write `publish.private: false` if everyone may have the model.",
-        )
-
-
-def _make(repository: HubRepository, *, private: bool) -> bool:
-    """Return whether the repository is private, after making it when there is none."""
-    found = is_private(repository)
-    if found is None:
-        try:
-            repository.api.create_repo(repository.repo, private=private, repo_type="model")
-        except HfHubHTTPError as error:
-            if error.response.status_code != httpx2.codes.CONFLICT:
-                raise
-        found = is_private(repository)
-    if found is None:
-        raise HubError(
-            "The name belongs to another repository type, or this token cannot see it.",
-            where=repository.repo,
-            expected="a free name, or a model repository of this account",
-            next_step="Choose another name in `publish.repo`, or use the token of its owner.",
-        )
-    return found
-
-
-def is_private(repository: HubRepository) -> bool | None:
-    """Return None when there is no such repository for this token."""
-    try:
-        return bool(repository.api.model_info(repository.repo).private)
-    except RepositoryNotFoundError:
-        return None
+def _arrive(
+    repository: HubRepository, branch: str, wanted: Mapping[str, Wanted], on_progress: OnProgress
+) -> Upload:
+    """Bring the files to the branch, and verify them there."""
+    repository.call(lambda: repository.require_free(wanted.keys()))
+    repository.call(
+        lambda: repository.api.create_branch(repository.repo, branch=branch, exist_ok=True)
+    )
+    done = upload(repository, branch, wanted, on_progress=on_progress)
+    verify_upload(repository, done.commit, wanted)
+    return done
 
 
 def _require_same_build(
@@ -244,16 +139,21 @@ def _require_same_build(
         )
 
 
-def _arrive(
-    repository: HubRepository, branch: str, wanted: Mapping[str, Wanted], on_progress: OnProgress
-) -> Upload:
-    """Bring the files to the branch, and verify them there."""
-    repository.call(
-        lambda: repository.api.create_branch(repository.repo, branch=branch, exist_ok=True)
-    )
-    done = upload(repository, branch, wanted, on_progress=on_progress)
-    verify_upload(repository, done.commit, wanted)
-    return done
+def _signature_at(
+    repository: HubRepository, revision: str, publication: Publication
+) -> bytes | None:
+    """Return the signature at a revision; None where there is none, or none is wanted."""
+    return None if publication.key is None else repository.content(revision, SIGNATURE)
+
+
+def _proven(
+    repository: HubRepository,
+    commit: str,
+    publication: Publication,
+    wanted: Mapping[str, Wanted],
+) -> Signature | None:
+    arrived = _signature_at(repository, commit, publication)
+    return proven(arrived, wanted, publication.key, where=f"{repository.repo}@{commit}")
 
 
 def _tag(repository: HubRepository, tag: str, commit: str) -> None:

@@ -1,8 +1,8 @@
-"""One repository of a Hub, as the publish protocol sees it: refs, trees, and one way to main.
+"""One repository on a Hub, as the publish protocol uses it: refs, trees, and one way to main.
 
 Invariants: `main` changes by one commit that makes it show a whole build, taken from that build's
-revision on the Hub, so a reader of `main` sees a whole build at any time. Of what stands beside the
-build only files of our own earlier builds are removed, known by name and content.
+revision on the Hub, so a reader of `main` sees a complete build at any time. Beside the build, only
+files of our own earlier builds are removed, recognized by name and content.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Main:
-    """What main shows: a build, and beside it the files that are somebody else's."""
+    """What main shows: a build, and beside it the files of other people."""
 
     commit: str
     kept: tuple[str, ...]
@@ -36,14 +36,18 @@ class Main:
 
 @dataclass(frozen=True)
 class HubRepository:
-    """A repository and how long to insist on each step."""
+    """A repository, and how long each step is retried."""
 
     api: HfApi
     repo: str
     deadline_s: float
 
+    def url_of(self, revision: str) -> str:
+        """Return the web address of a revision."""
+        return f"{self.api.endpoint}/{self.repo}/tree/{revision}"
+
     def call(self, step: Callable[[], T]) -> T:
-        """Return what step returns; see `insist` for what is tried again."""
+        """Return what step returns; see `insist` for what is retried."""
         return insist(step, repo=self.repo, deadline_s=self.deadline_s)
 
     def tree(self, revision: str) -> Tree:
@@ -78,17 +82,17 @@ class HubRepository:
     def bring_to_main(self, revision: str, message: str) -> Main:
         """Make main show the build at a revision, in one commit, and return what it shows.
 
-        Files of earlier builds go, everybody else's stay. Nothing is committed when main shows the
-        build already. Weights are referred to, not sent; the few small files that the Hub keeps in
-        git itself travel again, from the Hub's own copy. Raises HubError when a file that stays
-        would be loaded with the build, or when somebody else changes main meanwhile, and
-        UploadCorrupt when main does not show the build afterwards.
+        Files of earlier builds are deleted, everybody else's stay. Nothing is committed when main
+        shows the build already. Weights are copied by reference; the few small files that the Hub
+        keeps in git itself are sent again, from the Hub's own copy. Raises HubError when a file
+        that stays would be loaded with the build, or when somebody else changes main meanwhile,
+        and UploadCorrupt when main does not show the build afterwards.
         """
         main = self.call(lambda: self._commit_to_main(revision, message))
         shown, meant = (self.call(partial(self.tree, name)) for name in (main.commit, revision))
         if _ids(shown) != {**_ids(meant), **{name: _id(shown.get(name)) for name in main.kept}}:
             raise UploadCorrupt(
-                "main does not show the files that were brought to it.",
+                "main does not show the files that were committed to it.",
                 where=f"{self.repo}@{main.commit}",
                 expected=f"the files of {revision}",
                 next_step=f"`kawan-usaha publish {self.repo} --rollback TAG` brings an earlier "
@@ -101,7 +105,7 @@ class HubRepository:
         self._others(self.tree("main"), published)
 
     def delete_branch(self, branch: str) -> None:
-        """Forget a branch; it may be gone already."""
+        """Delete a branch; it may be gone already."""
 
         def step() -> None:
             if branch in self.branches():
@@ -132,7 +136,7 @@ class HubRepository:
         return Main(commit.oid, kept)
 
     def _others(self, present: Tree, published: Collection[str]) -> tuple[str, ...]:
-        """Return which of the files present neither are published nor come from a build of ours."""
+        """Return the files present that are not published now and come from no build of ours."""
         unknown = build_names(present) - set(published)
         builds = self._builds()
         while unknown and (commit := next(builds, None)):
@@ -147,9 +151,9 @@ class HubRepository:
         return tuple(sorted(unknown))
 
     def _builds(self) -> Iterator[str]:
-        """Yield the commits that hold an earlier build: those that were finished, then the others.
+        """Yield the commits that hold an earlier build: first the finished ones, then the others.
 
-        Somebody else's tag may begin like ours; the title of our commit it does not have.
+        Somebody else's tag may begin like ours, but its commit does not have the title of ours.
         """
         for refs, titles_of in ((self.tags(), titles_of_tag), (self.branches(), titles_of_branch)):
             for ref, commit in refs.items():
@@ -166,5 +170,5 @@ def _ids(tree: Tree) -> dict[str, str | None]:
 
 
 def _id(file: RepoFile | None) -> str | None:
-    """Return what tells two contents apart: git's id, which for a large file is its pointer's."""
+    """Return git's id of the content, which for a large file is that of its pointer."""
     return file.blob_id if file else None

@@ -1,8 +1,8 @@
-"""What an upload sends, in the form that makes huggingface_hub speak the Hub's own protocol.
+"""The additions of a commit, in a form that huggingface_hub sends by a protocol the Hub speaks.
 
-A Hub on this machine speaks LFS; huggingface_hub sends a path by Xet unless HF_HUB_DISABLE_XET was
-set before it was imported, when nobody knows yet which Hub a run will use. What it has to read from
-an open file it always sends by LFS (`_commit_api._upload_files`).
+An embedded Hub speaks LFS only. huggingface_hub sends a path by Xet unless HF_HUB_DISABLE_XET was
+set before it was imported, when it is not known yet which Hub a run will use; an open file it
+always sends by LFS (`_commit_api._upload_files`).
 """
 
 import io
@@ -17,7 +17,7 @@ from tasks.core.system.threads import pause
 
 
 class _Opened(io.BufferedReader):
-    """A file whose sending is Interrupted once the work around it is to end."""
+    """A file whose upload is interrupted once the work around it is to end."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes."""
@@ -29,13 +29,13 @@ class _Opened(io.BufferedReader):
 def additions(
     endpoint: str, sources: Mapping[str, Path | bytes]
 ) -> Iterator[list[CommitOperationAdd]]:
-    """Give a commit's additions, by name in the repository, for the Hub at an endpoint."""
+    """Yield the additions of a commit for the Hub at an endpoint; sources are by name."""
     added = [CommitOperationAdd(name, source) for name, source in sources.items()]
     with ExitStack() as stack:
         if is_on_this_machine(endpoint):
             for addition, source in zip(added, sources.values(), strict=True):
                 if isinstance(source, Path):
-                    # Not given to it before: of what is open it takes the SHA-256 at once.
+                    # Only now: the constructor would hash an open file at once.
                     opened = _Opened(source.open("rb", buffering=0))
                     addition.path_or_fileobj = stack.enter_context(opened)
         yield added

@@ -1,8 +1,8 @@
-"""Bring the files of a build to a branch of a Hub, each one once.
+"""Upload the files of a build to a branch on a Hub, each one once.
 
 Only files that the Hub does not have are sent, a few at once, each in a request of its own: a kill
-costs at most those that were on their way. One commit at the end makes the branch hold the build
-and nothing else; `main` is not touched.
+loses at most those that were being sent. One commit at the end makes the branch hold the build and
+nothing else; `main` is not touched.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from tasks.core.progress import OnProgress, Tally
 from tasks.core.system.threads import run_all
 
 FILES_AT_ONCE = 4
-"""While one is hashed another is sent, and a connection's own limit is not the line's."""
+"""While one is hashed another is sent, and one connection alone may not fill the line."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What an upload sent, and the commit that holds the whole build."""
+    """What an upload sent, and the commit that holds the complete build."""
 
     commit: str
     sent: tuple[str, ...]
@@ -36,10 +36,10 @@ class Upload:
 def upload(
     repository: HubRepository, branch: str, wanted: Mapping[str, Wanted], *, on_progress: OnProgress
 ) -> Upload:
-    """Make the branch hold exactly the wanted files, and return what that took.
+    """Make the branch hold exactly the wanted files, and return what was sent.
 
-    Raises FileChanged when a file is not, or does not stay, what the manifest says. After an error
-    no further file begins.
+    Raises FileChanged when a file is not what the manifest says, or changes while it is sent. After
+    an error no further file begins.
     """
     tree = repository.call(lambda: repository.tree(branch))
     missing = [file for file in wanted.values() if not _is_there(file, tree)]
@@ -52,7 +52,7 @@ def upload(
         [partial(_send, repository, branch, file, tally) for file in to_send],
         threads=FILES_AT_ONCE,
         name="upload",
-        stop=lambda: None,  # a file on its way to this machine's Hub ends at its next read
+        stop=lambda: None,  # an upload to an embedded Hub ends at its next read
     )
     commit = repository.call(lambda: _commit(repository, branch, wanted))
     return Upload(commit, tuple(file.name for file in to_send))
@@ -63,7 +63,7 @@ def _is_there(file: Wanted, tree: Tree) -> bool:
 
 
 def _contents_on_hub(repository: HubRepository, files: Iterable[Wanted]) -> set[str]:
-    """Return the SHA-256 of those files whose content the Hub's large file store has already.
+    """Return the SHA-256 of the files whose content the Hub's LFS store has already.
 
     Source: git-lfs docs/api/batch.md; an object without actions needs no upload.
     """
@@ -102,7 +102,7 @@ def _send_from(path: Path, repository: HubRepository, branch: str, file: Wanted)
                     repository.repo, added, revision=branch, free_memory=False
                 )
         finally:
-            # Goes before any other error: a file that shrinks looks like a cut connection too.
+            # Takes precedence: a file that shrinks looks like a dropped connection, too.
             if _stamp(path) != before:
                 raise file.changed("another size or time stamp than when the upload began")
 
@@ -121,7 +121,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _additions(
     repository: HubRepository, files: Sequence[Wanted]
 ) -> Iterator[list[CommitOperationAdd]]:
-    """Give the additions of these files, whose SHA-256 is known and not computed again."""
+    """Yield the additions of these files, whose SHA-256 is known and not computed again."""
     sources = {file.name: file.source for file in files}
     with additions(repository.api.endpoint, sources) as added:
         for addition, file in zip(added, files, strict=True):
@@ -130,7 +130,7 @@ def _additions(
 
 
 def _commit(repository: HubRepository, branch: str, wanted: Mapping[str, Wanted]) -> str:
-    """Make the branch's files the wanted ones and return its head; no commit when they are."""
+    """Commit the difference to the wanted files, if there is one, and return the branch's head."""
     head = repository.branches()[branch]
     tree = repository.tree(head)
     new = [file for file in wanted.values() if not _is_there(file, tree)]

@@ -1,4 +1,4 @@
-"""Prove that what stands on a Hub is the build: every file's size and hash, and that it loads.
+"""Verify an upload: every file's size and hash on the Hub, and that the model loads from there.
 
 The invariant: code of the model runs only if its bytes are those that were sent, and in a process
 that has no token.
@@ -30,10 +30,10 @@ _TAIL_LINES = 20
 
 
 def differences(tree: Tree, wanted: Mapping[str, Wanted]) -> list[str]:
-    """Return what is missing, too much, or of other bytes in a tree; empty when it is the build.
+    """Return how a tree differs from the build: missing, extra or changed files; empty for none.
 
-    Large files are compared by size and the Hub's SHA-256, small ones by size and git's id over
-    local bytes whose SHA-256 is the manifest's.
+    Large files are compared by size and the Hub's SHA-256, small ones by size and git's id of local
+    bytes whose SHA-256 is the manifest's.
     """
     return [
         *(f"{name} is missing" for name in sorted(wanted.keys() - tree.keys())),
@@ -47,7 +47,7 @@ def differences(tree: Tree, wanted: Mapping[str, Wanted]) -> list[str]:
 
 
 def verify_upload(repository: HubRepository, commit: str, wanted: Mapping[str, Wanted]) -> None:
-    """Return when the commit holds the build and loads; else raise UploadCorrupt."""
+    """Raise UploadCorrupt unless the commit holds the build and the model loads from it."""
     found = differences(repository.call(lambda: repository.tree(commit)), wanted)
     if found:
         raise _other_bytes(repository, commit, "; ".join(found), wanted)
@@ -60,9 +60,9 @@ def _require_loads(
     wanted: Mapping[str, Wanted],
     config: Mapping[str, object],
 ) -> None:
-    """Load configuration, tokenizer and code as a stranger would, from what stands on the Hub.
+    """Load configuration, tokenizer and code from the Hub, as any other user would.
 
-    The code may be anybody's. So this process fetches the files with the token and compares them
+    The code may be untrusted. So this process downloads the files with the token and compares them
     with what was sent; the process that runs them has these files, and neither token nor network.
     """
     with scratch_directory("probe") as directory:
@@ -87,7 +87,7 @@ def _require_loads(
 def _fetch(
     repository: HubRepository, commit: str, wanted: Mapping[str, Wanted], cache: Path
 ) -> None:
-    """Bring everything but the weights from the Hub into an empty cache, and compare each file."""
+    """Download everything but the weights into an empty cache, and compare each file."""
     for name, file in wanted.items():
         if is_weights(name):
             continue
@@ -131,7 +131,7 @@ def _other_bytes(
 
 def _does_not_load(repository: HubRepository, commit: str, found: str) -> UploadCorrupt:
     return UploadCorrupt(
-        "What arrived cannot be loaded as the model that was built.",
+        "What arrived does not load as the model that was built.",
         where=f"{repository.repo}@{commit}",
         expected="configuration, tokenizer and code that load from there",
         found=found,

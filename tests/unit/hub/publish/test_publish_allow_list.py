@@ -12,11 +12,11 @@ from tasks.core.files.durable import digest_of
 from tasks.core.hub.publish.allow_list import (
     choose_to_publish,
     files_below,
-    looks_like_a_secret,
     require_harmless,
-    require_no_secret,
     why_left_out,
 )
+from tasks.core.hub.publish.publication import Publication
+from tasks.core.hub.publish.secrets import looks_like_a_secret, require_no_secret
 from tasks.core.hub.publish.to_filesystem import publish_to_filesystem
 from tasks.core.recipe import Publish
 from tasks.core.storage.directory import StorageDirectory
@@ -125,7 +125,7 @@ def test_a_secret_in_the_card_is_refused(hub: PublishHub, edited: Build) -> None
     card = edited.card.replace("A test.", f"Ask with {TOKEN}.")
     target = Publish(target="memory://secret-card")
     with pytest.raises(SecretFound, match=r"README\.md"):
-        publish_to_filesystem(edited.model, edited.files, card, target, "x")
+        publish_to_filesystem(Publication(edited.model, edited.files, card, "x"), target)
 
 
 # --- what belongs to a model -----------------------------------------------------------------
@@ -263,7 +263,9 @@ def test_a_directory_gets_the_model_and_the_receipt_says_what_it_does_not_get(
     untidy: Build, edited: Build, tmp_path: Path
 ) -> None:
     target = Publish(target=str(tmp_path / "place"))
-    receipt = publish_to_filesystem(untidy.model, untidy.files, untidy.card, target, "x")
+    receipt = publish_to_filesystem(
+        Publication(untidy.model, untidy.files, untidy.card, "x"), target
+    )
     present = StorageDirectory.open(str(tmp_path / "place")).files("builds/x").keys()
     assert present == {*edited.files, "README.md", "manifest.json"}
     assert receipt.left_out.keys() == LEFT_OUT
