@@ -27,10 +27,10 @@ from flows.form import GateReason, LastStage, Overrides, RecipeName
 from flows.lifecycle import failed
 from flows.notices import of_stages
 from flows.stage_names import StageName, stages_between
-from tasks.core.demo.recipe_hub import hub_of
+from tasks.core.demo.recipe_hub import recipe_hub
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.sources import Sources
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.data import DataSource
@@ -130,7 +130,7 @@ def _overrides(
     if earlier is not None:
         return earlier.parameters["overrides"]
     logger = get_run_logger()
-    with hub_of(recipe, home(), logger.info):
+    with recipe_hub(recipe, home(), logger.info):
         sources = Sources.of(located(recipe), home(), {})
         pins = pinned(recipe, sources, overrides)
     for warning in sources.warnings:

@@ -118,7 +118,7 @@ def _known(error: BaseException) -> KawanUsahaError:
         known = explained(error)
         if isinstance(known, DiskFull):
             from tasks.core.home import home
-            from tasks.core.room import with_advice
+            from tasks.core.pruning import with_advice
 
             known = with_advice(known, home())
     except Exception:  # noqa: BLE001 - the failure that is told is the first one

@@ -16,12 +16,12 @@ from flows.overlap import skipped
 from flows.report import RebuildReport, publish_report, summary
 from flows.stage_names import STAGES, StageName, stages_before, stages_between
 from flows.training_data import brought_data
-from tasks.core.demo.recipe_hub import hub_of
+from tasks.core.demo.recipe_hub import recipe_hub
 from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
 from tasks.core.evaluation.figures import Role
 from tasks.core.home import home
-from tasks.core.hub.download.incoming import Coming
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.incoming import IncomingSource
+from tasks.core.hub.download.sources import Sources
 from tasks.core.keys import digest
 from tasks.core.learning.released import kept
 from tasks.core.process.stopping import stop_in_time
@@ -148,7 +148,7 @@ def rebuilt(
         recipe = overridden(recipe, overrides)
         say = get_run_logger().info
         in_use = Store(home(), f"rebuild {recipe.name}", say).in_use()
-        with stop_in_time(), in_use, hub_of(recipe, home(), say):
+        with stop_in_time(), in_use, recipe_hub(recipe, home(), say):
             found, taken = located(recipe), RunRecords(home()).commits_of(attempt_of())
             sources = run(preflight, found, taken, overrides, stages_between(from_stage, until))
             with running(_store_of(found, sources, from_stage, until, overrides)) as store:
@@ -323,16 +323,16 @@ def _model(
     """Run the stages that make the model; return all of them, and the models that came out."""
     if "download" not in wanted:
         return [], []
-    coming = [Coming(each) for each in sources]
+    incoming = [IncomingSource(each) for each in sources]
     if recipe.delta is not None and "merge" in wanted:
         template = None if recipe.edit else recipe.template
-        of_base, of_delta = coming
+        of_base, of_delta = incoming
         merging = partial(run, merge, of_base, of_delta, recipe.delta, template)
-        base, delta, merged = done = download_all(coming, merging)
+        base, delta, merged = done = download_all(incoming, merging)
         chain: Chain = [("base", base), ("merged", merged)]
         store.done_with(delta.artifact)
     else:
-        done = download_all(coming)
+        done = download_all(incoming)
         chain = [("base", done[0])]
     if recipe.edit is not None and "edit" in wanted:
         done.append(run(edit, chain[-1][1], recipe.edit, recipe.template))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tasks.collected import collected
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.sources import Sources
 from tasks.core.recipe import Recipe
 from tasks.dataset import dataset
 from tasks.runtime import StageResult, run

@@ -13,7 +13,7 @@ from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
 from tasks.core.learning.pages import remove_stale_pages
 from tasks.core.process.stopping import stop_in_time
-from tasks.core.room import KEEP_RUNS, Room, prune, room
+from tasks.core.pruning import KEEP_RUNS, Prunable, prunable, prune_store
 from tasks.core.serving.observe.healing import Looked, heal
 from tasks.core.store import configured_remote
 from tasks.core.units import readable
@@ -60,7 +60,7 @@ def store_prune(
         unfinished: Remove unfinished work too, checkpoints and partial downloads included.
         dry_run: Only show what would go.
     """
-    act = room if dry_run else prune
+    act = prunable if dry_run else prune_store
     try:
         with stop_in_time():
             remote = configured_remote()  # before anything goes: its URL may be no good
@@ -88,7 +88,7 @@ def _table(looks: list[Looked]) -> str:
     return "\n".join(["| deployment | outcome | found |", "|---|---|---|", *rows])
 
 
-def _list(found: Room, at_remote: Sequence[str]) -> str:
+def _list(found: Prunable, at_remote: Sequence[str]) -> str:
     lines = [f"- {item}" for item in found.items] or ["Nothing."]
     held = [f"- {item}" for item in found.held]
     if at_remote:

@@ -1,14 +1,14 @@
 """Data set: the conversations of a data set of the Hub become an artifact."""
 
-from tasks.core.hub.download.dataset_source import DataSet
+from tasks.core.hub.download.dataset import PinnedDataSet
 from tasks.runtime import StageResult, run_store, stage_task
 
 
-def _name(data_set: DataSet, **_: object) -> str:
+def _name(data_set: PinnedDataSet, **_: object) -> str:
     return str(data_set.source)
 
 
 @stage_task("dataset", _name)
-def dataset(data_set: DataSet) -> StageResult:
+def dataset(data_set: PinnedDataSet) -> StageResult:
     """Fetch the file of conversations, unless its commit is here already."""
-    return StageResult.of(data_set.fetch(run_store()), "dataset")
+    return StageResult.of(data_set.download(run_store()), "dataset")

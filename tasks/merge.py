@@ -4,7 +4,7 @@ import time
 
 from tasks.core.conversation.template_files import with_chat_template
 from tasks.core.files.durable import FileDigest
-from tasks.core.hub.download.incoming import Coming
+from tasks.core.hub.download.incoming import IncomingSource
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Delta
 from tasks.core.store import Staging
@@ -23,12 +23,14 @@ class _OtherContent(Exception):
     """A source did not become what the Hub had announced of it."""
 
 
-def _name(base: Coming, delta: Coming, **_: object) -> str:
-    return f"{base.upstream.source.short_name} + {delta.upstream.source.short_name}"
+def _name(base: IncomingSource, delta: IncomingSource, **_: object) -> str:
+    return f"{base.pinned.source.short_name} + {delta.pinned.source.short_name}"
 
 
 @stage_task("merge", _name)
-def merge(base: Coming, delta: Coming, settings: Delta, template: str | None) -> StageResult:
+def merge(
+    base: IncomingSource, delta: IncomingSource, settings: Delta, template: str | None
+) -> StageResult:
     """Add the delta to the base, in the type that the recipe names.
 
     template is given when no edit follows, which would write it into the tokenizer's files.
@@ -39,20 +41,22 @@ def merge(base: Coming, delta: Coming, settings: Delta, template: str | None) ->
         return _merged(base, delta, settings, template)
 
 
-def _merged(base: Coming, delta: Coming, settings: Delta, template: str | None) -> StageResult:
+def _merged(
+    base: IncomingSource, delta: IncomingSource, settings: Delta, template: str | None
+) -> StageResult:
     params = {"dtype": settings.dtype, "template": template}
     inputs = {"base": _content(base), "delta": _content(delta)}
     finished: dict[str, FileDigest] = {}
     progress = StageProgress("merge")
 
     def ahead(staging: Staging) -> None:
-        from tasks.core.hub.download.merge_ahead import merge_while_coming
+        from tasks.core.hub.download.merge_ahead import merge_while_downloading
 
         def wait() -> bool:
             return _waited(staging, base, delta)
 
         finished.update(
-            merge_while_coming(
+            merge_while_downloading(
                 base, delta, staging.path, dtype=settings.dtype, on_progress=progress, wait=wait
             )
         )
@@ -80,22 +84,22 @@ def _merged(base: Coming, delta: Coming, settings: Delta, template: str | None) 
             staging.record(with_chat_template(staging.path, template))
 
     key = stage_key("merge", VERSION, params, inputs)
-    needs = [str(each.upstream.key) for each in (base, delta)]
+    needs = [str(each.pinned.key) for each in (base, delta)]
     return build_stage(key, write, params, inputs, needs=needs, before=ahead)
 
 
-def _content(coming: Coming) -> str:
+def _content(incoming: IncomingSource) -> str:
     """Return the digest of a source's content, once it is known: often long before it is whole."""
-    while (contents := coming.contents()) is None:
+    while (contents := incoming.contents()) is None:
         pause(_POLL_S)
     return content_digest(contents)
 
 
-def _is_whole(*sources: Coming) -> bool:
-    return all(coming.artifact is not None for coming in sources)
+def _is_whole(*sources: IncomingSource) -> bool:
+    return all(incoming.artifact is not None for incoming in sources)
 
 
-def _waited(staging: Staging, *sources: Coming) -> bool:
+def _waited(staging: Staging, *sources: IncomingSource) -> bool:
     """Return True after a moment, and False at once where all sources are whole."""
     if _is_whole(*sources):
         return False

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 
 from tasks.core.errors import HubOffline, HubUnavailable, StorageUnavailable
 from tasks.core.home import home
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.sources import Sources
 from tasks.core.hub.publish.preflight import require_open
-from tasks.core.hub.signature import require_sources_signed
+from tasks.core.hub.source_signature import require_sources_signed
 from tasks.core.planning.render import render, render_summary
 from tasks.core.preflight.checks import (
     EVERY,

@@ -1,14 +1,15 @@
-"""Publish: the released model with its story, all of it or nothing."""
+"""Publish: the released model with its card, all of it or nothing."""
 
 from collections.abc import Sequence
 
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.hub.publish.filesystem import publish_to_filesystem
-from tasks.core.hub.publish.hub.publish import publish as to_hub
+from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem
+from tasks.core.hub.publish.to_hub.protocol import publish_to_hub
 from tasks.core.recipe import Publish, Recipe
-from tasks.core.release.story import BuiltStage, tell
+from tasks.core.release.build_card import BuiltStage, card_of_build
 from tasks.core.signing import key_of
 from tasks.core.store.manifest import require_manifest
 from tasks.core.system.measure import measured
@@ -28,25 +29,19 @@ def publish(
     outcome: Outcome,
     verdict: Verdict,
 ) -> StageResult:
-    """Publish the model of the last stage; nothing is sent when this build stands there already."""
+    """Publish the model of the last stage; send nothing when this build is there already."""
     released = stages[-1]
     built = [BuiltStage(stage.stage, stage.path) for stage in stages]
-    send = to_hub if target.repo else publish_to_filesystem
+    send = publish_to_hub if target.repo else publish_to_filesystem
     key = None if target.signed_by is None else key_of(target.signed_by)
-    # The card tells of the training what only its artifact says; another machine may have trained.
+    # Only the training's artifact says what the card needs; another machine may have trained.
     read = [released.artifact, *(each.artifact for each in stages if each.stage == "finetune")]
     with run_store().present(read), measured() as cost:
         signed_by = None if key is None else key.fingerprint
-        story = tell(recipe, target, built, outcome, verdict, signed_by=signed_by)
-        receipt = send(
-            released.path,
-            require_manifest(released.path).files,
-            story.card,
-            target,
-            story.build,
-            key=key,
-            on_progress=StageProgress("publish"),
-        )
+        card = card_of_build(recipe, target, built, outcome, verdict, signed_by=signed_by)
+        files = require_manifest(released.path).files
+        publication = Publication(released.path, files, card.text, card.build, key)
+        receipt = send(publication, target, on_progress=StageProgress("publish"))
     for remark in receipt.remarks():
         say(remark)
     return StageResult.after(
@@ -63,7 +58,7 @@ def publish(
 
 
 def signature_of(published: StageResult) -> dict[str, str]:
-    """Return whose signature was published, and which; nothing where none was."""
+    """Return the signer and the digest of the published signature; nothing where there is none."""
     given = {name: published.facts.get(name) for name in ("signed_by", "signature_sha256")}
     return {name: str(value) for name, value in given.items() if value is not None}
 

@@ -26,7 +26,7 @@ from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
 from tasks.core.progress import duration, quantity
-from tasks.core.room import with_advice
+from tasks.core.pruning import with_advice
 from tasks.core.signing import configured_key
 from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
 from tasks.core.system.measure import Cost

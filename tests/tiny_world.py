@@ -13,9 +13,9 @@ import yaml
 from huggingface_hub import HfApi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tasks.core.demo.hub.faults import Faults
 from tasks.core.demo.hub.server import running_hub
 from tasks.core.process.ports import free_port
+from tests.hub_faults import Faults
 from tests.models import tiny_delta, tiny_llama
 
 MANY = "many.json"
@@ -89,7 +89,7 @@ def tiny_world(root: Path) -> Iterator[World]:
     tiny_llama(root / "base", seed=1, sharded=True)
     tiny_delta(root / "base", tiny_llama(root / "target", seed=2), root / "delta")
     faults = Faults()
-    with running_hub(root / "hub", faults=faults) as hub:
+    with running_hub(root / "hub", middleware=faults.around) as hub:
         client = HfApi(endpoint=hub.url, token=hub.token)
         for name in ("base", "delta"):
             client.create_repo(f"kawan-usaha/{name}")

@@ -205,13 +205,13 @@ def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
     from tasks.core.conversation.labels import Encoder
     from tasks.core.conversation.tokenizer_files import load_tokenizer
     from tasks.core.home import home
-    from tasks.core.hub.download.upstream import Upstream
+    from tasks.core.hub.download.pinned import PinnedSource
     from tasks.core.model.template_record import DEFAULT_TEMPLATE
     from tasks.core.store import Store
 
     source = source_of(model)
     with in_use(*filter(None, [source.directory])):
-        template = template or Upstream(source, Store(home())).template() or DEFAULT_TEMPLATE
+        template = template or PinnedSource(source, Store(home())).template() or DEFAULT_TEMPLATE
         tokenizer = load_tokenizer(source.directory or str(source.repo), source.revision)
     return Encoder(tokenizer, template, max_length)
 
@@ -233,7 +233,7 @@ def _data_files(
 def _local_file(text: str, name: str | None) -> Path:
     """Return the file, or where that of the data set lies after its download."""
     from tasks.core.home import home
-    from tasks.core.hub.download.datasets import fetch_conversations
+    from tasks.core.hub.download.dataset_files import fetch_conversations
 
     path = Path(text)
     if path.exists() or text.endswith((".json", ".jsonl")) or "/" not in text:

@@ -161,7 +161,7 @@ def plan(
     Example: `kawan-usaha plan kawan-usaha-13b --gpus 2xL4`
     """
     from tasks.core.home import home
-    from tasks.core.hub.download.upstream import Sources
+    from tasks.core.hub.download.sources import Sources
     from tasks.core.planning.render import render
     from tasks.core.preflight.checks import check_inputs, check_keys, require_own_template
     from tasks.core.preflight.plan import plan_of

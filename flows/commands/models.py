@@ -14,7 +14,7 @@ from tasks.core.recipe import Dtype, RopeScalingEdit
 
 if TYPE_CHECKING:
     from tasks.core.files.durable import FileDigest
-    from tasks.core.hub.signature import SourceSignature
+    from tasks.core.hub.source_signature import SourceSignature
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
 Out = Annotated[Path, NEW_DIRECTORY]
@@ -42,9 +42,8 @@ def download(
     from tasks.core.files.durable import staged_directory, state_of
     from tasks.core.hub.client import endpoint
     from tasks.core.hub.download.local_copy import copy_directory
-    from tasks.core.hub.download.model import download as receive
-    from tasks.core.hub.download.model import resolve
-    from tasks.core.hub.signature import SourceSignature
+    from tasks.core.hub.download.model import download_model, resolve_model
+    from tasks.core.hub.source_signature import SourceSignature
     from tasks.core.weights.model_check import check_model
     from tasks.core.weights.tokenizer_check import require_tokenizer
 
@@ -62,13 +61,13 @@ def download(
             written = copy_directory(source.directory, staging, report)
             _take_signed(signature, written.files, staging)
     else:
-        resolved = resolve(str(source.repo), source.revision)
+        resolved = resolve_model(str(source.repo), source.revision)
         work = _work("download", inputs=[endpoint(), resolved.repo, resolved.commit])
         with staged_directory(out, work) as staging, bytes_bar(f"download {model}") as report:
             signature = SourceSignature.of(source, resolved.commit)
             if signature is not None:
                 signature.require_announced(resolved)
-            written = receive(resolved, staging, on_progress=report)
+            written = download_model(resolved, staging, on_progress=report)
             _take_signed(signature, written.files, staging)
             check_model(staging)
             require_tokenizer(staging)
@@ -251,7 +250,7 @@ def _take_signed(
     signature: "SourceSignature | None", files: "Mapping[str, FileDigest]", staging: Path
 ) -> None:
     """Leave the signature beside what was taken, which is what it covers, if one is asked for."""
-    from tasks.core.hub.signature import SIGNATURE
+    from tasks.core.signing import SIGNATURE
 
     if signature is not None:
         signature.require(files)

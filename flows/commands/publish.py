@@ -61,12 +61,16 @@ def publish(
     from tasks.core.errors import UsageError
     from tasks.core.files.durable import digests_of
     from tasks.core.hub.card.model_class import require_loadable
-    from tasks.core.hub.publish import filesystem
-    from tasks.core.hub.publish.hub import publish as hub
-    from tasks.core.hub.publish.selection import choose_to_publish, files_below, why_left_out
+    from tasks.core.hub.publish.allow_list import choose_to_publish, files_below, why_left_out
+    from tasks.core.hub.publish.publication import Publication
+    from tasks.core.hub.publish.to_filesystem import (
+        publish_to_filesystem,
+        rollback_on_filesystem,
+    )
+    from tasks.core.hub.publish.to_hub.protocol import publish_to_hub, rollback_on_hub
     from tasks.core.model.template_record import template_for
     from tasks.core.recipe import Publish
-    from tasks.core.release.story import tell_of_directory
+    from tasks.core.release.build_card import card_of_directory
     from tasks.core.signing import key_of
 
     if rollback is not None:
@@ -79,7 +83,7 @@ def publish(
         )
     to_files = _IS_URL in place
     if rollback is not None:
-        go_back = filesystem.rollback_on_filesystem if to_files else hub.rollback
+        go_back = rollback_on_filesystem if to_files else rollback_on_hub
         receipt = go_back(place, rollback)
         lines = [f"{receipt.place} shows {receipt.tag} again: {receipt.url}", *receipt.remarks()]
         show(asdict(receipt), as_json=as_json, text="\n".join(lines))
@@ -112,12 +116,11 @@ def publish(
         digests = digests_of([directory / name for name in names])
         files = dict(zip(names, digests, strict=True))
         fingerprint = None if key is None else key.fingerprint
-        story = tell_of_directory(directory, files, target, prompted_with, signed_by=fingerprint)
-        send = filesystem.publish_to_filesystem if to_files else hub.publish
+        card = card_of_directory(directory, files, target, prompted_with, signed_by=fingerprint)
+        publication = Publication(directory, files, card.text, card.build, key)
+        send = publish_to_filesystem if to_files else publish_to_hub
         with bytes_bar("publish") as report:
-            receipt = send(
-                directory, files, story.card, target, story.build, key=key, on_progress=report
-            )
+            receipt = send(publication, target, on_progress=report)
     left_out = {name: why_left_out(name) for name in present if name not in files}
     receipt = replace(receipt, left_out=left_out)
     sent = f"{receipt.sent_bytes / 1e6:,.1f} MB sent, {receipt.skipped_bytes / 1e6:,.1f} MB there"

@@ -256,13 +256,13 @@ def hub(
 
     Point huggingface_hub at it with `export HF_ENDPOINT=http://127.0.0.1:8090`.
     """
-    from tasks.core.demo.hub.server import serve
+    from tasks.core.demo.hub.server import serve_hub
     from tasks.core.home import home
     from tasks.core.process.ports import free_port
 
     port = port or free_port()
     typer.echo(f"export HF_ENDPOINT=http://127.0.0.1:{port} HF_HUB_DISABLE_XET=1", err=True)
-    serve(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
+    serve_hub(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
 
 
 def _still_signed(record: "Deployment") -> None:

@@ -54,8 +54,8 @@ def local_model(text: str, signed_by: Path | None = None) -> Iterator[Path]:
     was signed with the private key of this public one, or SignatureRefused is raised.
     """
     from tasks.core.home import home
-    from tasks.core.hub.download.sources import fetch
-    from tasks.core.hub.download.upstream import Upstream
+    from tasks.core.hub.download.artifact import download_source
+    from tasks.core.hub.download.pinned import PinnedSource
     from tasks.core.signing import configured_key
 
     source = source_of(text, signed_by)
@@ -68,7 +68,7 @@ def local_model(text: str, signed_by: Path | None = None) -> Iterator[Path]:
     store = _store(home(), configured_key())
     with store.in_use():
         with bytes_bar(f"download {text}") as report:
-            artifact = fetch(Upstream(source, store), store, report).artifact
+            artifact = download_source(PinnedSource(source, store), store, report).artifact
         if signed_by is not None:  # it may have been here for long
             store.require_content(artifact)
         yield artifact.path

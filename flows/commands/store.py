@@ -150,16 +150,14 @@ def prune(
     from tasks.core.collected.everywhere import tidy_everywhere
     from tasks.core.home import home
     from tasks.core.learning.pages import remove_stale_pages
-    from tasks.core.room import Item
-    from tasks.core.room import prune as remove
-    from tasks.core.room import room as look
+    from tasks.core.pruning import PrunableItem, prunable, prune_store
     from tasks.core.store import configured_remote
     from tasks.core.units import readable
 
     remote = configured_remote()  # before anything goes: its URL may be no good
     if not dry_run:
         tidy_everywhere(home())
-    act = look if dry_run else remove
+    act = prunable if dry_run else prune_store
     found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
     if not dry_run:
         remove_stale_pages(home())
@@ -172,7 +170,7 @@ def prune(
         lines += ["", "Kept for unfinished work; `--unfinished` removes it too:"]
         lines += [f"{item}" for item in found.held]
 
-    def plain(items: tuple[Item, ...]) -> list[dict[str, object]]:
+    def plain(items: tuple[PrunableItem, ...]) -> list[dict[str, object]]:
         return [
             {
                 "name": item.path.name,

@@ -24,18 +24,18 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import disable_progress_bars
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tasks.core.demo.hub.faults import Faults
 from tasks.core.demo.hub.server import running_hub
-from tasks.core.hub.download.incoming import Coming
-from tasks.core.hub.download.merge_ahead import merge_while_coming
-from tasks.core.hub.download.sources import fetch
-from tasks.core.hub.download.upstream import Upstream
-from tasks.core.hub.publish.hub.sending import additions
+from tasks.core.hub.download.artifact import download_source
+from tasks.core.hub.download.incoming import IncomingSource
+from tasks.core.hub.download.merge_ahead import merge_while_downloading
+from tasks.core.hub.download.pinned import PinnedSource
+from tasks.core.hub.publish.to_hub.sending import additions
 from tasks.core.recipe import Source
 from tasks.core.store import Store
 from tasks.core.system.threads import pause, run_all
 from tasks.core.weights.merge import merge
 from tests.benchmarks.llama_weights import Shape, make_model
+from tests.hub_faults import Faults
 
 _SHAPE = Shape(hidden=512, layers=8, intermediate=2048, heads=8)
 """130 MB in float16."""
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ways["one after the other"] = _in_turn
     with tempfile.TemporaryDirectory(prefix="bench-", dir=Path.cwd()) as name:
         work, faults = Path(name), Faults()
-        with running_hub(work / "hub", faults=faults) as hub:
+        with running_hub(work / "hub", middleware=faults.around) as hub:
             os.environ.update(HF_ENDPOINT=hub.url, HF_TOKEN=hub.token)
             _publish(work, HfApi(endpoint=hub.url, token=hub.token))
             network = Network(1e6 * chosen.megabytes_per_s)
@@ -102,19 +102,24 @@ def _publish(work: Path, client: HfApi) -> None:
             client.create_commit(f"kawan-usaha/{part}", added, commit_message=part)
 
 
-def _sources(home: Path) -> tuple[Store, list[Coming], list[Callable[[], object]]]:
+def _sources(home: Path) -> tuple[Store, list[IncomingSource], list[Callable[[], object]]]:
     """Return a store, base and delta, and what fetches each."""
     store = Store(home)
-    coming = [
-        Coming(Upstream(Source(repo=f"kawan-usaha/{part}"), store)) for part in ("base", "delta")
+    incoming = [
+        IncomingSource(PinnedSource(Source(repo=f"kawan-usaha/{part}"), store))
+        for part in ("base", "delta")
     ]
-    return store, coming, [partial(fetch, each.upstream, store, coming=each) for each in coming]
+    return (
+        store,
+        incoming,
+        [partial(download_source, each.pinned, store, incoming=each) for each in incoming],
+    )
 
 
-def _fetched(home: Path) -> list[Coming]:
-    _, coming, fetches = _sources(home)
+def _fetched(home: Path) -> list[IncomingSource]:
+    _, incoming, fetches = _sources(home)
     run_all(fetches, threads=2, name="fetch", stop=lambda: None)
-    return coming
+    return incoming
 
 
 def _in_turn(home: Path) -> None:
@@ -132,7 +137,7 @@ def _overlapped(home: Path) -> None:
         return True
 
     def ahead() -> dict[str, object]:
-        done = merge_while_coming(
+        done = merge_while_downloading(
             base, delta, home / "out", max_shard_bytes=_SHARD_BYTES, wait=wait
         )
         return dict(done)

@@ -16,12 +16,12 @@ from unittest import mock
 
 from huggingface_hub import constants
 
-from tasks.core.demo.hub import Account, running_hub
+from tasks.core.demo.hub import HubAccount, running_hub
 from tasks.core.files.durable import FileDigest, digests_of
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import Wanted
-from tasks.core.hub.publish.hub.repository import Remote
-from tasks.core.hub.publish.hub.upload import upload
+from tasks.core.hub.publish.to_hub.repository import HubRepository
+from tasks.core.hub.publish.to_hub.upload import upload
 from tasks.core.progress import silent
 
 REPO, TOKEN = "kawan/usaha", "hf_bench"
@@ -56,7 +56,7 @@ def write_digests(model: Path) -> None:
 def upload_model(model: Path, digests: Path) -> None:
     """Upload the files whose digests are known."""
     known = {name: FileDigest(*digest) for name, digest in json.loads(digests.read_text()).items()}
-    remote = Remote(api(), REPO, deadline_s=0)
+    remote = HubRepository(api(), REPO, deadline_s=0)
     remote.api.create_repo(REPO, private=True)
     remote.api.create_branch(REPO, branch="build")
     files = {name: Wanted(name, digest, model / name) for name, digest in known.items()}
@@ -68,7 +68,7 @@ def empty_hub(root: Path) -> Iterator[None]:
     """Run an empty Hub that this process and its children upload to, by LFS."""
     shutil.rmtree(root, ignore_errors=True)
     try:
-        with running_hub(root, tokens={TOKEN: Account("kawan")}) as address:
+        with running_hub(root, tokens={TOKEN: HubAccount("kawan")}) as address:
             values = {"HF_ENDPOINT": address.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
             # The variable is read when huggingface_hub is imported, which this process has done.
             without_xet = mock.patch.object(constants, "HF_HUB_DISABLE_XET", True)

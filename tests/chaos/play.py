@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from flows.operations import down
-from tasks.core.demo.hub.faults import Slow
 from tasks.core.home import PROJECT
 from tasks.core.process.ports import free_port
 from tasks.core.serving.chat import chat
@@ -26,6 +25,7 @@ from tests.chaos.plan import Plan
 from tests.chaos.struck import Struck
 from tests.chaos.victims import Stage
 from tests.chaos.watching import Watched
+from tests.hub_faults import Slow
 from tests.prefect_command import Prefect
 from tests.recovery.machine import SLOW_DISK, Machine
 from tests.tiny_world import World, tiny_world

@@ -30,15 +30,18 @@ TRUSTS = {
     "tasks/core/evaluation/benchmarks.py": "an argument of lm-eval's process",
     "tasks/core/training/base_model.py": "the training processes",
     "tasks/core/serving/engines/transformers_process.py": "an engine's process",
-    "tasks/core/hub/publish/probe.py": "the process that looks at what was published",
+    "tasks/core/hub/publish/to_hub/load_probe.py": "the process that looks at what was published",
 }
 """Who runs a model's code: processes that `child_environment` leaves no secret, on directories that
-`model_check` has found to name no code of another place, and that `sources.fetch` has agreed to."""
+`model_check` has found to name no code of another place, and whose code `download_source` has found
+to be agreed to."""
 
 OURS_ALONE = {
     "tasks/core/conversation/tokenizer_files.py": "only after brings_only_our_code",
 }
-LOADS_A_FILE = {"tasks/core/hub/publish/probe.py": "the process that looks at what was published"}
+LOADS_A_FILE = {
+    "tasks/core/hub/publish/to_hub/load_probe.py": "the process that looks at what was published"
+}
 
 
 def trees() -> dict[str, ast.Module]:

@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from tasks.core.files.durable import sha256_of, sha256_of_state
-from tasks.core.hub.client import waiting_time_s
+from tasks.core.hub.errors import waiting_time_s
 from tasks.core.keys import stage_key
 from tasks.core.process.log import KEPT, new_log
-from tasks.core.room import prune
+from tasks.core.pruning import prune_store
 from tasks.core.serving.observe import status
 from tasks.core.serving.state.disk import (
     StateDirectory,
@@ -98,7 +98,7 @@ def test_prune_keeps_what_the_last_run_has_made(
     monkeypatch.setattr(Clock, "by", jump)
     last = build(tmp_path, "fuse")
     start(tmp_path, last).finish()
-    assert [item.path.name for item in prune(tmp_path, keep_runs=1).items] == [first]
+    assert [item.path.name for item in prune_store(tmp_path, keep_runs=1).items] == [first]
 
 
 def test_a_run_that_failed_before_is_superseded_by_one_that_finished_since(

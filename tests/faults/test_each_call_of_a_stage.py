@@ -11,7 +11,8 @@ from tasks.core.architecture.edit import edit_model
 from tasks.core.conversation.prepared import prepare_examples
 from tasks.core.errors import DataError, StorageRefused
 from tasks.core.files.durable import digest_of, write_atomically
-from tasks.core.hub.publish.filesystem import POINTER, publish_to_filesystem
+from tasks.core.hub.publish.publication import Publication
+from tasks.core.hub.publish.to_filesystem import POINTER, publish_to_filesystem
 from tasks.core.recipe import Finetune, Publish
 from tasks.core.training.checkpoints import CHECKPOINTS, last_whole, mark_whole, prune
 from tasks.core.weights.fuse import fuse
@@ -115,7 +116,9 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 def test_a_publish_to_a_directory(holds: Holds, build: Build) -> None:
     def work(root: Path) -> None:
         target = Publish(target=str(root / "models"))
-        publish_to_filesystem(root / "build", build.files, build.card, target, build.name)
+        publish_to_filesystem(
+            Publication(root / "build", build.files, build.card, build.name), target
+        )
 
     def look(root: Path) -> None:
         pointer = root / "models" / POINTER

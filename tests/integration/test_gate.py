@@ -21,6 +21,7 @@ from flows.report import RebuildReport
 from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.reading import load
 from tasks.core.errors import GateFailed
+from tasks.core.pruning import prune_store
 from tasks.core.recipe import (
     ActivationEdit,
     Base,
@@ -32,7 +33,6 @@ from tasks.core.recipe import (
     Recipe,
 )
 from tasks.core.recipe.deploy import Gateway
-from tasks.core.room import prune
 from tasks.core.serving.state.disk import state_directory
 from tasks.core.store import Artifact, Store
 from tasks.core.store.runs import RunRecords
@@ -248,7 +248,7 @@ def test_repeated_run_finds_the_same_release_before_it_also_after_a_prune(
     assert first.outcome is not None
     assert first.outcome.between("release before", "edited") is not None
     assert {stage.cached for stage in second.stages} == {True}
-    gone = {item.path.name for item in prune(home, keep_runs=1).items}
+    gone = {item.path.name for item in prune_store(home, keep_runs=1).items}
     assert gone
     assert earlier.artifact not in gone
     assert {stage.cached for stage in succeeded(later).stages} == {True}

@@ -13,15 +13,15 @@ from prefect.client.schemas.objects import TaskRun
 
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
-from tasks.core.demo.hub import Account
-from tasks.core.demo.hub.faults import Faults
+from tasks.core.demo.hub import HubAccount
 from tasks.core.demo.hub.server import running_hub
-from tasks.core.hub.download.merge_ahead import merge_while_coming
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.merge_ahead import merge_while_downloading
+from tasks.core.hub.download.sources import Sources
 from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store import Store
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge
+from tests.hub_faults import Faults
 from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -33,10 +33,12 @@ LAST = "base/resolve.*00004-of-00004"
 @pytest.fixture
 def faults(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """A Hub that holds both, and results in shards so small that there are many."""
-    for function in (merge, merge_while_coming):
+    for function in (merge, merge_while_downloading):
         monkeypatch.setitem(function.__kwdefaults__, "max_shard_bytes", SHARD_BYTES)
     faults = Faults()
-    with running_hub(tmp_path / "hub", tokens={TOKEN: Account("warung")}, faults=faults) as hub:
+    with running_hub(
+        tmp_path / "hub", tokens={TOKEN: HubAccount("warung")}, middleware=faults.around
+    ) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         publish_pair(HfApi(endpoint=hub.url, token=TOKEN), tmp_path, "many", "many")

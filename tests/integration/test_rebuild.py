@@ -27,9 +27,9 @@ from tasks.core.errors import (
     StageMissing,
     UsageError,
 )
+from tasks.core.pruning import prunable, prune_store
 from tasks.core.recipe import ActivationEdit, Base, Deploy, Edit, Evaluate, Gate, Recipe
 from tasks.core.recipe.deploy import Gateway
-from tasks.core.room import prune, room
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama
@@ -71,7 +71,7 @@ def test_second_run_finds_everything_done(recipe: Recipe, home: Path) -> None:
     assert states(first) == dict.fromkeys(names, "Completed")
     assert states(second) == dict.fromkeys(names, "Cached")
     assert [s.digest for s in second.stages] == [s.digest for s in first.stages]
-    assert room(home, keep_runs=1).items == ()
+    assert prunable(home, keep_runs=1).items == ()
 
 
 def test_run_is_told_in_one_table_and_the_edit_before_and_after(
@@ -111,7 +111,7 @@ def test_model_that_was_published_is_the_release_although_serving_failed(
     assert state.is_failed()
     edited = next(a for a in Store(built_home).artifacts() if a.key.stage == "edit")
     assert RunRecords(built_home).releases(recipe.name) == [str(edited.key)]
-    prune(built_home, unfinished=True)
+    prune_store(built_home, unfinished=True)
     assert Store(built_home).find(edited.key) is not None
 
 
@@ -328,7 +328,7 @@ def test_killed_run_goes_on_from_the_last_finished_stage(
     (killed,) = RunRecords(home).unfinished()
     stages = [name.split("-")[0] for name in killed.artifacts]
     assert stages == ["download", "download", "merge", "edit", "evaluate"]
-    assert room(home).items == ()
+    assert prunable(home).items == ()
     assert states(succeeded(recipe)) == {
         "base": "Cached",
         "delta": "Cached",

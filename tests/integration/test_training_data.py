@@ -12,7 +12,7 @@ from flows.training_data import brought_data
 from tasks.core.conversation.prepared import read_prepared
 from tasks.core.errors import DataError, RepositoryNotFound
 from tasks.core.home import home
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.sources import Sources
 from tasks.core.recipe import Base, Evaluate, Finetune, Recipe
 from tasks.core.store import RunStore, Store
 from tasks.core.store.runs import RunRecords

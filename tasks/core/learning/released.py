@@ -12,7 +12,7 @@ from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT
-from tasks.core.hub.download.dataset_source import recorded_name
+from tasks.core.hub.download.dataset import recorded_name
 from tasks.core.recipe import Recipe, Source
 from tasks.core.recipe.data import DataSource
 from tasks.core.recipe.file import CORRECT, mistakes

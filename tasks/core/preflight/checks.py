@@ -21,7 +21,7 @@ from tasks.core.evaluation.side_by_side import check_judge
 from tasks.core.files.foreign import JsonObject
 from tasks.core.files.given import require_at_rest
 from tasks.core.hub.client import usable_token
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.sources import Sources
 from tasks.core.machine.devices import Kind, require_room
 from tasks.core.machine.hardware import Hardware
 from tasks.core.model.config import with_rope_scaling
@@ -162,11 +162,11 @@ def require_own_template(recipe: Recipe, sources: Sources) -> None:
     """
     if recipe.finetune is not None:
         return
-    upstream = sources.delta or sources.base
+    source = sources.delta or sources.base
     with suppress(HubError, HubOffline):
-        recorded = upstream.template()
+        recorded = source.template()
         way_out = f"Set template: {recorded} in the recipe."
-        require_recorded(recorded, recipe.template, upstream.source, next_step=way_out)
+        require_recorded(recorded, recipe.template, source.source, next_step=way_out)
 
 
 def require_devices(recipe: Recipe, hardware: Hardware, stages: Collection[str] = EVERY) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.files.foreign import JsonObject
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.sources import Sources
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import read_hardware, with_gpus, with_link, with_speed
 from tasks.core.planning.shape import (

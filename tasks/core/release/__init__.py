@@ -1,1 +1,1 @@
-"""What was released: the story of its build, and whether a model that lies here is that one."""
+"""What is released: the model card of a build, and whether a model here is what was signed."""

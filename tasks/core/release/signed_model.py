@@ -9,7 +9,7 @@ The invariant: of what is accepted each byte was read, and signed with one of th
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.core.hub.signature import require_signed_directory, source_was_signed
+from tasks.core.hub.source_signature import require_signed_directory, source_was_signed
 from tasks.core.signing import PublicKey
 from tasks.core.store import Store
 from tasks.core.store.seals import Kept

@@ -1,9 +1,16 @@
-"""Signatures with a key of one's own: who made these bytes, provable without a network.
+"""Signatures with a key pair of one's own: they prove without a network who made these bytes.
 
 The format is OpenSSF Model Signing, so that `model_signing verify key` accepts what is signed here.
 """
 
-from tasks.core.signing.bundle import LONGEST_BYTES, NOT_COVERED, Signed, opened, signature_over
+from tasks.core.signing.bundle import (
+    LONGEST_BYTES,
+    NOT_COVERED,
+    SIGNATURE,
+    Signed,
+    opened,
+    signature_over,
+)
 from tasks.core.signing.keys import (
     KEY_VARIABLE,
     PublicKey,
@@ -18,6 +25,7 @@ __all__ = [
     "KEY_VARIABLE",
     "LONGEST_BYTES",
     "NOT_COVERED",
+    "SIGNATURE",
     "PublicKey",
     "Signed",
     "SigningKey",

@@ -1,12 +1,12 @@
-"""A signature over files by their SHA-256: made, and opened again.
+"""A signature over files by their SHA-256: created and verified.
 
-A file in the format of OpenSSF Model Signing (a Sigstore bundle over an in-toto statement), which
-names every file that it covers. The library's own way in hashes a directory; digests that are known
-are not computed again here, so the classes beneath it are used, which it does not promise to keep:
-pyproject.toml pins its version, and a test holds what is made here against its command line.
+In the format of OpenSSF Model Signing: a Sigstore bundle over an in-toto statement that names every
+covered file. The library's public interface hashes a directory; digests that are known are not
+computed again here, so its internal classes are used: pyproject.toml pins its version, and a test
+verifies these signatures with its command line.
 
 The invariant: whatever the bytes of a signature are, the answer is what a trusted key has signed,
-or SignatureRefused; what this machine has no room for says nothing about them.
+or SignatureRefused. A failure of this machine, such as a full memory, is neither.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,18 +18,20 @@ from tasks.core.files.foreign import leaves
 from tasks.core.signing.keys import PublicKey, SigningKey
 from tasks.core.system.errors import is_of_the_machine
 
-NOT_COVERED = ("model.sig", "manifest.json", ".git", ".gitattributes", ".github", ".gitignore")
-"""The signature itself, a directory's list of the very same files, and what the Hub and git write:
-who checks a whole directory passes them over. They stand in the signature, so it says so itself."""
+SIGNATURE = "model.sig"
+"""The file of a signature, beside the files that it covers."""
+NOT_COVERED = (SIGNATURE, "manifest.json", ".git", ".gitattributes", ".github", ".gitignore")
+"""The signature itself, a directory's list of the same files, and what the Hub and git write. The
+signature names them as ignored, so that a check of the whole directory skips them."""
 
 LONGEST_BYTES = 16 << 20
-"""More than a signature ever has; a longer one is refused unread."""
+"""No signature is that long; a longer file is refused unread."""
 _SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Signed:
-    """What a key has signed: the SHA-256 of each file, by name, under the name of the whole."""
+    """What a key has signed: the SHA-256 of each file by name, and the name of the whole."""
 
     name: str
     files: Mapping[str, str]
@@ -38,9 +40,9 @@ class Signed:
     def require(
         self, found: Mapping[str, str], *, where: object, needed: Iterable[str] = (), of: str = ""
     ) -> None:
-        """Return when each file found was signed with these bytes, and all needed were found.
+        """Raise SignatureRefused unless each file found was signed, and all needed were found.
 
-        Raises SignatureRefused, which names the files.
+        The error names the files that differ.
         """
         wrong = [
             *(f"{name} was not signed" for name in sorted(found.keys() - self.files.keys())),
@@ -58,8 +60,8 @@ class Signed:
                 where=where,
                 expected=f"the {len(self.files)} files that {self.key.fingerprint} has signed",
                 found="; ".join(wrong[:_SHOWN]) + more,
-                next_step="Do not use it. Ask whoever signs it; what was changed on purpose is "
-                "signed anew.",
+                next_step="Do not use it. Ask the signer; what was changed on purpose must be "
+                "signed again.",
             )
 
 
@@ -71,7 +73,7 @@ def signature_over(name: str, files: Mapping[str, str], key: SigningKey) -> byte
     from model_signing._signing.signing import Payload
 
     class KeySigner(Signer):  # type: ignore[misc]
-        """Signs with a key that is at hand already, which need not lie in a file."""
+        """Signs with a key in memory; the library's own reads a file."""
 
         def __init__(self) -> None:
             self._private_key = key.key
@@ -89,9 +91,9 @@ def signature_over(name: str, files: Mapping[str, str], key: SigningKey) -> byte
 
 
 def opened(content: bytes, keys: Sequence[PublicKey], *, where: object) -> Signed:
-    """Return what a signature covers, if one of the keys has made it; else raise SignatureRefused.
+    """Return what a signature covers, if one of the keys made it; else raise SignatureRefused.
 
-    Signatures that hash parts of files, or by another function than SHA-256, are refused, too.
+    Signatures over parts of files, or with a hash other than SHA-256, are refused, too.
     """
     if len(content) > LONGEST_BYTES:
         raise _broken(where, f"{len(content)} bytes")
@@ -99,7 +101,7 @@ def opened(content: bytes, keys: Sequence[PublicKey], *, where: object) -> Signe
         return _opened(content, keys, where)
     except SignatureRefused:
         raise
-    except Exception as error:  # whatever these bytes make the library raise
+    except Exception as error:  # foreign bytes can make the library raise anything
         if not isinstance(error, ValueError) and is_of_the_machine(error):  # one quotes the bytes
             raise
         raise _broken(where, f"{type(error).__name__}: {str(error)[:200]}") from error
@@ -114,7 +116,7 @@ def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> Signed:
     from sigstore_models.bundle.v1 import Bundle
 
     class KeyVerifier(Verifier):  # type: ignore[misc]
-        """Checks with a key that is at hand already."""
+        """Verifies with a key in memory; the library's own reads a file."""
 
         def __init__(self, key: PublicKey) -> None:
             self._public_key = key.key
@@ -125,12 +127,12 @@ def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> Signed:
     key = next((each for each in keys if each.fingerprint == hint), None)
     if key is None:
         raise SignatureRefused(
-            "The signature is not of a key that is trusted here.",
+            "The signature was made with a key that is not trusted here.",
             where=where,
             expected=" or ".join(each.fingerprint for each in keys) or "a trusted key",
             found=hint or "a signature that names no key",
-            next_step="Do not use it, unless whoever signs it has told of a new key: then add that "
-            "to the file of public keys.",
+            next_step="Do not use it, unless the signer has announced a new key: then add that to "
+            "the file of public keys.",
         )
     try:
         signed: Any = KeyVerifier(key).verify(Signature(bundle))
@@ -149,7 +151,7 @@ def _require_plain(files: Mapping[str, Any], how: Mapping[str, Any], where: obje
             "The signature does not cover whole files by SHA-256.",
             where=where,
             found=f"{how['method']}, {how['hash_type']}",
-            next_step="`model_signing verify key` knows these. Let it be signed by files.",
+            next_step="`model_signing verify key` can check it. Ask for a signature by files.",
         )
     outside = sorted(name for name in files if leaves(name))
     if outside:
@@ -158,9 +160,9 @@ def _require_plain(files: Mapping[str, Any], how: Mapping[str, Any], where: obje
 
 def _broken(where: object, found: str) -> SignatureRefused:
     return SignatureRefused(
-        "The signature is broken, or was never one.",
+        "The signature is damaged, or is no signature.",
         where=where,
         expected="a signature in the format of OpenSSF Model Signing, as it was made",
         found=found,
-        next_step="Take it from where it was published, or ask whoever signs it.",
+        next_step="Download it again from where it was published, or ask the signer.",
     )

@@ -1,11 +1,11 @@
 """The keys of signatures: the private one from the environment, public ones from PEM files.
 
 KAWAN_USAHA_SIGNING_KEY names the file of a private key, of mode 0600, or holds the PEM text itself,
-as a Prefect Secret block puts it into a job's environment. KAWAN_USAHA_SIGNING_PASSWORD opens an
-encrypted one. A public key is known by its fingerprint: the SHA-256 of its PEM text, as OpenSSL
-writes it (`sha256sum key.pub`), which is also what a signature says of the key that made it.
+as a Prefect Secret block puts it into a job's environment. KAWAN_USAHA_SIGNING_PASSWORD decrypts an
+encrypted key. A public key is identified by its fingerprint: the SHA-256 of its PEM text as OpenSSL
+writes it (`sha256sum key.pub`), which a signature also names.
 
-The invariant: of a private key nothing but the fingerprint of its public half is ever shown.
+The invariant: of a private key only the fingerprint of its public half is ever shown.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tasks.core.errors import SigningKeyUnusable
 
-if TYPE_CHECKING:  # imported where it is used: most commands sign nothing
+if TYPE_CHECKING:  # imported where it is used: most commands sign and verify nothing
     from cryptography.hazmat.primitives.asymmetric.ec import (
         EllipticCurvePrivateKey,
         EllipticCurvePublicKey,
@@ -38,7 +38,7 @@ _HOW = "docs/runbook.md, `Sign models`, makes a pair of keys with openssl."
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key that signatures are checked with."""
+    """A key that signatures are verified with."""
 
     fingerprint: str
     key: "EllipticCurvePublicKey" = field(repr=False, compare=False)
@@ -46,22 +46,22 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A key that signs. It shows its public half only, and cannot be pickled."""
+    """A key that signs. Its repr shows the public half only, and it cannot be pickled."""
 
     public: PublicKey
     key: "EllipticCurvePrivateKey" = field(repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
-        """What the public half is known by."""
+        """The fingerprint of the public half."""
         return self.public.fingerprint
 
 
 def configured_key(environ: Mapping[str, str] | None = None) -> SigningKey | None:
-    """Return the key that environ names, by default that of this process; None without one.
+    """Return the key that environ (by default this process's) names, None where it names none.
 
-    Raises SigningKeyUnusable for one that cannot be read, that others can read, that its password
-    does not open, or that is of another kind.
+    Raises SigningKeyUnusable for a key that cannot be read, that others can read, that the password
+    does not decrypt, or that is of another kind.
     """
     ask = os.environ.get if environ is None else environ.get
     text = (ask(KEY_VARIABLE) or "").strip()
@@ -72,23 +72,23 @@ def configured_key(environ: Mapping[str, str] | None = None) -> SigningKey | Non
 
 
 def key_of(path: Path, environ: Mapping[str, str] | None = None) -> SigningKey:
-    """Return the private key of a public one, which path holds.
+    """Return the private key that belongs to the public key in path.
 
-    Raises SigningKeyUnusable where the environment names none, or that of another public key, and
-    as `configured_key` and `public_keys`.
+    Raises SigningKeyUnusable where the environment names no key or another one, and as
+    `configured_key` and `public_keys` do.
     """
     expected = public_keys(path)
     key = configured_key(environ)
     if key is None:
         raise SigningKeyUnusable(
-            "What is published is to be signed, and there is no key to sign with.",
+            "The recipe or command asks for a signature, and there is no key to sign with.",
             where=KEY_VARIABLE,
             expected=f"the file of the private key of {path}",
             next_step=f"`export {KEY_VARIABLE}=/path/to/key.pem`. {_HOW}",
         )
     if key.public not in expected:
         raise SigningKeyUnusable(
-            "The key to sign with belongs to another public key than the one that is named.",
+            "The key to sign with does not belong to the public key that is named.",
             where=KEY_VARIABLE,
             expected=f"{_names(expected)}, of {path}",
             found=key.fingerprint,
@@ -99,17 +99,17 @@ def key_of(path: Path, environ: Mapping[str, str] | None = None) -> SigningKey:
 
 
 def public_keys(path: Path) -> tuple[PublicKey, ...]:
-    """Return the public keys of a PEM file, several while one takes another's place.
+    """Return the public keys of a PEM file; there are several during a key rotation.
 
-    Raises SigningKeyUnusable where there is none that can be used.
+    Raises SigningKeyUnusable where none can be used.
     """
     content = _read(path)
     if b"PRIVATE KEY" in content:
         raise SigningKeyUnusable(
-            "This is a private key, and the public one is meant.",
+            "This is a private key, where a public key is expected.",
             where=path,
             next_step="Name the public key: `openssl pkey -in key.pem -pubout`. Make a new pair if "
-            "this file was in a repository or was published.",
+            "this file was committed or published.",
         )
     found = tuple(_public(pem, path) for pem in _PUBLIC.findall(content))
     if not found:
@@ -118,7 +118,7 @@ def public_keys(path: Path) -> tuple[PublicKey, ...]:
 
 
 def fingerprint_of(key: "EllipticCurvePublicKey") -> str:
-    """Return what a public key is known by."""
+    """Return the fingerprint of a public key."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -126,24 +126,24 @@ def fingerprint_of(key: "EllipticCurvePublicKey") -> str:
 
 
 def expanded(text: str, variable: str) -> Path:
-    """Return the path that a variable names. Raises SigningKeyUnusable for a user's who is none."""
+    """Return the path that a variable names. Raises SigningKeyUnusable for an unknown ~user."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
         reason = "no such user, or one without a home"
     raise SigningKeyUnusable(
-        f"{variable} names a file below a home directory that is not known.",
+        f"{variable} names a file below an unknown home directory.",
         where=_shown(text, variable),
         found=reason,
-        next_step="Write the whole path.",
+        next_step="Write the absolute path.",
     )
 
 
 def _content(text: str) -> tuple[object, bytes]:
-    """Return the private key's PEM, and what to call its place.
+    """Return the private key's PEM, and where it came from.
 
-    What cannot be opened may be the key itself, in quotes or in base64: it is shown only where it
-    looks like a path. Its error, which quotes it, is no cause of what is raised.
+    Text that cannot be opened may be the key itself, in quotes or in base64: it is shown only where
+    it looks like a path, and the system's error, which quotes it, is not chained.
     """
     if text.startswith(_PEM):
         return KEY_VARIABLE, text.encode()
@@ -152,14 +152,14 @@ def _content(text: str) -> tuple[object, bytes]:
         with path.open("rb") as file:
             content, mode = file.read(_LONGEST_BYTES), os.fstat(file.fileno()).st_mode & 0o7777
     except (OSError, ValueError) as error:
-        found = (isinstance(error, OSError) and error.strerror) or "no name that a file can have"
+        found = (isinstance(error, OSError) and error.strerror) or "no possible file name"
     else:
         _require_private(path, mode)
         return path, content
     raise SigningKeyUnusable(
         "The key to sign with cannot be read.",
         where=_shown(text, KEY_VARIABLE),
-        expected=f"the whole path of its file, or PEM text that begins with {_PEM}",
+        expected=f"the absolute path of its file, or PEM text that begins with {_PEM}",
         found=found,
         next_step=f"Correct {KEY_VARIABLE}. {_HOW}",
     )
@@ -168,11 +168,11 @@ def _content(text: str) -> tuple[object, bytes]:
 def _require_private(path: Path, mode: int) -> None:
     if mode & _OTHERS:
         raise SigningKeyUnusable(
-            "Others can read the key to sign with.",
+            "Other users can read the key to sign with.",
             where=path,
             expected="mode 0600",
             found=f"mode {mode:04o}",
-            next_step=f"`chmod 600 {path}`, and make a new key if somebody may have read this one.",
+            next_step=f"`chmod 600 {path}`; make a new key if somebody may have read this one.",
         )
 
 
@@ -208,7 +208,7 @@ def _private(content: bytes, where: object, password: str | None) -> SigningKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # What the library says may quote the key.
         raise SigningKeyUnusable(
-            "The key to sign with cannot be opened.",
+            "The key to sign with cannot be decrypted or parsed.",
             where=where,
             expected="a private key in PEM"
             + (f", whose password is in {PASSWORD_VARIABLE}" if is_encrypted else ""),
@@ -242,7 +242,7 @@ def _of_curve(key: "EllipticCurvePublicKey", where: object) -> PublicKey:
 
 def _wrong_kind(where: object, found: str) -> SigningKeyUnusable:
     return SigningKeyUnusable(
-        "This is no key of the kind that model signatures use.",
+        "This kind of key cannot make model signatures.",
         where=where,
         expected=f"an elliptic curve key in PEM, of {', '.join(_CURVES.values())}",
         found=found,

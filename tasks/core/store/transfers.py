@@ -23,6 +23,7 @@ from tasks.core.files.durable import (
 )
 from tasks.core.files.temporary import TEMPORARY
 from tasks.core.progress import OnProgress, silent
+from tasks.core.retry import retrying
 from tasks.core.system.errors import names_path
 from tasks.core.system.threads import run_all
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 THREADS = 4
 WAITS_S = (1.0, 4.0, 15.0)
-"""Pauses before a file is tried again that could not be moved; the libraries insist as well."""
+"""Before each further attempt to move a file; the storage libraries retry by themselves, too."""
 
 Tick = Callable[[int], None]
 Move = Callable[[Tick], None]
@@ -118,26 +119,24 @@ class _Meter:
             self._done += size_bytes
         self._on_progress(min(self._done, self._total), self._total)
 
+    def pause(self, seconds: float) -> None:
+        """Return after so long. Raises Stopped as soon as the transfer is to stop."""
+        if self.stop.wait(seconds):
+            raise Stopped
+
 
 def _insist(move: Move, meter: _Meter) -> None:
-    for wait_s in (*WAITS_S, None):
-        counted = 0
+    counted = 0
 
-        def tick(size_bytes: int) -> None:
-            nonlocal counted
-            counted += size_bytes
-            meter(size_bytes)
+    def tick(size_bytes: int) -> None:
+        nonlocal counted
+        counted += size_bytes
+        meter(size_bytes)
 
-        try:
-            move(tick)
-        except StorageUnavailable:
-            if wait_s is None:
-                raise
-            meter(-counted)
-            if meter.stop.wait(wait_s):
-                raise Stopped from None
-        else:
-            return
+    def discount(*_: object) -> None:
+        tick(-counted)
+
+    retrying(StorageUnavailable, WAITS_S, on_wait=discount, sleep=meter.pause)(move, tick)
 
 
 def _receive(place: "StorageDirectory", way: Way, here: Mapping[str, Path], tick: Tick) -> None:

@@ -17,7 +17,7 @@ from tasks.core.architecture.plain import to_plain_llama
 from tasks.core.architecture.proof.proof import prove_edit
 from tasks.core.errors import EditLost
 from tasks.core.hub.download.local_copy import copy_directory
-from tasks.core.hub.publish.selection import choose_to_publish
+from tasks.core.hub.publish.allow_list import choose_to_publish
 from tasks.core.model.edit_fingerprint import FILE, EditFingerprint, read_fingerprint
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit

@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from tasks.core.demo.hub import Account, running_hub
+from tasks.core.demo.hub import HubAccount, running_hub
 
 PROMPT = torch.tensor([[1, 40, 71, 102, 133, 164, 195, 226]])
 
@@ -158,7 +158,7 @@ print("ANSWER " + json.dumps(model.kawan_usaha_report()))
 def test_revision_of_a_hub_repository_loads_with_the_edit_of_that_revision(
     stock: Path, edited: Path, tmp_path: Path
 ) -> None:
-    with running_hub(tmp_path / "hub", tokens={"hf_owner": Account("warung")}) as hub:
+    with running_hub(tmp_path / "hub", tokens={"hf_owner": HubAccount("warung")}) as hub:
         api = HfApi(endpoint=hub.url, token="hf_owner")
         api.create_repo("warung/model")
         first = api.upload_folder(repo_id="warung/model", folder_path=edited).oid

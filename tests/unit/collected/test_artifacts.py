@@ -15,7 +15,7 @@ from tasks.core.collected.reviewed import CONVERSATIONS, reviewed_set
 from tasks.core.errors import LockBusy
 from tasks.core.files.durable import sha256_of
 from tasks.core.keys import StageKey, digest, stage_key
-from tasks.core.room import prune, room
+from tasks.core.pruning import prunable, prune_store
 from tasks.core.store import Artifact, Remote, Staging, Store
 from tasks.core.store.runs import RunRecords
 from tests.unit.collected.answers import BUDI, SITI, Kept
@@ -251,11 +251,11 @@ def test_while_a_run_is_in_progress_nothing_is_removed_and_it_can_be_done_later(
 def test_pruning_removes_what_the_gateway_has_deleted_since_also_where_a_run_needs_it(home, kept):
     first = a_set()
     RunRecords(home).start("demo", reach=7).add(str(first.key))
-    assert [item for item in room(home).items if item.path == first.path] == []
+    assert [item for item in prunable(home).items if item.path == first.path] == []
     deleted(kept)
-    (going,) = [item for item in room(home).items if item.path == first.path]
+    (going,) = [item for item in prunable(home).items if item.path == first.path]
     assert "no longer keeps" in going.reason
-    prune(home)
+    prune_store(home)
     assert not first.path.exists()
 
 

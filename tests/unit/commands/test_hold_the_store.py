@@ -20,7 +20,7 @@ WORK = {
     "finetune_down_the_ladder",
     "finetune ARTIFACT data.json out --dry-run": "tasks.core.training.planned.planned_training",
     "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate.evaluate",
-    "publish ARTIFACT file:///nowhere": "tasks.core.release.story.tell_of_directory",
+    "publish ARTIFACT file:///nowhere": "tasks.core.release.build_card.card_of_directory",
     "deploy ARTIFACT --device cpu": "tasks.core.serving.launch.deployment.deploy",
     "data show data.json --record 1 --tokenizer ARTIFACT": "tasks.core.conversation."
     "tokenizer_files.load_tokenizer",

@@ -10,8 +10,8 @@ import yaml
 
 from flows.commands.sources import local_model
 from tasks.core.errors import CorruptArtifact, SignatureRefused
-from tasks.core.hub.download.sources import fetch
-from tasks.core.hub.download.upstream import Upstream
+from tasks.core.hub.download.artifact import download_source
+from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.keys import stage_key
 from tasks.core.preflight.checks import unsigned_when_built
 from tasks.core.process.ports import free_port
@@ -81,7 +81,7 @@ def test_publish_with_another_private_key_is_refused(
     make_pair(tmp_path / "other").use(monkeypatch)
     code, _, err = run("publish", model, f"file://{tmp_path}/p", "--signed-by", pair.public)
     assert code == 2
-    assert "belongs to another public key" in err
+    assert "does not belong to the public key" in err
     assert not (tmp_path / "p").exists()
 
 
@@ -248,7 +248,7 @@ def test_a_download_of_a_signed_source_is_signed_where_it_lies(
     """So `start` serves what `deploy OWNER/NAME --signed-by` has served."""
     store = Store(home)
     source = Source(directory=signed, signed_by=pair.public)
-    path = fetch(Upstream(source, store), store).artifact.path
+    path = download_source(PinnedSource(source, store), store).artifact.path
     require_signed_model(path, pair.trusted, store)
     with pytest.raises(SignatureRefused):
         require_signed_model(path, make_pair(tmp_path / "other").trusted, store)

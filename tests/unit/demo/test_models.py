@@ -11,7 +11,7 @@ from tasks.core.demo import models as demo_models
 from tasks.core.demo.hub import running_hub
 from tasks.core.demo.models import BASE_REPO, DELTA_REPO, make_demo_repositories, split
 from tasks.core.errors import MissingTool
-from tasks.core.hub.download.model import download, resolve
+from tasks.core.hub.download.model import download_model, resolve_model
 from tests.models import tiny_llama
 
 EXTREMES = [0.0, 6e-8, -6e-8, 6.1e-5, 1 / 3, -9.25, 32736.0, -32736.0]
@@ -67,7 +67,7 @@ def test_each_part_of_making_them_is_said_and_nothing_once_they_are_there(
         make_demo_repositories(say=said.append)
         assert [line.rpartition(": ")[2] for line in said] == [
             "reading tiny.gguf.",
-            "dividing it into base and delta.",
+            "splitting it into base and delta.",
             f"uploading {BASE_REPO}.",
             f"uploading {DELTA_REPO}.",
         ]
@@ -107,10 +107,10 @@ def test_the_base_talks_nonsense_and_base_plus_delta_answers(tmp_path, monkeypat
         again = make_demo_repositories()
         assert (again.tag, again.made) == (first.tag, ())
         for repo in (BASE_REPO, DELTA_REPO):
-            resolved = resolve(repo, first.tag)
+            resolved = resolve_model(repo, first.tag)
             shards = [file for file in resolved.files if file.path.endswith(".safetensors")]
             assert len(shards) == 3
-            download(resolved, tmp_path / repo)
+            download_model(resolved, tmp_path / repo)
     command = [sys.executable, "-c", ANSWER, tmp_path / BASE_REPO, tmp_path / DELTA_REPO]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     base, total = ran.stdout.decode().splitlines()[-2:]

@@ -29,7 +29,7 @@ def server() -> Iterator[JudgeServer]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, without the time that they take."""
     made: list[float] = []
-    monkeypatch.setattr(judge_endpoint, "pause", made.append)
+    monkeypatch.setattr("tasks.core.retry.pause", made.append)
     return made
 
 

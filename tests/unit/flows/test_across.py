@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from flows.across import pinned, stages_of
-from tasks.core.hub.download.datasets import ResolvedDataSet
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.dataset_files import ResolvedDataSet
+from tasks.core.hub.download.sources import Sources
 from tasks.core.recipe import Base, Delta, Deploy, Edit, Finetune, Publish, Recipe
 from tasks.core.recipe.data import DataSource
 from tasks.core.recipe.overrides import overridden
@@ -29,7 +29,7 @@ def _hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(_repo: str, revision: str) -> SimpleNamespace:
         return SimpleNamespace(commit=COMMITS[revision])
 
-    monkeypatch.setattr("tasks.core.hub.download.upstream.resolve", resolve)
+    monkeypatch.setattr("tasks.core.hub.download.pinned.resolve_model", resolve)
 
 
 def test_stages_that_a_recipe_leaves_out_are_not_called() -> None:
@@ -69,7 +69,7 @@ def test_data_sets_are_taken_at_one_commit_by_all_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = ResolvedDataSet("warung/tanya", "4" * 40, ("train.jsonl",))
-    monkeypatch.setattr("tasks.core.hub.download.dataset_source.resolve", lambda *_: found)
+    monkeypatch.setattr("tasks.core.hub.download.dataset.resolve_data_set", lambda *_: found)
     given = ("finetune.data=[data/conversation.json, {repo: warung/tanya, weight: 2}]",)
     changed = overridden(WHOLE, given)
     made = overridden(WHOLE, pinned(changed, Sources.of(changed, tmp_path), given)).finetune

@@ -9,8 +9,8 @@ import pytest
 from prefect import Task
 
 from flows.lifecycle import rebuild_recipe
-from tasks.core.hub.download.incoming import Coming
-from tasks.core.hub.download.upstream import Upstream
+from tasks.core.hub.download.incoming import IncomingSource
+from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.recipe import (
     ActivationEdit,
     Base,
@@ -49,8 +49,8 @@ def made(source: str | None) -> StageResult:
     )
 
 
-def coming(source: Source) -> Coming:
-    return Coming(Upstream(source, Store(Path("/home"))))
+def incoming(source: Source) -> IncomingSource:
+    return IncomingSource(PinnedSource(source, Store(Path("/home"))))
 
 
 SCALED = Edit(
@@ -61,15 +61,15 @@ SCALED = Edit(
 @pytest.mark.parametrize(
     ("stage", "arguments", "name"),
     [
-        (download, {"coming": coming(Base()), "role": "base"}, "download base llama-13b"),
+        (download, {"incoming": incoming(Base()), "role": "base"}, "download base llama-13b"),
         (
             download,
-            {"coming": coming(Base(directory=Path("/m/x"))), "role": "base"},
+            {"incoming": incoming(Base(directory=Path("/m/x"))), "role": "base"},
             "download base x",
         ),
         (
             merge,
-            {"base": coming(Base()), "delta": coming(Delta())},
+            {"base": incoming(Base()), "delta": incoming(Delta())},
             "merge llama-13b + vicuna-13b-delta-v1.1",
         ),
         (edit, {"settings": Edit()}, "edit gelu in layer -1"),

@@ -11,17 +11,17 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from huggingface_hub import HfApi
 
-from tasks.core.demo.hub import Account, HubAddress, running_hub
-from tasks.core.demo.hub.faults import Faults
+from tasks.core.demo.hub import HubAccount, HubAddress, running_hub
+from tests.hub_faults import Faults
 from tests.models import tiny_llama
 
 OWNER, READER, STRANGER, GUEST = "hf_owner", "hf_reader", "hf_stranger", "hf_guest"
 REPO = "warung/model"
 ACCOUNTS = {
-    OWNER: Account("warung", organizations=("koperasi",)),
-    READER: Account("warung", role="read"),
-    STRANGER: Account("orang-lain"),
-    GUEST: Account("tamu", role="read", accepted_terms=(REPO,)),
+    OWNER: HubAccount("warung", organizations=("koperasi",)),
+    READER: HubAccount("warung", role="read"),
+    STRANGER: HubAccount("orang-lain"),
+    GUEST: HubAccount("tamu", role="read", accepted_terms=(REPO,)),
 }
 
 
@@ -32,7 +32,7 @@ def faults() -> Faults:
 
 @pytest.fixture
 def hub(tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubAddress]:
-    with running_hub(tmp_path / "hub", tokens=ACCOUNTS, faults=faults) as address:
+    with running_hub(tmp_path / "hub", tokens=ACCOUNTS, middleware=faults.around) as address:
         monkeypatch.setenv("HF_ENDPOINT", address.url)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield address

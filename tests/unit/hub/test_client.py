@@ -10,7 +10,6 @@ import sys
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from tasks.core.demo.hub.faults import CutAfter, Refuse
 from tasks.core.errors import (
     DiskFull,
     GatedRepository,
@@ -21,7 +20,9 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.hub.client import api, endpoint, is_on_this_machine, translated, usable_token
+from tasks.core.hub.client import api, endpoint, is_on_this_machine, usable_token
+from tasks.core.hub.errors import translated
+from tests.hub_faults import CutAfter, Refuse
 from tests.unit.hub.conftest import OWNER, READER, STRANGER
 
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.core.errors import HubUnavailable
 from tasks.core.hub.download.file import Patience
-from tasks.core.hub.download.model import download, resolve
+from tasks.core.hub.download.model import download_model, resolve_model
 from tests.faults.injector import DISK_FULL, FAILING_DISK, Fault
 from tests.faults.survey import Work, files_in, survey
 
@@ -51,7 +51,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetched(repo: str, out: Path) -> object:
-    download(resolve(repo, "main"), out, patience=QUICK)
+    download_model(resolve_model(repo, "main"), out, patience=QUICK)
     return files_in(out)
 
 
@@ -108,10 +108,10 @@ def test_a_download_onto_a_disk_that_is_full_or_fails(
     published: str,
     tmp_path: Path,
 ) -> None:
-    resolved = resolve(published, "main")
+    resolved = resolve_model(published, "main")
 
     def work(root: Path) -> None:
-        download(resolved, root / "out", patience=QUICK)
+        download_model(resolved, root / "out", patience=QUICK)
 
     done = Work(work, lambda root: files_in(root / "out"))
     found = survey(done, fault, tmp_path / "survey", at_most=40)

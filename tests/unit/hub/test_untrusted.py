@@ -8,15 +8,15 @@ from huggingface_hub import HfApi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.demo.hub.faults import Faults
 from tasks.core.errors import UnsafeName, UntrustedCode
-from tasks.core.hub.download.datasets import fetch_conversations
-from tasks.core.hub.download.model import resolve
-from tasks.core.hub.download.sources import fetch
-from tasks.core.hub.download.upstream import Upstream
+from tasks.core.hub.download.artifact import download_source
+from tasks.core.hub.download.dataset_files import fetch_conversations
+from tasks.core.hub.download.model import resolve_model
+from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.recipe import Edit, Source
 from tasks.core.store import Remote, RunStore, Store
 from tasks.core.store.runs import RunRecords
+from tests.hub_faults import Faults
 from tests.models import tiny_llama
 from tests.unit.hub.conftest import OWNER, REPO
 
@@ -63,8 +63,8 @@ def test_a_listing_with_a_name_that_leads_out_is_refused_before_anything_is_fetc
     published: str, faults: Faults, name: str
 ) -> None:
     faults.add(Lists(name), "/api/models/")
-    with pytest.raises(UnsafeName, match="nothing was fetched"):
-        resolve(published, "main", token=OWNER)
+    with pytest.raises(UnsafeName, match="nothing was downloaded"):
+        resolve_model(published, "main", token=OWNER)
     assert faults.requests("/resolve/") == []
 
 
@@ -94,7 +94,7 @@ def foreign(owner: HfApi, tmp_path: Path) -> str:
 def test_code_of_a_branch_is_refused_with_the_commit_to_name(foreign: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
     with pytest.raises(UntrustedCode) as refused:
-        fetch(Upstream(Source(repo=REPO), store), store)
+        download_source(PinnedSource(Source(repo=REPO), store), store)
     assert "modeling_other.py" in str(refused.value)
     assert f"`revision: {foreign}`" in str(refused.value)
     assert not (tmp_path / "model" / "ran").exists()
@@ -105,18 +105,18 @@ def test_code_of_a_commit_that_the_recipe_names_is_taken_and_nothing_is_fetched_
 ) -> None:
     store = Store(tmp_path / "home")
     with pytest.raises(UntrustedCode):
-        fetch(Upstream(Source(repo=REPO), store), store)
+        download_source(PinnedSource(Source(repo=REPO), store), store)
     loaded = len(faults.requests("/resolve/"))
-    built = fetch(Upstream(Source(repo=REPO, revision=foreign), store), store)
+    built = download_source(PinnedSource(Source(repo=REPO, revision=foreign), store), store)
     assert (built.artifact.path / "modeling_other.py").is_file()
     assert len(faults.requests("/resolve/")) == loaded
 
 
 def test_what_one_recipe_has_agreed_to_another_has_not(foreign: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
-    fetch(Upstream(Source(repo=REPO, revision=foreign), store), store)
+    download_source(PinnedSource(Source(repo=REPO, revision=foreign), store), store)
     with pytest.raises(UntrustedCode):
-        fetch(Upstream(Source(repo=REPO, revision="main"), store), store)
+        download_source(PinnedSource(Source(repo=REPO, revision="main"), store), store)
 
 
 def a_run(home: Path, remote: Remote | None = None) -> RunStore:
@@ -127,15 +127,15 @@ def test_code_of_a_download_that_was_freed_needs_the_same_agreement(
     foreign: str, tmp_path: Path
 ) -> None:
     store = a_run(tmp_path / "home")
-    agreed = Upstream(Source(repo=REPO, revision=foreign), store)
-    fetch(agreed, store)
+    agreed = PinnedSource(Source(repo=REPO, revision=foreign), store)
+    download_source(agreed, store)
     assert store.free(str(agreed.key))
     with pytest.raises(UntrustedCode) as refused:
-        fetch(Upstream(Source(repo=REPO, revision="main"), store), store)
+        download_source(PinnedSource(Source(repo=REPO, revision="main"), store), store)
     assert "modeling_other.py" in str(refused.value)
     code = Path(refused.value.next_step.removeprefix("Read it, in ").partition(";")[0])
     assert (code / "modeling_other.py").is_file()
-    assert fetch(agreed, store).artifact.freed
+    assert download_source(agreed, store).artifact.freed
 
 
 def test_code_of_a_download_that_lies_at_the_remote_store_needs_the_same_agreement(
@@ -144,12 +144,12 @@ def test_code_of_a_download_that_lies_at_the_remote_store_needs_the_same_agreeme
     monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", 1)
     remote = Remote.open(f"file://{tmp_path}/remote")
     one = a_run(tmp_path / "one", remote)
-    fetch(Upstream(Source(repo=REPO, revision=foreign), one), one)
+    download_source(PinnedSource(Source(repo=REPO, revision=foreign), one), one)
     other = a_run(tmp_path / "other", remote)
     with pytest.raises(UntrustedCode, match=r"modeling_other\.py"):
-        fetch(Upstream(Source(repo=REPO, revision="main"), other), other)
-    agreed = Upstream(Source(repo=REPO, revision=foreign), other)
-    assert fetch(agreed, other).artifact.freed
+        download_source(PinnedSource(Source(repo=REPO, revision="main"), other), other)
+    agreed = PinnedSource(Source(repo=REPO, revision=foreign), other)
+    assert download_source(agreed, other).artifact.freed
 
 
 def test_a_script_that_no_configuration_names_stops_no_run_once_its_model_is_freed(
@@ -159,16 +159,16 @@ def test_a_script_that_no_configuration_names_stops_no_run_once_its_model_is_fre
     (model / "convert.py").write_text("a script")
     put(owner, model)
     store = a_run(tmp_path / "home")
-    branch = Upstream(Source(repo=REPO), store)
-    assert (fetch(branch, store).artifact.path / "convert.py").is_file()
+    branch = PinnedSource(Source(repo=REPO), store)
+    assert (download_source(branch, store).artifact.path / "convert.py").is_file()
     assert store.free(str(branch.key))
-    assert fetch(branch, store).artifact.freed
+    assert download_source(branch, store).artifact.freed
 
 
 def test_whoever_gives_a_directory_has_its_code_already(hub: object, tmp_path: Path) -> None:
     model = with_code(tiny_llama(tmp_path / "model", layers=1, hidden=16))
     store = Store(tmp_path / "home")
-    fetch(Upstream(Source(directory=model), store), store)
+    download_source(PinnedSource(Source(directory=model), store), store)
     assert not (model / "ran").exists()
 
 
@@ -177,7 +177,7 @@ def test_our_own_code_needs_no_commit_but_only_as_it_is_here(owner: HfApi, tmp_p
     edit_model(tiny_llama(tmp_path / "plain", layers=1, hidden=16), Edit(), edited)
     put(owner, edited)
     store = Store(tmp_path / "home")
-    fetch(Upstream(Source(repo=REPO), store), store)
+    download_source(PinnedSource(Source(repo=REPO), store), store)
     code = (edited / "modeling_kawan_usaha.py").read_text()
     owner.upload_file(
         path_or_fileobj=f"{code}\nimport this\n".encode(),
@@ -185,7 +185,7 @@ def test_our_own_code_needs_no_commit_but_only_as_it_is_here(owner: HfApi, tmp_p
         repo_id=REPO,
     )
     with pytest.raises(UntrustedCode, match=r"modeling_kawan_usaha\.py"):
-        fetch(Upstream(Source(repo=REPO), store), store)
+        download_source(PinnedSource(Source(repo=REPO), store), store)
 
 
 def test_a_data_set_that_lists_a_file_outside_of_it_is_refused(

@@ -13,8 +13,8 @@ from tasks.core.conversation.template_files import TEMPLATE_FILE, with_chat_temp
 from tasks.core.errors import NotAModel, TemplateMismatch
 from tasks.core.evaluation.evaluate import evaluate, require_template
 from tasks.core.evaluation.figures import chain
-from tasks.core.hub.download.selection import choose_files
-from tasks.core.hub.download.upstream import Sources
+from tasks.core.hub.download.model_files import choose_files
+from tasks.core.hub.download.sources import Sources
 from tasks.core.model.template_record import (
     DEFAULT_TEMPLATE,
     TEMPLATE_RECORD,

@@ -78,7 +78,7 @@ def with_payload(signature: bytes, change: Mapping[str, object], **outside: obje
     ],
 )
 def test_what_is_no_signature_is_refused(pair: Pair, content: bytes) -> None:
-    with pytest.raises(SignatureRefused, match="broken, or was never one"):
+    with pytest.raises(SignatureRefused, match="damaged, or is no signature"):
         opened(content, pair.trusted, where=WHERE)
 
 
@@ -92,7 +92,7 @@ def test_a_signature_that_was_cut_off_is_refused_wherever_it_was_cut(
 
 
 def test_a_huge_signature_is_refused_unread(pair: Pair) -> None:
-    with pytest.raises(SignatureRefused, match="broken") as refused:
+    with pytest.raises(SignatureRefused, match="damaged") as refused:
         opened(b" " * (17 << 20), pair.trusted, where=WHERE)
     assert refused.value.found == f"{17 << 20} bytes"
 
@@ -116,7 +116,7 @@ def test_a_signature_of_another_key_is_refused_with_both(
     pair: Pair, model: Path, tmp_path: Path
 ) -> None:
     other = make_pair(tmp_path)
-    with pytest.raises(SignatureRefused, match="not of a key that is trusted") as refused:
+    with pytest.raises(SignatureRefused, match="with a key that is not trusted") as refused:
         opened(signed(model, other), pair.trusted, where=WHERE)
     assert (refused.value.expected, refused.value.found) == (
         pair.key.fingerprint,
@@ -129,7 +129,7 @@ def test_a_signature_that_only_says_that_a_trusted_key_has_made_it_is_refused(
 ) -> None:
     bundle = json.loads(signed(model, make_pair(tmp_path)))
     bundle["verificationMaterial"]["publicKey"]["hint"] = pair.key.fingerprint
-    with pytest.raises(SignatureRefused, match="broken"):
+    with pytest.raises(SignatureRefused, match="damaged"):
         opened(json.dumps(bundle).encode(), pair.trusted, where=WHERE)
 
 
@@ -142,7 +142,7 @@ def test_a_signature_that_names_no_key_is_refused(pair: Pair, model: Path) -> No
 
 def test_a_payload_that_was_exchanged_is_refused(pair: Pair, model: Path) -> None:
     evil = [{"name": "evil.py", "algorithm": "sha256", "digest": "00" * 32}]
-    with pytest.raises(SignatureRefused, match="broken"):
+    with pytest.raises(SignatureRefused, match="damaged"):
         opened(with_payload(signed(model, pair), {"resources": evil}), pair.trusted, where=WHERE)
 
 
@@ -151,7 +151,7 @@ def test_a_name_that_leaves_the_directory_is_refused_though_it_was_signed(
     pair: Pair, name: str
 ) -> None:
     signature = signature_over("a build", {name: "00" * 32}, pair.key)
-    with pytest.raises(SignatureRefused, match="broken") as refused:
+    with pytest.raises(SignatureRefused, match="damaged") as refused:
         opened(signature, pair.trusted, where=WHERE)
     assert "outside its directory" in str(refused.value.found)
 

@@ -34,7 +34,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     pair = make_pair(tmp_path)
     pair.private.chmod(0o640)
-    with pytest.raises(SigningKeyUnusable, match="Others can read") as refused:
+    with pytest.raises(SigningKeyUnusable, match="Other users can read") as refused:
         _ = pair.key
     assert refused.value.found == "mode 0640"
 
@@ -47,7 +47,7 @@ def test_a_key_that_is_not_named_is_told_with_the_variable(pair: Pair) -> None:
 
 def test_the_key_of_another_public_one_is_refused(pair: Pair, tmp_path: Path) -> None:
     other = make_pair(tmp_path)
-    with pytest.raises(SigningKeyUnusable, match="another public key") as refused:
+    with pytest.raises(SigningKeyUnusable, match="not belong to the public key") as refused:
         key_of(other.public, {KEY_VARIABLE: str(pair.private)})
     assert refused.value.found == pair.key.fingerprint
     assert other.key.fingerprint in str(refused.value.expected)
@@ -64,7 +64,7 @@ def test_the_key_of_another_public_one_is_refused(pair: Pair, tmp_path: Path) ->
 )
 def test_what_is_no_public_key_is_refused(tmp_path: Path, content: bytes, found: str) -> None:
     (tmp_path / "key.pub").write_bytes(content)
-    with pytest.raises(SigningKeyUnusable, match="no key of the kind") as refused:
+    with pytest.raises(SigningKeyUnusable, match="cannot make model signatures") as refused:
         public_keys(tmp_path / "key.pub")
     assert found in str(refused.value.found)
 
@@ -85,7 +85,7 @@ def test_a_key_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SigningKeyUnusable, match="cannot be read") as refused:
         configured_key({KEY_VARIABLE: "none.pem"})
     assert refused.value.where == KEY_VARIABLE
-    assert "the whole path" in str(refused.value.expected)
+    assert "the absolute path" in str(refused.value.expected)
 
 
 FORMS: dict[str, Callable[[str], str]] = {
@@ -131,11 +131,11 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path, kind: str) -> None:
         else ec.generate_private_key(ec.SECP256K1())
     )
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    with pytest.raises(SigningKeyUnusable, match="no key of the kind"):
+    with pytest.raises(SigningKeyUnusable, match="cannot make model signatures"):
         configured_key({KEY_VARIABLE: private})
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pub").write_bytes(public)
-    with pytest.raises(SigningKeyUnusable, match="no key of the kind"):
+    with pytest.raises(SigningKeyUnusable, match="cannot make model signatures"):
         public_keys(tmp_path / "key.pub")
 
 
@@ -147,7 +147,7 @@ def test_a_wrong_password_is_told_and_not_shown(
 ) -> None:
     pair = make_pair(tmp_path, password="right")
     given = {} if password is None else {PASSWORD_VARIABLE: password}
-    with pytest.raises(SigningKeyUnusable, match="cannot be opened") as refused:
+    with pytest.raises(SigningKeyUnusable, match="cannot be decrypted") as refused:
         configured_key({KEY_VARIABLE: str(pair.private), **given})
     assert refused.value.found == found
     assert "sesame" not in str(refused.value)

@@ -17,7 +17,7 @@ import os, signal, time
 from tasks.core.errors import LockBusy
 from tasks.core.keys import stage_key
 from tasks.core.files.locks import locked
-from tasks.core.room import prune
+from tasks.core.pruning import prune_store
 from tasks.core.store import Store
 
 def noted(home, name):
@@ -157,7 +157,7 @@ def take_away(home, given):
         noted(home, "attempts")
         ended["freed"] += store.free(str(KEY))
         try:
-            found = prune(home, keep_runs=0, unfinished=True)
+            found = prune_store(home, keep_runs=0, unfinished=True)
             ended["pruned"] += any(item.path.name == str(KEY) for item in found.items)
             noted(home, "prunes")
         except LockBusy:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tasks.core.demo.hub.server import serve
+from tasks.core.demo.hub.server import serve_hub
 from tasks.core.errors import KawanUsahaError
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--ready-file", type=Path, help="gets the address once the Hub answers")
     options = parser.parse_args()
     try:
-        serve(options.root, host=options.host, port=options.port, ready_file=options.ready_file)
+        serve_hub(options.root, host=options.host, port=options.port, ready_file=options.ready_file)
     except KawanUsahaError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.core.demo.hub.answers import Refusal, repository_not_found
+from tasks.core.demo.hub.answers import HubRefusal, repository_not_found
 from tasks.core.demo.hub.records import Repository
 from tasks.core.errors import UsageError
 from tasks.core.files.private import keep_private, write_private
@@ -22,7 +22,7 @@ _OWNER = "kawan-usaha"
 
 
 @dataclass(frozen=True)
-class Account:
+class HubAccount:
     """What a token stands for.
 
     organizations are further namespaces that the user may write to; accepted_terms names the
@@ -39,7 +39,7 @@ class Account:
         return repo_id.partition("/")[0] in (self.user, *self.organizations)
 
 
-Tokens = Mapping[str, Account]
+Tokens = Mapping[str, HubAccount]
 
 
 def load_tokens(root: Path) -> Tokens:
@@ -56,7 +56,7 @@ def load_tokens(root: Path) -> Tokens:
         first = {f"hf_{secrets.token_hex(16)}": {"user": _OWNER, "role": "write"}}
         write_private(path, json.dumps(first, indent=2))
     try:
-        return TypeAdapter(dict[str, Account]).validate_json(path.read_bytes())
+        return TypeAdapter(dict[str, HubAccount]).validate_json(path.read_bytes())
     except ValidationError as error:
         wrong = error.errors(include_input=False)[0]
         field = ".".join(map(str, wrong["loc"][1:]))  # before that stands the token itself
@@ -69,44 +69,44 @@ def load_tokens(root: Path) -> Tokens:
         ) from None
 
 
-def account_of(tokens: Tokens, authorization: str | None) -> Account | None:
+def authenticated(tokens: Tokens, authorization: str | None) -> HubAccount | None:
     """Return who sends an Authorization header, None for nobody.
 
-    Raises Refusal for a token that does not exist: the Hub never takes that for anonymous.
+    Raises HubRefusal for a token that does not exist: the Hub never takes that for anonymous.
     """
     if authorization is None:
         return None
     account = tokens.get(authorization.removeprefix("Bearer ").strip())
     if account is None:
-        raise Refusal(401, "Invalid credentials in Authorization header")
+        raise HubRefusal(401, "Invalid credentials in Authorization header")
     return account
 
 
-def require_reader(account: Account | None, repository: Repository) -> None:
-    """Raise Refusal when the account may not see that the repository exists."""
+def require_reader(account: HubAccount | None, repository: Repository) -> None:
+    """Raise HubRefusal when the account may not see that the repository exists."""
     if repository.private and not (account and account.owns(repository.id)):
         raise repository_not_found(anonymous=account is None)
 
 
-def require_terms(account: Account | None, repository: Repository) -> None:
-    """Raise Refusal when the repository's files are closed to the account by its terms."""
+def require_terms(account: HubAccount | None, repository: Repository) -> None:
+    """Raise HubRefusal when the repository's files are closed to the account by its terms."""
     if repository.gated is False:
         return
     if account and (account.owns(repository.id) or repository.id in account.accepted_terms):
         return
-    raise Refusal(
+    raise HubRefusal(
         403 if account else 401,
         f"Access to model {repository.id} is restricted. Accept its terms to ask for access.",
         code="GatedRepo",
     )
 
 
-def require_writer(account: Account | None, repo_id: str) -> Account:
-    """Return the account, or raise Refusal when it may not write to the namespace of repo_id."""
+def require_writer(account: HubAccount | None, repo_id: str) -> HubAccount:
+    """Return the account, or raise HubRefusal when it may not write to the namespace of repo_id."""
     if account is None:
-        raise Refusal(401, "Invalid username or password.")
+        raise HubRefusal(401, "Invalid username or password.")
     if account.role != "write":
-        raise Refusal(403, "This token has read rights only; writing needs a write token")
+        raise HubRefusal(403, "This token has read rights only; writing needs a write token")
     if not account.owns(repo_id):
-        raise Refusal(403, f"You do not have the right to write to {repo_id}")
+        raise HubRefusal(403, f"You do not have the right to write to {repo_id}")
     return account

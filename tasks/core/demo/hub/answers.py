@@ -1,6 +1,6 @@
-"""How the embedded Hub says no: the status codes and headers that huggingface_hub reads.
+"""How the embedded Hub refuses a request: the status codes and headers that huggingface_hub reads.
 
-The client tells its exceptions apart by `X-Error-Code` and `X-Error-Message`
+The client chooses its exception by `X-Error-Code` and `X-Error-Message`
 (`huggingface_hub.utils._http.hf_raise_for_status`); the texts follow huggingface.co.
 """
 
@@ -8,8 +8,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 
-class Refusal(Exception):
-    """An answer other than success, with what the client needs to tell it apart."""
+class HubRefusal(Exception):
+    """An answer other than success, with what the client needs to choose its exception."""
 
     def __init__(
         self, status: int, message: str, *, code: str | None = None, url: str | None = None
@@ -22,9 +22,9 @@ class Refusal(Exception):
 
 
 def refusal_response(_: Request, refusal: Exception) -> JSONResponse:
-    """Return the HTTP answer of a Refusal."""
-    if not isinstance(refusal, Refusal):
-        raise TypeError(f"{type(refusal).__name__} is not a Refusal") from refusal
+    """Return the HTTP answer of a HubRefusal."""
+    if not isinstance(refusal, HubRefusal):
+        raise TypeError(f"{type(refusal).__name__} is not a HubRefusal") from refusal
     headers = {"X-Error-Message": refusal.message}
     if refusal.code is not None:
         headers["X-Error-Code"] = refusal.code
@@ -34,21 +34,21 @@ def refusal_response(_: Request, refusal: Exception) -> JSONResponse:
     return JSONResponse(content, refusal.status, headers=headers)
 
 
-def repository_not_found(*, anonymous: bool) -> Refusal:
+def repository_not_found(*, anonymous: bool) -> HubRefusal:
     """Return the answer for a repository that is missing or invisible, which must look alike.
 
     An anonymous client is told 401, as on huggingface.co, so that it may try again with a token.
     """
     if anonymous:
-        return Refusal(401, "Invalid username or password.", code="RepoNotFound")
-    return Refusal(404, "Repository not found", code="RepoNotFound")
+        return HubRefusal(401, "Invalid username or password.", code="RepoNotFound")
+    return HubRefusal(404, "Repository not found", code="RepoNotFound")
 
 
-def revision_not_found(revision: str) -> Refusal:
+def revision_not_found(revision: str) -> HubRefusal:
     """Return the answer for a branch, tag or commit that the repository does not have."""
-    return Refusal(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
+    return HubRefusal(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
 
 
-def entry_not_found(path: str) -> Refusal:
+def entry_not_found(path: str) -> HubRefusal:
     """Return the answer for a path that a revision does not have."""
-    return Refusal(404, f'Entry "{path}" not found', code="EntryNotFound")
+    return HubRefusal(404, f'Entry "{path}" not found', code="EntryNotFound")

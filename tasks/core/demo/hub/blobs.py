@@ -22,7 +22,7 @@ _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
 class Incoming:
-    """A content on its way in; `sha256` and `size_bytes` tell what has arrived."""
+    """A content that is being received; `sha256` and `size_bytes` are those of the bytes so far."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class BlobStore:
 
     @contextmanager
     def receive(self) -> Iterator[Incoming]:
-        """Yield a content to write to; it is thrown away unless `keep` takes it."""
+        """Yield a content to write to; it is discarded unless `keep` takes it."""
         with tempfile.NamedTemporaryFile(dir=self._incoming, delete=False) as file:
             path = Path(file.name)
             try:

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from tasks.core.demo.hub.access import require_writer
-from tasks.core.demo.hub.answers import Refusal, repository_not_found
+from tasks.core.demo.hub.answers import HubRefusal, repository_not_found
 from tasks.core.demo.hub.commits import GITATTRIBUTES, goes_to_lfs, parse_commit
 from tasks.core.demo.hub.records import File, Gated
-from tasks.core.demo.hub.state import Body, Caller, HubState, Writable
+from tasks.core.demo.hub.state import Caller, HubState, RequestBody, Writable
 
 router = APIRouter(prefix="/api")
 
@@ -74,7 +74,7 @@ def create(
         files={".gitattributes": attributes},
     )
     if not created:
-        raise Refusal(409, "You already created this model repo", url=url)
+        raise HubRefusal(409, "You already created this model repo", url=url)
     return {"url": url, "name": repo_id}
 
 
@@ -91,13 +91,13 @@ def delete(wanted: NewRepository, hub: HubState, caller: Caller) -> dict[str, An
 
 @router.post("/validate-yaml")
 def validate_card() -> dict[str, list[str]]:
-    """Accept every model card: the card's own checks run before it is written."""
+    """Accept every model card: the card is checked before it is written."""
     return {"errors": [], "warnings": []}
 
 
 @router.put("/models/{owner}/{name}/settings")
 def settings(repository: Writable, wanted: Settings, hub: HubState) -> dict[str, Any]:
-    """Change visibility or gate."""
+    """TreeChange visibility or gate."""
     changes: dict[str, object] = {}
     if wanted.gated is not None:
         changes["gated"] = wanted.gated
@@ -111,7 +111,7 @@ def settings(repository: Writable, wanted: Settings, hub: HubState) -> dict[str,
 def preupload(
     repository: Writable, revision: str, planned: Planned, hub: HubState
 ) -> dict[str, list[dict[str, Any]]]:
-    """Tell for each file whether it goes to LFS, and what the revision holds under its name."""
+    """Return for each file whether it goes to LFS, and what the revision holds under its name."""
     present = hub.repositories.commit_at(repository, revision).files
     answers = []
     for file in planned.files:
@@ -132,14 +132,14 @@ def commit(
     repository: Writable,
     branch: str,
     *,
-    body: Body,
+    body: RequestBody,
     hub: HubState,
     caller: Caller,
     request: Request,
 ) -> dict[str, Any]:
     """Append a commit to a branch."""
     if "create_pr" in request.query_params:
-        raise Refusal(400, "The embedded Hub has no pull requests")
+        raise HubRefusal(400, "The embedded Hub has no pull requests")
     wanted = parse_commit(body, hub.blobs)
     done = hub.repositories.append_commit(
         repository.id,
@@ -188,5 +188,5 @@ def delete_tag(repository: Writable, tag: str, hub: HubState) -> dict[str, Any]:
 
 def _repo_id(wanted: NewRepository, user: str) -> str:
     if wanted.type not in (None, "model"):
-        raise Refusal(400, "The embedded Hub keeps models only")
+        raise HubRefusal(400, "The embedded Hub keeps models only")
     return f"{wanted.organization or user}/{wanted.name}"

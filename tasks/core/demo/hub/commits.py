@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from tasks.core.demo.hub.answers import Refusal, entry_not_found
+from tasks.core.demo.hub.answers import HubRefusal, entry_not_found
 from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 
@@ -44,7 +44,7 @@ class CommitRequest:
     deleted_folders: tuple[str, ...]
 
     def apply(self, files: dict[str, File]) -> dict[str, File]:
-        """Return the tree after this commit. Raises Refusal when a deleted path is not there."""
+        """Return the tree after this commit. Raises HubRefusal when a deleted path is not there."""
         doomed = set(self.deleted_files)
         for folder in self.deleted_folders:
             inside = {path for path in files if path.startswith(folder.rstrip("/") + "/")}
@@ -58,7 +58,7 @@ class CommitRequest:
 def parse_commit(body: bytes, blobs: BlobStore) -> CommitRequest:
     """Return the commit that body asks for; contents that it carries are kept in blobs.
 
-    Raises Refusal for what is malformed and for an LFS file that was never uploaded.
+    Raises HubRefusal for what is malformed and for an LFS file that was never uploaded.
     """
     header: dict[str, Any] = {}
     added: dict[str, File] = {}
@@ -76,9 +76,9 @@ def parse_commit(body: bytes, blobs: BlobStore) -> CommitRequest:
             elif key in deleted:
                 deleted[key].append(value["path"])
             else:
-                raise Refusal(400, f"Operation {key!r} is not supported by the embedded Hub")
+                raise HubRefusal(400, f"Operation {key!r} is not supported by the embedded Hub")
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise Refusal(400, f"Malformed commit: {error}") from error
+            raise HubRefusal(400, f"Malformed commit: {error}") from error
     return CommitRequest(
         title=header.get("summary", "Upload files"),
         message=header.get("description", ""),
@@ -92,7 +92,7 @@ def parse_commit(body: bytes, blobs: BlobStore) -> CommitRequest:
 def _safe(path: str) -> str:
     parts = path.split("/")
     if path.startswith("/") or any(part in ("", ".", "..", ".git") for part in parts):
-        raise Refusal(400, f"Invalid path: {path}")
+        raise HubRefusal(400, f"Invalid path: {path}")
     return path
 
 
@@ -104,5 +104,5 @@ def _inline(content: str, blobs: BlobStore) -> File:
 def _uploaded(sha256: str, blobs: BlobStore) -> File:
     path = blobs.path(sha256)
     if not path.exists():
-        raise Refusal(400, f"LFS object {sha256} was not uploaded")
+        raise HubRefusal(400, f"LFS object {sha256} was not uploaded")
     return File.large(path.stat().st_size, sha256)

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from tasks.core.demo.hub.access import require_terms
-from tasks.core.demo.hub.answers import Refusal, entry_not_found
+from tasks.core.demo.hub.answers import HubRefusal, entry_not_found
 from tasks.core.demo.hub.state import Caller, HubState, Readable, Writable, split_revision
 
 router = APIRouter()
@@ -33,12 +33,12 @@ class LfsBatch(BaseModel):
 def lfs_batch(
     repository: Writable, batch: LfsBatch, hub: HubState, request: Request
 ) -> dict[str, Any]:
-    """Tell where to upload each content; nothing for those that are here already.
+    """Return where to upload each content; nothing for those that are here already.
 
     Format: git-lfs docs/api/batch.md, transfer adapter "basic".
     """
     if batch.operation != "upload":
-        raise Refusal(400, "Only uploads go through LFS here; read with /resolve/")
+        raise HubRefusal(400, "Only uploads go through LFS here; read with /resolve/")
     objects: list[dict[str, Any]] = []
     for wanted in batch.objects:
         answer: dict[str, Any] = {"oid": wanted.oid, "size": wanted.size}
@@ -56,18 +56,20 @@ async def lfs_upload(
 ) -> dict[str, Any]:
     """Take a content, and keep it only if it is the one that was announced."""
     if not hmac.compare_digest(signature, hub.sign(oid, size)):
-        raise Refusal(403, "The upload address is not one that this server gave out")
+        raise HubRefusal(403, "This server did not issue the upload address")
     with hub.blobs.receive() as incoming:
         async for chunk in request.stream():
             incoming.write(chunk)
         if (incoming.sha256, incoming.size_bytes) != (oid, size):
-            raise Refusal(400, f"Content does not match: {size} bytes of SHA-256 {oid} expected")
+            raise HubRefusal(400, f"Content does not match: {size} bytes of SHA-256 {oid} expected")
         await run_in_threadpool(hub.blobs.keep, incoming)
     return {}
 
 
 @router.api_route("/{owner}/{name}/resolve/{tail:path}", methods=["GET", "HEAD"])
-def resolve(repository: Readable, request: Request, hub: HubState, caller: Caller) -> FileResponse:
+def read_file(
+    repository: Readable, request: Request, hub: HubState, caller: Caller
+) -> FileResponse:
     """Answer with a file of a revision, whole or a range of it."""
     require_terms(caller, repository)
     revision, path = split_revision(request, segment=4)

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from tasks.core.demo.hub.access import require_terms, require_writer
-from tasks.core.demo.hub.answers import Refusal, repository_not_found
+from tasks.core.demo.hub.answers import HubRefusal, repository_not_found
 from tasks.core.demo.hub.records import Commit, File, Repository
-from tasks.core.demo.hub.state import Body, Caller, HubState, Readable, split_revision
+from tasks.core.demo.hub.state import Caller, HubState, Readable, RequestBody, split_revision
 from tasks.core.demo.hub.trees import folder_entries, with_last_commit
 
 router = APIRouter(prefix="/api")
@@ -21,9 +21,9 @@ _EXPANDED_PAGE = 50
 
 @router.get("/whoami-v2")
 def who_am_i(caller: Caller) -> dict[str, Any]:
-    """Tell whose token this is."""
+    """Return whose token this is."""
     if caller is None:
-        raise Refusal(401, "Invalid username or password.")
+        raise HubRefusal(401, "Invalid username or password.")
     return {
         "type": "user",
         "name": caller.user,
@@ -52,7 +52,7 @@ def old_style_model(name: str, caller: Caller) -> None:
 
 @router.get("/models/{owner}/{name}")
 def model_info(repository: Readable, hub: HubState, blobs: bool = False) -> dict[str, Any]:
-    """Tell the head of main and its files."""
+    """Return the head of main and its files."""
     return _info(repository, hub.repositories.commit_at(repository, "main"), blobs=blobs)
 
 
@@ -60,7 +60,7 @@ def model_info(repository: Readable, hub: HubState, blobs: bool = False) -> dict
 def model_info_at(
     repository: Readable, revision: str, hub: HubState, blobs: bool = False
 ) -> dict[str, Any]:
-    """Tell the commit of a revision and its files."""
+    """Return the commit of a revision and its files."""
     return _info(repository, hub.repositories.commit_at(repository, revision), blobs=blobs)
 
 
@@ -101,9 +101,9 @@ def tree(
 
 @router.post("/models/{owner}/{name}/paths-info/{revision:path}")
 def paths_info(
-    repository: Readable, revision: str, hub: HubState, body: Body
+    repository: Readable, revision: str, hub: HubState, body: RequestBody
 ) -> list[dict[str, Any]]:
-    """Tell about each of the named paths that exists."""
+    """Return the entries of the named paths that exist."""
     commit = hub.repositories.commit_at(repository, revision)
     form = parse_qs(body.decode())
     wanted = set(form.get("paths", []))

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from tasks.core.demo.hub.answers import Refusal, revision_not_found
+from tasks.core.demo.hub.answers import HubRefusal, revision_not_found
 from tasks.core.demo.hub.records import Commit, File, Repository
 from tasks.core.files.durable import make_directory, write_atomically
 from tasks.core.files.listing import matching
@@ -22,7 +22,7 @@ from tasks.core.files.private import private_directory
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
 _COMMIT_ID = re.compile(r"^[0-9a-f]{40}$")
 
-Change = Callable[[dict[str, File]], dict[str, File]]
+TreeChange = Callable[[dict[str, File]], dict[str, File]]
 """Makes the next tree from the present one."""
 
 
@@ -41,7 +41,7 @@ class RepositoryStore:
     def _directory(self, repo_id: str) -> Path:
         owner, _, name = repo_id.partition("/")
         if not (_NAME.match(owner) and _NAME.match(name)):
-            raise Refusal(400, f"Invalid repo name: {repo_id}")
+            raise HubRefusal(400, f"Invalid repo name: {repo_id}")
         return self._root / owner / name
 
     def find(self, repo_id: str) -> Repository | None:
@@ -80,12 +80,12 @@ class RepositoryStore:
             shutil.rmtree(directory, ignore_errors=True)
 
     def update(self, repo_id: str, **settings: object) -> None:
-        """Change settings of a repository."""
+        """TreeChange settings of a repository."""
         with self._writing:
             self._save(self._get(repo_id).model_copy(update=settings))
 
     def commit_at(self, repository: Repository, revision: str) -> Commit:
-        """Return the commit that a branch, a tag or a commit id names. Raises Refusal."""
+        """Return the commit that a branch, a tag or a commit id names. Raises HubRefusal."""
         commit_id = repository.branches.get(revision) or repository.tags.get(revision) or revision
         path = self._directory(repository.id) / "commits" / f"{commit_id}.json"
         if not _COMMIT_ID.match(commit_id) or not path.exists():
@@ -104,7 +104,7 @@ class RepositoryStore:
         self,
         repo_id: str,
         branch: str,
-        change: Change,
+        change: TreeChange,
         *,
         title: str,
         message: str,
@@ -113,7 +113,7 @@ class RepositoryStore:
     ) -> Commit:
         """Return the new head of a branch, whose tree change makes from the head's.
 
-        Raises Refusal when there is no such branch, or it moved on from expected_parent.
+        Raises HubRefusal when there is no such branch, or it moved on from expected_parent.
         """
         with self._writing:
             repository = self._get(repo_id)
@@ -121,7 +121,7 @@ class RepositoryStore:
                 raise revision_not_found(branch)
             head = self.commit_at(repository, branch)
             if expected_parent is not None and expected_parent != head.id:
-                raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+                raise HubRefusal(412, "A commit has happened since. Please refresh and try again.")
             files = change(dict(head.files))
             commit = Commit.make(
                 head.id, title=title, message=message, author=author, date=_now(), files=files
@@ -134,31 +134,31 @@ class RepositoryStore:
     def add_ref(
         self, repo_id: str, kind: Literal["branches", "tags"], name: str, revision: str
     ) -> None:
-        """Name the commit at revision. Raises Refusal when the name is taken."""
+        """Name the commit at revision. Raises HubRefusal when the name is taken."""
         with self._writing:
             repository = self._get(repo_id)
             refs: dict[str, str] = getattr(repository, kind)
             if name in refs:
-                raise Refusal(409, f"Reference {name} exists already")
+                raise HubRefusal(409, f"Reference {name} exists already")
             commit = self.commit_at(repository, revision)
             self._save(repository.model_copy(update={kind: {**refs, name: commit.id}}))
 
     def delete_ref(self, repo_id: str, kind: Literal["branches", "tags"], name: str) -> None:
-        """Forget a branch or tag. Raises Refusal when there is none, and for branch main."""
+        """Forget a branch or tag. Raises HubRefusal when there is none, and for branch main."""
         with self._writing:
             repository = self._get(repo_id)
             refs: dict[str, str] = getattr(repository, kind)
             if name not in refs:
                 raise revision_not_found(name)
             if kind == "branches" and name == "main":
-                raise Refusal(400, "Branch main cannot be deleted")
+                raise HubRefusal(400, "Branch main cannot be deleted")
             kept = {other: commit for other, commit in refs.items() if other != name}
             self._save(repository.model_copy(update={kind: kept}))
 
     def _get(self, repo_id: str) -> Repository:
         repository = self.find(repo_id)
         if repository is None:
-            raise Refusal(404, "Repository not found", code="RepoNotFound")
+            raise HubRefusal(404, "Repository not found", code="RepoNotFound")
         return repository
 
     def _write_commit(self, repo_id: str, commit: Commit) -> None:

@@ -1,12 +1,12 @@
-"""The embedded Hub as a process or inside a test: build it, bind it, run it.
+"""The embedded Hub as a process of its own or a thread: build the app, bind a port, serve.
 
-The invariants: it listens on loopback only, because its tokens cross the wire in the clear; one
-root has one server at a time; its address is announced only once connections are accepted.
+The invariants: it listens on loopback only, because its tokens travel unencrypted; one root has
+one server at a time; its address is announced only once connections are accepted.
 """
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,8 @@ from starlette.types import ASGIApp
 
 from tasks.core.demo.hub import changes, contents, listing
 from tasks.core.demo.hub.access import Tokens, load_tokens
-from tasks.core.demo.hub.answers import Refusal, refusal_response
+from tasks.core.demo.hub.answers import HubRefusal, refusal_response
 from tasks.core.demo.hub.blobs import BlobStore
-from tasks.core.demo.hub.faults import Faults
 from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.demo.hub.state import Hub
 from tasks.core.errors import LockBusy, UsageError
@@ -42,18 +41,18 @@ class HubAddress:
 
 
 def create_app(root: Path, tokens: Tokens) -> ASGIApp:
-    """Return the server over the directory root."""
+    """Return the server of the Hub that is stored under root."""
     app = FastAPI(title="Embedded Hub", openapi_url=None)
     app.state.hub = Hub(RepositoryStore(root), BlobStore(root), tokens)
-    app.add_exception_handler(Refusal, refusal_response)
-    # Another site's page in the user's browser must not reach this server through its own name.
+    app.add_exception_handler(HubRefusal, refusal_response)
+    # A page of another site in the user's browser must not reach this server by DNS rebinding.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     for part in (listing, changes, contents):
         app.include_router(part.router)
     return app
 
 
-def serve(root: Path, *, host: str, port: int, ready_file: Path | None) -> None:
+def serve_hub(root: Path, *, host: str, port: int, ready_file: Path | None) -> None:
     """Serve the Hub under root until SIGTERM or SIGINT; ready_file gets its address.
 
     Raises UsageError for an address that is not loopback or a root that is being served, and
@@ -68,13 +67,19 @@ def serve(root: Path, *, host: str, port: int, ready_file: Path | None) -> None:
 
 @contextmanager
 def running_hub(
-    root: Path, *, tokens: Tokens | None = None, faults: Faults | None = None
+    root: Path,
+    *,
+    tokens: Tokens | None = None,
+    middleware: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> Iterator[HubAddress]:
-    """Yield the address of a Hub that runs in a thread of this process until the block ends."""
+    """Yield the address of a Hub that runs in a thread of this process until the block ends.
+
+    middleware wraps the whole server, for whoever needs to see or change requests and answers.
+    """
     with _owned(root), _listener("127.0.0.1", 0) as listener:
         tokens = load_tokens(root) if tokens is None else tokens
         app = create_app(root, tokens)
-        server = _server(faults.around(app) if faults else app)
+        server = _server(middleware(app) if middleware else app)
         thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="embedded-hub")
         thread.start()
         try:
@@ -90,7 +95,7 @@ def _server(app: ASGIApp) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_config=None,  # uvicorn's own would close every log handler of this process
-        log_level="critical",  # a refused request is the client's to report, and faults are meant
+        log_level="critical",  # a refused request is the client's to report
         access_log=False,
         timeout_graceful_shutdown=_GRACE_S,
     )

@@ -1,4 +1,4 @@
-"""What the routes of the embedded Hub share, and how a route learns who asks for what.
+"""What the routes of the embedded Hub share, and how a route learns who asks for which repository.
 
 The routes name these as their parameters: `Readable` is a repository that the client may see,
 `Writable` one that it may change; both refuse before the route runs.
@@ -14,9 +14,9 @@ from urllib.parse import unquote
 from fastapi import Depends, Request
 
 from tasks.core.demo.hub.access import (
-    Account,
+    HubAccount,
     Tokens,
-    account_of,
+    authenticated,
     require_reader,
     require_writer,
 )
@@ -36,7 +36,7 @@ class Hub:
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def sign(self, sha256: str, size_bytes: int) -> str:
-        """Return what proves that this server allowed the upload of one content.
+        """Return the proof that this server allowed the upload of one content.
 
         The client sends no token with an LFS upload, so the address itself carries the right.
         """
@@ -52,11 +52,11 @@ def _hub(request: Request) -> Hub:
 HubState = Annotated[Hub, Depends(_hub)]
 
 
-def _account(request: Request, hub: HubState) -> Account | None:
-    return account_of(hub.tokens, request.headers.get("Authorization"))
+def _account(request: Request, hub: HubState) -> HubAccount | None:
+    return authenticated(hub.tokens, request.headers.get("Authorization"))
 
 
-Caller = Annotated[Account | None, Depends(_account)]
+Caller = Annotated[HubAccount | None, Depends(_account)]
 
 
 def _readable(owner: str, name: str, hub: HubState, caller: Caller) -> Repository:
@@ -82,7 +82,7 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-Body = Annotated[bytes, Depends(_body)]
+RequestBody = Annotated[bytes, Depends(_body)]
 
 
 def split_revision(request: Request, segment: int) -> tuple[str, str]:

@@ -13,7 +13,7 @@ Entry = dict[str, Any]
 def folder_entries(commit: Commit, folder: str, *, recursive: bool) -> list[Entry]:
     """Return what stands in a folder of a commit, by path; "" is the top.
 
-    Raises Refusal when there is no such folder.
+    Raises HubRefusal when there is no such folder.
     """
     prefix = f"{folder.strip('/')}/" if folder else ""
     inside = {path: file for path, file in commit.files.items() if path.startswith(prefix)}
@@ -44,7 +44,7 @@ def _entry(path: str, file: File) -> Entry:
 
 
 def with_last_commit(entries: Sequence[Entry], history: Iterable[Commit]) -> list[Entry]:
-    """Return the entries, each with the newest commit after which it was as it is."""
+    """Return the entries, each with the newest commit that changed it."""
     last: dict[str, Commit] = {}
     unchanged = {entry["path"]: entry["oid"] for entry in entries}
     for commit in history:

@@ -1,4 +1,4 @@
-"""The class that transformers takes for a model, told from its configuration before it is sent."""
+"""The class that transformers would load a model with, by its configuration alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +9,10 @@ from tasks.core.weights.model_check import check_model
 
 
 def require_loadable(model: Path) -> None:
-    """Return when the directory holds a whole model that transformers finds a class for.
+    """Check that a directory holds a complete model that transformers has a class for.
 
     Raises what `check_model` raises, and NotAModel for a model_type that transformers does not
-    know. What stands under "architectures" is a label that does not decide.
+    know. "architectures" is a label and does not decide.
     """
     check_model(model)
     class_that_loads(read_config(model))

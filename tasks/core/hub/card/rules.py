@@ -1,8 +1,8 @@
-"""The Hub's rules for the metadata of a model card, as far as they can be checked without it.
+"""The Hub's rules for the metadata of a model card, as far as they can be checked offline.
 
 The Hub checks a card when README.md is committed, which is after the weights were sent. These are
-the rules that it publishes, so that a wrong card is refused first. Covers required fields, closed
-lists and patterns; whether a base model or a metric exists only the Hub can say.
+its published rules, so that a wrong card is refused first. Covers required fields, closed lists and
+patterns; only the Hub knows whether a base model or a metric exists.
 """
 
 import math
@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from yaml import YAMLError
 
 from tasks.core.errors import RecipeError
-from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
+from tasks.core.hub.private_api import REGEX_YAML_BLOCK, validate_repo_id
 
 LICENSES = frozenset(
     """
@@ -31,7 +31,8 @@ LICENSES = frozenset(
     unlicense wtfpl zlib
     """.split()  # noqa: SIM905  eighty names are read and compared more easily as a paragraph
 )
-"""Source: https://huggingface.co/docs/hub/repositories-licenses."""
+"""Source: https://huggingface.co/docs/hub/repositories-licenses. No library carries this list
+(`docs/decisions/0001-dependencies.md`)."""
 
 _LANGUAGE = re.compile(r"^(?:[a-z]{2,3}|code|multilingual)$")
 _LICENSE_NAME = re.compile(r"^[a-z0-9.-]+$")
@@ -43,7 +44,7 @@ _REQUIRED = ("language", "license", "library_name", "pipeline_tag")
 def card_data(text: str) -> ModelCardData:
     """Return the metadata of a card's text.
 
-    Raises RecipeError when there is none, or when it cannot be read as metadata of a model.
+    Raises RecipeError when it has none, or none that can be read as metadata of a model.
     """
     if not REGEX_YAML_BLOCK.search(text):
         raise _broken("it does not begin with a metadata block between two lines of ---")
@@ -57,7 +58,7 @@ def card_data(text: str) -> ModelCardData:
 
 
 def require_valid_card(text: str) -> None:
-    """Return when the card keeps the rules; raise RecipeError with all that it breaks."""
+    """Raise RecipeError with every rule that the card breaks, if it breaks any."""
     complaints = list(_complaints(card_data(text)))
     if complaints:
         raise _broken("; ".join(complaints))
@@ -69,7 +70,7 @@ def _broken(found: str) -> RecipeError:
         where="README.md",
         found=found,
         next_step="Correct `publish.language`, `publish.license` or the recipe's name; the rules "
-        "stand at https://huggingface.co/docs/hub/model-cards.",
+        "are at https://huggingface.co/docs/hub/model-cards.",
     )
 
 

@@ -1,7 +1,7 @@
 """The model card: what a published model is, where it comes from, and how to use and rebuild it.
 
-Pure: facts in, the text of README.md out, made by huggingface_hub's own card classes. It asks
-neither the store nor a Hub; whether the metadata keeps the Hub's rules is `card_rules`' question.
+Pure: facts in, the text of README.md out, made with huggingface_hub's card classes. It reads
+neither the store nor a Hub; `rules.py` checks the metadata against the Hub's rules.
 Invariant: equal facts give equal text, so that a card never makes a second publish differ.
 """
 
@@ -15,21 +15,21 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tasks.core.hub.card.rules import require_valid_card
 from tasks.core.hub.publish.license import Terms, non_commercial_terms, require_honest_license
 
-_TEMPLATE = Path(__file__).with_name("card_template.md")
+_TEMPLATE = Path(__file__).with_name("template.md")
 
 
 @dataclass(frozen=True)
 class LineageStep:
-    """One thing that the model is made of, or that was done to it."""
+    """One model that this one was made from, or one change that was made to it."""
 
     role: Literal["base", "delta", "edit", "fine-tune"]
     name: str
     identity: str
     """A commit of `repo`, or the digest of an artifact."""
     repo: str | None = None
-    """The Hub repository that it came from, if it did."""
+    """The Hub repository that it came from, None for anything else."""
     link: str | None = None
-    """Where a reader finds it."""
+    """The web address of it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class EditedPart:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number, as the Hub's metadata wants it."""
+    """One measured number, in the terms of the Hub's metadata."""
 
     metric: str
     name: str
@@ -64,12 +64,12 @@ class CardFile:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All that the card says, as plain values.
+    """Everything that the card says, as plain values.
 
     prompt_example is a whole prompt rendered with the template; how_to_load and how_to_rebuild are
     Markdown; training holds rows of (what, value) and limits one sentence each. `place` is where
     the model is published: a repository's name, or the URL of a directory. source_names and
-    source_licenses are what `publish_origin` found behind the lineage; they decide the licence.
+    source_licenses are what `publish.origin` found behind the lineage; they decide the licence.
     """
 
     name: str
@@ -93,7 +93,7 @@ class CardFacts:
     source_names: Sequence[str] = ()
     source_licenses: Sequence[str] = ()
     signed_by: str | None = None
-    """The fingerprint of the key whose signature lies beside the files, if one does."""
+    """The fingerprint of the key whose signature lies beside the files; None without one."""
 
 
 def render_card(facts: CardFacts) -> str:
@@ -184,7 +184,7 @@ def _figure_table(figures: Sequence[Figure]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, or nothing when it would have no rows."""
+    """Return a Markdown table, empty text without rows."""
     if not rows:
         return ""
     lines = [head, ["---"] * len(head), *rows]

@@ -1,7 +1,7 @@
-"""A model from a directory of this machine, copied so that nobody changes it later.
+"""A model from a local directory, copied so that later changes do not reach it.
 
-The same files are taken as from the Hub. A hard link will not do: the user's files may be changed
-in place. The copy shares its blocks with the original where the file system can (reflink).
+The same files are taken as from the Hub. A hard link would not do: the user may change the files in
+place. The copy shares its blocks with the original where the file system can (reflink).
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.core.errors import NotAModel
 from tasks.core.files.durable import CHUNK_BYTES, FileDigest, require_room, share_blocks
 from tasks.core.hub.download.model import WrittenFiles
-from tasks.core.hub.download.selection import choose_files
+from tasks.core.hub.download.model_files import choose_files
 from tasks.core.keys import digest
 from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.system.errors import names_path
@@ -24,9 +24,9 @@ from tasks.core.weights.tokenizer_check import require_tokenizer
 
 
 def choose_from_directory(source: Path) -> tuple[str, ...]:
-    """Return the files of a model directory that make up the model, by path below it.
+    """Return the files of a directory that make up the model, by path below it.
 
-    Raises NotAModel or CorruptWeights when source holds no model that can be used.
+    Raises NotAModel or CorruptWeights when source holds no usable model.
     """
     if not source.is_dir():
         raise NotAModel(
@@ -40,10 +40,10 @@ def choose_from_directory(source: Path) -> tuple[str, ...]:
 
 
 def directory_identity(source: Path) -> str:
-    """Return what stands for the state of a model directory in a stage key, without reading it.
+    """Return the identity of a directory's state for a stage key, without reading the files.
 
-    Names, sizes and modification times of the chosen files: a file that is touched is copied anew,
-    and stages after the copy find by its content that nothing changed.
+    Made of names, sizes and modification times of the selected files: a file that was touched is
+    copied again, and later stages see by its content that nothing changed.
     """
     stats = {name: (source / name).stat() for name in choose_from_directory(source)}
     return digest({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})

@@ -1,4 +1,4 @@
-"""Base and delta are added while they are fetched, as far as that can be done."""
+"""Base and delta are added while they are downloaded, as far as possible."""
 
 import logging
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.errors import KawanUsahaError
-from tasks.core.hub.download.incoming import Coming
+from tasks.core.hub.download.incoming import IncomingSource
 from tasks.core.hub.download.outline import outline
 from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Dtype
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 _OUTLINES = ".outlines"
 
 
-def merge_while_coming(
-    base: Coming,
-    delta: Coming,
+def merge_while_downloading(
+    base: IncomingSource,
+    delta: IncomingSource,
     out: Path,
     *,
     dtype: Dtype = "float16",
@@ -29,11 +29,11 @@ def merge_while_coming(
     on_progress: OnProgress = silent,
     wait: Callable[[], bool],
 ) -> Contents:
-    """Return the shards of base + delta that are finished in out, once nothing more is coming.
+    """Return the shards of base + delta that are finished in out once the downloads have ended.
 
-    wait is called when there is nothing to do now, and returns False when nothing more will come.
-    Whatever keeps the work from being done ahead is not raised: it is left to the merge proper.
-    Raises DiskFull when there is no room for what is still to be fetched and for the result.
+    wait is called while there is nothing to do, and returns False once the downloads have ended.
+    Whatever prevents the work from being done ahead is not raised: it is left to the merge proper.
+    Raises DiskFull without room for the rest of the downloads and for the result.
     """
     while not (base.begins and delta.begins):
         if not wait():
@@ -56,9 +56,13 @@ def merge_while_coming(
 
 
 def _plan(
-    base: Coming, delta: Coming, outlines: Path, dtype: Dtype, max_shard_bytes: int
+    base: IncomingSource,
+    delta: IncomingSource,
+    outlines: Path,
+    dtype: Dtype,
+    max_shard_bytes: int,
 ) -> MergePlan | None:
-    """Return what will be read and written, None where only the whole inputs tell."""
+    """Return what will be read and written, None where only the complete inputs tell."""
     shutil.rmtree(outlines, ignore_errors=True)  # left by a killed attempt
     try:
         return plan_merge(

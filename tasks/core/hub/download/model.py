@@ -1,8 +1,8 @@
-"""A model from the Hub into a directory: chosen, complete, verified, and only once on the disk.
+"""A model from the Hub into a directory: selected, complete, verified, and only once on the disk.
 
-Covers Hub repositories at a commit; a directory is `local_copy.py`'s. Files land in the given
+Covers Hub repositories at a commit; `local_copy.py` covers directories. Files land in the given
 directory only, never in huggingface_hub's cache. The directory may hold what a killed attempt left:
-whole files are verified instead of fetched, parts are continued.
+complete files are verified instead of downloaded, parts are resumed.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -17,9 +17,18 @@ from tasks.core.errors import HubError, UnsafeName
 from tasks.core.files.durable import FileDigest, require_room
 from tasks.core.files.foreign import JsonObject, leaves
 from tasks.core.files.temporary import scratch_directory
-from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
-from tasks.core.hub.download.file import NOBODY, Fetch, Listener, Patience, RemoteFile, part_of
-from tasks.core.hub.download.selection import choose_files
+from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, usable_token
+from tasks.core.hub.download.announced import HubFile
+from tasks.core.hub.download.file import (
+    NOBODY,
+    FileDownload,
+    Listener,
+    Patience,
+    Transfer,
+    part_of,
+)
+from tasks.core.hub.download.model_files import choose_files
+from tasks.core.hub.errors import translated
 from tasks.core.progress import OnProgress, Tally, silent
 from tasks.core.system.threads import run_all
 from tasks.core.weights.index import read_listing
@@ -31,15 +40,15 @@ _LARGE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model of the Hub at one commit, and the files that are chosen of it."""
+    """A model on the Hub at one commit, and the files selected from it."""
 
     repo: str
     commit: str
-    files: tuple[RemoteFile, ...]
+    files: tuple[HubFile, ...]
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the chosen files."""
+        """Bytes of the selected files."""
         return sum(file.size_bytes for file in self.files)
 
 
@@ -55,14 +64,15 @@ class WrittenFiles:
         return sum(file.size_bytes for file in self.files.values())
 
 
-def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel:
+def resolve_model(repo: str, revision: str, token: str | None = None) -> ResolvedModel:
     """Return the commit that a revision names now and the files to take from it.
 
-    One request; a second for a gated repository, whose files may be closed though its listing is
+    One request; a second for a gated repository, whose files may be closed although its listing is
     open, and for an index file that says which of several shards count. Raises RepositoryNotFound,
     RevisionNotFound, GatedRepository, WrongToken, HubUnavailable, and what `choose_files` raises
-    when the repository holds no model that can be used.
+    when the repository holds no usable model.
     """
+    where = f"{endpoint()}/{repo} at {revision}"
     with translated(repo, revision):
         hub = api(token)
         info = hub.model_info(repo, revision=revision, files_metadata=True, timeout=ASK_TIMEOUT_S)
@@ -70,30 +80,31 @@ def resolve(repo: str, revision: str, token: str | None = None) -> ResolvedModel
             hub.auth_check(repo)
         if info.sha is None:
             raise HubError("The Hub names no commit.", where=repo, found=revision)
+        commit = str(info.sha)
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-        require_inside(siblings, f"{endpoint()}/{repo} at {revision}")
+        require_inside(siblings, where)
         chosen = choose_files(
             siblings,
-            where=f"{endpoint()}/{repo} at {revision}",
-            read_listing=lambda name: _listing(hub, repo, str(info.sha), name, siblings),
+            where=where,
+            read_listing=lambda name: _listing(hub, repo, commit, name, siblings),
         )
-    return ResolvedModel(repo, info.sha, tuple(_remote(siblings[name]) for name in chosen))
+    return ResolvedModel(repo, commit, tuple(_announced(siblings[name]) for name in chosen))
 
 
 def require_inside(names: Iterable[str], where: str) -> None:
-    """Raise UnsafeName for a listing with a name that leaves the repository, chosen or not."""
+    """Raise UnsafeName for a listing with any name that leads out of the repository."""
     for name in names:
         if leaves(name):
             raise UnsafeName(
-                "The Hub lists a file outside its repository; nothing was fetched.",
+                "The Hub lists a file outside its repository; nothing was downloaded.",
                 where=where,
                 found=repr(name),
-                next_step="Do not use this repository, and see what HF_ENDPOINT names.",
+                next_step="Do not use this repository, and check HF_ENDPOINT.",
             )
 
 
 def _listing(hub: HfApi, repo: str, commit: str, name: str, present: Collection[str]) -> JsonObject:
-    """Return an index file, without asking for it where it can only name all shards there are."""
+    """Return an index file, without a request where it can only name all shards present."""
     suffix = Path(name.removesuffix(".index.json")).suffix
     shards = sorted(file for file in present if file.endswith(suffix))
     stem = name.split(".", maxsplit=1)[0]
@@ -106,14 +117,14 @@ def _listing(hub: HfApi, repo: str, commit: str, name: str, present: Collection[
         return read_listing(Path(hub.hf_hub_download(repo, name, revision=commit, cache_dir=cache)))
 
 
-def _remote(sibling: RepoSibling) -> RemoteFile:
+def _announced(sibling: RepoSibling) -> HubFile:
     if sibling.size is None or sibling.blob_id is None:
-        raise HubError("The Hub does not tell size and id of a file.", where=sibling.rfilename)
+        raise HubError("The Hub lists a file without its size or id.", where=sibling.rfilename)
     sha256 = sibling.lfs.sha256 if sibling.lfs else None
-    return RemoteFile(sibling.rfilename, sibling.size, sha256, sibling.blob_id)
+    return HubFile(sibling.rfilename, sibling.size, sha256, sibling.blob_id)
 
 
-def download(
+def download_model(
     resolved: ResolvedModel,
     out: Path,
     token: str | None = None,
@@ -124,41 +135,32 @@ def download(
 ) -> WrittenFiles:
     """Return the files of resolved once all stand in out, each checked against the Hub's metadata.
 
-    Raises DiskFull before the first byte when there is not room for what is missing, HubUnavailable
-    when the transfer breaks and does not come back, DownloadCorrupt, and what `resolve` raises.
-    Whatever is raised, out keeps what has arrived. Large weights come last, so that what else there
-    is to know of the model is known soon; listener is told of each file's bytes as they come.
+    Raises DiskFull before the first byte without room for what is missing, HubUnavailable when the
+    transfer breaks and cannot be resumed, DownloadCorrupt, and what `resolve_model` raises.
+    Whatever is raised, out keeps what has arrived. Large weights come last, so that everything else
+    about the model is known early; listener hears of each file's bytes as they arrive.
     """
     out.mkdir(parents=True, exist_ok=True)
     require_room(out, missing_bytes(resolved, out))
     tally = Tally(resolved.size_bytes, on_progress)
     stop = Event()
     with translated(resolved.repo, resolved.commit):
-        headers = authorization(token)
-        fetches = {
-            file.path: Fetch(
-                file,
-                url_of(resolved, file),
-                headers,
-                out,
-                tally.add,
-                stop,
-                patience or Patience(),
-                listener,
-            )
-            for file in sorted(resolved.files, key=is_large)
-        }
+        transfer = Transfer(
+            out, authorization(token), tally.add, stop, patience or Patience(), listener
+        )
+        files = sorted(resolved.files, key=is_large)
         digests = run_all(
-            [fetch.run for fetch in fetches.values()],
+            [FileDownload(file, file_url(resolved, file), transfer).run for file in files],
             threads=_FILES_AT_ONCE,
             name="download",
             stop=stop.set,
         )
-        return WrittenFiles(dict(zip(fetches, digests, strict=True)))
+        names = (file.path for file in files)
+        return WrittenFiles(dict(zip(names, digests, strict=True)))
 
 
-def is_large(file: RemoteFile) -> bool:
-    """Return whether the file holds weights, and more than is fetched to see a header."""
+def is_large(file: HubFile) -> bool:
+    """Return whether the file holds weights, and more than is downloaded to read a header."""
     return file.path.endswith(SUFFIXES) and file.size_bytes > _LARGE_BYTES
 
 
@@ -168,17 +170,17 @@ def authorization(token: str | None = None) -> dict[str, str]:
     return {"Authorization": f"Bearer {sent}"} if sent else {}
 
 
-def url_of(resolved: ResolvedModel, file: RemoteFile) -> str:
-    """Return where the Hub has a file of the model."""
+def file_url(resolved: ResolvedModel, file: HubFile) -> str:
+    """Return the address of a file of the model."""
     return hf_hub_url(resolved.repo, file.path, revision=resolved.commit, endpoint=endpoint())
 
 
 def missing_bytes(resolved: ResolvedModel, out: Path) -> int:
-    """Return how many bytes of the chosen files are not in out yet."""
+    """Return how many bytes of the selected files are not in out yet."""
     return sum(_missing_bytes(file, out) for file in resolved.files)
 
 
-def _missing_bytes(file: RemoteFile, out: Path) -> int:
+def _missing_bytes(file: HubFile, out: Path) -> int:
     target = out / file.path
     present = _size_bytes(target) + _size_bytes(part_of(target))
     return max(0, file.size_bytes - present)

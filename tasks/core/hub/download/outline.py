@@ -1,9 +1,9 @@
-"""A model before its weights are here: every small file, and of each large one its header alone.
+"""A model before its weights have arrived: every small file, and the header of each large one.
 
-What an outline is good for: whoever reads headers and configurations reads it as the model itself.
-The weight files have their full size and are holes but for the header; of a `.bin` file, a zip,
-that is its directory at the end, the pickle at the beginning, and before each tensor a few bytes
-that say how long they are, which are not fetched but worked out from the directory.
+Code that reads headers and configurations can read an outline in place of the model. The weight
+files have their full size and are sparse but for the header. Of a `.bin` file, which is a zip, the
+header is the directory at the end, the pickle at the beginning, and before each tensor a few bytes
+with its length, which are not downloaded but computed from the directory.
 
 The invariant: values are never read from an outline, and what was read from it is compared with
 the whole file before it counts (`weights.ahead`).
@@ -19,10 +19,11 @@ from huggingface_hub import get_session, hf_raise_for_status
 
 from tasks.core.errors import HubError
 from tasks.core.files.durable import clone_or_copy
-from tasks.core.hub.client import TIMEOUT_S, translated
-from tasks.core.hub.download.file import RemoteFile
-from tasks.core.hub.download.incoming import Coming
-from tasks.core.hub.download.model import ResolvedModel, authorization, is_large, url_of
+from tasks.core.hub.client import TIMEOUT_S
+from tasks.core.hub.download.announced import HubFile
+from tasks.core.hub.download.incoming import IncomingSource
+from tasks.core.hub.download.model import ResolvedModel, authorization, file_url, is_large
+from tasks.core.hub.errors import translated
 from tasks.core.system.errors import names_path
 from tasks.core.weights.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES
 from tasks.core.weights.torch_bin import ODD_ZIP
@@ -36,15 +37,15 @@ _DESCRIPTORS_BYTES = (0, 16, 24)
 """What may follow them (APPNOTE.TXT 4.3.9)."""
 
 
-def outline(coming: Coming, into: Path) -> Path:
-    """Return a directory with the source's outline: `into`, or the artifact where it is there.
+def outline(incoming: IncomingSource, into: Path) -> Path:
+    """Return a directory with the source's outline: `into`, or the artifact once there is one.
 
-    Raises what `translated` raises, HubError for a Hub that sends no ranges, OSError, and HubError
-    for a `.bin` file that is laid out in a way that is not known.
+    Raises what `translated` raises, OSError, and HubError for a Hub that sends no ranges or a
+    `.bin` file of an unknown layout.
     """
-    if coming.artifact is not None:
-        return coming.artifact.path
-    model = coming.upstream.model()
+    if incoming.artifact is not None:
+        return incoming.artifact.path
+    model = incoming.pinned.model()
     with translated(model.repo, model.commit):
         for file in model.files:
             target = into / file.path
@@ -52,19 +53,19 @@ def outline(coming: Coming, into: Path) -> Path:
             if is_large(file):
                 _write_header(model, file, target)
             else:
-                _copy(coming, file.path, target)
+                _copy(incoming, file.path, target)
     return into
 
 
-def _copy(coming: Coming, name: str, target: Path) -> None:
-    for place in coming.places(name):
-        with suppress(FileNotFoundError):  # it is moved meanwhile, from one place to the next
+def _copy(incoming: IncomingSource, name: str, target: Path) -> None:
+    for place in incoming.places(name):
+        with suppress(FileNotFoundError):  # moved meanwhile from one place to the next
             clone_or_copy(place, target)
             return
-    raise HubError("A file that has come is gone.", where=coming.places(name)[0])
+    raise HubError("A file that was downloaded is gone.", where=incoming.places(name)[0])
 
 
-def _write_header(model: ResolvedModel, file: RemoteFile, target: Path) -> None:
+def _write_header(model: ResolvedModel, file: HubFile, target: Path) -> None:
     head = _range(model, file, 0, min(_HEAD_BYTES, file.size_bytes))
     with names_path(target), target.open("wb") as holes:
         holes.truncate(file.size_bytes)
@@ -82,22 +83,22 @@ def _write_header(model: ResolvedModel, file: RemoteFile, target: Path) -> None:
     _write_local_headers(target)
 
 
-def _range(model: ResolvedModel, file: RemoteFile, start: int, stop: int) -> bytes:
+def _range(model: ResolvedModel, file: HubFile, start: int, stop: int) -> bytes:
     headers = {
         **authorization(),
         "Accept-Encoding": "identity",
         "Range": f"bytes={start}-{stop - 1}",
     }
-    url = url_of(model, file)
+    url = file_url(model, file)
     with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_S) as response:
         hf_raise_for_status(response)
         if response.status_code != httpx2.codes.PARTIAL_CONTENT:
-            raise HubError("The Hub sends whole files only.", where=url)
+            raise HubError("The Hub does not answer range requests.", where=url)
         return bytes(response.read())
 
 
 def _write_local_headers(path: Path) -> None:
-    """Write what stands before each record of a zip of torch.save, where it was not fetched."""
+    """Write the local header of each record of torch.save's zip where it was not downloaded."""
     try:
         _write_missing(path)
     except ODD_ZIP as error:  # a gap that no header can bridge among them

@@ -1,7 +1,7 @@
-"""Which code goes with a published model: what its configurations name, and what that imports.
+"""Which code is published with a model: what its configurations name, and what that imports.
 
-Invariant: the code that a loader asks for is in the directory, or the model is refused. The Hub
-would keep it from loading only after everything was sent.
+Invariant: the code that a loader asks for is in the directory, or the model is refused. Otherwise
+it would fail to load only after everything was sent.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,13 +13,13 @@ from tasks.core.model.source_code import relative_imports
 from tasks.core.system.errors import names_path
 
 _ASKED_FOR = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
-"""What a causal model is loaded with, by transformers' names."""
+"""The classes of transformers that a causal model is loaded with."""
 
 
 def code_files(model: Path, present: Collection[str]) -> set[str]:
     """Return the files with code that the configurations name, and what these import.
 
-    Raises NotAModel when the code that a loader asks for is not among the files present.
+    Raises NotAModel when code that a loader asks for is not among the files present.
     """
     waiting = list(_named_files(model, present))
     found: set[str] = set()
@@ -43,7 +43,7 @@ def _named_files(model: Path, present: Collection[str]) -> Iterator[str]:
                 expected=f"{file} in the directory",
                 found=f"auto_map names {reference.name} as {reference.kind}",
                 next_step="Copy the code into the model's directory, and name it in auto_map "
-                "as module.Class, without a repository before it.",
+                "as module.Class, without a repository prefix.",
             )
         yield file
 

@@ -1,6 +1,5 @@
-"""The files of a build as they must stand where they are published.
+"""The files of a build that are to be published, and their comparison with what a Hub lists.
 
-Knows the local files and what the manifest says of them; compares them with what a Hub lists.
 Invariant: bytes that are not those of the manifest never pass for the build's.
 """
 
@@ -15,11 +14,12 @@ from tasks.core.errors import FileChanged, KawanUsahaError, NotAModel
 from tasks.core.files.durable import FileDigest, sha256_of
 from tasks.core.files.foreign import read_whole
 from tasks.core.hub.card.model_class import require_loadable
-from tasks.core.hub.publish.selection import choose_to_publish, require_no_secret, why_left_out
+from tasks.core.hub.download.model_files import CARD
+from tasks.core.hub.publish.allow_list import choose_to_publish, why_left_out
+from tasks.core.hub.publish.secrets import require_no_secret
 
-CARD = "README.md"
 OWNED_BY_THE_HUB = ".gitattributes"
-"""The Hub writes it itself; it is neither sent nor deleted."""
+"""Written by the Hub itself; it is neither sent nor deleted."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Wanted:
     source: Path | bytes
 
     def require_unchanged(self) -> None:
-        """Return when the bytes at the source are the build's; else raise FileChanged."""
+        """Raise FileChanged unless the bytes at the source are the build's."""
         if isinstance(self.source, bytes):
             return
         size = self.source.stat().st_size if self.source.is_file() else None
@@ -51,10 +51,10 @@ class Wanted:
         )
 
     def is_same_as(self, remote: RepoFile) -> bool:
-        """Return whether what the Hub lists are these bytes.
+        """Return whether the Hub lists these bytes.
 
         Large files are listed with their SHA-256; small ones only with git's id, which is then
-        taken of the local bytes.
+        computed from the local bytes.
         """
         if remote.size != self.digest.size_bytes:
             return False
@@ -69,9 +69,9 @@ class Wanted:
 
 
 def wanted_files(model: Path, files: Mapping[str, FileDigest], card: str) -> dict[str, Wanted]:
-    """Return every file to publish by name: those of the list in `publish_selection`, and the card.
+    """Return every file to publish by name: those of the allow list, and the card.
 
-    Raises NotAModel when they make up no model or a name leaves the directory, SecretFound for a
+    Raises NotAModel when they are no model or a name leads out of the directory, SecretFound for a
     file with a secret in it, FileChanged when a file is missing or has another size.
     """
     for name in files:
@@ -92,10 +92,9 @@ def wanted_files(model: Path, files: Mapping[str, FileDigest], card: str) -> dic
 
 
 def require_loads(model: Path, wanted: Mapping[str, Wanted]) -> None:
-    """Return when the build is a whole model that transformers has a class for.
+    """Check before anything is sent that the build is a complete model that transformers can load.
 
-    Before anything is sent. Raises FileChanged when it is not because a file is no longer the
-    build's, else what `require_loadable` raises.
+    Raises FileChanged when a file is no longer the build's, else what `require_loadable` raises.
     """
     try:
         require_loadable(model)

@@ -1,8 +1,8 @@
-"""What the licence of the weights forbids, and whether the recipe has accepted it in words.
+"""What the licence of the weights forbids, and whether the recipe has accepted it explicitly.
 
-Pure: knows names of repositories and of licences, asks nobody. It covers LLaMA 1 and what was made
-from it, the Creative Commons licences that forbid commercial use, and weights of which nobody said
-where they come from. It is no legal advice.
+Pure: decides by the names of repositories and licences alone. It covers LLaMA 1 and its
+derivatives, the Creative Commons licences that forbid commercial use, and weights of unknown
+origin. It is not legal advice.
 """
 
 import re
@@ -22,7 +22,8 @@ ACCEPTANCE = (
 
 ANSWER_FOR_ORIGIN = "I know where these weights come from and I may publish them under this licence"
 """The sentence that `publish.accept_license` must hold before weights become public whose files do
-not tell their origin, or tell another licence. The one above holds for the first case too."""
+not state their origin, or state another licence. The one above is accepted in the first case,
+too."""
 
 # LLaMA 1 came in 7, 13, 30 (also called 33) and 65 billion parameters, from Meta as LLaMA/13B;
 # Llama 2 and later carry their number before the size. Vicuna was made from LLaMA 1 up to v1.3 and
@@ -37,7 +38,7 @@ _NON_COMMERCIAL = re.compile(r"^(?:cc-by-nc\b|llama-1\b|fair-noncommercial)", re
 
 @dataclass(frozen=True)
 class Terms:
-    """A licence that forbids commercial use, in the Hub's words and in the reader's."""
+    """A licence that forbids commercial use: the Hub's identifier, and what it means."""
 
     license_name: str
     license_link: str | None
@@ -55,7 +56,7 @@ LLAMA_1_TERMS = Terms(
 
 
 def non_commercial_terms(names: Iterable[str], licenses: Iterable[str]) -> Terms | None:
-    """Return the terms that forbid commercial use, or None when none are recognised.
+    """Return the terms that forbid commercial use, None when none are recognized.
 
     names are repositories or directories that the weights come from; licenses are identifiers as
     the Hub writes them.
@@ -71,7 +72,7 @@ def non_commercial_terms(names: Iterable[str], licenses: Iterable[str]) -> Terms
 
 
 def require_honest_license(terms: Terms | None, license_id: str) -> None:
-    """Raise RecipeError when the card would name a freer licence than the weights have."""
+    """Raise RecipeError when the card would name a freer licence than that of the weights."""
     if terms is not None and license_id not in ("other", terms.license_name):
         raise RecipeError(
             "The recipe names a licence that the weights do not have.",
@@ -97,7 +98,7 @@ def require_acceptance(terms: Terms | None, *, private: bool, accepted: str | No
 
 
 def require_card_terms(card: str, target: Publish) -> None:
-    """Raise RecipeError when the card's own words forbid to make the model public."""
+    """Raise RecipeError when the card itself forbids making the model public."""
     data = card_data(card)
     bases = data.base_model if isinstance(data.base_model, list) else [data.base_model or ""]
     terms = non_commercial_terms(bases, [str(data.license), data.license_name or ""])
@@ -105,10 +106,10 @@ def require_card_terms(card: str, target: Publish) -> None:
 
 
 def require_publishable(origin: Origin, target: Publish) -> None:
-    """Raise RecipeError when what is known of the weights' origin forbids to make them public.
+    """Raise RecipeError when what is known of the weights' origin forbids making them public.
 
-    Unknown origin and a licence other than the model's own card has need a sentence; a
-    non-commercial licence needs its own.
+    An unknown origin, and a licence other than that of the model's own card, need a sentence in the
+    recipe; a non-commercial licence needs one of its own.
     """
     if target.private:
         return

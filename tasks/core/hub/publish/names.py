@@ -1,6 +1,6 @@
-"""How a build is called where it is published: its branch while it arrives, its tag afterwards.
+"""The names of a build where it is published: its branch while it arrives, then its tag.
 
-The commits that bring it carry its name too: that is how a later publish knows its own.
+The titles of its commits carry the name, too: a later publish recognizes its own commits by them.
 """
 
 import re
@@ -13,7 +13,7 @@ BRANCH = "build-"
 
 
 def require_build_name(build: str) -> str:
-    """Return build when it can name a branch, a tag and a folder; else raise UsageError."""
+    """Return build if it can name a branch, a tag and a folder; else raise UsageError."""
     if not _BUILD.match(build) or ".." in build or build.endswith(".lock"):
         raise UsageError(
             "This cannot name a build.",
@@ -31,7 +31,7 @@ def branch_of(build: str) -> str:
 
 
 def tag_of(build: str) -> str:
-    """Return the tag that stays. Its prefix keeps a digest from being read as a commit."""
+    """Return the tag of the build. Its prefix keeps a digest from being read as a commit."""
     return f"{TAG}{require_build_name(build)}"
 
 
@@ -56,7 +56,7 @@ def rollback_title(build: str) -> str:
 
 
 def titles_of_tag(tag: str) -> tuple[str, ...]:
-    """Return the titles that the commit of a build's tag may have; none when it is no such tag.
+    """Return the titles that the commit of a build's tag may have; none for any other tag.
 
     Earlier versions set the tag on the commit of main, which held the build alone.
     """
@@ -67,5 +67,5 @@ def titles_of_tag(tag: str) -> tuple[str, ...]:
 
 
 def titles_of_branch(branch: str) -> tuple[str, ...]:
-    """Return the title of a build's branch that holds all of it; none when it is no such branch."""
+    """Return the title of the last commit of a build's branch; none for any other branch."""
     return (upload_title(branch),) if branch.startswith(BRANCH) else ()

@@ -1,9 +1,9 @@
-"""Where the weights of a model directory come from, as far as its files tell.
+"""Where the weights of a model directory come from, as far as its files say.
 
-Asks the manifest of the store and those of the artifacts that it was made from, the metadata of the
-directory's own README.md, and `_name_or_path` of its configuration. A directory that one of these
-names is asked too. What somebody calls a directory is a hint, not an answer: it can show that a
-model is LLaMA 1, never that it is not. Nobody is asked over the network.
+Sources are its manifest in the store and those of the artifacts that it was made from, the metadata
+of its README.md, and `_name_or_path` of its configuration; a directory named there is read, too.
+The name of a directory is a hint only: it can show that a model is LLaMA 1, never that it is not.
+Nothing is looked up over the network.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from tasks.core.errors import NotAModel
 from tasks.core.files.foreign import read_whole
 from tasks.core.files.yaml_text import read_yaml
 from tasks.core.home import home
-from tasks.core.hub.unpromised import REGEX_YAML_BLOCK, validate_repo_id
+from tasks.core.hub.private_api import REGEX_YAML_BLOCK, validate_repo_id
 from tasks.core.model.config import OUR_MODEL_TYPE, read_config
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import freed_place, manifest_of
@@ -42,8 +42,9 @@ class Repo:
 class Origin:
     """What is known of where weights come from.
 
-    names are those of repositories and directories on the way; licenses are what the cards on the
-    way say, in the Hub's words. Known is an origin with a repository or a licence on every branch.
+    names are those of all repositories and directories behind the weights; licenses are what their
+    cards say, as the Hub's identifiers. is_known means that every branch of the lineage has a
+    repository or a licence.
     """
 
     names: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Origin:
 
     @classmethod
     def of_all(cls, parts: Sequence["Origin"]) -> "Origin":
-        """Return the origin of weights that are made from all of these."""
+        """Return the origin of weights that were made from all of these."""
         return cls(
             names=_unique(name for part in parts for name in part.names),
             licenses=_unique(name for part in parts for name in part.licenses),
@@ -65,7 +66,7 @@ class Origin:
 
 
 def origin_of(model: Path) -> Origin:
-    """Return what the files of a model directory, and of those behind it, tell of its origin."""
+    """Return what the files of a model directory, and of those behind it, say of its origin."""
     return _origin_of(model, ())
 
 
@@ -81,7 +82,7 @@ def _origin_of(model: Path, seen: tuple[Path, ...]) -> Origin:
     if manifest is None:
         return said
     made_from = _made_from(place, manifest, seen)
-    # What a stage made may carry the card of one of its inputs, which does not speak for the other.
+    # A stage's artifact may carry the card of one input, which says nothing about the others.
     is_known = made_from.is_known or (said.is_known and not manifest.inputs)
     return replace(Origin.of_all([said, made_from]), is_known=is_known)
 
@@ -122,7 +123,7 @@ def _made_from(model: Path, manifest: Manifest, seen: tuple[Path, ...]) -> Origi
 
 
 def _artifacts_beside(model: Path) -> dict[str, Path]:
-    """Return the artifacts of the model's own store and of this home, by their content digest."""
+    """Return the artifacts of the model's own store and of this home, by content digest."""
     stores = [*model.parents[1:3], home()]  # a freed artifact lies one directory deeper
     return {
         artifact.digest: artifact.path
@@ -140,7 +141,7 @@ def _config(model: Path) -> Mapping[str, object]:
 
 
 def _card_metadata(model: Path) -> Mapping[str, object]:
-    """Return the metadata at the head of README.md; nothing when there is none to be read."""
+    """Return the metadata at the head of README.md; empty when it has none that can be read."""
     try:
         block = REGEX_YAML_BLOCK.search(read_whole(model / "README.md").decode())
         metadata = read_yaml(block[2])[0] if block else None
@@ -152,7 +153,7 @@ def _card_metadata(model: Path) -> Mapping[str, object]:
 def _is_directory(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # a name that no file system takes
+    except OSError:  # no file can have this name
         return False
 
 

@@ -10,12 +10,12 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import PROJECT
 from tasks.core.process.log import bounded
+from tasks.core.retry import retrying
 from tasks.core.serving.launch.deployment import start
 from tasks.core.serving.launch.processes import MARK
 
@@ -44,20 +44,21 @@ def main(root: str) -> None:
     """Start what should serve."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     state = Path(root)
-    for pause_s in (*_PAUSES_S, None):
-        try:
-            start(state.parents[1], state.name)
-            return
-        except LockBusy as error:
-            _log.warning("somebody else starts, stops or switches it: %s", error)
-            return
-        except Exception as error:  # whatever it is: nobody else would try again
-            if pause_s is None:
-                raise
-            known = isinstance(error, KawanUsahaError)
-            told = "it did not start, and is tried again in %g s: %s"
-            _log.warning(told, pause_s, error, exc_info=not known)
-            time.sleep(pause_s)
+    # Whatever is raised is tried again: nobody else would do it.
+    retrying(Exception, _PAUSES_S, on_wait=_log_wait)(_start, state.parents[1], state.name)
+
+
+def _start(home: Path, name: str) -> None:
+    try:
+        start(home, name)
+    except LockBusy as error:
+        _log.warning("somebody else starts, stops or switches it: %s", error)
+
+
+def _log_wait(error: Exception, wait_s: float) -> None:
+    known = isinstance(error, KawanUsahaError)
+    told = "it did not start, and is tried again in %g s: %s"
+    _log.warning(told, wait_s, error, exc_info=None if known else error)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tasks.core.demo.hub import HubAddress, running_hub, serve
+from tasks.core.demo.hub import HubAddress, running_hub, serve_hub
 from tasks.core.errors import PortTaken, UsageError
 from tests.unit.hub.conftest import GUEST, OWNER, READER, REPO, STRANGER
 
@@ -158,13 +158,13 @@ def test_a_path_that_leaves_the_repository_is_refused(hub, published, path):
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org"])
 def test_it_listens_on_loopback_only(tmp_path, host):
     with pytest.raises(UsageError, match="this machine only"):
-        serve(tmp_path / "hub", host=host, port=0, ready_file=None)
+        serve_hub(tmp_path / "hub", host=host, port=0, ready_file=None)
 
 
 def test_a_taken_port_is_told(tmp_path, hub):
     port = int(hub.url.rpartition(":")[2])
     with pytest.raises(PortTaken):
-        serve(tmp_path / "other", host="127.0.0.1", port=port, ready_file=None)
+        serve_hub(tmp_path / "other", host="127.0.0.1", port=port, ready_file=None)
 
 
 def test_a_directory_has_one_server_at_a_time(tmp_path, hub):

@@ -12,16 +12,15 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from tasks.core.demo.hub.faults import Faults, Slow
 from tasks.core.errors import CorruptWeights, DiskFull, DownloadCorrupt, HubError
 from tasks.core.files import durable as files
 from tasks.core.files.durable import FileDigest
 from tasks.core.hub.download import merge_ahead as ahead
-from tasks.core.hub.download.incoming import Coming
-from tasks.core.hub.download.merge_ahead import merge_while_coming
+from tasks.core.hub.download.artifact import download_source
+from tasks.core.hub.download.incoming import IncomingSource
+from tasks.core.hub.download.merge_ahead import merge_while_downloading
 from tasks.core.hub.download.outline import outline
-from tasks.core.hub.download.sources import fetch
-from tasks.core.hub.download.upstream import Upstream
+from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.recipe import Source
 from tasks.core.store import Store
 from tasks.core.store.shelf import Artifact
@@ -29,6 +28,7 @@ from tasks.core.system.threads import pause, run_all
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import Contents, merge
 from tasks.core.weights.result import WrittenModel
+from tests.hub_faults import Faults, Slow
 from tests.unit.hub.conftest import OWNER
 from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
 from tests.unit.weights.models import Form
@@ -64,7 +64,9 @@ class World:
     def run(self) -> WrittenModel:
         """Fetch both, merge meanwhile, and merge what is left."""
         store = Store(self.home)
-        base, delta = (Coming(Upstream(Source(repo=repo), store)) for repo in (BASE, DELTA))
+        base, delta = (
+            IncomingSource(PinnedSource(Source(repo=repo), store)) for repo in (BASE, DELTA)
+        )
 
         def wait() -> bool:
             if base.artifact and delta.artifact:
@@ -79,12 +81,13 @@ class World:
             self.done = done
 
         def work() -> None:
-            self.kept = merge_while_coming(
+            self.kept = merge_while_downloading(
                 base, delta, self.out, max_shard_bytes=SHARD_BYTES, on_progress=report, wait=wait
             )
 
         fetches = [
-            lambda each=each: fetch(each.upstream, store, coming=each) for each in (base, delta)
+            lambda each=each: download_source(each.pinned, store, incoming=each)
+            for each in (base, delta)
         ]
         run_all([*fetches, work], threads=3, name="test", stop=lambda: None)
         return merge(
@@ -268,10 +271,10 @@ def test_a_header_that_is_not_that_of_the_file_is_not_believed(
     pair = publish_pair(owner, tmp_path, "one", "one")
     rest = held(faults, "base/resolve.*safetensors", 5_000_000)
 
-    def exchanged(coming: Coming, into: Path) -> Path:
+    def exchanged(incoming: IncomingSource, into: Path) -> Path:
         """Say of two tensors of one shape that each lies where the other does."""
-        weights = outline(coming, into) / "model.safetensors"
-        if coming.upstream.source.repo == BASE:
+        weights = outline(incoming, into) / "model.safetensors"
+        if incoming.pinned.source.repo == BASE:
             ours, theirs = (b"layers.%d.mlp.gate_proj" % layer for layer in (0, 1))
             said = weights.read_bytes().replace(ours, b"<ours>").replace(theirs, ours)
             weights.write_bytes(said.replace(b"<ours>", theirs))
@@ -311,7 +314,7 @@ def test_a_source_that_is_here_already_is_read_where_it_lies(
 ) -> None:
     pair = publish_pair(owner, tmp_path, "many", "many")
     store = Store(world.home)
-    fetch(Upstream(Source(repo=BASE), store), store)
+    download_source(PinnedSource(Source(repo=BASE), store), store)
     hold_until_three_shards(world, faults, f"delta/resolve.*{LAST}")
     written = world.run()
     assert world.recorded_before_the_end >= 3
@@ -325,23 +328,23 @@ def test_a_source_that_has_moved_to_the_store_is_read_there_before_that_is_said(
     pair = publish_pair(owner, tmp_path, "many", "many")
     hold_until_three_shards(world, faults, f"base/resolve.*{LAST}")
     pushed, release = threading.Event(), world.at_each_wait
-    settle = Coming.settle
+    settle = IncomingSource.settle
 
-    def settle_once_pushed(coming: Coming, artifact: Artifact) -> None:
+    def settle_once_pushed(incoming: IncomingSource, artifact: Artifact) -> None:
         pushed.wait(60)
-        settle(coming, artifact)
+        settle(incoming, artifact)
 
-    def outline_of_what_has_moved(coming: Coming, into: Path) -> Path:
+    def outline_of_what_has_moved(incoming: IncomingSource, into: Path) -> Path:
         while not list(world.home.glob("store/download-*/model.safetensors.index.json")):
             pause(0.01)
-        return outline(coming, into)
+        return outline(incoming, into)
 
     def push(world: World) -> None:
         release(world)
         if world.recorded >= 3:
             pushed.set()
 
-    monkeypatch.setattr(Coming, "settle", settle_once_pushed)
+    monkeypatch.setattr(IncomingSource, "settle", settle_once_pushed)
     monkeypatch.setattr(ahead, "outline", outline_of_what_has_moved)
     world.at_each_wait = push
     written = world.run()

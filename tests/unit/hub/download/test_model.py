@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationDelete
 
-from tasks.core.demo.hub.faults import CutAfter, IgnoreRange, Moved, Refuse, Slow, WrongBytes
 from tasks.core.errors import (
     DiskFull,
     DownloadCorrupt,
@@ -24,14 +23,16 @@ from tasks.core.errors import (
     WrongToken,
 )
 from tasks.core.files import durable as files
-from tasks.core.hub.download.file import Patience, RemoteFile
+from tasks.core.hub.download.announced import HubFile
+from tasks.core.hub.download.file import Patience
 from tasks.core.hub.download.model import (
     ResolvedModel,
     WrittenFiles,
-    download,
+    download_model,
     missing_bytes,
-    resolve,
+    resolve_model,
 )
+from tests.hub_faults import CutAfter, IgnoreRange, Moved, Refuse, Slow, WrongBytes
 from tests.unit.hub.conftest import GUEST, OWNER, STRANGER
 
 SHARD = "model-00002-of-00005.safetensors"
@@ -46,13 +47,13 @@ def out(tmp_path: Path) -> Path:
 def test_room_is_counted_while_another_thread_renames_what_it_has_fetched(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = ResolvedModel("of/anybody", "c" * 40, (RemoteFile(SHARD, 100, None, ""),))
+    model = ResolvedModel("of/anybody", "c" * 40, (HubFile(SHARD, 100, None, ""),))
     monkeypatch.setattr(Path, "exists", lambda _: True)  # and gone by the next call
     assert missing_bytes(model, out) == 100
 
 
 def fetch(repo: str, out: Path, **options: object) -> WrittenFiles:
-    return download(resolve(repo, "main"), out, patience=QUICK, **options)
+    return download_model(resolve_model(repo, "main"), out, patience=QUICK, **options)
 
 
 def assert_same(out: Path, model: Path) -> None:
@@ -67,39 +68,39 @@ def assert_same(out: Path, model: Path) -> None:
 
 def test_no_such_repository(hub):
     with pytest.raises(RepositoryNotFound):
-        resolve("warung/nothing", "main")
+        resolve_model("warung/nothing", "main")
 
 
 def test_no_such_revision(published):
     with pytest.raises(RevisionNotFound):
-        resolve(published, "v9")
+        resolve_model(published, "v9")
 
 
 def test_a_private_repository_needs_the_owners_token(owner, published):
     owner.update_repo_settings(published, private=True)
     with pytest.raises(RepositoryNotFound):
-        resolve(published, "main")
-    assert resolve(published, "main", token=OWNER).commit
+        resolve_model(published, "main")
+    assert resolve_model(published, "main", token=OWNER).commit
 
 
 @pytest.mark.parametrize("token", [None, STRANGER])
 def test_a_gated_repository_is_refused_before_anything_is_fetched(owner, published, token):
     owner.update_repo_settings(published, gated="auto")
     with pytest.raises(GatedRepository):
-        resolve(published, "main", token=token)
+        resolve_model(published, "main", token=token)
 
 
 def test_a_gate_that_closes_in_between_stops_the_download(owner, published, out):
-    resolved = resolve(published, "main")
+    resolved = resolve_model(published, "main")
     owner.update_repo_settings(published, gated="auto")
     with pytest.raises(GatedRepository):
-        download(resolved, out, patience=QUICK)
-    assert download(resolved, out, GUEST, patience=QUICK).files
+        download_model(resolved, out, patience=QUICK)
+    assert download_model(resolved, out, GUEST, patience=QUICK).files
 
 
 def test_a_wrong_token_is_told(published):
     with pytest.raises(WrongToken):
-        resolve(published, "main", token="hf_invented")
+        resolve_model(published, "main", token="hf_invented")
 
 
 def test_a_repository_without_weights_is_no_model(owner, published):
@@ -110,28 +111,28 @@ def test_a_repository_without_weights_is_no_model(owner, published):
         commit_message="without weights",
     )
     with pytest.raises(NotAModel):
-        resolve(published, "main")
+        resolve_model(published, "main")
 
 
 def test_a_full_disk_is_told_before_the_first_byte(published, out, faults, monkeypatch):
-    resolved = resolve(published, "main")
+    resolved = resolve_model(published, "main")
     usage = shutil.disk_usage(out.parent)
     missing = resolved.size_bytes - 1
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=missing))
     with pytest.raises(DiskFull):
-        download(resolved, out)
+        download_model(resolved, out)
     assert not faults.requests("/resolve/")
 
 
 def test_what_is_there_already_needs_no_room(published, out, model, monkeypatch):
-    resolved = resolve(published, "main")
+    resolved = resolve_model(published, "main")
     out.mkdir()
     shutil.copy(model / SHARD, out / SHARD)
     (out / "model-00003-of-00005.safetensors.part").write_bytes(b"x" * 10)
     free = resolved.size_bytes - (model / SHARD).stat().st_size - 10
     usage = shutil.disk_usage(out)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=free))
-    download(resolved, out)
+    download_model(resolved, out)
 
 
 def test_a_hub_that_stays_away_is_given_up_and_what_arrived_is_kept(published, out, model, faults):
@@ -209,17 +210,17 @@ def test_nothing_goes_to_the_librarys_cache(published, out, tmp_path):
 
 def test_a_revision_names_the_commit_of_its_time(owner, published):
     owner.create_tag(published, tag="v1")
-    old = resolve(published, "v1")
+    old = resolve_model(published, "v1")
     owner.upload_file(path_or_fileobj=b"{}", path_in_repo="extra.json", repo_id=published)
-    new = resolve(published, "main")
+    new = resolve_model(published, "main")
     assert old.commit != new.commit
-    assert resolve(published, old.commit) == old
+    assert resolve_model(published, old.commit) == old
     assert "extra.json" not in {file.path for file in old.files}
 
 
 def test_resolving_asks_once(published, faults):
     before = len(faults.served)
-    resolve(published, "main")
+    resolve_model(published, "main")
     assert len(faults.served) == before + 1
 
 
@@ -278,7 +279,7 @@ def test_a_file_at_another_origin_is_continued_there_and_the_token_is_not_sent_a
     faults.add(Moved(elsewhere), SHARD)
     faults.add(CutAfter(3000), SHARD)
     faults.add(Moved(elsewhere), SHARD)
-    download(resolve(published, "main"), out, OWNER, patience=QUICK)
+    download_model(resolve_model(published, "main"), out, OWNER, patience=QUICK)
     assert_same(out, model)
     asked = [(request.authorized, request.range) for request in faults.requests(SHARD)]
     resumed = "bytes=3000-"
@@ -302,8 +303,10 @@ def test_progress_is_counted_in_bytes_and_ends_at_the_total(published, out, faul
     faults.add(WrongBytes(), SHARD)
     faults.add(CutAfter(3000), "model-00003")
     seen: list[tuple[int, int]] = []
-    resolved = resolve(published, "main")
-    download(resolved, out, None, lambda done, total: seen.append((done, total)), patience=QUICK)
+    resolved = resolve_model(published, "main")
+    download_model(
+        resolved, out, None, lambda done, total: seen.append((done, total)), patience=QUICK
+    )
     assert {total for _, total in seen} == {resolved.size_bytes}
     assert max(done for done, _ in seen) == resolved.size_bytes
 
@@ -312,7 +315,7 @@ SCRIPT = [
     sys.executable,
     "-c",
     "import sys; from pathlib import Path; from tasks.core.hub.download.model import *\n"
-    "download(resolve(sys.argv[1], 'main'), Path(sys.argv[2]))",
+    "download_model(resolve_model(sys.argv[1], 'main'), Path(sys.argv[2]))",
 ]
 
 

@@ -56,4 +56,4 @@ def hub(tmp_path) -> Iterator[PublishHub]:
 @pytest.fixture
 def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     """Publishing without the proof that the model loads: seconds each time, tested elsewhere."""
-    monkeypatch.setattr("tasks.core.hub.publish.hub.publish.verify", lambda *_: None)
+    monkeypatch.setattr("tasks.core.hub.publish.to_hub.protocol.verify_upload", lambda *_: None)

@@ -18,8 +18,8 @@ from huggingface_hub import ModelCard, hf_hub_download
 
 from tasks.core.errors import HubError, RevisionNotFound
 from tasks.core.files.durable import digest_of
-from tasks.core.hub.publish.hub.publish import rollback
 from tasks.core.hub.publish.receipt import Receipt
+from tasks.core.hub.publish.to_hub.protocol import rollback_on_hub
 from tests.unit.hub.publish.world import REPO, WRITER, Build, PublishHub, publish_hub
 
 _LOAD = """
@@ -76,7 +76,7 @@ def test_another_build_under_a_published_tag_is_refused(story):
 
 def test_rollback_to_an_unknown_tag_names_those_there_are(story):
     with pytest.raises(RevisionNotFound, match="release-first, release-second"):
-        rollback(REPO, "release-third")
+        rollback_on_hub(REPO, "release-third")
 
 
 def test_main_only_ever_shows_nothing_or_a_whole_build(story):
@@ -143,14 +143,14 @@ def test_a_second_publish_sends_nothing(story):
 def test_rollback_brings_an_earlier_build_to_main_without_sending_weights(story):
     story.second.publish()
     before = story.hub.uploads.received_bytes
-    receipt = rollback(REPO, "release-first")
+    receipt = rollback_on_hub(REPO, "release-first")
     assert story.hub.files() == story.hub.files("release-first")
     assert receipt.commit == story.hub.api.model_info(REPO).sha
     assert story.hub.uploads.received_bytes == before
 
 
 def test_a_build_that_was_rolled_back_is_published_again_without_sending_it(story):
-    rollback(REPO, "release-first")
+    rollback_on_hub(REPO, "release-first")
     receipt = story.second.publish()
     assert story.hub.files() == story.hub.files("release-second")
     assert receipt.sent_bytes == 0

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.core.demo.hub.faults import CutAfter, Refuse
 from tasks.core.errors import (
     FileChanged,
     HubError,
@@ -24,13 +23,15 @@ from tasks.core.errors import (
 from tasks.core.files.durable import digest_of
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import wanted_files
-from tasks.core.hub.publish.hub.publish import publish
-from tasks.core.hub.publish.hub.repository import Remote
-from tasks.core.hub.publish.hub.upload import Upload, upload
-from tasks.core.hub.publish.hub.verify import verify
 from tasks.core.hub.publish.license import ACCEPTANCE, LLAMA_1_TERMS
+from tasks.core.hub.publish.publication import Publication
+from tasks.core.hub.publish.to_hub.protocol import publish_to_hub
+from tasks.core.hub.publish.to_hub.repository import HubRepository
+from tasks.core.hub.publish.to_hub.upload import Upload, upload
+from tasks.core.hub.publish.to_hub.verify import verify_upload
 from tasks.core.progress import silent
 from tasks.core.recipe import Publish
+from tests.hub_faults import CutAfter, Refuse
 from tests.unit.hub.publish.world import READER, REPO, TARGET, Build, PublishHub
 
 ALWAYS = 10**6
@@ -53,11 +54,11 @@ def _refusal(hub: PublishHub, kind: type[KawanUsahaError], action: Callable[[], 
     return str(caught.value)
 
 
-def _remote(deadline_s: float = 600.0) -> Remote:
-    return Remote(api(), REPO, deadline_s)
+def _remote(deadline_s: float = 600.0) -> HubRepository:
+    return HubRepository(api(), REPO, deadline_s)
 
 
-def _uploaded(hub: PublishHub, build: Build) -> tuple[Remote, Upload]:
+def _uploaded(hub: PublishHub, build: Build) -> tuple[HubRepository, Upload]:
     """Bring a build to its branch, and no further."""
     remote = _remote()
     hub.api.create_repo(REPO, private=True)
@@ -77,12 +78,12 @@ def test_without_a_token_the_advice_is_to_make_one(hub, edited, monkeypatch):
 
 def test_a_token_that_only_reads_is_named_before_anything_is_sent(hub, edited):
     told = _refusal(hub, WrongToken, lambda: edited.publish(token=READER))
-    assert "may read, and not write" in told
+    assert "may read, but not write" in told
     assert not hub.writes()
 
 
 def test_a_token_that_the_hub_does_not_know_is_not_accepted(hub, edited):
-    assert "does not accept" in _refusal(hub, WrongToken, lambda: edited.publish(token="hf_no"))
+    assert "rejects" in _refusal(hub, WrongToken, lambda: edited.publish(token="hf_no"))
 
 
 def test_the_namespace_of_somebody_else_is_refused(hub, edited):
@@ -120,7 +121,9 @@ def test_a_public_repository_of_llama_1_weights_needs_the_sentence(hub, edited):
     )
     target = Publish(repo=REPO, private=False)
     told = _refusal(
-        hub, RecipeError, lambda: publish(edited.model, edited.files, card, target, "x")
+        hub,
+        RecipeError,
+        lambda: publish_to_hub(Publication(edited.model, edited.files, card, "x"), target),
     )
     assert ACCEPTANCE in told
     assert not hub.faults.requests("create", method="POST")
@@ -128,7 +131,11 @@ def test_a_public_repository_of_llama_1_weights_needs_the_sentence(hub, edited):
 
 def test_a_card_that_the_hub_would_refuse_is_refused_before_anything_is_sent(hub, edited):
     card = edited.card.replace("license: apache-2.0", "license: my-own")
-    _refusal(hub, RecipeError, lambda: publish(edited.model, edited.files, card, TARGET, "x"))
+    _refusal(
+        hub,
+        RecipeError,
+        lambda: publish_to_hub(Publication(edited.model, edited.files, card, "x"), TARGET),
+    )
     assert not hub.faults.served[1:]  # the look at main by the test itself
 
 
@@ -251,7 +258,7 @@ def test_files_that_are_not_what_was_sent_are_found_where_they_arrived(hub, edit
     changed = remote.branches()["build-x"]
     assert changed != done.commit
     with pytest.raises(UploadCorrupt) as caught:
-        verify(remote, changed, wanted)
+        verify_upload(remote, changed, wanted)
     assert caught.value.found == (
         "tokenizer.json is missing; stranger.txt is not part of the build; "
         "config.json has other bytes; model.safetensors has other bytes"

@@ -8,7 +8,6 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tasks.core.demo.hub.faults import Refuse
 from tasks.core.errors import (
     BucketMissing,
     HubError,
@@ -20,11 +19,12 @@ from tasks.core.errors import (
     WrongToken,
 )
 from tasks.core.hub.publish import preflight as publish_opened
-from tasks.core.hub.publish.hub.publish import writable
 from tasks.core.hub.publish.preflight import require_open
+from tasks.core.hub.publish.to_hub.access import writable
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Publish
 from tasks.core.storage import urls as storage
+from tests.hub_faults import Refuse
 from tests.unit.hub.publish.world import READER, REPO, WRITER, PublishHub
 from tests.unit.storage.test_urls import without
 
@@ -120,7 +120,7 @@ def test_a_token_that_only_reads_is_refused(
     hub: PublishHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", READER)
-    with pytest.raises(WrongToken, match="may read, and not write"):
+    with pytest.raises(WrongToken, match="may read, but not write"):
         require_open(Publish(repo=REPO))
 
 

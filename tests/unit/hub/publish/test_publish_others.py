@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import HubError
-from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
-from tasks.core.hub.publish.hub.publish import rollback
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem, rollback_on_filesystem
+from tasks.core.hub.publish.to_hub.protocol import rollback_on_hub
 from tasks.core.recipe import Publish
 from tasks.core.storage.directory import StorageDirectory
 from tests.unit.hub.publish.world import REPO, Build, PublishHub
@@ -57,7 +57,7 @@ def test_others_files_stay_on_main_and_the_receipt_lists_them(
     receipt = edited.publish()
     assert receipt.kept == OTHERS
     assert shared.files().keys() == {*names(edited), *OTHERS}
-    assert receipt.remarks() == ("not of this project, and kept: docs/notes.md, model-q4.gguf",)
+    assert receipt.remarks() == ("kept, not of this project: docs/notes.md, model-q4.gguf",)
 
 
 def test_the_tag_holds_the_build_alone(shared: PublishHub, edited: Build) -> None:
@@ -80,7 +80,7 @@ def test_a_rollback_leaves_others_files_and_brings_the_builds_own_back(
     tag = edited.publish().tag
     small.publish()
     upload(shared, "later.txt")
-    receipt = rollback(REPO, tag)
+    receipt = rollback_on_hub(REPO, tag)
     assert receipt.kept == (OTHERS[0], "later.txt", OTHERS[1])
     assert shared.files().keys() == {*names(edited), *receipt.kept}
     assert set(receipt.files) == names(edited)
@@ -154,7 +154,7 @@ def place(tmp_path: Path) -> StorageDirectory:
 
 def to_place(build: Build, place: StorageDirectory):
     target = Publish(target=place.url)
-    return publish_to_filesystem(build.model, build.files, build.card, target, build.name)
+    return publish_to_filesystem(build.publication(), target)
 
 
 def test_others_files_in_a_directory_stay_and_are_listed(

@@ -10,8 +10,8 @@ import pytest
 
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import wanted_files
-from tasks.core.hub.publish.hub.repository import Remote
-from tasks.core.hub.publish.hub.upload import FILES_AT_ONCE, upload
+from tasks.core.hub.publish.to_hub.repository import HubRepository
+from tasks.core.hub.publish.to_hub.upload import FILES_AT_ONCE, upload
 from tasks.core.progress import silent
 from tests.unit.hub.publish.world import REPO, Build, PublishHub
 
@@ -106,7 +106,7 @@ def test_several_files_are_on_their_way_at_once_and_each_is_sent_once(hub, plain
 def test_a_kill_between_main_and_tag_leaves_only_the_tag_to_set(hub, edited):
     hub.api.create_repo(REPO, private=True)
     hub.api.create_branch(REPO, branch="build-second")
-    remote = Remote(api(), REPO, deadline_s=600)
+    remote = HubRepository(api(), REPO, deadline_s=600)
     wanted = wanted_files(edited.model, edited.files, edited.card)
     head = remote.bring_to_main(
         upload(remote, "build-second", wanted, on_progress=silent).commit, "Publish second"

@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import snapshot_download
 
 from tasks.core.errors import HubError, SignatureRefused
-from tasks.core.hub.publish.filesystem import publish_to_filesystem, rollback_on_filesystem
 from tasks.core.hub.publish.receipt import Receipt
-from tasks.core.hub.signature import require_signed_directory
+from tasks.core.hub.publish.to_filesystem import publish_to_filesystem, rollback_on_filesystem
+from tasks.core.hub.source_signature import require_signed_directory
 from tasks.core.recipe import Publish
 from tasks.core.signing import opened
 from tasks.core.storage.directory import StorageDirectory
@@ -35,12 +35,7 @@ def url(tmp_path: Path) -> str:
 
 def publish(build: Build, url: str, pair: Pair | None) -> Receipt:
     return publish_to_filesystem(
-        build.model,
-        build.files,
-        build.card,
-        Publish(target=url),
-        build.name,
-        key=None if pair is None else pair.key,
+        build.publication(None if pair is None else pair.key), Publish(target=url)
     )
 
 
@@ -84,7 +79,7 @@ def test_what_changes_the_signature_on_its_way_is_noticed_before_the_build_count
 ) -> None:
     other = make_pair(Path(url.removeprefix("file://")).parent / "other")
     monkeypatch.setattr(
-        "tasks.core.hub.publish.signature.signature_over",
+        "tasks.core.hub.publish.build_signature.signature_over",
         lambda name, files, key: __import__("tasks.core.signing", fromlist=["x"]).signature_over(
             name, files, other.key
         ),
@@ -104,7 +99,7 @@ def test_a_published_build_carries_a_signature_over_exactly_its_files(
     assert "README.md" in signed.files
     assert receipt.signature is not None
     assert receipt.signature.signed_by == pair.key.fingerprint
-    assert any("signed, and checked there" in line for line in receipt.remarks())
+    assert any("signed with the key" in line for line in receipt.remarks())
 
 
 def test_the_library_accepts_a_published_directory(plain: Build, url: str, pair: Pair) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.demo.hub.faults import WrongBytes
 from tasks.core.errors import UploadCorrupt
+from tests.hub_faults import WrongBytes
 from tests.secrets import SESAME, spy_on_children
 from tests.unit.hub.publish.world import WRITER, Build, PublishHub
 
-PROBE = "publish_probe.py"
+PROBE = "load_probe.py"
 
 _CURIOUS = """
 import json, os, huggingface_hub

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.hub.publish.hub.sending import additions
+from tasks.core.hub.publish.to_hub.sending import additions
 from tasks.core.system.threads import run_all
 
 HERE = "http://127.0.0.1:1"

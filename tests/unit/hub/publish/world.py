@@ -14,13 +14,15 @@ from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tasks.core.demo.hub import Account, running_hub
-from tasks.core.demo.hub.faults import Faults
+from tasks.core.demo.hub import HubAccount, running_hub
 from tasks.core.files.durable import FileDigest, digest_of
 from tasks.core.hub.card.text import CardFacts, LineageStep, render_card
-from tasks.core.hub.publish.hub.publish import publish
+from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
+from tasks.core.hub.publish.to_hub.protocol import publish_to_hub
 from tasks.core.recipe import Publish
+from tasks.core.signing import SigningKey
+from tests.hub_faults import Faults
 
 WRITER, READER = "hf_writer", "hf_reader"
 REPO = "kawan/usaha"
@@ -68,8 +70,13 @@ class Build:
     def size_bytes(self) -> int:
         return sum(f.size_bytes for f in self.files.values()) + len(self.card.encode())
 
-    def publish(self, target: Publish = TARGET, **options) -> Receipt:
-        return publish(self.model, self.files, self.card, target, self.name, **options)
+    def publication(self, key: SigningKey | None = None) -> Publication:
+        return Publication(self.model, self.files, self.card, self.name, key)
+
+    def publish(
+        self, target: Publish = TARGET, *, key: SigningKey | None = None, **options
+    ) -> Receipt:
+        return publish_to_hub(self.publication(key), target, **options)
 
 
 @dataclass
@@ -159,12 +166,12 @@ class PublishHub:
 @contextmanager
 def publish_hub(root: Path) -> Iterator[PublishHub]:
     """Run an empty Hub, and make this process's client and its children talk to it."""
-    tokens = {WRITER: Account("kawan"), READER: Account("kawan", role="read")}
+    tokens = {WRITER: HubAccount("kawan"), READER: HubAccount("kawan", role="read")}
     faults, uploads = Faults(), Uploads()
     faults.add(uploads, r"^/lfs/", method="PUT", times=10**6)
     with (
         pytest.MonkeyPatch.context() as patch,
-        running_hub(root, tokens=tokens, faults=faults) as address,
+        running_hub(root, tokens=tokens, middleware=faults.around) as address,
     ):
         # Read from the environment only when huggingface_hub is imported, which was long ago.
         patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)

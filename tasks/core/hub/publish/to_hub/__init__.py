@@ -1,0 +1,1 @@
+"""Publish a build to a repository on a Hub: all of it or nothing."""
