@@ -12,7 +12,8 @@ from tasks.core.conversation.data_sources import (
 )
 from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
-from tasks.core.files.durable import sha256_of_state, write_atomically
+from tasks.core.files.digests import sha256_of_state
+from tasks.core.files.durable import write_atomically
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Finetune
 from tasks.core.recipe.data import short_names

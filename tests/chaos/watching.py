@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.hub.publish.filesystem import MANIFEST, POINTER
 from tasks.core.serving.state.disk import StateDirectory, read_record, read_routes, slot_of
 from tasks.core.store import Store

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from huggingface_hub import snapshot_download
 
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.home import PROJECT
 from tasks.core.serving.chat import chat
 from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE

@@ -9,7 +9,7 @@ import httpx2
 import psutil
 import pytest
 
-from tasks.core.files.durable import sha256_of, sha256_of_state
+from tasks.core.files.digests import sha256_of, sha256_of_state
 from tasks.core.hub.client import waiting_time_s
 from tasks.core.keys import stage_key
 from tasks.core.process.log import KEPT, new_log

@@ -13,7 +13,7 @@ from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.errors import StorageRefused, UsageError
-from tasks.core.files.durable import staged_directory
+from tasks.core.files.output import staged_directory
 from tasks.core.keys import stage_key
 from tasks.core.room import prune as free_room
 from tasks.core.serving.state.disk import (

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 
 from tasks.core.errors import EditLost, EvaluationFailed, KawanUsahaError
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.keys import stage_key
 from tasks.core.machine.activity import running
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint

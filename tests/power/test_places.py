@@ -10,7 +10,8 @@ import pytest
 from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 from tasks.core.demo.hub.repositories import RepositoryStore
-from tasks.core.files.durable import digest_of, fsync_file, make_directory, sha256_of
+from tasks.core.files.digests import digest_of, sha256_of
+from tasks.core.files.durable import fsync_file, make_directory
 from tasks.core.hub.publish.filesystem import POINTER, publish_to_filesystem
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Publish

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DiskFull, LockBusy
-from tasks.core.files.durable import link_or_copy, require_room
+from tasks.core.files.copies import link_or_copy
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.room import prune, room, with_advice
 from tasks.core.serving.state.disk import state_directory
@@ -174,7 +175,7 @@ def test_advice_on_a_full_disk_names_what_can_go_and_nothing_that_is_unfinished(
     stale, checkpoints = build(tmp_path, "merge").key, fail(tmp_path, "finetune")
     start(tmp_path, "demo", checkpoints)
     with pytest.raises(DiskFull) as raised:
-        require_room(tmp_path / "store", 1 << 60)
+        require_disk_space(tmp_path / "store", 1 << 60)
     advised = with_advice(raised.value, tmp_path)
     assert advised.next_step is not None
     assert "store prune` frees 1 MB" in advised.next_step

@@ -39,7 +39,7 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.files.durable import disk_is_full
+from tasks.core.files.disk_space import disk_is_full
 from tasks.core.hub.unpromised import parse_ratelimit_headers
 
 DEFAULT_ENDPOINT = "https://huggingface.co"

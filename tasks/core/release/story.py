@@ -16,7 +16,7 @@ from tasks.core.architecture.proof.proof import EditProof
 from tasks.core.conversation.template import get_template
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.card.text import (
     CardFacts,
     CardFile,

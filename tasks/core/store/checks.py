@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files.durable import FileDigest, digest_of
+from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.files.listing import paths_below
 from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest
 from tasks.core.system.errors import may_pass

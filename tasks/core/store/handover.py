@@ -21,7 +21,9 @@ from pathlib import Path, PurePosixPath
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import DiskFull, KawanUsahaError
-from tasks.core.files.durable import FileDigest, digest_of, fsync_tree, link_or_copy
+from tasks.core.files.copies import link_or_copy
+from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.durable import fsync_tree
 from tasks.core.files.foreign import leaves
 from tasks.core.files.listing import paths_below
 from tasks.core.files.locks import Say

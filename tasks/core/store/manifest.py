@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files.durable import FileDigest, take_back, write_atomically
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.durable import take_back, write_atomically
 from tasks.core.files.foreign import leaves
 from tasks.core.keys import StageKey, digest
 from tasks.core.system.errors import may_pass

@@ -30,7 +30,8 @@ from pydantic import (
 )
 
 from tasks.core.errors import DiskFull
-from tasks.core.files.durable import disk_is_full, make_directory, write_atomically
+from tasks.core.files.disk_space import disk_is_full
+from tasks.core.files.durable import make_directory, write_atomically
 from tasks.core.files.foreign import leaves
 from tasks.core.files.listing import matching
 from tasks.core.recipe import Keep

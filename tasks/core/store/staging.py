@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.keys import to_jsonable
 from tasks.core.store.handover import Handover, Latest
 from tasks.core.store.privacy import close

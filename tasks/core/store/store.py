@@ -29,16 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
-from tasks.core.files.durable import (
-    FileDigest,
-    digests_of,
-    disk_is_full,
-    fsync_directory,
-    fsync_tree,
-    link_or_copy,
-    make_directory,
-    write_atomically,
-)
+from tasks.core.files.copies import link_or_copy
+from tasks.core.files.digests import FileDigest, digests_of
+from tasks.core.files.disk_space import disk_is_full
+from tasks.core.files.durable import fsync_directory, fsync_tree, make_directory, write_atomically
 from tasks.core.files.listing import paths_below
 from tasks.core.files.locks import WAIT_S, Say, locked
 from tasks.core.files.temporary import TEMPORARY

@@ -14,13 +14,9 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, CorruptRemote, StorageUnavailable
-from tasks.core.files.durable import (
-    CHUNK_BYTES,
-    FileDigest,
-    digest_of,
-    link_or_copy,
-    require_room,
-)
+from tasks.core.files.copies import CHUNK_BYTES, link_or_copy
+from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.files.temporary import TEMPORARY
 from tasks.core.progress import OnProgress, silent
 from tasks.core.system.errors import names_path
@@ -61,7 +57,7 @@ def receive(
     if not ways:
         return
     missing = [w for w in ways if not w.local.exists() and w.digest.sha256 not in here]
-    require_room(ways[0].local.parent, _total(missing))
+    require_disk_space(ways[0].local.parent, _total(missing))
     _move_all([partial(_receive, place, way, here) for way in ways], _total(ways), on_progress)
 
 

@@ -13,7 +13,7 @@ from tasks.core.collected.lines import LineSpan, raw_lines
 from tasks.core.collected.place import COLLECTED, day_files, held
 from tasks.core.collected.reviewed import CONVERSATIONS, reviewed_set
 from tasks.core.errors import LockBusy
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.keys import StageKey, digest, stage_key
 from tasks.core.room import prune, room
 from tasks.core.store import Artifact, Remote, Staging, Store

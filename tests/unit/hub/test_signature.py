@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from tasks.core.demo.hub import running_hub
 from tasks.core.demo.hub.faults import Faults
 from tasks.core.errors import KawanUsahaError, SignatureRefused, SigningKeyUnusable
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.hub.download.sources import fetch
 from tasks.core.hub.download.upstream import Sources, Upstream
 from tasks.core.hub.signature import require_signed_directory, require_sources_signed

@@ -187,7 +187,7 @@ def test_a_state_that_finds_no_room_here_is_not_given_up(
     with lost_machine(machine("first"), steps=1):
         pass
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.core.store.transfers.require_room", full)
+        patch.setattr("tasks.core.store.transfers.require_disk_space", full)
         with pytest.raises(DiskFull):
             goes_on_from(machine("second"))
     assert goes_on_from(machine("second")) == ["step-1"]

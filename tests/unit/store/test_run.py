@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import CorruptArtifact, StageMissing
-from tasks.core.files.durable import link_or_copy
+from tasks.core.files.copies import link_or_copy
 from tasks.core.files.locks import locked
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.recipe import Keep

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
-from tasks.core.files.durable import FileDigest, digest_of, link_or_copy
+from tasks.core.files.copies import link_or_copy
+from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.store import Staging, Store
 from tasks.core.store.checks import wrong_content

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.keys import stage_key
 from tasks.core.store import Remote, Staging, Store
 from tasks.core.store.manifest import Manifest, parse_manifest

@@ -19,7 +19,8 @@ from huggingface_hub import get_session, hf_raise_for_status
 from huggingface_hub.errors import HfHubHTTPError
 
 from tasks.core.errors import DownloadCorrupt
-from tasks.core.files.durable import CHUNK_BYTES, FileDigest
+from tasks.core.files.copies import CHUNK_BYTES
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.client import TIMEOUT_S, waiting_time_s
 from tasks.core.system.errors import names_path
 

@@ -14,7 +14,8 @@ from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.hf_api import RepoSibling
 
 from tasks.core.errors import HubError, UnsafeName
-from tasks.core.files.durable import FileDigest, require_room
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.files.foreign import JsonObject, leaves
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, translated, usable_token
@@ -130,7 +131,7 @@ def download(
     is to know of the model is known soon; listener is told of each file's bytes as they come.
     """
     out.mkdir(parents=True, exist_ok=True)
-    require_room(out, missing_bytes(resolved, out))
+    require_disk_space(out, missing_bytes(resolved, out))
     tally = Tally(resolved.size_bytes, on_progress)
     stop = Event()
     with translated(resolved.repo, resolved.commit):

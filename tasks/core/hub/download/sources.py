@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UntrustedCode
-from tasks.core.files.durable import make_directory, require_room
+from tasks.core.files.disk_space import require_disk_space
+from tasks.core.files.durable import make_directory
 from tasks.core.hub.download.incoming import Coming
 from tasks.core.hub.download.local_copy import copy_directory
 from tasks.core.hub.download.model import download, missing_bytes
@@ -50,7 +51,7 @@ def fetch(
     def write(staging: Staging) -> None:
         here = _missing_bytes(upstream, staging.path)
         others = (_missing_bytes(each, _place_of(each, store)) for each in beside)
-        require_room(staging.path, here + sum(others))
+        require_disk_space(staging.path, here + sum(others))
         if signature is not None and upstream.source.directory is None:
             signature.require_announced(upstream.model())
         _write(coming, staging, store.root / str(upstream.key), on_progress)

@@ -16,7 +16,7 @@ from itertools import compress
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import HubError, RevisionNotFound, UploadCorrupt, UsageError
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.files.temporary import TEMPORARY
 from tasks.core.hub.card.rules import require_valid_card
 from tasks.core.hub.publish.files import Wanted, left_out, require_loads, wanted_files

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.core.demo.hub import Account, running_hub
 from tasks.core.demo.hub.faults import Faults
-from tasks.core.files.durable import FileDigest, digest_of
+from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.hub.card.text import CardFacts, LineageStep, render_card
 from tasks.core.hub.publish.hub.publish import publish
 from tasks.core.hub.publish.receipt import Receipt

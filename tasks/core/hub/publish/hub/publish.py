@@ -16,7 +16,7 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from tasks.core.errors import HubError, RevisionNotFound, UsageError, WrongToken
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.card.rules import require_valid_card
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import (
