@@ -23,7 +23,8 @@ from tasks.core.serving.state.disk import (
 )
 from tasks.core.serving.state.routes import Routes
 from tasks.core.store import Staging, Store
-from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.store.run_record import OpenRun
+from tasks.core.store.runs import RunRecords
 from tasks.core.system.clock import now_after
 from tasks.core.training.rung_records import RungRecords
 from tests.deployments import deployment, put_on_record

@@ -23,7 +23,7 @@ from tasks.core.serving.state.disk import (
     write_routes,
 )
 from tasks.core.serving.state.routes import Routes
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.runs import RunRecords
 from tests.collected import BUDI, SITI, an_answer
@@ -80,7 +80,7 @@ def test_an_artifact_that_is_freed(holds: Holds) -> None:
 
 def test_an_artifact_that_is_shared_and_fetched(holds: Holds) -> None:
     def store(root: Path, machine: str) -> Store:
-        remote = Remote.open(f"file://{root}/shared")
+        remote = RemoteStore.open(f"file://{root}/shared")
         return Store(root / machine, say=lambda _: None, remote=remote)
 
     def share(root: Path) -> None:

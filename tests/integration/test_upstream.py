@@ -20,7 +20,8 @@ from tasks.core.demo.hub import Account, running_hub
 from tasks.core.demo.hub.faults import Faults, Refuse
 from tasks.core.errors import WrongToken
 from tasks.core.recipe import Base, Delta, Recipe
-from tasks.core.store.runs import RunRecord, RunRecords
+from tasks.core.store.run_record import RunRecord
+from tasks.core.store.runs import RunRecords
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -13,7 +13,8 @@ from tasks.core.keys import StageKey, stage_key
 from tasks.core.room import prune, room, with_advice
 from tasks.core.serving.state.disk import state_directory
 from tasks.core.store import Artifact, Staging, Store
-from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.store.run_record import OpenRun
+from tasks.core.store.runs import RunRecords
 
 MIB = 1 << 20
 
@@ -217,5 +218,5 @@ def test_staging_of_a_damaged_artifact_in_use_is_held(tmp_path: Path) -> None:
 
 
 def test_machine_without_a_store_is_not_advised_about_one(tmp_path: Path) -> None:
-    error = DiskFull("There is not enough room on the disk.", where=tmp_path)
+    error = DiskFull("There is not enough space on the disk.", where=tmp_path)
     assert with_advice(error, tmp_path / "home") is error

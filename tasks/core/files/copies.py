@@ -1,4 +1,4 @@
-"""A file's bytes under a second name: by a hard link, a reflink or a copy."""
+"""A second name for a file's bytes: a hard link, a reflink or a copy."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ def link_or_copy(source: Path, target: Path) -> LinkMethod:
     """Give target the bytes of source by the cheapest method available; return which.
 
     A hard link first, then a reflink (copy on write), then a copy. Only for files that nobody
-    writes in place: a hard link shares its bytes with source for ever.
+    writes in place: a hard link shares its bytes with source for good.
     """
     try:
         target.hardlink_to(source)
@@ -30,10 +30,10 @@ def link_or_copy(source: Path, target: Path) -> LinkMethod:
 
 
 def clone_or_copy(source: Path, target: Path) -> LinkMethod:
-    """Give target bytes of its own, equal to those of source, and return how.
+    """Copy the bytes of source to target by the cheapest method available; return which.
 
-    A reflink (copy on write) where the file system has it, else a copy. Either file may be
-    written afterwards without a trace in the other.
+    A reflink (copy on write) where the file system has them, else a copy. Writing to either file
+    afterwards leaves the other unchanged.
     """
     with names_path(target), source.open("rb") as src, target.open("wb") as dst:
         if share_blocks(src, dst):
@@ -43,7 +43,7 @@ def clone_or_copy(source: Path, target: Path) -> LinkMethod:
 
 
 def share_blocks(source: BinaryIO, target: BinaryIO) -> bool:
-    """Make target a reflink of source; return False where the file system has none."""
+    """Make target a reflink of source; return False where the file system has no reflinks."""
     try:
         fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
     except OSError:

@@ -1,7 +1,7 @@
-"""What files are known by: their SHA-256, or the state in which the system lists them.
+"""The identity of files: the SHA-256 of their bytes, or the state that the file system reports.
 
-A digest proves the bytes. A state only tells that a file may have changed since it was last looked
-at; it is read without opening the file.
+A digest proves the bytes. A state, which is read without opening the file, only shows that they may
+have changed since the last look.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _SETTLED_S = 2.0  # a file that is younger may change again within the same tick
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What a file's bytes are known by."""
+    """Size and SHA-256 of a file."""
 
     size_bytes: int
     sha256: str
@@ -41,14 +41,15 @@ def digest_of(path: Path) -> FileDigest:
 
 
 def digests_of(paths: Sequence[Path]) -> list[FileDigest]:
-    """Return size and SHA-256 of each file's bytes, as many files at once as there are cores."""
+    """Return size and SHA-256 of each file, hashing one file per core at a time."""
     return on_every_core([partial(digest_of, path) for path in paths], name="hash")
 
 
 def sha256_of_state(path: Path) -> str:
-    """Return the SHA-256 of a file that several stages read, computed once a state of it.
+    """Return the SHA-256 of a file, computed anew only when the file's state has changed.
 
-    For inputs, not for proofs: a file that was damaged without a trace in its times is not noticed.
+    For inputs that several stages read, not for proofs: damage that leaves size and times as they
+    were goes unnoticed.
     """
     stat = path.stat()
     if time.time() - max(stat.st_mtime, stat.st_ctime) < _SETTLED_S:
@@ -62,10 +63,10 @@ def _sha256_of_state(path: Path, *_: int) -> str:
 
 
 def state_of(path: Path) -> JsonValue:
-    """Return what differs whenever the files under path may, without reading them.
+    """Return a value that changes whenever the files under path may have changed.
 
-    Name, size, inode and times of each file: a file that is replaced or written in place, even one
-    whose size and modification time were set back, has another state.
+    Made of name, size, inode and times of each file; none is read. A file that is replaced or
+    written in place has another state, even if its size and modification time were set back.
     """
     files = paths_below(path) if path.is_dir() else [path]
     stats = [(file, file.stat()) for file in files if file.is_file()]

@@ -1,4 +1,4 @@
-"""How much room a disk has, and the errors that say it has none."""
+"""How much space a disk has left, and the error for one that is full."""
 
 import errno
 import shutil
@@ -8,12 +8,12 @@ from tasks.core.errors import DiskFull
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Tell whether an error means that the disk, or the user's share of it, has no room left."""
+    """Return whether an error means that the disk or the user's quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def free_bytes(path: Path) -> int:
-    """Return the bytes that this user may still write on the disk that holds path."""
+    """Return how many bytes this user may still write to the disk that holds path."""
     existing = path
     while not existing.exists():
         existing = existing.parent
@@ -25,7 +25,7 @@ def require_disk_space(path: Path, needed_bytes: int) -> None:
     free = free_bytes(path)
     if free < needed_bytes:
         raise DiskFull(
-            "There is not enough room on the disk.",
+            "There is not enough space on the disk.",
             where=path,
             expected=f"{needed_bytes / 1e9:.2f} GB",
             found=f"{free / 1e9:.2f} GB free",

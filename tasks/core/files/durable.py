@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic replacement, and what must be synced for it.
+"""Files that are whole or not there: atomic replacement, with the syncs that it needs.
 
 The invariant: a name that a reader may trust is only ever given by `os.rename`, after the bytes
 behind it have reached the disk.
@@ -16,9 +16,9 @@ from tasks.core.system.errors import names_path
 
 
 def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
-    """Give path this content, so that a reader sees either all of the old or all of the new.
+    """Replace the content of path, so that a reader sees either all of the old or all of the new.
 
-    Until it has its name, only its owner can read it. For a secret see `private.write_private`.
+    Until the file has its name, only its owner can read it. For secrets: `private.write_private`.
     """
     with named_when_whole(path, mode=mode) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -26,10 +26,10 @@ def write_atomically(path: Path, content: bytes | str, *, mode: int = 0o644) -> 
 
 @contextmanager
 def named_when_whole(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Yield a new file, which gets this path once the block has ended and all is on the disk.
+    """Yield a new file, which is moved to path once the block has ended and all is on the disk.
 
-    After an error nothing is left of it, and what was at path is still there; after a kill, until
-    the next file is written in its directory.
+    After an error the new file is gone and the old content stands. A killed process leaves a
+    temporary file, which the next write in that directory removes.
     """
     with new_file(path.parent) as (fd, written):
         with names_path(path), os.fdopen(fd, "wb", closefd=False) as file:
@@ -42,9 +42,9 @@ def named_when_whole(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 def make_directory(path: Path, *, mode: int = 0o777) -> None:
-    """Return when path is a directory, and each directory made for it has its name on the disk.
+    """Make path a directory, with its parents; return once each new name is on the disk.
 
-    Without these names a power cut takes all that was synced inside.
+    Without these names a power cut loses everything that was synced inside.
     """
     new = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(mode, parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def make_directory(path: Path, *, mode: int = 0o777) -> None:
 
 
 def take_back(path: Path) -> None:
-    """Remove a file that vouches for others. It is gone from the disk before they may change."""
+    """Remove a file that vouches for others; return once it is gone from the disk."""
     path.unlink(missing_ok=True)
     fsync_directory(path.parent)
 

@@ -1,7 +1,8 @@
-"""The output of a command, which a user names: checked first, written aside, named when whole.
+"""The output of a command, at a path that the user names: checked, staged, renamed when complete.
 
-The invariant: nothing that exists is written over, and a name is given to what is whole. What an
-interrupted attempt has written is kept aside, for the same work to resume from.
+The invariant: nothing that exists is overwritten, and the path appears only once its content is
+complete. What an interrupted attempt has written stays in `<path>.partial`, where the same work
+resumes.
 """
 
 import errno
@@ -23,7 +24,7 @@ from tasks.core.files.durable import (
 from tasks.core.files.listing import paths_below
 from tasks.core.keys import digest
 
-WORK = ".work"  # in a staging directory: the digest of the work that it belongs to
+WORK = ".work"  # in a staging directory: the digest of the work that resumes there
 _NO_PLACE = (
     errno.EACCES,
     errno.EPERM,
@@ -38,13 +39,13 @@ _WRITABLE_PLACE = "Name a directory in a place where you may write, not below a 
 
 @contextmanager
 def staged_directory(out: Path, work: object, *, resumes: bool = True) -> Iterator[Path]:
-    """Yield a directory to write into; when the block ends well, it becomes `out`.
+    """Yield a directory to write into; it becomes `out` when the block ends without an exception.
 
     work is what the result depends on: inputs (`state_of`), settings, the code that writes. The
-    staging directory `<out>.partial` names it in a small file, and only the same work continues
-    there: what any other work left is removed first. After an exception or a kill it stays for the
-    next attempt, unless nothing was written yet or resumes is False, which is for work that begins
-    anew each time. Raises UsageError when `out` exists and is not empty, or cannot be made.
+    staging directory `<out>.partial` records its digest, and only the same work resumes there; what
+    other work left is removed first. After an exception or a kill the staging directory stays for
+    the next attempt, unless nothing was written yet or resumes is False (work that starts from
+    scratch each time). Raises UsageError when `out` exists and is not empty, or cannot be made.
     """
     out = out.resolve()
     require_new(out)
@@ -54,7 +55,7 @@ def staged_directory(out: Path, work: object, *, resumes: bool = True) -> Iterat
         yield staging
     except BaseException as stop:
         if resumes and any(path.is_file() for path in _written(staging)):
-            stop.add_note(f"What was done is kept in {staging}.")
+            stop.add_note(f"What was written so far is kept in {staging}.")
         else:
             shutil.rmtree(staging)
         raise
@@ -67,7 +68,7 @@ def staged_directory(out: Path, work: object, *, resumes: bool = True) -> Iterat
 
 
 def require_new(out: Path) -> None:
-    """Return when a directory can be made there; else raise UsageError. Makes nothing."""
+    """Raise UsageError unless a new directory can be made at out. Makes nothing."""
     staging = _staging_of(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
@@ -77,7 +78,7 @@ def require_new(out: Path) -> None:
         )
     if staging.is_symlink() or (staging.exists() and not staging.is_dir()):
         raise UsageError(
-            "What is written first has no place: something else has its name.",
+            "The staging directory cannot be made: its name is taken.",
             where=staging,
             expected="a directory, or nothing",
             next_step="Move it away, or name another output directory.",
@@ -93,7 +94,7 @@ def require_new(out: Path) -> None:
 
 
 def require_file_place(path: Path) -> None:
-    """Return when a file can be written there; else raise UsageError. Writes nothing."""
+    """Raise UsageError unless a file can be written at path. Writes nothing."""
     parent = path.absolute().parent
     found = None
     if path.is_dir():
@@ -118,7 +119,7 @@ def _staging_of(out: Path) -> Path:
 
 
 def _open_staging(staging: Path, work: str) -> None:
-    """Make the directory that names this work, empty unless it named the same work before."""
+    """Make the staging directory of this work, empty unless the same work left it."""
     try:
         make_directory(staging)
         name = staging / WORK

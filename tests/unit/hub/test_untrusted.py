@@ -15,7 +15,7 @@ from tasks.core.hub.download.model import resolve
 from tasks.core.hub.download.sources import fetch
 from tasks.core.hub.download.upstream import Upstream
 from tasks.core.recipe import Edit, Source
-from tasks.core.store import Remote, RunStore, Store
+from tasks.core.store import RemoteStore, RunStore, Store
 from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama
 from tests.unit.hub.conftest import OWNER, REPO
@@ -119,7 +119,7 @@ def test_what_one_recipe_has_agreed_to_another_has_not(foreign: str, tmp_path: P
         fetch(Upstream(Source(repo=REPO, revision="main"), store), store)
 
 
-def a_run(home: Path, remote: Remote | None = None) -> RunStore:
+def a_run(home: Path, remote: RemoteStore | None = None) -> RunStore:
     return RunStore(home, RunRecords(home).start("demo"), remote=remote)
 
 
@@ -142,7 +142,7 @@ def test_code_of_a_download_that_lies_at_the_remote_store_needs_the_same_agreeme
     foreign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", 1)
-    remote = Remote.open(f"file://{tmp_path}/remote")
+    remote = RemoteStore.open(f"file://{tmp_path}/remote")
     one = a_run(tmp_path / "one", remote)
     fetch(Upstream(Source(repo=REPO, revision=foreign), one), one)
     other = a_run(tmp_path / "other", remote)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.store.repetitions import KEPT, forget_repetitions
-from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
+from tasks.core.store.run_record import OpenRun, RunRecord
+from tasks.core.store.runs import RunRecords
 
 MANY = 3 * KEPT
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)

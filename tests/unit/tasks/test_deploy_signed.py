@@ -54,7 +54,7 @@ def test_an_artifact_that_nobody_has_signed_is_not_served(
     home: Path, made: Path, pair: Pair
 ) -> None:
     built = build(home, made, None)
-    with pytest.raises(SignatureRefused, match="not signed by the key that is asked for"):
+    with pytest.raises(SignatureRefused, match="not signed by the required key"):
         deployed(built, pair.public)
     assert nothing_was_started(home)
 

@@ -25,7 +25,7 @@ def pair(tmp_path) -> tuple[Path, Path]:
 
 def test_a_disk_without_room_is_refused_before_the_first_byte(tmp_path, pair, monkeypatch):
     monkeypatch.setattr("tasks.core.files.disk_space.free_bytes", lambda _: 1000)
-    with pytest.raises(DiskFull, match="not enough room"):
+    with pytest.raises(DiskFull, match="not enough space"):
         merge(*pair, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -20,8 +20,8 @@ from tasks.core.keys import stage_key
 from tasks.core.model.code import foreign_code
 from tasks.core.progress import OnProgress, silent
 from tasks.core.store import Artifact, Built, Staging, Store
+from tasks.core.store.kept_signatures import KeptSignatures
 from tasks.core.store.manifest import freed_place
-from tasks.core.store.seals import Kept
 from tasks.core.weights.model_check import check_model
 from tasks.core.weights.tokenizer_check import require_tokenizer
 from tasks.core.weights.weight_files import some
@@ -43,7 +43,7 @@ def fetch(
     agreed to run, and what `SourceSignature` raises where the source names a key.
     """
     coming, params = coming or Coming(upstream), upstream.params
-    kept = Kept(store.root, str(upstream.key)).of_source
+    kept = KeptSignatures(store.root, str(upstream.key)).of_source
     signature = SourceSignature.kept(upstream.source, kept) or SourceSignature.of(
         upstream.source, upstream.commit
     )

@@ -301,7 +301,7 @@ def test_a_disk_too_small_for_both_and_the_result_is_told_before_they_are_there(
         return usage._replace(free=18_000_000 - taken)  # 7 MB for each of the three
 
     monkeypatch.setattr(shutil, "disk_usage", shrinking)
-    with pytest.raises(DiskFull, match="not enough room"):
+    with pytest.raises(DiskFull, match="not enough space"):
         world.run()
     assert not list(world.out.glob("model-*"))
 
