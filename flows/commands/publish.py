@@ -59,7 +59,7 @@ def publish(
     from pydantic import ValidationError
 
     from tasks.core.errors import UsageError
-    from tasks.core.files.durable import digests_of
+    from tasks.core.files.digests import digests_of
     from tasks.core.hub.card.model_class import require_loadable
     from tasks.core.hub.publish import filesystem
     from tasks.core.hub.publish.hub import publish as hub

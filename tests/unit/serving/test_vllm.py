@@ -17,7 +17,7 @@ from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_command import Arguments, drain_s, setup_of, vllm_command
 from tasks.core.serving.engines.vllm_environment import EXTRA, VARIABLE
-from tasks.core.serving.engines.vllm_process import environment
+from tasks.core.serving.engines.vllm_process import server_environment
 from tasks.core.serving.observe.readiness import (
     EXPECTATION_VARIABLE,
     REFUSED,
@@ -169,7 +169,7 @@ def test_the_process_tells_nobody_and_fetches_nothing(python: Path, tmp_path: Pa
 
 def test_vllm_finds_its_own_programs_first_and_nothing_of_ours_but_the_gate() -> None:
     ours = {"PYTHONPATH": "/ours", "VIRTUAL_ENV": "/ours", "PATH": "/ours/bin:/bin", "HOME": "/h"}
-    found = environment(ours, Path("/vllm/bin/python"))
+    found = server_environment(ours, Path("/vllm/bin/python"))
     gate = Path(found.pop("PYTHONPATH"))
     assert found == {"PATH": "/vllm/bin:/ours/bin:/bin", "HOME": "/h"}
     assert [path.stem for path in gate.glob("*.py")] == ["kawan_usaha_gate"]
@@ -177,7 +177,7 @@ def test_vllm_finds_its_own_programs_first_and_nothing_of_ours_but_the_gate() ->
 
 def test_what_tells_the_deployment_stands_behind_what_a_title_clears() -> None:
     ours = {"KAWAN_USAHA_SERVING": "/home/serving", "PATH": "/bin", "A": "a"}
-    assert list(environment(ours, Path("/vllm/bin/python")))[-1] == "KAWAN_USAHA_SERVING"
+    assert list(server_environment(ours, Path("/vllm/bin/python")))[-1] == "KAWAN_USAHA_SERVING"
 
 
 # --- the process, up to the moment when it becomes vLLM ----------------------------------------

@@ -74,7 +74,7 @@ def test_what_takes_the_place_of_an_artifact_while_it_is_read_is_not_signed(
 
     with monkeypatch.context() as patch:
         patch.setattr("tasks.core.store.upkeep.wrong_content", then_replaced)
-        with pytest.raises(CorruptArtifact, match="made anew"):
+        with pytest.raises(CorruptArtifact, match="rebuilt"):
             sign(store, str(KEY), pair.key)
     with pytest.raises(SignatureRefused):
         require_signed(store, str(KEY), pair.trusted)

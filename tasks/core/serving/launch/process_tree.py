@@ -16,9 +16,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shape import dtype_of
+from tasks.core.process.environment import SUPERVISED
 from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.registry import engine_of
@@ -35,12 +35,6 @@ SLOT_VARIABLE = "KAWAN_USAHA_SLOT"
 
 _GATEWAY_STOP_S = 70.0  # answers in progress may take GatewaySettings.shutdown_s
 _WATCH_MODULE = "tasks.serving_watch"  # outside of core: it tells Prefect
-_ENVIRONMENT = {
-    "PYTHONPATH": str(PROJECT),
-    "PYTHONUNBUFFERED": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 def configuration(state: StateDirectory, settings: Deploy, engines: Iterable[Deployment]) -> str:
@@ -75,7 +69,7 @@ def gateway_process(state: StateDirectory, gateway: Gateway) -> ProcessSpec:
     return ProcessSpec(
         name=GATEWAY,
         argv=(sys.executable, "-P", "-m", "tasks.core.serving.gateway", str(state.gateway)),
-        env=_ENVIRONMENT,
+        env=SUPERVISED,
         cwd=state.root,
         priority=2,
         stop_wait_s=_GATEWAY_STOP_S,
@@ -100,14 +94,14 @@ def page_settings(deployment: Deployment) -> PageSettings | None:
 def page_process(state: StateDirectory) -> ProcessSpec:
     """Return the page."""
     argv = (sys.executable, "-P", "-m", "tasks.core.serving.page", str(state.page))
-    env = {**_ENVIRONMENT, KEYS_VARIABLE: ""}
+    env = {**SUPERVISED, KEYS_VARIABLE: ""}
     return ProcessSpec(PAGE, argv, env, cwd=state.root, priority=3)
 
 
 def watch_process(state: StateDirectory) -> ProcessSpec:
     """Return the watch, which is ended first. It has the keys, to start all of it anew."""
     argv = (sys.executable, "-P", "-m", _WATCH_MODULE, str(state.root))
-    return ProcessSpec(WATCH, argv, _ENVIRONMENT, cwd=state.root, priority=3)
+    return ProcessSpec(WATCH, argv, SUPERVISED, cwd=state.root, priority=3)
 
 
 def engine_process(state: StateDirectory, deployment: Deployment) -> ProcessSpec:
