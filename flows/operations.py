@@ -39,10 +39,14 @@ from tasks.core.process.stopping import WITHIN_S
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.launch.causes import log_tail
 from tasks.core.serving.launch.ports import can_bind, described, holder_of
-from tasks.core.serving.launch.process_spec import ProcessSpec
-from tasks.core.serving.launch.supervisor_config import supervisor_config
-from tasks.core.serving.launch.supervisord import Supervisor, forget_supervisor, start_supervisor
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.supervision.process_spec import ProcessSpec
+from tasks.core.serving.supervision.supervisor_config import supervisor_config
+from tasks.core.serving.supervision.supervisord import (
+    Supervisor,
+    forget_supervisor,
+    start_supervisor,
+)
 
 MARK = "KAWAN_USAHA_PREFECT"
 SERVER = "server"

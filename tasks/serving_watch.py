@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.core.serving.observe.incidents import Incident
 from tasks.core.serving.observe.watch import Watch
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 
 _log = logging.getLogger(__name__)
 

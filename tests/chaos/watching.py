@@ -13,7 +13,8 @@ from typing import Self
 
 from tasks.core.files.digests import digest_of
 from tasks.core.hub.publish.filesystem import MANIFEST, POINTER
-from tasks.core.serving.state.disk import StateDirectory, read_record, read_routes, slot_of
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_record, read_routes, slot_of
 from tasks.core.store import Store
 
 _EVERY_S = 0.1

@@ -29,7 +29,7 @@ STARTS = {
 WITH_ITS_OWN = {
     "tasks/core/process/guard.py": "a PATH, and nothing else",
     "tasks/core/process/child.py": "what its caller has made, by default child_environment's",
-    "tasks/core/serving/launch/supervisord.py": "what its caller has made: the two callers below",
+    "tasks/core/serving/supervision/supervisord.py": "what its two callers below have made",
     "tasks/core/serving/launch/revive.py": "child_environment's, a line above",
     "tasks/core/serving/engines/vllm_process.py": "its `server_environment` goes through it",
 }
@@ -42,7 +42,7 @@ WHOLE = {
     "flows/commands/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
     "tasks/core/serving/launch/steps.py": "marked_environment goes through child_environment",
     "tasks/core/serving/gateway/keys.py": "reads the keys",
-    "tasks/core/serving/launch/workers.py": "reads the keys of workers",
+    "tasks/core/serving/health/workers.py": "reads the keys of workers",
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
     "tasks/core/serving/engines/vllm_process.py": "`server_environment` goes through it",
     "flows/operations.py": "`operations_environment` goes through it; reads the Redis",

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from tasks.core.home import PROJECT
-from tasks.core.serving.key_variables import KEY_VARIABLE
+from tasks.core.serving.client.key_variables import KEY_VARIABLE
 from tasks.core.serving.launch.deployment import stop
 from tasks.core.serving.page import words
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tests.byte_search import files_with
 from tests.e2e.shop import KEYS, NAME, Shop, a_model_that_learns, conversation, recipe_in
 from tests.likelihood import Pair, Released

@@ -21,12 +21,13 @@ from huggingface_hub import snapshot_download
 
 from tasks.core.files.digests import sha256_of
 from tasks.core.home import PROJECT
-from tasks.core.serving.chat import chat
-from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
+from tasks.core.serving.client.chat import chat
+from tasks.core.serving.client.key_variables import KEY_VARIABLE, KEYS_VARIABLE
 from tasks.core.serving.launch.deployment import stop
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import read_deployment, state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE

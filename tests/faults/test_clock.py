@@ -15,12 +15,8 @@ from tasks.core.keys import stage_key
 from tasks.core.process.log import KEPT, new_log
 from tasks.core.room import prune
 from tasks.core.serving.observe import status
-from tasks.core.serving.state.disk import (
-    StateDirectory,
-    read_previous,
-    started_before,
-    write_routes,
-)
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_previous, started_before, write_routes
 from tasks.core.serving.state.routes import Routes
 from tasks.core.store import Staging, Store
 from tasks.core.store.run_record import OpenRun

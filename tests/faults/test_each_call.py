@@ -16,12 +16,8 @@ from tasks.core.errors import StorageRefused, UsageError
 from tasks.core.files.output import staged_directory
 from tasks.core.keys import stage_key
 from tasks.core.room import prune as free_room
-from tasks.core.serving.state.disk import (
-    StateDirectory,
-    read_deployment,
-    write_record,
-    write_routes,
-)
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_deployment, write_record, write_routes
 from tasks.core.serving.state.routes import Routes
 from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.checks import wrong_content

@@ -23,16 +23,11 @@ from tasks.core.machine.activity import running
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.process.answer_file import error_left_in, read_answer
 from tasks.core.recipe.file import load_recipe
+from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.routing import _routes
-from tasks.core.serving.launch.worker_access import read_access
-from tasks.core.serving.state.disk import (
-    StateDirectory,
-    read_deployment,
-    read_previous,
-    state_directory,
-    used_builds,
-)
+from tasks.core.serving.state.directory import StateDirectory, state_directory
+from tasks.core.serving.state.files import read_deployment, read_previous, used_builds
 from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.releases import take_releases
 from tasks.core.store.run_record import OpenRun, RunRecord

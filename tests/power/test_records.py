@@ -9,8 +9,8 @@ from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import line_of
 from tasks.core.collected.writing import append
 from tasks.core.files.durable import fsync_directory, fsync_file
-from tasks.core.serving.state.disk import (
-    StateDirectory,
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import (
     read_deployment,
     read_routes,
     used_builds,

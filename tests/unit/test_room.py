@@ -11,7 +11,7 @@ from tasks.core.files.copies import link_or_copy
 from tasks.core.files.disk_space import require_disk_space
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.room import prune, room, with_advice
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Artifact, Staging, Store
 from tasks.core.store.run_record import OpenRun
 from tasks.core.store.runs import RunRecords

@@ -26,7 +26,7 @@ from flows.operations import (
 )
 from flows.pools import HEARTBEAT_S
 from tasks.core.errors import PortTaken
-from tasks.core.serving.launch.supervisor_config import supervisor_config
+from tasks.core.serving.supervision.supervisor_config import supervisor_config
 from tests.secrets import SESAME
 
 API = "http://127.0.0.1:4200/api"

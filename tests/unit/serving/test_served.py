@@ -17,12 +17,12 @@ from tasks.core.architecture.promise import expected_report
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Deploy, Edit, RopeScalingEdit
-from tasks.core.serving.chat import Message, chat
+from tasks.core.serving.client.chat import Message, chat
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.deployment import deploy, stop
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.observe import probe
 from tasks.core.serving.observe.status import DeploymentStatus, status
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tests.models import tiny_llama
 from tests.secrets import SECRETS, SESAME, files_that_tell
 

@@ -6,7 +6,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from tasks.core.recipe.deploy import Deploy, Gateway
-from tasks.core.serving.key_variables import KEYS_VARIABLE
+from tasks.core.serving.client.key_variables import KEYS_VARIABLE
 from tasks.core.serving.launch.process_tree import (
     SLOT_VARIABLE,
     configuration,
@@ -15,7 +15,7 @@ from tasks.core.serving.launch.process_tree import (
     gateway_settings,
     watch_process,
 )
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.slots import SLOTS
 from tests.deployments import deployment
 from tests.models import tiny_llama

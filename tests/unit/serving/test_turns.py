@@ -1,6 +1,6 @@
 """Which turns go when a conversation is longer than the model can read."""
 
-from tasks.core.serving.turns import Message, has_room, without_oldest
+from tasks.core.serving.client.turns import Message, has_room, without_oldest
 
 
 def said(*words: str) -> list[Message]:

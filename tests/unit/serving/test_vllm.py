@@ -18,7 +18,7 @@ from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_command import Arguments, drain_s, setup_of, vllm_command
 from tasks.core.serving.engines.vllm_environment import EXTRA, VARIABLE
 from tasks.core.serving.engines.vllm_process import server_environment
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSED,
     Expectation,

@@ -22,12 +22,13 @@ from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_environment import EXTRA
 from tasks.core.serving.launch.deployment import deploy, stop
 from tasks.core.serving.launch.ports import can_bind
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.launch.supervisord import Supervisor
 from tasks.core.serving.observe.status import status
 from tasks.core.serving.observe.watch import Watch
-from tasks.core.serving.state.disk import StateDirectory, read_deployment, state_directory
+from tasks.core.serving.state.directory import StateDirectory, state_directory
+from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
+from tasks.core.serving.supervision.supervisord import Supervisor
 from tests.asking import Asking
 from tests.models import tiny_llama
 from tests.unit.serving.gateway.world import until

@@ -36,7 +36,7 @@ from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_environment import EXTRA
 from tasks.core.serving.engines.vllm_process import end_leftovers
-from tasks.core.serving.observe.readiness import EXPECTATION_VARIABLE, Expectation
+from tasks.core.serving.proof.readiness import EXPECTATION_VARIABLE, Expectation
 from tests.models import tiny_llama
 from tests.secrets import SECRETS
 from tests.vllm import NEEDS_VLLM

@@ -16,15 +16,15 @@ from tasks.core.files.locks import locked
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Page
 from tasks.core.serving.gateway.control import GatewayControl
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.deployment import deploy, stop
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.launch.supervisord import Supervisor
-from tasks.core.serving.observe import probe
 from tasks.core.serving.observe.incidents import Incident
 from tasks.core.serving.observe.status import status
 from tasks.core.serving.observe.watch import Watch
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
+from tasks.core.serving.supervision.supervisord import Supervisor
 from tests.models import tiny_llama
 
 GIVE_UP_S = 1200

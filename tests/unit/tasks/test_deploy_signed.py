@@ -9,8 +9,8 @@ from tasks.core.errors import CorruptArtifact, SignatureRefused
 from tasks.core.keys import stage_key
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Deploy, Gateway
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.store import Built, Staging, Store
 from tasks.deploy import deploy
 from tasks.runtime import StageResult

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from tasks.core.process.environment import BESIDE_OTHERS, SUPERVISED
 from tasks.core.recipe import Dtype
 from tasks.core.recipe.deploy import Deploy, EngineName
-from tasks.core.serving.launch.process_spec import ProcessSpec
-from tasks.core.serving.observe.readiness import EXPECTATION_VARIABLE, EngineReport, Expectation
-from tasks.core.serving.observe.request import asked
+from tasks.core.serving.client.request import asked
+from tasks.core.serving.proof.readiness import EXPECTATION_VARIABLE, EngineReport, Expectation
+from tasks.core.serving.supervision.process_spec import ProcessSpec
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tasks.core.model.config import context_tokens
 from tasks.core.serving.engines.loaded import Loaded, precision_of
 from tasks.core.serving.engines.process import run
 from tasks.core.serving.engines.process_arguments import Arguments
-from tasks.core.serving.rotary import restore_rotary_precision
+from tasks.core.serving.engines.rotary import restore_rotary_precision
 
 _DEFAULT_TOKENS = 2048
 

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from tasks.core.model.config import context_tokens, rope_of
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.generator import Generator
-from tasks.core.serving.observe.fingerprint import require_fingerprint
-from tasks.core.serving.observe.readiness import EngineReport, Expectation, require_as_expected
+from tasks.core.serving.proof.fingerprint import require_fingerprint
+from tasks.core.serving.proof.readiness import EngineReport, Expectation, require_as_expected
 
 _log = logging.getLogger(__name__)
 

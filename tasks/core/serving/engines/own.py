@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import psutil
 from pydantic import ValidationError
 
+from tasks.core.serving.client.request import asked, failed
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.process_arguments import Arguments
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.proof.readiness import (
     REPORT_ROUTE,
     EngineReport,
     Expectation,
     require_as_expected,
 )
-from tasks.core.serving.observe.request import asked, failed
 from tasks.core.system.cores import usable_cores
 
 _GPU_THREADS = 4

@@ -23,7 +23,7 @@ from tasks.core.serving.engines.places import Places
 from tasks.core.serving.engines.process_arguments import Arguments
 from tasks.core.serving.engines.request import Limits
 from tasks.core.serving.engines.server import Served, engine_app
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSAL_FILE,
     REFUSED,

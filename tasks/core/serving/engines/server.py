@@ -31,7 +31,7 @@ from tasks.core.serving.engines.request import (
     read_embeddings,
 )
 from tasks.core.serving.engines.text import Decoder
-from tasks.core.serving.observe.readiness import REPORT_ROUTE, EngineReport
+from tasks.core.serving.proof.readiness import REPORT_ROUTE, EngineReport
 
 _log = logging.getLogger(__name__)
 

@@ -14,16 +14,16 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe.deploy import Deploy
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.request import asked, failed
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import PROVEN_ROUTE, PROVER
 from tasks.core.serving.engines.request import OPTIONAL_FIELDS
 from tasks.core.serving.engines.vllm_command import Arguments, Setup
 from tasks.core.serving.engines.vllm_environment import EXTRA, vllm_python
 from tasks.core.serving.engines.vllm_process import require_provable
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.fingerprint import PromptAnswer, ask_prompt, require_fingerprint
-from tasks.core.serving.observe.readiness import EngineReport, Expectation
-from tasks.core.serving.observe.request import asked, failed
+from tasks.core.serving.proof.fingerprint import PromptAnswer, ask_prompt, require_fingerprint
+from tasks.core.serving.proof.readiness import EngineReport, Expectation
 
 _ANY_PROMPT: Final = (0, 0)
 """What a plain model is asked: any two tokens that every vocabulary has."""

@@ -27,7 +27,7 @@ from tasks.core.process.environment import (
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.engines.inside_vllm import kawan_usaha_gate
 from tasks.core.serving.engines.vllm_command import Arguments, setup_of, vllm_command
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSAL_FILE,
     REFUSED,

@@ -16,8 +16,8 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.completion_choice import Logprobs
 from pydantic_core import from_json
 
+from tasks.core.serving.client.access import Access
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.observe.access import Access
 from tasks.core.serving.state.routes import BUILD_HEADER, Upstream
 
 _READY_S = 5.0

@@ -33,8 +33,8 @@ from starlette.types import Scope
 
 from tasks.core.errors import UsageError
 from tasks.core.files.yaml_text import NotYaml, read_yaml
+from tasks.core.serving.client.key_variables import KEYS_VARIABLE
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.key_variables import KEYS_VARIABLE
 
 _MINUTE_S = 60.0
 _SHORTEST = 16

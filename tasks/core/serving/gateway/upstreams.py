@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.engine_client import EngineClient, EngineLost, EngineTimeout, Limits
-from tasks.core.serving.launch.worker_access import read_access
-from tasks.core.serving.observe.access import Access
 from tasks.core.serving.state.routes import Route, Upstream
 
 _REST_S = 10.0

@@ -27,27 +27,25 @@ from tasks.core.model.config import context_tokens, read_config
 from tasks.core.model.template_record import template_for
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Deploy
+from tasks.core.serving.client.worker_access import read_access, write_access
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
+from tasks.core.serving.health import probe
+from tasks.core.serving.health.workers import access_to, require_workers
 from tasks.core.serving.launch.model_directory import check_limits, require_model
 from tasks.core.serving.launch.ports import require_ports
-from tasks.core.serving.launch.processes import end_all, own_processes
-from tasks.core.serving.launch.supervisord import Supervisor, forget_supervisor
 from tasks.core.serving.launch.switch import Switch
-from tasks.core.serving.launch.worker_access import read_access, write_access
-from tasks.core.serving.launch.workers import access_to, require_workers
-from tasks.core.serving.observe import probe
-from tasks.core.serving.state.disk import (
+from tasks.core.serving.state.directory import (
     StateDirectory,
     changing,
-    read_deployment,
-    read_previous,
-    started_before,
     state_directories,
     state_directory,
 )
+from tasks.core.serving.state.files import read_deployment, read_previous, started_before
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.slots import SLOTS, other
+from tasks.core.serving.supervision.processes import end_all, own_processes
+from tasks.core.serving.supervision.supervisord import Supervisor, forget_supervisor
 from tasks.core.system.clock import now_after
 
 logger = logging.getLogger(__name__)

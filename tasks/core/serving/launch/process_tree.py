@@ -20,15 +20,15 @@ from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shape import dtype_of
 from tasks.core.process.environment import SUPERVISED
 from tasks.core.recipe.deploy import Deploy, Gateway
+from tasks.core.serving.client.key_variables import KEY_VARIABLE, KEYS_VARIABLE
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.settings import GatewaySettings
-from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
-from tasks.core.serving.launch.process_spec import GATEWAY, PAGE, WATCH, ProcessSpec
-from tasks.core.serving.launch.supervisor_config import supervisor_config
 from tasks.core.serving.page.settings import PageSettings
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE, WATCH, ProcessSpec
+from tasks.core.serving.supervision.supervisor_config import supervisor_config
 
 SLOT_VARIABLE = "KAWAN_USAHA_SLOT"
 """The mark of an engine's processes, beside that of the deployment: the directory of their slot."""

@@ -18,7 +18,7 @@ from tasks.core.home import PROJECT
 from tasks.core.process.environment import EVERYTHING, child_environment
 from tasks.core.process.log import bounded
 from tasks.core.serving.launch.deployment import start
-from tasks.core.serving.launch.processes import MARK
+from tasks.core.serving.supervision.processes import MARK
 
 _log = logging.getLogger(__name__)
 

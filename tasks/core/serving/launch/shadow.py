@@ -26,7 +26,7 @@ from tasks.core.serving.gateway.recent import RecentAnswer
 from tasks.core.serving.gateway.request_body import read_request
 from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, Message
 from tasks.core.serving.gateway.routing import Loaded
-from tasks.core.serving.observe import probe
+from tasks.core.serving.health import probe
 from tasks.core.serving.state.record import AskedOf, Deployment, ShadowAnswer
 
 if TYPE_CHECKING:

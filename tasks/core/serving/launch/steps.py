@@ -17,26 +17,32 @@ from tasks.core.machine.devices import SERVED_FROM, served_from
 from tasks.core.model.edit_fingerprint import read_fingerprint
 from tasks.core.process.guard import Guard
 from tasks.core.process.tree import Mark
+from tasks.core.serving.client.key_variables import KEY_VARIABLE, KEYS_VARIABLE
 from tasks.core.serving.gateway.control import GatewayControl
-from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.causes import log_tail
 from tasks.core.serving.launch.ports import require_ports
-from tasks.core.serving.launch.process_spec import GATEWAY, PAGE, WATCH
 from tasks.core.serving.launch.process_tree import (
     configuration,
     gateway_settings,
     page_settings,
 )
-from tasks.core.serving.launch.processes import MARK, end_all, marked_environment, own_processes
 from tasks.core.serving.launch.startup import EngineStart
-from tasks.core.serving.launch.supervisord import Supervisor, start_supervisor
 from tasks.core.serving.launch.waiting import wait_for_answer
 from tasks.core.serving.launch.way_back import keep_log
-from tasks.core.serving.observe import probe
-from tasks.core.serving.observe.readiness import Expectation
-from tasks.core.serving.state.disk import StateDirectory, read_record, write_record, write_routes
+from tasks.core.serving.proof.readiness import Expectation
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_record, write_record, write_routes
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.routes import Routes
+from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE, WATCH
+from tasks.core.serving.supervision.processes import (
+    MARK,
+    end_all,
+    marked_environment,
+    own_processes,
+)
+from tasks.core.serving.supervision.supervisord import Supervisor, start_supervisor
 
 REPLACING = "The model is being replaced by another one."
 _STARTING = "The model is being started."

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import ServingFailed
 from tasks.core.files.locks import Say
 from tasks.core.serving.gateway.control import GatewayControl
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.steps import REPLACING, Steps
-from tasks.core.serving.launch.supervisord import Supervisor
 from tasks.core.serving.launch.way_back import add, keep_log, start_once_more
-from tasks.core.serving.observe import probe
-from tasks.core.serving.state.disk import StateDirectory, read_record, write_record
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_record, write_record
 from tasks.core.serving.state.record import Deployment, Switched
+from tasks.core.serving.supervision.supervisord import Supervisor
 
 if TYPE_CHECKING:
     from tasks.core.serving.launch.shadow import Questions

@@ -18,16 +18,17 @@ from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.gateway.control_protocol import GatewayState
-from tasks.core.serving.launch.process_spec import GATEWAY, PAGE
-from tasks.core.serving.launch.supervisord import SupervisedProcess, Supervisor
-from tasks.core.serving.launch.workers import look_at_workers
-from tasks.core.serving.observe import probe
+from tasks.core.serving.health import probe
+from tasks.core.serving.health.workers import look_at_workers
 from tasks.core.serving.observe.incidents import Incident
-from tasks.core.serving.observe.readiness import read_expectation
-from tasks.core.serving.state.disk import StateDirectory, read_deployment, write_routes
+from tasks.core.serving.proof.readiness import read_expectation
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_deployment, write_routes
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.routes import Routes
 from tasks.core.serving.state.slots import other
+from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE
+from tasks.core.serving.supervision.supervisord import SupervisedProcess, Supervisor
 
 LOOK_EVERY_S = 15.0
 _IDLE_S = 30.0

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from tasks.core.serving.turns import Message
+from tasks.core.serving.client.turns import Message
 
 TITLES = 3
 _SPEAKERS: dict[str, Literal["user", "assistant"]] = {

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from tasks.core.serving.client.refusals import Cause
+from tasks.core.serving.client.turns import Message, without_oldest
 from tasks.core.serving.page import article, words
 from tasks.core.serving.page.gateway import Model, Progress, Trouble, Wish
-from tasks.core.serving.refusals import Cause
-from tasks.core.serving.turns import Message, without_oldest
 
 _SUMMARY_TOKENS = 160  # one sentence
 _TITLES_TOKENS = 240

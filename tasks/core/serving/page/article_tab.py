@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
+from tasks.core.serving.client.turns import Message
 from tasks.core.serving.page import article, words
 from tasks.core.serving.page.article_steps import Step, summarized, titled, written
 from tasks.core.serving.page.gateway import Model, Trouble, Wish
 from tasks.core.serving.page.shown import Shown, messages_of
 from tasks.core.serving.page.stopping import Stopped, Stops
 from tasks.core.serving.page.wishes import Wishes, notice, wish
-from tasks.core.serving.turns import Message
 
 Update = dict[Any, Any]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from tasks.core.serving.client.turns import Message
 from tasks.core.serving.page import words
 from tasks.core.serving.page.examples import Example
 from tasks.core.serving.page.gateway import Model, Progress, Trouble
@@ -18,7 +19,6 @@ from tasks.core.serving.page.own_data import OwnData, Person
 from tasks.core.serving.page.shown import Shown, messages_of
 from tasks.core.serving.page.stopping import Stopped, Stops
 from tasks.core.serving.page.wishes import Wishes, notice, wish
-from tasks.core.serving.turns import Message
 
 Update = dict[Any, Any]
 

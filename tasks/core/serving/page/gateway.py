@@ -12,10 +12,10 @@ from typing import Any
 
 import openai
 
-from tasks.core.serving.key_variables import KEY_VARIABLE
+from tasks.core.serving.client.key_variables import KEY_VARIABLE
+from tasks.core.serving.client.refusals import FAILURES, Cause, Refusal, refusal_of
+from tasks.core.serving.client.turns import Message, has_room, room_question, without_oldest
 from tasks.core.serving.page import words
-from tasks.core.serving.refusals import FAILURES, Cause, Refusal, refusal_of
-from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
 
 _PIECE_S = 600.0
 _QUICK_S = 30.0

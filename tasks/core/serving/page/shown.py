@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.core.serving.turns import Message
+from tasks.core.serving.client.turns import Message
 
 Shown = dict[str, Any]
 """A message of gradio's chat."""

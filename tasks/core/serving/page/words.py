@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from tasks.core.serving.refusals import Cause, Refusal
+from tasks.core.serving.client.refusals import Cause, Refusal
 
 TAGLINE = "Teman bertanya untuk usaha kecil Anda: modal, harga, izin, pajak, sampai pelanggan."
 CAUTION = (

@@ -24,7 +24,7 @@ from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.process_arguments import Arguments
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSED,
     Expectation,

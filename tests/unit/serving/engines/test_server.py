@@ -11,7 +11,7 @@ from tasks.core.serving.engines.generator import Room, Token
 from tasks.core.serving.engines.places import Places
 from tasks.core.serving.engines.request import Completion, Limits
 from tasks.core.serving.engines.server import Served, engine_app
-from tasks.core.serving.observe.readiness import EngineReport
+from tasks.core.serving.proof.readiness import EngineReport
 from tests.models import tiny_tokenizer
 from tests.unit.serving.engines.clients import NAME, request
 

@@ -303,7 +303,7 @@ def test_what_is_over_its_time_goes_when_the_gateway_starts(start, model, engine
 
 
 def test_a_key_is_needed_where_one_is_needed_for_answers(start, model, engine, tmp_path):
-    from tasks.core.serving.key_variables import KEYS_VARIABLE
+    from tasks.core.serving.client.key_variables import KEYS_VARIABLE
 
     env = {KEYS_VARIABLE: "warung:rahasia-warung-satu"}
     closed = start(Gateway, a_route(model, [engine.url]), env=env)

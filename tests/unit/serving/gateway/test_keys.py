@@ -9,10 +9,10 @@ import openai
 import pytest
 
 from tasks.core.errors import UsageError
+from tasks.core.serving.client.key_variables import KEYS_VARIABLE
 from tasks.core.serving.gateway import keys as keys_module
 from tasks.core.serving.gateway.api_error import ApiError
 from tasks.core.serving.gateway.keys import Keys
-from tasks.core.serving.key_variables import KEYS_VARIABLE
 from tests.unit.serving.gateway.world import LONG, MESSAGES, MODEL_NAME, Gateway, a_route, until
 
 KEY, OTHER = "rahasia-warung-satu", "rahasia-warung-dua-2"

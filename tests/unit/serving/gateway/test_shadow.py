@@ -9,7 +9,7 @@ from tasks.core.recipe import Deploy
 from tasks.core.serving.gateway.prompts import Prompts, Turn
 from tasks.core.serving.gateway.recent import RecentAnswer
 from tasks.core.serving.launch.shadow import Questions, questions, replay
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
 from tests.deployments import deployment
 from tests.unit.serving.gateway.world import CONTEXT, Engine, free_port

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.model.edit_fingerprint import EditFingerprint
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.request import asked, failed
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.request import asked, failed
 
 TOLERANCES: Final = {
     # How far from the fingerprint, in the mean of the prompt's tokens, a server of this type may

@@ -14,9 +14,9 @@ from typing import Any
 import openai
 
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
-from tasks.core.serving.key_variables import KEY_VARIABLE
-from tasks.core.serving.refusals import FAILURES, Cause, Refusal, refusal_of
-from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
+from tasks.core.serving.client.key_variables import KEY_VARIABLE
+from tasks.core.serving.client.refusals import FAILURES, Cause, Refusal, refusal_of
+from tasks.core.serving.client.turns import Message, has_room, room_question, without_oldest
 
 _LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.observe.access import Access, verified
+from tasks.core.serving.client.access import Access, verified
 
 QUICK_S = 60.0
 """A busy machine answers late; a dead process refuses at once."""

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.model.edit_fingerprint import read_fingerprint
 from tasks.core.recipe.deploy import EngineName, Worker
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.request import KeyRefused, asked
+from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.launch.worker_access import read_access
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.fingerprint import ask_prompt, require_fingerprint
-from tasks.core.serving.observe.request import KeyRefused, asked
+from tasks.core.serving.proof.fingerprint import ask_prompt, require_fingerprint
 from tasks.core.serving.state.record import Deployment
 
 _WITHIN_S = 30.0

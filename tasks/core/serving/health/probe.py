@@ -14,11 +14,11 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed
+from tasks.core.serving.client.request import QUICK_S, asked, failed
 from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.gateway.control import GatewayBusy, GatewayControl
-from tasks.core.serving.observe.readiness import REPORT_ROUTE, EngineReport
-from tasks.core.serving.observe.request import QUICK_S, asked, failed
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.proof.readiness import REPORT_ROUTE, EngineReport
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
 
 GENERATE_S = 120.0
