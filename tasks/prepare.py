@@ -14,7 +14,7 @@ from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
 from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
 from tasks.progress import StageProgress, say
-from tasks.runtime import StageResult, build_stage, digests_of, paths_of, stage_task
+from tasks.runtime import StageResult, build_stage, paths_of, result_digests, stage_task
 
 VERSION = 4
 """Raised with the rules as well, which decide what of the data is kept."""
@@ -37,7 +37,7 @@ def prepare(
     """
     artifacts = brought or {}
     params = identity(settings, template)
-    data = digest_of_sources(settings.data, digests_of(artifacts))
+    data = digest_of_sources(settings.data, result_digests(artifacts))
     inputs = {"data": data, "tokenizer": keys.digest(_tokenizer(model))}
 
     def write(staging: Staging) -> None:

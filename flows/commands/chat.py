@@ -92,7 +92,7 @@ def _show_page(deployment: "Deployment", host: str, port: int) -> None:
     from tasks.core.files.temporary import scratch_directory
     from tasks.core.process.child import run_child
     from tasks.core.process.environment import child_environment
-    from tasks.core.serving.client.key_variables import KEY_VARIABLE
+    from tasks.core.serving.client.key_variables import API_KEY_VARIABLE
     from tasks.core.serving.page.settings import PageSettings
 
     try:
@@ -110,7 +110,7 @@ def _show_page(deployment: "Deployment", host: str, port: int) -> None:
         file.write_text(settings.model_dump_json())
         ended = run_child(
             [sys.executable, "-P", "-m", "tasks.core.serving.page", str(file)],
-            env=child_environment(os.environ, KEY_VARIABLE),
+            env=child_environment(os.environ, API_KEY_VARIABLE),
             on_line=_tell,
         )
     if not ended.succeeded:

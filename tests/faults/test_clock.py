@@ -12,7 +12,7 @@ import pytest
 from tasks.core.files.digests import sha256_of, sha256_of_state
 from tasks.core.hub.client import waiting_time_s
 from tasks.core.keys import stage_key
-from tasks.core.process.log import KEPT, new_log
+from tasks.core.process.log import KEPT_LOGS, new_log
 from tasks.core.room import prune
 from tasks.core.serving.observe import status
 from tasks.core.serving.state.directory import StateDirectory
@@ -132,11 +132,11 @@ def test_what_was_deployed_last_served_last(
 
 
 def test_logs_of_a_time_to_come_go_before_those_of_now(tmp_path: Path) -> None:
-    for minute in range(KEPT):
+    for minute in range(KEPT_LOGS):
         (tmp_path / f"merge-20990101-00{minute:02}00.log").touch()
     now = new_log(tmp_path, "merge")
     now.touch()
-    for _ in range(KEPT):
+    for _ in range(KEPT_LOGS):
         assert new_log(tmp_path, "merge").name[:10] == now.name[:10]
         assert now.exists()
 

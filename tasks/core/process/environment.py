@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tasks.core.home import PROJECT
 
-EXTRA = "KAWAN_USAHA_CHILD_ENVIRONMENT"
+EXTRA_VARIABLE = "KAWAN_USAHA_CHILD_ENVIRONMENT"
 """Names of further variables that processes need on this machine, separated by commas."""
 
 EVERYTHING = "*"
@@ -77,7 +77,10 @@ def child_environment(
     in any case; `*` in a name stands for any characters. What the variable EXTRA names is passed on
     too. A setting of environ for waiting threads is kept.
     """
-    asked = (*more, *filter(None, (name.strip() for name in environ.get(EXTRA, "").split(","))))
+    asked = (
+        *more,
+        *filter(None, (name.strip() for name in environ.get(EXTRA_VARIABLE, "").split(","))),
+    )
     withheld = tuple(but)
     passed_on = {
         name: value

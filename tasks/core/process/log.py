@@ -15,7 +15,7 @@ from typing import Self, TextIO
 
 _log = logging.getLogger(__name__)
 
-KEPT = 20
+KEPT_LOGS = 20
 """How many logs of one name a directory keeps."""
 LONG_BYTES = 1_000_000
 """From here on a file to which lines are added is begun anew."""
@@ -29,7 +29,7 @@ def new_log(directory: Path, name: str) -> Path:
     new = directory / f"{name}-{datetime.now():%Y%m%d-%H%M%S}.log"
     with suppress(OSError):
         logs = sorted(directory.glob(f"{name}-*.log"), key=lambda log: (log <= new, log))
-        for old in logs[: -(KEPT - 1)]:
+        for old in logs[: -(KEPT_LOGS - 1)]:
             old.unlink()
     return new
 

@@ -31,7 +31,7 @@ def bound_socket(host: str, port: int, *, what: str, next_step: str) -> socket.s
     return bound
 
 
-def url_of(bound: socket.socket) -> str:
+def socket_url(bound: socket.socket) -> str:
     """Return where this machine reaches a server by HTTP, without a path."""
     host, port = bound.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound

@@ -53,7 +53,7 @@ def _raise(number: int, _frame: object) -> None:
 
 
 @dataclass
-class Watch:
+class StopDeadline:
     """A watch over the time that a stop takes.
 
     `for_good` keeps it beyond its block, whose end by an interrupt does the same.
@@ -63,13 +63,13 @@ class Watch:
 
 
 @contextmanager
-def stop_in_time() -> Iterator[Watch]:
+def stop_in_time() -> Iterator[StopDeadline]:
     """End this process WITHIN_S after a signal that stops it, if the block has not ended by then.
 
     A second Ctrl-C ends it at once. Whichever handler the signal has is called as ever. Does
     nothing outside of the main thread, or inside a block like this one.
     """
-    watch = Watch()
+    watch = StopDeadline()
     hears, tells = socket.socketpair()
     for end in (hears, tells):
         end.setblocking(end is hears)

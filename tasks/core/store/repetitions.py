@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.core.store.run_record import RunRecord, is_superseded, needs_all_of
 from tasks.core.store.runs import RunRecords
 
-KEPT = 20
+KEPT_RECORDS = 20
 """So many records of each recipe stay in any case, of finished runs and of others."""
 
 _Records = Mapping[Path, RunRecord]
@@ -29,7 +29,7 @@ def forget_repetitions(records: RunRecords, but: Collection[str] = ()) -> None:
                 path.unlink()
 
 
-def repetitions(records: _Records, kept: int = KEPT) -> list[Path]:
+def repetitions(records: _Records, kept: int = KEPT_RECORDS) -> list[Path]:
     """Return the records that can go."""
     latest = sorted(records, key=lambda path: records[path].ended_at, reverse=True)
     finished = [path for path in latest if records[path].finished_at is not None]

@@ -20,7 +20,7 @@ from tasks.core.system.exhaustion import exhausted_memory
 
 
 @dataclass(frozen=True)
-class Refusal:
+class SystemRefusal:
     """What the system refused, and the next step."""
 
     what: str
@@ -32,32 +32,32 @@ class Refusal:
         return self.error(self.what, where=where, found=found, next_step=self.next_step)
 
 
-_NO_RIGHT = Refusal(
+_NO_RIGHT = SystemRefusal(
     "The system does not allow this.",
     "Check owner and mode (`ls -ld`) of the file and of the directory that it is in.",
 )
-_NO_ROOM = Refusal(
+_NO_ROOM = SystemRefusal(
     "The disk is full.", "Free some space, or set KAWAN_USAHA_HOME to a larger disk.", DiskFull
 )
-_NO_HANDLES = Refusal(
+_NO_HANDLES = SystemRefusal(
     "Too many files are open at once.",
     "Raise the limit (`ulimit -n 65536`) in the shell that runs the command.",
 )
 _NO_MEMORY = {
-    "host": Refusal(
+    "host": SystemRefusal(
         "The memory of this machine ran out.",
         "End what else runs here, or use a machine (or a container) with more memory.",
     ),
-    "device": Refusal(
+    "device": SystemRefusal(
         "The memory of the GPU ran out.",
         "End what else runs there (`nvidia-smi`), or use a GPU with more memory.",
     ),
 }
-_NO_THREADS = Refusal(
+_NO_THREADS = SystemRefusal(
     "The system has no more processes or threads to give.",
     "See `ulimit -u`, and the limit of the container (pids).",
 )
-NO_ANSWER = Refusal(
+NO_ANSWER = SystemRefusal(
     "A server does not answer.", "Check that it runs, and that this machine may reach it."
 )
 _REFUSALS = {
@@ -68,31 +68,37 @@ _REFUSALS = {
     errno.EMFILE: _NO_HANDLES,
     errno.ENFILE: _NO_HANDLES,
     errno.ENOMEM: _NO_MEMORY["host"],
-    errno.ENOENT: Refusal(
+    errno.ENOENT: SystemRefusal(
         "A file or directory is not there.", "Check the path, and that nothing removes it."
     ),
-    errno.ENOTDIR: Refusal(
+    errno.ENOTDIR: SystemRefusal(
         "A part of a path is a file, where a directory is needed.", "Check the path."
     ),
-    errno.EISDIR: Refusal("A directory has the name of a file that is needed.", "Check the path."),
-    errno.EROFS: Refusal(
+    errno.EISDIR: SystemRefusal(
+        "A directory has the name of a file that is needed.", "Check the path."
+    ),
+    errno.EROFS: SystemRefusal(
         "The file system is read-only.", "Name a place that can be written, or mount it so."
     ),
-    errno.ENAMETOOLONG: Refusal("A name is too long for the file system.", "Name a shorter path."),
-    errno.ELOOP: Refusal("Symbolic links lead in a circle.", "Correct the links of this path."),
-    errno.EIO: Refusal(
+    errno.ENAMETOOLONG: SystemRefusal(
+        "A name is too long for the file system.", "Name a shorter path."
+    ),
+    errno.ELOOP: SystemRefusal(
+        "Symbolic links lead in a circle.", "Correct the links of this path."
+    ),
+    errno.EIO: SystemRefusal(
         "The disk, or the connection to it, fails.",
         "See `dmesg`; copy away what matters, and use another disk.",
     ),
-    errno.ESTALE: Refusal(
+    errno.ESTALE: SystemRefusal(
         "A file of a network file system has gone.", "Check the mount; then try again."
     ),
-    errno.EFBIG: Refusal(
+    errno.EFBIG: SystemRefusal(
         "A file became larger than is allowed.",
         "See `ulimit -f`, and what the file system allows.",
     ),
     errno.EAGAIN: _NO_THREADS,
-    errno.EADDRINUSE: Refusal(
+    errno.EADDRINUSE: SystemRefusal(
         "A port is in use.", "Stop the process that has it, or choose another port.", PortTaken
     ),
     errno.ECONNREFUSED: NO_ANSWER,

@@ -18,7 +18,7 @@ from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.launch.deployment import deploy, start, stop
 from tasks.core.serving.observe.incidents import Incident
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.observe.watch import Watch
+from tasks.core.serving.observe.watch import DeploymentWatch
 from tasks.core.serving.state.directory import StateDirectory, state_directory
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.supervision.processes import end_all, own_processes
@@ -210,7 +210,7 @@ def test_while_the_machines_change_models_nobody_gets_an_answer_of_the_other_one
     first, second, both
 ):
     told: list[Incident] = []
-    watch = Watch(first.state, told.append)
+    watch = DeploymentWatch(first.state, told.append)
     before = ask(both, 4).texts()
     with Asking(both.url, "Kawan-Usaha", clients=4) as asking:
         second.deploy("2")

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from tasks.core.process.environment import BESIDE_OTHERS, SUPERVISED
 from tasks.core.recipe import Dtype
 from tasks.core.recipe.deploy import Deploy, EngineName
-from tasks.core.serving.client.request import asked
+from tasks.core.serving.client.request import request_text
 from tasks.core.serving.proof.readiness import EXPECTATION_VARIABLE, EngineReport, Expectation
 from tasks.core.serving.supervision.process_spec import ProcessSpec
 
@@ -108,7 +108,7 @@ class Engine(ABC):
 
     def ready(self, url: str) -> None:
         """Return when the process takes requests. Raises ServingFailed while it does not."""
-        asked("GET", f"{url}/health")
+        request_text("GET", f"{url}/health")
 
     @abstractmethod
     def prove(self, url: str, expectation: Expectation) -> EngineReport:

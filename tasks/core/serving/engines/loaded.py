@@ -23,7 +23,7 @@ _BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model, ready but not proven.
 
     template is the conversation template that the engine was made with; precision what the weights

@@ -26,7 +26,7 @@ from tasks.core.process.environment import (
 )
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.engines.inside_vllm import kawan_usaha_gate
-from tasks.core.serving.engines.vllm_command import Arguments, setup_of, vllm_command
+from tasks.core.serving.engines.vllm_command import VllmArguments, setup_of, vllm_command
 from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSAL_FILE,
@@ -46,8 +46,8 @@ def main() -> None:
     """Become the server, or end with REFUSED and leave the reason in a file."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser()
-    parser.add_argument("--settings", type=Arguments.model_validate_json, required=True)
-    arguments: Arguments = parser.parse_args().settings
+    parser.add_argument("--settings", type=VllmArguments.model_validate_json, required=True)
+    arguments: VllmArguments = parser.parse_args().settings
     expectation_file = Path(os.environ[EXPECTATION_VARIABLE])
     try:
         expectation = read_expectation(expectation_file)

@@ -20,7 +20,7 @@ from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shape import dtype_of
 from tasks.core.process.environment import SUPERVISED
 from tasks.core.recipe.deploy import Deploy, Gateway
-from tasks.core.serving.client.key_variables import KEY_VARIABLE, KEYS_VARIABLE
+from tasks.core.serving.client.key_variables import API_KEY_VARIABLE, API_KEYS_VARIABLE
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.settings import GatewaySettings
@@ -94,7 +94,7 @@ def page_settings(deployment: Deployment) -> PageSettings | None:
 def page_process(state: StateDirectory) -> ProcessSpec:
     """Return the page."""
     argv = (sys.executable, "-P", "-m", "tasks.core.serving.page", str(state.page))
-    env = {**SUPERVISED, KEYS_VARIABLE: ""}
+    env = {**SUPERVISED, API_KEYS_VARIABLE: ""}
     return ProcessSpec(PAGE, argv, env, cwd=state.root, priority=3)
 
 
@@ -108,7 +108,7 @@ def engine_process(state: StateDirectory, deployment: Deployment) -> ProcessSpec
     """Return the engine of a deployment in its slot."""
     spec = engine_of(deployment.settings.engine).process(launch_of(state, deployment))
     slot = state.slot(deployment.slot)
-    env = {**spec.env, KEYS_VARIABLE: "", KEY_VARIABLE: "", SLOT_VARIABLE: str(slot.root)}
+    env = {**spec.env, API_KEYS_VARIABLE: "", API_KEY_VARIABLE: "", SLOT_VARIABLE: str(slot.root)}
     return replace(spec, name=deployment.slot, env=env, priority=1)
 
 

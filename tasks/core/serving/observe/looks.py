@@ -111,7 +111,7 @@ class Looks:
     ) -> Iterator[Incident]:
         """End the engine of a switch that was killed, once it answers nobody."""
         slot = other(deployment.slot)
-        if slot in processes and not now.asked_of(slot):
+        if slot in processes and not now.in_flight_of(slot):
             self._supervisor.unload(slot)
             self._state.slot(slot).retire()
             yield Incident("left-over", slot, "an engine that nothing is routed to; ended")
@@ -137,7 +137,7 @@ class Looks:
         except ServingFailed as error:
             yield from self._silent(deployment, seen, error)
         else:
-            answered = self._gateway.state().answered_by(deployment.slot)
+            answered = self._gateway.state().pieces_of(deployment.slot)
             seen.silent_since, seen.tokens = None, answered
 
     def _silent(
@@ -147,10 +147,10 @@ class Looks:
         if not _accepts(deployment.engine_port):
             return  # it is being loaded: supervisord has started it again
         now, gateway = time.monotonic(), self._gateway.state()
-        tokens = gateway.answered_by(deployment.slot)
+        tokens = gateway.pieces_of(deployment.slot)
         if tokens != seen.tokens or seen.silent_since is None:
             seen.silent_since, seen.tokens = now - _IDLE_S, tokens
-        at_work = gateway.asked_of(deployment.slot) > 0
+        at_work = gateway.in_flight_of(deployment.slot) > 0
         patience = _AT_WORK_S[deployment.settings.device] if at_work else _IDLE_S
         if now - seen.silent_since >= patience:
             self._start_anew(deployment.slot)

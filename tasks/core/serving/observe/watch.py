@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _PARENT_EVERY_S = 0.5
 
 
-class Watch:
+class DeploymentWatch:
     """Looks at one deployment again and again. tell gets each incident."""
 
     def __init__(self, state: StateDirectory, tell: Callable[[Incident], object]) -> None:
