@@ -28,7 +28,7 @@ from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.supervision.processes import own_processes
-from tasks.core.signing import API_KEY_VARIABLE as SIGNING_VARIABLE
+from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
 from tests.s3_server import KEYS as S3_KEYS

@@ -43,7 +43,7 @@ class EngineTimeout(ApiError):
 
 
 @dataclass(frozen=True)
-class EngineTimeouts:
+class EngineLimits:
     """How long an engine may take."""
 
     first_token_s: float
@@ -79,7 +79,7 @@ class EngineClient:
         self,
         http: httpx.AsyncClient,
         upstream: Upstream,
-        limits: EngineTimeouts,
+        limits: EngineLimits,
         *,
         build: str,
         access: Access | None = None,

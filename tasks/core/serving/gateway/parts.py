@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from tasks.core.serving.gateway.connections import Connections
-from tasks.core.serving.gateway.engine_client import EngineTimeouts
+from tasks.core.serving.gateway.engine_client import EngineLimits
 from tasks.core.serving.gateway.keeping import Keeping
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.metrics import Metrics
@@ -33,7 +33,7 @@ class Parts:
     @classmethod
     def of(cls, settings: GatewaySettings, keys: Keys, connections: Connections) -> "Parts":
         """Return the parts of a gateway that has not been asked anything yet."""
-        limits = EngineTimeouts(settings.first_token_s, settings.between_tokens_s)
+        limits = EngineLimits(settings.first_token_s, settings.between_tokens_s)
         upstreams = Upstreams(connections, limits, settings.workers)
         places = GatewayPlaces(settings.gateway.max_running, settings.gateway.max_queued)
         metrics = Metrics(lambda: places.running, lambda: places.waiting, upstreams.in_flight)

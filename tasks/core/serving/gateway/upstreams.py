@@ -15,9 +15,9 @@ from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.engine_client import (
     EngineClient,
+    EngineLimits,
     EngineLost,
     EngineTimeout,
-    EngineTimeouts,
 )
 from tasks.core.serving.state.routes import Route, Upstream
 
@@ -71,7 +71,7 @@ class Upstreams:
     """
 
     def __init__(
-        self, connections: Connections, limits: EngineTimeouts, workers: Path | None
+        self, connections: Connections, limits: EngineLimits, workers: Path | None
     ) -> None:
         self._connections = connections
         self._limits = limits

@@ -10,7 +10,7 @@ from fastchat.serve.base_model_worker import BaseModelWorker
 from transformers import AutoTokenizer
 
 from tasks.core.conversation.records import Conversation
-from tasks.core.conversation.records import PromptTurn as Spoken
+from tasks.core.conversation.records import Turn as Spoken
 from tasks.core.conversation.template import render
 from tasks.core.errors import NotAModel, RecipeError
 from tasks.core.serving.gateway.api_error import ApiError
