@@ -27,7 +27,7 @@ from tasks.core.process.stopping import stop_behind
 from tasks.core.system.errors import system_error
 from tasks.core.system.exhaustion import exhausted_memory
 
-_NO_MEMORY = b"kawan-usaha: The memory of this machine ran out.\n"
+_NO_MEMORY = b"kawan-usaha: This machine ran out of memory.\n"
 DEBUG = "--debug"
 DEBUG_VARIABLE = "KAWAN_USAHA_DEBUG"
 READER_GONE = 141

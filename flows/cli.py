@@ -23,8 +23,8 @@ from flows.boundary import (
 from flows.command_list import LazyGroup
 from tasks.core.process.descriptors import allow_many_descriptors
 from tasks.core.process.stopping import (
+    StopDeadline,
     Stopped,
-    Watch,
     raised_when_stopped,
     stop_behind,
     stop_in_time,
@@ -97,7 +97,7 @@ def main() -> None:
         sys.exit(code)
 
 
-def _run(watch: Watch) -> int:
+def _run(watch: StopDeadline) -> int:
     """Run the command and return its exit code; how it ended is told then."""
     try:
         app(standalone_mode=True)
@@ -106,7 +106,7 @@ def _run(watch: Watch) -> int:
     return 0
 
 
-def _ended(end: BaseException, watch: Watch) -> int:
+def _ended(end: BaseException, watch: StopDeadline) -> int:
     stop, notes = stop_behind(end)  # Typer makes a SystemExit of a KeyboardInterrupt
     if stop is not None:
         watch.for_good = True  # what Python and Prefect do at the end may hang as well

@@ -28,7 +28,7 @@ from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe.file import find_recipe, load_recipe, located
 from tasks.core.recipe.overrides import overridden
-from tasks.core.serving.state.disk import used_builds
+from tasks.core.serving.state.files import used_builds
 from tasks.core.signing import configured_key
 from tasks.core.store import RunStore, Store, configured_remote
 from tasks.core.store.releases import take_releases

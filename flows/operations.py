@@ -29,15 +29,24 @@ from tasks.core.files.locks import Say, locked, remove_lock
 from tasks.core.files.private import private_directory
 from tasks.core.files.temporary import remove_abandoned
 from tasks.core.home import ENVIRONMENT_VARIABLE, PROJECT
+from tasks.core.process.environment import (
+    EVERYTHING,
+    child_environment,
+    path_with_programs_of,
+)
 from tasks.core.process.guard import Guard
 from tasks.core.process.stopping import WITHIN_S
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.launch.causes import log_tail
 from tasks.core.serving.launch.ports import can_bind, described, holder_of
-from tasks.core.serving.launch.process_spec import ProcessSpec
-from tasks.core.serving.launch.supervisor_config import supervisor_config
-from tasks.core.serving.launch.supervisord import Supervisor, forget_supervisor, start_supervisor
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.supervision.process_spec import ProcessSpec
+from tasks.core.serving.supervision.supervisor_config import supervisor_config
+from tasks.core.serving.supervision.supervisord import (
+    Supervisor,
+    forget_supervisor,
+    start_supervisor,
+)
 
 MARK = "KAWAN_USAHA_PREFECT"
 SERVER = "server"
@@ -146,22 +155,23 @@ def down(at: Operations, *, say: Say) -> tuple[str, ...]:
         return _end(at)
 
 
-def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the processes: the caller's, for a run needs its tokens.
+def operations_environment(
+    at: Operations, address: str, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of the processes: the caller's, because a run needs its tokens.
 
-    What would lead to another server or profile, and the addresses of notices, are left out.
-    Nothing of it stands in a file.
+    Variables that lead to another server or profile, and the addresses of notices, are left out.
+    None of it is written to a file.
     """
     others = (
-        "SUPERVISOR_",
-        "PREFECT__",
-        "PREFECT_PROFILE",
-        "PREFECT_API_KEY",
-        MESSAGE_VARIABLE,
-        WEBHOOK_VARIABLE,
+        "SUPERVISOR_*",
+        "PREFECT__*",
+        "PREFECT_PROFILE*",
+        "PREFECT_API_KEY*",
+        f"{MESSAGE_VARIABLE}*",
+        f"{WEBHOOK_VARIABLE}*",
     )
-    own = {name: value for name, value in environ.items() if not name.startswith(others)}
-    path = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
+    own = child_environment(environ, EVERYTHING, but=others)
     return at.mark.added_to(
         {
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),  # of whatever our workers run
@@ -174,7 +184,7 @@ def environment(at: Operations, address: str, environ: Mapping[str, str]) -> dic
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
             ENVIRONMENT_VARIABLE: str(at.home),
-            "PATH": path,
+            "PATH": path_with_programs_of(Path(sys.executable), own),
             "TMPDIR": str(at.temporary),
         }
     )
@@ -241,7 +251,7 @@ def _start_supervisor(at: Operations, address: str) -> None:
         state.supervisor_config,
         directory=state.root,
         logs=state.logs,
-        environment=environment(at, address, os.environ),
+        environment=operations_environment(at, address, os.environ),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tasks.core.serving.observe.access import verified
+from tasks.core.serving.client.access import verified
 
 _ANSWER_S = 5.0
 _UNFINISHED = ["RUNNING", "PENDING", "PAUSED", "CANCELLING"]

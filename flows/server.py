@@ -29,7 +29,7 @@ from tasks.core.process.guard import Guard
 from tasks.core.process.log import new_log
 from tasks.core.process.ports import free_port
 from tasks.core.process.tree import Mark, end_processes
-from tasks.core.serving.observe.access import verified
+from tasks.core.serving.client.access import verified
 from tasks.explain import explained
 
 _POLL_S = 0.1

@@ -6,7 +6,7 @@ from tasks.core.collected.place import held
 from tasks.core.collected.reviewed import HELD_OUT_SHARE, reviewed_set
 from tasks.core.home import home
 from tasks.core.keys import stage_key
-from tasks.core.serving.state.disk import collected_answers
+from tasks.core.serving.state.directory import collected_answers
 from tasks.core.store import Staging
 from tasks.progress import say
 from tasks.runtime import StageResult, build_stage, stage_task

@@ -12,13 +12,21 @@ from tasks.core.conversation.data_sources import (
 )
 from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
-from tasks.core.files.durable import sha256_of_state, write_atomically
+from tasks.core.files.digests import sha256_of_state
+from tasks.core.files.durable import write_atomically
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Evaluate, Finetune
 from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.progress import StageProgress
-from tasks.runtime import StageResult, artifacts_with, build_stage, digests_of, paths_of, stage_task
+from tasks.runtime import (
+    StageResult,
+    artifacts_with,
+    build_stage,
+    paths_of,
+    result_digests,
+    stage_task,
+)
 
 VERSION = 4
 _FILE = "overlap.json"
@@ -47,7 +55,7 @@ def leaks(
     if len(names := names_of_sources(settings.data)) > 1:
         params["files"] = names  # by which a leak says where it stands
     inputs = {
-        "training": digest_of_sources(settings.data, digests_of(artifacts)),
+        "training": digest_of_sources(settings.data, result_digests(artifacts)),
         "held out": sha256_of_state(evaluation.conversations),
     }
 

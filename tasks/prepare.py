@@ -7,14 +7,14 @@ from tasks.core.conversation.data_files import looked_at
 from tasks.core.conversation.data_sources import digest_of_sources, local_files
 from tasks.core.conversation.formats import NAMES
 from tasks.core.conversation.prepared import identity, prepare_examples
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
 from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
 from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
 from tasks.progress import StageProgress, say
-from tasks.runtime import StageResult, build_stage, digests_of, paths_of, stage_task
+from tasks.runtime import StageResult, build_stage, paths_of, result_digests, stage_task
 
 VERSION = 4
 """Raised with the rules as well, which decide what of the data is kept."""
@@ -37,7 +37,7 @@ def prepare(
     """
     artifacts = brought or {}
     params = identity(settings, template)
-    data = digest_of_sources(settings.data, digests_of(artifacts))
+    data = digest_of_sources(settings.data, result_digests(artifacts))
     inputs = {"data": data, "tokenizer": keys.digest(_tokenizer(model))}
 
     def write(staging: Staging) -> None:

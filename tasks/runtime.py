@@ -291,7 +291,7 @@ def artifacts_with(paths: Iterable[Path | None]) -> list[str]:
     return list(dict.fromkeys(parts[0] for parts in inside if parts[1:] and parts[0][0] != "."))
 
 
-def digests_of(results: Mapping[str, StageResult]) -> dict[str, str]:
+def result_digests(results: Mapping[str, StageResult]) -> dict[str, str]:
     """Return the digest of each result."""
     return {name: each.digest for name, each in results.items()}
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from tasks.core.serving.observe.incidents import Incident
-from tasks.core.serving.observe.watch import Watch
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.observe.watch import DeploymentWatch
+from tasks.core.serving.state.directory import StateDirectory
 
 _log = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ def main(root: str) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     state = StateDirectory(Path(root))
-    Watch(state, lambda incident: tell(state.name, incident)).run()
+    DeploymentWatch(state, lambda incident: notify_prefect(state.name, incident)).run()
 
 
-def tell(name: str, incident: Incident) -> None:
+def notify_prefect(name: str, incident: Incident) -> None:
     """Tell Prefect, if a server is named. A server that is away keeps nobody from watching."""
     if "PREFECT_API_URL" not in os.environ:
         return

@@ -56,7 +56,7 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def preforked_children() -> Iterator[None]:
     """Spare those that measure, prove and take fingerprints their imports; see `tests.prefork`."""
-    from tasks.core.architecture.proof.proof import fresh
+    from tasks.core.architecture.proof import fresh
     from tasks.core.evaluation import evaluate
     from tests.prefork import preforked_quick_start
 
@@ -69,7 +69,7 @@ def preforked_children() -> Iterator[None]:
 @pytest.fixture
 def real_children(preforked_children: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have those of this test started as a user's are."""
-    from tasks.core.architecture.proof.proof import fresh
+    from tasks.core.architecture.proof import fresh
     from tasks.core.evaluation import evaluate
     from tasks.core.process.quick_start import quick_start
 

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.core.recipe import Deploy
-from tasks.core.serving.state.disk import StateDirectory, write_record, write_routes
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import write_record, write_routes
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.routes import Routes
 

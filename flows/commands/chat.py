@@ -12,7 +12,7 @@ from flows.commands.numbers import decimal, integer
 from flows.commands.words import read_line, typed
 
 if TYPE_CHECKING:
-    from tasks.core.serving.chat import Talk
+    from tasks.core.serving.client.chat import Talk
     from tasks.core.serving.state.record import Deployment
 
 
@@ -44,7 +44,7 @@ def chat(
     Example: `kawan-usaha chat --once "Bagaimana cara menghitung harga pokok?"`
     """
     from tasks.core.model.template_record import template_for
-    from tasks.core.serving.chat import Talk
+    from tasks.core.serving.client.chat import Talk
 
     deployment = deployment_of(the_one(name))
     again = "Deploy the model again; without --template its own is taken."
@@ -68,7 +68,7 @@ def chat(
 
 def _converse(talk: "Talk") -> None:
     """Answer one line after the other. What is wrong with one of them does not end the talk."""
-    from tasks.core.serving.chat import Busy, TooLong
+    from tasks.core.serving.client.chat import Busy, TooLong
 
     while question := read_line("> "):
         try:
@@ -92,7 +92,7 @@ def _show_page(deployment: "Deployment", host: str, port: int) -> None:
     from tasks.core.files.temporary import scratch_directory
     from tasks.core.process.child import run_child
     from tasks.core.process.environment import child_environment
-    from tasks.core.serving.key_variables import KEY_VARIABLE
+    from tasks.core.serving.client.key_variables import API_KEY_VARIABLE
     from tasks.core.serving.page.settings import PageSettings
 
     try:
@@ -110,7 +110,7 @@ def _show_page(deployment: "Deployment", host: str, port: int) -> None:
         file.write_text(settings.model_dump_json())
         ended = run_child(
             [sys.executable, "-P", "-m", "tasks.core.serving.page", str(file)],
-            env=child_environment(os.environ, KEY_VARIABLE),
+            env=child_environment(os.environ, API_KEY_VARIABLE),
             on_line=_tell,
         )
     if not ended.succeeded:

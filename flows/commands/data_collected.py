@@ -50,7 +50,7 @@ def forget(
     from tasks.core.errors import UsageError
     from tasks.core.home import home
     from tasks.core.recipe.deploy import Collect
-    from tasks.core.serving.state.disk import state_directory
+    from tasks.core.serving.state.directory import state_directory
 
     state = state_directory(home(), deployment)
     if not state.root.is_dir():

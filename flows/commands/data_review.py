@@ -88,7 +88,7 @@ def _wanted(show_list: bool, accept: str | None, reject: str | None) -> dict[str
 
 def _collected(name: str) -> Path:
     from tasks.core.home import home
-    from tasks.core.serving.state.disk import collected_answers
+    from tasks.core.serving.state.directory import collected_answers
 
     return collected_answers(home(), name)
 

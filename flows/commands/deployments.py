@@ -16,7 +16,7 @@ def the_one(name: str | None) -> str:
     """Return the name that was given, or that of the only deployment. Raises UsageError."""
     from tasks.core.errors import UsageError
     from tasks.core.home import home
-    from tasks.core.serving.state.disk import state_directories
+    from tasks.core.serving.state.directory import state_directories
 
     names = [state.name for state in state_directories(home())]
     if name is None and len(names) == 1:
@@ -34,7 +34,8 @@ def deployment_of(name: str) -> "Deployment":
     """Return what is known of a deployment. Raises UsageError where there is none."""
     from tasks.core.errors import UsageError
     from tasks.core.home import home
-    from tasks.core.serving.state.disk import read_deployment, state_directory
+    from tasks.core.serving.state.directory import state_directory
+    from tasks.core.serving.state.files import read_deployment
 
     deployment = read_deployment(state_directory(home(), name))
     if deployment is None:

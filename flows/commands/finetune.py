@@ -89,7 +89,7 @@ def _finetune(
             _, warnings = check_training(source, settings, data=data, template=template)
             _show_plan(source, settings, out, warnings, as_json=as_json)
         return
-    from tasks.core.files.durable import staged_directory
+    from tasks.core.files.output import staged_directory
     from tasks.core.home import home
     from tasks.core.training.ladder import finetune_down_the_ladder
     from tasks.core.training.planned import said_before_training

@@ -13,7 +13,7 @@ from flows.commands.sources import MODEL_HELP, SIGNED_BY, in_use, local_model, s
 from tasks.core.recipe import Dtype, RopeScalingEdit
 
 if TYPE_CHECKING:
-    from tasks.core.files.durable import FileDigest
+    from tasks.core.files.digests import FileDigest
     from tasks.core.hub.source_signature import SourceSignature
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
@@ -39,7 +39,8 @@ def download(
 
     Example: `kawan-usaha download huggyllama/llama-13b@main llama-13b`
     """
-    from tasks.core.files.durable import staged_directory, state_of
+    from tasks.core.files.digests import state_of
+    from tasks.core.files.output import staged_directory
     from tasks.core.hub.client import endpoint
     from tasks.core.hub.download.local_copy import copy_directory
     from tasks.core.hub.download.model import download_model, resolve_model
@@ -98,7 +99,8 @@ def merge(
 
     Example: `kawan-usaha merge huggyllama/llama-13b lmsys/vicuna-13b-delta-v1.1 merged`
     """
-    from tasks.core.files.durable import staged_directory, state_of
+    from tasks.core.files.digests import state_of
+    from tasks.core.files.output import staged_directory
     from tasks.core.weights.merge import merge as add
 
     settings = _dtype(dtype)
@@ -142,7 +144,8 @@ def edit(
     from tasks.core.architecture.fingerprint import put_fingerprint
     from tasks.core.architecture.proof.proof import prove_edit
     from tasks.core.errors import UsageError
-    from tasks.core.files.durable import staged_directory, state_of
+    from tasks.core.files.digests import state_of
+    from tasks.core.files.output import staged_directory
     from tasks.core.recipe import Edit
 
     wanted = {
@@ -219,7 +222,8 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     """
     from tasks.core.architecture.fingerprint import renew_fingerprint
     from tasks.core.conversation.template_files import with_template_of
-    from tasks.core.files.durable import staged_directory, state_of
+    from tasks.core.files.digests import state_of
+    from tasks.core.files.output import staged_directory
     from tasks.core.weights.fuse import fuse as add
 
     with ExitStack() as held:

@@ -10,7 +10,7 @@ import pydantic_core
 import typer
 from pydantic import ValidationError
 
-from tasks.core.files.durable import require_file_place, require_new
+from tasks.core.files.output import require_file_place, require_new
 from tasks.core.home import home
 from tasks.core.process.log import new_log
 from tasks.core.progress import BYTES, Lines, OnProgress

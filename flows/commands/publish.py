@@ -59,7 +59,7 @@ def publish(
     from pydantic import ValidationError
 
     from tasks.core.errors import UsageError
-    from tasks.core.files.durable import digests_of
+    from tasks.core.files.digests import digests_of
     from tasks.core.hub.card.model_class import require_loadable
     from tasks.core.hub.publish.allow_list import choose_to_publish, files_below, why_left_out
     from tasks.core.hub.publish.publication import Publication

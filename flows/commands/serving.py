@@ -169,7 +169,7 @@ def logs(
     """
     from tasks.core.errors import UsageError
     from tasks.core.home import home
-    from tasks.core.serving.state.disk import state_directory
+    from tasks.core.serving.state.directory import state_directory
 
     state = state_directory(home(), the_one(name))
     found = sorted(path for path in state.logs.glob("*") if path.suffix in (".log", ".jsonl"))
@@ -277,8 +277,8 @@ def _stay(name: str) -> None:
     """Return when the processes of the deployment have ended; end them on SIGTERM and Ctrl-C."""
     from tasks.core.home import home
     from tasks.core.serving.launch.deployment import pause
-    from tasks.core.serving.launch.processes import own_processes
-    from tasks.core.serving.state.disk import state_directory
+    from tasks.core.serving.state.directory import state_directory
+    from tasks.core.serving.supervision.processes import own_processes
 
     try:
         while own_processes(state_directory(home(), name).root):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tasks.core.store import Artifact
-    from tasks.core.store.remote import Shared
+    from tasks.core.store.remote import RemoteArtifact
 
 store_app = typer.Typer(no_args_is_help=True, help="Look at the artifacts, verify, prune, share.")
 
@@ -67,7 +67,7 @@ def list_artifacts(
     show(rows, as_json=as_json, text="\n".join(lines) or f"Nothing is built yet in {home()}.")
 
 
-def _is_in(there: "Mapping[str, Shared | CorruptRemote]", artifact: "Artifact") -> bool:
+def _is_in(there: "Mapping[str, RemoteArtifact | CorruptRemote]", artifact: "Artifact") -> bool:
     found = there.get(str(artifact.key))
     return (
         found is not None

@@ -11,7 +11,7 @@ from flows.commands.output import AS_JSON, show
 from tasks.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from tasks.core.store import Artifact, Remote, Store
+    from tasks.core.store import Artifact, RemoteStore, Store
 
 _NAMES = typer.Argument(
     help="Artifacts as `kawan-usaha store list` names them; a beginning that only one has is "
@@ -103,7 +103,7 @@ def sign(names: Annotated[list[str], _NAMES], as_json: Annotated[bool, AS_JSON] 
 
 
 @contextmanager
-def _shared_store() -> Iterator[tuple["Store", "Remote"]]:
+def _shared_store() -> Iterator[tuple["Store", "RemoteStore"]]:
     """Yield the store and its remote store, which can be used. Nothing is pruned meanwhile."""
     from tasks.core.home import home
     from tasks.core.store import Store
@@ -115,7 +115,7 @@ def _shared_store() -> Iterator[tuple["Store", "Remote"]]:
         yield store, remote
 
 
-def required_remote() -> "Remote":
+def required_remote() -> "RemoteStore":
     """Return the remote store. Raises UsageError when none is named."""
     from tasks.core.store import configured_remote
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.core.collected.artifacts import lost
 from tasks.core.errors import DiskFull
-from tasks.core.serving.state.disk import used_builds
+from tasks.core.serving.state.files import used_builds
 from tasks.core.store import Store
 from tasks.core.store.links import gains
 from tasks.core.store.runs import RunRecords

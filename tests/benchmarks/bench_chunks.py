@@ -15,7 +15,7 @@ from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
 from pydantic_core import to_json
 
 from tasks.core.serving.gateway.chat_shape import ChatChunks
-from tasks.core.serving.gateway.engine_client import Piece
+from tasks.core.serving.gateway.engine_client import AnswerPiece
 
 _TOKENS = 2000
 _ROUNDS = 15
@@ -45,7 +45,9 @@ def _microseconds(way: Callable[[], list[bytes]]) -> float:
 def _filled_in() -> list[bytes]:
     chunks = ChatChunks("Kawan-Usaha", answer_id="chatcmpl-1")
     return [
-        to_json(chunk) for number in range(_TOKENS) for chunk in chunks.of(0, Piece(f" {number}"))
+        to_json(chunk)
+        for number in range(_TOKENS)
+        for chunk in chunks.of(0, AnswerPiece(f" {number}"))
     ]
 
 

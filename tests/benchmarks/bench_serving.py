@@ -35,8 +35,8 @@ from tasks.core.process.ports import free_port
 from tasks.core.recipe import ActivationEdit, Edit
 from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.launch.deployment import deploy, stop
-from tasks.core.serving.launch.processes import own_processes
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tests.benchmarks.fastchat_by_hand import by_hand
 from tests.benchmarks.load_record import answers, percentiles, tokens_per_s
 from tests.benchmarks.serving_chart import draw

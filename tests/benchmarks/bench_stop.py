@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.core.serving.launch.processes import MARK
+from tasks.core.serving.supervision.processes import MARK
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)

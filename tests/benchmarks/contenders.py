@@ -34,7 +34,7 @@ cp "${@:1:copied}" "$out"
 _HASH = """
 import sys
 from pathlib import Path
-from tasks.core.files.durable import digests_of
+from tasks.core.files.digests import digests_of
 digests_of([Path(file) for file in sys.argv[1:]])
 """
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import disable_progress_bars
 
-from tasks.core.files.durable import digests_of
+from tasks.core.files.digests import digests_of
 from tasks.core.hub.client import api
 from tasks.core.weights.fuse import fuse
 from tasks.core.weights.merge import merge

@@ -17,7 +17,7 @@ from unittest import mock
 from huggingface_hub import constants
 
 from tasks.core.demo.hub import HubAccount, running_hub
-from tasks.core.files.durable import FileDigest, digests_of
+from tasks.core.files.digests import FileDigest, digests_of
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import Wanted
 from tasks.core.hub.publish.to_hub.repository import HubRepository

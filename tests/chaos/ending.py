@@ -16,9 +16,9 @@ from tests.recovery.processes import environment_of, is_alive
 _TEMPORARY = re.compile(
     "|".join(
         (
-            re.escape(TEMPORARY),  # tasks.core.files.durable
+            re.escape(TEMPORARY),  # tasks.core.files.temporary
             re.escape(part_of(Path("x")).name.removeprefix("x")) + "$",  # a download's
-            r"\.partial$",  # tasks.core.files.durable.staged_directory
+            r"\.partial$",  # tasks.core.files.output.staged_directory
             r"\.sock(\.\d+)?$",  # supervisord binds `<path>.<its pid>` first
             r"\.pid$",
         )

@@ -15,9 +15,10 @@ import yaml
 from flows.operations import down
 from tasks.core.home import PROJECT
 from tasks.core.process.ports import free_port
-from tasks.core.serving.chat import chat
+from tasks.core.serving.client.chat import chat
 from tasks.core.serving.launch.deployment import stop
-from tasks.core.serving.state.disk import read_deployment, state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.state.files import read_deployment
 from tasks.core.store.manifest import read_manifest
 from tests.chaos.ending import require_no_temporary, require_nothing_left, require_only_logs
 from tests.chaos.operator import Operator

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.core.serving.launch.processes import own_processes
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.supervision.processes import own_processes
 from tests.chaos.operator import Operator
 from tests.chaos.plan import Plan
 from tests.chaos.victims import Kind, Stage, stage_at_work, victims

@@ -13,8 +13,8 @@ from uuid import UUID
 import psutil
 
 from tasks.core.files.locks import holders, holders_in
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.supervision.processes import own_processes
 from tests.recovery.machine import Machine
 from tests.recovery.processes import (
     environment_of,

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.core.files.durable import digest_of
-from tasks.core.hub.publish.to_filesystem import MANIFEST, POINTER
-from tasks.core.serving.state.disk import StateDirectory, read_record, read_routes, slot_of
+from tasks.core.files.digests import digest_of
+from tasks.core.hub.publish.to_filesystem import POINTER
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_record, read_routes, slot_of
 from tasks.core.store import Store
+from tasks.core.store.manifest import MANIFEST
 
 _EVERY_S = 0.1
 Made = tuple[int, int]

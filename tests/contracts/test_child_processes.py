@@ -29,27 +29,33 @@ STARTS = {
 WITH_ITS_OWN = {
     "tasks/core/process/guard.py": "a PATH, and nothing else",
     "tasks/core/process/child.py": "what its caller has made, by default child_environment's",
-    "tasks/core/serving/launch/supervisord.py": "what its caller has made: the two callers below",
-    "tasks/core/serving/launch/revive.py": "that of the watch, which is made by child_environment",
-    "tasks/core/serving/engines/vllm_process.py": "its own, made by child_environment",
+    "tasks/core/serving/supervision/supervisord.py": "what its two callers below have made",
+    "tasks/core/serving/launch/revive.py": "child_environment's, a line above",
+    "tasks/core/serving/engines/vllm_process.py": "its `server_environment` goes through it",
 }
 """Modules whose calls pass an environment that `child_environment` has not made just there."""
 
 WHOLE = {
-    "tasks/core/training/launch.py": "its `environment` goes through child_environment; "
+    "tasks/core/training/launch.py": "`training_environment` goes through child_environment; "
     "`command` reads CUDA_VISIBLE_DEVICES",
     "tasks/core/evaluation/evaluate.py": "its `_environment` goes through child_environment",
     "flows/commands/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
     "tasks/core/serving/launch/steps.py": "marked_environment goes through child_environment",
     "tasks/core/serving/gateway/keys.py": "reads the keys",
-    "tasks/core/serving/launch/workers.py": "reads the keys of workers",
+    "tasks/core/serving/health/workers.py": "reads the keys of workers",
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
-    "tasks/core/serving/engines/vllm_process.py": "its own, made by child_environment",
-    "tasks/core/serving/launch/revive.py": "that of the watch, which is made by child_environment",
-    "flows/operations.py": "workers run whole recipes: they need every token there is",
+    "tasks/core/serving/engines/vllm_process.py": "`server_environment` goes through it",
+    "flows/operations.py": "`operations_environment` goes through it; reads the Redis",
     "flows/commands/notices.py": "reads the addresses of notices",
 }
 """Modules that hand on or read the whole of os.environ, beside calls of child_environment."""
+
+EVERYTHING = {
+    "flows/operations.py": "workers run whole recipes: they need every token there is",
+    "tasks/core/serving/launch/revive.py": "does the watch's work, with the keys that it was given",
+    "tasks/core/serving/engines/vllm_process.py": "becomes the server: the same process by exec",
+}
+"""Modules that ask child_environment for secrets and all, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,17 @@ def test_the_whole_environment_goes_through_the_one_rule() -> None:
         file: [node.lineno for node in whole_environments(tree)] for file, tree in TREES.items()
     }
     assert {file: lines for file, lines in found.items() if lines and file not in WHOLE} == {}
+
+
+def ask_for_everything(tree: ast.AST) -> bool:
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    ours = (call for call in calls if ast.unparse(call.func).endswith("child_environment"))
+    asked = (ast.unparse(each) for call in ours for each in call.args[1:])
+    return any(each in ("EVERYTHING", "environment.EVERYTHING", "'*'") for each in asked)
+
+
+def test_only_these_children_get_every_secret() -> None:
+    assert {file for file, tree in TREES.items() if ask_for_everything(tree)} == EVERYTHING.keys()
 
 
 def test_no_exception_is_left_over() -> None:

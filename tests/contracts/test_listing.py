@@ -11,7 +11,7 @@ MAY = {
     "tasks/core/model/config.py",  # names for an error's text
     "tasks/core/process/log.py",  # which old logs can go
     "tasks/core/recipe/file.py",  # the project's own recipes
-    "tasks/core/serving/launch/supervisord.py",  # what a killed supervisord has left
+    "tasks/core/serving/supervision/supervisord.py",  # what a killed supervisord has left
     "tasks/core/serving/engines/vllm_environment.py",  # what pip has installed
     "tasks/core/files/temporary.py",  # what a killed process has left; the next one tries again
     "tasks/core/training/compile_locks.py",  # another program's cache

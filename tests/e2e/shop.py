@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tasks.core.process.ports import free_port
-from tasks.core.serving.state.disk import read_deployment, state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.record import Deployment
 from tests.likelihood import Released
 from tests.models import tiny_llama

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from tasks.core.home import PROJECT
-from tasks.core.serving.key_variables import KEY_VARIABLE
+from tasks.core.serving.client.key_variables import API_KEY_VARIABLE
 from tasks.core.serving.launch.deployment import stop
 from tasks.core.serving.page import words
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tests.byte_search import files_with
 from tests.e2e.shop import KEYS, NAME, Shop, a_model_that_learns, conversation, recipe_in
 from tests.likelihood import Pair, Released
@@ -80,7 +80,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     environ = {
         **{name: value for name, value in os.environ.items() if "PREFECT" not in name},
         **{name: str(root / "mine" / place) for name, place in places.items()},
-        KEY_VARIABLE: KEYS["halaman"],
+        API_KEY_VARIABLE: KEYS["halaman"],
         "PYTHONPATH": str(PROJECT),
     }
     shop = Shop(root / "mine", environ)

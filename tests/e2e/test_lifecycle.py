@@ -19,14 +19,15 @@ import httpx
 import pytest
 from huggingface_hub import snapshot_download
 
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.home import PROJECT
-from tasks.core.serving.chat import chat
-from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
+from tasks.core.serving.client.chat import chat
+from tasks.core.serving.client.key_variables import API_KEY_VARIABLE, API_KEYS_VARIABLE
 from tasks.core.serving.launch.deployment import stop
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import read_deployment, state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
@@ -52,22 +53,22 @@ KNOWN = {
     **SECRETS,
     **S3_KEYS,
     "AWS_SECRET_ACCESS_KEY": "sesame/aws",
-    KEYS_VARIABLE: f"phone:{GATEWAY_KEY}",
-    KEY_VARIABLE: GATEWAY_KEY,
+    API_KEYS_VARIABLE: f"phone:{GATEWAY_KEY}",
+    API_KEY_VARIABLE: GATEWAY_KEY,
     "PREFECT_API_AUTH_STRING": "warung:sesame",
     "KAWAN_USAHA_NO_SUCH_THING": "sesame under this project's own prefix",
     SIGNING_VARIABLE: "",  # made for the run: the text of a private key
     PASSWORD_VARIABLE: "sesame of the key to sign with",
 }
 
-OF_SERVING = {KEYS_VARIABLE, KEY_VARIABLE}
+OF_SERVING = {API_KEYS_VARIABLE, API_KEY_VARIABLE}
 MAY_HOLD = {
     f"{COMMAND} ": {*KNOWN},  # the command itself, which reads, sends and deploys
     "prefect.server.api.server": {name for name in KNOWN if name.startswith("PREFECT_")},
     "supervisor.supervisord": OF_SERVING,  # it starts the next two
     "tasks.core.serving.gateway": OF_SERVING,
     "tasks.serving_watch": OF_SERVING,  # it starts supervisord again
-    "tasks.core.serving.page": {KEY_VARIABLE},
+    "tasks.core.serving.page": {API_KEY_VARIABLE},
 }
 """By a word of the command line. Whoever is not named here holds none.
 
@@ -232,7 +233,7 @@ def test_running_worker_shows_gelu_in_its_last_layer(deployment: Deployment) -> 
 def test_chat_is_answered(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, GATEWAY_KEY)
+    monkeypatch.setenv(API_KEY_VARIABLE, GATEWAY_KEY)
     messages = [{"role": "user", "content": "Apa kabar?"}]
     pieces = chat(
         deployment.base_url, "Kawan-Usaha", messages, stream=stream, max_tokens=8, temperature=0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.core.errors import DiskFull, KawanUsahaError, SystemRefused
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.explain import explained
 from tests.faults.injector import Fault, disturbed
 

@@ -9,21 +9,18 @@ import httpx2
 import psutil
 import pytest
 
-from tasks.core.files.durable import sha256_of, sha256_of_state
+from tasks.core.files.digests import sha256_of, sha256_of_state
 from tasks.core.hub.errors import waiting_time_s
 from tasks.core.keys import stage_key
-from tasks.core.process.log import KEPT, new_log
+from tasks.core.process.log import KEPT_LOGS, new_log
 from tasks.core.pruning import prune_store
 from tasks.core.serving.observe import status
-from tasks.core.serving.state.disk import (
-    StateDirectory,
-    read_previous,
-    started_before,
-    write_routes,
-)
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_previous, started_before, write_routes
 from tasks.core.serving.state.routes import Routes
 from tasks.core.store import Staging, Store
-from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.store.run_record import OpenRun
+from tasks.core.store.runs import RunRecords
 from tasks.core.system.clock import now_after
 from tasks.core.training.rung_records import RungRecords
 from tests.deployments import deployment, put_on_record
@@ -135,11 +132,11 @@ def test_what_was_deployed_last_served_last(
 
 
 def test_logs_of_a_time_to_come_go_before_those_of_now(tmp_path: Path) -> None:
-    for minute in range(KEPT):
+    for minute in range(KEPT_LOGS):
         (tmp_path / f"merge-20990101-00{minute:02}00.log").touch()
     now = new_log(tmp_path, "merge")
     now.touch()
-    for _ in range(KEPT):
+    for _ in range(KEPT_LOGS):
         assert new_log(tmp_path, "merge").name[:10] == now.name[:10]
         assert now.exists()
 

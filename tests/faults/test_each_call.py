@@ -13,17 +13,13 @@ from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.errors import StorageRefused, UsageError
-from tasks.core.files.durable import staged_directory
+from tasks.core.files.output import staged_directory
 from tasks.core.keys import stage_key
 from tasks.core.pruning import prune_store as free_room
-from tasks.core.serving.state.disk import (
-    StateDirectory,
-    read_deployment,
-    write_record,
-    write_routes,
-)
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_deployment, write_record, write_routes
 from tasks.core.serving.state.routes import Routes
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.runs import RunRecords
 from tests.collected import BUDI, SITI, an_answer
@@ -80,7 +76,7 @@ def test_an_artifact_that_is_freed(holds: Holds) -> None:
 
 def test_an_artifact_that_is_shared_and_fetched(holds: Holds) -> None:
     def store(root: Path, machine: str) -> Store:
-        remote = Remote.open(f"file://{root}/shared")
+        remote = RemoteStore.open(f"file://{root}/shared")
         return Store(root / machine, say=lambda _: None, remote=remote)
 
     def share(root: Path) -> None:

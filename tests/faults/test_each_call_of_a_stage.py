@@ -10,7 +10,8 @@ import pytest
 from tasks.core.architecture.edit import edit_model
 from tasks.core.conversation.prepared import prepare_examples
 from tasks.core.errors import DataError, StorageRefused
-from tasks.core.files.durable import digest_of, write_atomically
+from tasks.core.files.digests import digest_of
+from tasks.core.files.durable import write_atomically
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.to_filesystem import POINTER, publish_to_filesystem
 from tasks.core.recipe import Finetune, Publish

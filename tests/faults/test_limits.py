@@ -56,7 +56,7 @@ def test_a_merge_with_too_few_descriptors_says_so_and_goes_on_with_more(tmp_path
     limited: list[object] = ["sh", "-c", f'ulimit -n {shards + 6}; exec "$@"', "sh", *words]
     few = _ran(limited, tmp_path / "home")
     assert few.returncode == 1, few.stderr
-    assert few.stderr.startswith("kawan-usaha: Too many files are open at once.")
+    assert few.stderr.startswith("kawan-usaha: Too many open files.")
     assert "ulimit -n" in few.stderr
     assert "Traceback" not in few.stderr
     assert _ran(words, tmp_path / "home").returncode == 0
@@ -122,7 +122,7 @@ def test_what_may_no_longer_be_read_is_told_and_nothing_is_lost(
     finally:
         (home / closed).chmod(mode)
     assert refused.returncode == 1, refused.stdout + refused.stderr
-    assert "kawan-usaha: The system does not allow this." in refused.stderr
+    assert "kawan-usaha: The system denies permission." in refused.stderr
     assert str(home / closed) in refused.stderr
     assert "Traceback" not in refused.stderr
     assert Store(home).verify() == {str(KEY): []}

@@ -50,7 +50,7 @@ def test_a_crew_of_which_the_kernel_kills_one_says_so() -> None:
             check=True,
             timeout=600,
         )
-    assert ended.stdout.startswith("SystemRefused The kernel killed a process of this work")
+    assert ended.stdout.startswith("SystemRefused The kernel killed one of the worker processes")
     assert "next step: Close other programs" in ended.stdout
 
 
@@ -82,8 +82,8 @@ def test_a_stage_without_memory_says_so_and_the_next_one_has_the_same_bytes(
         assert "Traceback" not in said
         assert said.startswith(
             (
-                "kawan-usaha: The memory of this machine ran out.",
-                "kawan-usaha: The system has no more processes or threads to give.",
+                "kawan-usaha: This machine ran out of memory.",
+                "kawan-usaha: No more processes or threads can be created.",
             )
         ), said
     assert failed

@@ -14,7 +14,7 @@ from s3fs import S3FileSystem
 
 from tasks.core.errors import CorruptRemote, StorageRefused, StorageUnavailable
 from tasks.core.keys import stage_key
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.explain import explained
 from tests.faults.s3_faults import (
     Answer,
@@ -60,7 +60,7 @@ def faults(server: tuple[str, S3Faults]) -> Iterator[S3Faults]:
 
 
 @pytest.fixture
-def remote(server: tuple[str, S3Faults], monkeypatch: pytest.MonkeyPatch) -> Remote:
+def remote(server: tuple[str, S3Faults], monkeypatch: pytest.MonkeyPatch) -> RemoteStore:
     """A prefix of a bucket of the test's own; its client is patient for less long than usual."""
     monkeypatch.setattr(S3FileSystem, "read_timeout", 1)
     monkeypatch.setattr(S3FileSystem, "retries", 1)
@@ -70,7 +70,7 @@ def remote(server: tuple[str, S3Faults], monkeypatch: pytest.MonkeyPatch) -> Rem
     use(monkeypatch, address)
     bucket = f"kawan-{uuid.uuid4().hex}"
     make_bucket(address, bucket)
-    return Remote.open(f"s3://{bucket}/artifacts")
+    return RemoteStore.open(f"s3://{bucket}/artifacts")
 
 
 def write(staging: Staging) -> None:
@@ -82,7 +82,7 @@ def never(_: Staging) -> None:
     raise AssertionError("it is made twice")
 
 
-def store(home: Path, remote: Remote) -> Store:
+def store(home: Path, remote: RemoteStore) -> Store:
     return Store(home, say=lambda _: None, remote=remote)
 
 
@@ -92,7 +92,7 @@ def require_whole(home: Path) -> None:
 
 @pytest.mark.parametrize("fault", PASSES.values(), ids=PASSES)
 def test_a_fetch_goes_on_after_what_passes(
-    fault: Fault, remote: Remote, faults: S3Faults, tmp_path: Path
+    fault: Fault, remote: RemoteStore, faults: S3Faults, tmp_path: Path
 ) -> None:
     store(tmp_path / "one", remote).build(KEY, write)
     faults.add(fault, "GET", _FILE, times=1)
@@ -102,7 +102,7 @@ def test_a_fetch_goes_on_after_what_passes(
 
 @pytest.mark.parametrize("fault", STAYS.values(), ids=STAYS)
 def test_a_fetch_that_finds_no_way_is_told_and_the_next_run_goes_on(
-    fault: Fault, remote: Remote, faults: S3Faults, tmp_path: Path
+    fault: Fault, remote: RemoteStore, faults: S3Faults, tmp_path: Path
 ) -> None:
     store(tmp_path / "one", remote).build(KEY, write)
     faults.add(fault, "GET", _FILE)
@@ -118,7 +118,7 @@ def test_a_fetch_that_finds_no_way_is_told_and_the_next_run_goes_on(
     "fault", [Shorter(5_000), OtherBytes()], ids=["fewer bytes", "other bytes"]
 )
 def test_a_broken_artifact_is_made_here_and_replaced_there(
-    fault: Fault, remote: Remote, faults: S3Faults, tmp_path: Path
+    fault: Fault, remote: RemoteStore, faults: S3Faults, tmp_path: Path
 ) -> None:
     store(tmp_path / "one", remote).build(KEY, write)
     faults.add(fault, "GET", _FILE)
@@ -139,7 +139,7 @@ def test_a_broken_artifact_is_made_here_and_replaced_there(
     ids=["503 SlowDown", "500 InternalError", "no answer", "other bytes"],
 )
 def test_a_push_goes_on_after_what_passes(
-    fault: Fault, remote: Remote, faults: S3Faults, tmp_path: Path
+    fault: Fault, remote: RemoteStore, faults: S3Faults, tmp_path: Path
 ) -> None:
     faults.add(fault, "PUT", _FILE, times=1)
     store(tmp_path / "one", remote).build(KEY, write)
@@ -159,7 +159,7 @@ def test_a_push_goes_on_after_what_passes(
     ids=["503 SlowDown", "500 InternalError", "no answer", "403 AccessDenied", "other bytes"],
 )
 def test_a_push_that_finds_no_way_costs_nothing_that_is_finished(
-    fault: Fault, kind: type[Exception], remote: Remote, faults: S3Faults, tmp_path: Path
+    fault: Fault, kind: type[Exception], remote: RemoteStore, faults: S3Faults, tmp_path: Path
 ) -> None:
     faults.add(fault, "PUT", _FILE)
     with pytest.raises(kind) as told:
@@ -173,7 +173,7 @@ def test_a_push_that_finds_no_way_costs_nothing_that_is_finished(
     require_whole(tmp_path / "two")
 
 
-def _require_told(error: Exception, remote: Remote) -> None:
+def _require_told(error: Exception, remote: RemoteStore) -> None:
     known = explained(error)
     assert known is not None
     assert remote.url in str(known.where)

@@ -153,7 +153,7 @@ def test_a_command_on_a_full_disk_says_so_and_the_next_one_goes_on(
         words = ("merge", models / "base", models / "delta", disk.path / "out")
         full = _command(tmp_path / "home", *words)
         assert full.returncode == 1
-        assert full.stderr.startswith("kawan-usaha: There is not enough room on the disk.")
+        assert full.stderr.startswith("kawan-usaha: There is not enough space on the disk.")
         assert str(disk.path) in full.stderr
         assert "Traceback" not in full.stderr
         disk.resize(_ENOUGH_BYTES)

@@ -17,25 +17,21 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 
 from tasks.core.errors import EditLost, EvaluationFailed, KawanUsahaError
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.keys import stage_key
 from tasks.core.machine.activity import running
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.process.answer_file import error_left_in, read_answer
 from tasks.core.recipe.file import load_recipe
+from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.routing import _routes
-from tasks.core.serving.launch.worker_access import read_access
-from tasks.core.serving.state.disk import (
-    StateDirectory,
-    read_deployment,
-    read_previous,
-    state_directory,
-    used_builds,
-)
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.serving.state.directory import StateDirectory, state_directory
+from tasks.core.serving.state.files import read_deployment, read_previous, used_builds
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.releases import take_releases
-from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
+from tasks.core.store.run_record import OpenRun, RunRecord
+from tasks.core.store.runs import RunRecords
 from tasks.core.training.checkpoints import adopt
 from tasks.core.training.events import StepDone, from_line
 from tasks.core.training.job import (
@@ -88,15 +84,15 @@ def _read_store(home: Path) -> None:
 def _write_remote(home: Path) -> None:
     _write_store(home / "ours")
     (home / "theirs").mkdir()
-    store = Store(home / "ours", remote=Remote.open(f"file://{home}/theirs"))
+    store = Store(home / "ours", remote=RemoteStore.open(f"file://{home}/theirs"))
     store.push(str(KEY))
     shutil.rmtree(home / "ours")
 
 
 def _read_remote(home: Path) -> None:
     said: list[str] = []
-    store = Store(home / "here", say=said.append, remote=Remote.open(f"file://{home}/theirs"))
-    names = [name for name, _ in Remote.open(f"file://{home}/theirs").artifacts()]
+    store = Store(home / "here", say=said.append, remote=RemoteStore.open(f"file://{home}/theirs"))
+    names = [name for name, _ in RemoteStore.open(f"file://{home}/theirs").artifacts()]
     for name in names:
         store.pull(name)
     store.build(KEY, lambda staging: (staging.path / "weights").write_bytes(b"weights"))
@@ -117,7 +113,7 @@ def _read_state(home: Path) -> None:
         with staging.handed_over(lambda: list(staging.path.glob("step-*"))):
             (staging.path / "weights").write_bytes(b"weights")
 
-    Store(home / "here", remote=Remote.open(f"file://{home}/theirs")).build(KEY, write)
+    Store(home / "here", remote=RemoteStore.open(f"file://{home}/theirs")).build(KEY, write)
 
 
 def _write_runs(home: Path) -> None:
@@ -154,7 +150,7 @@ def _write_releases(home: Path) -> None:
 
 def _read_releases(home: Path) -> None:
     records = RunRecords(home / "here")
-    take_releases(Remote.open(f"file://{home}/theirs"), records, "demo")
+    take_releases(RemoteStore.open(f"file://{home}/theirs"), records, "demo")
     for name in records.releases("demo"):
         assert (home / "store" / name).resolve().parent == (home / "store").resolve()
 

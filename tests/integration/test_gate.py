@@ -33,7 +33,7 @@ from tasks.core.recipe import (
     Recipe,
 )
 from tasks.core.recipe.deploy import Gateway
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Artifact, Store
 from tasks.core.store.runs import RunRecords
 from tasks.runtime import StageResult

@@ -17,7 +17,7 @@ from tasks.core.learning.learned import LearnedSets
 from tasks.core.learning.pages import page_of, remove_stale_pages
 from tasks.core.learning.released import released_recipe
 from tasks.core.recipe import Base, Evaluate, Finetune, Publish, Recipe
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama

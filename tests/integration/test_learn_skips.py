@@ -16,7 +16,7 @@ from tasks.core.learning.waiting import waiting
 from tasks.core.recipe import Finetune, Recipe
 from tasks.core.recipe.data import DataSource
 from tasks.core.recipe.file import located
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tasks.notices import Notice

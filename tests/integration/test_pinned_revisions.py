@@ -19,7 +19,8 @@ from flows.report import RebuildReport
 from tasks.core.demo.hub import HubAccount, running_hub
 from tasks.core.errors import WrongToken
 from tasks.core.recipe import Base, Delta, Recipe
-from tasks.core.store.runs import RunRecord, RunRecords
+from tasks.core.store.run_record import RunRecord
+from tasks.core.store.runs import RunRecords
 from tests.hub_faults import Faults, Refuse
 
 pytestmark = pytest.mark.usefixtures("prefect")

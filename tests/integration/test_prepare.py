@@ -7,7 +7,7 @@ from prefect import flow
 
 from tasks.core.conversation.example_file import ExampleFile
 from tasks.core.conversation.prepared import EXAMPLES, prepare_examples, read_prepared
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
 from tasks.prepare import VERSION, prepare
 from tasks.runtime import StageResult

@@ -17,10 +17,10 @@ import pytest
 from tasks.core.recipe import Deploy
 from tasks.core.recipe.deploy import EngineName
 from tasks.core.serving.launch.deployment import deploy, stop
-from tasks.core.serving.launch.processes import own_processes
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tests.asking import Asking
 from tests.models import tiny_llama
 from tests.unit.serving.conftest import free_port

@@ -11,7 +11,7 @@ from flows.report import RebuildReport
 from tasks.core.errors import StorageRefused, StorageUnavailable
 from tasks.core.recipe import Recipe
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.store import Artifact, Remote, Store
+from tasks.core.store import Artifact, RemoteStore, Store
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 
@@ -26,7 +26,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def pushed(built: Path, url: str, tmp_path: Path) -> list[Artifact]:
     """What another home has made of the recipe, and pushed."""
     (tmp_path / "shared").mkdir()
-    first = Store(Path(shutil.copytree(built, tmp_path / "first")), remote=Remote.open(url))
+    first = Store(Path(shutil.copytree(built, tmp_path / "first")), remote=RemoteStore.open(url))
     artifacts = list(first.artifacts())
     for artifact in artifacts:
         first.push(str(artifact.key))

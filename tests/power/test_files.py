@@ -11,13 +11,9 @@ from tasks.core.conversation.prepared import (
     prepare_examples,
 )
 from tasks.core.demo.hub.blobs import BlobStore
-from tasks.core.files.durable import (
-    WORK,
-    named_when_whole,
-    sha256_of,
-    staged_directory,
-    write_atomically,
-)
+from tasks.core.files.digests import sha256_of
+from tasks.core.files.durable import named_when_whole, write_atomically
+from tasks.core.files.output import WORK, staged_directory
 from tasks.core.files.private import write_private
 from tasks.core.keys import digest
 from tasks.core.recipe import Finetune

@@ -10,11 +10,12 @@ import pytest
 from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 from tasks.core.demo.hub.repositories import RepositoryStore
-from tasks.core.files.durable import digest_of, fsync_file, make_directory, sha256_of
+from tasks.core.files.digests import digest_of, sha256_of
+from tasks.core.files.durable import fsync_file, make_directory
 from tasks.core.hub.publish.to_filesystem import POINTER, publish_to_filesystem
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Publish
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tests.models import tiny_llama
 from tests.power.recorder import Recording, recorded
 from tests.unit.hub.publish.world import Build
@@ -92,7 +93,7 @@ def test_a_name_that_a_killed_writer_has_not_synced_is_synced_by_the_next_one(
     disk, survey, is_needed, tmp_path
 ):
     def look(shared: Path, _: frozenset[str]) -> None:
-        _require_files(Remote.open(f"file://{shared}"))
+        _require_files(RemoteStore.open(f"file://{shared}"))
 
     one = Store(tmp_path / "one")
     made = one.build(KEY, _write).artifact
@@ -102,7 +103,7 @@ def test_a_name_that_a_killed_writer_has_not_synced_is_synced_by_the_next_one(
         shutil.copy(made.path / "weights", disk / "files" / ".tmp-1")
         fsync_file(disk / "files" / ".tmp-1")
         (disk / "files" / ".tmp-1").rename(disk / "files" / file.sha256)
-        remote = Remote.open(f"file://{disk}")
+        remote = RemoteStore.open(f"file://{disk}")
         Store(tmp_path / "one", say=lambda _: None, remote=remote).push(str(KEY))
     assert survey(recording, look).wrong == ()
     assert is_needed(recording, look, "files")
@@ -112,7 +113,7 @@ def _write(staging: Staging) -> None:
     (staging.path / "weights").write_bytes(b"w" * 1000)
 
 
-def _require_files(remote: Remote) -> bool:
+def _require_files(remote: RemoteStore) -> bool:
     """Return whether the artifact is at a remote store; raise unless its files are, then."""
     found = remote.find(str(KEY))
     for file in found.manifest.files.values() if found else ():
@@ -124,12 +125,12 @@ def test_an_artifact_that_was_shared_is_there_for_the_other_machines(
     disk, survey, is_needed, tmp_path
 ):
     def look(shared: Path, promised: frozenset[str]) -> None:
-        assert _require_files(Remote.open(f"file://{shared}")) or not promised
+        assert _require_files(RemoteStore.open(f"file://{shared}")) or not promised
 
     with recorded(disk) as recording:
-        Store(tmp_path / "one", say=lambda _: None, remote=Remote.open(f"file://{disk}")).build(
-            KEY, _write
-        )
+        Store(
+            tmp_path / "one", say=lambda _: None, remote=RemoteStore.open(f"file://{disk}")
+        ).build(KEY, _write)
         recording.promise("shared")
     assert survey(recording, look).wrong == ()
     for sync in (".", str(KEY), "files", "*/.tmp-*"):

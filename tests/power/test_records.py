@@ -9,8 +9,8 @@ from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import line_of
 from tasks.core.collected.writing import append
 from tasks.core.files.durable import fsync_directory, fsync_file
-from tasks.core.serving.state.disk import (
-    StateDirectory,
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import (
     read_deployment,
     read_routes,
     used_builds,
@@ -18,7 +18,7 @@ from tasks.core.serving.state.disk import (
     write_routes,
 )
 from tasks.core.serving.state.routes import Routes
-from tasks.core.store import Remote
+from tasks.core.store import RemoteStore
 from tasks.core.store.releases import share_release, take_releases
 from tasks.core.store.runs import RunRecords
 from tests.collected import BUDI, SITI, an_answer, write
@@ -53,7 +53,7 @@ def test_the_record_of_a_run_is_the_old_one_or_the_new_one(disk, survey, is_need
 def test_a_release_that_was_told_is_known_to_the_other_machines(disk, survey, is_needed, tmp_path):
     def look(shared: Path, promised: frozenset[str]) -> None:
         others = RunRecords(tmp_path / f"other-{shared.stat().st_ino}")
-        take_releases(Remote.open(f"file://{shared}"), others, "demo")
+        take_releases(RemoteStore.open(f"file://{shared}"), others, "demo")
         if promised:
             assert others.releases("demo") == ["fuse-one"]
         for file in others.root.glob("*"):
@@ -62,7 +62,7 @@ def test_a_release_that_was_told_is_known_to_the_other_machines(disk, survey, is
     run = RunRecords(tmp_path).start("demo")
     run.release("fuse-one")
     with recorded(disk) as recording:
-        share_release(Remote.open(f"file://{disk}"), run, RunRecords(tmp_path))
+        share_release(RemoteStore.open(f"file://{disk}"), run, RunRecords(tmp_path))
         recording.promise("told")
     assert survey(recording, look).wrong == ()
     for sync in (".", "releases", "releases/demo", "*/.tmp-*"):

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.errors import CorruptArtifact
 from tasks.core.keys import stage_key
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.sharing import Sharing
 from tests.power.recorder import Recording, recorded
@@ -118,10 +118,10 @@ def test_the_note_of_an_artifact_that_is_left_at_the_remote_store_is_whole(
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Remote:
+def shared(tmp_path: Path) -> RemoteStore:
     """A remote store that has the artifact of another machine."""
     (tmp_path / "shared").mkdir()
-    remote = Remote.open(f"file://{tmp_path}/shared")
+    remote = RemoteStore.open(f"file://{tmp_path}/shared")
     Store(tmp_path / "other", say=lambda _: None, remote=remote).build(KEY, _write)
     return remote
 

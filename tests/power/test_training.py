@@ -5,7 +5,8 @@ from pathlib import Path
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from tasks.core.files.durable import digest_of, make_directory, write_atomically
+from tasks.core.files.digests import digest_of
+from tasks.core.files.durable import make_directory, write_atomically
 from tasks.core.training.trainer import _write_adapter
 from tests.models import tiny_llama
 from tests.power.recorder import recorded

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.files.durable import FileDigest, digest_of, fsync_file
+from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.durable import fsync_file
 from tasks.core.weights.journal import DIRECTORY, Journal
 from tasks.core.weights.layout import INDEX_FILE
 from tasks.core.weights.merge import merge

@@ -22,7 +22,7 @@ from flows.pools import HEARTBEAT_S
 from flows.stage_names import StageName
 from tasks.core.process.ports import free_port
 from tasks.core.serving.launch.deployment import stop
-from tasks.core.serving.state.disk import state_directories
+from tasks.core.serving.state.directory import state_directories
 from tasks.core.store.manifest import Manifest, read_manifest
 from tests.prefect_command import HANG_S, Prefect
 from tests.tiny_world import World, tiny_world

@@ -13,7 +13,8 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from flows.operations import down
 from tasks.core.process.ports import free_port
 from tasks.core.serving.launch.deployment import stop
-from tasks.core.serving.state.disk import read_deployment, state_directories, state_directory
+from tasks.core.serving.state.directory import state_directories, state_directory
+from tasks.core.serving.state.files import read_deployment
 from tests.models import tiny_delta, tiny_llama
 from tests.prefect_command import Prefect
 from tests.recovery.machine import SIDE_BY_SIDE, Machine, wait_for

@@ -18,8 +18,8 @@ import psutil
 
 from flows.operations import MARK as PREFECT_MARK
 from tasks.core.process.tree import environment_of
-from tasks.core.serving.launch.processes import MARK as SERVING_MARK
-from tasks.core.serving.state.disk import state_directories
+from tasks.core.serving.state.directory import state_directories
+from tasks.core.serving.supervision.processes import MARK as SERVING_MARK
 
 Series = dict[str, float]
 

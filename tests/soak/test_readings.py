@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.operations import MARK as PREFECT
-from tasks.core.serving.launch.processes import MARK as SERVING
+from tasks.core.serving.supervision.processes import MARK as SERVING
 from tests.soak.readings import Readings, _part, _role
 
 RUN = "PREFECT__FLOW_RUN_ID"

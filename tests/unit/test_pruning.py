@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DiskFull, LockBusy
-from tasks.core.files.durable import link_or_copy, require_room
+from tasks.core.files.copies import link_or_copy
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.pruning import prunable, prune_store, with_advice
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Artifact, Staging, Store
-from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.store.run_record import OpenRun
+from tasks.core.store.runs import RunRecords
 
 MIB = 1 << 20
 
@@ -174,7 +176,7 @@ def test_advice_on_a_full_disk_names_what_can_go_and_nothing_that_is_unfinished(
     stale, checkpoints = build(tmp_path, "merge").key, fail(tmp_path, "finetune")
     start(tmp_path, "demo", checkpoints)
     with pytest.raises(DiskFull) as raised:
-        require_room(tmp_path / "store", 1 << 60)
+        require_disk_space(tmp_path / "store", 1 << 60)
     advised = with_advice(raised.value, tmp_path)
     assert advised.next_step is not None
     assert "store prune` frees 1 MB" in advised.next_step
@@ -216,5 +218,5 @@ def test_staging_of_a_damaged_artifact_in_use_is_held(tmp_path: Path) -> None:
 
 
 def test_machine_without_a_store_is_not_advised_about_one(tmp_path: Path) -> None:
-    error = DiskFull("There is not enough room on the disk.", where=tmp_path)
+    error = DiskFull("There is not enough space on the disk.", where=tmp_path)
     assert with_advice(error, tmp_path / "home") is error

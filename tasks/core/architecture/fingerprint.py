@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.core.architecture.proof.fresh import ask_fresh_process
 from tasks.core.errors import EditLost
-from tasks.core.files.durable import FileDigest, digest_of, write_atomically
+from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.durable import write_atomically
 from tasks.core.model.config import read_config
 from tasks.core.model.edit_fingerprint import FILE, EditFingerprint
 from tasks.core.process.answer_file import read_answer

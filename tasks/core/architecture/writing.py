@@ -15,14 +15,10 @@ from transformers import LlamaConfig
 
 from tasks.core.architecture.directory import ModelDirectory
 from tasks.core.errors import NotAModel, UsageError
-from tasks.core.files.durable import (
-    LinkMethod,
-    clone_or_copy,
-    empty_directory,
-    link_or_copy,
-    require_room,
-)
+from tasks.core.files.copies import LinkMethod, clone_or_copy, link_or_copy
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.files.foreign import read_json_object
+from tasks.core.files.output import empty_directory
 from tasks.core.progress import quantity
 
 logger = logging.getLogger(__name__)
@@ -119,7 +115,7 @@ def _require_room_for_copies(weights: list[Path], out: Path) -> None:
     device = out.stat().st_dev
     stats = [path.stat() for path in weights]
     copied = [s.st_size for s in stats if s.st_mode & _WRITABLE or s.st_dev != device]
-    require_room(out, sum(copied))
+    require_disk_space(out, sum(copied))
 
 
 def require_no_tokenizer_code(source: ModelDirectory) -> None:

@@ -19,8 +19,9 @@ from tasks.core.collected.reviewed import REVIEWS
 from tasks.core.files.listing import matching
 from tasks.core.store import Manifest, Store
 from tasks.core.store.manifest import manifest_of
-from tasks.core.store.runs import RunRecord, RunRecords
-from tasks.core.store.sharing import was_fetched
+from tasks.core.store.pushed import was_fetched
+from tasks.core.store.run_record import RunRecord
+from tasks.core.store.runs import RunRecords
 from tasks.core.store.shelf import EntryKind
 
 STAGE = "collected"

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from tasks.core.errors import KawanUsahaError
-from tasks.core.store.remote import FILES, Remote
+from tasks.core.store.remote import FILES, RemoteStore
 
 
-def copies_at(remote: Remote | None, names: Iterable[str]) -> tuple[str, ...]:
+def copies_at(remote: RemoteStore | None, names: Iterable[str]) -> tuple[str, ...]:
     """Return the folders and files there that hold these artifacts, by their addresses.
 
     One that is broken, or of which nothing can be told now, counts as a copy.
@@ -14,7 +14,7 @@ def copies_at(remote: Remote | None, names: Iterable[str]) -> tuple[str, ...]:
     return () if remote is None else tuple(each for name in names for each in _of(remote, name))
 
 
-def _of(remote: Remote, name: str) -> Iterator[str]:
+def _of(remote: RemoteStore, name: str) -> Iterator[str]:
     try:
         shared = remote.find(name)
     except KawanUsahaError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.core.collected.lines import MAX_LINE_BYTES, LineSpan, raw_lines, record_at
 from tasks.core.collected.place import day_files
 from tasks.core.collected.records import CollectedAnswer, Rating, Review
-from tasks.core.files.durable import CHUNK_BYTES
+from tasks.core.files.copies import CHUNK_BYTES
 from tasks.core.system.errors import names_path
 
 _CLIENT = re.compile(rb'"client":\s*"([\w.-]{1,64})"')

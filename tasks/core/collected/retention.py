@@ -15,7 +15,8 @@ from tasks.core.collected.lines import Head, head_of, raw_lines
 from tasks.core.collected.place import ALL_OVER, REVIEWS, day_files
 from tasks.core.collected.promises import promised
 from tasks.core.collected.rewriting import rewrite
-from tasks.core.files.durable import disk_is_full, fsync_directory
+from tasks.core.files.disk_space import disk_is_full
+from tasks.core.files.durable import fsync_directory
 
 _LOG = logging.getLogger(__name__)
 _FAR = timedelta(days=2)

@@ -14,7 +14,7 @@ from tasks.core.conversation.data_files import DataFile
 from tasks.core.conversation.json_values import unreadable
 from tasks.core.conversation.preferences import Method
 from tasks.core.errors import DataError
-from tasks.core.files.durable import sha256_of_state
+from tasks.core.files.digests import sha256_of_state
 from tasks.core.files.given import require_at_rest
 from tasks.core.files.listing import matching
 from tasks.core.recipe.data import DataSource

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from tasks.core.conversation.labels import Example
 from tasks.core.errors import DataError
-from tasks.core.files.durable import CHUNK_BYTES, fsync_directory, fsync_file
+from tasks.core.files.copies import CHUNK_BYTES
+from tasks.core.files.durable import fsync_directory, fsync_file
 from tasks.core.files.temporary import TEMPORARY
 from tasks.core.system.errors import names_path
 

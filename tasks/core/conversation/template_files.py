@@ -13,7 +13,8 @@ from tasks.core.conversation.chat_template import chat_template
 from tasks.core.conversation.template import get_template
 from tasks.core.conversation.tokenizer_files import load_tokenizer
 from tasks.core.errors import RecipeError
-from tasks.core.files.durable import FileDigest, digest_of, write_atomically
+from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.durable import write_atomically
 from tasks.core.files.foreign import read_json_object
 from tasks.core.model.template_record import TEMPLATE_RECORD, record_template, recorded_template
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub import HfApi
 
 from tasks.core.errors import MissingTool
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.client import api
 from tasks.core.hub.errors import translated

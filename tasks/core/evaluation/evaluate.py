@@ -12,7 +12,8 @@ from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
-from tasks.core.files.durable import sha256_of, write_atomically
+from tasks.core.files.digests import sha256_of
+from tasks.core.files.durable import write_atomically
 from tasks.core.files.given import require_at_rest
 from tasks.core.files.listing import paths_below
 from tasks.core.files.temporary import scratch_directory

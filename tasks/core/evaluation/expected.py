@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tasks.core.conversation.labels import IGNORED, Example
-from tasks.core.files.durable import require_room
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.system.errors import names_path
 
 ROWS = 128
@@ -50,7 +50,7 @@ class Expected:
     def create(self) -> "Expected":
         """Make the file, empty, and return this. Raises DiskFull when there is no room for it."""
         size_bytes = self.dtype.itemsize * self.positions * self.width
-        require_room(self.path.parent, size_bytes)
+        require_disk_space(self.path.parent, size_bytes)
         with names_path(self.path), self.path.open("wb") as file:
             file.truncate(size_bytes)
         return self

@@ -18,7 +18,7 @@ from tasks.core.evaluation.judge_journal import Journal
 from tasks.core.evaluation.judge_words import RULES
 from tasks.core.evaluation.judgement import Agreement, Judgement, agreement
 from tasks.core.evaluation.rated_pairs import choose_rated
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.files.given import require_at_rest
 from tasks.core.recipe.judge import Judge
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.core.errors import DataError, DiskFull, KawanUsahaError
-from tasks.core.files.durable import CHUNK_BYTES, disk_is_full
+from tasks.core.files.copies import CHUNK_BYTES
+from tasks.core.files.disk_space import disk_is_full
 from tasks.core.files.kinds import HEAD_BYTES, kind_of
 from tasks.core.files.temporary import scratch_directory
 

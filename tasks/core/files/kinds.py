@@ -8,42 +8,44 @@ HEAD_BYTES = 512
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """What a file is, as the end of "it is ...", and how to make text in UTF-8 of it."""
 
     name: str
     remedy: str
 
 
-def kind_of(head: bytes) -> Kind | None:
+def kind_of(head: bytes) -> FileKind | None:
     """Return what a file is that begins with these bytes, None where it may be text in UTF-8."""
     found = pointer_or_page(head)
     if found is not None:
-        return Kind(*found)
+        return FileKind(*found)
     for beginning, kind in _KINDS:
         if head.startswith(beginning):
             return kind
     return _without_mark(head)
 
 
-def _encoded(encoding: str) -> Kind:
+def _encoded(encoding: str) -> FileKind:
     remedy = f"Convert it: `iconv -f {encoding} -t UTF-8 FILE > NEW`."
-    return Kind(f"a text in {encoding}", remedy)
+    return FileKind(f"a text in {encoding}", remedy)
 
 
-def _packed(name: str, command: str) -> Kind:
-    return Kind(f"a file packed with {name}", f"Unpack it, or name `<({command} FILE)` in bash.")
+def _packed(name: str, command: str) -> FileKind:
+    return FileKind(
+        f"a file packed with {name}", f"Unpack it, or name `<({command} FILE)` in bash."
+    )
 
 
-def _table(name: str, reader: str) -> Kind:
+def _table(name: str, reader: str) -> FileKind:
     remedy = (
         f"Convert it to JSON lines, with pandas for example: `{reader}(FILE).to_json(NEW, "
         'orient="records", lines=True)`.'
     )
-    return Kind(name, remedy)
+    return FileKind(name, remedy)
 
 
-_BINARY = Kind("a binary file", "Name a text file in UTF-8.")
+_BINARY = FileKind("a binary file", "Name a text file in UTF-8.")
 # A longer beginning stands before one that it begins with.
 _KINDS = (
     (b"\xff\xfe\x00\x00", _encoded("UTF-32")),
@@ -57,14 +59,17 @@ _KINDS = (
     (b"BZh", _packed("bzip2", "bunzip2 -c")),
     (b"\xfd7zXZ\x00", _packed("xz", "xz -dc")),
     (b"\x28\xb5\x2f\xfd", _packed("zstd", "zstd -dc")),
-    (b"PK\x03\x04", Kind("a ZIP archive, as .xlsx is one", "Unpack it, or export it as JSON.")),
-    (b"SQLite format 3\x00", Kind("an SQLite database", "Export its records as JSON.")),
-    (b"%PDF", Kind("a PDF document", "Name a text file in UTF-8.")),
-    *((bytes([0x80, version]), Kind("a pickle", "Write it as JSON.")) for version in range(2, 6)),
+    (b"PK\x03\x04", FileKind("a ZIP archive, as .xlsx is one", "Unpack it, or export it as JSON.")),
+    (b"SQLite format 3\x00", FileKind("an SQLite database", "Export its records as JSON.")),
+    (b"%PDF", FileKind("a PDF document", "Name a text file in UTF-8.")),
+    *(
+        (bytes([0x80, version]), FileKind("a pickle", "Write it as JSON."))
+        for version in range(2, 6)
+    ),
 )
 
 
-def _without_mark(head: bytes) -> Kind | None:
+def _without_mark(head: bytes) -> FileKind | None:
     """Judge by the zero bytes, which text in UTF-8 does not have."""
     zeros = [bool(head) and not byte for byte in head]
     if not any(zeros):

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, get_token
 
-from tasks.core.errors import WrongToken
+from tasks.core.errors import (
+    WrongToken,
+)
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 TIMEOUT_S = 30.0

@@ -34,7 +34,7 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.files.durable import disk_is_full
+from tasks.core.files.disk_space import disk_is_full
 from tasks.core.hub.client import endpoint
 from tasks.core.hub.private_api import parse_ratelimit_headers
 

@@ -16,7 +16,8 @@ from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from tasks.core.errors import HubError, HubOffline, SignatureRefused
-from tasks.core.files.durable import FileDigest, digests_of, write_atomically
+from tasks.core.files.digests import FileDigest, digests_of
+from tasks.core.files.durable import write_atomically
 from tasks.core.files.foreign import read_whole
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.client import api, endpoint

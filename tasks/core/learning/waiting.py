@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.core.collected.place import COLLECTED, held
 from tasks.core.collected.reviewed import reviewed_set
 from tasks.core.learning.learned import LearnedSets
-from tasks.core.serving.state.disk import state_directories
+from tasks.core.serving.state.directory import state_directories
 from tasks.core.store.runs import RunRecords
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from tasks.core.files.durable import free_bytes
+from tasks.core.files.disk_space import free_bytes
 from tasks.core.machine.cpu import UNKNOWN_CPU, Cpu, read_cpu
 from tasks.core.machine.gpus import Gpu, known_card
 from tasks.core.machine.link import LinkSpeed, kept_link, measured_link

@@ -9,7 +9,8 @@ replaced by training it with another template.
 from pathlib import Path
 
 from tasks.core.errors import NotAModel, TemplateMismatch
-from tasks.core.files.durable import FileDigest, digest_of, write_atomically
+from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.durable import write_atomically
 from tasks.core.files.foreign import read_json_object
 from tasks.core.keys import canonical_json
 from tasks.core.recipe import Recipe

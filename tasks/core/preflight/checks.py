@@ -30,8 +30,8 @@ from tasks.core.planning.verdict import Plan
 from tasks.core.recipe import Recipe
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.launch.ports import require_port
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.signing import KEY_VARIABLE, configured_key, key_of, public_keys
 from tasks.core.training.checks import check_config, check_conversations, check_settings
 from tasks.core.training.launch import require_tools

@@ -1,4 +1,4 @@
-"""Child processes whose output is seen, whose end is understood and whose descendants end too."""
+"""Child processes: their output, why they ended, and the end of all their descendants."""
 
 from tasks.core.process.child import Cause, ChildResult, run_child
 from tasks.core.process.environment import NETWORK, child_environment

@@ -1,7 +1,7 @@
-"""What a child process of ours has left in a file: its answer, or the error that it ended with.
+"""The file in which a child process of ours leaves its answer, or the error that it ended with.
 
-A child may be killed while it writes, run out of disk, or be of another version. The invariant:
-whatever lies there, the parent gets a value or a KawanUsahaError that names the file.
+A child may be killed while it writes, run out of disk space, or be of another version. The
+invariant: whatever the file holds, the parent gets a value or a KawanUsahaError that names it.
 """
 
 import json
@@ -17,24 +17,24 @@ _Told = TypeAdapter(dict[str, str])
 
 
 def read_answer(content: bytes | Path, kind: type[_Kind], *, error: type[KawanUsahaError]) -> _Kind:
-    """Return the answer. Raises error for what is none."""
+    """Parse an answer. Raises error for anything else."""
     where = content if isinstance(content, Path) else None
     try:
         raw = content.read_bytes() if isinstance(content, Path) else content
         return kind.model_validate_json(raw)
     except (OSError, ValidationError) as cause:
         raise error(
-            "A process ended well, and what it left cannot be read.",
+            "A process succeeded, but its answer cannot be read.",
             where=where,
             expected=kind.__name__,
             found=_first_line(cause),
-            next_step="Run again. If it stays, the disk or another version of the program is at "
-            "fault.",
+            next_step="Run again. If it happens again, the disk is failing, or another version of "
+            "the program answered.",
         ) from cause
 
 
 def error_in(raw: bytes | str) -> KawanUsahaError | None:
-    """Return the error that `{"error": KawanUsahaError.as_dict()}` says; None for anything else."""
+    """Parse `{"error": KawanUsahaError.as_dict()}`; return None for anything else."""
     try:
         told = _Told.validate_python(json.loads(raw)["error"])
         return KawanUsahaError.from_dict(told) if {"error", "what"} <= told.keys() else None

@@ -1,9 +1,9 @@
 """One child process, from its start to the end of its last descendant.
 
-Covers a long-running program whose output is shown while it runs; not servers that outlive the
+Covers long-running programs whose output is shown while they run, not servers that outlive the
 caller. The invariant: when `run_child` returns or raises, no process that the child started is
-alive, so that its memory, devices and files are free for the next attempt. Should the caller be
-killed, a guard does the same in its place.
+alive, so that its memory, devices and files are free for the next attempt. If the caller is killed,
+a guard does the same in its place.
 """
 
 import enum
@@ -45,10 +45,10 @@ class Cause(enum.Enum):
 
 @dataclass(frozen=True)
 class ChildResult:
-    """How a child ended and what it took.
+    """How a child ended and what it cost.
 
     A negative returncode is a signal. `peak_memory_bytes` is the largest resident memory of the
-    whole process tree that was seen by sampling; pages that processes share count for each.
+    whole process tree, by sampling; pages shared by several processes count for each.
     """
 
     returncode: int
@@ -57,11 +57,11 @@ class ChildResult:
     peak_memory_bytes: int
     wall_s: float
     log: Path | None = None
-    """The file with the whole output, if one was kept."""
+    """The file with the complete output, if one was kept."""
 
     @property
     def succeeded(self) -> bool:
-        """Whether the child ended by itself with code 0."""
+        """Whether the child exited by itself with code 0."""
         return self.cause is Cause.FINISHED
 
 
@@ -75,15 +75,15 @@ def run_child(
     timeout_s: float | None = None,
     grace_s: float = GRACE_S,
 ) -> ChildResult:
-    """Run argv in a session of its own, hand on each line of its output, and say how it ended.
+    """Run argv in a session of its own, pass on each line of its output, and return how it ended.
 
-    Standard error goes with standard output; a carriage return ends a line too. `on_line` is called
-    in the caller's thread; each line is also appended to the file `log`. `env` is the whole
-    environment, by default what `child_environment` leaves of the caller's. Whatever ends this
-    call, be it an exception of `on_line`, Ctrl-C, SIGTERM or the death of this process by SIGKILL,
-    ends the child with all its descendants: they are asked to, and killed after grace_s. A signal
-    is heard at once in the main thread, where Python delivers it; nothing interrupts a call in
-    another thread.
+    Standard error is merged into standard output; a carriage return ends a line too. `on_line` is
+    called in the caller's thread; each line is also appended to the file `log`. `env` is the whole
+    environment, by default what `child_environment` makes of the caller's. Whatever ends this call,
+    be it an exception from `on_line`, Ctrl-C, SIGTERM or this process being killed, ends the child
+    with all its descendants: they are asked to end, and killed after grace_s. In the main thread,
+    where Python delivers signals, a signal takes effect at once; in another thread nothing
+    interrupts the call.
     Raises MissingTool when the program does not exist.
     """
     started = time.monotonic()
@@ -137,7 +137,7 @@ def _popen(
         )
     except FileNotFoundError as error:
         raise MissingTool(
-            "A program or directory that is needed does not exist.",
+            "A required program or directory does not exist.",
             where=cwd,
             found=error.filename,
             next_step="Install it, or put the environment's bin directory on PATH.",
@@ -149,10 +149,10 @@ def _is_over(started: float, timeout_s: float | None) -> bool:
 
 
 def _cause(returncode: int, oom_kills: int) -> Cause:
-    """Return the cause. The counter goes before the code: a launcher hides its worker's signal.
+    """Return the cause. The counter overrides the code, since a launcher hides its worker's signal.
 
-    Beside a worker that the kernel kills, its peers end with a code of their own, so that any
-    failure while the counter rose is taken for out-of-memory.
+    When the kernel kills one worker, its peers exit with codes of their own, so any failure during
+    which the counter rose counts as out-of-memory.
     """
     if returncode == 0:
         return Cause.FINISHED
@@ -162,12 +162,12 @@ def _cause(returncode: int, oom_kills: int) -> Cause:
 
 
 def _offer_to_the_oom_killer(pid: int) -> None:
-    """Make the child, not the caller, what the kernel kills when memory runs out.
+    """Make the kernel kill the child, not the caller, when memory runs out.
 
-    Written from outside, right after the start: code between fork and exec is not safe in a
-    process with threads. What the child starts inherits the value.
+    Set from outside, right after the start, because code between fork and exec is not safe in a
+    process with threads. The child's own children inherit the value.
     """
     try:
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(_KERNELS_FIRST_CHOICE))
-    except OSError as error:  # it has ended already, or there is no /proc
+    except OSError as error:  # the child has ended already, or there is no /proc
         _log.debug("oom_score_adj of %d was not set: %s", pid, error)

@@ -1,11 +1,10 @@
-"""One function for many items, computed by several processes, the results in the items' order.
+"""One function applied to many items by several processes, with the results in order.
 
-For work that Python itself does, which threads cannot divide. The processes (`crew_member`) are
-forked from one that was started afresh and has loaded what all of them need: they share that
-memory, and nothing of the caller's threads, locks or open files is copied. The invariant: when the
-results end, or the caller goes on without them, however it does, none of the processes is alive.
-Each waits for its next item at a socket whose other end only the caller has, so that a caller that
-is killed takes them with it.
+For work done in Python itself, which threads cannot parallelize. The processes (`crew_member`) are
+forked from a freshly started one that has loaded what all of them need: they share that memory, and
+none of the caller's threads, locks or open files is copied. The invariant: once the results end, or
+the caller leaves them for any reason, none of the processes is alive. Each waits for its next item
+on a socket whose other end only the caller holds, so that a killed caller takes them with it.
 """
 
 import os
@@ -28,19 +27,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MEMBER = "tasks.core.process.crew_member"
-_AHEAD = 2  # items a process: one that it computes, one that waits, so that it never does
+_AHEAD = 2  # items per process: one in progress and one queued, so that it never waits
 _ALONE = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def computed(
     function: Callable[[Item], Result], items: Iterable[Item], *, processes: int
 ) -> Generator[Result, None, None]:
-    """Yield function(item) of each item in order; with one process, in this one.
+    """Yield function(item) for each item in order; with processes=1, computed in this process.
 
-    The function, the items and the results must be picklable. A `load` that the function has is
-    called once, before the processes divide. Items are taken, and results kept, only a few ahead of
-    what is yielded. An exception of the function is raised in place of its result. Raises
-    WorkerLost when a process dies, SystemRefused when the kernel killed it because memory ran out.
+    The function, the items and the results must be picklable. If the function has a method `load`,
+    it is called once, before the processes fork. Items are read and results buffered only a few
+    ahead of what is yielded. An exception of the function is raised in place of its result. Raises
+    WorkerLost when a process dies, SystemRefused when the kernel killed it for lack of memory.
     """
     if processes == 1:
         yield from map(function, items)
@@ -66,20 +65,20 @@ def computed(
 
 
 class _Member(Generic[Item]):
-    """The caller's end of one process: which items are there, in the order of their results."""
+    """The caller's end of one process, with the numbers of the items that it has."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.numbers = deque[int]()
 
     def send(self, number: int, item: Item) -> None:
-        with suppress(OSError):  # it has died: that is heard when its results are waited for
+        with suppress(OSError):  # it has died, which shows when its results are awaited
             self.connection.send(item)
         self.numbers.append(number)
 
 
 class _Crew(Generic[Item, Result]):
-    """Some processes that compute one function."""
+    """The processes that compute one function."""
 
     def __init__(self, function: Callable[[Item], Result], processes: int) -> None:
         self._function, self._processes = function, processes
@@ -94,7 +93,7 @@ class _Crew(Generic[Item, Result]):
                 env={**child_environment(os.environ), **_ALONE},
                 stdin=subprocess.DEVNULL,
                 pass_fds=theirs,
-                start_new_session=True,  # Ctrl-C is the caller's: it ends the others
+                start_new_session=True,  # Ctrl-C goes to the caller only, which ends these
             )
         finally:
             for _, end in pairs:
@@ -104,7 +103,7 @@ class _Crew(Generic[Item, Result]):
         self._control, *ours = (Connection(end.detach()) for end, _ in pairs)
         self._members = [_Member[Item](one) for one in ours]
         try:
-            with suppress(OSError):  # told, with its cause, when the first result is waited for
+            with suppress(OSError):  # reported, with its cause, when the first result is awaited
                 self._control.send(self._function)
         except BaseException:
             self.__exit__()
@@ -113,18 +112,18 @@ class _Crew(Generic[Item, Result]):
 
     def __exit__(self, *_: object) -> None:
         with suppress(ProcessLookupError):  # all of them have ended
-            os.killpg(self._leader.pid, signal.SIGKILL)  # they hold nothing that needs an end
+            os.killpg(self._leader.pid, signal.SIGKILL)  # they hold nothing that needs cleaning up
         self._leader.wait()
         for connection in (self._control, *(each.connection for each in self._members)):
             connection.close()
 
     def free(self) -> _Member[Item] | None:
-        """Return the process with the least to do, None where each has enough."""
+        """Return the least busy process, None if all have enough."""
         member = min(self._members, key=lambda each: len(each.numbers))
         return member if len(member.numbers) < _AHEAD else None
 
     def finished(self) -> Iterator[tuple[int, Result]]:
-        """Yield what has been computed, with its item's number; wait for the first."""
+        """Yield finished results with the numbers of their items; wait for the first."""
         by_connection = {each.connection: each for each in self._members}
         for connection in wait([*by_connection, self._control]):
             if connection is self._control:
@@ -138,7 +137,7 @@ class _Crew(Generic[Item, Result]):
             yield by_connection[connection].numbers.popleft(), result  # type: ignore[index]
 
     def _loss(self) -> BaseException:
-        """Return why a process has ended: the leader tells what it knows of the others."""
+        """Return why a process has ended; the leader reports on the others."""
         try:
             told = self._control.recv()
         except (EOFError, OSError):  # it is the leader that died
@@ -150,13 +149,13 @@ class _Crew(Generic[Item, Result]):
     def _told(self, code: int) -> KawanUsahaError:
         if self._watch.kills():
             return SystemRefused(
-                "The kernel killed a process of this work: out of memory.",
-                expected=f"room for {self._processes} processes",
+                "The kernel killed one of the worker processes because memory ran out.",
+                expected=f"memory for {self._processes} processes",
                 next_step="Close other programs, or allow fewer cores: `taskset -c 0 COMMAND`.",
             )
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
         return WorkerLost(
-            "A process that did a part of this work has ended before its time.",
+            "One of the worker processes ended unexpectedly.",
             found=f"it ended with {how}",
-            next_step="Run again. If it happens again, see what ends processes on this machine.",
+            next_step="Run again. If it happens again, find out what ends processes here.",
         )

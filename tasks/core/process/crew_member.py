@@ -1,7 +1,7 @@
-"""The processes that compute for `crew`: one leads, and is forked once for each of the others.
+"""The processes that compute for `crew`: a leader, forked once for each member.
 
-The leader loads what all need, divides, and then waits only: it tells how a process ended that
-should not have.
+The leader loads what all members need, forks them, and then only waits, to report the exit code of
+a member that fails.
 
     python -m tasks.core.process.crew_member CONTROL MEMBER...    (open sockets)
 """
@@ -16,14 +16,14 @@ from multiprocessing.connection import Connection
 
 
 def main(control_fd: int, *member_fds: int) -> None:
-    """Take the function from the first socket, items from the others, until they are closed."""
+    """Read the function from the first socket and items from the others, until they are closed."""
     control = Connection(control_fd)
     try:
         function = control.recv()
         load = getattr(function, "load", None)
         if load is not None:
             load()
-        gc.freeze()  # or the collector's marks would copy every page that is shared
+        gc.freeze()  # otherwise the collector's marks would copy every shared page
     except EOFError:  # the caller has gone already
         return
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
@@ -50,7 +50,7 @@ def main(control_fd: int, *member_fds: int) -> None:
 
 
 def _compute(function: Callable[[object], object], items: Connection) -> None:
-    """Answer each item with (None, result), or with (error, None). Never returns."""
+    """Answer each item with (None, result) or (error, None). Never returns."""
     code = 1
     try:
         while True:
@@ -60,7 +60,7 @@ def _compute(function: Callable[[object], object], items: Connection) -> None:
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
                 answer = error, None
             items.send(answer)
-    except (EOFError, BrokenPipeError, ConnectionResetError):  # the caller needs no more
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the caller needs no more results
         code = 0
     except BaseException:  # noqa: BLE001 - a result that cannot be pickled, a signal
         traceback.print_exc()

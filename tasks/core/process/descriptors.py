@@ -1,7 +1,7 @@
-"""How many files and connections a process may have open: as many as its hard limit lets it.
+"""Raising the limit of open files and connections up to what the hard limit allows.
 
 The soft limit is 1024 on most systems, for the sake of programs that use select(2); a gateway needs
-two a client, and a merge one a shard on either side.
+two descriptors per client, and a merge one per shard on either side.
 """
 
 import resource
@@ -10,7 +10,7 @@ _ENOUGH = 65_536
 
 
 def allow_many_descriptors() -> None:
-    """Raise this process's soft limit as far as it helps, and that of what it starts."""
+    """Raise the soft limit of this process and its children to what is ever needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(_ENOUGH, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,9 +1,9 @@
-"""A guard beside marked processes: it ends them when the process that owns them has died.
+"""A guard beside marked processes, which ends them when the process that owns them dies.
 
-SIGKILL gives its victim no time to end its children, which would then train, measure or serve for
-nobody. So the owner starts a guard first. The guard, in a session of its own, reads from a pipe
-that only the owner can write to; the kernel closes the pipe however the owner ends, and the guard
-then ends every process that carries the mark.
+A process that is killed with SIGKILL cannot end its children, which would go on training, measuring
+or serving for nobody. So the owner starts a guard first. The guard, in a session of its own, reads
+from a pipe that only the owner can write to. The kernel closes the pipe however the owner ends, and
+the guard then ends every process that carries the mark.
 
     python -m tasks.core.process.guard VARIABLE VALUE GRACE_S
 """
@@ -19,10 +19,10 @@ from tasks.core.process.tree import GRACE_S, Mark, end_processes
 
 
 class Guard:
-    """Ends the processes that carry a mark, should this process die inside the block.
+    """Ends the processes that carry a mark if this process dies inside the block.
 
-    An exception that leaves the block ends them too. After a block that ends well they are left
-    alone. They are asked to end, and killed after grace_s.
+    An exception that leaves the block ends them too; a block that ends normally leaves them
+    running. They are asked to end, and killed after grace_s.
     """
 
     def __init__(self, mark: Mark, grace_s: float = GRACE_S) -> None:
@@ -56,7 +56,7 @@ class Guard:
 
 
 def main(variable: str, value: str, grace_s: str) -> None:
-    """Wait for the owner's end, then end what carries the mark."""
+    """Wait until the owner ends, then end what carries the mark."""
     sys.stdin.buffer.read()
     end_processes(Mark(variable, value).processes, grace_s=float(grace_s))
 

@@ -1,4 +1,4 @@
-"""Lines out of a child's pipe, without a thread and without waiting for the child's descendants.
+"""Reading lines from a child's pipe without a thread, and without waiting for its descendants.
 
 The invariant: every byte that was written before the pipe closed is in one of the lines.
 """
@@ -33,7 +33,7 @@ class LinePipe:
         self._selector.register(self._pipe, selectors.EVENT_READ)
 
     def read(self, wait_s: float) -> list[str]:
-        """Return the lines that are there, waiting up to wait_s for the first byte."""
+        """Return the lines that have arrived, waiting up to wait_s for the first byte."""
         if not self._open:
             time.sleep(wait_s)
             return []
@@ -50,7 +50,7 @@ class LinePipe:
     def read_rest(self) -> list[str]:
         """Return all lines up to the end of the pipe.
 
-        Gives up after some seconds, should a process that nobody could find still hold it open.
+        Gives up after some seconds, in case an unknown process still holds the pipe open.
         """
         lines: list[str] = []
         until = time.monotonic() + _REST_WITHIN_S

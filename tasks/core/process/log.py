@@ -1,7 +1,7 @@
-"""The whole output of a stage's programs, in a file of its own under <home>/logs.
+"""Log files: the complete output of a stage's programs, each in a file under <home>/logs.
 
-Also what bounds a file to which lines are added for as long as a service lives. The invariant: a
-log that cannot be written, on a full disk for one, never fails the work.
+Also rotates the files that a service appends to for as long as it lives. The invariant: a log that
+cannot be written, for example on a full disk, never fails the work.
 """
 
 import logging
@@ -15,27 +15,27 @@ from typing import Self, TextIO
 
 _log = logging.getLogger(__name__)
 
-KEPT = 20
+KEPT_LOGS = 20
 """How many logs of one name a directory keeps."""
 LONG_BYTES = 1_000_000
-"""From here on a file to which lines are added is begun anew."""
+"""Above this size a file that is appended to is rotated."""
 
 
 def new_log(directory: Path, name: str) -> Path:
-    """Return the file for a log that begins now; the oldest of this name go.
+    """Return the file for a new log, and remove the oldest of this name.
 
-    Those of a time to come, from before the clock was set back, count as the oldest.
+    Logs dated in the future, from before the clock was set back, count as the oldest.
     """
     new = directory / f"{name}-{datetime.now():%Y%m%d-%H%M%S}.log"
     with suppress(OSError):
         logs = sorted(directory.glob(f"{name}-*.log"), key=lambda log: (log <= new, log))
-        for old in logs[: -(KEPT - 1)]:
+        for old in logs[: -(KEPT_LOGS - 1)]:
             old.unlink()
     return new
 
 
 def bounded(path: Path) -> Path:
-    """Return the path of a file to add to; once it is long, what it held is in `<name>.1`."""
+    """Return the path of a file to append to, moved to `<name>.1` first if it is too long."""
     with suppress(OSError):
         if path.stat().st_size > LONG_BYTES:
             path.replace(path.with_name(f"{path.name}.1"))
@@ -43,7 +43,7 @@ def bounded(path: Path) -> Path:
 
 
 class OutputLog:
-    """Appends the lines of a program to a file, for as long as that works; None is no file."""
+    """Appends the lines of a program to a file for as long as that works; None: no file."""
 
     def __init__(self, file: Path | None, argv: Sequence[str]) -> None:
         self._path, self._argv = file, argv
@@ -79,7 +79,7 @@ class OutputLog:
 
     def _give_up(self, error: OSError) -> None:
         _log.warning(
-            "The log %s cannot be written: %s. The work goes on without it.", self._path, error
+            "The log %s cannot be written: %s. The work continues without it.", self._path, error
         )
         opened, self._open = self._open, None
         if opened is not None:

@@ -1,8 +1,8 @@
-"""Whether the kernel killed something because memory ran out.
+"""Detecting out-of-memory kills by the kernel.
 
 Reads the kernel's own counters: `memory.events` of a control group v2, `memory.oom_control` of v1,
-and the machine's counter in /proc/vmstat where a process is in neither. An out-of-memory kill shows
-otherwise only as signal 9, like any other kill.
+and the machine's counter in /proc/vmstat for a process in neither. Otherwise an out-of-memory kill
+looks like any other signal 9.
 Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
@@ -12,24 +12,24 @@ _VMSTAT = Path("/proc/vmstat")
 
 
 class OomWatch:
-    """Counts the out-of-memory kills in the control groups of the processes that it is shown."""
+    """Counts the out-of-memory kills in the control groups of the processes that are added."""
 
     def __init__(self) -> None:
         self._first: dict[Path, int] = {}
         self._last: dict[Path, int] = {}
 
     def add(self, pid: int) -> None:
-        """Watch the group that this process is in now; to be called again in case it moves."""
+        """Watch the control group that this process is in now; call it again in case it moves."""
         counter = counter_of(pid)
         if counter is not None and (count := oom_kills(counter)) is not None:
             self._first.setdefault(counter, count)
             self._last[counter] = count
 
     def kills(self) -> int:
-        """Return how many kills there were since each group was first seen."""
+        """Return how many kills happened since each group was first seen."""
         for counter in self._last:
             count = oom_kills(counter)
-            if count is not None:  # else the group is gone: what was seen last counts
+            if count is not None:  # otherwise the group is gone, and the last count stands
                 self._last[counter] = count
         return sum(self._last[counter] - first for counter, first in self._first.items())
 

@@ -1,8 +1,8 @@
 """`python -m tasks.core.process.quick_start MODULE ARGUMENTS`: run `MODULE.main`, imported quickly.
 
-torch and transformers make a million objects while they are imported, and none of them is garbage:
-that Python's collector looks through them again and again is a sixth of the import. It rests until
-the module is there, and never looks at those objects again.
+torch and transformers create a million objects while they are imported, none of them garbage, and
+Python's collector scans them again and again: a sixth of the import time. It is disabled until the
+module is imported, and never scans those objects again.
 """
 
 import gc
@@ -16,7 +16,7 @@ def quick_start(module: str, *arguments: str) -> list[str]:
 
 
 def main() -> int:
-    """Return what the module's own main does, which gets the arguments behind its name."""
+    """Return the exit code of the module's main, which gets the arguments after its name."""
     _, module, *arguments = sys.argv
     gc.disable()
     found = import_module(module)

@@ -1,9 +1,9 @@
-"""Being stopped: a signal ends the work in hand, and a stop that takes too long is cut short.
+"""Stopping: a signal ends the work in progress, and a stop that takes too long is cut short.
 
 Python delivers a signal as an exception in the main thread, between two of its instructions. So
-whatever works in the main thread, or waits there for its children and threads, is left at once and
-cleans up on the way out. What hangs outside of Python is not: `stop_in_time` ends the process all
-the same, and the guards of its children (`guard`) end those.
+work in the main thread, or waiting there for children and threads, is interrupted at once and
+cleans up on the way out. Code that hangs outside of Python is not interrupted: `stop_in_time` then
+ends the process, and the guards of its children (`guard`) end those.
 """
 
 import os
@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 WITHIN_S = 8.0
-"""How long a stop may take. Everything is gone two seconds later: ten in all."""
+"""How long a stop may take. Everything is gone two seconds later, ten seconds in all."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked this program to end. Libraries know it as Ctrl-C, whichever signal it was."""
+    """A signal asked this program to end. Libraries treat it as Ctrl-C, whichever signal it was."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -32,10 +32,10 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def raised_when_stopped() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and the end of the terminal raise Stopped in this, the main thread.
+    """Let Ctrl-C, SIGTERM and SIGHUP raise Stopped in this thread, the main one, during the block.
 
-    Ctrl-C also where it was ignored when the program began, as in the background of a script. The
-    end of the terminal stays ignored where it is: that is what nohup is for.
+    Ctrl-C does so even where it was ignored when the program started, as in the background of a
+    script. SIGHUP stays ignored where it is, as under nohup.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
@@ -53,23 +53,23 @@ def _raise(number: int, _frame: object) -> None:
 
 
 @dataclass
-class Watch:
-    """A watch over the time that a stop takes.
+class StopDeadline:
+    """The deadline of a stop, for the time of a block.
 
-    `for_good` keeps it beyond its block, whose end by an interrupt does the same.
+    With `for_good` it stays in force after the block, as it does when an interrupt ends the block.
     """
 
     for_good: bool = False
 
 
 @contextmanager
-def stop_in_time() -> Iterator[Watch]:
+def stop_in_time() -> Iterator[StopDeadline]:
     """End this process WITHIN_S after a signal that stops it, if the block has not ended by then.
 
-    A second Ctrl-C ends it at once. Whichever handler the signal has is called as ever. Does
-    nothing outside of the main thread, or inside a block like this one.
+    A second Ctrl-C ends it at once. The signal's own handler is called as usual. Does nothing
+    outside the main thread or inside another such block.
     """
-    watch = Watch()
+    watch = StopDeadline()
     hears, tells = socket.socketpair()
     for end in (hears, tells):
         end.setblocking(end is hears)
@@ -108,7 +108,7 @@ def _watch(hears: socket.socket) -> None:
             return
         deadline = time.monotonic() + WITHIN_S
         with suppress(TimeoutError):
-            # Prefect sends SIGTERM on to the handler before its own: that must not begin anew.
+            # Prefect forwards SIGTERM to the previous handler, which must not restart the deadline.
             while (left_s := deadline - time.monotonic()) > 0:
                 hears.settimeout(left_s)
                 again = _next(hears)
@@ -116,8 +116,8 @@ def _watch(hears: socket.socket) -> None:
                     return
                 if again == signal.SIGINT:
                     break
-    with suppress(OSError, ValueError):  # nobody reads it any more
-        sys.stderr.write("\nIt did not end in time, and is cut short. What was finished is kept.\n")
+    with suppress(OSError, ValueError):  # standard error is closed
+        sys.stderr.write("\nThe stop took too long and was cut short. What was finished is kept.\n")
         sys.stderr.flush()
     os._exit(128 + number)
 
@@ -128,10 +128,10 @@ def _next(hears: socket.socket) -> int:
 
 
 def stop_behind(error: BaseException) -> tuple[Stopped | None, list[str]]:
-    """Return the stop that an exception came of, if any, and what was noted on the way.
+    """Return the stop that caused an exception, if any, and the notes added on its way.
 
-    Notes, the outermost first, tell what the stop struck and what is kept: whoever it passes adds
-    them (`BaseException.add_note`).
+    The notes, outermost first, say what was interrupted and what is kept
+    (`BaseException.add_note`).
     """
     stop, notes = None, list[str]()
     cause: BaseException | None = error

@@ -1,8 +1,8 @@
-"""A process with all its descendants, also those that were left by their parents.
+"""A process with all its descendants, including orphaned ones.
 
-A descendant is known by a mark in its environment, which is inherited, or by its session. What
-clears its environment and leaves the session too is not found. The invariant: `end` returns when
-no known descendant is alive.
+A descendant is recognized by a mark in its environment, which is inherited, or by its session. A
+process that clears its environment and also leaves the session is not found. The invariant: `end`
+returns when no known descendant is alive.
 """
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 GRACE_S = 4.0
-"""How long a process may take to end by itself. Stopping has ten seconds in all."""
+"""How long a process may take to end by itself. A whole stop has ten seconds."""
 
 _CHILD = "KAWAN_USAHA_CHILD"
 _POLL_S = 0.05
@@ -25,7 +25,7 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Mark:
-    """A variable in the environment, by which a process and its descendants are known."""
+    """An environment variable by which a process and its descendants are recognized."""
 
     variable: str
     value: str
@@ -36,7 +36,7 @@ class Mark:
         return cls(_CHILD, uuid.uuid4().hex)
 
     def added_to(self, env: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment for a process that is to carry the mark."""
+        """Return env with the mark added."""
         return {**env, self.variable: self.value}
 
     def processes(self) -> list[psutil.Process]:
@@ -52,12 +52,12 @@ class ProcessTree:
     """A started process (`leader`, in a session of its own) and whatever it starts."""
 
     def __init__(self, leader: subprocess.Popen[bytes], mark: Mark) -> None:
-        """Take over a leader that was started with the mark in its environment."""
+        """Manage a leader that was started with the mark in its environment."""
         self.leader = leader
         self._mark = mark
 
     def resident_bytes(self, visit: Callable[[int], None]) -> int:
-        """Return the resident memory of the leader and its children; visit gets each one's id."""
+        """Return the resident memory of the leader and its children; visit gets each pid."""
         total = 0
         try:
             leader = psutil.Process(self.leader.pid)
@@ -65,16 +65,16 @@ class ProcessTree:
                 visit(process.pid)
                 total += process.memory_info().rss
         except psutil.NoSuchProcess:
-            pass  # it ended while it was measured; the next sample, if any, is whole
+            pass  # it ended while it was measured; the next sample is complete
         return total
 
     def end(self, grace_s: float) -> None:
-        """Ask every process of the tree to end, and kill what has not after grace_s."""
+        """Ask every process of the tree to end, and kill those that have not after grace_s."""
         end_processes(self._alive, grace_s=grace_s)
         self.leader.wait()
 
     def _alive(self) -> list[psutil.Process]:
-        self.leader.poll()  # reaps it, or it would count as alive for ever
+        self.leader.poll()  # reaps it; otherwise it would count as alive for ever
         marked = self._mark.processes()
         return marked + [each for each in self._in_session() if each not in marked]
 
@@ -90,8 +90,8 @@ class ProcessTree:
 def end_processes(alive: Callable[[], list[psutil.Process]], *, grace_s: float = GRACE_S) -> None:
     """Ask the processes that alive returns to end, and kill those that have not after grace_s.
 
-    Returns when alive returns none: it is asked again and again, because a process that is about
-    to end may have started another.
+    Returns once alive returns none. It is called repeatedly, because a process that is about to end
+    may have started another.
     """
     _signal(alive(), signal.SIGTERM)
     asked = time.monotonic()
@@ -111,7 +111,7 @@ def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
         try:
             process.send_signal(number)
         except psutil.NoSuchProcess:
-            continue  # it ended in between, which is what was wanted
+            continue  # it ended in between, as wanted
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -122,10 +122,10 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def environment_of(process: psutil.Process) -> Mapping[str, str]:
-    """Return what the process was started with; nothing for another user's, or for a zombie.
+    """Return the environment that a process was started with; empty for other users' and zombies.
 
-    A program that gives itself a title (vLLM's) writes it over its arguments and clears what stands
-    behind them, its first variables; psutil takes that for the end of them all.
+    A program that sets its own title (vLLM does) overwrites its arguments and, behind them, its
+    first variables; psutil takes that for the end of the list.
     """
     try:
         found = process.environ()

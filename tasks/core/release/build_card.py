@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.core.conversation.template import get_template
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.card.text import CardFacts, CardFile, render_card
 from tasks.core.hub.publish.allow_list import choose_to_publish
 from tasks.core.hub.publish.license import require_publishable

@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.core.hub.source_signature import require_signed_directory, source_was_signed
 from tasks.core.signing import PublicKey
 from tasks.core.store import Store
-from tasks.core.store.seals import Kept
+from tasks.core.store.kept_signatures import KeptSignatures
 from tasks.core.store.signed import require_signed
 
 
@@ -26,7 +26,7 @@ def require_signed_model(model: Path, keys: Sequence[PublicKey], store: Store) -
         require_signed_directory(place, tuple(keys))
         return
     artifact = store.there(place.name)
-    of_source = Kept(store.root, place.name).of_source
+    of_source = KeptSignatures(store.root, place.name).of_source
     if not source_was_signed(artifact.manifest.files, of_source, keys):
         artifact = require_signed(store, place.name, keys)
     store.require_content(artifact)

@@ -19,13 +19,8 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from tasks.core.errors import BucketMissing, StorageRefused, UploadCorrupt
-from tasks.core.files.durable import (
-    FileDigest,
-    fsync_directory,
-    fsync_tree,
-    make_directory,
-    write_atomically,
-)
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.durable import fsync_directory, fsync_tree, make_directory, write_atomically
 from tasks.core.storage.errors import came_changed, storage_error
 from tasks.core.storage.local import copy, link_new
 from tasks.core.storage.urls import open_storage, shown, storage_failures

@@ -5,12 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.errors import StorageRefused
-from tasks.core.files.durable import (
-    CHUNK_BYTES,
-    fsync_directory,
-    named_when_whole,
-    write_atomically,
-)
+from tasks.core.files.copies import CHUNK_BYTES
+from tasks.core.files.durable import fsync_directory, named_when_whole, write_atomically
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.system.errors import names_path
 

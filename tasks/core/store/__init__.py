@@ -1,7 +1,7 @@
-"""Content-addressed artifacts: whole or not there, never written twice, never changed."""
+"""Content-addressed artifacts: complete or not there, never written twice, never changed."""
 
 from tasks.core.store.manifest import Manifest
-from tasks.core.store.remote import Remote, configured_remote
+from tasks.core.store.remote import RemoteStore, configured_remote
 from tasks.core.store.run import RunStore
 from tasks.core.store.shelf import Artifact
 from tasks.core.store.staging import Staging
@@ -11,7 +11,7 @@ __all__ = [
     "Artifact",
     "Built",
     "Manifest",
-    "Remote",
+    "RemoteStore",
     "RunStore",
     "Staging",
     "Store",

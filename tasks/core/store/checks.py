@@ -1,11 +1,11 @@
-"""Whether an artifact is what its manifest says: by sizes in a moment, by content byte for byte."""
+"""Comparing an artifact with its manifest: quickly by sizes, or completely by content."""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files.durable import FileDigest, digest_of
+from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.files.listing import paths_below
 from tasks.core.store.manifest import MANIFEST, Manifest, read_manifest
 from tasks.core.system.errors import may_pass
@@ -13,7 +13,7 @@ from tasks.core.system.threads import on_every_core
 
 
 def wrong_sizes(directory: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield what is missing or has another size than the manifest says."""
+    """Yield each file that is missing or differs in size from the manifest."""
     for name, file in manifest.files.items():
         try:
             size = (directory / name).stat().st_size
@@ -25,14 +25,14 @@ def wrong_sizes(directory: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def wrong_content(directory: Path) -> Iterator[str]:
-    """Yield all that differs from the manifest; every file is read."""
+    """Yield everything that differs from the manifest; every file is read."""
     try:
         manifest = read_manifest(directory)
     except CorruptArtifact as error:
         yield error.what
         return
     if manifest is None:
-        yield "there is no manifest: it was never whole"
+        yield "there is no manifest: it was never complete"
         return
     sizes = list(wrong_sizes(directory, manifest))
     yield from sizes
@@ -45,7 +45,7 @@ def wrong_content(directory: Path) -> Iterator[str]:
     known = {*manifest.files, MANIFEST}
     for path in paths_below(directory):
         name = str(path.relative_to(directory))
-        # What a link to a directory leads to is not entered here, and would be by a loader.
+        # Links to directories are not followed here, but a loader would follow them.
         if name not in known and (path.is_file() or path.is_symlink()):
             yield f"{name} was not there when it was made"
 
@@ -56,6 +56,6 @@ def _wrong_bytes(directory: Path, name: str, file: FileDigest) -> str | None:
             return f"{name} has other bytes than when it was made"
     except OSError as error:
         if may_pass(error):
-            raise  # want of a right or of descriptors does not damage a file
+            raise  # a missing permission or descriptor does not damage a file
         return f"{name} cannot be read: {error.strerror}"
     return None

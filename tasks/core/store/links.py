@@ -1,4 +1,4 @@
-"""Bytes that a removal really frees: a file with several hard links goes with its last one."""
+"""The bytes that a removal really frees: a file with hard links is freed with its last link."""
 
 import os
 from collections import Counter
@@ -13,10 +13,10 @@ _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own is
 
 @dataclass(frozen=True)
 class Gain:
-    """What the removal of one directory gives, when all that were asked about are removed.
+    """What removing one directory frees, given that all directories in question are removed.
 
-    freed_bytes counts each file once over all directories; gone_bytes counts what the directory
-    shares with another one of them, too; size_bytes is all that it holds.
+    freed_bytes counts each file once over all directories; gone_bytes also counts what the
+    directory shares with another one of them; size_bytes is everything that it holds.
     """
 
     freed_bytes: int
@@ -25,7 +25,7 @@ class Gain:
 
 
 def gains(directories: Sequence[Path]) -> list[Gain]:
-    """Return what each directory gives when all of them are removed. Reflinks are not seen."""
+    """Return what removing all of them frees, by directory. Reflinks are not detected."""
     files = [list(_files(directory)) for directory in directories]
     links = Counter(_inode(info) for found in files for info in found)
     counted: set[tuple[int, int]] = set()

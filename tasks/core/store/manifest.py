@@ -1,7 +1,7 @@
-"""The manifest: what an artifact is made of and where it comes from.
+"""The manifest: what an artifact consists of and where it comes from.
 
-It is written last, so a directory that has one is whole. It never holds a secret or a path of the
-machine that made it.
+It is written last, so a directory that has one is complete. It never holds a secret, or a path of
+the machine that made it.
 """
 
 import json
@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files.durable import FileDigest, take_back, write_atomically
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.durable import take_back, write_atomically
 from tasks.core.files.foreign import leaves
 from tasks.core.keys import StageKey, digest
 from tasks.core.system.errors import may_pass
@@ -49,22 +50,22 @@ class Manifest(BaseModel):
 
     @property
     def content_digest(self) -> str:
-        """The identity of the bytes: equal for equal files, however they were made."""
+        """The digest of the content: equal for equal files, however they were made."""
         return content_digest(self.files)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all files. What is shared with another artifact by a hard link counts too."""
+        """Bytes of all files, including those that hard links share with other artifacts."""
         return sum(file.size_bytes for file in self.files.values())
 
 
 def content_digest(files: Mapping[str, FileDigest]) -> str:
-    """Return the identity of the bytes of these files, by their names."""
+    """Return one digest over names, sizes and SHA-256 of these files."""
     return digest({name: [file.size_bytes, file.sha256] for name, file in files.items()})
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write the manifest into directory, all or nothing."""
+    """Write the manifest into directory, atomically."""
     # An earlier version refuses a field that it does not know.
     left_out = None if manifest.private else {"private"}
     content = manifest.model_dump_json(indent=1, exclude=left_out)
@@ -90,9 +91,9 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def manifest_of(model: Path) -> Manifest | None:
-    """Return the manifest of a model directory that anybody names, None where it is no artifact.
+    """Return the manifest of a model directory that a user names, None where it is no artifact.
 
-    A directory that was published to, and other programs, have a manifest.json of another kind.
+    Other programs write a manifest.json too, and so does publishing to a directory.
     """
     try:
         return read_manifest(model)
@@ -101,13 +102,13 @@ def manifest_of(model: Path) -> Manifest | None:
 
 
 def parse_manifest(content: bytes, *, where: object) -> Manifest:
-    """Return the manifest that these bytes are. Raises CorruptArtifact as `read_manifest` does."""
+    """Parse a manifest. Raises CorruptArtifact as `read_manifest` does."""
     try:
         manifest = Manifest.model_validate_json(content)
     except (ValidationError, json.JSONDecodeError) as error:
         raise _unreadable(where, error) from error
     for name, file in manifest.files.items():
-        # A remote store's files are called by their SHA-256.
+        # At a remote store files are named by their SHA-256.
         if leaves(name) or leaves(file.sha256) or name == MANIFEST:
             raise CorruptArtifact("A manifest names a file outside its artifact.", where=name)
     return manifest
@@ -118,18 +119,18 @@ def _unreadable(where: object, found: object) -> CorruptArtifact:
         "The manifest of an artifact cannot be read.",
         where=where,
         found=found,
-        next_step="The next run that needs it sets it aside and makes it again; "
+        next_step="The next run that needs it sets it aside and rebuilds it; "
         "`kawan-usaha store verify` checks the others.",
     )
 
 
 def freed_place(directory: Path) -> Path:
-    """Return where manifest and small files of an artifact are once its others were freed."""
+    """Return where manifest and small files of an artifact are kept after it was freed."""
     return directory.parent / FREED / directory.name
 
 
 def remove_note(directory: Path) -> None:
-    """Remove what is kept of a freed artifact, its manifest first: half a note is none."""
+    """Remove what is kept of a freed artifact, its manifest first, without which nothing counts."""
     place = freed_place(directory)
     if place.exists():
         take_back(place / MANIFEST)
@@ -137,13 +138,13 @@ def remove_note(directory: Path) -> None:
 
 
 def kept_file(directory: Path, name: str) -> Path | None:
-    """Return a file of an artifact, also of one whose large files are not here; None without it."""
+    """Return a small file of an artifact, even one that was freed; None if there is none."""
     places = (directory, freed_place(directory))
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def require_manifest(directory: Path) -> Manifest:
-    """Return the manifest of an artifact, also of a freed one. CorruptArtifact without one."""
+    """Return the manifest of an artifact, even a freed one. Raises CorruptArtifact without one."""
     manifest = read_manifest(directory) or read_manifest(freed_place(directory))
     if manifest is None:
         raise CorruptArtifact(

@@ -1,8 +1,9 @@
-"""Private artifacts: those that hold what people wrote, or were made of one that does.
+"""Private artifacts: those that hold what people wrote, or are made from one that does.
 
-The invariants: only their owner enters their directory, also while it is written, fetched or noted;
-and none leaves this machine unless the environment says so. A stage that makes weights of texts
-ends it (`Staging.holds_no_text`): no text is read off them again, and they are meant to be shared.
+The invariants: only their owner can read their directory, even while it is written, fetched or
+freed; and none leaves this machine unless the environment allows it. Privacy ends with a stage that
+turns texts into weights (`Staging.holds_no_text`): they hold no readable text and are meant to be
+shared.
 """
 
 import os
@@ -20,28 +21,28 @@ _MODE = 0o700
 
 
 def may_leave() -> bool:
-    """Return whether private artifacts go to the remote store too.
+    """Return whether private artifacts are pushed to the remote store too.
 
-    Raises UsageError where the variable says something else than that.
+    Raises UsageError where the variable has an unknown value.
     """
     said = os.environ.get(PRIVATE_VARIABLE, "").strip()
     if said not in ("", _SHARED):
         raise UsageError(
-            "It is not said whether what people wrote may leave this machine.",
+            "The variable does not say whether what people wrote may leave this machine.",
             where=PRIVATE_VARIABLE,
-            expected=f"{_SHARED}, or nothing: then it stays here",
+            expected=f"{_SHARED}, or nothing, so that it stays here",
             found=said,
         )
     return said == _SHARED
 
 
 def any_private(root: Path, names: Iterable[str]) -> bool:
-    """Return whether one of these artifacts of a store is private; a damaged one counts as one."""
+    """Return whether one of these artifacts is private; a damaged one counts as private."""
     return any(_is_private(root / name) for name in names)
 
 
 def enclose(directory: Path, manifest: Manifest) -> None:
-    """Make a directory for the files of this artifact, open to its owner only if it is private."""
+    """Make a directory for an artifact's files; if the artifact is private, for its owner only."""
     if manifest.private:
         private_directory(directory)
     else:
@@ -49,7 +50,7 @@ def enclose(directory: Path, manifest: Manifest) -> None:
 
 
 def close(directory: Path) -> int:
-    """Let only its owner enter a directory; return the mode that it had."""
+    """Make a directory accessible to its owner only; return its mode before."""
     before = directory.stat().st_mode & 0o7777
     directory.chmod(_MODE)
     return before

@@ -1,9 +1,9 @@
-"""What a recipe has released, known on every machine that shares a remote store.
+"""What a recipe has released, known to every machine that shares a remote store.
 
     <url>/releases/<recipe>/<recipe>-<time>.json   the record of one run, as far as it is a release
 
-A release of another machine is recorded here as that of a finished run which made nothing else. So
-the release before, what a deployment may serve, and what `prune` keeps are the same everywhere. The
+A release of another machine is recorded here as a finished run that made nothing else. So the
+previous release, what a deployment may serve, and what `prune` keeps are the same everywhere. The
 invariant: no record of this machine is changed.
 """
 
@@ -14,54 +14,55 @@ from pydantic import ValidationError
 
 from tasks.core.errors import SignatureRefused, StorageUnavailable
 from tasks.core.storage.urls import in_time
-from tasks.core.store.remote import RELEASES, Remote
-from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
+from tasks.core.store.remote import RELEASES, RemoteStore
+from tasks.core.store.run_record import OpenRun, RunRecord
+from tasks.core.store.runs import RunRecords
 from tasks.core.store.seals import Document
 
 logger = logging.getLogger(__name__)
 
 
-def share_release(remote: Remote, run: OpenRun, records: RunRecords) -> None:
-    """Tell the other machines what this run has released, unless that was told last.
+def share_release(remote: RemoteStore, run: OpenRun, records: RunRecords) -> None:
+    """Publish to the other machines what this run has released, unless it was the last to be.
 
     So a schedule that releases the same model again and again leaves one file. Raises
     StorageUnavailable, StorageRefused.
     """
     record = run.record
-    if record.released is None or _is_told(remote, record, records):
+    if record.released is None or _is_published(remote, record, records):
         return
-    told = record.model_copy(
+    published = record.model_copy(
         update={
             "finished_at": record.released_at,
             "artifacts": (record.released,),
             "reach": -1,  # it supersedes no run of theirs
         }
     )
-    content = told.model_dump_json(indent=1).encode()
-    remote.seals.put(remote.place, _document(record.recipe, run.path.name, content))
+    content = published.model_dump_json(indent=1).encode()
+    remote.signatures.sign(_document(record.recipe, run.path.name, content))
     remote.place.replace(f"{RELEASES}/{record.recipe}/{run.path.name}", content)
 
 
-def _is_told(remote: Remote, record: RunRecord, records: RunRecords) -> bool:
-    """Return whether the last release that was told is this one, and is signed as it would be."""
+def _is_published(remote: RemoteStore, record: RunRecord, records: RunRecords) -> bool:
+    """Return whether the last release there is this one, and signed as it would be now."""
     folder = f"{RELEASES}/{record.recipe}"
     there = set(remote.place.files(folder))
-    told = {path.name: each for path, each in records.by_path().items() if path.name in there}
-    if not told:
+    known = {path.name: each for path, each in records.by_path().items() if path.name in there}
+    if not known:
         return False
-    last = max(told, key=lambda name: told[name].released_at or told[name].ended_at)
-    if told[last].release != record.release:
+    last = max(known, key=lambda name: known[name].released_at or known[name].ended_at)
+    if known[last].release != record.release:
         return False
     content = remote.place.find(f"{folder}/{last}") or b""
-    return remote.seals.has_signed(remote.place, _document(record.recipe, last, content))
+    return remote.signatures.is_signed(_document(record.recipe, last, content))
 
 
-def take_releases(remote: Remote, records: RunRecords, recipe: str) -> set[str] | None:
-    """Record here what other machines have released, and return the names of all records there.
+def take_releases(remote: RemoteStore, records: RunRecords, recipe: str) -> set[str] | None:
+    """Record here what other machines have released; return the names of all records there.
 
-    A file that is no such record, or that nobody has signed who is trusted, is left out, with a
-    line in the log. While the remote store cannot be reached it is None: what is on record here
-    then counts. Raises StorageRefused.
+    A file that is no such record, or that no trusted key has signed, is logged and skipped. While
+    the remote store cannot be reached the result is None: what is on record here then counts.
+    Raises StorageRefused.
     """
     try:
         return in_time(lambda: _take(remote, records, recipe), where=remote.url)
@@ -75,27 +76,31 @@ def take_releases(remote: Remote, records: RunRecords, recipe: str) -> set[str] 
         return None
 
 
-def _take(remote: Remote, records: RunRecords, recipe: str) -> set[str]:
-    folder = f"{RELEASES}/{recipe}"
-    names = set(remote.place.files(folder))
+def _take(remote: RemoteStore, records: RunRecords, recipe: str) -> set[str]:
+    names = set(remote.place.files(f"{RELEASES}/{recipe}"))
     for name in sorted(names):
         path = records.root / name
         if path.exists() or not re.fullmatch(rf"{re.escape(recipe)}-\d+T\d+\.json", name):
             continue
-        content = remote.place.find(f"{folder}/{name}") or b""
-        where = f"{remote.url}/{folder}/{name}"
-        try:
-            record = RunRecord.model_validate_json(content)
-            remote.seals.require(remote.place, _document(recipe, name, content))
-        except ValidationError as error:
-            logger.warning("%s is no record: %s", where, str(error).splitlines()[0])
-            continue
-        except SignatureRefused as error:
-            logger.warning("%s does not count: %s", where, error)
-            continue
-        if record.recipe == recipe and record.released is not None:
+        record = _read(remote, recipe, name)
+        if record is not None and record.recipe == recipe and record.released is not None:
             OpenRun(path, record).save()
     return names
+
+
+def _read(remote: RemoteStore, recipe: str, name: str) -> RunRecord | None:
+    content = remote.place.find(f"{RELEASES}/{recipe}/{name}") or b""
+    where = f"{remote.url}/{RELEASES}/{recipe}/{name}"
+    try:
+        record = RunRecord.model_validate_json(content)
+        remote.signatures.require(_document(recipe, name, content))
+    except ValidationError as error:
+        logger.warning("%s is no record: %s", where, str(error).splitlines()[0])
+        return None
+    except SignatureRefused as error:
+        logger.warning("%s does not count: %s", where, error)
+        return None
+    return record
 
 
 def _document(recipe: str, name: str, content: bytes) -> Document:

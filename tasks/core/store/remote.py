@@ -1,15 +1,15 @@
 """The artifacts that several machines share: one folder or bucket, named by KAWAN_USAHA_REMOTE.
 
-    <url>/<stage>-<key>/manifest.json   an artifact: whole, or not there
+    <url>/<stage>-<key>/manifest.json   an artifact: complete, or not there
     <url>/files/<sha256>                the files of all artifacts, each content once
-    <url>/staging/<stage>-<key>/...     what unfinished work goes on from (`handover.py`)
+    <url>/staging/<stage>-<key>/...     what unfinished work resumes from (`handover.py`)
     <url>/releases/<recipe>/...         what was released, by which run (`releases.py`)
-    <url>/signatures/<sha256>/...       who has made a manifest or a release (`seals.py`)
+    <url>/signatures/<sha256>/...       who has signed a manifest or a release (`seals.py`)
 
-The invariants: a manifest is written last, when every file that it names was read back, and only
-if there is none: of several machines that finish one key at once the first one's counts. A file is
-named by what it holds, so no writer can spoil another's. Nothing is ever removed but what lies
-under staging/. Keys come from the environment of the fsspec library, never from the URL.
+The invariants: a manifest is written last, after every file that it names was read back, and only
+if there is none yet: of several machines that finish one key at once, the first one counts. A file
+is named by its content, so that no writer can spoil another's. Nothing is ever removed except under
+staging/. Credentials come from the environment of the fsspec library, never from the URL.
 """
 
 import math
@@ -28,8 +28,8 @@ from tasks.core.progress import OnProgress, silent
 from tasks.core.storage.urls import in_time
 from tasks.core.store.manifest import MANIFEST, Manifest, parse_manifest
 from tasks.core.store.privacy import may_leave
-from tasks.core.store.seals import SIGNATURES, Document, Seals, configured_seals
-from tasks.core.store.transfers import Way, receive, send
+from tasks.core.store.seals import SIGNATURES, Document, RemoteSignatures, Seals, configured_seals
+from tasks.core.store.transfers import FilePair, Transfer
 
 if TYPE_CHECKING:
     from tasks.core.storage.directory import StorageDirectory
@@ -41,8 +41,8 @@ RELEASES = "releases"
 
 
 @dataclass(frozen=True)
-class Shared:
-    """An artifact at the remote store, by its manifest and the very bytes of that."""
+class RemoteArtifact:
+    """An artifact as a remote store has it: its manifest, parsed and as the exact bytes."""
 
     manifest: Manifest
     content: bytes
@@ -54,7 +54,7 @@ class Shared:
 
     @property
     def digest(self) -> str:
-        """The identity of its bytes."""
+        """The digest of its content."""
         return self.manifest.content_digest
 
     @property
@@ -64,11 +64,11 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteStore:
     """A remote store. Safe for any number of machines at once.
 
-    seals says whose artifacts are taken from there, and signs what is brought there; takes_private,
-    whether what people wrote is brought there too.
+    seals says whose artifacts are accepted from there, and signs what is pushed; takes_private says
+    whether artifacts that hold what people wrote are pushed too.
     """
 
     place: "StorageDirectory"
@@ -77,14 +77,21 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Its URL, without credentials."""
         return self.place.url
 
+    @property
+    def signatures(self) -> RemoteSignatures:
+        """The signatures there."""
+        return RemoteSignatures(self.place, self.seals)
+
     @classmethod
-    def open(cls, url: str, seals: Seals | None = None, *, takes_private: bool = False) -> "Remote":
+    def open(
+        cls, url: str, seals: Seals | None = None, *, takes_private: bool = False
+    ) -> "RemoteStore":
         """Return the remote store at a URL; nothing is asked there yet.
 
-        Raises UsageError for a URL of no known kind or with a user in it, MissingTool.
+        Raises UsageError for a URL of an unknown protocol or with a user in it, and MissingTool.
         """
         from tasks.core.storage.directory import (
             StorageDirectory,
@@ -93,19 +100,19 @@ class Remote:
         place = StorageDirectory.open(url, REMOTE_VARIABLE)
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise UsageError(
-                "A user or password has no place in the URL of the remote store.",
+                "The URL of the remote store must not contain a user or password.",
                 where=REMOTE_VARIABLE,
                 found=place.url,
-                next_step="Leave it out; keys come from the environment, such as "
+                next_step="Leave it out; credentials come from the environment, such as "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
             )
         return cls(place, seals or Seals(), takes_private)
 
     def require_usable(self) -> None:
-        """Return when files can be written there, read and removed.
+        """Return once a file was written, read and removed there.
 
-        Raises as `StorageDirectory` does: StorageRefused, StorageUnavailable, also where there is
-        no answer in time.
+        Raises as `StorageDirectory` does: StorageRefused, and StorageUnavailable also where no
+        answer comes in time.
         """
         in_time(self._probe, where=self.url)
 
@@ -114,10 +121,10 @@ class Remote:
         self.place.probe()
         self.place.require_create()
 
-    def find(self, name: str) -> Shared | None:
+    def find(self, name: str) -> RemoteArtifact | None:
         """Return the artifact of this name, by its manifest alone; None when it is not there.
 
-        Raises CorruptRemote for a manifest that cannot be read or is another one's.
+        Raises CorruptRemote for a manifest that cannot be read or belongs to another artifact.
         """
         content = self.place.find(f"{name}/{MANIFEST}")
         if content is None:
@@ -130,17 +137,24 @@ class Remote:
         if str(manifest.stage_key) != name:
             found = str(manifest.stage_key)
             raise CorruptRemote("The manifest belongs to another key.", where=where, found=found)
-        return Shared(manifest, content)
+        return RemoteArtifact(manifest, content)
+
+    def find_or_none(self, name: str) -> RemoteArtifact | None:
+        """Return the artifact of this name, None when there is none or its manifest is broken."""
+        try:
+            return self.find(name)
+        except CorruptRemote:
+            return None
 
     def names(self) -> list[str]:
-        """Return the names that artifacts may have there; nothing is opened."""
+        """Return the names of all folders there that may be artifacts; opens none of them."""
         ours = (FILES, STAGING, RELEASES, SIGNATURES)
         return [name for name in self.place.folders("") if name not in ours]
 
-    def artifacts(self) -> Iterator[tuple[str, Shared | CorruptRemote]]:
-        """Yield every artifact by name; one with a broken manifest as the error that tells of it.
+    def artifacts(self) -> Iterator[tuple[str, RemoteArtifact | CorruptRemote]]:
+        """Yield every artifact by name; the error in place of one with a broken manifest.
 
-        Folders without a manifest are somebody else's, and passed over.
+        Folders without a manifest are not ours, and skipped.
         """
         for name in self.names():
             try:
@@ -153,73 +167,70 @@ class Remote:
 
     def fetch(
         self,
-        shared: Shared,
+        artifact: RemoteArtifact,
         out: Path,
         here: Mapping[str, Path],
         *,
         largest_bytes: float = math.inf,
         on_progress: OnProgress = silent,
     ) -> None:
-        """Bring the files of an artifact into a directory, which may hold some of them.
+        """Fetch the files of an artifact into a directory, which may hold some of them.
 
         `here` names files of this machine by SHA-256, which need not be fetched; files above
-        `largest_bytes` are left out. Raises as `transfers.receive`.
+        `largest_bytes` are left out. Raises as `Transfer.receive`.
         """
-        ways = [w for w in _ways(shared.manifest, out) if w.digest.size_bytes <= largest_bytes]
-        receive(self.place, ways, here=here, on_progress=on_progress)
+        pairs = [p for p in _pairs(artifact.manifest, out) if p.digest.size_bytes <= largest_bytes]
+        Transfer(self.place, on_progress).receive(pairs, here=here)
 
     def push(
         self,
         directory: Path,
-        ours: Shared,
+        ours: RemoteArtifact,
         *,
         signatures: Mapping[str, bytes] | None = None,
         proved: frozenset[str] = frozenset(),
         repair: bool = False,
         on_progress: OnProgress = silent,
-    ) -> Shared:
-        """Bring an artifact there and return the one that counts there, which may be another's.
+    ) -> RemoteArtifact:
+        """Push an artifact and return the one that counts there, which may be another machine's.
 
-        Nothing is sent when there is one, but for signatures of it, by what their keys are known
-        by. With `repair` what is there is known to be broken, and
-        ours takes its place. Raises as `transfers.send`.
+        If there is one already, only signatures of it are sent, by the fingerprints of their keys.
+        With `repair` what is there is known to be broken, and ours replaces it. Raises as
+        `Transfer.send`.
         """
-        manifest = f"{ours.name}/{MANIFEST}"
         theirs = None if repair else self.find_or_none(ours.name)
         if theirs is None or theirs.content == ours.content:
-            self.seals.share(self.place, ours.document, signatures or {})
+            self.signatures.add(ours.document, signatures or {})
         if theirs is not None:
             return theirs
-        ways = _ways(ours.manifest, directory)
-        send(self.place, ways, proved=frozenset() if repair else proved, on_progress=on_progress)
+        pairs = _pairs(ours.manifest, directory)
+        Transfer(self.place, on_progress).send(pairs, proved=frozenset() if repair else proved)
         self.place.sync_names(FILES)
+        return self._named(ours, repair=repair)
+
+    def _named(self, ours: RemoteArtifact, *, repair: bool) -> RemoteArtifact:
+        """Write the manifest, unless another machine was first; return the artifact that counts."""
+        manifest = f"{ours.name}/{MANIFEST}"
         if repair or not self.place.create(manifest, ours.content):
             if not repair and (first := self.find_or_none(ours.name)) is not None:
                 return first
             self.place.replace(manifest, ours.content)
         return ours
 
-    def find_or_none(self, name: str) -> Shared | None:
-        """Return the artifact of this name, None when there is none or its manifest is broken."""
-        try:
-            return self.find(name)
-        except CorruptRemote:
-            return None
 
-
-def configured_remote() -> Remote | None:
+def configured_remote() -> RemoteStore | None:
     """Return the remote store that KAWAN_USAHA_REMOTE names, None when it names none.
 
-    Raises as `Remote.open`, `configured_seals` and `may_leave`.
+    Raises as `RemoteStore.open`, `configured_seals` and `may_leave`.
     """
     url = os.environ.get(REMOTE_VARIABLE, "").strip()
     if not url:
         return None
-    return Remote.open(url, configured_seals(), takes_private=may_leave())
+    return RemoteStore.open(url, configured_seals(), takes_private=may_leave())
 
 
-def _ways(manifest: Manifest, directory: Path) -> list[Way]:
+def _pairs(manifest: Manifest, directory: Path) -> list[FilePair]:
     return [
-        Way(directory / name, f"{FILES}/{digest.sha256}", digest)
+        FilePair(directory / name, f"{FILES}/{digest.sha256}", digest)
         for name, digest in manifest.files.items()
     ]

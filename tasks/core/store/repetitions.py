@@ -1,8 +1,7 @@
-"""Which records of rebuilds say nothing that later ones do not say: a schedule makes one a run.
+"""Which records of rebuilds can go because later ones say the same: a schedule leaves one per run.
 
-The invariant: without them the answers of `runs` stay the same: what the last runs and all releases
-have used, what unfinished work needs, the recipe of the last release, the commit that each source
-was at last.
+The invariant: the answers of `runs` are the same without them: what the last runs and all releases
+used, what unfinished work needs, the recipe of the last release, the last commit of each source.
 """
 
 from collections import Counter, defaultdict
@@ -10,18 +9,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.core.store.runs import RunRecord, RunRecords, is_superseded, needs_all_of
+from tasks.core.store.run_record import RunRecord, is_superseded, needs_all_of
+from tasks.core.store.runs import RunRecords
 
-KEPT = 20
-"""Of each recipe so many records stay in any case, of runs that finished and of others."""
+KEPT_RECORDS = 20
+"""So many records of each recipe stay in any case, of finished runs and of others."""
 
 _Records = Mapping[Path, RunRecord]
 
 
 def forget_repetitions(records: RunRecords, but: Collection[str] = ()) -> None:
-    """Remove the records that later ones make needless, all but the files of these names.
+    """Remove the records that later ones make redundant, except the files of these names.
 
-    One that cannot be removed now is left to the next run.
+    One that cannot be removed now is left for the next run.
     """
     for path in repetitions(records.by_path()):
         if path.name not in but:
@@ -29,7 +29,7 @@ def forget_repetitions(records: RunRecords, but: Collection[str] = ()) -> None:
                 path.unlink()
 
 
-def repetitions(records: _Records, kept: int = KEPT) -> list[Path]:
+def repetitions(records: _Records, kept: int = KEPT_RECORDS) -> list[Path]:
     """Return the records that can go."""
     latest = sorted(records, key=lambda path: records[path].ended_at, reverse=True)
     finished = [path for path in latest if records[path].finished_at is not None]
@@ -45,7 +45,7 @@ def repetitions(records: _Records, kept: int = KEPT) -> list[Path]:
 
 
 def _beyond(kept: int, latest: Sequence[Path], records: _Records) -> Iterator[Path]:
-    """Yield those after which so many runs of their recipe went at least as far."""
+    """Yield records that are followed by so many runs of their recipe that went at least as far."""
     reaches: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for path in latest:
         record = records[path]
@@ -56,7 +56,7 @@ def _beyond(kept: int, latest: Sequence[Path], records: _Records) -> Iterator[Pa
 
 
 def _changes_of_release(records: _Records) -> Iterator[Path]:
-    """Yield the records of a release that is another one than that of the run before."""
+    """Yield the records whose release differs from that of the run before."""
     last: dict[str, tuple[str | None, ...]] = {}
     for path in sorted(
         records, key=lambda path: records[path].released_at or records[path].ended_at
@@ -68,7 +68,7 @@ def _changes_of_release(records: _Records) -> Iterator[Path]:
 
 
 def _last_releases(records: _Records) -> Iterator[Path]:
-    """Yield the record of each recipe's last release: it says by which recipe that was built."""
+    """Yield the record of each recipe's last release, which holds the recipe that built it."""
     last = dict[str, Path]()
     for path in sorted(
         records, key=lambda path: records[path].released_at or records[path].ended_at
@@ -79,7 +79,7 @@ def _last_releases(records: _Records) -> Iterator[Path]:
 
 
 def _last_of_sources(latest: Sequence[Path], records: _Records) -> Iterator[Path]:
-    """Yield the last record of each source's commit."""
+    """Yield the last record that has a commit of each source."""
     seen: set[str] = set()
     for path in sorted(latest, key=lambda path: records[path].began_at, reverse=True):
         if not seen.issuperset(records[path].commits):

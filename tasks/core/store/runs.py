@@ -1,166 +1,26 @@
-"""Records of rebuilds: which artifacts a run asked for, whether it finished, what it released.
+"""All records of rebuilds under one home directory: what was released, what must be kept.
 
-One small JSON file a run, written anew with each change: a killed process leaves the last whole
-state. The name of an artifact is recorded before the artifact is begun, so that a record also
-names the staging directory of what was not finished.
-
-A run without `finished_at` is unfinished: it failed, was killed, or runs still. It is superseded
-once a later run of the same recipe has finished that was to go at least as far.
-
-A record that is torn is left out, with a line in the log; what it still names is kept. One that
-cannot be read now (a failing disk, want of a right or of descriptors) is an error: it may name what
-would be removed, or the release that a model is held against.
+A record that is torn is logged and left out; the artifacts that can be made out in it are kept. One
+that cannot be read now (a failing disk, a missing permission, no free descriptors) is an error: it
+may name what would otherwise be removed, or the release that a model is compared with.
 """
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    JsonValue,
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from tasks.core.errors import DiskFull
-from tasks.core.files.durable import disk_is_full, make_directory, write_atomically
-from tasks.core.files.foreign import leaves
 from tasks.core.files.listing import matching
 from tasks.core.recipe import Keep
+from tasks.core.store.run_record import OpenRun, RunRecord, goes_as_far, is_superseded
 from tasks.core.system.clock import now_after
 
 logger = logging.getLogger(__name__)
 
 _ARTIFACT = re.compile(r"\b[a-z]+-[0-9a-f]{20}\b")
-
-
-def _a_name(text: str) -> str:
-    if leaves(text) or "/" in text:
-        raise ValueError("not the name of an artifact")
-    return text
-
-
-_Name = Annotated[str, AfterValidator(_a_name)]
-"""The name of a directory in the store. A record may come from another machine."""
-
-
-class RunRecord(BaseModel):
-    """One rebuild. Records of earlier versions are of finished runs and have no started_at.
-
-    `released` is the artifact of the model that it released, None for a run that ended earlier;
-    `forced` is the reason given for a release that its gate had refused. `recipe_digest` tells
-    runs of equal recipes, and `overrides` are the fields that this run changed of its recipe's
-    file; `reach` is the position of the last stage that was to run, so that a part of a recipe
-    does not supersede the whole. `attempt_of` is what all attempts of one run have in common, None
-    where none can follow; `signed_by` is what the key is known by that has signed the release
-    where it was published, and `signature_sha256` what that signature is; `commits` are those that
-    the run has taken, by what the recipe calls their source. `released_recipe` is the recipe of
-    the release, as plain values: those of another version are no reason to leave a record out.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    recipe: str
-    started_at: AwareDatetime | None = None
-    finished_at: AwareDatetime | None = None
-    artifacts: tuple[_Name, ...] = ()
-    released: _Name | None = None
-    released_at: AwareDatetime | None = None
-    forced: str | None = None
-    signed_by: str | None = None
-    signature_sha256: str | None = None
-    recipe_digest: str = ""
-    overrides: tuple[str, ...] = ()
-    reach: int = 0
-    keep: Keep = "all"
-    attempt_of: str | None = None
-    commits: dict[str, str] = {}
-    released_recipe: dict[str, JsonValue] | None = None
-
-    @property
-    def stamps(self) -> tuple[datetime | None, ...]:
-        """All times of this record."""
-        return self.started_at, self.released_at, self.finished_at
-
-    @property
-    def began_at(self) -> datetime:
-        """When the run started; for a record of an earlier version, when it finished."""
-        return self.started_at or self.finished_at or datetime.fromtimestamp(0, UTC)
-
-    @property
-    def ended_at(self) -> datetime:
-        """When the run finished; for an unfinished one, when it started."""
-        return self.finished_at or self.began_at
-
-    @property
-    def release(self) -> tuple[str | None, ...]:
-        """What is said of the release: another one says something else."""
-        return self.released, self.forced, self.signed_by, self.signature_sha256
-
-    def __str__(self) -> str:
-        return f"rebuild of {self.recipe}, {self.began_at:%Y-%m-%d %H:%M}"
-
-
-@dataclass
-class OpenRun:
-    """The record of a run in progress. Each change is on the disk when the call returns."""
-
-    path: Path
-    record: RunRecord
-
-    def add(self, artifact: str) -> None:
-        """Record that the run needs this artifact, made or about to be made."""
-        if artifact not in self.record.artifacts:
-            self.save(artifacts=(*self.record.artifacts, artifact))
-
-    def release(
-        self,
-        artifact: str,
-        forced: str | None = None,
-        *,
-        signed_by: str | None = None,
-        signature_sha256: str | None = None,
-        recipe: Mapping[str, JsonValue] | None = None,
-    ) -> None:
-        """Record that the run has released this model, and for what reason against its gate.
-
-        recipe is what it was built by.
-        """
-        self.save(
-            released=artifact,
-            released_recipe=None if recipe is None else dict(recipe),
-            released_at=now_after(self.record.stamps),
-            forced=forced,
-            signed_by=signed_by,
-            signature_sha256=signature_sha256,
-        )
-
-    def finish(self) -> None:
-        """Record that the run has done all it was to do."""
-        self.save(finished_at=now_after(self.record.stamps))
-
-    def save(self, **changes: object) -> None:
-        """Write the record with these fields changed."""
-        self.record = self.record.model_copy(update=changes)
-        try:
-            make_directory(self.path.parent)
-            write_atomically(self.path, self.record.model_dump_json(indent=1) + "\n")
-        except OSError as error:
-            if not disk_is_full(error):
-                raise
-            raise DiskFull(
-                "The disk ran full while the record of a run was written.",
-                where=self.path,
-                found=error,
-                next_step="Free some space and run again.",
-            ) from error
 
 
 class RunRecords:
@@ -198,7 +58,7 @@ class RunRecords:
         return run
 
     def _after_all(self) -> datetime:
-        """Return the time now, after all that is on record."""
+        """Return the time now, or a later one if a record has it."""
         return now_after(stamp for record in self.by_path().values() for stamp in record.stamps)
 
     def all(self) -> list[RunRecord]:
@@ -208,13 +68,13 @@ class RunRecords:
     def last(self, count: int) -> list[RunRecord]:
         """Return the last `count` finished runs of each recipe, newest first.
 
-        A run that went less far does not count out one that went further.
+        A run that went less far does not displace one that went further.
         """
         finished = [record for record in self.all() if record.finished_at is not None]
         return [
             record
             for number, record in enumerate(finished)
-            if sum(_goes_as_far(later, record) for later in finished[:number]) < count
+            if sum(goes_as_far(later, record) for later in finished[:number]) < count
         ]
 
     def unfinished(self) -> list[RunRecord]:
@@ -228,11 +88,11 @@ class RunRecords:
         return list(dict.fromkeys(r.released for r in released if r.released is not None))
 
     def last_release(self, recipe: str) -> RunRecord | None:
-        """Return the record of this recipe's last release, None where nothing was released."""
+        """Return the record of this recipe's last release, None without one."""
         return next(iter(self._last_released_first(recipe)), None)
 
     def signature_of(self, recipe: str, artifact: str) -> dict[str, str]:
-        """Return whose signature the last release of an artifact bears, and which, if any."""
+        """Return key and digest of the signature of an artifact's last release, if it has one."""
         records = (r for r in self._last_released_first(recipe) if r.released == artifact)
         last = next(records, None)
         if last is None or last.signed_by is None or last.signature_sha256 is None:
@@ -244,14 +104,14 @@ class RunRecords:
         return sorted(released, key=lambda r: r.released_at or r.ended_at, reverse=True)
 
     def commits_of(self, attempt_of: str | None) -> dict[str, str]:
-        """Return the commits that an earlier attempt of this run has taken."""
+        """Return the commits that an earlier attempt of this run used."""
         if attempt_of is None:
             return {}
         attempts = (record for record in self._latest_first() if record.attempt_of == attempt_of)
         return next((record.commits for record in attempts), {})
 
     def last_commit(self, source: str) -> str | None:
-        """Return the commit of a source that the last run has taken which had it, of any recipe."""
+        """Return the commit of a source in the last run of any recipe that used it."""
         taken = (record.commits.get(source) for record in self._latest_first())
         return next((commit for commit in taken if commit is not None), None)
 
@@ -259,16 +119,16 @@ class RunRecords:
         return sorted(self.by_path().values(), key=lambda record: record.began_at, reverse=True)
 
     def release_before(self, recipe: str, *artifacts: str) -> str | None:
-        """Return the last artifact that this recipe released other than those given.
+        """Return the last artifact that this recipe released, leaving out those given.
 
-        The same for a run and for its repetition, whose own release is then the last one.
+        So a run and its repetition, after whose own release it asks, get the same answer.
         """
         return next((name for name in self.releases(recipe) if name not in artifacts), None)
 
     def artifacts_of_last(self, count: int) -> set[str]:
         """Return the artifacts of the last `count` finished runs and releases of each recipe.
 
-        With any count but 0 these include all that a record that cannot be read still names.
+        With any count but 0 these include everything that a damaged record still names.
         """
         names = {name for record in self.last(count) for name in record.artifacts}
         for recipe in {record.recipe for record in self.all()}:
@@ -276,7 +136,7 @@ class RunRecords:
         return names | (self.named_in_damaged() if count else set())
 
     def named_in_damaged(self) -> set[str]:
-        """Return the artifacts that can be made out in records that cannot be read."""
+        """Return the artifacts that can be made out in damaged records."""
         readable = self.by_path()
         damaged = (path for path in self._paths() if path not in readable)
         return {name for path in damaged for name in _ARTIFACT.findall(_text(path))}
@@ -312,31 +172,12 @@ class RunRecords:
             except ValidationError as error:
                 if path not in self._reported:
                     cause = str(error).splitlines()[0]
-                    logger.warning("%s is damaged (%s): this run is ignored", path, cause)
+                    logger.warning("%s is damaged (%s) and ignored", path, cause)
                 self._reported.add(path)
 
 
-def is_superseded(record: RunRecord, records: Iterable[RunRecord]) -> bool:
-    """Return whether a later run has finished that was to go at least as far."""
-    return any(
-        later.finished_at is not None
-        and later.began_at > record.began_at
-        and _goes_as_far(later, record)
-        for later in records
-    )
-
-
-def _goes_as_far(later: RunRecord, record: RunRecord) -> bool:
-    return later.recipe == record.recipe and later.reach >= record.reach
-
-
-def needs_all_of(later: RunRecord, record: RunRecord) -> bool:
-    """Return whether what a run needs, this later one needs too, and will supersede it."""
-    return _goes_as_far(later, record) and set(record.artifacts) <= set(later.artifacts)
-
-
 def _text(path: Path) -> str:
-    """Return a file's text, "" once it is gone. What cannot be read now may name any artifact."""
+    """Return a file's text, "" once it is gone. One that cannot be read is an error."""
     try:
         return path.read_text(errors="replace")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Looking into a store: what is there, whole, damaged, freed or left over. Nothing is changed."""
+"""Reading a store: what is complete, damaged, freed or left over. Changes nothing."""
 
 import logging
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _FOLDERS: dict[EntryKind, str] = {
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact of the store: whole, or `freed`, when only its manifest is left."""
+    """An artifact of the store: complete, or `freed`, with only manifest and small files left."""
 
     path: Path
     manifest: Manifest
@@ -37,24 +37,24 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """The identity of its bytes, which is what later stages depend on."""
+        """The digest of its content, which is what later stages depend on."""
         return self.manifest.content_digest
 
 
 class Shelf:
-    """The artifacts under one home directory, to be looked at."""
+    """The artifacts under one home directory, read only."""
 
     def __init__(self, home: Path) -> None:
         self.root = home / "store"
 
     def path_of(self, key: StageKey) -> Path:
-        """Return where the artifact of this key stands once it is built."""
+        """Return where the artifact of this key is once it is built."""
         return self.root / str(key)
 
     def find(self, key: StageKey) -> Artifact | None:
-        """Return the artifact if it is there, with every file at its size; else None.
+        """Return the artifact, None without one; only the sizes of its files are checked.
 
-        Raises CorruptArtifact when it is there but not what its manifest says.
+        Raises CorruptArtifact when it differs from its manifest.
         """
         directory = self.path_of(key)
         manifest = read_manifest(directory)
@@ -68,12 +68,12 @@ class Shelf:
                 "An artifact is damaged.",
                 where=directory,
                 found="; ".join(problems),
-                next_step="`kawan-usaha store verify` shows all; the next run makes it again.",
+                next_step="`kawan-usaha store verify` shows all faults; the next run rebuilds it.",
             )
         return Artifact(directory, manifest)
 
     def freed(self, name: str) -> Artifact | None:
-        """Return what is known of an artifact that was freed, None when it was not."""
+        """Return what is known of a freed artifact, None for any other."""
         directory = self.root / name
         artifact = _open(freed_place(directory))
         return None if artifact is None else Artifact(directory, artifact.manifest, freed=True)
@@ -84,21 +84,21 @@ class Shelf:
         yield from sorted(found, key=lambda artifact: artifact.manifest.created_at)
 
     def freed_artifacts(self) -> Iterator[Artifact]:
-        """Yield what is known of every artifact that was freed and not made again."""
+        """Yield what is known of every artifact that was freed and not restored."""
         for directory in self._children(FREED):
             artifact = self.freed(directory.name)
             if artifact is not None and not artifact.path.exists():
                 yield artifact
 
     def verify(self) -> dict[str, list[str]]:
-        """Read every file of every artifact and return what is wrong, by artifact name.
+        """Read every file of every artifact; return the faults of each, by artifact name.
 
-        An artifact that is whole has an empty list.
+        An intact artifact has an empty list.
         """
         return {directory.name: list(wrong_content(directory)) for directory in self._directories()}
 
     def contents(self) -> dict[EntryKind, list[Path]]:
-        """Return the directories of all artifacts, and of everything that is none."""
+        """Return every directory in the store by its kind."""
         places: dict[EntryKind, list[Path]] = {"artifact": self._directories()}
         for place, name in _FOLDERS.items():
             places[place] = self._children(name)

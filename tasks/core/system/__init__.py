@@ -1,1 +1,1 @@
-"""What the operating system gives and refuses: cores, threads, the clock, its errors."""
+"""The operating system: cores, threads, the clock, memory, and its errors in words."""

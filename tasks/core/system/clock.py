@@ -1,8 +1,8 @@
-"""The time now, for records of which one has to be the last: never before what is on record.
+"""Timestamps for records that are ordered by time: never earlier than those on record.
 
-A machine's clock is set back by an hour, or was a year ahead until somebody noticed. What came last
-must still count as the last: the release that a model is held against, the deployment to go back
-to, what `prune` keeps. Durations are measured by `time.monotonic`, which knows of none of this.
+A clock may be set back by an hour, or have been a year ahead until somebody noticed. The latest
+record must still count as the latest: the release that a model is compared with, the deployment to
+roll back to, what `prune` keeps. Durations use `time.monotonic`, which is not affected.
 """
 
 from collections.abc import Iterable
@@ -12,5 +12,5 @@ _TICK = timedelta(microseconds=1)
 
 
 def now_after(stamps: Iterable[datetime | None]) -> datetime:
-    """Return the time now, or one just after the last of these where the clock is behind it."""
+    """Return the time now, or just after the latest of these if the clock is behind it."""
     return max([datetime.now(UTC), *(stamp + _TICK for stamp in stamps if stamp is not None)])

@@ -1,6 +1,6 @@
-"""How many cores this process may use: of the machine, of its affinity, of its control group.
+"""How many cores this process may use, by machine, affinity and control group.
 
-A container with two of 64 cores sees all 64; the kernel only makes it wait. Reads the CPU quota of
+A container with two of 64 cores sees all 64; the kernel throttles it. Reads the CPU quota of
 control groups v2 and v1, its own and those around it.
 Source: Linux, Documentation/admin-guide/cgroup-v2.rst, "cpu.max"; scheduler/sched-bwc.rst for v1.
 """
@@ -14,7 +14,7 @@ _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def usable_cores(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
-    """Return how many processes can compute at once, at least one."""
+    """Return how many processes can compute at the same time, at least one."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = min(_quotas(proc, cgroups), default=float(cores))

@@ -1,8 +1,8 @@
-"""What the operating system refuses, in words: rooms, rights, memory, descriptors, threads.
+"""Errors of the operating system, explained: space, permissions, memory, descriptors, threads.
 
-One function for the flow's process and for the processes that it starts. It goes by the error
-number, or by the text where a library gives no number. The invariant: an exception that
-is not known here stays what it is.
+Used in the flow's process and in the processes that it starts. An error is recognized by its
+number, or by its text where a library gives no number. The invariant: an exception that is not
+recognized is left as it is.
 """
 
 import errno
@@ -20,45 +20,45 @@ from tasks.core.system.exhaustion import exhausted_memory
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """What the system refused, and the next step."""
+class SystemRefusal:
+    """What the system refused, with the next step."""
 
     what: str
     next_step: str
     error: type[KawanUsahaError] = SystemRefused
 
     def told(self, *, where: str | None = None, found: object = None) -> KawanUsahaError:
-        """Return the error that says so."""
+        """Return the error with this explanation."""
         return self.error(self.what, where=where, found=found, next_step=self.next_step)
 
 
-_NO_RIGHT = Refusal(
-    "The system does not allow this.",
+_NO_RIGHT = SystemRefusal(
+    "The system denies permission.",
     "Check owner and mode (`ls -ld`) of the file and of the directory that it is in.",
 )
-_NO_ROOM = Refusal(
+_NO_ROOM = SystemRefusal(
     "The disk is full.", "Free some space, or set KAWAN_USAHA_HOME to a larger disk.", DiskFull
 )
-_NO_HANDLES = Refusal(
-    "Too many files are open at once.",
+_NO_HANDLES = SystemRefusal(
+    "Too many open files.",
     "Raise the limit (`ulimit -n 65536`) in the shell that runs the command.",
 )
 _NO_MEMORY = {
-    "host": Refusal(
-        "The memory of this machine ran out.",
-        "End what else runs here, or use a machine (or a container) with more memory.",
+    "host": SystemRefusal(
+        "This machine ran out of memory.",
+        "End other programs, or use a machine (or container) with more memory.",
     ),
-    "device": Refusal(
-        "The memory of the GPU ran out.",
-        "End what else runs there (`nvidia-smi`), or use a GPU with more memory.",
+    "device": SystemRefusal(
+        "The GPU ran out of memory.",
+        "End other programs on it (`nvidia-smi`), or use a GPU with more memory.",
     ),
 }
-_NO_THREADS = Refusal(
-    "The system has no more processes or threads to give.",
+_NO_THREADS = SystemRefusal(
+    "No more processes or threads can be created.",
     "See `ulimit -u`, and the limit of the container (pids).",
 )
-NO_ANSWER = Refusal(
-    "A server does not answer.", "Check that it runs, and that this machine may reach it."
+NO_ANSWER = SystemRefusal(
+    "A server does not answer.", "Check that it runs and that this machine can reach it."
 )
 _REFUSALS = {
     errno.ENOSPC: _NO_ROOM,
@@ -68,32 +68,36 @@ _REFUSALS = {
     errno.EMFILE: _NO_HANDLES,
     errno.ENFILE: _NO_HANDLES,
     errno.ENOMEM: _NO_MEMORY["host"],
-    errno.ENOENT: Refusal(
-        "A file or directory is not there.", "Check the path, and that nothing removes it."
+    errno.ENOENT: SystemRefusal(
+        "A file or directory does not exist.", "Check the path, and that nothing removes it."
     ),
-    errno.ENOTDIR: Refusal(
-        "A part of a path is a file, where a directory is needed.", "Check the path."
+    errno.ENOTDIR: SystemRefusal(
+        "Part of a path is a file where a directory is needed.", "Check the path."
     ),
-    errno.EISDIR: Refusal("A directory has the name of a file that is needed.", "Check the path."),
-    errno.EROFS: Refusal(
-        "The file system is read-only.", "Name a place that can be written, or mount it so."
+    errno.EISDIR: SystemRefusal(
+        "A directory has the name of a file that is needed.", "Check the path."
     ),
-    errno.ENAMETOOLONG: Refusal("A name is too long for the file system.", "Name a shorter path."),
-    errno.ELOOP: Refusal("Symbolic links lead in a circle.", "Correct the links of this path."),
-    errno.EIO: Refusal(
-        "The disk, or the connection to it, fails.",
-        "See `dmesg`; copy away what matters, and use another disk.",
+    errno.EROFS: SystemRefusal(
+        "The file system is read-only.", "Name a writable place, or remount it."
     ),
-    errno.ESTALE: Refusal(
-        "A file of a network file system has gone.", "Check the mount; then try again."
+    errno.ENAMETOOLONG: SystemRefusal(
+        "A name is too long for the file system.", "Name a shorter path."
     ),
-    errno.EFBIG: Refusal(
-        "A file became larger than is allowed.",
-        "See `ulimit -f`, and what the file system allows.",
+    errno.ELOOP: SystemRefusal("Symbolic links form a loop.", "Correct the links of this path."),
+    errno.EIO: SystemRefusal(
+        "The disk or the connection to it is failing.",
+        "See `dmesg`; save what matters, and use another disk.",
+    ),
+    errno.ESTALE: SystemRefusal(
+        "A file on a network file system is gone.", "Check the mount; then try again."
+    ),
+    errno.EFBIG: SystemRefusal(
+        "A file grew larger than allowed.",
+        "See `ulimit -f` and the limits of the file system.",
     ),
     errno.EAGAIN: _NO_THREADS,
-    errno.EADDRINUSE: Refusal(
-        "A port is in use.", "Stop the process that has it, or choose another port.", PortTaken
+    errno.EADDRINUSE: SystemRefusal(
+        "A port is in use.", "Stop the process that uses it, or choose another port.", PortTaken
     ),
     errno.ECONNREFUSED: NO_ANSWER,
     errno.ECONNRESET: NO_ANSWER,
@@ -105,13 +109,13 @@ _REFUSALS = {
 
 _OF_FILES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _RUSTS = re.compile(r"\(os error (\d+)\)")
-"""So ends the text of a system's error in libraries in Rust: safetensors, tokenizers."""
+"""The end of the text of a system error in Rust libraries: safetensors, tokenizers."""
 _TORCHS = re.compile(r"PytorchStreamWriter failed writing|inline_container\.cc.*unexpected pos")
-"""What torch.save says where it could not write all, for want of room as a rule."""
+"""The text of torch.save when it could not write everything, usually on a full disk."""
 
 
 def system_error(error: BaseException) -> KawanUsahaError | None:
-    """Return what the system's refusal means and what to do, None for any other exception."""
+    """Return an error of the system with its explanation, None for any other exception."""
     refusal = _REFUSALS.get(_number_of(error) or 0)
     if refusal is None and isinstance(error, (TimeoutError, ConnectionError)):
         refusal = None if isinstance(error, BrokenPipeError) else NO_ANSWER
@@ -123,9 +127,9 @@ def system_error(error: BaseException) -> KawanUsahaError | None:
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Return whether an error speaks of this machine's room, memory, rights or limits.
+    """Return whether an error concerns this machine's space, memory, permissions or limits.
 
-    Not one that speaks of the files that were looked for.
+    Errors that concern only the path in question do not count.
     """
     number = _number_of(error)
     known = number in _REFUSALS and number not in _OF_FILES
@@ -133,15 +137,15 @@ def is_of_the_machine(error: BaseException) -> bool:
 
 
 def may_pass(error: OSError) -> bool:
-    """Return whether what cannot be read now may be whole: a matter of this machine, not damage."""
+    """Return whether a file that cannot be read now may be intact: this machine is at fault."""
     return is_of_the_machine(error) and error.errno != errno.EIO
 
 
 @contextmanager
 def names_path(path: Path | str) -> Iterator[None]:
-    """Let an OSError of the block name this path where the system names none.
+    """Add this path to an OSError of the block that names none.
 
-    It names what it cannot open or rename, but not what it cannot read, write or sync.
+    The system names what it cannot open or rename, but not what it cannot read, write or sync.
     """
     try:
         yield
@@ -171,7 +175,7 @@ def _where(error: BaseException) -> str | None:
 
 
 def _opened_by_pathlib(error: BaseException) -> str | None:
-    """Return the file that `Path.read_text` and the like had open: the system names none then."""
+    """Return the file that `Path.read_text` and the like had open: the error does not name it."""
     own = (frame for frame in _frames(error) if frame.f_code.co_filename == pathlib.__file__)
     paths = (frame.f_locals.get("self") for frame in own)
     return next((str(path) for path in paths if isinstance(path, pathlib.PurePath)), None)

@@ -1,6 +1,6 @@
-"""Whether an exception inside a process means that memory ran out, and which memory.
+"""Recognizing exceptions that mean that memory ran out, and which memory.
 
-The counterpart of `process.oom`, which tells it of a process that the kernel killed.
+The counterpart of `process.oom`, which detects processes that the kernel killed.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What a piece of work costs: wall time, and the memory that it needed on top of what was there.
+"""Measuring the cost of work: wall time, and the memory that it needed on top of the baseline.
 
-A stage runs in a process that holds Prefect, torch and what earlier stages left, beside child
-processes that serve the run. None of that is the stage's, so it does not count.
+A stage runs in a process that already holds Prefect, torch and remains of earlier stages, beside
+child processes that serve the run. None of that counts.
 """
 
 import ctypes
@@ -21,28 +21,28 @@ _OWN = ("RssAnon:", "RssShmem:")
 
 @dataclass
 class Cost:
-    """What the block took so far; whole when it has ended."""
+    """The cost of a block so far; final once it has ended."""
 
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
 
     def and_then(self, after: "Cost", *, waited_s: float = 0.0) -> "Cost":
-        """Return what both together took, one after the other, but for the time of waiting."""
+        """Return the cost of both, one after the other, without the time spent waiting."""
         wall_s = max(0.0, self.wall_s + after.wall_s - waited_s)
         return Cost(wall_s, max(self.peak_memory_bytes, after.peak_memory_bytes))
 
 
 @contextmanager
 def measured() -> Iterator[Cost]:
-    """Measure the block: seconds, and the most memory that it needed at once, seen by sampling.
+    """Measure the block: wall time, and peak memory by sampling.
 
     The memory is the growth of this process's private and shared memory (RssAnon, RssShmem) since
-    the block began, plus the whole resident memory of the child processes started since. Pages of
-    files that this process has mapped are the system's cache and do not count. What other threads
-    of the process take meanwhile does; pages that children share count for each; peaks shorter than
-    SAMPLE_EVERY_S can be missed.
+    the block began, plus the whole resident memory of child processes started since. Mapped file
+    pages are the system's cache and do not count. What other threads of the process allocate
+    meanwhile does; pages that children share count for each; peaks shorter than SAMPLE_EVERY_S can
+    be missed.
     """
-    return_freed_memory()  # or the block could fill what an earlier one left, and seem to need none
+    return_freed_memory()  # otherwise the block could reuse freed memory and seem to need none
     held, running = _own_bytes(), {child.pid for child in _children()}
     cost, done = Cost(), threading.Event()
 
@@ -64,7 +64,7 @@ def measured() -> Iterator[Cost]:
 
 
 def return_freed_memory() -> None:
-    """Give back to the system what was freed: glibc keeps it, 0.4 GB after a model of 135M."""
+    """Return freed memory to the system: glibc keeps it, 0.4 GB after a model of 135M."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and needs none
     if trim is not None:
         trim(0)

@@ -1,10 +1,9 @@
-"""Work divided among threads that stop together: after the first error, and when told to.
+"""Work divided among threads that stop together: after the first error, and on interrupt.
 
-A pool of `concurrent.futures` waits for its threads whatever happens, also at the end of the
-program, so one that hangs in a read keeps Ctrl-C waiting. Here an interrupt waits GRACE_S at most.
-The invariant: an error is raised only once no thread works any more; an interrupt may leave some
-behind, which end with the process. What is to end takes with it what its threads have divided
-among threads of their own.
+A pool of `concurrent.futures` always waits for its threads, even at the end of the program, so one
+that hangs in a read keeps Ctrl-C waiting. Here an interrupt waits GRACE_S at most. The invariant:
+an error is raised only once no thread is working any more; an interrupt may leave threads behind,
+which end with the process. Nested divisions of work end with the one around them.
 """
 
 import contextvars
@@ -24,11 +23,11 @@ T = TypeVar("T")
 GRACE_S = 3.0
 _POLL_S = 0.01
 _ENOUGH = 1 << 16
-"""More than there are threads in any pool."""
+"""More than any pool has threads."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The work that this thread does a part of is to end: libraries know that as Ctrl-C."""
+    """The work that this thread is part of must end. Libraries treat it as Ctrl-C."""
 
 
 _PART_OF: ContextVar["_Shared[Any] | None"] = ContextVar("part_of", default=None)
@@ -37,12 +36,12 @@ _PART_OF: ContextVar["_Shared[Any] | None"] = ContextVar("part_of", default=None
 def run_all(
     calls: Sequence[Callable[[], T]], *, threads: int, name: str, stop: Callable[[], None]
 ) -> list[T]:
-    """Return the results of all calls in their order, made by so many threads at once.
+    """Return the results of all calls in order, made by `threads` threads at a time.
 
-    After the first error the calls that have not begun are left out, `stop` is called, which must
-    make the others end soon, and the error is raised. The same happens when an interrupt such as
-    KeyboardInterrupt reaches the waiting thread; where that is itself a thread of run_all, it is
-    Interrupted when the others there are to end. Each thread has the caller's context variables.
+    After the first error the remaining calls are skipped, `stop` is called, which must make running
+    calls end soon, and the error is raised. The same happens when an interrupt such as
+    KeyboardInterrupt reaches the waiting thread; if that is itself a thread of run_all, it is
+    Interrupted when the work around it must end. Threads get the caller's context variables.
     """
     around = _PART_OF.get()
     shared = _Shared(list(enumerate(calls)), stop)
@@ -59,7 +58,7 @@ def run_all(
         with _inside(around, shared):
             for thread in pool:
                 thread.start()
-            # Not Thread.join: interrupted, it takes a thread that still runs for ended
+            # Not Thread.join: when interrupted, it considers a running thread ended
             # (CPython 3.11).
             for _ in pool:
                 shared.ended.acquire()
@@ -81,15 +80,15 @@ def run_all(
 
 
 def on_every_core(calls: Sequence[Callable[[], T]], *, name: str) -> list[T]:
-    """Return the results of all calls in their order, made by a thread for every core.
+    """Return the results of all calls in order, made by one thread per core.
 
-    For calls that end soon by themselves, such as hashing a file, or by `pause`.
+    For calls that end soon by themselves, such as hashing a file, or that use `pause`.
     """
     return run_all(calls, threads=usable_cores(), name=name, stop=lambda: None)
 
 
 def pause(seconds: float) -> None:
-    """Return after so long, 0 or more. Raises Interrupted once the work around this is to end."""
+    """Sleep. Raises Interrupted as soon as the work around this call must end."""
     around = _PART_OF.get()
     if around is None:
         time.sleep(seconds)
@@ -104,7 +103,7 @@ def _work(shared: "_Shared[Any]") -> None:
 
 @contextmanager
 def _inside(around: "_Shared[Any] | None", shared: "_Shared[Any]") -> Iterator[None]:
-    """Let the end of the work around this interrupt what is shared here."""
+    """Interrupt this work when the work around it must end."""
     if around is None:
         yield
         return
@@ -122,7 +121,7 @@ def _inside(around: "_Shared[Any] | None", shared: "_Shared[Any]") -> Iterator[N
 
 @dataclass(eq=False)
 class _Shared(Generic[T]):
-    """What the threads of one run have in common."""
+    """The state that the threads of one run share."""
 
     calls: list[tuple[int, Callable[[], T]]]
     stop: Callable[[], None]
@@ -135,7 +134,7 @@ class _Shared(Generic[T]):
     inner: list["_Shared[Any]"] = field(default_factory=list)
 
     def work(self) -> None:
-        """Make calls until none is left."""
+        """Make calls until none is left, in one thread."""
         try:
             while (call := self._next()) is not None:
                 number, function = call
@@ -147,7 +146,7 @@ class _Shared(Generic[T]):
             self.ended.release()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Let no further call begin. Only the first error counts: others may follow from it."""
+        """Start no further call. Only the first error counts, since others may follow from it."""
         with self.lock:
             self.calls.clear()
             if self.error is None:
@@ -159,7 +158,7 @@ class _Shared(Generic[T]):
         self.stop()
 
     def interrupt(self) -> None:
-        """Wake the thread that waits for these calls; it ends them."""
+        """Wake the thread that waits for these calls, which then ends them."""
         self.interrupted.set()
         self.ended.release(_ENOUGH)
 

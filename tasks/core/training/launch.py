@@ -16,6 +16,7 @@ from tasks.core.files.private import write_private
 from tasks.core.home import PROJECT
 from tasks.core.machine.hardware import read_gpus
 from tasks.core.process import NETWORK, ChildResult, child_environment, run_child
+from tasks.core.process.environment import path_with_programs_of
 from tasks.core.process.ports import free_port
 from tasks.core.process.said import said
 from tasks.core.progress import OnProgress
@@ -64,7 +65,7 @@ def launch(
     release_abandoned_locks()
     job.write(job_file)
     own = {**_own_environment(job), OWNER: str(job_file)}
-    env = {**environment(job.settings, os.environ), **own}
+    env = {**training_environment(job.settings, os.environ), **own}
     if job.settings.hostfile is not None:
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
@@ -79,11 +80,10 @@ def launch(
     )
 
 
-def environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
+def training_environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the training processes."""
     child = child_environment(env, *_needed_besides(settings))
-    paths = (str(Path(sys.executable).parent), env.get("PATH", os.defpath))
-    child["PATH"] = os.pathsep.join(paths)  # ninja lies beside python
+    child["PATH"] = path_with_programs_of(Path(sys.executable), env)  # ninja is beside python
     child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), env.get("PYTHONPATH"))))
     child["HF_HUB_OFFLINE"] = "1"
     child["TOKENIZERS_PARALLELISM"] = "false"
@@ -150,7 +150,7 @@ def _require_package(name: str, needed_by: str) -> None:
 
 def _require_compiler(settings: Finetune) -> None:
     """Raise MissingTool unless DeepSpeed's own Adam can be compiled at the first run."""
-    env = environment(settings, os.environ)
+    env = training_environment(settings, os.environ)
     why = "it compiles a part of itself at its first run"
     for program, package in ((env.get("CXX", "c++"), "g++"), ("ninja", "ninja-build")):
         _require_program(program, package, why, env["PATH"])
@@ -161,7 +161,7 @@ def _require_way_to_others(settings: Finetune, hostfile: Path) -> None:
 
     It asks the first one through ssh, also where it is the only one, and starts several with pdsh.
     """
-    path = environment(settings, os.environ)["PATH"]
+    path = training_environment(settings, os.environ)["PATH"]
     _require_program("ssh", "openssh-client", "it asks the machines of a hostfile", path)
     if len(read_slots(hostfile)) > 1:
         _require_program("pdsh", "pdsh", "it starts the machines of a hostfile", path)

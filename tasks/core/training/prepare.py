@@ -10,7 +10,8 @@ from tasks.core.conversation.example_file import ExampleFile, rows_of
 from tasks.core.conversation.examples import ExampleCounts
 from tasks.core.conversation.model_limits import require_rows
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
-from tasks.core.files.durable import make_directory, sha256_of, take_back
+from tasks.core.files.digests import sha256_of
+from tasks.core.files.durable import make_directory, take_back
 from tasks.core.keys import to_jsonable
 from tasks.core.model.config import read_config
 from tasks.core.recipe import Finetune

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.files.durable import sha256_of, write_atomically
+from tasks.core.files.digests import sha256_of
+from tasks.core.files.durable import write_atomically
 from tasks.core.keys import digest
 from tasks.core.machine.hardware import read_hardware
 from tasks.core.recipe import Finetune

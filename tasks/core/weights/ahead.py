@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.core.errors import DiskFull, KawanUsahaError
-from tasks.core.files.durable import FileDigest, make_directory
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.durable import make_directory
 from tasks.core.progress import OnProgress, silent
 from tasks.core.weights.companions import companion_bytes
 from tasks.core.weights.direct import InputFile

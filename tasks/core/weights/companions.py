@@ -16,7 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tasks.core.errors import NotAModel
-from tasks.core.files.durable import CHUNK_BYTES, FileDigest, write_atomically
+from tasks.core.files.copies import CHUNK_BYTES
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.durable import write_atomically
 from tasks.core.files.foreign import JsonObject
 from tasks.core.files.listing import matching, refuse
 from tasks.core.model.edit_fingerprint import FILE as FINGERPRINT

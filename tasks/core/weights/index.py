@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.errors import CorruptWeights, NotAModel
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.files.foreign import JsonObject, read_json_object, require_undisguised
 from tasks.core.keys import digest
 from tasks.core.weights.safetensors_header import read_header

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tasks.core.files.durable import FileDigest, digest_of, fsync_directory, write_atomically
+from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.durable import fsync_directory, write_atomically
 
 DIRECTORY = ".finished-shards"
 

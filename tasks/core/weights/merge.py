@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from tasks.core.errors import DeltaMismatch
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.model.template_record import TEMPLATE_RECORD
 from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Dtype

@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.files.durable import WORK, FileDigest, fsync_tree, make_directory
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.durable import fsync_tree, make_directory
 from tasks.core.files.listing import refuse
+from tasks.core.files.output import WORK
 from tasks.core.keys import digest
 from tasks.core.progress import OnProgress
 from tasks.core.weights.companions import Companions, companion_bytes, write_companions

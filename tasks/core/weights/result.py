@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 
 
 @dataclass(frozen=True)

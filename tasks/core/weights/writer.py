@@ -21,7 +21,8 @@ from typing import Literal, Self
 import torch
 
 from tasks.core.errors import DiskFull
-from tasks.core.files.durable import FileDigest, disk_is_full, free_bytes, require_room
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.disk_space import disk_is_full, free_bytes, require_disk_space
 from tasks.core.files.listing import matching
 from tasks.core.files.temporary import TEMPORARY
 from tasks.core.system.errors import names_path
@@ -70,7 +71,9 @@ class ShardedWriter:
         self._keep_finished()
         self._remove_leftovers()
         pending = [shard for shard in self.layout.shards if shard.file not in self.finished]
-        require_room(self._out, self._spare_bytes + sum(shard.size_bytes for shard in pending))
+        require_disk_space(
+            self._out, self._spare_bytes + sum(shard.size_bytes for shard in pending)
+        )
         try:
             for shard in pending:
                 self._open[shard.file] = _OpenShard(self._out / shard.file, shard)

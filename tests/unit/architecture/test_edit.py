@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from tasks.core.architecture.edit import CODE, edit_model
 from tasks.core.errors import CorruptWeights, NotAModel, RecipeError, UsageError
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tests.models import tiny_llama
 from tests.unit.architecture.conftest import GELU_IN_THE_LAST

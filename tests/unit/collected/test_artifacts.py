@@ -13,10 +13,10 @@ from tasks.core.collected.lines import LineSpan, raw_lines
 from tasks.core.collected.place import COLLECTED, day_files, held
 from tasks.core.collected.reviewed import CONVERSATIONS, reviewed_set
 from tasks.core.errors import LockBusy
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.keys import StageKey, digest, stage_key
 from tasks.core.pruning import prunable, prune_store
-from tasks.core.store import Artifact, Remote, Staging, Store
+from tasks.core.store import Artifact, RemoteStore, Staging, Store
 from tasks.core.store.runs import RunRecords
 from tests.unit.collected.answers import BUDI, SITI, Kept
 
@@ -169,7 +169,7 @@ def test_the_set_of_a_deployment_whose_directory_was_removed_goes(home, kept):
 
 def test_the_set_of_a_deployment_of_another_machine_is_left_to_it(home, kept, tmp_path_factory):
     shared = tmp_path_factory.mktemp("shared")
-    remote = Remote.open(f"file://{shared}", takes_private=True)
+    remote = RemoteStore.open(f"file://{shared}", takes_private=True)
     first = a_set()
     Store(home, remote=remote).push(str(first.key))
     other = tmp_path_factory.mktemp("other")

@@ -17,7 +17,7 @@ from tasks.core.collected.place import ALL_OVER, REVIEWS, day_files
 from tasks.core.collected.reading import read_collected
 from tasks.core.collected.records import line_of
 from tasks.core.collected.retention import keep_within
-from tasks.core.files.durable import CHUNK_BYTES
+from tasks.core.files.copies import CHUNK_BYTES
 from tests.collected import BUDI, SITI, a_rating, a_review, an_answer, write
 
 TODAY = date(2026, 11, 30)

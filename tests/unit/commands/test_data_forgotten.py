@@ -12,7 +12,7 @@ from tasks.core.collected.person import person_of, salt_of
 from tasks.core.collected.place import COLLECTED, held
 from tasks.core.collected.reviewed import reviewed_set
 from tasks.core.keys import stage_key
-from tasks.core.store import Remote, Staging, Store, configured_remote
+from tasks.core.store import RemoteStore, Staging, Store, configured_remote
 from tests.command_line import kawan_usaha
 from tests.unit.collected.answers import SITI, Kept
 
@@ -68,7 +68,7 @@ def test_pruning_names_what_a_remote_store_has_of_what_was_deleted(
 def test_a_copy_of_which_nothing_can_be_told_is_named(tmp_path):
     (tmp_path / "collected-1").mkdir()
     (tmp_path / "collected-1" / "manifest.json").write_text("{")
-    remote = Remote.open(f"file://{tmp_path}")
+    remote = RemoteStore.open(f"file://{tmp_path}")
     assert copies_at(remote, ["collected-1", "collected-2"]) == (f"{remote.url}/collected-1",)
 
 

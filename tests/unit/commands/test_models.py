@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.model.edit_fingerprint import FILE, read_fingerprint
 from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama

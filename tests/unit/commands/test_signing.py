@@ -18,8 +18,8 @@ from tasks.core.process.ports import free_port
 from tasks.core.recipe import Recipe, Source
 from tasks.core.recipe.deploy import Deploy, Gateway
 from tasks.core.release.signed_model import require_signed_model
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.signing import KEY_VARIABLE
 from tasks.core.store import Artifact, Staging, Store
 from tests.command_line import Run

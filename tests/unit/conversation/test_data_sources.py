@@ -14,7 +14,7 @@ from tasks.core.conversation.data_sources import (
     local_files,
 )
 from tasks.core.errors import DataError
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.recipe.data import DataSource
 
 RECORDS = json.dumps([{"id": "a", "conversations": []}])

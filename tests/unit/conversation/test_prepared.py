@@ -19,7 +19,7 @@ from tasks.core.conversation.reading import load
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.split import is_validation
 from tasks.core.errors import DataError, NotAModel
-from tasks.core.files.durable import sha256_of
+from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
 from tests.models import tiny_tokenizer
 

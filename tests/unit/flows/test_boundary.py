@@ -406,7 +406,7 @@ def test_what_tells_an_error_and_finds_no_memory_says_that(
 
     monkeypatch.setattr(boundary, "_print", fails)
     assert told(UsageError("Wrong.")) == 1
-    assert capfd.readouterr().err == "kawan-usaha: The memory of this machine ran out.\n"
+    assert capfd.readouterr().err == "kawan-usaha: This machine ran out of memory.\n"
 
 
 def test_another_failure_in_what_tells_an_error_is_not_taken_for_want_of_memory(

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from flows import cli
 from tasks.core.keys import stage_key
-from tasks.core.process.stopping import Stopped, Watch
+from tasks.core.process.stopping import StopDeadline, Stopped
 from tasks.core.store import Staging, Store
 from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama
@@ -230,7 +230,7 @@ def test_a_stop_stays_a_stop_when_cleaning_up_fails(
             raise OSError("the disk is gone")
 
     monkeypatch.setattr(cli, "app", stopped)
-    watch = Watch()
+    watch = StopDeadline()
     assert cli._run(watch) == 143
     assert watch.for_good
     told = capsys.readouterr().err
@@ -247,7 +247,7 @@ def test_a_stop_stays_a_stop_when_nobody_can_be_told(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(cli, "app", stopped)
     monkeypatch.setattr(cli.typer, "echo", ended)
-    assert cli._run(Watch()) == 129
+    assert cli._run(StopDeadline()) == 129
 
 
 def test_a_stop_while_an_error_is_told_is_a_stop(
@@ -261,7 +261,7 @@ def test_a_stop_while_an_error_is_told_is_a_stop(
 
     monkeypatch.setattr(cli, "app", fails)
     monkeypatch.setattr(cli, "told", stopped)
-    watch = Watch()
+    watch = StopDeadline()
     assert cli._run(watch) == 130
     assert watch.for_good
     assert "stopped by SIGINT" in capsys.readouterr().err

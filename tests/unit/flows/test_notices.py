@@ -18,7 +18,7 @@ from flows.automations import RESTART_AFTER_S
 from flows.notice_automations import CRASHED, REMIND_EVERY, notice_automations
 from flows.notice_channels import named
 from flows.notices import of_failure, of_services, of_stages, of_success
-from flows.operations import Operations, environment
+from flows.operations import Operations, operations_environment
 from flows.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from flows.report import RebuildReport
 from tasks.core.errors import DataError, GateFailed, UsageError
@@ -108,7 +108,7 @@ def test_mail_is_plain_text_unless_said_otherwise(address: str, sent_to: str) ->
 
 def test_no_process_of_the_server_gets_to_know_the_addresses(tmp_path: Path) -> None:
     given = {MESSAGE_VARIABLE: MAIL, WEBHOOK_VARIABLE: HOOK, "HF_TOKEN": "a run's"}
-    made = environment(Operations(tmp_path, ()), "http://127.0.0.1:4200/api", given)
+    made = operations_environment(Operations(tmp_path, ()), "http://127.0.0.1:4200/api", given)
     assert SESAME not in str(made)
     assert made["HF_TOKEN"] == "a run's"
 

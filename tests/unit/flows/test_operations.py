@@ -20,13 +20,13 @@ from flows.operations import (
     SERVER,
     Operations,
     down,
-    environment,
+    operations_environment,
     processes,
     up,
 )
 from flows.pools import HEARTBEAT_S
 from tasks.core.errors import PortTaken
-from tasks.core.serving.launch.supervisor_config import supervisor_config
+from tasks.core.serving.supervision.supervisor_config import supervisor_config
 from tests.secrets import SESAME
 
 API = "http://127.0.0.1:4200/api"
@@ -100,7 +100,7 @@ def test_processes_have_the_token_that_a_run_needs_and_know_this_server_only(
         "SUPERVISOR_ENABLED": "1",
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://db",
     }
-    made = environment(at, API, given)
+    made = operations_environment(at, API, given)
     assert made["HF_TOKEN"] == SESAME
     assert made["PREFECT_API_URL"] == API
     assert made["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://db"
@@ -113,26 +113,28 @@ def test_runs_that_ended_long_ago_go_from_the_database_unless_the_user_says_othe
     at: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enabled = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"
-    for name, value in environment(at, API, {}).items():
+    for name, value in operations_environment(at, API, {}).items():
         if "DB_VACUUM" in name:
             monkeypatch.setenv(name, value)
     vacuum = ServerServicesDBVacuumSettings()
     assert vacuum.enabled_vacuum_types == {"events", "flow_runs", "orphans"}
     assert vacuum.retention_period == timedelta(days=RETENTION_DAYS)
-    assert environment(at, API, {enabled: "events"})[enabled] == "events"
+    assert operations_environment(at, API, {enabled: "events"})[enabled] == "events"
 
 
 def test_a_worker_holds_no_public_certificates_unless_the_user_names_some(at: Operations) -> None:
     """Each flow run had it read all of them again, and it grew by half a megabyte."""
     name = "PREFECT_API_SSL_CERT_FILE"
-    context = ssl.create_default_context(cafile=environment(at, API, {})[name])
+    context = ssl.create_default_context(cafile=operations_environment(at, API, {})[name])
     assert len(context.get_ca_certs()) == 1
-    assert environment(at, API, {name: "/own.pem"})[name] == "/own.pem"
+    assert operations_environment(at, API, {name: "/own.pem"})[name] == "/own.pem"
 
 
 def test_crash_is_known_by_several_missed_heartbeats(at: Operations) -> None:
     silent, _ = automations()
-    assert environment(at, API, {})["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_S)
+    assert operations_environment(at, API, {})["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(
+        HEARTBEAT_S
+    )
     assert silent.trigger.within.total_seconds() == SILENT_FOR_S >= 3 * HEARTBEAT_S
     assert silent.trigger.posture is Posture.Proactive
     assert "prefect.flow-run.Completed" in silent.trigger.expect

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from tasks.core.demo.hub import running_hub
 from tasks.core.errors import KawanUsahaError, SignatureRefused, SigningKeyUnusable
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.hub.download.sources import Sources

@@ -14,7 +14,7 @@ from tasks.core.hub.download.dataset_files import fetch_conversations
 from tasks.core.hub.download.model import resolve_model
 from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.recipe import Edit, Source
-from tasks.core.store import Remote, RunStore, Store
+from tasks.core.store import RemoteStore, RunStore, Store
 from tasks.core.store.runs import RunRecords
 from tests.hub_faults import Faults
 from tests.models import tiny_llama
@@ -119,7 +119,7 @@ def test_what_one_recipe_has_agreed_to_another_has_not(foreign: str, tmp_path: P
         download_source(PinnedSource(Source(repo=REPO, revision="main"), store), store)
 
 
-def a_run(home: Path, remote: Remote | None = None) -> RunStore:
+def a_run(home: Path, remote: RemoteStore | None = None) -> RunStore:
     return RunStore(home, RunRecords(home).start("demo"), remote=remote)
 
 
@@ -142,7 +142,7 @@ def test_code_of_a_download_that_lies_at_the_remote_store_needs_the_same_agreeme
     foreign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", 1)
-    remote = Remote.open(f"file://{tmp_path}/remote")
+    remote = RemoteStore.open(f"file://{tmp_path}/remote")
     one = a_run(tmp_path / "one", remote)
     download_source(PinnedSource(Source(repo=REPO, revision=foreign), one), one)
     other = a_run(tmp_path / "other", remote)

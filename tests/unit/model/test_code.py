@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.errors import UntrustedCode
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.files.foreign import leaves
 from tasks.core.model.code import (
     brings_only_our_code,

@@ -25,7 +25,7 @@ from tasks.core.model.template_record import (
 from tasks.core.preflight.checks import require_own_template
 from tasks.core.recipe import ActivationEdit, Base, Delta, Deploy, Edit, Evaluate, Finetune, Recipe
 from tasks.core.serving.launch.deployment import deploy
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.weights.merge import merge
 from tests.command_line import Run
 from tests.deployments import deployment, put_on_record

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.home import PROJECT
 from tasks.core.process import run_child
-from tasks.core.process.log import KEPT, LONG_BYTES, bounded, new_log
+from tasks.core.process.log import KEPT_LOGS, LONG_BYTES, bounded, new_log
 from tasks.core.process.said import only_said
 
 
@@ -56,7 +56,7 @@ def test_the_oldest_logs_of_a_name_make_room(tmp_path: Path) -> None:
     (tmp_path / "evaluate-20250101-000000.log").touch()
     new = new_log(tmp_path, "finetune")
     new.touch()
-    assert len(list(tmp_path.glob("finetune-*.log"))) == KEPT
+    assert len(list(tmp_path.glob("finetune-*.log"))) == KEPT_LOGS
     assert (tmp_path / "evaluate-20250101-000000.log").exists()
     assert (tmp_path / "finetune-20250101-000029.log").exists()
 

@@ -7,8 +7,8 @@ import pytest
 
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Deploy
-from tasks.core.serving.launch.processes import end_all
-from tasks.core.serving.state.disk import state_directories
+from tasks.core.serving.state.directory import state_directories
+from tasks.core.serving.supervision.processes import end_all
 
 
 @pytest.fixture(scope="session")

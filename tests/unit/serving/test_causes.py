@@ -7,8 +7,8 @@ from fastchat.conversation import get_conv_template
 
 from tasks.core.errors import EditLost, PortTaken, ServingFailed
 from tasks.core.serving.launch.causes import explain_end, log_tail
-from tasks.core.serving.observe.readiness import refusal_json
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.proof.readiness import refusal_json
+from tasks.core.serving.state.directory import StateDirectory
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from xmlrpc.client import dumps
 import pytest
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.launch.supervisord import Supervisor
+from tasks.core.serving.supervision.supervisord import Supervisor
 
 BODY = dumps(
     ([{"name": "blue", "group": "blue", "statename": "RUNNING", "pid": 7, "stop": 0}],),

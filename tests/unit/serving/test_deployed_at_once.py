@@ -8,9 +8,10 @@ import pytest
 from tasks.core.process.ports import free_port
 from tasks.core.serving.launch.deployment import stop
 from tasks.core.serving.launch.ports import can_bind
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import read_deployment, state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.slots import SLOTS
+from tasks.core.serving.supervision.processes import own_processes
 from tests.crowd import Member, crowd
 from tests.models import tiny_llama
 

@@ -30,18 +30,13 @@ from tasks.core.recipe import Deploy
 from tasks.core.recipe.deploy import EngineName
 from tasks.core.serving.launch.deployment import _versions, deploy, rollback, start, stop
 from tasks.core.serving.launch.ports import can_bind
-from tasks.core.serving.launch.processes import own_processes
 from tasks.core.serving.launch.startup import EngineStart
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.state.disk import (
-    read_deployment,
-    read_previous,
-    state_directory,
-    used_builds,
-    write_routes,
-)
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.state.files import read_deployment, read_previous, used_builds, write_routes
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.routes import Routes
+from tasks.core.serving.supervision.processes import own_processes
 from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama

@@ -16,8 +16,8 @@ from tasks.core.architecture.proof.whole import log_probabilities
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.recipe import ActivationEdit, Edit
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.fingerprint import TOLERANCES, ask_prompt, require_fingerprint
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.proof.fingerprint import TOLERANCES, ask_prompt, require_fingerprint
 from tests.models import tiny_llama
 
 EDIT = Edit(activations=(ActivationEdit(layers=("all",), activation="gelu"),))

@@ -6,11 +6,12 @@ import pytest
 
 from tasks.core.files.locks import locked
 from tasks.core.serving.launch.deployment import deploy
-from tasks.core.serving.launch.processes import end_all
 from tasks.core.serving.observe.healing import can_be_started, heal
 from tasks.core.serving.observe.status import DeploymentStatus, status
-from tasks.core.serving.state.disk import StateDirectory, state_directory, write_routes
+from tasks.core.serving.state.directory import StateDirectory, state_directory
+from tasks.core.serving.state.files import write_routes
 from tasks.core.serving.state.routes import Routes
+from tasks.core.serving.supervision.processes import end_all
 from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 

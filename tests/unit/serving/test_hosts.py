@@ -13,15 +13,15 @@ import pytest
 
 from tasks.core.errors import ServingFailed
 from tasks.core.recipe import Deploy
+from tasks.core.serving.client.request import KeyRefused
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.launch.deployment import deploy, start, stop
-from tasks.core.serving.launch.processes import end_all, own_processes
 from tasks.core.serving.observe.incidents import Incident
-from tasks.core.serving.observe.request import KeyRefused
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.observe.watch import Watch
-from tasks.core.serving.state.disk import StateDirectory, state_directory
+from tasks.core.serving.observe.watch import DeploymentWatch
+from tasks.core.serving.state.directory import StateDirectory, state_directory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import end_all, own_processes
 from tests.asking import Asking
 from tests.models import tiny_llama
 from tests.tls import Certified, certified
@@ -210,7 +210,7 @@ def test_while_the_machines_change_models_nobody_gets_an_answer_of_the_other_one
     first, second, both
 ):
     told: list[Incident] = []
-    watch = Watch(first.state, told.append)
+    watch = DeploymentWatch(first.state, told.append)
     before = ask(both, 4).texts()
     with Asking(both.url, "Kawan-Usaha", clients=4) as asking:
         second.deploy("2")

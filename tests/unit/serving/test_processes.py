@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from tasks.core.process.environment import BESIDE_OTHERS, NO_LOGIN
-from tasks.core.serving.launch.processes import MARK, end_all, marked_environment, own_processes
+from tasks.core.serving.supervision.processes import (
+    MARK,
+    end_all,
+    marked_environment,
+    own_processes,
+)
 
 STUBBORN = """
 import signal, subprocess, sys, time

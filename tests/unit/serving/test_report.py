@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.core.errors import EditLost, ServingFailed
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.proof.readiness import (
     EngineReport,
     Expectation,
     read_expectation,

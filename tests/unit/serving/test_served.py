@@ -17,18 +17,19 @@ from tasks.core.architecture.promise import expected_report
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Deploy, Edit, RopeScalingEdit
-from tasks.core.serving.chat import Message, chat
+from tasks.core.serving.client.chat import chat
+from tasks.core.serving.client.turns import ChatMessage
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.deployment import deploy, stop
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.observe import probe
 from tasks.core.serving.observe.status import DeploymentStatus, status
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tests.models import tiny_llama
 from tests.secrets import SECRETS, SESAME, files_that_tell
 
 EDIT = Edit(rope_scaling=RopeScalingEdit(rope_type="linear", factor=2.0))
 OBSERVED = ["silu", "silu", "gelu"]
-HELLO: list[Message] = [{"role": "user", "content": "apa kabar?"}]
+HELLO: list[ChatMessage] = [{"role": "user", "content": "apa kabar?"}]
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def test_a_chat_is_answered_in_one_piece_and_in_many(served):
 
 def test_a_conversation_longer_than_the_context_is_the_users_to_shorten(served):
     url, name = served.deployment.base_url, served.settings.model_name
-    endless: list[Message] = [{"role": "user", "content": "usaha " * 2000}]
+    endless: list[ChatMessage] = [{"role": "user", "content": "usaha " * 2000}]
     with pytest.raises(UsageError, match="longer than the model can read"):
         list(chat(url, name, endless, stream=False))
 

@@ -8,12 +8,10 @@ import pytest
 from tasks.core.errors import ServingFailed, UsageError
 from tasks.core.recipe import Deploy
 from tasks.core.recipe.deploy import Gateway
-from tasks.core.serving.state.disk import (
-    StateDirectory,
+from tasks.core.serving.state.directory import StateDirectory, state_directories, state_directory
+from tasks.core.serving.state.files import (
     read_deployment,
     read_previous,
-    state_directories,
-    state_directory,
     used_builds,
     write_record,
     write_routes,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from supervisor.options import ServerOptions
 
 from tasks.core.errors import UsageError
-from tasks.core.serving.launch.process_spec import ProcessSpec
-from tasks.core.serving.launch.supervisor_config import supervisor_config
+from tasks.core.serving.supervision.process_spec import ProcessSpec
+from tasks.core.serving.supervision.supervisor_config import supervisor_config
 
 AWKWARD = st.text(st.sampled_from("ab %\\'\"#;=,()[]{}$&~\té"), max_size=12)
 

@@ -13,16 +13,12 @@ from tasks.core.errors import EditLost, RecipeError
 from tasks.core.files.locks import holders
 from tasks.core.recipe import Deploy
 from tasks.core.serving.launch.deployment import deploy, rollback, stop
-from tasks.core.serving.launch.processes import own_processes
 from tasks.core.serving.launch.steps import Steps
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.state.disk import (
-    read_deployment,
-    read_previous,
-    state_directory,
-    used_builds,
-)
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.state.files import read_deployment, read_previous, used_builds
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tests.asking import Asking
 from tests.models import tiny_llama
 from tests.unit.serving.models import reporting_llama

@@ -6,7 +6,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from tasks.core.recipe.deploy import Deploy, Gateway
-from tasks.core.serving.key_variables import KEYS_VARIABLE
+from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 from tasks.core.serving.launch.process_tree import (
     SLOT_VARIABLE,
     configuration,
@@ -15,7 +15,7 @@ from tasks.core.serving.launch.process_tree import (
     gateway_settings,
     watch_process,
 )
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.slots import SLOTS
 from tests.deployments import deployment
 from tests.models import tiny_llama
@@ -51,7 +51,7 @@ def test_supervisord_reads_the_whole_tree_back(tmp_path, state):
 def test_an_engine_is_handed_no_key_and_bears_the_mark_of_its_slot(tmp_path, state):
     spec = engine_process(state, on_cpu(tmp_path, state, slot="green"))
     assert spec.name == "green"
-    assert spec.env[KEYS_VARIABLE] == ""
+    assert spec.env[API_KEYS_VARIABLE] == ""
     assert spec.env[SLOT_VARIABLE] == str(state.slot("green").root)
 
 

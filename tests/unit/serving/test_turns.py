@@ -1,9 +1,9 @@
 """Which turns go when a conversation is longer than the model can read."""
 
-from tasks.core.serving.turns import Message, has_room, without_oldest
+from tasks.core.serving.client.turns import ChatMessage, has_room, without_oldest
 
 
-def said(*words: str) -> list[Message]:
+def said(*words: str) -> list[ChatMessage]:
     roles = {"s": "system", "u": "user", "a": "assistant"}
     return [{"role": roles[each[0]], "content": each} for each in words]
 

@@ -15,10 +15,10 @@ from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
-from tasks.core.serving.engines.vllm_command import Arguments, drain_s, setup_of, vllm_command
-from tasks.core.serving.engines.vllm_environment import EXTRA, VARIABLE
-from tasks.core.serving.engines.vllm_process import environment
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.engines.vllm_command import VllmArguments, drain_s, setup_of, vllm_command
+from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS, VARIABLE
+from tasks.core.serving.engines.vllm_process import server_environment
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSED,
     Expectation,
@@ -50,7 +50,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     python.write_text('#!/bin/sh\necho "$@"\necho "PYTHONPATH=$PYTHONPATH" "PATH=$PATH"\n')
     python.chmod(0o755)
     monkeypatch.setenv(VARIABLE, str(python))
-    monkeypatch.delenv(EXTRA, raising=False)
+    monkeypatch.delenv(EXTRA_ARGUMENTS, raising=False)
     return python
 
 
@@ -61,7 +61,7 @@ def _launch(root: Path, **settings: object) -> Launch:
 
 def _command(root: Path, config: dict[str, object] = CONFIG, **settings: object) -> list[str]:
     spec = Vllm().process(_launch(root, **settings))
-    arguments = Arguments.model_validate_json(spec.argv[spec.argv.index("--settings") + 1])
+    arguments = VllmArguments.model_validate_json(spec.argv[spec.argv.index("--settings") + 1])
     return list(vllm_command(arguments, setup_of(arguments, config, "build-1"), config))
 
 
@@ -106,7 +106,7 @@ def test_the_whole_command_on_a_cpu(python: Path, tmp_path: Path) -> None:
     assert command == [
         *(str(python), "-P", "-s", "-u", "-m", "vllm.entrypoints.openai.api_server"),
         *("--host", "127.0.0.1", "--port", "8123"),
-        *("--middleware", "kawan_usaha_gate.Gate"),
+        *("--middleware", "kawan_usaha_gate.ProofGate"),
         *("--model", "model", "--served-model-name", "Kawan-Usaha"),
         *("--model-impl", "transformers", "--trust-remote-code"),
         *("--dtype", "float32", "--max-model-len", "4096"),
@@ -155,7 +155,7 @@ def test_the_last_answers_always_get_some_time() -> None:
 def test_further_arguments_come_last(
     python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(EXTRA, "--enforce-eager --dtype 'bfloat16'")
+    monkeypatch.setenv(EXTRA_ARGUMENTS, "--enforce-eager --dtype 'bfloat16'")
     assert _command(tmp_path)[-3:] == ["--enforce-eager", "--dtype", "bfloat16"]
 
 
@@ -169,7 +169,7 @@ def test_the_process_tells_nobody_and_fetches_nothing(python: Path, tmp_path: Pa
 
 def test_vllm_finds_its_own_programs_first_and_nothing_of_ours_but_the_gate() -> None:
     ours = {"PYTHONPATH": "/ours", "VIRTUAL_ENV": "/ours", "PATH": "/ours/bin:/bin", "HOME": "/h"}
-    found = environment(ours, Path("/vllm/bin/python"))
+    found = server_environment(ours, Path("/vllm/bin/python"))
     gate = Path(found.pop("PYTHONPATH"))
     assert found == {"PATH": "/vllm/bin:/ours/bin:/bin", "HOME": "/h"}
     assert [path.stem for path in gate.glob("*.py")] == ["kawan_usaha_gate"]
@@ -177,7 +177,7 @@ def test_vllm_finds_its_own_programs_first_and_nothing_of_ours_but_the_gate() ->
 
 def test_what_tells_the_deployment_stands_behind_what_a_title_clears() -> None:
     ours = {"KAWAN_USAHA_SERVING": "/home/serving", "PATH": "/bin", "A": "a"}
-    assert list(environment(ours, Path("/vllm/bin/python")))[-1] == "KAWAN_USAHA_SERVING"
+    assert list(server_environment(ours, Path("/vllm/bin/python")))[-1] == "KAWAN_USAHA_SERVING"
 
 
 # --- the process, up to the moment when it becomes vLLM ----------------------------------------

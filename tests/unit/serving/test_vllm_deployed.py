@@ -19,15 +19,16 @@ from tasks.core.files.locks import holders
 from tasks.core.machine import devices
 from tasks.core.recipe import ActivationEdit, Deploy, Edit
 from tasks.core.serving.engines.vllm import Vllm
-from tasks.core.serving.engines.vllm_environment import EXTRA
+from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS
 from tasks.core.serving.launch.deployment import deploy, stop
 from tasks.core.serving.launch.ports import can_bind
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.launch.supervisord import Supervisor
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.observe.watch import Watch
-from tasks.core.serving.state.disk import StateDirectory, read_deployment, state_directory
+from tasks.core.serving.observe.watch import DeploymentWatch
+from tasks.core.serving.state.directory import StateDirectory, state_directory
+from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
+from tasks.core.serving.supervision.supervisord import Supervisor
 from tests.asking import Asking
 from tests.models import tiny_llama
 from tests.unit.serving.gateway.world import until
@@ -87,7 +88,7 @@ def place(tmp_path_factory, serving_home, settings) -> Iterator[Place]:
         edit_model(plain, EDIT, models / name)
         renew_fingerprint(models / name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(EXTRA, "--enforce-eager")  # compiling takes two minutes more
+        patch.setenv(EXTRA_ARGUMENTS, "--enforce-eager")  # compiling takes two minutes more
         yield Place(serving_home, models, settings(drain_s=600))
 
 
@@ -146,7 +147,7 @@ def test_a_killed_server_answers_nobody_until_the_watch_has_proven_it(place):
     deployment = place.serves("vllm", "one")
     said = answer(deployment)
     Supervisor(place.state.socket).stop("watch")
-    watch = Watch(place.state, lambda _: None)
+    watch = DeploymentWatch(place.state, lambda _: None)
     assert watch.look() == []
     place.killed(deployment)
     assert "has not proven its edit" in refusal(deployment).json()["error"]["message"]
@@ -159,7 +160,7 @@ def test_a_server_that_comes_back_without_its_edit_never_answers(place):
     """As after a fault of the disk, or of the library that loads the model."""
     deployment = place.serves("vllm", "one")
     Supervisor(place.state.socket).stop("watch")
-    watch = Watch(place.state, lambda _: None)
+    watch = DeploymentWatch(place.state, lambda _: None)
     assert watch.look() == []
     link = place.state.slot(deployment.slot).model
     link.unlink()

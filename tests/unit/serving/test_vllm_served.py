@@ -34,9 +34,9 @@ from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tasks.core.recipe.deploy import Deploy
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.vllm import Vllm
-from tasks.core.serving.engines.vllm_environment import EXTRA
+from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS
 from tasks.core.serving.engines.vllm_process import end_leftovers
-from tasks.core.serving.observe.readiness import EXPECTATION_VARIABLE, Expectation
+from tasks.core.serving.proof.readiness import EXPECTATION_VARIABLE, Expectation
 from tests.models import tiny_llama
 from tests.secrets import SECRETS
 from tests.vllm import NEEDS_VLLM
@@ -123,7 +123,7 @@ def _serving(model: Path, promised: Path, root: Path) -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SECRETS.items():
             patch.setenv(name, value)
-        patch.setenv(EXTRA, "--enforce-eager")  # compiling takes two minutes more
+        patch.setenv(EXTRA_ARGUMENTS, "--enforce-eager")  # compiling takes two minutes more
         spec = Vllm().process(launch)
         served_from = devices.served_from("cpu", None)
         env = {**child_environment(os.environ), **spec.env, devices.SERVED_FROM: served_from}

@@ -16,15 +16,15 @@ from tasks.core.files.locks import locked
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Page
 from tasks.core.serving.gateway.control import GatewayControl
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.deployment import deploy, stop
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.launch.supervisord import Supervisor
-from tasks.core.serving.observe import probe
 from tasks.core.serving.observe.incidents import Incident
 from tasks.core.serving.observe.status import status
-from tasks.core.serving.observe.watch import Watch
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.observe.watch import DeploymentWatch
+from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
+from tasks.core.serving.supervision.supervisord import Supervisor
 from tests.models import tiny_llama
 
 GIVE_UP_S = 1200
@@ -59,7 +59,7 @@ def silent(_: Incident) -> None:
     pass
 
 
-def look_until(watch: Watch, kind: str) -> list[Incident]:
+def look_until(watch: DeploymentWatch, kind: str) -> list[Incident]:
     deadline, found = time.monotonic() + GIVE_UP_S, []
     while kind not in [each.kind for each in found]:
         assert time.monotonic() < deadline, found
@@ -80,7 +80,7 @@ def process_of(state, role: str) -> psutil.Process:
 
 
 def test_a_deployment_that_is_well_has_no_incident(state):
-    watch = Watch(state, silent)
+    watch = DeploymentWatch(state, silent)
     assert [watch.look(), watch.look()] == [[], []]
 
 
@@ -88,14 +88,14 @@ def test_nothing_is_touched_while_another_process_switches(state):
     process_of(state, "blue").suspend()
     try:
         with locked(state.lock, "deploy kawan"):
-            assert Watch(state, silent).look() == []
+            assert DeploymentWatch(state, silent).look() == []
     finally:
         process_of(state, "blue").resume()
 
 
 @pytest.mark.usefixtures("hasty")
 def test_an_engine_that_hangs_with_its_port_open_is_started_again(state):
-    watch, told = Watch(state, silent), []
+    watch, told = DeploymentWatch(state, silent), []
     watch._tell = told.append
     assert watch.look() == []
     stopped = process_of(state, "blue")
@@ -114,7 +114,7 @@ def test_an_engine_that_hangs_with_its_port_open_is_started_again(state):
 @pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_a_gateway_that_hangs_is_started_again(state):
-    watch = Watch(state, silent)
+    watch = DeploymentWatch(state, silent)
     assert watch.look() == []
     for role in ("gateway-0", "gateway-1"):
         process_of(state, role).send_signal(signal.SIGSTOP)
@@ -136,7 +136,7 @@ def test_a_page_that_hangs_or_was_given_up_is_started_again(state, deployment):
         home=state.root.parents[1],
         build=deployment.build,
     )
-    watch = Watch(state, silent)
+    watch = DeploymentWatch(state, silent)
     assert watch.look() == []
     process_of(state, "page").suspend()
     (incident,) = look_until(watch, "hangs")
@@ -161,7 +161,7 @@ def until_page_answers(deployment: Deployment) -> None:
 
 @pytest.mark.slow
 def test_an_engine_that_supervisord_has_given_up_is_started_again(state):
-    watch = Watch(state, silent)
+    watch = DeploymentWatch(state, silent)
     watch.look()
     Supervisor(state.socket).stop("blue")
     (incident,) = watch.look()
@@ -171,7 +171,7 @@ def test_an_engine_that_supervisord_has_given_up_is_started_again(state):
 
 @pytest.mark.slow
 def test_an_engine_that_died_is_told_of(state):
-    watch = Watch(state, silent)
+    watch = DeploymentWatch(state, silent)
     watch.look()
     process_of(state, "blue").kill()
     answers_again(state)
@@ -197,7 +197,7 @@ def test_the_engine_of_a_switch_that_was_killed_is_ended(state, deployment, tmp_
             assert time.monotonic() < deadline
             time.sleep(0.1)
         switching.kill()
-    look_until(Watch(state, silent), "left-over")
+    look_until(DeploymentWatch(state, silent), "left-over")
     assert "green" not in {own.role for own in own_processes(state.root)}
     (found,) = status(Path(home))
     assert (found.health, found.deployment.build) == ("healthy", "b1")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.store import Remote, Store
+from tasks.core.store import RemoteStore, Store
 from tests.s3_server import make_bucket, s3_server, use
 
 
@@ -47,7 +47,7 @@ def said() -> list[str]:
 @pytest.fixture
 def machine(url: str, tmp_path: Path, said: list[str]) -> Machine:
     """Make the store of a machine of this name; all of them share one remote store."""
-    return lambda name: Store(tmp_path / name, say=said.append, remote=Remote.open(url))
+    return lambda name: Store(tmp_path / name, say=said.append, remote=RemoteStore.open(url))
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 from tasks.core.errors import DiskFull, StorageUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tests.unit.store.conftest import Machine
 
 KEY = stage_key("finetune", 1, {})
@@ -93,7 +93,7 @@ def test_a_broken_state_is_told_of_and_the_work_begins(
         else:
             place.replace(f"{FOLDER}/files/{name}", b"short")
     assert goes_on_from(machine("second")) == []
-    assert any("cannot be gone on from" in line for line in said)
+    assert any("cannot be resumed" in line for line in said)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b'{"paths": ["../x"], "files": {}}'])
@@ -182,12 +182,12 @@ def test_a_state_that_finds_no_room_here_is_not_given_up(
     machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, needed_bytes: int) -> None:
-        raise DiskFull("There is not enough room on the disk.")
+        raise DiskFull("There is not enough space on the disk.")
 
     with lost_machine(machine("first"), steps=1):
         pass
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.core.store.transfers.require_room", full)
+        patch.setattr("tasks.core.store.transfers.require_disk_space", full)
         with pytest.raises(DiskFull):
             goes_on_from(machine("second"))
     assert goes_on_from(machine("second")) == ["step-1"]
@@ -232,7 +232,7 @@ def test_nothing_stays_there_once_the_work_is_finished(machine: Machine, url: st
         pass
     goes_on_from(machine("second"))
     assert StorageDirectory.open(url).files("staging") == {}
-    assert [name for name, _ in Remote.open(url).artifacts()] == [str(KEY)]
+    assert [name for name, _ in RemoteStore.open(url).artifacts()] == [str(KEY)]
 
 
 def test_without_a_remote_store_nothing_is_handed_over(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.errors import UsageError
 from tasks.core.keys import StageKey, stage_key
-from tasks.core.store import Artifact, Remote, Staging, Store, configured_remote
+from tasks.core.store import Artifact, RemoteStore, Staging, Store, configured_remote
 from tasks.core.store.manifest import freed_place
 from tasks.core.store.privacy import PRIVATE_VARIABLE
 
@@ -23,7 +23,7 @@ def shared(tmp_path: Path) -> Path:
 
 
 def machine(tmp_path: Path, name: str, shared: Path, *, takes_private: bool = False) -> Store:
-    remote = Remote.open(f"file://{shared}", takes_private=takes_private)
+    remote = RemoteStore.open(f"file://{shared}", takes_private=takes_private)
     return Store(tmp_path / name, remote=remote)
 
 

@@ -8,19 +8,20 @@ import pytest
 
 from tasks.core.errors import StorageUnavailable
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.store import Remote, RunStore
+from tasks.core.store import RemoteStore, RunStore
 from tasks.core.store.releases import take_releases
-from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.store.run_record import OpenRun
+from tasks.core.store.runs import RunRecords
 from tasks.core.store.seals import Seals
 from tests.signing_keys import make_pair
 
 
 @pytest.fixture
-def remote(url: str) -> Remote:
-    return Remote.open(url)
+def remote(url: str) -> RemoteStore:
+    return RemoteStore.open(url)
 
 
-def released(home: Path, remote: Remote, artifact: str, forced: str | None = None) -> OpenRun:
+def released(home: Path, remote: RemoteStore, artifact: str, forced: str | None = None) -> OpenRun:
     run = RunRecords(home).start("demo", reach=10)
     run.add("download-of-this-machine")
     store = RunStore(home, run, remote=remote)
@@ -30,9 +31,9 @@ def released(home: Path, remote: Remote, artifact: str, forced: str | None = Non
 
 
 @pytest.fixture
-def out_of_reach() -> Remote:
+def out_of_reach() -> RemoteStore:
     """A remote store that raises what one behind a broken network does."""
-    return Remote(StorageDirectory("s3://bucket", "a test", OutOfReach(), "bucket"))
+    return RemoteStore(StorageDirectory("s3://bucket", "a test", OutOfReach(), "bucket"))
 
 
 class OutOfReach:
@@ -46,7 +47,7 @@ class OutOfReach:
 
 
 def test_out_of_reach_what_is_on_record_here_counts(
-    tmp_path: Path, remote: Remote, out_of_reach: Remote, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, remote: RemoteStore, out_of_reach: RemoteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     released(tmp_path / "one", remote, "fuse-a")
     records = RunRecords(tmp_path / "one")
@@ -56,7 +57,7 @@ def test_out_of_reach_what_is_on_record_here_counts(
 
 
 def test_out_of_reach_a_new_release_fails_and_one_that_is_known_does_not(
-    tmp_path: Path, remote: Remote, out_of_reach: Remote
+    tmp_path: Path, remote: RemoteStore, out_of_reach: RemoteStore
 ) -> None:
     released(tmp_path / "one", remote, "fuse-a")
     released(tmp_path / "one", out_of_reach, "fuse-a")
@@ -66,7 +67,7 @@ def test_out_of_reach_a_new_release_fails_and_one_that_is_known_does_not(
 
 
 def test_release_is_known_on_another_machine_as_nothing_but_that(
-    tmp_path: Path, remote: Remote
+    tmp_path: Path, remote: RemoteStore
 ) -> None:
     run = released(tmp_path / "one", remote, "fuse-a", forced="it is urgent")
     other = RunRecords(tmp_path / "other")
@@ -80,7 +81,9 @@ def test_release_is_known_on_another_machine_as_nothing_but_that(
     assert other.unfinished() == []
 
 
-def test_last_release_counts_whichever_machine_has_made_it(tmp_path: Path, remote: Remote) -> None:
+def test_last_release_counts_whichever_machine_has_made_it(
+    tmp_path: Path, remote: RemoteStore
+) -> None:
     released(tmp_path / "one", remote, "fuse-a")
     released(tmp_path / "other", remote, "fuse-b")
     released(tmp_path / "one", remote, "fuse-c")
@@ -91,7 +94,7 @@ def test_last_release_counts_whichever_machine_has_made_it(tmp_path: Path, remot
 
 
 def test_a_schedule_that_releases_the_same_again_and_again_is_told_once(
-    tmp_path: Path, remote: Remote
+    tmp_path: Path, remote: RemoteStore
 ) -> None:
     for artifact in (*["fuse-a"] * 5, *["fuse-b"] * 5, *["fuse-a"] * 5):
         records = RunRecords(tmp_path / "one")
@@ -105,7 +108,7 @@ def test_a_schedule_that_releases_the_same_again_and_again_is_told_once(
 
 
 def test_the_same_model_is_told_again_where_more_is_said_of_it(
-    tmp_path: Path, remote: Remote
+    tmp_path: Path, remote: RemoteStore
 ) -> None:
     home, seals = tmp_path / "one", Seals(make_pair(tmp_path / "keys").key)
     signing = replace(remote, seals=seals)
@@ -122,7 +125,7 @@ def test_the_same_model_is_told_again_where_more_is_said_of_it(
 
 
 def test_a_release_that_could_not_be_told_is_told_by_the_next_run(
-    tmp_path: Path, remote: Remote, out_of_reach: Remote
+    tmp_path: Path, remote: RemoteStore, out_of_reach: RemoteStore
 ) -> None:
     with pytest.raises(StorageUnavailable):
         released(tmp_path / "one", out_of_reach, "fuse-a")
@@ -130,7 +133,9 @@ def test_a_release_that_could_not_be_told_is_told_by_the_next_run(
     assert take_releases(remote, RunRecords(tmp_path / "one"), "demo")
 
 
-def test_own_record_is_not_replaced_by_what_was_told_of_it(tmp_path: Path, remote: Remote) -> None:
+def test_own_record_is_not_replaced_by_what_was_told_of_it(
+    tmp_path: Path, remote: RemoteStore
+) -> None:
     run = released(tmp_path / "one", remote, "fuse-a")
     before = run.path.read_bytes()
     take_releases(remote, RunRecords(tmp_path / "one"), "demo")
@@ -139,7 +144,7 @@ def test_own_record_is_not_replaced_by_what_was_told_of_it(tmp_path: Path, remot
 
 @pytest.mark.parametrize("reach", [0, 2])
 def test_unfinished_run_of_this_machine_is_not_superseded_by_a_release_of_another(
-    tmp_path: Path, remote: Remote, reach: int
+    tmp_path: Path, remote: RemoteStore, reach: int
 ) -> None:
     records = RunRecords(tmp_path / "one")
     records.start("demo", reach=reach).add("merge-a")
@@ -159,7 +164,7 @@ def test_unfinished_run_of_this_machine_is_not_superseded_by_a_release_of_anothe
     ],
 )
 def test_what_is_no_release_of_the_recipe_is_left_out(
-    tmp_path: Path, remote: Remote, name: str, content: bytes
+    tmp_path: Path, remote: RemoteStore, name: str, content: bytes
 ) -> None:
     remote.place.replace(f"releases/demo/{name}", content)
     records = RunRecords(tmp_path / "one")

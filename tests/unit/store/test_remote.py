@@ -17,7 +17,7 @@ from tasks.core.errors import (
 )
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.store import Built, Remote, Staging, Store, configured_remote
+from tasks.core.store import Built, RemoteStore, Staging, Store, configured_remote
 from tests.s3_server import KEYS, use
 from tests.unit.store.conftest import Machine
 
@@ -123,7 +123,7 @@ def test_foreign_files_are_left_alone_and_not_listed(machine: Machine, url: str)
     for name, data in foreign.items():
         place.replace(name, data)
     build(machine("first"))
-    assert [name for name, _ in Remote.open(url).artifacts()] == [str(KEY)]
+    assert [name for name, _ in RemoteStore.open(url).artifacts()] == [str(KEY)]
     assert {name: place.read(name) for name in foreign} == foreign
 
 
@@ -139,7 +139,7 @@ def test_a_service_that_changes_what_it_is_sent_is_caught_by_reading(
         patch.setattr(StorageDirectory, "send", changed)
         with pytest.raises(CorruptRemote, match="not what was sent"):
             build(machine("first"))
-    assert list(Remote.open(url).artifacts()) == []
+    assert list(RemoteStore.open(url).artifacts()) == []
     assert machine("first").build(KEY, fail).cached
     assert machine("second").build(KEY, fail).cached
 
@@ -151,7 +151,7 @@ def test_a_file_that_was_damaged_here_is_not_shared(machine: Machine, url: str) 
     path.write_bytes(b"y" * 700_000)
     with pytest.raises(CorruptArtifact, match="other bytes"):
         machine("first").push(str(KEY))
-    assert list(Remote.open(url).artifacts()) == []
+    assert list(RemoteStore.open(url).artifacts()) == []
     assert not build(machine("first")).cached
 
 
@@ -301,7 +301,7 @@ def test_pruning_here_removes_nothing_there(machine: Machine, url: str) -> None:
     built = build(store)
     store.remove([built.artifact.path])
     assert store.find(KEY) is None
-    assert [name for name, _ in Remote.open(url).artifacts()] == [str(KEY)]
+    assert [name for name, _ in RemoteStore.open(url).artifacts()] == [str(KEY)]
     assert store.build(KEY, fail).cached
 
 
@@ -310,14 +310,14 @@ def test_pruning_here_removes_nothing_there(machine: Machine, url: str) -> None:
 
 def test_a_missing_bucket_is_told(s3_url: str) -> None:
     with pytest.raises(StorageRefused, match="no such bucket"):
-        Remote.open("s3://no-such-bucket/artifacts").require_usable()
+        RemoteStore.open("s3://no-such-bucket/artifacts").require_usable()
 
 
 def test_no_bucket_is_ever_made(s3_url: str) -> None:
     import s3fs
 
     with pytest.raises(StorageRefused):
-        Remote.open("s3://no-such-bucket/artifacts").require_usable()
+        RemoteStore.open("s3://no-such-bucket/artifacts").require_usable()
     assert "no-such-bucket" not in s3fs.S3FileSystem().ls("")
 
 
@@ -328,7 +328,7 @@ def test_missing_keys_are_told(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     use(monkeypatch, "http://127.0.0.1:9", keys={})
     with pytest.raises(StorageRefused, match="AWS_ACCESS_KEY_ID"):
-        Remote.open(s3_url).require_usable()
+        RemoteStore.open(s3_url).require_usable()
 
 
 def test_a_server_that_refuses_the_connection_may_be_asked_again(
@@ -336,12 +336,12 @@ def test_a_server_that_refuses_the_connection_may_be_asked_again(
 ) -> None:
     use(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
-        Remote.open(s3_url).require_usable()
+        RemoteStore.open(s3_url).require_usable()
 
 
 def test_a_directory_that_is_not_mounted_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageRefused, match="mount it"):
-        Remote.open(f"file://{tmp_path}/share").require_usable()
+        RemoteStore.open(f"file://{tmp_path}/share").require_usable()
     assert not (tmp_path / "share").exists()
 
 
@@ -353,12 +353,12 @@ def test_a_file_system_without_hard_links_is_told_before_the_work(
 
     monkeypatch.setattr(Path, "hardlink_to", refused)
     with pytest.raises(StorageRefused, match="no hard links"):
-        Remote.open(f"file://{tmp_path}").require_usable()
+        RemoteStore.open(f"file://{tmp_path}").require_usable()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_usable_place_is_left_as_it_was(url: str) -> None:
-    Remote.open(url).require_usable()
+    RemoteStore.open(url).require_usable()
     assert StorageDirectory.open(url).files("") == {}
 
 

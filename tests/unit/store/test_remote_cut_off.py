@@ -15,7 +15,7 @@ import pytest
 from tasks.core.errors import StorageRefused, StorageUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.manifest import read_manifest
 from tests.s3_server import reader_only, use
 
@@ -47,7 +47,7 @@ def killed(url: str, home: Path, at: str, times: int) -> None:
         import os, signal, sys
         from pathlib import Path
         from tasks.core.storage.directory import StorageDirectory
-        from tasks.core.store import Remote, Store
+        from tasks.core.store import RemoteStore, Store
         from tests.unit.store.test_remote_cut_off import KEY, write
         from tasks.core.store import transfers
 
@@ -61,7 +61,7 @@ def killed(url: str, home: Path, at: str, times: int) -> None:
             return before(self, *args, **kwargs)
 
         StorageDirectory.{at} = die
-        Store(Path({str(home)!r}), remote=Remote.open({url!r})).build(KEY, write)
+        Store(Path({str(home)!r}), remote=RemoteStore.open({url!r})).build(KEY, write)
     """
     child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert child.returncode == -signal.SIGKILL
@@ -87,7 +87,7 @@ def test_killed_between_two_files_nothing_is_there_and_the_rest_is_sent(
     url: str, tmp_path: Path, sent: list[str]
 ) -> None:
     killed(url, tmp_path / "first", "send", 3)
-    remote = Remote.open(url)
+    remote = RemoteStore.open(url)
     assert remote.find(str(KEY)) is None
     store = Store(tmp_path / "first", remote=remote)
     assert store.build(KEY, fail).cached
@@ -101,7 +101,7 @@ def test_killed_before_the_manifest_nothing_is_there_and_only_it_is_written(
     url: str, tmp_path: Path, sent: list[str]
 ) -> None:
     killed(url, tmp_path / "first", "create", 0)
-    remote = Remote.open(url)
+    remote = RemoteStore.open(url)
     assert remote.find(str(KEY)) is None
     assert Store(tmp_path / "first", remote=remote).build(KEY, fail).cached
     assert sent == []
@@ -111,7 +111,7 @@ def test_killed_before_the_manifest_nothing_is_there_and_only_it_is_written(
 def test_a_killed_fetch_leaves_no_artifact_and_goes_on_with_the_next_file(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote = Remote.open(url)
+    remote = RemoteStore.open(url)
     Store(tmp_path / "first", remote=remote).build(KEY, write)
     killed(url, tmp_path / "second", "parts", 4)
     second = Store(tmp_path / "second", remote=remote)
@@ -132,7 +132,7 @@ def test_a_killed_fetch_leaves_no_artifact_and_goes_on_with_the_next_file(
 def test_an_interrupt_ends_the_transfer_and_keeps_what_is_finished(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruptible: None
 ) -> None:
-    remote, stuck = Remote.open(url), threading.Event()
+    remote, stuck = RemoteStore.open(url), threading.Event()
 
     def hang(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -156,7 +156,7 @@ def test_a_network_that_fails_costs_no_finished_work(
     with socket.socket() as taken:  # bound, and never listening: refuses
         taken.bind(("127.0.0.1", 0))
         use(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}")
-        remote = Remote.open(s3_url)
+        remote = RemoteStore.open(s3_url)
         with pytest.raises(StorageUnavailable) as unreachable:
             Store(tmp_path / "first", remote=remote).build(KEY, fail)
         assert unreachable.value.retryable
@@ -165,14 +165,14 @@ def test_a_network_that_fails_costs_no_finished_work(
             Store(tmp_path / "first", remote=remote).build(KEY, fail)
         assert "store push" in (unpushed.value.next_step or "")
     use(monkeypatch, s3_address)
-    assert Store(tmp_path / "first", remote=Remote.open(s3_url)).build(KEY, fail).cached
-    assert Store(tmp_path / "second", remote=Remote.open(s3_url)).build(KEY, fail).cached
+    assert Store(tmp_path / "first", remote=RemoteStore.open(s3_url)).build(KEY, fail).cached
+    assert Store(tmp_path / "second", remote=RemoteStore.open(s3_url)).build(KEY, fail).cached
 
 
 def test_a_connection_that_breaks_in_the_middle_is_taken_up_again(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote, failures = Remote.open(url), iter([2, 1])
+    remote, failures = RemoteStore.open(url), iter([2, 1])
     before = StorageDirectory.parts
 
     def breaks(self: StorageDirectory, path: str, size: int, start: int = 0) -> Iterator[bytes]:
@@ -194,7 +194,7 @@ def test_a_bucket_that_may_only_be_read_is_told_before_the_work(
 ) -> None:
     with reader_only(s3_address) as keys:
         use(monkeypatch, s3_address, keys)
-        remote = Remote.open(s3_url)
+        remote = RemoteStore.open(s3_url)
         assert remote.find(str(KEY)) is None
         with pytest.raises(StorageRefused, match="do not have the right"):
             remote.require_usable()
@@ -206,5 +206,5 @@ def test_wrong_keys_are_told_and_never_shown(
     with reader_only(s3_address) as keys:
         use(monkeypatch, s3_address, {**keys, "AWS_SECRET_ACCESS_KEY": "sesame"})
         with pytest.raises(StorageRefused) as refused:
-            Remote.open(s3_url).require_usable()
+            RemoteStore.open(s3_url).require_usable()
     assert "sesame" not in str(refused.value)

@@ -8,7 +8,7 @@ import pytest
 from tasks.core.errors import StageMissing
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.store import Remote, RunStore, Staging
+from tasks.core.store import RemoteStore, RunStore, Staging
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
 from tasks.core.store.run import FETCHED_AT_ONCE_BYTES
 from tasks.core.store.runs import RunRecords
@@ -32,7 +32,7 @@ def machine(url: str, tmp_path: Path, said: list[str]) -> Machine:
 
     def make(name: str, finished: tuple[str, ...] = ()) -> RunStore:
         run = RunRecords(tmp_path / name).start("demo")
-        remote = Remote.open(url)
+        remote = RemoteStore.open(url)
         return RunStore(tmp_path / name, run, say=said.append, finished=finished, remote=remote)
 
     return make
@@ -100,7 +100,7 @@ def test_large_artifact_that_the_remote_store_has_lost_is_made_again(
     machine("one").build(MODEL, write_model)
     other = machine("other")
     other.build(MODEL, write_model)
-    Remote.open(url).place.remove(f"{MODEL}/manifest.json")
+    RemoteStore.open(url).place.remove(f"{MODEL}/manifest.json")
     with other.present([str(MODEL)]):
         assert (other.path_of(MODEL) / "model.safetensors").read_bytes() == WEIGHTS
 

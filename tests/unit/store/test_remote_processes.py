@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.keys import stage_key
-from tasks.core.store import Remote, Store
+from tasks.core.store import RemoteStore, Store
 from tests.crowd import crowd
 
 KEY = stage_key("merge", 1, {})
@@ -14,7 +14,7 @@ WRITERS = {"file": 4, "s3": 2}
 _WRITERS = """
 import time
 from tasks.core.keys import stage_key
-from tasks.core.store import Remote, Store
+from tasks.core.store import RemoteStore, Store
 import s3fs
 
 def work(number, given):
@@ -28,7 +28,7 @@ def work(number, given):
         while len([*ready.iterdir()]) < len(given["contents"]):  # all of them send at one moment
             time.sleep(0.005)
 
-    home, remote = Path(given["homes"]) / str(number), Remote.open(given["url"])
+    home, remote = Path(given["homes"]) / str(number), RemoteStore.open(given["url"])
     store = Store(home, say=said.append, remote=remote)
     built = store.build(stage_key("merge", 1, {}), write)
     return [built.artifact.digest, said, store.is_shared(built.artifact)]
@@ -66,7 +66,7 @@ def test_of_writers_to_one_remote_key_one_wins_and_the_others_take_what_is_there
     assert len(told) == (writers - 1 if len(set(contents)) > 1 else 0)
     for number in range(writers):
         assert Store(tmp_path / "homes" / str(number)).verify() == {str(KEY): []}
-    later = Store(tmp_path / "later", remote=Remote.open(url))
+    later = Store(tmp_path / "later", remote=RemoteStore.open(url))
     artifact = later.pull(str(KEY))
     assert artifact is not None
     assert artifact.digest == digests[0]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.store.repetitions import KEPT, forget_repetitions
-from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
+from tasks.core.store.repetitions import KEPT_RECORDS, forget_repetitions
+from tasks.core.store.run_record import OpenRun, RunRecord
+from tasks.core.store.runs import RunRecords
 
-MANY = 3 * KEPT
+MANY = 3 * KEPT_RECORDS
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -29,7 +30,7 @@ def put(records: RunRecords, number: int, *, ends: bool = True, **fields: object
 
 def answers(records: RunRecords) -> list[object]:
     return [
-        [each.artifacts for each in records.last(KEPT)],
+        [each.artifacts for each in records.last(KEPT_RECORDS)],
         records.releases("demo"),
         records.release_before("demo", "fuse-b"),
         records.artifacts_of_last(2),
@@ -50,7 +51,7 @@ def a_model_in_between(records: RunRecords, number: int) -> None:
 
 
 def parts_of_a_recipe(records: RunRecords, number: int) -> None:
-    whole = number < KEPT // 2
+    whole = number < KEPT_RECORDS // 2
     put(records, number, artifacts=("merge-a", f"edit-{number}"), reach=9 if whole else 3)
 
 
@@ -63,7 +64,7 @@ def failing_now_and_then(records: RunRecords, number: int) -> None:
 
 
 def failing_further(records: RunRecords, number: int) -> None:
-    artifacts = ("merge-a", "finetune-a") if number < KEPT else ("merge-a",)
+    artifacts = ("merge-a", "finetune-a") if number < KEPT_RECORDS else ("merge-a",)
     put(records, number, ends=False, artifacts=artifacts, reach=9)
 
 
@@ -72,24 +73,24 @@ def of_another_source(records: RunRecords, number: int) -> None:
 
 
 def the_same_by_another_recipe_once(records: RunRecords, number: int) -> None:
-    if number > KEPT // 2:
+    if number > KEPT_RECORDS // 2:
         put(records, number, artifacts=("merge-a",), reach=9)
     else:
-        recipe = {"name": "demo", "keep": "released" if number == KEPT // 2 else "all"}
+        recipe = {"name": "demo", "keep": "released" if number == KEPT_RECORDS // 2 else "all"}
         put(records, number, released="fuse-a", reach=9, released_recipe=recipe)
 
 
 @pytest.mark.parametrize(
     ("run", "left"),
     [
-        (same, KEPT + 1),  # the one of the release
-        (a_model_in_between, KEPT + 3),
-        (parts_of_a_recipe, KEPT // 2 + KEPT),
-        (failing, KEPT),
-        (failing_now_and_then, 2 * KEPT),
-        (failing_further, KEPT + 1),
-        (of_another_source, KEPT + 1),
-        (the_same_by_another_recipe_once, KEPT + 2),
+        (same, KEPT_RECORDS + 1),  # the one of the release
+        (a_model_in_between, KEPT_RECORDS + 3),
+        (parts_of_a_recipe, KEPT_RECORDS // 2 + KEPT_RECORDS),
+        (failing, KEPT_RECORDS),
+        (failing_now_and_then, 2 * KEPT_RECORDS),
+        (failing_further, KEPT_RECORDS + 1),
+        (of_another_source, KEPT_RECORDS + 1),
+        (the_same_by_another_recipe_once, KEPT_RECORDS + 2),
     ],
 )
 def test_what_says_nothing_new_goes_and_no_answer_changes(
@@ -112,8 +113,8 @@ def test_what_the_remote_store_would_only_bring_back_stays(records: RunRecords) 
 
 
 def test_runs_of_other_recipes_do_not_count(records: RunRecords) -> None:
-    for number in range(KEPT):
+    for number in range(KEPT_RECORDS):
         put(records, number, recipe=f"recipe-{number % 2}")
-    put(records, KEPT, recipe="another")
+    put(records, KEPT_RECORDS, recipe="another")
     forget_repetitions(records)
-    assert len(records.all()) == KEPT + 1
+    assert len(records.all()) == KEPT_RECORDS + 1

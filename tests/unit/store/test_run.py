@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import CorruptArtifact, StageMissing
-from tasks.core.files.durable import link_or_copy
+from tasks.core.files.copies import link_or_copy
 from tasks.core.files.locks import locked
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.recipe import Keep
-from tasks.core.store import Artifact, Built, Remote, RunStore, Staging, Store
+from tasks.core.store import Artifact, Built, RemoteStore, RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
 
 WEIGHTS = b"w" * (1 << 18)
@@ -361,10 +361,10 @@ def test_a_freed_input_is_not_made_again_for_a_run_that_begins_after_it(tmp_path
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteStore:
     (tmp_path / "shared").mkdir()
     monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", len(WEIGHTS))
-    return Remote.open(f"file://{tmp_path}/shared")
+    return RemoteStore.open(f"file://{tmp_path}/shared")
 
 
 def _through_fuse(chain: Chain) -> Built:
@@ -373,7 +373,7 @@ def _through_fuse(chain: Chain) -> Built:
 
 
 def test_of_a_large_artifact_elsewhere_only_what_a_stage_reads_is_fetched(
-    tmp_path: Path, shared: Remote
+    tmp_path: Path, shared: RemoteStore
 ) -> None:
     first = Chain(a_run(tmp_path / "first", keep="all", remote=shared))
     _through_fuse(first)
@@ -390,7 +390,7 @@ def test_of_a_large_artifact_elsewhere_only_what_a_stage_reads_is_fetched(
 
 
 def test_a_large_artifact_that_is_broken_elsewhere_is_made_again(
-    tmp_path: Path, shared: Remote
+    tmp_path: Path, shared: RemoteStore
 ) -> None:
     first = Chain(a_run(tmp_path / "first", keep="all", remote=shared))
     fused = _through_fuse(first).artifact

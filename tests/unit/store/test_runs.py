@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.store.runs import OpenRun, RunRecords
+from tasks.core.store.run_record import OpenRun
+from tasks.core.store.runs import RunRecords
 
 
 def finished(records: RunRecords, recipe: str, *artifacts: str, reach: int = 0) -> OpenRun:

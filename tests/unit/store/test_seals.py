@@ -12,7 +12,7 @@ import pytest
 from tasks.core.errors import SignatureRefused
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.storage.directory import StorageDirectory
-from tasks.core.store import Built, Remote, RunStore, Staging, Store
+from tasks.core.store import Built, RemoteStore, RunStore, Staging, Store
 from tasks.core.store.releases import share_release, take_releases
 from tasks.core.store.runs import RunRecords
 from tasks.core.store.seals import Document, Seals
@@ -46,7 +46,7 @@ def sealed(url: str, tmp_path: Path, said: list[str]) -> Sealed:
 
     def make(name: str, signs: Pair | None = None, trusts: Pair | None = None) -> Store:
         key = None if signs is None else signs.key
-        remote = Remote.open(url, Seals(key, None if trusts is None else trusts.trusted))
+        remote = RemoteStore.open(url, Seals(key, None if trusts is None else trusts.trusted))
         return Store(tmp_path / name, say=said.append, remote=remote, key=key)
 
     return make
@@ -178,7 +178,7 @@ def test_unfinished_work_that_nobody_trusted_has_left_is_not_gone_on_from(
 
         sealed(f"second {gone_on}", pair, pair).build(key, look)
         assert found == (["step-1"] if gone_on else [])
-    assert any("cannot be gone on from" in line for line in said)
+    assert any("cannot be resumed" in line for line in said)
 
 
 def _leave_unfinished(store: Store, key: StageKey) -> None:
@@ -201,9 +201,9 @@ def test_a_release_that_nobody_trusted_has_told_does_not_count(
         own = RunRecords(tmp_path / "one")
         run = own.start("demo")
         run.release(str(KEY))
-        share_release(Remote.open(url, Seals(None if signs is None else signs.key)), run, own)
+        share_release(RemoteStore.open(url, Seals(None if signs is None else signs.key)), run, own)
         records = RunRecords(tmp_path / "two")
-        take_releases(Remote.open(url, Seals(trusted=pair.trusted)), records, "demo")
+        take_releases(RemoteStore.open(url, Seals(trusted=pair.trusted)), records, "demo")
         return records.releases("demo")
 
     assert told_by(None) == []
@@ -229,7 +229,7 @@ def test_a_large_artifact_that_nobody_trusted_has_signed_is_not_counted_on_eithe
     monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", 0)
     build(sealed("first"))
     home = tmp_path / "second"
-    remote = Remote.open(url, Seals(trusted=pair.trusted))
+    remote = RemoteStore.open(url, Seals(trusted=pair.trusted))
     store = RunStore(home, RunRecords(home).start("demo"), remote=remote)
     with pytest.raises(SignatureRefused):
         store.build(KEY, fail)
@@ -243,7 +243,7 @@ def test_a_broken_signature_of_one_trusted_key_does_not_hide_that_of_another(
     place = StorageDirectory.open(url)
     (name,) = place.files("signatures")
     place.replace(f"signatures/{Path(name).parent}/{other.key.fingerprint}.sig", b"broken")
-    remote = Remote.open(url, Seals(trusted=(*other.trusted, *pair.trusted)))
+    remote = RemoteStore.open(url, Seals(trusted=(*other.trusted, *pair.trusted)))
     assert Store(tmp_path / "second", remote=remote).build(KEY, fail).cached
 
 
@@ -293,7 +293,7 @@ def test_one_of_several_trusted_keys_is_enough(
     url: str, sealed: Sealed, pair: Pair, other: Pair, tmp_path: Path
 ) -> None:
     build(sealed("first", pair))
-    remote = Remote.open(url, Seals(trusted=(*other.trusted, *pair.trusted)))
+    remote = RemoteStore.open(url, Seals(trusted=(*other.trusted, *pair.trusted)))
     assert Store(tmp_path / "second", remote=remote).build(KEY, fail).cached
 
 

@@ -10,7 +10,7 @@ from tasks.core.errors import CorruptArtifact, SignatureRefused
 from tasks.core.keys import stage_key
 from tasks.core.store import Built, Staging, Store
 from tasks.core.store.checks import wrong_content
-from tasks.core.store.seals import Kept
+from tasks.core.store.kept_signatures import KeptSignatures
 from tasks.core.store.signed import require_signed, sign, signed_by
 from tests.signing_keys import Pair, make_pair
 
@@ -44,7 +44,7 @@ def test_a_signature_of_what_was_built_before_is_not_that_of_what_is_built_anew(
     again = Store(tmp_path / "alone")
     build(again)
     assert signed_by(again, str(KEY)) == ()
-    with pytest.raises(SignatureRefused, match="not signed by the key that is asked for") as no:
+    with pytest.raises(SignatureRefused, match="not signed by the required key") as no:
         require_signed(again, str(KEY), pair.trusted)
     assert f"store sign {KEY}" in str(no.value.next_step)
 
@@ -73,8 +73,8 @@ def test_what_takes_the_place_of_an_artifact_while_it_is_read_is_not_signed(
         return problems
 
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.core.store.store.wrong_content", then_replaced)
-        with pytest.raises(CorruptArtifact, match="made anew"):
+        patch.setattr("tasks.core.store.upkeep.wrong_content", then_replaced)
+        with pytest.raises(CorruptArtifact, match="rebuilt"):
             sign(store, str(KEY), pair.key)
     with pytest.raises(SignatureRefused):
         require_signed(store, str(KEY), pair.trusted)
@@ -99,7 +99,7 @@ def test_the_library_accepts_an_artifact_with_its_kept_signature(
 ) -> None:
     store = Store(tmp_path / "home", key=pair.key)
     path = build(store).artifact.path
-    signature = Kept(store.root, path.name).directory / f"{pair.key.fingerprint}.sig"
+    signature = KeptSignatures(store.root, path.name).directory / f"{pair.key.fingerprint}.sig"
     config = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=pair.public)
     config.verify(path, signature)
 
@@ -117,7 +117,7 @@ def test_an_artifact_is_not_there_before_its_signature_is(
 
     store = Store(tmp_path / "home", key=pair.key)
     with monkeypatch.context() as patch:
-        patch.setattr(Kept, "add", killed)
+        patch.setattr(KeptSignatures, "add", killed)
         with pytest.raises(Killed):
             build(store)
     assert store.find(KEY) is None

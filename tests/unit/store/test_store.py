@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
-from tasks.core.files.durable import FileDigest, digest_of, link_or_copy
+from tasks.core.files.copies import link_or_copy
+from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.store import Staging, Store
 from tasks.core.store.checks import wrong_content
@@ -214,8 +215,8 @@ def test_what_has_the_name_of_a_damaged_artifact_by_now_is_not_set_aside(
                 shutil.copytree(tmp_path / "whole", directory)
         return problems
 
-    monkeypatch.setattr("tasks.core.store.store.wrong_content", then_replaced)
-    with pytest.raises(CorruptArtifact, match="made anew, or taken away"):
+    monkeypatch.setattr("tasks.core.store.upkeep.wrong_content", then_replaced)
+    with pytest.raises(CorruptArtifact, match="rebuilt or removed"):
         store.require_content(artifact)
     assert (store.find(key) is not None) is (meanwhile == "made anew")
 
@@ -230,7 +231,7 @@ def test_artifact_is_not_freed_while_it_is_read_through(
         freed.append(store.free(str(key)))
         return list(wrong_content(directory))
 
-    monkeypatch.setattr("tasks.core.store.store.wrong_content", somebody_frees)
+    monkeypatch.setattr("tasks.core.store.upkeep.wrong_content", somebody_frees)
     store.require_content(artifact)
     assert freed == [False]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import CorruptArtifact
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.keys import stage_key
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.manifest import Manifest, parse_manifest
 
 KEY = stage_key("finetune", 1, {})
@@ -63,7 +63,7 @@ def test_unfinished_work_with_a_name_that_leads_out_is_not_gone_on_from(
         "files": {out if where == "files" else "step/states": digest},
     }
     (folder / "state.json").write_text(json.dumps(state))
-    store = Store(tmp_path / "home", remote=Remote.open(f"file://{shared}"))
+    store = Store(tmp_path / "home", remote=RemoteStore.open(f"file://{shared}"))
     store.build(KEY, _finding_nothing())
     left = {path.name for path in (tmp_path / "home").rglob("*") if path.is_file()}
     assert not left & {"x", "b"}

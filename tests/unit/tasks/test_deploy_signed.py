@@ -9,8 +9,8 @@ from tasks.core.errors import CorruptArtifact, SignatureRefused
 from tasks.core.keys import stage_key
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Deploy, Gateway
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
+from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.store import Built, Staging, Store
 from tasks.deploy import deploy
 from tasks.runtime import StageResult
@@ -54,7 +54,7 @@ def test_an_artifact_that_nobody_has_signed_is_not_served(
     home: Path, made: Path, pair: Pair
 ) -> None:
     built = build(home, made, None)
-    with pytest.raises(SignatureRefused, match="not signed by the key that is asked for"):
+    with pytest.raises(SignatureRefused, match="not signed by the required key"):
         deployed(built, pair.public)
     assert nothing_was_started(home)
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks import prepare
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import write_manifest
 from tasks.runtime import StageResult

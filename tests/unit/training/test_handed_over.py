@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tasks.core.keys import stage_key
-from tasks.core.store import Remote, Staging, Store
+from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped
 from tasks.core.training.result import WORK
@@ -48,7 +48,7 @@ def test_a_training_cut_off_on_one_machine_ends_on_another_with_the_same_bits(
     tmp_path: Path, data: Path
 ) -> None:
     (tmp_path / "shared").mkdir()
-    remote = Remote.open(f"file://{tmp_path}/shared")
+    remote = RemoteStore.open(f"file://{tmp_path}/shared")
     with pytest.raises(TrainingStopped):
         trained(Store(tmp_path / "first", remote=remote), data, killed_at=5)
     second = trained(Store(tmp_path / "second", remote=remote), data)

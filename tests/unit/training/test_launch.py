@@ -8,7 +8,7 @@ import pytest
 from tasks.core.errors import MissingTool
 from tasks.core.recipe import Finetune
 from tasks.core.system.cores import usable_cores
-from tasks.core.training.launch import environment, require_tools
+from tasks.core.training.launch import require_tools, training_environment
 
 CPU = Finetune(device="cpu", processes=2)
 GPU = Finetune(device="cuda", processes=2)
@@ -65,18 +65,20 @@ def test_a_missing_way_to_the_machines_of_a_hostfile_is_named_with_advice(
 
 
 def test_no_token_reaches_the_training() -> None:
-    child = environment(CPU, {"HF_TOKEN": "hf_x", "HUGGING_FACE_HUB_TOKEN": "hf_x", "LANG": "C"})
+    child = training_environment(
+        CPU, {"HF_TOKEN": "hf_x", "HUGGING_FACE_HUB_TOKEN": "hf_x", "LANG": "C"}
+    )
     assert "hf_x" not in child.values()
     assert child["LANG"] == "C"
 
 
 def test_the_environments_programs_come_first() -> None:
-    first, *rest = environment(CPU, {"PATH": "/usr/bin"})["PATH"].split(os.pathsep)
+    first, *rest = training_environment(CPU, {"PATH": "/usr/bin"})["PATH"].split(os.pathsep)
     assert first == str(Path(sys.executable).parent)
     assert rest == ["/usr/bin"]
 
 
 def test_processes_on_a_cpu_share_its_cores_unless_told_otherwise() -> None:
-    assert environment(CPU, {})["OMP_NUM_THREADS"] == str(max(1, usable_cores() // 2))
-    assert environment(CPU, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
-    assert environment(CPU, {})["DS_ACCELERATOR"] == "cpu"
+    assert training_environment(CPU, {})["OMP_NUM_THREADS"] == str(max(1, usable_cores() // 2))
+    assert training_environment(CPU, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
+    assert training_environment(CPU, {})["DS_ACCELERATOR"] == "cpu"

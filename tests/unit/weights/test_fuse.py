@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from tasks.core.errors import AdapterMismatch, NotAModel
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.weights.fuse import fuse
 from tasks.core.weights.orientation import CONV1D_NAMES, CONV1D_TYPES
 from tests.models import tiny_llama

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import CorruptWeights
-from tasks.core.files.durable import FileDigest, digest_of
+from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge
 from tasks.core.weights.result import WrittenModel

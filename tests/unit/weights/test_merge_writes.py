@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from tasks.core.errors import DiskFull
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.weights import direct
 from tasks.core.weights.merge import merge, plan_merge
 from tests.unit.weights.models import base_model, delta_for
@@ -24,8 +24,8 @@ def pair(tmp_path) -> tuple[Path, Path]:
 
 
 def test_a_disk_without_room_is_refused_before_the_first_byte(tmp_path, pair, monkeypatch):
-    monkeypatch.setattr("tasks.core.files.durable.free_bytes", lambda _: 1000)
-    with pytest.raises(DiskFull, match="not enough room"):
+    monkeypatch.setattr("tasks.core.files.disk_space.free_bytes", lambda _: 1000)
+    with pytest.raises(DiskFull, match="not enough space"):
         merge(*pair, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 

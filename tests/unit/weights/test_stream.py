@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.weights import layout
 from tasks.core.weights.dtypes import ITEM_BYTES
 from tasks.core.weights.index import ModelIndex, read_index

@@ -27,7 +27,7 @@ from tasks.core.demo.hub.state import Hub
 from tasks.core.errors import LockBusy, UsageError
 from tasks.core.files.durable import write_atomically
 from tasks.core.files.locks import locked
-from tasks.core.process.ports import bound_socket, url_of
+from tasks.core.process.ports import bound_socket, socket_url
 
 _GRACE_S = 2
 
@@ -61,7 +61,7 @@ def serve_hub(root: Path, *, host: str, port: int, ready_file: Path | None) -> N
     with _owned(root), _listener(host, port) as listener:
         app = create_app(root, load_tokens(root))
         if ready_file is not None:
-            write_atomically(ready_file, url_of(listener) + "\n")
+            write_atomically(ready_file, socket_url(listener) + "\n")
         _server(app).run(sockets=[listener])
 
 
@@ -85,7 +85,7 @@ def running_hub(
         try:
             while not server.started and thread.is_alive():
                 sleep(0.005)
-            yield HubAddress(url_of(listener), next(iter(tokens), ""))
+            yield HubAddress(socket_url(listener), next(iter(tokens), ""))
         finally:
             server.should_exit = True
             thread.join()

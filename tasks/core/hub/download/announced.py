@@ -6,7 +6,7 @@ The Hub names the SHA-256 of large files (LFS) and the git blob id of small ones
 import hashlib
 from dataclasses import dataclass
 
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UntrustedCode
-from tasks.core.files.durable import make_directory, require_room
+from tasks.core.files.disk_space import require_disk_space
+from tasks.core.files.durable import make_directory
 from tasks.core.hub.download.incoming import IncomingSource
 from tasks.core.hub.download.local_copy import copy_directory
 from tasks.core.hub.download.model import download_model, missing_bytes
@@ -19,8 +20,8 @@ from tasks.core.keys import stage_key
 from tasks.core.model.code import foreign_code
 from tasks.core.progress import OnProgress, silent
 from tasks.core.store import Artifact, Built, Staging, Store
+from tasks.core.store.kept_signatures import KeptSignatures
 from tasks.core.store.manifest import freed_place
-from tasks.core.store.seals import Kept
 from tasks.core.weights.model_check import check_model
 from tasks.core.weights.tokenizer_check import require_tokenizer
 from tasks.core.weights.weight_files import some
@@ -42,7 +43,7 @@ def download_source(
     has agreed to run, and what `SourceSignature` raises where the source names a key.
     """
     incoming, params = incoming or IncomingSource(pinned), pinned.params
-    kept = Kept(store.root, str(pinned.key)).of_source
+    kept = KeptSignatures(store.root, str(pinned.key)).of_source
     signature = SourceSignature.kept(pinned.source, kept) or SourceSignature.of(
         pinned.source, pinned.commit
     )
@@ -112,7 +113,7 @@ def _require_room(
 ) -> None:
     here = _missing_bytes(pinned, staging.path)
     others = (_missing_bytes(each, _place_of(each, store)) for each in beside)
-    require_room(staging.path, here + sum(others))
+    require_disk_space(staging.path, here + sum(others))
 
 
 def _place_of(pinned: PinnedSource, store: Store) -> Path | None:

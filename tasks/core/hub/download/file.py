@@ -18,7 +18,8 @@ from huggingface_hub import get_session, hf_raise_for_status
 from huggingface_hub.errors import HfHubHTTPError
 
 from tasks.core.errors import DownloadCorrupt
-from tasks.core.files.durable import CHUNK_BYTES, FileDigest
+from tasks.core.files.copies import CHUNK_BYTES
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.client import TIMEOUT_S
 from tasks.core.hub.download.announced import Content, HubFile
 from tasks.core.hub.errors import waiting_time_s
@@ -86,7 +87,7 @@ NOBODY: Listener = Nobody()
 
 
 @dataclass(frozen=True)
-class Transfer:
+class DownloadSession:
     """What all files of one download have in common.
 
     progress gets bytes as they arrive, and a negative number when bytes turn out to be wrong.
@@ -106,7 +107,7 @@ class FileDownload:
 
     file: HubFile
     url: str
-    transfer: Transfer
+    session: DownloadSession
 
     def run(self) -> FileDigest:
         """Return the digest of the file once it stands in the directory, complete and verified.
@@ -114,10 +115,10 @@ class FileDownload:
         Raises DownloadCorrupt when it arrives wrong twice, DownloadStopped, and huggingface_hub's
         errors.
         """
-        target = self.transfer.out / self.file.path
+        target = self.session.out / self.file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = self._present(target) or self._downloaded(target)
-        self.transfer.listener.whole(self.file.path, digest)
+        self.session.listener.whole(self.file.path, digest)
         return digest
 
     def _present(self, target: Path) -> FileDigest | None:
@@ -168,7 +169,7 @@ class FileDownload:
             self._count(chunk, content)
 
     def _stream(self, file: BinaryIO, content: Content) -> None:
-        headers = {**self.transfer.headers, "Accept-Encoding": "identity"}
+        headers = {**self.session.headers, "Accept-Encoding": "identity"}
         if content.size_bytes:
             headers["Range"] = f"bytes={content.size_bytes}-"
         with get_session().stream("GET", self.url, headers=headers, timeout=TIMEOUT_S) as response:
@@ -182,18 +183,18 @@ class FileDownload:
                 self._count(fresh, content)
 
     def _count(self, chunk: bytes, content: Content) -> None:
-        if self.transfer.stop.is_set():
+        if self.session.stop.is_set():
             raise DownloadStopped
         content.update(chunk)
-        self.transfer.progress(len(chunk))
-        self.transfer.listener.grown(self.file.path, content.size_bytes)
+        self.session.progress(len(chunk))
+        self.session.listener.grown(self.file.path, content.size_bytes)
 
     def _checked(self, path: Path, content: Content) -> FileDigest | None:
         digest = content.digest()
         if digest is None:
-            self.transfer.progress(-content.size_bytes)
+            self.session.progress(-content.size_bytes)
             path.unlink()
-            self.transfer.listener.lost(self.file.path)
+            self.session.listener.lost(self.file.path)
         return digest
 
     def _wait(self, error: httpx2.TransportError | HfHubHTTPError, failures: int) -> None:
@@ -202,11 +203,11 @@ class FileDownload:
             if error.response.status_code not in _TRANSIENT_STATUS:
                 raise error
             asked_s = waiting_time_s(error.response)
-        wait_s = self.transfer.patience.wait_s(failures, asked_s)
+        wait_s = self.session.patience.wait_s(failures, asked_s)
         if wait_s is None:
             raise error
         logger.warning("%s: %s; resuming in %.0f s", self.file.path, error, wait_s)
-        if self.transfer.stop.wait(wait_s):
+        if self.session.stop.wait(wait_s):
             raise DownloadStopped
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.download.file import part_of
 from tasks.core.hub.download.model import is_large, missing_bytes
 from tasks.core.hub.download.pinned import PinnedSource

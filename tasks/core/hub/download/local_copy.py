@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import NotAModel
-from tasks.core.files.durable import CHUNK_BYTES, FileDigest, require_room, share_blocks
+from tasks.core.files.copies import CHUNK_BYTES, share_blocks
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.hub.download.model import WrittenFiles
 from tasks.core.hub.download.model_files import choose_files
 from tasks.core.keys import digest
@@ -61,7 +63,7 @@ def copy_directory(source: Path, out: Path, on_progress: OnProgress = silent) ->
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
         (out / name).unlink(missing_ok=True)
-    require_room(out, total)
+    require_disk_space(out, total)
     tally = Tally(total, on_progress)
     copies = [partial(_copy, source / name, out / name, tally) for name in names]
     return WrittenFiles(dict(zip(names, on_every_core(copies, name="copy"), strict=True)))

@@ -14,17 +14,18 @@ from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.hf_api import RepoSibling
 
 from tasks.core.errors import HubError, UnsafeName
-from tasks.core.files.durable import FileDigest, require_room
+from tasks.core.files.digests import FileDigest
+from tasks.core.files.disk_space import require_disk_space
 from tasks.core.files.foreign import JsonObject, leaves
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.client import ASK_TIMEOUT_S, api, endpoint, usable_token
 from tasks.core.hub.download.announced import HubFile
 from tasks.core.hub.download.file import (
     NOBODY,
+    DownloadSession,
     FileDownload,
     Listener,
     Patience,
-    Transfer,
     part_of,
 )
 from tasks.core.hub.download.model_files import choose_files
@@ -141,16 +142,16 @@ def download_model(
     about the model is known early; listener hears of each file's bytes as they arrive.
     """
     out.mkdir(parents=True, exist_ok=True)
-    require_room(out, missing_bytes(resolved, out))
+    require_disk_space(out, missing_bytes(resolved, out))
     tally = Tally(resolved.size_bytes, on_progress)
     stop = Event()
     with translated(resolved.repo, resolved.commit):
-        transfer = Transfer(
+        session = DownloadSession(
             out, authorization(token), tally.add, stop, patience or Patience(), listener
         )
         files = sorted(resolved.files, key=is_large)
         digests = run_all(
-            [FileDownload(file, file_url(resolved, file), transfer).run for file in files],
+            [FileDownload(file, file_url(resolved, file), session).run for file in files],
             threads=_FILES_AT_ONCE,
             name="download",
             stop=stop.set,

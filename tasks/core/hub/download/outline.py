@@ -18,7 +18,7 @@ import httpx2
 from huggingface_hub import get_session, hf_raise_for_status
 
 from tasks.core.errors import HubError
-from tasks.core.files.durable import clone_or_copy
+from tasks.core.files.copies import clone_or_copy
 from tasks.core.hub.client import TIMEOUT_S
 from tasks.core.hub.download.announced import HubFile
 from tasks.core.hub.download.incoming import IncomingSource

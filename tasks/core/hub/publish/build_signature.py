@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.core.errors import SignatureRefused
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.publish.files import Wanted
 from tasks.core.signing import SIGNATURE, SigningKey, opened, signature_over
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub.hf_api import RepoFile
 
 from tasks.core.errors import FileChanged, KawanUsahaError, NotAModel
-from tasks.core.files.durable import FileDigest, sha256_of
+from tasks.core.files.digests import FileDigest, sha256_of
 from tasks.core.files.foreign import read_whole
 from tasks.core.hub.card.model_class import require_loadable
 from tasks.core.hub.download.model_files import CARD

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.card.rules import require_valid_card
 from tasks.core.hub.publish.build_signature import with_signature
 from tasks.core.hub.publish.files import Wanted, require_loads, wanted_files

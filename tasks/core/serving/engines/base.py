@@ -13,12 +13,12 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from tasks.core.home import PROJECT
+from tasks.core.process.environment import BESIDE_OTHERS, SUPERVISED
 from tasks.core.recipe import Dtype
 from tasks.core.recipe.deploy import Deploy, EngineName
-from tasks.core.serving.launch.process_spec import ProcessSpec
-from tasks.core.serving.observe.readiness import EXPECTATION_VARIABLE, EngineReport, Expectation
-from tasks.core.serving.observe.request import asked
+from tasks.core.serving.client.request import request_text
+from tasks.core.serving.proof.readiness import EXPECTATION_VARIABLE, EngineReport, Expectation
+from tasks.core.serving.supervision.process_spec import ProcessSpec
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Engine(ABC):
 
     def ready(self, url: str) -> None:
         """Return when the process takes requests. Raises ServingFailed while it does not."""
-        asked("GET", f"{url}/health")
+        request_text("GET", f"{url}/health")
 
     @abstractmethod
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
@@ -120,13 +120,9 @@ class Engine(ABC):
 
 def _environment(launch: Launch) -> Mapping[str, str]:
     env = {
-        "PYTHONPATH": str(PROJECT),
-        "PYTHONUNBUFFERED": "1",
-        "HF_HUB_OFFLINE": "1",
+        **SUPERVISED,
+        **BESIDE_OTHERS,
         "HF_MODULES_CACHE": str(launch.modules),
-        "TOKENIZERS_PARALLELISM": "false",
-        # Waiting threads sleep. Spinning, OpenMP's took four times the CPU beside other work.
-        "OMP_WAIT_POLICY": "PASSIVE",
         EXPECTATION_VARIABLE: str(launch.expectation),
     }
     if launch.settings.device == "cpu":

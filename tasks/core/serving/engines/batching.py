@@ -18,7 +18,7 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 from tasks.core.serving.engines.cache_room import PAGE_TOKENS, CacheRoom
 from tasks.core.serving.engines.choosing import Choose, OneProcessor, Stream
 from tasks.core.serving.engines.forward import embeddings, prompt_logprobs
-from tasks.core.serving.engines.generator import Room, Token
+from tasks.core.serving.engines.generator import GeneratorRoom, Token
 from tasks.core.serving.engines.loaded import context_of, end_tokens_of, vocabulary_of
 from tasks.core.serving.engines.request import Completion
 from tasks.core.serving.engines.sampling import Sampler
@@ -37,7 +37,7 @@ class BatchingGenerator:
         self.context_tokens = context_of(model)
         self.vocabulary = vocabulary_of(model)
         self.end_tokens = end_tokens_of(model, tokenizer)
-        self.room = Room(requests=requests, capacity=room.blocks)
+        self.room = GeneratorRoom(requests=requests, capacity=room.blocks)
         self._streams: dict[str, Stream] = {}
         self._numbers = count()
         self._manager = ContinuousBatchingManager(

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from tasks.core.serving.engines.generator import Token
 from tasks.core.serving.engines.request import Completion
-from tasks.core.serving.engines.text import Decoder, Detokenizer, StopStrings, decoded
+from tasks.core.serving.engines.text import Detokenizer, StopStrings, TextDecoder, decoded
 
 DONE: Final = b"data: [DONE]\n\n"
 _LEAST = -9999.0  # JSON has no infinity; vLLM says the same
@@ -23,10 +23,12 @@ _LEAST = -9999.0  # JSON has no infinity; vLLM says the same
 FinishReason = Literal["stop", "length"]
 
 
-class Answer:
+class AnswerChunks:
     """The chunks of one answer, in order: `add` for each token until `finish_reason` is set."""
 
-    def __init__(self, wanted: Completion, tokenizer: Decoder, end_tokens: frozenset[int]) -> None:
+    def __init__(
+        self, wanted: Completion, tokenizer: TextDecoder, end_tokens: frozenset[int]
+    ) -> None:
         self._wanted = wanted
         self._tokenizer = tokenizer
         self._ends = end_tokens | set(wanted.stop_token_ids)
@@ -102,7 +104,7 @@ def event(fields: Mapping[str, JsonValue]) -> bytes:
 class _Logprobs:
     """OpenAI's `logprobs` object of the tokens since the last event."""
 
-    def __init__(self, tokenizer: Decoder) -> None:
+    def __init__(self, tokenizer: TextDecoder) -> None:
         self._tokenizer = tokenizer
         self._offset = 0
         self.pending: list[Token] = []

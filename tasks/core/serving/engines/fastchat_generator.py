@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tasks.core.recipe.deploy import FASTCHAT_AT_ONCE
 from tasks.core.serving.engines.forward import embeddings, prompt_logprobs
-from tasks.core.serving.engines.generator import Room, Token
+from tasks.core.serving.engines.generator import GeneratorRoom, Token
 from tasks.core.serving.engines.loaded import (
     context_of,
     end_tokens_of,
@@ -39,7 +39,7 @@ class FastChatGenerator:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         at_once = 1 if rope_by_length(model) else FASTCHAT_AT_ONCE
-        self.room = Room(requests=at_once, capacity=at_once)
+        self.room = GeneratorRoom(requests=at_once, capacity=at_once)
         self._model = model
         self.context_tokens = context_of(model)
         self.vocabulary = vocabulary_of(model)

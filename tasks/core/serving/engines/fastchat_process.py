@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from tasks.core.model.config import context_tokens
-from tasks.core.serving.engines.loaded import Loaded, precision_of
-from tasks.core.serving.engines.process import run
-from tasks.core.serving.engines.process_arguments import Arguments
-from tasks.core.serving.rotary import restore_rotary_precision
+from tasks.core.serving.engines.loaded import LoadedModel, precision_of
+from tasks.core.serving.engines.process import run_engine
+from tasks.core.serving.engines.process_arguments import EngineArguments
+from tasks.core.serving.engines.rotary import restore_rotary_precision
 
 _DEFAULT_TOKENS = 2048
 
 
-def load(arguments: Arguments) -> Loaded:
+def load(arguments: EngineArguments) -> LoadedModel:
     """Return the model as FastChat loads it."""
     restore_context_length()
     from fastchat.serve.model_worker import ModelWorker
@@ -46,7 +46,7 @@ def load(arguments: Arguments) -> Loaded:
         conv_template=arguments.template,
     )
     restore_rotary_precision(worker.model)
-    return Loaded(
+    return LoadedModel(
         model=worker.model,
         tokenizer=worker.tokenizer,
         template=worker.conv.name,
@@ -73,4 +73,4 @@ def context_length(config: Any) -> int:
 
 
 if __name__ == "__main__":
-    run(load)
+    run_engine(load)

@@ -25,7 +25,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Room:
+class GeneratorRoom:
     """How much is worked on at once: so many requests, that cost no more than `capacity` in all."""
 
     requests: int
@@ -42,7 +42,7 @@ class Generator(Protocol):
     context_tokens: int
     vocabulary: int
     end_tokens: frozenset[int]
-    room: Room
+    room: GeneratorRoom
 
     def check(self, wanted: Completion) -> None:
         """Raise RequestRefused for values that the engine would silently not follow."""

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from tasks.core.model.config import context_tokens, rope_of
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.generator import Generator
-from tasks.core.serving.observe.fingerprint import require_fingerprint
-from tasks.core.serving.observe.readiness import EngineReport, Expectation, require_as_expected
+from tasks.core.serving.proof.fingerprint import require_fingerprint
+from tasks.core.serving.proof.readiness import EngineReport, Expectation, require_as_expected
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model, ready but not proven.
 
     template is the conversation template that the engine was made with; precision what the weights

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import psutil
 from pydantic import ValidationError
 
+from tasks.core.serving.client.request import bad_answer, request_text
 from tasks.core.serving.engines.base import Engine, Launch
-from tasks.core.serving.engines.process_arguments import Arguments
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.engines.process_arguments import EngineArguments
+from tasks.core.serving.proof.readiness import (
     REPORT_ROUTE,
     EngineReport,
     Expectation,
     require_as_expected,
 )
-from tasks.core.serving.observe.request import asked, failed
 from tasks.core.system.cores import usable_cores
 
 _GPU_THREADS = 4
@@ -28,10 +28,10 @@ class OwnEngine(Engine):
     stop_wait_s = 10.0
     stops_as_group = True
 
-    def arguments(self, launch: Launch) -> Arguments:
+    def arguments(self, launch: Launch) -> EngineArguments:
         """Return what the process is told."""
         settings = launch.settings
-        return Arguments(
+        return EngineArguments(
             # Relative: the process sees nothing of the path but this neutral name.
             model=launch.model.name,
             model_name=settings.model_name,
@@ -58,11 +58,13 @@ class OwnEngine(Engine):
         """Return what the process holds; it has proven the same before it opened its port."""
         where = url + REPORT_ROUTE
         try:
-            report = EngineReport.model_validate_json(asked("GET", where))
+            report = EngineReport.model_validate_json(request_text("GET", where))
         except ValidationError as error:
-            raise failed("Another server answers there.", where, error) from error
+            raise bad_answer("Another server answers there.", where, error) from error
         if report.build != expectation.build:
-            raise failed("The engine serves another build.", where, report.build, expectation.build)
+            raise bad_answer(
+                "The engine serves another build.", where, report.build, expectation.build
+            )
         require_as_expected(expectation, report)
         return report
 

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tasks.core.serving.engines.generator import Room
+from tasks.core.serving.engines.generator import GeneratorRoom
 from tasks.core.serving.engines.request import RequestRefused
 
 
-class Places:
+class EnginePlaces:
     """The places of a generator, and a bounded queue before them. For one event loop."""
 
-    def __init__(self, room: Room, *, waiting: int) -> None:
+    def __init__(self, room: GeneratorRoom, *, waiting: int) -> None:
         self._room = room
         self._most = room.requests + waiting
         self._running = 0

@@ -18,12 +18,12 @@ from tasks.core.errors import KawanUsahaError
 from tasks.core.files.durable import write_atomically
 from tasks.core.machine.devices import serving
 from tasks.core.process.descriptors import allow_many_descriptors
-from tasks.core.serving.engines.loaded import Loaded
-from tasks.core.serving.engines.places import Places
-from tasks.core.serving.engines.process_arguments import Arguments
-from tasks.core.serving.engines.request import Limits
-from tasks.core.serving.engines.server import Served, engine_app
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.engines.loaded import LoadedModel
+from tasks.core.serving.engines.places import EnginePlaces
+from tasks.core.serving.engines.process_arguments import EngineArguments
+from tasks.core.serving.engines.request import ModelLimits
+from tasks.core.serving.engines.server import EngineService, engine_app
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSAL_FILE,
     REFUSED,
@@ -37,7 +37,7 @@ _GRACE_S = 3
 """Streams are told at their next token that the process ends; a long prompt may take longer."""
 
 
-def run(load: Callable[[Arguments], Loaded]) -> None:
+def run_engine(load: Callable[[EngineArguments], LoadedModel]) -> None:
     """Serve what `load` returns, for the arguments of this process, until it is told to end."""
     # A log line that cannot be written is dropped. Otherwise logging writes about it to stderr,
     # which FastChat has turned into a logger: without supervisord at the other end of the pipe
@@ -45,14 +45,14 @@ def run(load: Callable[[Arguments], Loaded]) -> None:
     logging.raiseExceptions = False
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser()
-    parser.add_argument("--settings", type=Arguments.model_validate_json, required=True)
-    arguments: Arguments = parser.parse_args().settings
+    parser.add_argument("--settings", type=EngineArguments.model_validate_json, required=True)
+    arguments: EngineArguments = parser.parse_args().settings
     # The locks of the devices are this process's own, so that they are free however it ends.
     with serving(f"deployment {Path.cwd().parent.name}"):
         sys.exit(_serve(arguments, load))
 
 
-def _serve(arguments: Arguments, load: Callable[[Arguments], Loaded]) -> int:
+def _serve(arguments: EngineArguments, load: Callable[[EngineArguments], LoadedModel]) -> int:
     """Return the exit code."""
     expectation_file = Path(os.environ[EXPECTATION_VARIABLE])
     try:
@@ -73,18 +73,18 @@ def _serve(arguments: Arguments, load: Callable[[Arguments], Loaded]) -> int:
     return 1 if served.generator.failure() else 0
 
 
-def _served(loaded: Loaded, arguments: Arguments, build: str) -> Served:
+def _served(loaded: LoadedModel, arguments: EngineArguments, build: str) -> EngineService:
     generator = loaded.generator()
-    return Served(
+    return EngineService(
         generator=generator,
         tokenizer=loaded.tokenizer,
-        limits=Limits(
+        limits=ModelLimits(
             model_name=arguments.model_name,
             context_tokens=generator.context_tokens,
             vocabulary=generator.vocabulary,
             takes=frozenset(arguments.takes),
         ),
-        places=Places(
+        places=EnginePlaces(
             generator.room,
             waiting=arguments.running + arguments.waiting - generator.room.requests,
         ),
@@ -95,7 +95,7 @@ def _served(loaded: Loaded, arguments: Arguments, build: str) -> Served:
 class _Server(uvicorn.Server):
     """Ends its streams with an error instead of silence, and itself with its generator."""
 
-    def __init__(self, served: Served, port: int) -> None:
+    def __init__(self, served: EngineService, port: int) -> None:
         super().__init__(
             uvicorn.Config(
                 engine_app(served),

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.core.recipe import Dtype
 
 
-class Arguments(BaseModel):
+class EngineArguments(BaseModel):
     """What an engine's process is told: the argument `--settings`, as JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -90,7 +90,7 @@ class Embeddings(_Value):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ModelLimits:
     """What the served model can take: takes are the optional fields that its engine honours."""
 
     model_name: str
@@ -99,7 +99,7 @@ class Limits:
     takes: frozenset[str]
 
 
-def read_completion(body: bytes, limits: Limits) -> Completion:
+def read_completion(body: bytes, limits: ModelLimits) -> Completion:
     """Return the request for an answer. Raises RequestRefused."""
     wanted = _parsed(Completion, body)
     _require_model(wanted.model, limits)
@@ -122,7 +122,7 @@ def read_completion(body: bytes, limits: Limits) -> Completion:
     return wanted
 
 
-def read_embeddings(body: bytes, limits: Limits) -> Embeddings:
+def read_embeddings(body: bytes, limits: ModelLimits) -> Embeddings:
     """Return the request for embeddings. Raises RequestRefused."""
     wanted = _parsed(Embeddings, body)
     _require_model(wanted.model, limits)
@@ -147,12 +147,12 @@ def _parsed(kind: type[Body], body: bytes) -> Body:
         raise _refused("; ".join(said[:_SHOWN_ERRORS])) from None
 
 
-def _require_model(name: str, limits: Limits) -> None:
+def _require_model(name: str, limits: ModelLimits) -> None:
     if name != limits.model_name:
         raise RequestRefused(404, f"Only {limits.model_name} is served here.", "model_not_found")
 
 
-def _require_ids(name: str, ids: tuple[int, ...] | list[int], limits: Limits) -> None:
+def _require_ids(name: str, ids: tuple[int, ...] | list[int], limits: ModelLimits) -> None:
     if ids and max(ids) >= limits.vocabulary:
         raise _refused(f"{name}: {max(ids)} is no token; there are {limits.vocabulary}")
 

@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from fastapi import FastAPI, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from tasks.core.serving.engines.completion import DONE, Answer
+from tasks.core.serving.engines.completion import DONE, AnswerChunks
 from tasks.core.serving.engines.generator import Generator
 from tasks.core.serving.engines.hang_up import while_connected
-from tasks.core.serving.engines.places import Places
+from tasks.core.serving.engines.places import EnginePlaces
 from tasks.core.serving.engines.request import (
     Completion,
     Embeddings,
-    Limits,
+    ModelLimits,
     RequestRefused,
     read_completion,
     read_embeddings,
 )
-from tasks.core.serving.engines.text import Decoder
-from tasks.core.serving.observe.readiness import REPORT_ROUTE, EngineReport
+from tasks.core.serving.engines.text import TextDecoder
+from tasks.core.serving.proof.readiness import REPORT_ROUTE, EngineReport
 
 _log = logging.getLogger(__name__)
 
@@ -43,17 +43,17 @@ _EVENTS = [
 
 
 @dataclass(frozen=True)
-class Served:
+class EngineService:
     """What the server answers with, and for whom."""
 
     generator: Generator
-    tokenizer: Decoder
-    limits: Limits
-    places: Places
+    tokenizer: TextDecoder
+    limits: ModelLimits
+    places: EnginePlaces
     report: Callable[[], EngineReport]
 
 
-def engine_app(served: Served) -> FastAPI:
+def engine_app(served: EngineService) -> FastAPI:
     """Return the application of one engine process."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -81,7 +81,7 @@ def engine_app(served: Served) -> FastAPI:
     return app
 
 
-async def _answered(served: Served, wanted: Completion) -> AsyncGenerator[bytes, None]:
+async def _answered(served: EngineService, wanted: Completion) -> AsyncGenerator[bytes, None]:
     """Yield the events of an answer."""
     generator, places = served.generator, served.places
     generator.check(wanted)
@@ -89,7 +89,7 @@ async def _answered(served: Served, wanted: Completion) -> AsyncGenerator[bytes,
         prompt_logprobs = None
         if wanted.prompt_logprobs is not None:
             prompt_logprobs = await generator.prompt_logprobs(wanted.prompt)
-        answer = Answer(wanted, served.tokenizer, generator.end_tokens)
+        answer = AnswerChunks(wanted, served.tokenizer, generator.end_tokens)
         async with aclosing(generator.generate(wanted)) as tokens:
             async for token in tokens:
                 event = answer.add(token, prompt_logprobs=prompt_logprobs)
@@ -106,7 +106,7 @@ async def _answered(served: Served, wanted: Completion) -> AsyncGenerator[bytes,
     yield DONE
 
 
-async def _embedded(served: Served, wanted: Embeddings) -> AsyncGenerator[bytes, None]:
+async def _embedded(served: EngineService, wanted: Embeddings) -> AsyncGenerator[bytes, None]:
     """Yield the one body with the embeddings."""
     async with served.places.place(1):
         vectors = await served.generator.embed(wanted.input)

@@ -11,7 +11,7 @@ _NO_CHARACTER = "\ufffd"
 """What a decoder makes of bytes that are no character, or not yet."""
 
 
-class Decoder(Protocol):
+class TextDecoder(Protocol):
     """The part of a tokenizer that is needed here."""
 
     def decode(
@@ -24,7 +24,7 @@ class Decoder(Protocol):
         """Return the text of the tokens."""
 
 
-def decoded(tokenizer: Decoder, ids: list[int]) -> str:
+def decoded(tokenizer: TextDecoder, ids: list[int]) -> str:
     """Return the text of the tokens, without the special ones and with every space as it is."""
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
@@ -36,7 +36,7 @@ class Detokenizer:
     the beginning of a text; the window is that of vLLM and text-generation-inference.
     """
 
-    def __init__(self, tokenizer: Decoder) -> None:
+    def __init__(self, tokenizer: TextDecoder) -> None:
         self._tokenizer = tokenizer
         self._window: list[int] = []
         self._read = 0  # how many tokens of the window have been given out

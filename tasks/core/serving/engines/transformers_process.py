@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from tasks.core.errors import ServingFailed
 from tasks.core.serving.engines.batching import BatchingGenerator
 from tasks.core.serving.engines.cache_room import cache_room
-from tasks.core.serving.engines.loaded import Loaded, context_of, precision_of, rope_by_length
-from tasks.core.serving.engines.process import run
-from tasks.core.serving.engines.process_arguments import Arguments
+from tasks.core.serving.engines.loaded import LoadedModel, context_of, precision_of, rope_by_length
+from tasks.core.serving.engines.process import run_engine
+from tasks.core.serving.engines.process_arguments import EngineArguments
 
 
-def load(arguments: Arguments) -> Loaded:
+def load(arguments: EngineArguments) -> LoadedModel:
     """Return the model in the type that is asked for, or in that of its file on a GPU.
 
     Raises ServingFailed for a model whose answers would depend on the requests beside them.
@@ -38,7 +38,7 @@ def load(arguments: Arguments) -> Loaded:
         room = cache_room(model, context_tokens=context_of(model), requests=arguments.running)
         return BatchingGenerator(model, tokenizer, room, requests=arguments.running)
 
-    return Loaded(
+    return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         template=arguments.template,
@@ -64,4 +64,4 @@ def _require_independent_rows(model: Any) -> None:
 
 
 if __name__ == "__main__":
-    run(load)
+    run_engine(load)

@@ -14,16 +14,16 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe.deploy import Deploy
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.request import bad_answer, request_text
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import PROVEN_ROUTE, PROVER
 from tasks.core.serving.engines.request import OPTIONAL_FIELDS
-from tasks.core.serving.engines.vllm_command import Arguments, Setup
-from tasks.core.serving.engines.vllm_environment import EXTRA, vllm_python
+from tasks.core.serving.engines.vllm_command import Setup, VllmArguments
+from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS, vllm_python
 from tasks.core.serving.engines.vllm_process import require_provable
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.fingerprint import PromptAnswer, ask_prompt, require_fingerprint
-from tasks.core.serving.observe.readiness import EngineReport, Expectation
-from tasks.core.serving.observe.request import asked, failed
+from tasks.core.serving.proof.fingerprint import PromptAnswer, ask_prompt, require_fingerprint
+from tasks.core.serving.proof.readiness import EngineReport, Expectation
 
 _ANY_PROMPT: Final = (0, 0)
 """What a plain model is asked: any two tokens that every vocabulary has."""
@@ -54,10 +54,10 @@ class Vllm(Engine):
                 found="load_8bit: true, device: cpu",
             )
 
-    def arguments(self, launch: Launch) -> Arguments:
+    def arguments(self, launch: Launch) -> VllmArguments:
         """Return what the process is told. Raises RecipeError without vLLM."""
         settings = launch.settings
-        return Arguments(
+        return VllmArguments(
             python=vllm_python(os.environ),
             model=launch.model.name,
             model_name=settings.model_name,
@@ -70,7 +70,7 @@ class Vllm(Engine):
             waiting=settings.gateway.max_queued,
             drain_s=settings.drain_s,
             beside=settings.switch == "side-by-side",
-            extra=os.environ.get(EXTRA, ""),
+            extra=os.environ.get(EXTRA_ARGUMENTS, ""),
         )
 
     def environment(self, launch: Launch) -> Mapping[str, str]:
@@ -87,7 +87,7 @@ class Vllm(Engine):
 
         Nothing for draining: it still says so when it takes no requests any longer.
         """
-        asked("GET", f"{url}/health", access=_PROVER)
+        request_text("GET", f"{url}/health", access=_PROVER)
 
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
         """Return how it is set up, once it has answered like the model that was promised.
@@ -103,14 +103,14 @@ class Vllm(Engine):
         answer = ask_prompt(url, served.id, prompt, access=_PROVER)
         setup = _setup(answer, url)
         if setup.build != expectation.build:
-            raise failed("It serves another build.", url, setup.build, expectation.build)
+            raise bad_answer("It serves another build.", url, setup.build, expectation.build)
         edit: dict[str, JsonValue] | None = None
         if fingerprint is not None:
             match = require_fingerprint(
                 fingerprint, answer.logprobs, dtype=setup.rounds_like, where=url
             )
             edit = {"by": "log-probabilities", "found": str(match), "verdict": match.verdict}
-        asked("POST", url + PROVEN_ROUTE, access=_PROVER)
+        request_text("POST", url + PROVEN_ROUTE, access=_PROVER)
         return EngineReport(
             build=setup.build,
             template=expectation.template,
@@ -137,9 +137,9 @@ def _served(url: str) -> _Model:
     """Return what it calls its model, and how long a context it gives it."""
     where = f"{url}/v1/models"
     try:
-        return _Models.model_validate_json(asked("GET", where, access=_PROVER)).data[0]
+        return _Models.model_validate_json(request_text("GET", where, access=_PROVER)).data[0]
     except ValidationError as error:
-        raise failed("Another server answers there.", where, error) from error
+        raise bad_answer("Another server answers there.", where, error) from error
 
 
 def _setup(answer: PromptAnswer, url: str) -> Setup:
@@ -147,7 +147,7 @@ def _setup(answer: PromptAnswer, url: str) -> Setup:
         return Setup.model_validate_json(answer.system_fingerprint or "")
     except ValidationError as error:
         found = answer.system_fingerprint
-        raise failed("It was not started by this project.", url, found) from error
+        raise bad_answer("It was not started by this project.", url, found) from error
 
 
 def _resident_bytes(url: str) -> int:

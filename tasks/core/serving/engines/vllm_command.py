@@ -46,7 +46,7 @@ class Setup(BaseModel):
     context_tokens: int
 
 
-class Arguments(BaseModel):
+class VllmArguments(BaseModel):
     """What the process is told: the argument `--settings`, as JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,7 +66,7 @@ class Arguments(BaseModel):
     extra: str
 
 
-def setup_of(arguments: Arguments, config: Mapping[str, object], build: str) -> Setup:
+def setup_of(arguments: VllmArguments, config: Mapping[str, object], build: str) -> Setup:
     """Return what a server of these arguments is for a model of this configuration.
 
     On a GPU it computes in the 16 bits that the model is stored in. Raises NotAModel for a
@@ -91,7 +91,7 @@ def setup_of(arguments: Arguments, config: Mapping[str, object], build: str) -> 
 
 
 def vllm_command(
-    arguments: Arguments, setup: Setup, config: Mapping[str, object]
+    arguments: VllmArguments, setup: Setup, config: Mapping[str, object]
 ) -> tuple[str, ...]:
     """Return the whole command."""
     return (
@@ -120,7 +120,7 @@ def drain_s(wanted_s: int) -> int:
 
 
 def _of_the_device(
-    arguments: Arguments, setup: Setup, config: Mapping[str, object]
+    arguments: VllmArguments, setup: Setup, config: Mapping[str, object]
 ) -> tuple[str, ...]:
     if setup.device == "cpu":
         tokens = max(setup.context_tokens, arguments.running * _CACHE_TOKENS)

@@ -13,7 +13,7 @@ from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT
 
 VARIABLE: Final = "KAWAN_USAHA_VLLM"
-EXTRA: Final = "KAWAN_USAHA_VLLM_ARGUMENTS"
+EXTRA_ARGUMENTS: Final = "KAWAN_USAHA_VLLM_ARGUMENTS"
 """Further arguments of vLLM's server, as on a command line; the last of two that differ counts."""
 MADE_BY_MAKE: Final = PROJECT / ".venv-vllm" / "bin" / "python"
 

@@ -19,10 +19,15 @@ from tasks.core.errors import EditLost, KawanUsahaError
 from tasks.core.files.durable import write_atomically
 from tasks.core.machine.devices import serve_for_life
 from tasks.core.model.config import read_config
+from tasks.core.process.environment import (
+    EVERYTHING,
+    child_environment,
+    path_with_programs_of,
+)
 from tasks.core.process.tree import Mark, end_processes
 from tasks.core.serving.engines.inside_vllm import kawan_usaha_gate
-from tasks.core.serving.engines.vllm_command import Arguments, setup_of, vllm_command
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.engines.vllm_command import VllmArguments, setup_of, vllm_command
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSAL_FILE,
     REFUSED,
@@ -41,8 +46,8 @@ def main() -> None:
     """Become the server, or end with REFUSED and leave the reason in a file."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser()
-    parser.add_argument("--settings", type=Arguments.model_validate_json, required=True)
-    arguments: Arguments = parser.parse_args().settings
+    parser.add_argument("--settings", type=VllmArguments.model_validate_json, required=True)
+    arguments: VllmArguments = parser.parse_args().settings
     expectation_file = Path(os.environ[EXPECTATION_VARIABLE])
     try:
         expectation = read_expectation(expectation_file)
@@ -57,7 +62,7 @@ def main() -> None:
         write_atomically(expectation_file.with_name(REFUSAL_FILE), refusal_json(error))
         sys.exit(REFUSED)
     _log.info("becoming %s", " ".join(command))
-    os.execve(command[0], command, environment(os.environ, arguments.python))  # noqa: S606
+    os.execve(command[0], command, server_environment(os.environ, arguments.python))  # noqa: S606
 
 
 def require_provable(expectation: Expectation) -> None:
@@ -87,17 +92,19 @@ def end_leftovers(expectation_file: Path) -> None:
         end_processes(left)
 
 
-def environment(environ: Mapping[str, str], python: Path) -> dict[str, str]:
-    """Return environ for a process of vLLM's own environment: its programs are found first.
+def server_environment(environ: Mapping[str, str], python: Path) -> dict[str, str]:
+    """Return environ as vLLM's server gets it, in the Python environment that has vLLM.
 
-    Beside its packages Python finds the gate there, and nothing else of this project. This
-    project's variables stand last. Its processes give themselves titles, which clears the first
-    ones, and they must be known by the others.
+    Besides its own packages Python finds only the gate there. This project's variables come last:
+    vLLM's processes give themselves titles, which overwrites the first variables, and they are
+    recognized by the others.
     """
-    kept = {name: value for name, value in environ.items() if name not in _NOT_ITS_OWN}
-    path = os.pathsep.join(filter(None, (str(python.parent), environ.get("PATH"))))
     gate = str(Path(kawan_usaha_gate.__file__).parent)
-    changed = {**kept, "PATH": path, "PYTHONPATH": gate}
+    changed = {
+        **child_environment(environ, EVERYTHING, but=_NOT_ITS_OWN),
+        "PATH": path_with_programs_of(python, environ),
+        "PYTHONPATH": gate,
+    }
     return dict(sorted(changed.items(), key=lambda item: item[0].startswith(_OURS)))
 
 

@@ -11,29 +11,29 @@ from typing import Any
 
 from openai.types import CreateEmbeddingResponse
 
-from tasks.core.serving.gateway.account import Account
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.gateway.asking import (
+from tasks.core.serving.gateway.engine_client import (
+    AnswerPiece,
+    EngineBusy,
+    EngineClient,
+    EngineLost,
+    EngineTimeout,
+    Usage,
+)
+from tasks.core.serving.gateway.engine_requests import (
     AnswerLimits,
     bodies_for,
     embedding_body,
     require_build,
     require_model,
 )
-from tasks.core.serving.gateway.engine_client import (
-    EngineBusy,
-    EngineClient,
-    EngineLost,
-    EngineTimeout,
-    Piece,
-    Usage,
-)
 from tasks.core.serving.gateway.keys import Client
 from tasks.core.serving.gateway.merging import Event, merged
 from tasks.core.serving.gateway.parts import Parts
+from tasks.core.serving.gateway.request_trace import RequestTrace
 from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest
-from tasks.core.serving.gateway.routing import Loaded, Routing
-from tasks.core.serving.gateway.upstreams import Counted
+from tasks.core.serving.gateway.routing import LoadedRoute, Routing
+from tasks.core.serving.gateway.upstreams import CountedUpstream
 
 Body = dict[str, Any]
 
@@ -55,64 +55,66 @@ class Answering:
         self._limits = AnswerLimits(gateway.default_answer_tokens, gateway.max_answer_tokens)
 
     async def answers(
-        self, request: ChatRequest | CompletionRequest, client: Client, account: Account
+        self, request: ChatRequest | CompletionRequest, client: Client, trace: RequestTrace
     ) -> AsyncGenerator[Event, None]:
         """Yield the pieces of all answers, each with its answer's number, as they come.
 
         Raises ApiError, before the first piece or after it.
         """
-        with client.asking():
+        with client.one_request():
             limits = self._limits_of(client)
-            asked = _Asked(
+            asked = _RoutedBodies(
                 self._routing,
                 request.model,
-                account.build,
+                trace.build,
                 lambda loaded: bodies_for(request, loaded, limits),
             )
             # Before waiting, so that a request that cannot be answered never waits.
             count = len((await asked.now())[1])
             async with self._places.taken(count):
-                answers = [self._answer(asked, number, account) for number in range(count)]
+                answers = [self._answer(asked, number, trace) for number in range(count)]
                 async with aclosing(merged(answers)) as events:
                     async for event in events:
-                        _note(account, event)
+                        _note(trace, event)
                         yield event
 
     async def embeddings(
-        self, request: EmbeddingRequest, client: Client, account: Account
+        self, request: EmbeddingRequest, client: Client, trace: RequestTrace
     ) -> CreateEmbeddingResponse:
         """Return the engine's answer. Raises ApiError."""
 
-        async def make(loaded: Loaded) -> list[Body]:
+        async def make(loaded: LoadedRoute) -> list[Body]:
             return [await embedding_body(request, loaded)]
 
-        with client.asking():
-            asked = _Asked(self._routing, request.model, account.build, make)
+        with client.one_request():
+            asked = _RoutedBodies(self._routing, request.model, trace.build, make)
             await asked.now()
             async with self._places.taken(1):
-                return await self._embedded(asked, account)
+                return await self._embedded(asked, trace)
 
-    async def _embedded(self, asked: "_Asked", account: Account) -> CreateEmbeddingResponse:
-        tried: list[Counted] = []
+    async def _embedded(
+        self, asked: "_RoutedBodies", trace: RequestTrace
+    ) -> CreateEmbeddingResponse:
+        tried: list[CountedUpstream] = []
         while True:
             loaded, bodies = await asked.now()
-            upstream = self._choose(loaded, tried, account)
+            upstream = self._choose(loaded, tried, trace)
             try:
                 with self._asked(upstream) as engine:
-                    return await engine.embed(bodies[0], account.request_id)
+                    return await engine.embed(bodies[0], trace.request_id)
             except EngineLost as error:
                 await self._before_next(error, loaded, tried)
 
     async def _answer(
-        self, asked: "_Asked", number: int, account: Account
-    ) -> AsyncGenerator[Piece | Usage, None]:
-        tried: list[Counted] = []
+        self, asked: "_RoutedBodies", number: int, trace: RequestTrace
+    ) -> AsyncGenerator[AnswerPiece | Usage, None]:
+        tried: list[CountedUpstream] = []
         while True:
             loaded, bodies = await asked.now()
-            upstream = self._choose(loaded, tried, account)
+            upstream = self._choose(loaded, tried, trace)
             begun = False
             try:
-                once = self._once(upstream, loaded, bodies[number], account)
+                once = self._once(upstream, loaded, bodies[number], trace)
                 async with aclosing(once) as pieces:
                     async for piece in pieces:
                         begun = True
@@ -122,15 +124,15 @@ class Answering:
                 await self._before_next(error, loaded, tried, begun=begun)
 
     async def _once(
-        self, upstream: Counted, loaded: Loaded, body: Body, account: Account
-    ) -> AsyncGenerator[Piece | Usage, None]:
+        self, upstream: CountedUpstream, loaded: LoadedRoute, body: Body, trace: RequestTrace
+    ) -> AsyncGenerator[AnswerPiece | Usage, None]:
         text: list[str] = []
-        account.answered_by = loaded.route.build
+        trace.answered_by = loaded.route.build
         with self._asked(upstream) as engine:
-            async with aclosing(engine.complete(body, account.request_id)) as pieces:
+            async with aclosing(engine.complete(body, trace.request_id)) as pieces:
                 async for piece in pieces:
                     upstream.pieces += 1
-                    if isinstance(piece, Piece):
+                    if isinstance(piece, AnswerPiece):
                         text.append(piece.text)
                         if piece.finish_reason is not None:
                             self._recent.add(
@@ -139,10 +141,10 @@ class Answering:
                     yield piece
 
     @contextmanager
-    def _asked(self, upstream: Counted) -> Iterator[EngineClient]:
+    def _asked(self, upstream: CountedUpstream) -> Iterator[EngineClient]:
         """Count what is asked, and as an incident when it goes wrong."""
         try:
-            with upstream.asked() as engine:
+            with upstream.one_request() as engine:
                 yield engine
         except EngineBusy:
             raise
@@ -153,15 +155,22 @@ class Answering:
             self._metrics.incident("engine-timeout")
             raise
 
-    def _choose(self, loaded: Loaded, tried: list[Counted], account: Account) -> Counted:
-        is_worker = account.build is not None  # its gateway asks the others itself
+    def _choose(
+        self, loaded: LoadedRoute, tried: list[CountedUpstream], trace: RequestTrace
+    ) -> CountedUpstream:
+        is_worker = trace.build is not None  # its gateway asks the others itself
         upstream = self._upstreams.choose(loaded.route, tried, own_only=is_worker)
         tried.append(upstream)
-        account.upstreams.append(f"{upstream.slot}/{upstream.name}")
+        trace.upstreams.append(f"{upstream.slot}/{upstream.name}")
         return upstream
 
     async def _before_next(
-        self, error: EngineLost, loaded: Loaded, tried: Sequence[Counted], *, begun: bool = False
+        self,
+        error: EngineLost,
+        loaded: LoadedRoute,
+        tried: Sequence[CountedUpstream],
+        *,
+        begun: bool = False,
     ) -> None:
         """Return when another attempt may be made; raise ApiError when there is none."""
         if not begun and len(tried) < max(_ATTEMPTS, len(loaded.route.upstreams)):
@@ -178,7 +187,7 @@ class Answering:
         return AnswerLimits(self._limits.default_tokens, most)
 
 
-class _Asked:
+class _RoutedBodies:
     """What is asked for one request, made anew when the route is another one meanwhile."""
 
     def __init__(
@@ -186,15 +195,15 @@ class _Asked:
         routing: Routing,
         model: str,
         build: str | None,
-        make: Callable[[Loaded], Awaitable[list[Body]]],
+        make: Callable[[LoadedRoute], Awaitable[list[Body]]],
     ) -> None:
         self._routing = routing
         self._model = model
         self._build = build
         self._make = make
-        self._made: tuple[Loaded, list[Body]] | None = None
+        self._made: tuple[LoadedRoute, list[Body]] | None = None
 
-    async def now(self) -> tuple[Loaded, list[Body]]:
+    async def now(self) -> tuple[LoadedRoute, list[Body]]:
         """Return the route in use, and a body for each answer. Raises ApiError.
 
         Between the return and the next `await` the route cannot change.
@@ -207,10 +216,10 @@ class _Asked:
         return self._made
 
 
-def _note(account: Account, event: Event) -> None:
+def _note(trace: RequestTrace, event: Event) -> None:
     piece = event[1]
     if isinstance(piece, Usage):
-        account.prompt_tokens += piece.prompt_tokens
-        account.answer_tokens += piece.completion_tokens
+        trace.prompt_tokens += piece.prompt_tokens
+        trace.answer_tokens += piece.completion_tokens
     else:
-        account.first_token()
+        trace.first_token()

@@ -15,21 +15,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tasks.core.serving.gateway import chat_shape, completion_shape
-from tasks.core.serving.gateway.account import account_of
 from tasks.core.serving.gateway.answering import Answering
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.gateway.asking import require_build, require_model
+from tasks.core.serving.gateway.assembling import AssembledAnswer, UsageCount, assembled
 from tasks.core.serving.gateway.attending import EventStream, attended
 from tasks.core.serving.gateway.body import Bodies
 from tasks.core.serving.gateway.collected_paths import CollectedPaths
-from tasks.core.serving.gateway.collecting import Answer, Counted, collected
 from tasks.core.serving.gateway.consent import CONSENT_HEADER, consents, require_keepable
-from tasks.core.serving.gateway.front import Front
+from tasks.core.serving.gateway.engine_requests import require_build, require_model
 from tasks.core.serving.gateway.keys import Keys, client_of
 from tasks.core.serving.gateway.merging import Event
+from tasks.core.serving.gateway.middleware import GatewayMiddleware
 from tasks.core.serving.gateway.openapi import document
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.request_body import read_request
+from tasks.core.serving.gateway.request_trace import trace_of
 from tasks.core.serving.gateway.requests import (
     ChatRequest,
     CompletionRequest,
@@ -37,12 +37,14 @@ from tasks.core.serving.gateway.requests import (
     TokenCheckRequest,
 )
 from tasks.core.serving.gateway.review_api import ReviewApi
-from tasks.core.serving.gateway.routing import Loaded
+from tasks.core.serving.gateway.routing import LoadedRoute
 from tasks.core.serving.gateway.streaming import Chunks, streamed
 
 
 class _Whole(Protocol):
-    def __call__(self, model: str, answers: list[Answer], usage: CompletionUsage, /) -> bytes: ...
+    def __call__(
+        self, model: str, answers: list[AssembledAnswer], usage: CompletionUsage, /
+    ) -> bytes: ...
 
 
 class _Chunks(Protocol):
@@ -68,7 +70,9 @@ class Api:
         Without allowed origins no page of the web gets an answer.
         """
         origins = self._parts.settings.gateway.allowed_origins
-        front = Middleware(Front, keys, self._parts.metrics, origins, self._parts.ending)
+        front = Middleware(
+            GatewayMiddleware, keys, self._parts.metrics, origins, self._parts.ending
+        )
         cors = Middleware(
             CORSMiddleware,
             allow_origins=origins,
@@ -104,8 +108,8 @@ class Api:
         answer_id = chat_shape.new_id()
         if asked.store:
             require_keepable(asked, collects=self._keeping.collects)
-            account, client = account_of(request), client_of(request).name
-            events = self._keeping.kept(events, asked, answer_id, account, client)
+            trace, client = trace_of(request), client_of(request).name
+            events = self._keeping.kept(events, asked, answer_id, trace, client)
         whole = partial(chat_shape.whole, answer_id=answer_id)
         chunks = partial(chat_shape.ChatChunks, answer_id=answer_id)
         return await self._answered(request, asked, events, whole, chunks)
@@ -120,9 +124,9 @@ class Api:
     async def embeddings(self, request: Request) -> Response:
         """Return the embeddings of texts."""
         asked = read_request(EmbeddingRequest, await self._bodies.of(request))
-        work = self._answering.embeddings(asked, client_of(request), account_of(request))
+        work = self._answering.embeddings(asked, client_of(request), trace_of(request))
         found = await attended(request.receive, work)
-        body = completion_shape.embeddings(asked.model, found, asked.encoding_format)
+        body = completion_shape.embeddings_body(asked.model, found, asked.encoding_format)
         return Response(body, media_type="application/json")
 
     async def token_check(self, request: Request) -> Response:
@@ -154,7 +158,7 @@ class Api:
 
     async def ready(self, request: Request) -> Response:
         """Say whether there is a route now, and an engine that answers behind it."""
-        route, build = self._routing.current().route, account_of(request).build
+        route, build = self._routing.current().route, trace_of(request).build
         require_build(build, route)
         asked = self._parts.upstreams.of(route, own_only=build is not None)
         if not any(await asyncio.gather(*(one.client.ready() for one in asked))):
@@ -172,7 +176,7 @@ class Api:
     def _events(
         self, request: Request, asked: ChatRequest | CompletionRequest
     ) -> AsyncGenerator[Event, None]:
-        return self._answering.answers(asked, client_of(request), account_of(request))
+        return self._answering.answers(asked, client_of(request), trace_of(request))
 
     async def _answered(
         self,
@@ -183,7 +187,7 @@ class Api:
         chunks: _Chunks,
     ) -> Response:
         if not asked.stream:
-            answers, usage = await attended(request.receive, collected(events, asked.n))
+            answers, usage = await attended(request.receive, assembled(events, asked.n))
             return Response(whole(asked.model, answers, usage), media_type="application/json")
         # What fails before the first piece still has a status of its own.
         first = await attended(request.receive, _first(events))
@@ -192,7 +196,7 @@ class Api:
             events,
             chunks(asked.model),
             answers=asked.n,
-            counted=Counted(asked.n),
+            counted=UsageCount(asked.n),
             include_usage=asked.stream_options.include_usage,
         )
         return EventStream(stream, events, self._client_s)
@@ -202,7 +206,7 @@ async def _first(events: Any) -> Any:
     return await anext(events)
 
 
-def _model(loaded: Loaded) -> dict[str, Any]:
+def _model(loaded: LoadedRoute) -> dict[str, Any]:
     """Return OpenAI's object with the fields that FastChat adds, and what answers for it."""
     route = loaded.route
     name = route.model_name

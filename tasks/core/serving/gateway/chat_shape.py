@@ -20,14 +20,14 @@ from openai.types.chat.chat_completion_chunk import ChoiceDelta
 from openai.types.chat.chat_completion_token_logprob import TopLogprob
 from pydantic_core import to_json
 
-from tasks.core.serving.gateway.collecting import Answer
-from tasks.core.serving.gateway.engine_client import Piece
+from tasks.core.serving.gateway.assembling import AssembledAnswer
+from tasks.core.serving.gateway.engine_client import AnswerPiece
 
 _OWN_ID = re.compile(r"chatcmpl-[0-9a-f]{32}")
 
 
 def whole(
-    model: str, answers: Sequence[Answer], usage: CompletionUsage, *, answer_id: str
+    model: str, answers: Sequence[AssembledAnswer], usage: CompletionUsage, *, answer_id: str
 ) -> bytes:
     """Return the body of an answer that is not streamed."""
     completion = ChatCompletion(
@@ -68,7 +68,7 @@ class ChatChunks:
         """Return a chunk for each answer that says whose words follow."""
         return [self._filled(n, {"role": "assistant", "content": ""}) for n in range(answers)]
 
-    def of(self, number: int, piece: Piece) -> list[dict[str, Any]]:
+    def of(self, number: int, piece: AnswerPiece) -> list[dict[str, Any]]:
         """Return the chunks of a piece; the end of an answer is one of its own without words."""
         chunks = []
         logprobs = _logprobs(piece.logprobs)

@@ -29,7 +29,7 @@ class CollectedPaths:
         """Keep a rating, a correction, or both."""
         asked = read_request(FeedbackRequest, await self._bodies.of(request))
         client = client_of(request)
-        with client.asking():
+        with client.one_request():
             await self._keeping.rate(asked, client.name)
         return Response(status_code=204)
 
@@ -37,5 +37,5 @@ class CollectedPaths:
         """Delete everything of a person."""
         asked = read_request(ForgetRequest, await self._bodies.of(request))
         client = client_of(request)
-        with client.asking():
+        with client.one_request():
             return JSONResponse({"deleted": await self._keeping.forget(asked.user, client.name)})

@@ -12,11 +12,11 @@ from openai.types import CreateEmbeddingResponse as EmbeddingResponse
 from openai.types.completion_choice import Logprobs
 from pydantic_core import to_json
 
-from tasks.core.serving.gateway.collecting import Answer
-from tasks.core.serving.gateway.engine_client import Piece
+from tasks.core.serving.gateway.assembling import AssembledAnswer
+from tasks.core.serving.gateway.engine_client import AnswerPiece
 
 
-def whole(model: str, answers: Sequence[Answer], usage: CompletionUsage) -> bytes:
+def whole(model: str, answers: Sequence[AssembledAnswer], usage: CompletionUsage) -> bytes:
     """Return the body of an answer that is not streamed."""
     completion = _empty(model)
     completion.usage = usage
@@ -44,7 +44,7 @@ class CompletionChunks:
         """Return nothing: nobody is introduced here."""
         return []
 
-    def of(self, number: int, piece: Piece) -> list[dict[str, Any]]:
+    def of(self, number: int, piece: AnswerPiece) -> list[dict[str, Any]]:
         """Return the chunk of a piece, if there is anything in it."""
         said = piece.logprobs, piece.prompt_logprobs, piece.finish_reason
         if not piece.text and said == (None, None, None):
@@ -64,7 +64,7 @@ class CompletionChunks:
         return {**self._chunk, "choices": [], "usage": usage.model_dump(exclude_unset=True)}
 
 
-def embeddings(
+def embeddings_body(
     model: str, found: EmbeddingResponse, encoding_format: Literal["float", "base64"]
 ) -> bytes:
     """Return the body for an engine's embeddings: numbers, or their 32 bits in base64."""

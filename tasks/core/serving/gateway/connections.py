@@ -6,7 +6,7 @@ from typing import Self
 
 import httpx
 
-from tasks.core.serving.observe.access import trusted
+from tasks.core.serving.client.access import trusted
 
 _CONNECT_S = 5.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from tasks.core.errors import ServingFailed
 from tasks.core.process.answer_file import error_in
-from tasks.core.serving.gateway.control_protocol import GatewayState, Incident
+from tasks.core.serving.gateway.control_protocol import GatewayState, ReportedIncident
 from tasks.core.serving.gateway.recent import RecentAnswer
 
 _QUICK_S = 15.0
@@ -58,7 +58,7 @@ class GatewayControl:
 
     def incident(self, kind: str, detail: str) -> None:
         """Have an incident counted and logged."""
-        body = Incident(kind=kind, detail=detail[:2000]).model_dump_json()
+        body = ReportedIncident(kind=kind, detail=detail[:2000]).model_dump_json()
         self._ask(type(None), "POST", "/incidents", body)
 
     def generate_token(self, model_name: str, *, timeout_s: float) -> None:

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from tasks.core.errors import KawanUsahaError
 from tasks.core.serving.gateway.api import Api
-from tasks.core.serving.gateway.control_protocol import GatewayState, Incident
+from tasks.core.serving.gateway.control_protocol import GatewayState, ReportedIncident
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.recent import RecentAnswer
@@ -44,7 +44,7 @@ def control_api(parts: Parts) -> FastAPI:
         return parts.recent.all()
 
     @app.post("/incidents", status_code=204)
-    async def count_incident(incident: Incident) -> None:
+    async def count_incident(incident: ReportedIncident) -> None:
         parts.metrics.incident(incident.kind)
         _LOG.warning("incident %s: %r", incident.kind, incident.detail)
 

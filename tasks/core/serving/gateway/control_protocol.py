@@ -31,16 +31,16 @@ class GatewayState(_Value):
     running: int
     waiting: int
 
-    def asked_of(self, engine: str) -> int:
+    def in_flight_of(self, engine: str) -> int:
         """Return how much the engine of a slot is asked; its workers do not count."""
         return self.in_flight.get(engine, {}).get(engine, 0)
 
-    def answered_by(self, engine: str) -> int:
+    def pieces_of(self, engine: str) -> int:
         """Return how many pieces have come from the engine of a slot."""
         return self.pieces.get(engine, {}).get(engine, 0)
 
 
-class Incident(_Value):
+class ReportedIncident(_Value):
     """Something that went wrong behind the gateway and was seen by someone else."""
 
     kind: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="A label in /metrics.")

@@ -16,8 +16,8 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.completion_choice import Logprobs
 from pydantic_core import from_json
 
+from tasks.core.serving.client.access import Access
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.observe.access import Access
 from tasks.core.serving.state.routes import BUILD_HEADER, Upstream
 
 _READY_S = 5.0
@@ -43,7 +43,7 @@ class EngineTimeout(ApiError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class EngineLimits:
     """How long an engine may take."""
 
     first_token_s: float
@@ -51,7 +51,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerPiece:
     """What is new of an answer. logprobs is OpenAI's object of the completion API."""
 
     text: str
@@ -79,7 +79,7 @@ class EngineClient:
         self,
         http: httpx.AsyncClient,
         upstream: Upstream,
-        limits: Limits,
+        limits: EngineLimits,
         *,
         build: str,
         access: Access | None = None,
@@ -105,7 +105,7 @@ class EngineClient:
 
     async def complete(
         self, body: Mapping[str, Any], request_id: str
-    ) -> AsyncGenerator[Piece | Usage, None]:
+    ) -> AsyncGenerator[AnswerPiece | Usage, None]:
         """Yield the answer as the engine writes it, then what it counted."""
         finished = False
         async with aclosing(self._events(body, request_id)) as events:
@@ -205,13 +205,13 @@ def _event(line: bytes) -> dict[str, Any]:
     return event
 
 
-def _said(event: Mapping[str, Any]) -> list[Piece | Usage]:
+def _said(event: Mapping[str, Any]) -> list[AnswerPiece | Usage]:
     """Return what an event says. Raises EngineLost for one of another shape.
 
     By hand: it is done for every token, and a worker may be another machine.
     """
     try:
-        said: list[Piece | Usage] = [_piece(choice) for choice in event.get("choices") or ()]
+        said: list[AnswerPiece | Usage] = [_piece(choice) for choice in event.get("choices") or ()]
         if usage := event.get("usage"):
             said.append(Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"])))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -219,7 +219,7 @@ def _said(event: Mapping[str, Any]) -> list[Piece | Usage]:
     return said
 
 
-def _piece(choice: Mapping[str, Any]) -> Piece:
+def _piece(choice: Mapping[str, Any]) -> AnswerPiece:
     text, reason = choice.get("text") or "", choice.get("finish_reason")
     logprobs, prompt_logprobs = choice.get("logprobs"), choice.get("prompt_logprobs")
     if not isinstance(text, str) or not isinstance(reason, str | None):
@@ -229,7 +229,7 @@ def _piece(choice: Mapping[str, Any]) -> Piece:
         len(logprobs["tokens"]) + len(logprobs["token_logprobs"])  # not null
     if not isinstance(prompt_logprobs, list | None):
         raise TypeError(type(prompt_logprobs).__name__)
-    return Piece(text, reason, logprobs, prompt_logprobs)
+    return AnswerPiece(text, reason, logprobs, prompt_logprobs)
 
 
 def _refusal(status: int, body: bytes) -> Exception:

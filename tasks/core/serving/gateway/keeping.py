@@ -17,13 +17,13 @@ from tasks.core.collected.keeper import MOST_RATINGS, Keeper, Limits, Offered, O
 from tasks.core.collected.records import Message
 from tasks.core.errors import KawanUsahaError
 from tasks.core.recipe.deploy import Collect
-from tasks.core.serving.gateway.account import Account
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.assembling import AssembledAnswer
 from tasks.core.serving.gateway.chat_shape import is_own_id
-from tasks.core.serving.gateway.collecting import Answer
 from tasks.core.serving.gateway.consent import FeedbackRequest
-from tasks.core.serving.gateway.engine_client import Piece
+from tasks.core.serving.gateway.engine_client import AnswerPiece
 from tasks.core.serving.gateway.merging import Event
+from tasks.core.serving.gateway.request_trace import RequestTrace
 from tasks.core.serving.gateway.requests import ChatRequest
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Keeping:
         events: AsyncGenerator[Event, None],
         asked: ChatRequest,
         answer_id: str,
-        account: Account,
+        trace: RequestTrace,
         client: str,
     ) -> AsyncGenerator[Event, None]:
         """Yield the events of one answer, and have it kept once it has ended whole.
@@ -69,14 +69,14 @@ class Keeping:
         client is the name of the key that it was asked with. It is on its way to the disk before
         the client is told of the end: whoever then rates it comes after it.
         """
-        answer, begun = Answer(), datetime.now(UTC)
+        answer, begun = AssembledAnswer(), datetime.now(UTC)
         async with aclosing(events):
             async for event in events:
-                if isinstance(event[1], Piece):
+                if isinstance(event[1], AnswerPiece):
                     answer.add(event[1])
                 yield event
         if answer.finish_reason is not None:
-            self._offer(_offered(asked, answer_id, account, answer, client=client, begun=begun))
+            self._offer(_offered(asked, answer_id, trace, answer, client=client, begun=begun))
 
     async def rate(self, asked: FeedbackRequest, client: str) -> None:
         """Return once a rating is on the disk. Raises ApiError."""
@@ -171,8 +171,8 @@ class Keeping:
 def _offered(
     asked: ChatRequest,
     answer_id: str,
-    account: Account,
-    answer: Answer,
+    trace: RequestTrace,
+    answer: AssembledAnswer,
     *,
     client: str,
     begun: datetime,
@@ -183,7 +183,7 @@ def _offered(
         client=client,
         user=asked.user or "",
         model=asked.model,
-        build=account.answered_by,
+        build=trace.answered_by,
         messages=tuple(Message.model_validate({"role": t.role, "content": t.text}) for t in turns),
         answer=answer.text,
         begun=begun,

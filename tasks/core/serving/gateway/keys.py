@@ -33,8 +33,8 @@ from starlette.types import Scope
 
 from tasks.core.errors import UsageError
 from tasks.core.files.yaml_text import NotYaml, read_yaml
+from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.key_variables import KEYS_VARIABLE
 
 _MINUTE_S = 60.0
 _SHORTEST = 16
@@ -81,7 +81,7 @@ class Client:
     _begun: deque[float] = field(default_factory=deque)
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def one_request(self) -> Iterator[None]:
         """Count one request for as long as it runs. Raises ApiError beyond a limit."""
         now = time.monotonic()
         while self._begun and now - self._begun[0] >= _MINUTE_S:
@@ -146,7 +146,7 @@ class Keys:
     ) -> None:
         self._file = file
         self._anybody = anybody
-        self._fixed = _of_environment(environment.get(KEYS_VARIABLE, ""))
+        self._fixed = _of_environment(environment.get(API_KEYS_VARIABLE, ""))
         self._clients: dict[str, Client] = {anybody: Client(anybody)}
         self._digests: list[tuple[bytes, Client]] = []
         self._seen: tuple[int, ...] | None = None
@@ -169,7 +169,7 @@ class Keys:
             self._seen = seen
         names = [entry.name for entry in entries]
         if len(set(names)) < len(names):
-            raise _unusable(self._file or KEYS_VARIABLE, "two keys of the same name")
+            raise _unusable(self._file or API_KEYS_VARIABLE, "two keys of the same name")
         known = self._clients
         clients = {e.name: known.get(e.name, Client(e.name)).limited_as(e) for e in entries}
         self._digests = [(entry.digest(), clients[entry.name]) for entry in entries]
@@ -209,7 +209,7 @@ def _of_environment(text: str) -> list[KeyEntry]:
         try:
             entries.append(KeyEntry.model_validate({"name": name or f"key-{place}", "key": key}))
         except ValidationError as error:
-            raise _unusable(f"{KEYS_VARIABLE}, key {place}", _first(error)) from None
+            raise _unusable(f"{API_KEYS_VARIABLE}, key {place}", _first(error)) from None
     return entries
 
 

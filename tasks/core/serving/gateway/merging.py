@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from tasks.core.serving.gateway.engine_client import Piece, Usage
+from tasks.core.serving.gateway.engine_client import AnswerPiece, Usage
 
-Event = tuple[int, Piece | Usage]
+Event = tuple[int, AnswerPiece | Usage]
 _AHEAD = 8  # pieces an answer may be ahead of a client that reads slowly
 
 
 async def merged(
-    answers: Sequence[AsyncGenerator[Piece | Usage, None]],
+    answers: Sequence[AsyncGenerator[AnswerPiece | Usage, None]],
 ) -> AsyncGenerator[Event, None]:
     """Yield (number, piece) in the order in which they come, until all answers have ended.
 
@@ -43,7 +43,7 @@ async def merged(
 async def _fill(
     queue: asyncio.Queue[Event | Exception | None],
     number: int,
-    answer: AsyncGenerator[Piece | Usage, None],
+    answer: AsyncGenerator[AnswerPiece | Usage, None],
 ) -> None:
     try:
         async with aclosing(answer) as pieces:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from tasks.core.serving.gateway.account import Account
+from tasks.core.serving.gateway.request_trace import RequestTrace
 
 # From a cached word on a GPU to a long prompt on a CPU.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -51,14 +51,14 @@ class Metrics:
         )
         self._registry.register(_Now(running, waiting, in_flight))
 
-    def ended(self, account: Account) -> None:
+    def ended(self, trace: RequestTrace) -> None:
         """Count a request that has ended."""
-        self._requests.labels(account.path, str(account.status), account.key_name).inc()
-        self._seconds.labels(account.path).observe(account.seconds)
-        if account.first_token_s is not None:
-            self._first_token.observe(account.first_token_s)
-        self._prompt_tokens.labels(account.key_name).inc(account.prompt_tokens)
-        self._answer_tokens.labels(account.key_name).inc(account.answer_tokens)
+        self._requests.labels(trace.path, str(trace.status), trace.key_name).inc()
+        self._seconds.labels(trace.path).observe(trace.seconds)
+        if trace.first_token_s is not None:
+            self._first_token.observe(trace.first_token_s)
+        self._prompt_tokens.labels(trace.key_name).inc(trace.prompt_tokens)
+        self._answer_tokens.labels(trace.key_name).inc(trace.answer_tokens)
 
     def incident(self, kind: str) -> None:
         """Count an incident."""

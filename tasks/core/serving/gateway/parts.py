@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass
 
 from tasks.core.serving.gateway.connections import Connections
-from tasks.core.serving.gateway.engine_client import Limits
+from tasks.core.serving.gateway.engine_client import EngineLimits
 from tasks.core.serving.gateway.keeping import Keeping
 from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.metrics import Metrics
-from tasks.core.serving.gateway.places import Places
+from tasks.core.serving.gateway.places import GatewayPlaces
 from tasks.core.serving.gateway.recent import Recent
 from tasks.core.serving.gateway.routing import Routing
 from tasks.core.serving.gateway.settings import GatewaySettings
@@ -23,7 +23,7 @@ class Parts:
     keys: Keys
     routing: Routing
     upstreams: Upstreams
-    places: Places
+    places: GatewayPlaces
     metrics: Metrics
     recent: Recent
     keeping: Keeping
@@ -33,9 +33,9 @@ class Parts:
     @classmethod
     def of(cls, settings: GatewaySettings, keys: Keys, connections: Connections) -> "Parts":
         """Return the parts of a gateway that has not been asked anything yet."""
-        limits = Limits(settings.first_token_s, settings.between_tokens_s)
+        limits = EngineLimits(settings.first_token_s, settings.between_tokens_s)
         upstreams = Upstreams(connections, limits, settings.workers)
-        places = Places(settings.gateway.max_running, settings.gateway.max_queued)
+        places = GatewayPlaces(settings.gateway.max_running, settings.gateway.max_queued)
         metrics = Metrics(lambda: places.running, lambda: places.waiting, upstreams.in_flight)
         return cls(
             settings=settings,

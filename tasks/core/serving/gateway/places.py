@@ -21,7 +21,7 @@ class _Waiter:
     turn: asyncio.Future[None] = field(default_factory=asyncio.Future)
 
 
-class Places:
+class GatewayPlaces:
     """A number of places, and a line of limited length before them."""
 
     def __init__(self, max_running: int, max_queued: int) -> None:

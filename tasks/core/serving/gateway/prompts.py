@@ -22,7 +22,7 @@ _QUICK_CHARACTERS = 2000  # takes about a millisecond; longer texts must not hol
 
 
 @dataclass(frozen=True)
-class Turn:
+class PromptTurn:
     """One message. An old client's text for the model, as it is, is a list of none."""
 
     role: Literal["system", "user", "assistant"]
@@ -40,7 +40,7 @@ class Prompts:
         self.stop = stop_strings(self._template)
         self.stop_token_ids = tuple(self._template.stop_token_ids or ())
 
-    def text(self, turns: Sequence[Turn]) -> str:
+    def text(self, turns: Sequence[PromptTurn]) -> str:
         """Return the turns as the model reads them, up to where its answer begins.
 
         System messages go to the head, where FastChat would keep only the last one. Raises

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.core.serving.gateway.prompts import Turn
+from tasks.core.serving.gateway.prompts import PromptTurn
 
 _MAX_STOPS = 16
 _MAX_BIASES = 1024
@@ -60,11 +60,11 @@ class Message(RequestBody):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[_Part], Field(fail_fast=True, min_length=1)]
 
-    def turn(self) -> Turn:
+    def turn(self) -> PromptTurn:
         """Return it as the prompt is made of it."""
         parts = self.content
         text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
-        return Turn("system" if self.role == "developer" else self.role, text)
+        return PromptTurn("system" if self.role == "developer" else self.role, text)
 
 
 class _StreamOptions(RequestBody):

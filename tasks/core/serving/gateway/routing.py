@@ -19,7 +19,7 @@ from tasks.core.serving.state.routes import Route, Routes
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRoute:
     """A route with what makes its prompts."""
 
     route: Route
@@ -36,9 +36,9 @@ class Routing:
         self._reading = asyncio.Lock()
         self._why_not = "This deployment has not started yet."
         self._retry_after_s = 30
-        self.loaded: Loaded | None = None
+        self.loaded: LoadedRoute | None = None
 
-    def current(self) -> Loaded:
+    def current(self) -> LoadedRoute:
         """Return the route in use. Raises ApiError (503) while there is none."""
         if self.loaded is None:
             raise self.nothing()
@@ -63,14 +63,14 @@ class Routing:
         if self._file.exists():
             await self.read()
 
-    async def _load(self, route: Route) -> Loaded:
+    async def _load(self, route: Route) -> LoadedRoute:
         now = self.loaded
         if now is not None and _same_model(now.route, route):
-            return Loaded(route, now.prompts, now.since)
+            return LoadedRoute(route, now.prompts, now.since)
         prompts = await asyncio.to_thread(
             Prompts, route.model, route.template, route.context_tokens
         )
-        return Loaded(route, prompts)
+        return LoadedRoute(route, prompts)
 
 
 def _same_model(old: Route, new: Route) -> bool:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from tasks.core.errors import KawanUsahaError, UsageError
 from tasks.core.files.locks import locked
 from tasks.core.process.descriptors import allow_many_descriptors
+from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 from tasks.core.serving.gateway.api import Api
 from tasks.core.serving.gateway.connections import Connections
 from tasks.core.serving.gateway.control_api import control_api
@@ -23,7 +24,6 @@ from tasks.core.serving.gateway.logs import LOG
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.settings import GatewaySettings
 from tasks.core.serving.gateway.sockets import control_socket, is_public, public_socket
-from tasks.core.serving.key_variables import KEYS_VARIABLE
 
 _CONTROL_SHUTDOWN_S = 1
 _LAST_REQUESTS_S = 2.0
@@ -51,7 +51,7 @@ def _require_keys(public: socket.socket, keys: Keys) -> None:
         raise UsageError(
             "Beyond this machine the gateway listens only with API keys.",
             where=f"{public.getsockname()[0]} port {public.getsockname()[1]}",
-            expected=f"deploy.gateway.keys_file, or {KEYS_VARIABLE}",
+            expected=f"deploy.gateway.keys_file, or {API_KEYS_VARIABLE}",
             found="neither",
             next_step="Name a file of keys (docs/gateway.md), or listen at 127.0.0.1.",
         )

@@ -9,8 +9,8 @@ from openai.types import CompletionUsage
 from pydantic_core import to_json
 
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
-from tasks.core.serving.gateway.collecting import Counted
-from tasks.core.serving.gateway.engine_client import Piece, Usage
+from tasks.core.serving.gateway.assembling import UsageCount
+from tasks.core.serving.gateway.engine_client import AnswerPiece, Usage
 from tasks.core.serving.gateway.merging import Event
 
 _LOG = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Chunks(Protocol):
     def opening(self, answers: int, /) -> list[dict[str, Any]]:
         """Return what comes before the first piece."""
 
-    def of(self, number: int, piece: Piece) -> list[dict[str, Any]]:
+    def of(self, number: int, piece: AnswerPiece) -> list[dict[str, Any]]:
         """Return what a piece becomes."""
 
     def usage(self, usage: CompletionUsage) -> dict[str, Any]:
@@ -35,7 +35,7 @@ async def streamed(
     chunks: Chunks,
     *,
     answers: int,
-    counted: Counted,
+    counted: UsageCount,
     include_usage: bool,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the events of a stream whose first piece is there.

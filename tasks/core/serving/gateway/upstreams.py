@@ -10,10 +10,15 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.gateway.connections import Connections
-from tasks.core.serving.gateway.engine_client import EngineClient, EngineLost, EngineTimeout, Limits
-from tasks.core.serving.launch.worker_access import read_access
-from tasks.core.serving.observe.access import Access
+from tasks.core.serving.gateway.engine_client import (
+    EngineClient,
+    EngineLimits,
+    EngineLost,
+    EngineTimeout,
+)
 from tasks.core.serving.state.routes import Route, Upstream
 
 _REST_S = 10.0
@@ -21,7 +26,7 @@ _REST_S = 10.0
 _LOOK_EVERY_S = 2.0
 
 
-class Counted:
+class CountedUpstream:
     """An upstream of a slot, and how much it is asked now."""
 
     def __init__(self, slot: str, upstream: Upstream, client: EngineClient) -> None:
@@ -39,7 +44,7 @@ class Counted:
         return self._lost_at is not None
 
     @contextmanager
-    def asked(self) -> Iterator[EngineClient]:
+    def one_request(self) -> Iterator[EngineClient]:
         """Count one request, and remember when it is lost."""
         self.in_flight += 1
         try:
@@ -65,11 +70,13 @@ class Upstreams:
     workers is the file with the keys of those on other machines.
     """
 
-    def __init__(self, connections: Connections, limits: Limits, workers: Path | None) -> None:
+    def __init__(
+        self, connections: Connections, limits: EngineLimits, workers: Path | None
+    ) -> None:
         self._connections = connections
         self._limits = limits
         self._workers = workers
-        self._all: dict[tuple[str, Upstream], Counted] = {}
+        self._all: dict[tuple[str, Upstream], CountedUpstream] = {}
         self._turn = 0
 
     def follow(self, route: Route | None) -> None:
@@ -82,18 +89,18 @@ class Upstreams:
         kept = {key: one for key, one in self._all.items() if key in routed or one.in_flight}
         for (slot, upstream), of in routed.items():
             client = self._client(upstream, of.build, access.get(upstream.url))
-            one = kept.setdefault((slot, upstream), Counted(slot, upstream, client))
+            one = kept.setdefault((slot, upstream), CountedUpstream(slot, upstream, client))
             one.client = client
         self._all = kept
 
-    def of(self, route: Route, *, own_only: bool = False) -> list[Counted]:
+    def of(self, route: Route, *, own_only: bool = False) -> list[CountedUpstream]:
         """Return the upstreams of a route that is followed; own_only leaves out its workers."""
         ones = [self._all[route.slot, upstream] for upstream in route.upstreams]
         return [one for one in ones if not (own_only and one.is_worker)]
 
     def choose(
-        self, route: Route, tried: Collection[Counted] = (), *, own_only: bool = False
-    ) -> Counted:
+        self, route: Route, tried: Collection[CountedUpstream] = (), *, own_only: bool = False
+    ) -> CountedUpstream:
         """Return the one with least in flight, of equals another one each time.
 
         One that was tried or that is lost comes last.

@@ -1,1 +1,1 @@
-"""Starting, switching and ending a deployment, and the processes that it is made of."""
+"""Starting, switching and stopping a deployment."""

@@ -10,8 +10,8 @@ from typing import Final
 
 from tasks.core.errors import KawanUsahaError, PortTaken, ServingFailed
 from tasks.core.serving.launch.ports import OTHER_PORT
-from tasks.core.serving.observe.readiness import REFUSED, refusal_from
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.proof.readiness import REFUSED, refusal_from
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.slots import Slot
 
 _TAIL_BYTES = 16_384

@@ -27,27 +27,25 @@ from tasks.core.model.config import context_tokens, read_config
 from tasks.core.model.template_record import template_for
 from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import Deploy
+from tasks.core.serving.client.worker_access import read_access, write_access
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
-from tasks.core.serving.launch.model_directory import check_limits, require_model
+from tasks.core.serving.health import probe
+from tasks.core.serving.health.workers import access_to, require_workers
+from tasks.core.serving.launch.model_directory import check_limits, require_servable
 from tasks.core.serving.launch.ports import require_ports
-from tasks.core.serving.launch.processes import end_all, own_processes
-from tasks.core.serving.launch.supervisord import Supervisor, forget_supervisor
 from tasks.core.serving.launch.switch import Switch
-from tasks.core.serving.launch.worker_access import read_access, write_access
-from tasks.core.serving.launch.workers import access_to, require_workers
-from tasks.core.serving.observe import probe
-from tasks.core.serving.state.disk import (
+from tasks.core.serving.state.directory import (
     StateDirectory,
     changing,
-    read_deployment,
-    read_previous,
-    started_before,
     state_directories,
     state_directory,
 )
+from tasks.core.serving.state.files import read_deployment, read_previous, started_before
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.slots import SLOTS, other
+from tasks.core.serving.supervision.processes import end_all, own_processes
+from tasks.core.serving.supervision.supervisord import Supervisor, forget_supervisor
 from tasks.core.system.clock import now_after
 
 logger = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ def _nothing(_: Deployment) -> None:
 
 
 @dataclass(frozen=True)
-class Stopped:
+class StoppedDeployment:
     """What `stop` ended: the roles that ran, supervisord among them; none if it was down."""
 
     name: str
@@ -113,7 +111,7 @@ def deploy(
     get_template(template)
     template_for(model, template)
     engine_of(settings.engine).check(settings)
-    served = require_model(model)
+    served = require_servable(model)
     for warning in check_limits(served):
         say(f"Attention: {warning}")
     state = state_directory(home, name)
@@ -205,7 +203,7 @@ def again(
     )
 
 
-def stop(home: Path, name: str) -> Stopped:
+def stop(home: Path, name: str) -> StoppedDeployment:
     """End the deployment and remove its state; the logs stay.
 
     Works from any process of the same user: also when supervisord was killed, after a reboot, and
@@ -226,14 +224,16 @@ def stop(home: Path, name: str) -> Stopped:
         forget_supervisor(state.socket, state.logs)
         remove_lock(state.gateway_lock)
         remove_abandoned(state.root)
-        return Stopped(name, tuple(own.role for own in ended))
+        return StoppedDeployment(name, tuple(own.role for own in ended))
 
 
-def pause(home: Path, name: str) -> Stopped:
+def pause(home: Path, name: str) -> StoppedDeployment:
     """End the processes of the deployment, and keep what `start` needs."""
     state = _known_state(home, name)
     with changing(state, f"pause {name}", wait_s=_LOCK_S):
-        return Stopped(name, tuple(own.role for own in end_all(state.root, grace_s=_STOP_GRACE_S)))
+        return StoppedDeployment(
+            name, tuple(own.role for own in end_all(state.root, grace_s=_STOP_GRACE_S))
+        )
 
 
 def _there(state: StateDirectory, record: Deployment | None) -> Deployment:

@@ -9,7 +9,7 @@ from tasks.core.weights.companions import tokenizer_files
 from tasks.core.weights.model_check import check_model
 
 
-def require_model(path: Path) -> Path:
+def require_servable(path: Path) -> Path:
     """Return the absolute path of a directory with a whole model and a tokenizer.
 
     Raises NotAModel or CorruptWeights, as `check_model`.

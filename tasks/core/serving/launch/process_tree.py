@@ -16,31 +16,25 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.planning.shape import dtype_of
+from tasks.core.process.environment import SUPERVISED
 from tasks.core.recipe.deploy import Deploy, Gateway
+from tasks.core.serving.client.key_variables import API_KEY_VARIABLE, API_KEYS_VARIABLE
 from tasks.core.serving.engines.base import Launch
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.settings import GatewaySettings
-from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
-from tasks.core.serving.launch.process_spec import GATEWAY, PAGE, WATCH, ProcessSpec
-from tasks.core.serving.launch.supervisor_config import supervisor_config
 from tasks.core.serving.page.settings import PageSettings
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE, WATCH, ProcessSpec
+from tasks.core.serving.supervision.supervisor_config import supervisor_config
 
 SLOT_VARIABLE = "KAWAN_USAHA_SLOT"
 """The mark of an engine's processes, beside that of the deployment: the directory of their slot."""
 
 _GATEWAY_STOP_S = 70.0  # answers in progress may take GatewaySettings.shutdown_s
 _WATCH_MODULE = "tasks.serving_watch"  # outside of core: it tells Prefect
-_ENVIRONMENT = {
-    "PYTHONPATH": str(PROJECT),
-    "PYTHONUNBUFFERED": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 def configuration(state: StateDirectory, settings: Deploy, engines: Iterable[Deployment]) -> str:
@@ -75,7 +69,7 @@ def gateway_process(state: StateDirectory, gateway: Gateway) -> ProcessSpec:
     return ProcessSpec(
         name=GATEWAY,
         argv=(sys.executable, "-P", "-m", "tasks.core.serving.gateway", str(state.gateway)),
-        env=_ENVIRONMENT,
+        env=SUPERVISED,
         cwd=state.root,
         priority=2,
         stop_wait_s=_GATEWAY_STOP_S,
@@ -100,21 +94,21 @@ def page_settings(deployment: Deployment) -> PageSettings | None:
 def page_process(state: StateDirectory) -> ProcessSpec:
     """Return the page."""
     argv = (sys.executable, "-P", "-m", "tasks.core.serving.page", str(state.page))
-    env = {**_ENVIRONMENT, KEYS_VARIABLE: ""}
+    env = {**SUPERVISED, API_KEYS_VARIABLE: ""}
     return ProcessSpec(PAGE, argv, env, cwd=state.root, priority=3)
 
 
 def watch_process(state: StateDirectory) -> ProcessSpec:
     """Return the watch, which is ended first. It has the keys, to start all of it anew."""
     argv = (sys.executable, "-P", "-m", _WATCH_MODULE, str(state.root))
-    return ProcessSpec(WATCH, argv, _ENVIRONMENT, cwd=state.root, priority=3)
+    return ProcessSpec(WATCH, argv, SUPERVISED, cwd=state.root, priority=3)
 
 
 def engine_process(state: StateDirectory, deployment: Deployment) -> ProcessSpec:
     """Return the engine of a deployment in its slot."""
     spec = engine_of(deployment.settings.engine).process(launch_of(state, deployment))
     slot = state.slot(deployment.slot)
-    env = {**spec.env, KEYS_VARIABLE: "", KEY_VARIABLE: "", SLOT_VARIABLE: str(slot.root)}
+    env = {**spec.env, API_KEYS_VARIABLE: "", API_KEY_VARIABLE: "", SLOT_VARIABLE: str(slot.root)}
     return replace(spec, name=deployment.slot, env=env, priority=1)
 
 

@@ -14,20 +14,21 @@ from pathlib import Path
 
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import PROJECT
+from tasks.core.process.environment import EVERYTHING, child_environment
 from tasks.core.process.log import bounded
 from tasks.core.retry import retrying
 from tasks.core.serving.launch.deployment import start
-from tasks.core.serving.launch.processes import MARK
+from tasks.core.serving.supervision.processes import MARK
 
 _log = logging.getLogger(__name__)
 
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0, *(15.0,) * 40)
-_OF_THE_TREE = (MARK, "SUPERVISOR_")
+_OF_THE_TREE = (f"{MARK}*", "SUPERVISOR_*")
 
 
 def revive(root: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start the program for the deployment of this state directory, and do not wait for it."""
-    environ = {n: v for n, v in os.environ.items() if not n.startswith(_OF_THE_TREE)}
+    environ = child_environment(os.environ, EVERYTHING, but=_OF_THE_TREE)
     with bounded(log).open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", __name__, str(root)],

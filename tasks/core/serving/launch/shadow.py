@@ -20,13 +20,13 @@ from tasks.core.conversation.tokenizer_identity import tokenizer_digest
 from tasks.core.errors import ServingFailed
 from tasks.core.files.locks import Say
 from tasks.core.serving.gateway.api_error import ApiError
-from tasks.core.serving.gateway.asking import AnswerLimits, bodies_of
-from tasks.core.serving.gateway.prompts import Prompts, Turn
+from tasks.core.serving.gateway.engine_requests import AnswerLimits, bodies_of
+from tasks.core.serving.gateway.prompts import Prompts, PromptTurn
 from tasks.core.serving.gateway.recent import RecentAnswer
 from tasks.core.serving.gateway.request_body import read_request
 from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, Message
-from tasks.core.serving.gateway.routing import Loaded
-from tasks.core.serving.observe import probe
+from tasks.core.serving.gateway.routing import LoadedRoute
+from tasks.core.serving.health import probe
 from tasks.core.serving.state.record import AskedOf, Deployment, ShadowAnswer
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Question:
+class ShadowQuestion:
     """A request of the engine protocol, and what the earlier model answers to it, if one serves."""
 
     asked: str
@@ -51,14 +51,14 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Questions:
+class ShadowQuestions:
     """What the new model is asked before it serves, and where it comes from.
 
     not_asked: why some of the last requests are not among it, or none; None when all are.
     """
 
     source: AskedOf
-    all: tuple[Question, ...]
+    all: tuple[ShadowQuestion, ...]
     not_asked: str | None = None
 
 
@@ -69,7 +69,7 @@ def questions(
     serving: Deployment | None,
     *,
     say: Say,
-) -> Questions:
+) -> ShadowQuestions:
     """Return what `wanted` is to be asked, while `serving` can still be asked the same.
 
     Of the last requests only those count that a model with this tokenizer can be asked, for they
@@ -78,23 +78,23 @@ def questions(
     """
     count = wanted.settings.shadow_requests
     if count == 0:
-        return Questions("requests", ())
+        return ShadowQuestions("requests", ())
     asked, not_asked = _of_clients(recent[-count:], wanted, serving)
     if not_asked is not None:
         say(not_asked)
     if asked:
-        return Questions("requests", asked, not_asked)
-    return Questions("prompts", _of_prompts(prompts[:count], wanted, serving), not_asked)
+        return ShadowQuestions("requests", asked, not_asked)
+    return ShadowQuestions("prompts", _of_prompts(prompts[:count], wanted, serving), not_asked)
 
 
-def replay(asked: Questions, wanted: Deployment, *, say: Say) -> tuple[ShadowAnswer, ...]:
+def replay(asked: ShadowQuestions, wanted: Deployment, *, say: Say) -> tuple[ShadowAnswer, ...]:
     """Return what the engine of `wanted` answers. Raises ServingFailed when it does not answer."""
     if not asked.all:
         return ()
     words = "the last requests" if asked.source == "requests" else "prompts of the evaluation"
     say(f"The new model answers {words}: {len(asked.all)}.")
 
-    def answered(question: Question) -> ShadowAnswer:
+    def answered(question: ShadowQuestion) -> ShadowAnswer:
         timeout_s = wanted.settings.startup_timeout_s
         new = probe.answer_of(wanted, question.request, timeout_s=timeout_s)
         earlier = question.earlier and question.earlier[:_SHOWN]
@@ -105,7 +105,7 @@ def replay(asked: Questions, wanted: Deployment, *, say: Say) -> tuple[ShadowAns
 
 def _of_clients(
     recent: Sequence[RecentAnswer], wanted: Deployment, serving: Deployment | None
-) -> tuple[tuple[Question, ...], str | None]:
+) -> tuple[tuple[ShadowQuestion, ...], str | None]:
     """Return the last requests that can be asked again, and why the others cannot."""
     if not recent or serving is None:
         return (), None
@@ -113,7 +113,7 @@ def _of_clients(
     if tokenizer_digest(tokenizer) != tokenizer_digest(load_tokenizer(wanted.model)):
         return (), "The new model has another tokenizer: the last requests are not replayed."
     asker = _Asker(wanted)
-    questions: list[Question] = []
+    questions: list[ShadowQuestion] = []
     refusals: list[str] = []
     for each in recent:
         try:
@@ -131,27 +131,27 @@ def _of_clients(
 
 def _of_client(
     recent: RecentAnswer, asker: "_Asker", tokenizer: "PreTrainedTokenizerBase"
-) -> Question:
+) -> ShadowQuestion:
     request = asker.again(recent.request)
     asked = str(tokenizer.decode(recent.request["prompt"], skip_special_tokens=True))
-    return Question(asked, request, recent.text)
+    return ShadowQuestion(asked, request, recent.text)
 
 
 def _of_prompts(
     texts: Sequence[str], wanted: Deployment, serving: Deployment | None
-) -> tuple[Question, ...]:
+) -> tuple[ShadowQuestion, ...]:
     """Return a question for each text that has room, with the answer of `serving`."""
     if not texts:
         return ()
     new = _Asker(wanted)
     old = _Asker(serving) if serving is not None else None
 
-    def question(text: str) -> Question | None:
+    def question(text: str) -> ShadowQuestion | None:
         try:
             request = new.request(text)
         except ApiError:
             return None
-        return Question(text, request, old.answer(text) if old is not None else None)
+        return ShadowQuestion(text, request, old.answer(text) if old is not None else None)
 
     asked = _at_once(question, texts, serving or wanted)
     return tuple(each for each in asked if each is not None)
@@ -163,7 +163,7 @@ class _Asker:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._prompts = Prompts(deployment.model, deployment.template, deployment.context_tokens)
-        self._loaded = Loaded(deployment.route, self._prompts)
+        self._loaded = LoadedRoute(deployment.route, self._prompts)
         most = min(_TOKENS, deployment.settings.gateway.max_answer_tokens)
         self._limits = AnswerLimits(most, most)
 
@@ -172,7 +172,7 @@ class _Asker:
         name = self._deployment.settings.model_name
         said = [Message(role="user", content=text)]
         asked = ChatRequest(model=name, messages=said, temperature=0)
-        ids = self._prompts.ids_now(self._prompts.text([Turn("user", text)]))
+        ids = self._prompts.ids_now(self._prompts.text([PromptTurn("user", text)]))
         return bodies_of(asked, [ids], self._loaded, self._limits)[0]
 
     def again(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:

@@ -11,13 +11,13 @@ import time
 from tasks.core.errors import ServingFailed
 from tasks.core.process.oom import OomWatch
 from tasks.core.serving.engines.registry import engine_of
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.causes import explain_end, log_tail
-from tasks.core.serving.launch.supervisord import Supervisor
 from tasks.core.serving.launch.waiting import wait_for_answer
-from tasks.core.serving.observe import probe
-from tasks.core.serving.observe.readiness import EngineReport, Expectation
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.proof.readiness import EngineReport, Expectation
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.supervisord import Supervisor
 
 logger = logging.getLogger(__name__)
 

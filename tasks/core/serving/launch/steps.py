@@ -17,26 +17,32 @@ from tasks.core.machine.devices import SERVED_FROM, served_from
 from tasks.core.model.edit_fingerprint import read_fingerprint
 from tasks.core.process.guard import Guard
 from tasks.core.process.tree import Mark
+from tasks.core.serving.client.key_variables import API_KEY_VARIABLE, API_KEYS_VARIABLE
 from tasks.core.serving.gateway.control import GatewayControl
-from tasks.core.serving.key_variables import KEY_VARIABLE, KEYS_VARIABLE
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.causes import log_tail
 from tasks.core.serving.launch.ports import require_ports
-from tasks.core.serving.launch.process_spec import GATEWAY, PAGE, WATCH
 from tasks.core.serving.launch.process_tree import (
     configuration,
     gateway_settings,
     page_settings,
 )
-from tasks.core.serving.launch.processes import MARK, end_all, marked_environment, own_processes
 from tasks.core.serving.launch.startup import EngineStart
-from tasks.core.serving.launch.supervisord import Supervisor, start_supervisor
 from tasks.core.serving.launch.waiting import wait_for_answer
 from tasks.core.serving.launch.way_back import keep_log
-from tasks.core.serving.observe import probe
-from tasks.core.serving.observe.readiness import Expectation
-from tasks.core.serving.state.disk import StateDirectory, read_record, write_record, write_routes
+from tasks.core.serving.proof.readiness import Expectation
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_record, write_record, write_routes
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.routes import Routes
+from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE, WATCH
+from tasks.core.serving.supervision.processes import (
+    MARK,
+    end_all,
+    marked_environment,
+    own_processes,
+)
+from tasks.core.serving.supervision.supervisord import Supervisor, start_supervisor
 
 REPLACING = "The model is being replaced by another one."
 _STARTING = "The model is being started."
@@ -152,7 +158,7 @@ class Steps:
         """Wait for the answers in progress; return how many are left when their time is over."""
         limit_s = deployment.settings.drain_s
         deadline, told = time.monotonic() + limit_s, False
-        while left := self._gateway.state().asked_of(deployment.slot):
+        while left := self._gateway.state().in_flight_of(deployment.slot):
             if time.monotonic() >= deadline:
                 break
             if not told:
@@ -260,6 +266,6 @@ def _expect(state: StateDirectory, wanted: Deployment) -> Expectation:
 def _environment(state: StateDirectory, wanted: Deployment) -> dict[str, str]:
     devices = served_from(wanted.settings.device, wanted.settings.gpus)
     environ = marked_environment(
-        state.root, os.environ, KEYS_VARIABLE, KEY_VARIABLE, "PREFECT_API_URL"
+        state.root, os.environ, API_KEYS_VARIABLE, API_KEY_VARIABLE, "PREFECT_API_URL"
     )
     return {**environ, SERVED_FROM: devices}

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import ServingFailed
 from tasks.core.files.locks import Say
 from tasks.core.serving.gateway.control import GatewayControl
+from tasks.core.serving.health import probe
 from tasks.core.serving.launch.steps import REPLACING, Steps
-from tasks.core.serving.launch.supervisord import Supervisor
 from tasks.core.serving.launch.way_back import add, keep_log, start_once_more
-from tasks.core.serving.observe import probe
-from tasks.core.serving.state.disk import StateDirectory, read_record, write_record
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_record, write_record
 from tasks.core.serving.state.record import Deployment, Switched
+from tasks.core.serving.supervision.supervisord import Supervisor
 
 if TYPE_CHECKING:
-    from tasks.core.serving.launch.shadow import Questions
+    from tasks.core.serving.launch.shadow import ShadowQuestions
 
 
 class Switch:
@@ -140,7 +141,7 @@ class Switch:
 
     # --- the comparison -----------------------------------------------------------------------
 
-    def _questions(self, serving: Deployment | None) -> "Questions":
+    def _questions(self, serving: Deployment | None) -> "ShadowQuestions":
         """Put together what both are asked, with the answers of the one that still serves."""
         recent = self._gateway.recent() if serving else []
         # With the gateway's types, half of what a run with nothing new would import.
@@ -148,7 +149,7 @@ class Switch:
 
         return questions(recent, self._prompts, self._wanted, serving, say=self._say)
 
-    def _compared(self, asked: "Questions", how: Switched) -> Switched:
+    def _compared(self, asked: "ShadowQuestions", how: Switched) -> Switched:
         from tasks.core.serving.launch.shadow import replay
 
         shadow = replay(asked, self._wanted, say=self._say)

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 
 from tasks.core.errors import KawanUsahaError
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.slots import Slot
 

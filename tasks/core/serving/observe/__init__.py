@@ -1,1 +1,1 @@
-"""Watching a deployment: questions to its processes, what is amiss, and what heals it."""
+"""Watching a deployment: its status, what is wrong with it, and what repairs it."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-Kind = Literal[
+IncidentKind = Literal[
     "died", "given-up", "hangs", "leaks", "edit-lost", "left-over", "worker-lost", "worker-back"
 ]
 
@@ -13,7 +13,7 @@ Kind = Literal[
 class Incident:
     """What was found of a process, and what was done about it."""
 
-    kind: Kind
+    kind: IncidentKind
     process: str
     detail: str
     at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -18,16 +18,17 @@ from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.gateway.control_protocol import GatewayState
-from tasks.core.serving.launch.process_spec import GATEWAY, PAGE
-from tasks.core.serving.launch.supervisord import SupervisedProcess, Supervisor
-from tasks.core.serving.launch.workers import look_at_workers
-from tasks.core.serving.observe import probe
+from tasks.core.serving.health import probe
+from tasks.core.serving.health.workers import look_at_workers
 from tasks.core.serving.observe.incidents import Incident
-from tasks.core.serving.observe.readiness import read_expectation
-from tasks.core.serving.state.disk import StateDirectory, read_deployment, write_routes
+from tasks.core.serving.proof.readiness import read_expectation
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_deployment, write_routes
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.routes import Routes
 from tasks.core.serving.state.slots import other
+from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE
+from tasks.core.serving.supervision.supervisord import SupervisedProcess, Supervisor
 
 LOOK_EVERY_S = 15.0
 _IDLE_S = 30.0
@@ -110,7 +111,7 @@ class Looks:
     ) -> Iterator[Incident]:
         """End the engine of a switch that was killed, once it answers nobody."""
         slot = other(deployment.slot)
-        if slot in processes and not now.asked_of(slot):
+        if slot in processes and not now.in_flight_of(slot):
             self._supervisor.unload(slot)
             self._state.slot(slot).retire()
             yield Incident("left-over", slot, "an engine that nothing is routed to; ended")
@@ -136,7 +137,7 @@ class Looks:
         except ServingFailed as error:
             yield from self._silent(deployment, seen, error)
         else:
-            answered = self._gateway.state().answered_by(deployment.slot)
+            answered = self._gateway.state().pieces_of(deployment.slot)
             seen.silent_since, seen.tokens = None, answered
 
     def _silent(
@@ -146,10 +147,10 @@ class Looks:
         if not _accepts(deployment.engine_port):
             return  # it is being loaded: supervisord has started it again
         now, gateway = time.monotonic(), self._gateway.state()
-        tokens = gateway.answered_by(deployment.slot)
+        tokens = gateway.pieces_of(deployment.slot)
         if tokens != seen.tokens or seen.silent_since is None:
             seen.silent_since, seen.tokens = now - _IDLE_S, tokens
-        at_work = gateway.asked_of(deployment.slot) > 0
+        at_work = gateway.in_flight_of(deployment.slot) > 0
         patience = _AT_WORK_S[deployment.settings.device] if at_work else _IDLE_S
         if now - seen.silent_since >= patience:
             self._start_anew(deployment.slot)

@@ -13,19 +13,15 @@ from typing import Literal
 import psutil
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.launch.process_spec import GATEWAY, PAGE
-from tasks.core.serving.launch.processes import SUPERVISOR, OwnProcess, own_processes
-from tasks.core.serving.launch.supervisord import SupervisedProcess, Supervisor
-from tasks.core.serving.launch.workers import WorkerStatus, look_at_workers
-from tasks.core.serving.observe import probe
-from tasks.core.serving.observe.readiness import EngineReport
-from tasks.core.serving.state.disk import (
-    StateDirectory,
-    read_deployment,
-    read_previous,
-    state_directories,
-)
+from tasks.core.serving.health import probe
+from tasks.core.serving.health.workers import WorkerStatus, look_at_workers
+from tasks.core.serving.proof.readiness import EngineReport
+from tasks.core.serving.state.directory import StateDirectory, state_directories
+from tasks.core.serving.state.files import read_deployment, read_previous
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE
+from tasks.core.serving.supervision.processes import SUPERVISOR, OwnProcess, own_processes
+from tasks.core.serving.supervision.supervisord import SupervisedProcess, Supervisor
 
 Health = Literal["healthy", "unsupervised", "unhealthy", "starting", "gone"]
 """healthy: a token came out, and supervisord watches over the processes.

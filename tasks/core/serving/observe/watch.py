@@ -19,17 +19,18 @@ from tasks.core.files.locks import holders, locked
 from tasks.core.process.log import bounded
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.launch.revive import revive
-from tasks.core.serving.launch.supervisord import Supervisor
 from tasks.core.serving.observe.incidents import Incident
 from tasks.core.serving.observe.looks import LOOK_EVERY_S, Looks
-from tasks.core.serving.state.disk import StateDirectory, read_deployment
+from tasks.core.serving.state.directory import StateDirectory
+from tasks.core.serving.state.files import read_deployment
+from tasks.core.serving.supervision.supervisord import Supervisor
 
 _log = logging.getLogger(__name__)
 
 _PARENT_EVERY_S = 0.5
 
 
-class Watch:
+class DeploymentWatch:
     """Looks at one deployment again and again. tell gets each incident."""
 
     def __init__(self, state: StateDirectory, tell: Callable[[Incident], object]) -> None:

@@ -15,9 +15,9 @@ from tasks.core.serving.page import words
 from tasks.core.serving.page.article_tab import ArticleTab
 from tasks.core.serving.page.chat_tab import ChatTab
 from tasks.core.serving.page.examples import read_examples
-from tasks.core.serving.page.front import Front
-from tasks.core.serving.page.gateway import Model
+from tasks.core.serving.page.gateway import ServedModel
 from tasks.core.serving.page.look import CSS, theme
+from tasks.core.serving.page.middleware import PageMiddleware
 from tasks.core.serving.page.review_tab import ReviewTab
 from tasks.core.serving.page.reviews import Reviews
 from tasks.core.serving.page.settings import PageSettings
@@ -44,11 +44,11 @@ def page_app(settings: PageSettings) -> ASGIApp:
         theme=theme(),
         css=CSS,
     )
-    return Front(api, settings)
+    return PageMiddleware(api, settings)
 
 
 def _blocks(settings: PageSettings) -> gr.Blocks:
-    model = Model(settings.base_url, settings.model_name)
+    model = ServedModel(settings.base_url, settings.model_name)
     examples = read_examples(settings.prompts)
     blocks = gr.Blocks(title=settings.title, analytics_enabled=False)
     with blocks:

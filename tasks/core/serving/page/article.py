@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from tasks.core.serving.turns import Message
+from tasks.core.serving.client.turns import ChatMessage
 
 TITLES = 3
 _SPEAKERS: dict[str, Literal["user", "assistant"]] = {
@@ -28,19 +28,19 @@ class NotTitles(ValueError):
     """An answer that is not what was asked for; the text says why, to the model."""
 
 
-def written_down(messages: Sequence[Message]) -> str:
+def written_down(messages: Sequence[ChatMessage]) -> str:
     """Return a conversation as a person reads and edits it."""
     names: dict[str, str] = {role: name.title() for name, role in _SPEAKERS.items()}
     spoken = [each for each in messages if each["role"] in names]
     return "\n\n".join(f"{names[each['role']]}: {each['content'].strip()}" for each in spoken)
 
 
-def read_conversation(text: str) -> list[Message]:
+def read_conversation(text: str) -> list[ChatMessage]:
     """Return the messages of a text: of `written_down`, of a JSON list, or one of a user."""
     return _from_json(text) or _from_lines(text)
 
 
-def summary_prompt(conversation: Sequence[Message]) -> str:
+def summary_prompt(conversation: Sequence[ChatMessage]) -> str:
     """Return what asks for the summary."""
     said = json.dumps(list(conversation), ensure_ascii=False)
     return (
@@ -65,7 +65,7 @@ def article_prompt(title: str) -> str:
     )
 
 
-def correcting(prompt: str, answer: str, fault: NotTitles) -> list[Message]:
+def correcting(prompt: str, answer: str, fault: NotTitles) -> list[ChatMessage]:
     """Return what asks once more, with the fault named."""
     again = f"Jawaban itu belum sesuai: {fault}. Jawab hanya dengan format JSON ini: {_FORM}"
     return [
@@ -112,7 +112,7 @@ def _in_brackets(answer: str) -> list[str]:
     return []
 
 
-def _from_json(text: str) -> list[Message]:
+def _from_json(text: str) -> list[ChatMessage]:
     try:
         content = json.loads(text)
     except ValueError:
@@ -129,8 +129,8 @@ def _from_json(text: str) -> list[Message]:
     return []
 
 
-def _from_lines(text: str) -> list[Message]:
-    messages: list[Message] = []
+def _from_lines(text: str) -> list[ChatMessage]:
+    messages: list[ChatMessage] = []
     for line in text.strip().splitlines():
         speaker = _SPEAKER.match(line)
         if speaker:

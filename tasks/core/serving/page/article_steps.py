@@ -7,17 +7,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from tasks.core.serving.client.failures import FailureCause
+from tasks.core.serving.client.turns import ChatMessage, without_oldest
 from tasks.core.serving.page import article, words
-from tasks.core.serving.page.gateway import Model, Progress, Trouble, Wish
-from tasks.core.serving.refusals import Cause
-from tasks.core.serving.turns import Message, without_oldest
+from tasks.core.serving.page.gateway import Progress, ServedModel, Trouble, Wish
 
 _SUMMARY_TOKENS = 160  # one sentence
 _TITLES_TOKENS = 240
 
 
 @dataclass(frozen=True)
-class Step:
+class ArticleStep:
     """What a step has made so far. told is what there is to say to a person; titles end theirs."""
 
     text: str
@@ -26,8 +26,8 @@ class Step:
 
 
 async def summarized(
-    model: Model, conversation: Sequence[Message], wish: Wish
-) -> AsyncGenerator[Step, None]:
+    model: ServedModel, conversation: Sequence[ChatMessage], wish: Wish
+) -> AsyncGenerator[ArticleStep, None]:
     """Yield the summary of a conversation. Raises Trouble.
 
     The oldest turns of one that the model cannot read are left out, and told.
@@ -43,16 +43,16 @@ async def summarized(
         try:
             async with aclosing(model.answer(asked, short)) as answer:
                 async for each in answer:
-                    yield Step(each.text.strip(), _also_cut(told, each))
+                    yield ArticleStep(each.text.strip(), _also_cut(told, each))
             return
         except Trouble as trouble:
             shorter = without_oldest(read)
-            if trouble.refusal.cause is not Cause.TOO_LONG or shorter is None:
+            if trouble.failure.cause is not FailureCause.TOO_LONG or shorter is None:
                 raise
             read = shorter
 
 
-async def titled(model: Model, summary: str, wish: Wish) -> AsyncGenerator[Step, None]:
+async def titled(model: ServedModel, summary: str, wish: Wish) -> AsyncGenerator[ArticleStep, None]:
     """Yield the model's answer, and at its end the titles in it. Raises Trouble.
 
     Where they are not what was asked for, it is asked once more with the fault named; what comes
@@ -66,9 +66,9 @@ async def titled(model: Model, summary: str, wish: Wish) -> AsyncGenerator[Step,
         async with aclosing(model.answer(asked, short)) as answer:
             async for each in answer:
                 text = each.text
-                yield Step(text)
+                yield ArticleStep(text)
         try:
-            yield Step(text, titles=tuple(article.read_titles(text)))
+            yield ArticleStep(text, titles=tuple(article.read_titles(text)))
             return
         except article.NotTitles as fault:
             asked = article.correcting(prompt, text, fault)
@@ -76,25 +76,25 @@ async def titled(model: Model, summary: str, wish: Wish) -> AsyncGenerator[Step,
     yield _indulgent(texts)
 
 
-async def written(model: Model, title: str, wish: Wish) -> AsyncGenerator[Step, None]:
+async def written(model: ServedModel, title: str, wish: Wish) -> AsyncGenerator[ArticleStep, None]:
     """Yield the article of a title. Raises Trouble."""
     async with aclosing(model.answer(_user(article.article_prompt(title)), wish)) as answer:
         async for each in answer:
-            yield Step(each.text.strip(), _also_cut("", each))
+            yield ArticleStep(each.text.strip(), _also_cut("", each))
 
 
-def _indulgent(texts: Sequence[str]) -> Step:
+def _indulgent(texts: Sequence[str]) -> ArticleStep:
     """Return the titles of the first text that holds any."""
     for text in texts:
         if titles := tuple(article.find_titles(text)):
             fewer = words.FEWER_TITLES.format(found=len(titles))
-            return Step(text, fewer if len(titles) < article.TITLES else "", titles)
-    return Step(texts[0], words.NO_TITLES)
+            return ArticleStep(text, fewer if len(titles) < article.TITLES else "", titles)
+    return ArticleStep(texts[0], words.NO_TITLES)
 
 
 def _also_cut(told: str, progress: Progress) -> str:
     return f"{told} {words.CUT}".strip() if progress.cut else told
 
 
-def _user(prompt: str) -> list[Message]:
+def _user(prompt: str) -> list[ChatMessage]:
     return [{"role": "user", "content": prompt}]

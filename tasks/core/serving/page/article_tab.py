@@ -10,19 +10,19 @@ from typing import Any
 
 import gradio as gr
 
+from tasks.core.serving.client.turns import ChatMessage
 from tasks.core.serving.page import article, words
-from tasks.core.serving.page.article_steps import Step, summarized, titled, written
-from tasks.core.serving.page.gateway import Model, Trouble, Wish
+from tasks.core.serving.page.article_steps import ArticleStep, summarized, titled, written
+from tasks.core.serving.page.gateway import ServedModel, Trouble, Wish
 from tasks.core.serving.page.shown import Shown, messages_of
-from tasks.core.serving.page.stopping import Stopped, Stops
+from tasks.core.serving.page.stopping import AnswerStopped, Stops
 from tasks.core.serving.page.wishes import Wishes, notice, wish
-from tasks.core.serving.turns import Message
 
 Update = dict[Any, Any]
 
 _LONGEST = 60_000
 
-EXAMPLE: list[Message] = [
+EXAMPLE: list[ChatMessage] = [
     {
         "role": "user",
         "content": "Saya jualan nasi bakar, pembelinya cuma ramai tanggal muda.",
@@ -42,7 +42,7 @@ class _Making:
     cleared is what disappears before.
     """
 
-    steps: AsyncGenerator[Step, None]
+    steps: AsyncGenerator[ArticleStep, None]
     into: gr.Textbox
     words: str
     cleared: Update | None = None
@@ -51,7 +51,7 @@ class _Making:
 class ArticleTab:
     """What is on the tab, and what its buttons do."""
 
-    def __init__(self, model: Model, chat: gr.Chatbot) -> None:
+    def __init__(self, model: ServedModel, chat: gr.Chatbot) -> None:
         self._model, self._stops = model, Stops()
         gr.Markdown(words.ARTICLE_INTRO)
         with gr.Column(elem_classes="card"):
@@ -189,7 +189,7 @@ class ArticleTab:
                         yield self._offered(step.titles)
         except Trouble as trouble:
             told = str(trouble)
-        except Stopped:
+        except AnswerStopped:
             told = words.STOPPED
         yield {self._notice: notice(told)}
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import gradio as gr
 
+from tasks.core.serving.client.turns import ChatMessage
 from tasks.core.serving.page import words
-from tasks.core.serving.page.examples import Example
-from tasks.core.serving.page.gateway import Model, Progress, Trouble
+from tasks.core.serving.page.examples import ExamplePrompt
+from tasks.core.serving.page.gateway import Progress, ServedModel, Trouble
 from tasks.core.serving.page.judging import Judging
 from tasks.core.serving.page.own_data import OwnData, Person
 from tasks.core.serving.page.shown import Shown, messages_of
-from tasks.core.serving.page.stopping import Stopped, Stops
+from tasks.core.serving.page.stopping import AnswerStopped, Stops
 from tasks.core.serving.page.wishes import Wishes, notice, wish
-from tasks.core.serving.turns import Message
 
 Update = dict[Any, Any]
 
@@ -30,7 +30,9 @@ _LONGEST_QUESTION = 20_000
 class ChatTab:
     """What is on the tab, and what its buttons do."""
 
-    def __init__(self, model: Model, examples: Sequence[Example], *, kept_days: int | None) -> None:
+    def __init__(
+        self, model: ServedModel, examples: Sequence[ExamplePrompt], *, kept_days: int | None
+    ) -> None:
         self._model, self._stops = model, Stops()
         cards, more = examples[:_CARDS], examples[_CARDS:_EXAMPLES]
         self.chat = gr.Chatbot(
@@ -118,10 +120,10 @@ class ChatTab:
             yield {self._notice: notice(words.EMPTY_QUESTION)}
             return
         before = messages_of(shown)
-        said = [*before, Message(role="user", content=question.strip())]
+        said = [*before, ChatMessage(role="user", content=question.strip())]
         yield {
             self._question: "",
-            self.chat: [*said, Message(role="assistant", content="…")],
+            self.chat: [*said, ChatMessage(role="assistant", content="…")],
             **self._answering(),
         }
         last = None
@@ -136,7 +138,7 @@ class ChatTab:
         except Trouble as trouble:
             yield self._unanswered(before, question, str(trouble))
             return
-        except Stopped:
+        except AnswerStopped:
             if last and last.text:
                 yield {self._notice: notice(words.STOPPED)}
             else:
@@ -163,14 +165,14 @@ class ChatTab:
             update |= self._judging.opened()
         return update
 
-    def _grown(self, said: list[Message], text: str, before: int, left_out: int) -> Update:
-        update: Update = {self.chat: [*said, Message(role="assistant", content=text or "…")]}
+    def _grown(self, said: list[ChatMessage], text: str, before: int, left_out: int) -> Update:
+        update: Update = {self.chat: [*said, ChatMessage(role="assistant", content=text or "…")]}
         if left_out:
             update[self._left_out] = before + left_out
             update[self._notice] = notice(words.left_out(before + left_out))
         return update
 
-    def _unanswered(self, before: list[Message], question: str, told: str) -> Update:
+    def _unanswered(self, before: list[ChatMessage], question: str, told: str) -> Update:
         return {self.chat: before, self._question: question, self._notice: notice(told)}
 
     def stop(self, request: gr.Request) -> None:

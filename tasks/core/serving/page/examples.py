@@ -7,7 +7,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from tasks.core.errors import UsageError
 
 
-class Example(BaseModel):
+class ExamplePrompt(BaseModel):
     """A prompt; `kind` is `chat` or `article`."""
 
     id: str
@@ -15,10 +15,10 @@ class Example(BaseModel):
     prompt: str
 
 
-_FILE = TypeAdapter(list[Example])
+_FILE = TypeAdapter(list[ExamplePrompt])
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: Path) -> list[ExamplePrompt]:
     """Return the prompts of a file that are for a chat. Raises UsageError."""
     try:
         found = _FILE.validate_json(path.read_bytes())

@@ -12,10 +12,10 @@ from typing import Any
 
 import openai
 
-from tasks.core.serving.key_variables import KEY_VARIABLE
+from tasks.core.serving.client.failures import FAILURES, FailureCause, RequestFailure, failure_of
+from tasks.core.serving.client.key_variables import API_KEY_VARIABLE
+from tasks.core.serving.client.turns import ChatMessage, has_room, room_question, without_oldest
 from tasks.core.serving.page import words
-from tasks.core.serving.refusals import FAILURES, Cause, Refusal, refusal_of
-from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
 
 _PIECE_S = 600.0
 _QUICK_S = 30.0
@@ -27,9 +27,9 @@ _SHOWN_EVERY_S = 0.06  # the eye sees no more, and every piece is sent to the br
 class Trouble(Exception):
     """There is no answer; the text says why, to the person who asked."""
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(words.sorry(refusal))
-        self.refusal = refusal
+    def __init__(self, failure: RequestFailure) -> None:
+        super().__init__(words.sorry(failure))
+        self.failure = failure
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,21 @@ class Progress:
     id: str | None = None
 
 
-class Model:
+class ServedModel:
     """The served model. One for the whole process, whose connections it keeps."""
 
     def __init__(self, base_url: str, name: str) -> None:
         self.name = name
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
-            api_key=os.environ.get(KEY_VARIABLE, "none"),
+            api_key=os.environ.get(API_KEY_VARIABLE, "none"),
             max_retries=0,
             # trust_env: a proxy of the environment must not read along.
             http_client=openai.DefaultAsyncHttpxClient(trust_env=False, timeout=_PIECE_S),
         )
 
     async def answer(
-        self, messages: Sequence[Message], wish: Wish, *, kept_for: str | None = None
+        self, messages: Sequence[ChatMessage], wish: Wish, *, kept_for: str | None = None
     ) -> AsyncGenerator[Progress, None]:
         """Yield the answer as it grows, first of all empty. Raises Trouble.
 
@@ -87,7 +87,7 @@ class Model:
                 return
             except Trouble as trouble:
                 shorter = without_oldest(asked)
-                if trouble.refusal.cause is not Cause.TOO_LONG or shorter is None:
+                if trouble.failure.cause is not FailureCause.TOO_LONG or shorter is None:
                     raise
                 asked = shorter
 
@@ -114,10 +114,10 @@ class Model:
         try:
             return await self._client.post(path, cast_to=object, body=body, options=options)
         except FAILURES as failure:
-            raise Trouble(refusal_of(failure)) from failure
+            raise Trouble(failure_of(failure)) from failure
 
     async def _pieces(
-        self, messages: Sequence[Message], wish: Wish, kept_for: str | None
+        self, messages: Sequence[ChatMessage], wish: Wish, kept_for: str | None
     ) -> AsyncGenerator[Progress, None]:
         """Yield the text so far as often as it is worth showing, and at the end."""
         text, cut, shown, name = "", False, 0.0, None
@@ -141,17 +141,17 @@ class Model:
                         shown = now
                         yield Progress(text)
         except FAILURES as failure:
-            raise Trouble(refusal_of(failure)) from failure
+            raise Trouble(failure_of(failure)) from failure
         yield Progress(text, cut=cut, id=name)
 
-    async def _with_room(self, messages: Sequence[Message], wish: Wish) -> list[Message]:
+    async def _with_room(self, messages: Sequence[ChatMessage], wish: Wish) -> list[ChatMessage]:
         """Return what leaves room for an answer, which would be cut where the context ends."""
         least, asked = min(wish.max_tokens, _LEAST_ROOM_TOKENS), list(messages)
         while (shorter := without_oldest(asked)) and not await self._has_room(asked, least):
             asked = shorter
         return asked
 
-    async def _has_room(self, messages: Sequence[Message], answer_tokens: int) -> bool:
+    async def _has_room(self, messages: Sequence[ChatMessage], answer_tokens: int) -> bool:
         question = room_question(self.name, messages, answer_tokens)
         try:
             found = await self._client.post(

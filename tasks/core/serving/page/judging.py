@@ -9,7 +9,7 @@ import gradio as gr
 
 from tasks.core.collected.records import LONGEST_CORRECTION
 from tasks.core.serving.page import words
-from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.gateway import ServedModel, Trouble
 from tasks.core.serving.page.own_data import Person
 from tasks.core.serving.page.wishes import LOG, notice
 
@@ -19,7 +19,7 @@ Verdict = Literal["up", "down"]
 class Judging:
     """Two thumbs and a text, which the gateway keeps each time."""
 
-    def __init__(self, model: Model, answer_id: gr.State, mine: gr.BrowserState) -> None:
+    def __init__(self, model: ServedModel, answer_id: gr.State, mine: gr.BrowserState) -> None:
         self._model, self._answer_id = model, answer_id
         self._verdict = gr.State(None)
         with gr.Column(visible=False, elem_id="judging", elem_classes="card") as self._group:

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from tasks.core.serving.page import words
-from tasks.core.serving.page.gateway import Model, Trouble
+from tasks.core.serving.page.gateway import ServedModel, Trouble
 from tasks.core.serving.page.wishes import LOG, notice
 
 Update = dict[Any, Any]
@@ -55,7 +55,7 @@ class Person:
 class OwnData:
     """A box to tick, the id, and a button that deletes."""
 
-    def __init__(self, model: Model, kept_days: int) -> None:
+    def __init__(self, model: ServedModel, kept_days: int) -> None:
         self._model = model
         # The secret only keeps what is stored readable after the page has been started anew.
         self.mine = gr.BrowserState(Person().stored(), storage_key=_KEY, secret=_KEY)

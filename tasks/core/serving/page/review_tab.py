@@ -10,7 +10,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from tasks.core.serving.page import words
-from tasks.core.serving.page.reviews import Item, NoReview, Reviews, Turn
+from tasks.core.serving.page.reviews import NoReview, ReviewedMessage, ReviewItem, Reviews
 from tasks.core.serving.page.wishes import notice
 
 Update = dict[Any, Any]
@@ -22,7 +22,7 @@ _LONGEST_ANSWER = 60_000
 class _Open:
     """The answer that is shown, and the places in the list before it and behind it."""
 
-    item: Item
+    item: ReviewItem
     before: str | None
     after: str | None
 
@@ -169,7 +169,7 @@ class ReviewTab:
             **self._item(item),
         }
 
-    def _item(self, item: Item) -> Update:
+    def _item(self, item: ReviewItem) -> Update:
         corrected = item.correction is not None
         said = [_shown(each) for each in item.messages]
         return {
@@ -192,7 +192,7 @@ class ReviewTab:
         }
 
 
-def _shown(turn: Turn) -> dict[str, str]:
+def _shown(turn: ReviewedMessage) -> dict[str, str]:
     """Return a message for the chat, which has no side for what a program sets before it."""
     if turn.role == "system":
         return {"role": "assistant", "content": f"{words.SYSTEM_MESSAGE}\n\n{turn.content}"}

@@ -23,7 +23,7 @@ class NoReview(Exception):
     """It did not work; the text says why, to the person who reviews."""
 
 
-class Turn(BaseModel):
+class ReviewedMessage(BaseModel):
     """One message of a conversation."""
 
     model_config = ConfigDict(frozen=True)
@@ -40,13 +40,13 @@ class Earlier(BaseModel):
     time: str
 
 
-class Item(BaseModel):
+class ReviewItem(BaseModel):
     """An answer to review."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
-    messages: tuple[Turn, ...]
+    messages: tuple[ReviewedMessage, ...]
     answer: str
     cut: bool = False
     verdict: Literal["up", "down"] | None
@@ -54,12 +54,12 @@ class Item(BaseModel):
     review: Earlier | None
 
 
-class Part(BaseModel):
+class ReviewPage(BaseModel):
     """The next answer, if there is one, how many wait in all, and where the one behind it is."""
 
     model_config = ConfigDict(frozen=True)
 
-    data: tuple[Item, ...]
+    data: tuple[ReviewItem, ...]
     waiting: int
     after: str | None
 
@@ -79,17 +79,17 @@ class Reviews:
         # trust_env: a proxy of the environment must not read along.
         self._client = httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=_QUICK_S)
 
-    async def next(self, key: str, after: str | None) -> Part:
+    async def next(self, key: str, after: str | None) -> ReviewPage:
         """Return what comes next, behind a place in the list. Raises NoReview."""
         asked = {"limit": "1"} | ({} if after is None else {"after": after})
         answer = await self._asked("GET", key, params=asked)
         try:
-            return Part.model_validate_json(answer.content)
+            return ReviewPage.model_validate_json(answer.content)
         except ValidationError as error:
             raise NoReview(words.NO_REVIEW_NOW) from error
 
     async def decide(
-        self, key: str, item: Item, decision: Literal["accept", "reject"], answer: str | None
+        self, key: str, item: ReviewItem, decision: Literal["accept", "reject"], answer: str | None
     ) -> None:
         """Send what was decided. Raises NoReview."""
         seen = None if item.review is None else item.review.time

@@ -4,7 +4,7 @@ import socket
 
 import uvicorn
 
-from tasks.core.process.ports import bound_socket, url_of
+from tasks.core.process.ports import bound_socket, socket_url
 from tasks.core.process.said import say
 from tasks.core.serving.page.app import page_app
 from tasks.core.serving.page.settings import PageSettings
@@ -29,7 +29,7 @@ def serve(settings: PageSettings) -> None:
                 timeout_graceful_shutdown=_SHUTDOWN_S,
             )
         )
-        say(url_of(bound))
+        say(socket_url(bound))
         server.run(sockets=[bound])
 
 

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.core.serving.turns import Message
+from tasks.core.serving.client.turns import ChatMessage
 
 Shown = dict[str, Any]
 """A message of gradio's chat."""
 
 
-def messages_of(shown: Sequence[Shown]) -> list[Message]:
+def messages_of(shown: Sequence[Shown]) -> list[ChatMessage]:
     """Return the conversation that a chat shows: gradio gives a message as a list of parts."""
     return [
-        Message(role=each["role"], content=_text(each["content"]))
+        ChatMessage(role=each["role"], content=_text(each["content"]))
         for each in shown
         if each["role"] in ("user", "assistant")
     ]

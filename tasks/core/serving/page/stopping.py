@@ -17,7 +17,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Stopped(Exception):
+class AnswerStopped(Exception):
     """A person has stopped the answer."""
 
 
@@ -47,7 +47,7 @@ class Stops:
                             {following, stopping}, return_when=asyncio.FIRST_COMPLETED
                         )
                         if stopping.done():
-                            raise Stopped
+                            raise AnswerStopped
                     finally:
                         await _settled(following)
                     if (found := following.result()) is None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from tasks.core.serving.refusals import Cause, Refusal
+from tasks.core.serving.client.failures import FailureCause, RequestFailure
 
 TAGLINE = "Teman bertanya untuk usaha kecil Anda: modal, harga, izin, pajak, sampai pelanggan."
 CAUTION = (
@@ -182,18 +182,20 @@ TOO_LONG = "Teks ini terlalu panjang untuk dibaca model sekaligus. Coba pendekka
 UNEXPECTED = "Maaf, terjadi kesalahan pada halaman ini. Silakan coba lagi."
 
 _BY_CAUSE = {
-    Cause.TOO_LONG: TOO_LONG,
-    Cause.BUSY: "Kawan Usaha sedang sibuk. Silakan coba lagi {when}.",
-    Cause.NO_MODEL: "Model yang diminta sedang tidak tersedia. Hubungi pengelola layanan ini.",
-    Cause.NO_KEY: "Halaman ini belum diizinkan memakai model. Hubungi pengelola layanan ini.",
-    Cause.FAILED: "Maaf, model tidak dapat menjawab. Silakan coba lagi {when}.",
-    Cause.BROKEN: "Maaf, jawaban terputus di tengah jalan. Silakan kirim sekali lagi.",
-    Cause.UNREACHABLE: "Kawan Usaha sedang tidak dapat dihubungi. Silakan coba lagi {when}.",
+    FailureCause.TOO_LONG: TOO_LONG,
+    FailureCause.BUSY: "Kawan Usaha sedang sibuk. Silakan coba lagi {when}.",
+    FailureCause.NO_MODEL: "Model yang diminta sedang tidak tersedia. Hubungi pengelola layanan "
+    "ini.",
+    FailureCause.NO_KEY: "Halaman ini belum diizinkan memakai model. Hubungi pengelola layanan "
+    "ini.",
+    FailureCause.FAILED: "Maaf, model tidak dapat menjawab. Silakan coba lagi {when}.",
+    FailureCause.BROKEN: "Maaf, jawaban terputus di tengah jalan. Silakan kirim sekali lagi.",
+    FailureCause.UNREACHABLE: "Kawan Usaha sedang tidak dapat dihubungi. Silakan coba lagi {when}.",
 }
 
 
-def sorry(refusal: Refusal) -> str:
+def sorry(failure: RequestFailure) -> str:
     """Say why there is no answer, and when to come back."""
-    after = refusal.retry_after_s
+    after = failure.retry_after_s
     when = "sebentar lagi" if not after else f"dalam {after} detik"
-    return _BY_CAUSE[refusal.cause].format(when=when)
+    return _BY_CAUSE[failure.cause].format(when=when)

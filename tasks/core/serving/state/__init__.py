@@ -1,1 +1,1 @@
-"""What a deployment leaves on the disk: its record, its routes, its slots."""
+"""What a deployment keeps on the disk: its record, its routes, its two slots."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tasks.core.files.durable import make_directory
-from tasks.core.serving.observe.readiness import REFUSAL_FILE
+from tasks.core.serving.proof.readiness import REFUSAL_FILE
 
 Slot = Literal["blue", "green"]
 SLOTS: tuple[Slot, ...] = get_args(Slot)

@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from tasks.core.errors import DiskFull, NotAModel
-from tasks.core.files import durable as files
 from tasks.core.hub.download.local_copy import copy_directory, directory_identity
 
 SHARD = "model-00001-of-00005.safetensors"
@@ -32,7 +31,7 @@ def test_a_directory_that_holds_no_model_is_told(tmp_path):
 
 def test_a_full_disk_is_told_before_the_first_byte(source, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(DiskFull):
         copy_directory(source, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

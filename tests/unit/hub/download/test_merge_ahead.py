@@ -1,5 +1,6 @@
 """Base and delta are added while they are fetched; the result is that of one after the other."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from tasks.core.errors import CorruptWeights, DiskFull, DownloadCorrupt, HubError
-from tasks.core.files import durable as files
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.download import merge_ahead as ahead
 from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.incoming import IncomingSource
@@ -297,14 +297,14 @@ def test_a_disk_too_small_for_both_and_the_result_is_told_before_they_are_there(
 ) -> None:
     publish_pair(owner, tmp_path, "many", "many")
     faults.add(Slow(0.05), f"resolve.*{LAST}", times=99)
-    usage = files.shutil.disk_usage(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
 
     def shrinking(_: object) -> object:
         taken = sum(path.stat().st_size for path in world.home.rglob("*.safetensors*"))
         return usage._replace(free=18_000_000 - taken)  # 7 MB for each of the three
 
-    monkeypatch.setattr(files.shutil, "disk_usage", shrinking)
-    with pytest.raises(DiskFull, match="not enough room"):
+    monkeypatch.setattr(shutil, "disk_usage", shrinking)
+    with pytest.raises(DiskFull, match="not enough space"):
         world.run()
     assert not list(world.out.glob("model-*"))
 

@@ -22,7 +22,6 @@ from tasks.core.errors import (
     RevisionNotFound,
     WrongToken,
 )
-from tasks.core.files import durable as files
 from tasks.core.hub.download.announced import HubFile
 from tasks.core.hub.download.file import Patience
 from tasks.core.hub.download.model import (
@@ -118,7 +117,7 @@ def test_a_full_disk_is_told_before_the_first_byte(published, out, faults, monke
     resolved = resolve_model(published, "main")
     usage = shutil.disk_usage(out.parent)
     missing = resolved.size_bytes - 1
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=missing))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=missing))
     with pytest.raises(DiskFull):
         download_model(resolved, out)
     assert not faults.requests("/resolve/")
@@ -131,7 +130,7 @@ def test_what_is_there_already_needs_no_room(published, out, model, monkeypatch)
     (out / "model-00003-of-00005.safetensors.part").write_bytes(b"x" * 10)
     free = resolved.size_bytes - (model / SHARD).stat().st_size - 10
     usage = shutil.disk_usage(out)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
     download_model(resolved, out)
 
 

@@ -177,7 +177,7 @@ def test_there_must_be_room_for_what_is_fetched_beside(
     sources = Sources.of(recipe(delta=Delta(repo=REPO)), home)
     assert sources.delta is not None
     size = sources.base.size_bytes()
-    monkeypatch.setattr("tasks.core.files.durable.free_bytes", lambda _: size * 3 // 2)
+    monkeypatch.setattr("tasks.core.files.disk_space.free_bytes", lambda _: size * 3 // 2)
     other = PinnedSource(Base(repo=REPO, revision=move_main(owner)), Store(home))
     with pytest.raises(DiskFull):
         download_source(sources.base, Store(home), beside=[other])

@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub import ModelCard, hf_hub_download
 
 from tasks.core.errors import HubError, RevisionNotFound
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.hub.publish.to_hub.protocol import rollback_on_hub
 from tests.unit.hub.publish.world import REPO, WRITER, Build, PublishHub, publish_hub

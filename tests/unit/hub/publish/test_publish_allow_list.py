@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import HubError, NotAModel, SecretFound
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.hub.publish.allow_list import (
     choose_to_publish,
     files_below,

@@ -20,7 +20,7 @@ from tasks.core.errors import (
     UsageError,
     WrongToken,
 )
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.hub.client import api
 from tasks.core.hub.publish.files import wanted_files
 from tasks.core.hub.publish.license import ACCEPTANCE, LLAMA_1_TERMS

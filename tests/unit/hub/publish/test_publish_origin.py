@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import RecipeError
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tasks.core.hub.publish.license import ACCEPTANCE, ANSWER_FOR_ORIGIN, require_publishable
 from tasks.core.hub.publish.origin import Repo, origin_of
 from tasks.core.keys import stage_key

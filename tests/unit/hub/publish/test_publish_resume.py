@@ -18,7 +18,7 @@ from tests.unit.hub.publish.world import REPO, Build, PublishHub
 _PUBLISH = """
 import json, sys
 from pathlib import Path
-from tasks.core.files.durable import FileDigest
+from tasks.core.files.digests import FileDigest
 from tests.unit.hub.publish.world import Build
 name, model, files = json.load(sys.stdin)
 files = {name: FileDigest(*digest) for name, digest in files.items()}

@@ -17,7 +17,7 @@ from tasks.core.errors import (
     UploadCorrupt,
     UsageError,
 )
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.hub.publish.to_filesystem import publish_to_filesystem, rollback_on_filesystem
 from tasks.core.recipe import Publish
 from tasks.core.storage.directory import StorageDirectory

@@ -15,7 +15,7 @@ from huggingface_hub.hf_api import RepoFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.core.demo.hub import HubAccount, running_hub
-from tasks.core.files.durable import FileDigest, digest_of
+from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.hub.card.text import CardFacts, LineageStep, render_card
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt

@@ -23,7 +23,7 @@ from tasks.core.recipe.deploy import Deploy, EngineName
 from tasks.core.serving.engines.base import Engine, Launch
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.observe.readiness import Expectation
+from tasks.core.serving.proof.readiness import Expectation
 from tests.models import tiny_llama
 from tests.prefork import preforked
 from tests.unit.serving.engines.clients import NAME, WAIT_S

@@ -14,7 +14,7 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 
 from tasks.core.serving.engines.batching import BatchingGenerator
 from tasks.core.serving.engines.cache_room import PAGE_TOKENS, CacheRoom, cache_room
-from tasks.core.serving.engines.places import Places
+from tasks.core.serving.engines.places import EnginePlaces
 from tasks.core.serving.engines.request import Completion
 from tests.models import tiny_llama, tiny_tokenizer
 
@@ -48,7 +48,9 @@ def wanted(length: int, max_tokens: int, **fields: object) -> Completion:
     return Completion.model_validate(fields)
 
 
-async def tokens_of(generator: BatchingGenerator, places: Places, one: Completion) -> list[int]:
+async def tokens_of(
+    generator: BatchingGenerator, places: EnginePlaces, one: Completion
+) -> list[int]:
     async with (
         places.place(generator.cost(one)),
         aclosing(generator.generate(one)) as tokens,
@@ -65,7 +67,7 @@ def test_more_requests_than_the_cache_holds_are_all_answered_as_alone(generator)
     """Each may come to need a fifth to a half of the cache; twelve come at once."""
 
     async def story() -> None:
-        places = Places(generator.room, waiting=16)
+        places = EnginePlaces(generator.room, waiting=16)
         asked = [wanted(60 + 10 * number, 40) for number in range(12)]
         alone = [await tokens_of(generator, places, each) for each in asked]
         together = await asyncio.gather(*(tokens_of(generator, places, each) for each in asked))
@@ -77,7 +79,7 @@ def test_more_requests_than_the_cache_holds_are_all_answered_as_alone(generator)
 
 def test_a_request_that_fills_the_context_fits_into_the_smallest_cache(generator):
     async def story() -> None:
-        places = Places(generator.room, waiting=1)
+        places = EnginePlaces(generator.room, waiting=1)
         assert len(await tokens_of(generator, places, wanted(500, 12))) == 12
 
     asyncio.run(story())
@@ -88,7 +90,7 @@ def test_a_model_that_fails_ends_every_stream_and_shows_it(model, generator):
         raise RuntimeError("CUDA error: an illegal memory access")
 
     async def story() -> None:
-        places = Places(generator.room, waiting=8)
+        places = EnginePlaces(generator.room, waiting=8)
         running = [
             asyncio.create_task(tokens_of(generator, places, wanted(20, 100))) for _ in range(3)
         ]
@@ -112,7 +114,7 @@ def test_scores_that_are_no_numbers_are_an_error_and_do_not_stay(model, generato
     """
 
     async def story() -> None:
-        places = Places(generator.room, waiting=8)
+        places = EnginePlaces(generator.room, waiting=8)
         with torch.no_grad():
             model.get_input_embeddings().weight[5] = float("nan")
         good = wanted(3, 30).model_copy(update={"prompt": tuple(range(100, 170))})
@@ -133,7 +135,7 @@ def test_scores_that_are_no_numbers_are_an_error_and_do_not_stay(model, generato
 
 def test_whoever_leaves_gives_its_cache_to_the_next(generator):
     async def story() -> None:
-        places = Places(generator.room, waiting=8)
+        places = EnginePlaces(generator.room, waiting=8)
         for _ in range(5):
             task = asyncio.create_task(tokens_of(generator, places, wanted(20, 490)))
             await asyncio.sleep(0.1)

@@ -5,15 +5,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tasks.core.serving.engines.generator import Room
-from tasks.core.serving.engines.places import Places
+from tasks.core.serving.engines.generator import GeneratorRoom
+from tasks.core.serving.engines.places import EnginePlaces
 from tasks.core.serving.engines.request import RequestRefused
 
 
 class Clients:
     """Requests that hold their place until they are told to end."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: EnginePlaces) -> None:
         self._places = places
         self.inside: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -47,11 +47,11 @@ async def settled() -> None:
 
 
 def story(
-    room: Room, waiting: int
-) -> Callable[[Callable[[Places, Clients], Awaitable[None]]], None]:
-    def run(tell: Callable[[Places, Clients], Awaitable[None]]) -> None:
+    room: GeneratorRoom, waiting: int
+) -> Callable[[Callable[[EnginePlaces, Clients], Awaitable[None]]], None]:
+    def run(tell: Callable[[EnginePlaces, Clients], Awaitable[None]]) -> None:
         async def told() -> None:
-            places = Places(room, waiting=waiting)
+            places = EnginePlaces(room, waiting=waiting)
             await tell(places, Clients(places))
 
         asyncio.run(told())
@@ -60,8 +60,8 @@ def story(
 
 
 def test_the_first_to_come_is_the_first_to_enter():
-    @story(Room(requests=1, capacity=1), waiting=4)
-    async def _(places: Places, clients: Clients) -> None:
+    @story(GeneratorRoom(requests=1, capacity=1), waiting=4)
+    async def _(places: EnginePlaces, clients: Clients) -> None:
         for name in "abc":
             await clients.come(name)
         assert clients.inside == ["a"]
@@ -71,8 +71,8 @@ def test_the_first_to_come_is_the_first_to_enter():
 
 
 def test_a_request_beyond_the_queue_is_a_429():
-    @story(Room(requests=1, capacity=1), waiting=1)
-    async def _(places: Places, clients: Clients) -> None:
+    @story(GeneratorRoom(requests=1, capacity=1), waiting=1)
+    async def _(places: EnginePlaces, clients: Clients) -> None:
         for name in "abc":
             await clients.come(name)
         with pytest.raises(RequestRefused) as refused:
@@ -82,8 +82,8 @@ def test_a_request_beyond_the_queue_is_a_429():
 
 
 def test_a_large_request_waits_for_its_room_and_is_not_overtaken():
-    @story(Room(requests=8, capacity=10), waiting=8)
-    async def _(places: Places, clients: Clients) -> None:
+    @story(GeneratorRoom(requests=8, capacity=10), waiting=8)
+    async def _(places: EnginePlaces, clients: Clients) -> None:
         await clients.come("a", 4)
         await clients.come("large", 7)
         await clients.come("small", 1)
@@ -93,8 +93,8 @@ def test_a_large_request_waits_for_its_room_and_is_not_overtaken():
 
 
 def test_whoever_hangs_up_while_waiting_makes_way():
-    @story(Room(requests=2, capacity=10), waiting=8)
-    async def _(places: Places, clients: Clients) -> None:
+    @story(GeneratorRoom(requests=2, capacity=10), waiting=8)
+    async def _(places: EnginePlaces, clients: Clients) -> None:
         await clients.come("a", 6)
         await clients.come("large", 7)
         await clients.come("small", 1)
@@ -104,8 +104,8 @@ def test_whoever_hangs_up_while_waiting_makes_way():
 
 
 def test_whoever_hangs_up_in_the_moment_of_entering_gives_the_place_back():
-    @story(Room(requests=1, capacity=1), waiting=8)
-    async def _(places: Places, clients: Clients) -> None:
+    @story(GeneratorRoom(requests=1, capacity=1), waiting=8)
+    async def _(places: EnginePlaces, clients: Clients) -> None:
         await clients.come("a")
         await clients.come("b")
         await clients.come("c")
@@ -119,8 +119,8 @@ def test_whoever_hangs_up_in_the_moment_of_entering_gives_the_place_back():
 
 
 def test_a_process_that_ends_refuses_who_waits_and_who_comes():
-    @story(Room(requests=1, capacity=1), waiting=8)
-    async def _(places: Places, clients: Clients) -> None:
+    @story(GeneratorRoom(requests=1, capacity=1), waiting=8)
+    async def _(places: EnginePlaces, clients: Clients) -> None:
         await clients.come("a")
         await clients.come("b")
         places.close()

@@ -22,9 +22,9 @@ from tasks.core.recipe import Edit, RopeScalingEdit
 from tasks.core.recipe.deploy import Deploy, EngineName
 from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.engines.forward import prompt_logprobs
-from tasks.core.serving.engines.process_arguments import Arguments
+from tasks.core.serving.engines.process_arguments import EngineArguments
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.observe.readiness import (
+from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSED,
     Expectation,
@@ -144,7 +144,9 @@ def test_fastchat_serves_8_bits_on_the_cpu_with_the_edit_alive(edited, tmp_path)
         assert ask(found.url, PROMPT, logprobs=1, prompt_logprobs=0).finish_reason == "length"
 
 
-def launched(name: EngineName, **settings: object) -> tuple[Engine, Arguments, dict[str, str]]:
+def launched(
+    name: EngineName, **settings: object
+) -> tuple[Engine, EngineArguments, dict[str, str]]:
     """Return an engine, what its process would be told, and its environment."""
     port = free_port()
     directory = Path("/srv/vicuna-peft/blue")
@@ -157,7 +159,7 @@ def launched(name: EngineName, **settings: object) -> tuple[Engine, Arguments, d
     spec = engine.process(launch)
     assert spec.cwd == directory
     assert (spec.name, spec.priority) == ("engine", 1)
-    return engine, Arguments.model_validate_json(spec.argv[-1]), dict(spec.env)
+    return engine, EngineArguments.model_validate_json(spec.argv[-1]), dict(spec.env)
 
 
 @pytest.mark.parametrize("name", ENGINES)

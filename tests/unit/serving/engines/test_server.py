@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 import httpx
 import pytest
 
-from tasks.core.serving.engines.generator import Room, Token
-from tasks.core.serving.engines.places import Places
-from tasks.core.serving.engines.request import Completion, Limits
-from tasks.core.serving.engines.server import Served, engine_app
-from tasks.core.serving.observe.readiness import EngineReport
+from tasks.core.serving.engines.generator import GeneratorRoom, Token
+from tasks.core.serving.engines.places import EnginePlaces
+from tasks.core.serving.engines.request import Completion, ModelLimits
+from tasks.core.serving.engines.server import EngineService, engine_app
+from tasks.core.serving.proof.readiness import EngineReport
 from tests.models import tiny_tokenizer
 from tests.unit.serving.engines.clients import NAME, request
 
@@ -22,7 +22,7 @@ class Failing:
     context_tokens = 100
     vocabulary = 300
     end_tokens = frozenset({2})
-    room = Room(requests=2, capacity=2)
+    room = GeneratorRoom(requests=2, capacity=2)
 
     def __init__(self, tokens: int, error: Exception | None) -> None:
         self._tokens = tokens
@@ -58,13 +58,15 @@ def _no_report() -> EngineReport:
     raise AssertionError("nobody asks for it here")
 
 
-def served(generator: Failing) -> Served:
-    limits = Limits(NAME, 100, 300, frozenset({"prompt_logprobs"}))
-    places = Places(generator.room, waiting=1)
-    return Served(generator, tiny_tokenizer(), limits, places, report=_no_report)
+def served(generator: Failing) -> EngineService:
+    limits = ModelLimits(NAME, 100, 300, frozenset({"prompt_logprobs"}))
+    places = EnginePlaces(generator.room, waiting=1)
+    return EngineService(generator, tiny_tokenizer(), limits, places, report=_no_report)
 
 
-def answers(service: Served, body: object, path: str = "/v1/completions") -> list[httpx.Response]:
+def answers(
+    service: EngineService, body: object, path: str = "/v1/completions"
+) -> list[httpx.Response]:
     """Return more answers than the service has places, one after the other."""
 
     async def ask() -> list[httpx.Response]:

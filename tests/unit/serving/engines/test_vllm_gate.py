@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import PROVEN_ROUTE, PROVER, Gate
+from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import PROVEN_ROUTE, PROVER, ProofGate
 
 PROVES = {"Authorization": f"Bearer {PROVER}"}
 
@@ -17,7 +17,7 @@ PROVES = {"Authorization": f"Bearer {PROVER}"}
 @pytest.fixture
 def server() -> Iterator[TestClient]:
     route = Route("/v1/completions", lambda _: PlainTextResponse("an answer"), methods=["POST"])
-    with TestClient(Starlette(routes=[route], middleware=[Middleware(Gate)])) as client:
+    with TestClient(Starlette(routes=[route], middleware=[Middleware(ProofGate)])) as client:
         yield client
 
 

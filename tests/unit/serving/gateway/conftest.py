@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.core.serving.engines.vllm_environment import EXTRA
+from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS
 from tasks.core.serving.launch.deployment import deploy, stop
 from tests.models import tiny_llama
 from tests.unit.serving.conftest import end_servers_under
@@ -97,7 +97,7 @@ def door(
         return
     home, name = tmp_path_factory.mktemp("home"), "kawan"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(EXTRA, "--enforce-eager")  # compiling takes vLLM two minutes more
+        patch.setenv(EXTRA_ARGUMENTS, "--enforce-eager")  # compiling takes vLLM two minutes more
         wanted = settings(engine=request.param)
         try:
             yield Deployed(

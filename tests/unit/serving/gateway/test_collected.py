@@ -303,9 +303,9 @@ def test_what_is_over_its_time_goes_when_the_gateway_starts(start, model, engine
 
 
 def test_a_key_is_needed_where_one_is_needed_for_answers(start, model, engine, tmp_path):
-    from tasks.core.serving.key_variables import KEYS_VARIABLE
+    from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 
-    env = {KEYS_VARIABLE: "warung:rahasia-warung-satu"}
+    env = {API_KEYS_VARIABLE: "warung:rahasia-warung-satu"}
     closed = start(Gateway, a_route(model, [engine.url]), env=env)
     for path, body in (("feedback", {"id": "x", "user": "y"}), ("forget", {"user": "y"})):
         assert closed.post(f"/v1/{path}", body).status_code == 401

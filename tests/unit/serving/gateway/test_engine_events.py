@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from tasks.core.serving.gateway.api_error import ApiError
 from tasks.core.serving.gateway.chat_shape import ChatChunks
 from tasks.core.serving.gateway.completion_shape import CompletionChunks
-from tasks.core.serving.gateway.engine_client import EngineLost, Piece, _event, _refusal, _said
+from tasks.core.serving.gateway.engine_client import (
+    AnswerPiece,
+    EngineLost,
+    _event,
+    _refusal,
+    _said,
+)
 from tests.fuzz.mutations import EXAMPLES, ODD
 
 LOGPROBS = {
@@ -58,7 +64,7 @@ def test_an_event_of_any_shape_is_pieces_of_an_answer_or_a_lost_engine(event: An
         return
     for chunks in (ChatChunks("m", answer_id="chatcmpl-1"), CompletionChunks("m")):
         for piece in said:
-            if isinstance(piece, Piece):
+            if isinstance(piece, AnswerPiece):
                 chunks.of(0, piece)
 
 

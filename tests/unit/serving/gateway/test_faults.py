@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tasks.core.serving.chat import Talk
+from tasks.core.serving.client.chat import Talk
 from tests.unit.serving.gateway.conftest import REAL_ENGINES
 from tests.unit.serving.gateway.world import (
     CONTEXT,

@@ -9,10 +9,10 @@ import openai
 import pytest
 
 from tasks.core.errors import UsageError
+from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 from tasks.core.serving.gateway import keys as keys_module
 from tasks.core.serving.gateway.api_error import ApiError
 from tasks.core.serving.gateway.keys import Keys
-from tasks.core.serving.key_variables import KEYS_VARIABLE
 from tests.unit.serving.gateway.world import LONG, MESSAGES, MODEL_NAME, Gateway, a_route, until
 
 KEY, OTHER = "rahasia-warung-satu", "rahasia-warung-dua-2"
@@ -40,7 +40,7 @@ def test_a_file_may_hold_a_key_or_its_digest(tmp_path):
 
 def test_the_environment_holds_names_and_keys_and_both_sources_count(tmp_path):
     file = keys_file(tmp_path / "keys", {"name": "a", "key": KEY})
-    keys = Keys(file, {KEYS_VARIABLE: f"phone:{OTHER}, {KEY}-tiga"})
+    keys = Keys(file, {API_KEYS_VARIABLE: f"phone:{OTHER}, {KEY}-tiga"})
     assert keys.client(bearer(OTHER)).name == "phone"
     assert keys.client(bearer(f"{KEY}-tiga")).name == "key-2"
     assert keys.client(bearer(KEY)).name == "a"
@@ -136,20 +136,25 @@ def test_requests_at_once_and_a_minute_are_limited_and_the_time_to_come_back_is_
     limits = {"requests_at_once": 2, "requests_per_minute": 3}
     keys = Keys(keys_file(tmp_path / "keys", {"name": "a", "key": KEY, **limits}), {})
     client = keys.client(bearer(KEY))
-    with client.asking(), client.asking(), pytest.raises(ApiError) as at_once, client.asking():
+    with (
+        client.one_request(),
+        client.one_request(),
+        pytest.raises(ApiError) as at_once,
+        client.one_request(),
+    ):
         pass
     assert (at_once.value.status, at_once.value.retry_after_s) == (429, 1)
     now[0] += 20
-    with client.asking():
+    with client.one_request():
         pass
-    with pytest.raises(ApiError) as a_minute, client.asking():
+    with pytest.raises(ApiError) as a_minute, client.one_request():
         pass
     assert a_minute.value.retry_after_s == 41
     keys.read()
-    with pytest.raises(ApiError), keys.client(bearer(KEY)).asking():
+    with pytest.raises(ApiError), keys.client(bearer(KEY)).one_request():
         pass
     now[0] += 41
-    with client.asking():
+    with client.one_request():
         pass
 
 

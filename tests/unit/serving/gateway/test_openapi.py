@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemathesis.checks import CHECKS
 from schemathesis.generation import GenerationMode
 
-from tasks.core.serving.gateway.front import PATHS
+from tasks.core.serving.gateway.middleware import PATHS
 from tests.fuzz.mutations import EXAMPLES
 from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import MODEL_NAME, Engine, Gateway, a_route

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tasks.core.serving.gateway.api_error import ApiError
-from tasks.core.serving.gateway.places import Places
+from tasks.core.serving.gateway.places import GatewayPlaces
 
 
 class World:
     """Requests that hold their places until they are let go, and the order in which they began."""
 
     def __init__(self, max_running: int, max_queued: int) -> None:
-        self.places = Places(max_running, max_queued)
+        self.places = GatewayPlaces(max_running, max_queued)
         self.began: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.ends: dict[str, asyncio.Event] = {}

@@ -14,7 +14,7 @@ from tasks.core.conversation.records import Turn as Spoken
 from tasks.core.conversation.template import render
 from tasks.core.errors import NotAModel, RecipeError
 from tasks.core.serving.gateway.api_error import ApiError
-from tasks.core.serving.gateway.prompts import Prompts, Turn
+from tasks.core.serving.gateway.prompts import Prompts, PromptTurn
 
 TEMPLATES = (
     "vicuna_v1.1",
@@ -26,18 +26,18 @@ TEMPLATES = (
     "qwen-7b-chat",
 )
 CONVERSATIONS = (
-    [Turn("user", "apa kabar")],
+    [PromptTurn("user", "apa kabar")],
     [
-        Turn("system", "Jawab singkat."),
-        Turn("user", "apa"),
-        Turn("assistant", "ya"),
-        Turn("user", ""),
+        PromptTurn("system", "Jawab singkat."),
+        PromptTurn("user", "apa"),
+        PromptTurn("assistant", "ya"),
+        PromptTurn("user", ""),
     ],
     [
-        Turn("user", "a"),
-        Turn("user", "b"),
-        Turn("assistant", "c"),
-        Turn("user", "é \U0001f600 {x}"),
+        PromptTurn("user", "a"),
+        PromptTurn("user", "b"),
+        PromptTurn("assistant", "c"),
+        PromptTurn("user", "é \U0001f600 {x}"),
     ],
 )
 
@@ -47,7 +47,7 @@ def tokenizer(model):
     return AutoTokenizer.from_pretrained(model)
 
 
-def fastchats_prompt(template: str, turns: list[Turn], monkeypatch) -> tuple[str, list, list]:
+def fastchats_prompt(template: str, turns: list[PromptTurn], monkeypatch) -> tuple[str, list, list]:
     """What FastChat's API server makes of the messages: its own function, given the template."""
     conv = get_conv_template(template)
     told = {
@@ -115,7 +115,11 @@ def test_vicunas_prompt_is_the_beginning_of_what_training_showed(model, tokenize
         Spoken("gpt", "ya"),
     )
     shown = render(Conversation(id="x", turns=turns, system=None), "vicuna_v1.1")
-    asked = [Turn("user", "apa kabar"), Turn("assistant", "baik"), Turn("user", "lalu")]
+    asked = [
+        PromptTurn("user", "apa kabar"),
+        PromptTurn("assistant", "baik"),
+        PromptTurn("user", "lalu"),
+    ]
     prompt = Prompts(model, "vicuna_v1.1", 2048).text(asked)
     assert prompt == shown.text[: shown.spans[-1].start]
     ids = asyncio.run(Prompts(model, "vicuna_v1.1", 2048).ids(prompt))
@@ -148,7 +152,12 @@ def test_room_is_what_is_left_and_never_less_than_a_token(model):
 
 
 def test_several_system_messages_all_reach_the_head(model):
-    turns = [Turn("system", "Satu."), Turn("user", "a"), Turn("system", "Dua."), Turn("user", "b")]
+    turns = [
+        PromptTurn("system", "Satu."),
+        PromptTurn("user", "a"),
+        PromptTurn("system", "Dua."),
+        PromptTurn("user", "b"),
+    ]
     assert Prompts(model, "vicuna_v1.1", 2048).text(turns).startswith("Satu.\nDua. USER: a")
 
 

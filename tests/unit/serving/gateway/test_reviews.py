@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core.collected.place import REVIEWS
 from tasks.core.collected.reading import read_collected
-from tasks.core.serving.key_variables import KEYS_VARIABLE
+from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import Gateway
 
@@ -33,7 +33,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         directory,
         None,
         gateway={"keys_file": str(keys)},
-        env={KEYS_VARIABLE: f"lama:{SHARED}"},
+        env={API_KEYS_VARIABLE: f"lama:{SHARED}"},
         collected=str(directory / "collected"),
     )
     yield gateway

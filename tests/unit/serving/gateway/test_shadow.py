@@ -6,10 +6,10 @@ import pytest
 
 from tasks.core.errors import ServingFailed
 from tasks.core.recipe import Deploy
-from tasks.core.serving.gateway.prompts import Prompts, Turn
+from tasks.core.serving.gateway.prompts import Prompts, PromptTurn
 from tasks.core.serving.gateway.recent import RecentAnswer
-from tasks.core.serving.launch.shadow import Questions, questions, replay
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.launch.shadow import ShadowQuestions, questions, replay
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
 from tests.deployments import deployment
 from tests.unit.serving.gateway.world import CONTEXT, Engine, free_port
@@ -117,7 +117,7 @@ def test_where_nobody_has_asked_both_answer_the_prompts_in_their_template(engine
     assert len(others) == 2 * len(PROMPTS) - 1
     assert (request["temperature"], request["max_tokens"]) == (0, 48)
     prompts = Prompts(wanted.model, wanted.template, CONTEXT)
-    expected = [prompts.ids_now(prompts.text([Turn("user", text)])) for text in PROMPTS]
+    expected = [prompts.ids_now(prompts.text([PromptTurn("user", text)])) for text in PROMPTS]
     assert sorted(each["prompt"] for each in (request, *others)) == sorted(2 * expected)
 
 
@@ -155,4 +155,4 @@ def test_a_prompt_that_leaves_no_room_is_left_out(wanted):
 def test_nothing_to_ask_is_no_fault(wanted):
     found = questions([], (), wanted, None, say=silent)
     assert replay(found, wanted, say=silent) == ()
-    assert found == Questions("prompts", ())
+    assert found == ShadowQuestions("prompts", ())

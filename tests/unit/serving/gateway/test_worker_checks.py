@@ -9,12 +9,12 @@ import pytest
 from tasks.core.errors import EditLost, ServingFailed, UsageError
 from tasks.core.model.edit_fingerprint import FILE, EditFingerprint
 from tasks.core.recipe import Deploy
-from tasks.core.serving.launch.worker_access import read_access, write_access
-from tasks.core.serving.launch.workers import access_to, look_at_workers, require_workers
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.fingerprint import ask_prompt
-from tasks.core.serving.observe.request import KeyRefused
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.request import KeyRefused
+from tasks.core.serving.client.worker_access import read_access, write_access
+from tasks.core.serving.health.workers import access_to, look_at_workers, require_workers
+from tasks.core.serving.proof.fingerprint import ask_prompt
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
 from tests.deployments import deployment
 from tests.tls import certified

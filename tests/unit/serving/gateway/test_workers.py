@@ -93,7 +93,7 @@ def test_requests_streamed_and_whole_reach_both_machines(start, model, engine, a
     assert front.reached() == [200] * 8
     assert (asked(engine), asked(away)) == (4, 4)
     state = front.control.state()
-    assert state.answered_by("blue") == state.pieces["blue"]["blue"] > 0
+    assert state.pieces_of("blue") == state.pieces["blue"]["blue"] > 0
     assert state.pieces["blue"]["w0"] > 0
     assert worker.text.count("key=front") == 4
 

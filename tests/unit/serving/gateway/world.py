@@ -17,9 +17,9 @@ import openai
 
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
-from tasks.core.serving.launch.processes import own_processes
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.supervision.processes import own_processes
 from tests.prefork import preforked
 
 ROOT = Path(__file__).parents[4]

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tasks.core.serving.page import words
-from tasks.core.serving.page.article_steps import Step, summarized, titled, written
-from tasks.core.serving.page.gateway import Model, Trouble, Wish
+from tasks.core.serving.page.article_steps import ArticleStep, summarized, titled, written
+from tasks.core.serving.page.gateway import ServedModel, Trouble, Wish
 from tests.unit.serving.gateway.world import CONTEXT, MODEL_NAME, until
 
 WISH = Wish(0.7, 12)
@@ -16,16 +16,16 @@ TITLES = '{"article": ["Satu", "Dua", "Tiga"]}'
 
 
 @asynccontextmanager
-async def model_at(url: str) -> AsyncIterator[Model]:
-    model = Model(f"{url}/v1", MODEL_NAME)
+async def model_at(url: str) -> AsyncIterator[ServedModel]:
+    model = ServedModel(f"{url}/v1", MODEL_NAME)
     try:
         yield model
     finally:
         await model.close()
 
 
-def steps_of(url: str, step, *arguments, wish: Wish = WISH) -> list[Step]:
-    async def all_of_them() -> list[Step]:
+def steps_of(url: str, step, *arguments, wish: Wish = WISH) -> list[ArticleStep]:
+    async def all_of_them() -> list[ArticleStep]:
         async with model_at(url) as model:
             return [each async for each in step(model, *arguments, wish)]
 
@@ -69,7 +69,7 @@ def test_an_answer_without_titles_is_told_and_shown(scripted):
     scripted.answers("Maaf, tidak bisa.")
     scripted.state()
     last = steps_of(scripted.url, titled, "Ringkasan.")[-1]
-    assert last == Step("Maaf, tidak bisa. ", words.NO_TITLES)
+    assert last == ArticleStep("Maaf, tidak bisa. ", words.NO_TITLES)
     assert len(scripted.state()["asked"]) == 2
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tasks.core.recipe import Deploy
-from tasks.core.serving.state.disk import state_directory
+from tasks.core.serving.state.directory import state_directory
 from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 from tests.unit.serving.gateway.world import ROOT, free_port, until

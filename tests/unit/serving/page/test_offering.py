@@ -16,7 +16,7 @@ import gradio as gr
 from tasks.core.serving.page import words
 from tasks.core.serving.page.article_tab import ArticleTab
 from tasks.core.serving.page.chat_tab import ChatTab
-from tasks.core.serving.page.gateway import Model
+from tasks.core.serving.page.gateway import ServedModel
 from tests.unit.serving.gateway.world import MODEL_NAME
 
 PERSON = SimpleNamespace(session_hash="me")
@@ -28,7 +28,7 @@ CONVERSATION = [
 @pytest.fixture
 def model(scripted):
     scripted.answers("baik sekali")
-    return Model(f"{scripted.url}/v1", MODEL_NAME)
+    return ServedModel(f"{scripted.url}/v1", MODEL_NAME)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def blocks():
         yield blocks
 
 
-def chat_tab(blocks: gr.Blocks, model: Model) -> ChatTab:
+def chat_tab(blocks: gr.Blocks, model: ServedModel) -> ChatTab:
     chat = ChatTab(model, [], kept_days=90)
     chat.connect(blocks)
     return chat

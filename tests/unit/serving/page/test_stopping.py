@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from tasks.core.serving.page.stopping import Stopped, Stops
+from tasks.core.serving.page.stopping import AnswerStopped, Stops
 
 
 class Answer:
@@ -41,7 +41,7 @@ def test_it_ends_at_once_while_the_next_piece_is_waited_for():
         async for _ in stops.heeded("me", answer.stream()):
             pass
 
-    with pytest.raises(Stopped):
+    with pytest.raises(AnswerStopped):
         asyncio.run(asyncio.wait_for(run(), 30))
     assert answer.closed
 

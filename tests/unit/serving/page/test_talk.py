@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.core.errors import ServingFailed, UsageError
-from tasks.core.serving.chat import Busy, Talk, TooLong
+from tasks.core.serving.client.chat import Busy, Talk, TooLong
 from tests.unit.serving.gateway.world import CONTEXT, MODEL_NAME, Gateway, free_port
 from tests.unit.serving.page.world import Scripted
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import UploadCorrupt
-from tasks.core.files.durable import digest_of
+from tasks.core.files.digests import digest_of
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.hub.card.model_class import class_that_loads
 from tasks.core.hub.publish.allow_list import is_weights

@@ -11,7 +11,7 @@ from typing import Any
 PROVER = "kawan-usaha-prover"
 """The bearer token of whoever proves. No secret: no client's token ever reaches an engine."""
 PROVEN_ROUTE = "/kawan_usaha/proven"
-MIDDLEWARE = "kawan_usaha_gate.Gate"
+MIDDLEWARE = "kawan_usaha_gate.ProofGate"
 """Its name for vLLM, which finds it on PYTHONPATH."""
 
 _OPENED = b"{}"
@@ -23,7 +23,7 @@ _Send = Callable[[_Scope], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
-class Gate:
+class ProofGate:
     """An ASGI application before another one."""
 
     def __init__(self, app: _App) -> None:

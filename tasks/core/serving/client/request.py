@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tasks.core.errors import ServingFailed
-from tasks.core.serving.observe.access import Access, verified
+from tasks.core.serving.client.access import Access, verified
 
 QUICK_S = 60.0
 """A busy machine answers late; a dead process refuses at once."""
@@ -13,7 +13,7 @@ class KeyRefused(ServingFailed):
     """A server wants another key than it was asked with."""
 
 
-def asked(
+def request_text(
     method: str,
     url: str,
     body: Mapping[str, object] | None = None,
@@ -35,20 +35,20 @@ def asked(
         with httpx.Client(trust_env=False, verify=verify, timeout=timeout_s) as client:
             response = client.request(method, url, json=body, headers=headers)
     except httpx.TimeoutException as error:
-        raise failed("No answer in time.", url, f"nothing within {timeout_s:.0f} s") from error
+        raise bad_answer("No answer in time.", url, f"nothing within {timeout_s:.0f} s") from error
     except httpx.HTTPError as error:
-        raise failed("No connection.", url, error) from error
+        raise bad_answer("No connection.", url, error) from error
     if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         raise KeyRefused(
             "The server does not accept the key.", where=url, found=response.text[:500]
         )
     if response.status_code != httpx.codes.OK:
         found = f"{response.status_code} {response.text[:500]}"
-        raise failed("The answer is an error.", url, found)
+        raise bad_answer("The answer is an error.", url, found)
     return response.text
 
 
-def failed(what: str, where: str, found: object, expected: object = None) -> ServingFailed:
+def bad_answer(what: str, where: str, found: object, expected: object = None) -> ServingFailed:
     """Return the error for a server that does not answer as it should."""
     return ServingFailed(
         what,

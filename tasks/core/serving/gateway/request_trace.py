@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-_PLACE = "kawan_usaha_account"
+_PLACE = "kawan_usaha_trace"
 
 
 @dataclass
-class Account:
+class RequestTrace:
     """One request, from its first byte to its last one."""
 
     request_id: str
@@ -50,12 +50,12 @@ class Account:
         )
 
 
-def put_account(scope: Scope, account: Account) -> None:
-    """Keep the account with its request."""
-    scope[_PLACE] = account
+def put_trace(scope: Scope, trace: RequestTrace) -> None:
+    """Keep the trace with its request."""
+    scope[_PLACE] = trace
 
 
-def account_of(request: HTTPConnection) -> Account:
-    """Return the account of a request."""
-    account: Account = request.scope[_PLACE]
-    return account
+def trace_of(request: HTTPConnection) -> RequestTrace:
+    """Return the trace of a request."""
+    trace: RequestTrace = request.scope[_PLACE]
+    return trace

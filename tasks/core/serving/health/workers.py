@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.model.edit_fingerprint import read_fingerprint
 from tasks.core.recipe.deploy import EngineName, Worker
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.request import KeyRefused, request_text
+from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.launch.worker_access import read_access
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.fingerprint import ask_prompt, require_fingerprint
-from tasks.core.serving.observe.request import KeyRefused, asked
+from tasks.core.serving.proof.fingerprint import ask_prompt, require_fingerprint
 from tasks.core.serving.state.record import Deployment
 
 _WITHIN_S = 30.0
@@ -139,7 +139,7 @@ def _problem(require: "partial[None]") -> str | None:
 def _served_by(worker: Worker, access: Access, timeout_s: float) -> _Model:
     where = f"{worker.url}/v1/models"
     try:
-        text = asked("GET", where, access=access, timeout_s=timeout_s)
+        text = request_text("GET", where, access=access, timeout_s=timeout_s)
         return _Models.model_validate_json(text).data[0]
     except KeyRefused as error:
         raise KeyRefused(

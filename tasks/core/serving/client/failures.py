@@ -15,7 +15,7 @@ FAILURES = (openai.APIError, httpx2.HTTPError)
 """What the client raises; the second while an answer is streamed."""
 
 
-class Cause(Enum):
+class FailureCause(Enum):
     """What can be done about it differs from one to the next."""
 
     TOO_LONG = "the conversation is longer than the model can read"
@@ -28,43 +28,43 @@ class Cause(Enum):
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RequestFailure:
     """What happened, what the server says of it, and when to come back if it says so."""
 
-    cause: Cause
+    cause: FailureCause
     said: str
     retry_after_s: int | None = None
 
 
 _BY_CODE = {
-    "context_length_exceeded": Cause.TOO_LONG,
-    "40303": Cause.TOO_LONG,
-    "model_not_found": Cause.NO_MODEL,
-    "40301": Cause.NO_MODEL,
+    "context_length_exceeded": FailureCause.TOO_LONG,
+    "40303": FailureCause.TOO_LONG,
+    "model_not_found": FailureCause.NO_MODEL,
+    "40301": FailureCause.NO_MODEL,
 }
 _BY_STATUS = {
-    401: Cause.NO_KEY,
-    403: Cause.NO_KEY,
-    429: Cause.BUSY,
-    503: Cause.BUSY,
+    401: FailureCause.NO_KEY,
+    403: FailureCause.NO_KEY,
+    429: FailureCause.BUSY,
+    503: FailureCause.BUSY,
 }
 
 
-def refusal_of(failure: Exception) -> Refusal:
+def failure_of(failure: Exception) -> RequestFailure:
     """Return why the client failed, from one of FAILURES."""
     if isinstance(failure, openai.APIStatusError):
         return _of_status(failure)
     if isinstance(failure, openai.APIConnectionError):
-        return Refusal(Cause.UNREACHABLE, str(failure.__cause__ or failure))
-    return Refusal(Cause.BROKEN, str(failure) or type(failure).__name__)
+        return RequestFailure(FailureCause.UNREACHABLE, str(failure.__cause__ or failure))
+    return RequestFailure(FailureCause.BROKEN, str(failure) or type(failure).__name__)
 
 
-def _of_status(failure: Any) -> Refusal:
+def _of_status(failure: Any) -> RequestFailure:
     body = failure.body if isinstance(failure.body, dict) else {}
     cause = _BY_CODE.get(str(body.get("code"))) or _BY_STATUS.get(failure.status_code)
     after = failure.response.headers.get("retry-after", "")
-    return Refusal(
-        cause or Cause.FAILED,
+    return RequestFailure(
+        cause or FailureCause.FAILED,
         str(body.get("message") or failure.message),
         int(after) if after.isdecimal() else None,
     )

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.core.errors import ServingFailed
 from tasks.core.files.private import write_private
-from tasks.core.serving.observe.access import Access
+from tasks.core.serving.client.access import Access
 
 _File = TypeAdapter(dict[str, Access])
 """By the worker's address."""

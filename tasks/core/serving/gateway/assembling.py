@@ -7,14 +7,14 @@ from typing import Any
 
 from openai.types import CompletionUsage
 
-from tasks.core.serving.gateway.engine_client import Piece, Usage
+from tasks.core.serving.gateway.engine_client import AnswerPiece, Usage
 from tasks.core.serving.gateway.merging import Event
 
 _LOGPROBS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
 @dataclass
-class Answer:
+class AssembledAnswer:
     """One answer as far as it has come."""
 
     texts: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Answer:
         """The whole text."""
         return "".join(self.texts)
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: AnswerPiece) -> None:
         """Append what is new."""
         self.texts.append(piece.text)
         self.finish_reason = piece.finish_reason or self.finish_reason
@@ -36,7 +36,7 @@ class Answer:
             self.logprobs = _longer(self.logprobs, piece.logprobs)
 
 
-class Counted:
+class UsageCount:
     """The tokens of a request; a prompt counts once, however many answers it gets."""
 
     def __init__(self, answers_per_prompt: int) -> None:
@@ -59,18 +59,18 @@ class Counted:
         )
 
 
-async def collected(
+async def assembled(
     events: AsyncGenerator[Event, None], answers_per_prompt: int
-) -> tuple[list[Answer], CompletionUsage]:
+) -> tuple[list[AssembledAnswer], CompletionUsage]:
     """Return all answers in the order of their numbers, and what they took."""
-    answers: dict[int, Answer] = {}
-    counted = Counted(answers_per_prompt)
+    answers: dict[int, AssembledAnswer] = {}
+    counted = UsageCount(answers_per_prompt)
     async with aclosing(events):
         async for number, piece in events:
             if isinstance(piece, Usage):
                 counted.add(number, piece)
             else:
-                answers.setdefault(number, Answer()).add(piece)
+                answers.setdefault(number, AssembledAnswer()).add(piece)
     return [answers[number] for number in sorted(answers)], counted.usage()
 
 

@@ -1,37 +1,30 @@
-"""What a deployment leaves on the disk, and where.
+"""Where a deployment keeps its files.
 
     <home>/serving/<name>/routes.json        which slot serves; without a route, none does
     <home>/serving/<name>/blue, green        the slots (slots.py), each with the record of its model
     <home>/serving/<name>/gateway.json       what the gateway is started with
-    <home>/serving/<name>/workers.json       how the gateway gets into other machines
+    <home>/serving/<name>/page.json          what the page is started with
+    <home>/serving/<name>/workers.json       the keys and certificates of workers
     <home>/serving/<name>/supervisord.conf   the processes
     <home>/serving/<name>/logs/              rotated, kept when the deployment is stopped
 
-The invariant: what serves is the record of the slot that routes.json names, and nothing else says
-so. A route names only what has been proven. Which processes belong to a deployment is no file's
-business (see processes.py): files outlive processes.
+Which processes belong to a deployment is not recorded in any file (see processes.py): files outlive
+processes.
 """
 
 import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel, ValidationError
 
 from tasks.core.collected.place import COLLECTED
-from tasks.core.errors import ServingFailed, UsageError
-from tasks.core.files.durable import write_atomically
+from tasks.core.errors import UsageError
 from tasks.core.files.locks import locked
 from tasks.core.files.private import own_directory
-from tasks.core.serving.state.record import Deployment
-from tasks.core.serving.state.routes import Route, Routes
-from tasks.core.serving.state.slots import SLOTS, Slot, SlotDirectory, other
+from tasks.core.serving.state.slots import Slot, SlotDirectory
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -146,6 +139,15 @@ def state_directory(home: Path, name: str) -> StateDirectory:
     return StateDirectory(home.resolve() / "serving" / name)
 
 
+def state_directories(home: Path) -> Iterator[StateDirectory]:
+    """Yield the state of every deployment under home, serving or not, by name."""
+    root = home.resolve() / "serving"
+    if root.is_dir():
+        for path in sorted(root.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                yield StateDirectory(path)
+
+
 def collected_answers(home: Path, name: str) -> Path:
     """Return where the deployment `name` keeps what it collects. Raises UsageError without any."""
     directory = state_directory(home, name).collected
@@ -159,15 +161,6 @@ def collected_answers(home: Path, name: str) -> Path:
     return directory
 
 
-def state_directories(home: Path) -> Iterator[StateDirectory]:
-    """Yield the state of every deployment under home, serving or not, by name."""
-    root = home.resolve() / "serving"
-    if root.is_dir():
-        for path in sorted(root.iterdir()):
-            if path.is_dir() and not path.is_symlink():
-                yield StateDirectory(path)
-
-
 @contextmanager
 def changing(state: StateDirectory, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Be the only one to change a deployment, once a look of its watch is over.
@@ -178,88 +171,6 @@ def changing(state: StateDirectory, what: str, *, wait_s: float = 0.0) -> Iterat
         yield
 
 
-def read_deployment(state: StateDirectory) -> Deployment | None:
-    """Return what serves there, None when nothing does.
-
-    Raises ServingFailed when the files are not ones that this version wrote.
-    """
-    routes = read_routes(state)
-    if routes is None or routes.route is None:
-        return None
-    return read_record(state, slot_of(routes.route))
-
-
-def read_previous(state: StateDirectory) -> Deployment | None:
-    """Return what served there before, None when nothing did; its model may be gone.
-
-    Where nothing serves, that is what served last. Raises ServingFailed like `read_deployment`.
-    """
-    routes = read_routes(state)
-    if routes is not None and routes.route is not None:
-        return read_record(state, other(slot_of(routes.route)))
-    records = [read_record(state, slot) for slot in SLOTS]
-    return max((r for r in records if r), key=lambda r: r.started_at, default=None)
-
-
-def read_routes(state: StateDirectory) -> Routes | None:
-    """Return what the gateway follows. Raises ServingFailed when it cannot be read."""
-    return _read(state, state.routes, Routes)
-
-
-def read_record(state: StateDirectory, slot: Slot) -> Deployment | None:
-    """Return what was proven in a slot last. Raises ServingFailed when it cannot be read."""
-    return _read(state, state.slot(slot).record, Deployment)
-
-
-def started_before(state: StateDirectory) -> list[datetime]:
-    """Return when what is on record was started; a record that cannot be read has no time."""
-    times = []
-    for slot in SLOTS:
-        with suppress(ServingFailed):
-            record = read_record(state, slot)
-            times += [record.started_at] if record else []
-    return times
-
-
-def write_routes(state: StateDirectory, routes: Routes) -> None:
-    """Say which slot serves, or that none does. The gateway must be told to read it."""
-    write_atomically(state.routes, routes.model_dump_json(indent=2))
-
-
-def write_record(state: StateDirectory, deployment: Deployment) -> None:
-    """Record that a deployment has been proven in its slot; the link beside it is then kept too."""
-    record = state.slot(deployment.slot).record
-    write_atomically(record, deployment.model_dump_json(indent=2))
-
-
-def slot_of(route: Route) -> Slot:
-    """Return the slot that a route leads to."""
-    return "green" if route.slot == "green" else "blue"
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-def _read(state: StateDirectory, path: Path, kind: type[_Model]) -> _Model | None:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise _unreadable(state, path, f"{error.error_count()} wrong fields") from error
-    except OSError as error:
-        raise _unreadable(state, path, error.strerror) from error
-
-
-def _unreadable(state: StateDirectory, path: Path, found: str | None) -> ServingFailed:
-    return ServingFailed(
-        "The record of a deployment cannot be read.",
-        where=path,
-        found=found,
-        next_step=f"`kawan-usaha stop {state.name}`, then deploy again.",
-    )
-
-
 def _short_runtime_directory() -> Path:
     """Return a directory of this user alone with a short path.
 
@@ -267,13 +178,3 @@ def _short_runtime_directory() -> Path:
     """
     path = Path("/tmp") / f"kawan-usaha-{os.getuid()}"  # noqa: S108 - owner and mode are checked
     return own_directory(path)
-
-
-def used_builds(home: Path) -> set[str]:
-    """Return the builds that are served, started, or may have to serve again: prune keeps them.
-
-    Known from the links to the models, so that a record that is not written yet or cannot be read
-    protects its model too.
-    """
-    links = [state.slot(slot).model for state in state_directories(home) for slot in SLOTS]
-    return {link.readlink().name for link in links if link.is_symlink()}

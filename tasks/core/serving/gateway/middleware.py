@@ -14,11 +14,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.core.errors import UsageError
-from tasks.core.serving.gateway.account import Account, put_account
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.attending import ClientGone
 from tasks.core.serving.gateway.keys import Client, Keys, put_client
 from tasks.core.serving.gateway.metrics import Metrics
+from tasks.core.serving.gateway.request_trace import RequestTrace, put_trace
 from tasks.core.serving.state.routes import BUILD_HEADER
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ PATHS = (
 )
 
 
-class Front:
+class GatewayMiddleware:
     """The middleware around the API."""
 
     def __init__(
@@ -68,31 +68,31 @@ class Front:
         headers = Headers(scope=scope)
         path = scope["path"] if scope["path"] in PATHS else "other"
         request_id = _request_id(headers.get("x-request-id"))
-        account = Account(request_id, path, headers.get(BUILD_HEADER))
-        put_account(scope, account)
-        noting = _noting(account, send, self._ending)
+        trace = RequestTrace(request_id, path, headers.get(BUILD_HEADER))
+        put_trace(scope, trace)
+        noting = _noting(trace, send, self._ending)
         try:
-            await self._passed_on(scope, receive, noting, headers, account)
+            await self._passed_on(scope, receive, noting, headers, trace)
         except ClientGone:
-            account.status, account.outcome = _CLIENT_LEFT, "client-left"
+            trace.status, trace.outcome = _CLIENT_LEFT, "client-left"
         except ApiError as error:
             await error.response()(scope, receive, noting)
         except Exception:  # noqa: BLE001 - logged, and a client must get an answer
-            _LOG.exception("a fault of the gateway, id=%s", account.request_id)
-            if account.status == 0:
+            _LOG.exception("a fault of the gateway, id=%s", trace.request_id)
+            if trace.status == 0:
                 internal = ApiError(FastChatCode.INTERNAL_ERROR, "The gateway failed.")
                 await internal.response()(scope, receive, noting)
         finally:
-            self._metrics.ended(account)
-            _LOG.info("%s %s", scope["method"], account.line())
+            self._metrics.ended(trace)
+            _LOG.info("%s %s", scope["method"], trace.line())
 
     async def _passed_on(
-        self, scope: Scope, receive: Receive, send: Send, headers: Headers, account: Account
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, trace: RequestTrace
     ) -> None:
         self._refuse_foreign_page(headers.get("origin"))
         if scope["path"] not in OPEN:
             client = self._client(headers.get("authorization"))
-            account.key_name = client.name
+            trace.key_name = client.name
             put_client(scope, client)
         await self._app(scope, receive, send)
 
@@ -117,12 +117,12 @@ class Front:
             )
 
 
-def _noting(account: Account, send: Send, ending: asyncio.Event) -> Send:
+def _noting(trace: RequestTrace, send: Send, ending: asyncio.Event) -> Send:
     async def noting(message: Message) -> None:
         if message["type"] == "http.response.start":
-            account.status = message["status"]
+            trace.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = account.request_id
+            headers["X-Request-ID"] = trace.request_id
             if ending.is_set():  # or the next request might come just as this process ends
                 headers["Connection"] = "close"
         await send(message)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from tasks.core.serving.rotary import restore_rotary_precision
+from tasks.core.serving.engines.rotary import restore_rotary_precision
 from tests.models import tiny_llama
 
 

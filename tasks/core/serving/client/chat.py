@@ -14,9 +14,9 @@ from typing import Any
 import openai
 
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
-from tasks.core.serving.key_variables import KEY_VARIABLE
-from tasks.core.serving.refusals import FAILURES, Cause, Refusal, refusal_of
-from tasks.core.serving.turns import Message, has_room, room_question, without_oldest
+from tasks.core.serving.client.failures import FAILURES, FailureCause, RequestFailure, failure_of
+from tasks.core.serving.client.key_variables import API_KEY_VARIABLE
+from tasks.core.serving.client.turns import ChatMessage, has_room, room_question, without_oldest
 
 _LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one
 
@@ -34,7 +34,7 @@ class Busy(ServingFailed):
 def chat(
     base_url: str,
     model: str,
-    messages: Sequence[Message],
+    messages: Sequence[ChatMessage],
     *,
     stream: bool,
     max_tokens: int = 512,
@@ -75,7 +75,7 @@ class Talk:
     system: str | None = None
     max_tokens: int = 512
     temperature: float = 0.7
-    _messages: list[Message] = field(default_factory=list)
+    _messages: list[ChatMessage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.system:
@@ -98,7 +98,7 @@ class Talk:
                 asked = self._shorter(asked)
         self._messages = [*asked, {"role": "assistant", "content": answer}]
 
-    def _answer(self, messages: Sequence[Message]) -> Iterator[str]:
+    def _answer(self, messages: Sequence[ChatMessage]) -> Iterator[str]:
         return chat(
             self.base_url,
             self.model,
@@ -108,14 +108,14 @@ class Talk:
             temperature=self.temperature,
         )
 
-    def _with_room(self, messages: list[Message]) -> list[Message]:
+    def _with_room(self, messages: list[ChatMessage]) -> list[ChatMessage]:
         """Return what leaves room for an answer: the server would cut it where its context ends."""
         least = min(self.max_tokens, _LEAST_ROOM_TOKENS)
         while (shorter := without_oldest(messages)) and not self._has_room(messages, least):
             messages = self._told(shorter)
         return messages
 
-    def _has_room(self, messages: Sequence[Message], answer_tokens: int) -> bool:
+    def _has_room(self, messages: Sequence[ChatMessage], answer_tokens: int) -> bool:
         with _asking(self.base_url, timeout_s=60) as client:
             question = room_question(self.model, messages, answer_tokens)
             try:
@@ -123,7 +123,7 @@ class Talk:
             except openai.APIStatusError:
                 return True  # the question itself gets an answer, or an error that says more
 
-    def _shorter(self, messages: Sequence[Message]) -> list[Message]:
+    def _shorter(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         shorter = without_oldest(messages)
         if shorter is None:
             raise TooLong(
@@ -132,7 +132,7 @@ class Talk:
             )
         return self._told(shorter)
 
-    def _told(self, shorter: list[Message]) -> list[Message]:
+    def _told(self, shorter: list[ChatMessage]) -> list[ChatMessage]:
         self.say("(The oldest question and its answer are left out: the model cannot read more.)")
         return shorter
 
@@ -145,7 +145,7 @@ def _asking(base_url: str, timeout_s: float) -> Iterator[Any]:
         openai.DefaultHttpxClient(trust_env=False, timeout=timeout_s) as transport,
         openai.OpenAI(
             base_url=base_url,
-            api_key=os.environ.get(KEY_VARIABLE, "none"),
+            api_key=os.environ.get(API_KEY_VARIABLE, "none"),
             http_client=transport,
             max_retries=0,
         ) as client,
@@ -153,7 +153,7 @@ def _asking(base_url: str, timeout_s: float) -> Iterator[Any]:
         try:
             yield client
         except FAILURES as failure:
-            raise _error(refusal_of(failure), base_url) from failure
+            raise _error(failure_of(failure), base_url) from failure
 
 
 def _pieces(chunks: Any) -> Iterator[str]:
@@ -162,19 +162,19 @@ def _pieces(chunks: Any) -> Iterator[str]:
             yield piece
 
 
-def _error(refusal: Refusal, base_url: str) -> KawanUsahaError:
-    what = f"{refusal.cause.value[0].upper()}{refusal.cause.value[1:]}."
+def _error(failure: RequestFailure, base_url: str) -> KawanUsahaError:
+    what = f"{failure.cause.value[0].upper()}{failure.cause.value[1:]}."
     kind, next_step = _REMEDIES.get(
-        refusal.cause, (ServingFailed, "`kawan-usaha status` tells what runs.")
+        failure.cause, (ServingFailed, "`kawan-usaha status` tells what runs.")
     )
-    if refusal.retry_after_s is not None:
-        next_step = f"Ask again in {refusal.retry_after_s} s."
-    return kind(what, where=base_url, found=refusal.said, next_step=next_step)
+    if failure.retry_after_s is not None:
+        next_step = f"Ask again in {failure.retry_after_s} s."
+    return kind(what, where=base_url, found=failure.said, next_step=next_step)
 
 
-_REMEDIES: dict[Cause, tuple[type[KawanUsahaError], str]] = {
-    Cause.TOO_LONG: (TooLong, "Ask in fewer words, or in several parts."),
-    Cause.BUSY: (Busy, "Ask again in a moment."),
-    Cause.NO_MODEL: (UsageError, "`kawan-usaha status` tells what runs."),
-    Cause.NO_KEY: (UsageError, f"Put a key of this deployment into {KEY_VARIABLE}."),
+_REMEDIES: dict[FailureCause, tuple[type[KawanUsahaError], str]] = {
+    FailureCause.TOO_LONG: (TooLong, "Ask in fewer words, or in several parts."),
+    FailureCause.BUSY: (Busy, "Ask again in a moment."),
+    FailureCause.NO_MODEL: (UsageError, "`kawan-usaha status` tells what runs."),
+    FailureCause.NO_KEY: (UsageError, f"Put a key of this deployment into {API_KEY_VARIABLE}."),
 }

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 from tasks.core.serving.gateway.prompts import Prompts
 from tasks.core.serving.gateway.requests import ChatRequest, CompletionRequest, EmbeddingRequest
-from tasks.core.serving.gateway.routing import Loaded
+from tasks.core.serving.gateway.routing import LoadedRoute
 from tasks.core.serving.state.routes import Route
 
 
@@ -23,7 +23,7 @@ class AnswerLimits:
 
 
 async def bodies_for(
-    request: ChatRequest | CompletionRequest, loaded: Loaded, limits: AnswerLimits
+    request: ChatRequest | CompletionRequest, loaded: LoadedRoute, limits: AnswerLimits
 ) -> list[dict[str, Any]]:
     """Return a body of the engine protocol for each answer: n for a prompt, the prompts in order.
 
@@ -35,7 +35,7 @@ async def bodies_for(
 def bodies_of(
     request: ChatRequest | CompletionRequest,
     prompts_ids: Sequence[Sequence[int]],
-    loaded: Loaded,
+    loaded: LoadedRoute,
     limits: AnswerLimits,
 ) -> list[dict[str, Any]]:
     """Return the same for prompts whose token ids are known. Raises as `bodies_for` does."""
@@ -62,7 +62,7 @@ def bodies_of(
     return bodies
 
 
-async def embedding_body(request: EmbeddingRequest, loaded: Loaded) -> dict[str, Any]:
+async def embedding_body(request: EmbeddingRequest, loaded: LoadedRoute) -> dict[str, Any]:
     """Return the body of the engine protocol for embeddings. Raises ApiError."""
     route = loaded.route
     if not route.embeds:
@@ -137,11 +137,11 @@ async def _ids(request: ChatRequest | CompletionRequest, prompts: Prompts) -> li
     return [await prompts.ids(prompts.text([message.turn() for message in request.messages]))]
 
 
-def _stops(wanted: Sequence[str], loaded: Loaded) -> list[str]:
+def _stops(wanted: Sequence[str], loaded: LoadedRoute) -> list[str]:
     return list(dict.fromkeys((*wanted, *loaded.prompts.stop)))
 
 
-def _refuse_what_it_lacks(request: ChatRequest | CompletionRequest, loaded: Loaded) -> None:
+def _refuse_what_it_lacks(request: ChatRequest | CompletionRequest, loaded: LoadedRoute) -> None:
     route = loaded.route
     for name in request.extras():
         if name not in route.takes:

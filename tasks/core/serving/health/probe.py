@@ -14,11 +14,11 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import ServingFailed
+from tasks.core.serving.client.request import QUICK_S, bad_answer, request_text
 from tasks.core.serving.engines.base import Engine
 from tasks.core.serving.gateway.control import GatewayBusy, GatewayControl
-from tasks.core.serving.observe.readiness import REPORT_ROUTE, EngineReport
-from tasks.core.serving.observe.request import QUICK_S, asked, failed
-from tasks.core.serving.state.disk import StateDirectory
+from tasks.core.serving.proof.readiness import REPORT_ROUTE, EngineReport
+from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
 
 GENERATE_S = 120.0
@@ -36,25 +36,25 @@ def require_healthy(
     routes to this build; a token comes out. Asked through the gateway's control socket, which needs
     no key. A gateway that has no place for one request more is at work, and so healthy.
     """
-    asked("GET", f"{deployment.url}/health")
+    request_text("GET", f"{deployment.url}/health")
     gateway = GatewayControl(state.gateway_socket)
     route = gateway.state().route
     if route is None or route.build != deployment.build:
         found = f"build {route.build}" if route else "no route"
-        raise failed("The gateway does not route to this build.", deployment.url, found)
+        raise bad_answer("The gateway does not route to this build.", deployment.url, found)
     with suppress(GatewayBusy):
         gateway.generate_token(route.model_name, timeout_s=generate_s)
 
 
 def require_page(url: str, *, timeout_s: float = QUICK_S) -> None:
     """Return when the page at url answers."""
-    asked("GET", f"{url}/health", timeout_s=timeout_s)
+    request_text("GET", f"{url}/health", timeout_s=timeout_s)
 
 
 def engine_report(deployment: Deployment) -> EngineReport | None:
     """Return what the engine says of the model in its memory; None for an engine that cannot."""
     try:
-        text = asked("GET", deployment.engine_url + REPORT_ROUTE)
+        text = request_text("GET", deployment.engine_url + REPORT_ROUTE)
         return EngineReport.model_validate_json(text)
     except (ServingFailed, ValidationError):
         return None
@@ -72,7 +72,7 @@ def require_finite(deployment: Deployment, engine: Engine, *, timeout_s: float) 
         for choice in chunk["choices"]:
             found = (choice.get("logprobs") or {}).get("token_logprobs") or []
             if not all(value is not None and math.isfinite(value) for value in found):
-                raise failed(
+                raise bad_answer(
                     "The model computes no numbers.", deployment.engine_url, f"logprobs {found}"
                 )
 
@@ -103,8 +103,8 @@ def _chunks(
     deployment: Deployment, request: Mapping[str, JsonValue], *, timeout_s: float
 ) -> list[dict[str, Any]]:
     url = f"{deployment.engine_url}/v1/completions"
-    answer = asked("POST", url, request, timeout_s=timeout_s)
+    answer = request_text("POST", url, request, timeout_s=timeout_s)
     lines = [line.removeprefix("data: ") for line in answer.splitlines() if line]
     if not lines or lines[-1] != "[DONE]":
-        raise failed("The engine's answer has no end.", url, answer[-500:])
+        raise bad_answer("The engine's answer has no end.", url, answer[-500:])
     return [json.loads(line) for line in lines[:-1]]

@@ -9,14 +9,14 @@ from typing import Any, Literal
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 
-class Message(TypedDict):
+class ChatMessage(TypedDict):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-def without_oldest(messages: Sequence[Message]) -> list[Message] | None:
+def without_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
     """Return messages without the oldest question and its answer; None where only one is left."""
     questions = [place for place, each in enumerate(messages) if each["role"] == "user"]
     if len(questions) < 2:
@@ -26,7 +26,9 @@ def without_oldest(messages: Sequence[Message]) -> list[Message] | None:
     return [*kept, *messages[second:]]
 
 
-def room_question(model: str, messages: Sequence[Message], answer_tokens: int) -> dict[str, Any]:
+def room_question(
+    model: str, messages: Sequence[ChatMessage], answer_tokens: int
+) -> dict[str, Any]:
     """Return the body that asks /v1/token_check if such an answer fits behind these messages.
 
     The template's own tokens are not counted, so the answer is right but for a few of them.

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.model.edit_fingerprint import EditFingerprint
-from tasks.core.serving.observe.access import Access
-from tasks.core.serving.observe.request import asked, failed
+from tasks.core.serving.client.access import Access
+from tasks.core.serving.client.request import bad_answer, request_text
 
 TOLERANCES: Final = {
     # How far from the fingerprint, in the mean of the prompt's tokens, a server of this type may
@@ -91,7 +91,7 @@ def require_fingerprint(
     tolerance = max(_tolerance(dtype, where), _tolerance(fingerprint.dtype, where))
     if len(logprobs) != len(fingerprint.edited):
         raise EditLost(
-            "The server answers another prompt than it was asked.",
+            "The server answers another prompt than it was request_text.",
             where=where,
             expected=f"{len(fingerprint.edited)} log-probabilities",
             found=len(logprobs),
@@ -138,13 +138,13 @@ def ask_prompt(
         "temperature": 0,
         "prompt_logprobs": 0,
     }
-    answer = _first(asked("POST", where, body, access=access, timeout_s=timeout_s), where)
+    answer = _first(request_text("POST", where, body, access=access, timeout_s=timeout_s), where)
     given = answer.choices[0].prompt_logprobs if answer.choices else None
     try:
         pairs = zip(prompt_ids[1:], (given or [])[1:], strict=True)
         found = tuple((said or {})[str(number)].logprob for number, said in pairs)
     except (KeyError, ValueError) as error:
-        raise failed(
+        raise bad_answer(
             "The answer holds no log-probabilities of the prompt.", where, error
         ) from error
     return PromptAnswer(found, answer.system_fingerprint)
@@ -156,11 +156,11 @@ def _first(text: str, where: str) -> _Completion:
     try:
         chunks = [_Chunk.model_validate_json(event) for event in events if event.startswith("{")]
     except ValidationError as error:
-        raise failed("Another server answers there.", where, text[:200]) from error
+        raise bad_answer("Another server answers there.", where, text[:200]) from error
     fault = next((chunk.error for chunk in chunks if chunk.error), None)
     chunk = next((chunk for chunk in chunks if chunk.choices), None)
     if fault or chunk is None:
-        raise failed("The answer is an error.", where, fault or text[:200])
+        raise bad_answer("The answer is an error.", where, fault or text[:200])
     return chunk
 
 

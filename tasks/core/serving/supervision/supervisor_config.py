@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import UsageError
-from tasks.core.serving.launch.process_spec import ProcessSpec
-from tasks.core.serving.observe.readiness import REFUSED
+from tasks.core.serving.proof.readiness import REFUSED
+from tasks.core.serving.supervision.process_spec import ProcessSpec
 
 _LOG_BYTES = 10_000_000
 _LOG_FILES = 3

@@ -34,7 +34,7 @@ _SAFETY = {
 }
 
 
-class Front:
+class PageMiddleware:
     """The middleware around gradio."""
 
     def __init__(self, app: ASGIApp, settings: PageSettings) -> None:

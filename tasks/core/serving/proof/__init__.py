@@ -1,0 +1,1 @@
+"""What an engine must prove before it gets traffic: the build, the template, the edit."""

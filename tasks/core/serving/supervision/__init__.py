@@ -1,0 +1,1 @@
+"""supervisord: its configuration, its control socket, and the processes that it keeps alive."""
