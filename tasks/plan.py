@@ -7,7 +7,7 @@ from tasks.core.home import home
 from tasks.core.hub.download.upstream import Sources
 from tasks.core.hub.publish.preflight import require_open
 from tasks.core.hub.signature import require_sources_signed
-from tasks.core.planning.render import render, render_summary
+from tasks.core.planning.text import plan_text, summary_text
 from tasks.core.preflight.checks import (
     EVERY,
     check_recipe,
@@ -58,9 +58,9 @@ def preflight(
         warn(f"Unless its model is in the store already, signed: {reason}")
     for busy in gpus_short_of_room(recipe, found, stages):
         say(f"Unless its result is in the store already: {busy}")
-    say(f"{render_summary(found)}\n`kawan-usaha plan` shows the memory term by term.")
+    say(f"{summary_text(found)}\n`kawan-usaha plan` shows the memory term by term.")
     shown = [f"Overrides of this run: {as_code(overrides)}", ""] if overrides else []
-    shown.append(f"```\n{render(found)}\n```")
+    shown.append(f"```\n{plan_text(found)}\n```")
     show_markdown("\n".join(shown), key="plan", description="What the recipe takes")
     return sources
 

@@ -144,7 +144,7 @@ def _show_plan(
     from pydantic import TypeAdapter
 
     from tasks.core.home import home
-    from tasks.core.planning.render import render_training
+    from tasks.core.planning.text import ladder_text
     from tasks.core.planning.training_fit import TrainingFit
     from tasks.core.training.deepspeed_config import deepspeed_config
     from tasks.core.training.launch_command import command
@@ -155,7 +155,7 @@ def _show_plan(
     start = command(settings, job, port=_PORT, env=os.environ)
     fit = planned_training(model, settings, home())
     fit = replace(fit, warnings=(*warnings, *fit.warnings))
-    parts = (start.shell, json.dumps(config, indent=1), render_training(fit))
+    parts = (start.shell, json.dumps(config, indent=1), ladder_text(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
     result: dict[str, object] = {
         "command": list(start.argv),

@@ -29,7 +29,7 @@ import pynvml
 from tasks.core.errors import KawanUsahaError
 from tasks.core.machine.gpus import Gpu
 from tasks.core.machine.hardware import read_gpus, read_hardware, with_gpus
-from tasks.core.planning.rung_fit import RungFit, fit_ladder
+from tasks.core.planning.rungs import RungFit, fit_rungs
 from tasks.core.planning.shape import shape_of
 from tasks.core.recipe import Finetune
 from tasks.core.training.finetune import TrainingStopped, finetune
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _climb_down(model, settings, data, work)
             return
         rows = []
-        for fit in fit_ladder(shape_of(model), settings, hardware):
+        for fit in fit_rungs(shape_of(model), settings, hardware):
             if options.only and fit.number not in options.only:
                 continue
             rows.append(_measured(fit, model, data, work))

@@ -97,8 +97,8 @@ def ours(job: Job, batching: str) -> int:
 def _first_step_tokens(job: Job, settings: Any) -> int:
     """Return the tokens of the first step: the longest rows come first, and it is not timed."""
     from tasks.core.conversation.example_file import ExampleFile
+    from tasks.core.planning.batch import global_batch_size
     from tasks.core.training.batching import batching_of
-    from tasks.core.training.job import global_batch_size
 
     batching = batching_of(settings, ExampleFile(Path(job.examples)), 0)
     first = itertools.islice(batching.sampler, global_batch_size(settings))

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, note, settings
 from tasks.core.errors import EditLost, EvaluationFailed, KawanUsahaError
 from tasks.core.files.durable import FileDigest
 from tasks.core.keys import stage_key
-from tasks.core.machine.activity import running
+from tasks.core.machine.activity import running_work
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.process.answer_file import error_left_in, read_answer
 from tasks.core.recipe.file import load_recipe
@@ -184,7 +184,7 @@ def _write_serving(home: Path) -> None:
 def _read_serving(home: Path) -> None:
     state = StateDirectory(home.resolve() / "serving" / "kawan")
     used_builds(home)
-    running(home)
+    running_work(home)
     for read in (read_deployment, read_previous):
         try:
             read(state)

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 
 from tasks import finetune as stage
 from tasks.core.conversation.examples import ExampleCounts
-from tasks.core.planning.rungs import rungs
+from tasks.core.planning.rungs import rungs_of
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder
@@ -125,4 +125,4 @@ def test_there_are_as_many_retries_as_the_longest_ladder_has_rungs() -> None:
     longest = Finetune(
         micro_batch_size=2**14, processes=2, zero_stage=0, gradient_checkpointing=False
     )
-    assert stage.finetune.retries >= len(rungs(longest))
+    assert stage.finetune.retries >= len(rungs_of(longest))

@@ -22,11 +22,11 @@ from tasks.core.files.foreign import JsonObject
 from tasks.core.files.given import require_at_rest
 from tasks.core.hub.client import usable_token
 from tasks.core.hub.download.upstream import Sources
-from tasks.core.machine.devices import Kind, require_room
+from tasks.core.machine.devices import DeviceKind, require_gpu_memory
 from tasks.core.machine.hardware import Hardware
 from tasks.core.model.config import with_rope_scaling
 from tasks.core.model.template_record import require_recorded
-from tasks.core.planning.verdict import Plan
+from tasks.core.planning.plan import Plan
 from tasks.core.recipe import Recipe
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.launch.ports import require_port
@@ -192,7 +192,7 @@ def gpus_short_of_room(
 
     Only said, not raised: a stage whose artifact is there needs no GPU.
     """
-    needs: list[tuple[Kind, int | None, int]] = []
+    needs: list[tuple[DeviceKind, int | None, int]] = []
     training = found.training if "finetune" in stages else None
     if recipe.finetune is not None and training is not None:
         rung = training.rungs[(training.first_fitting or 1) - 1]
@@ -203,6 +203,6 @@ def gpus_short_of_room(
         needs.append((recipe.evaluate.device, None, int(weights / gpus)))
     for kind, count, needed_bytes in needs:
         try:
-            require_room(kind, count, needed_bytes)
+            require_gpu_memory(kind, count, needed_bytes)
         except DeviceBusy as busy:
             yield busy

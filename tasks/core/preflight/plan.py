@@ -12,6 +12,7 @@ from tasks.core.files.foreign import JsonObject
 from tasks.core.hub.download.upstream import Sources
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import read_hardware, with_gpus, with_link, with_speed
+from tasks.core.planning.plan import Plan, plan_recipe
 from tasks.core.planning.shape import (
     ModelShape,
     dtype_from_config,
@@ -19,7 +20,6 @@ from tasks.core.planning.shape import (
     shape_from_config,
 )
 from tasks.core.planning.stages import Sizes
-from tasks.core.planning.verdict import Plan, plan
 from tasks.core.preflight.checks import check_models, devices_of
 from tasks.core.recipe import Recipe
 
@@ -55,7 +55,7 @@ def plan_of(
             stored_dtype=dtype_from_config(config),
         )
     warnings = check_models(recipe, config)
-    made = plan(recipe, hardware, shape, sizes=sizes)
+    made = plan_recipe(recipe, hardware, shape, sizes=sizes)
     return replace(made, warnings=(*sources.warnings, *warnings, *made.warnings))
 
 

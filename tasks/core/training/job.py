@@ -5,7 +5,6 @@ whole.
 """
 
 import enum
-import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -140,16 +139,6 @@ def _failure(path: Path) -> Failure | None:
         return None
 
 
-def total_steps(settings: Finetune, examples: int) -> int:
-    """Return the optimizer steps of the whole training.
-
-    An epoch has ceil(examples / global_batch_size) steps, however the global batch is divided into
-    micro batches, accumulation and processes.
-    """
-    steps = math.ceil(settings.epochs * math.ceil(examples / global_batch_size(settings)))
-    return min(steps, settings.max_steps or steps)
-
-
 def division_of(settings: Finetune) -> str:
     """Return how the states are divided between devices, host and disk, as one line of text."""
     on_disk = settings.offload != "none" and settings.offload_directory is not None
@@ -167,8 +156,3 @@ def group_size(settings: Finetune) -> int | None:
     """
     grouped = settings.batching == "group"
     return settings.micro_batch_size * settings.processes if grouped else None
-
-
-def global_batch_size(settings: Finetune) -> int:
-    """Return the conversations a step."""
-    return settings.micro_batch_size * settings.gradient_accumulation_steps * settings.processes

@@ -16,12 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.core.errors import NotAModel, RecipeError, TrainingFailed
 from tasks.core.files.durable import write_atomically
 from tasks.core.keys import digest
-from tasks.core.machine.devices import Alone, Memory, alone_on, require_room
+from tasks.core.machine.devices import Alone, MemoryKind, alone_on, require_gpu_memory
 from tasks.core.machine.hardware import read_gpus
-from tasks.core.planning.rung_fit import smallest_gpu
-from tasks.core.planning.rungs import Rung, rungs
+from tasks.core.planning.rungs import Rung, rungs_of, smallest_gpu
 from tasks.core.planning.shape import shape_of
-from tasks.core.planning.training import TrainingMemory, training_memory
+from tasks.core.planning.training_memory import TrainingMemory, training_memory
 from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Finetune
 from tasks.core.training.checkpoints import can_go_on, step_of
@@ -34,7 +33,7 @@ from tasks.core.units import readable
 _log = logging.getLogger(__name__)
 
 _STATE = "ladder.json"
-_MEMORY: dict[Reason, Memory] = {
+_MEMORY: dict[Reason, MemoryKind] = {
     Reason.DEVICE_OUT_OF_MEMORY: "device",
     Reason.HOST_OUT_OF_MEMORY: "host",
 }
@@ -88,7 +87,7 @@ def finetune_on_ladder(
     Raises SteppedDown when the memory ran out and a lower rung is left, and whatever `finetune`
     raises otherwise.
     """
-    ladder = rungs(settings)
+    ladder = rungs_of(settings)
     records = RungRecords.of(home, model, settings)
     file = out / WORK / _STATE
     say = on_line or _log.info
@@ -97,7 +96,7 @@ def finetune_on_ladder(
         rung = ladder[state.number - 1]
         if state.number > 1:
             say(f"Rung {state.number} of {len(ladder)}, {rung.name}: {rung.changes}.")
-        require_room(settings.device, _gpus(settings), _gpu_bytes(rung, model))
+        require_gpu_memory(settings.device, _gpus(settings), _gpu_bytes(rung, model))
         try:
             trained = finetune(
                 model,

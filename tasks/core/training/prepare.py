@@ -13,17 +13,12 @@ from tasks.core.conversation.prepared import PreparedExamples, prepare_examples,
 from tasks.core.files.durable import make_directory, sha256_of, take_back
 from tasks.core.keys import to_jsonable
 from tasks.core.model.config import read_config
+from tasks.core.planning.batch import global_batch_size, total_steps
 from tasks.core.recipe import Finetune
 from tasks.core.store.manifest import manifest_of
 from tasks.core.training.batching import row_count
 from tasks.core.training.checkpoints import CHECKPOINTS, adopt, can_go_on, last_whole, prune
-from tasks.core.training.job import (
-    TrainingJob,
-    division_of,
-    global_batch_size,
-    group_size,
-    total_steps,
-)
+from tasks.core.training.job import TrainingJob, division_of, group_size
 from tasks.core.training.no_code import require_no_code
 from tasks.core.training.schedule import SCHEDULE
 from tasks.core.training.validation import validation_interval

@@ -231,7 +231,7 @@ def test_a_command_that_is_told_none_takes_the_models_own(
 ) -> None:
     turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
     Path("data.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
-    monkeypatch.setattr("tasks.core.machine.hardware.measured_speed", lambda _: AVX2)
+    monkeypatch.setattr("tasks.core.machine.hardware.measured_cpu_speed", lambda _: AVX2)
 
     def begins(*_: object, template: str, **__: object) -> None:
         raise ValueError(f"begins with {template}")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.planning.batch import total_steps
 from tasks.core.recipe import Finetune
 from tasks.core.training.job import (
     Failure,
@@ -13,7 +14,6 @@ from tasks.core.training.job import (
     failure_file,
     read_failures,
     read_outcome,
-    total_steps,
 )
 
 

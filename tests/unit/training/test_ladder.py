@@ -12,7 +12,7 @@ from tasks.core.files.locks import locked
 from tasks.core.machine import devices
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import GpuUse
-from tasks.core.planning.rungs import rungs
+from tasks.core.planning.rungs import rungs_of
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder
@@ -113,7 +113,7 @@ def test_a_step_down_says_what_it_changes_saves_and_costs_and_can_be_retried(run
         run(Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7))
     said = str(caught.value)
     assert caught.value.retryable
-    below = rungs(CPU)[1]
+    below = rungs_of(CPU)[1]
     for words in ("rung 2 of 4, micro batch 2", below.saves, below.costs, "resumes from step 7"):
         assert words in said
     assert below.changes[1:] in said
@@ -209,7 +209,7 @@ def test_a_rung_above_is_not_tried_while_somebody_else_uses_the_memory(
     run: Run, record: Path
 ) -> None:
     aged(record, days=8)
-    with holding(devices.place() / "GPU-other.build", "fine-tune of another"):
+    with holding(devices.lock_directory() / "GPU-other.build", "fine-tune of another"):
         assert run(Attempts(), out="beside").number == 3
     assert run(Attempts(), out="alone").number == 2
 
@@ -223,7 +223,7 @@ def test_a_rung_is_not_remembered_when_another_build_used_the_memory(
     run: Run, tmp_path: Path
 ) -> None:
     with (
-        holding(devices.place() / "GPU-other.build", "fine-tune of another"),
+        holding(devices.lock_directory() / "GPU-other.build", "fine-tune of another"),
         pytest.raises(SteppedDown, match="Not to be remembered: fine-tune of another"),
     ):
         run(Attempts(Reason.HOST_OUT_OF_MEMORY))
@@ -263,7 +263,7 @@ def test_a_training_is_refused_beside_a_deployment_that_leaves_it_too_little(
     monkeypatch.setattr(devices, "read_gpu_use", lambda: (gpu,))
     attempts = Attempts()
     with (
-        locked(devices.place() / "GPU-one.serving", "deployment demo", shared=True),
+        locked(devices.lock_directory() / "GPU-one.serving", "deployment demo", shared=True),
         pytest.raises(DeviceBusy, match=r"10\.7 GB free beside deployment demo") as caught,
     ):
         run(attempts, GPU.model_copy(update={"processes": 1}))
@@ -329,6 +329,6 @@ def test_a_rung_that_would_not_help_is_passed_over(
     attempts = Attempts(*[reason] * 9)
     with pytest.raises(TrainingStopped):
         run(attempts, settings, start=finetune_down_the_ladder)
-    by_settings = {rung.settings.model_dump_json(): rung.name for rung in rungs(settings)}
+    by_settings = {rung.settings.model_dump_json(): rung.name for rung in rungs_of(settings)}
     tried = [by_settings[each.model_dump_json()] for each in attempts.settings]
     assert tried == ["as asked", *names]

@@ -4,7 +4,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
 from tasks.core.planning.shape import LINEAR_NAMES, LLAMA_13B, ModelShape
-from tasks.core.planning.training import (
+from tasks.core.planning.training_memory import (
     GB,
     MAX_LIVE_PARAMETERS,
     adapter_state_bytes,

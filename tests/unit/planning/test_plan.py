@@ -7,11 +7,11 @@ import pytest
 from tasks.core.errors import RecipeError
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import Hardware
-from tasks.core.planning.render import render
+from tasks.core.planning.plan import Plan, plan_recipe
 from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, LLAMA_30B
 from tasks.core.planning.stages import Sizes
+from tasks.core.planning.text import plan_text
 from tasks.core.planning.training_fit import fit_training
-from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import KAWAN_USAHA, Deploy, Edit, Finetune, Lora, RopeScalingEdit
 from tasks.core.units import GB
 
@@ -24,7 +24,7 @@ def machine(gpus: str | None = "2xL4", *, host_gb: int = 64, disk_gb: int = 500)
 
 
 def planned(hardware: Hardware, shape=LLAMA_13B, sizes=None, **parts) -> Plan:
-    return plan(KAWAN_USAHA.model_copy(update=parts), hardware, shape, sizes=sizes)
+    return plan_recipe(KAWAN_USAHA.model_copy(update=parts), hardware, shape, sizes=sizes)
 
 
 def verdicts(made: Plan) -> dict[str, str]:
@@ -73,14 +73,14 @@ def test_where_the_host_is_too_small_the_memory_that_would_do_is_named():
     small = machine("1x8GiB", host_gb=16)
     training = fit_training(LLAMA_13B, Finetune(), small)
     assert training.verdict == "does not fit"
-    assert any("of host memory in place of 16.0 GB" in text for text in training.remedies)
+    assert any("of host memory instead of 16.0 GB" in text for text in training.remedies)
     assert fit_training(LLAMA_13B, Finetune(), machine("1x8GiB", host_gb=64)).first_fitting
 
 
 def test_without_a_gpu_training_does_not_fit_and_says_so():
     training = fit_training(LLAMA_7B, Finetune(), machine(None))
     assert training.verdict == "does not fit"
-    assert "there is no" in training.reason
+    assert "this machine has none" in training.reason
 
 
 def test_more_processes_than_gpus_do_not_fit():
@@ -120,7 +120,7 @@ def test_a_full_disk_stops_the_plan_at_the_stage_that_fills_it():
     assert verdicts(made)["download"] == "fits"
     assert verdicts(made)["merge"] == "does not fit"
     assert made.verdict == "does not fit"
-    assert "78.1 GB are needed up to here, 60.0 GB are free" in made.stages[1].reason
+    assert "78.1 GB needed up to here, 60.0 GB free" in made.stages[1].reason
 
 
 def test_the_disk_of_a_plan_is_the_sum_of_what_the_stages_keep():
@@ -205,7 +205,7 @@ def test_the_plan_is_json_and_has_every_rung_with_its_settings():
 
 
 def test_the_text_holds_verdict_ladder_terms_and_assumptions():
-    text = render(planned(machine(), finetune=ORIGINAL, sizes=Sizes(training_tokens=10**6)))
+    text = plan_text(planned(machine(), finetune=ORIGINAL, sizes=Sizes(training_tokens=10**6)))
     assert text.startswith("kawan-usaha-13b: fits from a lower rung\n")
     for words in (
         "2 x L4",
@@ -220,7 +220,7 @@ def test_the_text_holds_verdict_ladder_terms_and_assumptions():
 
 
 def test_a_plan_without_fine_tuning_and_service_is_rendered_too():
-    text = render(planned(machine(None), finetune=None, deploy=None))
+    text = plan_text(planned(machine(None), finetune=None, deploy=None))
     assert "Fine-tune" not in text
     assert "Serving" not in text
     assert "no GPU" in text
@@ -245,13 +245,11 @@ def test_both_sums_of_the_disk_are_told_and_the_recipe_chooses():
     assert verdicts(every)["fuse"] == "does not fit"
     assert set(verdicts(lean).values()) == {"fits"}
     for made in (every, lean):
-        assert "105.6 GB when all is kept, 79.6 GB at the most with `keep: released`" in render(
-            made
-        )
-    assert "the recipe says `keep: released`" in render(lean)
+        assert "105.6 GB with `keep: all`, at most 79.6 GB with `keep: released`" in plan_text(made)
+    assert "the recipe says `keep: released`" in plan_text(lean)
 
 
 def test_recipe_in_which_nothing_can_be_freed_is_told_one_sum():
     made = planned(machine(), delta=None, finetune=None)
     assert made.disk_bytes == made.disk_bytes_released
-    assert "keep:" not in render(made)
+    assert "keep:" not in plan_text(made)

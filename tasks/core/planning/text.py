@@ -1,25 +1,25 @@
-"""The plan as plain text that a technician can read: tables of strings, no colours, no terminal.
+"""The plan as plain text: tables of strings, without colours or a terminal.
 
-Says nothing that the plan does not hold; sizes are in decimal gigabytes.
+It adds nothing to the plan; sizes are in decimal gigabytes.
 """
 
 from collections.abc import Iterable, Sequence
 
 from tasks.core.machine.hardware import Hardware
-from tasks.core.planning.rung_fit import RungFit
-from tasks.core.planning.serving_fit import ServingFit
-from tasks.core.planning.training import Term
+from tasks.core.planning.plan import Plan
+from tasks.core.planning.rungs import RungFit
+from tasks.core.planning.serving import ServingFit
 from tasks.core.planning.training_fit import TrainingFit
-from tasks.core.planning.verdict import Plan
+from tasks.core.planning.training_memory import Term
 from tasks.core.units import about, readable
 
 Row = Sequence[str]
 NOT_MEASURED = "not measured"
 
 
-def render(plan: Plan) -> str:
+def plan_text(plan: Plan) -> str:
     """Return the whole plan as text, the summary first."""
-    parts = [render_summary(plan)]
+    parts = [summary_text(plan)]
     if plan.training:
         parts += ["", "Fine-tune", *_training(plan.training)]
     if plan.serving:
@@ -30,8 +30,8 @@ def render(plan: Plan) -> str:
     return "\n".join(parts) + "\n"
 
 
-def render_summary(plan: Plan) -> str:
-    """Return what a run begins with: the verdict, the time, every warning, and the stages."""
+def summary_text(plan: Plan) -> str:
+    """Return the summary that a run starts with: verdict, time, every warning, and the stages."""
     parts = [
         f"{plan.recipe}: {plan.verdict}",
         f"{plan.total_params / 1e9:.2f} billion parameters on {_machine(plan.hardware)}",
@@ -46,8 +46,8 @@ def render_summary(plan: Plan) -> str:
     return "\n".join(parts)
 
 
-def render_training(training: TrainingFit) -> str:
-    """Return the ladder alone as text: the verdict, each rung, the first that fits term by term."""
+def ladder_text(training: TrainingFit) -> str:
+    """Return the training alone: the verdict, each rung, and the first that fits term by term."""
     verdict = [] if training.verdict == "fits" else [training.reason]  # else it is among the lines
     warnings = (f"Attention: {text}" for text in training.warnings)
     return "\n".join([*warnings, *verdict, *_training(training)])
@@ -64,18 +64,18 @@ def stage_rows(plan: Plan) -> list[Row]:
                 _size(need.disk_bytes),
                 _size(need.download_bytes),
                 _size(need.host_bytes),
-                duration(need.seconds) or NOT_MEASURED,
+                rough_duration(need.seconds) or NOT_MEASURED,
                 stage.verdict,
             )
         )
-    time = duration(plan.seconds) or NOT_MEASURED
+    time = rough_duration(plan.seconds) or NOT_MEASURED
     rows.append(("in all", _size(plan.disk_bytes), _size(plan.download_bytes), "", time, ""))
     return rows
 
 
 def rung_rows(training: TrainingFit) -> list[Row]:
-    """Return the ladder's table: what each rung needs and costs."""
-    rows: list[Row] = [("", "rung", "a GPU", "host", "time", "fits")]
+    """Return the table of rungs: what each needs, and how long it takes."""
+    rows: list[Row] = [("", "rung", "per GPU", "host", "time", "fits")]
     for fit in training.rungs:
         rows.append(
             (
@@ -83,7 +83,7 @@ def rung_rows(training: TrainingFit) -> list[Row]:
                 fit.rung.name,
                 _size(fit.gpu_bytes),
                 _size(fit.host_bytes),
-                duration(fit.seconds),
+                rough_duration(fit.seconds),
                 _fits(fit),
             )
         )
@@ -91,7 +91,7 @@ def rung_rows(training: TrainingFit) -> list[Row]:
 
 
 def term_rows(terms: Iterable[Term]) -> list[Row]:
-    """Return a need term by term, with what each is."""
+    """Return a need term by term, with its source."""
     return [(term.name, readable(term.bytes), term.why) for term in terms]
 
 
@@ -107,7 +107,7 @@ def serving_rows(serving: ServingFit) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return rows of equal length as columns of text, as wide as their longest cell."""
+    """Return rows of equal length as aligned columns of text."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -116,8 +116,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def duration(seconds: float | None) -> str:
-    """Return a rough time with no more digits than it deserves, "" when it is not known."""
+def rough_duration(seconds: float | None) -> str:
+    """Return an estimated time without false precision; "" if unknown."""
     if seconds is None:
         return ""
     if seconds < 90:
@@ -145,18 +145,18 @@ def _training(training: TrainingFit) -> list[str]:
 
 
 def _time_in_all(plan: Plan) -> str:
-    """Return the time of the whole run, and of the stage that takes most of it."""
+    """Return the time of the whole run, and of its longest stage."""
     known = [s.need for s in plan.stages if s.need.seconds is not None]
     longest = max(known, key=lambda need: need.seconds or 0.0)
     unknown = [s.need.name for s in plan.stages if s.need.seconds is None]
     if unknown:
         return f"The time is not measured: {', '.join(unknown)}."
-    most = f", {duration(longest.seconds)} of it for {longest.name}"
+    most = f", {rough_duration(longest.seconds)} of it for {longest.name}"
     return f"Takes {about(plan.seconds or 0.0)}{most}."
 
 
 def _cpu_answers(plan: Plan) -> list[str]:
-    """Return how fast the CPU answers, nothing for a GPU."""
+    """Return how fast the CPU answers; nothing for a GPU."""
     serving = plan.serving
     if serving is None or serving.device != "cpu":
         return []
@@ -169,12 +169,12 @@ def _cpu_answers(plan: Plan) -> list[str]:
 
 
 def _disk(plan: Plan) -> list[str]:
-    """Return both sums of the disk, where what is kept makes a difference."""
+    """Return the disk for both values of `keep`, if they differ."""
     if plan.disk_bytes_released == plan.disk_bytes:
         return []
     every, released = readable(plan.disk_bytes), readable(plan.disk_bytes_released)
     return [
-        f"Needed: {every} when all is kept, {released} at the most with `keep: released`; the "
+        f"Needed: {every} with `keep: all`, at most {released} with `keep: released`; the "
         f"recipe says `keep: {plan.keep}`."
     ]
 

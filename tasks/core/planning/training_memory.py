@@ -1,14 +1,14 @@
 """The bytes that LoRA training needs on each GPU and on the host, term by term.
 
 Covers transformers + PEFT + DeepSpeed (ZeRO 0, 2, 3, with and without offload to the host, 16-bit
-or NF4 weights) on one machine with one process a GPU, or on the CPU. Not covered: offload to
-NVMe, tensor or pipeline parallelism, full fine-tuning. Terms that are arithmetic on the shape are
-close; those marked as an allowance are not formulas but measured habits, and say so.
+or NF4 weights) on one machine with one process per GPU, or on the CPU. Not covered: offload to
+NVMe, tensor or pipeline parallelism, full fine-tuning. Most terms are arithmetic on the shape and
+close to what is measured; the terms called an allowance are measured constants instead.
 
 `reduce_bucket_size` is taken as hidden², which is what transformers fills in for "auto", and
 `stage3_max_live_parameters` as DeepSpeed's default: a configuration that sets them otherwise
-needs other memory. Reading the weights takes no host memory that counts: they come from mapped
-pages, which the kernel may take back, straight onto the GPU, a few tensors at a time.
+needs a different amount. Reading the weights takes no host memory worth counting: they come from
+mapped pages, which the kernel may take back, straight onto the GPU, a few tensors at a time.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ NF4_BITS = 4 + SCALE_BITS
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a memory need, in bytes, and where the number comes from."""
+    """One part of a memory need, in bytes, and the source of the number."""
 
     name: str
     bytes: int
@@ -34,7 +34,7 @@ class Term:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """What each GPU needs (empty on the CPU) and what the host needs for all processes."""
+    """What each GPU needs (empty on the CPU), and what the host needs for all processes."""
 
     gpu: tuple[Term, ...]
     host: tuple[Term, ...]
@@ -81,13 +81,13 @@ def lora_params(shape: ModelShape, lora: Lora) -> int:
 
 
 def weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return one process's part of the frozen weights, wherever it lies.
+    """Return one process's part of the frozen weights, wherever they are held.
 
     ZeRO-3 divides the weights between the processes (arXiv:1910.02054, section 5); every other
     stage gives each process all of them. NF4 with double quantization takes 4 + 0.127 bits a
     weight (QLoRA, arXiv:2305.14314, section 3) of the decoder layers' linear modules; embedding,
     output projection and norms keep the training type. ZeRO-3 does not divide the 0.127 bits: they
-    are no parameters.
+    are not parameters.
     """
     share = finetune.processes if finetune.zero_stage == 3 else 1
     scales = shape.layer_linear_params * SCALE_BITS / 8 if finetune.quantization == "4bit" else 0
@@ -95,7 +95,7 @@ def weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
 
 
 def _parameter_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what all frozen parameters take together, packed if in 4 bits."""
+    """Return the size of all frozen parameters together, packed if in 4 bits."""
     width, linear = DTYPE_BYTES[finetune.precision], shape.layer_linear_params
     if finetune.quantization == "none":
         return shape.total_params * width
@@ -103,9 +103,9 @@ def _parameter_bytes(shape: ModelShape, finetune: Finetune) -> int:
 
 
 def pinned_weight_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what offloaded weights take in page-locked host memory, all processes together.
+    """Return the page-locked host memory of offloaded weights, all processes together.
 
-    DeepSpeed pins each process's piece of each weight by itself, and torch's pinned allocator
+    DeepSpeed pins each process's piece of each weight separately, and torch's pinned allocator
     rounds every piece up to a power of two (`ATen/core/CachingHostAllocator.h`), which can nearly
     double it. Norms are below `stage3_param_persistence_threshold` and stay on the GPU.
     """
@@ -133,27 +133,27 @@ def adapter_state_bytes(n_params: int, finetune: Finetune) -> tuple[int, int, in
 
 
 def gathered_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return the weights that ZeRO-3 has whole on a GPU at one time.
+    """Return the size of the weights that ZeRO-3 holds gathered on a GPU at the same time.
 
     DeepSpeed gathers ahead and keeps up to `stage3_max_live_parameters`; the embedding is one
-    parameter and comes whole on top, once more while it arrives from the host: without that, the
-    published figures of PEFT's offload example would be missed by 13%, on the wrong side. One
-    process without offload has nothing to gather.
+    parameter and adds its whole size, and that size again while it arrives from the host: without
+    that, the plan would be 13% below the published figures of PEFT's offload example. One process
+    without offload has nothing to gather.
     """
     offloaded = _parameters_offloaded(finetune)
     if finetune.zero_stage != 3 or (finetune.processes == 1 and not offloaded):
         return 0
     width = DTYPE_BYTES[finetune.precision]
-    held = _parameter_bytes(shape, finetune) // width  # in 4 bits several weights share one place
+    held = _parameter_bytes(shape, finetune) // width  # in 4 bits several weights share one element
     live = min(held, MAX_LIVE_PARAMETERS + shape.embedding_params)
     arriving = shape.embedding_params if offloaded else 0
     return (live + arriving) * width
 
 
 def buffer_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return DeepSpeed's gradient buckets (two in ZeRO-2) and a 4-bit weight made whole to be used.
+    """Return DeepSpeed's gradient buckets (two in ZeRO-2) and one dequantized 4-bit weight.
 
-    bitsandbytes multiplies a 4-bit weight after it has written it out in the training type.
+    bitsandbytes writes a 4-bit weight out in the training type before it multiplies with it.
     """
     width = DTYPE_BYTES[finetune.precision]
     buckets = {0: 0, 2: 2, 3: 1}[finetune.zero_stage] * shape.hidden**2
@@ -162,11 +162,11 @@ def buffer_bytes(shape: ModelShape, finetune: Finetune) -> int:
 
 
 def runtime_bytes(finetune: Finetune) -> int:
-    """Return an allowance for a CUDA process beside its tensors: 2.4 GB, 2.9 with NCCL.
+    """Return an allowance for a CUDA process besides its tensors: 2.4 GB, 2.9 with NCCL.
 
-    Not a formula: context, kernels, libraries' work space, and what the allocator holds and does
-    not use. On an H100 (driver 580, torch 2.11) all that was 2.0 to 2.4 GB for the rungs of a 13B
-    shape; `tests/benchmarks/bench_gpu.py` shows it. NCCL was not measured.
+    Not a formula: context, kernels, libraries' workspaces, and memory that the allocator reserves
+    without using it. On an H100 (driver 580, torch 2.11) this was 2.0 to 2.4 GB for the rungs of a
+    13B shape (`tests/benchmarks/bench_gpu.py`). NCCL was not measured.
     """
     return (24 if finetune.processes == 1 else 29) * GB // 10
 
@@ -181,7 +181,7 @@ def process_bytes(finetune: Finetune) -> int:
 
 
 def _device_terms(shape: ModelShape, finetune: Finetune) -> tuple[Term, ...]:
-    """Return the terms of one process on what it computes on."""
+    """Return the terms of one process on the device that it computes on."""
     weights = 0 if _parameters_offloaded(finetune) else weight_bytes(shape, finetune)
     adapter, gradients, optimizer = adapter_state_bytes(lora_params(shape, finetune.lora), finetune)
     gathered = gathered_bytes(shape, finetune)
@@ -189,22 +189,22 @@ def _device_terms(shape: ModelShape, finetune: Finetune) -> tuple[Term, ...]:
     moving = gathered + kept + working
     terms = _without_zeros(
         [
-            Term("weights", weights, "frozen; divided by ZeRO-3, halved twice by NF4"),
+            Term("weights", weights, "frozen; divided by ZeRO-3, a quarter in NF4"),
             Term("LoRA", adapter, "r * (in + out) a module"),
             Term("gradients", gradients, "of LoRA, in the training type and in fp32"),
             Term("optimizer", optimizer, "of LoRA: fp32 copy and Adam's moments"),
-            Term("gathered", gathered, "layers that ZeRO-3 has whole at one time"),
+            Term("gathered", gathered, "layers that ZeRO-3 holds whole at one time"),
             Term("activations", kept, "kept for the backward pass"),
             Term("working set", working, "logits and loss in fp32, or one layer's backward"),
             Term("buffers", buffer_bytes(shape, finetune), "DeepSpeed's buckets, 4-bit scratch"),
-            Term("fragmentation", moving // 20, "allowance: 5% of what comes and goes"),
+            Term("fragmentation", moving // 20, "allowance: 5% of temporary memory"),
         ]
     )
     return (*terms, *_loading(shape, finetune, sum(term.bytes for term in terms)))
 
 
 def _loading(shape: ModelShape, finetune: Finetune, trained_bytes: int) -> tuple[Term, ...]:
-    """Return what 4-bit weights take beyond the training's need until ZeRO-3 has divided them."""
+    """Return the extra need of 4-bit weights until ZeRO-3 has divided them."""
     if finetune.quantization == "none" or finetune.zero_stage != 3:
         return ()
     whole = weight_bytes(shape, finetune.model_copy(update={"zero_stage": 2}))

@@ -1,11 +1,11 @@
 """The plan of a whole recipe on one machine: what fits, what does not, and what would.
 
-Covers every stage's disk, network, host memory and rough time, training by its ladder, serving,
-and what is slow on this machine's CPU. It decides nothing for a flow: a plan is a value, and a run
-may be started against it.
+Covers every stage's disk, network, host memory and rough time, every rung of the training, serving,
+and what is slow on this machine's CPU. A plan is a value: a flow decides what to do with it, and a
+run may be started against it.
 
-The invariant: a stage "fits" only when every need that was computed for it, allowances included,
-is within what the machine has.
+The invariant: a stage "fits" only if every need that was computed for it, allowances included, is
+within what the machine has.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from tasks.core.machine.hardware import Hardware
-from tasks.core.planning.disk import disk_use
 from tasks.core.planning.evaluation_fit import EvaluationFit, fit_evaluation
-from tasks.core.planning.serving_fit import ServingFit, fit_serving
+from tasks.core.planning.serving import ServingFit, fit_serving
 from tasks.core.planning.shape import ModelShape
-from tasks.core.planning.stages import Rates, Sizes, StageNeed, stage_needs, stored_dtype
-from tasks.core.planning.training_fit import TrainingFit, Verdict, fit_training
+from tasks.core.planning.stages import Sizes, StageNeed, disk_use, models_dtype, stage_needs
+from tasks.core.planning.times import Rates
+from tasks.core.planning.training_fit import FitVerdict, TrainingFit, fit_training
 from tasks.core.recipe import Keep, Recipe
 from tasks.core.units import readable
 
-_ORDER: tuple[Verdict, ...] = ("fits", "fits from a lower rung", "does not fit")
-_GPU_SHARE = 0.9  # of a card, that transformers' device_map="auto" fills with weights
+_ORDER: tuple[FitVerdict, ...] = ("fits", "fits from a lower rung", "does not fit")
+_GPU_SHARE = 0.9  # of a card's memory, which transformers' device_map="auto" fills with weights
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StagePlan:
     """One stage: what it needs, and the verdict in words."""
 
     need: StageNeed
-    verdict: Verdict
+    verdict: FitVerdict
     reason: str
 
 
@@ -41,14 +41,13 @@ class StagePlan:
 class Plan:
     """What a recipe takes on a machine.
 
-    seconds: all stages' times together, None when there is one that is not known. warnings: what a
-    user must read before the run starts.
-    disk_bytes is the disk that it needs with `keep: all`, disk_bytes_released the most that it
-    needs at once with `keep: released`; the verdicts are about what the recipe says.
+    seconds: all stages together, None if the time of any is unknown. warnings: what a user must
+    read before the run starts. disk_bytes: the peak with `keep: all`, disk_bytes_released: the peak
+    with `keep: released`; the verdicts use the recipe's own choice.
     """
 
     recipe: str
-    verdict: Verdict
+    verdict: FitVerdict
     shape: ModelShape
     total_params: int
     hardware: Hardware
@@ -69,7 +68,7 @@ class Plan:
         return cast("dict[str, Any]", TypeAdapter(Plan).dump_python(self, mode="json"))
 
 
-def plan(
+def plan_recipe(
     recipe: Recipe,
     hardware: Hardware,
     shape: ModelShape,
@@ -79,8 +78,8 @@ def plan(
 ) -> Plan:
     """Return what the recipe needs with a model of this shape, and whether the hardware has it.
 
-    sizes holds what the Hub and the data said, as far as they were asked. Raises RecipeError when
-    the recipe asks for what the shape does not have.
+    sizes: what the Hub and the data say, as far as they were asked. Raises RecipeError if LoRA
+    targets modules that the shape does not have.
     """
     sizes, rates = sizes or Sizes(), rates or Rates()
     training = serving = None
@@ -101,7 +100,7 @@ def plan(
             recipe.deploy,
             hardware,
             context_factor=factor,
-            stored=stored_dtype(recipe, sizes),
+            stored=models_dtype(recipe, sizes),
         )
     evaluation = fit_evaluation(recipe, shape, hardware, sizes, rates)
     stages: list[StagePlan] = []
@@ -147,7 +146,7 @@ def _with_hardware(
     training: TrainingFit | None,
     evaluation: EvaluationFit | None,
 ) -> StageNeed:
-    """Return the need with what depends on GPUs and CPU filled in."""
+    """Return the need with the figures that depend on GPUs and CPU filled in."""
     if need.name == "finetune" and training is not None:
         best = training.rungs[(training.first_fitting or 1) - 1]
         return replace(need, host_bytes=best.host_bytes, seconds=best.seconds)
@@ -169,7 +168,7 @@ def _judge(
 ) -> StagePlan:
     if disk_so_far > hardware.disk_free_bytes:
         free, wanted = readable(hardware.disk_free_bytes), readable(disk_so_far)
-        reason = f"Disk: {wanted} are needed up to here, {free} are free."
+        reason = f"Disk: {wanted} needed up to here, {free} free."
         return StagePlan(need, "does not fit", reason)
     if need.name == "finetune" and training is not None:
         return StagePlan(need, training.verdict, training.reason)
@@ -177,7 +176,7 @@ def _judge(
         return StagePlan(need, serving.verdict, serving.reason)
     if need.host_bytes > hardware.memory_bytes:
         has, wanted = readable(hardware.memory_bytes), readable(need.host_bytes)
-        reason = f"Host memory: {wanted} are needed, {has} are there."
+        reason = f"Host memory: {wanted} needed, {has} available."
         return StagePlan(need, "does not fit", reason)
     return StagePlan(need, "fits", need.note)
 
@@ -191,17 +190,17 @@ def _assumptions(recipe: Recipe, sizes: Sizes, rates: Rates, hardware: Hardware)
         f"Times: {rates.network_bytes_per_s / 1e6:g} MB/s network, "
         f"{rates.disk_bytes_per_s / 1e6:g} MB/s disk, {rates.link_bytes_per_s / 1e9:g} GB/s "
         "to the host and between GPUs without NVLink; right within a factor of two.",
-        f"Disk: nothing is in the store yet, and {kept[recipe.keep]}.",
+        f"Disk: the store is empty, and {kept[recipe.keep]}.",
     ]
     if sizes.base_bytes is None:
         lines.append("Download: sizes by formula for 16-bit weights; the Hub was not asked.")
     if sizes.training_tokens is not None:
-        lines.append(f"Training: about {sizes.training_tokens:,} tokens an epoch.")
+        lines.append(f"Training: about {sizes.training_tokens:,} tokens per epoch.")
     if hardware.gpus_named:
         lines.append("GPUs as named; memory, disk and cores are those of this machine.")
     elif (speed := hardware.cpu_speed) is not None and "float32" in speed.types:
         reached = speed.types["float32"].forward_flops_per_s / 1e9
-        busy = ", with a part of the cores taken by other work or a limit" if speed.busy else ""
+        busy = ", with part of the cores taken by other work or a limit" if speed.busy else ""
         lines.append(
             f"CPU: {hardware.cpu}, measured: {reached:.0f} GFLOP/s in float32, "
             f"{speed.threads} threads{busy}."
