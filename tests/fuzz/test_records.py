@@ -36,17 +36,14 @@ from tasks.core.serving.state.disk import (
 from tasks.core.store import Remote, Staging, Store
 from tasks.core.store.releases import take_releases
 from tasks.core.store.runs import OpenRun, RunRecord, RunRecords
-from tasks.core.training.checkpoints import adopt
+from tasks.core.training.checkpoints.directory import adopt
 from tasks.core.training.events import StepDone, from_line
+from tasks.core.training.failures import Failure, StopReason, read_failures
 from tasks.core.training.job import (
-    Failure,
     LoggedStep,
-    Outcome,
-    Reason,
+    TrainingOutcome,
     ValidatedStep,
-    failure_file,
-    read_failures,
-    read_outcome,
+    read_training_outcome,
 )
 from tasks.core.weights.journal import Journal
 from tests.deployments import deployment, put_on_record
@@ -160,19 +157,19 @@ def _read_releases(home: Path) -> None:
 
 
 def _write_training(work: Path) -> None:
-    outcome = Outcome(
+    outcome = TrainingOutcome(
         steps=(LoggedStep(step=1, loss=2.0, learning_rate=1e-4),),
         tokens=10,
         validation=(ValidatedStep(step=1, loss=None),),
         validation_tokens=3,
     )
     (work / "outcome.json").write_text(outcome.model_dump_json())
-    failure = Failure(rank=0, reason=Reason.STOPPED, error="told to end")
-    failure_file(work / "outcome.json", 0).write_text(failure.model_dump_json())
+    failure = Failure(rank=0, reason=StopReason.STOPPED, error="told to end")
+    failure.write_beside(work / "outcome.json")
 
 
 def _read_training(work: Path) -> None:
-    read_outcome(work / "outcome.json")
+    read_training_outcome(work / "outcome.json")
     read_failures(work / "outcome.json")
 
 

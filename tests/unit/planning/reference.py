@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tasks.core.planning.batch import sequences_per_record
 from tasks.core.planning.shape import ModelShape
 from tasks.core.recipe import Finetune
-from tasks.core.training.preference_loss import answer_log_probs, pair_losses
+from tasks.core.training.trainer.preference_loss import answer_log_probs, pair_losses
 
 
 class LiveBytes(TorchDispatchMode):

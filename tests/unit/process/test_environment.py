@@ -15,7 +15,7 @@ from tasks.core.process import NETWORK, child_environment, run_child
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, Evaluate, Finetune
 from tasks.core.training.job import TrainingJob
-from tasks.core.training.launch import environment, launch
+from tasks.core.training.launch.start import launch, training_environment
 from tests.models import tiny_llama
 from tests.secrets import SECRETS, SESAME, Spy, files_that_tell, spy_on_children
 
@@ -33,7 +33,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def tracked_by(*trackers: str) -> dict[str, str]:
-    return environment(Finetune(device="cpu", report_to=trackers), SECRETS)
+    return training_environment(Finetune(device="cpu", report_to=trackers), SECRETS)
 
 
 # --- the rule --------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tasks.core.planning.rungs import rungs_of
 from tasks.core.recipe import Base, Finetune, Gate, Publish, Recipe
 from tasks.core.release.story import BuiltStage, tell
 from tasks.core.store import Staging, Store
-from tasks.core.training.job import Reason
+from tasks.core.training.failures import StopReason
 from tasks.core.training.result import TRAINING, StepDown
 from tests.models import tiny_llama
 
@@ -83,7 +83,7 @@ def card(
 def test_the_settings_are_those_of_the_rung_that_trained(tmp_path: Path, model: Path) -> None:
     ladder = rungs_of(ASKED)
     stepped = [
-        StepDown(rung=rung.name, reason=Reason.DEVICE_OUT_OF_MEMORY, kept_step=None)
+        StepDown(rung=rung.name, reason=StopReason.DEVICE_OUT_OF_MEMORY, kept_step=None)
         for rung in ladder[:-1]
     ]
     text = card(tmp_path, model, ladder[-1].settings, *stepped)

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core.recipe import Finetune
 from tasks.core.training.job import TrainingJob
-from tasks.core.training.launch import environment
+from tasks.core.training.launch.start import training_environment
 
 SHOWS = """
 import json, sys
@@ -52,7 +52,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     subprocess.run(
         [sys.executable, "-c", SHOWS, str(shown), *files],
-        env={**environment(default, os.environ), **alone, "MASTER_PORT": "0"},
+        env={**training_environment(default, os.environ), **alone, "MASTER_PORT": "0"},
         check=True,
         capture_output=True,
     )
