@@ -18,7 +18,7 @@ from flows.form import MinWaiting
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.learning.waiting import Waiting, waiting
-from tasks.core.machine.activity import running
+from tasks.core.machine.activity import running_work
 from tasks.core.process.stopping import stop_in_time
 from tasks.notices import Happening, Notice, notify
 from tasks.runtime import explained_failure
@@ -40,7 +40,7 @@ def learn_watch(min_new: MinWaiting = 50) -> State[None] | State[KawanUsahaError
     try:
         with stop_in_time():
             found = list(waiting(home()))
-            at_work = {each.what for each in running(home())}
+            at_work = {each.what for each in running_work(home())}
     except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
         return explained_failure(error)
     for each in found:

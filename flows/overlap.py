@@ -10,7 +10,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from tasks.core.home import home
-from tasks.core.machine.activity import running
+from tasks.core.machine.activity import running_work
 
 
 def skipped(recipe: str) -> State[None] | None:
@@ -18,7 +18,7 @@ def skipped(recipe: str) -> State[None] | None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or not context.flow_run.auto_scheduled:
         return None
-    at_work = [each for each in running(home()) if each.what == f"rebuild {recipe}"]
+    at_work = [each for each in running_work(home()) if each.what == f"rebuild {recipe}"]
     if not at_work:
         return None
     head = str(at_work[0]).splitlines()[0]

@@ -7,17 +7,17 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
 from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
-from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
+from tasks.core.training.checkpoints.directory import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
-from tasks.core.training.result import WORK
+from tasks.core.training.result import WORK_DIRECTORY
 from tasks.notices import Happening, Notice, notify
 from tasks.progress import StageProgress, output_log, recipe_name, say
 from tasks.runtime import StageResult, build_stage, stage_task
 from tasks.telling import show_markdown
 
 VERSION = 4
-RUNGS = 24  # more than any ladder has: a retry is a step down
+RETRIES = 24  # each is a step down; more than any ladder has rungs
 SECONDS_TO_THE_NEXT_RUNG = 5.0
 
 
@@ -25,16 +25,17 @@ def _name(settings: Finetune, **_: object) -> str:
     return f"LoRA of rank {settings.lora.r} on {short_names(settings.data)}"
 
 
-@stage_task("finetune", _name, retries=RUNGS, retry_delays_s=(SECONDS_TO_THE_NEXT_RUNG,))
+@stage_task("finetune", _name, retries=RETRIES, retry_delays_s=(SECONDS_TO_THE_NEXT_RUNG,))
 def finetune(
     model: StageResult, examples: StageResult, settings: Finetune, template: str
 ) -> StageResult:
-    """Train the adapter: resumed after a kill, retried with less memory when it runs out."""
+    """Train the adapter: resumed after a crash, retried with less memory when it runs out."""
     params = settings.model_dump(mode="json", exclude={"data", *DECIDING, *OPERATING})
     inputs = {"model": model.digest, "examples": examples.digest}
 
     def write(staging: Staging) -> None:
-        from tasks.core.training.ladder import SteppedDown, finetune_on_ladder
+        from tasks.core.training.ladder import SteppedDown, train_on_due_rung
+        from tasks.core.training.request import TrainingRequest
 
         staging.holds_no_text()
         progress = StageProgress("finetune", "steps", log=False)
@@ -43,20 +44,20 @@ def finetune(
             say(line)
             progress.said = line
 
-        handed_over = staging.handed_over(lambda: whole_state(staging.path / WORK / CHECKPOINTS))
+        request = TrainingRequest(
+            model=model.path,
+            settings=settings,
+            data=examples.path,
+            template=template,
+            out=staging.path,
+            on_progress=progress,
+            on_line=hear,
+            log=output_log("finetune"),
+        )
+        checkpoints = staging.path / WORK_DIRECTORY / CHECKPOINTS
         try:
-            with handed_over:
-                made = finetune_on_ladder(
-                    model.path,
-                    settings,
-                    data=examples.path,
-                    template=template,
-                    out=staging.path,
-                    home=home(),
-                    on_progress=progress,
-                    on_line=hear,
-                    log=output_log("finetune"),
-                )
+            with staging.handed_over(lambda: whole_state(checkpoints)):
+                made = train_on_due_rung(request, home())
         except SteppedDown as stepped:
             notify(_less_memory(stepped))
             raise
@@ -79,5 +80,5 @@ def finetune(
 
 def _less_memory(stepped: KawanUsahaError) -> Notice:
     name = recipe_name() or "fine-tune"
-    title = f"{name}: the fine-tune goes on with less memory"
+    title = f"{name}: the fine-tune continues with less memory"
     return Notice(Happening.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())

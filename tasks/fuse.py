@@ -16,9 +16,9 @@ def _name(model: StageResult, **_: object) -> str:
 
 @stage_task("fuse", _name)
 def fuse(model: StageResult, adapter: StageResult) -> StageResult:
-    """Make model + adapter one whole model, which still carries its edit.
+    """Merge the adapter into the model, which keeps its edit.
 
-    It is prompted with the template that the adapter was trained with.
+    The result is prompted with the template that the adapter was trained with.
     """
     params: dict[str, str] = {}
     inputs = {"model": model.digest, "adapter": adapter.digest}

@@ -1,4 +1,4 @@
-"""Plan: whether the recipe can work here, told before anything is started."""
+"""Plan: checks that the recipe can work here, before anything starts."""
 
 from collections.abc import Collection, Mapping
 
@@ -7,7 +7,7 @@ from tasks.core.home import home
 from tasks.core.hub.download.sources import Sources
 from tasks.core.hub.publish.preflight import require_open
 from tasks.core.hub.source_signature import require_sources_signed
-from tasks.core.planning.render import render, render_summary
+from tasks.core.planning.text import plan_text, summary_text
 from tasks.core.preflight.checks import (
     EVERY,
     check_recipe,
@@ -39,10 +39,10 @@ def preflight(
 ) -> Sources:
     """Return the sources of this run, each at its commit.
 
-    Refuses what cannot work on this machine, and says what the rest will take. commits are those
-    that an earlier attempt of the run has taken. The overrides are in the recipe already; they are
-    shown beside what they come to. Only `stages` have to work here: the others are finished, or
-    another machine does them.
+    Raises for anything that cannot work on this machine, and shows the plan of the rest. commits:
+    those that an earlier attempt of the run resolved. overrides: already applied to the recipe, and
+    shown with the plan. Only `stages` have to work here: the others are finished, or run on another
+    machine.
     """
     require_remote()
     check_recipe(recipe, home(), stages)
@@ -58,18 +58,18 @@ def preflight(
         warn(f"Unless its model is in the store already, signed: {reason}")
     for busy in gpus_short_of_room(recipe, found, stages):
         say(f"Unless its result is in the store already: {busy}")
-    say(f"{render_summary(found)}\n`kawan-usaha plan` shows the memory term by term.")
+    say(f"{summary_text(found)}\n`kawan-usaha plan` shows the memory term by term.")
     shown = [f"Overrides of this run: {as_code(overrides)}", ""] if overrides else []
-    shown.append(f"```\n{render(found)}\n```")
+    shown.append(f"```\n{plan_text(found)}\n```")
     show_markdown("\n".join(shown), key="plan", description="What the recipe takes")
     return sources
 
 
 def require_remote() -> None:
-    """Raise what the remote store would refuse when the first artifact is finished, if one is set.
+    """Raise the error that the remote store would raise once the first artifact is finished.
 
-    UsageError, MissingTool or StorageRefused. That it cannot be reached now is only said: what is
-    here already can be used, and what is not is asked for there before it is built.
+    UsageError, MissingTool or StorageRefused. A store that cannot be reached now is only a warning:
+    artifacts that are here can be used, and it is asked again before others are built.
     """
     remote = configured_remote()
     if remote is None:
@@ -85,14 +85,14 @@ def require_remote() -> None:
         say(f"Artifacts are shared through {remote.url}.")
     if not remote.seals.trusts_itself:
         warn(
-            f"{remote.url}: what this machine builds is signed by none of the keys that it trusts "
+            f"{remote.url}: this machine signs what it builds with none of the keys that it trusts "
             f"({TRUSTED_VARIABLE}). Machines that trust the same keys will refuse it. Set "
             f"{KEY_VARIABLE}."
         )
 
 
 def _require_target(recipe: Recipe) -> None:
-    """Raise what publishing would end with; without a Hub only where the recipe asks for one."""
+    """Raise the error that publishing would end with; an unreachable Hub may be only a warning."""
     if recipe.publish is None:
         return
     try:
@@ -100,12 +100,12 @@ def _require_target(recipe: Recipe) -> None:
     except (HubUnavailable, HubOffline) as error:
         if recipe.when_offline == "refuse":
             raise
-        warn(f"Whether the model can be published is not known now: {error.what}")
+        warn(f"Publishing could not be checked: {error.what}")
 
 
 def _say_commits(sources: Sources, taken: Mapping[str, str]) -> None:
     for source, commit in sources.commits.items():
-        as_before = ", as in the attempt before" if source in taken else ""
-        say(f"{source} is taken at commit {commit[:12]}{as_before}")
+        as_before = ", as in the previous attempt" if source in taken else ""
+        say(f"{source} is used at commit {commit[:12]}{as_before}")
     for warning in sources.warnings:
         warn(warning)

@@ -91,8 +91,9 @@ def _finetune(
         return
     from tasks.core.files.output import staged_directory
     from tasks.core.home import home
-    from tasks.core.training.ladder import finetune_down_the_ladder
+    from tasks.core.training.ladder import train_down_the_ladder
     from tasks.core.training.planned import said_before_training
+    from tasks.core.training.request import TrainingRequest
 
     # What may change between two attempts of one training is decided by its checkpoints.
     work = {"command": "finetune"}
@@ -106,17 +107,17 @@ def _finetune(
         ):
             for line in said_before_training(source, settings, home()):
                 say(line)
-            made = finetune_down_the_ladder(
-                source,
-                settings,
+            request = TrainingRequest(
+                model=source,
+                settings=settings,
                 data=data,
                 template=template,
                 out=staging,
-                home=home(),
                 on_progress=report,
                 on_line=say,
                 log=command_log("finetune"),
             )
+            made = train_down_the_ladder(request, home())
     text = (
         f"{out / 'adapter'}: {made.trained.facts.parameters / 1e6:.2f}M parameters, "
         f"{made.trained.total_steps} steps, {made.trained.losses}, "
@@ -144,18 +145,18 @@ def _show_plan(
     from pydantic import TypeAdapter
 
     from tasks.core.home import home
-    from tasks.core.planning.render import render_training
+    from tasks.core.planning.text import ladder_text
     from tasks.core.planning.training_fit import TrainingFit
     from tasks.core.training.deepspeed_config import deepspeed_config
-    from tasks.core.training.launch_command import command
+    from tasks.core.training.launch.command import launch_command
     from tasks.core.training.planned import planned_training
 
     config = deepspeed_config(settings)
     job = out.absolute().with_name(out.name + ".partial") / "work" / "job.json"
-    start = command(settings, job, port=_PORT, env=os.environ)
+    start = launch_command(settings, job, port=_PORT, env=os.environ)
     fit = planned_training(model, settings, home())
     fit = replace(fit, warnings=(*warnings, *fit.warnings))
-    parts = (start.shell, json.dumps(config, indent=1), render_training(fit))
+    parts = (start.shell, json.dumps(config, indent=1), ladder_text(fit))
     plan = TypeAdapter(TrainingFit).dump_python(fit, mode="json")
     result: dict[str, object] = {
         "command": list(start.argv),

@@ -162,7 +162,7 @@ def plan(
     """
     from tasks.core.home import home
     from tasks.core.hub.download.sources import Sources
-    from tasks.core.planning.render import render
+    from tasks.core.planning.text import plan_text
     from tasks.core.preflight.checks import check_inputs, check_keys, require_own_template
     from tasks.core.preflight.plan import plan_of
     from tasks.core.recipe.file import find_recipe, load_recipe, located
@@ -174,7 +174,7 @@ def plan(
     sources = Sources.of(wanted, home())
     require_own_template(wanted, sources)
     found = plan_of(wanted, home(), gpus=gpus, sources=sources)
-    show(found.as_dict(), as_json=as_json, text=render(found))
+    show(found.as_dict(), as_json=as_json, text=plan_text(found))
 
 
 def _texts(overrides: list[str] | None) -> tuple[str, ...]:

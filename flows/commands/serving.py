@@ -198,7 +198,7 @@ def status(as_json: Json = False) -> None:
 
     from flows.commands.prefect_server import here
     from tasks.core.home import home
-    from tasks.core.machine.activity import running
+    from tasks.core.machine.activity import running_work
     from tasks.core.serving.observe.status import DeploymentStatus
     from tasks.core.serving.observe.status import status as look
 
@@ -217,7 +217,7 @@ def status(as_json: Json = False) -> None:
         ]
         return "\n".join([*lines, *([f"  {each.problem}"] if each.problem else [])])
 
-    at_work, found = running(home()), look(home())
+    at_work, found = running_work(home()), look(home())
     prefect = _prefect_at(address) if (address := here().address()) else None
     parts = [*map(str, at_work), *map(text_of, found)]
     parts += [] if found else ["Nothing is deployed."]

@@ -1,4 +1,4 @@
-"""How long work reports how far it is, without knowing who listens, and how that reads."""
+"""Progress of long-running work: reported without knowing who listens, worded in one place."""
 
 import threading
 import time
@@ -16,20 +16,20 @@ _SCALES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "B")
 
 
 def silent(done: int, total: int) -> None:
-    """Listen to nothing."""
+    """Ignore the report."""
 
 
 class Tally:
-    """Adds up what many threads have done, for one listener."""
+    """Adds up the progress of many threads for one listener."""
 
     def __init__(self, total: int, on_progress: OnProgress, done: int = 0) -> None:
-        """Begin with what was done before, which the listener is told."""
+        """Start from what was done before, and report it."""
         self._total, self._on_progress, self._done = total, on_progress, done
         self._lock = threading.Lock()
         on_progress(done, total)
 
     def add(self, amount: int) -> None:
-        """Count, and tell the listener."""
+        """Add to the count, and report it."""
         with self._lock:
             self._done += amount
             done = self._done
@@ -37,16 +37,16 @@ class Tally:
 
 
 class Lines:
-    """A listener that makes a line of text of what is reported, not more often than every_s.
+    """A listener that turns reports into lines of text, at most one per every_s seconds.
 
-    The first line comes after every_s: work that is done sooner needs none. Its end is a line of
-    its own, once. What was done before the first report, by an earlier attempt, is not in the rate.
+    The first line comes after every_s: work that takes less needs none. The end gets one line of
+    its own. Work that an earlier attempt had done before the first report is not in the rate.
     """
 
     def __init__(
         self, show: Callable[[int, int, str], None], *, unit: str = BYTES, every_s: float
     ) -> None:
-        """`show` gets (done, total, line), in the thread that reports."""
+        """`show` is called with (done, total, line), in the thread that reports."""
         self._show, self._unit, self._every_s = show, unit, every_s
         self._shown = time.monotonic()
         self._begin: tuple[float, int] | None = None
@@ -54,7 +54,7 @@ class Lines:
         self._lock = threading.Lock()
 
     def __call__(self, done: int, total: int) -> None:
-        """Take over how far the work is."""
+        """Take a report."""
         with self._lock:
             now = time.monotonic()
             began, done_before = self._begin = self._begin or (now, done)
@@ -69,9 +69,9 @@ class Lines:
 
 
 def progress_line(done: int, total: int, rate: float, elapsed_s: float, unit: str = BYTES) -> str:
-    """Return how far, how fast and how long still, in one line; at the end, how long it took.
+    """Return the progress, the rate and the time left in one line; at the end, the time it took.
 
-    rate is in units a second, 0 where it is not known.
+    rate is in units a second, 0 if unknown.
     """
     speed = [f"{quantity(rate, unit)}/s"] if rate > 0 else []
     if done >= total:
@@ -82,9 +82,9 @@ def progress_line(done: int, total: int, rate: float, elapsed_s: float, unit: st
 
 
 def quantity(amount: float, unit: str = BYTES, *, like: float | None = None) -> str:
-    """Return an amount with the unit that fits it: decimal kB, MB, GB for bytes.
+    """Return an amount in a fitting unit: decimal kB, MB, GB for bytes.
 
-    With `like` it is written as that amount would be, without the unit.
+    With `like`, it is written at the scale of that amount and without the unit.
     """
     model = amount if like is None else like
     scale, name = next((each for each in _SCALES if model >= each[0]), _SCALES[-1])
@@ -100,7 +100,7 @@ def _decimals(number: float) -> int:
 
 
 def _percent(done: int, total: int) -> str:
-    return f"{int(100 * done / total)}%"  # not rounded: only what is done is 100%
+    return f"{int(100 * done / total)}%"  # not rounded: 100% only when all is done
 
 
 def duration(wall_s: float) -> str:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.core.machine.speed import measured_speed
+from tasks.core.machine.speed import measured_cpu_speed
 from tests.benchmarks.earlier import HERE, Took, checkout, run_in, show_row
 
 RUN = "from flows.cli import main; main()"
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="twice each instead of ten times")
     times = 2 if parser.parse_args(arguments).quick else 10
     with tempfile.TemporaryDirectory() as home, checkout() as earlier:
-        measured_speed(Path(home))
+        measured_cpu_speed(Path(home))
         for words, limit_s in ROWS.items():
             ours, theirs = _both(earlier, words, times, home)
             show_row(

@@ -43,7 +43,7 @@ from tasks.core.conversation.reading import load
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tasks.core.system.cores import usable_cores
-from tasks.core.training.batching import batching_of
+from tasks.core.training.batching.choice import batching_of
 from tests.benchmarks.batching_chart import draw
 
 _STARTER = Path(__file__).parents[2] / "data" / "conversation.json"

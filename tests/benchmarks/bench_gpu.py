@@ -29,11 +29,13 @@ import pynvml
 from tasks.core.errors import KawanUsahaError
 from tasks.core.machine.gpus import Gpu
 from tasks.core.machine.hardware import read_gpus, read_hardware, with_gpus
-from tasks.core.planning.rung_fit import RungFit, fit_ladder
+from tasks.core.planning.rungs import RungFit, fit_rungs
 from tasks.core.planning.shape import shape_of
 from tasks.core.recipe import Finetune
-from tasks.core.training.finetune import TrainingStopped, finetune
-from tasks.core.training.ladder import finetune_down_the_ladder
+from tasks.core.training.attempt import run_attempt
+from tasks.core.training.failures import TrainingStopped
+from tasks.core.training.ladder import train_down_the_ladder
+from tasks.core.training.request import TrainingRequest
 from tasks.core.units import GIB
 from tests.benchmarks.llama_weights import SHAPES, make_model
 
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _climb_down(model, settings, data, work)
             return
         rows = []
-        for fit in fit_ladder(shape_of(model), settings, hardware):
+        for fit in fit_rungs(shape_of(model), settings, hardware):
             if options.only and fit.number not in options.only:
                 continue
             rows.append(_measured(fit, model, data, work))
@@ -169,14 +171,10 @@ def _measured(fit: RungFit, model: Path, data: Path, work: Path) -> Row:
     start, ended, done = time.perf_counter(), "trained", None
     with _UsedGpu() as used:
         try:
-            done = finetune(
-                model,
-                fit.rung.settings,
-                data=data,
-                template="vicuna_v1.1",
-                out=out,
-                on_line=lines.append,
+            request = TrainingRequest(
+                model, fit.rung.settings, data, "vicuna_v1.1", out, on_line=lines.append
             )
+            done = run_attempt(request)
         except KawanUsahaError as error:
             ended = error.reason.value if isinstance(error, TrainingStopped) else str(error)
             (work / f"rung-{fit.number}.log").write_text("\n".join(lines))
@@ -200,15 +198,15 @@ def _climb_down(model: Path, settings: Finetune, data: Path, work: Path) -> None
     rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     start = time.perf_counter()
-    result = finetune_down_the_ladder(
+    request = TrainingRequest(
         model,
         settings,
-        data=data,
-        template="vicuna_v1.1",
-        out=out,
-        home=work,
+        data,
+        "vicuna_v1.1",
+        out,
         on_line=lambda line: print(f"{time.perf_counter() - start:6.1f} s  {line}", flush=True),
     )
+    result = train_down_the_ladder(request, work)
     print(f"rung {result.number} of {result.rungs}: {result.rung.name}")
     print("\n".join(f"{step.rung}: {step.reason.value}" for step in result.steps_down))
     losses = ", ".join(f"{step.loss:.4f}" for step in result.trained.steps)

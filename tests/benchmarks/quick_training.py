@@ -21,10 +21,10 @@ from tasks.core.conversation.prepared import prepare_examples
 from tasks.core.demo.models import save_demo_model
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
-from tasks.core.training.base_model import read_base_model
-from tasks.core.training.batching import batching_of
-from tasks.core.training.learned_head import learned_only
-from tasks.core.training.packed_attention import bounds_of
+from tasks.core.training.batching.choice import batching_of
+from tasks.core.training.model.base_model import read_base_model
+from tasks.core.training.model.learned_head import learned_only
+from tasks.core.training.model.packed_attention import bounds_of
 
 ROW_TOKENS = 512
 ROUNDS = 2

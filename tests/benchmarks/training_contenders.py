@@ -50,7 +50,8 @@ class Job:
 def ours(job: Job, batching: str) -> int:
     """Train with this project's own fine-tune; return the tokens learned from."""
     from tasks.core.recipe import Finetune, Lora
-    from tasks.core.training.finetune import finetune
+    from tasks.core.training.attempt import run_attempt
+    from tasks.core.training.request import TrainingRequest
 
     packs = batching == "pack"
     micro = 1 if packs else job.micro_batch_size
@@ -82,14 +83,10 @@ def ours(job: Job, batching: str) -> int:
         }
     )
     print(f"@first {_first_step_tokens(job, settings)}", flush=True)
-    made = finetune(
-        Path(job.model),
-        settings,
-        data=Path(job.data),
-        template=job.template,
-        out=out,
-        on_line=_say_ended_step,
+    request = TrainingRequest(
+        Path(job.model), settings, Path(job.data), job.template, out, on_line=_say_ended_step
     )
+    made = run_attempt(request)
     made.adapter.rename(job.adapter)
     return made.trained_tokens
 
@@ -97,8 +94,8 @@ def ours(job: Job, batching: str) -> int:
 def _first_step_tokens(job: Job, settings: Any) -> int:
     """Return the tokens of the first step: the longest rows come first, and it is not timed."""
     from tasks.core.conversation.example_file import ExampleFile
-    from tasks.core.training.batching import batching_of
-    from tasks.core.training.job import global_batch_size
+    from tasks.core.planning.batch import global_batch_size
+    from tasks.core.training.batching.choice import batching_of
 
     batching = batching_of(settings, ExampleFile(Path(job.examples)), 0)
     first = itertools.islice(batching.sampler, global_batch_size(settings))

@@ -36,7 +36,7 @@ WITH_ITS_OWN = {
 """Modules whose calls pass an environment that `child_environment` has not made just there."""
 
 WHOLE = {
-    "tasks/core/training/launch.py": "`training_environment` goes through child_environment; "
+    "tasks/core/training/launch/start.py": "`training_environment` goes through child_environment; "
     "`command` reads CUDA_VISIBLE_DEVICES",
     "tasks/core/evaluation/evaluate.py": "its `_environment` goes through child_environment",
     "flows/commands/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",

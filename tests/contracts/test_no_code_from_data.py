@@ -28,7 +28,7 @@ TRUSTS = {
     "tasks/core/evaluation/vocabulary.py": "the measuring process",
     "tasks/core/evaluation/loading.py": "the measuring process",
     "tasks/core/evaluation/benchmarks.py": "an argument of lm-eval's process",
-    "tasks/core/training/base_model.py": "the training processes",
+    "tasks/core/training/model/base_model.py": "the training processes",
     "tasks/core/serving/engines/transformers_process.py": "an engine's process",
     "tasks/core/hub/publish/to_hub/load_probe.py": "the process that looks at what was published",
 }

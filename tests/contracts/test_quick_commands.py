@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.machines import AVX2
 
     home = tmp_path_factory.mktemp("home")
-    record = speed._record(home, read_cpu())
+    record = speed._cpu_record(home, read_cpu())
     record.parent.mkdir()
     record.write_text(AVX2.model_dump_json())
     return home

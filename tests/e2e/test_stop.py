@@ -20,7 +20,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.lifecycle import rebuild_recipe
 from tasks.core.files.locks import locked
 from tasks.core.home import PROJECT
-from tasks.core.machine.activity import running
+from tasks.core.machine.activity import running_work
 from tests.tiny_world import FEW, MANY, Held, World, tiny_world
 
 pytestmark = pytest.mark.slow  # the recipe is built before the first of them: two minutes
@@ -139,7 +139,7 @@ def stop(world: World, home: Path, stage: str, number: signal.Signals) -> str:
 
 
 def require_all_locks_free(home: Path) -> None:
-    assert running(home) == []
+    assert running_work(home) == []
     for lock in [path for path in (home / "store/.locks").iterdir() if "@" not in path.name]:
         with locked(lock, "test"):
             pass

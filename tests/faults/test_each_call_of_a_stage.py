@@ -15,7 +15,12 @@ from tasks.core.files.durable import write_atomically
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.to_filesystem import POINTER, publish_to_filesystem
 from tasks.core.recipe import Finetune, Publish
-from tasks.core.training.checkpoints import CHECKPOINTS, last_whole, mark_whole, prune
+from tasks.core.training.checkpoints.directory import (
+    CHECKPOINTS,
+    last_whole,
+    mark_whole,
+    prune_checkpoints,
+)
 from tasks.core.weights.fuse import fuse
 from tasks.core.weights.merge import merge
 from tests.faults.conftest import Holds
@@ -99,7 +104,7 @@ def test_a_checkpoint_of_a_training(holds: Holds) -> None:
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(path / "states.pt", "states" * 100)
             mark_whole(path)
-        prune(root / CHECKPOINTS, keep=1)
+        prune_checkpoints(root / CHECKPOINTS, keep=1)
 
     def look(root: Path) -> None:
         last = last_whole(root / CHECKPOINTS)

@@ -21,9 +21,8 @@ from tasks.core.errors import DiskFull
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Finetune
 from tasks.core.store import Staging, Store
-from tasks.core.training.failures import reason_of
-from tasks.core.training.job import Reason
-from tasks.core.training.trainer import _write_adapter
+from tasks.core.training.failures import StopReason, reason_of
+from tasks.core.training.trainer.adapter_writing import write_adapter
 from tasks.core.weights.fuse import fuse
 from tasks.core.weights.merge import merge
 from tasks.explain import explained
@@ -107,7 +106,7 @@ def _written_by_torch(models: Path, out: Path) -> None:
 def _adapter(models: Path, out: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(models / "llama")
     adapted = get_peft_model(model, LoraConfig(r=64, target_modules="all-linear"))
-    _write_adapter(adapted, adapted.state_dict(), out)
+    write_adapter(adapted, adapted.state_dict(), out)
 
 
 @pytest.mark.parametrize("write", [_written_by_torch, _adapter])
@@ -120,7 +119,7 @@ def test_what_a_training_saves_fails_for_want_of_room_and_is_known_to(
         disk.format(16 * PAGE_BYTES)
         with pytest.raises(Exception) as full:
             write(models, disk.path / "out")
-        assert reason_of(full.value) is Reason.DISK_FULL, full.value
+        assert reason_of(full.value) is StopReason.DISK_FULL, full.value
         assert isinstance(explained(full.value), DiskFull), full.value
         disk.resize(_ENOUGH_BYTES)
         write(models, disk.path / "out")

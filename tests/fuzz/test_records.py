@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, note, settings
 from tasks.core.errors import EditLost, EvaluationFailed, KawanUsahaError
 from tasks.core.files.digests import FileDigest
 from tasks.core.keys import stage_key
-from tasks.core.machine.activity import running
+from tasks.core.machine.activity import running_work
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.process.answer_file import error_left_in, read_answer
 from tasks.core.recipe.file import load_recipe
@@ -32,17 +32,14 @@ from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.releases import take_releases
 from tasks.core.store.run_record import OpenRun, RunRecord
 from tasks.core.store.runs import RunRecords
-from tasks.core.training.checkpoints import adopt
+from tasks.core.training.checkpoints.directory import adopt
 from tasks.core.training.events import StepDone, from_line
+from tasks.core.training.failures import Failure, StopReason, read_failures
 from tasks.core.training.job import (
-    Failure,
     LoggedStep,
-    Outcome,
-    Reason,
+    TrainingOutcome,
     ValidatedStep,
-    failure_file,
-    read_failures,
-    read_outcome,
+    read_training_outcome,
 )
 from tasks.core.weights.journal import Journal
 from tests.deployments import deployment, put_on_record
@@ -156,19 +153,19 @@ def _read_releases(home: Path) -> None:
 
 
 def _write_training(work: Path) -> None:
-    outcome = Outcome(
+    outcome = TrainingOutcome(
         steps=(LoggedStep(step=1, loss=2.0, learning_rate=1e-4),),
         tokens=10,
         validation=(ValidatedStep(step=1, loss=None),),
         validation_tokens=3,
     )
     (work / "outcome.json").write_text(outcome.model_dump_json())
-    failure = Failure(rank=0, reason=Reason.STOPPED, error="told to end")
-    failure_file(work / "outcome.json", 0).write_text(failure.model_dump_json())
+    failure = Failure(rank=0, reason=StopReason.STOPPED, error="told to end")
+    failure.write_beside(work / "outcome.json")
 
 
 def _read_training(work: Path) -> None:
-    read_outcome(work / "outcome.json")
+    read_training_outcome(work / "outcome.json")
     read_failures(work / "outcome.json")
 
 
@@ -180,7 +177,7 @@ def _write_serving(home: Path) -> None:
 def _read_serving(home: Path) -> None:
     state = StateDirectory(home.resolve() / "serving" / "kawan")
     used_builds(home)
-    running(home)
+    running_work(home)
     for read in (read_deployment, read_previous):
         try:
             read(state)

@@ -22,7 +22,7 @@ def prefect() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _this_machine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan measures the CPU once a home, for some seconds, and each test here has its own."""
-    monkeypatch.setattr("tasks.core.machine.hardware.measured_speed", lambda _: AVX2)
+    monkeypatch.setattr("tasks.core.machine.hardware.measured_cpu_speed", lambda _: AVX2)
 
 
 @pytest.fixture

@@ -13,12 +13,14 @@ from prefect.client.schemas.objects import State
 
 from tasks import finetune as stage
 from tasks.core.conversation.examples import ExampleCounts
-from tasks.core.planning.rungs import rungs
+from tasks.core.planning.rungs import rungs_of
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder
-from tasks.core.training.finetune import FinetuneResult, TrainingStopped
-from tasks.core.training.job import LoggedStep, Reason
+from tasks.core.training.attempt import TrainedAdapter
+from tasks.core.training.failures import StopReason, TrainingStopped
+from tasks.core.training.job import LoggedStep
+from tasks.core.training.request import TrainingRequest
 from tasks.core.training.verify import AdapterFacts
 from tasks.notices import Happening
 from tasks.runtime import StageResult, wait_if_it_may_pass
@@ -32,13 +34,14 @@ KILLED = ChildResult(1, Cause.OUT_OF_MEMORY, tail=(), peak_memory_bytes=0, wall_
 def attempt(seen: list[Finetune], sufficient: int) -> Any:
     """Return what stands in for a training: it has enough memory at a micro batch size."""
 
-    def finetune(_model: Path, settings: Finetune, *, out: Path, **_: object) -> FinetuneResult:
+    def run_attempt(request: TrainingRequest, settings: Finetune) -> TrainedAdapter:
+        out = request.out
         seen.append(settings)
         (out / "work").mkdir(exist_ok=True)
         if settings.micro_batch_size > sufficient:
-            raise TrainingStopped(Reason.HOST_OUT_OF_MEMORY, KILLED, "Killed", None)
+            raise TrainingStopped(StopReason.HOST_OUT_OF_MEMORY, KILLED, "Killed", None)
         (out / "adapter").write_text("trained")
-        return FinetuneResult(
+        return TrainedAdapter(
             adapter=out / "adapter",
             steps=(LoggedStep(step=1, loss=2.0, learning_rate=1e-3),),
             validation=(),
@@ -51,7 +54,7 @@ def attempt(seen: list[Finetune], sufficient: int) -> Any:
             wall_s=1.0,
         )
 
-    return finetune
+    return run_attempt
 
 
 def messages_of_waits(state: State[Any]) -> list[str]:
@@ -82,7 +85,7 @@ def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[Finetune] = []
-    monkeypatch.setattr(ladder, "finetune", attempt(seen, sufficient=1))
+    monkeypatch.setattr(ladder, "run_attempt", attempt(seen, sufficient=1))
     settings = Finetune(device="cpu", micro_batch_size=4)
     model = StageResult(
         stage="edit",
@@ -125,4 +128,4 @@ def test_there_are_as_many_retries_as_the_longest_ladder_has_rungs() -> None:
     longest = Finetune(
         micro_batch_size=2**14, processes=2, zero_stage=0, gradient_checkpointing=False
     )
-    assert stage.finetune.retries >= len(rungs(longest))
+    assert stage.finetune.retries >= len(rungs_of(longest))

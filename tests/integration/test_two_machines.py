@@ -51,7 +51,7 @@ from tasks.core.recipe import (
     Recipe,
 )
 from tasks.core.store import Artifact, Store
-from tasks.core.training.checkpoints import MARKER
+from tasks.core.training.checkpoints.directory import MARKER
 from tests.models import WORDS, tiny_delta, tiny_llama
 from tests.s3_server import KEYS, make_bucket, s3_server
 

@@ -54,7 +54,7 @@ def test_scheduled_run_is_skipped_while_the_same_recipe_is_rebuilt(home: Path) -
     with Store(home, "rebuild demo").in_use():
         state = scheduled(is_scheduled=True, return_state=True)
     assert (state.is_completed(), state.name) == (True, "Skipped")
-    assert "rebuild demo: runs since" in (state.message or "")
+    assert "rebuild demo: running since" in (state.message or "")
 
 
 def test_run_that_somebody_started_waits_instead_of_being_skipped(home: Path) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.training.checkpoints import (
+from tasks.core.training.checkpoints.directory import (
     CHECKPOINTS,
     adopt,
     last_whole,
     mark_whole,
-    prune,
+    prune_checkpoints,
     remove_work,
 )
 from tests.power.recorder import Recording, recorded
@@ -54,7 +54,7 @@ def trained(disk: Path) -> Recording:
         recording.promise("1")
         _checkpoint(disk, "one", 2)
         recording.promise("2")
-        prune(disk / CHECKPOINTS, keep=1)
+        prune_checkpoints(disk / CHECKPOINTS, keep=1)
     return recording
 
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_is_not_whole_any_more_before_its_files_go(disk, survey, is
     _checkpoint(disk, "one", 1)
     _checkpoint(disk, "one", 2)
     with recorded(disk) as recording:
-        prune(disk / CHECKPOINTS, keep=0)
+        prune_checkpoints(disk / CHECKPOINTS, keep=0)
     assert survey(recording, _look).wrong == ()
     assert is_needed(recording, _look, "*/checkpoint-?")
 

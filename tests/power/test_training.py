@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core.files.digests import digest_of
 from tasks.core.files.durable import make_directory, write_atomically
-from tasks.core.training.trainer import _write_adapter
+from tasks.core.training.trainer.adapter_writing import write_adapter
 from tests.models import tiny_llama
 from tests.power.recorder import recorded
 
@@ -23,7 +23,7 @@ def test_an_outcome_is_written_when_the_adapter_is_on_the_disk(disk, survey, is_
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
     make_directory(disk / "work")
     with recorded(disk) as recording:
-        _write_adapter(adapted, adapted.state_dict(), disk / "out" / "adapter")
+        write_adapter(adapted, adapted.state_dict(), disk / "out" / "adapter")
         write_atomically(disk / "work" / "outcome.json", "{}")  # what Outcome.write does
         recording.promise("outcome")
     whole = {name: digest_of(disk / "out" / "adapter" / name) for name in _FILES}

@@ -41,7 +41,7 @@ from tasks.core.evaluation.prompts import Prompt, choose, read_prompts
 from tasks.core.evaluation.scoring import Distance, Score, learned_tokens, score
 from tasks.core.evaluation.vocabulary import encoder_of, require_rows_for
 from tasks.core.files.durable import write_atomically
-from tasks.core.planning.cpu_time import ANSWERS_AT_ONCE
+from tasks.core.planning.times import ANSWERS_AT_ONCE
 from tasks.core.process.said import say
 from tasks.core.system.errors import system_error
 from tasks.core.system.exhaustion import exhausted_memory

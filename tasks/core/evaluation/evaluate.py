@@ -19,7 +19,7 @@ from tasks.core.files.listing import paths_below
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.home import PROJECT
 from tasks.core.keys import digest
-from tasks.core.machine.devices import alone_on, require_room
+from tasks.core.machine.devices import alone_on, require_gpu_memory
 from tasks.core.machine.hardware import read_gpu_use
 from tasks.core.model.config import read_config
 from tasks.core.model.template_record import recorded_template, template_for
@@ -74,7 +74,7 @@ def evaluate(
         alone_on(settings.device, None, "evaluate", say=say),
         scratch_directory("evaluation") as work,
     ):
-        require_room(settings.device, None, _needed_bytes_a_gpu(subjects, settings))
+        require_gpu_memory(settings.device, None, _needed_bytes_a_gpu(subjects, settings))
         outcome = _measure(subjects, settings, template, work, overlap, on_line=on_line, log=log)
         if settings.benchmarks:
             last = subjects[-1]

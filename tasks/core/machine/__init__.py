@@ -1,5 +1,5 @@
-"""What this machine computes with: the CPU's arithmetic, and how fast it is.
+"""The machine: CPU, GPUs, memory and disk, how fast they are, and who uses them now.
 
-The one place that knows which types a CPU multiplies natively. Planning, evaluation, serving and
-the benchmarks ask here. Only `probe`, which runs in a process of its own, imports torch.
+The only package that looks at the hardware; planning, evaluation, training, serving and the
+benchmarks ask here. Only `probe`, which runs in a process of its own, imports torch.
 """

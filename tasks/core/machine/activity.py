@@ -1,6 +1,6 @@
-"""What works now: the processes that hold a lock of a home directory or a device of the machine.
+"""What is running now: the processes that hold a lock of a home directory or of a device.
 
-Deployments are not among them: `serving.status` asks those.
+Deployments are not among them: `serving.observe.status` asks those.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tasks.core.machine.devices import builds
 
 @dataclass(frozen=True)
 class Running:
-    """One process: what it works on, since when, and every lock that it holds."""
+    """One process: its work, when it began, and every lock that it holds."""
 
     what: str
     pid: int
@@ -23,12 +23,12 @@ class Running:
 
     def __str__(self) -> str:
         """Return one line for the process and one for each lock."""
-        head = f"{self.what}: runs since {_time(self.since)} (pid {self.pid} on {self.host})"
+        head = f"{self.what}: running since {_time(self.since)} (pid {self.pid} on {self.host})"
         return "\n".join([head, *(f"  holds {h.lock} since {_time(h.since)}" for h in self.holds)])
 
 
-def running(home: Path) -> list[Running]:
-    """Return what works under home now or holds a device, the process that came first first."""
+def running_work(home: Path) -> list[Running]:
+    """Return the processes that work under home now or hold a device, the oldest first."""
     places = (home / "store" / ".locks", home / "serving")
     holders = [*(holder for place in places for holder in holders_in(place)), *builds()]
     by_process: dict[tuple[str, int], list[Holder]] = {}

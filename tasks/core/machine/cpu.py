@@ -1,8 +1,8 @@
-"""What the CPU can: the types that it multiplies natively, and the type to compute in.
+"""The types that the CPU multiplies natively, and the type to compute in.
 
-Covers Linux on x86 and ARM; elsewhere only float32 counts as native. Never imports torch, but hears
-it where it is loaded already: a build or an environment that does not use a unit makes it slow all
-the same. How slow is not decided here, but measured (`speed`).
+Covers Linux on x86 and ARM; elsewhere only float32 counts as native. Never imports torch, but asks
+it where it is already loaded: a build or an environment that leaves a unit unused is as slow as a
+CPU without it. How slow that is, `speed` measures.
 """
 
 import platform
@@ -50,7 +50,7 @@ UNKNOWN_CPU = Cpu()
 
 
 def read_cpu(proc: Path = _PROC) -> Cpu:
-    """Return what the CPU of this machine can, as the kernel says and torch, if loaded, agrees."""
+    """Return the CPU of this machine: what the kernel reports and torch, if loaded, uses."""
     fields = _cpuinfo(proc / "cpuinfo")
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     units = tuple(name for name in _UNITS if name in flags)
@@ -87,9 +87,9 @@ def _cpuinfo(path: Path) -> dict[str, str]:
 
 
 def _torch_uses(unit: str) -> bool:
-    """Return False if torch is loaded and says that it does not use this unit of an x86 CPU.
+    """Return False if torch is loaded and reports that it leaves this unit of an x86 CPU unused.
 
-    ATEN_CPU_CAPABILITY or an old build can limit it to AVX2. Its word on ARM does not tell.
+    ATEN_CPU_CAPABILITY or an old build can limit it to AVX2. On ARM its report says nothing of it.
     """
     torch: Any = sys.modules.get("torch")
     if torch is None or not unit.startswith(("avx512", "amx")):

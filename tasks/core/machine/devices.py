@@ -1,14 +1,14 @@
-"""One build at a time on a device, and what serves on it is not driven out of its memory.
+"""One build at a time on a device, and no build drives a deployment out of its memory.
 
-    <place>/cpu.build          held by the training or evaluation that computes on this CPU
-    <place>/<uuid>.build       the same for a GPU
-    <place>/<device>.serving   shared by the workers that serve from it, each until it ends
+    <locks>/cpu.build          held by the training or evaluation that computes on this CPU
+    <locks>/<uuid>.build       the same for a GPU
+    <locks>/<device>.serving   shared by the workers that serve from it, each until it ends
 
 Builds wait for one another. No build waits for a deployment, which serves until somebody stops it:
-on a GPU, what the build needs must be free beside it; a CPU shares its memory as it always does.
-The place belongs to the machine and the user, not to a home directory, for two homes share the
-machine's memory. Not covered: other users of the machine, who are seen only by what their
-processes hold of a GPU.
+on a GPU, the memory that the build needs must be free beside it; on the CPU the kernel shares the
+memory out as usual. The lock directory belongs to the machine and the user, not to a home
+directory, because two homes share the machine's memory. Not covered: other users of the machine,
+of whom only the GPU memory that their processes hold is visible.
 """
 
 import os
@@ -25,12 +25,12 @@ from tasks.core.files.private import own_directory
 from tasks.core.machine.hardware import GpuUse, read_gpu_use
 from tasks.core.units import readable
 
-Kind = Literal["cuda", "cpu"]
-Memory = Literal["device", "host"]
+DeviceKind = Literal["cuda", "cpu"]
+MemoryKind = Literal["device", "host"]
 
-ENVIRONMENT_VARIABLE = "KAWAN_USAHA_LOCKS"
+LOCKS_VARIABLE = "KAWAN_USAHA_LOCKS"
 SERVED_FROM = "KAWAN_USAHA_SERVED_FROM"
-"""The variable that tells a worker its lock files: those of the devices that it serves from."""
+"""The variable that names a worker's lock files: those of the devices that it serves from."""
 
 _CPU = "cpu"
 _BUILD, _SERVING = ".build", ".serving"
@@ -38,43 +38,47 @@ _IDLE_SHARE = 0.05
 """Of a GPU's memory, what the driver itself may hold when no process does."""
 
 
-def place() -> Path:
+def lock_directory() -> Path:
     """Return where the lock files lie: KAWAN_USAHA_LOCKS, or a directory of this user in /tmp.
 
-    Not XDG_RUNTIME_DIR: a service has none, and would not see what a login holds.
+    Not XDG_RUNTIME_DIR: a service has none, and would not see the locks of a login session.
     """
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    named = os.environ.get(LOCKS_VARIABLE)
     path = Path(named) if named else Path("/tmp") / f"kawan-usaha-{os.getuid()}"  # noqa: S108
     return own_directory(path) / "devices"
 
 
 @dataclass
 class Alone:
-    """A build on devices that no other build uses, and who else was seen to use their memory."""
+    """A build that has its devices to itself, and who else was seen to use their memory."""
 
-    kind: Kind
+    kind: DeviceKind
     count: int | None
-    _seen: dict[Memory, set[str]] = field(default_factory=lambda: {"device": set(), "host": set()})
+    _seen: dict[MemoryKind, set[str]] = field(
+        default_factory=lambda: {"device": set(), "host": set()}
+    )
 
-    def others(self, memory: Memory) -> list[str]:
-        """Return who used this memory besides, when the build began or at this moment.
+    def others(self, memory: MemoryKind) -> list[str]:
+        """Return who else used this memory, when the build began or at this moment.
 
-        To be asked while no process of the build runs: whoever is on a GPU then is a stranger. Who
-        came and went in between is not seen.
+        Call this while no process of the build runs: every process on a GPU is then somebody
+        else's. Processes that came and went in between are not seen.
         """
         self.look()
         return sorted(self._seen[memory])
 
     def anyone_else(self) -> bool:
-        """Return whether anybody else was seen in the memory of the devices or the machine."""
+        """Return whether anybody else was seen to use the memory of the devices or the machine."""
         return bool(self.others("device") or self.others("host"))
 
     def look(self) -> None:
-        """Take down who else uses the memory of the machine and of the GPUs now.
+        """Note who else uses the memory of the machine and of the GPUs now.
 
-        A deployment counts, too: it may hold the memory that the build lacked.
+        A deployment counts as well: it may hold the memory that the build lacked.
         """
-        self._seen["host"].update(each.what for each in holders_in(place()) if not _is_mine(each))
+        self._seen["host"].update(
+            each.what for each in holders_in(lock_directory()) if not _is_mine(each)
+        )
         if self.kind == "cuda":
             for gpu in read_gpu_use()[: self.count]:
                 self._seen["device"].update(_users(gpu))
@@ -82,31 +86,31 @@ class Alone:
 
 @contextmanager
 def alone_on(
-    kind: Kind, count: int | None, what: str, *, say: Say, wait_s: float = WAIT_S
+    kind: DeviceKind, count: int | None, what: str, *, say: Say, wait_s: float = WAIT_S
 ) -> Iterator[Alone]:
     """Hold the CPU, or the first `count` visible GPUs (None: all), as the only build.
 
-    While another build holds one, `say` is told. Raises LockBusy after wait_s seconds.
+    While another build holds one, `say` gets a line. Raises LockBusy after wait_s seconds.
     """
     with ExitStack() as held:
         for name in sorted(_names(kind, count)):  # one order, so that no two wait for each other
-            lock = place() / f"{name}{_BUILD}"
+            lock = lock_directory() / f"{name}{_BUILD}"
             held.enter_context(locked(lock, what, wait_s=wait_s, say=say))
         alone = Alone(kind, count)
         alone.look()
         yield alone
 
 
-def require_room(kind: Kind, count: int | None, needed_bytes: int | None) -> None:
+def require_gpu_memory(kind: DeviceKind, count: int | None, needed_bytes: int | None) -> None:
     """Raise DeviceBusy unless each GPU has needed_bytes free beside the deployments on it.
 
-    A GPU that no deployment serves from is not judged, nor is a CPU. None stands for a need that
-    is not known, and does not fit beside a deployment.
+    GPUs without a deployment are not checked, nor is a CPU. needed_bytes None: the need is unknown
+    and counts as too large to fit beside a deployment.
     """
     if kind == "cpu":
         return
     for gpu in read_gpu_use()[:count]:
-        serving = holders(place() / f"{gpu.uuid}{_SERVING}")
+        serving = holders(lock_directory() / f"{gpu.uuid}{_SERVING}")
         if serving and (needed_bytes is None or gpu.free_bytes < needed_bytes):
             need = "the whole GPU" if needed_bytes is None else f"{readable(needed_bytes)} free"
             raise DeviceBusy(
@@ -121,17 +125,19 @@ def require_room(kind: Kind, count: int | None, needed_bytes: int | None) -> Non
 
 def builds() -> list[Holder]:
     """Return the builds of this user that hold a device of this machine now."""
-    return [holder for holder in holders_in(place()) if holder.lock.endswith(_BUILD)]
+    return [holder for holder in holders_in(lock_directory()) if holder.lock.endswith(_BUILD)]
 
 
-def served_from(kind: Kind, count: int | None) -> str:
+def served_from(kind: DeviceKind, count: int | None) -> str:
     """Return the value of SERVED_FROM for a worker on these devices."""
-    return os.pathsep.join(str(place() / f"{name}{_SERVING}") for name in _names(kind, count))
+    return os.pathsep.join(
+        str(lock_directory() / f"{name}{_SERVING}") for name in _names(kind, count)
+    )
 
 
 @contextmanager
 def serving(what: str) -> Iterator[None]:
-    """Show that this process serves from the devices that SERVED_FROM names, if it names any."""
+    """Hold the serving locks of the devices that SERVED_FROM names, if it names any."""
     with ExitStack() as held:
         for path in _served_from():
             held.enter_context(locked(path, what, shared=True))
@@ -139,7 +145,7 @@ def serving(what: str) -> Iterator[None]:
 
 
 def serve_for_life(what: str) -> None:
-    """Show the same of this process until it ends, whichever program it becomes by exec."""
+    """Hold the same locks until this process ends, whichever program it becomes by exec."""
     for path in _served_from():
         hold_for_life(path, what, shared=True)
 
@@ -148,7 +154,7 @@ def _served_from() -> list[Path]:
     return [Path(name) for name in os.environ.get(SERVED_FROM, "").split(os.pathsep) if name]
 
 
-def _names(kind: Kind, count: int | None) -> Sequence[str]:
+def _names(kind: DeviceKind, count: int | None) -> Sequence[str]:
     return [_CPU] if kind == "cpu" else [gpu.uuid for gpu in read_gpu_use()[:count]]
 
 

@@ -1,8 +1,8 @@
-"""Known cards, and the words in which a user names GPUs that are not in this machine.
+"""Known cards, and how a user names GPUs that are not in this machine.
 
 The memory is what the driver reports (`nvidia-smi`, MiB), which is less than the name says where
-error correction takes its part. The speeds are those of NVIDIA's data sheets; they only serve rough
-times. Not covered: several kinds of cards in one machine, and NVLink bridges between two cards.
+error correction takes its share. The speeds are those of NVIDIA's data sheets, and only used for
+rough times. Not covered: several kinds of cards in one machine, and NVLink bridges between two.
 """
 
 import difflib
@@ -19,11 +19,11 @@ _MEMORY = re.compile(r"^(?P<size>\d+(?:\.\d+)?)\s*(?:GiB|GB|G)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class GpuSpeed:
-    """What a card does in a second, at most.
+    """The most that a card does in a second.
 
     tflops: dense, in 16 bits with fp32 sums. memory_bytes_per_s: its own memory.
     nvlink_bytes_per_s: to the other cards of a machine where NVLink joins them all, in one
-    direction; 0 where they meet over PCIe.
+    direction; 0 where they are joined by PCIe.
     """
 
     tflops: float
@@ -33,7 +33,7 @@ class GpuSpeed:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card: its memory, its speed where that is known, and if it computes in bfloat16."""
+    """One card: its memory, its speed if known, and whether it computes in bfloat16."""
 
     name: str
     memory_bytes: int
@@ -73,15 +73,15 @@ _CARDS: Mapping[str, tuple[int, float, int, int]] = {
 
 
 def known_cards() -> list[str]:
-    """Return the names that parse_gpus knows."""
+    """Return the names of cards that parse_gpus accepts."""
     return list(_CARDS)
 
 
 def known_card(name: str) -> Gpu | None:
-    """Return the card whose name this is, however it is spelt, or None.
+    """Return the card of this name, in whichever spelling, or None.
 
-    Takes the driver's names too: "NVIDIA GeForce RTX 4090", "NVIDIA A100-SXM4-80GB". A card that
-    can have NVLink is taken to have it, unless its name says PCIe.
+    Accepts the driver's names as well: "NVIDIA GeForce RTX 4090", "NVIDIA A100-SXM4-80GB". A card
+    that is sold with NVLink is taken to have it, unless its name says PCIe.
     """
     wanted = _plain(name)
     for card, (mib, tflops, memory_gb_per_s, nvlink_gb_per_s) in _CARDS.items():
@@ -95,14 +95,14 @@ def known_card(name: str) -> Gpu | None:
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
     """Return the GPUs that "2xL4", "1xRTX4090", "8xH100", "L4" or "2x24GiB" names.
 
-    A size in GB is read as GiB, as cards are sold. Raises UsageError for a count of zero, and for
-    a name that is not known, with the nearest known ones.
+    A size in GB is read as GiB, as cards are sold. Raises UsageError for a count of zero and for an
+    unknown name, suggesting the closest known ones.
     """
     spec = _SPEC.match(text)
     count = int(spec["count"] or 1) if spec else 0
     if spec is None or count < 1:
         raise UsageError(
-            "These GPUs cannot be understood.",
+            "This is not a description of GPUs.",
             where=f"--gpus {text}",
             expected="a count and a card or a size, such as 2xL4 or 2x24GiB",
             found=repr(text),
@@ -128,7 +128,7 @@ def parse_gpus(text: str) -> tuple[Gpu, ...]:
 
 
 def _plain(name: str) -> str:
-    """Return a card's name without maker, form factor, spaces and case."""
+    """Return a card's name in lower case, without maker, form factor and spaces."""
     words = re.sub(r"(?i)\b(nvidia|geforce|tesla|generation|sxm\d?|pcie|hbm3e?)\b", "", name)
     plain = re.sub(r"[^a-z0-9]", "", words.lower())
     return {"a100": "a10040gb", "h10080gb": "h100", "v100": "v10016gb"}.get(plain, plain)

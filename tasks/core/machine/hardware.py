@@ -1,7 +1,7 @@
-"""What this machine has: the one file of planning that looks.
+"""What this machine has: memory, disk, cores, CPU and GPUs.
 
-Covers memory (of the machine, and the limit that cgroup v1 or v2 sets for this process), free
-disk, cores this process may use, the CPU's speed when it is asked for, and NVIDIA GPUs through
+Covers memory (the machine's, and the limit that cgroup v1 or v2 sets for this process), free disk,
+the cores that this process may use, the CPU's speed on request, and NVIDIA GPUs through
 nvidia-ml-py. Not covered: GPUs of other makers, and MIG slices, which count as their whole card.
 Nothing is changed or reserved.
 """
@@ -18,23 +18,28 @@ import psutil
 from tasks.core.files.disk_space import free_bytes
 from tasks.core.machine.cpu import UNKNOWN_CPU, Cpu, read_cpu
 from tasks.core.machine.gpus import Gpu, known_card
-from tasks.core.machine.link import LinkSpeed, kept_link, measured_link
-from tasks.core.machine.speed import CpuSpeed, measured_speed
+from tasks.core.machine.speed import (
+    CpuSpeed,
+    LinkSpeed,
+    measured_cpu_speed,
+    measured_link,
+    recorded_link,
+)
 from tasks.core.system.cores import usable_cores
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 _IDLE = 0.9
-"""Of a GPU's memory, what is free when nobody uses it: containers do not show others' processes."""
+"""The free share of an idle GPU's memory; containers hide the processes of others."""
 USABLE_MEMORY_SHARE = 0.8
-"""Of the free memory, what a model's weights may take; the rest is for activations."""
+"""The share of free memory that a model's weights may take; the rest is for activations."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine to plan for: found, or partly named by the user."""
+    """A machine to plan for: this one, or one with GPUs that the user named."""
 
     memory_bytes: int
     memory_available_bytes: int
@@ -50,7 +55,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class GpuUse:
-    """One card at this moment. Inside a container the driver may show no process of others."""
+    """The use of one card at this moment. In a container the driver may hide others' processes."""
 
     uuid: str
     name: str
@@ -60,7 +65,7 @@ class GpuUse:
 
 
 def read_hardware(home: Path) -> Hardware:
-    """Return what this machine has, with the free room of the disk that holds home."""
+    """Return what this machine has, with the free space of the disk that holds home."""
     memory = psutil.virtual_memory()
     limit = cgroup_memory_limit()
     total = memory.total if limit is None else min(memory.total, limit)
@@ -77,21 +82,21 @@ def read_hardware(home: Path) -> Hardware:
 
 
 def with_speed(hardware: Hardware, home: Path) -> Hardware:
-    """Return this machine with its CPU's speed, measured once and kept under home."""
-    return replace(hardware, cpu_speed=measured_speed(home))
+    """Return this machine with its CPU's speed, measured once and recorded under home."""
+    return replace(hardware, cpu_speed=measured_cpu_speed(home))
 
 
 def with_link(hardware: Hardware, home: Path) -> Hardware:
-    """Return this machine with the speed of its link to the GPU, measured once and kept under home.
+    """Return this machine with the speed of its link to the GPU, measured once.
 
-    While anybody computes on the first GPU only an earlier measurement counts.
+    While anybody computes on the first GPU, only a recorded measurement is used.
     """
     if not hardware.gpus or hardware.gpus_named:
         return hardware
     use = read_gpu_use()
     ids = [gpu.uuid for gpu in use]
     is_idle = bool(use) and not use[0].pids and use[0].free_bytes > _IDLE * use[0].memory_bytes
-    return replace(hardware, link=(measured_link if is_idle else kept_link)(home, ids))
+    return replace(hardware, link=(measured_link if is_idle else recorded_link)(home, ids))
 
 
 def with_gpus(hardware: Hardware, gpus: tuple[Gpu, ...]) -> Hardware:
@@ -102,8 +107,8 @@ def with_gpus(hardware: Hardware, gpus: tuple[Gpu, ...]) -> Hardware:
 def cgroup_memory_limit(*, proc: Path = _PROC, root: Path = _CGROUP_ROOT) -> int | None:
     """Return the lowest memory limit on this process, in bytes, or None without one.
 
-    Both versions are read, at the process's own group and every group above it: the lowest
-    counts. Version 1 says "no limit" with a number near 2**63, version 2 with "max".
+    Both versions are read, for the process's own group and every group above it. Version 1 writes
+    "no limit" as a number near 2**63, version 2 as "max".
     """
     limits = []
     for file in _limit_files(proc, root):
@@ -135,17 +140,17 @@ def _limit_files(proc: Path, root: Path) -> Iterator[Path]:
 
 
 def read_gpus() -> tuple[tuple[Gpu, ...], str | None]:
-    """Return the NVIDIA GPUs that CUDA_VISIBLE_DEVICES leaves, and why there are none if so."""
+    """Return the NVIDIA GPUs in CUDA_VISIBLE_DEVICES, or the reason why there are none."""
     return _each_visible(_gpu)
 
 
 def read_gpu_use() -> tuple[GpuUse, ...]:
-    """Return who uses how much of each GPU that CUDA_VISIBLE_DEVICES leaves, in its order."""
+    """Return who uses how much of each GPU in CUDA_VISIBLE_DEVICES, in its order."""
     return _each_visible(_gpu_use)[0]
 
 
 def _each_visible(read: Callable[[Any, Any], T]) -> tuple[tuple[T, ...], str | None]:
-    """Return what `read` makes of NVML and the handle of each GPU, and why there are none if so."""
+    """Return read(NVML, handle) for each visible GPU, or the reason why there are none."""
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ImportError:
@@ -193,7 +198,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
 
 
 def _visible(count: int, uuids: list[str]) -> list[int]:
-    """Return the indices that CUDA_VISIBLE_DEVICES leaves, in its order; a wrong one ends it."""
+    """Return the indices in CUDA_VISIBLE_DEVICES, in its order, up to the first invalid one."""
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
     if setting is None:
         return list(range(count))

@@ -1,9 +1,10 @@
-"""Measure this CPU for a moment: `python -m tasks.core.machine.probe` prints a CpuSpeed as JSON.
+"""Measure this machine for a moment: `python -m tasks.core.machine.probe cpu` prints a CpuSpeed.
 
-Each product is repeated for a moment and its shortest time counts, so that other work on the
-machine disturbs little; where it does all the same, the result says so. The products have the
-shapes of a language model's: some tokens against a square weight, and one token against a weight
-that no cache holds.
+With `link` in place of `cpu` it prints a LinkSpeed, that of the first GPU. Each product and each
+copy is repeated and the shortest time counts, so that other work on the machine disturbs little;
+if it still disturbs a measurement of the CPU, the result says so. The products have the shapes of
+a language model's: some tokens against a square weight, and one token against a weight that fits
+into no cache. The copied memory is larger than any cache of a CPU, as the weights of a layer are.
 """
 
 import sys
@@ -14,7 +15,7 @@ from typing import get_args
 import torch
 from torch.nn.functional import linear
 
-from tasks.core.machine.speed import CpuSpeed, TypeSpeed
+from tasks.core.machine.speed import CpuSpeed, LinkSpeed, TypeSpeed
 from tasks.core.recipe import Dtype
 from tasks.core.system.cores import usable_cores
 
@@ -24,12 +25,14 @@ _BIG_ROWS, _BIG_WIDTH = 8192, 4096  # 134 MB in float32
 _MOMENT_S = 0.1
 _AT_LEAST = 2  # the first time is a warm-up
 _UNDISTURBED = 0.8  # of the cores' time; products in float32 use all of it
+_COPIED_BYTES = 256 << 20
+_COPIES = 8  # the first is a warm-up
 
 
-def measure() -> CpuSpeed:
+def measure_cpu() -> CpuSpeed:
     """Return the speed of every type that torch multiplies on this CPU.
 
-    By no more threads than can compute at once: torch sees no quota of a container.
+    It uses no more threads than can run at once: torch does not see a container's CPU quota.
     """
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     types = {}
@@ -72,7 +75,7 @@ def _shortest_s(product: Callable[[], object]) -> float:
 
 
 def _share_of_the_cores() -> float:
-    """Return which part of the cores' time this process gets while it could use all of it."""
+    """Return the share of the cores' time that this process gets when it could use all of it."""
     x, w = torch.rand(_TOKENS, _WIDTH), torch.rand(_WIDTH, _WIDTH)
     wall, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < _MOMENT_S:
@@ -81,5 +84,34 @@ def _share_of_the_cores() -> float:
     return used / (time.perf_counter() - wall) / torch.get_num_threads()
 
 
+def measure_link(device: torch.device) -> LinkSpeed:
+    """Return the speed of copies to this device."""
+    there = torch.empty(_COPIED_BYTES, dtype=torch.uint8, device=device)
+    # Written once, or the kernel would map all pages of ordinary memory to one page of zeros.
+    ordinary = torch.ones(_COPIED_BYTES, dtype=torch.uint8)
+    return LinkSpeed(
+        pinned_bytes_per_s=_COPIED_BYTES / _shortest_copy_s(ordinary.pin_memory(), there),
+        pageable_bytes_per_s=_COPIED_BYTES / _shortest_copy_s(ordinary, there),
+    )
+
+
+def _shortest_copy_s(here: torch.Tensor, there: torch.Tensor) -> float:
+    times = []
+    for _ in range(_COPIES):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        there.copy_(here)
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def main() -> None:
+    """Print what the command line names, as one line of JSON."""
+    of_link = sys.argv[-1] == "link"
+    measured = measure_link(torch.device("cuda", 0)) if of_link else measure_cpu()
+    sys.stdout.write(measured.model_dump_json() + "\n")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(measure().model_dump_json() + "\n")
+    main()

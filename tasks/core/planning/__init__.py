@@ -1,7 +1,9 @@
-"""What a recipe needs before anything is loaded: bytes, memory and time, by formula.
+"""What a recipe needs, by formula, before anything is loaded: disk, memory, network and time.
 
-Covers the disk, the host's memory, the GPUs' memory, the network and a rough time of each stage,
-and says plainly whether they fit. Only `hardware.py` looks at the machine; everything else is
-arithmetic on a model's shape. Never imports torch or transformers. docs/planning.md holds the
+Arithmetic on a model's shape and on a machine that the `machine` package describes; the result says
+of each stage whether it fits. Never imports torch or transformers. docs/planning.md holds the
 formulas, their sources, and how far they are from published and measured figures.
+
+Read `plan` first, then `stages` and `training_fit`; the formulas are in `training_memory`,
+`activations`, `serving` and `times`, all on a `shape`.
 """

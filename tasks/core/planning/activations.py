@@ -1,16 +1,17 @@
-"""What one micro batch of LoRA training keeps and needs at once, beside weights and optimizer.
+"""The activations and working memory of one micro batch of LoRA training.
 
 Covers transformers' LLaMA with fused attention (`sdpa` or flash), PEFT's LoRA on frozen linear
 modules, per-layer gradient checkpointing and the fp32 cross-entropy. Follows the accounting of
 Korthikanti et al., arXiv:2205.05198, section 4, changed where LLaMA with frozen weights differs:
 a frozen linear module keeps no input, RMSNorm keeps an fp32 copy, the MLP is gated, and fused
-attention keeps no scores. Eager attention (heads * length bytes a token more) is not covered.
+attention keeps no scores. Eager attention (heads * length more bytes per token) is not covered.
 
 The invariant: per token and layer the count equals, to the byte, what autograd keeps; a test
-watches a real model to hold this.
+compares it with a real model.
 """
 
 from tasks.core.errors import RecipeError
+from tasks.core.planning.batch import micro_batch_tokens
 from tasks.core.planning.shape import DTYPE_BYTES, LINEAR_NAMES, LinearName, ModelShape
 from tasks.core.recipe import Finetune, Lora
 
@@ -40,10 +41,11 @@ def lora_targets(lora: Lora) -> tuple[LinearName, ...]:
 
 
 def kept_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what a micro batch keeps from the forward pass until its backward pass.
+    """Return the bytes that a micro batch keeps from its forward to its backward pass.
 
     With gradient checkpointing each layer keeps only its input (arXiv:2205.05198, section 5);
-    without, all that its backward pass reads. The final norm keeps its fp32 input either way.
+    without, everything that its backward pass reads. The final norm keeps its fp32 input in both
+    cases.
     """
     if finetune.gradient_checkpointing:
         layer = DTYPE_BYTES[finetune.precision] * shape.hidden
@@ -53,29 +55,29 @@ def kept_bytes(shape: ModelShape, finetune: Finetune) -> int:
 
 
 def working_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return the largest need that comes and goes: the loss, or one layer's backward pass.
+    """Return the largest temporary need: that of the loss, or of one layer's backward pass.
 
-    They are never there together: the loss is done before the first layer's backward begins.
+    They never coincide: the loss is finished before the first layer's backward pass begins.
     """
     return max(loss_bytes(shape, finetune), layer_backward_bytes(shape, finetune))
 
 
 def loss_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what the cross-entropy needs at its peak: three fp32 tensors (tokens, vocab).
+    """Return the peak of the cross-entropy: three fp32 tensors (tokens, vocab).
 
     They are the log-probabilities, their gradient, and the gradient of the logits, all alive in
-    log_softmax's backward. transformers raises the logits to fp32 in any training dtype
+    log_softmax's backward. transformers casts the logits to fp32 for any training dtype
     (`loss_utils.ForCausalLMLoss`).
     """
     return micro_batch_tokens(finetune) * 3 * _FP32 * shape.vocab
 
 
 def layer_backward_bytes(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what one layer's backward pass needs beside what is kept.
+    """Return what one layer's backward pass needs on top of the kept activations.
 
     The gradients of the gated MLP are three tensors of its inner width, those of a norm five fp32
-    ones of the hidden width; the larger counts. With checkpointing the layer's own activations,
-    made a second time, are added.
+    tensors of the hidden width; the larger counts. With checkpointing the layer's recomputed
+    activations are added.
     """
     inner = 3 * DTYPE_BYTES[finetune.precision] * shape.intermediate
     gradients = max(inner, 5 * _FP32 * shape.hidden)
@@ -87,8 +89,8 @@ def layer_kept_bytes_per_token(shape: ModelShape, finetune: Finetune) -> int:
     """Return the bytes that one layer keeps for one token without checkpointing.
 
     Two norms; query, key and value after the rotation, the attention's output and its fp32
-    log-sum-exp a head; the MLP's gate before and after the activation, and its other factor;
-    what LoRA's own matrices read.
+    log-sum-exp per head; the MLP's gate before and after the activation, and its other factor;
+    the inputs of LoRA's matrices.
     """
     width = DTYPE_BYTES[finetune.precision]
     attention = width * (2 * shape.query_width + 2 * shape.kv_width) + _FP32 * shape.heads
@@ -102,11 +104,11 @@ def _norm_bytes_per_token(shape: ModelShape) -> int:
 
 
 def _lora_bytes_per_token(shape: ModelShape, finetune: Finetune) -> int:
-    """Return what the adapters of one layer keep: matrix A's input, matrix B's input.
+    """Return what the adapters of one layer keep: the inputs of their matrices A and B.
 
-    Dropout makes an own copy of the input for each adapter, and keeps its mask: a byte an element
-    on CUDA, one in the training dtype on the CPU. Without dropout, adapters on the same input
-    share it, and o_proj's input is kept by the attention already.
+    Dropout copies the input for each adapter and keeps its mask: one byte per element on CUDA, one
+    value in the training dtype on the CPU. Without dropout, adapters on the same input share it,
+    and o_proj's input is already kept by the attention.
     """
     width = DTYPE_BYTES[finetune.precision]
     targets = lora_targets(finetune.lora)
@@ -119,13 +121,3 @@ def _lora_bytes_per_token(shape: ModelShape, finetune: Finetune) -> int:
     )
     down = width * shape.intermediate if "down_proj" in targets else 0
     return low_rank + shared + down
-
-
-def sides(finetune: Finetune) -> int:
-    """Return how many token sequences one record of the data has: a preference has two."""
-    return 2 if finetune.method == "dpo" else 1
-
-
-def micro_batch_tokens(finetune: Finetune) -> int:
-    """Return the tokens of a micro batch whose sequences all have the full length."""
-    return sides(finetune) * finetune.micro_batch_size * finetune.max_length_tokens

@@ -1,7 +1,7 @@
-"""Evaluation on a CPU: the type that the models are measured in, how long it takes, what slows it.
+"""Evaluation on a CPU: the computing type, how long it takes, and what slows it down.
 
 The type is the one that `evaluation.loading` chooses: the CPU's own, or the stored one where only
-that fits into memory. What does not fit even so is read from the disk again and again.
+that fits into memory. Weights that do not fit even then are read from the disk again for each pass.
 """
 
 import math
@@ -9,18 +9,24 @@ from dataclasses import dataclass
 
 from tasks.core.machine.cpu import compute_dtype
 from tasks.core.machine.hardware import USABLE_MEMORY_SHARE, Hardware
-from tasks.core.planning.cpu_advice import evaluation_warning
-from tasks.core.planning.cpu_time import ANSWERS_AT_ONCE, Evaluation, evaluation_seconds_on_cpu
 from tasks.core.planning.shape import ModelShape
-from tasks.core.planning.stages import Rates, Sizes, measured_models, stored_dtype
+from tasks.core.planning.stages import Sizes, measured_models, models_dtype
+from tasks.core.planning.times import (
+    ANSWERS_AT_ONCE,
+    Evaluation,
+    Rates,
+    evaluation_seconds_on_cpu,
+    slower_than_float32,
+)
 from tasks.core.recipe import Dtype, Recipe
+from tasks.core.units import readable
 
 _PROMPT_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class EvaluationFit:
-    """How the recipe's models are measured on this CPU; no seconds where it was not measured."""
+    """How the recipe's models are evaluated on this CPU; no seconds where its speed is unknown."""
 
     dtype: Dtype
     seconds: float | None
@@ -30,11 +36,11 @@ class EvaluationFit:
 def fit_evaluation(
     recipe: Recipe, shape: ModelShape, hardware: Hardware, sizes: Sizes, rates: Rates
 ) -> EvaluationFit | None:
-    """Return how the evaluation goes on this CPU, None for one on a GPU."""
+    """Return how this CPU evaluates the models, None for an evaluation on a GPU."""
     settings = recipe.evaluate
     if settings.device != "cpu":
         return None
-    stored = stored_dtype(recipe, sizes)
+    stored = models_dtype(recipe, sizes)
     wanted = compute_dtype(stored, hardware.cpu)
     room_bytes = int(hardware.memory_available_bytes * USABLE_MEMORY_SHARE)
     dtype = wanted if shape.weight_bytes(wanted) <= room_bytes else stored
@@ -54,5 +60,20 @@ def fit_evaluation(
         )
     slow = None
     if dtype != wanted:
-        slow = evaluation_warning(dtype, shape.weight_bytes("float32"), hardware)
+        slow = _warning(dtype, shape.weight_bytes("float32"), hardware)
     return EvaluationFit(dtype, seconds, (slow,) if slow else ())
+
+
+def _warning(dtype: Dtype, needed_bytes: int, hardware: Hardware) -> str | None:
+    """Return what evaluating in the stored type costs where float32 does not fit into memory.
+
+    needed_bytes: what float32 would need.
+    """
+    slower = slower_than_float32(dtype, "forward", hardware)
+    if slower is None:
+        return None
+    return (
+        f"evaluate: a model in float32 needs {readable(needed_bytes)} of memory, where "
+        f"{readable(hardware.memory_available_bytes)} are free, so it is measured in {dtype}. That "
+        f"is {slower} Give it more memory, or set `evaluate.device: cuda`."
+    )

@@ -1,8 +1,8 @@
-"""The shape of a LLaMA model, read from its config.json, and its exact numbers of parameters.
+"""The shape of a LLaMA model, read from its config.json, and its exact parameter counts.
 
 Covers the LLaMA layout (RMSNorm, rotary positions, gated MLP, grouped-query attention, optional
 biases, tied embeddings) under whatever `model_type` a config names it. Not covered: mixtures of
-experts, encoders, and families that add parameters of their own to this layout.
+experts, encoders, and families that add parameters to this layout.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ LINEAR_NAMES: tuple[LinearName, ...] = get_args(LinearName)
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The numbers that decide how many parameters a LLaMA has and what its activations weigh."""
+    """The numbers that decide how many parameters a LLaMA has and how large its activations are."""
 
     layers: int
     hidden: int
@@ -84,7 +84,7 @@ class ModelShape:
 
     @property
     def head_params(self) -> int:
-        """Parameters of the output projection: none of its own when it is tied."""
+        """Parameters of the output projection; 0 when it is tied to the embedding."""
         return 0 if self.tied else self.embedding_params
 
     @property
@@ -95,12 +95,12 @@ class ModelShape:
 
     @property
     def multiplied_params(self) -> int:
-        """Parameters that each token is multiplied with: all but an embedding of its own."""
+        """Parameters that each token is multiplied with: all but an untied embedding."""
         return self.total_params - (0 if self.tied else self.embedding_params)
 
     @property
     def layer_linear_params(self) -> int:
-        """The weights of all decoder layers' linear modules: what 4-bit quantization takes."""
+        """The weights of all decoder layers' linear modules, which 4-bit quantization packs."""
         return self.layers * self._weights(*LINEAR_NAMES)
 
     @property
@@ -109,7 +109,7 @@ class ModelShape:
         return max(self._weights(name) for name in LINEAR_NAMES)
 
     def weight_bytes(self, dtype: Dtype) -> int:
-        """Return what all parameters take in this type, in memory or in a file."""
+        """Return the size of all parameters in this type, in memory or in a file."""
         return self.total_params * DTYPE_BYTES[dtype]
 
     def _weights(self, *names: LinearName) -> int:
@@ -118,7 +118,7 @@ class ModelShape:
 
 
 def shape_of(model: Path) -> ModelShape:
-    """Return the shape of a model directory. Raises NotAModel for one that is no LLaMA's."""
+    """Return the shape of a model directory. Raises NotAModel if it does not hold a LLaMA."""
     return shape_from_config(read_config(model), where=model)
 
 
@@ -131,7 +131,7 @@ def shape_from_config(config: Mapping[str, object], *, where: object = "config.j
     for marker in ("num_experts", "num_local_experts", "n_routed_experts"):
         if config.get(marker):
             raise NotAModel(
-                "This model is a mixture of experts, whose memory cannot be planned here.",
+                "This model is a mixture of experts, for which there is no plan.",
                 where=where,
                 found=f"{marker} = {config[marker]}",
                 next_step="Plan with a model of the LLaMA family.",
@@ -170,9 +170,9 @@ def shape_from_config(config: Mapping[str, object], *, where: object = "config.j
 
 
 def dtype_of(model: Path) -> Dtype:
-    """Return the type that the config.json of a model directory gives its weights.
+    """Return the type of the weights according to a model directory's config.json.
 
-    float32 where there is none that can be read: whoever loads the model says what is wrong.
+    float32 where that cannot be read: loading the model then reports what is wrong.
     """
     try:
         config = read_config(model)
@@ -182,9 +182,9 @@ def dtype_of(model: Path) -> Dtype:
 
 
 def dtype_from_config(config: Mapping[str, object]) -> Dtype:
-    """Return the type of the weights, float32 where the config says nothing that is known here.
+    """Return the type of the weights, float32 where the config names none or an unknown one.
 
-    transformers 5 writes `dtype`, and reads `torch_dtype` of earlier versions.
+    transformers 5 writes `dtype`, and still reads the `torch_dtype` of earlier versions.
     """
     named = str(config.get("dtype", config.get("torch_dtype")))
     return cast("Dtype", named) if named in DTYPE_BYTES else "float32"
@@ -215,7 +215,7 @@ SMOLLM2_135M = ModelShape(
     vocab=49_152,
     context=8192,
 )
-"""With an output layer of its own, as the demo's models have it (demo/models.py)."""
+"""With an untied output layer, as the demo's models have it (demo/models.py)."""
 
 _KNOWN: Mapping[str, ModelShape] = {
     "huggyllama/llama-7b": LLAMA_7B,
@@ -230,6 +230,6 @@ _KNOWN: Mapping[str, ModelShape] = {
 def known_shape(repo: str) -> ModelShape | None:
     """Return the shape of a repository that the default recipes name, without asking the Hub.
 
-    None for any other: fetch its config.json and use shape_from_config.
+    None for any other repository: fetch its config.json and use shape_from_config.
     """
     return _KNOWN.get(repo)

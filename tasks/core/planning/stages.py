@@ -1,23 +1,24 @@
 """What each stage of a recipe takes: disk, network, host memory, and a rough time.
 
-Covers a first run, with nothing in the store yet; what is there already is reused and costs
-nothing. Times are transfer times at the given rates: right within a factor of two, no better.
-Whether it fits is not decided here.
+Covers a first run, with an empty store; a stage that is already in the store costs nothing. Times
+are transfer times at the given rates: right within a factor of two, no better. Whether a stage fits
+is decided elsewhere.
 
-The invariant: the store keeps every stage's result, so the disk that a run needs is the sum.
+The invariant: with `keep: all` the store keeps every stage's result, so the disk that a run needs
+is the sum. With `keep: released` the delta is freed once it is merged, and every model but the
+released one once the gate has passed, because the evaluation measures them all. An edit shares its
+weights with the model that it was made from, so they are freed only when neither is released.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from tasks.core.machine.link import LinkSpeed
-from tasks.core.planning.activations import sides
-from tasks.core.planning.cpu_time import START_S
-from tasks.core.planning.rungs import global_batch_size
 from tasks.core.planning.shape import DTYPE_BYTES, ModelShape
-from tasks.core.planning.training import lora_params, training_memory
+from tasks.core.planning.times import START_S, Rates
+from tasks.core.planning.training_memory import lora_params, training_memory
 from tasks.core.recipe import Dtype, Evaluate, Finetune, Publish, Recipe
 from tasks.core.units import GB
 
@@ -30,9 +31,9 @@ STREAMING_BYTES = GB // 2
 
 @dataclass(frozen=True)
 class Sizes:
-    """What only the Hub or the data can tell; None where nobody has asked them yet.
+    """What only the Hub or the data can tell; None before they were asked.
 
-    conversation_tokens: what one of the training takes to compute, cut and padded.
+    conversation_tokens: the mean length of a training conversation, truncated and padded.
     """
 
     base_bytes: int | None = None
@@ -42,26 +43,6 @@ class Sizes:
     held_out_conversations: int = 30
     held_out_tokens: int = 5_000
     stored_dtype: Dtype = "float16"
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Bytes a second: a line of 100 Mbit/s, a SATA SSD, and PCIe 4.0 between an x8 slot's 12 GB/s
-    and the 24 GB/s that an x16 slot reaches; an H100 on PCIe 5.0 reached 29. From memory that is
-    not page-locked it was a fifth there. Where the link was measured, that counts instead.
-    """
-
-    network_bytes_per_s: float = 12.5e6
-    disk_bytes_per_s: float = 500e6
-    link_bytes_per_s: float = 16e9
-    pageable_bytes_per_s: float = 3.2e9
-
-    def over(self, link: LinkSpeed | None) -> "Rates":
-        """Return these rates with those of a link that was measured, if one was."""
-        if link is None:
-            return self
-        pinned, pageable = link.pinned_bytes_per_s, link.pageable_bytes_per_s
-        return replace(self, link_bytes_per_s=pinned, pageable_bytes_per_s=pageable)
 
 
 @dataclass(frozen=True)
@@ -80,10 +61,10 @@ class StageNeed:
 def stage_needs(
     recipe: Recipe, shape: ModelShape, sizes: Sizes | None = None, rates: Rates | None = None
 ) -> tuple[StageNeed, ...]:
-    """Return the needs of the recipe's stages in the order they run, those left out excluded.
+    """Return the needs of the recipe's own stages in the order in which they run.
 
-    The host memory of fine-tuning is that of the settings as asked. Its time, and that of
-    evaluating on a CPU, are not given here: they depend on the machine.
+    The host memory of fine-tuning is that of the settings as asked. Its time, and that of an
+    evaluation on a CPU, are left out: they depend on the machine.
     """
     sizes, rates = sizes or Sizes(), rates or Rates()
     base = sizes.base_bytes or shape.weight_bytes("float16")
@@ -112,23 +93,6 @@ def stage_needs(
     return tuple(needs)
 
 
-def trained_tokens(
-    finetune: Finetune, training_tokens: int | None, conversation_tokens: float | None = None
-) -> float | None:
-    """Return the tokens of all epochs, or of all steps where that is less; None if unknown.
-
-    A conversation of unknown length counts as one of full length, a preference as two.
-    """
-    at_most = None
-    if finetune.max_steps is not None:
-        a_conversation = conversation_tokens or sides(finetune) * finetune.max_length_tokens
-        at_most = float(finetune.max_steps * global_batch_size(finetune) * a_conversation)
-    if training_tokens is None:
-        return at_most
-    asked = training_tokens * finetune.epochs
-    return asked if at_most is None else min(asked, at_most)
-
-
 def _download(recipe: Recipe, base: int, delta: int, rates: Rates) -> StageNeed:
     from_hub = base if recipe.base.repo else 0
     if recipe.delta and recipe.delta.repo:
@@ -140,10 +104,10 @@ def _download(recipe: Recipe, base: int, delta: int, rates: Rates) -> StageNeed:
 
 
 def _finetune(finetune: Finetune, shape: ModelShape, sizes: Sizes) -> StageNeed:
-    """A checkpoint holds the adapter twice and Adam's fp32 states; frozen weights are left out.
+    """A checkpoint holds the adapter twice and Adam's fp32 states, but no frozen weights.
 
-    One more than are kept is there while the oldest is removed. The prepared data holds a token
-    and a label of 4 bytes each.
+    One more than `save_total_limit` exists until the oldest is removed. The prepared data holds a
+    token and a label of 4 bytes each.
     """
     a_parameter = 2 * DTYPE_BYTES[finetune.precision] + 12
     checkpoint = lora_params(shape, finetune.lora) * a_parameter
@@ -156,7 +120,7 @@ def _evaluate(
     recipe: Recipe, evaluate: Evaluate, shape: ModelShape, sizes: Sizes, disk_rate: float
 ) -> StageNeed:
     """One model at a time: its states (tokens, hidden) before the output layer, and those of the
-    model before it in the chain and of the release before, whose output layers stay in memory.
+    previous model of the chain and of the previous release, whose output layers stay in memory.
     """
     states = 3 * DTYPE_BYTES["float32"] * sizes.held_out_tokens * shape.hidden
     if evaluate.device == "cpu":
@@ -166,17 +130,17 @@ def _evaluate(
         note = "one model at a time; what does not fit is read layer by layer from the disk"
         return StageNeed("evaluate", states, host_bytes=host, note=note)
     reading = measured_models(recipe) * shape.weight_bytes("float16") / disk_rate
-    note = "on the GPU, one model at a time; what does not fit there goes to the host"
+    note = "on the GPU, one model at a time; what does not fit there stays on the host"
     return StageNeed("evaluate", states, host_bytes=3 * GB, seconds=reading, note=note)
 
 
-def stored_dtype(recipe: Recipe, sizes: Sizes) -> Dtype:
+def models_dtype(recipe: Recipe, sizes: Sizes) -> Dtype:
     """Return the type that the recipe's models are stored in."""
     return recipe.delta.dtype if recipe.delta else sizes.stored_dtype
 
 
 def measured_models(recipe: Recipe) -> int:
-    """Return how many models an evaluation measures: the chain's, and the release before."""
+    """Return how many models an evaluation measures: the chain's, and the previous release."""
     made = sum(stage is not None for stage in (recipe.delta, recipe.edit, recipe.finetune))
     return 2 + made
 
@@ -189,3 +153,52 @@ def _publish(recipe: Recipe, publish: Publish, result: int, rates: Rates) -> Sta
         return StageNeed("publish", result, 0, 0, STREAMING_BYTES, seconds, f"a copy in {where}")
     seconds = result / rates.network_bytes_per_s
     return StageNeed("publish", 0, 0, result, STREAMING_BYTES, seconds, "uploaded")
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes on the disk while each stage runs, for both values of the recipe's `keep`."""
+
+    all: dict[StageName, int]
+    released: dict[StageName, int]
+
+    @property
+    def all_bytes(self) -> int:
+        """The peak when everything is kept: the sum."""
+        return max(self.all.values(), default=0)
+
+    @property
+    def released_bytes(self) -> int:
+        """The peak when inputs are freed."""
+        return max(self.released.values(), default=0)
+
+
+def disk_use(
+    recipe: Recipe, needs: Iterable[StageNeed], shape: ModelShape, sizes: Sizes
+) -> DiskUse:
+    """Return the disk use of the stages in this order."""
+    freed = _freed_after(recipe, shape, sizes)
+    kept = left = 0
+    use = DiskUse({}, {})
+    for need in needs:
+        kept += need.disk_bytes
+        left += need.disk_bytes
+        use.all[need.name] = kept
+        use.released[need.name] = left
+        left -= freed.get(need.name, 0)
+    return use
+
+
+def _freed_after(recipe: Recipe, shape: ModelShape, sizes: Sizes) -> dict[StageName, int]:
+    """Return the bytes that can be freed after a stage, of those that `stage_needs` counts."""
+    weights = shape.weight_bytes("float16")
+    freed: dict[StageName, int] = {}
+    inputs = 0
+    if recipe.delta:
+        freed["merge"] = (sizes.delta_bytes or weights) if recipe.delta.repo else 0
+    if recipe.base.repo and (recipe.delta or recipe.finetune):
+        inputs += sizes.base_bytes or weights
+    if recipe.delta and recipe.finetune:
+        inputs += shape.weight_bytes(recipe.delta.dtype)
+    freed["evaluate"] = inputs
+    return freed

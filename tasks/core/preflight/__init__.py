@@ -1,1 +1,1 @@
-"""Known before a run starts: what it needs, and every error that it would end with."""
+"""Before a run starts: its plan, and every error that it would otherwise end with."""

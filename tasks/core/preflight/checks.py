@@ -1,9 +1,9 @@
-"""Preflight: the error that a run of a recipe would end with, known before anything is started.
+"""Preflight: reports the errors that a run would end with, before anything starts.
 
-Covers the recipe, its data files, the models' configuration, and what the stages need of this
-machine. Not covered: what the plan of it takes (`recipe_plan`), and the remote store and the place
-to publish to, of which a run is told by its first task. Imports neither Prefect nor torch:
-`kawan-usaha plan` answers at once.
+Covers the recipe, its data files, the models' configuration, and what the stages need on this
+machine. Not covered: memory and disk (`preflight.plan`), and the remote store and the publishing
+target, which the run's first task checks. Imports neither Prefect nor torch, so that `kawan-usaha
+plan` answers at once.
 """
 
 from collections.abc import Collection, Iterator
@@ -22,11 +22,11 @@ from tasks.core.files.foreign import JsonObject
 from tasks.core.files.given import require_at_rest
 from tasks.core.hub.client import usable_token
 from tasks.core.hub.download.sources import Sources
-from tasks.core.machine.devices import Kind, require_room
+from tasks.core.machine.devices import DeviceKind, require_gpu_memory
 from tasks.core.machine.hardware import Hardware
 from tasks.core.model.config import with_rope_scaling
 from tasks.core.model.template_record import require_recorded
-from tasks.core.planning.verdict import Plan
+from tasks.core.planning.plan import Plan
 from tasks.core.recipe import Recipe
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.launch.ports import require_port
@@ -34,16 +34,16 @@ from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.signing import KEY_VARIABLE, configured_key, key_of, public_keys
 from tasks.core.training.checks import check_config, check_conversations, check_settings
-from tasks.core.training.launch import require_tools
+from tasks.core.training.launch.tools import require_tools
 
 EVERY = ("finetune", "evaluate", "publish", "deploy")
-"""The stages that need something of the machine that they run on."""
+"""The stages that have requirements on the machine that they run on."""
 
 
 def check_models(recipe: Recipe, config: JsonObject) -> tuple[str, ...]:
-    """Return what to warn of in the models that the recipe makes of a base with this config.json.
+    """Return warnings about the models that the recipe makes from a base with this config.json.
 
-    Raises NotAModel and RecipeError where configuration and recipe do not agree.
+    Raises NotAModel and RecipeError if configuration and recipe do not agree.
     """
     base, length_tokens = str(recipe.base), recipe.evaluate.max_length_tokens
     edited, model = config, base
@@ -61,7 +61,7 @@ def check_models(recipe: Recipe, config: JsonObject) -> tuple[str, ...]:
 
 
 def devices_of(recipe: Recipe) -> dict[str, str]:
-    """Return what each stage that computes does it on."""
+    """Return the device of each stage that computes."""
     parts = {"finetune": recipe.finetune, "evaluate": recipe.evaluate, "deploy": recipe.deploy}
     return {name: part.device for name, part in parts.items() if part is not None}
 
@@ -69,8 +69,7 @@ def devices_of(recipe: Recipe) -> dict[str, str]:
 def check_inputs(recipe: Recipe) -> None:
     """Raise the error that a later stage would end with on any machine.
 
-    Looks at the recipe, the data files and the template that the model records; `plan_of` checks
-    the model's configuration.
+    Checks the recipe and its data files; `plan_of` checks the model's configuration.
     """
     get_template(recipe.template)
     measurement_identity(recipe.evaluate, recipe.template)
@@ -87,7 +86,7 @@ def check_inputs(recipe: Recipe) -> None:
 def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) -> None:
     """Raise the error that one of `stages` would end with on this machine, as far as it is known.
 
-    What would fail on any machine is looked at for all of the recipe.
+    Errors that would occur on any machine are checked for the whole recipe.
     """
     trains = "finetune" in stages
     check_inputs(recipe if trains else _without_hostfile(recipe))
@@ -115,7 +114,7 @@ def check_recipe(recipe: Recipe, home: Path, stages: Collection[str] = EVERY) ->
 
 
 def check_keys(recipe: Recipe, stages: Collection[str] = EVERY) -> None:
-    """Raise SigningKeyUnusable where a key of a signature that a stage needs cannot be used."""
+    """Raise SigningKeyUnusable if a key that a stage needs for a signature cannot be used."""
     if recipe.publish is not None and recipe.publish.signed_by and "publish" in stages:
         key_of(recipe.publish.signed_by)
     if recipe.deploy is not None and recipe.deploy.signed_by and "deploy" in stages:
@@ -126,9 +125,9 @@ def check_keys(recipe: Recipe, stages: Collection[str] = EVERY) -> None:
 
 
 def unsigned_when_built(recipe: Recipe) -> str | None:
-    """Return why what this run builds could not be served as the recipe asks, None if it can.
+    """Return why the recipe could not serve what this run builds; None if it can.
 
-    Only said, not raised: what is in the store already may carry the signature.
+    Returned, not raised: what is already in the store may carry the signature.
     """
     if recipe.deploy is None or recipe.deploy.signed_by is None:
         return None
@@ -136,18 +135,18 @@ def unsigned_when_built(recipe: Recipe) -> str | None:
     if key is not None and key.public in expected:
         return None
     return (
-        f"{recipe.deploy.signed_by} is to have signed what is served, and "
+        f"the recipe serves only models signed by {recipe.deploy.signed_by}, and "
         + (
-            f"there is no key here that signs what is built ({KEY_VARIABLE})"
+            f"this machine has no key to sign what it builds ({KEY_VARIABLE})"
             if key is None
-            else f"what is built here is signed by {key.fingerprint}"
+            else f"this machine signs what it builds with {key.fingerprint}"
         )
         + "; deploy will refuse it."
     )
 
 
 def _without_hostfile(recipe: Recipe) -> Recipe:
-    """Return the recipe for a machine that does not train: the file is on the one that does."""
+    """Return the recipe for a machine that does not train, which has no hostfile."""
     if recipe.finetune is None:
         return recipe
     settings = recipe.finetune.model_copy(update={"hostfile": None})
@@ -155,10 +154,10 @@ def _without_hostfile(recipe: Recipe) -> Recipe:
 
 
 def require_own_template(recipe: Recipe, sources: Sources) -> None:
-    """Raise TemplateMismatch when the model was trained with another template than the recipe's.
+    """Raise TemplateMismatch if the model was trained with another template than the recipe's.
 
-    A fine-tune trains it with the recipe's. Where the Hub cannot be asked now, the evaluation finds
-    it out, before anything is published or served.
+    A fine-tune trains it with the recipe's. If the Hub cannot be reached now, the evaluation makes
+    this check, before anything is published or served.
     """
     if recipe.finetune is not None:
         return
@@ -170,7 +169,7 @@ def require_own_template(recipe: Recipe, sources: Sources) -> None:
 
 
 def require_devices(recipe: Recipe, hardware: Hardware, stages: Collection[str] = EVERY) -> None:
-    """Raise RecipeError when one of `stages` is to compute on a GPU and there is none."""
+    """Raise RecipeError if one of `stages` needs a GPU and there is none."""
     devices = devices_of(recipe).items()
     wanting = [name for name, device in devices if device == "cuda" and name in stages]
     if wanting and not hardware.gpus:
@@ -188,11 +187,11 @@ def require_devices(recipe: Recipe, hardware: Hardware, stages: Collection[str] 
 def gpus_short_of_room(
     recipe: Recipe, found: Plan, stages: Collection[str] = EVERY
 ) -> Iterator[DeviceBusy]:
-    """Yield what fine-tune and evaluation would be refused with beside the deployments of now.
+    """Yield the errors with which running deployments would make fine-tune or evaluation fail.
 
-    Only said, not raised: a stage whose artifact is there needs no GPU.
+    Yielded, not raised: a stage whose artifact is already in the store needs no GPU.
     """
-    needs: list[tuple[Kind, int | None, int]] = []
+    needs: list[tuple[DeviceKind, int | None, int]] = []
     training = found.training if "finetune" in stages else None
     if recipe.finetune is not None and training is not None:
         rung = training.rungs[(training.first_fitting or 1) - 1]
@@ -203,6 +202,6 @@ def gpus_short_of_room(
         needs.append((recipe.evaluate.device, None, int(weights / gpus)))
     for kind, count, needed_bytes in needs:
         try:
-            require_room(kind, count, needed_bytes)
+            require_gpu_memory(kind, count, needed_bytes)
         except DeviceBusy as busy:
             yield busy

@@ -1,7 +1,7 @@
-"""The plan of a recipe: what it takes of this machine, or of one with other GPUs.
+"""The plan of a recipe on this machine, or on one with other GPUs.
 
-Puts together what planning needs and does not look for itself: the machine, the model's shape, and
-how long the conversations are.
+Gathers the inputs that planning takes as values: the machine, the model's shape, and the lengths of
+the conversations.
 """
 
 from dataclasses import replace
@@ -12,6 +12,7 @@ from tasks.core.files.foreign import JsonObject
 from tasks.core.hub.download.sources import Sources
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import read_hardware, with_gpus, with_link, with_speed
+from tasks.core.planning.plan import Plan, plan_recipe
 from tasks.core.planning.shape import (
     ModelShape,
     dtype_from_config,
@@ -19,7 +20,6 @@ from tasks.core.planning.shape import (
     shape_from_config,
 )
 from tasks.core.planning.stages import Sizes
-from tasks.core.planning.verdict import Plan, plan
 from tasks.core.preflight.checks import check_models, devices_of
 from tasks.core.recipe import Recipe
 
@@ -27,11 +27,11 @@ from tasks.core.recipe import Recipe
 def plan_of(
     recipe: Recipe, home: Path, *, gpus: str | None = None, sources: Sources | None = None
 ) -> Plan:
-    """Return the plan on this machine, or on one with the GPUs that are named.
+    """Return the plan on this machine, or on one with the named GPUs.
 
-    A well-known base is planned by its published shape; of another one the Hub is asked. The CPU is
-    measured for a moment when the recipe computes on it, and the link to the GPU once when it
-    trains there; those of another machine cannot be.
+    A well-known base is planned by its published shape; for another one the Hub is asked. The CPU
+    is measured for a moment if the recipe computes on it, and the link to the GPU once if it trains
+    there; neither can be measured for another machine.
     """
     sources = sources or Sources.of(recipe, home)
     hardware = read_hardware(home)
@@ -55,12 +55,12 @@ def plan_of(
             stored_dtype=dtype_from_config(config),
         )
     warnings = check_models(recipe, config)
-    made = plan(recipe, hardware, shape, sizes=sizes)
+    made = plan_recipe(recipe, hardware, shape, sizes=sizes)
     return replace(made, warnings=(*sources.warnings, *warnings, *made.warnings))
 
 
 def _published_config(shape: ModelShape) -> JsonObject:
-    """Return what config.json of a published LLaMA says of its vocabulary and its positions."""
+    """Return the part of a published LLaMA's config.json that the checks read."""
     return {
         "model_type": "llama",
         "max_position_embeddings": shape.context,
@@ -69,7 +69,7 @@ def _published_config(shape: ModelShape) -> JsonObject:
 
 
 def _lengths(recipe: Recipe) -> Sizes:
-    """Return how long the conversations of the recipe are, as far as they are here."""
+    """Return the lengths of the recipe's conversations, as far as they are on this machine."""
     settings, sizes = recipe.evaluate, Sizes()
     held_out = lengths_of(settings.conversations, cut=settings.max_length_tokens)
     if held_out is not None:

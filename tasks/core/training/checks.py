@@ -1,7 +1,7 @@
-"""What can be known of a training before it begins: from settings, data, the model's small files.
+"""Checks of a training before it starts: its settings, its data, and the model's small files.
 
-Plan, preflight, dry run and the training itself ask here, so that none of them takes what another
-refuses. Whether this machine can do it is not asked.
+Plan, preflight, dry run and the training itself all use these, so that none accepts what another
+refuses. Whether this machine can run the training is not checked here.
 """
 
 from pathlib import Path
@@ -17,17 +17,17 @@ from tasks.core.files.foreign import JsonObject
 from tasks.core.model.config import read_config
 from tasks.core.recipe import Finetune
 from tasks.core.training.deepspeed_config import deepspeed_config
-from tasks.core.training.hostfile import require_slots
+from tasks.core.training.launch.hostfile import require_slots
 from tasks.core.training.verify import require_targets
 from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.model_check import check_model
 
-LENGTH = "finetune.max_length_tokens"
+LENGTH_SETTING = "finetune.max_length_tokens"
 _RECORDS_LOOKED_AT = 1000
 
 
 def check_settings(settings: Finetune, template: str) -> None:
-    """Raise RecipeError for settings that no model and no machine can be trained with."""
+    """Raise RecipeError for settings that cannot work with any model on any machine."""
     end_mark(get_template(template))
     deepspeed_config(settings)
     if settings.hostfile is not None:
@@ -35,7 +35,7 @@ def check_settings(settings: Finetune, template: str) -> None:
 
 
 def check_data(data: Path, settings: Finetune, template: str) -> None:
-    """Raise DataError unless there are conversations, or examples prepared for these settings."""
+    """Raise DataError unless data holds conversations, or examples prepared for these settings."""
     if data.is_dir():
         from tasks.core.conversation.prepared import read_prepared
 
@@ -45,18 +45,18 @@ def check_data(data: Path, settings: Finetune, template: str) -> None:
 
 
 def check_config(config: JsonObject, settings: Finetune, *, model: object) -> tuple[str, ...]:
-    """Return what to warn of in a model of this configuration. Raises RecipeError, NotAModel."""
+    """Return warnings about a model with this configuration. Raises RecipeError, NotAModel."""
     check_token_ids(config, where=model)
-    return check_length(config, settings.max_length_tokens, setting=LENGTH, model=model)
+    return check_length(config, settings.max_length_tokens, setting=LENGTH_SETTING, model=model)
 
 
 def check_training(
     model: Path, settings: Finetune, *, data: Path, template: str
 ) -> tuple[ModelIndex, tuple[str, ...]]:
-    """Return the index of the model and what to warn of.
+    """Return the index of the model, and warnings.
 
-    Raises RecipeError, DataError, NotAModel, and what `check_model` raises, for all that would end
-    the training later.
+    Raises RecipeError, DataError, NotAModel, and what `check_model` raises, for everything that
+    would make the training fail later.
     """
     from tasks.core.conversation.tokenizer_files import load_tokenizer
 
@@ -71,9 +71,9 @@ def check_training(
 
 
 def check_conversations(data: Path | DataFile, method: Method = "sft") -> None:
-    """Raise DataError unless the file begins with records, a conversation among them.
+    """Raise DataError unless a conversation (a preference, with `dpo`) is near the start.
 
-    With the method `dpo`, a preference. What is judged record by record is not judged here.
+    Records are not checked one by one here.
     """
     (file,) = looked_at(data if isinstance(data, Path) else (data,), method)
     for position, record in scan(file, merge_neighbours=True):

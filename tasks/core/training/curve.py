@@ -22,7 +22,7 @@ def draw_loss_curve(
 ) -> None:
     """Write both losses and the learning rate over the steps as a PNG file.
 
-    The method says what a loss is the mean of. The same steps give the same bytes.
+    The method decides the unit of the loss. The same steps give the same bytes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def draw_loss_curve(
     loss.set_zorder(rate.get_zorder() + 1)  # the losses lie over the rate
     loss.patch.set_visible(False)
     _draw_losses(loss, steps, validation)
-    loss.set_ylabel(f"loss, nats {'a pair' if method == 'dpo' else 'a learned token'}")
+    loss.set_ylabel(f"loss, nats per {'pair' if method == 'dpo' else 'learned token'}")
     at = [step.step for step in steps]
     rate.plot(at, [step.learning_rate for step in steps], color=_RATE, linewidth=1)
     rate.set_ylabel("learning rate", color="#7b8a94")
@@ -63,9 +63,8 @@ def _draw_losses(
 def loss_table(steps: Sequence[LoggedStep], validation: Sequence[ValidatedStep] = ()) -> str:
     """Return the curve as a markdown table: at most 20 logged steps, and each validation.
 
-    Of held-out pairs there are the margin and the share whose chosen answer is preferred, too.
-    The first and the last logged step are among them. A row is a step as it was, not a mean of
-    several.
+    The first and the last logged step are always among them. A row is one step, not a mean of
+    several. For held-out pairs it also has the margin and the share preferred.
     """
     logged = {step.step: step for step in _chosen(steps)}
     validated = {each.step: each for each in validation}
@@ -89,7 +88,7 @@ def _chosen(steps: Sequence[LoggedStep]) -> list[LoggedStep]:
 def _measured(
     validated: Iterable[ValidatedStep],
 ) -> dict[str, Callable[[ValidatedStep | None], str]]:
-    """Return a column for each figure that the validations have, by its head."""
+    """Return the columns of the figures that the validations have, by their headings."""
     found = list(validated)
     if not found:
         return {}

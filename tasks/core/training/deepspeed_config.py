@@ -1,7 +1,7 @@
-"""The DeepSpeed configuration that a recipe asks for. Pure: no device is looked at.
+"""The DeepSpeed configuration of a recipe. Pure: no device is looked at.
 
-Source of the fields: DeepSpeed's documentation, docs/_pages/config-json.md. What is "auto" is
-filled in by transformers from the model's hidden size.
+Source of the fields: DeepSpeed's documentation, docs/_pages/config-json.md. transformers fills in
+"auto" from the model's hidden size.
 """
 
 from pydantic import JsonValue
@@ -14,10 +14,10 @@ ADAM_EPSILON = 1e-8
 
 
 def deepspeed_config(settings: Finetune) -> dict[str, JsonValue]:
-    """Return the configuration. Raises RecipeError for what DeepSpeed cannot combine."""
+    """Return the configuration. Raises RecipeError for combinations that DeepSpeed lacks."""
     _require_possible(settings)
-    # Without offload torch's own Adam: DeepSpeed's would be compiled first, to save microseconds on
-    # the few parameters of an adapter. On a CPU nothing moves, so there it is never worth that.
+    # torch's own Adam without offload: DeepSpeed's is compiled first, to save microseconds on the
+    # few parameters of an adapter. On a CPU nothing is moved, so it never pays there.
     torch_adam = settings.offload == "none" or settings.device == "cpu"
     return {
         "train_micro_batch_size_per_gpu": settings.micro_batch_size,
@@ -60,7 +60,7 @@ def _zero(settings: Finetune) -> dict[str, JsonValue]:
 def _offload_place(settings: Finetune) -> JsonValue:
     place: dict[str, JsonValue] = {
         "device": "cpu",
-        # Page-locked pieces are rounded up to powers of two: planning's term `pinning`.
+        # Page-locked pieces are rounded up to powers of two: the planning term `pinning`.
         "pin_memory": settings.pin_memory and settings.device == "cuda",
     }
     if settings.offload_directory is not None:
@@ -82,12 +82,12 @@ def _require_possible(settings: Finetune) -> None:
         settings.offload == "none" or settings.zero_stage != 3 or settings.device == "cpu"
     ):
         raise RecipeError(
-            "DeepSpeed offloads to a disk only what a GPU trains under ZeRO-3.",
+            "DeepSpeed offloads to a disk only under ZeRO-3 on a GPU.",
             where="finetune.offload_directory",
             expected="device cuda, zero_stage 3, offload optimizer or all",
             found=f"device {settings.device}, ZeRO-{settings.zero_stage}, "
             f"offload {settings.offload}",
-            next_step="Leave finetune.offload_directory empty, or change the others.",
+            next_step="Leave finetune.offload_directory empty, or change the other settings.",
         )
     if settings.precision == "float16" and settings.device == "cpu":
         raise RecipeError(

@@ -1,8 +1,8 @@
-"""The program that `launch_command` starts once a device: a job file in, adapter and outcome out.
+"""The training program, started once per device: a job file in, adapter and outcome out.
 
 Knows neither Prefect nor the store. The invariant: the outcome is written last, after the adapter
-has reached the disk; whatever goes wrong before leaves a failure file and an error code. A training
-that was asked to end leaves a checkpoint, and a failure file that says so.
+has reached the disk; any earlier failure leaves a failure file and an error code. A training that
+was asked to end leaves a checkpoint, and a failure file with that reason.
 
     python -m tasks.core.training.entry JOB
 """
@@ -24,29 +24,27 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from tasks.core.conversation.example_file import rows_of
 from tasks.core.recipe import Finetune
 from tasks.core.system.errors import system_error
-from tasks.core.training.base_model import read_base_model
-from tasks.core.training.batching import batching_of
+from tasks.core.training.batching.choice import batching_of
 from tasks.core.training.deepspeed_config import ADAM_BETAS, ADAM_EPSILON, deepspeed_config
-from tasks.core.training.failures import reason_of
+from tasks.core.training.failures import Failure, StopReason, reason_of
 from tasks.core.training.job import (
-    Failure,
     LoggedStep,
-    Outcome,
-    Reason,
     TrainingJob,
+    TrainingOutcome,
     ValidatedStep,
     division_of,
-    failure_file,
 )
-from tasks.core.training.preference_trainer import PreferenceTrainer
-from tasks.core.training.timed import CheckpointsInTime
-from tasks.core.training.trainer import AdapterTrainer, WholeCheckpoints
+from tasks.core.training.model.base_model import read_base_model
+from tasks.core.training.trainer.adapter_trainer import AdapterTrainer
+from tasks.core.training.trainer.callbacks import WholeCheckpoints
+from tasks.core.training.trainer.preference_trainer import PreferenceTrainer
+from tasks.core.training.trainer.timed import CheckpointsInTime
 
 _VALIDATION = "eval_"
 
 
 def main() -> None:
-    """Train what the job file of the command line says."""
+    """Run the job whose file the command line names."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     job = TrainingJob.model_validate_json(Path(sys.argv[-1]).read_bytes())
     try:
@@ -54,7 +52,7 @@ def main() -> None:
     except Exception as error:
         _fail(job, reason_of(error), _in_words(error))
         raise
-    # Without these two, about one of twenty ZeRO-3 runs ended with code 250 after all was saved.
+    # Without these two, about one in twenty ZeRO-3 runs ended with code 250 after saving.
     dist.barrier()
     dist.destroy_process_group()
 
@@ -93,7 +91,7 @@ def _train(job: TrainingJob) -> None:
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     if trainer.state.global_step < job.total_steps:
         said = f"stopped after step {trainer.state.global_step} of {job.total_steps}"
-        _fail(job, Reason.STOPPED, said)
+        _fail(job, StopReason.STOPPED, said)
         return
     trainer.save_model(str(job.adapter))
     if trainer.is_world_process_zero():
@@ -101,39 +99,39 @@ def _train(job: TrainingJob) -> None:
 
 
 def _trainer_of(settings: Finetune) -> Callable[..., AdapterTrainer]:
-    """Return what makes the trainer of the method."""
+    """Return the trainer class of the method."""
     if settings.method == "dpo":
         return partial(PreferenceTrainer, beta=settings.beta)
     return AdapterTrainer
 
 
-def _fail(job: TrainingJob, reason: Reason, error: str) -> None:
-    """Write down why this process ends without an adapter."""
+def _fail(job: TrainingJob, reason: StopReason, error: str) -> None:
+    """Write the failure file of this process."""
     rank = int(os.environ.get("RANK", "0"))
-    Failure(rank=rank, reason=reason, error=error).write(failure_file(job.outcome, rank))
+    Failure(rank=rank, reason=reason, error=error).write_beside(job.outcome)
 
 
 def _in_words(error: Exception) -> str:
-    """Return the error, with what it means where the system refused something."""
+    """Return the error, with an explanation if the system refused something."""
     text = "".join(traceback.format_exception_only(error)).strip()
     known = system_error(error)
     return f"{text}\n{known}" if known else text
 
 
 def _leave_uncompiled(settings: Finetune) -> None:
-    """Let processes on a CPU talk through gloo, which is there, instead of compiling for a minute.
+    """Let processes on a CPU communicate through gloo, instead of compiling for a minute.
 
-    DeepSpeed would build its shared-memory collectives at the first run. It keeps this table in the
+    DeepSpeed would build its shared-memory collectives on the first run. It keeps this table in the
     module so that edits to it persist (deepspeed/ops/__init__.py).
     """
     if settings.device == "cpu":
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _outcome(trainer: AdapterTrainer) -> Outcome:
+def _outcome(trainer: AdapterTrainer) -> TrainingOutcome:
     history = trainer.state.log_history
     logged = [entry for entry in history if "loss" in entry]
-    return Outcome(
+    return TrainingOutcome(
         steps=tuple(
             LoggedStep(step=int(e["step"]), loss=e["loss"], learning_rate=e["learning_rate"])
             for e in logged
@@ -174,7 +172,7 @@ def _arguments(job: TrainingJob) -> TrainingArguments:
         logging_nan_inf_filter=False,
         eval_strategy="steps" if job.validation_interval else "no",
         eval_steps=job.validation_interval,
-        # Packed rows have no attention mask to count by, and next to no padding.
+        # Packed rows have no attention mask to count by, and hardly any padding.
         include_num_input_tokens_seen="all" if settings.batching == "pack" else "non_padding",
         remove_unused_columns=False,
         report_to=list(settings.report_to) or "none",
@@ -198,7 +196,7 @@ def _with_adapter(model: PreTrainedModel, settings: Finetune) -> PeftModel:
         use_rslora=lora.rslora,
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
-    # DeepSpeed casts the module to the training's type anyway; fp32 in between is for nothing.
+    # DeepSpeed casts the module to the training's type anyway; fp32 in between would be wasted.
     return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 

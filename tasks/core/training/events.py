@@ -1,4 +1,4 @@
-"""How a training process tells its caller where it is: one line of its output an event."""
+"""How a training process reports its progress to its caller: one line of output per event."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step was taken; `loss` is its mean loss a learned token, or a pair, in nats.
+    """A step was taken; `loss` is its mean loss per learned token, or pair, in nats.
 
-    `tokens_per_s` counts no padding, on all devices together. `memory_bytes` is the most that the
-    first device has held, or on a CPU what the first process holds now.
+    `tokens_per_s` excludes padding and counts all devices together. `memory_bytes` is the peak of
+    the first device, or on a CPU the current memory of the first process.
     """
 
     step: int
@@ -26,7 +26,7 @@ class StepDone:
 
     @property
     def steps_done(self) -> int:
-        """How many steps have been taken."""
+        """The number of steps taken."""
         return self.step
 
     def __str__(self) -> str:
@@ -39,10 +39,10 @@ class StepDone:
 
 @dataclass(frozen=True)
 class MicroBatchDone:
-    """A micro batch of the step that is being taken is done, and others of it are to come.
+    """A micro batch of the current step is done, and others of it are still to come.
 
-    `elapsed_s` is the time since the step began. `left_s` is that of the whole training, by the
-    micro batches so far: there is an estimate before the first step is done.
+    `elapsed_s` is the time since the step started. `left_s` is that of the whole training,
+    estimated from the micro batches so far, even before the first step is done.
     """
 
     step: int
@@ -54,11 +54,11 @@ class MicroBatchDone:
 
     @property
     def steps_done(self) -> int:
-        """How many steps have been taken."""
+        """The number of steps taken."""
         return self.step - 1
 
     def __str__(self) -> str:
-        # Not "step 3/20" in front: that step is not done.
+        # Not "step 3/20" at the start: that step is not done.
         return (
             f"micro batch {self.micro_batch} of {self.micro_batches} in step "
             f"{self.step}/{self.total_steps}, {_clock(self.elapsed_s)} into the step, "
@@ -68,7 +68,7 @@ class MicroBatchDone:
 
 @dataclass(frozen=True)
 class ValidationBatchDone:
-    """A micro batch of a validation is done, and others are to come."""
+    """A micro batch of a validation is done, and others are still to come."""
 
     step: int
     total_steps: int
@@ -77,7 +77,7 @@ class ValidationBatchDone:
 
     @property
     def steps_done(self) -> int:
-        """How many steps have been taken."""
+        """The number of steps taken."""
         return self.step
 
     def __str__(self) -> str:
@@ -89,10 +89,10 @@ class ValidationBatchDone:
 
 @dataclass(frozen=True)
 class ValidationDone:
-    """A validation is done; `loss` is the mean of its learned tokens, or of its pairs, in nats.
+    """A validation is done; `loss` is the mean per learned token, or pair, in nats.
 
-    Of pairs there are the mean margin (`preference_loss.PairLosses`), and the share of those whose
-    chosen answer is preferred.
+    For pairs: the mean margin (`preference_loss.PairLosses`), and the share of pairs whose chosen
+    answer is preferred.
     """
 
     step: int
@@ -105,7 +105,7 @@ class ValidationDone:
 
     @property
     def steps_done(self) -> int:
-        """How many steps have been taken."""
+        """The number of steps taken."""
         return self.step
 
     def __str__(self) -> str:
@@ -118,9 +118,9 @@ class ValidationDone:
         )
 
 
-Event = StepDone | MicroBatchDone | ValidationBatchDone | ValidationDone
+TrainingEvent = StepDone | MicroBatchDone | ValidationBatchDone | ValidationDone
 
-_KINDS: dict[str, type[Event]] = {
+_KINDS: dict[str, type[TrainingEvent]] = {
     "@kawan-usaha-step ": StepDone,
     "@kawan-usaha-micro-batch ": MicroBatchDone,
     "@kawan-usaha-validation-batch ": ValidationBatchDone,
@@ -128,28 +128,28 @@ _KINDS: dict[str, type[Event]] = {
 }
 
 
-def to_line(event: Event) -> str:
+def to_line(event: TrainingEvent) -> str:
     """Serialize the event as one line."""
     prefix = next(prefix for prefix, kind in _KINDS.items() if isinstance(event, kind))
     return prefix + json.dumps(asdict(event))
 
 
-def from_line(line: str) -> Event | None:
-    """Return what a line says, None for any other output."""
+def from_line(line: str) -> TrainingEvent | None:
+    """Return the event of a line; None for any other output."""
     for prefix in _KINDS:
         if line.startswith(prefix):
             try:
                 return _readers()[prefix].validate_json(line.removeprefix(prefix))
-            except ValidationError:  # two processes have written into one line
+            except ValidationError:  # two processes wrote into one line
                 return None
     return None
 
 
 @cache
-def _readers() -> dict[str, TypeAdapter[Event]]:
+def _readers() -> dict[str, TypeAdapter[TrainingEvent]]:
     return {prefix: TypeAdapter(kind) for prefix, kind in _KINDS.items()}
 
 
 def _clock(seconds: float) -> timedelta:
-    # NaN is no more than that, either.
+    # NaN compares false as well.
     return timedelta(seconds=round(seconds)) if abs(seconds) < 1e9 else timedelta.max

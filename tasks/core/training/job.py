@@ -1,17 +1,14 @@
-"""The files between the caller and the training processes: the job, and what became of it.
+"""The files between the caller and the training processes: the job, and its outcome.
 
-Plain data without torch. The invariant: an outcome file exists only if the adapter beside it is
-whole.
+Plain data without torch; why a job has no outcome is in `failures`. The invariant: an outcome file
+exists only if the adapter beside it is whole.
 """
 
-import enum
-import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.files.durable import write_atomically
-from tasks.core.files.listing import matching
 from tasks.core.recipe import Finetune
 
 OPERATING = {
@@ -22,10 +19,12 @@ OPERATING = {
     "report_to",
     "hostfile",
 }
-"""Settings that change how a training is run and watched, and no bit of the adapter."""
+"""Settings of how a training is run and watched: they change no bit of the adapter."""
 
 
-class _File(BaseModel):
+class TrainingFile(BaseModel):
+    """A record between the caller and the training processes, as JSON."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def write(self, path: Path) -> None:
@@ -33,16 +32,16 @@ class _File(BaseModel):
         write_atomically(path, self.model_dump_json(indent=1))
 
 
-class TrainingJob(_File):
-    """All that a training process is told. Paths are absolute, on a disk that all processes see."""
+class TrainingJob(TrainingFile):
+    """Everything that a training process is told. All processes see these absolute paths."""
 
     model: Path
     examples: Path
     validation_examples: Path | None
     settings: Finetune
     group_size: int | None
-    """Conversations of like length that stand together, as was asked for: a lower rung of the
-    ladder keeps them. None in a random order."""
+    """Conversations of similar length in one group, by the settings as asked for: a lower rung
+    keeps the groups. None for a random order."""
     total_steps: int
     validation_interval: int | None
     """Steps between two validations, None without a validation share."""
@@ -53,10 +52,10 @@ class TrainingJob(_File):
     outcome: Path
 
 
-class LoggedStep(_File):
-    """The mean loss a learned token, or a pair, of the steps since the last logged one, in nats.
+class LoggedStep(TrainingFile):
+    """The mean loss per learned token, or pair, of the steps since the last logged one, in nats.
 
-    learning_rate: the one that this step was taken with.
+    learning_rate: the rate of this step.
     """
 
     step: int
@@ -64,11 +63,11 @@ class LoggedStep(_File):
     learning_rate: float
 
 
-class ValidatedStep(_File):
-    """The mean loss a learned token, or a pair, of the validation share after a step, in nats.
+class ValidatedStep(TrainingFile):
+    """The mean loss per learned token, or pair, of the validation share after a step, in nats.
 
-    None where it is not a finite number. Of pairs there are the mean margin
-    (`preference_loss.PairLosses`), and the share of those whose chosen answer is preferred.
+    None if it is not finite. For pairs: the mean margin (`preference_loss.PairLosses`), and the
+    share of pairs whose chosen answer is preferred.
     """
 
     step: int
@@ -77,10 +76,10 @@ class ValidatedStep(_File):
     preferred: float | None = None
 
 
-class Outcome(_File):
-    """What a training that took all of its steps has to say.
+class TrainingOutcome(TrainingFile):
+    """The result of a training that took all of its steps.
 
-    validation_tokens: the learned ones of one validation.
+    validation_tokens: the learned tokens of one validation.
     """
 
     steps: tuple[LoggedStep, ...]
@@ -89,86 +88,22 @@ class Outcome(_File):
     validation_tokens: int
 
 
-def read_outcome(path: Path) -> Outcome | None:
-    """Return what a training has left, None where it left nothing.
+def read_training_outcome(path: Path) -> TrainingOutcome | None:
+    """Return the outcome of a training; None without one.
 
-    What another version of this program wrote is nothing, too: its fields are others.
+    The outcome of another version of this program, with other fields, counts as none.
     """
     try:
-        return Outcome.model_validate_json(path.read_bytes())
+        return TrainingOutcome.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
-
-
-class Reason(enum.Enum):
-    """Why a training ended without an adapter: one value per remedy."""
-
-    DEVICE_OUT_OF_MEMORY = "the device ran out of memory"
-    HOST_OUT_OF_MEMORY = "the machine ran out of memory"
-    DISK_FULL = "the disk is full"
-    NOT_FINITE = "the loss is not a finite number"
-    STOPPED = "it was asked to end"
-    KILLED = "something else killed it"
-    LOST_PEER = "a process lost the others"
-    ERROR = "a training process failed"
-
-
-class Failure(_File):
-    """What one training process says of its own end."""
-
-    rank: int
-    reason: Reason
-    error: str
-
-
-def failure_file(outcome: Path, rank: int) -> Path:
-    """Return where the process of this rank writes its failure."""
-    return outcome.with_name(f"failure-{rank}.json")
-
-
-def read_failures(outcome: Path) -> tuple[Failure, ...]:
-    """Return what the processes of a job wrote before they failed, by rank."""
-    found = matching(outcome.parent, failure_file(outcome, 0).name.replace("0", "*"))
-    return tuple(filter(None, map(_failure, found)))
-
-
-def _failure(path: Path) -> Failure | None:
-    """Return what a process wrote; None for half of it, as a full disk leaves."""
-    try:
-        return Failure.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def total_steps(settings: Finetune, examples: int) -> int:
-    """Return the optimizer steps of the whole training.
-
-    An epoch has ceil(examples / global_batch_size) steps, however the global batch is divided into
-    micro batches, accumulation and processes.
-    """
-    steps = math.ceil(settings.epochs * math.ceil(examples / global_batch_size(settings)))
-    return min(steps, settings.max_steps or steps)
 
 
 def division_of(settings: Finetune) -> str:
-    """Return how the states are divided between devices, host and disk, as one line of text."""
+    """Return how the training state is divided between devices, host and disk, as one line."""
     on_disk = settings.offload != "none" and settings.offload_directory is not None
     return (
         f"ZeRO-{settings.zero_stage}, {settings.processes} processes, "
         f"offload {settings.offload}{' to disk' if on_disk else ''}, "
         f"quantization {settings.quantization}"
     )
-
-
-def group_size(settings: Finetune) -> int | None:
-    """Return how many conversations of like length stand together, None in a random order.
-
-    It decides which conversations are left after a checkpoint.
-    """
-    grouped = settings.batching == "group"
-    return settings.micro_batch_size * settings.processes if grouped else None
-
-
-def global_batch_size(settings: Finetune) -> int:
-    """Return the conversations a step."""
-    return settings.micro_batch_size * settings.gradient_accumulation_steps * settings.processes

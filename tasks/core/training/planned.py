@@ -1,4 +1,4 @@
-"""The plan of one training on this machine: what is shown by a dry run, and said before a start."""
+"""The plan of one training on this machine: shown by a dry run, and summarized before a start."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tasks.core.units import about
 def planned_training(model: Path, settings: Finetune, home: Path) -> TrainingFit:
     """Return which rungs fit here, how long they take, and what is slow.
 
-    Raises NotAModel for a model that is no LLaMA, RecipeError for a target that LLaMA lacks.
+    Raises NotAModel if the model is not a LLaMA, RecipeError for a target that LLaMA lacks.
     """
     hardware = read_hardware(home)
     measure = with_speed if settings.device == "cpu" else with_link
@@ -30,9 +30,9 @@ def planned_training(model: Path, settings: Finetune, home: Path) -> TrainingFit
 
 
 def said_before_training(model: Path, settings: Finetune, home: Path) -> tuple[str, ...]:
-    """Return how long a training will take and what slows it, a line each; never raises.
+    """Return how long a training takes and what slows it, one line each; never raises.
 
-    Of a model that cannot be planned nothing is said: it may train all the same.
+    A model that cannot be planned gets no lines: it may still train.
     """
     try:
         fit = planned_training(model, settings, home)

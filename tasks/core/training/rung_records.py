@@ -1,8 +1,8 @@
-"""Which rung of the ladder worked, for one model with its settings on one machine.
+"""Records which rung of the ladder worked, for one model with its settings on one machine.
 
 One small file each under the home directory, so that two trainings never write the same one. The
-invariant: a file names the rung of a training that took all of its steps. That the rung above had
-not enough memory is believed for a while only: what else held it may have come and gone unseen.
+invariant: a file names the rung of a training that took all of its steps. That the rung above ran
+out of memory is believed for a week only: another process may have held that memory unseen.
 """
 
 import json
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _DIRECTORY = "rungs"
 BELIEVED_S = 7 * 24 * 3600.0
-"""How long nobody asks again if the rung above suffices: a try may cost the model's loading."""
+"""How long the rung above is not tried again: a try may cost the model's loading."""
 _WITHOUT_MEMORY = {
     "data",
     "epochs",
@@ -46,7 +46,7 @@ _WITHOUT_MEMORY = {
 
 @dataclass(frozen=True)
 class Remembered:
-    """A rung that worked, and if it is time to try the one above again."""
+    """A rung that worked, and whether it is time to try the one above again."""
 
     rung: str
     is_doubted: bool
@@ -54,14 +54,14 @@ class Remembered:
 
 @dataclass(frozen=True)
 class RungRecords:
-    """The record of one model, its settings and this machine."""
+    """The record of one model with its settings on this machine."""
 
     file: Path
     subject: dict[str, JsonValue]
 
     @classmethod
     def of(cls, home: Path, model: Path, settings: Finetune) -> "RungRecords":
-        """Return the record of this model directory on this machine, written yet or not."""
+        """Return the record of this model directory on this machine; its file may not exist yet."""
         hardware = read_hardware(home)
         subject: dict[str, JsonValue] = {
             "model": sha256_of(model / "config.json"),
@@ -72,7 +72,7 @@ class RungRecords:
         return cls(home / _DIRECTORY / f"{digest(subject)[:20]}.json", subject)
 
     def recall(self) -> Remembered | None:
-        """Return the rung that worked, None when none is known."""
+        """Return the rung that worked; None if none is known."""
         try:
             kept = json.loads(self.file.read_bytes())
             name, short_s = kept["rung"], kept.get("above_was_short_at_s")
@@ -80,15 +80,15 @@ class RungRecords:
             return None
         if not isinstance(name, str):
             return None
-        # A clock that was set back must not make a record eternal.
+        # A clock that was set back must not make a record last forever.
         believed = isinstance(short_s, int | float) and 0 <= time.time() - short_s < BELIEVED_S
         return Remembered(name, is_doubted=not believed)
 
     def keep(self, rung: str, *, above_was_short: bool) -> None:
-        """Remember that this rung worked, if the disk takes it: the adapter is worth more.
+        """Record that this rung worked; a record that cannot be written is only logged.
 
-        above_was_short: the training has just seen that the memory does not suffice for the rung
-        above. If it has not, the next training tries that one.
+        above_was_short: this training has seen the rung above run out of memory. If not, the next
+        training tries that rung.
         """
         short_s = time.time() if above_was_short else None
         record = {"rung": rung, "above_was_short_at_s": short_s, **self.subject}
@@ -96,11 +96,11 @@ class RungRecords:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.file, json.dumps(record, indent=1))
         except OSError as error:
-            _log.warning("The rung that worked is not remembered: %s", error)
+            _log.warning("The rung that worked is not recorded: %s", error)
 
     def forget(self) -> None:
-        """Remember nothing: the settings work as they were asked for."""
+        """Remove the record: the settings work as asked for."""
         try:
             self.file.unlink(missing_ok=True)
         except OSError as error:
-            _log.warning("The rung that worked once is still remembered: %s", error)
+            _log.warning("The record of an earlier rung is not removed: %s", error)

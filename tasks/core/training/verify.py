@@ -17,7 +17,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What was seen of a true adapter. Norms are Frobenius norms of the B matrices."""
+    """The facts of a verified adapter. Norms are Frobenius norms of the B matrices."""
 
     tensors: int
     parameters: int
@@ -28,9 +28,8 @@ class AdapterFacts:
 def verify_adapter(directory: Path, model: ModelIndex) -> AdapterFacts:
     """Return the facts of an adapter that was trained for this model.
 
-    Raises AdapterMismatch for a tensor that does not fit or a targeted weight that has none,
-    TrainingFailed when a value is not finite, or a B matrix is still zero, as before the first
-    step.
+    Raises AdapterMismatch for a tensor that does not fit or a targeted weight without one, and
+    TrainingFailed if a value is not finite, or a B matrix is still zero as before the first step.
     """
     adapter = read_adapter(directory, model, read_config(model.directory))
     b_names = {low_rank.b for low_rank in adapter.low_rank.values()}
@@ -42,17 +41,17 @@ def verify_adapter(directory: Path, model: ModelIndex) -> AdapterFacts:
             tensor = file.get_tensor(name)
             parameters += tensor.numel()
             if not tensor.isfinite().all():
-                raise _untrue(directory, f"{name} holds NaN or infinity")
+                raise _invalid(directory, f"{name} holds NaN or infinity")
             if name in b_names:
                 norms.append(float(tensor.float().norm()))
                 if not norms[-1]:
-                    raise _untrue(directory, f"{name} is zero, as it was before the first step")
+                    raise _invalid(directory, f"{name} is zero, as it was before the first step")
     smallest, largest = min(norms, default=0.0), max(norms, default=0.0)
     return AdapterFacts(len(names), parameters, smallest, largest)
 
 
 def targeted(model: ModelIndex, target_modules: Iterable[str]) -> list[str]:
-    """Return the weights of the model that layers of these names have."""
+    """Return the names of the model's weights whose layer has one of these names."""
     endings = tuple(f".{module}.weight" for module in target_modules)
     return [name for name in model.tensors if f".{name}".endswith(endings)]
 
@@ -73,9 +72,9 @@ def require_targets(model: ModelIndex, lora: Lora) -> None:
             )
 
 
-def _untrue(directory: Path, found: str) -> TrainingFailed:
+def _invalid(directory: Path, found: str) -> TrainingFailed:
     return TrainingFailed(
-        "The adapter is not a true one.",
+        "The adapter is not valid.",
         where=directory,
         expected="a finite, trained A and B for each targeted weight",
         found=found,

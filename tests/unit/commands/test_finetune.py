@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(hardware, "measured_speed", lambda _: AVX2)
+    monkeypatch.setattr(hardware, "measured_cpu_speed", lambda _: AVX2)
 
 
 def finetune(*words: object) -> object:

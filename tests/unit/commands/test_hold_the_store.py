@@ -17,7 +17,7 @@ WORK = {
     "inspect ARTIFACT": "tasks.core.architecture.inspection.inspect_model",
     "fuse other ARTIFACT out": "tasks.core.weights.fuse.fuse",
     "finetune other ARTIFACT/data.json out --device cpu": "tasks.core.training.ladder."
-    "finetune_down_the_ladder",
+    "train_down_the_ladder",
     "finetune ARTIFACT data.json out --dry-run": "tasks.core.training.planned.planned_training",
     "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate.evaluate",
     "publish ARTIFACT file:///nowhere": "tasks.core.release.build_card.card_of_directory",

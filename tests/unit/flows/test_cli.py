@@ -211,7 +211,7 @@ def test_status_shows_who_works_and_what_is_held(run: Run, home: Path) -> None:
         code, out, _ = run("status")
         _, plain, _ = run("status", "--json")
     assert code == 0
-    assert out.startswith("rebuild demo: runs since ")
+    assert out.startswith("rebuild demo: running since ")
     assert "holds in-use since " in out
     assert out.rstrip().endswith("\n\nNothing is deployed.")
     (process,) = json.loads(plain)["running"]

@@ -8,8 +8,8 @@ from tasks.core.errors import DeviceBusy, LockBusy, UsageError
 from tasks.core.files.locks import holders
 from tasks.core.keys import stage_key
 from tasks.core.machine import devices
-from tasks.core.machine.activity import running
-from tasks.core.machine.devices import alone_on, builds, require_room, served_from, serving
+from tasks.core.machine.activity import running_work
+from tasks.core.machine.devices import alone_on, builds, require_gpu_memory, served_from, serving
 from tasks.core.machine.hardware import GpuUse
 from tasks.core.store import Staging, Store
 from tasks.core.units import GIB
@@ -23,9 +23,9 @@ def gpu(name: str, free_gib: int = 24, pids: tuple[int, ...] = ()) -> GpuUse:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Locks of this test alone, and two GPUs."""
-    monkeypatch.setenv(devices.ENVIRONMENT_VARIABLE, str(tmp_path / "locks"))
+    monkeypatch.setenv(devices.LOCKS_VARIABLE, str(tmp_path / "locks"))
     monkeypatch.setattr(devices, "read_gpu_use", lambda: (gpu("a"), gpu("b")))
-    return devices.place()
+    return devices.lock_directory()
 
 
 def nothing(_: str) -> None: ...
@@ -37,9 +37,9 @@ def test_a_place_that_others_can_enter_is_refused(
 ) -> None:
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks").chmod(mode)
-    monkeypatch.setenv(devices.ENVIRONMENT_VARIABLE, str(tmp_path / "locks"))
+    monkeypatch.setenv(devices.LOCKS_VARIABLE, str(tmp_path / "locks"))
     with pytest.raises(UsageError, match=f"{mode:04o}"):
-        devices.place()
+        devices.lock_directory()
 
 
 def test_two_builds_do_not_share_a_device(place: Path) -> None:
@@ -66,11 +66,11 @@ def test_builds_on_different_devices_do_not_wait_for_each_other(place: Path) -> 
 
 @pytest.mark.parametrize("kind", ["cuda", "cpu"])
 def test_no_build_waits_for_a_deployment(
-    place: Path, kind: devices.Kind, monkeypatch: pytest.MonkeyPatch
+    place: Path, kind: devices.DeviceKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(devices.SERVED_FROM, served_from(kind, None))
     with serving("deployment demo"), alone_on(kind, None, "fine-tune", say=nothing, wait_s=0):
-        require_room(kind, None, 20 * GIB)
+        require_gpu_memory(kind, None, 20 * GIB)
 
 
 @pytest.mark.parametrize("needed", [20 * GIB, None])
@@ -79,14 +79,14 @@ def test_a_build_that_does_not_fit_beside_a_deployment_is_told_what_to_do(
 ) -> None:
     monkeypatch.setattr(devices, "read_gpu_use", lambda: (gpu("a"), gpu("b", free_gib=9)))
     with holding(place / "GPU-b.serving", "deployment demo", shared=True):
-        require_room("cuda", 1, needed)
+        require_gpu_memory("cuda", 1, needed)
         with pytest.raises(DeviceBusy) as caught:
-            require_room("cuda", 2, needed)
+            require_gpu_memory("cuda", 2, needed)
     assert not caught.value.retryable
     assert "deployment demo" in str(caught.value.found)
     assert "kawan-usaha stop" in str(caught.value.next_step)
     assert "CUDA_VISIBLE_DEVICES" in str(caught.value.next_step)
-    require_room("cuda", 2, needed)  # the worker has ended, and with it its lock
+    require_gpu_memory("cuda", 2, needed)  # the worker has ended, and with it its lock
 
 
 def test_several_deployments_share_a_device(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_what_runs_is_shown_once_a_process_with_every_lock_that_it_holds(
     def write(staging: Staging) -> None:
         (staging.path / "a").write_text("weights")
         with alone_on("cpu", None, "evaluate", say=nothing):
-            shown.extend(running(tmp_path / "home"))
+            shown.extend(running_work(tmp_path / "home"))
 
     with holding(place / "GPU-a.build", "fine-tune of another"), store.in_use():
         store.build(stage_key("evaluate", 1, {}), write)
@@ -135,4 +135,4 @@ def test_what_runs_is_shown_once_a_process_with_every_lock_that_it_holds(
     assert mine.what == "rebuild demo"
     names = [holder.lock.split("-")[0] for holder in mine.holds]
     assert names == ["in", "evaluate", "cpu.build"]
-    assert running(tmp_path / "home") == []
+    assert running_work(tmp_path / "home") == []

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 
 from tasks.core.machine import hardware as machine
-from tasks.core.machine import link, speed
+from tasks.core.machine import speed
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import GpuUse, Hardware, read_hardware, with_gpus, with_link
-from tasks.core.machine.link import LinkSpeed, kept_link, measured_link
-from tasks.core.planning.rung_fit import fit_ladder
+from tasks.core.machine.speed import LinkSpeed, measured_link, recorded_link
+from tasks.core.planning.rungs import fit_rungs
 from tasks.core.planning.shape import LLAMA_13B
 from tasks.core.recipe import Finetune
 from tasks.core.units import GIB
@@ -22,9 +22,9 @@ OFFLOADED = Finetune(offload="all", epochs=1)
 @pytest.fixture
 def probe(tmp_path, monkeypatch):
     """Let the measuring process be one that says this; each start leaves a line."""
-    module = tmp_path / "link_probe_in_its_place.py"
+    module = tmp_path / "probe_in_its_place.py"
     monkeypatch.setattr(speed, "PROJECT", tmp_path)
-    monkeypatch.setattr(link, "_PROBE", module.stem)
+    monkeypatch.setattr(speed, "_PROBE", module.stem)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     starts = tmp_path / "starts"
 
@@ -51,8 +51,8 @@ def test_a_link_is_measured_once_a_machine(tmp_path, probe):
     for _ in range(2):
         assert measured_link(tmp_path / "home", ["GPU-one"]) == FAST
     assert probe.starts() == 1
-    assert kept_link(tmp_path / "home", ["GPU-one"]) == FAST
-    assert kept_link(tmp_path / "home", ["GPU-other"]) is None
+    assert recorded_link(tmp_path / "home", ["GPU-one"]) == FAST
+    assert recorded_link(tmp_path / "home", ["GPU-other"]) is None
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,6 @@ def test_the_plan_of_an_offload_takes_the_measured_link(tmp_path, probe, monkeyp
     monkeypatch.setattr(machine, "read_gpu_use", lambda: (IDLE,))
 
     def seconds(found: Hardware) -> float:
-        return fit_ladder(LLAMA_13B, OFFLOADED, found, training_tokens=10**6)[0].seconds or 0
+        return fit_rungs(LLAMA_13B, OFFLOADED, found, training_tokens=10**6)[0].seconds or 0
 
     assert seconds(with_link(h100, tmp_path / "home")) < 0.65 * seconds(h100)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tasks.core.machine import speed
-from tasks.core.machine.speed import CpuSpeed, measured_speed
+from tasks.core.machine.speed import CpuSpeed, measured_cpu_speed
 from tests.machines import AVX2, NATIVE
 
 
@@ -45,13 +45,13 @@ def starts(tmp_path) -> int:
 )
 def test_a_measurement_that_fails_is_no_speed_and_no_error(tmp_path, probe, program):
     probe(program)
-    assert measured_speed(tmp_path / "home") is None
+    assert measured_cpu_speed(tmp_path / "home") is None
 
 
 def test_a_measurement_that_hangs_is_given_up(tmp_path, probe, monkeypatch):
-    monkeypatch.setattr(speed, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(speed, "_TIMEOUT_S", 0.5)
     probe("import time; time.sleep(600)")
-    assert measured_speed(tmp_path / "home") is None
+    assert measured_cpu_speed(tmp_path / "home") is None
 
 
 def test_without_torch_nothing_is_started(tmp_path, probe, monkeypatch):
@@ -60,13 +60,13 @@ def test_without_torch_nothing_is_started(tmp_path, probe, monkeypatch):
 
     probe(answers(AVX2.model_dump_json()))
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert measured_speed(tmp_path / "home") is None
+    assert measured_cpu_speed(tmp_path / "home") is None
     assert not (tmp_path / "starts").exists()
 
 
 def test_a_machine_is_measured_once(tmp_path, probe):
     probe(answers(AVX2.model_dump_json()))
-    assert measured_speed(tmp_path / "home") == measured_speed(tmp_path / "home") == AVX2
+    assert measured_cpu_speed(tmp_path / "home") == measured_cpu_speed(tmp_path / "home") == AVX2
     assert starts(tmp_path) == 1
 
 
@@ -74,16 +74,16 @@ def test_another_number_of_threads_is_measured_anew(tmp_path, probe, monkeypatch
     probe(answers(AVX2.model_dump_json()))
     for threads in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        measured_speed(tmp_path / "home")
+        measured_cpu_speed(tmp_path / "home")
     assert starts(tmp_path) == 2
 
 
 def test_a_damaged_record_is_measured_anew(tmp_path, probe):
     probe(answers(AVX2.model_dump_json()))
-    measured_speed(tmp_path / "home")
+    measured_cpu_speed(tmp_path / "home")
     (record,) = (tmp_path / "home" / "machine").iterdir()
     record.write_text(record.read_text()[:40])
-    assert measured_speed(tmp_path / "home") == AVX2
+    assert measured_cpu_speed(tmp_path / "home") == AVX2
 
 
 BUSY = AVX2.model_copy(update={"busy": True})
@@ -91,7 +91,7 @@ BUSY = AVX2.model_copy(update={"busy": True})
 
 def test_what_other_work_disturbed_is_kept_for_an_hour(tmp_path, probe):
     probe(answers(BUSY.model_dump_json()))
-    assert measured_speed(tmp_path / "home") == measured_speed(tmp_path / "home") == BUSY
+    assert measured_cpu_speed(tmp_path / "home") == measured_cpu_speed(tmp_path / "home") == BUSY
     assert starts(tmp_path) == 1
 
 
@@ -102,12 +102,12 @@ def let_an_hour_pass(home):
 
 def test_after_the_hour_an_undisturbed_measurement_is_kept_for_good(tmp_path, probe):
     probe(answers(BUSY.model_dump_json()))
-    measured_speed(tmp_path / "home")
+    measured_cpu_speed(tmp_path / "home")
     let_an_hour_pass(tmp_path / "home")
     probe(answers(AVX2.model_dump_json()))
-    assert measured_speed(tmp_path / "home") == AVX2
+    assert measured_cpu_speed(tmp_path / "home") == AVX2
     let_an_hour_pass(tmp_path / "home")
-    assert measured_speed(tmp_path / "home") == AVX2
+    assert measured_cpu_speed(tmp_path / "home") == AVX2
     assert starts(tmp_path) == 2
 
 
@@ -116,23 +116,23 @@ def test_of_two_disturbed_measurements_the_faster_figures_count(tmp_path, probe)
     slower = fp32.model_copy(update={"forward_flops_per_s": fp32.forward_flops_per_s / 3})
     for types in (BUSY.types, {"float32": slower}):
         probe(answers(BUSY.model_copy(update={"types": types}).model_dump_json()))
-        found = measured_speed(tmp_path / "home")
+        found = measured_cpu_speed(tmp_path / "home")
         let_an_hour_pass(tmp_path / "home")
     assert found == BUSY
 
 
 def test_a_disturbed_measurement_is_better_than_a_failed_one(tmp_path, probe):
     probe(answers(BUSY.model_dump_json()))
-    measured_speed(tmp_path / "home")
+    measured_cpu_speed(tmp_path / "home")
     let_an_hour_pass(tmp_path / "home")
     probe("raise ModuleNotFoundError('torch')")
-    assert measured_speed(tmp_path / "home") == BUSY
+    assert measured_cpu_speed(tmp_path / "home") == BUSY
 
 
 def test_a_home_that_cannot_be_written_still_gets_the_speed(tmp_path, probe):
     probe(answers(AVX2.model_dump_json()))
     (tmp_path / "home").write_text("a file where the directory should be")
-    assert measured_speed(tmp_path / "home") == AVX2
+    assert measured_cpu_speed(tmp_path / "home") == AVX2
 
 
 def test_16_bits_without_units_are_many_times_slower_and_with_units_are_not():
@@ -153,7 +153,7 @@ def test_a_type_that_torch_cannot_multiply_has_no_slowdown():
 
 def test_the_probe_measures_this_machine():
     done = subprocess.run(
-        [sys.executable, "-m", "tasks.core.machine.probe"], capture_output=True, check=True
+        [sys.executable, "-m", "tasks.core.machine.probe", "cpu"], capture_output=True, check=True
     )
     found = CpuSpeed.model_validate_json(done.stdout)
     assert found.threads >= 1

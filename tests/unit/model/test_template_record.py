@@ -215,7 +215,7 @@ def test_a_command_that_is_told_another_template_is_refused_before_it_begins(
         ("tasks.core.serving.launch.deployment.deploy", ("deploy", "{}", "--device", "cpu")),
         ("tasks.core.evaluation.evaluate.evaluate", ("evaluate", "{}", "--device", "cpu")),
         (
-            "tasks.core.training.ladder.finetune_down_the_ladder",
+            "tasks.core.training.ladder.train_down_the_ladder",
             ("finetune", "{}", "data.json", "out", "--device", "cpu"),
         ),
     ],
@@ -231,9 +231,10 @@ def test_a_command_that_is_told_none_takes_the_models_own(
 ) -> None:
     turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
     Path("data.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
-    monkeypatch.setattr("tasks.core.machine.hardware.measured_speed", lambda _: AVX2)
+    monkeypatch.setattr("tasks.core.machine.hardware.measured_cpu_speed", lambda _: AVX2)
 
-    def begins(*_: object, template: str, **__: object) -> None:
+    def begins(*given: object, template: str = "", **_: object) -> None:
+        template = template or getattr(given[0], "template", "")
         raise ValueError(f"begins with {template}")
 
     monkeypatch.setattr(place, begins)

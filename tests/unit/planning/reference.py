@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasks.core.planning.activations import sides
+from tasks.core.planning.batch import sequences_per_record
 from tasks.core.planning.shape import ModelShape
 from tasks.core.recipe import Finetune
-from tasks.core.training.preference_loss import answer_log_probs, pair_losses
+from tasks.core.training.trainer.preference_loss import answer_log_probs, pair_losses
 
 
 class LiveBytes(TorchDispatchMode):
@@ -92,7 +92,7 @@ def watched_step(shape: ModelShape, finetune: Finetune) -> Step:
     if finetune.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    rows = sides(finetune) * finetune.micro_batch_size
+    rows = sequences_per_record(finetune) * finetune.micro_batch_size
     ids = torch.ones(rows, finetune.max_length_tokens, dtype=torch.long)
     with LiveBytes([*model.parameters(), *model.buffers(), ids]) as live:
         loss = _loss(model, ids, finetune)

@@ -6,12 +6,12 @@ import pytest
 
 from tasks.core.machine.cpu import Cpu
 from tasks.core.machine.hardware import Hardware
-from tasks.core.planning.cpu_time import answer_tokens_per_s, training_seconds_on_cpu
-from tasks.core.planning.render import render, render_training
+from tasks.core.planning.plan import Plan, plan_recipe
 from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, ModelShape
 from tasks.core.planning.stages import Sizes
+from tasks.core.planning.text import ladder_text, plan_text
+from tasks.core.planning.times import answer_tokens_per_s, training_seconds_on_cpu
 from tasks.core.planning.training_fit import fit_training
-from tasks.core.planning.verdict import Plan, plan
 from tasks.core.recipe import Deploy, Edit, Evaluate, Finetune, Lora, Recipe
 from tasks.core.units import GB
 from tests.machines import AVX2, NATIVE
@@ -41,7 +41,7 @@ def planned(hardware: Hardware | None = None, shape=SMOLLM2, **parts) -> Plan:
         **parts,
     }
     recipe = Recipe().model_copy(update=given)
-    return plan(recipe, hardware or machine(), shape, sizes=SIZES)
+    return plan_recipe(recipe, hardware or machine(), shape, sizes=SIZES)
 
 
 def seconds(made: Plan) -> dict[str, float | None]:
@@ -134,28 +134,28 @@ def test_answers_are_as_fast_as_the_memory_is_read():
 
 
 def test_the_text_says_the_whole_time_before_anything_else():
-    lines = render(planned()).splitlines()
+    lines = plan_text(planned()).splitlines()
     assert lines[2].startswith("Takes about ")
     assert "for finetune." in lines[2]
-    assert "tokens a second" in render(planned())
-    assert "AMD EPYC, avx2, measured: 152 GFLOP/s" in render(planned())
+    assert "tokens a second" in plan_text(planned())
+    assert "AMD EPYC, avx2, measured: 152 GFLOP/s" in plan_text(planned())
 
 
 def test_a_machine_that_cannot_be_measured_is_planned_without_times_of_the_cpu():
     made = planned(machine(speed=None))
     assert seconds(made)["finetune"] is seconds(made)["evaluate"] is made.seconds is None
-    text = render(made)
+    text = plan_text(made)
     assert "The time is not measured: finetune, evaluate." in text
     assert "Speed of an answer: not measured." in text
 
 
 def test_8_bits_on_the_cpu_are_told_to_be_slower():
-    assert "8 bits are slower" in render(planned(deploy=Deploy(device="cpu")))
+    assert "8 bits are slower" in plan_text(planned(deploy=Deploy(device="cpu")))
 
 
 def test_16_bits_without_units_are_told_in_the_first_lines_with_their_cost_and_the_remedy():
     slow = planned(finetune=finetune(precision="bfloat16"))
-    line = render(slow).splitlines()[3]
+    line = plan_text(slow).splitlines()[3]
     assert "44 times slower than float32" in line
     assert "AMD EPYC" in line
     assert "finetune.precision: float32" in line
@@ -182,12 +182,12 @@ def test_units_that_are_slow_all_the_same_are_told():
 
 def test_a_dry_run_of_the_fine_tune_tells_it_first():
     fit = fit_training(SMOLLM2, finetune(precision="bfloat16"), machine())
-    assert "44 times slower" in render_training(fit).splitlines()[0]
+    assert "44 times slower" in ladder_text(fit).splitlines()[0]
 
 
 def test_a_training_of_days_is_told_in_the_first_lines():
     made = planned(shape=LLAMA_7B, finetune=finetune(epochs=20))
-    line = render(made).splitlines()[3]
+    line = plan_text(made).splitlines()[3]
     assert "The fine-tune takes about " in line
     assert " days" in line
     assert "max_steps" in line

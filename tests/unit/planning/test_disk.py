@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from tasks.core.planning.disk import DiskUse, disk_use
 from tasks.core.planning.shape import LLAMA_13B
-from tasks.core.planning.stages import Sizes, stage_needs
+from tasks.core.planning.stages import DiskUse, Sizes, disk_use, stage_needs
 from tasks.core.recipe import KAWAN_USAHA, Base, Delta, Recipe
 
 WEIGHTS = LLAMA_13B.weight_bytes("float16")

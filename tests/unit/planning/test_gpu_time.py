@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.machine.gpus import GpuSpeed
-from tasks.core.planning.gpu_time import training_seconds
 from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, ModelShape
-from tasks.core.planning.stages import Rates
+from tasks.core.planning.times import Rates, training_seconds_on_gpus
 from tasks.core.recipe import Finetune
 from tasks.core.units import GB
 
@@ -19,7 +18,7 @@ def seconds(*, card: GpuSpeed = CARD, shape: ModelShape = LLAMA_13B, **changes):
     tokens = changes.pop("training_tokens", 1_000_000)
     rates = changes.pop("rates", None)
     asked = Finetune(**changes)
-    return training_seconds(shape, asked, speed=card, training_tokens=tokens, rates=rates)
+    return training_seconds_on_gpus(shape, asked, speed=card, training_tokens=tokens, rates=rates)
 
 
 def test_training_time_is_unknown_while_the_data_is():

@@ -8,7 +8,7 @@ stands in published/figures.yaml.
 import pytest
 
 from tasks.core.planning.shape import LLAMA_13B
-from tasks.core.planning.training import pinned_weight_bytes
+from tasks.core.planning.training_memory import pinned_weight_bytes
 from tasks.core.recipe import Finetune
 from tests.unit.planning.published.document import (
     DOCUMENT,

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.planning.shape import LLAMA_13B
-from tasks.core.planning.stages import Rates, Sizes, stage_needs
+from tasks.core.planning.stages import Sizes, stage_needs
+from tasks.core.planning.times import Rates
 from tasks.core.recipe import KAWAN_USAHA, Base, Finetune, Publish, Recipe
 
 WEIGHTS = LLAMA_13B.weight_bytes("float16")

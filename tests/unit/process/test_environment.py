@@ -15,7 +15,7 @@ from tasks.core.process import NETWORK, child_environment, run_child
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, Evaluate, Finetune
 from tasks.core.training.job import TrainingJob
-from tasks.core.training.launch import launch, training_environment
+from tasks.core.training.launch.start import launch, training_environment
 from tests.models import tiny_llama
 from tests.secrets import SECRETS, SESAME, Spy, files_that_tell, spy_on_children
 

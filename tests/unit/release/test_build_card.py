@@ -12,11 +12,11 @@ from tasks.core.conversation.leaks import Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.keys import stage_key
-from tasks.core.planning.rungs import rungs
+from tasks.core.planning.rungs import rungs_of
 from tasks.core.recipe import Base, Finetune, Gate, Publish, Recipe
 from tasks.core.release.build_card import BuiltStage, card_of_build
 from tasks.core.store import Staging, Store
-from tasks.core.training.job import Reason
+from tasks.core.training.failures import StopReason
 from tasks.core.training.result import TRAINING, StepDown
 from tests.models import tiny_llama
 
@@ -65,7 +65,7 @@ def card(
 
     def adapter(staging: Staging) -> None:
         assert settings is not None
-        rung = next(rung for rung in rungs(ASKED) if rung.settings == settings)
+        rung = next(rung for rung in rungs_of(ASKED) if rung.settings == settings)
         shown = settings.model_dump(mode="json", exclude={"data"})
         (staging.path / TRAINING).write_text(json.dumps({"settings": shown}))
         staging.note(rung=rung.name, steps_down=[step.model_dump(mode="json") for step in stepped])
@@ -81,9 +81,9 @@ def card(
 
 
 def test_the_settings_are_those_of_the_rung_that_trained(tmp_path: Path, model: Path) -> None:
-    ladder = rungs(ASKED)
+    ladder = rungs_of(ASKED)
     stepped = [
-        StepDown(rung=rung.name, reason=Reason.DEVICE_OUT_OF_MEMORY, kept_step=None)
+        StepDown(rung=rung.name, reason=StopReason.DEVICE_OUT_OF_MEMORY, kept_step=None)
         for rung in ladder[:-1]
     ]
     text = card(tmp_path, model, ladder[-1].settings, *stepped)

@@ -215,7 +215,9 @@ def test_the_earlier_one_serves_again_when_the_new_one_lacks_its_edit(tmp_path, 
     assert (found.health, found.deployment.build) == ("healthy", "b0")
     state = state_directory(home, "kawan")
     assert "relu" in (state.failed_logs / "green.log").read_text()
-    assert [each.what for each in holders(devices.place() / "cpu.serving")] == ["deployment kawan"]
+    assert [each.what for each in holders(devices.lock_directory() / "cpu.serving")] == [
+        "deployment kawan"
+    ]
     stop(home, "kawan")
     assert read_previous(state) is None
 

@@ -180,5 +180,5 @@ def test_nothing_is_left_of_it(place):
     assert own_processes(place.state.root) == []
     assert can_bind("127.0.0.1", port)
     assert can_bind("127.0.0.1", deployment.engine_port)
-    assert holders(devices.place() / "cpu.serving") == []
+    assert holders(devices.lock_directory() / "cpu.serving") == []
     assert status(place.home) == []

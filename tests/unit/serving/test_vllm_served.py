@@ -219,7 +219,7 @@ def test_plain_expectation_needs_no_fingerprint(served: Running) -> None:
 
 def test_server_holds_the_lock_of_its_device_and_no_secret(served: Running) -> None:
     process = psutil.Process(served.process.pid)
-    shown = holders(devices.place() / "cpu.serving")
+    shown = holders(devices.lock_directory() / "cpu.serving")
     assert served.process.pid in [holder.pid for holder in shown]
     assert "vllm.entrypoints" in " ".join(process.cmdline())
     for one in (process, *process.children(recursive=True)):

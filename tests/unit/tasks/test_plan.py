@@ -56,7 +56,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, speed: CpuSpeed | None) -> list[Pa
         asked.append(home)
         return speed
 
-    monkeypatch.setattr(hardware, "measured_speed", measure)
+    monkeypatch.setattr(hardware, "measured_cpu_speed", measure)
     return asked
 
 

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
-from tasks.core.training.trainer import _trained_parameters, _write_adapter
+from tasks.core.training.trainer.adapter_writing import trained_parameters, write_adapter
 config = LoraConfig(task_type="CAUSAL_LM", target_modules=["v_proj", "q_proj"])
 model = get_peft_model(LlamaForCausalLM.from_pretrained(sys.argv[1]), config)
-_write_adapter(model, _trained_parameters(model), Path(sys.argv[2]))
+write_adapter(model, trained_parameters(model), Path(sys.argv[2]))
 """
 
 

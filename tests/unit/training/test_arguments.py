@@ -11,7 +11,7 @@ import pytest
 
 from tasks.core.recipe import Finetune
 from tasks.core.training.job import TrainingJob
-from tasks.core.training.launch import training_environment
+from tasks.core.training.launch.start import training_environment
 
 SHOWS = """
 import json, sys

@@ -10,10 +10,10 @@ import pytest
 
 from tasks.core.home import PROJECT
 from tasks.core.process import is_running
-from tasks.core.training.checkpoints import last_whole, step_of
-from tasks.core.training.launch import OWNER
-from tasks.core.training.stop_request import GRACE_S
-from tests.unit.training.test_finetune import (
+from tasks.core.training.checkpoints.directory import last_whole, step_of
+from tasks.core.training.launch.start import OWNER
+from tasks.core.training.trainer.stop_request import TRAINING_GRACE_S
+from tests.unit.training.test_attempt import (
     changed,
     data,
     model,
@@ -26,7 +26,7 @@ __all__ = ["data", "model", "out"]
 
 _ASKS = """
 import os, signal
-from tasks.core.training.stop_request import AskedToEnd
+from tasks.core.training.trainer.stop_request import AskedToEnd
 now = [0.0]
 asked = AskedToEnd(clock=lambda: now[0])
 asked.listen()
@@ -50,11 +50,11 @@ def asked_in_steps_of(step_s: float) -> "subprocess.CompletedProcess[str]":
 
 
 def test_step_that_would_take_too_long_is_given_up_at_once() -> None:
-    assert asked_in_steps_of(GRACE_S).returncode == -signal.SIGTERM
+    assert asked_in_steps_of(TRAINING_GRACE_S).returncode == -signal.SIGTERM
 
 
 def test_step_that_ends_in_time_is_taken_to_its_end() -> None:
-    ran = asked_in_steps_of(GRACE_S / 2)
+    ran = asked_in_steps_of(TRAINING_GRACE_S / 2)
     assert (ran.returncode, ran.stdout) == (0, "True\n")
 
 
@@ -63,11 +63,12 @@ import sys
 import time
 from pathlib import Path
 from tasks.core.recipe import Finetune
-from tasks.core.training.finetune import finetune
+from tasks.core.training.attempt import run_attempt
+from tasks.core.training.request import TrainingRequest
 model, data, out = map(Path, sys.argv[1:4])
 settings = Finetune.model_validate_json(sys.argv[4])
 say = lambda line: print(line, flush=True)
-finetune(model, settings, data=data, template="vicuna_v1.1", out=out, on_line=say)
+run_attempt(TrainingRequest(model, settings, data, "vicuna_v1.1", out, on_line=say))
 """
 
 

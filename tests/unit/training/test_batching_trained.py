@@ -7,7 +7,8 @@ import pytest
 from safetensors.torch import load_file
 
 from tasks.core.recipe import Finetune, Lora
-from tasks.core.training.finetune import finetune
+from tasks.core.training.attempt import run_attempt
+from tasks.core.training.request import TrainingRequest
 from tests.models import WORDS, tiny_llama
 
 CONVERSATIONS = 6
@@ -46,7 +47,8 @@ def test_a_step_over_all_conversations_is_the_same_however_they_are_batched(
     adapters = {}
     for name, chosen in choices.items():
         (tmp_path / name).mkdir()
-        result = finetune(model, chosen, data=data, template="vicuna_v1.1", out=tmp_path / name)
+        request = TrainingRequest(model, chosen, data, "vicuna_v1.1", tmp_path / name)
+        result = run_attempt(request)
         adapters[name] = load_file(result.adapter / "adapter_model.safetensors")
     for name in ("group", "pack"):
         assert adapters[name].keys() == adapters["pad"].keys()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
-from tasks.core.training.finetune import TrainingStopped, finetune
-from tasks.core.training.job import Reason
+from tasks.core.training.attempt import run_attempt
+from tasks.core.training.failures import StopReason, TrainingStopped
+from tasks.core.training.request import TrainingRequest
 from tests.models import WORDS, tiny_llama
 
 
@@ -28,14 +29,9 @@ def test_libraries_write_into_the_log_and_a_person_reads_the_steps(tmp_path: Pat
         max_steps=2,
     )
     heard: list[str] = []
-    finetune(
-        tiny_llama(tmp_path / "model", layers=1),
-        settings,
-        data=data,
-        template="vicuna_v1.1",
-        out=out,
-        on_line=heard.append,
-        log=log,
+    model = tiny_llama(tmp_path / "model", layers=1)
+    run_attempt(
+        TrainingRequest(model, settings, data, "vicuna_v1.1", out, on_line=heard.append, log=log)
     )
     assert len(heard) >= 2
     assert all(line.startswith("step ") for line in heard)
@@ -48,4 +44,4 @@ def test_libraries_write_into_the_log_and_a_person_reads_the_steps(tmp_path: Pat
 def test_a_training_that_stops_names_its_log(tmp_path: Path) -> None:
     log = tmp_path / "finetune.log"
     child = ChildResult(1, Cause.ERROR, ("Traceback",), 0, 0.0, log)
-    assert f"where: {log}" in str(TrainingStopped(Reason.ERROR, child, "Traceback", None))
+    assert f"where: {log}" in str(TrainingStopped(StopReason.ERROR, child, "Traceback", None))

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.errors import RecipeError
 from tasks.core.planning.shape import LLAMA_13B
-from tasks.core.planning.training import training_memory
+from tasks.core.planning.training_memory import training_memory
 from tasks.core.recipe import Finetune
 from tasks.core.training.deepspeed_config import deepspeed_config
 

@@ -1,9 +1,9 @@
 import pytest
 
 from tasks.core.training.events import (
-    Event,
     MicroBatchDone,
     StepDone,
+    TrainingEvent,
     ValidationBatchDone,
     ValidationDone,
     from_line,
@@ -28,7 +28,7 @@ VALIDATION = ValidationDone(step=3, total_steps=24, loss=2.13449, tokens=12_345,
 
 
 @pytest.mark.parametrize("event", [STEP, MICRO_BATCH, VALIDATION_BATCH, VALIDATION])
-def test_an_event_comes_back_from_its_line(event: Event) -> None:
+def test_an_event_comes_back_from_its_line(event: TrainingEvent) -> None:
     assert from_line(to_line(event)) == event
 
 

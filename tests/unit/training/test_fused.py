@@ -15,7 +15,8 @@ from tasks.core.conversation.labels import Encoder
 from tasks.core.conversation.reading import load
 from tasks.core.conversation.split import is_validation
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
-from tasks.core.training.finetune import finetune
+from tasks.core.training.attempt import run_attempt
+from tasks.core.training.request import TrainingRequest
 from tasks.core.weights.fuse import fuse
 from tests.models import WORDS, tiny_llama, tiny_tokenizer
 
@@ -60,7 +61,7 @@ def test_a_fused_model_computes_what_model_and_adapter_do_and_keeps_its_edit(
         warmup_ratio=0.0,
         validation_share=0.4,
     )
-    trained = finetune(edited, settings, data=data, template=TEMPLATE, out=out)
+    trained = run_attempt(TrainingRequest(edited, settings, data, TEMPLATE, out))
     fuse(edited, trained.adapter, fused)
     alive = inspect_model(fused)
     assert alive.edit == "alive", alive.reason

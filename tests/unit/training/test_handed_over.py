@@ -8,27 +8,28 @@ from safetensors.torch import load_file
 
 from tasks.core.keys import stage_key
 from tasks.core.store import RemoteStore, Staging, Store
-from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
-from tasks.core.training.finetune import FinetuneResult, TrainingStopped
-from tasks.core.training.result import WORK
+from tasks.core.training.attempt import TrainedAdapter
+from tasks.core.training.checkpoints.directory import CHECKPOINTS, whole_state
+from tasks.core.training.failures import TrainingStopped
+from tasks.core.training.result import WORK_DIRECTORY
 from tests.models import tiny_llama
-from tests.unit.training.test_finetune import data, killing_trainers_at, train
+from tests.unit.training.test_attempt import data, killing_trainers_at, train
 
 __all__ = ["data"]  # the fixture
 
 MODEL, ADAPTER = stage_key("download", 1, {}), stage_key("finetune", 1, {})
 
 
-def trained(store: Store, data: Path, *, killed_at: int | None = None) -> FinetuneResult:
+def trained(store: Store, data: Path, *, killed_at: int | None = None) -> TrainedAdapter:
     """Train as the stage does, on the model of the store."""
-    results: list[FinetuneResult] = []
+    results: list[TrainedAdapter] = []
     model = store.build(MODEL, _model).artifact
 
     def write(staging: Staging) -> None:
         kill = (
             {} if killed_at is None else {"on_line": killing_trainers_at(killed_at, staging.path)}
         )
-        with staging.handed_over(lambda: whole_state(staging.path / WORK / CHECKPOINTS)):
+        with staging.handed_over(lambda: whole_state(staging.path / WORK_DIRECTORY / CHECKPOINTS)):
             results.append(train(model.path, data, staging.path, **kill))
 
     store.build(ADAPTER, write, inputs={"model": model.digest})

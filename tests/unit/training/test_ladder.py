@@ -12,19 +12,21 @@ from tasks.core.files.locks import locked
 from tasks.core.machine import devices
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import GpuUse
-from tasks.core.planning.rungs import rungs
+from tasks.core.planning.rungs import rungs_of
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
-from tasks.core.training import ladder
-from tasks.core.training.checkpoints import DIVISION, mark_whole
-from tasks.core.training.finetune import FinetuneResult, TrainingStopped
-from tasks.core.training.job import Reason, division_of
+from tasks.core.training import ladder, rung_choice
+from tasks.core.training.attempt import TrainedAdapter
+from tasks.core.training.checkpoints.directory import DIVISION, mark_whole
+from tasks.core.training.failures import StopReason, TrainingStopped
+from tasks.core.training.job import division_of
 from tasks.core.training.ladder import (
     LadderResult,
     SteppedDown,
-    finetune_down_the_ladder,
-    finetune_on_ladder,
+    train_down_the_ladder,
+    train_on_due_rung,
 )
+from tasks.core.training.request import TrainingRequest
 from tasks.core.units import GIB
 from tests.holding import holding
 
@@ -34,22 +36,21 @@ ENDED = ChildResult(-9, Cause.SIGNAL, tail=(), peak_memory_bytes=0, wall_s=0.0)
 
 
 class Attempts:
-    """Stands in for `finetune`: ends for the reasons given, one an attempt, then succeeds."""
+    """Stands in for `run_attempt`: ends for the reasons given, one an attempt, then succeeds."""
 
-    def __init__(self, *reasons: Reason, kept_step: int | None = None) -> None:
+    def __init__(self, *reasons: StopReason, kept_step: int | None = None) -> None:
         self.settings: list[Finetune] = []
-        self.grouped_as: list[Finetune] = []
+        self.asked: list[Finetune] = []
         self._reasons = list(reasons)
         self._kept_step = kept_step
 
-    def __call__(
-        self, _model: Path, settings: Finetune, *, out: Path, grouped_as: Finetune, **_: object
-    ) -> object:
+    def __call__(self, request: TrainingRequest, settings: Finetune) -> object:
+        out = request.out
         self.settings.append(settings)
-        self.grouped_as.append(grouped_as)
+        self.asked.append(request.settings)
         (out / "work").mkdir(parents=True, exist_ok=True)
         if not self._reasons:
-            return FinetuneResult
+            return TrainedAdapter
         checkpoint = None
         if self._kept_step is not None:
             checkpoint = out / "work" / "checkpoints" / f"checkpoint-{self._kept_step}"
@@ -83,21 +84,22 @@ def run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         settings: Finetune = CPU,
         *,
         out: str = "out",
-        start: Run = finetune_on_ladder,
+        start: Run = train_on_due_rung,
     ) -> LadderResult:
-        monkeypatch.setattr(ladder, "finetune", attempts)
-        return start(model, settings, data=Path(), template="", out=tmp_path / out, home=tmp_path)
+        monkeypatch.setattr(ladder, "run_attempt", attempts)
+        request = TrainingRequest(model, settings, data=Path(), template="", out=tmp_path / out)
+        return start(request, tmp_path)
 
     return run
 
 
 @pytest.mark.parametrize(
-    "reason", [Reason.KILLED, Reason.NOT_FINITE, Reason.LOST_PEER, Reason.ERROR]
+    "reason", [StopReason.KILLED, StopReason.NOT_FINITE, StopReason.LOST_PEER, StopReason.ERROR]
 )
-def test_nothing_but_a_want_of_memory_leads_down(run: Run, reason: Reason) -> None:
+def test_nothing_but_a_want_of_memory_leads_down(run: Run, reason: StopReason) -> None:
     attempts = Attempts(reason)
     with pytest.raises(TrainingStopped) as caught:
-        run(attempts, start=finetune_down_the_ladder)
+        run(attempts, start=train_down_the_ladder)
     assert not caught.value.retryable
     assert run(Attempts()).number == 1
 
@@ -105,15 +107,15 @@ def test_nothing_but_a_want_of_memory_leads_down(run: Run, reason: Reason) -> No
 def test_at_the_bottom_the_failure_itself_is_raised(run: Run) -> None:
     bottom = CPU.model_copy(update={"micro_batch_size": 1, "gradient_checkpointing": True})
     with pytest.raises(TrainingStopped, match="the last words"):
-        run(Attempts(Reason.HOST_OUT_OF_MEMORY), bottom)
+        run(Attempts(StopReason.HOST_OUT_OF_MEMORY), bottom)
 
 
 def test_a_step_down_says_what_it_changes_saves_and_costs_and_can_be_retried(run: Run) -> None:
     with pytest.raises(SteppedDown) as caught:
-        run(Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7))
+        run(Attempts(StopReason.HOST_OUT_OF_MEMORY, kept_step=7))
     said = str(caught.value)
     assert caught.value.retryable
-    below = rungs(CPU)[1]
+    below = rungs_of(CPU)[1]
     for words in ("rung 2 of 4, micro batch 2", below.saves, below.costs, "resumes from step 7"):
         assert words in said
     assert below.changes[1:] in said
@@ -124,21 +126,21 @@ def test_a_step_down_to_states_that_cannot_be_taken_over_says_that_it_starts_ane
 ) -> None:
     without_zero = GPU.model_copy(update={"zero_stage": 0})
     with pytest.raises(SteppedDown, match="starts over: 16 bits without ZeRO"):
-        run(Attempts(Reason.DEVICE_OUT_OF_MEMORY, kept_step=7), without_zero)
+        run(Attempts(StopReason.DEVICE_OUT_OF_MEMORY, kept_step=7), without_zero)
 
 
 def test_conversations_stay_grouped_as_asked_so_that_a_lower_rung_goes_on(run: Run) -> None:
     grouped = CPU.model_copy(update={"batching": "group"})
-    attempts = Attempts(Reason.HOST_OUT_OF_MEMORY, kept_step=7)
+    attempts = Attempts(StopReason.HOST_OUT_OF_MEMORY, kept_step=7)
     with pytest.raises(SteppedDown, match="resumes from step 7"):
         run(attempts, grouped)
     run(attempts, grouped)
     assert [settings.micro_batch_size for settings in attempts.settings] == [4, 2]
-    assert attempts.grouped_as == [grouped, grouped]
+    assert attempts.asked == [grouped, grouped]
 
 
 def test_the_next_attempt_begins_on_the_rung_below_in_another_process_too(run: Run) -> None:
-    attempts = Attempts(Reason.HOST_OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY)
+    attempts = Attempts(StopReason.HOST_OUT_OF_MEMORY, StopReason.HOST_OUT_OF_MEMORY)
     for _ in range(2):
         with pytest.raises(SteppedDown):
             run(attempts)
@@ -151,12 +153,12 @@ def test_the_next_attempt_begins_on_the_rung_below_in_another_process_too(run: R
 
 def test_other_settings_begin_at_the_top_again(run: Run) -> None:
     with pytest.raises(SteppedDown):
-        run(Attempts(Reason.HOST_OUT_OF_MEMORY))
+        run(Attempts(StopReason.HOST_OUT_OF_MEMORY))
     assert run(Attempts(), CPU.model_copy(update={"learning_rate": 1e-3})).number == 1
 
 
 def test_the_rung_that_worked_is_where_the_next_training_begins(run: Run, tmp_path: Path) -> None:
-    run(Attempts(Reason.HOST_OUT_OF_MEMORY), start=finetune_down_the_ladder)
+    run(Attempts(StopReason.HOST_OUT_OF_MEMORY), start=train_down_the_ladder)
     again = Attempts()
     longer = CPU.model_copy(update={"epochs": 9.0})  # needs no more memory: the same record
     assert run(again, longer, out="another").number == 2
@@ -179,8 +181,8 @@ def aged(record: Path, days: float) -> None:
 @pytest.fixture
 def record(run: Run, tmp_path: Path) -> Path:
     """The record of a training that worked on the lowest but one of its rungs, 3 of 4."""
-    reasons = [Reason.HOST_OUT_OF_MEMORY] * 2
-    run(Attempts(*reasons), start=finetune_down_the_ladder)
+    reasons = [StopReason.HOST_OUT_OF_MEMORY] * 2
+    run(Attempts(*reasons), start=train_down_the_ladder)
     (path,) = (tmp_path / "rungs").iterdir()
     return path
 
@@ -199,8 +201,8 @@ def test_a_rung_is_believed_for_some_days_and_then_the_one_above_is_tried(
 
 def test_a_rung_above_that_is_still_too_much_is_believed_anew(run: Run, record: Path) -> None:
     aged(record, days=8)
-    tried = Attempts(Reason.HOST_OUT_OF_MEMORY)
-    made = run(tried, out="again", start=finetune_down_the_ladder)
+    tried = Attempts(StopReason.HOST_OUT_OF_MEMORY)
+    made = run(tried, out="again", start=train_down_the_ladder)
     assert (made.number, [step.rung for step in made.steps_down]) == (3, ["micro batch 2"])
     assert run(Attempts(), out="another").number == 3
 
@@ -209,7 +211,7 @@ def test_a_rung_above_is_not_tried_while_somebody_else_uses_the_memory(
     run: Run, record: Path
 ) -> None:
     aged(record, days=8)
-    with holding(devices.place() / "GPU-other.build", "fine-tune of another"):
+    with holding(devices.lock_directory() / "GPU-other.build", "fine-tune of another"):
         assert run(Attempts(), out="beside").number == 3
     assert run(Attempts(), out="alone").number == 2
 
@@ -223,10 +225,10 @@ def test_a_rung_is_not_remembered_when_another_build_used_the_memory(
     run: Run, tmp_path: Path
 ) -> None:
     with (
-        holding(devices.place() / "GPU-other.build", "fine-tune of another"),
-        pytest.raises(SteppedDown, match="Not to be remembered: fine-tune of another"),
+        holding(devices.lock_directory() / "GPU-other.build", "fine-tune of another"),
+        pytest.raises(SteppedDown, match="Not recorded: fine-tune of another"),
     ):
-        run(Attempts(Reason.HOST_OUT_OF_MEMORY))
+        run(Attempts(StopReason.HOST_OUT_OF_MEMORY))
     made = run(Attempts())
     assert (made.number, made.steps_down[0].alone) == (2, False)
     assert not (tmp_path / "rungs").exists()
@@ -237,7 +239,7 @@ def test_a_disk_that_does_not_take_the_record_of_a_rung_loses_no_training(
     run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "rungs").write_text("a file where the directory should be")
-    made = run(Attempts(Reason.HOST_OUT_OF_MEMORY), start=finetune_down_the_ladder)
+    made = run(Attempts(StopReason.HOST_OUT_OF_MEMORY), start=train_down_the_ladder)
     assert made.number == 2
 
 
@@ -251,7 +253,7 @@ def test_a_rung_is_remembered_only_when_nobody_else_was_on_the_gpu(
     gpu = GpuUse("GPU-one", "H100", 80 * GIB, free_gib * GIB, pids)
     monkeypatch.setattr(devices, "read_gpu_use", lambda: (gpu,))
     one = GPU.model_copy(update={"processes": 1})
-    made = run(Attempts(Reason.DEVICE_OUT_OF_MEMORY), one, start=finetune_down_the_ladder)
+    made = run(Attempts(StopReason.DEVICE_OUT_OF_MEMORY), one, start=train_down_the_ladder)
     assert [step.alone for step in made.steps_down] == [alone]
     assert (tmp_path / "rungs").exists() is alone
 
@@ -263,7 +265,7 @@ def test_a_training_is_refused_beside_a_deployment_that_leaves_it_too_little(
     monkeypatch.setattr(devices, "read_gpu_use", lambda: (gpu,))
     attempts = Attempts()
     with (
-        locked(devices.place() / "GPU-one.serving", "deployment demo", shared=True),
+        locked(devices.lock_directory() / "GPU-one.serving", "deployment demo", shared=True),
         pytest.raises(DeviceBusy, match=r"10\.7 GB free beside deployment demo") as caught,
     ):
         run(attempts, GPU.model_copy(update={"processes": 1}))
@@ -289,7 +291,7 @@ def test_rungs_whose_weights_no_gpu_can_hold_cost_no_attempt(
 ) -> None:
     found = parse_gpus(gpus) if gpus else ()
     processes = len(found) or 1
-    monkeypatch.setattr(ladder, "read_gpus", lambda: (found, None))
+    monkeypatch.setattr(rung_choice, "read_gpus", lambda: (found, None))
     with caplog.at_level("INFO"):
         made = run(Attempts(), GPU.model_copy(update={"processes": processes}))
     assert made.rung.name == name
@@ -300,7 +302,7 @@ def test_rungs_whose_weights_no_gpu_can_hold_cost_no_attempt(
 
 
 def test_a_broken_record_is_no_record(run: Run, tmp_path: Path) -> None:
-    run(Attempts(Reason.HOST_OUT_OF_MEMORY), start=finetune_down_the_ladder)
+    run(Attempts(StopReason.HOST_OUT_OF_MEMORY), start=train_down_the_ladder)
     (record,) = (tmp_path / "rungs").iterdir()
     record.write_text("{")
     assert run(Attempts(), out="another").number == 1
@@ -310,25 +312,25 @@ def test_a_broken_record_is_no_record(run: Run, tmp_path: Path) -> None:
     ("reason", "settings", "names"),
     [
         # What is short decides: a rung that needs more of it is passed over.
-        (Reason.HOST_OUT_OF_MEMORY, GPU, []),  # its weights never were on the host
+        (StopReason.HOST_OUT_OF_MEMORY, GPU, []),  # its weights never were on the host
         (
-            Reason.DEVICE_OUT_OF_MEMORY,
+            StopReason.DEVICE_OUT_OF_MEMORY,
             GPU,
             ["optimizer offload", "ZeRO-3", "ZeRO-3 with parameter offload"],
         ),
         (
-            Reason.HOST_OUT_OF_MEMORY,
+            StopReason.HOST_OUT_OF_MEMORY,
             GPU.model_copy(update={"zero_stage": 3, "offload": "all"}),
             ["pageable offload", "4-bit"],
         ),
     ],
 )
 def test_a_rung_that_would_not_help_is_passed_over(
-    run: Run, reason: Reason, settings: Finetune, names: list[str]
+    run: Run, reason: StopReason, settings: Finetune, names: list[str]
 ) -> None:
     attempts = Attempts(*[reason] * 9)
     with pytest.raises(TrainingStopped):
-        run(attempts, settings, start=finetune_down_the_ladder)
-    by_settings = {rung.settings.model_dump_json(): rung.name for rung in rungs(settings)}
+        run(attempts, settings, start=train_down_the_ladder)
+    by_settings = {rung.settings.model_dump_json(): rung.name for rung in rungs_of(settings)}
     tried = [by_settings[each.model_dump_json()] for each in attempts.settings]
     assert tried == ["as asked", *names]

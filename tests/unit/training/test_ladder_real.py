@@ -38,17 +38,13 @@ TRAINS = """
 import json, pathlib, sys
 pathlib.Path(sys.argv[1], "cgroup.procs").write_text("0")
 from tasks.core.recipe import Finetune
-from tasks.core.training.ladder import finetune_down_the_ladder
+from tasks.core.training.ladder import train_down_the_ladder
+from tasks.core.training.request import TrainingRequest
 model, data, out, home = map(pathlib.Path, sys.argv[2:6])
-made = finetune_down_the_ladder(
-    model,
-    Finetune.model_validate_json(sys.argv[6]),
-    data=data,
-    template="vicuna_v1.1",
-    out=out,
-    home=home,
-    on_line=lambda line: print(line, file=sys.stderr),
-)
+settings = Finetune.model_validate_json(sys.argv[6])
+say = lambda line: print(line, file=sys.stderr)
+request = TrainingRequest(model, settings, data, "vicuna_v1.1", out, on_line=say)
+made = train_down_the_ladder(request, home)
 print(json.dumps({
     "rung": made.rung.name,
     "settings": made.rung.settings.model_dump(mode="json"),

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import Finetune
-from tasks.core.training.launch_command import Command, command
+from tasks.core.training.launch.command import Command, launch_command
 
 JOB = Path("/jobs/job.json")
 ENTRY = "tasks.core.training.entry"
@@ -18,12 +18,12 @@ GPU = Finetune(device="cuda", processes=2)
 
 def on_one_device(device: str, visible: dict[str, str]) -> Command:
     settings = Finetune.model_validate({"device": device, "processes": 1})
-    return command(settings, JOB, port=1234, env=visible)
+    return launch_command(settings, JOB, port=1234, env=visible)
 
 
 def test_fewer_visible_gpus_than_processes_are_refused() -> None:
     with pytest.raises(RecipeError, match="CUDA_VISIBLE_DEVICES"):
-        command(GPU, JOB, port=1, env={"CUDA_VISIBLE_DEVICES": "3"})
+        launch_command(GPU, JOB, port=1, env={"CUDA_VISIBLE_DEVICES": "3"})
 
 
 def test_gpus_that_are_named_otherwise_than_by_number_are_refused() -> None:
@@ -35,13 +35,13 @@ def test_a_hostfile_is_checked_before_anything_is_started(tmp_path: Path) -> Non
     hostfile = tmp_path / "hosts"
     hostfile.write_text("one slots=1\n")
     with pytest.raises(RecipeError, match="2 slots together"):
-        command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={})
+        launch_command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={})
 
 
 def test_several_machines_are_those_of_the_hostfile(tmp_path: Path) -> None:
     hostfile = tmp_path / "hosts"
     hostfile.write_text("# two machines\none slots=1\n\ntwo slots=1  # a slow one\n")
-    argv = command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={}).argv
+    argv = launch_command(GPU.model_copy(update={"hostfile": hostfile}), JOB, port=1, env={}).argv
     assert argv[1:3] == ("-m", "deepspeed.launcher.runner")
     assert argv[argv.index("--hostfile") + 1] == str(hostfile)
     assert "--launcher_args=-N" in argv
@@ -58,7 +58,7 @@ def test_several_machines_are_those_of_the_hostfile(tmp_path: Path) -> None:
 def test_several_processes_get_a_visible_device_each(
     settings: Finetune, visible: dict[str, str], devices: list[int]
 ) -> None:
-    started = command(settings, JOB, port=1234, env=visible)
+    started = launch_command(settings, JOB, port=1234, env=visible)
     python, *words = started.argv
     assert python == sys.executable
     assert words[:2] == ["-m", "deepspeed.launcher.launch"]

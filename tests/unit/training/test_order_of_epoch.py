@@ -5,8 +5,8 @@ from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_firs
 from torch.utils.data import DataLoader
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from tasks.core.training.grouping import LengthGroups
-from tasks.core.training.trainer import OrderOfEpoch
+from tasks.core.training.batching.grouping import LengthGroups
+from tasks.core.training.trainer.callbacks import OrderOfEpoch
 
 EXAMPLES = 8
 

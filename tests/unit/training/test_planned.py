@@ -14,7 +14,7 @@ from tests.models import tiny_llama
 
 @pytest.fixture(autouse=True)
 def _two_avx2_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "measured_speed", lambda _: AVX2)
+    monkeypatch.setattr(hardware, "measured_cpu_speed", lambda _: AVX2)
 
 
 @pytest.mark.parametrize("config", [None, "{", '{"model_type": "gpt2"}'])

@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from tasks.core.errors import DataError
 from tasks.core.recipe import Finetune, Lora
-from tasks.core.training.finetune import FinetuneResult, TrainingStopped, finetune
-from tasks.core.training.job import Reason
+from tasks.core.training.attempt import TrainedAdapter, run_attempt
+from tasks.core.training.failures import StopReason, TrainingStopped
+from tasks.core.training.request import TrainingRequest
 from tests.models import tiny_llama
 from tests.unit.training.pairs import write_preferences
-from tests.unit.training.test_finetune import adapter_of, killing_trainers_at, same
+from tests.unit.training.test_attempt import adapter_of, killing_trainers_at, same
 
 SETTINGS = Finetune(
     method="dpo",
@@ -48,15 +49,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(
     model: Path, data: Path, out: Path, settings: Finetune = SETTINGS, **options: Any
-) -> FinetuneResult:
+) -> TrainedAdapter:
     out.mkdir(exist_ok=True)
-    return finetune(model, settings, data=data, template="vicuna_v1.1", out=out, **options)
+    return run_attempt(TrainingRequest(model, settings, data, "vicuna_v1.1", out, **options))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
     model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> FinetuneResult:
+) -> TrainedAdapter:
     return train(model, data, tmp_path_factory.mktemp("undisturbed"))
 
 
@@ -70,7 +71,7 @@ def test_conversations_are_refused_before_anything_is_started(model: Path, tmp_p
 
 
 def test_the_preferred_answers_become_likelier_than_the_others_on_held_out_pairs(
-    undisturbed: FinetuneResult,
+    undisturbed: TrainedAdapter,
 ) -> None:
     last = undisturbed.validation[-1]
     assert undisturbed.steps[0].loss == pytest.approx(0.693147, abs=1e-5)
@@ -87,12 +88,12 @@ def test_the_preferred_answers_become_likelier_than_the_others_on_held_out_pairs
 
 @pytest.mark.slow
 def test_a_killed_training_by_preference_resumes_to_the_same_bits(
-    model: Path, data: Path, undisturbed: FinetuneResult, tmp_path: Path
+    model: Path, data: Path, undisturbed: TrainedAdapter, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(TrainingStopped) as caught:
         train(model, data, out, on_line=killing_trainers_at(5, out))
-    assert caught.value.reason is Reason.KILLED
+    assert caught.value.reason is StopReason.KILLED
     resumed = train(model, data, out)
     assert (resumed.resumed_from_step, resumed.restarted_for) == (4, ())
     assert same(resumed, undisturbed)
@@ -102,7 +103,7 @@ def test_a_killed_training_by_preference_resumes_to_the_same_bits(
 
 @pytest.mark.slow
 def test_a_training_by_preference_goes_on_when_its_states_are_divided_otherwise(
-    model: Path, data: Path, undisturbed: FinetuneResult, tmp_path: Path
+    model: Path, data: Path, undisturbed: TrainedAdapter, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(TrainingStopped):
@@ -139,4 +140,4 @@ def test_pairs_whose_loss_is_not_finite_stop_the_training(
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(TrainingStopped) as caught:
         train(broken, data, tmp_path / "out")
-    assert caught.value.reason is Reason.NOT_FINITE
+    assert caught.value.reason is StopReason.NOT_FINITE

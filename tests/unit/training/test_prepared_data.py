@@ -6,7 +6,8 @@ import pytest
 from tasks.core.conversation.prepared import prepare_examples
 from tasks.core.errors import DataError
 from tasks.core.recipe import Finetune
-from tasks.core.training.prepare import prepare
+from tasks.core.training.prepare import prepare_job
+from tasks.core.training.request import TrainingRequest
 from tasks.core.weights.index import read_index
 from tests.models import tiny_llama
 
@@ -30,17 +31,14 @@ def data(tmp_path: Path) -> Path:
 def test_prepared_examples_make_the_same_job_as_the_file(
     tmp_path: Path, model: Path, data: Path
 ) -> None:
-    prepared, adapter = tmp_path / "prepared", tmp_path / "adapter"
+    prepared = tmp_path / "prepared"
     prepared.mkdir()
     prepare_examples(model, data, SETTINGS, TEMPLATE, out=prepared)
     jobs = [
-        prepare(
+        prepare_job(
             read_index(model),
+            TrainingRequest(model, SETTINGS, source, TEMPLATE, tmp_path / name),
             SETTINGS,
-            data=source,
-            template=TEMPLATE,
-            work=tmp_path / name,
-            adapter=adapter,
         )
         for name, source in (("one", data), ("other", prepared))
     ]
@@ -51,7 +49,9 @@ def test_prepared_examples_make_the_same_job_as_the_file(
     assert (own.total_steps, own.pad_token_id) == (shared.total_steps, shared.pad_token_id)
     assert jobs[0].counts == jobs[1].counts
     assert shared.examples == prepared / "examples.safetensors"
-    identities = [(tmp_path / name / "checkpoints" / "identity.json") for name in ("one", "other")]
+    identities = [
+        (tmp_path / name / "work" / "checkpoints" / "identity.json") for name in ("one", "other")
+    ]
     assert identities[0].read_bytes() == identities[1].read_bytes()
 
 
@@ -60,14 +60,9 @@ def test_examples_of_another_length_are_refused(tmp_path: Path, model: Path, dat
     prepared.mkdir()
     prepare_examples(model, data, SETTINGS, TEMPLATE, out=prepared)
     with pytest.raises(DataError, match="prepared for other settings"):
-        prepare(
-            read_index(model),
-            SETTINGS.model_copy(update={"max_length_tokens": 2048}),
-            data=prepared,
-            template=TEMPLATE,
-            work=tmp_path / "work",
-            adapter=tmp_path / "adapter",
-        )
+        longer = SETTINGS.model_copy(update={"max_length_tokens": 2048})
+        request = TrainingRequest(model, longer, prepared, TEMPLATE, tmp_path)
+        prepare_job(read_index(model), request, longer)
 
 
 def test_packing_takes_fewer_steps_an_epoch(tmp_path: Path, model: Path, data: Path) -> None:
@@ -76,13 +71,7 @@ def test_packing_takes_fewer_steps_an_epoch(tmp_path: Path, model: Path, data: P
         settings = SETTINGS.model_copy(
             update={"batching": choice, "micro_batch_size": 1, "gradient_accumulation_steps": 1}
         )
-        made = prepare(
-            read_index(model),
-            settings,
-            data=data,
-            template=TEMPLATE,
-            work=tmp_path / choice,
-            adapter=tmp_path / "adapter",
-        )
+        request = TrainingRequest(model, settings, data, TEMPLATE, tmp_path / choice)
+        made = prepare_job(read_index(model), request, settings)
         steps[choice] = made.job.total_steps
     assert steps["pack"] < steps["pad"] / 1.5

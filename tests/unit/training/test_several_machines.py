@@ -15,9 +15,10 @@ import pytest
 
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Finetune
-from tasks.core.training.finetune import finetune
+from tasks.core.training.attempt import run_attempt
+from tasks.core.training.request import TrainingRequest
 from tests.models import tiny_llama
-from tests.unit.training.test_finetune import SETTINGS, TEMPLATE, data
+from tests.unit.training.test_attempt import SETTINGS, TEMPLATE, data
 
 __all__ = ["data"]
 
@@ -81,7 +82,8 @@ def test_training_on_two_machines_is_that_of_two_processes_and_tells_its_steps(
     settings = Finetune.model_validate({**SETTINGS.model_dump(), **fields})
     model, out, heard = tiny_llama(tmp_path / "model", layers=2), tmp_path / "out", list[str]()
     out.mkdir()
-    made = finetune(model, settings, data=data, template=TEMPLATE, out=out, on_line=heard.append)
+    request = TrainingRequest(model, settings, data, TEMPLATE, out, on_line=heard.append)
+    made = run_attempt(request)
     assert len(made.steps) == 8  # of 8 conversations, 2 at a time, twice
     told = [line.split(",")[0] for line in heard if line.startswith("step ")]
     assert told == [f"step {step.step}/8" for step in made.steps]

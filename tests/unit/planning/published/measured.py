@@ -10,14 +10,13 @@ from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
 from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 from transformers import LlamaForCausalLM
 
-from tasks.core.machine.link import LinkSpeed
+from tasks.core.machine.speed import LinkSpeed
 from tasks.core.planning.activations import kept_bytes, working_bytes
-from tasks.core.planning.cpu_time import training_seconds_on_cpu
-from tasks.core.planning.rungs import rungs
+from tasks.core.planning.rungs import rungs_of
 from tasks.core.planning.serving import kv_cache_bytes, serving_memory
 from tasks.core.planning.shape import LLAMA_7B, LLAMA_13B, SMOLLM2_135M, ModelShape
-from tasks.core.planning.stages import Rates
-from tasks.core.planning.training import (
+from tasks.core.planning.times import Rates, training_seconds_on_cpu
+from tasks.core.planning.training_memory import (
     adapter_state_bytes,
     gathered_bytes,
     lora_params,
@@ -52,7 +51,7 @@ def measured_tables() -> list[Table]:
 
 
 def _rung(name: str) -> Finetune:
-    return next(rung.settings for rung in rungs(_AS_THE_ORIGINAL) if rung.name == name)
+    return next(rung.settings for rung in rungs_of(_AS_THE_ORIGINAL) if rung.name == name)
 
 
 def _h100() -> Table:

@@ -12,11 +12,10 @@ from tasks.core.planning.activations import (
     loss_bytes,
     working_bytes,
 )
-from tasks.core.planning.gpu_time import training_seconds
 from tasks.core.planning.serving import kv_cache_bytes
 from tasks.core.planning.shape import ModelShape
-from tasks.core.planning.stages import Rates
-from tasks.core.planning.training import TrainingMemory, training_memory
+from tasks.core.planning.times import Rates, training_seconds_on_gpus
+from tasks.core.planning.training_memory import TrainingMemory, training_memory
 from tasks.core.recipe import Finetune, Lora
 
 FIGURES = Path(__file__).with_name("figures.yaml")
@@ -68,7 +67,9 @@ def seconds_for(
     """Return the planned time for this many tokens, all processes together, once."""
     once = asked.model_copy(update={"epochs": 1})
     speed = speed_of(card)
-    seconds = training_seconds(shape, once, speed=speed, training_tokens=tokens, rates=rates)
+    seconds = training_seconds_on_gpus(
+        shape, once, speed=speed, training_tokens=tokens, rates=rates
+    )
     assert seconds is not None
     return seconds
 

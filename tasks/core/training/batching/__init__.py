@@ -1,0 +1,1 @@
+"""From examples to batches: `choice` picks padding, grouping by length, or packing."""

@@ -1,0 +1,1 @@
+"""Starting the training processes: command, environment, hostfile, and what must be installed."""

@@ -1,0 +1,1 @@
+"""Inside the training process: the trainers, their callbacks, losses, schedule and validation."""
