@@ -218,7 +218,7 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     Example: `kawan-usaha fuse edited adapter tuned`
     """
     from tasks.core.architecture.fingerprint import renew_fingerprint
-    from tasks.core.conversation.template_files import with_template_of
+    from tasks.core.conversation.template.files import with_template_of
     from tasks.core.files.durable import staged_directory, state_of
     from tasks.core.weights.fuse import fuse as add
 

@@ -96,7 +96,7 @@ def ours(job: Job, batching: str) -> int:
 
 def _first_step_tokens(job: Job, settings: Any) -> int:
     """Return the tokens of the first step: the longest rows come first, and it is not timed."""
-    from tasks.core.conversation.example_file import ExampleFile
+    from tasks.core.conversation.examples.file import ExampleFile
     from tasks.core.training.batching import batching_of
     from tasks.core.training.job import global_batch_size
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tasks.core.conversation.labels import IGNORED, Example
+from tasks.core.conversation.examples.labels import IGNORED, Example
 from tasks.core.files.durable import require_room
 from tasks.core.system.errors import names_path
 

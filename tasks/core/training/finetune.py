@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks.core.conversation.examples import ExampleCounts
+from tasks.core.conversation.examples.writer import ExampleCounts
 from tasks.core.errors import DiskFull, LockBusy, TrainingFailed
 from tasks.core.files.durable import fsync_directory, write_atomically
 from tasks.core.model.template_record import record_template, recorded_template
