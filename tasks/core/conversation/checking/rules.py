@@ -7,7 +7,7 @@ from tasks.core.conversation.preferences import Method
 from tasks.core.recipe import Evaluate, Finetune
 
 ANY_LANGUAGE = "any"
-"""What `data check --language` takes for no expected language."""
+"""The value of the option --language for no expected language."""
 
 
 @dataclass(frozen=True)
