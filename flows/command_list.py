@@ -23,6 +23,9 @@ SUMMARIES: Final = {
         "better.",
         "plan": "Say beforehand what a recipe needs of disk, memory and time, and whether it fits.",
     },
+    "recipe": {
+        "recipe": "Begin a recipe, check one and fill in its defaults, describe them to an editor.",
+    },
     "models": {
         "download": "Download a model: one weight format, every file checked, continued after a "
         "break.",

@@ -1,7 +1,7 @@
-"""The fields of the form that starts a rebuild: their titles, and what it lets nobody type.
+"""The parameters in Prefect's forms: their titles, and the values that a form accepts.
 
-Descriptions are the `Args:` of the flows, where Prefect looks for them. Whatever needs more than
-the form to be judged is refused by the run, in words.
+Descriptions are the `Args:` of the flows, where Prefect reads them. Whatever a form cannot check is
+refused by the run, with an explanation.
 """
 
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ _ONE_OVERRIDE = {"type": "string", "title": "field=value", "pattern": PATTERN}
 
 
 def _titled(title: str) -> Any:
-    """Return what names a parameter in the form; Prefect itself would take the variable's name."""
+    """Return the title of a parameter in the form, which is its variable's name by default."""
     return Field(json_schema_extra={"title": title})
 
 
@@ -34,7 +34,7 @@ LastStage = Annotated[StageName, _titled("Last stage")]
 Overrides = Annotated[
     tuple[Annotated[str, WithJsonSchema(_ONE_OVERRIDE)], ...], _titled("Overrides")
 ]
-# With None as the default, the form refuses the field that it has left empty itself.
+# A schema that allowed null would make the form refuse a field that it left empty itself.
 GateReason = Annotated[
     str | None, WithJsonSchema({"type": "string"}), _titled("Override of the gate")
 ]

@@ -2,7 +2,7 @@
 
 from tasks.core.architecture.fingerprint import put_fingerprint
 from tasks.core.architecture.proof.proof import EditProof, prove_edit
-from tasks.core.conversation.template_files import with_chat_template
+from tasks.core.conversation.template.files import with_chat_template
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Edit
 from tasks.core.store import Staging

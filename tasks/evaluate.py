@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.core.conversation.leaks import Overlap
+from tasks.core.conversation.checking.leaks import Overlap
 from tasks.core.errors import GateFailed, JudgeRefused, JudgeUnavailable, KawanUsahaError
 from tasks.core.evaluation.evaluate import OUTCOME, measurement_identity, read_outcome
 from tasks.core.evaluation.evaluate import evaluate as measure

@@ -1,6 +1,6 @@
 """Fuse: the adapter added to the weights, streamed."""
 
-from tasks.core.conversation.template_files import with_template_of
+from tasks.core.conversation.template.files import with_template_of
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.core.training.result import ADAPTER

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from prefect import get_run_logger
 from pydantic import TypeAdapter
 
-from tasks.core.conversation.data_sources import (
+from tasks.core.conversation.checking.leaks import Overlap, find_leaks
+from tasks.core.conversation.reading.data_sources import (
     digest_of_sources,
     local_files,
     names_of_sources,
 )
-from tasks.core.conversation.leaks import Overlap, find_leaks
 from tasks.core.errors import DataError
 from tasks.core.files.digests import sha256_of_state
 from tasks.core.files.durable import write_atomically

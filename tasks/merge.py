@@ -2,7 +2,7 @@
 
 import time
 
-from tasks.core.conversation.template_files import with_chat_template
+from tasks.core.conversation.template.files import with_chat_template
 from tasks.core.files.digests import FileDigest
 from tasks.core.hub.download.incoming import IncomingSource
 from tasks.core.keys import stage_key

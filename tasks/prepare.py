@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from tasks.core import keys
-from tasks.core.conversation.data_files import looked_at
-from tasks.core.conversation.data_sources import digest_of_sources, local_files
 from tasks.core.conversation.formats import NAMES
 from tasks.core.conversation.prepared import identity, prepare_examples
+from tasks.core.conversation.reading.data_files import looked_at
+from tasks.core.conversation.reading.data_sources import digest_of_sources, local_files
 from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
 from tasks.core.recipe.data import short_names

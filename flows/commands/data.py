@@ -12,11 +12,12 @@ from flows.commands import data_collected, data_review
 from flows.commands.numbers import decimal, integer
 from flows.commands.output import AS_JSON, bytes_bar, output_file, show
 from flows.commands.sources import TEMPLATE, in_use, source_of
+from tasks.core.conversation.checking.rules import ANY_LANGUAGE, Rules
 from tasks.core.recipe.data import DataFormat
 
 if TYPE_CHECKING:
-    from tasks.core.conversation.data_files import DataFile
-    from tasks.core.conversation.labels import Encoder, TokenText
+    from tasks.core.conversation.examples.labels import Encoder, TokenText
+    from tasks.core.conversation.reading.data_files import DataFile
     from tasks.core.conversation.records import BadRecord, Conversation
 
 data_app = typer.Typer(
@@ -49,8 +50,6 @@ MaxLength = Annotated[int, integer("Tokens a conversation; longer ones are cut."
 Merge = Annotated[
     bool, typer.Option("--merge-neighbours", help="Join neighbouring turns of one speaker.")
 ]
-
-ANY_LANGUAGE = "any"
 
 
 def register(app: typer.Typer) -> None:
@@ -89,13 +88,14 @@ def check(
 
     Example: `kawan-usaha data check data/conversation.json --tokenizer vicuna-13b --picture d.png`
     """
-    from tasks.core.conversation.advice import render_advice
-    from tasks.core.conversation.screening import Rules, screen
+    from tasks.core.conversation.checking.screening import screen
+    from tasks.core.conversation.checking.summary import render_summary
 
     rules = Rules(
         None if language == ANY_LANGUAGE else language,
         merge_neighbours,
         max_dropped_share,
+        caller="check",
         method=None,
     )
     bad = list["BadRecord"]()
@@ -111,7 +111,7 @@ def check(
                 on_progress=report,
             )
     if picture is not None:
-        from tasks.core.conversation.picture import draw_lengths
+        from tasks.core.conversation.checking.picture import draw_lengths
 
         draw_lengths(found, picture, max_length if tokenizer else None)
     result: dict[str, object] = {
@@ -136,7 +136,7 @@ def check(
         "lengths_unit": found.lengths.unit,
         "bad": [{**asdict(one), "fault": one.fault.value} for one in bad],
     }
-    text = render_advice(found)
+    text = render_summary(found)
     show(result, as_json=as_json, text=f"\n{text}" if found.dropped else text)
     if not found.acceptable:
         raise typer.Exit(1)
@@ -166,7 +166,7 @@ def show_record(
     from rich.console import Console
 
     from flows.commands.data_view import tokens_in_colour
-    from tasks.core.conversation.reading import find_record
+    from tasks.core.conversation.reading.scan import find_record
     from tasks.core.errors import UsageError
 
     with ExitStack() as streams:
@@ -202,8 +202,8 @@ def _explained(encoder: "Encoder", record: "Conversation") -> "dict[str, tuple[T
 
 
 def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
-    from tasks.core.conversation.labels import Encoder
-    from tasks.core.conversation.tokenizer_files import load_tokenizer
+    from tasks.core.conversation.examples.labels import Encoder
+    from tasks.core.conversation.tokenizer.load import load_tokenizer
     from tasks.core.home import home
     from tasks.core.hub.download.pinned import PinnedSource
     from tasks.core.model.template_record import DEFAULT_TEMPLATE
@@ -220,8 +220,8 @@ def _data_files(
     text: str, name: str | None, format: DataFormat, streams: ExitStack
 ) -> "list[DataFile]":
     """Return the files that are meant; what a stream gives is kept until streams are closed."""
-    from tasks.core.conversation.data_files import DataFile
-    from tasks.core.conversation.data_sources import files_in
+    from tasks.core.conversation.reading.data_files import DataFile
+    from tasks.core.conversation.reading.data_sources import files_in
     from tasks.core.files.given import at_rest
 
     path = _local_file(text, name)

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from tasks.core.conversation.labels import TokenText
+from tasks.core.conversation.examples.labels import TokenText
 
 _STYLES = {"learned": ("bold green", "green underline"), "masked": ("dim",), "truncated": ("red",)}
 

@@ -13,7 +13,7 @@ from tasks.core.recipe import Evaluate, Gate
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from tasks.core.conversation.leaks import Overlap
+    from tasks.core.conversation.checking.leaks import Overlap
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +76,7 @@ def evaluate(
     """
     from contextlib import ExitStack
 
-    from tasks.core.conversation.template import get_template
+    from tasks.core.conversation.template.render import get_template
     from tasks.core.errors import UsageError
     from tasks.core.evaluation.evaluate import evaluate as measure
     from tasks.core.evaluation.evaluate import measurement_identity
@@ -146,7 +146,7 @@ def evaluate(
 
 def _overlap(training: Path | None, settings: Evaluate, held: "ExitStack") -> "Overlap | None":
     """Return what of the held-out conversations stands in the training data, if that is named."""
-    from tasks.core.conversation.leaks import find_leaks
+    from tasks.core.conversation.checking.leaks import find_leaks
     from tasks.core.files.given import at_rest
 
     if training is None:

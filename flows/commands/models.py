@@ -221,7 +221,7 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     Example: `kawan-usaha fuse edited adapter tuned`
     """
     from tasks.core.architecture.fingerprint import renew_fingerprint
-    from tasks.core.conversation.template_files import with_template_of
+    from tasks.core.conversation.template.files import with_template_of
     from tasks.core.files.digests import state_of
     from tasks.core.files.output import staged_directory
     from tasks.core.weights.fuse import fuse as add

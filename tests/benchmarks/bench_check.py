@@ -106,7 +106,8 @@ def _json_alone(data: Path) -> float:
 
 
 def _quick(work: Path) -> None:
-    from tasks.core.conversation.screening import Rules, screen
+    from tasks.core.conversation.checking.rules import Rules
+    from tasks.core.conversation.checking.screening import screen
 
     data = work / "check-quick.data"
     for form, megabytes, processes in (("lines", 6, 1), ("array", 6, 1), ("lines", 24, None)):

@@ -36,10 +36,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.examples import ExampleWriter
-from tasks.core.conversation.labels import IGNORED, Encoder, Example
-from tasks.core.conversation.reading import load
+from tasks.core.conversation.examples.file import ExampleFile
+from tasks.core.conversation.examples.labels import IGNORED, Encoder, Example
+from tasks.core.conversation.examples.writer import ExampleWriter
+from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tasks.core.system.cores import usable_cores
@@ -187,7 +187,7 @@ def _sets(
     options: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, scratch: Path
 ) -> dict[str, ExampleFile]:
     encoder = Encoder(tokenizer, options.template, options.max_length)
-    starter = [encoder.encode(conversation) for conversation in load(_STARTER)]
+    starter = [encoder.encode(conversation) for conversation in load_conversations(_STARTER)]
     starter = [example for example in starter if example.input_ids]
     sets = {"starter set": starter, "long-tailed set": _long_tailed(options, starter)}
     return {name: _written(scratch / name, examples) for name, examples in sets.items()}
@@ -242,7 +242,9 @@ def learned_tokenizer() -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    texts = [turn.text for conversation in load(_STARTER) for turn in conversation.turns]
+    texts = [
+        turn.text for conversation in load_conversations(_STARTER) for turn in conversation.turns
+    ]
     special = ["<pad>", "<s>", "</s>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from tasks.core.conversation.labels import IGNORED, Encoder
-from tasks.core.conversation.screening import Rules, screen
-from tasks.core.conversation.template import get_template
+from tasks.core.conversation.checking.rules import Rules
+from tasks.core.conversation.checking.screening import screen
+from tasks.core.conversation.examples.labels import IGNORED, Encoder
+from tasks.core.conversation.template.render import get_template
 from tasks.core.evaluation.prompts import choose, read_prompts
 from tasks.core.recipe import Evaluate
 from tasks.core.system.cores import usable_cores

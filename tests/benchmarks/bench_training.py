@@ -29,7 +29,7 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples.file import ExampleFile
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples.file import ExampleFile
 from tasks.core.conversation.prepared import prepare_examples
 from tasks.core.demo.models import save_demo_model
 from tasks.core.machine.cpu import compute_dtype, read_cpu

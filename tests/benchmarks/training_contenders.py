@@ -93,7 +93,7 @@ def ours(job: Job, batching: str) -> int:
 
 def _first_step_tokens(job: Job, settings: Any) -> int:
     """Return the tokens of the first step: the longest rows come first, and it is not timed."""
-    from tasks.core.conversation.example_file import ExampleFile
+    from tasks.core.conversation.examples.file import ExampleFile
     from tasks.core.planning.batch import global_batch_size
     from tasks.core.training.batching.choice import batching_of
 

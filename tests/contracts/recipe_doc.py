@@ -19,20 +19,28 @@ def render() -> str:
     lines = [
         "# The recipe, field by field",
         "",
-        "A YAML file; `data/recipes/` holds examples. Unknown fields are refused, with the name",
-        "that was probably meant. A stage that is left out is not run. Relative paths are looked",
-        "up from where the command runs, then from the project. This page is made from the code.",
+        "A recipe is a YAML file; `data/recipes/` has examples. An unknown field is refused with",
+        "the name that was probably meant. A stage that is left out is not run. Relative paths are",
+        "resolved in the working directory, then in the project. This page, the form of Prefect's",
+        "UI and the commands below are made from the same descriptions in the code.",
+        "",
+        "- `kawan-usaha recipe new mine.yaml --from demo --schema` writes a recipe with a comment",
+        "  for every field. With `--schema` an editor completes it and marks mistakes, if it has",
+        "  yaml-language-server, such as VS Code with the YAML extension.",
+        "- `kawan-usaha recipe show mine.yaml` checks it, and prints it with every default filled",
+        "  in, marked as such; `--json` gives a program the value and the origin of each field.",
+        "- `kawan-usaha recipe schema` prints the JSON schema (2020-12) by itself.",
         "",
         "One run can change single fields without another file: `kawan-usaha rebuild demo --set",
-        "finetune.epochs=2`, also of `plan`, or Overrides in the form of Prefect's UI. A field is",
-        "named by its path, such as `evaluate.gate.max_perplexity`; the value is YAML, so",
-        "`deploy=` leaves that stage out and `'edit.activations=[{layers: all}]'` sets a list as a",
-        "whole. What comes out is checked like a file. The overrides of a run stand in its record,",
-        "its plan and its report.",
+        "finetune.epochs=2`, also of `plan`, `learn` and `recipe show`, or Overrides in Prefect's",
+        "form. A field is named by its path, such as `evaluate.gate.max_perplexity`. The value is",
+        "YAML: `deploy=` leaves that stage out, `'edit.activations=[{layers: all}]'` replaces a",
+        "list. The result is checked like a file. A run's record, plan and report name its",
+        "overrides.",
         "",
     ]
     for name, model in _models(Recipe, "recipe", set()):
-        lines += [f"## `{name}`", "", (model.__doc__ or "").strip().split("\n\n")[0], ""]
+        lines += [f"## `{name}`", "", " ".join((model.__doc__ or "").split("\n\n")[0].split()), ""]
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
         lines += [
             f"| `{field}` | {_type(info.annotation)} | {_default(info)} | {info.description} |"

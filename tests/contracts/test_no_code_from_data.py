@@ -37,7 +37,7 @@ TRUSTS = {
 to be agreed to."""
 
 OURS_ALONE = {
-    "tasks/core/conversation/tokenizer_files.py": "only after brings_only_our_code",
+    "tasks/core/conversation/tokenizer/load.py": "only after brings_only_our_code",
 }
 LOADS_A_FILE = {
     "tasks/core/hub/publish/to_hub/load_probe.py": "the process that looks at what was published"

@@ -1,14 +1,15 @@
-"""Advice works: the option or field of the recipe that a message names is a real one."""
+"""Every field of the recipe is documented; options and fields that a message names exist."""
 
 from collections.abc import Iterator
 
 import pytest
 import typer
-from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from flows.cli import app
 from tasks.core.recipe import Recipe
-from tests.contracts.recommended_commands import Recommended
+from tasks.core.recipe.fields import fields_below
+from tests.contracts.recommended_commands import ROOT, Recommended
 from tests.contracts.recommended_settings import recommended_fields, recommended_options
 
 NO_FIELDS = {"publish.publish", "deploy.1_port"}
@@ -23,15 +24,7 @@ def options(command: object) -> Iterator[str]:
 
 
 def is_field(name: str) -> bool:
-    model: type[BaseModel] | None = Recipe
-    for part in name.split("."):
-        field = model.model_fields.get(part) if model is not None else None
-        if field is None:
-            return False
-        kinds = (field.annotation, *getattr(field.annotation, "__args__", ()))
-        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-        model = inner[0] if inner else None
-    return True
+    return name in {path for path, _ in fields_below(Recipe)}
 
 
 KNOWN = {
@@ -43,6 +36,24 @@ KNOWN = {
 STYLES = "tasks/core/serving/page/look.py"  # what begins so there is a colour
 OPTIONS = sorted({each for each in recommended_options() if each.where != STYLES}, key=str)
 FIELDS = sorted({f for f in recommended_fields() if f.words not in NO_FIELDS}, key=str)
+
+
+DOCUMENTED = (ROOT / "docs" / "recipe.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "info"), [*fields_below(Recipe)], ids=lambda value: str(value)[:40]
+)
+def test_every_field_has_a_title_a_description_and_a_line_in_the_docs(
+    path: str, info: FieldInfo
+) -> None:
+    assert info.title
+    assert info.description
+    assert info.description.endswith(".")
+    section, _, name = path.rpartition(".")
+    below = DOCUMENTED.partition(f"## `{section or 'recipe'}`\n")[2].partition("\n## ")[0]
+    assert f"| `{name}` |" in below
+    assert info.description in below
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)

@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
 from tasks import finetune as stage
-from tasks.core.conversation.examples import ExampleCounts
+from tasks.core.conversation.examples.writer import ExampleCounts
 from tasks.core.planning.rungs import rungs_of
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune

@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from prefect import flow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.core.conversation.template_files import TEMPLATE_FILE
+from tasks.core.conversation.template.files import TEMPLATE_FILE
 from tasks.core.files.digests import digest_of
 from tasks.core.model.edit_fingerprint import FILE, read_fingerprint
 from tasks.core.model.template_record import record_template, recorded_template

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from flows.lifecycle import rebuild
 from flows.report import RebuildReport
-from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.reading import load
+from tasks.core.conversation.examples.labels import Encoder
+from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.errors import GateFailed
 from tasks.core.pruning import prune_store
 from tasks.core.recipe import (
@@ -57,7 +57,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tiny_llama(root / "base", dtype="float32", layers=2)
     model = LlamaForCausalLM.from_pretrained(path)
     encoder = Encoder(AutoTokenizer.from_pretrained(path), TEMPLATE, 2048)
-    example = encoder.encode(load(root / "held_out.json")[0])
+    example = encoder.encode(load_conversations(root / "held_out.json")[0])
     ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
-from tasks.core.conversation.example_file import ExampleFile
+from tasks.core.conversation.examples.file import ExampleFile
 from tasks.core.conversation.prepared import EXAMPLES, prepare_examples, read_prepared
 from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune

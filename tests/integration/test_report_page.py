@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flows.report import RebuildReport, as_plain, as_text, page_of, publish_report, summary
-from tasks.core.conversation.leaks import Leak, Leaks
+from tasks.core.conversation.checking.leaks import Leak, Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.recipe import Base, Gate, Publish, Recipe

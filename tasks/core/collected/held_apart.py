@@ -8,8 +8,8 @@ answer to a question that the model is measured by is learned, or learned to be 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from tasks.core.conversation.examples.split import is_validation
 from tasks.core.conversation.records import Conversation, Turn
-from tasks.core.conversation.split import is_validation
 
 Said = tuple[str, str]
 """A question and the answer to it, by which an answer is known again in another conversation."""

@@ -9,11 +9,11 @@ from typing import Final
 
 from tasks.core.collected.names import names_given, without_names
 from tasks.core.collected.records import Message
-from tasks.core.conversation.personal_data import personal_spans
-from tasks.core.conversation.spans import Kind
+from tasks.core.conversation.personal_data.find import personal_spans
+from tasks.core.conversation.personal_data.spans import PersonalDataKind
 
 NAME: Final = "[nama]"
-PLACEHOLDERS: Final[dict[Kind, str]] = {
+PLACEHOLDERS: Final[dict[PersonalDataKind, str]] = {
     "phone": "[telepon]",
     "email": "[email]",
     "card": "[kartu]",

@@ -1,6 +1,6 @@
-"""Roughly how long conversations are, without a tokenizer: for a plan's times only.
+"""An estimate of the lengths of conversations without a tokenizer, for the times of a plan only.
 
-Reads the beginning of a large file and takes the rest to be like it.
+Reads the beginning of a large file and extrapolates.
 """
 
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from tasks.core.conversation.data_files import DataFile
-from tasks.core.conversation.data_sources import is_local, local_files
 from tasks.core.conversation.preferences import Preference
-from tasks.core.conversation.reading import scan
+from tasks.core.conversation.reading.data_files import DataFile
+from tasks.core.conversation.reading.data_sources import is_local, local_files
+from tasks.core.conversation.reading.scan import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.errors import DataError
 from tasks.core.recipe import Finetune
@@ -23,7 +23,7 @@ _ENOUGH_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class RoughLengths:
-    """How many conversations there are, and their mean length, alone and padded in a batch."""
+    """The estimated number of conversations, and their mean length, alone and padded in a batch."""
 
     conversations: int
     mean_tokens: float
@@ -31,12 +31,12 @@ class RoughLengths:
 
     @property
     def tokens(self) -> int:
-        """All tokens together, without padding."""
+        """The total number of tokens, without padding."""
         return round(self.conversations * self.mean_tokens)
 
 
 def training_lengths(settings: Finetune) -> RoughLengths | None:
-    """Return the lengths of what an epoch trains on, None where not all of it is here."""
+    """Return the lengths of what an epoch trains on, None unless all of it is on this machine."""
     rows = settings.micro_batch_size if settings.batching == "pad" else 1
     try:
         files = local_files(settings.data) if all(map(is_local, settings.data)) else ()
@@ -58,10 +58,10 @@ def training_lengths(settings: Finetune) -> RoughLengths | None:
 def lengths_of(
     data: Path | DataFile, *, cut: int, padded_to_longest_of: int = 1
 ) -> RoughLengths | None:
-    """Return the lengths with no more than `cut` tokens each, None where nothing can be read.
+    """Return the lengths, limited to `cut` tokens each; None if nothing can be read.
 
-    A preference counts as one conversation of the length of both its sides; in a batch each side is
-    padded to the longest of all.
+    A preference pair counts as one conversation with the length of both its sides; in a batch each
+    side is padded to the longest of all.
     """
     read = total = 0
 

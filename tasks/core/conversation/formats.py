@@ -1,14 +1,12 @@
-"""The formats of conversations that people have, told apart by a look at one record. Pure.
+"""Which format a record is in, recognised from its fields. Pure.
 
-FastChat's, OpenAI's and the variants of ShareGPT's are read (`dialects`). The others get a name,
-and how to make FastChat's of them.
+FastChat's format, OpenAI's and the variants of ShareGPT's can be read (`reading.dialects`). Every
+other format that is recognised has a name and instructions to convert it.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
-
-from tasks.core.conversation.layout import TURN_FIELDS, field_of_records, take_out
 
 ReadAs = Literal["fastchat", "openai", "sharegpt", "preferences"]
 NAMES: Mapping[ReadAs, str] = {
@@ -21,14 +19,16 @@ LISTS = (
     *("conversations", "conversation", "dialog", "dialogue", "turns", "items", "history"),
     "messages",
 )
-"""Fields in which variants of ShareGPT's format have their turns."""
+"""Fields that hold the turns in variants of ShareGPT's format."""
 SPEAKERS: Mapping[str, str] = (
     dict.fromkeys(("human", "user", "prompter"), "human")
     | dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "bing", "bard", "model"), "gpt")
     | dict.fromkeys(("system", "developer"), "system")
 )
-"""FastChat's name of each speaker, by all of the names that speakers have."""
+"""FastChat's name for each speaker, by every name that the formats use."""
 SPEAKER_FIELDS = ("from", "role", "speaker")
+TURN_FIELDS = frozenset({"from", "value", "role", "content", "speaker", "user", "human"})
+"""Fields that tell a turn from a record, in every format."""
 
 _SCRIPT = 'docs/data.md, "Other formats", has a script.'
 _PAIRS = (
@@ -43,7 +43,7 @@ _PAIRS = (
 
 @dataclass(frozen=True)
 class Format:
-    """A format in words, and how it is read, or how to make FastChat's of it."""
+    """A recognised format: its name, and how it is read or how to convert it."""
 
     name: str
     remedy: str = ""
@@ -51,12 +51,12 @@ class Format:
 
 
 def format_of(value: object) -> Format | None:
-    """Return what format a record is in, None for what nobody knows."""
+    """Return the likeliest format of a record, None if no format is recognised."""
     return next(formats_of(value), None)
 
 
 def formats_of(value: object) -> Iterator[Format]:
-    """Yield each format that a record may be in, the likeliest first."""
+    """Yield every format that a record may be in, the likeliest first."""
     if isinstance(value, str):
         yield Format("texts, without speakers", "Divide each into turns of `human` and `gpt`.")
     elif isinstance(value, list) and _is_turns(value):
@@ -66,10 +66,10 @@ def formats_of(value: object) -> Iterator[Format]:
 
 
 def is_preference(raw: object) -> bool:
-    """Return whether a decoded JSON value looks like a preference.
+    """Return whether a decoded JSON value looks like a preference pair.
 
-    A conversation that ends with an answer is one, whatever fields it has beside its turns, unless
-    both answers stand there with their question: then it is the better one once more.
+    A record whose turns end with an answer is a conversation, whatever its other fields, unless
+    `chosen` and `rejected` come with the question: then the turns only repeat the chosen answer.
     """
     if not isinstance(raw, Mapping) or raw.get("chosen") is None or raw.get("rejected") is None:
         return False
@@ -78,7 +78,7 @@ def is_preference(raw: object) -> bool:
 
 
 def _is_answered(record: Mapping[str, object]) -> bool:
-    """Return whether the record holds turns of which the last is the assistant's."""
+    """Return whether the record has turns, and the last of them is the assistant's."""
     turns = next((each for name in LISTS if isinstance(each := record.get(name), list)), None)
     last = turns[-1] if turns else None
     if not isinstance(last, Mapping):
@@ -88,9 +88,28 @@ def _is_answered(record: Mapping[str, object]) -> bool:
 
 
 def looks_like(value: object, *, not_as: ReadAs) -> str:
-    """Return what to add to the fault of a record that cannot be read in the format of its file."""
+    """Return a hint for a record that cannot be read in its file's format: what it looks like."""
     other = format_of(value)
     return f"; it looks like {other.name}" if other is not None and other.read_as != not_as else ""
+
+
+def take_out(field: str) -> str:
+    """Return instructions to extract the records from a field of a file's only object."""
+    return (
+        'Take them out: `python -c "import json, sys; print(json.dumps(json.load(sys.stdin)'
+        f"['{field}']))\" < FILE > NEW`."
+    )
+
+
+def field_of_records(value: object) -> str | None:
+    """Return the field of an object that holds records rather than turns, None if there is none."""
+    if not isinstance(value, dict):
+        return None
+    for name, held in value.items():
+        first = held[0] if isinstance(held, list) and held else None
+        if isinstance(first, dict) and not first.keys() & TURN_FIELDS:
+            return str(name)
+    return None
 
 
 def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
@@ -105,7 +124,7 @@ def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
     message = _first(record.get("messages"))
     if "role" in message and message.keys() & {"content", "tool_calls", "function_call"}:
         yield Format("OpenAI's format: `messages` with `role` and `content`", read_as="openai")
-        return  # what else a message says, a call of a tool for example, no variant knows
+        return  # no ShareGPT variant has the other fields of a message, such as tool calls
     for name in LISTS:
         if _is_turns(record.get(name)):
             yield _variant(f"turns in the field `{name}`")
@@ -126,9 +145,9 @@ def _candidates(record: Mapping[str, object]) -> Iterator[Format]:
 
 
 def _sharegpt(record: Mapping[str, object], turns: object) -> Format:
-    """Return which variant of ShareGPT's format this is, if it is not FastChat's own."""
+    """Return the variant of ShareGPT's format, or FastChat's own format."""
     first = _first(turns)
-    has_own = {"from", "value"} <= first.keys()  # what stands beside them is ignored
+    has_own = {"from", "value"} <= first.keys()  # further fields are ignored
     if not has_own and first.keys() & {"role", "content", "text", "speaker"}:
         return _variant(f"turns with the fields {', '.join(f'`{name}`' for name in first)}")
     who = str(first.get("from"))

@@ -1,10 +1,9 @@
-"""One preference: a conversation up to a question, the answer that is preferred, and another one.
+"""Preference pairs: a conversation up to a question, a chosen answer and a rejected one.
 
-Covers three forms, told apart by a look at the record: ours, `{"id", "conversations", "chosen",
-"rejected"}` with FastChat's turns up to the question, and the two of TRL's data sets, with texts or
-with messages (https://huggingface.co/docs/trl/dataset_formats#preference). The invariant: a
-`Preference` is a whole conversation that ends with the chosen answer, and its other answer is a
-different one.
+Covers three formats: our own, `{"id", "conversations", "chosen", "rejected"}` with FastChat's turns
+up to the question, and the two of TRL's data sets, with texts or with messages
+(https://huggingface.co/docs/trl/dataset_formats#preference). The invariant: a `Preference` is a
+whole conversation that ends with the chosen answer, and the rejected answer differs from it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from tasks.core.conversation.records import (
     BadForm,
     BadRecord,
     Conversation,
-    Fault,
+    RecordFault,
     Turn,
     id_of,
     is_text,
@@ -35,7 +34,7 @@ _UNNAMED = "unnamed"
 
 @dataclass(frozen=True)
 class Preference(Conversation):
-    """A conversation whose last answer is preferred to `rejected`, an answer to the same words."""
+    """A conversation whose last answer is preferred to `rejected`, another answer."""
 
     rejected: str = ""
 
@@ -45,11 +44,11 @@ class Preference(Conversation):
         yield "rejected", self.rejected
 
     def chosen_conversation(self) -> Conversation:
-        """Return the conversation with the answer that is preferred."""
+        """Return the conversation with the chosen answer."""
         return Conversation(self.id, self.turns, self.system)
 
     def rejected_conversation(self) -> Conversation:
-        """Return the conversation with the other answer."""
+        """Return the conversation with the rejected answer."""
         last = replace(self.turns[-1], text=self.rejected)
         return Conversation(self.id, (*self.turns[:-1], last), self.system)
 
@@ -57,20 +56,20 @@ class Preference(Conversation):
 def parse_preference(
     raw: object, position: int, *, merge_neighbours: bool = False
 ) -> Preference | BadRecord:
-    """Return the preference that a decoded JSON value describes, or what is wrong with it.
+    """Return the preference pair in a decoded JSON value, or what is wrong with it.
 
-    A record without an `id`, as TRL's are, gets one that follows from its words. With
-    `merge_neighbours` what one speaker says in several turns before the answers becomes one turn.
+    A record without an `id`, such as TRL's, gets one derived from its texts. `merge_neighbours`
+    joins consecutive turns of one speaker before the answers.
     """
     record_id = id_of(raw)
     try:
         if not isinstance(raw, dict):
-            raise BadForm(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
+            raise BadForm(RecordFault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
         for name in ("chosen", "rejected"):
             if name not in raw:
-                raise BadForm(Fault.WRONG_FIELDS, f"`{name}` is missing")
+                raise BadForm(RecordFault.WRONG_FIELDS, f"`{name}` is missing")
         if "id" in raw and record_id is None:
-            raise BadForm(Fault.WRONG_FIELDS, "`id` is not text")
+            raise BadForm(RecordFault.WRONG_FIELDS, "`id` is not text")
         turns, chosen, rejected = _parts(raw)
         _require_answers(chosen, rejected)
     except BadForm as bad:
@@ -79,9 +78,9 @@ def parse_preference(
     parsed = parse_record(whole, position, merge_neighbours=merge_neighbours)
     if isinstance(parsed, BadRecord):
         return parsed if "id" in raw else replace(parsed, id=None)
-    if parsed.turns[-1] != Turn("gpt", chosen):  # joined with an answer that stood before it
+    if parsed.turns[-1] != Turn("gpt", chosen):  # merged with an answer before it
         reason = "the conversation ends with an answer, not with a question"
-        return BadRecord(position, record_id, Fault.WRONG_ORDER, reason)
+        return BadRecord(position, record_id, RecordFault.WRONG_ORDER, reason)
     texts = [*(text for _, text in parsed.texts()), rejected]
     return Preference(record_id or made_id(texts), parsed.turns, parsed.system, rejected)
 
@@ -92,19 +91,19 @@ def _parts(raw: Mapping[str, object]) -> tuple[list[object], str, str]:
     if "conversations" in raw:
         turns = raw["conversations"]
         if not isinstance(turns, list):
-            raise BadForm(Fault.WRONG_FIELDS, "`conversations` is not a list")
+            raise BadForm(RecordFault.WRONG_FIELDS, "`conversations` is not a list")
         return turns, _answer("chosen", chosen), _answer("rejected", rejected)
     before = _prompt(raw.get("prompt"))
     if not (isinstance(chosen, list) and isinstance(rejected, list)):
         answers = _answer("chosen", chosen), _answer("rejected", rejected)
         if not before:
-            raise BadForm(Fault.WRONG_FIELDS, "there is no question: name it in `prompt`")
+            raise BadForm(RecordFault.WRONG_FIELDS, "there is no question: name it in `prompt`")
         return [_turn(*each) for each in before], *answers
     one, other = _messages("chosen", chosen), _messages("rejected", rejected)
     if one[:-1] != other[:-1]:
         reason = "`chosen` and `rejected` differ before their last message"
-        raise BadForm(Fault.WRONG_FIELDS, reason)
-    has_prompt = all(each in one[:-1] for each in before)  # both answers may repeat it
+        raise BadForm(RecordFault.WRONG_FIELDS, reason)
+    has_prompt = all(each in one[:-1] for each in before)  # both lists may repeat the prompt
     said = one[:-1] if has_prompt else [*before, *one[:-1]]
     return [_turn(*each) for each in said], _last("chosen", one), _last("rejected", other)
 
@@ -116,24 +115,24 @@ def _prompt(value: object) -> list[tuple[str, str]]:
 
 
 def _answer(name: str, value: object) -> str:
-    """Return an answer, which may stand as a text or as the only message of a list."""
+    """Return an answer given as a text or as the only message of a list."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and len(value) == 1:
         return _last(name, _messages(name, value))
-    raise BadForm(Fault.WRONG_FIELDS, f"`{name}` is not text")
+    raise BadForm(RecordFault.WRONG_FIELDS, f"`{name}` is not text")
 
 
 def _messages(name: str, value: object) -> list[tuple[str, str]]:
     if not isinstance(value, list) or not value:
-        raise BadForm(Fault.WRONG_FIELDS, f"`{name}` is neither text nor a list of messages")
+        raise BadForm(RecordFault.WRONG_FIELDS, f"`{name}` is neither text nor a list of messages")
     said = []
     for number, each in enumerate(value, start=1):
         role = each.get("role") if isinstance(each, Mapping) else None
         content = each.get("content") if isinstance(each, Mapping) else None
         if not isinstance(role, str) or not isinstance(content, str):
             reason = f"`{name}`, message {number}: `role` or `content` is missing or not text"
-            raise BadForm(Fault.WRONG_FIELDS, reason)
+            raise BadForm(RecordFault.WRONG_FIELDS, reason)
         said.append((SPEAKERS.get(role, role), content))
     return said
 
@@ -141,7 +140,7 @@ def _messages(name: str, value: object) -> list[tuple[str, str]]:
 def _last(name: str, messages: list[tuple[str, str]]) -> str:
     speaker, text = messages[-1]
     if speaker != "gpt":
-        raise BadForm(Fault.NO_ANSWER, f"`{name}` does not end with the assistant's answer")
+        raise BadForm(RecordFault.NO_ANSWER, f"`{name}` does not end with the assistant's answer")
     return text
 
 
@@ -152,8 +151,8 @@ def _turn(speaker: str, text: str) -> dict[str, str]:
 def _require_answers(chosen: str, rejected: str) -> None:
     for name, text in (("chosen", chosen), ("rejected", rejected)):
         if not text.strip():
-            raise BadForm(Fault.EMPTY_TURN, f"`{name}` is empty")
+            raise BadForm(RecordFault.EMPTY_TURN, f"`{name}` is empty")
         if not is_text(text):
-            raise BadForm(Fault.NOT_UTF8, f"`{name}` holds half of a surrogate pair")
+            raise BadForm(RecordFault.NOT_UTF8, f"`{name}` holds half of a surrogate pair")
     if chosen == rejected:
-        raise BadForm(Fault.SAME_ANSWERS, "`chosen` and `rejected` are the same answer")
+        raise BadForm(RecordFault.SAME_ANSWERS, "`chosen` and `rejected` are the same answer")

@@ -1,9 +1,8 @@
-"""Conversations as examples, once for all trainings that ask for the same: an artifact's content.
+"""Prepared examples: the content of an artifact that every training run with equal inputs shares.
 
-A directory holds the examples to train on, those to validate with, and what they were made from.
-What decides its bytes is the data, the tokenizer, the template, the length and the rules: a
-store's key is made of these (`identity`). The invariant: a training takes a directory only if it
-was made as its own settings say.
+A directory holds the examples for training, those for validation, and a description of what they
+were made from. Data, tokenizer, template, length and rules decide its bytes, and so its key in the
+store (`identity`). The invariant: training uses a directory only if it was made for its settings.
 """
 
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from tasks.core.conversation.data_files import Data, files_of
-from tasks.core.conversation.data_sources import digest_of
-from tasks.core.conversation.examples import ExampleCounts, ExampleWriters
-from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.screening import Rules, screen
-from tasks.core.conversation.tokenizer_files import load_tokenizer
-from tasks.core.conversation.tokenizer_identity import tokenizer_digest
+from tasks.core.conversation.checking.rules import Rules
+from tasks.core.conversation.checking.screening import screen
+from tasks.core.conversation.examples.labels import Encoder
+from tasks.core.conversation.examples.writer import ExampleCounts, ExampleWriters
+from tasks.core.conversation.reading.data_files import Data, files_of
+from tasks.core.conversation.reading.data_sources import digest_of_files
+from tasks.core.conversation.tokenizer.identity import tokenizer_digest
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError
 from tasks.core.files.durable import take_back, write_atomically
 from tasks.core.progress import OnProgress, silent
@@ -50,9 +50,9 @@ class _Description(BaseModel):
 
 @dataclass(frozen=True)
 class PreparedExamples:
-    """Example files, memory-mapped when they are read, and what they came to.
+    """The example files of a directory, with their counts.
 
-    `largest_id` is that of both files, `sha256` that of the examples to train on.
+    `largest_id` is that of both files, `sha256` that of the training examples.
     """
 
     examples: Path
@@ -64,14 +64,14 @@ class PreparedExamples:
 
 
 class _Source:
-    """What examples are made from, beside the settings."""
+    """The data and the tokenizer that examples are made from."""
 
     def __init__(self, data: Data, tokenizer: str) -> None:
         self._files, self.tokenizer = files_of(data), tokenizer
-        self.sha256 = digest_of(self._files)
+        self.sha256 = digest_of_files(self._files)
 
     def made(self, directory: Path, settings: Finetune, template: str) -> bool:
-        """Return whether the examples in a directory are those that would be made of this."""
+        """Return whether the directory holds the examples that would be made from this source."""
         try:
             found = _Description.model_validate_json((directory / DESCRIPTION).read_bytes())
         except (OSError, ValidationError):
@@ -81,8 +81,8 @@ class _Source:
         return same and (directory / EXAMPLES).is_file()
 
     def require_unchanged(self) -> None:
-        """Raise DataError if a file is no longer what it was."""
-        if digest_of(self._files) != self.sha256:
+        """Raise DataError if a file has changed since."""
+        if digest_of_files(self._files) != self.sha256:
             raise DataError(
                 "The file was changed while it was read.",
                 where=", ".join(each.name for each in self._files),
@@ -91,8 +91,8 @@ class _Source:
 
 
 def identity(settings: Finetune, template: str) -> dict[str, JsonValue]:
-    """Return what of a recipe decides the examples, beside the data and the tokenizer."""
-    deciding = DECIDING | {"method"}  # which a recipe by sft does not name
+    """Return the part of a recipe that decides the examples, apart from data and tokenizer."""
+    deciding = DECIDING | {"method"}  # which is not dumped for sft
     return {**settings.model_dump(mode="json", include=deciding), "template": template}
 
 
@@ -105,13 +105,10 @@ def prepare_examples(
     out: Path,
     on_progress: OnProgress = silent,
 ) -> PreparedExamples:
-    """Write the examples of conversation files into the existing directory out.
+    """Tokenize conversation files into the existing directory out, unless it holds the result.
 
-    The tokenizer is that of the model's directory; its weights are not read. Each conversation
-    stands on the side that its own words decide, and on that to train on as often as the weight of
-    its file says. What `out` holds already of the same data, for
-    the same tokenizer and settings, is taken as it is. `on_progress` counts the bytes of the data.
-    Raises DataError, RecipeError and NotAModel for what cannot be used.
+    Only the tokenizer of the model's directory is read, not its weights. `on_progress` counts the
+    bytes of the data. Raises DataError, RecipeError and NotAModel for inputs that cannot be used.
     """
     tokenizer = load_tokenizer(model)
     source = _Source(data, tokenizer_digest(tokenizer))
@@ -150,25 +147,28 @@ def prepare_examples(
 
 
 def _require_something_to_learn(where: str, settings: Finetune, both: ExampleWriters) -> None:
-    """Raise DataError when all conversations fell to the share that is not learned."""
+    """Raise DataError if every record fell into the validation share."""
     share, validation = settings.validation_share, both.validation.counts
     if both.training.given or not validation.examples:
         return
+    one, all_of_them = ("pair", "pairs")
+    if settings.method == "sft":
+        one, all_of_them = ("conversation", "conversations")
     raise DataError(
-        "Nothing is left to learn: every conversation is kept for validation.",
+        f"Nothing is left to learn: every {one} is kept for validation.",
         where=where,
-        expected="conversations on both sides",
+        expected=f"{all_of_them} on both sides",
         found=f"finetune.validation_share: {share:g}, and all {validation.examples} usable "
-        "conversations fall to it",
-        next_step="Lower finetune.validation_share, to 0.1 for example, or bring more "
-        "conversations.",
+        f"{all_of_them} fall to it",
+        next_step=f"Lower finetune.validation_share, to 0.1 for example, or bring more "
+        f"{all_of_them}.",
     )
 
 
 def read_prepared(directory: Path, settings: Finetune, template: str) -> PreparedExamples:
     """Return the examples of a directory that was made for these settings.
 
-    Raises DataError when it was made for others, or is none.
+    Raises DataError if it was made for others, or holds no examples.
     """
     file = directory / DESCRIPTION
     try:
@@ -178,7 +178,7 @@ def read_prepared(directory: Path, settings: Finetune, template: str) -> Prepare
             "This directory holds no prepared examples.",
             where=directory,
             expected=DESCRIPTION,
-            next_step="Name a conversation file, or a directory that `prepare` has made.",
+            next_step="Name a conversation file, or a directory that `prepare` has written.",
         ) from error
     wanted, found = identity(settings, template), description.identity
     differing = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
@@ -188,7 +188,7 @@ def read_prepared(directory: Path, settings: Finetune, template: str) -> Prepare
             where=directory,
             expected=", ".join(f"{name}: {wanted.get(name)}" for name in differing),
             found=", ".join(f"{name}: {found.get(name)}" for name in differing),
-            next_step="Prepare them anew.",
+            next_step="Prepare them again.",
         )
     validation = directory / VALIDATION
     return PreparedExamples(

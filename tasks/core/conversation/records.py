@@ -1,9 +1,8 @@
-"""One record of FastChat's conversation format, checked.
+"""One record in FastChat's conversation format: parsed, or refused with the reason.
 
-Covers what can be judged from the record alone: its fields, the order of the speakers, empty and
-undecodable text. What needs more than the record's form (length, language, personal data,
-duplicates) is judged by `screening`. The invariant: a `Conversation` begins with a human,
-alternates, and holds at least one answer.
+Covers what the record alone can show: its fields, the order of the speakers, empty and undecodable
+text. Length, language, personal data and duplicates are checked by `checking`. The invariant: a
+`Conversation` begins with a human turn, alternates, and holds at least one answer.
 """
 
 import enum
@@ -21,7 +20,7 @@ _MADE_ID_BYTES = 6
 
 @dataclass(frozen=True)
 class Turn:
-    """What one speaker says in one go."""
+    """One message of a conversation."""
 
     speaker: Speaker
     text: str
@@ -43,8 +42,8 @@ class Conversation:
             yield f"turn {number}", turn.text
 
 
-class Fault(enum.Enum):
-    """What can be wrong with a record: one value per remedy."""
+class RecordFault(enum.Enum):
+    """What can be wrong with a record: one value for each remedy."""
 
     NOT_JSON = "not JSON"
     NOT_UTF8 = "not UTF-8"
@@ -64,31 +63,32 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that cannot be learned from; `position` counts from 1, or is the line's number.
+    """A record that cannot be trained on.
 
-    `file` is what the file is called, where there are several.
+    `position` counts from 1 in an array; in JSON lines it is the line number. `file` is the name of
+    the file, set only where several are read.
     """
 
     position: int
     id: str | None
-    fault: Fault
+    fault: RecordFault
     reason: str
     file: str | None = None
 
     def __str__(self) -> str:
         name = f" ({self.id})" if self.id else ""
-        return f"{place(self.position, self.file)}{name}: {self.reason}"
+        return f"{record_location(self.position, self.file)}{name}: {self.reason}"
 
 
-def place(position: int, file: str | None = None) -> str:
-    """Return where a record stands, with its file's name where there are several."""
+def record_location(position: int, file: str | None = None) -> str:
+    """Return the position of a record in words, with the name of its file if one is given."""
     return f"{file}, record {position}" if file else f"record {position}"
 
 
 class BadForm(Exception):
-    """A record is not written as it should be; the message says where."""
+    """A record breaks the rules of its format; the message says where."""
 
-    def __init__(self, fault: Fault, reason: str) -> None:
+    def __init__(self, fault: RecordFault, reason: str) -> None:
         super().__init__(reason)
         self.fault = fault
 
@@ -96,24 +96,24 @@ class BadForm(Exception):
 def parse_record(
     raw: object, position: int, *, merge_neighbours: bool = False
 ) -> Conversation | BadRecord:
-    """Return the conversation that a decoded JSON value describes, or what is wrong with it.
+    """Return the conversation in a decoded JSON value, or what is wrong with it.
 
     The format is FastChat's: {"id": ..., "conversations": [{"from": "human" | "gpt", "value": ...},
     ...]}, with an optional first turn from "system". Other fields are ignored. With
-    `merge_neighbours`, what one speaker says in several turns in a row becomes one turn, with an
-    empty line between.
+    `merge_neighbours`, consecutive turns of one speaker are joined into one, with an empty line
+    between them.
     """
     record_id = id_of(raw)
     try:
         if not isinstance(raw, dict):
-            raise BadForm(Fault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
+            raise BadForm(RecordFault.WRONG_FIELDS, f"not an object but {type(raw).__name__}")
         if record_id is None:
             raise BadForm(
-                Fault.WRONG_FIELDS,
+                RecordFault.WRONG_FIELDS,
                 f"`id` is missing or not text{looks_like(raw, not_as='fastchat')}",
             )
         if not is_text(str(raw["id"])):
-            raise BadForm(Fault.NOT_UTF8, "`id` is not UTF-8")
+            raise BadForm(RecordFault.NOT_UTF8, "`id` is not UTF-8")
         _require_own_fields(raw)
         return _conversation(record_id, raw["conversations"], merge_neighbours)
     except BadForm as bad:
@@ -121,7 +121,7 @@ def parse_record(
 
 
 def id_of(raw: object) -> str | None:
-    """Return the id of a record, fit to be printed; None where it has none."""
+    """Return the id of a record, safe to print; None if it has none."""
     value = raw.get("id") if isinstance(raw, dict) else None
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return None
@@ -131,10 +131,10 @@ def id_of(raw: object) -> str | None:
 def _require_own_fields(raw: dict[str, object]) -> None:
     if not isinstance(raw.get("conversations"), list):
         reason = f"`conversations` is missing or not a list{looks_like(raw, not_as='fastchat')}"
-        raise BadForm(Fault.WRONG_FIELDS, reason)
+        raise BadForm(RecordFault.WRONG_FIELDS, reason)
     if isinstance(raw.get("system"), str) and str(raw["system"]).strip():
         reason = "the system message stands in the field `system`, not in a first turn"
-        raise BadForm(Fault.WRONG_FIELDS, reason)
+        raise BadForm(RecordFault.WRONG_FIELDS, reason)
 
 
 def _conversation(record_id: str, raw_turns: list[object], merge_neighbours: bool) -> Conversation:
@@ -147,35 +147,35 @@ def _conversation(record_id: str, raw_turns: list[object], merge_neighbours: boo
         for i, (number, speaker, text) in enumerate(said)
     )
     if len(turns) < 2:
-        raise BadForm(Fault.NO_ANSWER, "no turn of the assistant")
+        raise BadForm(RecordFault.NO_ANSWER, "no turn of the assistant")
     return Conversation(record_id, turns, system)
 
 
 def _turn(raw: object, number: int) -> tuple[str, str]:
     if not isinstance(raw, dict):
-        raise BadForm(Fault.WRONG_FIELDS, f"turn {number} is not an object")
+        raise BadForm(RecordFault.WRONG_FIELDS, f"turn {number} is not an object")
     speaker, text = raw.get("from"), raw.get("value")
     if not isinstance(speaker, str):
-        raise BadForm(Fault.WRONG_FIELDS, f"turn {number}: `from` is missing or not text")
+        raise BadForm(RecordFault.WRONG_FIELDS, f"turn {number}: `from` is missing or not text")
     if not isinstance(text, str):
-        raise BadForm(Fault.WRONG_FIELDS, f"turn {number}: `value` is missing or not text")
+        raise BadForm(RecordFault.WRONG_FIELDS, f"turn {number}: `value` is missing or not text")
     if not text.strip():
-        raise BadForm(Fault.EMPTY_TURN, f"turn {number} is empty")
+        raise BadForm(RecordFault.EMPTY_TURN, f"turn {number} is empty")
     if not is_text(text):
         raise BadForm(
-            Fault.NOT_UTF8,
+            RecordFault.NOT_UTF8,
             f"turn {number} holds half of a surrogate pair, or a byte that is not UTF-8",
         )
     return speaker, text
 
 
 def made_id(words: object) -> str:
-    """Return an id for a record without one, from lists and dictionaries of its words."""
+    """Return an id for a record that has none: a hash of its texts, as lists and dictionaries."""
     return blake2b(json.dumps(words).encode(), digest_size=_MADE_ID_BYTES).hexdigest()
 
 
 def is_text(text: str) -> bool:
-    """Return whether the text can be written as UTF-8: half of a surrogate pair cannot."""
+    """Return whether the text can be encoded as UTF-8; half of a surrogate pair cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -199,9 +199,9 @@ def _expected(speaker: str, expected: Speaker, number: int) -> Speaker:
         return expected
     if speaker not in ("human", "gpt", "system"):
         raise BadForm(
-            Fault.UNKNOWN_SPEAKER,
+            RecordFault.UNKNOWN_SPEAKER,
             f'turn {number}: unknown speaker "{speaker}"; expected human or gpt',
         )
     raise BadForm(
-        Fault.WRONG_ORDER, f"turn {number}: {speaker} speaks where {expected} is expected"
+        RecordFault.WRONG_ORDER, f"turn {number}: {speaker} speaks where {expected} is expected"
     )

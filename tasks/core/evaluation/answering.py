@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from tasks.core.conversation.template import get_template, stop_strings
+from tasks.core.conversation.template.render import get_template, stop_strings
 from tasks.core.evaluation.figures import Answer, Role
 from tasks.core.evaluation.prompts import Prompt
 

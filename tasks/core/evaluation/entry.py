@@ -13,10 +13,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.core.conversation.labels import Encoder, Example
+from tasks.core.conversation.checking.rules import Rules
+from tasks.core.conversation.checking.screening import screen
+from tasks.core.conversation.examples.labels import Encoder, Example
 from tasks.core.conversation.records import Conversation
-from tasks.core.conversation.screening import Rules, screen
-from tasks.core.conversation.tokenizer_identity import tokenizer_digest
+from tasks.core.conversation.tokenizer.identity import tokenizer_digest
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.answering import Answerer
 from tasks.core.evaluation.expected import Expected, Reader

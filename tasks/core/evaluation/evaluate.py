@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.leaks import Overlap
-from tasks.core.conversation.model_limits import check_length, check_token_ids
+from tasks.core.conversation.checking.leaks import Overlap
+from tasks.core.conversation.tokenizer.model_limits import check_length, check_token_ids
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
 from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tasks.core.conversation.labels import IGNORED, Example
+from tasks.core.conversation.examples.labels import IGNORED, Example
 from tasks.core.files.disk_space import require_disk_space
 from tasks.core.system.errors import names_path
 

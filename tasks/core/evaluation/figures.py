@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.conversation.leaks import Leaks, Overlap
+from tasks.core.conversation.checking.leaks import Leaks, Overlap
 from tasks.core.evaluation.judgement import Judgement
 from tasks.core.recipe import Evaluate
 

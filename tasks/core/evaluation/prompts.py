@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.conversation.json_values import values
+from tasks.core.conversation.reading.json_values import values
 from tasks.core.conversation.records import BadRecord, is_text
 from tasks.core.errors import DataError
 

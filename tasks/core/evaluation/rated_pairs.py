@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.core.conversation.json_values import values
+from tasks.core.conversation.reading.json_values import values
 from tasks.core.conversation.records import BadRecord
 from tasks.core.errors import DataError
 from tasks.core.evaluation.judgement import Winner

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tasks.core.conversation.labels import IGNORED, Example
+from tasks.core.conversation.examples.labels import IGNORED, Example
 from tasks.core.evaluation.expected import Expected, Reader, log_probabilities, pieces
 from tasks.core.evaluation.figures import Role
 

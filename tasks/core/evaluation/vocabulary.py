@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.core.conversation.labels import Encoder, Example
-from tasks.core.conversation.model_limits import check_vocabulary, require_rows
-from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.examples.labels import Encoder, Example
+from tasks.core.conversation.tokenizer.load import load_tokenizer
+from tasks.core.conversation.tokenizer.model_limits import check_vocabulary, require_rows
 from tasks.core.evaluation.figures import EvaluationJob, Subject
 from tasks.core.evaluation.prompts import Prompt
 from tasks.core.model.config import read_config

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.json_values import values
+from tasks.core.conversation.reading.json_values import values
 from tasks.core.conversation.records import Conversation, parse_record
 from tasks.core.learning.topics import Topics
 

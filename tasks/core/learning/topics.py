@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.conversation.json_values import values
+from tasks.core.conversation.reading.json_values import values
 from tasks.core.conversation.records import Conversation, parse_record
 from tasks.core.errors import DataError
 from tasks.core.files.given import read_given_text

@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks.core.architecture.edits.names import check_edit_names
-from tasks.core.conversation.data_sources import is_local, local_files
-from tasks.core.conversation.model_limits import check_length, check_token_ids
-from tasks.core.conversation.screening import Rules, screen
-from tasks.core.conversation.template import get_template
+from tasks.core.conversation.checking.rules import Rules
+from tasks.core.conversation.checking.screening import screen
+from tasks.core.conversation.reading.data_sources import is_local, local_files
+from tasks.core.conversation.template.render import get_template
+from tasks.core.conversation.tokenizer.model_limits import check_length, check_token_ids
 from tasks.core.errors import DeviceBusy, HubError, HubOffline, RecipeError, WrongToken
 from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
 from tasks.core.evaluation.side_by_side import check_judge

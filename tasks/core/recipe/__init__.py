@@ -1,9 +1,9 @@
-"""The recipe: everything that decides what is built and served, one submodel a stage.
+"""The recipe: everything that decides what is built and served, one submodel per stage.
 
-Frozen pydantic models that refuse unknown fields. Prefect's form is made from the titles and
-descriptions here, and the defaults are the Kawan Usaha system. Only what can be judged without a
-model at hand is checked here (whether layer 47 exists is the edit stage's question); neither torch
-nor transformers is imported, and a token has no field to stand in.
+Frozen pydantic models that refuse unknown fields. Their titles, descriptions and defaults are the
+only source of Prefect's form, of docs/recipe.md, of the JSON schema and of `recipe new`. Only what
+can be checked without a model is checked here (the edit stage knows whether layer 47 exists).
+Neither torch nor transformers is imported, and there is no field for a token or key.
 """
 
 from tasks.core.recipe.deploy import Deploy

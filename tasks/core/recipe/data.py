@@ -1,7 +1,7 @@
-"""Where the conversations of a fine-tune come from: the part of a recipe that names its sources.
+"""The data sources of a fine-tune.
 
-Only what can be judged from the words alone is checked here: whether a file is there, and what is
-in it, is asked by whoever reads it.
+Only the fields themselves are checked here; whether a file exists and what it holds is checked when
+it is read.
 """
 
 import re
@@ -11,66 +11,65 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.core.recipe.part import Part
+from tasks.core.recipe.part import RecipePart
 from tasks.core.recipe.source import REPO
 
 DataFormat = Literal["auto", "fastchat", "openai", "sharegpt", "preferences"]
-"""How the records of a source are written; `auto` is found out by a look at the first ones."""
+"""The format of a source's records; `auto` is detected from the first of them."""
 
 _DEPLOYMENT = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _PLACES = ("file", "directory", "repo", "collected")
 
 
-class DataSource(Part):
-    """One source of conversations: a file, a directory, a data set of the Hub, or what was
-    collected while a deployment served."""
+class DataSource(RecipePart):
+    """One source of conversations: a file, a directory, a Hub data set, or collected answers."""
 
     file: Path | None = Field(
         None,
         title="File",
-        description="A JSON or JSON-lines file on the machine that runs the stage. A path alone, "
-        "in place of these fields, means the same.",
+        description="A JSON or JSON-lines file on the machine that runs the stage. A path on its "
+        "own, in place of these fields, means the same.",
     )
     directory: Path | None = Field(
         None,
         title="Directory",
-        description="A directory on the machine that runs the stage: every `*.json` and `*.jsonl` "
-        "in it is read, in the order of their names.",
+        description="A directory on the machine that runs the stage. Every `*.json` and `*.jsonl` "
+        "file in it is read, sorted by name.",
     )
     repo: str | None = Field(
-        None, title="Hub data set", description="owner/name of a data set of the Hub."
+        None, title="Hub data set", description="owner/name of a data set on the Hub."
     )
     revision: str = Field(
         "main",
         title="Revision",
         description="Branch, tag or commit of the data set. It is resolved to a commit before "
-        "anything is loaded.",
+        "anything is downloaded.",
     )
     name: str | None = Field(
         None,
-        title="File of the data set",
-        description="Which file of the data set is meant, if it has several.",
+        title="File in the data set",
+        description="The file to use if the data set has several.",
     )
     collected: str | None = Field(
         None,
-        title="Collected by",
-        description="The name of a deployment: the conversations that it has collected and that "
-        "somebody has reviewed and accepted.",
+        title="Collected answers",
+        description="Name of a deployment whose collected answers are used, as far as a reviewer "
+        "has accepted them.",
     )
     weight: float = Field(
         1.0,
         gt=0,
         le=100,
         title="Weight",
-        description="How often an epoch learns each conversation: 2.0 twice, 0.5 only half of "
-        "them, which are chosen by a hash of their words. Validation is never weighted.",
+        description="How often an epoch trains on each conversation of this source: 2.0 is twice; "
+        "0.5 is half of them, chosen by a hash of their text. Validation is never weighted.",
     )
     format: DataFormat = Field(
         "auto",
         title="Format",
-        description="`fastchat`, `openai` (`messages` with `role` and `content`) or `sharegpt` "
-        "with its variants; `auto` finds out by a look at the first records, and the run says "
-        "what it took.",
+        description="Format of the records: `fastchat`, `openai` (`messages` with `role` and "
+        "`content`), `sharegpt` and its variants, or `preferences` (pairs for DPO). `auto` "
+        "detects it from the first records, and the run reports it.",
     )
 
     @model_validator(mode="after")
@@ -80,9 +79,9 @@ class DataSource(Part):
             found = " and ".join(given) or "none"
             raise ValueError(f"give exactly one of {', '.join(_PLACES)}; found {found}")
         if self.repo is None and self.name is not None:
-            raise ValueError("`name` is that of a file in a data set, and no repo is given")
+            raise ValueError("`name` names a file in a data set, but no repo is given")
         if self.repo is None and self.revision != DataSource.model_fields["revision"].default:
-            raise ValueError("`revision` is that of a data set, and no repo is given")
+            raise ValueError("`revision` belongs to a data set, but no repo is given")
         if self.name is not None and not self.name.endswith((".json", ".jsonl")):
             raise ValueError(f"{self.name!r} does not end with .json or .jsonl")
         if self.repo is not None and not REPO.fullmatch(self.repo):
@@ -100,19 +99,19 @@ class DataSource(Part):
 
     @property
     def place(self) -> str:
-        """What two sources have in common that are one, however it is written."""
+        """The normalised location, equal for two spellings of the same source."""
         path = self.file or self.directory
         return str(self) if path is None else normpath(path)
 
     @property
     def short_name(self) -> str:
-        """The source in a word or two, without the way to it."""
+        """The name of the source, without its directory."""
         path = self.file or self.directory
         return path.name if path is not None else str(self)
 
 
 def listed(value: Any) -> Any:
-    """Return what a recipe says of its data as a list of sources: one alone is a list, too."""
+    """Return the sources as a list: a single path or source is accepted for a list of one."""
     if isinstance(value, str | Path | dict | DataSource):
         value = [value]
     if not isinstance(value, list | tuple):
@@ -121,6 +120,6 @@ def listed(value: Any) -> Any:
 
 
 def short_names(sources: tuple[DataSource, ...]) -> str:
-    """Return the sources in a few words."""
+    """Return the first source's name, and how many more there are."""
     first, *others = (each.short_name for each in sources)
     return f"{first} and {len(others)} more" if others else first

@@ -1,30 +1,30 @@
-"""Changes to the architecture, as a recipe names them."""
+"""Changes to the architecture."""
 
 import re
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.recipe.part import Part
+from tasks.core.recipe.part import RecipePart
 
 LayerSelector = int | str
 
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?")
 
 
-class ActivationEdit(Part):
+class ActivationEdit(RecipePart):
     """Another activation function in the MLP of some layers."""
 
     layers: tuple[LayerSelector, ...] = Field(
         (-1,),
         title="Layers",
-        description='Indices (0 is the first, -1 the last), slices as in Python ("0:4", "-4:") '
-        'or "all".',
+        description='Layer indices (0 is the first, -1 the last), Python slices ("0:4", "-4:") or '
+        '"all".',
     )
     activation: str = Field(
         "gelu",
-        title="Activation",
-        description="A name of transformers' activation registry, such as gelu, silu or relu.",
+        title="Activation function",
+        description="A name from transformers' activation registry, such as gelu, silu or relu.",
     )
 
     def __str__(self) -> str:
@@ -48,27 +48,32 @@ class ActivationEdit(Part):
         return value
 
 
-class RopeScalingEdit(Part):
-    """A longer context by scaled rotary position embeddings."""
+class RopeScalingEdit(RecipePart):
+    """A longer context through scaled rotary position embeddings (RoPE)."""
 
     rope_type: Literal["linear", "dynamic", "yarn"] = Field(
-        "linear", title="Kind of scaling", description="As transformers defines them."
+        "linear",
+        title="Scaling method",
+        description="The method of scaling, as defined by transformers.",
     )
     factor: float = Field(
         gt=1.0, title="Factor", description="How many times longer the context becomes."
     )
 
 
-class Edit(Part):
-    """Changes to the architecture that travel with the model."""
+class Edit(RecipePart):
+    """Changes to the architecture that are saved with the model."""
 
     activations: tuple[ActivationEdit, ...] = Field(
         (ActivationEdit(),),
         title="Activations",
-        description="The original exchanged SiLU for GELU in the last layer's MLP.",
+        description="Activation functions to replace. The original system replaced SiLU by GELU "
+        "in the MLP of the last layer.",
     )
     rope_scaling: RopeScalingEdit | None = Field(
-        None, title="RoPE scaling", description="Leave empty to keep the context length."
+        None,
+        title="RoPE scaling",
+        description="Lengthens the context. Leave empty to keep its length.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What is measured, who judges, and what a model must show to be released."""
+"""What is measured, and the limits that a model must keep to be released."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -6,118 +6,136 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.core.recipe.judge import Judge
-from tasks.core.recipe.part import Part
+from tasks.core.recipe.part import RecipePart
 
 
-class Gate(Part):
-    """What the evaluation must show before a model may be published or served."""
+class Gate(RecipePart):
+    """Limits that the evaluation must keep before a model may be published or served."""
 
     max_perplexity: float | None = Field(
         None,
         gt=1,
         title="Highest perplexity",
-        description="Per-token perplexity of the released model.",
+        description="Upper limit on the per-token perplexity of the released model.",
     )
     max_merge_ratio: float | None = Field(
         1.5,
         ge=1,
-        title="Highest rise by the merge",
-        description="Perplexity of the merged model against its base, where a delta is merged; one "
-        "that is better than its base is always within.",
+        title="Highest ratio of the merge",
+        description="Upper limit on the perplexity of the merged model divided by its base's, if "
+        "a delta is merged. A merged model that is better than its base always passes.",
     )
     max_perplexity_ratio: float | None = Field(
         1.25,
         gt=0,
-        title="Highest rise in perplexity",
-        description="Released model against the one before edit and fine-tuning; 1.0 is no rise.",
+        title="Highest perplexity ratio",
+        description="Upper limit on the perplexity of the released model divided by that of the "
+        "model before edit and fine-tuning; 1.0 allows no increase.",
     )
     max_kl_divergence: float | None = Field(
         None,
         ge=0,
         title="Highest KL divergence",
-        description="From the model before the edit to the edited one, in nats a token.",
+        description="Upper limit on the divergence of the edited model from the model before the "
+        "edit, in nats per token.",
     )
     min_finetune_gain: float | None = Field(
         None,
         ge=0,
         lt=1,
-        title="Smallest gain of the fine-tune",
+        title="Smallest gain of fine-tuning",
         description="Share by which fine-tuning must lower the perplexity; 0.02 is 2 %.",
     )
     max_ratio_to_release: float | None = Field(
         None,
         gt=0,
-        title="Highest perplexity against the release before",
-        description="1.0 is not worse than the last release of this recipe, 0.98 is better by 2 %, "
-        "1.05 allows 5 % more.",
+        title="Highest ratio to the last release",
+        description="Upper limit on the perplexity divided by that of the last release of this "
+        "recipe: 1.0 must be no worse, 0.98 must be 2 % better, 1.05 may be 5 % worse.",
     )
     min_judge_win_rate: float | None = Field(
         None,
         gt=0,
         le=1,
-        title="Smallest share that the judge prefers",
-        description="Of the pairs judged, how many answers of the released model are preferred to "
-        "those of the release before; a tie counts half. A judge holds up nothing without this.",
+        title="Smallest win rate",
+        description="Share of judged pairs in which the judge must prefer the new model to the "
+        "last release; a tie counts half. Without this limit the judge does not affect the "
+        "release.",
     )
 
 
-class Evaluate(Part):
-    """Measured proof that the model is what was meant."""
+class Evaluate(RecipePart):
+    """Measurements of the model, and the gate that decides on its release."""
 
     conversations: Path = Field(
         Path("data/evaluation/held_out.json"),
         title="Held-out conversations",
-        description="A file of conversations in a format of `finetune.data`, on the machine that "
-        "runs the stage. Never in training.",
+        description="A file of conversations, in any format of `finetune.data`, on the machine "
+        "that runs the stage. They must not be trained on.",
     )
     prompts: Path = Field(
         Path("data/evaluation/prompts.json"),
         title="Prompts",
-        description="A file with questions that are answered side by side, on the machine that "
-        "runs the stage.",
+        description="A file of prompts, on the machine that runs the stage; the answers of all "
+        "models are shown side by side.",
     )
     max_dropped_share: float = Field(
         0.02,
         ge=0,
         lt=1,
-        title="Most that may be dropped",
-        description="Share of the held-out records that cannot be used, above which the file is "
-        "refused.",
+        title="Largest dropped share",
+        description="Share of unusable held-out records above which the file is refused.",
     )
     max_conversations: int | None = Field(
-        None, ge=1, title="Conversations", description="How many are measured; all by default."
+        None,
+        ge=1,
+        title="Number of conversations",
+        description="How many held-out conversations are measured; all by default.",
     )
-    max_prompts: int = Field(4, ge=0, title="Answers", description="How many prompts are answered.")
-    max_new_tokens: int = Field(64, ge=1, title="Length of an answer", description="In tokens.")
+    max_prompts: int = Field(
+        4, ge=0, title="Number of prompts", description="How many of the prompts are answered."
+    )
+    max_new_tokens: int = Field(
+        64, ge=1, title="Answer length", description="Maximum number of tokens of an answer."
+    )
     max_length_tokens: int = Field(
-        2048, ge=16, title="Length", description="Tokens a conversation; longer ones are cut."
+        2048,
+        ge=16,
+        title="Maximum length",
+        description="Maximum number of tokens of a conversation; longer ones are cut after their "
+        "last whole answer.",
     )
     device: Literal["cuda", "cpu"] = Field(
-        "cuda", title="Device", description="What the evaluation computes on."
+        "cuda", title="Device", description="Device that the evaluation runs on."
     )
     benchmarks: tuple[str, ...] = Field(
         (),
         title="Benchmarks",
-        description="Tasks or groups of lm-eval by name, for the released model and those that it "
-        "is held against. Needs the package lm-eval.",
+        description="Names of lm-eval tasks or groups to run on the released model and on those "
+        "it is compared with. Needs the package lm-eval.",
     )
     benchmark_tasks: Path | None = Field(
         None,
         title="Own benchmarks",
-        description="A directory of lm-eval task files, on the machine that runs the stage, to be "
-        "named above. With data files beside them they need no network.",
+        description="A directory of lm-eval task files, on the machine that runs the stage, which "
+        "`benchmarks` may name. With data files beside them they need no network.",
     )
     benchmark_limit: int | None = Field(
-        None, ge=1, title="Benchmark size", description="Questions a task; all by default."
+        None,
+        ge=1,
+        title="Benchmark size",
+        description="Maximum number of questions per task; all by default.",
     )
     judge: Judge | None = Field(
         None,
         title="Judge",
-        description="Reads the answers beside those of the release before. Leave out to ask "
-        "nobody.",
+        description="A model that compares the answers with those of the last release. Leave out "
+        "to use none.",
     )
     gate: Gate = Field(
-        default_factory=Gate, title="Gate", description="Leave a limit empty to switch it off."
+        default_factory=Gate,
+        title="Gate",
+        description="Limits on the measurements. Leave a limit empty to switch it off.",
     )
 
     @model_validator(mode="after")

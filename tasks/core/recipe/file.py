@@ -1,10 +1,10 @@
-"""Recipes as YAML files: found by name or path, read, refused with the place of each mistake."""
+"""Recipes as YAML files: found by name or path, read, or refused with every mistake."""
 
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from tasks.core.errors import RecipeError
 from tasks.core.files.given import read_given_text
@@ -12,13 +12,15 @@ from tasks.core.files.yaml_text import NotYaml, read_yaml
 from tasks.core.home import PROJECT
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.data import DataSource
+from tasks.core.recipe.fields import part_in
+from tasks.core.recipe.part import RecipePart
 
 RECIPES = PROJECT / "data" / "recipes"
 CORRECT = "Correct the fields above; docs/recipe.md lists them all."
 
 
 def project_path(path: Path) -> Path:
-    """Return where a relative path of a recipe leads: from here if it exists, else the project."""
+    """Resolve a relative path of a recipe: in the working directory if it exists, else here."""
     return path if path.is_absolute() or path.exists() else PROJECT / path
 
 
@@ -71,17 +73,23 @@ def find_recipe(name: str) -> Path:
         "There is no such recipe.",
         where=name,
         expected=f"a YAML file, or one of: {', '.join(recipe_names())}",
-        next_step=_near(name, recipe_names()) or "Copy one from data/recipes and change it.",
+        next_step=_near(name, recipe_names())
+        or "`kawan-usaha recipe new FILE` writes one to begin with.",
     )
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Return the recipe that a YAML file holds.
+    """Return the recipe in a YAML file.
 
-    Raises RecipeError that names the line for broken YAML and for a field that stands twice, and
-    every wrong field otherwise.
+    Raises RecipeError that names the line of broken YAML and of a repeated field, and otherwise
+    every wrong field.
     """
-    content = _content(path)
+    return recipe_of(recipe_content(path), path)
+
+
+def recipe_content(path: Path) -> dict[str, object]:
+    """Return what the file says, unchecked. Raises RecipeError unless it is a mapping of fields."""
+    content = parsed(read_given_text(path, "The recipe", error=RecipeError), path)
     if not isinstance(content, dict):
         raise RecipeError(
             "The recipe is not a mapping of fields.",
@@ -89,6 +97,11 @@ def load_recipe(path: Path) -> Recipe:
             expected="`name: …`, `base: …` and the other stages",
             found=type(content).__name__,
         )
+    return content
+
+
+def recipe_of(content: dict[str, object], path: Path) -> Recipe:
+    """Return the recipe that a file's content describes. Raises RecipeError with every mistake."""
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -100,15 +113,8 @@ def load_recipe(path: Path) -> Recipe:
         ) from error
 
 
-def _content(path: Path) -> object:
-    return parsed(read_given_text(path, "The recipe", error=RecipeError), path)
-
-
 def parsed(text: str, where: Path | str, what: str = "The recipe") -> object:
-    """Return what a text in YAML says.
-
-    Raises RecipeError where it is broken or says a thing twice.
-    """
+    """Return the content of a YAML text. Raises RecipeError if it is broken or repeats a field."""
     try:
         content, repeated = read_yaml(text)
     except NotYaml as error:
@@ -124,7 +130,7 @@ def parsed(text: str, where: Path | str, what: str = "The recipe") -> object:
 
 
 def mistakes(error: ValidationError) -> str:
-    """Return each wrong field of a recipe and what is wrong with it, in a line of its own."""
+    """Return each wrong field and what is wrong with it, one per line."""
     return "\n    ".join(["", *_explain(error)])
 
 
@@ -140,13 +146,11 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 
 def _fields_beside(place: list[str]) -> list[str]:
-    """Return the names of the fields that may stand where place was written."""
-    model: type[BaseModel] = Recipe
-    for part in place[:-1]:
-        field = model.model_fields.get(part)
-        parts = (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ()
-        inner = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
-        model = inner[0] if inner else model
+    """Return the names of the fields that are known at this place."""
+    model: type[RecipePart] = Recipe
+    for name in place[:-1]:
+        field = model.model_fields.get(name)
+        model = (part_in(field.annotation) if field else None) or model
     return list(model.model_fields)
 
 

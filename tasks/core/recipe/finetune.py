@@ -1,4 +1,4 @@
-"""The fine-tune: data, adapter, optimizer, and how the work is divided."""
+"""The fine-tune: data, adapter, optimizer, and the distribution over devices."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,173 +12,224 @@ from pydantic import (
 )
 
 from tasks.core.recipe.data import DataSource, listed
-from tasks.core.recipe.part import Part
+from tasks.core.recipe.part import RecipePart
 from tasks.core.recipe.source import Dtype
 
 Offload = Literal["none", "optimizer", "all"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "trackio"]
 
 
-class Lora(Part):
-    """The low-rank adapter (arXiv:2106.09685) that is trained in place of the weights."""
+class Lora(RecipePart):
+    """The low-rank adapter (arXiv:2106.09685) that is trained instead of the weights."""
 
-    r: int = Field(8, ge=1, title="Rank", description="The rank of the update.")
+    r: int = Field(8, ge=1, title="Rank", description="Rank of the weight update.")
     alpha: int = Field(16, ge=1, title="Alpha", description="The update is scaled by alpha / r.")
-    dropout: float = Field(0.05, ge=0, lt=1, title="Dropout", description="On the adapter's input.")
+    dropout: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        title="Dropout",
+        description="Dropout probability on the adapter's input.",
+    )
     target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
         ("q_proj", "v_proj"),
         title="Target modules",
-        description='Names of the layers that get an adapter, or "all-linear".',
+        description='Names of the linear layers that get an adapter, or "all-linear".',
     )
     rslora: bool = Field(
         False,
-        title="Rank-stabilized",
-        description="Scale by alpha / sqrt(r) instead (arXiv:2312.03732), for high ranks.",
+        title="Rank-stabilized LoRA",
+        description="Scale the update by alpha / sqrt(r) instead (arXiv:2312.03732), for high "
+        "ranks.",
     )
 
 
-class Finetune(Part):
-    """LoRA with DeepSpeed. The defaults are those of the original command."""
+class Finetune(RecipePart):
+    """LoRA fine-tuning with DeepSpeed. The defaults are those of the original command."""
 
     data: tuple[DataSource, ...] = Field(
         (DataSource(file=Path("data/conversation.json")),),
-        title="Conversations",
-        description="The sources to learn from, in order; of records that say the same, the first "
-        "stays. A path alone is one file. By default it is `data/conversation.json`.",
+        title="Training data",
+        description="The sources to train on, in order: of duplicate records the first is kept. A "
+        "path on its own is one file. The default is `data/conversation.json`.",
     )
     method: Literal["sft", "dpo"] = Field(
         "sft",
         title="Method",
-        description="`sft` learns the answers of conversations; `dpo` learns from pairs of a "
-        "chosen and a rejected answer which of two is preferred.",
+        description="`sft` trains on the answers of conversations (supervised fine-tuning); `dpo` "
+        "trains on pairs of a chosen and a rejected answer (direct preference optimization).",
     )
     beta: float = Field(
         0.1,
         gt=0,
         title="Beta",
-        description="Of `dpo`: the larger, the closer the model stays to what it was.",
+        description="For `dpo` only: the larger, the closer the model stays to the reference "
+        "model.",
     )
     language: str | None = Field(
         "id",
         title="Language",
-        description="ISO 639-1 code; conversations in another one are dropped. Leave empty to "
-        "accept every language.",
+        description="ISO 639-1 code. Conversations in another language are dropped. Leave empty "
+        "to accept every language.",
     )
     same_speaker: Literal["refuse", "merge"] = Field(
         "refuse",
-        title="Same speaker twice",
-        description="`merge` makes one turn of neighbouring turns of one speaker; else such a "
-        "conversation is dropped.",
+        title="Consecutive turns of one speaker",
+        description="`merge` joins them into one turn; `refuse` drops the conversation.",
     )
     max_dropped_share: float = Field(
         0.02,
         ge=0,
         lt=1,
-        title="Most that may be dropped",
-        description="Share of the records that cannot be used, above which the file is refused.",
+        title="Largest dropped share",
+        description="Share of unusable records above which the data is refused.",
     )
     batching: Literal["pad", "group", "pack"] = Field(
         "pad",
-        title="Batches",
-        description="`pad` to the longest of a micro batch; `group` conversations of like length, "
-        "too; `pack` several into one row, without attention between them.",
+        title="Batching",
+        description="`pad` pads to the longest conversation of a micro batch; `group` also puts "
+        "conversations of similar length together; `pack` puts several into one row, without "
+        "attention between them.",
     )
-    lora: Lora = Field(default_factory=Lora, title="LoRA", description="The adapter's shape.")
-    epochs: float = Field(3, gt=0, title="Epochs", description="Passes over the data.")
+    lora: Lora = Field(default_factory=Lora, title="LoRA", description="Shape of the adapter.")
+    epochs: float = Field(3, gt=0, title="Epochs", description="Number of passes over the data.")
     max_steps: int | None = Field(
-        None, ge=1, title="Steps", description="Ends earlier than the epochs would, if given."
+        None,
+        ge=1,
+        title="Maximum steps",
+        description="Stops after this many steps, even before the last epoch ends.",
     )
     micro_batch_size: int = Field(
-        2, ge=1, title="Micro batch", description="Conversations, or pairs, a device at once."
+        2,
+        ge=1,
+        title="Micro batch size",
+        description="Conversations, or preference pairs, per device and forward pass.",
     )
     gradient_accumulation_steps: int = Field(
-        16, ge=1, title="Accumulation", description="Micro batches a step."
+        16,
+        ge=1,
+        title="Gradient accumulation",
+        description="Micro batches per optimizer step.",
     )
-    learning_rate: float = Field(2e-5, gt=0, title="Learning rate", description="At its peak.")
+    learning_rate: float = Field(2e-5, gt=0, title="Learning rate", description="Peak value.")
     lr_scheduler: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", title="Schedule", description="How the learning rate falls."
+        "cosine",
+        title="Learning rate schedule",
+        description="How the learning rate decays after the warm-up.",
     )
     warmup_ratio: float = Field(
-        0.03, ge=0, lt=1, title="Warm-up", description="Share of the steps with a rising rate."
+        0.03,
+        ge=0,
+        lt=1,
+        title="Warm-up",
+        description="Share of the steps in which the learning rate rises.",
     )
-    weight_decay: float = Field(0.0, ge=0, title="Weight decay", description="AdamW's.")
+    weight_decay: float = Field(
+        0.0, ge=0, title="Weight decay", description="Weight decay of AdamW."
+    )
     max_grad_norm: float = Field(
         1.0,
         ge=0,
         title="Gradient clipping",
-        description="Highest norm of the gradients; 0 is none.",
+        description="Maximum norm of the gradients; 0 disables clipping.",
     )
     precision: Dtype = Field(
-        "bfloat16", title="Precision", description="The type of weights and arithmetic."
+        "bfloat16", title="Precision", description="Data type of weights and computation."
     )
     max_length_tokens: int = Field(
-        2048, ge=16, title="Length", description="Tokens a conversation; longer ones are cut."
+        2048,
+        ge=16,
+        title="Maximum length",
+        description="Maximum number of tokens of a conversation; longer ones are cut after their "
+        "last whole answer.",
     )
     gradient_checkpointing: bool = Field(
-        True, title="Gradient checkpointing", description="Less memory for about a third more time."
+        True,
+        title="Gradient checkpointing",
+        description="Saves memory for about a third more time.",
     )
     zero_stage: Literal[0, 2, 3] = Field(
-        3, title="ZeRO stage", description="What DeepSpeed divides between the devices."
+        3,
+        title="ZeRO stage",
+        description="What DeepSpeed partitions across devices: 0 nothing, 2 gradients and "
+        "optimizer states, 3 the weights as well.",
     )
     offload: Offload = Field(
-        "none", title="Offload", description="What DeepSpeed keeps in the host's memory."
+        "none",
+        title="Offload",
+        description="What DeepSpeed moves to the host's memory: nothing, the optimizer, or all "
+        "(weights as well).",
     )
     offload_directory: Path | None = Field(
         None,
-        title="NVMe",
-        description="A directory on a fast disk of the machine that trains, which takes what is "
-        "offloaded instead of the host's memory. Needs ZeRO-3 and libaio.",
+        title="Offload directory",
+        description="A directory on a fast disk (NVMe) of the machine that trains, used for "
+        "offloading instead of the host's memory. Needs ZeRO-3 and libaio.",
     )
     pin_memory: bool = Field(
         True,
         title="Pinned memory",
-        description="Faster copies of what is offloaded, for up to twice the host's memory.",
+        description="Speeds up offloading, for up to twice the host's memory.",
     )
     quantization: Literal["none", "4bit"] = Field(
         "none",
         title="Quantization",
-        description="`4bit` keeps the frozen weights in NF4 (QLoRA); needs a GPU.",
+        description="`4bit` stores the frozen weights in NF4 (QLoRA); needs a GPU.",
     )
     device: Literal["cuda", "cpu"] = Field(
-        "cuda", title="Device", description="What training computes on."
+        "cuda", title="Device", description="Device that training runs on."
     )
     processes: int = Field(
         1, ge=1, title="Processes", description="Total processes: one per GPU, across all machines."
     )
     hostfile: Path | None = Field(
         None,
-        title="Machines",
-        description="DeepSpeed's hostfile (a line `name slots=GPUs` each) on the machine that "
-        "runs the stage, for several machines that share this directory tree.",
+        title="Hostfile",
+        description="DeepSpeed's hostfile (a line `name slots=GPUs` per machine), on the machine "
+        "that runs the stage, to train on several machines that share this directory tree.",
     )
     save_steps: int = Field(
-        1200, ge=1, title="Checkpoint every", description="Steps between two checkpoints."
+        1200, ge=1, title="Checkpoint interval", description="Steps between two checkpoints."
     )
     save_interval_s: int = Field(
         600,
         ge=1,
-        title="Checkpoint at the latest after",
-        description="Seconds from one checkpoint to the end of the step after which the next is "
-        "written, however few steps that were.",
+        title="Longest checkpoint interval",
+        description="Seconds after which a checkpoint is written at the end of the current step, "
+        "however few steps have passed.",
     )
     save_total_limit: int = Field(
-        10, ge=1, title="Checkpoints kept", description="Older ones are removed."
+        10,
+        ge=1,
+        title="Checkpoints kept",
+        description="Number of checkpoints to keep; older ones are deleted.",
     )
     logging_steps: int = Field(
-        1, ge=1, title="Log every", description="Steps between two values of the loss."
+        1,
+        ge=1,
+        title="Logging interval",
+        description="Steps between two logged values of the loss.",
     )
     report_to: tuple[Tracker, ...] = Field(
-        (), title="Tracking", description="Services or files that get the figures too; none."
+        (),
+        title="Experiment tracking",
+        description="Trackers that receive the metrics as well. None by default.",
     )
     validation_share: float = Field(
         0.0,
         ge=0,
         lt=1,
-        title="Validation",
-        description="Share of the conversations that is not learned; its loss is measured during "
-        "the training and after it.",
+        title="Validation share",
+        description="Share of the conversations that is not trained on; its loss is measured "
+        "during and after training.",
     )
-    seed: int = Field(42, ge=0, lt=2**32, title="Seed", description="Of the order and the adapter.")
+    seed: int = Field(
+        42,
+        ge=0,
+        lt=2**32,
+        title="Seed",
+        description="Random seed of the data order and the adapter's initial weights.",
+    )
 
     @field_validator("data", mode="before")
     @classmethod
@@ -207,7 +258,7 @@ class Finetune(Part):
     def _without_what_sft_does_not_have(
         self, handler: SerializerFunctionWrapHandler
     ) -> dict[str, Any]:
-        """Leave dpo's fields out of what is not trained so: keys of before they were stay valid."""
+        """Leave out the fields of dpo for sft, so that keys from before dpo existed stay valid."""
         plain: dict[str, Any] = handler(self)
         if self.method == "sft":
             plain.pop("method", None)

@@ -1,4 +1,4 @@
-"""The part of a recipe that names a judge: whom to ask, for how much, and where its key is."""
+"""The judge of an evaluation: its endpoint, the variable of its key, and a limit on its cost."""
 
 from pathlib import Path
 from typing import Self
@@ -6,67 +6,83 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.core.recipe.part import Part
+from tasks.core.recipe.part import RecipePart
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
-class Judge(Part):
-    """A model that reads answers side by side, in both orders. It is paid for, and may err."""
+class Judge(RecipePart):
+    """A model that compares answers in pairs, in both orders. It costs money and can be wrong."""
 
     model: str = Field(
-        min_length=1, title="Model", description="The name that the endpoint knows the judge by."
+        min_length=1, title="Model", description="Name of the judge at its endpoint."
     )
     url: str = Field(
         title="Address",
-        description="An OpenAI-compatible endpoint, as far as its version: https://…/v1. Prompts "
-        "and answers are sent there.",
+        description="URL of an OpenAI-compatible endpoint up to its version: https://…/v1. "
+        "Prompts and answers are sent there.",
     )
     key_variable: str | None = Field(
         None,
         pattern=r"^[A-Z][A-Z0-9_]*$",
         title="Variable of the key",
-        description="The name of the environment variable that holds the endpoint's key; the key "
-        "itself has no place here. Leave empty for an endpoint that asks for none.",
+        description="Name of the environment variable that holds the endpoint's key; the key "
+        "itself never stands in a recipe. Leave empty for an endpoint without a key.",
     )
     max_pairs: int = Field(
-        50, ge=1, title="Pairs", description="Pairs of answers at most, and as many rated ones."
+        50,
+        ge=1,
+        title="Number of pairs",
+        description="Maximum number of pairs to judge, and of rated pairs to compare with.",
     )
     ratings: Path | None = Field(
         None,
         title="Ratings",
-        description="A file of pairs of which people have preferred one (`preferences.jsonl` of a "
-        "reviewed set), on the machine that runs the stage: how often the judge agrees with them.",
+        description="A file of preference pairs rated by people (`preferences.jsonl` of a "
+        "reviewed set), on the machine that runs the stage, to measure how often the judge agrees.",
     )
     sees_collected: bool = Field(
         False,
         title="Sees collected conversations",
-        description="Lets `learn` send what people have asked and the answers, redacted as they "
-        "are kept, to an address that is not this machine. Say so to the people first.",
+        description="Allow `learn` to send collected questions and answers, redacted as they are "
+        "kept, to an endpoint on another machine. Tell the people concerned first.",
     )
     max_reply_tokens: int = Field(
-        1024, ge=16, title="Length of a reply", description="In tokens, its thoughts included."
+        1024,
+        ge=16,
+        title="Reply length",
+        description="Maximum number of tokens of a reply, including its reasoning.",
     )
     input_price: float = Field(
-        0.0, ge=0, title="Price of a prompt", description="Of a million tokens, in your currency."
+        0.0,
+        ge=0,
+        title="Input price",
+        description="Price of a million input tokens, in any currency.",
     )
     output_price: float = Field(
-        0.0, ge=0, title="Price of a reply", description="Of a million tokens, in your currency."
+        0.0,
+        ge=0,
+        title="Output price",
+        description="Price of a million output tokens, in the same currency.",
     )
     max_cost: float | None = Field(
         None,
         gt=0,
         title="Highest cost",
-        description="Of one judgement, in the currency of the prices. Pairs that would cost more "
-        "are left out, and counted.",
+        description="Upper limit on the cost of one evaluation, in the currency of the prices. "
+        "Pairs beyond it are skipped and counted.",
     )
     seed: int = Field(
-        42, ge=0, lt=2**32, title="Seed", description="Of the choice and the labels of answers."
+        42,
+        ge=0,
+        lt=2**32,
+        title="Seed",
+        description="Random seed for the choice of pairs and the labels of the answers.",
     )
 
     @property
     def may_see_collected(self) -> bool:
-        """Whether it may be asked about what people wrote: it is here, or the recipe allows it."""
+        """Whether it may see collected texts: it runs on this machine, or the recipe allows it."""
         return self.sees_collected or urlsplit(self.url).hostname in THIS_MACHINE
 
     @field_validator("url")

@@ -1,7 +1,8 @@
-"""Fields of a recipe that one run changes: `finetune.epochs=2`, from the form or the command line.
+"""Overrides: fields of a recipe that one run changes, such as `finetune.epochs=2`.
 
-A value is YAML, so `publish=` leaves a stage out and `edit.activations=[{layers: all}]` is a list.
-What comes out is checked as if it had been read from a file; the file itself stays as it is.
+They come from Prefect's form or the command line. A value is YAML, so `publish=` leaves a stage
+out and `edit.activations=[{layers: all}]` is a list. The result is checked as if it had been read
+from a file; the file itself is not changed.
 """
 
 import re
@@ -14,14 +15,14 @@ from tasks.core.recipe import Recipe
 from tasks.core.recipe.file import CORRECT, mistakes, parsed
 
 PATTERN = r"^[a-z0-9_.]+="
-"""What an override begins with."""
+"""The pattern of an override's beginning."""
 
 
 def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """Return the recipe with these fields changed.
 
-    Raises RecipeError for what is no `field=value`, for a field that is named twice or belongs to a
-    stage that the recipe leaves out, and for every field that the recipe refuses.
+    Raises RecipeError for an override that is not `field=value`, for a field that is named twice or
+    belongs to a stage that the recipe leaves out, and for values that the recipe refuses.
     """
     if not overrides:
         return recipe
@@ -61,7 +62,7 @@ def _split(override: str) -> tuple[str, object]:
 
 
 def _put(content: dict[str, object], recipe: Recipe, field: str, value: object) -> None:
-    """Set a field of nested mappings. One that the recipe does not know is left to its check."""
+    """Set a field of nested mappings. An unknown field is left to the recipe's own check."""
     *parents, last = field.split(".")
     part: object = recipe
     for name in parents:

@@ -1,4 +1,4 @@
-"""Where the finished model goes."""
+"""Where the finished model is published."""
 
 from pathlib import Path
 from typing import Self
@@ -6,44 +6,46 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from tasks.core.recipe.part import Part
+from tasks.core.recipe.part import RecipePart
 from tasks.core.recipe.source import REPO
 
 
-class Publish(Part):
-    """Where the finished model goes: a Hub repository, or a directory or bucket."""
+class Publish(RecipePart):
+    """Where the finished model is published: a Hub repository, a directory or a bucket."""
 
     repo: str | None = Field(
         None,
         title="Hub repository",
-        description="owner/name; created when missing. Leave empty when a target is given.",
+        description="owner/name; created if missing. Leave empty if a target is given.",
     )
     target: str | None = Field(
         None,
         title="Directory or bucket",
         description="A directory on the machine that runs the stage, or an fsspec URL such as "
-        "s3://bucket/models, instead of a Hub repository. Keys for it come from the environment, "
-        "never from here.",
+        "s3://bucket/models, instead of a Hub repository. Its keys come from the environment, "
+        "never from the recipe.",
     )
     private: bool = Field(
-        True, title="Private", description="Visible only to its owner and the owner's team."
+        True,
+        title="Private",
+        description="Create the repository so that only its owner and their team can see it.",
     )
-    language: str = Field("id", title="Language", description="ISO 639-1 code for the model card.")
+    language: str = Field("id", title="Language", description="ISO 639-1 code on the model card.")
     license: str = Field(
-        "other", title="Licence", description="The Hub's licence identifier for the model card."
+        "other", title="Licence", description="Licence identifier of the Hub, for the model card."
     )
     accept_license: str | None = Field(
         None,
         title="Acceptance of the licence",
-        description="A public repository of weights with a non-commercial licence, or of unknown "
-        "origin, needs a sentence here; the refusal says which one.",
+        description="Publishing weights under a non-commercial licence, or of unknown origin, in "
+        "a public repository needs a sentence here; the error says which one.",
     )
     signed_by: Path | None = Field(
         None,
         title="Signed by",
-        description="A PEM file with a public key, on the machine that runs the stage. What is "
-        "published is then signed (`model.sig`) with its private key, which "
-        "KAWAN_USAHA_SIGNING_KEY names and which has no place here. Leave empty to sign nothing.",
+        description="A PEM file with a public key, on the machine that runs the stage. The model "
+        "is signed (`model.sig`) with the private key that KAWAN_USAHA_SIGNING_KEY names, which "
+        "never stands in a recipe. Leave empty to sign nothing.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Where models come from: the Hub or a directory, with what must have signed them."""
+"""Where models come from: the Hub or a directory, and who must have signed them."""
 
 import re
 from pathlib import Path
@@ -6,20 +6,20 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.core.recipe.part import Part
+from tasks.core.recipe.part import RecipePart
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
-"""The whole name of a repository of the Hub."""
+"""The full name of a Hub repository."""
 
 
 def _without_default(schema: dict[str, Any]) -> None:
-    """Leave a default that another field excludes out of the form, which would fill it in."""
+    """Remove a default that another field excludes: Prefect's form would fill it in."""
     schema.pop("default", None)
 
 
-class Source(Part):
+class Source(RecipePart):
     """Where a model comes from: a Hub repository at a revision, or a directory."""
 
     default_repo: ClassVar[str | None] = None
@@ -27,13 +27,13 @@ class Source(Part):
     repo: str | None = Field(
         None,
         title="Hub repository",
-        description="owner/name of a model repository. Leave empty when a directory is given.",
+        description="owner/name of a model repository. Leave empty if a directory is given.",
     )
     revision: str = Field(
         "main",
         title="Revision",
-        description="Branch, tag or commit. It is resolved to a commit before anything is loaded. "
-        "A model that brings code of its own is taken at a commit only.",
+        description="Branch, tag or commit. It is resolved to a commit before anything is "
+        "downloaded. A model that brings its own code must be named by its commit.",
     )
     directory: Path | None = Field(
         None,
@@ -44,9 +44,9 @@ class Source(Part):
     signed_by: Path | None = Field(
         None,
         title="Signed by",
-        description="A PEM file with the public key, on the machine that runs the stage. Then the "
-        "model must carry a signature (`model.sig`) of this key over each file that is taken. "
-        "Leave empty to ask for none.",
+        description="A PEM file with a public key, on the machine that runs the stage. The model "
+        "must carry a signature (`model.sig`) by this key over every file that is used. Leave "
+        "empty to require no signature.",
     )
 
     @model_validator(mode="before")
@@ -69,7 +69,7 @@ class Source(Part):
 
     @property
     def short_name(self) -> str:
-        """The name of the model alone, without owner, revision or the way to its directory."""
+        """The name of the model, without owner, revision or directory."""
         return self.directory.name if self.directory else str(self.repo).rsplit("/", 1)[-1]
 
 
@@ -81,24 +81,24 @@ class Base(Source):
     repo: str | None = Field(
         default_repo,
         title="Hub repository",
-        description="owner/name of the base model. Leave empty when a directory is given.",
+        description="owner/name of the base model. Leave empty if a directory is given.",
         json_schema_extra=_without_default,
     )
 
 
 class Delta(Source):
-    """A weight delta that is added to the base: target = base + delta."""
+    """A weight delta that is added to the base model: target = base + delta."""
 
     default_repo = "lmsys/vicuna-13b-delta-v1.1"
 
     repo: str | None = Field(
         default_repo,
         title="Hub repository",
-        description="owner/name of the delta. Leave empty when a directory is given.",
+        description="owner/name of the delta. Leave empty if a directory is given.",
         json_schema_extra=_without_default,
     )
     dtype: Dtype = Field(
         "float16",
-        title="Weight type of the result",
-        description="The sum is taken in this type. FastChat adds in float16.",
+        title="Data type of the result",
+        description="Data type of the sum. FastChat adds in float16.",
     )

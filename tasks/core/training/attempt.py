@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.conversation.examples import ExampleCounts
+from tasks.core.conversation.examples.writer import ExampleCounts
 from tasks.core.errors import LockBusy
 from tasks.core.files.durable import fsync_directory, write_atomically
 from tasks.core.model.template_record import record_template, recorded_template

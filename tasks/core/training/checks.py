@@ -6,12 +6,16 @@ refuses. Whether this machine can run the training is not checked here.
 
 from pathlib import Path
 
-from tasks.core.conversation.data_files import DataFile, looked_at
-from tasks.core.conversation.model_limits import check_length, check_token_ids, check_vocabulary
 from tasks.core.conversation.preferences import Method
-from tasks.core.conversation.reading import scan
+from tasks.core.conversation.reading.data_files import DataFile, looked_at
+from tasks.core.conversation.reading.scan import scan
 from tasks.core.conversation.records import Conversation
-from tasks.core.conversation.template import end_mark, get_template
+from tasks.core.conversation.template.render import end_mark, get_template
+from tasks.core.conversation.tokenizer.model_limits import (
+    check_length,
+    check_token_ids,
+    check_vocabulary,
+)
 from tasks.core.errors import DataError
 from tasks.core.files.foreign import JsonObject
 from tasks.core.model.config import read_config
@@ -58,7 +62,7 @@ def check_training(
     Raises RecipeError, DataError, NotAModel, and what `check_model` raises, for everything that
     would make the training fail later.
     """
-    from tasks.core.conversation.tokenizer_files import load_tokenizer
+    from tasks.core.conversation.tokenizer.load import load_tokenizer
 
     check_settings(settings, template)
     index = check_model(model, in_place=True)

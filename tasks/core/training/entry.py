@@ -21,7 +21,7 @@ import torch.distributed as dist
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
-from tasks.core.conversation.example_file import rows_of
+from tasks.core.conversation.examples.file import rows_of
 from tasks.core.recipe import Finetune
 from tasks.core.system.errors import system_error
 from tasks.core.training.batching.choice import batching_of

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.example_file import ExampleFile, rows_of
-from tasks.core.conversation.examples import ExampleCounts
-from tasks.core.conversation.model_limits import require_rows
+from tasks.core.conversation.examples.file import ExampleFile, rows_of
+from tasks.core.conversation.examples.writer import ExampleCounts
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples, read_prepared
+from tasks.core.conversation.tokenizer.model_limits import require_rows
 from tasks.core.files.digests import sha256_of
 from tasks.core.files.durable import make_directory, take_back
 from tasks.core.keys import to_jsonable

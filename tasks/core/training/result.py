@@ -17,7 +17,7 @@ from tasks.core.training.failures import StopReason
 from tasks.core.training.job import OPERATING, TrainingOutcome
 
 if TYPE_CHECKING:
-    from tasks.core.conversation.examples import ExampleCounts
+    from tasks.core.conversation.examples.writer import ExampleCounts
 
 ADAPTER = "adapter"
 TRAINING = "training.json"

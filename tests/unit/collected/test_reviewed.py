@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.collected import reviewed
 from tasks.core.collected.reviewed import reviewed_set
-from tasks.core.conversation.reading import load
+from tasks.core.conversation.reading.scan import load_conversations
 from tests.unit.collected.answers import BUDI, Kept
 
 
@@ -220,7 +220,7 @@ def test_the_files_are_read_as_what_they_are_and_say_who_decided_without_a_text(
     ):
         (tmp_path / name).write_bytes(files[name])
         assert wanted
-        assert load(tmp_path / name) == wanted
+        assert load_conversations(tmp_path / name) == wanted
     reviews = json.loads(files[reviewed.REVIEWS])
     assert reviews["a0"] == {
         "reviewer": "rina",

@@ -122,7 +122,7 @@ def test_preferences_are_checked_by_their_look(pairs: Path) -> None:
     ran = run("check", pairs)
     assert ran.exit_code == 1
     assert "record 2 (dua): `chosen` and `rejected` are the same answer" in ran.stdout
-    assert "of two equal answers none is better" in ran.stdout
+    assert "of two equal answers neither is better" in ran.stdout
 
 
 def test_a_preference_is_shown_with_each_of_its_answers(pairs: Path, model: Path) -> None:

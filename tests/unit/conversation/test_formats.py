@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.data_files import DataFile
 from tasks.core.conversation.formats import format_of
-from tasks.core.conversation.reading import load, scan
-from tasks.core.conversation.records import BadRecord, Conversation, Fault
+from tasks.core.conversation.reading.data_files import DataFile
+from tasks.core.conversation.reading.scan import load_conversations, scan
+from tasks.core.conversation.records import BadRecord, Conversation, RecordFault
 from tasks.core.errors import DataError
 from tasks.core.recipe.data import DataFormat
 
@@ -75,7 +75,7 @@ def test_a_file_in_a_format_that_is_read_gives_what_fastchats_would(
 ) -> None:
     found = format_of(READ[name])
     assert found is not None and name in found.name
-    records = load(written(file, READ[name], lines=lines))
+    records = load_conversations(written(file, READ[name], lines=lines))
     assert len(records) == 5
     for one in records:
         assert [turn.speaker for turn in one.turns] == ["human", "gpt"]
@@ -94,7 +94,7 @@ def test_the_script_of_the_documentation_makes_fastchats_format_of_it(
     command = [sys.executable, "-c", script]
     made = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
     file.write_text(made.stdout)
-    assert [len(one.turns) for one in load(file)] == [2] * 5
+    assert [len(one.turns) for one in load_conversations(file)] == [2] * 5
 
 
 @pytest.mark.parametrize(
@@ -149,19 +149,19 @@ def test_a_record_in_another_format_among_good_ones_is_one_bad_record(file: Path
 def test_a_system_message_beside_the_turns_is_not_lost_in_silence(file: Path) -> None:
     file.write_text(json.dumps([*[GOOD] * 4, READ["in the field `system`"]]))
     *_, (_, bad) = scan(file)
-    assert isinstance(bad, BadRecord) and bad.fault is Fault.WRONG_FIELDS
+    assert isinstance(bad, BadRecord) and bad.fault is RecordFault.WRONG_FIELDS
     assert "system" in bad.reason
 
 
 def test_other_fields_are_ignored(file: Path) -> None:
     file.write_text(json.dumps([{**GOOD, "system": None, "tools": "", "text": "x", "lang": "id"}]))
-    assert len(load(file)) == 1
+    assert len(load_conversations(file)) == 1
 
 
 def test_other_fields_of_a_turn_are_ignored(file: Path) -> None:
     turns = [{**turn, "role": "user", "text": "", "speaker": 1} for turn in TURNS]
     file.write_text(json.dumps([{"id": "satu", "conversations": turns}]))
-    assert [one.id for one in load(file)] == ["satu"]
+    assert [one.id for one in load_conversations(file)] == ["satu"]
 
 
 @pytest.mark.parametrize("lines", [False, True])
@@ -172,7 +172,7 @@ def test_a_field_that_stands_twice_is_a_bad_record(file: Path, lines: bool) -> N
     (_, first), (position, bad), (_, last) = scan(file)
     assert isinstance(first, Conversation) and isinstance(last, Conversation)
     assert isinstance(bad, BadRecord)
-    assert (position, bad.id, bad.fault) == (2, "dua", Fault.WRONG_FIELDS)
+    assert (position, bad.id, bad.fault) == (2, "dua", RecordFault.WRONG_FIELDS)
     assert "`conversations` stands in one object twice" in bad.reason
 
 
@@ -182,12 +182,12 @@ def test_a_byte_that_is_not_utf8_costs_one_record_of_an_array(file: Path) -> Non
     file.write_bytes(text)
     (_, first), (_, bad), (_, last) = scan(file)
     assert isinstance(first, Conversation) and isinstance(last, Conversation)
-    assert isinstance(bad, BadRecord) and bad.fault is Fault.NOT_UTF8
+    assert isinstance(bad, BadRecord) and bad.fault is RecordFault.NOT_UTF8
 
 
 @pytest.mark.parametrize("id", ["\ud83d", "\udce9"])
 def test_an_id_that_cannot_be_printed_is_a_bad_record_that_can(file: Path, id: str) -> None:
     file.write_text(json.dumps([GOOD, {"id": id, "conversations": TURNS}]))
     _, (_, bad) = scan(file)
-    assert isinstance(bad, BadRecord) and bad.fault is Fault.NOT_UTF8
+    assert isinstance(bad, BadRecord) and bad.fault is RecordFault.NOT_UTF8
     str(bad).encode()

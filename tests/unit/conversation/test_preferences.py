@@ -9,20 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.conversation.data_files import DataFile, looked_at
-from tasks.core.conversation.data_sources import local_files
+from tasks.core.conversation.checking.leaks import find_leaks
+from tasks.core.conversation.checking.rules import Rules
+from tasks.core.conversation.checking.screening import screen
 from tasks.core.conversation.estimate import lengths_of
-from tasks.core.conversation.example_file import ExampleFile, PairFile
+from tasks.core.conversation.examples.file import ExampleFile, PairFile
+from tasks.core.conversation.examples.labels import IGNORED, Encoder
+from tasks.core.conversation.examples.pair_labels import encoded
+from tasks.core.conversation.examples.split import is_validation
 from tasks.core.conversation.formats import is_preference
-from tasks.core.conversation.labels import IGNORED, Encoder
-from tasks.core.conversation.leaks import find_leaks
-from tasks.core.conversation.pair_labels import encoded
 from tasks.core.conversation.preferences import Preference, parse_preference
 from tasks.core.conversation.prepared import prepare_examples, read_prepared
-from tasks.core.conversation.reading import scan
-from tasks.core.conversation.records import BadRecord, Conversation, Fault, Turn
-from tasks.core.conversation.screening import Rules, screen
-from tasks.core.conversation.split import is_validation
+from tasks.core.conversation.reading.data_files import DataFile, looked_at
+from tasks.core.conversation.reading.data_sources import local_files
+from tasks.core.conversation.reading.scan import scan
+from tasks.core.conversation.records import BadRecord, Conversation, RecordFault, Turn
 from tasks.core.errors import DataError
 from tasks.core.recipe import Finetune
 from tasks.core.training.checks import check_conversations
@@ -69,41 +70,45 @@ def encoder() -> Encoder:
 
 
 TWO_TURNS = [human("Halo?"), {"from": "gpt", "value": "Ya, Bu."}]
-BAD: dict[str, tuple[object, Fault, str]] = {
-    "no object": ([1], Fault.WRONG_FIELDS, "not an object"),
-    "no chosen": (pair(chosen=None), Fault.WRONG_FIELDS, "`chosen` is missing"),
-    "no rejected": (pair(rejected=None), Fault.WRONG_FIELDS, "`rejected` is missing"),
-    "a number as answer": (pair(chosen=5), Fault.WRONG_FIELDS, "`chosen` is not text"),
-    "an empty answer": (pair(rejected=" \n"), Fault.EMPTY_TURN, "`rejected` is empty"),
-    "half a letter": (pair(chosen="\ud800"), Fault.NOT_UTF8, "`chosen` holds half"),
-    "equal answers": (pair(rejected=f"{BETTER} satu"), Fault.SAME_ANSWERS, "the same answer"),
-    "no question": (pair(conversations=[]), Fault.WRONG_ORDER, "turn 1: gpt speaks"),
-    "no list": (pair(conversations="Halo?"), Fault.WRONG_FIELDS, "not a list"),
-    "an id that is none": (pair(id={"a": 1}), Fault.WRONG_FIELDS, "`id` is not text"),
-    "answered before": (pair(conversations=TWO_TURNS), Fault.WRONG_ORDER, "turn 3: gpt speaks"),
+BAD: dict[str, tuple[object, RecordFault, str]] = {
+    "no object": ([1], RecordFault.WRONG_FIELDS, "not an object"),
+    "no chosen": (pair(chosen=None), RecordFault.WRONG_FIELDS, "`chosen` is missing"),
+    "no rejected": (pair(rejected=None), RecordFault.WRONG_FIELDS, "`rejected` is missing"),
+    "a number as answer": (pair(chosen=5), RecordFault.WRONG_FIELDS, "`chosen` is not text"),
+    "an empty answer": (pair(rejected=" \n"), RecordFault.EMPTY_TURN, "`rejected` is empty"),
+    "half a letter": (pair(chosen="\ud800"), RecordFault.NOT_UTF8, "`chosen` holds half"),
+    "equal answers": (pair(rejected=f"{BETTER} satu"), RecordFault.SAME_ANSWERS, "the same answer"),
+    "no question": (pair(conversations=[]), RecordFault.WRONG_ORDER, "turn 1: gpt speaks"),
+    "no list": (pair(conversations="Halo?"), RecordFault.WRONG_FIELDS, "not a list"),
+    "an id that is none": (pair(id={"a": 1}), RecordFault.WRONG_FIELDS, "`id` is not text"),
+    "answered before": (
+        pair(conversations=TWO_TURNS),
+        RecordFault.WRONG_ORDER,
+        "turn 3: gpt speaks",
+    ),
     "no prompt at all": (
         {"chosen": "a", "rejected": "b"},
-        Fault.WRONG_FIELDS,
+        RecordFault.WRONG_FIELDS,
         "no question: name it",
     ),
     "a broken message": (
         {"chosen": [{"role": "assistant"}], "rejected": [message("assistant", "b")]},
-        *(Fault.WRONG_FIELDS, "`chosen`, message 1"),
+        *(RecordFault.WRONG_FIELDS, "`chosen`, message 1"),
     ),
     "different questions": (
         {
             "chosen": [message("user", "a"), message("assistant", "b")],
             "rejected": [message("user", "c"), message("assistant", "d")],
         },
-        *(Fault.WRONG_FIELDS, "differ before their last message"),
+        *(RecordFault.WRONG_FIELDS, "differ before their last message"),
     ),
     "no answer at the end": (
         {"prompt": [message("user", "a")], "chosen": [message("user", "b")], "rejected": []},
-        *(Fault.WRONG_FIELDS, "`rejected` is neither"),
+        *(RecordFault.WRONG_FIELDS, "`rejected` is neither"),
     ),
     "a question for an answer": (
         {"prompt": "a", "chosen": [message("user", "b")], "rejected": "c"},
-        *(Fault.NO_ANSWER, "does not end with the assistant's answer"),
+        *(RecordFault.NO_ANSWER, "does not end with the assistant's answer"),
     ),
 }
 
@@ -231,10 +236,10 @@ def test_each_rule_of_a_conversation_holds_for_both_answers(file: Path, encoder:
     bad = list[BadRecord]()
     found = screen(written(file, records), RULES, encoder=encoder, on_bad=bad.append)
     assert [(each.id, each.fault) for each in bad] == [
-        ("surel", Fault.PERSONAL_DATA),
-        ("tanda", Fault.MARK_IN_TEXT),
-        ("panjang", Fault.TOO_LONG),
-        ("baik", Fault.DUPLICATE),
+        ("surel", RecordFault.PERSONAL_DATA),
+        ("tanda", RecordFault.MARK_IN_TEXT),
+        ("panjang", RecordFault.TOO_LONG),
+        ("baik", RecordFault.DUPLICATE),
     ]
     assert "rejected holds" in bad[0].reason
     assert "rejected holds </s>" in bad[1].reason

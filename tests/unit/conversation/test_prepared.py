@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation import chunks, pieces
-from tasks.core.conversation.data_files import DataFile
-from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.labels import Encoder, Example
+from tasks.core.conversation.examples.file import ExampleFile
+from tasks.core.conversation.examples.labels import Encoder, Example
+from tasks.core.conversation.examples.split import is_validation
 from tasks.core.conversation.prepared import (
     DESCRIPTION,
     prepare_examples,
     read_prepared,
 )
-from tasks.core.conversation.reading import load
+from tasks.core.conversation.reading import chunks, parallel
+from tasks.core.conversation.reading.data_files import DataFile
+from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.conversation.records import Conversation
-from tasks.core.conversation.split import is_validation
 from tasks.core.errors import DataError, NotAModel
 from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
@@ -73,7 +73,7 @@ def test_each_side_holds_the_conversations_whose_words_decide_so(
     prepared = prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
     encoder = Encoder(tiny_tokenizer(), TEMPLATE, SETTINGS.max_length_tokens)
     sides: dict[bool, list[list[int]]] = {True: [], False: []}
-    for conversation in load(data):
+    for conversation in load_conversations(data):
         sides[is_validation(conversation, 0.2)].append(encoder.encode(conversation).input_ids)
     assert prepared.validation is not None
     assert ids(prepared.examples) == sides[False]
@@ -171,7 +171,7 @@ def test_every_record_is_tokenized_once(
 
     monkeypatch.setattr(Encoder, "encode_all", watched)
     prepare_examples(model, data, SETTINGS, TEMPLATE, out=out)
-    assert sorted(tokenized) == sorted(each.id for each in load(data))
+    assert sorted(tokenized) == sorted(each.id for each in load_conversations(data))
 
 
 def test_several_processes_write_the_same_bytes_as_one(
@@ -181,9 +181,9 @@ def test_several_processes_write_the_same_bytes_as_one(
     data.write_text(json.dumps([*records[:25], records[3], {"id": "kosong"}, *records[25:]]))
     settings = SETTINGS.model_copy(update={"max_dropped_share": 0.1})
     one = prepare_examples(model, data, settings, TEMPLATE, out=out)
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 8000)
-    monkeypatch.setattr(pieces, "_ENOUGH_BYTES", 0)
-    monkeypatch.setattr(pieces, "usable_cores", lambda: 2)
+    monkeypatch.setattr(chunks, "RECORD_CHUNK_BYTES", 8000)
+    monkeypatch.setattr(parallel, "_ENOUGH_BYTES", 0)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     (tmp_path / "two").mkdir()
     two = prepare_examples(model, data, settings, TEMPLATE, out=tmp_path / "two")
     assert one.validation is not None and two.validation is not None

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from tasks.core.conversation.labels import Encoder, Example
-from tasks.core.conversation.reading import load
-from tasks.core.conversation.template import get_template
+from tasks.core.conversation.examples.labels import Encoder, Example
+from tasks.core.conversation.reading.scan import load_conversations
+from tasks.core.conversation.template.render import get_template
 from tasks.core.errors import DataError
 from tasks.core.evaluation import entry, loading
 from tasks.core.evaluation.entry import main
@@ -87,7 +87,7 @@ def logits_and_labels(path: Path, job: EvaluationJob) -> tuple[torch.Tensor, tor
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     encoder = Encoder(AutoTokenizer.from_pretrained(path), TEMPLATE, 2048)
     logits, labels = [], []
-    for record in load(job.settings.conversations):
+    for record in load_conversations(job.settings.conversations):
         example = encoder.encode(record)
         logits.append(model(torch.tensor([example.input_ids])).logits[0, :-1])
         labels.append(torch.tensor(example.labels[1:]))
@@ -121,7 +121,7 @@ def test_each_conversation_has_its_share_of_the_figures(
     nats = functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
     tokenizer = AutoTokenizer.from_pretrained(job.subjects[0].path)
     encoder = Encoder(tokenizer, TEMPLATE, 2048)
-    first = len(encoder.encode(load(job.settings.conversations)[0]).input_ids) - 1
+    first = len(encoder.encode(load_conversations(job.settings.conversations)[0]).input_ids) - 1
     figures = outcome.figures[0]
     assert [read.position for read in figures.reads] == [1, 2]
     one, other = figures.of_records({1}), figures.of_records({2})
@@ -246,7 +246,7 @@ def test_the_last_model_leaves_nothing_and_the_others_their_states(
 
 def examples_of(job: EvaluationJob) -> list[Example]:
     encoder = Encoder(AutoTokenizer.from_pretrained(job.subjects[0].path), TEMPLATE, 2048)
-    return [encoder.encode(record) for record in load(job.settings.conversations)]
+    return [encoder.encode(record) for record in load_conversations(job.settings.conversations)]
 
 
 def test_logits_are_computed_for_learned_positions_only_and_a_few_at_a_time(
@@ -367,10 +367,10 @@ def test_model_too_large_for_memory_is_measured_layer_by_layer(
     monkeypatch.setattr(
         loading, "read_hardware", lambda _: SimpleNamespace(memory_available_bytes=250_000)
     )
-    load = entry.load_model
+    load_conversations = entry.load_model
 
     def load_and_see(*args: Any) -> Any:
-        model = load(*args)
+        model = load_conversations(*args)
         placed.append(set(model.hf_device_map.values()))
         return model
 

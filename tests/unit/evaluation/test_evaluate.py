@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError, EvaluationFailed, NotAModel, RecipeError
 from tasks.core.evaluation.entry import measure
 from tasks.core.evaluation.evaluate import evaluate, measurement_identity, read_outcome

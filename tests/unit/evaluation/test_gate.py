@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from tasks.core.conversation.leaks import Leaks
+from tasks.core.conversation.checking.leaks import Leaks
 from tasks.core.evaluation.figures import Comparison, Figures, HeldOut, Outcome, Role
 from tasks.core.evaluation.gate import judge
 from tasks.core.evaluation.judgement import JudgedPair, Judgement, Winner

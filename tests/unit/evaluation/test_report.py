@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tasks.core.conversation.leaks import Leak, Leaks
+from tasks.core.conversation.checking.leaks import Leak, Leaks
 from tasks.core.evaluation.figures import (
     Answer,
     Benchmark,

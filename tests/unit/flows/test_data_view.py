@@ -1,5 +1,5 @@
 from flows.commands.data_view import tokens_in_colour
-from tasks.core.conversation.labels import TokenText
+from tasks.core.conversation.examples.labels import TokenText
 
 TOKENS = [
     TokenText("USER: Halo ", "masked"),

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.conversation.template_files import TEMPLATE_FILE, with_chat_template
+from tasks.core.conversation.template.files import TEMPLATE_FILE, with_chat_template
 from tasks.core.errors import NotAModel, TemplateMismatch
 from tasks.core.evaluation.evaluate import evaluate, require_template
 from tasks.core.evaluation.figures import chain

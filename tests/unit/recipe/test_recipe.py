@@ -146,7 +146,7 @@ def test_a_method_is_refused_with_what_it_does_not_know(fields: dict[str, object
         (["a.json", {"file": "a.json", "weight": 2}], "named twice: a.json; give it a weight"),
         (["a.json", "b/../a.json"], "named twice: a.json"),
         ({"file": "a.json", "name": "b.json"}, "no repo is given"),
-        ({"file": "a.json", "revision": "v1"}, "`revision` is that of a data set"),
+        ({"file": "a.json", "revision": "v1"}, "`revision` belongs to a data set"),
         ({"repo": "a/b\n"}, "not a repository name"),
         ({"collected": "warung\n"}, "not the name of a deployment"),
         ({"repo": "a/b", "name": "b.parquet"}, "does not end with .json or .jsonl"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.leaks import Leaks
+from tasks.core.conversation.checking.leaks import Leaks
 from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
 from tasks.core.evaluation.gate import judge
 from tasks.core.keys import stage_key

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import (
     CorruptWeights,
     EditLost,

@@ -14,7 +14,7 @@ import pytest
 from tasks.core.errors import ServingFailed
 from tasks.core.files.locks import locked
 from tasks.core.process.ports import free_port
-from tasks.core.recipe.deploy import Page
+from tasks.core.recipe.deploy import ChatPage
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.health import probe
 from tasks.core.serving.launch.deployment import deploy, stop
@@ -126,7 +126,7 @@ def test_a_gateway_that_hangs_is_started_again(state):
 @pytest.mark.usefixtures("hasty")
 def test_a_page_that_hangs_or_was_given_up_is_started_again(state, deployment):
     pytest.importorskip("gradio")
-    page = {"page": Page(port=free_port())}
+    page = {"page": ChatPage(port=free_port())}
     with_page = deployment.settings.model_copy(update=page)
     served = deploy(
         deployment.model,

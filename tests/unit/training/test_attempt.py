@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, set_seed
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.reading import load
-from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.examples.labels import Encoder
+from tasks.core.conversation.reading.scan import load_conversations
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError, LockBusy, MissingTool, NotAModel, RecipeError
 from tasks.core.model.template_record import TEMPLATE_RECORD, record_template, recorded_template
 from tasks.core.process import run_child
@@ -200,7 +200,7 @@ def reference(
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Train the same adapter with plain torch, one conversation at a time, without padding."""
     encoder = Encoder(tiny_tokenizer(), TEMPLATE, settings.max_length_tokens)
-    examples = [encoder.encode(conversation) for conversation in load(data)]
+    examples = [encoder.encode(conversation) for conversation in load_conversations(data)]
     learned = sum(example.learned_tokens for example in examples)
     set_seed(settings.seed)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.examples import ExampleWriter
-from tasks.core.conversation.labels import Encoder
+from tasks.core.conversation.examples.file import ExampleFile
+from tasks.core.conversation.examples.labels import Encoder
+from tasks.core.conversation.examples.writer import ExampleWriter
 from tasks.core.conversation.records import Conversation, Turn
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching.choice import batching_of, row_count

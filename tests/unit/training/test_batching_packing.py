@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.labels import IGNORED
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import Edit
 from tasks.core.training.batching.packing import PackedCollator, joined, pack, require_packable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError, NotAModel, RecipeError
 from tasks.core.recipe import Finetune, Lora
 from tasks.core.training.checks import check_conversations, check_settings, check_training

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.inspection import inspect_model
-from tasks.core.conversation.labels import Encoder
-from tasks.core.conversation.reading import load
-from tasks.core.conversation.split import is_validation
+from tasks.core.conversation.examples.labels import Encoder
+from tasks.core.conversation.examples.split import is_validation
+from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
 from tasks.core.training.attempt import run_attempt
 from tasks.core.training.request import TrainingRequest
@@ -70,7 +70,9 @@ def test_a_fused_model_computes_what_model_and_adapter_do_and_keeps_its_edit(
     with_adapter = PeftModel.from_pretrained(loaded(edited), trained.adapter).eval()
     whole, untrained = loaded(fused), loaded(edited)
     encoder = Encoder(tiny_tokenizer(), TEMPLATE, settings.max_length_tokens)
-    apart = [each for each in load(data) if is_validation(each, settings.validation_share)]
+    apart = [
+        each for each in load_conversations(data) if is_validation(each, settings.validation_share)
+    ]
     nats, tokens = 0.0, 0
     for conversation in apart:
         example = encoder.encode(conversation)

@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, TrainingArguments
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.labels import IGNORED
 from tasks.core.recipe import Edit
 from tasks.core.training.batching.packing import PackedCollator, joined
 from tasks.core.training.batching.padding import Collator

@@ -9,8 +9,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import logsigmoid
 from transformers import LlamaForCausalLM, TrainingArguments, set_seed
 
-from tasks.core.conversation.example_file import PairFile
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.file import PairFile
+from tasks.core.conversation.examples.labels import IGNORED
 from tasks.core.conversation.prepared import PreparedExamples, prepare_examples
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching.choice import batching_of, row_count

@@ -16,8 +16,8 @@ from transformers import (
     set_seed,
 )
 
-from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.examples import Example, ExampleWriter
+from tasks.core.conversation.examples.file import ExampleFile
+from tasks.core.conversation.examples.writer import Example, ExampleWriter
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching.choice import batching_of
 from tasks.core.training.checkpoints.directory import DIVISION, last_whole, step_of

@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM, TrainingArguments
 
-from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.examples import ExampleWriter
-from tasks.core.conversation.labels import IGNORED, Example
+from tasks.core.conversation.examples.file import ExampleFile
+from tasks.core.conversation.examples.labels import IGNORED, Example
+from tasks.core.conversation.examples.writer import ExampleWriter
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching.choice import batching_of
 from tasks.core.training.trainer.adapter_trainer import AdapterTrainer

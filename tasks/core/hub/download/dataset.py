@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.data_sources import FILES, files_in
+from tasks.core.conversation.reading.data_sources import FETCHED_FILES, files_in
 from tasks.core.files.durable import make_directory
 from tasks.core.hub.download.dataset_files import ResolvedDataSet, fetch_file, resolve_data_set
 from tasks.core.hub.revisions import Known, Revision, is_stored
@@ -77,7 +77,7 @@ class PinnedDataSet:
         params = self._params(self.commit)
 
         def write(staging: Staging) -> None:
-            files = staging.path / FILES
+            files = staging.path / FETCHED_FILES
             make_directory(files)
             _download(resolve_data_set(self._repo, self.commit), self.source.name, files)
             files_in(files)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tasks.core.conversation.template import get_template, stop_strings
-from tasks.core.conversation.tokenizer_files import load_tokenizer
+from tasks.core.conversation.template.render import get_template, stop_strings
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from tasks.core.conversation.template import get_template
+from tasks.core.conversation.template.render import get_template
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
 from tasks.core.files.locks import Say, remove_lock
 from tasks.core.files.private import private_directory

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.core.conversation.model_limits import check_token_ids, check_vocabulary
+from tasks.core.conversation.tokenizer.model_limits import check_token_ids, check_vocabulary
 from tasks.core.errors import NotAModel
 from tasks.core.model.config import read_config
 from tasks.core.weights.companions import tokenizer_files
@@ -26,7 +26,7 @@ def check_limits(model: Path) -> tuple[str, ...]:
     Raises NotAModel when a token that the tokenizer inserts is one of them. A tokenizer that cannot
     be loaded in this process, for one with code of its own, is the worker's to judge.
     """
-    from tasks.core.conversation.tokenizer_files import load_tokenizer
+    from tasks.core.conversation.tokenizer.load import load_tokenizer
 
     config = read_config(model)
     check_token_ids(config, where=model)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import JsonValue
 from pydantic_core import to_json
 
-from tasks.core.conversation.tokenizer_files import load_tokenizer
-from tasks.core.conversation.tokenizer_identity import tokenizer_digest
+from tasks.core.conversation.tokenizer.identity import tokenizer_digest
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import ServingFailed
 from tasks.core.files.locks import Say
 from tasks.core.serving.gateway.api_error import ApiError

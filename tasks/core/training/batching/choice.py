@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Dataset
 
-from tasks.core.conversation.example_file import ExampleFile, PairFile
+from tasks.core.conversation.examples.file import ExampleFile, PairFile
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching.grouping import LengthGroups
 from tasks.core.training.batching.packing import PackedCollator, PackedExamples

@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PretrainedConfig
 
-from tasks.core.conversation.example_file import ExampleFile
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.file import ExampleFile
+from tasks.core.conversation.examples.labels import IGNORED
 from tasks.core.errors import RecipeError
 
 _MULTIPLE = 8  # tensor cores work on tiles of eight

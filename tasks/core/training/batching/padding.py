@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.labels import IGNORED
 
 _MULTIPLE = 8  # tensor cores work on tiles of eight
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.labels import IGNORED
 
 _OWN = "transformers.models."
 

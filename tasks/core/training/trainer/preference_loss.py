@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.labels import IGNORED
 from tasks.core.training.model.learned_head import learned_only
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
-from tasks.core.conversation.labels import IGNORED
+from tasks.core.conversation.examples.labels import IGNORED
 
 MOST_TIMES = 10
 _COST_SHARE = 0.1

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.records import Turn as Spoken
-from tasks.core.conversation.template import render
+from tasks.core.conversation.template.render import render_conversation
 from tasks.core.errors import NotAModel, RecipeError
 from tasks.core.serving.gateway.api_error import ApiError
 from tasks.core.serving.gateway.prompts import Prompts, PromptTurn
@@ -114,7 +114,7 @@ def test_vicunas_prompt_is_the_beginning_of_what_training_showed(model, tokenize
         Spoken("human", "lalu"),
         Spoken("gpt", "ya"),
     )
-    shown = render(Conversation(id="x", turns=turns, system=None), "vicuna_v1.1")
+    shown = render_conversation(Conversation(id="x", turns=turns, system=None), "vicuna_v1.1")
     asked = [
         PromptTurn("user", "apa kabar"),
         PromptTurn("assistant", "baik"),

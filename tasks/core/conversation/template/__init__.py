@@ -1,0 +1,1 @@
+"""FastChat's conversation templates: rendered to text, and translated to Jinja for other tools."""
