@@ -11,10 +11,10 @@ from tasks.core.training.checkpoints import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
 from tasks.core.training.result import WORK
-from tasks.notices import Happening, Notice, notify
-from tasks.progress import StageProgress, output_log, recipe_name, say
+from tasks.notices import Notice, NoticeEvent, notify
+from tasks.outbox import show_markdown
+from tasks.progress import StageProgress, log_line, output_log, recipe_name
 from tasks.runtime import StageResult, build_stage, stage_task
-from tasks.telling import show_markdown
 
 VERSION = 4
 RUNGS = 24  # more than any ladder has: a retry is a step down
@@ -40,8 +40,8 @@ def finetune(
         progress = StageProgress("finetune", "steps", log=False)
 
         def hear(line: str) -> None:
-            say(line)
-            progress.said = line
+            log_line(line)
+            progress.text = line
 
         handed_over = staging.handed_over(lambda: whole_state(staging.path / WORK / CHECKPOINTS))
         try:
@@ -80,4 +80,4 @@ def finetune(
 def _less_memory(stepped: KawanUsahaError) -> Notice:
     name = recipe_name() or "fine-tune"
     title = f"{name}: the fine-tune goes on with less memory"
-    return Notice(Happening.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())
+    return Notice(NoticeEvent.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())

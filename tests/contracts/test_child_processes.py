@@ -39,15 +39,15 @@ WHOLE = {
     "tasks/core/training/launch.py": "its `environment` goes through child_environment; "
     "`command` reads CUDA_VISIBLE_DEVICES",
     "tasks/core/evaluation/evaluate.py": "its `_environment` goes through child_environment",
-    "flows/commands/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
+    "flows/actions/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
     "tasks/core/serving/launch/steps.py": "marked_environment goes through child_environment",
     "tasks/core/serving/gateway/keys.py": "reads the keys",
     "tasks/core/serving/launch/workers.py": "reads the keys of workers",
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
     "tasks/core/serving/engines/vllm_process.py": "its own, made by child_environment",
     "tasks/core/serving/launch/revive.py": "that of the watch, which is made by child_environment",
-    "flows/operations.py": "workers run whole recipes: they need every token there is",
-    "flows/commands/notices.py": "reads the addresses of notices",
+    "flows/prefect_server/start_stop.py": "workers run whole recipes and need every token",
+    "flows/commands/prefect_notices.py": "reads the addresses of notices",
 }
 """Modules that hand on or read the whole of os.environ, beside calls of child_environment."""
 

@@ -20,7 +20,7 @@ from tasks.core.training import ladder
 from tasks.core.training.finetune import FinetuneResult, TrainingStopped
 from tasks.core.training.job import LoggedStep, Reason
 from tasks.core.training.verify import AdapterFacts
-from tasks.notices import Happening
+from tasks.notices import NoticeEvent
 from tasks.runtime import StageResult, wait_if_it_may_pass
 from tests.models import tiny_llama
 from tests.receivers import awaited
@@ -72,7 +72,11 @@ def messages_of_waits(state: State[Any]) -> list[str]:
 def events(state: State[Any]) -> list[dict[str, Any]]:
     """Return what the server knows that a flow run has told of less memory, the oldest first."""
     run = f"prefect.flow-run.{state.state_details.flow_run_id}"
-    wanted = {"event": {"name": [Happening.LESS_MEMORY]}, "related": {"id": [run]}, "order": "ASC"}
+    wanted = {
+        "event": {"name": [NoticeEvent.LESS_MEMORY]},
+        "related": {"id": [run]},
+        "order": "ASC",
+    }
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/events/filter", json={"filter": wanted}).json()
     return list(found["events"])
