@@ -24,20 +24,20 @@ def rebuild(
     overrides: Overrides = (),
     override_gate: GateReason = "",
 ) -> State[RunSummary] | State[KawanUsahaError]:
-    """Build, prove, publish and serve what the recipe says; what is done already is reused.
+    """Build, prove, publish and serve what the recipe describes; finished stages are reused.
 
     Args:
         recipe: The model, from its sources to its service. A stage that is left empty is not run.
             Paths are those of the machine that runs the flow.
-        from_stage: The first stage that may do work; from there on the run resumes at the first
-            thing that is not finished. Everything before it must be finished, else the run is
-            refused and names what is missing. `plan` is the whole recipe.
+        from_stage: The first stage that may do work; from there on, finished results are reused.
+            Everything before it must be finished, or the run is refused and names what is missing.
+            `plan` is the whole recipe.
         until: The last stage to run.
         overrides: Fields of the recipe that this run changes, one each, such as
-            `finetune.epochs=2`, `base.revision=v1.1` or `deploy=` (no such stage). A path is one of
-            the machine that runs the flow; docs/recipe.md lists the fields.
+            `finetune.epochs=2`, `base.revision=v1.1` or `deploy=` (omit the stage). Paths are those
+            of the machine that runs the flow; docs/recipe.md lists the fields.
         override_gate: The reason to release a model that its gate refuses. It is recorded in the
-            store and on the model card. Leave empty to keep to the gate.
+            store and on the model card. Leave it empty to obey the gate.
     """
     return run_rebuild(RebuildRequest(recipe, from_stage, until, overrides, override_gate or None))
 
@@ -64,15 +64,15 @@ def rebuild_recipe(
     Args:
         recipe: A recipe that comes with the project, or the path of a YAML file on the machine
             that runs the flow.
-        from_stage: The first stage that may do work; from there on the run resumes at the first
-            thing that is not finished. Everything before it must be finished, else the run is
-            refused and names what is missing. `plan` is the whole recipe.
+        from_stage: The first stage that may do work; from there on, finished results are reused.
+            Everything before it must be finished, or the run is refused and names what is missing.
+            `plan` is the whole recipe.
         until: The last stage to run.
         overrides: Fields of the recipe that this run changes, one each, such as
-            `finetune.epochs=2`, `base.revision=v1.1` or `deploy=` (no such stage). A path is one of
-            the machine that runs the flow; docs/recipe.md lists the fields.
+            `finetune.epochs=2`, `base.revision=v1.1` or `deploy=` (omit the stage). Paths are those
+            of the machine that runs the flow; docs/recipe.md lists the fields.
         override_gate: The reason to release a model that its gate refuses. It is recorded in the
-            store and on the model card. Leave empty to keep to the gate.
+            store and on the model card. Leave it empty to obey the gate.
     """
     try:
         found = load_recipe(find_recipe(recipe))

@@ -1,6 +1,6 @@
-"""The review in the terminal: one answer at a time, a key for each thing that can be done.
+"""Review collected answers in the terminal, one at a time, by keys.
 
-What people wrote is shown without what a terminal would act on.
+What people wrote is shown without the control characters that a terminal would act on.
 """
 
 import re
@@ -18,13 +18,13 @@ from tasks.core.errors import DecidedMeanwhile, MissingTool, NotCollected, Usage
 
 _KEYS = "a(ccept), r(eject), e(dit), {take}s(kip), q(uit): "
 _ACTED_ON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What moves a cursor, colours, or turns the direction of writing round."""
+"""Characters that move the cursor, start an escape sequence or change the writing direction."""
 _STYLES = {"user": "cyan", "assistant": "green", "system": "dim"}
 _LINE = 60
 
 
 def review_in_terminal(directory: Path, who: str) -> None:
-    """Show what waits until all is reviewed, or whoever reviews has enough. Raises LockBusy."""
+    """Show answer after answer until all are reviewed or the reviewer quits. Raises LockBusy."""
     console = Console(highlight=False, soft_wrap=True)
     after: Rank | None = None
     while True:
@@ -42,13 +42,13 @@ def review_in_terminal(directory: Path, who: str) -> None:
 
 
 def first_line(text: str) -> str:
-    """Return the beginning of a text, as one line."""
+    """Return the beginning of a text, in one line."""
     line = " ".join(printable(text).split())
     return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"
 
 
 def printable(text: str) -> str:
-    """Return the text with a mark in place of what a terminal would act on."""
+    """Return the text with a replacement character for what a terminal would act on."""
     return _ACTED_ON.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
@@ -57,7 +57,7 @@ def _show(console: Console, found: Collected) -> None:
         _say(console, message.role, message.content)
     _say(console, "assistant", found.answer.answer)
     if found.answer.cut:
-        console.print(Text("cut: it ends where no more tokens were allowed", "bold red"))
+        console.print(Text("cut off: it reached the limit of tokens", "bold red"))
     rating = found.rating
     if rating is not None and rating.verdict is not None:
         console.print(Text(f"rated: {rating.verdict}", "bold"))
@@ -71,7 +71,7 @@ def _say(console: Console, who: str, text: str) -> None:
 
 
 def _asked(console: Console, directory: Path, who: str, found: Collected) -> bool:
-    """Do what is wanted with one answer; return whether to go on."""
+    """Ask what to do with one answer and do it; return whether to continue."""
     correction = None if found.rating is None else found.rating.correction
     keys = _KEYS.format(take="" if correction is None else "c (take the correction), ")
     text: str | None = None
@@ -106,15 +106,15 @@ def _decided(console: Console, directory: Path, who: str, opinion: Opinion) -> N
 
 
 def _edited(text: str) -> str:
-    """Return what comes out of the editor, or the text as it was where nothing was saved."""
+    """Return the text from the editor, or as it was if nothing was saved."""
     try:
         written = click.edit(text)
     except click.ClickException as error:
         raise MissingTool(
-            "The editor did not work.",
+            "The editor failed.",
             found=error.format_message(),
-            next_step="Name one that works in EDITOR, such as `EDITOR=nano`.",
+            next_step="Name another in EDITOR, such as `EDITOR=nano`.",
         ) from error
     except UnicodeDecodeError as error:
-        raise UsageError("What the editor has saved is not UTF-8.", found=str(error)) from error
+        raise UsageError("The text from the editor is not UTF-8.", found=str(error)) from error
     return text if written is None else written.strip()

@@ -1,7 +1,7 @@
-"""Numbers on the command line: one rule for all of them, applied while the words are read.
+"""Numbers on the command line, all checked by one rule while the arguments are parsed.
 
-An option takes what the recipe's field of the same meaning takes, or what is stated beside it. What
-is out of range, infinite or NaN is refused with the range, exit code 2, before anything is done.
+An option accepts what the recipe's field of the same meaning accepts, or the range stated beside
+it. A number out of range, infinite or NaN is refused with the range and exit code 2.
 """
 
 import math
@@ -26,7 +26,7 @@ _COMPARED: tuple[tuple[type[Limit], str, str, Callable[[Any, Any], bool]], ...] 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option takes: whole or not, within limits, or one of a few."""
+    """The numbers that an option accepts: whole or not, within limits, or one of a few."""
 
     kind: type[int] | type[float]
     limits: tuple[Limit, ...] = ()
@@ -34,7 +34,7 @@ class Range:
 
     @classmethod
     def of(cls, info: FieldInfo) -> "Range":
-        """Return what a field of a recipe takes that holds a number, or a number or nothing."""
+        """Return the range of a recipe's field that is a number, or a number or None."""
         parts = (info.annotation, *get_args(info.annotation))
         if get_origin(info.annotation) is Literal:
             return cls(int, choices=get_args(info.annotation))
@@ -64,7 +64,7 @@ class Range:
         return finite and kept and (not self.choices or number in self.choices)
 
     def parse(self, value: Any) -> int | float:
-        """Return the number that a word means. Raises typer.BadParameter for any other word."""
+        """Return the number. Raises typer.BadParameter for anything else."""
         try:
             number = self.kind(value)
         except ValueError:
@@ -76,7 +76,7 @@ class Range:
         return number
 
     def option(self, text: str, **more: Any) -> Any:
-        """Return the typer option of such a number; its help ends with the limits."""
+        """Return the Typer option for such a number; its help ends with the limits."""
         limits = str(self)
         shown = f"{text} {limits[0].upper()}{limits[1:]}." if limits else text
         return typer.Option(
@@ -85,20 +85,20 @@ class Range:
 
 
 def _shown(limit: Any) -> str:
-    """Return a limit as one writes it: all digits of a whole number."""
+    """Return a limit as people write it: a whole number with all its digits."""
     return f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 
 def number_of(model: type[BaseModel], field: str, text: str) -> Any:
-    """Return the option of a number with the limits of a recipe's field."""
+    """Return the option for a number within the limits of a recipe's field."""
     return Range.of(model.model_fields[field]).option(text)
 
 
 def integer(text: str, *limits: Limit) -> Any:
-    """Return the option of a whole number within limits."""
+    """Return the option for a whole number within limits."""
     return Range(int, limits).option(text)
 
 
 def decimal(text: str, *limits: Limit) -> Any:
-    """Return the option of a finite number within limits."""
+    """Return the option for a finite number within limits."""
     return Range(float, limits).option(text)

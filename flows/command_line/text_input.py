@@ -1,21 +1,20 @@
-"""Words that a person typed, or that come through a pipe: text, or a clear refusal.
+"""Text that a person typed or piped in: UTF-8, or a clear error.
 
-A model, a log and a record take text only. Bytes that are none come of a terminal, or a file, in
-another encoding than UTF-8.
+Models, logs and records take text only. A terminal or file in another encoding gives other bytes.
 """
 
 from tasks.core.errors import UsageError
 
 
 def require_text(words: str | None) -> str | None:
-    """Return the words of an option. Raises UsageError where bytes in them are no text."""
+    """Return the value of an option. Raises UsageError if it is not text."""
     return None if words is None else _encodable(words, "the command line")
 
 
 def read_line(prompt: str) -> str:
-    """Return the next line of the standard input without the space around it, "" at its end.
+    """Return the next line of standard input, stripped; "" at its end.
 
-    Raises UsageError for a line that is no text.
+    Raises UsageError if the line is not text.
     """
     try:
         return _encodable(input(prompt).strip(), "the standard input")

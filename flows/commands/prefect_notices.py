@@ -18,7 +18,7 @@ app = typer.Typer(
 @app.command(
     help=f"""Send notices from now on. Run it again after an address has changed.
 
-    Two variables name the addresses; set one or both. They hold passwords, so they are no options.
+    Two variables name the addresses; set one or both. They hold passwords, so they are not options.
     The server stores them in blocks.
 
     `{MESSAGE_VARIABLE}`: mail or chat, for people.

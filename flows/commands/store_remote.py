@@ -30,7 +30,7 @@ def push(
     Only missing files are uploaded, and every byte is read back. Runs do this automatically: the
     command is for artifacts built before there was a remote store, or while it was unavailable.
 
-    Example: `export KAWAN_USAHA_REMOTE=s3://bucket/artifacts; kawan-usaha store push`
+    Example: `kawan-usaha store push`, after `export KAWAN_USAHA_REMOTE=s3://bucket/artifacts`
     """
     with _shared_store() as (store, _):
         known = [str(artifact.key) for artifact in store.artifacts()]

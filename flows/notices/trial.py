@@ -76,11 +76,11 @@ def _ended(client: SyncPrefectClient, sent: Event) -> Iterator[Delivery]:
     )
     body = {"filter": wanted.model_dump(mode="json"), "limit": 50}
     for each in client.request("POST", "/events/filter", json=body).json()["events"]:
-        told = each["payload"]
-        channel = _KINDS[told["action_type"]]
-        status = told.get("status_code")
+        payload = each["payload"]
+        channel = _KINDS[payload["action_type"]]
+        status = payload.get("status_code")
         if each["event"] == _FAILED:
-            found = " ".join([told["reason"], told.get("notification_log", "")]).strip()
+            found = " ".join([payload["reason"], payload.get("notification_log", "")]).strip()
             yield Delivery(channel, False, found)
         elif status is not None:
             yield Delivery(channel, status < 400, f"answered by HTTP {status}")

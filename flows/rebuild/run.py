@@ -63,9 +63,9 @@ def _open_store(request: RebuildRequest, sources: Sources) -> RunStore:
     """
     recipe = request.recipe
     remote, records = configured_remote(), RunRecords(home())
-    told = set() if remote is None else take_releases(remote, records, recipe.name)
-    if told is not None:
-        forget_repetitions(records, but=told)
+    elsewhere = set() if remote is None else take_releases(remote, records, recipe.name)
+    if elsewhere is not None:
+        forget_repetitions(records, but=elsewhere)
     record = records.start(
         recipe.name,
         recipe_digest=digest(recipe.model_copy(update={"keep": "all"})),

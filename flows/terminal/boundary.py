@@ -148,10 +148,10 @@ def _command() -> list[str]:
 def _print(error: KawanUsahaError) -> None:
     if "--json" in sys.argv:
         typer.echo(json.dumps(error.as_dict(), ensure_ascii=False, indent=1))
+    elif takes_colours(sys.stderr):
+        typer.secho(f"kawan-usaha: {error}", err=True, fg="red")
     else:
-        typer.secho(
-            f"kawan-usaha: {error}", err=True, fg="red" if takes_colours(sys.stderr) else None
-        )
+        typer.echo(f"kawan-usaha: {error}", err=True)
 
 
 def _traceback_hint(error: BaseException) -> str:

@@ -116,7 +116,7 @@ def test_without_anything_held_out_there_is_nothing_to_prove_with(
     accept(answers, 1)
     state = learned(min_new=1)
     assert state.name == "Skipped"
-    assert "held out to measure with" in str(state.message)
+    assert "held out for measuring" in str(state.message)
 
 
 def test_the_file_of_a_recipe_names_it_as_well_as_its_name(
