@@ -23,9 +23,9 @@ from prefect.runtime import flow_run as this_run
 from prefect.states import Completed, Failed
 
 from flows.form import GateReason, LastStage, Overrides, RecipeName
-from flows.notices.outcomes import stages_notice
 from flows.prefect_server.automations import RESTART_AFTER_S
 from flows.rebuild.end_states import failed_state
+from flows.rebuild.notices import stages_notice
 from flows.stage_names import StageName, stages_between
 from tasks.core.demo.recipe_hub import recipe_hub
 from tasks.core.errors import KawanUsahaError

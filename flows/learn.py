@@ -68,6 +68,7 @@ def learn(
         name = _name_of(recipe)
         if (at_work := skipped_if_running(name)) is not None:
             return at_work
+        deployment = deployment or name
         sets, say = LearnedSets(home(), name), get_run_logger().info
         with (
             stop_in_time(),
@@ -75,13 +76,13 @@ def learn(
             Store(home(), f"learn {name}", say).in_use(),
         ):
             released = released_recipe(RunRecords(home()), name)
-            wanted = with_collected(released, deployment or name)
-            _require_collected(overridden(wanted, overrides), deployment or name)
-            found = run(collected, deployment or name)
+            wanted = with_collected(released, deployment)
+            _require_collected(overridden(wanted, overrides), deployment)
+            found = run(collected, deployment)
             why_not = _nothing_to_learn(found, sets, min_new, overrides)
             if why_not is not None:
                 return Completed(name="Skipped", message=why_not)
-            learning = LearningRun(deployment or name, sets, max_ratio)
+            learning = LearningRun(deployment, sets, max_ratio)
             return _learned(RebuildRequest(wanted, overrides=overrides), learning)
     except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
         return failed_state(name, error)

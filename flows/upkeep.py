@@ -7,14 +7,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.actions.prune import prune_all
-from flows.notices.outcomes import service_notices
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.pruning import KEEP_RUNS, Prunable
 from tasks.core.serving.observe.healing import Looked, heal
 from tasks.core.units import readable
-from tasks.notices import notify
+from tasks.notices import Notice, NoticeEvent, notify
 from tasks.outbox import flush, show_markdown
 from tasks.runtime import explained_failure
 
@@ -71,6 +70,21 @@ def store_prune(
     if at_remote:
         message += f" To be deleted at the remote store by hand: {', '.join(at_remote)}."
     return Completed(message=message)
+
+
+def service_notices(looks: Sequence[Looked]) -> list[Notice]:
+    """Return one notice for each service that is or was down, none for those that answer."""
+    notices = []
+    for each in looks:
+        if each.outcome == "healed":
+            title, what = f"{each.name}: was down, serves again", NoticeEvent.HEALED
+        elif each.outcome != "healthy":
+            title, what = f"{each.name}: is down", NoticeEvent.DOWN
+        else:
+            continue
+        facts = {"outcome": each.outcome}
+        notices.append(Notice(what, "service", each.name, title, each.words, facts))
+    return notices
 
 
 def _table(looks: list[Looked]) -> str:

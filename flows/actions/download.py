@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.actions.local_models import in_use
-from flows.actions.model_directories import WrittenModel, adapter_files, work_identity
+from flows.actions.model_directories import adapter_files, work_identity
+from flows.command_line.model_directory import WrittenModel
 from flows.command_line.output import bytes_bar
 from tasks.core.files.durable import FileDigest, staged_directory, state_of
 from tasks.core.hub.client import endpoint

@@ -4,7 +4,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from flows.actions.local_models import in_use, local_model
-from flows.actions.model_directories import WrittenModel, adapter_files, work_identity
+from flows.actions.model_directories import adapter_files, work_identity
+from flows.command_line.model_directory import WrittenModel
 from flows.command_line.output import bytes_bar, command_log
 from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.conversation.template_files import with_template_of

@@ -6,7 +6,7 @@ import typer
 
 from flows.command_line.output import command_log
 from flows.command_line.which_server import local_prefect
-from flows.prefect_server.installation import install_on_server
+from flows.installation import install_on_server
 from flows.prefect_server.start_stop import start_prefect, stop_prefect
 
 _say = partial(typer.echo, err=True)

@@ -1,18 +1,30 @@
 """Arguments and output of the commands from one model directory into another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from flows.command_line.output import NEW_DIRECTORY, show
-
-if TYPE_CHECKING:
-    from flows.actions.model_directories import WrittenModel
+from tasks.core.files.durable import FileDigest
 
 Out = Annotated[Path, NEW_DIRECTORY]
 
 
-def show_written(out: Path, written: "WrittenModel", *, as_json: bool) -> None:
+@dataclass(frozen=True)
+class WrittenModel:
+    """The files of a new directory, and those of an adapter in its inputs that were left behind."""
+
+    files: Mapping[str, FileDigest]
+    left_behind: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files."""
+        return sum(file.size_bytes for file in self.files.values())
+
+
+def show_written(out: Path, written: WrittenModel, *, as_json: bool) -> None:
     """Print the files of the new directory."""
     files = {
         name: {"size_bytes": file.size_bytes, "sha256": file.sha256}

@@ -3,7 +3,7 @@
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.notices.outcomes import failure_notice, success_notice
+from flows.rebuild.notices import failure_notice, success_notice
 from flows.rebuild.run_summary import RunSummary, outcome_line
 from tasks.core.errors import KawanUsahaError
 from tasks.notices import is_subflow, notify

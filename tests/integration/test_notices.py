@@ -16,12 +16,12 @@ from flows.across import rebuild_across
 from flows.lifecycle import rebuild, rebuild_recipe
 from flows.notices.automations import notice_automations
 from flows.notices.channels import install_channels, remove_channels
-from flows.notices.outcomes import service_notices
 from flows.notices.trial import Delivery, send_trial
 from flows.prefect_server.automations import RESTART_AFTER_S
 from flows.prefect_server.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from flows.rebuild.end_states import completed_state
 from flows.rebuild.run_summary import RunSummary
+from flows.upkeep import service_notices
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.observe.healing import Looked

@@ -15,8 +15,8 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 
+from flows.installation import listed_deployments
 from flows.learn_watch import reviewed_notice
-from flows.prefect_server.installation import listed_deployments
 from flows.prefect_server.overview import overview
 from flows.prefect_server.pools import POOLS
 from flows.prefect_server.processes import HOST, RETENTION_DAYS

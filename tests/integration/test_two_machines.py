@@ -34,7 +34,7 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Scheduled
 
-from flows.prefect_server.installation import install_on_server
+from flows.installation import install_on_server
 from flows.prefect_server.local_prefect import LocalPrefect
 from flows.prefect_server.start_stop import start_prefect, stop_prefect
 from tasks.core.demo.hub.server import running_hub

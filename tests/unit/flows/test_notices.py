@@ -16,12 +16,13 @@ from prefect.server.utilities.user_templates import render_user_template_sync
 
 from flows.notices.automations import CRASHED, REMIND_EVERY, notice_automations
 from flows.notices.channels import configured_channels
-from flows.notices.outcomes import failure_notice, service_notices, stages_notice, success_notice
 from flows.prefect_server.automations import RESTART_AFTER_S
 from flows.prefect_server.local_prefect import LocalPrefect
 from flows.prefect_server.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from flows.prefect_server.processes import process_environment
+from flows.rebuild.notices import failure_notice, stages_notice, success_notice
 from flows.rebuild.run_summary import RunSummary
+from flows.upkeep import service_notices
 from tasks.core.errors import DataError, GateFailed, UsageError
 from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.observe.healing import Looked

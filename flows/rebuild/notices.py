@@ -1,4 +1,4 @@
-"""The texts of notices: how a rebuild ended, and which services are or were down."""
+"""The notices of a rebuild: how it ended, and why."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,6 @@ from pydantic import JsonValue
 
 from flows.rebuild.run_summary import RunSummary, outcome_line, stages_done
 from tasks.core.errors import GateFailed, KawanUsahaError
-from tasks.core.serving.observe.healing import Looked
 from tasks.notices import Notice, NoticeEvent
 
 
@@ -55,18 +54,3 @@ def failure_notice(recipe: str, error: Exception) -> Notice:
     return Notice(
         NoticeEvent.FAILED, "recipe", recipe, title, text, {"error": type(error).__name__}
     )
-
-
-def service_notices(looks: Sequence[Looked]) -> list[Notice]:
-    """Return one notice for each service that is or was down, none for those that answer."""
-    notices = []
-    for each in looks:
-        if each.outcome == "healed":
-            title, what = f"{each.name}: was down, serves again", NoticeEvent.HEALED
-        elif each.outcome != "healthy":
-            title, what = f"{each.name}: is down", NoticeEvent.DOWN
-        else:
-            continue
-        facts = {"outcome": each.outcome}
-        notices.append(Notice(what, "service", each.name, title, each.words, facts))
-    return notices
