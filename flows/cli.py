@@ -1,8 +1,8 @@
-"""`kawan-usaha …`: words become a recipe, a flow or a call into core. Never logic.
+"""`kawan-usaha …`: the command line. It parses and dispatches, and has no logic of its own.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong recipe, 130 stopped by Ctrl-C, 143 by
-SIGTERM, 141 where nobody reads the output any more. Every error is printed as words, never as a
-traceback (`boundary`).
+SIGTERM, 141 if the reader of the output has exited. Every error is printed as a message, never as a
+traceback (`terminal/boundary.py`).
 """
 
 import os
@@ -12,15 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.boundary import (
+from flows.command_line.command_list import LazyGroup
+from flows.terminal.boundary import (
     DEBUG,
     DEBUG_VARIABLE,
     READER_GONE,
-    keep_tracebacks_off,
-    settle_output,
-    told,
+    flush_output,
+    hide_tracebacks,
+    report_error,
 )
-from flows.command_list import LazyGroup
 from tasks.core.process.descriptors import allow_many_descriptors
 from tasks.core.process.stopping import (
     StopDeadline,
@@ -35,7 +35,7 @@ class _Commands(LazyGroup):
     """The commands, with `--debug` before or after their names."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words; what belongs to no single command is moved to the front."""
+        """Parse the arguments; `--debug`, which every command takes, is moved to the front."""
         own = args[: args.index("--")] if "--" in args else args
         if DEBUG in own:
             args.remove(DEBUG)
@@ -43,7 +43,7 @@ class _Commands(LazyGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Typer would take some errors of the system for something else."""
+        """Run the command. Typer would mistake some system errors for a closed terminal."""
         try:
             return super().invoke(ctx)
         except (EOFError, OSError) as error:
@@ -51,7 +51,7 @@ class _Commands(LazyGroup):
 
 
 class _Failed(Exception):
-    """Carries an exception past Typer, to which it means a closed terminal or pipe."""
+    """Carries an exception past Typer, which would take it for a closed terminal or pipe."""
 
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def _options(
     debug: Annotated[
         bool,
         typer.Option(
-            DEBUG, envvar=DEBUG_VARIABLE, help="Show the traceback of an error, for its report."
+            DEBUG, envvar=DEBUG_VARIABLE, help="Print the traceback of an error, for a bug report."
         ),
     ] = False,
 ) -> None:
@@ -84,21 +84,21 @@ _RESUMES = "What is finished is kept; the same command resumes from there."
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    keep_tracebacks_off()
+    hide_tracebacks()
     allow_many_descriptors()
     try:
         with stop_in_time() as watch, raised_when_stopped():
             code = _run(watch)
-            settle_output()
+            flush_output()
             sys.exit(code)
-    except Exception as error:  # noqa: BLE001 - without memory for the watch, for one
-        code = told(error)
-        settle_output()
+    except Exception as error:  # noqa: BLE001 - such as no memory for the watch
+        code = report_error(error)
+        flush_output()
         sys.exit(code)
 
 
 def _run(watch: StopDeadline) -> int:
-    """Run the command and return its exit code; how it ended is told then."""
+    """Run the command, report an error, and return the exit code."""
     try:
         app(standalone_mode=True)
     except BaseException as end:  # noqa: BLE001 - each way to end has its code
@@ -109,19 +109,19 @@ def _run(watch: StopDeadline) -> int:
 def _ended(end: BaseException, watch: StopDeadline) -> int:
     stop, notes = stop_behind(end)  # Typer makes a SystemExit of a KeyboardInterrupt
     if stop is not None:
-        watch.for_good = True  # what Python and Prefect do at the end may hang as well
+        watch.for_good = True  # the exit functions of Python and Prefect may hang too
         if isinstance(end, Exception):
             notes.append(f"Cleaning up failed ({_behind(end)!r}).")
-        with suppress(OSError):  # the terminal may be what has ended
+        with suppress(OSError):  # the terminal may be closed
             typer.echo(f"\nkawan-usaha: {' '.join([f'{stop}.', *notes, _RESUMES])}", err=True)
         return stop.exit_code
     if isinstance(end, SystemExit):
-        if isinstance(end.__context__, BrokenPipeError):  # in the printing of help
+        if isinstance(end.__context__, BrokenPipeError):  # while printing help
             return READER_GONE
         raise end
     try:
-        return told(_behind(end))
-    except Stopped as stopped:  # the advice on a full disk counts what is in the store
+        return report_error(_behind(end))
+    except Stopped as stopped:  # while measuring the store for the advice on a full disk
         return _ended(stopped, watch)
 
 

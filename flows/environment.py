@@ -1,33 +1,33 @@
-"""What a process of this project begins with: what libraries read when imported, and its umask.
+"""The environment of every process of this project: settings of libraries, and the umask.
 
-Importing `flows` sets it: the command line passes there, and so does a Prefect worker, which loads
-flows/lifecycle.py itself. What the user has set stays. Prefect is there already in a worker, so its
-settings are read once more.
+Importing `flows` applies it, in the command line and in a Prefect worker that loads
+flows/lifecycle.py. What the user has set stays. A worker has imported Prefect before, so Prefect's
+settings are read again.
 """
 
 import os
 import stat
 import sys
 
-from flows.pools import HEARTBEAT_S
+from flows.prefect_server.pools import HEARTBEAT_S
 
 _ENVIRONMENT = {
-    "DS_ACCELERATOR": "cpu",  # this process computes nothing; else DeepSpeed looks, and says so
+    "DS_ACCELERATOR": "cpu",  # this process computes nothing; else DeepSpeed probes, and logs it
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_VERBOSITY": "error",  # it warns of each file that goes by LFS, as a Hub here wants it
-    "TQDM_DISABLE": "1",  # progress is shown by us, once, and not in log files
+    "HF_HUB_VERBOSITY": "error",  # it warns of each LFS file, which the embedded Hub asks for
+    "TQDM_DISABLE": "1",  # progress is shown by this project, once, and not in log files
     "TRANSFORMERS_VERBOSITY": "error",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "INFO",
-    # A server of `prefect up` takes a run that is silent for longer to be dead.
+    # The server of `prefect up` takes a run that is silent for longer for dead.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a thread of ours has no run
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our threads have no run
 }
 
 
 def keep_libraries_quiet() -> None:
-    """Set what keeps libraries from drawing bars, warning of what we know, and phoning home."""
+    """Keep libraries from drawing bars, from known warnings and from phoning home."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if "prefect" in sys.modules:
@@ -37,9 +37,9 @@ def keep_libraries_quiet() -> None:
 
 
 def keep_others_from_writing() -> None:
-    """Let no other user change what this process or a child of it writes, whatever its umask was.
+    """Deny other users write access to all files of this process and its children.
 
-    A group that may write, as where people share a home, still may.
+    Group write access, for people who share a home, is left as the umask has it.
     """
     before = os.umask(0o077)  # the umask can only be read by setting one
     os.umask(before | stat.S_IWOTH)

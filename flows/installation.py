@@ -1,7 +1,7 @@
-"""What this project puts on a Prefect server: work pools, deployments, automations.
+"""Install this project on a Prefect server: work pools, deployments, automations.
 
-The invariant: installing again changes what the project says, and nothing that a person has: the
-limit of a pool that is there, a schedule that was switched on, an automation that was switched off.
+The invariant: installing again updates what the project defines, and keeps what a person has set:
+the limit of an existing pool, a schedule that was switched on, an automation that was switched off.
 """
 
 import os
@@ -15,36 +15,36 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
 
-from flows.automations import automations, put_automations
-from flows.learn_watch import LEARN, learn_automation
-from flows.notice_automations import notice_automations
-from flows.notice_channels import installed
-from flows.pools import POOLS
+from flows.learning.automation import LEARN, learn_automation
+from flows.notices.automations import notice_automations
+from flows.notices.channels import installed_channels
+from flows.prefect_server.automations import install_automations, recovery_automations
+from flows.prefect_server.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
 from tasks.core.files.locks import Say
 from tasks.core.home import PROJECT
 from tasks.core.process import NETWORK, child_environment, run_child
 
 _PAGE = 200
-"""The most that the API gives at once."""
+"""The most that the API returns at once."""
 
 
-def install(address: str, *, log: Path, say: Say) -> None:
-    """Put pools, deployments and automations on the server at this address.
+def install_on_server(address: str, *, log: Path, say: Say) -> None:
+    """Install pools, deployments and automations on the server at this address.
 
-    log is the file for the output of `prefect deploy`. Raises PrefectUnavailable when a deployment
-    is refused.
+    The output of `prefect deploy` goes to `log`. Raises PrefectUnavailable if the server refuses a
+    deployment.
     """
     with temporary_settings({PREFECT_API_URL: address}), get_client(sync_client=True) as client:
         _make_pools(client)
         switched_on = _active_schedules(client)
-        say("deploying what prefect.yaml lists")
+        say("installing the deployments of prefect.yaml")
         _deploy(address, log)
         _switch_on_again(client, switched_on)
         _require_all(client, log)
-        notices = notice_automations(channels) if (channels := installed(client)) else []
+        notices = notice_automations(channels) if (channels := installed_channels(client)) else []
         learns = learn_automation(client.read_deployment_by_name(LEARN).id)
-        put_automations(client, [*automations(), learns, *notices])
+        install_automations(client, [*recovery_automations(), learns, *notices])
 
 
 def listed_deployments() -> set[str]:
@@ -81,10 +81,10 @@ def _deploy(address: str, log: Path) -> None:
 
 
 def _require_all(client: SyncPrefectClient, log: Path) -> None:
-    """Raise unless every deployment is there: `prefect deploy` ends with 0 although one failed."""
+    """Raise unless every deployment is there: `prefect deploy` exits with 0 even if one failed."""
     there = {deployment.name for deployment in client.read_deployments(limit=_PAGE)}
     if missing := listed_deployments() - there:
-        raise _refused(f"not there: {', '.join(sorted(missing))}", log)
+        raise _refused(f"missing: {', '.join(sorted(missing))}", log)
 
 
 def _active_schedules(client: SyncPrefectClient) -> set[tuple[str, str]]:
@@ -97,7 +97,7 @@ def _active_schedules(client: SyncPrefectClient) -> set[tuple[str, str]]:
 
 
 def _switch_on_again(client: SyncPrefectClient, switched_on: set[tuple[str, str]]) -> None:
-    """Undo what deploying does to schedules: it makes them anew, as prefect.yaml has them."""
+    """Restore the schedules that were on: deploying recreates them as prefect.yaml defines them."""
     for deployment in client.read_deployments(limit=_PAGE):
         for schedule in deployment.schedules:
             if (deployment.name, schedule.slug or "") in switched_on and not schedule.active:
@@ -106,7 +106,7 @@ def _switch_on_again(client: SyncPrefectClient, switched_on: set[tuple[str, str]
 
 def _refused(found: str, log: Path) -> PrefectUnavailable:
     return PrefectUnavailable(
-        "The server did not take the deployments of prefect.yaml.",
+        "The server did not accept the deployments of prefect.yaml.",
         found=found,
-        next_step=f"The whole output is in {log}.",
+        next_step=f"Read the whole output: {log}.",
     )

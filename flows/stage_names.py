@@ -1,4 +1,4 @@
-"""The stages of a rebuild in their order; apart, so that the command line loads no Prefect."""
+"""The stages of a rebuild in their order. Imports no Prefect: the command line needs them."""
 
 from typing import Literal, get_args
 
@@ -24,7 +24,7 @@ def stages_before(stage: StageName) -> tuple[StageName, ...]:
 
 
 def stages_between(first: StageName, last: StageName) -> tuple[StageName, ...]:
-    """Return the stages that a run from the first to the last does; `plan` alone plans all."""
+    """Return the stages from the first to the last; until `plan`, all of them are planned."""
     if last == "plan":
         return STAGES
     return STAGES[STAGES.index(first) : STAGES.index(last) + 1]

@@ -1,4 +1,4 @@
-"""Upkeep as flows, for schedules: the deployments that serve, and the room in the store."""
+"""Upkeep flows, for schedules: restart deployments that are down, prune the store."""
 
 from collections.abc import Sequence
 
@@ -6,39 +6,35 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.notices import of_services
-from tasks.core.collected.copies import copies_at
-from tasks.core.collected.everywhere import tidy_everywhere
+from flows.actions.prune import prune_all
 from tasks.core.errors import KawanUsahaError, LockBusy
 from tasks.core.home import home
-from tasks.core.learning.pages import remove_stale_pages
 from tasks.core.process.stopping import stop_in_time
-from tasks.core.pruning import KEEP_RUNS, Prunable, prunable, prune_store
+from tasks.core.pruning import KEEP_RUNS, Prunable
 from tasks.core.serving.observe.healing import Looked, heal
-from tasks.core.store import configured_remote
 from tasks.core.units import readable
-from tasks.notices import notify
+from tasks.notices import Notice, NoticeEvent, notify
+from tasks.outbox import flush, show_markdown
 from tasks.runtime import explained_failure
-from tasks.telling import flush, show_markdown
 
 
 @flow(name="serving-watch")
 def serving_watch(restart: bool = True) -> State[None] | State[KawanUsahaError]:
-    """Ask every deployed model for a token, and start again what is down.
+    """Ask every deployed model for a token, and restart deployments that are down.
 
-    Fails when a model is down and cannot be started.
+    Fails if a model is down and cannot be restarted.
 
     Args:
-        restart: Start again what is down; otherwise the run only reports it.
+        restart: Restart what is down; otherwise the run only reports it.
     """
     try:
         with stop_in_time():
             looks = heal(home(), restart=restart, say=get_run_logger().info)
-    except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
+    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
         return explained_failure(error)
-    for notice in of_services(looks):
+    for notice in service_notices(looks):
         notify(notice)
-    show_markdown(_table(looks), key="serving", description="What serves")
+    show_markdown(_table(looks), key="serving", description="Deployments")
     flush()
     troubled = [each for each in looks if each.outcome not in ("healthy", "healed")]
     words = "; ".join(f"{each.name}: {each.outcome}" for each in looks) or "Nothing is deployed."
@@ -49,38 +45,46 @@ def serving_watch(restart: bool = True) -> State[None] | State[KawanUsahaError]:
 def store_prune(
     keep_runs: int = KEEP_RUNS, unfinished: bool = False, dry_run: bool = True
 ) -> State[None] | State[KawanUsahaError]:
-    """Remove from the store what neither the last rebuilds, nor unfinished ones, nor a service use.
+    """Remove from the store what no recent rebuild, unfinished rebuild or deployment uses.
 
-    Collected answers that are over their time go too, also those of stopped deployments.
-
-    Ends as `Skipped` while a rebuild is at work.
+    Also deletes collected answers past their retention, those of stopped deployments included.
+    Ends as `Skipped` while a rebuild is running.
 
     Args:
         keep_runs: Keep what this many finished rebuilds and releases of each recipe use.
-        unfinished: Remove unfinished work too, checkpoints and partial downloads included.
-        dry_run: Only show what would go.
+        unfinished: Also remove unfinished work, such as checkpoints and partial downloads.
+        dry_run: Only list what would be removed.
     """
-    act = prunable if dry_run else prune_store
     try:
         with stop_in_time():
-            remote = configured_remote()  # before anything goes: its URL may be no good
-            if not dry_run:
-                tidy_everywhere(home())
-            found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
-            if not dry_run:
-                remove_stale_pages(home())
-            at_remote = copies_at(remote, found.deleted)
+            pruned = prune_all(keep_runs=keep_runs, unfinished=unfinished, dry_run=dry_run)
     except LockBusy as error:
-        return Completed(name="Skipped", message=f"A rebuild is at work: {error.found}.")
-    except Exception as error:  # noqa: BLE001 - whatever nobody knows is raised again
+        return Completed(name="Skipped", message=f"A rebuild is running: {error.found}.")
+    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
         return explained_failure(error)
-    show_markdown(_list(found, at_remote), key="room", description="What goes from the store")
+    found, at_remote = pruned.found, pruned.at_remote
+    show_markdown(_list(found, at_remote), key="room", description="Removed from the store")
     flush()
     word = "would be freed" if dry_run else "freed"
     message = f"{readable(found.freed_bytes)} {word}, {len(found.items)} items."
     if at_remote:
         message += f" To be deleted at the remote store by hand: {', '.join(at_remote)}."
     return Completed(message=message)
+
+
+def service_notices(looks: Sequence[Looked]) -> list[Notice]:
+    """Return one notice for each service that is or was down, none for those that answer."""
+    notices = []
+    for each in looks:
+        if each.outcome == "healed":
+            title, what = f"{each.name}: was down, serves again", NoticeEvent.HEALED
+        elif each.outcome != "healthy":
+            title, what = f"{each.name}: is down", NoticeEvent.DOWN
+        else:
+            continue
+        facts = {"outcome": each.outcome}
+        notices.append(Notice(what, "service", each.name, title, each.words, facts))
+    return notices
 
 
 def _table(looks: list[Looked]) -> str:

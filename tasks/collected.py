@@ -8,7 +8,7 @@ from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.serving.state.directory import collected_answers
 from tasks.core.store import Staging
-from tasks.progress import say
+from tasks.progress import log_line
 from tasks.runtime import StageResult, build_stage, stage_task
 
 VERSION = 1
@@ -25,7 +25,7 @@ def collected(deployment: str) -> StageResult:
         reviewed = reviewed_set(directory)
     files = reviewed.files()
     for each in reviewed.left_out:
-        say(f"{each.id} is accepted, and left out: {each.reason}")
+        log_line(f"{each.id} is accepted, and left out: {each.reason}")
     params = {"deployment": deployment, "held_out_share": HELD_OUT_SHARE}
     inputs = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 

@@ -15,9 +15,9 @@ from tasks.core.signing import public_keys
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.signed import require_signed
 from tasks.core.system.measure import measured
-from tasks.progress import say
+from tasks.outbox import show_markdown
+from tasks.progress import log_line
 from tasks.runtime import StageResult, run_store, stage_task
-from tasks.telling import show_markdown
 
 
 def _name(settings: Deploy, **_: object) -> str:
@@ -49,7 +49,7 @@ def deploy(
             expected_edit=expected_report(model.path),
             prompts=for_comparison(prompts),
             require_whole=partial(_require_whole, model.artifact, settings),
-            say=say,
+            say=log_line,
         )
     if deployment.switched is not None:
         text = taken_over(deployment.switched)
@@ -63,7 +63,7 @@ def _require_whole(artifact: str, settings: Deploy) -> None:
     """Raise CorruptArtifact unless each byte is what was signed, where that is asked for."""
     if settings.signed_by is None:
         return
-    say(f"{artifact} was signed; reading all of it before it serves")
+    log_line(f"{artifact} was signed; reading all of it before it serves")
     directory = run_store().root / artifact
     if problems := list(wrong_content(directory)):
         raise CorruptArtifact(

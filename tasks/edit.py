@@ -7,9 +7,9 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Edit
 from tasks.core.store import Staging
 from tasks.core.store.manifest import read_manifest
+from tasks.outbox import show_markdown
 from tasks.progress import output_log
 from tasks.runtime import StageResult, build_stage, stage_task
-from tasks.telling import show_markdown
 
 VERSION = 4
 

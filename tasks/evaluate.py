@@ -24,9 +24,9 @@ from tasks.core.keys import digest, stage_key
 from tasks.core.recipe import Evaluate, Gate, Judge
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.progress import output_log, say
+from tasks.outbox import show_markdown
+from tasks.progress import log_line, output_log
 from tasks.runtime import StageResult, artifacts_with, build_stage, run_store, stage_task
-from tasks.telling import show_markdown
 
 VERSION = 4
 GATE_VERSION = 2
@@ -69,7 +69,7 @@ def evaluate(
             template=template,
             out=staging.path,
             overlap=overlap,
-            on_line=say,
+            on_line=log_line,
             log=log,
         )
 
@@ -89,11 +89,11 @@ def _judged(measured: StageResult, settings: Evaluate, judge: Judge) -> StageRes
     params, inputs = {"judge": judge_identity(judge)}, {"evaluation": measured.digest}
     outcome = read_outcome(measured.path)
     if compared_roles(outcome) is None:
-        say("judge: there is no release before to compare with")
+        log_line("judge: there is no release before to compare with")
         return measured
 
     def write(staging: Staging) -> None:
-        found = judged(outcome, judge, staging.path, say)
+        found = judged(outcome, judge, staging.path, log_line)
         write_atomically(staging.path / OUTCOME, found.model_dump_json(indent=1) + "\n")
 
     try:

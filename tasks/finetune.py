@@ -11,10 +11,10 @@ from tasks.core.training.checkpoints.directory import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
 from tasks.core.training.result import WORK_DIRECTORY
-from tasks.notices import Happening, Notice, notify
-from tasks.progress import StageProgress, output_log, recipe_name, say
+from tasks.notices import Notice, NoticeEvent, notify
+from tasks.outbox import show_markdown
+from tasks.progress import StageProgress, log_line, output_log, recipe_name
 from tasks.runtime import StageResult, build_stage, stage_task
-from tasks.telling import show_markdown
 
 VERSION = 4
 RETRIES = 24  # each is a step down; more than any ladder has rungs
@@ -41,8 +41,8 @@ def finetune(
         progress = StageProgress("finetune", "steps", log=False)
 
         def hear(line: str) -> None:
-            say(line)
-            progress.said = line
+            log_line(line)
+            progress.text = line
 
         request = TrainingRequest(
             model=model.path,
@@ -81,4 +81,4 @@ def finetune(
 def _less_memory(stepped: KawanUsahaError) -> Notice:
     name = recipe_name() or "fine-tune"
     title = f"{name}: the fine-tune continues with less memory"
-    return Notice(Happening.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())
+    return Notice(NoticeEvent.LESS_MEMORY, "recipe", name, title, str(stepped), stepped.as_dict())

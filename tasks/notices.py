@@ -1,9 +1,9 @@
-"""What somebody may want to hear of, as events of Prefect: an automation makes a message of each.
+"""Notices as Prefect events; an automation turns each into a message.
 
-Covers what only this project knows; that a run has crashed is an event of Prefect's own. An event
-carries its whole message: a title, a text, and facts for programs. What it is about is its resource
-(`kawan-usaha.recipe.demo`), and the run that tells it is related, as are the run that has called
-that and the deployment. The invariant is that of all telling: it fails nothing and delays nothing.
+Covers what only this project knows: that a run crashed is an event of Prefect's own. An event
+carries its whole message: a title, a text, and facts for programs. Its resource is the subject
+(`kawan-usaha.recipe.demo`); the run that sends it is related, and so are its parent runs and their
+deployments. The invariant: sending a notice fails no run and delays none.
 """
 
 import contextvars
@@ -20,13 +20,13 @@ from prefect.utilities.urls import url_for
 from pydantic import JsonValue
 
 from tasks.core.serving.observe.incidents import Incident
-from tasks.telling import REQUEST_WITHIN_S, post
+from tasks.outbox import REQUEST_WITHIN_S, post
 
 Subject = Literal["recipe", "service"]
 
 
-class Happening(StrEnum):
-    """The names of the events."""
+class NoticeEvent(StrEnum):
+    """The events that a notice can report."""
 
     SUCCEEDED = "kawan-usaha.rebuild.succeeded"
     UNCHANGED = "kawan-usaha.rebuild.unchanged"
@@ -41,9 +41,9 @@ class Happening(StrEnum):
 
 @dataclass(frozen=True)
 class Notice:
-    """What has happened, and to which recipe or service. Nothing of it may be a secret."""
+    """An event of a recipe or service, with its message. It must contain no secret."""
 
-    what: Happening
+    what: NoticeEvent
     kind: Subject
     name: str
     title: str
@@ -51,7 +51,7 @@ class Notice:
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
 
     def event(self) -> Event:
-        """Return it as Prefect takes it."""
+        """Return the event for Prefect's API."""
         resource = {
             "prefect.resource.id": f"kawan-usaha.{self.kind}.{self.name}",
             "prefect.resource.name": self.name,
@@ -64,40 +64,40 @@ class Notice:
 
 
 def notify(notice: Notice) -> None:
-    """Tell Prefect, as an event of the flow run that this code belongs to. Returns at once.
+    """Send the notice as an event of the current flow run. Returns at once.
 
-    Outside of a flow run nobody is told.
+    Outside of a flow run it is not sent.
     """
     flow = FlowRunContext.get()
     if flow is not None and flow.flow_run is not None:
-        post(_Letter(notice.event(), flow.flow_run))
+        post(_OutgoingEvent(notice.event(), flow.flow_run))
 
 
-def of_incident(service: str, incident: Incident) -> Notice:
-    """Return what the watch of a service has found: HEALED, or DOWN for what it cannot mend."""
+def incident_notice(service: str, incident: Incident) -> Notice:
+    """Return the notice of an incident: HEALED, or DOWN for one that the watch cannot repair."""
     down = incident.kind in ("edit-lost", "worker-lost")
-    what = Happening.DOWN if down else Happening.HEALED
+    what = NoticeEvent.DOWN if down else NoticeEvent.HEALED
     title = f"{service}: {incident.process} {incident.kind}"
     facts = {"kind": incident.kind, "process": incident.process}
     return Notice(what, "service", service, title, incident.detail, facts)
 
 
-def send(notice: Notice) -> None:
-    """Tell Prefect at once, from a process that belongs to no flow run. Raises what fails."""
+def send_at_once(notice: Notice) -> None:
+    """Send the notice at once, from a process without a flow run. Raises whatever fails."""
     settings = {"timeout": REQUEST_WITHIN_S}
     with get_client(httpx_settings=settings, sync_client=True) as client:
         client.request("POST", "/events", json=[notice.event().model_dump(mode="json")])
 
 
-def is_called() -> bool:
-    """Return whether another run has called this one, and tells how the whole has ended."""
+def is_subflow() -> bool:
+    """Return whether another run started this one, and so sends the notice."""
     flow = FlowRunContext.get()
     run = flow.flow_run if flow is not None else None
     return run is not None and run.parent_task_run_id is not None
 
 
-class _Letter:
-    """One event on its way to the API. The API knows it by its id, so that it may come twice."""
+class _OutgoingEvent:
+    """One event in the outbox. The API knows it by its ID, so sending it twice is harmless."""
 
     def __init__(self, event: Event, run: FlowRun) -> None:
         self.newest = event
@@ -122,7 +122,7 @@ class _Letter:
 
 
 def _runs(client: SyncPrefectClient, run: FlowRun) -> list[FlowRun]:
-    """Return the run after those that have called it: the outermost is what a person can retry."""
+    """Return the parent runs and then the run: the outermost is what a person can retry."""
     if run.parent_task_run_id is None:
         return [run]
     called_by = client.read_task_run(run.parent_task_run_id).flow_run_id

@@ -21,9 +21,9 @@ from tasks.core.recipe import Recipe
 from tasks.core.signing import KEY_VARIABLE
 from tasks.core.store import configured_remote
 from tasks.core.store.seals import TRUSTED_VARIABLE
-from tasks.progress import say, warn
+from tasks.outbox import as_code, show_markdown
+from tasks.progress import log_line, log_warning
 from tasks.runtime import stage_task
-from tasks.telling import as_code, show_markdown
 
 
 def _name(recipe: Recipe, **_: object) -> str:
@@ -55,10 +55,10 @@ def preflight(
     found = plan_of(recipe, home(), sources=sources)
     require_devices(recipe, found.hardware, stages)
     if "deploy" in stages and (reason := unsigned_when_built(recipe)):
-        warn(f"Unless its model is in the store already, signed: {reason}")
+        log_warning(f"Unless its model is in the store already, signed: {reason}")
     for busy in gpus_short_of_room(recipe, found, stages):
-        say(f"Unless its result is in the store already: {busy}")
-    say(f"{summary_text(found)}\n`kawan-usaha plan` shows the memory term by term.")
+        log_line(f"Unless its result is in the store already: {busy}")
+    log_line(f"{summary_text(found)}\n`kawan-usaha plan` shows the memory term by term.")
     shown = [f"Overrides of this run: {as_code(overrides)}", ""] if overrides else []
     shown.append(f"```\n{plan_text(found)}\n```")
     show_markdown("\n".join(shown), key="plan", description="What the recipe takes")
@@ -77,14 +77,14 @@ def require_remote() -> None:
     try:
         remote.require_usable()
     except StorageUnavailable as error:
-        warn(
+        log_warning(
             f"{remote.url}: {error.what} Nothing can be built or shared until it answers. "
             f"({error.found or error.expected})"
         )
     else:
-        say(f"Artifacts are shared through {remote.url}.")
+        log_line(f"Artifacts are shared through {remote.url}.")
     if not remote.seals.trusts_itself:
-        warn(
+        log_warning(
             f"{remote.url}: this machine signs what it builds with none of the keys that it trusts "
             f"({TRUSTED_VARIABLE}). Machines that trust the same keys will refuse it. Set "
             f"{KEY_VARIABLE}."
@@ -100,12 +100,12 @@ def _require_target(recipe: Recipe) -> None:
     except (HubUnavailable, HubOffline) as error:
         if recipe.when_offline == "refuse":
             raise
-        warn(f"Publishing could not be checked: {error.what}")
+        log_warning(f"Publishing could not be checked: {error.what}")
 
 
 def _say_commits(sources: Sources, taken: Mapping[str, str]) -> None:
     for source, commit in sources.commits.items():
         as_before = ", as in the previous attempt" if source in taken else ""
-        say(f"{source} is used at commit {commit[:12]}{as_before}")
+        log_line(f"{source} is used at commit {commit[:12]}{as_before}")
     for warning in sources.warnings:
-        warn(warning)
+        log_warning(warning)

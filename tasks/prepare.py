@@ -13,7 +13,7 @@ from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
 from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
-from tasks.progress import StageProgress, say
+from tasks.progress import StageProgress, log_line
 from tasks.runtime import StageResult, build_stage, paths_of, result_digests, stage_task
 
 VERSION = 4
@@ -44,7 +44,7 @@ def prepare(
         files = local_files(settings.data, paths_of(artifacts), settings.method)
         for each in looked_at(files, settings.method):
             weight = f", weight {each.weight:g}" if each.weight != 1 else ""
-            say(f"{each.name}: {NAMES[each.read_as]}{weight}")
+            log_line(f"{each.name}: {NAMES[each.read_as]}{weight}")
         prepared = prepare_examples(
             model.path,
             files,

@@ -1,8 +1,8 @@
-"""How a stage is followed while it works: its lines, how far it is, and a sign of life.
+"""The log of a stage while it runs: its lines, its progress, and a heartbeat.
 
-Every line goes to the run's logger, which shows it wherever the run was started from and on its
-page. A listener knows what kind of line it is by the record's `stage_event`. The invariant: a stage
-that works is never silent for longer than SILENT_S.
+Every line goes to the run's logger, which shows it where the run was started and on the run's page.
+A record's `stage_event` tells a listener what kind of line it is. The invariant: a running stage is
+never silent for longer than SILENT_S.
 """
 
 import logging
@@ -22,7 +22,7 @@ from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.process.log import new_log
 from tasks.core.progress import BYTES, Lines, duration
-from tasks.telling import Page, flush
+from tasks.outbox import Page, flush
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 @dataclass(frozen=True)
 class StageEvent:
-    """What a line of a stage means: it begins, is so far, works on, or ends in this way.
+    """What a line of a stage means: it begins, reports progress, is alive, or ends.
 
-    `bar` is how far it is, for a view that draws it; the stage has said so in another line.
+    `bar` is progress for a view that draws it; the stage has logged it in another line already.
     """
 
     kind: Literal["begin", "progress", "bar", "alive", "end"]
@@ -46,66 +46,69 @@ class StageEvent:
 
 
 class Stage:
-    """A stage that works. `outcome` is what its last line says."""
+    """A running stage. `outcome` is its last line."""
 
     def __init__(self, logger: RunLogger) -> None:
         self.outcome = "done"
         self._logger = logger
         self._run = getattr(logger, "extra", None) or {}
-        self._began = self._spoke = time.monotonic()
-        self._far = ""
+        self._began = self._last_line = time.monotonic()
+        self._progress = ""
 
-    def say(self, line: str, event: StageEvent | None = None) -> None:
-        """Show a line of the stage. Any thread may."""
+    def log(self, line: str, event: StageEvent | None = None) -> None:
+        """Log a line of the stage, from any thread."""
         kind = None if event is None else event.kind
         if kind in ("progress", "bar"):
-            self._far = line
-        if kind == "bar":  # not with the run's logger, which would show it as a line everywhere
+            self._progress = line
+        if kind == "bar":  # not through the run's logger, which would show it as a line
             _log.info("%s", line, extra={**self._run, "stage_event": event})
             return
-        self._spoke = time.monotonic()
-        # The run page has the stage's state and its progress: it needs no sign of life.
+        self._last_line = time.monotonic()
+        # The run page has the stage's state and its progress: it needs no heartbeat.
         extra = {"stage_event": event, "send_to_api": kind != "alive"}
         self._logger.info("%s", line, extra=extra)
 
     def begin(self) -> None:
-        """Say that the stage begins."""
-        self.say("begins", StageEvent("begin"))
+        """Log that the stage begins."""
+        self.log("begins", StageEvent("begin"))
 
     def end(self, error: BaseException | None) -> None:
-        """Say how the stage has ended."""
+        """Log how the stage ended."""
         if error is None:
-            self.say(self.outcome, StageEvent("end"))
+            self.log(self.outcome, StageEvent("end"))
             return
         what = error.what if isinstance(error, KawanUsahaError) else type(error).__name__
         how = "failed" if isinstance(error, Exception) else "interrupted"
         took = duration(time.monotonic() - self._began)
-        self.say(f"{how} after {took}: {what}", StageEvent("end", ok=False))
+        self.log(f"{how} after {took}: {what}", StageEvent("end", ok=False))
 
-    def keep_alive(self, ended: threading.Event) -> None:
-        """Show a sign of life whenever nothing else was shown for SILENT_S."""
-        while not ended.wait(max(0.01, self._spoke + SILENT_S - time.monotonic())):
-            if time.monotonic() - self._spoke >= SILENT_S:
+    def send_heartbeats(self, ended: threading.Event) -> None:
+        """Log "still working" whenever the stage was silent for SILENT_S."""
+        while not ended.wait(max(0.01, self._last_line + SILENT_S - time.monotonic())):
+            if time.monotonic() - self._last_line >= SILENT_S:
                 took = duration(time.monotonic() - self._began)
-                far = f"; {self._far}" if self._far else ""
-                self.say(f"still working, {took}{far}", StageEvent("alive"))
+                progress = f"; {self._progress}" if self._progress else ""
+                self.log(f"still working, {took}{progress}", StageEvent("alive"))
 
 
 _CURRENT: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
 @contextmanager
-def followed() -> Iterator[Stage]:
-    """Show the begin, the life and the end of the stage whose task runs in this block."""
+def shown_stage() -> Iterator[Stage]:
+    """Log the begin, the heartbeats and the end of the stage whose task runs in this block."""
     stage, ended = Stage(_run_logger()), threading.Event()
-    keep_alive = threading.Thread(
-        target=copy_context().run, args=(stage.keep_alive, ended), name="sign-of-life", daemon=True
+    heartbeats = threading.Thread(
+        target=copy_context().run,
+        args=(stage.send_heartbeats, ended),
+        name="heartbeat",
+        daemon=True,
     )
     before = _CURRENT.set(stage)
     error: BaseException | None = None
     try:
         stage.begin()
-        keep_alive.start()
+        heartbeats.start()
         yield stage
     except BaseException as raised:
         error = raised
@@ -113,20 +116,20 @@ def followed() -> Iterator[Stage]:
     finally:
         _CURRENT.reset(before)
         ended.set()
-        if keep_alive.is_alive():
-            keep_alive.join(1.0)  # or its line could come after the last one
+        if heartbeats.is_alive():
+            heartbeats.join(1.0)  # or a heartbeat could follow the last line
         stage.end(error)
-        if error is None or isinstance(error, Exception):  # whoever interrupts does not wait
+        if error is None or isinstance(error, Exception):  # an interrupt does not wait
             flush()
 
 
-def say(line: str) -> None:
-    """Show a line of the stage that runs in this context."""
-    (_CURRENT.get() or Stage(_run_logger())).say(line)
+def log_line(line: str) -> None:
+    """Log a line of the stage that runs in this context."""
+    (_CURRENT.get() or Stage(_run_logger())).log(line)
 
 
-def warn(line: str) -> None:
-    """Show a warning of the stage that runs in this context."""
+def log_warning(line: str) -> None:
+    """Log a warning of the stage that runs in this context."""
     _run_logger().warning("%s", line)
 
 
@@ -135,7 +138,7 @@ _RECIPE: ContextVar[str | None] = ContextVar("recipe", default=None)
 
 @contextmanager
 def working_for(recipe: str) -> Iterator[None]:
-    """Let logs and notices of what works in the block carry the name of its recipe."""
+    """Name the recipe whose stages run in this block, for their logs and notices."""
     before = _RECIPE.set(recipe)
     try:
         yield
@@ -144,40 +147,39 @@ def working_for(recipe: str) -> Iterator[None]:
 
 
 def recipe_name() -> str | None:
-    """Return the recipe that this code works for, whatever its flow run is called."""
+    """Return the name of the recipe that is being built here."""
     return _RECIPE.get()
 
 
 def output_log(stage: str) -> Path:
-    """Return the file for all that the programs of a stage print, in a directory of its recipe."""
+    """Return the file for the output of a stage's programs, in the directory of its recipe."""
     return new_log(home() / "logs" / (recipe_name() or "commands"), stage)
 
 
 class StageProgress:
-    """A Report that shows amounts, rate and time left as lines and as a Prefect progress artifact.
+    """Reports amounts, rate and time left, as lines and as a progress artifact of Prefect's.
 
-    It belongs to the run in which it is made; any thread may report. The artifact appears with the
-    first report that comes later than REPORT_EVERY_S: a stage that is done at once needs none. With
-    `log` off the stage shows its steps itself, and what it said last (`said`) stands in the
-    artifact in place of amounts and rate.
+    It belongs to the run in which it is created; any thread may report. The artifact appears with
+    the first report after REPORT_EVERY_S: a stage that is done at once needs none. Without `log`
+    the stage logs its steps itself, and the artifact shows `text` instead of amounts and rate.
     """
 
     def __init__(self, what: str, unit: str = BYTES, *, log: bool = True) -> None:
-        self.said = ""
+        self.text = ""
         self._what, self._log = what, log
         self._stage = _CURRENT.get() or Stage(_run_logger())
         self._page = Page("progress")
         self._lines = Lines(self._show, unit=unit, every_s=REPORT_EVERY_S)
 
     def __call__(self, done: int, total: int) -> None:
-        """Take over how far the work is; shown at most every REPORT_EVERY_S."""
+        """Report progress; shown at most every REPORT_EVERY_S."""
         if total > 0:
             self._lines(done, total)
 
     def _show(self, done: int, total: int, line: str) -> None:
-        words = self.said or line
-        self._stage.say(words, StageEvent("progress" if self._log else "bar", done, total))
-        self._page.show(100.0 * done / total, f"{self._what}: {words}")
+        text = self.text or line
+        self._stage.log(text, StageEvent("progress" if self._log else "bar", done, total))
+        self._page.show(100.0 * done / total, f"{self._what}: {text}")
 
 
 def _run_logger() -> RunLogger:

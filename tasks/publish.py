@@ -13,7 +13,7 @@ from tasks.core.release.build_card import BuiltStage, card_of_build
 from tasks.core.signing import key_of
 from tasks.core.store.manifest import require_manifest
 from tasks.core.system.measure import measured
-from tasks.progress import StageProgress, say
+from tasks.progress import StageProgress, log_line
 from tasks.runtime import StageResult, run_store, stage_task
 
 
@@ -43,7 +43,7 @@ def publish(
         publication = Publication(released.path, files, card.text, card.build, key)
         receipt = send(publication, target, on_progress=StageProgress("publish"))
     for remark in receipt.remarks():
-        say(remark)
+        log_line(remark)
     return StageResult.after(
         released,
         "publish",

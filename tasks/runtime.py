@@ -32,7 +32,7 @@ from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
 from tasks.core.system.measure import Cost
 from tasks.core.system.threads import pause, run_all
 from tasks.explain import explained
-from tasks.progress import followed, say, working_for
+from tasks.progress import log_line, shown_stage, working_for
 from tasks.task_states import awaits_retry, works
 
 _log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def stage_task(
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(function)
         def explained(*args: P.args, **kwargs: P.kwargs) -> R:
-            with followed() as stage:
+            with shown_stage() as stage:
                 try:
                     made = function(*args, **kwargs)
                 except Exception as error:
@@ -244,7 +244,9 @@ _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
 
 def run_store() -> Store:
     """Return the store as the run in progress sees it, or the plain one outside of a run."""
-    return _STORE.get() or Store(home(), say=say, remote=configured_remote(), key=configured_key())
+    return _STORE.get() or Store(
+        home(), say=log_line, remote=configured_remote(), key=configured_key()
+    )
 
 
 @contextmanager

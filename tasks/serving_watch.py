@@ -30,9 +30,9 @@ def notify_prefect(name: str, incident: Incident) -> None:
     if "PREFECT_API_URL" not in os.environ:
         return
     try:
-        from tasks.notices import of_incident, send
+        from tasks.notices import incident_notice, send_at_once
 
-        send(of_incident(name, incident))
+        send_at_once(incident_notice(name, incident))
     except Exception as error:  # noqa: BLE001 - telling never fails working
         _log.warning("Prefect could not be told: %s", error)
 

@@ -1,6 +1,6 @@
-"""What the state of a task says while it waits: for its next attempt, or for another run.
+"""The state of a task while it waits for its next attempt or for another run.
 
-Telling only: whatever fails here fails no work.
+A failure here is logged and fails no run.
 """
 
 import logging
@@ -13,23 +13,23 @@ from prefect.context import TaskRunContext
 from prefect.states import AwaitingRetry, Running
 from prefect.utilities.engine import emit_task_run_state_change_event
 
-from tasks.progress import say
+from tasks.progress import log_line
 
 _log = logging.getLogger(__name__)
 
 _WAITS: ContextVar[UUID | None] = ContextVar("waits", default=None)
-"""The task run that was last said to wait."""
+"""The task run that was last shown as waiting."""
 
 
 def awaits_retry(run: TaskRun, message: str, delay_s: float) -> None:
-    """Show that the task is tried again after so long, and why."""
+    """Show that the task is retried after this delay, and why."""
     due = datetime.now(UTC) + timedelta(seconds=delay_s)
     _show(run, AwaitingRetry(scheduled_time=due, message=message))
 
 
 def waits(line: str) -> None:
-    """Say what the stage in this context waits for, and show its task as `Waiting`."""
-    say(line)
+    """Log what the stage in this context waits for, and show its task as `Waiting`."""
+    log_line(line)
     context = TaskRunContext.get()
     if context is not None:
         _WAITS.set(context.task_run.id)
@@ -37,7 +37,7 @@ def waits(line: str) -> None:
 
 
 def works() -> None:
-    """Show the task of the stage in this context as running again, if it has been waiting."""
+    """Show the task of the stage in this context as running again, if it was waiting."""
     context = TaskRunContext.get()
     if context is not None and _WAITS.get() == context.task_run.id:
         _WAITS.set(None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from flows import cli
-from flows.boundary import DEBUG_VARIABLE
+from flows.terminal.boundary import DEBUG_VARIABLE
 
 Run = Callable[..., tuple[int, str, str]]
 """Runs a command by its words, and returns exit code, output and errors."""

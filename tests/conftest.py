@@ -34,7 +34,7 @@ os.environ.update(
     DO_NOT_TRACK="1",
     LOGDIR="",  # or FastChat writes its logs to where the tests are run
     # No test asks anybody with a public certificate; to read those takes 35 ms for each client.
-    SSL_CERT_FILE=str(Path(__file__).parents[1] / "flows" / "nobody.pem"),
+    SSL_CERT_FILE=str(Path(__file__).parents[1] / "flows" / "prefect_server" / "nobody.pem"),
     OMP_NUM_THREADS="1",  # the suite runs in several processes, whose threads would wait in turn
 )
 

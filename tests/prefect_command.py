@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.operations import Operations, down
-from flows.pools import POOLS
+from flows.prefect_server.local_prefect import LocalPrefect
+from flows.prefect_server.pools import POOLS
+from flows.prefect_server.start_stop import stop_prefect
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 HANG_S = 900
@@ -28,9 +29,9 @@ class Prefect:
     env: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def at(self) -> Operations:
+    def at(self) -> LocalPrefect:
         """Return the Prefect that it starts."""
-        return Operations(self.root / "home", tuple(POOLS))
+        return LocalPrefect(self.root / "home", tuple(POOLS))
 
     def __call__(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run `kawan-usaha prefect` with these words."""
@@ -64,4 +65,4 @@ def prefect_home(root: Path) -> Iterator[Prefect]:
     try:
         yield made
     finally:
-        down(made.at, say=lambda _: None)
+        stop_prefect(made.at, say=lambda _: None)

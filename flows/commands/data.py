@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from annotated_types import Ge, Le
 
-from flows.commands import data_collected, data_review
-from flows.commands.numbers import decimal, integer
-from flows.commands.output import AS_JSON, bytes_bar, output_file, show
-from flows.commands.sources import TEMPLATE, in_use, source_of
+from flows.command_line.numbers import decimal, integer
+from flows.command_line.output import AS_JSON, bytes_bar, output_file, show
+from flows.command_line.sources import TEMPLATE, source_of
+from flows.commands.data_forget import forget
+from flows.commands.data_review import review
 from tasks.core.conversation.checking.rules import ANY_LANGUAGE, Rules
 from tasks.core.recipe.data import DataFormat
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tasks.core.conversation.reading.data_files import DataFile
     from tasks.core.conversation.records import BadRecord, Conversation
 
-data_app = typer.Typer(
+app = typer.Typer(
     no_args_is_help=True,
     help="Check conversation files, show a record; review and delete what was collected.",
 )
@@ -52,14 +53,7 @@ Merge = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to app."""
-    data_collected.add_to(data_app)
-    data_review.add_to(data_app)
-    app.add_typer(data_app, name="data")
-
-
-@data_app.command()
+@app.command()
 def check(
     files: Files,
     *,
@@ -142,7 +136,7 @@ def check(
         raise typer.Exit(1)
 
 
-@data_app.command("show")
+@app.command("show")
 def show_record(
     file: File,
     *,
@@ -182,7 +176,9 @@ def show_record(
     encoder = _encoder(tokenizer, template, max_length)
     console = Console(highlight=False, soft_wrap=True)
     for side, tokens in _explained(encoder, conversation).items():
-        console.print(tokens_in_colour(tokens, marks=console.color_system is None))
+        console.print(
+            tokens_in_colour(tokens, marks=console.color_system is None or console.no_color)
+        )
         states = Counter(token.state for token in tokens)
         counts = ", ".join(f"{states[each]} {each}" for each in ("learned", "masked", "truncated"))
         console.print(f"\n{conversation.id}{side}: {len(tokens)} tokens, {counts}")
@@ -202,6 +198,7 @@ def _explained(encoder: "Encoder", record: "Conversation") -> "dict[str, tuple[T
 
 
 def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
+    from flows.actions.local_models import in_use
     from tasks.core.conversation.examples.labels import Encoder
     from tasks.core.conversation.tokenizer.load import load_tokenizer
     from tasks.core.home import home
@@ -240,3 +237,7 @@ def _local_file(text: str, name: str | None) -> Path:
         return path
     repo, _, revision = text.partition("@")
     return fetch_conversations(repo, revision or "main", home() / "datasets", name)
+
+
+app.command()(forget)
+app.command()(review)

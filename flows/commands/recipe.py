@@ -7,22 +7,16 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.lifecycle import Overrides, Recipe
-from flows.commands.output import AS_JSON, output_file, show
-from flows.commands.words import typed
+from flows.command_line.output import AS_JSON, output_file, show
+from flows.command_line.recipe_options import Overrides, RecipeArgument, override_texts
 
-recipe_app = typer.Typer(
+app = typer.Typer(
     no_args_is_help=True,
     help="Begin a recipe, check one and fill in its defaults, describe them to an editor.",
 )
 
 SCHEMA_FILE = "recipe.schema.json"
 """The schema's name beside a recipe that refers to it."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to app."""
-    app.add_typer(recipe_app, name="recipe")
 
 
 def _new_file(file: Path) -> Path:
@@ -39,7 +33,7 @@ def _new_file(file: Path) -> Path:
     return file
 
 
-@recipe_app.command()
+@app.command()
 def schema(
     out: Annotated[Path | None, output_file("Write it into this file.")] = None,
 ) -> None:
@@ -59,7 +53,7 @@ def schema(
         typer.echo(f"{out} is written.")
 
 
-@recipe_app.command()
+@app.command()
 def new(
     file: Annotated[
         Path, typer.Argument(help="The new file. It must not exist yet.", callback=_new_file)
@@ -99,9 +93,12 @@ def new(
     typer.echo(f"{file} is written. Check it with `kawan-usaha recipe show {shown}`.")
 
 
-@recipe_app.command("show")
+@app.command("show")
 def show_recipe(
-    recipe: Recipe, *, overrides: Overrides = None, as_json: Annotated[bool, AS_JSON] = False
+    recipe: RecipeArgument,
+    *,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Check a recipe, and print it with every default filled in.
 
@@ -113,7 +110,7 @@ def show_recipe(
     from tasks.core.recipe.overrides import overridden
     from tasks.core.recipe.resolved import Resolved
 
-    changes = tuple(typed(each) or "" for each in overrides or ())
+    changes = override_texts(overrides)
     path = find_recipe(recipe)
     content = recipe_content(path)
     found = overridden(recipe_of(content, path), changes)

@@ -1,52 +1,46 @@
-"""`kawan-usaha store`: what is built, whether it is whole, and what may go."""
+"""`kawan-usaha store`: list, verify and prune artifacts."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from annotated_types import Ge
 
-from flows.commands import store_remote
-from flows.commands.numbers import integer
-from flows.commands.output import AS_JSON, show
-from flows.commands.store_remote import required_remote
+from flows.command_line.numbers import integer
+from flows.command_line.output import AsJson, delete_by_hand, show
+from flows.commands.store_remote import pull, push, required_remote, sign
 from tasks.core.errors import CorruptRemote
+from tasks.core.home import home
+from tasks.core.store import Artifact, Store, configured_remote
+from tasks.core.store.remote import RemoteArtifact
+from tasks.core.store.signed import signed_by
+from tasks.core.units import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from tasks.core.pruning import PrunableItem
 
-    from tasks.core.store import Artifact
-    from tasks.core.store.remote import RemoteArtifact
-
-store_app = typer.Typer(no_args_is_help=True, help="Look at the artifacts, verify, prune, share.")
+app = typer.Typer(no_args_is_help=True, help="List, verify, prune and share artifacts.")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to app."""
-    store_remote.register(store_app)
-    app.add_typer(store_app, name="store")
-
-
-@store_app.command("list")
-@store_app.command("ls", hidden=True)
+@app.command("list")
+@app.command("ls", hidden=True)
 def list_artifacts(
     remote: Annotated[
         bool,
         typer.Option(
             "--remote",
-            help="Ask the remote store (KAWAN_USAHA_REMOTE), and show what is there too.",
+            help="Also list what is at the remote store (KAWAN_USAHA_REMOTE).",
         ),
     ] = False,
-    as_json: Annotated[bool, AS_JSON] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show every artifact: stage, size, age and what it was made from, also if it was freed.
+    """List every artifact, also freed ones: stage, time, size, and how long it took to build.
 
-    With a remote store: what is known to be there too (`shared`). With --remote it is asked, and
-    shows what is only there as well.
+    With a remote store, artifacts that are known to be there too are marked `shared`. With
+    `--remote` it is asked, and artifacts that are only there are listed too.
+
+    Example: `kawan-usaha store list --json`
     """
-    from tasks.core.home import home
-    from tasks.core.store import Artifact, Store, configured_remote
-    from tasks.core.store.signed import signed_by
-
     store = Store(home(), remote=required_remote() if remote else configured_remote())
     there = dict(required_remote().artifacts()) if remote else {}
     rows, lines = [], []
@@ -67,7 +61,7 @@ def list_artifacts(
     show(rows, as_json=as_json, text="\n".join(lines) or f"Nothing is built yet in {home()}.")
 
 
-def _is_in(there: "Mapping[str, RemoteArtifact | CorruptRemote]", artifact: "Artifact") -> bool:
+def _is_in(there: Mapping[str, RemoteArtifact | CorruptRemote], artifact: Artifact) -> bool:
     found = there.get(str(artifact.key))
     return (
         found is not None
@@ -76,7 +70,7 @@ def _is_in(there: "Mapping[str, RemoteArtifact | CorruptRemote]", artifact: "Art
     )
 
 
-def _row(artifact: "Artifact", *, here: bool, shared: bool | None) -> dict[str, object]:
+def _row(artifact: Artifact, *, here: bool, shared: bool | None) -> dict[str, object]:
     return {
         "artifact": str(artifact.key),
         "created_at": artifact.manifest.created_at.isoformat(timespec="seconds"),
@@ -90,7 +84,7 @@ def _row(artifact: "Artifact", *, here: bool, shared: bool | None) -> dict[str, 
     }
 
 
-def _line(artifact: "Artifact", *notes: str) -> str:
+def _line(artifact: Artifact, *notes: str) -> str:
     line = (
         f"{artifact.key!s:<34} {artifact.manifest.created_at:%Y-%m-%d %H:%M} "
         f"{artifact.manifest.size_bytes / 1e6:>12,.1f} MB {artifact.manifest.wall_s:>8.1f} s"
@@ -98,16 +92,15 @@ def _line(artifact: "Artifact", *notes: str) -> str:
     return "  ".join([line, *(note for note in notes if note)])
 
 
-@store_app.command()
-def verify(as_json: Annotated[bool, AS_JSON] = False) -> None:
+@app.command()
+def verify(as_json: AsJson = False) -> None:
     """Read every byte of every artifact and compare it with its manifest.
 
-    Exit code 1 when something is damaged. A damaged artifact is set aside and made again by the
-    next run that needs it.
-    """
-    from tasks.core.home import home
-    from tasks.core.store import Store
+    Exit code 1 if something is damaged. The next run that needs a damaged artifact sets it aside
+    and builds it again.
 
+    Example: `kawan-usaha store verify`
+    """
     store = Store(home())
     with store.in_use():
         found = store.verify()
@@ -120,7 +113,7 @@ def verify(as_json: Annotated[bool, AS_JSON] = False) -> None:
         raise typer.Exit(1)
 
 
-@store_app.command()
+@app.command()
 def prune(
     keep_runs: Annotated[
         int,
@@ -130,62 +123,53 @@ def prune(
         bool,
         typer.Option(
             "--unfinished",
-            help="Remove unfinished work too: what runs that failed or were stopped have made so "
-            "far, checkpoints and partial downloads included.",
+            help="Also remove unfinished work of runs that failed or were stopped, such as "
+            "checkpoints and partial downloads.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    as_json: Annotated[bool, AS_JSON] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be removed.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Remove what neither the last rebuilds, nor unfinished ones, nor a deployment use.
+    """Remove what no recent rebuild, unfinished rebuild or deployment uses.
 
-    Shows what each item is, why it can go and how many bytes it frees; what is shared with
-    something that stays frees nothing. Collected answers that are over their time go too, those of
-    stopped deployments included.
+    Lists each item with the reason and the bytes that it frees; what is shared with something that
+    stays frees none. Also deletes collected answers past their retention, those of stopped
+    deployments included.
 
     Example: `kawan-usaha store prune --unfinished --dry-run`
     """
-    from flows.commands.data_forgotten import by_hand
-    from tasks.core.collected.copies import copies_at
-    from tasks.core.collected.everywhere import tidy_everywhere
-    from tasks.core.home import home
-    from tasks.core.learning.pages import remove_stale_pages
-    from tasks.core.pruning import PrunableItem, prunable, prune_store
-    from tasks.core.store import configured_remote
-    from tasks.core.units import readable
+    from flows.actions.prune import prune_all
 
-    remote = configured_remote()  # before anything goes: its URL may be no good
-    if not dry_run:
-        tidy_everywhere(home())
-    act = prunable if dry_run else prune_store
-    found = act(home(), keep_runs=keep_runs, unfinished=unfinished)
-    if not dry_run:
-        remove_stale_pages(home())
-    at_remote = copies_at(remote, found.deleted)
+    pruned = prune_all(keep_runs=keep_runs, unfinished=unfinished, dry_run=dry_run)
+    found = pruned.found
     word = "would be freed" if dry_run else "freed"
     lines = [f"{item}" for item in found.items]
     lines.append(f"{readable(found.freed_bytes)} {word}." if lines else "Nothing to remove.")
-    lines += by_hand(at_remote)
+    lines += delete_by_hand(pruned.at_remote)
     if found.held:
         lines += ["", "Kept for unfinished work; `--unfinished` removes it too:"]
         lines += [f"{item}" for item in found.held]
-
-    def plain(items: tuple[PrunableItem, ...]) -> list[dict[str, object]]:
-        return [
-            {
-                "name": item.path.name,
-                "kind": item.kind,
-                "reason": item.reason,
-                "freed_bytes": item.freed_bytes,
-            }
-            for item in items
-        ]
-
     result: dict[str, object] = {
-        "removed": plain(found.items),
-        "held": plain(found.held),
+        "removed": [_plain(item) for item in found.items],
+        "held": [_plain(item) for item in found.held],
         "freed_bytes": found.freed_bytes,
-        "at_remote": at_remote,
+        "at_remote": pruned.at_remote,
         "dry_run": dry_run,
     }
     show(result, as_json=as_json, text="\n".join(lines))
+
+
+def _plain(item: "PrunableItem") -> dict[str, object]:
+    return {
+        "name": item.path.name,
+        "kind": item.kind,
+        "reason": item.reason,
+        "freed_bytes": item.freed_bytes,
+    }
+
+
+app.command()(push)
+app.command()(pull)
+app.command()(sign)

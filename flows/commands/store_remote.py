@@ -1,42 +1,36 @@
-"""`kawan-usaha store push`, `pull`, `sign`: by hand what runs do by themselves."""
+"""`kawan-usaha store push`, `pull` and `sign`: what runs do automatically, by hand."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flows.commands.output import AS_JSON, show
+from flows.command_line.output import AsJson, show
 from tasks.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from tasks.core.store import Artifact, RemoteStore, Store
+from tasks.core.home import home
+from tasks.core.signing import KEY_VARIABLE, configured_key
+from tasks.core.store import Artifact, RemoteStore, Store, configured_remote
+from tasks.core.store.signed import sign as sign_artifact
+from tasks.core.store.signed import signed_by
 
 _NAMES = typer.Argument(
-    help="Artifacts as `kawan-usaha store list` names them; a beginning that only one has is "
-    "enough.",
+    help="Artifacts as `kawan-usaha store list` names them, or unambiguous prefixes.",
     show_default=False,
 )
 
 
-def register(store_app: typer.Typer) -> None:
-    """Add the commands to `kawan-usaha store`."""
-    store_app.command()(push)
-    store_app.command()(pull)
-    store_app.command()(sign)
-
-
 def push(
     names: Annotated[list[str] | None, _NAMES] = None,
-    as_json: Annotated[bool, AS_JSON] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Bring artifacts to the remote store that KAWAN_USAHA_REMOTE names; by default all.
+    """Upload artifacts to the remote store that KAWAN_USAHA_REMOTE names; by default all.
 
-    Only what is not there is sent, and every byte of it is read back. Runs do so by themselves:
-    this is for what was made before there was a remote store, or while it could not be reached.
+    Only missing files are uploaded, and every byte is read back. Runs do this automatically: the
+    command is for artifacts built before there was a remote store, or while it was unavailable.
 
-    Example: `export KAWAN_USAHA_REMOTE=s3://bucket/artifacts; kawan-usaha store push`
+    Example: `kawan-usaha store push`, after `export KAWAN_USAHA_REMOTE=s3://bucket/artifacts`
     """
     with _shared_store() as (store, _):
         known = [str(artifact.key) for artifact in store.artifacts()]
@@ -45,52 +39,48 @@ def push(
 
 def pull(
     names: Annotated[list[str] | None, _NAMES] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Fetch all that is there.")] = False,
-    as_json: Annotated[bool, AS_JSON] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Download all artifacts that are there.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Fetch artifacts from the remote store that KAWAN_USAHA_REMOTE names, each byte verified.
+    """Download artifacts from the remote store that KAWAN_USAHA_REMOTE names, each byte verified.
 
-    Files that another artifact here has already are not fetched. Runs fetch what they need by
-    themselves: this is for a machine that will be without a network.
+    Files that another local artifact has are not downloaded. Runs download what they need: the
+    command is for a machine that will be without a network.
 
     Example: `kawan-usaha store pull fuse-3f2a`
     """
     if bool(names) == everything:
         raise UsageError(
-            "Say which artifacts to fetch.",
+            "Name the artifacts to download.",
             expected="names, or --all",
-            next_step="`kawan-usaha store list --remote` shows what is there.",
+            next_step="`kawan-usaha store list --remote` lists them.",
         )
     with _shared_store() as (store, remote):
         chosen = _chosen(names, remote.names()) if names else [n for n, _ in remote.artifacts()]
         made = [(name, store.pull(name)) for name in chosen]
         _show(store, (artifact for _, artifact in made), as_json=as_json)
-    if any(artifact is None for _, artifact in made):  # broken there, which was told
+    if any(artifact is None for _, artifact in made):  # damaged there, which was reported
         raise typer.Exit(1)
 
 
-def sign(names: Annotated[list[str], _NAMES], as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """Sign artifacts that are here with the key that KAWAN_USAHA_SIGNING_KEY names.
+def sign(names: Annotated[list[str], _NAMES], as_json: AsJson = False) -> None:
+    """Sign local artifacts with the key that KAWAN_USAHA_SIGNING_KEY names.
 
-    All of each is read first. Runs sign what they build by themselves: this is for what was built
-    before there was a key, and says that you answer for what made it. `kawan-usaha store push` then
-    brings the signatures to the remote store.
+    Each artifact is read completely first. Runs sign what they build: the command is for artifacts
+    built before there was a key, and with it you vouch for how they were built. `kawan-usaha store
+    push` then uploads the signatures to the remote store.
 
     Example: `kawan-usaha store sign fuse-3f2a`
     """
-    from tasks.core.home import home
-    from tasks.core.signing import KEY_VARIABLE, configured_key
-    from tasks.core.store import Store
-    from tasks.core.store.signed import sign as sign_artifact
-    from tasks.core.store.signed import signed_by
-
     key = configured_key()
     if key is None:
         raise UsageError(
-            "There is no key to sign with.",
+            "There is no signing key.",
             where=KEY_VARIABLE,
-            expected="the file of a private key, of mode 0600",
-            next_step="docs/runbook.md, `Sign models`, makes a pair of keys with openssl.",
+            expected="the path of a private key with mode 0600",
+            next_step="docs/runbook.md, `Sign models`, shows how to create a pair of keys.",
         )
     store = Store(home(), say=partial(typer.echo, err=True))
     with store.in_use():
@@ -103,11 +93,8 @@ def sign(names: Annotated[list[str], _NAMES], as_json: Annotated[bool, AS_JSON] 
 
 
 @contextmanager
-def _shared_store() -> Iterator[tuple["Store", "RemoteStore"]]:
-    """Yield the store and its remote store, which can be used. Nothing is pruned meanwhile."""
-    from tasks.core.home import home
-    from tasks.core.store import Store
-
+def _shared_store() -> Iterator[tuple[Store, RemoteStore]]:
+    """Yield the store and its usable remote store. Nothing is pruned during the block."""
     remote = required_remote()
     remote.require_usable()
     store = Store(home(), say=partial(typer.echo, err=True), remote=remote)
@@ -115,10 +102,8 @@ def _shared_store() -> Iterator[tuple["Store", "RemoteStore"]]:
         yield store, remote
 
 
-def required_remote() -> "RemoteStore":
+def required_remote() -> RemoteStore:
     """Return the remote store. Raises UsageError when none is named."""
-    from tasks.core.store import configured_remote
-
     remote = configured_remote()
     if remote is None:
         raise UsageError(
@@ -132,13 +117,15 @@ def required_remote() -> "RemoteStore":
 
 
 def _chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return the artifacts that these are the names, or the beginnings, of."""
+    """Return the artifacts with these names or prefixes."""
     chosen = []
     for name in names:
         found = [name] if name in known else [each for each in known if each.startswith(name)]
         if len(found) != 1:
             raise UsageError(
-                "There is no such artifact." if not found else "Several artifacts begin like this.",
+                "There is no such artifact."
+                if not found
+                else "Several artifacts have this prefix.",
                 where=name,
                 found=", ".join(found) or None,
                 expected="one of `kawan-usaha store list`, with --remote to fetch it",
@@ -147,7 +134,7 @@ def _chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def _show(store: "Store", made: Iterable["Artifact | None"], *, as_json: bool) -> None:
+def _show(store: Store, made: Iterable[Artifact | None], *, as_json: bool) -> None:
     artifacts = [artifact for artifact in made if artifact is not None]
     rows: list[object] = [
         {
@@ -163,12 +150,12 @@ def _show(store: "Store", made: Iterable["Artifact | None"], *, as_json: bool) -
         + _where(store, artifact)
         for artifact in artifacts
     ]
-    show(rows, as_json=as_json, text="\n".join(lines) or "There is nothing to move.")
+    show(rows, as_json=as_json, text="\n".join(lines) or "There is nothing to transfer.")
 
 
-def _where(store: "Store", artifact: "Artifact") -> str:
+def _where(store: Store, artifact: "Artifact") -> str:
     if store.is_shared(artifact):
         return "here and there"
     if artifact.manifest.private:
-        return "here only: it holds what people wrote"
-    return "here; another one there"
+        return "here only: it contains what people wrote"
+    return "here; a different one there"

@@ -21,7 +21,7 @@ from tests.prefect_command import HANG_S
 from tests.recovery.machine import SIDE_BY_SIDE, Machine
 
 PATIENT_S = 240.0
-"""More than the automations and the keeper take: 70 s of silence, 45 s until the restart."""
+"""More than the automations and the recovery take: 70 s of silence, 45 s until the restart."""
 _PATIENCE = 0.05
 _SETTLES_S = 15.0
 """How long a run may count as running, or about to, without a process, before a person acts."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from flows.operations import down
+from flows.prefect_server.start_stop import stop_prefect
 from tasks.core.home import PROJECT
 from tasks.core.process.ports import free_port
 from tasks.core.serving.client.chat import chat
@@ -179,7 +179,7 @@ def struck_machine(made: Play) -> Iterator[Machine]:
             assert prefect.kawan_usaha("stop", NAME).returncode == 0
         assert prefect("down").returncode == 0
     except BaseException:
-        down(prefect.at, say=lambda _: None)
+        stop_prefect(prefect.at, say=lambda _: None)
         if state.root.exists():
             stop(prefect.at.home, NAME)
         raise

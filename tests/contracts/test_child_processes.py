@@ -39,14 +39,15 @@ WHOLE = {
     "tasks/core/training/launch/start.py": "`training_environment` goes through child_environment; "
     "`command` reads CUDA_VISIBLE_DEVICES",
     "tasks/core/evaluation/evaluate.py": "its `_environment` goes through child_environment",
-    "flows/commands/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
+    "flows/actions/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
     "tasks/core/serving/launch/steps.py": "marked_environment goes through child_environment",
     "tasks/core/serving/gateway/keys.py": "reads the keys",
     "tasks/core/serving/health/workers.py": "reads the keys of workers",
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
-    "tasks/core/serving/engines/vllm_process.py": "`server_environment` goes through it",
-    "flows/operations.py": "`operations_environment` goes through it; reads the Redis",
-    "flows/commands/notices.py": "reads the addresses of notices",
+    "tasks/core/serving/engines/vllm_process.py": "its own, made by child_environment",
+    "tasks/core/serving/launch/revive.py": "that of the watch, which is made by child_environment",
+    "flows/prefect_server/start_stop.py": "workers run whole recipes and need every token",
+    "flows/commands/prefect_notices.py": "reads the addresses of notices",
 }
 """Modules that hand on or read the whole of os.environ, beside calls of child_environment."""
 

@@ -65,5 +65,5 @@ def test_wrong_advice_is_noticed(words: str) -> None:
 
 def test_advice_is_found_in_messages_help_and_docs() -> None:
     found = {command.where for command in COMMANDS}
-    assert {"tasks/core/pruning.py", "flows/commands/lifecycle.py"} <= found
+    assert {"tasks/core/pruning.py", "flows/commands/rebuild.py"} <= found
     assert {"README.md", "docs/runbook.md", "data/recipes/kawan-usaha-13b.yaml"} <= found

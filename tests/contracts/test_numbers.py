@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from flows.cli import app
-from flows.commands.numbers import Range
+from flows.command_line.numbers import Range
 from tasks.core.recipe import Finetune
 
 

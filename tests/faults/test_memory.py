@@ -21,7 +21,7 @@ _PROGRAM = """
 import resource, sys
 import psutil
 from flows import cli
-import tasks.core.weights.merge, tasks.core.weights.fuse, flows.commands.models
+import tasks.core.weights.merge, tasks.core.weights.fuse, flows.actions.merge, flows.actions.fuse
 spare = int(sys.argv.pop(1))
 if spare:
     used = psutil.Process().memory_info().vms

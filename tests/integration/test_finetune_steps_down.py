@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from tasks import finetune as stage
+from flows.commands.finetune import finetune as stage
 from tasks.core.conversation.examples.writer import ExampleCounts
 from tasks.core.planning.rungs import rungs_of
 from tasks.core.process import Cause, ChildResult
@@ -22,7 +22,7 @@ from tasks.core.training.failures import StopReason, TrainingStopped
 from tasks.core.training.job import LoggedStep
 from tasks.core.training.request import TrainingRequest
 from tasks.core.training.verify import AdapterFacts
-from tasks.notices import Happening
+from tasks.notices import NoticeEvent
 from tasks.runtime import StageResult, wait_if_it_may_pass
 from tests.models import tiny_llama
 from tests.receivers import awaited
@@ -75,7 +75,11 @@ def messages_of_waits(state: State[Any]) -> list[str]:
 def events(state: State[Any]) -> list[dict[str, Any]]:
     """Return what the server knows that a flow run has told of less memory, the oldest first."""
     run = f"prefect.flow-run.{state.state_details.flow_run_id}"
-    wanted = {"event": {"name": [Happening.LESS_MEMORY]}, "related": {"id": [run]}, "order": "ASC"}
+    wanted = {
+        "event": {"name": [NoticeEvent.LESS_MEMORY]},
+        "related": {"id": [run]},
+        "order": "ASC",
+    }
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/events/filter", json={"filter": wanted}).json()
     return list(found["events"])

@@ -10,14 +10,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State
 
-from flows.run_log import run_shown
+from flows.terminal.run_log import run_shown
 from tasks import runtime
 from tasks.core.errors import HubUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.process import run_child
 from tasks.core.store import RunStore, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.progress import output_log, say
+from tasks.progress import log_line, output_log
 from tasks.runtime import StageResult, build_stage, run, running, stage_task
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
@@ -71,7 +71,7 @@ def test_the_page_of_a_run_has_its_lines_whatever_the_terminal_shows(
 ) -> None:
     @stage_task("speaking")
     def speaking() -> None:
-        say("half of it is done")
+        log_line("half of it is done")
 
     @flow
     def work() -> None:

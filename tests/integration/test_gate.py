@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from flows.lifecycle import rebuild
-from flows.report import RebuildReport
+from flows.rebuild.run_summary import RunSummary
 from tasks.core.conversation.examples.labels import Encoder
 from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.errors import GateFailed
@@ -114,9 +114,9 @@ def run(recipe: Recipe, **options: object) -> State[object]:
     return rebuild(recipe, return_state=True, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def succeeded(recipe: Recipe, **options: object) -> RebuildReport:
+def succeeded(recipe: Recipe, **options: object) -> RunSummary:
     report = run(recipe, **options).result()
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     return report
 
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 
 from flows.learn import learn
 from flows.lifecycle import rebuild
-from flows.report import RebuildReport
+from flows.rebuild.run_summary import RunSummary
 from tasks.core.collected.place import COLLECTED
 from tasks.core.errors import GateFailed
 from tasks.core.evaluation.evaluate import read_outcome
@@ -140,7 +140,7 @@ def test_a_run_that_was_killed_before_its_decision_goes_on_and_what_is_better_is
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(home))
     before = RunRecords(home).releases(NAME)
     report = learn(NAME, min_new=5, return_state=True).result()
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     assert [s.stage for s in report.stages if not s.cached] == ["publish"]
     assert RunRecords(home).releases(NAME)[1:] == before
     assert "Why it is released" in page_of(home, NAME).read_text()

@@ -95,7 +95,7 @@ def test_too_little_that_is_new_is_skipped_and_nothing_is_decided(
     answers.review(rejected, "reject")
     state = learned()
     assert state.name == "Skipped"
-    assert state.message == "12 of 50 new reviewed conversations are there."
+    assert state.message == "12 new reviewed conversations; 50 are needed."
     assert LearnedSets(home, NAME).all() == []
     assert [artifact.key.stage for artifact in Store(home).artifacts()] == ["collected"]
 
@@ -106,7 +106,7 @@ def test_a_set_that_has_lost_an_answer_is_learned_again_where_none_has_to_be_new
     accept(answers, 12)
     ids = tuple(f"chatcmpl-{number}" for number in range(13))  # of which one is deleted now
     LearnedSets(home, NAME).add("w", "s", ids, ending="released", model="fuse-1", reasons=())
-    assert learned(min_new=1).message == "0 of 1 new reviewed conversations are there."
+    assert learned(min_new=1).message == "0 new reviewed conversations; 1 are needed."
     assert learned(min_new=0).name != "Skipped"
 
 
@@ -116,7 +116,7 @@ def test_without_anything_held_out_there_is_nothing_to_prove_with(
     accept(answers, 1)
     state = learned(min_new=1)
     assert state.name == "Skipped"
-    assert "held out to measure with" in str(state.message)
+    assert "held out for measuring" in str(state.message)
 
 
 def test_the_file_of_a_recipe_names_it_as_well_as_its_name(
@@ -125,7 +125,7 @@ def test_the_file_of_a_recipe_names_it_as_well_as_its_name(
     accept(answers, 2)
     file = tmp_path / "another-name.yaml"
     file.write_text(yaml.safe_dump({"name": NAME}))
-    assert learned(str(file)).message == "2 of 50 new reviewed conversations are there."
+    assert learned(str(file)).message == "2 new reviewed conversations; 50 are needed."
 
 
 def test_what_was_collected_is_added_once_and_a_weight_of_it_stays() -> None:
@@ -167,4 +167,4 @@ def test_the_watch_tells_of_what_was_reviewed_and_not_yet_learned(
 def test_a_home_without_deployments_has_nothing_to_tell(home: Path) -> None:
     state = learn_watch(return_state=True)
     assert state.name == "Skipped"
-    assert state.message == "No deployment of a released recipe collects."
+    assert state.message == "No deployment of a released recipe collects answers."

@@ -13,19 +13,20 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Failed
 
 from flows.across import rebuild_across
-from flows.automations import RESTART_AFTER_S
-from flows.lifecycle import rebuild, rebuild_recipe, succeeded
-from flows.notice_automations import notice_automations
-from flows.notice_channels import install, remove
-from flows.notice_trial import Sent, try_out
-from flows.notices import of_services
-from flows.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
-from flows.report import RebuildReport
+from flows.lifecycle import rebuild, rebuild_recipe
+from flows.notices.automations import notice_automations
+from flows.notices.channels import install_channels, remove_channels
+from flows.notices.trial import Delivery, send_trial
+from flows.prefect_server.automations import RESTART_AFTER_S
+from flows.prefect_server.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
+from flows.rebuild.end_states import completed_state
+from flows.rebuild.run_summary import RunSummary
+from flows.upkeep import service_notices
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.observe.healing import Looked
-from tasks.notices import Happening, Notice, notify
-from tasks.telling import flush
+from tasks.notices import Notice, NoticeEvent, notify
+from tasks.outbox import flush
 from tests.integration.relay import Relay
 from tests.receivers import Mailbox, WebhookReceiver
 
@@ -55,9 +56,9 @@ def api(prefect: None) -> str:
 @pytest.fixture(scope="module")
 def installed(api: str, mailbox: Mailbox, webhook: WebhookReceiver) -> Iterator[str]:
     """The address of a server that sends notices to the mailbox and the webhook."""
-    install(api, {MESSAGE_VARIABLE: address_of(mailbox), WEBHOOK_VARIABLE: webhook.url})
+    install_channels(api, {MESSAGE_VARIABLE: address_of(mailbox), WEBHOOK_VARIABLE: webhook.url})
     yield api
-    remove(api)
+    remove_channels(api)
 
 
 def address_of(mailbox: Mailbox) -> str:
@@ -69,7 +70,7 @@ def seen(*looks: Looked) -> None:
 
     @flow(name="serving-watch")
     def watch() -> None:
-        for notice in of_services(looks):
+        for notice in service_notices(looks):
             notify(notice)
         flush(BLOCKED_S)
 
@@ -78,10 +79,10 @@ def seen(*looks: Looked) -> None:
 
 def test_without_an_address_nothing_is_installed(api: str) -> None:
     with pytest.raises(UsageError, match="No address"):
-        install(api, {})
-    with pytest.raises(UsageError, match="No notices are installed"):
-        try_out(api)
-    assert remove(api) == []
+        install_channels(api, {})
+    with pytest.raises(UsageError, match="No channel for notices"):
+        send_trial(api)
+    assert remove_channels(api) == []
 
 
 @pytest.mark.slow
@@ -89,19 +90,21 @@ def test_trial_tells_a_channel_that_refuses_from_one_that_takes(
     installed: str, webhook: WebhookReceiver, mailbox: Mailbox
 ) -> None:
     webhook.status = 500
-    sent = try_out(installed, within_s=BLOCKED_S)
+    sent = send_trial(installed, within_s=BLOCKED_S)
     webhook.status = 204
     assert sent == [
-        Sent("message", True, "and taken"),
-        Sent("webhook", False, "answered by HTTP 500"),
+        Delivery("message", True, "accepted"),
+        Delivery("webhook", False, "answered by HTTP 500"),
     ]
     assert mailbox.mail("kawan-usaha: a test")["to"] == "team@example.org"
 
 
 def test_trial_says_why_nothing_could_be_sent(api: str, installed: str, mailbox: Mailbox) -> None:
-    install(api, {MESSAGE_VARIABLE: "mailto://bob:sesame@127.0.0.1:9?from=a@b.org&to=c@d.org"})
-    message, _ = try_out(api, within_s=BLOCKED_S)
-    install(api, {MESSAGE_VARIABLE: address_of(mailbox)})
+    install_channels(
+        api, {MESSAGE_VARIABLE: "mailto://bob:sesame@127.0.0.1:9?from=a@b.org&to=c@d.org"}
+    )
+    message, _ = send_trial(api, within_s=BLOCKED_S)
+    install_channels(api, {MESSAGE_VARIABLE: address_of(mailbox)})
     assert not message.arrived
     assert "Connection error" in message.found
     assert "sesame" not in message.found
@@ -113,7 +116,10 @@ def test_installing_again_changes_addresses_and_switches_nothing_on(
     with get_client(sync_client=True) as client:
         (crash,) = client.read_automations_by_name("kawan-usaha: notice of crash")
         client.pause_automation(crash.id)
-        assert install(installed, {WEBHOOK_VARIABLE: webhook.url}) == ["message", "webhook"]
+        assert install_channels(installed, {WEBHOOK_VARIABLE: webhook.url}) == [
+            "message",
+            "webhook",
+        ]
         names = [each.name for each in client.read_automations()]
         assert len(names) == len(set(names)) == len(notice_automations({}))
         (crash,) = client.read_automations_by_name("kawan-usaha: notice of crash")
@@ -151,7 +157,7 @@ def test_success_is_told_of_once_and_nothing_new_is_not(
         "served": None,
     }
     assert "Gate passed" in mailbox.text("kawan-usaha: warung: rebuilt")
-    try_out(installed, within_s=BLOCKED_S)  # the server sends in the order of what has happened
+    send_trial(installed, within_s=BLOCKED_S)  # the server sends in the order of what has happened
     assert mailbox.subjects().count("kawan-usaha: warung: rebuilt") == 1
     assert not any("nothing new" in subject for subject in mailbox.subjects())
 
@@ -160,11 +166,11 @@ def test_stage_that_another_run_has_called_leaves_success_to_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[Notice] = []
-    monkeypatch.setattr("flows.lifecycle.notify", told.append)
+    monkeypatch.setattr("flows.rebuild.end_states.notify", told.append)
 
     @flow
     def stage() -> None:
-        succeeded(RebuildReport(Recipe(base=Base(repo="a/b")), ()))
+        completed_state(RunSummary(Recipe(base=Base(repo="a/b")), ()))
 
     @flow
     def calling() -> None:
@@ -179,20 +185,20 @@ def test_stage_that_another_run_has_called_leaves_success_to_that(
 @pytest.mark.parametrize(
     ("last", "happening"),
     [
-        (Completed(message="Done: merge."), Happening.SUCCEEDED),
+        (Completed(message="Done: merge."), NoticeEvent.SUCCEEDED),
         (Failed(message="Too bad."), None),  # which the run of the stage has told
     ],
 )
 def test_rebuild_across_machines_is_told_of_once(
-    monkeypatch: pytest.MonkeyPatch, last: State[None], happening: Happening | None
+    monkeypatch: pytest.MonkeyPatch, last: State[None], happening: NoticeEvent | None
 ) -> None:
     told: list[Notice] = []
     cached: State[None] = Completed(message="Nothing new: every stage was cached.")
     monkeypatch.setattr("flows.across.notify", told.append)
-    monkeypatch.setattr("flows.across._overrides", lambda *_: [])
-    monkeypatch.setattr("flows.across._called", lambda *_: None)
+    monkeypatch.setattr("flows.across._pinned_overrides", lambda *_: [])
+    monkeypatch.setattr("flows.across._stage_run", lambda *_: None)
     monkeypatch.setattr(
-        "flows.across._ended", lambda _, stage, __: last if stage == "merge" else cached
+        "flows.across._await_end", lambda _, stage, __: last if stage == "merge" else cached
     )
     state = rebuild_across("kawan-usaha-13b", until="merge", return_state=True)
     assert state.type is last.type
@@ -228,9 +234,9 @@ def test_crash_is_told_of_once_with_its_cause_for_runs_of_this_project_only(
                 client.set_flow_run_state(run.id, died, force=True)
     mail = mailbox.text("kawan-usaha: of ours: the run crashed")
     assert mail.startswith("No heartbeat for 120 s.\nWhat was finished is kept.")
-    assert f"attempt 0 of 4: the run is started again after {RESTART_AFTER_S} s." in mail
+    assert f"attempt 0 of 4: the run is restarted after {RESTART_AFTER_S} s." in mail
     assert webhook.body("of ours: the run crashed")["about"] == "of ours"
-    try_out(installed, within_s=BLOCKED_S)
+    send_trial(installed, within_s=BLOCKED_S)
     assert mailbox.subjects().count("kawan-usaha: of ours: the run crashed") == 1
     assert not any("of others" in subject for subject in mailbox.subjects())
 
@@ -249,10 +255,10 @@ def test_service_that_stays_down_is_told_of_once(
 ) -> None:
     for _ in range(2):
         seen(Looked("kedai", "down", "gone: no process"), Looked("toko", "down", "gone"))
-    webhook.body("toko: does not serve")
-    try_out(installed, within_s=BLOCKED_S)
+    webhook.body("toko: is down")
+    send_trial(installed, within_s=BLOCKED_S)
     told = [body["title"] for body in webhook.bodies if body["event"].endswith("service.down")]
-    assert sorted(told) == ["kedai: does not serve", "toko: does not serve"]
+    assert sorted(told) == ["kedai: is down", "toko: is down"]
 
 
 def test_what_happens_while_the_server_is_away_is_told_of_when_it_is_back(
@@ -266,7 +272,7 @@ def test_what_happens_while_the_server_is_away_is_told_of_when_it_is_back(
     def watch() -> float:
         relay.away()
         began = time.monotonic()
-        for notice in of_services([Looked("lapak", "healed", "gone; it was started again")]):
+        for notice in service_notices([Looked("lapak", "healed", "gone; it was started again")]):
             notify(notice)
         took_s = time.monotonic() - began
         relay.back()

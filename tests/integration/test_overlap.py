@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 
 from flows.lifecycle import rebuild
-from flows.report import RebuildReport
+from flows.rebuild.run_summary import RunSummary
 from tasks.core.demo.hub import HubAccount
 from tasks.core.demo.hub.server import running_hub
 from tasks.core.hub.download.merge_ahead import merge_while_downloading
@@ -52,13 +52,13 @@ def merged(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=sources)
 
 
-def run(recipe: Recipe) -> tuple[RebuildReport, dict[str, TaskRun]]:
+def run(recipe: Recipe) -> tuple[RunSummary, dict[str, TaskRun]]:
     state = rebuild(recipe, until="merge", return_state=True)  # type: ignore[call-overload]
     with get_client(sync_client=True) as client:
         ours = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
         tasks = client.read_task_runs(flow_run_filter=ours)
     report = state.result()
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     return report, {task.name: task for task in tasks}
 
 
@@ -85,7 +85,7 @@ def held_until_shards_are_finished(faults: Faults, home: Path) -> Iterator[list[
         watching.join()
 
 
-def assert_as_one_after_the_other(report: RebuildReport, out: Path) -> None:
+def assert_as_one_after_the_other(report: RunSummary, out: Path) -> None:
     base, delta, merged = report.stages
     expected = merge(base.path, delta.path, out).files
     manifest = next(

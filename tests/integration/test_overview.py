@@ -6,7 +6,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Running
 
-from flows.overview import overview
+from flows.prefect_server.overview import overview
 from tasks.core.process.ports import free_port
 
 

@@ -15,7 +15,7 @@ from prefect.states import AwaitingRetry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.lifecycle import rebuild
-from flows.report import RebuildReport
+from flows.rebuild.run_summary import RunSummary
 from tasks.core.demo.hub import HubAccount, running_hub
 from tasks.core.errors import WrongToken
 from tasks.core.recipe import Base, Delta, Recipe
@@ -42,7 +42,7 @@ class World:
         """Let main of a repository name another commit."""
         self.hub.upload_file(path_or_fileobj=b"# New", path_in_repo="README.md", repo_id=repo)
 
-    def run(self) -> State[RebuildReport]:
+    def run(self) -> State[RunSummary]:
         return rebuild(self.recipe, until="merge", return_state=True)  # type: ignore[return-value]
 
 
@@ -63,7 +63,7 @@ def world(
         yield World(faults, hub, recipe.model_copy(update=from_hub))
 
 
-def states(state: State[RebuildReport]) -> dict[str, bool]:
+def states(state: State[RunSummary]) -> dict[str, bool]:
     return {stage.stage: stage.cached for stage in state.result().stages}
 
 
@@ -71,7 +71,7 @@ def last_run(home: Path) -> RunRecord:
     return max(RunRecords(home).all(), key=lambda record: record.began_at)
 
 
-def retried(world: World, state: State[RebuildReport]) -> State[RebuildReport]:
+def retried(world: World, state: State[RunSummary]) -> State[RunSummary]:
     """Run the same flow run once more, as Retry in the UI does."""
     with get_client(sync_client=True) as client:
         run_id = state.state_details.flow_run_id

@@ -16,15 +16,16 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 
 from flows.installation import listed_deployments
-from flows.learn_watch import of_reviewed
-from flows.operations import HOST, RETENTION_DAYS, down
-from flows.overview import overview
-from flows.pools import POOLS
+from flows.learn_watch import reviewed_notice
+from flows.prefect_server.overview import overview
+from flows.prefect_server.pools import POOLS
+from flows.prefect_server.processes import HOST, RETENTION_DAYS
+from flows.prefect_server.start_stop import stop_prefect
 from flows.upkeep import store_prune
 from tasks.core.learning.waiting import Waiting
 from tasks.core.process.ports import free_port
 from tasks.core.serving.launch.ports import can_bind
-from tasks.notices import send
+from tasks.notices import send_at_once
 from tests.prefect_command import HANG_S, Prefect, prefect_home
 from tests.recovery.machine import wait_for
 
@@ -65,7 +66,7 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
         assert run.state is not None
         assert run.state.is_completed(), run.state
 
-        send(of_reviewed(Waiting("demo", answers=60, new=60)))
+        send_at_once(reviewed_notice(Waiting("demo", answers=60, new=60)))
         learn = found["learn"].id
         wait_for(lambda: recipes_of_runs(client, learn) == ["demo"], "what was reviewed is learned")
 
@@ -109,7 +110,7 @@ def test_runs_that_ended_long_ago_go_with_their_lines_and_others_stay(tmp_path: 
             wait_for(lambda: str(old) not in ids_of_runs(client), "the old run goes")
             assert str(recent) in ids_of_runs(client)
     finally:
-        down(prefect.at, say=lambda _: None)
+        stop_prefect(prefect.at, say=lambda _: None)
 
 
 def ended(database: Path, run: UUID, ago: timedelta) -> None:

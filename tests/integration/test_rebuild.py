@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State
 
 from flows.lifecycle import rebuild, rebuild_recipe
-from flows.report import RebuildReport
+from flows.rebuild.run_summary import RunSummary
 from tasks.core.errors import (
     DeltaMismatch,
     KawanUsahaError,
@@ -42,9 +42,9 @@ def run(recipe: Recipe, until: str = "deploy") -> State[object]:
     return rebuild(recipe, until=until, return_state=True)  # type: ignore[call-overload,no-any-return]
 
 
-def succeeded(recipe: Recipe, until: str = "deploy") -> RebuildReport:
+def succeeded(recipe: Recipe, until: str = "deploy") -> RunSummary:
     report = run(recipe, until).result()
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     return report
 
 
@@ -61,7 +61,7 @@ def refused(recipe: Recipe, kind: type[KawanUsahaError], home: Path) -> str:
     return str(error)
 
 
-def states(report: RebuildReport) -> dict[str, str]:
+def states(report: RunSummary) -> dict[str, str]:
     return {stage.stage: "Cached" if stage.cached else "Completed" for stage in report.stages}
 
 
@@ -171,7 +171,7 @@ def test_run_that_begins_after_an_unfinished_stage_is_refused_with_its_name(
 
 def test_run_that_begins_at_a_stage_goes_on_there(recipe: Recipe, built_home: Path) -> None:
     report = rebuild(recipe, from_stage="evaluate", return_state=True).result()
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     assert states(report)["evaluate"] == "Cached"
     assert states(report)["publish"] == "Completed"
 
@@ -216,7 +216,7 @@ def test_tasks_and_pages_of_a_recipe_by_name_are_those_of_the_run_that_was_start
     overrides = ("evaluate.gate.max_perplexity_ratio=3", "publish=")
     state = rebuild_recipe(str(path), overrides=overrides, return_state=True)
     report = state.result()
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     assert report.recipe.publish is None
     assert report.recipe.evaluate.gate.max_perplexity_ratio == 3
     run_id = state.state_details.flow_run_id

@@ -23,6 +23,7 @@ from tasks.core.files import locks
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
+from tasks.outbox import flush
 from tasks.runtime import (
     StageResult,
     build_stage,
@@ -31,7 +32,6 @@ from tasks.runtime import (
     running,
     stage_task,
 )
-from tasks.telling import flush
 from tests.holding import holding
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
@@ -249,7 +249,7 @@ def test_progress_is_an_artifact_with_the_stages_own_words(
     def work() -> None:
         report = progress.StageProgress("work", "steps", log=False)
         report(0, 2)
-        report.said = said
+        report.text = said
         report(1, 2)
 
     state = work(return_state=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.notice_channels import install
-from flows.notice_trial import Sent, try_out
-from flows.operations import Operations, down, up
-from flows.pools import REDIS_VARIABLE, WEBHOOK_VARIABLE
+from flows.notices.channels import install_channels
+from flows.notices.trial import Delivery, send_trial
+from flows.prefect_server.local_prefect import LocalPrefect
+from flows.prefect_server.pools import REDIS_VARIABLE, WEBHOOK_VARIABLE
+from flows.prefect_server.start_stop import start_prefect, stop_prefect
 from tasks.core.process.ports import free_port
 from tests.receivers import WebhookReceiver
 
@@ -81,16 +82,22 @@ def test_what_is_installed_through_one_server_works_through_the_other_and_when_t
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", postgresql)
     monkeypatch.setenv(REDIS_VARIABLE, redis)
     webhook = WebhookReceiver()
-    homes = [Operations(tmp_path / name, ()) for name in ("one", "two")]
-    taken = [Sent("webhook", True, "answered by HTTP 204")]
+    homes = [LocalPrefect(tmp_path / name, ()) for name in ("one", "two")]
+    taken = [Delivery("webhook", True, "answered by HTTP 204")]
     try:
-        one, two = (up(at, free_port(), install=lambda _: None, say=lambda _: None) for at in homes)
-        install(one, {WEBHOOK_VARIABLE: webhook.url})
-        assert [try_out(two, within_s=HANG_S), try_out(one, within_s=HANG_S)] == [taken, taken]
-        down(homes[0], say=lambda _: None)
-        assert try_out(two, within_s=HANG_S) == taken
+        one, two = (
+            start_prefect(at, free_port(), install=lambda _: None, say=lambda _: None)
+            for at in homes
+        )
+        install_channels(one, {WEBHOOK_VARIABLE: webhook.url})
+        assert [send_trial(two, within_s=HANG_S), send_trial(one, within_s=HANG_S)] == [
+            taken,
+            taken,
+        ]
+        stop_prefect(homes[0], say=lambda _: None)
+        assert send_trial(two, within_s=HANG_S) == taken
     finally:
         for at in homes:
-            down(at, say=lambda _: None)
+            stop_prefect(at, say=lambda _: None)
         webhook.close()
     assert len(webhook.bodies) == 3  # each event is handled by one of the servers, not by both

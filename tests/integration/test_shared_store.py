@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.lifecycle import rebuild
-from flows.report import RebuildReport
+from flows.rebuild.run_summary import RunSummary
 from tasks.core.errors import StorageRefused, StorageUnavailable
 from tasks.core.recipe import Recipe
 from tasks.core.storage.directory import StorageDirectory
@@ -68,7 +68,7 @@ def test_a_remote_store_out_of_reach_stops_no_run_with_nothing_new(
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "first"))
     monkeypatch.setattr(StorageDirectory, "_at", away)
     report = rebuild(recipe, until="evaluate")
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     assert all(stage.cached for stage in report.stages)
 
 
@@ -80,7 +80,7 @@ def test_what_one_home_built_another_has_all_cached_and_fetches_once(
     fetched.clear()
 
     report = rebuild(recipe, until="evaluate")
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     assert {stage.stage: stage.cached for stage in report.stages} == dict.fromkeys(
         ("base", "delta", "merge", "edit", "evaluate"), True
     )
@@ -99,7 +99,7 @@ def test_of_what_is_cached_elsewhere_only_what_is_read_is_fetched(
 ) -> None:
     monkeypatch.setattr("tasks.core.store.run.FETCHED_AT_ONCE_BYTES", 50_000)
     report = rebuild(recipe)
-    assert isinstance(report, RebuildReport)
+    assert isinstance(report, RunSummary)
     made = {stage.stage: stage.cached for stage in report.stages}
     assert made.pop("publish") is False
     assert set(made.values()) == {True}

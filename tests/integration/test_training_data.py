@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from prefect import flow
 
 from flows.lifecycle import rebuild
-from flows.training_data import brought_data
+from flows.rebuild.training_data import fetch_training_data
 from tasks.core.conversation.prepared import read_prepared
 from tasks.core.errors import DataError, RepositoryNotFound
 from tasks.core.home import home
@@ -79,7 +79,7 @@ def brought_and_prepared(
     recipe: Recipe, model: StageResult, held_out: Path
 ) -> tuple[StageResult, StageResult]:
     assert recipe.finetune is not None
-    data = brought_data(recipe, Sources.of(recipe, home(), {}))
+    data = fetch_training_data(recipe, Sources.of(recipe, home(), {}))
     found = run(leaks, recipe.finetune, Evaluate(conversations=held_out), None, data)
     return run(prepare, model, recipe.finetune, TEMPLATE, data), found
 
@@ -137,7 +137,7 @@ def test_a_data_set_belongs_to_the_run_that_has_brought_it(tmp_path: Path, publi
     def brought_in_a_run() -> tuple[StageResult, tuple[str, ...]]:
         record = RunRecords(home()).start("tiny")
         with running(RunStore(home(), record)):
-            brought = brought_data(recipe, Sources.of(recipe, home(), {}))
+            brought = fetch_training_data(recipe, Sources.of(recipe, home(), {}))
         return brought[f"{published}@main"], tuple(record.record.artifacts)
 
     found, recorded = brought_in_a_run()

@@ -34,8 +34,9 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Scheduled
 
-from flows.installation import install
-from flows.operations import Operations, down, up
+from flows.installation import install_on_server
+from flows.prefect_server.local_prefect import LocalPrefect
+from flows.prefect_server.start_stop import start_prefect, stop_prefect
 from tasks.core.demo.hub.server import running_hub
 from tasks.core.home import PROJECT
 from tasks.core.process.ports import free_port
@@ -222,14 +223,14 @@ def make_sources(root: Path, hub: str, token: str) -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("machines")
-    server = Operations(root / "server", ())
+    server = LocalPrefect(root / "server", ())
     say: Callable[[str], None] = lambda _: None  # noqa: E731
     with running_hub(root / "hub") as hub, s3_server() as s3:
         make_sources(root, hub.url, hub.token)
         make_bucket(s3, "kawan")
         try:
-            put = partial(install, log=root / "deploy.log", say=say)
-            address = up(server, free_port(), install=put, say=say)
+            put = partial(install_on_server, log=root / "deploy.log", say=say)
+            address = start_prefect(server, free_port(), install=put, say=say)
             plain = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
             environment = {
                 **plain,
@@ -246,7 +247,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             with settings, get_client(sync_client=True) as client:
                 yield World(root, client, environment)
         finally:
-            down(server, say=say)
+            stop_prefect(server, say=say)
 
 
 def checkpoints(machine: Machine) -> list[Path]:

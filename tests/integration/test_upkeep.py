@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.context import FlowRunContext
 
-from flows.overlap import skipped
+from flows.rebuild.already_running import skipped_if_running
 from flows.upkeep import serving_watch, store_prune
 from tasks.core.store import Store
 
@@ -47,7 +47,7 @@ def scheduled(is_scheduled: bool) -> State[None] | str:
     assert context is not None
     assert context.flow_run is not None
     context.flow_run.auto_scheduled = is_scheduled
-    return skipped("demo") or "works"
+    return skipped_if_running("demo") or "works"
 
 
 def test_scheduled_run_is_skipped_while_the_same_recipe_is_rebuilt(home: Path) -> None:

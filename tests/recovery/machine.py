@@ -15,10 +15,10 @@ from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.automations import automations
-from flows.leftovers import await_signs_of_life
-from flows.operations import down
-from flows.pools import HEARTBEAT_S
+from flows.prefect_server.automations import recovery_automations
+from flows.prefect_server.crashed_runs import expect_heartbeats
+from flows.prefect_server.pools import HEARTBEAT_S
+from flows.prefect_server.start_stop import stop_prefect
 from flows.stage_names import StageName
 from tasks.core.process.ports import free_port
 from tasks.core.serving.launch.deployment import stop
@@ -73,13 +73,13 @@ class Machine:
     def up(self) -> None:
         """Start what is not up. The automations wait for less long than a person wants them to."""
         self.prefect.up("--port", str(self.port))
-        hasty = automations(silent_for_s=_SILENT_FOR_S, restart_after_s=_RESTART_AFTER_S)
+        hasty = recovery_automations(silent_for_s=_SILENT_FOR_S, restart_after_s=_RESTART_AFTER_S)
         with self.client() as client:
             for wanted in hasty:
                 (there,) = client.read_automations_by_name(wanted.name)
                 if there.trigger != wanted.trigger:
                     client.update_automation(there.id, wanted)
-            await_signs_of_life(client)  # an update makes the server forget for whom it waits
+            expect_heartbeats(client)  # an update makes the server forget for whom it waits
 
     def start(
         self,
@@ -186,7 +186,7 @@ def machine(root: Path) -> Iterator[Machine]:
             made.digests = {n: m.content_digest for n, m in made.manifests().items()}
             yield made
         finally:
-            down(prefect.at, say=lambda _: None)
+            stop_prefect(prefect.at, say=lambda _: None)
             for served in state_directories(prefect.at.home):
                 stop(prefect.at.home, served.name)
 

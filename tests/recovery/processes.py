@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psutil
 
-from flows.operations import Operations
+from flows.prefect_server.local_prefect import LocalPrefect
 
 _FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 _SUPERVISED = "SUPERVISOR_PROCESS_NAME"
@@ -26,7 +26,7 @@ def kill(processes: Iterable[psutil.Process]) -> int:
     return killed
 
 
-def flow_process(at: Operations, run: UUID) -> psutil.Process:
+def flow_process(at: LocalPrefect, run: UUID) -> psutil.Process:
     """Return the process that the flow itself runs in."""
     for process in at.mark.processes():
         with suppress(psutil.Error, OSError):
@@ -36,12 +36,12 @@ def flow_process(at: Operations, run: UUID) -> psutil.Process:
     raise LookupError(f"No process of {run}.")
 
 
-def trainers(at: Operations) -> list[psutil.Process]:
+def trainers(at: LocalPrefect) -> list[psutil.Process]:
     """Return the processes that train, without their launcher."""
     return [each for each in everything(at) if "RANK" in environment_of(each)]
 
 
-def supervised(at: Operations, name: str) -> psutil.Process:
+def supervised(at: LocalPrefect, name: str) -> psutil.Process:
     """Return the server, or the worker of this pool."""
     for process in at.mark.processes():
         with suppress(psutil.Error, OSError):
@@ -50,7 +50,7 @@ def supervised(at: Operations, name: str) -> psutil.Process:
     raise LookupError(f"No process {name}.")
 
 
-def everything(at: Operations) -> list[psutil.Process]:
+def everything(at: LocalPrefect) -> list[psutil.Process]:
     """Return all that is alive of a home: Prefect, runs, their children and guards."""
     found = {each.pid: each for each in psutil.process_iter() if _belongs(each, at.home)}
     for process in list(found.values()):
@@ -59,7 +59,7 @@ def everything(at: Operations) -> list[psutil.Process]:
     return [each for each in found.values() if is_alive(each)]
 
 
-def of_run(at: Operations) -> list[psutil.Process]:
+def of_run(at: LocalPrefect) -> list[psutil.Process]:
     """Return all that is alive of runs, their children and guards included."""
     mine = {each.pid: each for each in everything(at) if _FLOW_RUN in environment_of(each)}
     for process in list(mine.values()):
@@ -68,7 +68,7 @@ def of_run(at: Operations) -> list[psutil.Process]:
     return [each for each in mine.values() if is_alive(each)]
 
 
-def is_running(at: Operations, program: str) -> bool:
+def is_running(at: LocalPrefect, program: str) -> bool:
     """Return whether a program runs for a home, known by one word of its command line."""
     for process in everything(at):
         with suppress(psutil.Error):

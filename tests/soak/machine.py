@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from flows.operations import down
+from flows.prefect_server.start_stop import stop_prefect
 from tasks.core.process.ports import free_port
 from tasks.core.serving.launch.deployment import stop
 from tasks.core.serving.state.directory import state_directories, state_directory
@@ -115,6 +115,6 @@ def left_alone(root: Path) -> Iterator[LeftAlone]:
             url = f"http://127.0.0.1:{gateway}"
             yield LeftAlone(machine, url, f"http://127.0.0.1:{page}", outside)
         finally:
-            down(prefect.at, say=lambda _: None)
+            stop_prefect(prefect.at, say=lambda _: None)
             for served in state_directories(prefect.at.home):
                 stop(prefect.at.home, served.name)

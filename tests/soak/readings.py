@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.operations import MARK as PREFECT_MARK
+from flows.prefect_server.local_prefect import PREFECT_MARK
 from tasks.core.process.tree import environment_of
 from tasks.core.serving.state.directory import state_directories
 from tasks.core.serving.supervision.processes import MARK as SERVING_MARK

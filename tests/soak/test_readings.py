@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.operations import MARK as PREFECT
+from flows.prefect_server.local_prefect import PREFECT_MARK as PREFECT
 from tasks.core.serving.supervision.processes import MARK as SERVING
 from tests.soak.readings import Readings, _part, _role
 

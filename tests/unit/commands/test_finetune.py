@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands.finetune import _LORA, _settings
+from flows.commands.finetune import LORA, finetune_settings
 from tasks.core.errors import DataError, RecipeError, UsageError
 from tasks.core.machine import hardware
 from tasks.core.recipe import Finetune, Lora
@@ -42,21 +42,21 @@ def finetune(*words: object) -> object:
 def test_every_field_of_the_recipe_is_an_option_and_no_other_is() -> None:
     ran = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["finetune", "--help"])
     fields = [name for name in Finetune.model_fields if name not in ("data", "lora")]
-    fields += [_LORA + name for name in Lora.model_fields]
+    fields += [LORA + name for name in Lora.model_fields]
     for field in fields:
         assert f"--{field.replace('_', '-')} " in ran.stdout
 
 
 def test_without_options_the_settings_are_the_recipes_own() -> None:
     nothing = {name: None for name in Finetune.model_fields if name not in ("data", "lora")}
-    assert _settings(Path("a.json"), nothing) == Finetune(data=Path("a.json"))
+    assert finetune_settings(Path("a.json"), nothing) == Finetune(data=Path("a.json"))
 
 
 def test_a_value_that_a_field_cannot_take_is_refused_by_its_option() -> None:
     with pytest.raises(UsageError, match="--micro-batch-size"):
-        _settings(Path(), {"micro_batch_size": 0})
+        finetune_settings(Path(), {"micro_batch_size": 0})
     with pytest.raises(UsageError, match="--lora-r"):
-        _settings(Path(), {"lora_r": 0})
+        finetune_settings(Path(), {"lora_r": 0})
 
 
 def test_a_gpu_that_is_not_there_is_named_before_anything_is_started(
@@ -139,7 +139,7 @@ def test_options_that_do_not_go_together_are_refused_in_words(
     given: dict[str, object], said: str
 ) -> None:
     with pytest.raises(UsageError, match=said) as caught:
-        _settings(Path("a.json"), given)
+        finetune_settings(Path("a.json"), given)
     assert not str(caught.value.found).startswith("--")
 
 

@@ -11,22 +11,22 @@ from tests.command_line import kawan_usaha
 from tests.models import tiny_llama
 
 WORK = {
-    "download ARTIFACT out": "tasks.core.hub.download.local_copy.copy_directory",
-    "merge other ARTIFACT out": "tasks.core.weights.merge.merge",
-    "edit ARTIFACT out --activation gelu": "tasks.core.architecture.edit.edit_model",
-    "inspect ARTIFACT": "tasks.core.architecture.inspection.inspect_model",
-    "fuse other ARTIFACT out": "tasks.core.weights.fuse.fuse",
-    "finetune other ARTIFACT/data.json out --device cpu": "tasks.core.training.ladder."
-    "train_down_the_ladder",
-    "finetune ARTIFACT data.json out --dry-run": "tasks.core.training.planned.planned_training",
-    "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate.evaluate",
-    "publish ARTIFACT file:///nowhere": "tasks.core.release.build_card.card_of_directory",
-    "deploy ARTIFACT --device cpu": "tasks.core.serving.launch.deployment.deploy",
+    "download ARTIFACT out": "flows.actions.download.copy_directory",
+    "merge other ARTIFACT out": "flows.actions.merge.merge",
+    "edit ARTIFACT out --activation gelu": "flows.actions.edit.edit_model",
+    "inspect ARTIFACT": "flows.actions.inspect.inspect_model",
+    "fuse other ARTIFACT out": "flows.actions.fuse.fuse",
+    "finetune other ARTIFACT/data.json out --device cpu": "flows.actions.finetune."
+    "finetune_down_the_ladder",
+    "finetune ARTIFACT data.json out --dry-run": "flows.actions.finetune.planned_training",
+    "evaluate other --against ARTIFACT --device cpu": "flows.actions.evaluate.evaluate",
+    "publish ARTIFACT file:///nowhere": "flows.actions.publish.card_of_directory",
+    "deploy ARTIFACT --device cpu": "flows.actions.deploy.deploy",
     "data show data.json --record 1 --tokenizer ARTIFACT": "tasks.core.conversation."
     "tokenizer_files.load_tokenizer",
     "store verify": "tasks.core.store.store.Store.verify",
 }
-"""Each command, and the function of core that does its work."""
+"""Each command, and the function that does its work, where the command's action calls it."""
 
 _TURNS = '[{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo."}]'
 DATA = f'[{{"id": "a", "conversations": {_TURNS}}}]'

@@ -8,7 +8,7 @@ import model_signing
 import pytest
 import yaml
 
-from flows.commands.sources import local_model
+from flows.actions.local_models import local_model
 from tasks.core.errors import CorruptArtifact, SignatureRefused
 from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.pinned import PinnedSource

@@ -85,7 +85,7 @@ def test_pull_all_passes_over_what_is_no_artifact(run: Run, remote: str, home: P
     StorageDirectory.open(remote).replace("releases/demo/demo-20261129T120000000000.json", b"{}")
     StorageDirectory.open(remote).replace("notes/of-somebody-else.txt", b"milk")
     code, output, _ = run("store", "pull", "--all")
-    assert (code, output.strip()) == (0, "There is nothing to move.")
+    assert (code, output.strip()) == (0, "There is nothing to transfer.")
 
 
 def test_list_remote_shows_as_shared_what_is_there_now(

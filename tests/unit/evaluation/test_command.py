@@ -53,7 +53,7 @@ def test_model_against_another_is_told_as_json_and_as_a_page(place: Path, tmp_pa
 def test_an_unknown_template_is_refused_before_a_model_is_fetched(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("flows.commands.evaluate.local_model")
+    monkeypatch.delattr("flows.actions.evaluate.local_model")
     refused = run(place, "--template", "vicunna").exception
     assert isinstance(refused, RecipeError)
     assert "vicunna" in str(refused)

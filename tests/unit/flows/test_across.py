@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.across import pinned, stages_of
+from flows.across import pinned_overrides, wanted_stages
 from tasks.core.hub.download.dataset_files import ResolvedDataSet
 from tasks.core.hub.download.sources import Sources
 from tasks.core.recipe import Base, Delta, Deploy, Edit, Finetune, Publish, Recipe
@@ -34,16 +34,16 @@ def _hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stages_that_a_recipe_leaves_out_are_not_called() -> None:
     served = BARE.model_copy(update={"deploy": Deploy()})
-    assert stages_of(served, "deploy") == ["download", "evaluate", "gate", "deploy"]
+    assert wanted_stages(served, "deploy") == ["download", "evaluate", "gate", "deploy"]
     released = ["download", "evaluate", "gate", "publish"]  # which records the release
-    assert stages_of(BARE, "deploy") == released
-    assert stages_of(WHOLE, "merge") == ["download", "merge"]
-    assert stages_of(WHOLE, "plan") == []
-    assert len(stages_of(WHOLE, "deploy")) == 10
+    assert wanted_stages(BARE, "deploy") == released
+    assert wanted_stages(WHOLE, "merge") == ["download", "merge"]
+    assert wanted_stages(WHOLE, "plan") == []
+    assert len(wanted_stages(WHOLE, "deploy")) == 10
 
 
 def test_all_stages_are_called_with_the_commits_of_the_sources(tmp_path: Path) -> None:
-    assert pinned(WHOLE, Sources.of(WHOLE, tmp_path), ()) == [
+    assert pinned_overrides(WHOLE, Sources.of(WHOLE, tmp_path), ()) == [
         f'base.revision="{COMMITS["main"]}"',
         f'delta.revision="{COMMITS["v1.1"]}"',
     ]
@@ -52,7 +52,7 @@ def test_all_stages_are_called_with_the_commits_of_the_sources(tmp_path: Path) -
 def test_commit_stands_for_the_revision_that_the_caller_has_named(tmp_path: Path) -> None:
     given = ("finetune.epochs=2", "delta.revision=v2")
     changed = overridden(WHOLE, given)
-    pins = pinned(changed, Sources.of(changed, tmp_path), given)
+    pins = pinned_overrides(changed, Sources.of(changed, tmp_path), given)
     assert pins == [
         "finetune.epochs=2",
         f'base.revision="{COMMITS["main"]}"',
@@ -72,7 +72,9 @@ def test_data_sets_are_taken_at_one_commit_by_all_stages(
     monkeypatch.setattr("tasks.core.hub.download.dataset.resolve_data_set", lambda *_: found)
     given = ("finetune.data=[data/conversation.json, {repo: warung/tanya, weight: 2}]",)
     changed = overridden(WHOLE, given)
-    made = overridden(WHOLE, pinned(changed, Sources.of(changed, tmp_path), given)).finetune
+    made = overridden(
+        WHOLE, pinned_overrides(changed, Sources.of(changed, tmp_path), given)
+    ).finetune
     assert made is not None
     assert made.data == (
         DataSource(file=Path("data/conversation.json")),

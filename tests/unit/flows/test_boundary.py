@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows import boundary
-from flows.boundary import DEBUG_VARIABLE, READER_GONE, told
-from flows.commands import words
-from flows.run_log import run_shown
-from flows.server import _output, begin_server
+from flows.command_line import text_input as words
+from flows.prefect_server.temporary_server import _output, start_temporary_server
+from flows.terminal import boundary
+from flows.terminal.boundary import DEBUG_VARIABLE, READER_GONE, report_error
+from flows.terminal.run_log import run_shown
 from tasks.core.errors import DiskFull, PrefectUnavailable, UsageError
 from tasks.core.process.ports import free_port
 from tests.command_line import Run
@@ -63,7 +63,7 @@ def test_a_fault_of_the_program_is_one_error_and_a_file(
     assert code == 1
     assert out == ""
     assert "Traceback" not in err
-    assert "fault of kawan-usaha" in err
+    assert "bug in kawan-usaha" in err
     assert "kawan-usaha store Stage: merge." in err
     assert type(error).__name__ in err
     (log,) = (home / "logs" / "commands").glob("error-*.log")
@@ -83,7 +83,7 @@ def test_what_the_system_refuses_is_explained_and_its_traceback_kept(
     code, _, err = run("store", "list")
     assert code == 1
     assert what in err
-    assert "fault of kawan-usaha" not in err
+    assert "bug in kawan-usaha" not in err
     assert "Traceback" not in err
     (log,) = (home / "logs" / "commands").glob("error-*.log")
     assert str(log) in err
@@ -113,7 +113,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(
     assert code == 1
     assert "Traceback" in err
     assert "in raises" in err
-    assert "fault of kawan-usaha" in err
+    assert "bug in kawan-usaha" in err
 
 
 def test_debug_shows_where_an_explained_error_came_from(run: Run) -> None:
@@ -355,8 +355,11 @@ def answering(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("form", ["http://127.0.0.1:{}/api", "localhost:{}"])
 def test_a_prefect_server_that_is_not_there_is_told_before_a_run_begins(form: str) -> None:
     address = form.format(free_port())
-    with temporary_settings({PREFECT_API_URL: address}), pytest.raises(PrefectUnavailable) as told:
-        begin_server()
+    with (
+        temporary_settings({PREFECT_API_URL: address}),
+        pytest.raises(PrefectUnavailable) as told,
+    ):
+        start_temporary_server()
     assert address in str(told.value.where)
     assert "PREFECT_API_URL" in str(told.value.next_step)
 
@@ -365,13 +368,13 @@ def test_a_prefect_server_that_is_not_there_is_told_before_a_run_begins(form: st
 def test_a_prefect_server_that_refuses_is_told_before_a_run_begins(answering: str) -> None:
     settings = {PREFECT_API_URL: answering, PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(settings), pytest.raises(PrefectUnavailable, match="HTTP"):
-        begin_server()
+        start_temporary_server()
 
 
 @pytest.mark.parametrize("answering", [200], indirect=True)
 def test_a_prefect_server_that_answers_is_used(answering: str) -> None:
     with temporary_settings({PREFECT_API_URL: answering}):
-        begin_server()()
+        start_temporary_server()()
 
 
 def test_what_the_temporary_server_prints_is_in_a_log_or_nowhere(tmp_path: Path) -> None:
@@ -405,8 +408,8 @@ def test_what_tells_an_error_and_finds_no_memory_says_that(
         raise failure
 
     monkeypatch.setattr(boundary, "_print", fails)
-    assert told(UsageError("Wrong.")) == 1
-    assert capfd.readouterr().err == "kawan-usaha: This machine ran out of memory.\n"
+    assert report_error(UsageError("Wrong.")) == 1
+    assert capfd.readouterr().err == "kawan-usaha: The memory of this machine ran out.\n"
 
 
 def test_another_failure_in_what_tells_an_error_is_not_taken_for_want_of_memory(
@@ -417,4 +420,4 @@ def test_another_failure_in_what_tells_an_error_is_not_taken_for_want_of_memory(
 
     monkeypatch.setattr(boundary, "_print", fails)
     with pytest.raises(ImportError, match="Console"):
-        told(UsageError("Wrong."))
+        report_error(UsageError("Wrong."))

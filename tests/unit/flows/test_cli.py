@@ -4,7 +4,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from flows import cli
 from tasks.core.keys import stage_key
@@ -12,12 +11,6 @@ from tasks.core.process.stopping import StopDeadline, Stopped
 from tasks.core.store import Staging, Store
 from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama
-
-COMMANDS = [
-    *("download", "merge", "edit", "finetune", "fuse", "evaluate", "publish", "deploy", "chat"),
-    *("rebuild", "plan", "store", "status", "stop", "start", "rollback", "logs"),
-]
-
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -28,13 +21,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_llama(root / "base", seed=1)
     tiny_delta(root / "base", tiny_llama(root / "target", seed=2), root / "delta")
     return root
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_teaches(command: str) -> None:
-    result = CliRunner().invoke(cli.app, [command, "--help"])
-    assert result.exit_code == 0
-    assert len(result.output.splitlines()) > 5
 
 
 @pytest.mark.parametrize(
@@ -260,7 +246,7 @@ def test_a_stop_while_an_error_is_told_is_a_stop(
         raise Stopped(signal.SIGINT)
 
     monkeypatch.setattr(cli, "app", fails)
-    monkeypatch.setattr(cli, "told", stopped)
+    monkeypatch.setattr(cli, "report_error", stopped)
     watch = StopDeadline()
     assert cli._run(watch) == 130
     assert watch.for_good

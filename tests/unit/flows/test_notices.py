@@ -14,17 +14,19 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.events.schemas.events import Event, Resource
 from prefect.server.utilities.user_templates import render_user_template_sync
 
-from flows.automations import RESTART_AFTER_S
-from flows.notice_automations import CRASHED, REMIND_EVERY, notice_automations
-from flows.notice_channels import named
-from flows.notices import of_failure, of_services, of_stages, of_success
-from flows.operations import Operations, operations_environment
-from flows.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
-from flows.report import RebuildReport
+from flows.notices.automations import CRASHED, REMIND_EVERY, notice_automations
+from flows.notices.channels import configured_channels
+from flows.prefect_server.automations import RESTART_AFTER_S
+from flows.prefect_server.local_prefect import LocalPrefect
+from flows.prefect_server.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
+from flows.prefect_server.processes import process_environment
+from flows.rebuild.notices import failure_notice, stages_notice, success_notice
+from flows.rebuild.run_summary import RunSummary
+from flows.upkeep import service_notices
 from tasks.core.errors import DataError, GateFailed, UsageError
 from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.observe.healing import Looked
-from tasks.notices import Happening, Notice, notify
+from tasks.notices import Notice, NoticeEvent, notify
 from tasks.runtime import StageResult
 from tests.secrets import SESAME
 
@@ -56,8 +58,8 @@ def a_stage(*, cached: bool) -> StageResult:
     )
 
 
-def a_report(*stages: StageResult) -> RebuildReport:
-    return RebuildReport(Recipe(name="demo", base=Base(repo="a/b")), stages)
+def a_report(*stages: StageResult) -> RunSummary:
+    return RunSummary(Recipe(name="demo", base=Base(repo="a/b")), stages)
 
 
 @pytest.mark.parametrize(
@@ -72,17 +74,17 @@ def a_report(*stages: StageResult) -> RebuildReport:
 )
 def test_what_is_no_address_is_refused_and_never_quoted(variable: str, address: str) -> None:
     with pytest.raises(UsageError) as refused:
-        named({variable: address})
+        configured_channels({variable: address})
     assert variable in str(refused.value)
     assert SESAME not in str(refused.value)
 
 
 def test_neither_variable_is_no_channel() -> None:
-    assert named({MESSAGE_VARIABLE: " "}) == {}
+    assert configured_channels({MESSAGE_VARIABLE: " "}) == {}
 
 
 def test_addresses_are_secrets_of_their_blocks() -> None:
-    found = named({MESSAGE_VARIABLE: MAIL, WEBHOOK_VARIABLE: HOOK})
+    found = configured_channels({MESSAGE_VARIABLE: MAIL, WEBHOOK_VARIABLE: HOOK})
     assert list(found) == ["message", "webhook"]
     assert SESAME not in repr(found)
     hook = found["webhook"]
@@ -100,7 +102,7 @@ def test_addresses_are_secrets_of_their_blocks() -> None:
     ],
 )
 def test_mail_is_plain_text_unless_said_otherwise(address: str, sent_to: str) -> None:
-    block: Block = named({MESSAGE_VARIABLE: address})["message"]
+    block: Block = configured_channels({MESSAGE_VARIABLE: address})["message"]
     assert isinstance(block, SlackWebhook)
     assert block.url.get_secret_value() == sent_to
     assert Apprise().add(sent_to)
@@ -108,53 +110,53 @@ def test_mail_is_plain_text_unless_said_otherwise(address: str, sent_to: str) ->
 
 def test_no_process_of_the_server_gets_to_know_the_addresses(tmp_path: Path) -> None:
     given = {MESSAGE_VARIABLE: MAIL, WEBHOOK_VARIABLE: HOOK, "HF_TOKEN": "a run's"}
-    made = operations_environment(Operations(tmp_path, ()), "http://127.0.0.1:4200/api", given)
+    made = process_environment(LocalPrefect(tmp_path, ()), "http://127.0.0.1:4200/api", given)
     assert SESAME not in str(made)
     assert made["HF_TOKEN"] == "a run's"
 
 
 def test_text_of_an_exception_that_nobody_has_explained_is_not_told() -> None:
-    notice = of_failure("demo", ConnectionError(f"https://bob:{SESAME}@example.org"))
-    assert notice.what is Happening.FAILED
+    notice = failure_notice("demo", ConnectionError(f"https://bob:{SESAME}@example.org"))
+    assert notice.what is NoticeEvent.FAILED
     assert "ConnectionError" in notice.text
     assert SESAME not in str(notice)
 
 
 def test_refusal_of_the_gate_is_told_with_its_next_step() -> None:
-    notice = of_failure("demo", GateFailed("Too bad.", found="ratio 9", next_step="Read."))
-    assert notice.what is Happening.REFUSED
+    notice = failure_notice("demo", GateFailed("Too bad.", found="ratio 9", next_step="Read."))
+    assert notice.what is NoticeEvent.REFUSED
     assert notice.title == "demo: refused by its gate"
     assert notice.text == "Too bad.\n  found: ratio 9\n  next step: Read."
     assert notice.facts["found"] == "ratio 9"
 
 
 def test_explained_failure_is_told_as_it_is_explained() -> None:
-    notice = of_failure("demo", DataError("Nothing to learn."))
-    assert (notice.what, notice.text) == (Happening.FAILED, "Nothing to learn.")
+    notice = failure_notice("demo", DataError("Nothing to learn."))
+    assert (notice.what, notice.text) == (NoticeEvent.FAILED, "Nothing to learn.")
 
 
 def test_rebuild_that_found_everything_done_is_no_success_to_be_told_of() -> None:
-    notice = of_success(a_report(a_stage(cached=True)))
-    assert (notice.what, notice.title) == (Happening.UNCHANGED, "demo: nothing new")
+    notice = success_notice(a_report(a_stage(cached=True)))
+    assert (notice.what, notice.title) == (NoticeEvent.UNCHANGED, "demo: nothing new")
     told = {event for each in notice_automations({}) for event in each.trigger.expect}
-    assert Happening.UNCHANGED not in told
-    assert told == {*Happening, CRASHED} - {Happening.UNCHANGED, Happening.REVIEWED}
+    assert NoticeEvent.UNCHANGED not in told
+    assert told == {*NoticeEvent, CRASHED} - {NoticeEvent.UNCHANGED, NoticeEvent.REVIEWED}
 
 
 def test_success_says_what_was_done() -> None:
-    notice = of_success(a_report(a_stage(cached=False)))
-    assert (notice.what, notice.text) == (Happening.SUCCEEDED, "Done: download.")
+    notice = success_notice(a_report(a_stage(cached=False)))
+    assert (notice.what, notice.text) == (NoticeEvent.SUCCEEDED, "Done: download.")
     assert notice.facts["done"] == ["download"]
 
 
 def test_rebuild_across_machines_tells_what_all_of_its_stages_have_done() -> None:
     cached = "Nothing new: every stage was cached."
     said = {"download": cached, "merge": "Done: merge.", "gate": f"{cached} Gate passed. Served."}
-    notice = of_stages("demo", said)
-    assert (notice.what, notice.title) == (Happening.SUCCEEDED, "demo: rebuilt")
+    notice = stages_notice("demo", said)
+    assert (notice.what, notice.title) == (NoticeEvent.SUCCEEDED, "demo: rebuilt")
     assert notice.text == "Done: merge. Gate passed. Served."
     assert notice.facts["done"] == ["merge"]
-    assert of_stages("demo", {"download": cached}).what is Happening.UNCHANGED
+    assert stages_notice("demo", {"download": cached}).what is NoticeEvent.UNCHANGED
 
 
 def test_service_that_answers_is_not_told_of_and_the_others_are() -> None:
@@ -164,22 +166,22 @@ def test_service_that_answers_is_not_told_of_and_the_others_are() -> None:
         Looked("c", "down", "gone; no memory"),
         Looked("d", "left alone", "unhealthy"),
     ]
-    told = [(each.what, each.name, each.title) for each in of_services(looks)]
+    told = [(each.what, each.name, each.title) for each in service_notices(looks)]
     assert told == [
-        (Happening.HEALED, "b", "b: was down, serves again"),
-        (Happening.DOWN, "c", "c: does not serve"),
-        (Happening.DOWN, "d", "d: does not serve"),
+        (NoticeEvent.HEALED, "b", "b: was down, serves again"),
+        (NoticeEvent.DOWN, "c", "c: is down"),
+        (NoticeEvent.DOWN, "d", "d: is down"),
     ]
 
 
 def test_nobody_is_told_outside_of_a_run() -> None:
-    notify(Notice(Happening.TEST, "recipe", "demo", "title", "text"))
+    notify(Notice(NoticeEvent.TEST, "recipe", "demo", "title", "text"))
 
 
 def test_service_that_stays_down_is_told_of_once_a_day() -> None:
-    down = automation_of(Happening.DOWN).trigger
+    down = automation_of(NoticeEvent.DOWN).trigger
     assert (down.within, down.for_each) == (REMIND_EVERY, {"prefect.resource.id"})
-    assert automation_of(Happening.HEALED).trigger.within.total_seconds() == 0
+    assert automation_of(NoticeEvent.HEALED).trigger.within.total_seconds() == 0
 
 
 def test_crashes_of_other_projects_are_not_told() -> None:
@@ -188,8 +190,8 @@ def test_crashes_of_other_projects_are_not_told() -> None:
 
 
 def test_message_is_the_title_and_the_text_whatever_stands_in_them() -> None:
-    event = Notice(Happening.HEALED, "service", "demo", f"demo: {QUOTED}", QUOTED).event()
-    action = automation_of(Happening.HEALED).actions[0]
+    event = Notice(NoticeEvent.HEALED, "service", "demo", f"demo: {QUOTED}", QUOTED).event()
+    action = automation_of(NoticeEvent.HEALED).actions[0]
     assert isinstance(action, SendNotification)
     assert rendered(action.subject, event) == f"kawan-usaha: demo: {QUOTED}"
     assert rendered(action.body, event).rstrip() == QUOTED
@@ -197,8 +199,8 @@ def test_message_is_the_title_and_the_text_whatever_stands_in_them() -> None:
 
 def test_webhook_gets_json_whatever_stands_in_it() -> None:
     facts = {"found": QUOTED, "passed": None, "done": ["merge"]}
-    event = Notice(Happening.SUCCEEDED, "recipe", "demo", "demo: rebuilt", QUOTED, facts).event()
-    action = automation_of(Happening.SUCCEEDED).actions[1]
+    event = Notice(NoticeEvent.SUCCEEDED, "recipe", "demo", "demo: rebuilt", QUOTED, facts).event()
+    action = automation_of(NoticeEvent.SUCCEEDED).actions[1]
     assert isinstance(action, CallWebhook)
     assert json.loads(rendered(action.payload, event)) == {
         "text": f"demo: rebuilt\n{QUOTED}",
@@ -213,8 +215,8 @@ def test_webhook_gets_json_whatever_stands_in_it() -> None:
 @pytest.mark.parametrize(
     ("attempt", "said"),
     [
-        ("1", f"the run is started again after {RESTART_AFTER_S} s."),
-        ("4", "it is not started again by itself"),
+        ("1", f"the run is restarted after {RESTART_AFTER_S} s."),
+        ("4", "it is not restarted any more"),
     ],
 )
 def test_crash_says_whether_the_run_is_started_again(attempt: str, said: str) -> None:

@@ -9,7 +9,7 @@ from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.importtools import from_qualified_name
 
-from flows.pools import HEARTBEAT_S, POOLS
+from flows.prefect_server.pools import HEARTBEAT_S, POOLS
 from flows.stage_names import STAGES
 from tasks.core.home import PROJECT
 from tasks.core.recipe.file import find_recipe, load_recipe, recipe_names

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from prefect_redis.client import RedisMessagingSettings
 
-from flows.operations import Operations, operations_environment
-from flows.pools import REDIS_VARIABLE
-from flows.shared_servers import require_shared, shared_settings
+from flows.prefect_server.local_prefect import LocalPrefect
+from flows.prefect_server.pools import REDIS_VARIABLE
+from flows.prefect_server.processes import process_environment
+from flows.prefect_server.shared_servers import require_shared, shared_settings
 from tasks.core.errors import KawanUsahaError, PrefectUnavailable, UsageError
 from tasks.core.process.ports import free_port
 from tests.secrets import SESAME
@@ -44,7 +45,7 @@ def test_server_gets_every_part_that_would_be_in_its_memory(
 ) -> None:
     address = "redis://127.0.0.1:6379/0"
     given = {REDIS_VARIABLE: address, "PREFECT_MESSAGING_CACHE": "set.by.hand"}
-    made = operations_environment(Operations(tmp_path, ()), API, given)
+    made = process_environment(LocalPrefect(tmp_path, ()), API, given)
     assert made["PREFECT_SERVER_DOCKET_URL"] == address
     assert made["PREFECT_MESSAGING_BROKER"] == "prefect_redis.messaging"
     assert made["PREFECT_MESSAGING_CACHE"] == "set.by.hand"

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from flows import terminal
-from flows.commands import output
-from flows.run_log import run_shown
-from flows.terminal import LiveView, PlainLines, Speaker, is_live, kept_alive
+from flows.command_line import output
+from flows.terminal import views as terminal
+from flows.terminal.colours import takes_colours
+from flows.terminal.run_log import run_shown
+from flows.terminal.views import CommandLines, LiveView, PlainLines, showing_heartbeat
 from tasks.core.errors import DeltaMismatch
-from tasks.progress import StageEvent, say
+from tasks.progress import StageEvent, log_line
 
 TOO_LATE_S = 30.0
 CLOCK = r"\d\d:\d\d:\d\d"
@@ -52,16 +53,18 @@ def shown(view: terminal.View, *lines: Line) -> None:
         view.show(line.record, "merge", line.text)
 
 
-@pytest.mark.parametrize("variable", [("NO_COLOR", ""), ("TERM", "dumb")])
+@pytest.mark.parametrize("variable", [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_a_terminal_without_colours_gets_plain_lines(
     monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str]
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert is_live(Screen())
+    assert takes_colours(Screen())
+    monkeypatch.setenv("NO_COLOR", "")
+    assert takes_colours(Screen())
     monkeypatch.setenv(*variable)
-    assert not is_live(Screen())
-    assert not is_live(io.StringIO())
+    assert not takes_colours(Screen())
+    assert not takes_colours(io.StringIO())
 
 
 def test_plain_lines_have_time_and_stage_and_nothing_else() -> None:
@@ -106,9 +109,9 @@ def test_the_live_view_draws_progress_and_keeps_only_lines(
 
 
 def test_a_command_that_says_nothing_shows_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "SILENT_S", 0.05)
+    monkeypatch.setattr(terminal, "HEARTBEAT_AFTER_S", 0.05)
     stream = io.StringIO()
-    with kept_alive(Speaker(PlainLines(stream), "edit")):
+    with showing_heartbeat(CommandLines(PlainLines(stream), "edit")):
         until = time.monotonic() + TOO_LATE_S
         while not stream.getvalue() and time.monotonic() < until:
             time.sleep(0.01)
@@ -118,8 +121,8 @@ def test_a_command_that_says_nothing_shows_a_sign_of_life(monkeypatch: pytest.Mo
 def test_a_command_in_a_script_shows_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(output, "LINE_EVERY_S", 0.0)
-    with output.followed("finetune model", "steps") as (report, speak):
+    monkeypatch.setattr(output, "PLAIN_LINE_EVERY_S", 0.0)
+    with output.showing_progress("finetune model", "steps") as (report, speak):
         report(0, 4)
         report(4, 4)
         report(4, 4)
@@ -136,7 +139,7 @@ def test_the_chatter_of_libraries_is_in_the_log_file_alone(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run_shown("demo", quiet=False):
-        say("a line of ours")
+        log_line("a line of ours")
         logging.getLogger("prefect.task_runs").error("Finished in state Failed()")
         logging.getLogger("prefect.flow_runs").warning("a warning of Prefect's")
         logging.getLogger("another.library").warning("loaded a kernel")
@@ -165,7 +168,7 @@ def test_for_programs_only_errors_are_printed(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run_shown("demo", quiet=True):
-        say("a line of ours")
+        log_line("a line of ours")
         logging.getLogger("another.library").error("the disk is gone")
     assert capsys.readouterr().err.splitlines()[0].endswith("the disk is gone")
 

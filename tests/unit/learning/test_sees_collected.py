@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import learning_proof
-from flows.learning_proof import Learning
+from flows.learning import release_check as learning_proof
+from flows.learning.release_check import LearningRun
 from tasks.core.collected.reviewed import HELD_OUT, PREFERENCES
 from tasks.core.learning.learned import LearnedSets
 from tasks.core.recipe import Evaluate, Gate, Judge
@@ -23,7 +23,7 @@ def reviewed_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings(reviewed_set: Path, judge: Judge) -> Evaluate:
-    learning = Learning("warung", LearnedSets(reviewed_set, "warung"), 1.0)
+    learning = LearningRun("warung", LearnedSets(reviewed_set, "warung"), 1.0)
     given = Evaluate(judge=judge, gate=Gate(min_judge_win_rate=0.5))
     return learning._settings(given, reviewed_set, reviewed_set / "prompts.json")
 

@@ -97,4 +97,4 @@ def test_an_address_that_is_none_is_refused(start):
     command = start("--web", "--host", "localhost")
     _, err = command.communicate(timeout=300)
     assert command.returncode == 2
-    assert "These options do not fit." in err
+    assert "These options do not fit together." in err

@@ -1,0 +1,1 @@
+"""What all commands share: the list of them, their options, their output."""

@@ -1,0 +1,1 @@
+"""What the flows `learn` and `learn-watch` are made of."""

@@ -1,0 +1,1 @@
+"""Notices by mail, chat or webhook: their texts, automations and channels."""

@@ -1,0 +1,1 @@
+"""The Prefect server and its workers: started, stopped, installed on, watched."""

@@ -1,0 +1,1 @@
+"""What the flow `rebuild` is made of: its request, its stages, its summary."""

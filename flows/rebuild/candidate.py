@@ -1,0 +1,34 @@
+"""A model that is measured and not released yet, and the check that a flow may add to its gate."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tasks.core.evaluation.figures import Outcome, Role
+from tasks.core.evaluation.gate import Verdict
+from tasks.core.recipe import Recipe
+from tasks.core.store import Artifact
+from tasks.runtime import StageResult
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The last model of the chain, the release that it is compared with, and its figures.
+
+    `data` has the artifacts that were trained on besides files, by `str(source)`.
+    """
+
+    recipe: Recipe
+    role: Role
+    model: StageResult
+    before: Artifact | None
+    outcome: Outcome
+    verdict: Verdict
+    data: Mapping[str, StageResult]
+
+
+ReleaseCheck = Callable[[Candidate], None]
+"""Raises GateFailed for a candidate that must not be released."""
+
+
+def no_further_check(candidate: Candidate) -> None:
+    """Leave the decision to the recipe's gate."""
