@@ -99,14 +99,14 @@ def merge(
     Example: `kawan-usaha merge huggyllama/llama-13b lmsys/vicuna-13b-delta-v1.1 merged`
     """
     from tasks.core.files.durable import staged_directory, state_of
-    from tasks.core.weights.merge import merge as add
+    from tasks.core.weights.merge import merge_delta
 
     settings = _dtype(dtype)
     with local_model(base) as base_path, local_model(delta) as delta_path:
         paths = base_path, delta_path
         work = _work("merge", inputs=[state_of(path) for path in paths], settings=settings)
         with staged_directory(out, work) as staging, bytes_bar("merge") as report:
-            written = add(*paths, staging, dtype=settings, on_progress=report)
+            written = merge_delta(*paths, staging, dtype=settings, on_progress=report)
         left = _adapter_inside(*paths)
     _show_written(out, written.files, as_json, left=left)
 
@@ -140,7 +140,7 @@ def edit(
 
     from tasks.core.architecture.edit import edit_model
     from tasks.core.architecture.fingerprint import put_fingerprint
-    from tasks.core.architecture.proof.proof import prove_edit
+    from tasks.core.architecture.proof.edit_proof import prove_edit
     from tasks.core.errors import UsageError
     from tasks.core.files.durable import staged_directory, state_of
     from tasks.core.recipe import Edit
@@ -220,7 +220,7 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
     from tasks.core.architecture.fingerprint import renew_fingerprint
     from tasks.core.conversation.template_files import with_template_of
     from tasks.core.files.durable import staged_directory, state_of
-    from tasks.core.weights.fuse import fuse as add
+    from tasks.core.weights.fuse import fuse_adapter
 
     with ExitStack() as held:
         source = held.enter_context(local_model(model))
@@ -228,7 +228,7 @@ def fuse(model: Model, adapter: Path, out: Out, as_json: Json = False) -> None:
         work = _work("fuse", inputs=[state_of(source), state_of(adapter)])
         staging = held.enter_context(staged_directory(out, work))
         report = held.enter_context(bytes_bar("fuse"))
-        written = add(source, adapter, staging, on_progress=report)
+        written = fuse_adapter(source, adapter, staging, on_progress=report)
         files = {
             **written.files,
             **with_template_of(adapter, staging),
@@ -259,7 +259,8 @@ def _take_signed(
 
 def _adapter_inside(*models: Path) -> tuple[str, ...]:
     """Return the files of an adapter that lies beside a model's, and is not part of it."""
-    from tasks.core.weights.companions import file_names, left_behind
+    from tasks.core.weights.companion_kinds import left_behind
+    from tasks.core.weights.companions import file_names
 
     return tuple(name for model in models for name in left_behind(file_names(model)))
 

@@ -106,7 +106,9 @@ def _without_what_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
         def table(self) -> str:
             return ""
 
-    monkeypatch.setattr("tasks.core.architecture.proof.proof.prove_edit", lambda *_, **__: Proof())
+    monkeypatch.setattr(
+        "tasks.core.architecture.proof.edit_proof.prove_edit", lambda *_, **__: Proof()
+    )
     monkeypatch.setattr("tasks.core.machine.hardware.measured_speed", lambda _: AVX2)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.core.architecture.edits.names import check_edit_names
+from tasks.core.architecture.edits.selection import check_activation_names
 from tasks.core.conversation.data_sources import is_local, local_files
 from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.screening import Rules, screen
@@ -76,7 +76,7 @@ def check_inputs(recipe: Recipe) -> None:
     measurement_identity(recipe.evaluate, recipe.template)
     screen(recipe.evaluate.conversations, Rules.of_held_out(recipe.evaluate)).require_acceptable()
     if recipe.edit is not None:
-        check_edit_names(recipe.edit)
+        check_activation_names(recipe.edit)
     if recipe.finetune is not None:
         check_settings(recipe.finetune, recipe.template)
         for file in local_files([each for each in recipe.finetune.data if is_local(each)]):

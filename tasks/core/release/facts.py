@@ -12,7 +12,7 @@ from typing import Literal
 import yaml
 from pydantic import JsonValue, TypeAdapter
 
-from tasks.core.architecture.proof.proof import EditProof
+from tasks.core.architecture.proof.edit_proof import EditProof
 from tasks.core.evaluation.figures import Outcome
 from tasks.core.evaluation.gate import Verdict
 from tasks.core.hub.card.text import EditedPart, Figure, LineageStep

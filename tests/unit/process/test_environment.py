@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.architecture.proof.proof import prove_edit
+from tasks.core.architecture.proof.edit_proof import prove_edit
 from tasks.core.errors import EditLost, EvaluationFailed
 from tasks.core.evaluation.evaluate import evaluate
 from tasks.core.evaluation.figures import Subject
@@ -97,7 +97,7 @@ def test_the_proof_of_an_edit_knows_no_secret(spy: Spy, work: Path) -> None:
             tiny_llama(work / "unedited"),
             Edit(activations=(ActivationEdit(layers=(-1,), activation="gelu"),)),
         )
-    (told,) = spy.of("tasks.core.architecture.proof.prove")
+    (told,) = spy.of("tasks.core.architecture.proof.entry")
     assert SESAME not in told
 
 
