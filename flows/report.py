@@ -11,17 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tasks.core.evaluation.figures import Outcome
-from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.figures import EvaluationOutcome
+from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.evaluation.numbers import number
-from tasks.core.evaluation.report import (
-    LineageRow,
-    headline,
-    notes,
-    plain_figures,
-    render_html,
-    render_markdown,
-)
+from tasks.core.evaluation.report import LineageRow, report_html
+from tasks.core.evaluation.summary import headline, notes, plain_figures, summary_markdown
 from tasks.core.files.durable import write_atomically
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
@@ -40,8 +34,8 @@ class RebuildReport:
 
     recipe: Recipe
     stages: tuple[StageResult, ...]
-    outcome: Outcome | None = None
-    verdict: Verdict | None = None
+    outcome: EvaluationOutcome | None = None
+    verdict: GateVerdict | None = None
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -195,13 +189,13 @@ def publish_report(report: RebuildReport) -> None:
     lines += ["", _NOTE, "", f"What the programs of the stages printed: `{logs_of(report.recipe)}`"]
     lines.append("")
     if report.outcome is not None and report.verdict is not None:
-        lines.append(render_markdown(report.outcome, report.verdict))
+        lines.append(summary_markdown(report.outcome, report.verdict))
         _write_page(report, report.outcome, report.verdict)
     show_markdown("\n".join(lines), key="rebuild", description=f"Run of {report.recipe.name}")
     flush()
 
 
-def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> None:
+def _write_page(report: RebuildReport, outcome: EvaluationOutcome, verdict: GateVerdict) -> None:
     lineage = [
         LineageRow(
             stage=stage.stage,
@@ -215,7 +209,7 @@ def _write_page(report: RebuildReport, outcome: Outcome, verdict: Verdict) -> No
     ]
     page = page_of(report.recipe)
     page.parent.mkdir(parents=True, exist_ok=True)
-    html = render_html(
+    html = report_html(
         report.recipe.name,
         outcome,
         verdict,

@@ -78,11 +78,11 @@ def evaluate(
 
     from tasks.core.conversation.template import get_template
     from tasks.core.errors import UsageError
-    from tasks.core.evaluation.evaluate import evaluate as measure
-    from tasks.core.evaluation.evaluate import measurement_identity
-    from tasks.core.evaluation.figures import Role, chain
-    from tasks.core.evaluation.gate import judge
-    from tasks.core.evaluation.report import plain_figures, render_html, render_markdown
+    from tasks.core.evaluation.evaluate import evaluate_models, measurement_identity
+    from tasks.core.evaluation.figures import Role, subjects_of
+    from tasks.core.evaluation.gate import apply_gate
+    from tasks.core.evaluation.report import report_html
+    from tasks.core.evaluation.summary import plain_figures, summary_markdown
     from tasks.core.files.durable import write_atomically
     from tasks.core.files.given import at_rest
     from tasks.core.files.temporary import scratch_directory
@@ -126,8 +126,8 @@ def evaluate(
         template = template_for(models[-1][1], template)
         out = held.enter_context(scratch_directory("evaluate"))
         _, say = held.enter_context(followed("evaluate"))
-        outcome = measure(
-            chain([(role, path.absolute()) for role, path in models]),
+        outcome = evaluate_models(
+            subjects_of([(role, path.absolute()) for role, path in models]),
             settings,
             template=template,
             out=out,
@@ -135,10 +135,10 @@ def evaluate(
             on_line=say,
             log=command_log("evaluate"),
         )
-    verdict = judge(outcome, settings.gate)
+    verdict = apply_gate(outcome, settings.gate)
     if report is not None:
-        write_atomically(report, render_html(model, outcome, verdict))
-    text = render_markdown(outcome, verdict)
+        write_atomically(report, report_html(model, outcome, verdict))
+    text = summary_markdown(outcome, verdict)
     show(plain_figures(outcome, verdict), as_json=as_json, text=text)
     if not verdict.passed:
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ from tasks.core.conversation.model_limits import check_length, check_token_ids
 from tasks.core.conversation.screening import Rules, screen
 from tasks.core.conversation.template import get_template
 from tasks.core.errors import DeviceBusy, HubError, HubOffline, RecipeError, WrongToken
-from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
+from tasks.core.evaluation.evaluate import LENGTH_SETTING, WITH_ACTIVATIONS, measurement_identity
 from tasks.core.evaluation.side_by_side import check_judge
 from tasks.core.files.foreign import JsonObject
 from tasks.core.files.given import require_at_rest
@@ -52,9 +52,11 @@ def check_models(recipe: Recipe, config: JsonObject) -> tuple[str, ...]:
     if scaling is not None:
         edited = with_rope_scaling(config, scaling.rope_type, scaling.factor)
         model = f"{base}, edited,"
-        warnings = check_length(config, length_tokens, setting=LENGTH, model=base, compared=True)
+        warnings = check_length(
+            config, length_tokens, setting=LENGTH_SETTING, model=base, compared=True
+        )
     check_token_ids(config, where=base)
-    warnings += check_length(edited, length_tokens, setting=LENGTH, model=model)
+    warnings += check_length(edited, length_tokens, setting=LENGTH_SETTING, model=model)
     if recipe.finetune is not None:
         warnings += check_config(edited, recipe.finetune, model=model)
     return warnings

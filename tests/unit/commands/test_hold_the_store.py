@@ -12,14 +12,15 @@ from tests.models import tiny_llama
 
 WORK = {
     "download ARTIFACT out": "tasks.core.hub.download.local_copy.copy_directory",
-    "merge other ARTIFACT out": "tasks.core.weights.merge.merge",
+    "merge other ARTIFACT out": "tasks.core.weights.merge.merge_delta",
     "edit ARTIFACT out --activation gelu": "tasks.core.architecture.edit.edit_model",
     "inspect ARTIFACT": "tasks.core.architecture.inspection.inspect_model",
-    "fuse other ARTIFACT out": "tasks.core.weights.fuse.fuse",
+    "fuse other ARTIFACT out": "tasks.core.weights.fuse.fuse_adapter",
     "finetune other ARTIFACT/data.json out --device cpu": "tasks.core.training.ladder."
     "finetune_down_the_ladder",
     "finetune ARTIFACT data.json out --dry-run": "tasks.core.training.planned.planned_training",
-    "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate.evaluate",
+    "evaluate other --against ARTIFACT --device cpu": "tasks.core.evaluation.evaluate."
+    "evaluate_models",
     "publish ARTIFACT file:///nowhere": "tasks.core.release.build_card.card_of_directory",
     "deploy ARTIFACT --device cpu": "tasks.core.serving.launch.deployment.deploy",
     "data show data.json --record 1 --tokenizer ARTIFACT": "tasks.core.conversation."

@@ -1,8 +1,8 @@
 """Which files of a repository or directory make up the model; the others are not downloaded.
 
 One format is taken: safetensors before `.bin` (`weights.weight_files`). Beside the weights come all
-files that transformers or FastChat can read (`weights.companion_kinds`), and the model card. Left out
-are other formats (GGUF, ONNX, Flax, the original `consolidated.*.pth`), variants such as fp16,
+files that transformers or FastChat can read (`weights.companion_kinds`), and the model card. Left
+out are other formats (GGUF, ONNX, Flax, the original `consolidated.*.pth`), variants such as fp16,
 optimizer states, and an adapter that lies beside the model.
 """
 
