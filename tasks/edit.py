@@ -1,7 +1,7 @@
 """Edit: the same weights in a changed architecture, proven in a fresh process."""
 
 from tasks.core.architecture.fingerprint import put_fingerprint
-from tasks.core.architecture.proof.proof import EditProof, prove_edit
+from tasks.core.architecture.proof.edit_proof import EditProof, prove_edit
 from tasks.core.conversation.template.files import with_chat_template
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Edit
@@ -20,9 +20,9 @@ def _name(settings: Edit, **_: object) -> str:
 
 @stage_task("edit", _name)
 def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
-    """Write the edited model beside the shared weight files, and prove that the edit is alive.
+    """Write the edited model around the shared weight files, and prove that the edit is alive.
 
-    How it answers is put down with it, so that any server can be held to the edit.
+    Its fingerprint is stored with it, by which any server can be checked for the edit.
     """
     params = {**settings.model_dump(mode="json"), "template": template}
     inputs = {"model": model.digest}

@@ -1,4 +1,4 @@
-"""Evaluate and gate: figures of every model of the chain, and the verdict over the last."""
+"""Evaluate and gate: figures of every model of the chain, and the verdict on the last."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,13 +11,21 @@ from prefect.states import Completed, Failed
 
 from tasks.core.conversation.checking.leaks import Overlap
 from tasks.core.errors import GateFailed, JudgeRefused, JudgeUnavailable, KawanUsahaError
-from tasks.core.evaluation.evaluate import OUTCOME, measurement_identity, read_outcome
-from tasks.core.evaluation.evaluate import evaluate as measure
-from tasks.core.evaluation.figures import Outcome, Role, compared_roles
-from tasks.core.evaluation.figures import chain as subjects_of
-from tasks.core.evaluation.gate import Verdict, judge
-from tasks.core.evaluation.report import notes, render_markdown
-from tasks.core.evaluation.side_by_side import judge_identity, judged
+from tasks.core.evaluation.evaluate import (
+    OUTCOME,
+    evaluate_models,
+    measurement_identity,
+    read_evaluation,
+)
+from tasks.core.evaluation.figures import (
+    EvaluationOutcome,
+    Role,
+    compared_roles,
+    subjects_of,
+)
+from tasks.core.evaluation.gate import GateVerdict, apply_gate
+from tasks.core.evaluation.side_by_side import judge_identity, with_judgement
+from tasks.core.evaluation.summary import notes, summary_markdown
 from tasks.core.files.durable import write_atomically
 from tasks.core.home import home
 from tasks.core.keys import digest, stage_key
@@ -46,8 +54,8 @@ def evaluate(
 ) -> StageResult:
     """Measure each model against the one before it, and the last against the release before.
 
-    `overlap` is what of the held-out conversations stands in the training data; it is reported of
-    those that are measured.
+    `overlap`: the held-out conversations that are also in the training data; the outcome says which
+    of them were measured.
     """
     params = measurement_identity(settings, template)
     inputs: dict[str, str] = {role: model.digest for role, model in chain}
@@ -63,7 +71,7 @@ def evaluate(
         if before is not None and str(before.key) not in built:  # those are held by this stage
             run_store().require_content(before)
         log = output_log("evaluate")
-        measure(
+        evaluate_models(
             subjects,
             settings,
             template=template,
@@ -81,19 +89,19 @@ def evaluate(
 
 
 def _judged(measured: StageResult, settings: Evaluate, judge: Judge) -> StageResult:
-    """Return the evaluation with what the judge prefers, an artifact of its own.
+    """Return the evaluation with the judge's verdicts, as a separate artifact.
 
-    So another judge measures nothing again, and one that was interrupted goes on. A judge that
-    cannot be asked holds up nothing, unless the gate has a limit for it.
+    So another judge does not repeat the measuring, and an interrupted one resumes. A judge that
+    cannot be reached is only a warning, unless the gate has a limit on its verdicts.
     """
     params, inputs = {"judge": judge_identity(judge)}, {"evaluation": measured.digest}
-    outcome = read_outcome(measured.path)
+    outcome = read_evaluation(measured.path)
     if compared_roles(outcome) is None:
-        log_line("judge: there is no release before to compare with")
+        log_line("judge: there is no earlier release to compare with")
         return measured
 
     def write(staging: Staging) -> None:
-        found = judged(outcome, judge, staging.path, log_line)
+        found = with_judgement(outcome, judge, staging.path, log_line)
         write_atomically(staging.path / OUTCOME, found.model_dump_json(indent=1) + "\n")
 
     try:
@@ -103,7 +111,7 @@ def _judged(measured: StageResult, settings: Evaluate, judge: Judge) -> StageRes
     except (JudgeRefused, JudgeUnavailable) as error:
         if settings.gate.min_judge_win_rate is not None:
             raise
-        get_run_logger().warning("The answers are not judged, and the run goes on. %s", error)
+        get_run_logger().warning("The answers are not judged; the run continues. %s", error)
         return measured
 
 
@@ -115,15 +123,15 @@ def _limits(limits: Gate, **_: object) -> str:
 
 @stage_task("gate", _limits)
 def gate(evaluation: StageResult, limits: Gate, override: str | None) -> StageResult:
-    """Judge, keep the verdict as an artifact, and show it: `Passed`, `Forced` or `Refused`.
+    """Apply the gate, store the verdict as an artifact, and show it: `Passed`, `Forced`, `Refused`.
 
-    The reason of a forced release stands in the artifact's manifest, among its parameters.
+    The reason for a forced release is in the artifact's manifest, among its parameters.
     """
     outcome, verdict = verdict_of(evaluation.path, limits, override)
     for note in notes(outcome):
         get_run_logger().warning("%s", note)
     show_markdown(
-        render_markdown(outcome, verdict), key="evaluation", description="Figures and verdict"
+        summary_markdown(outcome, verdict), key="evaluation", description="Figures and verdict"
     )
     params = {"limits": limits.model_dump(mode="json"), "forced": verdict.forced}
     inputs = {"evaluation": evaluation.digest}
@@ -137,47 +145,46 @@ def gate(evaluation: StageResult, limits: Gate, override: str | None) -> StageRe
 
 
 def _state(
-    verdict: Verdict, ruling: StageResult, evaluation: StageResult
+    verdict: GateVerdict, ruling: StageResult, evaluation: StageResult
 ) -> State[StageResult] | State[KawanUsahaError]:
-    told = "; ".join(verdict.reasons) or "the recipe sets no limit"
+    reasons = "; ".join(verdict.reasons) or "the recipe sets no limit"
     if verdict.passed:
-        return Completed(name="Passed", message=told, data=ruling)
+        return Completed(name="Passed", message=reasons, data=ruling)
     if verdict.forced is not None:
-        message = f"{told}. Released all the same: {verdict.forced}"
+        message = f"{reasons}. Released anyway: {verdict.forced}"
         get_run_logger().warning("%s", message)
         return Completed(name="Forced", message=message, data=ruling)
     error = GateFailed(
-        "The model is not published and not served: it does not keep the recipe's limits.",
+        "The model is not published or served: it does not meet the recipe's limits.",
         where=evaluation.path,
-        found=told,
+        found=reasons,
         next_step="Read the report, then change the recipe, or its limits if they are wrong. To "
-        'release this model all the same: `kawan-usaha rebuild … --override-gate "the reason"`.',
+        'release this model anyway: `kawan-usaha rebuild … --override-gate "the reason"`.',
     )
     return Failed(name="Refused", message=str(error), data=error)
 
 
 def verdict_of(
     artifact: Path, limits: Gate, override: str | None = None
-) -> tuple[Outcome, Verdict]:
-    """Return the figures of an evaluation and what these limits say of them."""
-    outcome = read_outcome(artifact)
-    return outcome, judge(outcome, limits, override=override)
+) -> tuple[EvaluationOutcome, GateVerdict]:
+    """Return the figures of an evaluation and the verdict by these limits."""
+    outcome = read_evaluation(artifact)
+    return outcome, apply_gate(outcome, limits, override=override)
 
 
 def release_before(recipe: str, released: StageResult) -> Artifact | None:
-    """Return what this recipe released last, other than this very model; None without one.
+    """Return the recipe's latest release with other content than this model; None without one.
 
-    This very model is also one of the same content that another version of the code made. None as
-    well, with a line in the log, when its artifact is damaged (it is set aside) or was removed from
-    the store by hand: `prune` keeps the last releases of each recipe.
+    Also None, with a line in the log, when its artifact is damaged (it is set aside) or was removed
+    from the store by hand: `prune` keeps the last releases of each recipe.
     """
     same, store = [released.artifact], run_store()
     while name := RunRecords(home()).release_before(recipe, *same):
         found = store.named(name) or store.pull(name)
         if found is None:
             get_run_logger().warning(
-                "%s, the release before, is not in the store, or damaged: the model is judged "
-                "without a comparison with it",
+                "%s, the release before, is damaged or no longer in the store: the model is judged "
+                "without comparing it with that release",
                 name,
             )
             return None

@@ -25,10 +25,12 @@ def fuse(model: StageResult, adapter: StageResult) -> StageResult:
 
     def write(staging: Staging) -> None:
         from tasks.core.architecture.fingerprint import renew_fingerprint
-        from tasks.core.weights.fuse import fuse as add
+        from tasks.core.weights.fuse import fuse_adapter
 
         progress = StageProgress("fuse")
-        written = add(model.path, adapter.path / ADAPTER, staging.path, on_progress=progress)
+        written = fuse_adapter(
+            model.path, adapter.path / ADAPTER, staging.path, on_progress=progress
+        )
         staging.record(written.files)
         staging.record(with_template_of(adapter.path / ADAPTER, staging.path))
         staging.record(renew_fingerprint(staging.path, log=output_log("fuse")))

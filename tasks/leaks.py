@@ -1,4 +1,4 @@
-"""Leaks: which held-out conversations stand in the training data, told before the training."""
+"""Leaks: which held-out conversations are in the training data, found before the training."""
 
 from collections.abc import Mapping
 
@@ -44,25 +44,25 @@ def leaks(
     override: str | None,
     brought: Mapping[str, StageResult] | None = None,
 ) -> StageResult:
-    """Hold the recipe's held-out file against its training data, once for the same content.
+    """Compare the recipe's held-out file with its training data, once for the same content.
 
-    brought are the artifacts of the sources that do not lie here, by `str(source)`. Raises
-    DataError where every held-out conversation leaks, unless the gate is overridden: no figure
-    would prove anything, and the gate would refuse the model after its training.
+    brought are the artifacts of sources that are not on this machine, by `str(source)`. Raises
+    DataError where every held-out conversation leaks, unless the gate is overridden: the figures
+    would prove nothing, and the gate would refuse the model after its training.
     """
     artifacts = brought or {}
-    params = settings.model_dump(mode="json", include={"method"})  # of sft there is none
+    params = settings.model_dump(mode="json", include={"method"})  # omitted for sft
     if len(names := names_of_sources(settings.data)) > 1:
-        params["files"] = names  # by which a leak says where it stands
+        params["files"] = names  # a leak names the file that it is in
     inputs = {
         "training": digest_of_sources(settings.data, result_digests(artifacts)),
         "held out": sha256_of_state(evaluation.conversations),
     }
 
     def write(staging: Staging) -> None:
-        report = StageProgress("leaks")
+        progress = StageProgress("leaks")
         files = local_files(settings.data, paths_of(artifacts), settings.method)
-        found = find_leaks(files, evaluation.conversations, on_progress=report)
+        found = find_leaks(files, evaluation.conversations, on_progress=progress)
         write_atomically(staging.path / _FILE, _OVERLAP.dump_json(found) + b"\n")
 
     key = stage_key("leaks", VERSION, params, inputs)
@@ -72,12 +72,11 @@ def leaks(
     found = overlap_in(built).first(evaluation.max_conversations)
     if found.whole and not (override or "").strip():
         raise DataError(
-            "Every held-out conversation stands in the training data: no figure would prove "
-            "anything.",
+            "Every held-out conversation is in the training data: the figures would prove nothing.",
             where=evaluation.conversations,
             expected="conversations that the model is not trained on",
             found=f"{found}, in {', '.join(map(str, settings.data))}",
-            next_step="Take them out of finetune.data, or name others in evaluate.conversations.",
+            next_step="Remove them from finetune.data, or use others in evaluate.conversations.",
         )
     if found.count:
         get_run_logger().warning("%s. The first: %s", found, found.first[0])
@@ -85,5 +84,5 @@ def leaks(
 
 
 def overlap_in(result: StageResult) -> Overlap:
-    """Return what the stage has found."""
+    """Return the overlap that the stage found."""
     return _OVERLAP.validate_json((result.path / _FILE).read_bytes())

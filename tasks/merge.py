@@ -68,9 +68,9 @@ def _merged(
             raise _OtherContent
 
     def write(staging: Staging) -> None:
-        from tasks.core.weights.merge import merge as add
+        from tasks.core.weights.merge import merge_delta
 
-        written = add(
+        written = merge_delta(
             base.directory,
             delta.directory,
             staging.path,

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tasks.core.evaluation.figures import Outcome
-from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.figures import EvaluationOutcome
+from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.hub.publish.to_filesystem import publish_to_filesystem
@@ -26,8 +26,8 @@ def publish(
     stages: Sequence[StageResult],
     recipe: Recipe,
     target: Publish,
-    outcome: Outcome,
-    verdict: Verdict,
+    outcome: EvaluationOutcome,
+    verdict: GateVerdict,
 ) -> StageResult:
     """Publish the model of the last stage; send nothing when this build is there already."""
     released = stages[-1]

@@ -56,12 +56,12 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def preforked_children() -> Iterator[None]:
     """Spare those that measure, prove and take fingerprints their imports; see `tests.prefork`."""
-    from tasks.core.architecture.proof import fresh
+    from tasks.core.architecture.proof import fresh_process
     from tasks.core.evaluation import evaluate
     from tests.prefork import preforked_quick_start
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (evaluate, fresh):
+        for module in (evaluate, fresh_process):
             patch.setattr(module, "quick_start", preforked_quick_start)
         yield
 
@@ -69,9 +69,9 @@ def preforked_children() -> Iterator[None]:
 @pytest.fixture
 def real_children(preforked_children: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have those of this test started as a user's are."""
-    from tasks.core.architecture.proof import fresh
+    from tasks.core.architecture.proof import fresh_process
     from tasks.core.evaluation import evaluate
     from tasks.core.process.quick_start import quick_start
 
-    for module in (evaluate, fresh):
+    for module in (evaluate, fresh_process):
         monkeypatch.setattr(module, "quick_start", quick_start)

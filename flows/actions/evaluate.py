@@ -7,10 +7,11 @@ from flows.actions.local_models import local_model
 from flows.command_line.output import command_log, show, showing_progress
 from tasks.core.conversation.checking.leaks import Overlap, find_leaks
 from tasks.core.conversation.template.render import get_template
-from tasks.core.evaluation.evaluate import evaluate, measurement_identity
-from tasks.core.evaluation.figures import Outcome, Role, chain
-from tasks.core.evaluation.gate import judge
-from tasks.core.evaluation.report import plain_figures, render_html, render_markdown
+from tasks.core.evaluation.evaluate import evaluate_models, measurement_identity
+from tasks.core.evaluation.figures import EvaluationOutcome, Role, subjects_of
+from tasks.core.evaluation.gate import apply_gate
+from tasks.core.evaluation.report import report_html
+from tasks.core.evaluation.summary import plain_figures, summary_markdown
 from tasks.core.files.durable import write_atomically
 from tasks.core.files.given import at_rest
 from tasks.core.files.temporary import scratch_directory
@@ -25,7 +26,7 @@ def measure(
     against: str | None,
     template: str | None,
     training_data: Path | None,
-) -> Outcome:
+) -> EvaluationOutcome:
     """Return the figures of the model, and of the one to compare with."""
     with ExitStack() as stack:
         settings = settings.model_copy(
@@ -46,8 +47,8 @@ def measure(
         template = template_for(models[-1][1], template)
         out = stack.enter_context(scratch_directory("evaluate"))
         _, show_line = stack.enter_context(showing_progress("evaluate"))
-        return evaluate(
-            chain([(role, path.absolute()) for role, path in models]),
+        return evaluate_models(
+            subjects_of([(role, path.absolute()) for role, path in models]),
             settings,
             template=template,
             out=out,
@@ -58,13 +59,13 @@ def measure(
 
 
 def show_measured(
-    model: str, outcome: Outcome, gate: Gate, *, report: Path | None, as_json: bool
+    model: str, outcome: EvaluationOutcome, gate: Gate, *, report: Path | None, as_json: bool
 ) -> bool:
     """Print the figures, write the report page, and return whether every limit is kept."""
-    verdict = judge(outcome, gate)
+    verdict = apply_gate(outcome, gate)
     if report is not None:
-        write_atomically(report, render_html(model, outcome, verdict))
-    text = render_markdown(outcome, verdict)
+        write_atomically(report, report_html(model, outcome, verdict))
+    text = summary_markdown(outcome, verdict)
     show(plain_figures(outcome, verdict), as_json=as_json, text=text)
     return verdict.passed
 

@@ -11,7 +11,7 @@ from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.conversation.template.files import with_template_of
 from tasks.core.files.digests import state_of
 from tasks.core.files.output import staged_directory
-from tasks.core.weights.fuse import fuse
+from tasks.core.weights.fuse import fuse_adapter
 
 
 def fuse_to(model: str, adapter: Path, out: Path) -> WrittenModel:
@@ -22,7 +22,7 @@ def fuse_to(model: str, adapter: Path, out: Path) -> WrittenModel:
         work = work_identity("fuse", inputs=[state_of(source), state_of(adapter)])
         staging = stack.enter_context(staged_directory(out, work))
         report = stack.enter_context(bytes_bar("fuse"))
-        written = fuse(source, adapter, staging, on_progress=report)
+        written = fuse_adapter(source, adapter, staging, on_progress=report)
         files = {
             **written.files,
             **with_template_of(adapter, staging),

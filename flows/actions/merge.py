@@ -9,7 +9,7 @@ from flows.command_line.output import bytes_bar
 from tasks.core.files.digests import state_of
 from tasks.core.files.output import staged_directory
 from tasks.core.recipe import Dtype
-from tasks.core.weights.merge import merge
+from tasks.core.weights.merge import merge_delta
 
 
 def merge_to(base: str, delta: str, out: Path, dtype: Dtype) -> WrittenModel:
@@ -18,5 +18,5 @@ def merge_to(base: str, delta: str, out: Path, dtype: Dtype) -> WrittenModel:
         paths = base_path, delta_path
         work = work_identity("merge", inputs=[state_of(path) for path in paths], settings=dtype)
         with staged_directory(out, work) as staging, bytes_bar("merge") as report:
-            written = merge(*paths, staging, dtype=dtype, on_progress=report)
+            written = merge_delta(*paths, staging, dtype=dtype, on_progress=report)
         return WrittenModel(written.files, adapter_files(*paths))

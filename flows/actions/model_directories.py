@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tasks.core.home import code_version
-from tasks.core.weights.companions import file_names, left_behind
+from tasks.core.weights.companion_kinds import left_behind
+from tasks.core.weights.companions import file_names
 
 
 def work_identity(command: str, *, inputs: object, settings: object = None) -> dict[str, object]:

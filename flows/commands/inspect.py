@@ -8,7 +8,7 @@ from flows.command_line.output import AsJson, show
 from flows.command_line.sources import Model
 
 if TYPE_CHECKING:
-    from tasks.core.architecture.inspection import ModelReport
+    from tasks.core.architecture.inspection import ModelInspection
 
 
 def inspect(model: Model, as_json: AsJson = False) -> None:
@@ -26,7 +26,7 @@ def inspect(model: Model, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _lines(found: "ModelReport") -> list[str]:
+def _lines(found: "ModelInspection") -> list[str]:
     kind = f"{found.model_type}, {found.model_class}"
     sizes = f"{found.parameters / 1e6:,.1f}M parameters, {found.weight_bytes / 1e9:.3f} GB"
     return [

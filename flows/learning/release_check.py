@@ -13,8 +13,8 @@ from prefect import get_run_logger
 from flows.rebuild.candidate import Candidate
 from tasks.core.collected.reviewed import HELD_OUT, PREFERENCES
 from tasks.core.errors import GateFailed
-from tasks.core.evaluation.figures import Outcome
-from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.figures import EvaluationOutcome
+from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.files.durable import make_directory, write_atomically
 from tasks.core.files.private import write_private
 from tasks.core.files.temporary import scratch_directory
@@ -110,7 +110,7 @@ class LearningRun:
 
     def _measured(
         self, candidate: Candidate, reviewed_set: Path, topics: Topics
-    ) -> tuple[Outcome, Verdict]:
+    ) -> tuple[EvaluationOutcome, GateVerdict]:
         """Return the figures and the verdict on the held-out reviewed conversations."""
         with scratch_directory("questions") as scratch:
             prompts = scratch / "prompts.json"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tasks.core.evaluation.figures import Outcome, Role
-from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.figures import EvaluationOutcome, Role
+from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.recipe import Recipe
 from tasks.core.store import Artifact
 from tasks.runtime import StageResult
@@ -21,8 +21,8 @@ class Candidate:
     role: Role
     model: StageResult
     before: Artifact | None
-    outcome: Outcome
-    verdict: Verdict
+    outcome: EvaluationOutcome
+    verdict: GateVerdict
     data: Mapping[str, StageResult]
 
 

@@ -11,9 +11,10 @@ from flows.rebuild.run_summary import (
     rows,
     steps_down,
 )
-from tasks.core.evaluation.figures import Outcome
-from tasks.core.evaluation.gate import Verdict
-from tasks.core.evaluation.report import LineageRow, render_html, render_markdown
+from tasks.core.evaluation.figures import EvaluationOutcome
+from tasks.core.evaluation.gate import GateVerdict
+from tasks.core.evaluation.report import LineageRow, report_html
+from tasks.core.evaluation.summary import summary_markdown
 from tasks.core.files.durable import write_atomically
 from tasks.core.recipe import Recipe
 from tasks.core.store.manifest import kept_file
@@ -40,7 +41,7 @@ def publish_summary(run: RunSummary) -> RunSummary:
     lines += [f"- {line}" for line in steps_down(run)]
     lines += ["", _NOTE, "", f"Output of the stages' programs: `{log_directory(run.recipe)}`", ""]
     if run.outcome is not None and run.verdict is not None:
-        lines.append(render_markdown(run.outcome, run.verdict))
+        lines.append(summary_markdown(run.outcome, run.verdict))
         _write_page(run, run.outcome, run.verdict)
     show_markdown("\n".join(lines), key="rebuild", description=f"Run of {run.recipe.name}")
     flush()
@@ -54,7 +55,7 @@ def _linked(run: RunSummary, row: tuple[str, ...], stage: StageResult) -> tuple[
     return (*row[:-1], f"[{row[-1]}]({stage.facts['url']})")
 
 
-def _write_page(run: RunSummary, outcome: Outcome, verdict: Verdict) -> None:
+def _write_page(run: RunSummary, outcome: EvaluationOutcome, verdict: GateVerdict) -> None:
     lineage = [
         LineageRow(
             stage=stage.stage,
@@ -68,7 +69,7 @@ def _write_page(run: RunSummary, outcome: Outcome, verdict: Verdict) -> None:
     ]
     page = report_page(run.recipe)
     page.parent.mkdir(parents=True, exist_ok=True)
-    html = render_html(
+    html = report_html(
         run.recipe.name,
         outcome,
         verdict,

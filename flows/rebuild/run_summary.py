@@ -10,10 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tasks.core.evaluation.figures import Outcome
-from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.figures import EvaluationOutcome
+from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.evaluation.numbers import number
-from tasks.core.evaluation.report import headline, notes, plain_figures
+from tasks.core.evaluation.summary import headline, notes, plain_figures
 from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
@@ -31,8 +31,8 @@ class RunSummary:
 
     recipe: Recipe
     stages: tuple[StageResult, ...]
-    outcome: Outcome | None = None
-    verdict: Verdict | None = None
+    outcome: EvaluationOutcome | None = None
+    verdict: GateVerdict | None = None
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

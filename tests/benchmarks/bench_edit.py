@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.proof.proof import prove_edit
+from tasks.core.architecture.proof.edit_proof import prove_edit
 from tasks.core.keys import stage_key
 from tasks.core.recipe import Edit
 from tasks.core.store import Staging, Store

@@ -71,7 +71,7 @@ for path in job["models"]:
 PROVE = """
 import sys
 from pathlib import Path
-from tasks.core.architecture.proof.proof import prove_edit
+from tasks.core.architecture.proof.edit_proof import prove_edit
 from tasks.core.recipe import Edit
 prove_edit(Path(sys.argv[2]), Edit(), unedited=Path(sys.argv[1]))
 """

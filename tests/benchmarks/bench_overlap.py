@@ -33,7 +33,7 @@ from tasks.core.hub.publish.to_hub.sending import additions
 from tasks.core.recipe import Source
 from tasks.core.store import Store
 from tasks.core.system.threads import pause, run_all
-from tasks.core.weights.merge import merge
+from tasks.core.weights.merge import merge_delta
 from tests.benchmarks.llama_weights import Shape, make_model
 from tests.hub_faults import Faults
 
@@ -124,7 +124,7 @@ def _fetched(home: Path) -> list[IncomingSource]:
 
 def _in_turn(home: Path) -> None:
     base, delta = _fetched(home)
-    merge(base.directory, delta.directory, home / "out", max_shard_bytes=_SHARD_BYTES)
+    merge_delta(base.directory, delta.directory, home / "out", max_shard_bytes=_SHARD_BYTES)
 
 
 def _overlapped(home: Path) -> None:
@@ -144,7 +144,7 @@ def _overlapped(home: Path) -> None:
 
     *_, finished = run_all([*fetches, ahead], threads=3, name="fetch", stop=lambda: None)
     contents = base.contents() or {}, delta.contents() or {}
-    written = merge(
+    written = merge_delta(
         base.directory,
         delta.directory,
         home / "out",

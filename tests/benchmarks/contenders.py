@@ -106,11 +106,15 @@ def _everyone(inputs: Inputs, out: Path) -> list[Contender]:
     )
     return [
         Contender("merge", LIMIT, limit(out, inputs.base, inputs.delta)),
-        Contender("merge", OURS, (python, "-c", _ours("merge"), base, delta, str(out))),
+        Contender(
+            "merge", OURS, (python, "-c", _ours("merge", "merge_delta"), base, delta, str(out))
+        ),
         Contender("merge", "fastchat", (python, "-m", "fastchat.model.apply_delta", *apply_delta)),
         Contender("merge", MERGEKIT, _mergekit(inputs, out)),
         Contender("fuse", LIMIT, limit(out, inputs.base, inputs.adapter)),
-        Contender("fuse", OURS, (python, "-c", _ours("fuse"), base, adapter, str(out))),
+        Contender(
+            "fuse", OURS, (python, "-c", _ours("fuse", "fuse_adapter"), base, adapter, str(out))
+        ),
         Contender("fuse", "peft", (python, "-c", _PEFT, base, adapter, str(out))),
         Contender("hash", LIMIT, ("bash", "-c", 'cat "$@" > /dev/null', "limit", *shards)),
         Contender("hash", OURS, (python, "-c", _HASH, *shards)),
@@ -120,8 +124,8 @@ def _everyone(inputs: Inputs, out: Path) -> list[Contender]:
     ]
 
 
-def _ours(function: str) -> str:
-    return _OURS.format(module=function, function=function)
+def _ours(module: str, function: str) -> str:
+    return _OURS.format(module=module, function=function)
 
 
 def shards_of(model: Path) -> list[str]:

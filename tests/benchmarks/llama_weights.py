@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.core.progress import silent
-from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, Piece, TensorSpec, plan_layout
+from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, TensorPiece, TensorSpec, plan_layout
 from tasks.core.weights.produce import Work, produce
 from tests.models import tiny_tokenizer
 
@@ -62,7 +62,7 @@ def make_model(
     generator = torch.Generator().manual_seed(seed)
     noise = (scale * torch.randn(_BLOCK_ELEMENTS, generator=generator)).to(torch.float16)
 
-    def fill(piece: Piece) -> torch.Tensor:
+    def fill(piece: TensorPiece) -> torch.Tensor:
         values = noise[: piece.stop - piece.start]
         return values + norm if piece.name.endswith("norm.weight") else values
 

@@ -20,8 +20,8 @@ from huggingface_hub.utils import disable_progress_bars
 
 from tasks.core.files.digests import digests_of
 from tasks.core.hub.client import api
-from tasks.core.weights.fuse import fuse
-from tasks.core.weights.merge import merge
+from tasks.core.weights.fuse import fuse_adapter
+from tasks.core.weights.merge import merge_delta
 from tests.benchmarks.contenders import limit, shards_of
 from tests.benchmarks.llama_weights import Shape, make_adapter, make_model
 from tests.benchmarks.measure import evict
@@ -78,8 +78,8 @@ def _rows(work: Path) -> list[_Row]:
         api().upload_folder(repo_id=REPO, folder_path=base)
 
     return [
-        _Row("merge", "cat+cp", written(merge, delta), command(*limit(out, base, delta))),
-        _Row("fuse", "cat+cp", written(fuse, adapter), command(*limit(out, base, adapter))),
+        _Row("merge", "cat+cp", written(merge_delta, delta), command(*limit(out, base, delta))),
+        _Row("fuse", "cat+cp", written(fuse_adapter, adapter), command(*limit(out, base, adapter))),
         _Row(
             "hash",
             "sha256sum",

@@ -23,8 +23,8 @@ FOR_ITS_ERROR = {"tasks/core/weights/torch_bin.py"}
 
 TRUSTS = {
     "tasks/core/architecture/take_fingerprint.py": "the proof's process",
-    "tasks/core/architecture/proof/look.py": "the proof's process",
-    "tasks/core/architecture/proof/whole.py": "the proof's process",
+    "tasks/core/architecture/proof/observe.py": "the proof's process",
+    "tasks/core/architecture/proof/whole_model.py": "the proof's process",
     "tasks/core/evaluation/vocabulary.py": "the measuring process",
     "tasks/core/evaluation/loading.py": "the measuring process",
     "tasks/core/evaluation/benchmarks.py": "an argument of lm-eval's process",

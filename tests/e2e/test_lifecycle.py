@@ -195,7 +195,7 @@ def test_the_whole_was_built_published_shared_and_served(told: Told) -> None:
     assert any(name.endswith("manifest.json") for name in told.bucket)
     assert own_processes(state_directory(told.written / "home", "whole").root)
     for module in (
-        *("tasks.core.architecture.proof.prove", "tasks.core.evaluation.entry"),
+        *("tasks.core.architecture.proof.entry", "tasks.core.evaluation.entry"),
         "tasks.core.training.entry",
         *("tasks.core.serving.engines", "tasks.core.serving.gateway", "tasks.core.process.guard"),
     ):

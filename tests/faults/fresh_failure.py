@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from tasks.core.architecture.proof.fresh import answer
+from tasks.core.architecture.proof.fresh_process import answer
 
 
 class Question(BaseModel):

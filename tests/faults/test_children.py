@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.architecture.proof.fresh import ask_fresh_process
-from tasks.core.architecture.proof.proof import prove_edit
+from tasks.core.architecture.proof.edit_proof import prove_edit
+from tasks.core.architecture.proof.fresh_process import ask_fresh_process
 from tasks.core.errors import DiskFull, EditLost, KawanUsahaError, NotAModel, SystemRefused
 from tasks.core.files.foreign import understood
 from tasks.core.training.entry import _in_words
@@ -36,7 +36,7 @@ def test_a_proof_without_memory_even_for_the_layers_blames_no_edit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        "tasks.core.architecture.proof.proof.ask_fresh_process", lambda *_, **__: None
+        "tasks.core.architecture.proof.edit_proof.ask_fresh_process", lambda *_, **__: None
     )
     with pytest.raises(SystemRefused, match="does not suffice"):
         prove_edit(Path("/models/one"), GELU_IN_THE_LAST)

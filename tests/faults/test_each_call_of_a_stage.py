@@ -21,8 +21,8 @@ from tasks.core.training.checkpoints.directory import (
     mark_whole,
     prune_checkpoints,
 )
-from tasks.core.weights.fuse import fuse
-from tasks.core.weights.merge import merge
+from tasks.core.weights.fuse import fuse_adapter
+from tasks.core.weights.merge import merge_delta
 from tests.faults.conftest import Holds
 from tests.faults.survey import Work, files_in
 from tests.models import tiny_llama, tiny_tokenizer
@@ -59,7 +59,7 @@ def _copy_of(models: Path, *names: str) -> Callable[[Path], None]:
 
 def test_a_merge(holds: Holds, models: Path) -> None:
     def work(root: Path) -> None:
-        merge(root / "base", root / "delta", root / "out", max_shard_bytes=30_000, threads=1)
+        merge_delta(root / "base", root / "delta", root / "out", max_shard_bytes=30_000, threads=1)
 
     prepare = _copy_of(models, "base", "delta")
     holds(Work(work, lambda root: files_in(root / "out"), prepare), at_most=40)
@@ -76,7 +76,9 @@ def test_an_edit(holds: Holds, models: Path) -> None:
 
 def test_a_fuse(holds: Holds, models: Path) -> None:
     def work(root: Path) -> None:
-        fuse(root / "base", root / "adapter", root / "out", max_shard_bytes=30_000, threads=1)
+        fuse_adapter(
+            root / "base", root / "adapter", root / "out", max_shard_bytes=30_000, threads=1
+        )
 
     prepare = _copy_of(models, "base", "adapter")
     holds(Work(work, lambda root: files_in(root / "out"), prepare), at_most=30)

@@ -23,8 +23,8 @@ from tasks.core.recipe import Finetune
 from tasks.core.store import Staging, Store
 from tasks.core.training.failures import StopReason, reason_of
 from tasks.core.training.trainer.adapter_writing import write_adapter
-from tasks.core.weights.fuse import fuse
-from tasks.core.weights.merge import merge
+from tasks.core.weights.fuse import fuse_adapter
+from tasks.core.weights.merge import merge_delta
 from tasks.explain import explained
 from tests.faults.small_disk import PAGE_BYTES, SmallDisk, on_a_small_disk
 from tests.faults.survey import files_in
@@ -54,7 +54,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _merge(models: Path, out: Path) -> None:
-    merge(models / "base", models / "delta", out, max_shard_bytes=30_000, threads=2)
+    merge_delta(models / "base", models / "delta", out, max_shard_bytes=30_000, threads=2)
 
 
 def _edit(models: Path, out: Path) -> None:
@@ -62,7 +62,7 @@ def _edit(models: Path, out: Path) -> None:
 
 
 def _fuse(models: Path, out: Path) -> None:
-    fuse(models / "base", models / "adapter", out, max_shard_bytes=30_000, threads=2)
+    fuse_adapter(models / "base", models / "adapter", out, max_shard_bytes=30_000, threads=2)
 
 
 def _prepare(models: Path, out: Path) -> None:

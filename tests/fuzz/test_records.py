@@ -41,7 +41,7 @@ from tasks.core.training.job import (
     ValidatedStep,
     read_training_outcome,
 )
-from tasks.core.weights.journal import Journal
+from tasks.core.weights.journal import ShardJournal
 from tests.deployments import deployment, put_on_record
 from tests.fuzz.mutations import EXAMPLES, Mutation, mutations
 
@@ -210,7 +210,7 @@ def _write_workers(directory: Path) -> None:
 
 def _write_journal(directory: Path) -> None:
     (directory / "shard.bin").write_bytes(b"weights")
-    Journal(directory, "work").record("shard.bin", FileDigest(7, "0" * 64))
+    ShardJournal(directory, "work").record("shard.bin", FileDigest(7, "0" * 64))
 
 
 def _read_checkpoints(directory: Path) -> None:
@@ -265,7 +265,7 @@ CASES = {
     "serving": Case(_write_serving, _read_serving),
     "answers": Case(_write_answers, _read_answers),
     "workers": Case(_write_workers, lambda d: read_access(d / "workers.json")),
-    "journal": Case(_write_journal, lambda d: Journal(d, "work").finished("shard.bin")),
+    "journal": Case(_write_journal, lambda d: ShardJournal(d, "work").finished("shard.bin")),
     "checkpoints": Case(
         lambda d: (d / "identity.json").write_text('{"seed": 1, "model": {"a": [1]}}'),
         _read_checkpoints,

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.conversation.template.files import TEMPLATE_FILE
 from tasks.core.files.digests import digest_of
-from tasks.core.model.edit_fingerprint import FILE, read_fingerprint
+from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, read_fingerprint
 from tasks.core.model.template_record import record_template, recorded_template
 from tasks.core.recipe import Edit
 from tasks.core.store.manifest import read_manifest
@@ -69,7 +69,7 @@ def test_each_edited_model_has_the_fingerprint_of_its_own_weights_in_its_manifes
     for model in (edited, fused):
         manifest = read_manifest(model)
         assert manifest is not None
-        assert manifest.files[FILE].sha256 == digest_of(model / FILE).sha256
+        assert manifest.files[FINGERPRINT_FILE].sha256 == digest_of(model / FINGERPRINT_FILE).sha256
     before, after = read_fingerprint(edited), read_fingerprint(fused)
     assert before is not None
     assert after is not None

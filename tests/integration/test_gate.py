@@ -210,7 +210,7 @@ def test_release_is_held_against_the_one_before_it(destructive: Recipe, home: Pa
 
     first = succeeded(good)
     assert first.verdict is not None
-    assert "there is no other release" in first.verdict.reasons[0]
+    assert "there is no earlier release" in first.verdict.reasons[0]
     state = run(worse)
     assert state.is_failed()
     assert "to the release before" in (state.message or "")
@@ -233,7 +233,7 @@ def test_damaged_release_before_is_set_aside_and_stops_no_rebuild(
     (earlier.path / "config.json").unlink()
     report = succeeded(later)
     assert report.verdict is not None
-    assert any("no other release" in reason for reason in report.verdict.reasons)
+    assert any("no earlier release" in reason for reason in report.verdict.reasons)
     assert not earlier.path.exists()
     aside = [path.name for path in (home / "store" / ".corrupt").iterdir()]
     assert [name.startswith(earlier.artifact) for name in aside] == [True]

@@ -8,7 +8,7 @@ from prefect import flow
 
 from tasks.core.errors import JudgeRefused
 from tasks.core.evaluation import judge_endpoint
-from tasks.core.evaluation.evaluate import OUTCOME, read_outcome
+from tasks.core.evaluation.evaluate import OUTCOME, read_evaluation
 from tasks.core.evaluation.side_by_side import JOURNAL
 from tasks.core.files.durable import write_atomically
 from tasks.core.keys import stage_key
@@ -83,7 +83,7 @@ def test_what_was_judged_before_a_failure_is_in_the_next_run_and_the_key_nowhere
     assert run(measured, settings(server)) == measured
     found = run(measured, settings(server))
     assert len(server.requests) == 9
-    judgement = read_outcome(found.path).judgement
+    judgement = read_evaluation(found.path).judgement
     assert judgement is not None
     assert judgement.wins == 4
     assert (found.path / JOURNAL).is_file()

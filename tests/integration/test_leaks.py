@@ -39,7 +39,7 @@ def test_a_whole_leak_is_refused_before_the_training_unless_it_is_forced(
 ) -> None:
     held_out = tmp_path / "held_out.json"
     held_out.write_text(json.dumps([conversation(n) for n in (3, 4)]))
-    with pytest.raises(DataError, match="Every held-out conversation stands in the training data"):
+    with pytest.raises(DataError, match="Every held-out conversation is in the training data"):
         held_against(training, held_out)
     with pytest.raises(DataError):
         held_against(training, held_out, " ")

@@ -12,7 +12,7 @@ from flows.lifecycle import rebuild
 from flows.rebuild.run_summary import RunSummary
 from tasks.core.collected.place import COLLECTED
 from tasks.core.errors import GateFailed
-from tasks.core.evaluation.evaluate import read_outcome
+from tasks.core.evaluation.evaluate import read_evaluation
 from tasks.core.learning.learned import LearnedSets
 from tasks.core.learning.pages import page_of, remove_stale_pages
 from tasks.core.learning.released import released_recipe
@@ -157,7 +157,7 @@ def test_corrected_answers_are_likelier_and_what_nobody_reviewed_is_nowhere(
 ) -> None:
     home, _ = refused
     outcomes = [
-        read_outcome(artifact.path)
+        read_evaluation(artifact.path)
         for artifact in Store(home).artifacts()
         if artifact.key.stage == "evaluate"
     ]

@@ -20,7 +20,7 @@ from tasks.core.hub.download.sources import Sources
 from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store import Store
 from tasks.core.weights.journal import DIRECTORY
-from tasks.core.weights.merge import merge
+from tasks.core.weights.merge import merge_delta
 from tests.hub_faults import Faults
 from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
 
@@ -33,7 +33,7 @@ LAST = "base/resolve.*00004-of-00004"
 @pytest.fixture
 def faults(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """A Hub that holds both, and results in shards so small that there are many."""
-    for function in (merge, merge_while_downloading):
+    for function in (merge_delta, merge_while_downloading):
         monkeypatch.setitem(function.__kwdefaults__, "max_shard_bytes", SHARD_BYTES)
     faults = Faults()
     with running_hub(
@@ -87,7 +87,7 @@ def held_until_shards_are_finished(faults: Faults, home: Path) -> Iterator[list[
 
 def assert_as_one_after_the_other(report: RunSummary, out: Path) -> None:
     base, delta, merged = report.stages
-    expected = merge(base.path, delta.path, out).files
+    expected = merge_delta(base.path, delta.path, out).files
     manifest = next(
         a for a in Store(merged.path.parent.parent).artifacts() if a.path == merged.path
     )

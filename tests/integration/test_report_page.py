@@ -16,8 +16,8 @@ from flows.rebuild.run_summary import (
     report_page,
 )
 from tasks.core.conversation.checking.leaks import Leak, Leaks
-from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
-from tasks.core.evaluation.gate import judge
+from tasks.core.evaluation.figures import EvaluationOutcome, Figures, HeldOut
+from tasks.core.evaluation.gate import apply_gate
 from tasks.core.recipe import Base, Gate, Publish, Recipe
 from tasks.core.store.manifest import freed_place
 from tasks.core.training.result import TRAINING
@@ -51,9 +51,9 @@ def report(tmp_path: Path) -> RunSummary:
         tokens_per_s=1.0,
         peak_memory_bytes=1,
     )
-    outcome = Outcome(figures=(figures,), comparisons=(), answers=())
+    outcome = EvaluationOutcome(figures=(figures,), comparisons=(), answers=())
     recipe = Recipe(name="trained", base=Base(directory=tmp_path))
-    return RunSummary(recipe, (trained,), outcome, judge(outcome, Gate()))
+    return RunSummary(recipe, (trained,), outcome, apply_gate(outcome, Gate()))
 
 
 def test_page_draws_the_loss_of_every_logged_step_and_of_every_validation(
@@ -84,7 +84,7 @@ def test_terminal_shows_an_astronomic_perplexity_as_a_power(report: RunSummary) 
     text = as_text(report)
     assert "base 4.05 × 10¹⁶" in text
     assert "Measured; no limit applies: perplexity ratio" in text
-    assert "does not apply, it would hold base against itself" in text
+    assert "does not apply, it would compare base with itself" in text
 
 
 def test_program_gets_the_figures_of_the_page(report: RunSummary) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.files.durable import fsync_file
-from tasks.core.weights.journal import DIRECTORY, Journal
+from tasks.core.weights.journal import DIRECTORY, ShardJournal
 from tasks.core.weights.layout import INDEX_FILE
-from tasks.core.weights.merge import merge
-from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.merge import merge_delta
+from tasks.core.weights.produce import WrittenModel
 from tests.power.recorder import Recording, recorded
 from tests.unit.weights.models import base_model, delta_for
 
@@ -32,7 +32,7 @@ def merged(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """A merge by several threads, from an empty disk on."""
     disk = tmp_path_factory.mktemp("disk")
     with recorded(disk) as recording:
-        written = merge(*pair, disk / "out", max_shard_bytes=_SHARD_BYTES, threads=2)
+        written = merge_delta(*pair, disk / "out", max_shard_bytes=_SHARD_BYTES, threads=2)
         recording.promise("merged")
     assert written.shards_written > 2
     assert "code/own.py" in written.files
@@ -102,7 +102,7 @@ def test_a_merge_that_goes_on_after_a_cut_ends_with_the_same_bytes(pair, merged,
     recording, written = merged
 
     def goes_on(root: Path, promised: frozenset[str]) -> None:
-        again = merge(*pair, root / "out", max_shard_bytes=_SHARD_BYTES, threads=2)
+        again = merge_delta(*pair, root / "out", max_shard_bytes=_SHARD_BYTES, threads=2)
         assert again.files == written.files
         _require_whole(root / "out", written)
 
@@ -112,10 +112,10 @@ def test_a_merge_that_goes_on_after_a_cut_ends_with_the_same_bytes(pair, merged,
 def test_a_shard_that_was_recorded_is_not_written_again(disk, survey, is_needed):
     def look(root: Path, promised: frozenset[str]) -> None:
         for shard in promised:
-            assert Journal(root, "work").finished(shard) is not None
+            assert ShardJournal(root, "work").finished(shard) is not None
 
     with recorded(disk) as recording:
-        journal = Journal(disk, "work")
+        journal = ShardJournal(disk, "work")
         for shard in ("one", "two"):
             (disk / shard).write_text(shard * 100)
             fsync_file(disk / shard)

@@ -1,15 +1,16 @@
 """The durable edit: a change to the architecture that travels with the model and can be proven.
 
-    check     is the edit possible at all, and on this model: names, layers, contradictions
-    edits     what an edit is: apply_to_config, apply_to_module, prove
-    probe     an edited module alone, on an input on which its edit shows
-    edit      write an edited model directory that shares the weight files of its source
-    proof     load it again in a fresh process and show that the edit is alive
-    loaded    ask a model that is loaded in this process
-    inspection  what a model directory holds, without loading its weights
-    plain     the way back to a plain LLaMA, where there is one
-    card      how to load the model, for its card
-    remote/   the two files that travel inside the model directory
+    edits/         the kinds of edit, and whether a model can have them
+    edit           writes an edited model directory that shares its source's weight files
+    proof/         loads it again in a fresh process and proves that the edit is alive
+    fingerprint    the model's answers to a fixed prompt, by which any server can be checked
+    promise        what a loaded model must report of its edit
+    inspection     what a model directory holds, without loading its weights
+    directory      a LLaMA model directory, opened and checked
+    module_values  what the modules of a model in this process compute
+    plain          the way back to a plain LLaMA, where one can express the edit
+    card           the passage of the model card on loading the model
+    remote/        the two files that travel inside the model directory
 
 Import from the modules: this package itself imports nothing. It knows no store and no flow.
 """

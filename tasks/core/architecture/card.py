@@ -1,12 +1,16 @@
-"""How to load the model of a directory: the passage of its model card. Pure but for config.json."""
+"""The passage of a model card on loading the model. Reads config.json and nothing else."""
 
 from pathlib import Path
 
-from tasks.core.architecture.directory import ModelDirectory, open_model
-from tasks.core.architecture.edits.rope import context_tokens, rope_of
+from tasks.core.architecture.directory import (
+    ModelDirectory,
+    context_tokens_of,
+    open_model,
+    rope_parameters_of,
+)
 
 _PLAIN = """\
-This is a plain LLaMA model; every tool that knows LLaMA loads it.
+This is a plain LLaMA model; every tool that supports LLaMA loads it.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -19,7 +23,7 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 _EDITED = """\
 This model is a LLaMA with an edited architecture, which travels with it as two Python files
 (`configuration_kawan_usaha.py` and `modeling_kawan_usaha.py`). Loading it needs transformers 5 or
-newer and the permission to run them:
+newer and `trust_remote_code=True`, which permits running them:
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -29,22 +33,22 @@ tokenizer = AutoTokenizer.from_pretrained("{name}", trust_remote_code=True)
 assert model.kawan_usaha_report()["alive"]
 ```
 
-Without `trust_remote_code=True` loading fails; it never falls back to an unedited LLaMA.
+Without it, loading fails; it never falls back to an unedited LLaMA.
 
 How it differs from a plain LLaMA:
 
 {changes}
 
-- `model.kawan_usaha_report()` says, in any process, what each layer really computes.
+- `model.kawan_usaha_report()` returns, in any process, what each layer really computes.
 - PEFT knows no default target modules for this `model_type`: name them, for example
   `target_modules=["q_proj", "v_proj"]`.
-- FastChat loads it, with `--load-8bit` too, if the path or repository name holds neither `vicuna`
-  nor `peft`; give `--conv-template` explicitly.
+- FastChat loads it, also with `--load-8bit`, if the path or repository name contains neither
+  `vicuna` nor `peft`; give `--conv-template` explicitly.
 """
 
 
 def loading_instructions(model: Path, *, name: str) -> str:
-    """Return Markdown that says how to load the model which is published as `name`."""
+    """Return Markdown on how to load the model that is published as `name`."""
     directory = open_model(model)
     if not directory.edited:
         return _PLAIN.format(name=name)
@@ -63,10 +67,10 @@ def _changes(directory: ModelDirectory) -> list[str]:
         f"(of 0 to {config.num_hidden_layers - 1})"
         for activation, numbers in layers.items()
     ]
-    rope = rope_of(config)
+    rope = rope_parameters_of(config)
     if "factor" in rope:
         lines.append(
             f"- RoPE scaling `{rope['rope_type']}` by {rope['factor']}: a context of "
-            f"{context_tokens(config)} tokens"
+            f"{context_tokens_of(config)} tokens"
         )
     return lines

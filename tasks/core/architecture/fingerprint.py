@@ -1,8 +1,8 @@
-"""The fingerprint of an edit: put down in the directory of each edited model that is made.
+"""The fingerprint of an edit: written into the directory of each edited model.
 
-The edit's own comes from its proof, which has loaded the model anyway. A model that was made from
-an edited one by changing its weights answers otherwise: for it the fingerprint is taken anew, in a
-fresh process. The invariant: a fingerprint in a directory was computed from the weights there.
+An edit's fingerprint comes from its proof, which loads the model anyway. A model made from an
+edited one by changing the weights answers differently: its fingerprint is taken again, in a fresh
+process. The invariant: a fingerprint in a directory was computed from the weights there.
 """
 
 import logging
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.architecture.proof.fresh import ask_fresh_process
+from tasks.core.architecture.proof.fresh_process import ask_fresh_process
 from tasks.core.errors import EditLost
 from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.files.durable import write_atomically
 from tasks.core.model.config import read_config
-from tasks.core.model.edit_fingerprint import FILE, EditFingerprint
+from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, EditFingerprint
 from tasks.core.process.answer_file import read_answer
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _TIMEOUT_S = 3600.0
 
 
 class FingerprintRequest(BaseModel):
-    """What the fresh process is asked to look at, and the memory that it may use."""
+    """The model to take a fingerprint of, and the memory that the process may use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,8 +32,8 @@ class FingerprintRequest(BaseModel):
     memory_bytes: int | None = None
 
 
-class Fingerprint(BaseModel):
-    """Its answer: none where the whole model does not fit into memory, or says no numbers."""
+class FingerprintAnswer(BaseModel):
+    """The fingerprint; None where the model does not fit into memory or gives no finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,30 +41,30 @@ class Fingerprint(BaseModel):
 
 
 def put_fingerprint(model: Path, fingerprint: EditFingerprint | None) -> dict[str, FileDigest]:
-    """Write the fingerprint into the model directory; return the digest of what was written.
+    """Write the fingerprint into the model directory; return the digest of the file.
 
-    Without one, nothing stays there that could be taken for it, and the log says so.
+    Without a fingerprint an older file is removed, and the log says so.
     """
-    path = model / FILE
+    path = model / FINGERPRINT_FILE
     if fingerprint is None:
         path.unlink(missing_ok=True)
         logger.warning(
-            "no %s is written: the whole model does not fit into memory here, or it answers with "
-            "no finite numbers; the engine vllm will not serve this model",
-            FILE,
+            "no %s is written: the whole model does not fit into memory here, or its answers are "
+            "not finite numbers; the vllm engine will not serve this model",
+            FINGERPRINT_FILE,
         )
         return {}
     write_atomically(path, fingerprint.model_dump_json(indent=2) + "\n")
-    return {FILE: digest_of(path)}
+    return {FINGERPRINT_FILE: digest_of(path)}
 
 
 def renew_fingerprint(
     model: Path, *, memory_bytes: int | None = None, log: Path | None = None
 ) -> dict[str, FileDigest]:
-    """Take the fingerprint of the model as it lies there, and write it, if the model is edited.
+    """Take the fingerprint of an edited model from its present weights and write it.
 
-    The unedited twin has the same weights. memory_bytes and log are those of `prove_edit`. Returns
-    the digest of what was written; raises what the fresh process raised.
+    Does nothing for a model that is not edited. memory_bytes and log are those of `prove_edit`.
+    Returns the digest of the file; raises what the fresh process raised.
     """
     from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 
@@ -72,8 +72,8 @@ def renew_fingerprint(
         return {}
     request = FingerprintRequest(model=model.absolute(), memory_bytes=memory_bytes)
     module = "tasks.core.architecture.take_fingerprint"
-    told = ask_fresh_process(module, request, model=model, timeout_s=_TIMEOUT_S, log=log)
+    reply = ask_fresh_process(module, request, model=model, timeout_s=_TIMEOUT_S, log=log)
     found = None
-    if told is not None:
-        found = read_answer(told, Fingerprint, error=EditLost).fingerprint
+    if reply is not None:
+        found = read_answer(reply, FingerprintAnswer, error=EditLost).fingerprint
     return put_fingerprint(model, found)

@@ -1,26 +1,25 @@
-"""The way back: a model of our own class as a plain LLaMA, where a plain LLaMA can say it."""
+"""The way back: an edited model as a plain LLaMA, where a plain LLaMA can express the edit."""
 
 from pathlib import Path
 
 from pydantic import JsonValue
 from transformers import LlamaConfig
 
-from tasks.core.architecture.directory import open_model
-from tasks.core.architecture.edits.rope import rope_of
+from tasks.core.architecture.directory import open_model, rope_parameters_of
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
-from tasks.core.architecture.writing import Written, write_around
+from tasks.core.architecture.writing import WrittenDirectory, write_around
 from tasks.core.errors import UsageError
 from tasks.core.recipe import Edit
 
 _OURS = ("hidden_acts", "auto_map", "model_type", "architectures", "transformers_version")
 
 
-def to_plain_llama(model: Path, out: Path) -> Written:
+def to_plain_llama(model: Path, out: Path) -> WrittenDirectory:
     """Write an edited model as a plain LLaMA into the existing directory `out`.
 
-    Possible when all layers have one activation: RoPE scaling is part of a plain configuration.
-    Raises UsageError when the layers differ, because one `hidden_act` cannot say that, and when
-    the model is plain already.
+    Possible when all layers have the same activation: RoPE scaling is part of a plain
+    configuration. Raises UsageError when the layers differ, which one `hidden_act` cannot express,
+    and when the model is plain already.
     """
     source = open_model(model)
     if not source.edited:
@@ -33,11 +32,11 @@ def to_plain_llama(model: Path, out: Path) -> Written:
     different = sorted(set(source.activations))
     if len(different) > 1:
         raise UsageError(
-            "A plain LLaMA has one activation for all its layers; this edit cannot be said in it.",
+            "A plain LLaMA has one activation for all layers and cannot express this edit.",
             where=model,
             expected="the same activation in every layer",
             found=", ".join(different),
-            next_step="Keep the model as it is; it loads with trust_remote_code=True.",
+            next_step="Keep the edited model; it loads with trust_remote_code=True.",
         )
     return write_around(source, out, _as_stock(source.config, {"hidden_act": different[0]}))
 
@@ -53,8 +52,8 @@ def unedited_config(config: LlamaConfig, edit: Edit) -> LlamaConfig:
 def unedited_twin(config: LlamaConfig) -> LlamaConfig:
     """Return the plain configuration that an edited model's own configuration leads back to.
 
-    Which edit was made is not asked: the activations are the model's first ones again. A scaled
-    RoPE stays, which stock LLaMA knows too, but where it is all that can have been edited.
+    For a model whose edit is not known: its activations become the original one again. A scaled
+    RoPE, which stock LLaMA has too, is kept unless nothing else can have been edited.
     """
     acts = config.activations() if isinstance(config, KawanUsahaConfig) else []
     if any(act != config.hidden_act for act in acts):
@@ -63,7 +62,7 @@ def unedited_twin(config: LlamaConfig) -> LlamaConfig:
 
 
 def _unscaled(config: LlamaConfig) -> LlamaConfig:
-    theta = rope_of(config).get("rope_theta", LlamaConfig.default_theta)
+    theta = rope_parameters_of(config).get("rope_theta", LlamaConfig.default_theta)
     return _as_stock(config, {"rope_parameters": {"rope_type": "default", "rope_theta": theta}})
 
 

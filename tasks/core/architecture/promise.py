@@ -1,8 +1,8 @@
-"""What a model directory promises about its edit, and whether a loaded model keeps it.
+"""What a model directory promises about its edit, and whether a loaded model keeps the promise.
 
 For a process that serves: `model.kawan_usaha_report()` travels with the model and needs none of
 this package, so a server asks its own model before it takes traffic and compares the answer with
-`expected_report(directory)`, which is plain JSON and can be handed over as a file.
+`expected_report(directory)`, which is plain JSON and can be passed as a file.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,7 @@ from typing import Any
 from pydantic import JsonValue
 from torch import nn
 
-from tasks.core.architecture.directory import open_model
-from tasks.core.architecture.edits.rope import rope_of
+from tasks.core.architecture.directory import open_model, rope_parameters_of
 from tasks.core.errors import EditLost
 
 
@@ -21,7 +20,7 @@ def expected_report(model: Path) -> dict[str, JsonValue] | None:
     """Return the parts that kawan_usaha_report() must equal; None for a plain LLaMA.
 
     They are the function that each layer computes, the RoPE parameters, and `alive`: that the
-    modules at hand really compute both. Equal in every precision and on every device.
+    loaded modules really compute both. The same in every precision and on every device.
     """
     directory = open_model(model)
     if not directory.edited:
@@ -29,7 +28,7 @@ def expected_report(model: Path) -> dict[str, JsonValue] | None:
     return {
         "model_type": directory.config.model_type,
         "activations": list(directory.activations),
-        "rope": rope_of(directory.config),
+        "rope": rope_parameters_of(directory.config),
         "alive": True,
     }
 
@@ -45,7 +44,7 @@ def verify_loaded(loaded: nn.Module, model: Path) -> None:
     ask: Any = getattr(loaded, "kawan_usaha_report", None)
     if ask is None:
         raise EditLost(
-            "The model was loaded with another class than its own, which knows no edit.",
+            "The model was loaded with a class that ignores its edit.",
             where=model,
             expected="KawanUsahaForCausalLM",
             found=type(loaded).__name__,
@@ -55,7 +54,7 @@ def verify_loaded(loaded: nn.Module, model: Path) -> None:
 
 
 def verify_report(report: Mapping[str, JsonValue], expected: Mapping[str, JsonValue]) -> None:
-    """Raise EditLost unless each expected part stands in the report."""
+    """Raise EditLost unless the report has every expected part."""
     found = {name: report.get(name) for name in expected}
     if found != dict(expected):
         raise EditLost(
@@ -63,5 +62,5 @@ def verify_report(report: Mapping[str, JsonValue], expected: Mapping[str, JsonVa
             where=report.get("model_class"),
             expected=dict(expected),
             found=found,
-            next_step="Do not serve it. `kawan-usaha inspect MODEL` shows more; edit it again.",
+            next_step="Do not serve it. See `kawan-usaha inspect MODEL`, then edit it again.",
         )

@@ -1,38 +1,38 @@
-"""The fresh process of a fingerprint. One model at a time is in memory."""
+"""The fresh process that takes a fingerprint. One model at a time is in memory."""
 
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tasks.core.architecture.directory import open_model
-from tasks.core.architecture.fingerprint import Fingerprint, FingerprintRequest
+from tasks.core.architecture.fingerprint import FingerprintAnswer, FingerprintRequest
 from tasks.core.architecture.plain import unedited_twin
-from tasks.core.architecture.proof.fresh import answer, versions
-from tasks.core.architecture.proof.whole import (
-    fingerprint,
-    load_whole,
-    log_probabilities,
+from tasks.core.architecture.proof.fresh_process import answer, versions
+from tasks.core.architecture.proof.whole_model import (
+    dtype_that_fits,
+    fingerprint_of,
+    load_strictly,
     prompt_ids,
-    whole_dtype,
+    prompt_logprobs,
 )
 
 
-def take(request: FingerprintRequest) -> Fingerprint:
-    """Return how this process finds the model to answer, with its edit and without it."""
+def take(request: FingerprintRequest) -> FingerprintAnswer:
+    """Return the model's answers in this process, with its edit and without it."""
     model = open_model(request.model)
-    dtype = whole_dtype(model, request.memory_bytes)
+    dtype = dtype_that_fits(model, request.memory_bytes)
     if dtype is None:
-        return Fingerprint(fingerprint=None)
+        return FingerprintAnswer(fingerprint=None)
     ids = prompt_ids(model)
     twin = unedited_twin(model.config)
-    stock = load_whole(LlamaForCausalLM, model, dtype=dtype, config=twin)
-    unedited = log_probabilities(stock, ids)
+    stock = load_strictly(LlamaForCausalLM, model, dtype=dtype, config=twin)
+    unedited = prompt_logprobs(stock, ids)
     del stock
-    ours = load_whole(AutoModelForCausalLM, model, dtype=dtype, trust_remote_code=True)
-    return Fingerprint(
-        fingerprint=fingerprint(
+    ours = load_strictly(AutoModelForCausalLM, model, dtype=dtype, trust_remote_code=True)
+    return FingerprintAnswer(
+        fingerprint=fingerprint_of(
             ids[0].tolist(),
-            edited=log_probabilities(ours, ids),
+            edited=prompt_logprobs(ours, ids),
             unedited=unedited,
             dtype=str(ours.dtype).removeprefix("torch."),
             versions=versions(),
@@ -40,6 +40,6 @@ def take(request: FingerprintRequest) -> Fingerprint:
     )
 
 
-def main(asked: str, answered: str) -> int:
-    """Answer the request in the one file, in the other, and return the exit code."""
-    return answer(FingerprintRequest, take, Path(asked), Path(answered))
+def main(request_file: str, answer_file: str) -> int:
+    """Answer the request in one file with the other; return the exit code."""
+    return answer(FingerprintRequest, take, Path(request_file), Path(answer_file))

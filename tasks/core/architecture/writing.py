@@ -1,9 +1,9 @@
 """A new model directory around the weight files of another one.
 
-Weight files are shared: no byte of them is read or written where the file system can link. The
-others are copies. The invariant: nobody can change a shared file in place. So a hard link, which
-is one file under two names, is made only of a file that nobody may write (the store's artifacts
-are read-only); of a writable one it is a reflink, or a copy where the file system has none.
+Weight files are shared: where the file system can link, none of their bytes is read or written. The
+other files are copies. The invariant: nobody can change a shared file in place. So a hard link,
+which is one file under two names, is made only to a read-only file (the store's artifacts are); a
+writable file is reflinked, or copied where the file system has no reflinks.
 """
 
 import logging
@@ -29,7 +29,7 @@ _WRITABLE = 0o222
 
 @dataclass(frozen=True)
 class SharedFile:
-    """A file whose bytes are those of its source, so that its checksum is known already."""
+    """A file with the same bytes as its source, so that its checksum is already known."""
 
     name: str
     source: Path
@@ -38,8 +38,8 @@ class SharedFile:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a new model directory is made of: shared weight files, and files of its own."""
+class WrittenDirectory:
+    """A new model directory: its shared weight files, and the names of its own files."""
 
     path: Path
     shared: tuple[SharedFile, ...]
@@ -52,23 +52,23 @@ class Written:
 
     @property
     def own_bytes(self) -> int:
-        """The bytes that were written for everything else."""
+        """The bytes of all other files."""
         return sum((self.path / name).stat().st_size for name in self.own)
 
 
 def write_around(
     source: ModelDirectory, out: Path, config: LlamaConfig, code: tuple[Path, ...] = ()
-) -> Written:
+) -> WrittenDirectory:
     """Fill the existing directory `out` with source's weights and tokenizer and this configuration.
 
-    What an earlier attempt left in `out` is removed first. Raises UsageError when the two
-    directories are one or one lies in the other, NotAModel without weights or tokenizer, DiskFull
-    when a copy is needed and there is no room.
+    Leftovers of an earlier attempt in `out` are removed first. Raises UsageError when the two
+    directories are the same or one contains the other, NotAModel without weights or tokenizer,
+    DiskFull when a copy is needed and there is no room.
     """
     _require_apart(source.path, out)
     weights, companions = source.weight_files(), source.companion_files()
     _require_room_for_copies(list(weights.values()), out)
-    empty_directory(out)  # a leftover link must never be written through
+    empty_directory(out)  # writing through a leftover link would change its target
     shared = tuple(_share(name, path, out / name) for name, path in weights.items())
     for name, path in companions.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,9 @@ def write_around(
         shutil.copyfile(path, out / path.name)
     (out / "config.json").write_text(config.to_json_string(), encoding="utf-8")
     _log(shared)
-    return Written(out, shared, ("config.json", *(path.name for path in code), *companions))
+    return WrittenDirectory(
+        out, shared, ("config.json", *(path.name for path in code), *companions)
+    )
 
 
 def _share(name: str, path: Path, target: Path) -> SharedFile:
@@ -104,7 +106,7 @@ def _require_apart(source: Path, out: Path) -> None:
     first, second = source.resolve(), out.resolve()
     if first == second or first in second.parents or second in first.parents:
         raise UsageError(
-            "The new model directory must lie outside the one that it is made from.",
+            "The output directory must lie outside the model that it is made from.",
             where=out,
             found=source,
             next_step="Name another output directory.",
@@ -119,11 +121,11 @@ def _require_room_for_copies(weights: list[Path], out: Path) -> None:
 
 
 def require_no_tokenizer_code(source: ModelDirectory) -> None:
-    """Raise NotAModel when the tokenizer runs code of its own, which would not be copied."""
+    """Raise NotAModel when the tokenizer brings its own code, which would not be copied."""
     path = source.path / "tokenizer_config.json"
     if path.is_file() and "auto_map" in read_json_object(path):
         raise NotAModel(
-            "The tokenizer has code of its own.",
+            "The tokenizer brings its own code.",
             where=path,
             found="auto_map",
             next_step="Use a model with one of transformers' own tokenizers.",

@@ -1,4 +1,4 @@
-"""Greedy answers to prompts, for reading side by side; several are written at once."""
+"""Greedy answers to prompts, generated in batches, for reading side by side."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -9,31 +9,31 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from tasks.core.conversation.template.render import get_template, stop_strings
-from tasks.core.evaluation.figures import Answer, Role
+from tasks.core.evaluation.figures import ModelAnswer, Role
 from tasks.core.evaluation.prompts import Prompt
 
 
 class _Counting(BaseStreamer):
-    """Counts the tokens that `generate` streams; what it streams first is the prompt."""
+    """Counts the tokens that `generate` streams after the prompt."""
 
     def __init__(self, on_token: Callable[[int], None]) -> None:
         self._on_token = on_token
         self._streamed = 0
 
     def put(self, value: torch.Tensor) -> None:
-        """Take the prompt, then a token at a time."""
+        """Receive the prompt first, then one token at a time."""
         if self._streamed:
             self._on_token(self._streamed)
         self._streamed += 1
 
     def end(self) -> None:
-        """Nothing is left to count."""
+        """Nothing to do at the end."""
 
 
 class _StopAt(StoppingCriteria):
-    """Ends an answer once it holds one of the template's stop strings, as FastChat does.
+    """Ends an answer at the first of the template's stop strings, as FastChat does.
 
-    `ended` is the length at which each row of the batch did, prompt and padding included.
+    `ended` has the length at which each row of the batch ended, prompt and padding included.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class _StopAt(StoppingCriteria):
         self._tokenizer = tokenizer
         self._stops = stops
         self._prompt_tokens = prompt_tokens
-        # A stop string may begin and end within a token, and a letter may take four of them.
-        self._looked_at_tokens = 4 * max(map(len, stops)) + 4
+        # A stop string may start and end inside a token, and a character may take four tokens.
+        self._window_tokens = 4 * max(map(len, stops), default=0) + 4
 
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object
     ) -> torch.BoolTensor:
-        """Return for each row whether its last tokens hold a stop string."""
+        """Return for each row whether its last tokens contain a stop string."""
         length = input_ids.shape[1]
-        start = max(self._prompt_tokens, length - self._looked_at_tokens)
+        start = max(self._prompt_tokens, length - self._window_tokens)
         for row, tokens in enumerate(input_ids[:, start:].tolist()):
             text = self._tokenizer.decode(tokens)
             if row not in self.ended and any(stop in text for stop in self._stops):
@@ -61,7 +61,7 @@ class _StopAt(StoppingCriteria):
 
 
 class Answerer:
-    """One model with its tokenizer and the template that it is prompted with."""
+    """A model that answers prompts, with its tokenizer and conversation template."""
 
     def __init__(
         self, role: Role, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: str
@@ -77,18 +77,18 @@ class Answerer:
         prompts: Sequence[Prompt],
         max_new_tokens: int,
         on_token: Callable[[int], None] | None = None,
-    ) -> list[Answer]:
-        """Return an answer a prompt of at most max_new_tokens tokens, each the likeliest one.
+    ) -> list[ModelAnswer]:
+        """Return a greedy answer of at most max_new_tokens tokens for each prompt.
 
-        They are written side by side: a token of several answers reads the weights once. Each ends
-        before the template's stop string, as it does where the model is served. `on_token` gets the
-        number of each token when it is written, from 1. The seconds are shared by their tokens.
+        The answers are generated as one batch, which reads the weights once per step. Each ends
+        before the template's stop string, as in serving. `on_token` is called with the number of
+        each new token, from 1. The time is divided among the answers by their tokens.
         """
         template = get_template(self._template)
         ends = {self._tokenizer.eos_token_id, *(template.stop_token_ids or [])} - {None}
         input_ids, mask = self._padded([self._encoded(prompt) for prompt in prompts])
         width, stops = input_ids.shape[1], stop_strings(template)
-        stop_at = _StopAt(self._tokenizer, stops, width) if stops else None
+        stop_at = _StopAt(self._tokenizer, stops, width)
         started = time.monotonic()
         output = self._model.generate(  # type: ignore[operator]
             input_ids=input_ids,
@@ -96,19 +96,27 @@ class Answerer:
             max_new_tokens=max_new_tokens,
             do_sample=False,
             eos_token_id=sorted(ends),
-            stopping_criteria=StoppingCriteriaList([stop_at] if stop_at else []),
+            stopping_criteria=StoppingCriteriaList([stop_at] if stops else []),
             pad_token_id=self._tokenizer.eos_token_id,
             streamer=None if on_token is None else _Counting(on_token),
         )
         wall_s = time.monotonic() - started
-        ended = stop_at.ended if stop_at else {}
-        new = [
-            _until(row[width : ended.get(number)], ends)
+        new_tokens = [
+            _until(row[width : stop_at.ended.get(number)], ends)
             for number, row in enumerate(output.tolist())
         ]
-        share_s = wall_s / max(1, sum(map(len, new)))
+        return self._answers(prompts, new_tokens, stops, wall_s)
+
+    def _answers(
+        self,
+        prompts: Sequence[Prompt],
+        new_tokens: Sequence[list[int]],
+        stops: Sequence[str],
+        wall_s: float,
+    ) -> list[ModelAnswer]:
+        share_s = wall_s / max(1, sum(map(len, new_tokens)))
         return [
-            Answer(
+            ModelAnswer(
                 role=self._role,
                 prompt_id=prompt.id,
                 prompt=prompt.text,
@@ -116,7 +124,7 @@ class Answerer:
                 tokens=len(tokens),
                 wall_s=share_s * len(tokens),
             )
-            for prompt, tokens in zip(prompts, new, strict=True)
+            for prompt, tokens in zip(prompts, new_tokens, strict=True)
         ]
 
     def _encoded(self, prompt: Prompt) -> list[int]:
@@ -127,7 +135,7 @@ class Answerer:
         return ids
 
     def _padded(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows as one batch, padded in front, and the mask of what is no padding."""
+        """Return the rows as one batch, padded on the left, and its attention mask."""
         width, device = max(map(len, rows)), self._model.device
         padding, before = [self._tokenizer.eos_token_id or 0], [width - len(row) for row in rows]
         ids = [padding * empty + row for empty, row in zip(before, rows, strict=True)]
@@ -141,6 +149,6 @@ class Answerer:
 
 
 def _until(tokens: list[int], ends: Collection[int]) -> list[int]:
-    """Return the tokens to the first that ends an answer, with it; padding may follow."""
+    """Return the tokens up to and including the first that ends an answer."""
     last = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
     return tokens[: last + 1]

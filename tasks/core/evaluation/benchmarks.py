@@ -1,7 +1,7 @@
-"""Benchmarks of lm-eval by name, run as a program and read back as figures.
+"""Benchmarks of lm-eval by name, run as a program, with their results read back as figures.
 
-lm-eval is no dependency of the project: `pip install lm-eval` brings it. Its own tasks download
-their data sets (or take them from the cache of `datasets`); task files of the user's in
+lm-eval is not a dependency of the project: `pip install lm-eval` adds it. Its own tasks download
+their data sets (or use the cache of `datasets`); the user's task files in
 `evaluate.benchmark_tasks` with data beside them need no network.
 Source: EleutherAI/lm-evaluation-harness.
 """
@@ -25,12 +25,12 @@ _NOT_METRICS = ("alias", "name", "sample_len", "sample_count")
 
 
 def lm_eval_version() -> str:
-    """Return the version of lm-eval beside us. Raises MissingTool when there is none."""
+    """Return the installed version of lm-eval. Raises MissingTool when there is none."""
     try:
         return importlib.metadata.version(_PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
         raise MissingTool(
-            "The recipe asks for benchmarks, and lm-eval is not installed.",
+            "The recipe asks for benchmarks, but lm-eval is not installed.",
             where="evaluate.benchmarks",
             expected=f"the package {_PACKAGE} in this environment",
             found=sys.prefix,
@@ -47,9 +47,9 @@ def run_benchmarks(
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
 ) -> tuple[Benchmark, ...]:
-    """Return what lm-eval measures of one model. Raises EvaluationFailed with its last lines.
+    """Return lm-eval's results for one model. Raises EvaluationFailed with its last lines.
 
-    What lm-eval prints is in the file `log`.
+    lm-eval's output goes to the file `log`.
     """
     out = scratch / f"benchmarks of {subject.role}"
     out.mkdir()
@@ -62,8 +62,9 @@ def run_benchmarks(
             f"The benchmarks of {subject.role} did not finish: lm-eval {result.cause.value}.",
             where=result.log or ", ".join(settings.benchmarks),
             found="\n    ".join(["", *result.tail[-15:]]),
-            next_step="Check the names with `lm-eval ls tasks`. A task without a network needs its "
-            "data set in the cache, or data files beside a task file in evaluate.benchmark_tasks.",
+            next_step="Check the names with `lm-eval ls tasks`. Without a network a task "
+            "needs its data set in the cache, or data files beside a task file in "
+            "evaluate.benchmark_tasks.",
         )
     return tuple(_figures(subject, json.loads(files[-1].read_bytes())["results"]))
 
@@ -88,7 +89,7 @@ def _command(subject: Subject, settings: Evaluate, out: Path) -> list[str]:
 def _figures(subject: Subject, results: dict[str, dict[str, object]]) -> Iterator[Benchmark]:
     """Yield every metric: lm-eval writes `metric,filter`, and its error as `metric_stderr,filter`.
 
-    The filter `none` is not said. What is no number (a standard error of "N/A") is left out.
+    The filter `none` is omitted, and so are values that are not numbers (a standard error "N/A").
     """
     for task, values in results.items():
         for key, value in values.items():

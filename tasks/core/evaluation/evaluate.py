@@ -1,4 +1,4 @@
-"""Evaluate models in processes of their own, and say why when one of those ends badly."""
+"""Evaluate models in separate processes, and explain how one of them failed."""
 
 import logging
 import os
@@ -11,7 +11,12 @@ from tasks.core.conversation.checking.leaks import Overlap
 from tasks.core.conversation.tokenizer.model_limits import check_length, check_token_ids
 from tasks.core.errors import DataError, EvaluationFailed, KawanUsahaError
 from tasks.core.evaluation.benchmarks import lm_eval_version, run_benchmarks
-from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
+from tasks.core.evaluation.figures import (
+    Benchmark,
+    EvaluationJob,
+    EvaluationOutcome,
+    Subject,
+)
 from tasks.core.files.digests import sha256_of
 from tasks.core.files.durable import write_atomically
 from tasks.core.files.given import require_at_rest
@@ -34,14 +39,14 @@ from tasks.core.weights.model_check import check_model
 _log = logging.getLogger(__name__)
 
 OUTCOME = "evaluation.json"
-LENGTH = "evaluate.max_length_tokens"
+LENGTH_SETTING = "evaluate.max_length_tokens"
 _QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-"""A log is no place for a progress bar. What the user has set stays."""
+"""No progress bars in a log. Variables that the user has set take precedence."""
 WITH_ACTIVATIONS = 1.2
-"""Times its weights is what a model takes of the GPUs that measure it, roughly."""
+"""Roughly, the GPU memory that measuring a model takes, as a multiple of its weights."""
 
 
-def evaluate(
+def evaluate_models(
     subjects: Sequence[Subject],
     settings: Evaluate,
     *,
@@ -50,19 +55,19 @@ def evaluate(
     overlap: Overlap | None = None,
     on_line: Callable[[str], None] | None = None,
     log: Path | None = None,
-) -> Outcome:
-    """Measure the models, each against those that it names, and write the outcome to out.
+) -> EvaluationOutcome:
+    """Measure the models, each against those that it names; write `evaluation.json` into out.
 
-    `overlap`, what of the held-out conversations stands in the training data, goes into the
-    outcome as far as it was measured.
-    Benchmarks, if any are named, are run for the last model and those that it is held against.
-    `on_line` gets what the measuring says, the file `log` everything that its processes print.
-    It is the only build on its devices, and waits for another one, which `on_line` is told.
-    Writes `evaluation.json` into the existing directory out, whole or not at all. Raises what
-    `check_model` raises, TemplateMismatch when the last model was trained with another template,
-    DataError for conversations or prompts that cannot be used, MissingTool for benchmarks without
-    lm-eval, EvaluationFailed with the cause when a measuring process ends without an outcome,
-    DeviceBusy when a deployment leaves too little of a GPU.
+    overlap: the held-out conversations that are also in the training data; the outcome says which
+    of them were measured. Benchmarks, if any, run for the last model and those that it is compared
+    with. on_line gets the progress lines; the file log gets all output of the processes. Waits for
+    other builds on the same devices, and reports that to on_line. The file is complete or not there
+    at all.
+
+    Raises what `check_model` raises, TemplateMismatch when the last model was trained with another
+    template, DataError for conversations or prompts that cannot be used, MissingTool for benchmarks
+    without lm-eval, EvaluationFailed with the cause when a process ends without an outcome,
+    DeviceBusy when a deployment leaves too little GPU memory.
     """
     say = on_line or _log.info
     for subject in subjects:
@@ -74,36 +79,39 @@ def evaluate(
         alone_on(settings.device, None, "evaluate", say=say),
         scratch_directory("evaluation") as work,
     ):
-        require_gpu_memory(settings.device, None, _needed_bytes_a_gpu(subjects, settings))
-        outcome = _measure(subjects, settings, template, work, overlap, on_line=on_line, log=log)
+        require_gpu_memory(settings.device, None, _needed_bytes_per_gpu(subjects, settings))
+        job = EvaluationJob(
+            subjects=tuple(subjects),
+            template=template,
+            settings=settings,
+            scratch=work,
+            overlap=overlap,
+        )
+        outcome = _measure(job, on_line, log)
         if settings.benchmarks:
-            last = subjects[-1]
-            compared = [s for s in subjects if s is last or s.role in last.against]
-            env = {**_QUIET, **child_environment(os.environ, *NETWORK)}
-            found = [
-                run_benchmarks(subject, settings, scratch=work, env=env, on_line=on_line, log=log)
-                for subject in compared
-            ]
-            outcome = outcome.model_copy(update={"benchmarks": sum(found, ())})
+            results = _run_benchmarks(job, on_line, log)
+            outcome = outcome.model_copy(update={"benchmarks": results})
     write_atomically(out / OUTCOME, outcome.model_dump_json(indent=1) + "\n")
     return outcome
 
 
 def _check_limits(subject: Subject, settings: Evaluate, *, compared: bool) -> tuple[str, ...]:
-    """Return what to warn of; what the tokenizer says is asked where it is loaded."""
+    """Return warnings about the model's limits, except those of its tokenizer."""
     config, name = read_config(subject.path), f"{subject.role} ({subject.path})"
     check_token_ids(config, where=subject.path)
     length_tokens = settings.max_length_tokens
-    return check_length(config, length_tokens, setting=LENGTH, model=name, compared=compared)
+    return check_length(
+        config, length_tokens, setting=LENGTH_SETTING, model=name, compared=compared
+    )
 
 
 def require_template(
     subjects: Sequence[Subject], template: str, say: Callable[[str], None]
 ) -> None:
-    """Raise TemplateMismatch when the last model, which is judged, was trained with another one.
+    """Raise TemplateMismatch when the last model, the one to release, has another template.
 
-    The others are what it is held against, such as the base of a fine-tune with a new template:
-    `say` is told.
+    For the models that it is compared with, such as the base of a fine-tune with a new template,
+    a line to `say` is enough.
     """
     template_for(subjects[-1].path, template)
     for subject in subjects[:-1]:
@@ -114,8 +122,8 @@ def require_template(
             )
 
 
-def _needed_bytes_a_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int | None:
-    """Return roughly what the largest model takes of each GPU that it is spread over."""
+def _needed_bytes_per_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int | None:
+    """Return roughly how much of each GPU the largest model takes."""
     gpus = len(read_gpu_use()) if settings.device == "cuda" else 0
     if gpus == 0:
         return None
@@ -124,47 +132,49 @@ def _needed_bytes_a_gpu(subjects: Sequence[Subject], settings: Evaluate) -> int 
 
 
 def _measure(
-    subjects: Sequence[Subject],
-    settings: Evaluate,
-    template: str,
-    scratch: Path,
-    overlap: Overlap | None,
-    *,
-    on_line: Callable[[str], None] | None,
-    log: Path | None,
-) -> Outcome:
-    job_file, answer = scratch / "job.json", scratch / OUTCOME
-    job = EvaluationJob(
-        subjects=tuple(subjects),
-        template=template,
-        settings=settings,
-        scratch=scratch,
-        overlap=overlap,
-    )
+    job: EvaluationJob, on_line: Callable[[str], None] | None, log: Path | None
+) -> EvaluationOutcome:
+    job_file, answer = job.scratch / "job.json", job.scratch / OUTCOME
     write_atomically(job_file, job.model_dump_json())
     argv = quick_start("tasks.core.evaluation.entry", str(job_file), str(answer))
     env = _environment(os.environ)
     result = run_child(argv, env=env, cwd=PROJECT, on_line=only_said(on_line), log=log)
     if not result.succeeded:
         raise _explain(result, answer)
-    return read_answer(answer, Outcome, error=EvaluationFailed)
+    return read_answer(answer, EvaluationOutcome, error=EvaluationFailed)
+
+
+def _run_benchmarks(
+    job: EvaluationJob, on_line: Callable[[str], None] | None, log: Path | None
+) -> tuple[Benchmark, ...]:
+    """Return the benchmarks of the last model and of those that it is compared with."""
+    last = job.subjects[-1]
+    compared = [s for s in job.subjects if s is last or s.role in last.against]
+    env = {**_QUIET, **child_environment(os.environ, *NETWORK)}
+    results = [
+        run_benchmarks(
+            subject, job.settings, scratch=job.scratch, env=env, on_line=on_line, log=log
+        )
+        for subject in compared
+    ]
+    return sum(results, ())
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the measuring process: no secret, no network, no progress bars."""
+    """Return the environment of the measuring process: no secrets, network or progress bars."""
     return {**_QUIET, **child_environment(env), "HF_HUB_OFFLINE": "1"}
 
 
-def read_outcome(directory: Path) -> Outcome:
-    """Return the outcome that `evaluate` wrote into directory. EvaluationFailed without one."""
-    return read_answer(directory / OUTCOME, Outcome, error=EvaluationFailed)
+def read_evaluation(directory: Path) -> EvaluationOutcome:
+    """Return the outcome in a directory. Raises EvaluationFailed where there is none."""
+    return read_answer(directory / OUTCOME, EvaluationOutcome, error=EvaluationFailed)
 
 
 def measurement_identity(settings: Evaluate, template: str) -> dict[str, JsonValue]:
-    """Return what decides the figures, for a stage key: contents of files, not their names.
+    """Return what determines the figures, for a stage key: contents of files, not their names.
 
-    Gate and judge are no part of it: another limit, and another judge, take the same figures.
-    Raises DataError when a file cannot be read, MissingTool when lm-eval is needed and not there.
+    Without gate and judge: another limit or another judge uses the same figures. Raises DataError
+    when a file cannot be read, MissingTool when lm-eval is needed but not installed.
     """
     files = {"conversations": settings.conversations, "prompts": settings.prompts}
     shown: dict[str, JsonValue] = settings.model_dump(
@@ -194,7 +204,7 @@ def _benchmarks_identity(settings: Evaluate) -> dict[str, JsonValue]:
     own = settings.benchmark_tasks
     files: list[Path] = []
     if own is not None:
-        own.stat()  # an OSError, where a listing of what does not exist is merely empty
+        own.stat()  # raises where the directory is missing; listing it would find nothing
         files = [path for path in paths_below(own) if path.is_file()]
     return {
         "lm_eval": lm_eval_version(),
@@ -205,13 +215,13 @@ def _benchmarks_identity(settings: Evaluate) -> dict[str, JsonValue]:
 
 
 def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
-    """Return the error that the process left, or what its end tells."""
-    if (told := error_left_in(answer)) is not None:
-        return told
+    """Return the error that the process wrote, or one that describes how it ended."""
+    if (error := error_left_in(answer)) is not None:
+        return error
     advice = {
         Cause.OUT_OF_MEMORY: "Give the machine more memory, evaluate on a GPU, or lower "
         "evaluate.max_length_tokens.",
-        Cause.SIGNAL: "Something else ended it; run again.",
+        Cause.SIGNAL: "Something else ended the process; run again.",
     }
     return EvaluationFailed(
         f"The evaluation did not finish: it was {result.cause.value}."
@@ -219,5 +229,5 @@ def _explain(result: ChildResult, answer: Path) -> KawanUsahaError:
         else f"The evaluation ended with code {result.returncode}.",
         where=result.log,
         found="\n    ".join(["", *result.tail[-15:]]),
-        next_step=advice.get(result.cause, "The lines above say why."),
+        next_step=advice.get(result.cause, "See the lines above for the cause."),
     )

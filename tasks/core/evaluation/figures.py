@@ -1,8 +1,8 @@
 """What is measured, as values: the job that the measuring process reads and the outcome it writes.
 
-A chain of models is measured, each against the one before it, so that the figures say what each
-stage of the lifecycle did, and the last one also against the release before it. Neither torch nor
-transformers is imported here. A figure that is not a finite number survives the way through JSON.
+A chain of models is measured, each against the one before it, so that the figures show the effect
+of each stage of the lifecycle, and the last one also against the release before it. Imports neither
+torch nor transformers. Figures that are NaN or infinite survive JSON.
 """
 
 import math
@@ -13,19 +13,19 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.conversation.checking.leaks import Leaks, Overlap
-from tasks.core.evaluation.judgement import Judgement
+from tasks.core.evaluation.judgement import PairwiseJudgement
 from tasks.core.recipe import Evaluate
 
 Role = Literal["release before", "base", "merged", "edited", "fine-tuned", "model", "against"]
 _EARLIER: tuple[Role, ...] = ("release before", "against")
 
 
-class _Value(BaseModel):
+class _EvaluationRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-class Subject(_Value):
-    """A model to measure, what it is in the lifecycle, and what it is held against.
+class Subject(_EvaluationRecord):
+    """A model to measure, its role in the lifecycle, and the models that it is compared with.
 
     `against` names roles that are measured before this one.
     """
@@ -35,10 +35,12 @@ class Subject(_Value):
     against: tuple[Role, ...] = ()
 
 
-def chain(models: Sequence[tuple[Role, Path]], before: Path | None = None) -> tuple[Subject, ...]:
-    """Return the models of a lifecycle as subjects, each held against the one before it.
+def subjects_of(
+    models: Sequence[tuple[Role, Path]], before: Path | None = None
+) -> tuple[Subject, ...]:
+    """Return the models of a lifecycle as subjects, each compared with the one before it.
 
-    With `before`, the last of them is held against that earlier release too, which is measured
+    With `before`, the last of them is also compared with that earlier release, which is measured
     first.
     """
     earlier: Role = "release before"
@@ -51,11 +53,10 @@ def chain(models: Sequence[tuple[Role, Path]], before: Path | None = None) -> tu
     return tuple(subjects)
 
 
-class EvaluationJob(_Value):
-    """What the measuring process is told.
+class EvaluationJob(_EvaluationRecord):
+    """The request to the measuring process.
 
-    `overlap` is what of the held-out records stands in the training data, None where that is not
-    known.
+    `overlap`: the held-out records that are also in the training data, None where unknown.
     """
 
     subjects: tuple[Subject, ...]
@@ -65,8 +66,8 @@ class EvaluationJob(_Value):
     overlap: Overlap | None = None
 
 
-class Read(_Value):
-    """How well one model predicts the answers of one conversation: that record of the file."""
+class ConversationFigures(_EvaluationRecord):
+    """How well one model predicts the answers of one conversation, by its position in the file."""
 
     position: int
     tokens: int
@@ -74,13 +75,13 @@ class Read(_Value):
     nll_nats: float
 
 
-class Figures(_Value):
-    """How well one model predicts the assistant's words of the held-out conversations.
+class Figures(_EvaluationRecord):
+    """How well one model predicts the assistant's turns of the held-out conversations.
 
-    nll_nats is the sum of the negative log-likelihoods of all measured tokens; utf8_bytes counts
-    the answers that those tokens spell, so that models with different tokenizers compare.
-    tokenizer_digest says which tokenizer it was; without one it counts as another one. `reads` are
-    the sums of each conversation, of which an evaluation by an earlier version has none.
+    nll_nats is the sum of the negative log-likelihoods of all measured tokens; utf8_bytes is the
+    length of the answers that they encode, so that models with different tokenizers can be
+    compared. tokenizer_digest identifies the tokenizer; None matches no other. `reads` has the
+    figures of each conversation; evaluations by earlier versions have none.
     """
 
     role: Role
@@ -92,24 +93,24 @@ class Figures(_Value):
     tokens_per_s: float
     peak_memory_bytes: int
     tokenizer_digest: str | None = None
-    reads: tuple[Read, ...] = ()
+    reads: tuple[ConversationFigures, ...] = ()
 
     @property
     def perplexity(self) -> float:
-        """Return exp of the mean negative log-likelihood a token."""
+        """Return exp of the mean negative log-likelihood per token."""
         return _exp(self.nll_nats / self.tokens)
 
     @property
     def perplexity_per_byte(self) -> float:
-        """Return exp of the mean negative log-likelihood a byte of UTF-8."""
+        """Return exp of the mean negative log-likelihood per byte of UTF-8."""
         return _exp(self.nll_nats / self.utf8_bytes)
 
     def has_tokenizer_of(self, other: "Figures") -> bool:
-        """Return whether both models cut a text into the same tokens."""
+        """Return whether both models have the same tokenizer."""
         return self.tokenizer_digest is not None and self.tokenizer_digest == other.tokenizer_digest
 
     def of_records(self, positions: Collection[int]) -> "Figures | None":
-        """Return the figures of these conversations alone; None where none of them was read."""
+        """Return the figures of these conversations alone, None where none of them was measured."""
         reads = tuple(read for read in self.reads if read.position in positions)
         if not reads:
             return None
@@ -124,12 +125,12 @@ class Figures(_Value):
         )
 
     def perplexity_ratio_to(self, before: "Figures") -> float:
-        """Return this model's perplexity a token over the one of `before`.
+        """Return this model's per-token perplexity divided by that of `before`.
 
-        With another tokenizer, which cuts the same answers into fewer or more tokens, the
-        likelihood of the answers is spread over the tokens of `before`: a model that is twice as
-        bad a token has the ratio 2 in either case. Infinity where this perplexity is infinite, 0
-        where only the one of `before` is; NaN where one of them is no number.
+        With another tokenizer, which splits the same answers into fewer or more tokens, the
+        likelihood of the answers is divided by the number of tokens of `before`, so that the ratio
+        means the same in either case. Infinity where this perplexity is infinite, 0 where only that
+        of `before` is; NaN where one of them is NaN.
         """
         if not math.isfinite(self.perplexity):
             return self.perplexity
@@ -139,11 +140,11 @@ class Figures(_Value):
         return _exp(nats_a_byte * before.utf8_bytes / before.tokens)
 
 
-class HeldOut(_Value):
-    """What became of the held-out records: the same rules as in training set some of them aside.
+class HeldOut(_EvaluationRecord):
+    """How many held-out records were measured, and how many the rules of training set aside.
 
-    `set_aside` counts them by fault; `first_set_aside` names some. `leaks` is what of the
-    measured ones stands in the training data, None where no training data was named.
+    `set_aside` counts those by fault; `first_set_aside` names some. `leaks`: the measured ones that
+    are also in the training data, None where no training data was named.
     """
 
     records: int
@@ -153,11 +154,11 @@ class HeldOut(_Value):
     leaks: Leaks | None = None
 
 
-class Comparison(_Value):
-    """How far a model is from one that it is held against, on the same tokens.
+class Comparison(_EvaluationRecord):
+    """How far the predictions of two models are apart, on the same tokens.
 
     kl_divergence_nats is KL(before || after), the mean over tokens; top1_agreement is the share of
-    tokens for which both hold the same token to be the likeliest.
+    tokens for which both predict the same token.
     """
 
     before: Role
@@ -167,8 +168,8 @@ class Comparison(_Value):
     top1_agreement: float
 
 
-class Answer(_Value):
-    """What one model answers to one prompt, decoded greedily."""
+class ModelAnswer(_EvaluationRecord):
+    """One model's answer to one prompt, decoded greedily."""
 
     role: Role
     prompt_id: str
@@ -178,8 +179,8 @@ class Answer(_Value):
     wall_s: float
 
 
-class Benchmark(_Value):
-    """One metric of one lm-eval task for one model, with its standard error where it has one."""
+class Benchmark(_EvaluationRecord):
+    """One metric of one lm-eval task for one model, with its standard error if there is one."""
 
     role: Role
     task: str
@@ -188,22 +189,22 @@ class Benchmark(_Value):
     stderr: float | None
 
 
-class Outcome(_Value):
+class EvaluationOutcome(_EvaluationRecord):
     """Everything that was measured. The last figures are those of the model to release.
 
-    `judgement` is what a judge prefers, None where none was asked or nothing could be compared.
+    `judgement` is None where no judge was asked or nothing could be compared.
     """
 
     figures: tuple[Figures, ...]
     comparisons: tuple[Comparison, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[ModelAnswer, ...]
     benchmarks: tuple[Benchmark, ...] = ()
     held_out: HeldOut | None = None
-    judgement: Judgement | None = None
+    judgement: PairwiseJudgement | None = None
 
     @property
     def leaks(self) -> Leaks | None:
-        """What of the held-out conversations stands in the training data, if that is known."""
+        """The held-out conversations that are also in the training data, None where unknown."""
         return self.held_out.leaks if self.held_out else None
 
     def of(self, role: Role) -> Figures | None:
@@ -211,21 +212,21 @@ class Outcome(_Value):
         return next((figures for figures in self.figures if figures.role == role), None)
 
     def between(self, before: Role, after: Role) -> Comparison | None:
-        """Return the comparison of two models, if they were and could be compared."""
+        """Return the comparison of two models, None if they were not or could not be compared."""
         pairs = (c for c in self.comparisons if (c.before, c.after) == (before, after))
         return next(pairs, None)
 
     def generated_per_s(self, role: Role) -> float | None:
-        """Return the tokens a second in which the model answered, None without answers."""
+        """Return the tokens per second at which the model answered, None without answers."""
         own = [answer for answer in self.answers if answer.role == role]
         wall_s = sum(answer.wall_s for answer in own)
         return sum(answer.tokens for answer in own) / wall_s if wall_s else None
 
 
-def compared_roles(outcome: Outcome) -> tuple[Role, Role] | None:
-    """Return the model that the last one's answers are judged beside, and the last one.
+def compared_roles(outcome: EvaluationOutcome) -> tuple[Role, Role] | None:
+    """Return the two models whose answers a judge compares: an earlier one, and the last one.
 
-    None where there is no earlier release, nor a model that was named to compare with.
+    None where there is neither an earlier release nor a model named to compare with.
     """
     after = outcome.figures[-1].role
     earlier = (role for role in _EARLIER if outcome.of(role) is not None)

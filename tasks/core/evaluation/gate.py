@@ -1,7 +1,7 @@
-"""The gate: limits of the recipe against what was measured, as a verdict with reasons.
+"""The gate: the recipe's limits applied to what was measured, giving a verdict with reasons.
 
-Pure. A verdict is a value; the flow decides what to do with it. The invariant: a limit on what is
-in the chain and cannot be judged fails. Not a number and infinity are never within a limit.
+Pure. A verdict is a value; the flow decides what to do with it. The invariant: a limit that applies
+to the chain but cannot be evaluated fails. NaN and infinity never meet a limit.
 """
 
 import math
@@ -9,13 +9,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.evaluation.figures import Figures, Outcome, Role, compared_roles
-from tasks.core.evaluation.numbers import measured as shown
+from tasks.core.evaluation.figures import EvaluationOutcome, Figures, Role, compared_roles
+from tasks.core.evaluation.numbers import four_digits
 from tasks.core.recipe import Gate
 
 
-class Check(BaseModel):
-    """One limit and what was found. `applies` is False where the chain has no such stage."""
+class GateCheck(BaseModel):
+    """One limit and what was measured. `applies` is False where the chain has no such stage."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
@@ -28,39 +28,41 @@ class Check(BaseModel):
     reason: str
 
 
-class Verdict(BaseModel):
+class GateVerdict(BaseModel):
     """Whether the model may be published and served, and why.
 
-    `forced` is the reason of the person who releases the model although a check failed.
+    `forced` is the reason given by a person who releases the model although a check failed.
     """
 
     model_config = ConfigDict(frozen=True)
 
     passed: bool
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     forced: str | None = None
 
     @property
     def allows_release(self) -> bool:
-        """Whether the model may be published and served, on its own merit or by force."""
+        """Whether the model may be published and served, by passing or by force."""
         return self.passed or self.forced is not None
 
     @property
     def reasons(self) -> list[str]:
-        """Return what failed; all checks when nothing did."""
+        """Return the reasons of the failed checks; of all checks when none failed."""
         failed = [check.reason for check in self.checks if not check.passed]
         return failed or [check.reason for check in self.checks]
 
 
-def judge(outcome: Outcome, gate: Gate, *, override: str | None = None) -> Verdict:
+def apply_gate(
+    outcome: EvaluationOutcome, gate: Gate, *, override: str | None = None
+) -> GateVerdict:
     """Return the verdict over the last model of the chain.
 
-    `override` is the reason for which a model that fails is released all the same. It is dropped
-    when nothing fails; one of spaces alone is none.
+    `override` is the reason for releasing a model that fails. It is ignored when nothing fails, and
+    when it is blank.
     """
     found = (
         _perplexity(outcome, gate.max_perplexity),
-        _rise(outcome, gate.max_perplexity_ratio),
+        _ratio_to_start(outcome, gate.max_perplexity_ratio),
         _edit(outcome, gate.max_kl_divergence),
         _gain(outcome, gate.min_finetune_gain),
         _release(outcome, gate.max_ratio_to_release),
@@ -71,86 +73,90 @@ def judge(outcome: Outcome, gate: Gate, *, override: str | None = None) -> Verdi
     checks = tuple(check for check in found if check is not None)
     passed = all(check.passed for check in checks)
     reason = (override or "").strip() or None
-    return Verdict(passed=passed, checks=checks, forced=None if passed else reason)
+    return GateVerdict(passed=passed, checks=checks, forced=None if passed else reason)
 
 
-def _perplexity(outcome: Outcome, limit: float | None) -> Check | None:
+def _perplexity(outcome: EvaluationOutcome, limit: float | None) -> GateCheck | None:
     if limit is None:
         return None
     released = outcome.figures[-1]
     return _check(f"perplexity of {released.role}", limit, released.perplexity)
 
 
-def _rise(outcome: Outcome, limit: float | None) -> Check | None:
-    """Check against the model that edit and fine-tuning began with: merged, or the first one."""
+def _ratio_to_start(outcome: EvaluationOutcome, limit: float | None) -> GateCheck | None:
+    """Check against the model before edit and fine-tuning: the merged one, or the first."""
     if limit is None:
         return None
     released = outcome.figures[-1]
     reference = outcome.of("merged") or outcome.of("base") or outcome.figures[0]
     if released is reference:
-        why = f"it would hold {released.role} against itself"
-        return _idle("perplexity ratio to the model before edit and fine-tuning", limit, why)
+        why = f"it would compare {released.role} with itself"
+        return _not_applicable(
+            "perplexity ratio to the model before edit and fine-tuning", limit, why
+        )
     return _ratio_check(released, reference, limit)
 
 
-def _edit(outcome: Outcome, limit: float | None) -> Check | None:
+def _edit(outcome: EvaluationOutcome, limit: float | None) -> GateCheck | None:
     if limit is None:
         return None
     edited = outcome.of("edited")
     if edited is None:
-        return _idle("KL divergence of the edit", limit, "nothing is edited")
+        return _not_applicable("KL divergence of the edit", limit, "nothing is edited")
     before = _before(outcome, "edited")
     found = None if before is None else outcome.between(before.role, "edited")
     kl = None if found is None else found.kl_divergence_nats
     return _check("KL divergence of edited from the model before it", limit, kl)
 
 
-def _gain(outcome: Outcome, limit: float | None) -> Check | None:
+def _gain(outcome: EvaluationOutcome, limit: float | None) -> GateCheck | None:
     if limit is None:
         return None
     tuned = outcome.of("fine-tuned")
     if tuned is None:
-        return _idle("gain of the fine-tune", limit, "nothing is fine-tuned", "at least")
+        return _not_applicable("gain of the fine-tune", limit, "nothing is fine-tuned", "at least")
     before = _before(outcome, "fine-tuned")
     gain = None if before is None else 1.0 - _ratio(tuned, before)
     return _check("gain of fine-tuned over the model before it", limit, gain, "at least")
 
 
-def _release(outcome: Outcome, limit: float | None) -> Check | None:
+def _release(outcome: EvaluationOutcome, limit: float | None) -> GateCheck | None:
     if limit is None:
         return None
     released, earlier = outcome.figures[-1], outcome.of("release before")
     if earlier is None:
-        return _idle("perplexity ratio to the release before", limit, "there is no other release")
+        return _not_applicable(
+            "perplexity ratio to the release before", limit, "there is no earlier release"
+        )
     return _ratio_check(released, earlier, limit)
 
 
-def _merge(outcome: Outcome, limit: float | None) -> Check | None:
+def _merge(outcome: EvaluationOutcome, limit: float | None) -> GateCheck | None:
     """Check the merged model against its base.
 
-    A merged model that is better than its base is always within the limit, also where the base
-    talks such nonsense that its perplexity is infinite.
+    A merged model that is better than its base always passes, also where the base is so bad that
+    its perplexity is infinite.
     """
     if limit is None:
         return None
     merged, base = outcome.of("merged"), outcome.of("base")
     if merged is None or base is None:
-        return _idle("perplexity ratio of merged to base", limit, "no delta is merged")
+        return _not_applicable("perplexity ratio of merged to base", limit, "no delta is merged")
     return _ratio_check(merged, base, limit, merged.perplexity_ratio_to(base))
 
 
-def _judged(outcome: Outcome, limit: float | None) -> Check | None:
-    """Check what the judge prefers; it does not apply where there is nothing to compare with.
+def _judged(outcome: EvaluationOutcome, limit: float | None) -> GateCheck | None:
+    """Check the judge's preferences; does not apply where there is nothing to compare with.
 
-    What it has not judged speaks for nobody: too little of it fails.
+    Pairs without a verdict count for neither side; with too few verdicts the check fails.
     """
     if limit is None:
         return None
     if compared_roles(outcome) is None:
-        name = "share of the answers that the judge prefers"
-        return _idle(name, limit, "there is no other release", "at least")
+        name = "share of answers preferred by the judge"
+        return _not_applicable(name, limit, "there is no earlier release", "at least")
     found = outcome.judgement
-    name = "share of the answers that the judge prefers to those of the release before"
+    name = "share of answers preferred by the judge over those of the release before"
     if found is None:
         return _check(name, limit, None, "at least")
     if found.judged < found.wanted:
@@ -158,10 +164,10 @@ def _judged(outcome: Outcome, limit: float | None) -> Check | None:
     return _check(name, limit, found.sure_win_rate, "at least")
 
 
-def _unseen(outcome: Outcome) -> Check | None:
-    """Fail where all that the model is measured with was in its training data: it proves nothing.
+def _unseen(outcome: EvaluationOutcome) -> GateCheck | None:
+    """Fail where all held-out conversations were in the training data: figures prove nothing.
 
-    A part of it is a warning of the report, and no check.
+    If only some were, the report warns and there is no check.
     """
     leaks = outcome.leaks
     if leaks is None or not leaks.whole:
@@ -169,29 +175,29 @@ def _unseen(outcome: Outcome) -> Check | None:
     return _check("held-out conversations that are not in the training data", 1, 0, "at least")
 
 
-def _before(outcome: Outcome, role: Role) -> Figures | None:
-    """Return the figures of the model that the stage with this role began with."""
+def _before(outcome: EvaluationOutcome, role: Role) -> Figures | None:
+    """Return the figures of the model that the stage with this role started from."""
     models = [figures for figures in outcome.figures if figures.role != "release before"]
     place = next(i for i, figures in enumerate(models) if figures.role == role)
     return models[place - 1] if place else None
 
 
 def _ratio(after: Figures, before: Figures) -> float:
-    """Return the ratio of two perplexities; NaN where nothing can be held against the one before.
+    """Return the ratio of two perplexities; NaN where the earlier one is infinite.
 
-    That is where it is infinite: anything would be better.
+    Any model would be better than that one.
     """
     return after.perplexity_ratio_to(before) if math.isfinite(before.perplexity) else math.nan
 
 
 def _ratio_check(
     after: Figures, before: Figures, limit: float, ratio: float | None = None
-) -> Check:
-    """Return the check of a ratio, by default the one of `_ratio`."""
-    before_it = "the release before" if before.role == "release before" else before.role
-    name = f"perplexity ratio of {after.role} to {before_it}"
+) -> GateCheck:
+    """Return the check of a perplexity ratio, by default that of `_ratio`."""
+    earlier = "the release before" if before.role == "release before" else before.role
+    name = f"perplexity ratio of {after.role} to {earlier}"
     if after.tokens != before.tokens and not after.has_tokenizer_of(before):
-        name += f", by the byte ({before.utf8_bytes / before.tokens:.2f} bytes a token)"
+        name += f", per byte ({before.utf8_bytes / before.tokens:.2f} bytes per token)"
     return _check(name, limit, _ratio(after, before) if ratio is None else ratio)
 
 
@@ -200,7 +206,7 @@ def _check(
     limit: float,
     measured: float | None,
     bound: Literal["at most", "at least"] = "at most",
-) -> Check:
+) -> GateCheck:
     words = f"the limit is {bound} {limit:g}"
     if measured is None or math.isnan(measured):
         measured = None
@@ -209,17 +215,17 @@ def _check(
         kept = measured <= limit if bound == "at most" else measured >= limit
         passed = math.isfinite(measured) and kept
         side = "within" if passed else "below" if bound == "at least" else "above"
-        reason = f"{name}: {shown(measured)}, {side} the limit {limit:g}"
-    return Check(
+        reason = f"{name}: {four_digits(measured)}, {side} the limit {limit:g}"
+    return GateCheck(
         name=name, bound=bound, limit=limit, measured=measured, passed=passed, reason=reason
     )
 
 
-def _idle(
+def _not_applicable(
     name: str, limit: float, why: str, bound: Literal["at most", "at least"] = "at most"
-) -> Check:
-    """Return the check of a limit on what the chain does not have."""
-    return Check(
+) -> GateCheck:
+    """Return the check of a limit that does not apply to this chain."""
+    return GateCheck(
         name=name,
         bound=bound,
         limit=limit,

@@ -1,9 +1,9 @@
-"""The endpoint of a judge: one question, one reply with its tokens, or why there is none.
+"""The judge's endpoint: sends one question and returns the reply with its tokens, or raises.
 
-Any OpenAI-compatible server. The invariants: the key goes into one header of one request to the
-recipe's own address, never into an error, a log or a file; no redirect is followed with it, and
-only so much of a reply is read. A server may repeat the key or what people wrote: of a refusal only
-its status and its code are told.
+Works with any OpenAI-compatible server. The invariants: the key is sent only in the header of
+requests to the recipe's own address, and never appears in an error, a log or a file; redirects are
+not followed, and the size of a reply is limited. A server may echo the key or people's texts: of a
+refusal only its status and error code are shown.
 """
 
 import logging
@@ -20,40 +20,40 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.core.errors import JudgeRefused, JudgeUnavailable
-from tasks.core.evaluation.judge_words import RULES
+from tasks.core.evaluation.judge_question import RULES
 from tasks.core.recipe.judge import THIS_MACHINE, Judge
 from tasks.core.retry import retrying
 
 _LOG = logging.getLogger(__name__)
 
 MAX_REPLY_BYTES = 4 << 20
-WAITS_S = (1.0, 4.0, 15.0, 30.0)
-"""Before each further attempt at a question."""
-_MOST_S = 120.0
-"""A server may ask to wait longer; then the run is the one to come again."""
+RETRY_WAITS_S = (1.0, 4.0, 15.0, 30.0)
+"""Before each retry of a question."""
+_LONGEST_WAIT_S = 120.0
+"""If a server asks to wait longer, the run fails and can be repeated later."""
 _ANSWERS_WITHIN_S = 300.0
 _MAY_PASS = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _MAY_BE_PAID = (408, 500, 502, 504)
-"""Said by whoever stands before a model as well, which may be at work or done."""
+"""A proxy may send these too, while the model behind it answers, and charges, all the same."""
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _CODE = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}){0,5}")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the judge wrote, and the tokens that are to be paid; None where it does not say."""
+    """The judge's reply and the tokens to pay for, None where the server does not report them."""
 
     text: str
     input_tokens: int | None
     output_tokens: int | None
 
 
-class _Said(BaseModel):
+class _ReplyMessage(BaseModel):
     content: str | None = None
 
 
 class _Choice(BaseModel):
-    message: _Said
+    message: _ReplyMessage
 
 
 class _Usage(BaseModel):
@@ -66,21 +66,21 @@ class _Completion(BaseModel):
     usage: _Usage | None = None
 
 
-class _Why(BaseModel):
+class _ErrorDetails(BaseModel):
     type: str | None = None
     code: str | None = None
 
 
 class _Refusal(BaseModel):
-    """What OpenAI's API answers instead of a completion, without its words."""
+    """The error reply of OpenAI's API, without its message."""
 
-    error: _Why
+    error: _ErrorDetails
 
 
-class _Again(Exception):
-    """An attempt that may succeed later: after so many seconds, if the server says.
+class _Retryable(Exception):
+    """An attempt that may succeed later: after this many seconds, if the server says so.
 
-    One that `may_be_paid` has reached the server, which may have answered it all the same.
+    With `may_be_paid` it reached the server, which may have answered and charged for it.
     """
 
     def __init__(
@@ -91,16 +91,18 @@ class _Again(Exception):
 
 
 def require_key(judge: Judge) -> str | None:
-    """Return the key that the judge is asked with, None where it needs none.
+    """Return the judge's key, None where it needs none.
 
-    Raises JudgeRefused where the variable that the recipe names is not set, or cannot be a key.
+    Raises JudgeRefused where the variable that the recipe names is not set, or is not a valid key.
     """
     if judge.key_variable is None:
         return None
     key = os.environ.get(judge.key_variable, "").strip()
     if not key or not key.isascii() or not key.isprintable():
         raise JudgeRefused(
-            "The judge needs a key, and there is none." if not key else "This is no key.",
+            "The judge needs a key, but there is none."
+            if not key
+            else "The judge's key is invalid.",
             where="evaluate.judge.key_variable",
             expected=f"the endpoint's key in the environment variable {judge.key_variable}",
             next_step=f"`export {judge.key_variable}=…` where the evaluation runs, or leave "
@@ -143,34 +145,38 @@ class Endpoint:
     def ask(self, text: str, lost: Callable[[], bool]) -> Reply:
         """Return the reply to one question.
 
-        What may pass is tried again after WAITS_S, or when the server says. `lost` is called after
-        each attempt that ended without a reply and may be paid; it returns whether another one is
-        within the limit of cost. Raises JudgeUnavailable when it has not passed, JudgeRefused for
-        what another try does not change.
+        Temporary failures are retried after RETRY_WAITS_S, or when the server says. `lost` is
+        called after each attempt that ended without a reply and may have to be paid; it returns
+        whether another one is within the cost limit. Raises JudgeUnavailable when all attempts
+        failed, JudgeRefused where a retry cannot help.
         """
 
         def attempt() -> Reply:
             try:
                 return self._reply(text)
-            except _Again as again:
-                if again.may_be_paid and not lost():
-                    found = f"{again.found}; another try could exceed evaluate.judge.max_cost"
-                    raise self._unavailable(found) from again
+            except _Retryable as failed:
+                if failed.may_be_paid and not lost():
+                    found = f"{failed.found}; a retry could exceed evaluate.judge.max_cost"
+                    raise self._unavailable(found) from failed
                 raise
 
         try:
             return retrying(
-                _Again, WAITS_S, asked_s=_asked_s, longest_asked_s=_MOST_S, on_wait=_log_wait
+                _Retryable,
+                RETRY_WAITS_S,
+                asked_s=_asked_s,
+                longest_asked_s=_LONGEST_WAIT_S,
+                on_wait=_log_wait,
             )(attempt)
-        except _Again as again:
-            raise self._unavailable(again.found) from again
+        except _Retryable as failed:
+            raise self._unavailable(failed.found) from failed
 
     def _reply(self, text: str) -> Reply:
         status, headers, body = self._post(text)
         if status == httpx.codes.BAD_REQUEST and self._gave_up_an_option(body):
             return self._reply(text)
         if status in _MAY_PASS:
-            raise _Again(
+            raise _Retryable(
                 _shown(status, body),
                 _seconds(headers.get("retry-after")),
                 may_be_paid=status in _MAY_BE_PAID,
@@ -179,8 +185,8 @@ class Endpoint:
             raise self._refused(_shown(status, body))
         try:
             completion = _Completion.model_validate_json(body)
-        except ValidationError:  # it quotes the reply
-            found = f"no chat completion, but {len(body)} bytes of status {status}"
+        except ValidationError:  # its text quotes the reply
+            found = f"{len(body)} bytes of status {status} that are not a chat completion"
             raise self._refused(found) from None
         usage = completion.usage
         return Reply(
@@ -202,14 +208,14 @@ class Endpoint:
                 return response.status_code, response.headers, body
         except (httpx.TransportError, httpx.DecodingError) as error:
             found = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise _Again(found, may_be_paid=not isinstance(error, _NOT_SENT)) from error
+            raise _Retryable(found, may_be_paid=not isinstance(error, _NOT_SENT)) from error
         except httpx.InvalidURL as error:
             raise self._refused(str(error)) from error
 
     def _gave_up_an_option(self, body: bytes) -> bool:
-        """Return whether the server refuses an option of the request that it can do without.
+        """Return whether the server refuses an optional field, which is then dropped.
 
-        Models that think know `max_completion_tokens` only, and no temperature.
+        Reasoning models accept only `max_completion_tokens`, and no temperature.
         """
         for name in ("max_tokens", "temperature"):
             if name in self._options and name.encode() in body:
@@ -224,8 +230,8 @@ class Endpoint:
             "The judge does not answer.",
             where=self._url,
             found=found,
-            next_step="Run again: what was judged is kept and not asked for again. Or leave "
-            "evaluate.judge out.",
+            next_step="Run again: verdicts so far are kept and not paid for twice. Or remove "
+            "evaluate.judge.",
         )
 
     def _refused(self, found: str) -> JudgeRefused:
@@ -235,20 +241,20 @@ class Endpoint:
             expected=f"a chat completion of {self._judge.model}",
             found=found,
             next_step="Correct evaluate.judge (url, model), or the key that its key_variable "
-            "names. What was judged is kept.",
+            "names. Verdicts so far are kept.",
         )
 
 
-def _asked_s(again: _Again) -> float | None:
-    return again.after_s
+def _asked_s(failed: _Retryable) -> float | None:
+    return failed.after_s
 
 
-def _log_wait(again: _Again, _: float) -> None:
-    _LOG.info("the judge does not answer now (%s); trying again", again.found)
+def _log_wait(failed: _Retryable, _: float) -> None:
+    _LOG.info("the judge does not answer now (%s); trying again", failed.found)
 
 
 def _shown(status: int, body: bytes) -> str:
-    """Return the status of a refusal, with the server's own code for it where it gives one."""
+    """Return the status of a refusal, with the server's error code if there is one."""
     try:
         error = _Refusal.model_validate_json(body).error
     except ValidationError:
@@ -258,7 +264,7 @@ def _shown(status: int, body: bytes) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds of a Retry-After header; None for a date, which is for slower affairs."""
+    """Return the seconds of a Retry-After header; None for a date, which is not supported."""
     try:
         seconds = float(retry_after or "")
     except ValueError:

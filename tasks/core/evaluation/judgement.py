@@ -1,7 +1,7 @@
-"""What a judge has said of answers side by side, as values and figures. Pure.
+"""A judge's verdicts on pairs of answers, as values and figures. Pure.
 
-Each pair is judged twice, with either answer first. The invariant: an answer wins only where both
-say so; a verdict that turns with the order says nothing of the answers, and is a tie.
+Each pair is judged twice, once in each order. The invariant: an answer wins only where both
+verdicts agree; a verdict that changes with the order says nothing about the answers, and is a tie.
 """
 
 from collections import Counter
@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict
 Winner = Literal["before", "after", "tie"]
 
 
-class _Value(BaseModel):
+class _JudgementRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-class JudgedPair(_Value):
-    """What the judge said of one pair: `winner` is None where it gave no verdict.
+class JudgedPair(_JudgementRecord):
+    """The judge's verdict on one pair: `winner` is None where it gave none.
 
-    `turned` says that its verdict changed with the order of the answers.
+    `turned`: whether its verdict changed with the order of the answers.
     """
 
     prompt_id: str
@@ -29,11 +29,12 @@ class JudgedPair(_Value):
     reasons: tuple[str, ...] = ()
 
 
-class Agreement(_Value):
-    """How the judge's verdicts agree with people's, on pairs that people have judged.
+class Agreement(_JudgementRecord):
+    """How far the judge agrees with people, on pairs that people have judged.
 
-    `share` is that of equal verdicts; `kappa` is Cohen's, which takes off what chance alone would
-    give, None where chance gives all of it. Source: Cohen, Educ. Psychol. Meas. 20 (1960), 37-46.
+    `share` is the share of equal verdicts; `kappa` is Cohen's kappa, which corrects it for chance,
+    None where chance alone gives full agreement.
+    Source: Cohen, Educ. Psychol. Meas. 20 (1960), 37-46.
     """
 
     pairs: int
@@ -41,13 +42,13 @@ class Agreement(_Value):
     kappa: float | None
 
 
-class Judgement(_Value):
-    """The answers of the model `after` against those of `before`, as the judge prefers them.
+class PairwiseJudgement(_JudgementRecord):
+    """The judge's preferences between the answers of the models `after` and `before`.
 
-    `left_out` pairs were not judged, because of the limit of cost or of pairs; `unjudged` ones
-    were, without a verdict. `drawn` are those that the limit of pairs allows. `cost` is in the
-    currency of the recipe's prices, None without prices; `uncounted` replies came without the
-    number of their tokens, or were lost on the way, and count as the most that they can have taken.
+    `left_out` pairs were not judged because of the cost or pair limit; `unjudged` ones were, but
+    without a verdict. `drawn` is how many pairs the pair limit allows. `cost` is in the currency of
+    the recipe's prices, None without prices; `uncounted` replies had no token count, or were lost,
+    and count with the maximum that they can have taken.
     """
 
     model: str
@@ -74,7 +75,7 @@ class Judgement(_Value):
 
     @property
     def ties(self) -> int:
-        """How many pairs are equally good, or were judged by their order."""
+        """How many pairs are equally good, or had contradicting verdicts."""
         return self._count("tie")
 
     @property
@@ -94,19 +95,19 @@ class Judgement(_Value):
 
     @property
     def wanted(self) -> int:
-        """How many pairs should have one."""
+        """How many pairs should have a verdict."""
         return max(self.drawn, len(self.pairs))
 
     @property
     def win_rate(self) -> float | None:
-        """Return the share of wins, a tie for half of one; None where no pair has a verdict."""
+        """Return the share of wins, ties counting half; None where no pair has a verdict."""
         return (self.wins + self.ties / 2) / self.judged if self.judged else None
 
     @property
     def sure_win_rate(self) -> float | None:
-        """Return the share of wins where a pair without a verdict is a tie at most.
+        """Return a lower bound of the share of wins, with a missing verdict counting as a tie.
 
-        None where fewer than half of the pairs have one: they say nothing of the others.
+        None where fewer than half of the pairs have a verdict: too few to judge the others by.
         """
         if self.win_rate is None or 2 * self.judged < self.wanted:
             return None
@@ -118,9 +119,9 @@ class Judgement(_Value):
 
 
 def of_both_orders(one: Winner | None, other: Winner | None) -> tuple[Winner | None, bool]:
-    """Return who wins by two verdicts, one in each order, and whether they contradict each other.
+    """Return the winner by the verdicts of both orders, and whether they contradict each other.
 
-    A tie in one order and a winner in the other contradict each other as well.
+    A tie in one order and a winner in the other are a contradiction too.
     """
     if one is None or other is None:
         return None, False
@@ -128,7 +129,7 @@ def of_both_orders(one: Winner | None, other: Winner | None) -> tuple[Winner | N
 
 
 def agreement(people: Sequence[Winner], judge: Sequence[Winner]) -> Agreement | None:
-    """Return how the verdicts on the same pairs agree; None without any."""
+    """Return how far the verdicts on the same pairs agree; None without any."""
     total = len(people)
     if not total:
         return None

@@ -1,8 +1,9 @@
-"""A model in memory for measuring, however large, and what its peak was.
+"""Load a model of any size for measuring, and read the peak memory.
 
-A GPU takes the model as it is stored; what does not fit goes to the host and is brought in layer by
-layer. A CPU computes in the type that `machine.cpu` chooses, unless only the stored type fits; what
-does not fit even so stays on the disk and is read layer by layer. The figures say the type.
+On a GPU the model keeps its stored type; layers that do not fit stay in host memory and are moved
+in one by one. A CPU computes in the type that `machine.cpu` chooses, or in the stored type if only
+that fits; layers that do not fit even then stay on the disk and are read one by one. The figures
+name the type.
 """
 
 import logging
@@ -45,7 +46,7 @@ def load_model(path: Path, settings: Evaluate, scratch: Path) -> PreTrainedModel
 
 
 def reset_peak_memory(device: str) -> None:
-    """Forget the peak so far, so that each model has its own. It needs Linux."""
+    """Reset the peak, so that each model has its own. Needs Linux."""
     if device == "cuda":
         for index in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(index)
@@ -57,7 +58,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory_bytes(device: str) -> int:
-    """Return the peak since the reset: of the GPUs, or of this process, mapped files included."""
+    """Return the peak since the reset: of the GPUs, or of this process including mapped files."""
     if device == "cuda":
         return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
     try:
@@ -78,6 +79,6 @@ def _load(path: Path, **options: object) -> PreTrainedModel:
 
 
 def _bytes_in(dtype: Dtype, path: Path) -> int:
-    """Return an upper bound of the weights' size in this type: as if stored in 16 bits."""
+    """Return an upper bound of the weights' size in this type, assuming 16 bits on the disk."""
     stored = sum((path / name).stat().st_size for name in weight_files_of(path).files)
     return DTYPE_BYTES[dtype] * stored // 2

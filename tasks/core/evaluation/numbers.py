@@ -1,4 +1,4 @@
-"""Numbers as people read them, in the page and in the markdown alike."""
+"""Numbers formatted for people, the same in the report and the summary."""
 
 import math
 
@@ -18,8 +18,8 @@ def number(value: float) -> str:
     return _scientific(value)
 
 
-def measured(value: float) -> str:
-    """Return 0.8526 or 1.22 × 10⁻¹⁵: four digits, of whatever size the number is."""
+def four_digits(value: float) -> str:
+    """Return 0.8526 or 1.22 × 10⁻¹⁵: significant digits, whatever the magnitude."""
     if value == 0 or not math.isfinite(value) or _SMALL <= abs(value) < _PLAIN_BELOW:
         return f"{value:.4g}"
     return _scientific(value)
@@ -31,7 +31,7 @@ def _scientific(value: float) -> str:
 
 
 def change(before: float, after: float) -> str:
-    """Return by how much after differs from before: +4.5 %, or × 0.0012 beyond tenfold."""
+    """Return the change from before to after: +4.5 %, or × 12.00 and ÷ 12.00 beyond tenfold."""
     if not (math.isfinite(before) and math.isfinite(after)) or 0 in (before, after):
         return "-"
     ratio = after / before

@@ -1,4 +1,4 @@
-"""Prompts from a file, and a choice of them in which every kind has its turn."""
+"""Prompts from a file, and a selection that alternates between their kinds."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tasks.core.errors import DataError
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question that every model of the chain answers; `kind` is `chat` or `article`, say."""
+    """A prompt that every model of the chain answers; `kind` is for example `chat` or `article`."""
 
     id: str
     kind: str
@@ -22,7 +22,7 @@ class Prompt:
 def read_prompts(path: Path) -> list[Prompt]:
     """Return the prompts of a JSON array or of JSON lines.
 
-    Raises DataError when one of them is none, with its position, or the file is something else.
+    Raises DataError for an invalid prompt, with its position, and for any other kind of file.
     """
     return [_prompt(value, path, position) for position, value in values(path, "prompts")]
 
@@ -53,7 +53,7 @@ def _wrong(path: Path, position: int, found: str) -> DataError:
 
 
 def choose(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Return up to count prompts, one of each kind in turn, each kind in its own order."""
+    """Return up to count prompts, one of each kind in turn, in their order within each kind."""
     kinds: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         kinds.setdefault(prompt.kind, []).append(prompt)
@@ -62,9 +62,9 @@ def choose(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 
 def for_comparison(path: Path) -> list[str]:
-    """Return the prompts of a file as texts, one of each kind in turn; none where there is no file.
+    """Return the texts of a file's prompts, one of each kind in turn; none if there is no file.
 
-    For a model that is to serve, perhaps on another machine than the one that was evaluated on.
+    For serving, which may be on another machine than the evaluation.
     """
     prompts = read_prompts(path) if path.is_file() else []
     return [prompt.text for prompt in choose(prompts, len(prompts))]

@@ -1,8 +1,8 @@
-"""Pairs of answers of which people have preferred one: what a judge is held against.
+"""Pairs of answers rated by people, to measure a judge against.
 
-The file has a JSON object a line: `id`, `conversations` (FastChat's turns, up to the question),
-`chosen` and `rejected`. Which of the two stands for `before` is drawn, so that a judge which always
-prefers the same one agrees by chance only.
+The file has one JSON object per line: `id`, `conversations` (FastChat's turns, up to the question),
+`chosen` and `rejected`. Which of the two plays `before` is drawn at random, so that a judge that
+always prefers the same side agrees only by chance.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tasks.core.evaluation.judgement import Winner
 
 @dataclass(frozen=True)
 class RatedPair:
-    """A pair, and the answer that people prefer."""
+    """A pair of answers, and the one that people prefer."""
 
     id: str
     prompt: str
@@ -47,7 +47,7 @@ class _Record(BaseModel):
 def choose_rated(path: Path, count: int, *, seed: int) -> tuple[list[RatedPair], int]:
     """Return up to count pairs of the file, drawn by the seed, and how many are left out.
 
-    Raises DataError for a file that cannot be read, and for a line that is no such pair.
+    Raises DataError for a file that cannot be read, and for a line that is not such a pair.
     """
     total = 0
 
@@ -84,8 +84,8 @@ def _wrong(path: Path, position: int, found: str) -> DataError:
     return DataError(
         "The rated pairs cannot be read.",
         where=f"{path}, record {position}",
-        expected='{"id": …, "conversations": […], "chosen": …, "rejected": …}, one a line',
+        expected='{"id": …, "conversations": […], "chosen": …, "rejected": …}, one per line',
         found=found,
-        next_step="Name the preferences.jsonl of a reviewed set in evaluate.judge.ratings, or "
-        "leave it out.",
+        next_step="Set evaluate.judge.ratings to the preferences.jsonl of a reviewed set, or "
+        "remove it.",
     )

@@ -1,7 +1,7 @@
-"""Log-likelihoods of the assistant's words, and the distance between models on them.
+"""Log-likelihoods of the assistant's turns, and the distance between models on them.
 
-One conversation at a time, in one pass over each model. What the models before expect is not in
-memory: their rows are read from files (`expected`), a few positions at a time.
+One conversation at a time, in one pass over each model. Predictions of earlier models are not in
+memory: their rows are read from files (`predictions`), a few positions at a time.
 """
 
 import time
@@ -9,16 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasks.core.conversation.examples.labels import IGNORED, Example
-from tasks.core.evaluation.expected import Expected, Reader, log_probabilities, pieces
 from tasks.core.evaluation.figures import Role
+from tasks.core.evaluation.predictions import (
+    PredictionReader,
+    StoredPredictions,
+    logprobs_of,
+    pieces,
+)
 
 
 @dataclass
 class Distance:
-    """Sums over all measured tokens, from a model before to this one."""
+    """Sums over all measured tokens, from an earlier model to this one."""
 
     kl_nats: float = 0.0
     top1_agreements: int = 0
@@ -32,9 +37,9 @@ class Distance:
 
 @dataclass
 class Score:
-    """Sums over all measured tokens of one model, and its distance to each model before.
+    """Sums over all measured tokens of one model, and its distance from each earlier model.
 
-    `nats` are those of each example that was read, by its place among the examples.
+    `nats` has those of each example that was read, by its index.
     """
 
     tokens: int = 0
@@ -43,20 +48,38 @@ class Score:
     wall_s: float = 0.0
     distances: dict[Role, Distance] = field(default_factory=dict)
 
+    def add(
+        self,
+        log_probs: Tensor,
+        targets: Tensor,
+        start: int,
+        earlier: Mapping[Role, tuple[Tensor, nn.Linear | None]],
+    ) -> None:
+        """Add the likelihood of targets (T,) by log_probs (T, V), and the distance to each model.
+
+        start is the index of the first token among all measured ones; earlier has rows and head.
+        """
+        wanted = targets[:, None].to(log_probs.device)
+        self.nll_nats -= log_probs.gather(1, wanted).sum(dtype=torch.float64).item()
+        for role, distance in self.distances.items():
+            rows, head = earlier[role]
+            theirs = logprobs_of(rows[start : start + len(targets)], head)
+            distance.add(theirs.to(log_probs.device), log_probs)
+
 
 @torch.inference_mode()
 def score(
-    reader: Reader,
+    reader: PredictionReader,
     examples: Sequence[Example],
-    before: Mapping[Role, Expected],
-    keep: Expected | None = None,
+    before: Mapping[Role, StoredPredictions],
+    keep: StoredPredictions | None = None,
     on_conversation: Callable[[int], None] | None = None,
 ) -> Score:
     """Return the sums over the learned tokens of all examples.
 
-    What the model expects is written to `keep`, for later comparisons, if there are any. For each
-    model in `before`, KL(before || model) and the agreement of the likeliest tokens are summed too.
-    `on_conversation` gets the number of each example when it is done, from 1.
+    The model's predictions are written to `keep`, if given, for later comparisons. For each model
+    in `before`, KL(before || model) and the agreement of the top-1 tokens are summed too.
+    `on_conversation` is called with the number of each finished example, from 1.
     """
     earlier = {role: (each.open(), each.head) for role, each in before.items()}
     own = None if keep is None else keep.open()
@@ -66,19 +89,14 @@ def score(
         if learned_tokens([example]) == 0:  # not even its first answer fits
             continue
         rows, targets = reader.read(example)
-        before_it = sums.nll_nats
         if own is not None:
             own[sums.tokens : sums.tokens + len(targets)] = rows.cpu()
+        nll_nats_before = sums.nll_nats
         for piece in pieces(len(targets)):
-            log_probs = log_probabilities(rows[piece], reader.head)
-            wanted = targets[piece, None].to(log_probs.device)
-            sums.nll_nats -= log_probs.gather(1, wanted).sum(dtype=torch.float64).item()
-            place = slice(sums.tokens + piece.start, sums.tokens + piece.stop)
-            for role, distance in sums.distances.items():
-                theirs, head = earlier[role]
-                distance.add(log_probabilities(theirs[place], head).to(log_probs.device), log_probs)
+            log_probs = logprobs_of(rows[piece], reader.head)
+            sums.add(log_probs, targets[piece], sums.tokens + piece.start, earlier)
         sums.tokens += len(targets)
-        sums.nats[number - 1] = sums.nll_nats - before_it
+        sums.nats[number - 1] = sums.nll_nats - nll_nats_before
         if on_conversation is not None:
             on_conversation(number)
     sums.wall_s = time.monotonic() - started

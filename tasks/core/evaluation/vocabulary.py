@@ -1,6 +1,7 @@
-"""The tokenizers of the models, and whether each has a row for every token that it will read.
+"""The tokenizers of the models, and whether each model has a row for every token that it reads.
 
-Asked of all models before the first one is loaded: an hour of measuring must not end at the last.
+Checked for all models before the first one is loaded: an hour of measuring must not fail at the
+last one.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from tasks.core.recipe import Evaluate
 
 
 def encoder_of(subject: Subject, job: EvaluationJob) -> Encoder:
-    """Return what makes tokens for the model. Raises NotAModel when its tokenizer does not load."""
+    """Return the model's encoder. Raises NotAModel when its tokenizer does not load."""
     return Encoder(
         load_tokenizer(subject.path, code="any"), job.template, job.settings.max_length_tokens
     )
@@ -31,9 +32,9 @@ def require_rows_for(
     examples: Sequence[Example],
     prompts: Sequence[Prompt],
 ) -> None:
-    """Say of which tokens the model's embedding has no row.
+    """Warn about tokens for which the model's embedding has no row.
 
-    Raises NotAModel when the tokenizer inserts one of those, DataError when a text holds one.
+    Raises NotAModel when the tokenizer inserts such a token, DataError when a text contains one.
     """
     config = read_config(subject.path)
     for warning in check_vocabulary(config, tokenizer, where=subject.path):

@@ -36,7 +36,8 @@ from tasks.core.signing import (
     opened,
     public_keys,
 )
-from tasks.core.weights.companions import belongs_to_model, file_names, linked_directories
+from tasks.core.weights.companion_kinds import belongs_to_model
+from tasks.core.weights.companions import file_names, linked_directories
 from tasks.core.weights.weight_files import some
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.core.evaluation.figures import Outcome, compared_roles
+from tasks.core.evaluation.figures import EvaluationOutcome, compared_roles
 
 Change = Literal["better", "the same", "worse"]
 SAME_WITHIN = 0.02
@@ -30,7 +30,7 @@ class TopicChange:
         return "the same" if self.ratio <= 1 + SAME_WITHIN else "worse"
 
 
-def changes(outcome: Outcome, topics: Mapping[int, str]) -> tuple[TopicChange, ...]:
+def changes(outcome: EvaluationOutcome, topics: Mapping[int, str]) -> tuple[TopicChange, ...]:
     """Return the change of each topic, the largest loss first; none without a release before.
 
     topics has the topic of each record of the measured file, by its position.

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.core.evaluation.figures import Answer, Outcome, compared_roles
-from tasks.core.evaluation.gate import Check, Verdict
-from tasks.core.evaluation.judged_words import judgement_lines
-from tasks.core.evaluation.judgement import JudgedPair, Judgement
-from tasks.core.evaluation.report import notes
+from tasks.core.evaluation.figures import EvaluationOutcome, ModelAnswer, compared_roles
+from tasks.core.evaluation.gate import GateCheck, GateVerdict
+from tasks.core.evaluation.judgement import JudgedPair, PairwiseJudgement
+from tasks.core.evaluation.judgement_text import judgement_lines
+from tasks.core.evaluation.summary import notes
 from tasks.core.learning.changes import TopicChange, changes
 from tasks.core.learning.topics import Topics
 
@@ -23,8 +23,8 @@ class Measured:
     """
 
     title: str
-    outcome: Outcome
-    verdict: Verdict
+    outcome: EvaluationOutcome
+    verdict: GateVerdict
     topics: Mapping[int, str]
 
 
@@ -58,7 +58,7 @@ class Part:
     conversations: int
     changes: tuple[TopicChange, ...]
     sides: tuple[Side, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     judgement: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -124,7 +124,7 @@ def _part(measured: Measured, topics: Topics) -> Part:
     )
 
 
-def _sides(outcome: Outcome, topics: Topics) -> list[Side]:
+def _sides(outcome: EvaluationOutcome, topics: Topics) -> list[Side]:
     """Return the answers of both models to each prompt; those that differ come first."""
     roles = compared_roles(outcome)
     if roles is None:
@@ -145,11 +145,11 @@ def _sides(outcome: Outcome, topics: Topics) -> list[Side]:
     return sorted(sides, key=lambda side: side.before == side.after)
 
 
-def _answers(outcome: Outcome, role: str) -> dict[str, Answer]:
+def _answers(outcome: EvaluationOutcome, role: str) -> dict[str, ModelAnswer]:
     return {answer.prompt_id: answer for answer in outcome.answers if answer.role == role}
 
 
-def _preferred(pair: JudgedPair | None, judgement: Judgement | None) -> str | None:
+def _preferred(pair: JudgedPair | None, judgement: PairwiseJudgement | None) -> str | None:
     if pair is None or judgement is None or pair.winner is None:
         return None
     if pair.winner == "tie":

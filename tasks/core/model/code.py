@@ -1,11 +1,11 @@
-"""The code that a model directory brings: which its configurations name, and whose it is.
+"""The code that a model directory brings: which code its configurations name, and whose it is.
 
-A loader that trusts a model runs what an `auto_map` names, what that imports, and a generation
-loop of the model's own. Nothing of it runs here, and nothing but small JSON files and code is read.
+A loader that trusts a model runs the code that an `auto_map` names, what that imports, and the
+model's own generation loop. None of it runs here; only small JSON files and code are read.
 
-The invariants: code comes from the model's own directory only, never from a repository that its
-configuration names; and code that is not this project's, byte for byte, is run only where a person
-has named the very commit that it comes from, or has put it into a directory of this machine.
+The invariants: code comes only from the model's own directory, never from a repository that its
+configuration names; and code that is not this project's, byte for byte, runs only where a person
+has named its exact commit, or has put it into a directory on this machine.
 """
 
 import json
@@ -21,36 +21,36 @@ from tasks.core.files.foreign import leaves, read_whole
 from tasks.core.files.listing import matching, paths_below
 from tasks.core.system.errors import is_of_the_machine
 
-_OURS = Path(__file__).parent / "architecture" / "remote"
+_OURS = Path(__file__).parents[1] / "architecture" / "remote"
 _CONFIGURATIONS = "*config*.json"
-"""Those of model, tokenizer, processor and generation, and `config.5.0.0.json` for a version."""
+"""Those of model, tokenizer, processor and generation, and versioned ones (`config.5.0.0.json`)."""
 _GENERATION = Path("custom_generate", "generate.py")
-"""What transformers runs in place of `generate`, without any configuration that names it."""
+"""transformers runs it in place of `generate`, without any configuration naming it."""
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Code as a configuration names it: `module.Class`, for the Auto class that asks for it."""
+class CodeReference:
+    """Code as a configuration names it: `module.Class`, and the Auto class that it is for."""
 
     file: Path
     kind: str
     name: str
 
 
-def references(directory: Path) -> Iterator[Reference]:
-    """Yield all code that the configurations name. What is no JSON names none."""
+def references(directory: Path) -> Iterator[CodeReference]:
+    """Yield all code that the configurations name, skipping files that are not JSON."""
     for file in matching(directory, _CONFIGURATIONS):
         try:
             document = json.loads(read_whole(file).decode("utf-8-sig"))
         except (OSError, ValueError, RecursionError, NotAModel) as error:
             if is_of_the_machine(error):
-                raise  # it could be read by the loader in a moment
-            continue  # loading it will say why
-        yield from (Reference(file, kind, name) for kind, name in _named(document))
+                raise  # the loader may be able to read it a moment later
+            continue  # loading will report the error
+        yield from (CodeReference(file, kind, name) for kind, name in _named(document))
 
 
 def _named(document: object) -> Iterator[tuple[str, str]]:
-    """Yield what each `auto_map` names, also that of a part, such as the text model's."""
+    """Yield the entries of each `auto_map`, including nested ones such as the text model's."""
     waiting = deque([document])
     while waiting:
         part = waiting.popleft()
@@ -62,7 +62,7 @@ def _named(document: object) -> Iterator[tuple[str, str]]:
 
 
 def _entries(named: object) -> Iterator[tuple[str, str]]:
-    # As tokenizers were saved in 2022: without the class that asks.
+    # The form of 2022 for tokenizers: without the Auto class.
     by_kind = named if isinstance(named, dict) else {"AutoTokenizer": named}
     for kind, entry in by_kind.items():
         names = entry if isinstance(entry, list) else [entry]
@@ -72,14 +72,14 @@ def _entries(named: object) -> Iterator[tuple[str, str]]:
 def require_code_inside(directory: Path) -> None:
     """Raise UntrustedCode where a configuration names code outside the model's own directory.
 
-    transformers would take `owner/name--module.Class` from that repository's main branch, whatever
-    stands there on the day.
+    transformers would load `owner/name--module.Class` from that repository's main branch, whatever
+    it contains that day.
     """
     for reference in references(directory):
         if "--" in reference.name or leaves(reference.name):
             raise UntrustedCode(
-                "The model's code is to be taken from elsewhere, where it may be another one "
-                "tomorrow; nothing of it was run.",
+                "The model loads its code from elsewhere, where it may change at any time; none "
+                "of it was run.",
                 where=reference.file,
                 expected="auto_map with module.Class, a file of this directory",
                 found=f"{reference.kind}: {reference.name}",
@@ -89,11 +89,11 @@ def require_code_inside(directory: Path) -> None:
 
 
 def foreign_code(here: Path, files: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the code, by name, that a loader may run and that is not this project's own.
+    """Return the names of code files that a loader may run and that are not this project's own.
 
-    files tells all files of the model, by their SHA-256; of a model whose large files are not on
-    this machine, here are the others, and a configuration that is not there may name code. Where
-    anything is loaded from a file, all code beside it counts, since it may import that.
+    files has the SHA-256 of all files of the model; `here` may lack some of them, and a missing
+    configuration may name code. If any code is loaded, all code files count, since it may import
+    them.
     """
     loads_code = _GENERATION.as_posix() in files or any(
         "/" not in name and fnmatchcase(name, _CONFIGURATIONS) and not (here / name).is_file()
@@ -108,7 +108,7 @@ def foreign_code(here: Path, files: Mapping[str, str]) -> tuple[str, ...]:
 def brings_only_our_code(directory: Path) -> bool:
     """Return whether a directory has code, and all of it is this project's.
 
-    What a link to a directory leads to is a loader's, too, and nobody has looked at it.
+    False with a link to a directory: a loader follows it, and its contents are not checked.
     """
     paths = paths_below(directory)
     if any(path.is_symlink() and path.is_dir() for path in paths):

@@ -1,7 +1,7 @@
-"""config.json of a model: read once, in one way, and what follows from it without transformers.
+"""config.json of a model: read in one way, and what follows from it without transformers.
 
-The invariant: what a configuration does not say is what the model's class in transformers takes,
-never simply False.
+The invariant: a value that the configuration lacks is the default of the model's class in
+transformers, never simply False.
 """
 
 import math
@@ -11,13 +11,13 @@ from pathlib import Path
 from tasks.core.errors import NotAModel
 from tasks.core.files.foreign import JsonObject, read_json_object
 
-FILE = "config.json"
+CONFIG_FILE = "config.json"
 _ADAPTER = "adapter_config.json"
 OUR_MODEL_TYPE = "kawan_usaha_llama"
-"""That of an edited model, whose code is this project's."""
+"""The model_type of an edited model, whose code is this project's."""
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
-"""What families call the number of positions that a model was trained with."""
+"""The names, by model family, of the number of positions that a model was trained with."""
 
 # fmt: off
 TIED_BY_DEFAULT = frozenset((
@@ -35,52 +35,52 @@ TIED_BY_DEFAULT = frozenset((
     "xlm-roberta-xl", "xlnet", "xmod", "youtu", "zamba", "zamba2", "zaya",
 ))
 # fmt: on
-"""The model_types of transformers' causal models whose class ties the embeddings by default.
+"""The model_types of transformers' causal models that tie the embeddings by default.
 
 A test compares the list with the installed transformers.
 """
 
 
 def read_config(directory: Path) -> JsonObject:
-    """Return config.json. Raises NotAModel when it is missing or no JSON object."""
+    """Return config.json. Raises NotAModel when it is missing or not a JSON object."""
     try:
-        return read_json_object(directory / FILE)
+        return read_json_object(directory / CONFIG_FILE)
     except FileNotFoundError as error:
         raise without_config((path.name for path in _beside(directory)), directory) from error
 
 
 def without_config(names: Iterable[str], where: object) -> NotAModel:
-    """Return the error for a place that holds these files, but no config.json.
+    """Return the error for a directory or repository with these files but without config.json.
 
-    A LoRA adapter is what people most often give in place of the model that it belongs to.
+    Most often people pass a LoRA adapter in place of its model.
     """
     names = set(names)
     if any(name.rpartition("/")[2] == _ADAPTER for name in names):
         return NotAModel(
             "This is a LoRA adapter, not a model.",
             where=where,
-            expected=f"a directory or repository with a {FILE}",
+            expected=f"a directory or repository with a {CONFIG_FILE}",
             found=_ADAPTER,
-            next_step="`kawan-usaha fuse MODEL ADAPTER OUT` makes one model of the adapter and the "
-            "model that it was trained on.",
+            next_step="`kawan-usaha fuse MODEL ADAPTER OUT` fuses the adapter into the model that "
+            "it was trained on.",
         )
     return NotAModel(
-        f"There is no {FILE}.",
+        f"There is no {CONFIG_FILE}.",
         where=where,
         found=", ".join(sorted(names)[:6]) or None,
-        next_step="Give the directory or repository that holds the model itself.",
+        next_step="Use the directory or repository that holds the model itself.",
     )
 
 
 def _beside(directory: Path) -> list[Path]:
-    """Return what lies where a configuration was looked for, and where `finetune` puts adapters."""
+    """Return the JSON files in the directory, and where `finetune` puts adapters in it."""
     return [path for place in (directory, directory / "adapter") for path in place.glob("*.json")]
 
 
 def has_foreign_code(config: Mapping[str, object]) -> bool:
     """Return whether a model brings code that is not this project's.
 
-    Its model_type may be that of a built-in class all the same, and says nothing about its weights.
+    Its model_type may still be that of a built-in class, and then says nothing about its weights.
     """
     return bool(config.get("auto_map")) and config.get("model_type") != OUR_MODEL_TYPE
 
@@ -88,7 +88,7 @@ def has_foreign_code(config: Mapping[str, object]) -> bool:
 def ties_embeddings(config: Mapping[str, object]) -> bool:
     """Return whether the model's output head is its input embedding.
 
-    As transformers decides it: what the configuration says, else the default of the class.
+    Decided as in transformers: by the configuration, else by the default of the class.
     """
     if "tie_word_embeddings" in config:
         return bool(config["tie_word_embeddings"])
@@ -96,13 +96,13 @@ def ties_embeddings(config: Mapping[str, object]) -> bool:
 
 
 def text_config(config: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the part of a configuration that is about text: all of it, unless it has others."""
+    """Return the text model's part of a configuration: all of it, unless it has several parts."""
     text = config.get("text_config")
     return text if isinstance(text, Mapping) else config
 
 
 def rope_of(config: Mapping[str, object]) -> tuple[Mapping[str, object], ...]:
-    """Return the RoPE parameters of a configuration: none, one mapping, or one a kind of layer.
+    """Return the RoPE parameters of a configuration: none, one mapping, or one per layer type.
 
     transformers 5 writes `rope_parameters`, earlier versions `rope_scaling`.
     """
@@ -118,7 +118,7 @@ def scaled_rope(
 ) -> dict[str, object]:
     """Return RoPE parameters with a scaling of transformers' definition.
 
-    positions: those that the model was trained with.
+    positions: the number that the model was trained with.
     """
     scaled = {**rope, "rope_type": rope_type, "factor": factor}
     if rope_type == "yarn":
@@ -127,18 +127,18 @@ def scaled_rope(
 
 
 def with_rope_scaling(config: Mapping[str, object], rope_type: str, factor: float) -> JsonObject:
-    """Return the configuration of the model after an edit that scales its RoPE."""
+    """Return the configuration after an edit that scales the RoPE."""
     rope = next(iter(rope_of(config)), {})
     positions = _count(config.get(_POSITIONS[0])) or 0
     return {**config, "rope_parameters": scaled_rope(rope, rope_type, factor, positions)}
 
 
 def context_tokens(config: Mapping[str, object]) -> int | None:
-    """Return how many tokens a model can attend to, RoPE scaling counted; None if it does not say.
+    """Return how many tokens a model can attend to, with RoPE scaling; None if unknown.
 
-    A scaling stretches the trained length by its factor. That length is
-    `original_max_position_embeddings` for the kinds that have it (yarn, llama3), whose
-    `max_position_embeddings` may be the stretched one; for the others it is
+    A scaling multiplies the trained length by its factor. That length is
+    `original_max_position_embeddings` for the types that have it (yarn, llama3), whose
+    `max_position_embeddings` may be the scaled one; for the others it is
     `max_position_embeddings`, which dynamic scaling computes with and engines multiply.
     """
     config = text_config(config)

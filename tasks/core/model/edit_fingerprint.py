@@ -1,9 +1,9 @@
-"""How an edited model answers a fixed prompt: what tells it from the same weights without the edit.
+"""An edited model's answer to a fixed prompt, which differs from that of its unedited weights.
 
     <model directory>/kawan_usaha_fingerprint.json
 
-Written when the model is made, it travels with it. Any server that can say the log-probabilities of
-a prompt can so be held to the edit, whatever it made of the modules.
+Written when the model is made, it travels with the model. It shows the edit in any server that can
+return the log-probabilities of a prompt, however that server implements the modules.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.errors import EditLost
 
-FILE = "kawan_usaha_fingerprint.json"
+FINGERPRINT_FILE = "kawan_usaha_fingerprint.json"
 
 
 class EditFingerprint(BaseModel):
-    """Natural log-probabilities of each token of a prompt but the first, given those before it."""
+    """Natural log-probabilities of each token of a prompt after the first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,11 +28,11 @@ class EditFingerprint(BaseModel):
 
 
 def read_fingerprint(model: Path) -> EditFingerprint | None:
-    """Return the fingerprint that lies in a model directory; None where there is none.
+    """Return the fingerprint in a model directory, None where there is none.
 
-    Raises EditLost for a file that is none.
+    Raises EditLost for a file that is not a fingerprint.
     """
-    path = model / FILE
+    path = model / FINGERPRINT_FILE
     if not path.is_file():
         return None
     try:

@@ -1,8 +1,8 @@
-"""What a file of Python code holds, without running it and without `ast`.
+"""Methods and imports of Python source code, without running it and without `ast`.
 
-CPython 3.11 keeps the depth of a tree that `ast.parse` builds in one place for all threads: where
-two parse at the same time, as Prefect's and torch's do while a flow begins, either can fail with
-"SystemError: AST constructor recursion depth mismatch". The compiler keeps its own to itself.
+CPython 3.11 keeps the recursion depth of `ast.parse` in one variable for all threads: when two
+threads parse at the same time, as Prefect's and torch's do while a flow starts, either can fail
+with "SystemError: AST constructor recursion depth mismatch". `compile` is not affected.
 Source: Python/Python-ast.c of 3.11, PyAST_mod2obj; python/cpython#106905.
 """
 
@@ -14,7 +14,7 @@ from types import CodeType
 
 @dataclass(frozen=True)
 class RelativeImport:
-    """`from ..module import names`: so many dots, and what comes behind them."""
+    """`from ..module import names`: the number of dots, and what follows them."""
 
     level: int
     module: str
@@ -22,7 +22,7 @@ class RelativeImport:
 
 
 def methods_of(source: str, owner: str) -> dict[str, tuple[str, ...]]:
-    """Return the parameters of each method of a class. Raises SyntaxError for what is no code."""
+    """Return the parameters of each method of a class. Raises SyntaxError for invalid code."""
     classes = (each for each in _inside(_compiled(source)) if each.co_name == owner)
     return {
         method.co_name: method.co_varnames[: method.co_argcount]
@@ -32,9 +32,9 @@ def methods_of(source: str, owner: str) -> dict[str, tuple[str, ...]]:
 
 
 def relative_imports(source: bytes) -> Iterator[RelativeImport]:
-    """Yield the relative imports in a file, those in functions and classes too.
+    """Yield the relative imports in a file, including those in functions and classes.
 
-    Raises SyntaxError or ValueError for what is no code.
+    Raises SyntaxError or ValueError for invalid code.
     """
     waiting = [_compiled(source)]
     while waiting:
@@ -44,7 +44,7 @@ def relative_imports(source: bytes) -> Iterator[RelativeImport]:
             each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"
         ]
         for number, each in enumerate(instructions):
-            if each.opname == "IMPORT_NAME":  # behind its level and its names
+            if each.opname == "IMPORT_NAME":  # preceded by its level and its names
                 level, names = (before.argval for before in instructions[number - 2 : number])
                 if level:
                     yield RelativeImport(level, each.argval, names or ())

@@ -1,9 +1,9 @@
-"""Which conversation template a model was trained with: one small file beside its chat template.
+"""The conversation template that a model was trained with: one small file beside its chat template.
 
-A name of FastChat's stands in no file that other programs write, and a model that is prompted in
-another template than its own answers, only worse. So the fine-tune records it with the adapter, and
-the file goes wherever the model goes. The invariant: what a model records is never overruled, only
-replaced by training it with another template.
+No other program's files name a FastChat template, and a model prompted with the wrong template
+still answers, only worse. So the fine-tune records it with the adapter, and the file is copied with
+the model. The invariant: a recorded template is never overruled, only replaced by training with
+another one.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ _FIELD = "conversation_template"
 
 
 def recorded_template(model: Path) -> str | None:
-    """Return the template that a model or an adapter records, None for one that records none.
+    """Return the template that a model or an adapter records, None where it records none.
 
     Raises NotAModel for a record that cannot be read.
     """
@@ -31,7 +31,7 @@ def recorded_template(model: Path) -> str | None:
     name = read_json_object(path, next_step=_HOW_TO_CORRECT).get(_FIELD)
     if not isinstance(name, str) or not name:
         raise NotAModel(
-            "The record of the conversation template holds none.",
+            "The record of the conversation template names no template.",
             where=path,
             expected=f'{{"{_FIELD}": "{DEFAULT_TEMPLATE}"}}',
             found=name,
@@ -41,34 +41,34 @@ def recorded_template(model: Path) -> str | None:
 
 
 def record_template(model: Path, template: str) -> FileDigest:
-    """Write into a directory that its model or adapter was trained with the template."""
+    """Record in a directory that its model or adapter was trained with the template."""
     path = model / TEMPLATE_RECORD
     write_atomically(path, canonical_json({_FIELD: template}) + b"\n")
     return digest_of(path)
 
 
-def template_for(model: Path, told: str | None, *, next_step: str | None = None) -> str:
-    """Return the template to use a model with: the one that is told, else its own, else Vicuna's.
+def template_for(model: Path, given: str | None, *, next_step: str | None = None) -> str:
+    """Return the template to use a model with: the given one, else its own, else Vicuna's.
 
-    Raises TemplateMismatch when another one is told than the model records; next_step adds what
-    the caller's user can do.
+    Raises TemplateMismatch when the given one differs from the recorded one; next_step replaces the
+    advice in the error.
     """
     recorded = recorded_template(model)
-    if told is not None:
-        way_out = next_step or f"Leave the template out, or give {recorded}."
-        require_recorded(recorded, told, model, next_step=way_out)
-    return told or recorded or DEFAULT_TEMPLATE
+    if given is not None:
+        way_out = next_step or f"Omit the template, or use {recorded}."
+        require_recorded(recorded, given, model, next_step=way_out)
+    return given or recorded or DEFAULT_TEMPLATE
 
 
-def require_recorded(recorded: str | None, told: str, where: object, *, next_step: str) -> None:
-    """Raise TemplateMismatch when another template is recorded than the one that is told."""
-    if recorded is not None and recorded != told:
+def require_recorded(recorded: str | None, given: str, where: object, *, next_step: str) -> None:
+    """Raise TemplateMismatch when another template is recorded than the one that is given."""
+    if recorded is not None and recorded != given:
         raise TemplateMismatch(
             "The model was trained with another conversation template.",
             where=where,
             expected=recorded,
-            found=told,
-            next_step=f"{next_step} To use {told}, fine-tune the model with it. {_HOW_TO_CORRECT}",
+            found=given,
+            next_step=f"{next_step} To use {given}, fine-tune the model with it. {_HOW_TO_CORRECT}",
         )
 
 

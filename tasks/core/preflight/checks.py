@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.core.architecture.edits.names import check_edit_names
+from tasks.core.architecture.edits.selection import check_activation_names
 from tasks.core.conversation.checking.rules import Rules
 from tasks.core.conversation.checking.screening import screen
 from tasks.core.conversation.reading.data_sources import is_local, local_files
 from tasks.core.conversation.template.render import get_template
 from tasks.core.conversation.tokenizer.model_limits import check_length, check_token_ids
 from tasks.core.errors import DeviceBusy, HubError, HubOffline, RecipeError, WrongToken
-from tasks.core.evaluation.evaluate import LENGTH, WITH_ACTIVATIONS, measurement_identity
+from tasks.core.evaluation.evaluate import WITH_ACTIVATIONS, measurement_identity
 from tasks.core.evaluation.side_by_side import check_judge
 from tasks.core.files.foreign import JsonObject
 from tasks.core.files.given import require_at_rest
@@ -34,7 +34,12 @@ from tasks.core.serving.launch.ports import require_port
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.signing import KEY_VARIABLE, configured_key, key_of, public_keys
-from tasks.core.training.checks import check_config, check_conversations, check_settings
+from tasks.core.training.checks import (
+    LENGTH_SETTING,
+    check_config,
+    check_conversations,
+    check_settings,
+)
 from tasks.core.training.launch.tools import require_tools
 
 EVERY = ("finetune", "evaluate", "publish", "deploy")
@@ -53,9 +58,11 @@ def check_models(recipe: Recipe, config: JsonObject) -> tuple[str, ...]:
     if scaling is not None:
         edited = with_rope_scaling(config, scaling.rope_type, scaling.factor)
         model = f"{base}, edited,"
-        warnings = check_length(config, length_tokens, setting=LENGTH, model=base, compared=True)
+        warnings = check_length(
+            config, length_tokens, setting=LENGTH_SETTING, model=base, compared=True
+        )
     check_token_ids(config, where=base)
-    warnings += check_length(edited, length_tokens, setting=LENGTH, model=model)
+    warnings += check_length(edited, length_tokens, setting=LENGTH_SETTING, model=model)
     if recipe.finetune is not None:
         warnings += check_config(edited, recipe.finetune, model=model)
     return warnings
@@ -76,7 +83,7 @@ def check_inputs(recipe: Recipe) -> None:
     measurement_identity(recipe.evaluate, recipe.template)
     screen(recipe.evaluate.conversations, Rules.of_held_out(recipe.evaluate)).require_acceptable()
     if recipe.edit is not None:
-        check_edit_names(recipe.edit)
+        check_activation_names(recipe.edit)
     if recipe.finetune is not None:
         check_settings(recipe.finetune, recipe.template)
         for file in local_files([each for each in recipe.finetune.data if is_local(each)]):

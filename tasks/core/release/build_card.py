@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.core.conversation.template.render import get_template
-from tasks.core.evaluation.figures import Outcome
-from tasks.core.evaluation.gate import Verdict
+from tasks.core.evaluation.figures import EvaluationOutcome
+from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.files.digests import FileDigest
 from tasks.core.hub.card.text import CardFacts, CardFile, render_card
 from tasks.core.hub.publish.allow_list import choose_to_publish
@@ -57,8 +57,8 @@ def card_of_build(
     recipe: Recipe,
     target: Publish,
     stages: Sequence[BuiltStage],
-    outcome: Outcome,
-    verdict: Verdict,
+    outcome: EvaluationOutcome,
+    verdict: GateVerdict,
     *,
     signed_by: str | None = None,
 ) -> BuildCard:

@@ -12,9 +12,9 @@ from typing import Literal
 import yaml
 from pydantic import JsonValue, TypeAdapter
 
-from tasks.core.architecture.proof.proof import EditProof
-from tasks.core.evaluation.figures import Outcome
-from tasks.core.evaluation.gate import Verdict
+from tasks.core.architecture.proof.edit_proof import EditProof
+from tasks.core.evaluation.figures import EvaluationOutcome
+from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.hub.card.text import EditedPart, Figure, LineageStep
 from tasks.core.hub.client import DEFAULT_ENDPOINT, endpoint
 from tasks.core.recipe import Recipe, Source
@@ -145,7 +145,7 @@ class Trained:
         return cls(rung, summary.device, given)
 
 
-def figures_of(recipe: Recipe, outcome: Outcome) -> list[Figure]:
+def figures_of(recipe: Recipe, outcome: EvaluationOutcome) -> list[Figure]:
     """Return the figures of the released model."""
     released = outcome.figures[-1]
     data = {"data_id": "kawan-usaha/held-out", "data_name": recipe.evaluate.conversations.name}
@@ -157,7 +157,7 @@ def figures_of(recipe: Recipe, outcome: Outcome) -> list[Figure]:
     ]
 
 
-def limits_of(outcome: Outcome, verdict: Verdict) -> list[str]:
+def limits_of(outcome: EvaluationOutcome, verdict: GateVerdict) -> list[str]:
     """Return what a reader must know: leaked test data, and a release against the gate."""
     limits = [f"{outcome.leaks}."] if outcome.leaks and outcome.leaks.count else []
     if verdict.forced is None:

@@ -1,7 +1,7 @@
-"""A PEFT LoRA adapter directory: what each of its tensors does to which weight of the model.
+"""A PEFT LoRA adapter directory: which weight of the model each of its tensors changes, and how.
 
 Covers linear layers and embeddings, plain or with DoRA's magnitudes, the parameters of
-`target_parameters`, biases, and modules that were saved whole, with rows for added tokens too.
+`target_parameters`, biases, and modules that were saved whole, including rows for added tokens.
 Reads headers only. How a weight is stored is decided in `orientation`.
 
 The invariant: every tensor of the adapter is used, and fits the weight that it is for; every module
@@ -21,25 +21,25 @@ from tasks.core.weights.adapter_tensors import (
     AGAIN,
     BASE_LAYER,
     PREFIX,
+    LowRankUpdate,
     misfit,
     read_layers,
     wrong,
 )
 from tasks.core.weights.dtypes import FLOATS
 from tasks.core.weights.index import ModelIndex, TensorEntry, read_adapter_index
-from tasks.core.weights.update import LowRank
 
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
-"""The names that causal models give to their input embedding."""
+"""The names that causal models give their input embedding."""
 _HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter does to a model, by the names of the model's weights."""
+    """The changes that an adapter makes to a model, by the names of the model's weights."""
 
     index: ModelIndex
-    low_rank: Mapping[str, LowRank]
+    low_rank: Mapping[str, LowRankUpdate]
     replaced: Mapping[str, str]
     """Weights that were saved whole (modules_to_save, bias, resized embeddings), and the adapter's
     name for each."""
@@ -51,18 +51,18 @@ class Adapter:
 
 
 def read_adapter(directory: Path, model: ModelIndex, config: Mapping[str, object]) -> Adapter:
-    """Return what the adapter in directory does to model, whose config.json is config.
+    """Return the changes that the adapter in directory makes to model, whose config.json is config.
 
-    Raises AdapterMismatch, with the cause and its remedy: for a feature that cannot be fused, a
-    file without tensors or without those of some modules, names or shapes that PEFT would not have
+    Raises AdapterMismatch, with cause and remedy, for a feature that cannot be fused, a file
+    without tensors or without those of some modules, names or shapes that PEFT would not have
     saved, and a tensor that does not fit the model.
     """
     lora = read_lora_config(directory)
-    return _Reading(read_adapter_index(directory), lora, model, config).adapter()
+    return _AdapterReading(read_adapter_index(directory), lora, model, config).adapter()
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _AdapterReading:
     """An adapter, the model that it is for, and both configurations."""
 
     index: ModelIndex
@@ -93,12 +93,13 @@ class _Reading:
         return Adapter(self.index, low_rank, replaced)
 
     def _tied(self, replaced: Mapping[str, str]) -> dict[str, str]:
-        """Return what replaces the weights of a model that ties its embeddings.
+        """Return the replaced weights of a model that ties its embeddings.
 
-        Both ends are one weight. PEFT saves it, under both names, when tokens were added; then it
-        goes where the model stores it. Trained at one end alone, no tied model can hold it.
+        Input embedding and head are one weight. PEFT saves it under both names when tokens were
+        added; it replaces the one that the model stores. A change to one of the two alone cannot be
+        stored in a tied model.
         """
-        from tasks.core.weights.same_bytes import same_bytes
+        from tasks.core.weights.reader import same_bytes  # needs torch
 
         ends = {name: found for name, found in replaced.items() if _is_end(name)}
         trained = [name for name in ends if self.lora.saves_whole(name.removesuffix(".weight"))]
@@ -113,14 +114,14 @@ class _Reading:
         stored = {name: embedding for name in self.model.tensors if _is_end(name)}
         return {**{n: found for n, found in replaced.items() if n not in ends}, **stored}
 
-    def _require_free(self, weight: str, update: LowRank) -> None:
-        """Raise AdapterMismatch for a weight that an update cannot be added to."""
+    def _require_free(self, weight: str, update: LowRankUpdate) -> None:
+        """Raise AdapterMismatch for a weight to which no update can be added."""
         if ties_embeddings(self.config) and _is_end(weight):
             raise self._both_ends(weight)
         self._require_float(update.a, weight)
 
     def _require_replacement(self, weight: str, entry: TensorEntry) -> None:
-        """Raise AdapterMismatch unless a whole weight fits; an embedding may have more rows."""
+        """Raise AdapterMismatch unless a whole weight fits; an embedding may have added rows."""
         target = self.model.tensors.get(weight)
         if target is None:
             raise self._misfit(entry.name, f"the model has no {weight}")
@@ -137,7 +138,7 @@ class _Reading:
         if len(set(rows.values())) > 1:
             raise self._wrong(
                 min(rows, key=lambda name: rows[name]),
-                "The adapter brings added tokens to one end of the model alone.",
+                "The adapter adds tokens to only one of input embedding and lm_head.",
                 ", ".join(f"{name} has {count} rows" for name, count in rows.items()),
                 "Save the adapter with save_embedding_layers=True.",
             )
@@ -147,15 +148,15 @@ class _Reading:
         if dtype not in FLOATS:
             raise self._wrong(
                 name,
-                "A weight of the model cannot be added to.",
+                "An update cannot be added to this weight of the model.",
                 f"{weight} is stored as {dtype}",
                 "Use the model in 16 or 32 bits.",
             )
 
     def _require_complete(
-        self, low_rank: Mapping[str, LowRank], replaced: Mapping[str, str]
+        self, low_rank: Mapping[str, LowRankUpdate], replaced: Mapping[str, str]
     ) -> None:
-        """Raise AdapterMismatch when a module that the configuration names has nothing."""
+        """Raise AdapterMismatch when a module that the configuration names has no update."""
         missing = [m for m in self._modules(low_rank) if f"{m}.weight" not in low_rank]
         whole = [weight.rpartition(".")[0] for weight in replaced]
         missing += [
@@ -165,19 +166,19 @@ class _Reading:
         ]
         if missing:
             raise AdapterMismatch(
-                "The adapter is not complete: modules that its configuration names have no "
-                "weights in its file.",
+                "The adapter is not complete: its file lacks weights for modules that its "
+                "configuration names.",
                 where=self.index.directory,
                 expected="an update for each module of target_modules and modules_to_save",
-                found=f"{len(missing)} weights have none, first {min(missing)}",
+                found=f"{len(missing)} without one, the first: {min(missing)}",
                 next_step=AGAIN,
             )
 
-    def _modules(self, low_rank: Mapping[str, LowRank]) -> list[str]:
+    def _modules(self, low_rank: Mapping[str, LowRankUpdate]) -> list[str]:
         """Return the modules that target_modules names.
 
-        Experts that transformers 5 joins are no modules of it; they were those of transformers 4,
-        and count where the adapter has updates for some of them.
+        Experts that transformers 5 joins are not modules there; they were modules in transformers
+        4, and count where the adapter has updates for some of them.
         """
         experts = {weight for p in parameters_of(self.model) if p.joined for weight in p.weights}
         if any(low_rank[weight].part is None for weight in experts & low_rank.keys()):
@@ -192,8 +193,8 @@ class _Reading:
     def _both_ends(self, weight: str) -> AdapterMismatch:
         return self._wrong(
             weight,
-            "The adapter changes one end of a model that ties its embeddings.",
-            "the model ties its embeddings, so both ends would change",
+            "The adapter changes only one of the tied embeddings of the model.",
+            "the model ties its embeddings, so both would change",
             "Fuse it with PEFT's merge_and_unload and save the model untied, or train without "
             "embed_tokens and lm_head.",
         )

@@ -1,6 +1,6 @@
-"""What an adapter does to the linear layers and embeddings of a model, plain or with DoRA.
+"""The updates that an adapter makes to linear layers and embeddings, plain or with DoRA.
 
-Covers the fit of A, B and magnitude, and the base that PiSSA and OLoRA trained against. How a
+Covers whether A, B and magnitude fit, and the base that PiSSA and OLoRA trained against. How a
 weight is stored is decided in `orientation`.
 """
 
@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.core.weights.adapter_config import LoraConfig
-from tasks.core.weights.adapter_tensors import AGAIN, Layer, misfit, wrong
+from tasks.core.weights.adapter_refusals import CONVERT, ELSEWHERE
+from tasks.core.weights.adapter_tensors import (
+    AGAIN,
+    BaseChange,
+    Layer,
+    LowRankUpdate,
+    misfit,
+    wrong,
+)
 from tasks.core.weights.index import ModelIndex, TensorEntry
 from tasks.core.weights.orientation import Matrix, Orientation
-from tasks.core.weights.unfused import CONVERT, ELSEWHERE
-from tasks.core.weights.update import BaseChange, LowRank
 
-_SAME_CHECKPOINT = "Take adapter_config.json and the weights from the same checkpoint."
+_SAME_CHECKPOINT = "Use adapter_config.json and the weights from the same checkpoint."
 
 
 @dataclass(frozen=True)
 class Modules:
-    """An adapter and its model; shapes are those of the model's weights, trained ones in place."""
+    """An adapter and its model; shapes has each weight's shape after whole weights are replaced."""
 
     index: ModelIndex
     lora: LoraConfig
@@ -27,10 +33,10 @@ class Modules:
     config: Mapping[str, object]
     shapes: Mapping[str, tuple[int, ...]]
 
-    def updates(self, layers: Mapping[str, list[Layer]]) -> dict[str, LowRank]:
+    def updates(self, layers: Mapping[str, list[Layer]]) -> dict[str, LowRankUpdate]:
         """Return the updates of the modules, by the names of the model's weights.
 
-        Raises AdapterMismatch for a layer that is not whole, or does not fit the model.
+        Raises AdapterMismatch for a layer that is incomplete or does not fit the model.
         """
         for module, found in layers.items():
             for layer in found:
@@ -48,7 +54,7 @@ class Modules:
             updates[f"{module}.weight"] = self._update(module, layer, turned)
         return updates
 
-    def _update(self, module: str, layer: Layer, turned: bool) -> LowRank:
+    def _update(self, module: str, layer: Layer, turned: bool) -> LowRankUpdate:
         weight, a, b = f"{module}.weight", layer.a, layer.b
         shape = (a.shape[1], b.shape[0]) if turned else (b.shape[0], a.shape[1])
         if shape != self.shapes[weight]:
@@ -57,16 +63,16 @@ class Modules:
                 a.name,
                 f"it is for {list(shape)}, but {weight} is {list(self.shapes[weight])}",
             )
-        # PEFT starts an embedding as any other, whatever init_lora_weights says.
+        # PEFT initializes embeddings the usual way, whatever init_lora_weights says.
         base = None if layer.embedding else self.lora.base_change
         if base is not None:
             self._require_known_base(weight, base, turned)
         magnitude = None if layer.magnitude is None else layer.magnitude.name
         scale = self.lora.scale(module)
-        return LowRank(a.name, b.name, scale, turned, magnitude=magnitude, base=base)
+        return LowRankUpdate(a.name, b.name, scale, turned, magnitude=magnitude, base=base)
 
     def _require_plain(self, module: str, layer: Layer) -> None:
-        """Raise AdapterMismatch unless a layer is whole and for a weight that the model has."""
+        """Raise AdapterMismatch unless a layer is complete and for a weight that the model has."""
         weight = f"{module}.weight"
         if weight not in self.model.tensors:
             raise misfit(self.index, layer.a.name, f"the model has no {weight}")
@@ -74,7 +80,7 @@ class Modules:
             raise wrong(
                 self.index,
                 layer.a.name,
-                "A tensor of the adapter cannot be fused here.",
+                "A tensor of the adapter cannot be fused.",
                 "a layer within a layer, for a module that target_parameters does not name",
                 ELSEWHERE,
             )
@@ -82,14 +88,14 @@ class Modules:
         self._require_magnitude(layer)
 
     def _require_magnitude(self, layer: Layer) -> None:
-        """Raise AdapterMismatch unless DoRA has its magnitudes, and nothing else has any."""
+        """Raise AdapterMismatch unless DoRA layers, and only they, have a magnitude."""
         found, out = layer.magnitude, layer.b.shape[0]
         if self.lora.use_dora and found is None:
             raise wrong(
                 self.index,
                 layer.b.name,
                 "The adapter is not complete.",
-                "use_dora is true, and lora_magnitude_vector is missing beside this tensor",
+                "use_dora is true, but this tensor has no lora_magnitude_vector",
                 AGAIN,
             )
         if found is not None and not self.lora.use_dora:
@@ -97,14 +103,14 @@ class Modules:
                 self.index,
                 found.name,
                 "The adapter's configuration and its weights do not belong together.",
-                "a magnitude of DoRA, but use_dora is false",
+                "a DoRA magnitude, but use_dora is false",
                 _SAME_CHECKPOINT,
             )
         if found is not None and found.shape != (out,):
             raise misfit(self.index, found.name, f"it is {list(found.shape)}, but B has {out} rows")
 
     def _require_known_base(self, weight: str, base: BaseChange, turned: bool) -> None:
-        """Raise AdapterMismatch where PEFT itself cannot have trained so."""
+        """Raise AdapterMismatch where PEFT itself cannot have trained this."""
         dtype = self.model.tensors[weight].dtype
         reason = f"{weight} is stored as {dtype}; {base} starts in 16 or 32 bits"
         if base == "olora" and turned:
@@ -114,7 +120,7 @@ class Modules:
         raise wrong(
             self.index,
             weight,
-            "What the adapter's training took off this weight cannot be computed again.",
+            "What the training subtracted from this weight cannot be recomputed.",
             reason,
             CONVERT,
         )

@@ -1,9 +1,9 @@
-"""What an adapter's `target_parameters` do to which weights: matrices, and stacks of experts.
+"""Which weights an adapter's `target_parameters` change, and how: matrices, and stacks of experts.
 
-PEFT wraps a module once for each of its parameters that is targeted, one layer around the other,
-and names the layers by their depth; which parameter each is for is told by the shapes here, or the
-adapter is refused. transformers 5 joins the experts of many models when it loads them; their files
-keep each expert by itself, so the update is divided as the weights are.
+PEFT wraps a module once for each targeted parameter, one layer around the other, and names the
+layers by their depth; which parameter a layer is for follows from the shapes, or the adapter is
+refused. transformers 5 joins the experts of many models when it loads them; their files store each
+expert separately, so the update is split like the weights.
 
 Written after ParamWrapper in peft/tuners/lora/layer.py (0.21.2), and transformers'
 conversion_mapping.py (5.23), which a test compares.
@@ -16,14 +16,19 @@ from itertools import permutations
 
 from tasks.core.model.config import has_foreign_code
 from tasks.core.weights.adapter_config import LoraConfig
-from tasks.core.weights.adapter_tensors import AGAIN, Layer, misfit, wrong
+from tasks.core.weights.adapter_refusals import WITH_PEFT
+from tasks.core.weights.adapter_tensors import (
+    AGAIN,
+    ExpertSlice,
+    Layer,
+    LowRankUpdate,
+    misfit,
+    wrong,
+)
 from tasks.core.weights.index import ModelIndex
-from tasks.core.weights.unfused import WITH_PEFT
-from tasks.core.weights.update import LowRank, Part
 
 EXPERTS_IN_BY_OUT = frozenset(("aria", "aria_text", "gpt_oss", "openai_privacy_filter"))
-"""The model_types whose experts are stored (experts, in, out); a test compares them with
-transformers."""
+"""The model_types whose experts are stored (experts, in, out); a test compares transformers."""
 
 GATES, UPS, DOWNS = ("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2")
 UNGATED = "up_proj"
@@ -35,43 +40,43 @@ _RENAMED = (".block_sparse_moe.", ".mlp.")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter as transformers names and shapes it, and the weights of files that make it up.
+    """A parameter as transformers names and shapes it, and the stored weights that make it up.
 
-    A weight has no part where it is the whole parameter.
+    A weight without a slice is the whole parameter.
     """
 
     name: str
     shape: tuple[int, ...]
-    weights: Mapping[str, Part | None]
+    weights: Mapping[str, ExpertSlice | None]
 
     @property
     def joined(self) -> bool:
-        """Whether the files keep its experts by themselves, each of them (out, in)."""
+        """Whether the files store its experts separately, each as (out, in)."""
         return any(self.weights.values())
 
     @property
     def experts(self) -> int:
-        """The experts that it holds, one after the other."""
+        """The number of experts stacked in it."""
         return self.shape[0] if len(self.shape) == 3 else 1
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A layer of an adapter with the parameter that it is for, and how that may be stored."""
+    """A layer of an adapter, the parameter that it is for, and how that may be stored."""
 
     parameter: Parameter
     layer: Layer
     transposed: tuple[bool, ...]
 
     @property
-    def tells(self) -> bool:
-        """Whether its shape tells how the model stores stacks of experts."""
+    def reveals_order(self) -> bool:
+        """Whether its shape reveals how the model stores stacks of experts."""
         stack = self.parameter.experts > 1 and not self.parameter.joined
         return stack and len(self.transposed) == 1
 
 
 class TargetParameters:
-    """The parameters of a model that an adapter's configuration targets, by their module."""
+    """The parameters of a model that an adapter's configuration targets, by module."""
 
     def __init__(self, lora: LoraConfig, model: ModelIndex, config: Mapping[str, object]) -> None:
         self._lora, self._config = lora, config
@@ -84,11 +89,13 @@ class TargetParameters:
     def __contains__(self, module: str) -> bool:
         return module in self._by_module
 
-    def updates(self, index: ModelIndex, layers: Mapping[str, list[Layer]]) -> dict[str, LowRank]:
-        """Return the updates of all targeted parameters, by the names of the files' weights.
+    def updates(
+        self, index: ModelIndex, layers: Mapping[str, list[Layer]]
+    ) -> dict[str, LowRankUpdate]:
+        """Return the updates of all targeted parameters, by the names of the stored weights.
 
-        Raises AdapterMismatch for a parameter without its layer, and where the shapes do not tell
-        which layer is for which, or how a stack of square experts is stored.
+        Raises AdapterMismatch for a parameter without its layer, and where the shapes do not
+        determine which layer is for which, or how a stack of square experts is stored.
         """
         placed = []
         for module, parameters in self._by_module.items():
@@ -105,7 +112,7 @@ class TargetParameters:
     def _placed(
         self, index: ModelIndex, module: str, layers: list[Layer], parameters: list[Parameter]
     ) -> list[Placed]:
-        """Return each layer with its parameter, in the one order in which all of them fit."""
+        """Return each layer with its parameter, in the only order in which all of them fit."""
         orders = (
             [
                 Placed(p, layer, self._senses(layer, p))
@@ -122,16 +129,16 @@ class TargetParameters:
             raise wrong(
                 index,
                 module,
-                "Which update is for which parameter cannot be told: their shapes are the same.",
+                "Which update is for which parameter cannot be determined: the shapes are equal.",
                 ", ".join(parameter.name for parameter in parameters),
                 WITH_PEFT,
             )
         return fitting[0]
 
     def _senses(self, layer: Layer, parameter: Parameter) -> tuple[bool, ...]:
-        """Return how the parameter may be stored, by the shapes: False is (out, in).
+        """Return how the parameter may be stored, judged by the shapes: False is (out, in).
 
-        PEFT takes a stack of one expert for a matrix.
+        PEFT treats a stack of one expert as a matrix.
         """
         if len(parameter.shape) not in (2, 3):
             return ()
@@ -145,32 +152,32 @@ class TargetParameters:
     def _turned(self, index: ModelIndex, each: Placed, placed: Iterable[Placed]) -> bool:
         """Return whether a parameter is stored (experts, in, out).
 
-        Where its own shape does not tell, the shapes of the others do, or the architecture.
+        Where its own shape does not reveal it, the shapes of the others do, or the architecture.
         """
         if len(each.transposed) == 1:
             return each.transposed[0]
-        told = {other.transposed[0] for other in placed if other.tells}
+        revealed = {other.transposed[0] for other in placed if other.reveals_order}
         kind = str(self._config.get("model_type"))
-        if not told and not has_foreign_code(self._config) and kind in EXPERTS_IN_BY_OUT:
-            told = {True}
-        if len(told) != 1:
+        if not revealed and not has_foreign_code(self._config) and kind in EXPERTS_IN_BY_OUT:
+            revealed = {True}
+        if len(revealed) != 1:
             raise wrong(
                 index,
                 each.layer.a.name,
-                "How the model stores these experts cannot be told: each of them is square.",
+                "How the model stores these experts cannot be determined: each of them is square.",
                 f"{each.parameter.name} {list(each.parameter.shape)}",
                 WITH_PEFT,
             )
-        return told.pop()
+        return revealed.pop()
 
-    def _update(self, each: Placed, turned: bool, part: Part | None) -> LowRank:
+    def _update(self, each: Placed, turned: bool, part: ExpertSlice | None) -> LowRankUpdate:
         layer, scale = each.layer, self._lora.scale(each.parameter.name)
         experts = each.parameter.experts
-        return LowRank(layer.a.name, layer.b.name, scale, turned, experts=experts, part=part)
+        return LowRankUpdate(layer.a.name, layer.b.name, scale, turned, experts=experts, part=part)
 
 
 def parameters_of(model: ModelIndex) -> Iterator[Parameter]:
-    """Yield each parameter of a model under transformers 5: its weights, and joined experts."""
+    """Yield each parameter of a model as transformers 5 sees it: weights, and joined experts."""
     experts: dict[tuple[str, str], dict[int, str]] = {}
     for name, entry in model.tensors.items():
         loaded = name.replace(*_RENAMED)
@@ -189,7 +196,7 @@ def parameters_of(model: ModelIndex) -> Iterator[Parameter]:
 
 
 def _joined(model: ModelIndex, name: str, stacks: list[dict[int, str]]) -> Iterator[Parameter]:
-    """Yield the parameter that stacks of experts make up, unless one of them is incomplete."""
+    """Yield the parameter that stacks of experts make up, unless one is incomplete."""
     shapes = {model.tensors[weight].shape for stack in stacks for weight in stack.values()}
     whole = all(sorted(stack) == list(range(len(stacks[0]))) for stack in stacks)
     matrix = shapes.pop() if len(shapes) == 1 else ()
@@ -197,7 +204,7 @@ def _joined(model: ModelIndex, name: str, stacks: list[dict[int, str]]) -> Itera
         return
     height, width = matrix
     weights = {
-        weight: Part(number, (height * above, height * (above + 1)))
+        weight: ExpertSlice(number, (height * above, height * (above + 1)))
         for above, stack in enumerate(stacks)
         for number, weight in sorted(stack.items())
     }
@@ -207,20 +214,20 @@ def _joined(model: ModelIndex, name: str, stacks: list[dict[int, str]]) -> Itera
 def _require_layers(
     index: ModelIndex, module: str, layers: list[Layer], parameters: list[Parameter]
 ) -> None:
-    """Raise AdapterMismatch unless there is a layer for each parameter, and nothing else."""
+    """Raise AdapterMismatch unless there is exactly one layer for each parameter."""
     if len(layers) != len(parameters):
         names = ", ".join(parameter.name for parameter in parameters)
         raise wrong(
             index,
             module,
-            "The adapter is not complete: its layers are not as many as the parameters that its "
+            "The adapter is not complete: it has not one layer for each parameter that its "
             "configuration names.",
             f"{len(layers)} updates for {names}",
             AGAIN,
         )
     for layer in layers:
         if layer.magnitude is not None:
-            cause = "a magnitude of DoRA, which PEFT has for no parameter"
+            cause = "a DoRA magnitude, which PEFT does not support for parameters"
             raise wrong(
-                index, layer.magnitude.name, "The adapter cannot be fused here.", cause, WITH_PEFT
+                index, layer.magnitude.name, "The adapter cannot be fused.", cause, WITH_PEFT
             )

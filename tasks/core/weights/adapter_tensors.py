@@ -1,23 +1,29 @@
 """The tensors of a PEFT LoRA adapter by the module that they are for, from their names.
 
 Covers the names that PEFT 0.21 gives: lora_A and lora_B of linear layers and embeddings, DoRA's
-magnitudes, and the nested layers of `target_parameters`. Reads headers only.
+magnitudes, and the nested layers of `target_parameters`; and what an update of one weight is made
+of. Reads headers only; the arithmetic is in `low_rank`.
 
-The invariant: a tensor whose name has `lora_` is in one of the layers, or the adapter is refused.
+The invariant: a tensor with `lora_` in its name belongs to one of the layers, or the adapter is
+refused.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tasks.core.errors import AdapterMismatch
+from tasks.core.weights.adapter_refusals import ELSEWHERE
 from tasks.core.weights.index import ModelIndex, TensorEntry
-from tasks.core.weights.unfused import ELSEWHERE
 
 PREFIX = "base_model.model."
 BASE_LAYER = ".base_layer"
-AGAIN = "Save the adapter again with PEFT's save_pretrained, or take another checkpoint of it."
+AGAIN = "Save the adapter again with PEFT's save_pretrained, or use another checkpoint of it."
 OTHER_MODEL = "Use the model that the adapter was trained on."
+
+BaseChange = Literal["pissa", "olora"]
+"""What was subtracted from the base's weights before the training, by the name of the method."""
 
 _PARTS = {
     "lora_A.weight": "a",
@@ -35,10 +41,38 @@ _BIAS = "lora_B.bias"
 
 
 @dataclass(frozen=True)
+class ExpertSlice:
+    """The part of a parameter of joined experts that one weight is: an expert, and its rows."""
+
+    expert: int
+    rows: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LowRankUpdate:
+    """The update scale * B @ A of one weight; transposed where the weight is stored (in, out).
+
+    A (experts * r, in) and B (out, r * experts), by their names in the adapter: more than one
+    expert for parameters (experts, out, in) of `target_parameters`, and for a slice of one that the
+    model's files store separately.
+    """
+
+    a: str
+    b: str
+    scale: float
+    transposed: bool
+    magnitude: str | None = None
+    """DoRA's magnitudes (out), to which the rows of the sum are scaled."""
+    base: BaseChange | None = None
+    experts: int = 1
+    part: ExpertSlice | None = None
+
+
+@dataclass(frozen=True)
 class Layer:
     """A (r, in), B (out, r) and DoRA's magnitude (out) of one module.
 
-    depth is the number of PEFT's layers around it, where several parameters of a module have one.
+    depth is the number of PEFT layers around it, where several parameters of a module are targeted.
     """
 
     module: str
@@ -52,8 +86,8 @@ class Layer:
 def read_layers(index: ModelIndex) -> dict[str, list[Layer]]:
     """Return an adapter's layers by the names of the model's modules, the outermost first.
 
-    Raises AdapterMismatch for files that PEFT itself would load as nothing, or not at all, and for
-    a layer without A or B.
+    Raises AdapterMismatch for files from which PEFT would load nothing, and for a layer without A
+    or B.
     """
     require_saved_by_peft(index)
     found: dict[tuple[str, int], dict[str, TensorEntry]] = {}
@@ -64,7 +98,9 @@ def read_layers(index: ModelIndex) -> dict[str, list[Layer]]:
         module = stem.replace(BASE_LAYER, "")
         tensors = found.setdefault((module, stem.count(BASE_LAYER)), {})
         if tensors.setdefault(_PARTS[f"lora_{part}"], entry) is not entry:
-            raise wrong(index, name, "The adapter has this tensor twice.", "two names of it", AGAIN)
+            raise wrong(
+                index, name, "The adapter has this tensor twice.", "two names for it", AGAIN
+            )
     layers: dict[str, list[Layer]] = {}
     for (module, depth), tensors in sorted(found.items()):
         layers.setdefault(module, []).append(_layer(index, module, depth, tensors))
@@ -72,13 +108,13 @@ def read_layers(index: ModelIndex) -> dict[str, list[Layer]]:
 
 
 def wrong(index: ModelIndex, name: str, what: str, found: str, next_step: str) -> AdapterMismatch:
-    """Return the error for one tensor of an adapter, or one weight that it changes."""
+    """Return an error about one tensor of an adapter, or one weight that it changes."""
     where = f"{index.directory}: {name}"
     return AdapterMismatch(what, where=where, found=found, next_step=next_step)
 
 
 def misfit(index: ModelIndex, name: str, reason: str) -> AdapterMismatch:
-    """Return the error for a tensor that is for another model."""
+    """Return an error about a tensor that does not fit the model."""
     return wrong(
         index, name, "A tensor of the adapter does not fit the model.", reason, OTHER_MODEL
     )
@@ -95,10 +131,10 @@ def _layer(index: ModelIndex, module: str, depth: int, tensors: Mapping[str, Ten
 
 
 def require_saved_by_peft(index: ModelIndex) -> None:
-    """Raise AdapterMismatch for files that PEFT itself would load as nothing, or not at all."""
+    """Raise AdapterMismatch for files from which PEFT would load nothing."""
     if not index.tensors:
         raise AdapterMismatch(
-            "The adapter's file holds no tensor: fused, the model would be the base.",
+            "The adapter's file holds no tensors, so fusing it would change nothing.",
             where=index.directory,
             next_step=AGAIN,
         )
@@ -109,9 +145,9 @@ def require_saved_by_peft(index: ModelIndex) -> None:
             raise wrong(
                 index,
                 name,
-                "The tensors do not have the names that PEFT saves.",
+                "The tensors do not have the names that PEFT gives them.",
                 f"its name does not begin with {PREFIX}",
-                f"Save with save_pretrained, or put {PREFIX} before each name.",
+                f"Save the adapter with save_pretrained, or put {PREFIX} before each name.",
             )
 
 
@@ -120,10 +156,10 @@ def _require_layer_name(index: ModelIndex, name: str, entry: TensorEntry) -> Non
         raise wrong(
             index,
             name,
-            "The adapter was saved under DeepSpeed ZeRO-3 without its weights being gathered: the "
-            "file holds empty tensors.",
+            "The adapter was saved under DeepSpeed ZeRO-3 without gathering its weights: the file "
+            "holds empty tensors.",
             f"shape {list(entry.shape)}",
-            "Make the weights from the checkpoint with DeepSpeed's zero_to_fp32.py, or train with "
+            "Recover the weights from a checkpoint with DeepSpeed's zero_to_fp32.py, or train with "
             "stage3_gather_16bit_weights_on_model_save.",
         )
     if match := _NAMED.search(name):
@@ -131,12 +167,12 @@ def _require_layer_name(index: ModelIndex, name: str, entry: TensorEntry) -> Non
         raise wrong(
             index,
             name,
-            "The tensors carry the adapter's name, which PEFT leaves out when it saves.",
+            "The tensors' names include the adapter's name, which PEFT omits when it saves.",
             f"`.{adapter}` in the name",
-            "Save with save_pretrained instead of the state_dict itself, or take "
-            f"`.{adapter}` out of the names.",
+            "Save the adapter with save_pretrained instead of saving the state_dict, or remove "
+            f"`.{adapter}` from the names.",
         )
     part = f"lora_{name.partition('.lora_')[2]}"
     if part not in _PARTS:
-        known = "a bias of B, as lora_bias trains it" if part == _BIAS else "no rule for fusing it"
-        raise wrong(index, name, "A tensor of the adapter cannot be fused here.", known, ELSEWHERE)
+        known = "a bias of B, trained by lora_bias" if part == _BIAS else "there is no rule for it"
+        raise wrong(index, name, "A tensor of the adapter cannot be fused.", known, ELSEWHERE)

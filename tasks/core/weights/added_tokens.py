@@ -7,7 +7,7 @@ from tasks.core.files.foreign import JsonObject, read_json_object
 
 
 def added_tokens(directory: Path) -> dict[str, int]:
-    """Return each added token with its id, from whichever of the tokenizer's files names it."""
+    """Return each added token with its id, from any of the tokenizer's files that list it."""
     found: dict[str, int] = {}
     for name in ("added_tokens.json", "tokenizer_config.json", "tokenizer.json"):
         if (directory / name).is_file():

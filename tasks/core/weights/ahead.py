@@ -1,12 +1,12 @@
-"""A merge that begins before its inputs are whole: a shard as soon as the bytes for it are there.
+"""A merge that starts before its inputs are complete: a shard as soon as its bytes have arrived.
 
-Covers the sums and the order of work; what there is of the inputs tells an `Arriving`, and the plan
-comes from headers that were asked for first. Reads bytes that are not checked yet, so a shard that
-is made of them is recorded in the journal only when each file that it was made of has been found
-right, in the very turn that was read, with the header that the plan was made from. What is not
-recorded is nothing: the merge proper, which follows, makes it anew.
+Covers the sums and the order of work; an `Arriving` says what has arrived of an input, and the plan
+comes from headers that were fetched first. Reads bytes that are not verified yet, so a shard made
+of them is recorded in the journal only once each of its input files has been verified, in the very
+download attempt that was read, with the header that the plan was made from. A shard that is not
+recorded does not count: the merge proper, which follows, makes it again.
 
-The invariant: an entry in the journal says the same as one of a merge that began at the end.
+The invariant: an entry in the journal is the same as in a merge that started after the downloads.
 """
 
 import logging
@@ -25,7 +25,7 @@ from tasks.core.weights.direct import InputFile
 from tasks.core.weights.dtypes import ITEM_BYTES, STORED, torch_dtype
 from tasks.core.weights.index import ModelIndex, entries_of
 from tasks.core.weights.layout import Shard
-from tasks.core.weights.merge import Contents, MergePlan, sum_in, work_of
+from tasks.core.weights.merge import Contents, MergePlan, merge_work, sum_in
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.safetensors_header import span_elements
 from tasks.core.weights.stream import stream, tally_of
@@ -35,16 +35,16 @@ logger = logging.getLogger(__name__)
 
 
 class Arriving(Protocol):
-    """A model directory on its way here, as its download tells of it; see `hub.coming`."""
+    """A model directory that is being downloaded; see `hub.download.incoming`."""
 
     def there(self, name: str) -> tuple[int, int]:
-        """Return the turn of a file, and how many bytes of it are there, from the first one on."""
+        """Return the download attempt of a file, and how many of its first bytes have arrived."""
 
     def proven(self, name: str) -> bool:
-        """Return whether all bytes of a file were found right, in its turn of now."""
+        """Return whether the current download attempt of a file is complete and verified."""
 
     def places(self, name: str) -> tuple[Path, ...]:
-        """Return under which names a file may be found now, the first one that exists."""
+        """Return the paths where a file may be now; the first that exists is the file."""
 
 
 def merge_ahead(
@@ -61,10 +61,10 @@ def merge_ahead(
     """Return the shards of the plan that are finished in out, once no more can be done ahead.
 
     missing_bytes of the inputs will be written to the same disk. wait is called when there is
-    nothing to do, and returns False when nothing more will come. Raises DiskFull, before the first
-    byte; whatever else is wrong is left to the merge proper to find and to tell.
+    nothing to do, and returns False when nothing more will arrive. Raises DiskFull, before the
+    first byte; all other faults are left to the merge proper to detect and report.
     """
-    work = work_of(plan, contents)
+    work = merge_work(plan, contents)
     spare_bytes = companion_bytes(plan.companions) + missing_bytes
     make_directory(out)
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def merge_ahead(
             for index, each in zip((plan.base, plan.delta), arriving, strict=True)
         )
         writer = stack.enter_context(
-            ShardedWriter(out, plan.layout, work.identity(), spare_bytes, record="when told")
+            ShardedWriter(out, plan.layout, work.identity(), spare_bytes, record="on request")
         )
         recorded = set(writer.kept)
         tally = tally_of(writer, on_progress)
@@ -100,23 +100,23 @@ def _proven(
     add: Callable[[Sequence[Shard]], None],
     wait: Callable[[], bool],
 ) -> Iterator[str]:
-    """Make each shard once its bytes are there; yield its name once they were found right."""
-    made = _Made(readers)
+    """Make each shard once its bytes have arrived; yield its name once they are verified."""
+    made = _UnverifiedShards(readers)
     while todo or made.files:
         ready = [shard for shard in todo if all(reader.has(shard) for reader in readers)]
         if ready:
             todo = [shard for shard in todo if shard not in ready]
             made.note(ready)
             add(ready)
-        yield from made.proven()
+        yield from made.take_verified()
         if not ready and not wait():
             return
 
 
 class _ArrivingReader(TensorReader):
-    """Reads tensors whose bytes are there, from files that are opened once there is something.
+    """Reads tensors whose bytes have arrived, from files that are opened once they exist.
 
-    A file stays the one that was opened, whatever it is called later.
+    An opened file stays the same, even if it is renamed later.
     """
 
     def __init__(self, index: ModelIndex, arriving: Arriving) -> None:
@@ -129,7 +129,7 @@ class _ArrivingReader(TensorReader):
         return self
 
     def has(self, shard: Shard) -> bool:
-        """Return whether all that a shard is made of can be read now. Not while it is read from."""
+        """Return whether a shard's input can be read now. Not to be called during a read."""
         ends: dict[str, int] = {}
         for slot in shard.slots:
             entry = self.index.tensors[slot.name]
@@ -138,12 +138,12 @@ class _ArrivingReader(TensorReader):
         return all(self._holds(file, end) for file, end in ends.items())
 
     def turns(self, shard: Shard) -> dict[str, int]:
-        """Return the turn of each file that a shard is made of."""
+        """Return the download attempt of each file that a shard is made of."""
         files = {self.index.tensors[slot.name].file for slot in shard.slots}
         return {file: self._turns[file] for file in files}
 
     def proves(self, file: str, turn: int) -> bool | None:
-        """Return whether a file was right in this turn, None while that is not known."""
+        """Return whether this download attempt of a file is verified, None while unknown."""
         if self._arriving.there(file)[0] != turn:
             return False
         return self._has_the_header(file) if self._arriving.proven(file) else None
@@ -158,7 +158,7 @@ class _ArrivingReader(TensorReader):
 
     def _opened(self, file: str, turn: int) -> bool:
         for place in self._arriving.places(file):
-            with suppress(FileNotFoundError):  # not the name of now, or renamed in between
+            with suppress(FileNotFoundError):  # not under this name now, or just renamed
                 opened = InputFile(place)
                 if self._arriving.there(file)[0] != turn:
                     opened.close()
@@ -168,7 +168,7 @@ class _ArrivingReader(TensorReader):
         return False
 
     def _has_the_header(self, file: str) -> bool | None:
-        """Return whether a whole file has the tensors that the plan takes it to have."""
+        """Return whether a complete file has the tensors that the plan assumes."""
         if file not in self._right:
             planned = {entry for entry in self.index.tensors.values() if entry.file == file}
             for place in self._arriving.places(file):
@@ -180,14 +180,14 @@ class _ArrivingReader(TensorReader):
 
 
 @dataclass
-class _Made:
-    """Shards that are written, and from which turns of which files."""
+class _UnverifiedShards:
+    """Shards that are written, and the download attempts of the files that they were made of."""
 
     readers: Sequence[_ArrivingReader]
     files: dict[str, list[tuple[_ArrivingReader, str, int]]] = field(default_factory=dict)
 
     def note(self, shards: Sequence[Shard]) -> None:
-        """Take down what these shards are about to be made of."""
+        """Note what these shards are about to be made of."""
         for shard in shards:
             self.files[shard.file] = [
                 (reader, file, turn)
@@ -195,8 +195,8 @@ class _Made:
                 for file, turn in reader.turns(shard).items()
             ]
 
-    def proven(self) -> list[str]:
-        """Return the shards whose inputs were right; forget them, and those that were not."""
+    def take_verified(self) -> list[str]:
+        """Return the shards whose inputs are verified; drop them, and those with wrong inputs."""
         found = []
         for shard, sources in list(self.files.items()):
             proofs = [reader.proves(file, turn) for reader, file, turn in sources]

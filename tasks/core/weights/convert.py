@@ -1,4 +1,4 @@
-"""Change of dtype: every floating-point weight cast, everything else carried over."""
+"""Change of dtype: every floating-point weight is cast, everything else is copied."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from tasks.core.recipe import Dtype
 from tasks.core.weights.companions import companion_files, config_with
 from tasks.core.weights.dtypes import FLOATS, STORED, torch_dtype
 from tasks.core.weights.index import read_index
-from tasks.core.weights.layout import MAX_SHARD_BYTES, Piece, TensorSpec, plan_layout
-from tasks.core.weights.model_check import check_small_files, require_unquantized
-from tasks.core.weights.produce import Work, produce
+from tasks.core.weights.layout import MAX_SHARD_BYTES, TensorPiece, TensorSpec, plan_layout
+from tasks.core.weights.model_check import require_unquantized
+from tasks.core.weights.produce import Work, WrittenModel, produce
 from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.small_files_check import check_small_files
 
 
-def convert(
+def convert_dtype(
     model: Path,
     out: Path,
     *,
@@ -25,10 +25,10 @@ def convert(
     threads: int | None = None,
     on_progress: OnProgress = silent,
 ) -> WrittenModel:
-    """Write model as safetensors of dtype into the directory out, and return what was written.
+    """Write model as safetensors in dtype to the directory out, and return it.
 
     Integer and boolean tensors keep their type. Raises CorruptWeights, with the tensor's name, for
-    a value that dtype cannot hold.
+    a value that dtype cannot represent.
     """
     config, index = check_small_files(model), read_index(model)
     require_unquantized(config, index)
@@ -47,5 +47,5 @@ def convert(
     )
 
 
-def _cast(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+def _cast(piece: TensorPiece, source: torch.Tensor) -> torch.Tensor:
     return source.to(torch_dtype(piece.dtype))

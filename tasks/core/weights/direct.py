@@ -1,11 +1,11 @@
-"""Files of many gigabytes around the page cache (O_DIRECT), where that is possible and pays.
+"""Large files read and written past the page cache (O_DIRECT), where possible and worthwhile.
 
-A model is larger than the cache: pages of it push out pages of it, and the kernel's search for
-free ones costs more processor time than everything else of a merge. A file that mostly lies in the
-cache already is read from there, and a filesystem that refuses O_DIRECT (tmpfs, say) is used with
-the cache; the bytes are the same. Source: open(2), section O_DIRECT.
+A model is larger than the cache: its pages evict each other, and the kernel's search for free pages
+costs more processor time than everything else in a merge. A file that is mostly in the cache is
+read from there, and a file system without O_DIRECT (such as tmpfs) is used through the cache; the
+bytes are the same. Source: open(2), section O_DIRECT.
 
-The invariant: whoever calls gives any offset and length; only this module knows of blocks.
+The invariant: callers use any offset and length; only this module knows about blocks.
 """
 
 import ctypes
@@ -22,14 +22,14 @@ import numpy as np
 import torch
 
 BLOCK_BYTES = max(4096, mmap.PAGESIZE)
-"""What offsets, lengths and addresses are multiples of: no disk in use has larger sectors.
+"""The alignment of offsets, lengths and addresses: no disk in use has larger sectors.
 
-Not less than a page (64 KiB on some ARM and POWER kernels): where a page lies in the cache for a
-part of it, the kernel writes it back and drops it before each write around the cache.
+Not less than a page (64 KiB on some ARM and POWER kernels): where part of a page is cached, the
+kernel writes it back and drops it before each direct write.
 """
 
 _HUGE_PAGE_BYTES = 2 << 20
-_MOSTLY = 0.5
+_MOSTLY_CACHED = 0.5
 
 
 class InputFile:
@@ -38,7 +38,7 @@ class InputFile:
     def __init__(self, path: Path) -> None:
         self._fd, self._block = os.open(path, os.O_RDONLY | os.O_CLOEXEC), 1
         try:
-            cached = cached_share(self._fd) >= _MOSTLY
+            cached = cached_share(self._fd) >= _MOSTLY_CACHED
             around = None if cached else _open_around(path, os.O_RDONLY, _read_a_block)
         except BaseException:
             self.close()
@@ -48,13 +48,13 @@ class InputFile:
             self._fd, self._block = around, BLOCK_BYTES
 
     def room_for(self, nbytes: int) -> int:
-        """Return how large a buffer must be for nbytes at any offset."""
+        """Return how large a buffer must be to read nbytes at any offset."""
         return nbytes + 2 * (self._block - 1)
 
     def read(self, offset: int, nbytes: int, buffer: torch.Tensor) -> tuple[int, int]:
-        """Read into buffer, which is an `aligned_buffer`; return where the bytes begin in it.
+        """Read into buffer, an `aligned_buffer`; return where in it the bytes begin.
 
-        The second number is how many of nbytes were there: fewer at the end of the file.
+        The second number is how many of nbytes were read: fewer at the end of the file.
         """
         lead = offset % self._block
         target, start = bytes_of(buffer), offset - lead
@@ -63,7 +63,7 @@ class InputFile:
         while done < lead + nbytes:
             count = os.preadv(self._fd, [target[done:stop]], start + done)
             done += count
-            if count == 0 or done % self._block:  # a part of a block is the end of the file
+            if count == 0 or done % self._block:  # a partial block is the end of the file
                 break
         return lead, max(0, min(done - lead, nbytes))
 
@@ -75,13 +75,13 @@ class InputFile:
 
 
 class OutputFile:
-    """A new file of a known size to write pieces to, its room claimed beforehand."""
+    """A new file of a known size to write pieces to, preallocated."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         """Raises OSError, with ENOSPC where the disk has no room for the whole file.
 
-        Some file systems, NFS before version 4.2 among them, cannot claim room: there a full disk
-        shows in `write`.
+        Some file systems, such as NFS before version 4.2, cannot preallocate: there a full disk is
+        noticed only in `write`.
         """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._around: int | None = None
@@ -96,8 +96,8 @@ class OutputFile:
     def write(self, data: memoryview, offset: int, staging: torch.Tensor) -> None:
         """Write data at offset; staging is an `aligned_buffer` of as many bytes.
 
-        Whole blocks go around the cache. What lies before and after them shares its blocks with
-        other pieces and goes through the cache, which joins it.
+        Whole blocks bypass the cache. The bytes before and after them share their blocks with other
+        pieces and go through the cache, which joins them.
         """
         first = min(-offset % BLOCK_BYTES, len(data))
         last = first + (len(data) - first) // BLOCK_BYTES * BLOCK_BYTES
@@ -122,7 +122,7 @@ class OutputFile:
 
 
 class ThreadBuffer:
-    """For each thread one `aligned_buffer`, used again and again, as large as was ever asked."""
+    """One `aligned_buffer` per thread, reused, as large as its largest request."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -136,16 +136,16 @@ class ThreadBuffer:
 
 
 def aligned_buffer(nbytes: int) -> torch.Tensor:
-    """Return nbytes of uint8 that begin at an address that O_DIRECT accepts.
+    """Return nbytes of uint8 at an address that O_DIRECT accepts.
 
-    They lie in huge pages where the kernel has them. A disk's request holds a limited number of
-    pieces of memory (254 in a virtio disk): of 4 KiB pages that is a megabyte, and the disk spends
-    its time on the number of requests.
+    In huge pages where the kernel has them: a disk request holds a limited number of memory
+    segments (254 on a virtio disk), which is a megabyte in 4 KiB pages, and the disk's time goes
+    into the number of requests.
     """
     room = -(-nbytes // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
     private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     mapped = mmap.mmap(-1, room + _HUGE_PAGE_BYTES, flags=private)
-    with suppress(OSError):  # a kernel without huge pages: only slower
+    with suppress(OSError):  # a kernel without huge pages is only slower
         mapped.madvise(mmap.MADV_HUGEPAGE)
     memory = torch.frombuffer(mapped, dtype=torch.uint8)
     start = -memory.data_ptr() % _HUGE_PAGE_BYTES
@@ -159,9 +159,9 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def cached_share(fd: int) -> float:
-    """Return the share of a file's pages that the page cache holds; 1 where that cannot be told.
+    """Return the share of a file's pages that the page cache holds; 1 where it is unknown.
 
-    Source: mincore(2). The kernel says 1 for files of other users, and some filesystems cannot map.
+    Source: mincore(2). The kernel says 1 for other users' files; some file systems cannot map.
     """
     size = os.fstat(fd).st_size
     if size == 0:
@@ -183,9 +183,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _claim_room(fd: int, size_bytes: int) -> None:
-    """Give a file its size, and the blocks for it where the file system can do that at once.
+    """Set a file's size, and allocate its blocks where the file system can do that at once.
 
-    Not by posix_fallocate: where the file system cannot, the C library writes into every block.
+    Not with posix_fallocate: where the file system cannot, the C library writes to every block.
     Source: fallocate(2) and posix_fallocate(3).
     """
     while _libc.fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(size_bytes)) != 0:
@@ -198,7 +198,7 @@ def _claim_room(fd: int, size_bytes: int) -> None:
 
 
 def _open_around(path: Path, flags: int, use: Callable[[int], object]) -> int | None:
-    """Return the file, opened around the cache; None where it refuses that, some only in use."""
+    """Return the file opened with O_DIRECT, None where that is refused, on opening or on use."""
     around = -1
     try:
         around = os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
@@ -221,7 +221,7 @@ def _write_a_block(fd: int) -> None:
 
 
 def _at_block(data: memoryview, staging: torch.Tensor) -> memoryview:
-    """Return data itself where its address will do, else a copy of it in staging."""
+    """Return data itself if its address is aligned, else a copy of it in staging."""
     source: np.ndarray[Any, np.dtype[np.uint8]] = np.frombuffer(data, dtype=np.uint8)
     if source.ctypes.data % BLOCK_BYTES == 0:
         return data

@@ -1,7 +1,7 @@
 """The element types of weight files: safetensors' names, sizes in bytes, torch's counterparts.
 
-Types that pack several elements into a byte (F4, F6) are left out: nothing here can cut them into
-pieces, so an index refuses them as unknown.
+Types that pack several elements into a byte (F4, F6) are not supported: nothing here can split them
+into pieces, so an index refuses them as unknown.
 """
 
 import math
@@ -35,13 +35,13 @@ ITEM_BYTES = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 }
-"""Bytes an element, by safetensors' name: the closed list of what can be read here."""
+"""Bytes per element, by safetensors' name: the complete list of supported types."""
 
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
-"""The types that sums and casts are defined for; eight-bit floats need scales from elsewhere."""
+"""The types that can be summed and cast; eight-bit floats need scales from elsewhere."""
 
 STORED: dict[Dtype, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-"""The recipe's word for a dtype, as safetensors writes it."""
+"""safetensors' names of the recipe's dtypes."""
 
 
 def torch_dtype(stored: str) -> "torch.dtype":
@@ -52,8 +52,8 @@ def torch_dtype(stored: str) -> "torch.dtype":
     return dtype
 
 
-def stored_dtype(dtype: "torch.dtype") -> str | None:
-    """Return safetensors' name of a torch dtype, or None where it has none here."""
+def safetensors_dtype(dtype: "torch.dtype") -> str | None:
+    """Return safetensors' name of a torch dtype, or None for an unsupported one."""
     name = str(dtype).removeprefix("torch.")
     return next((stored for stored, torch_name in _TORCH_NAMES.items() if torch_name == name), None)
 

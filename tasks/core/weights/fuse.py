@@ -1,8 +1,8 @@
-"""LoRA fusing: each weight that an adapter names with its update, the rest carried over.
+"""LoRA fusing: each weight that an adapter names gets its update, the rest is copied.
 
-Covers what `adapter` reads: linear layers, (in, out)-stored ones and embeddings, with DoRA, PiSSA
-and OLoRA, parameters of experts, and weights that were saved whole, with rows for added tokens too.
-The arithmetic and its memory are `fusing`'s.
+Covers what `adapter` reads: linear layers (also stored (in, out)) and embeddings, with DoRA, PiSSA
+and OLoRA, parameters of experts, and weights that were saved whole, including rows for added
+tokens. The arithmetic is in `fusing`.
 
 The invariant: a tensor that the adapter does not name keeps its bits.
 """
@@ -19,29 +19,19 @@ from tasks.core.model.template_record import TEMPLATE_RECORD
 from tasks.core.progress import OnProgress, silent
 from tasks.core.weights.adapter import EMBEDDINGS, Adapter, read_adapter
 from tasks.core.weights.added_tokens import added_tokens
-from tasks.core.weights.companions import (
-    Companions,
-    companion_files,
-    file_names,
-    has_vocabulary,
-    is_of_tokenizer,
-    json_bytes,
-)
+from tasks.core.weights.companion_kinds import has_vocabulary, is_of_tokenizer
+from tasks.core.weights.companions import Companions, companion_files, file_names, json_bytes
 from tasks.core.weights.fusing import Fusing
 from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, TensorSpec, plan_layout
-from tasks.core.weights.model_check import (
-    check_small_files,
-    require_promised,
-    require_unquantized,
-)
-from tasks.core.weights.produce import Work, produce
+from tasks.core.weights.model_check import require_promised, require_unquantized
+from tasks.core.weights.produce import Work, WrittenModel, produce
 from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.small_files_check import check_small_files
 from tasks.core.weights.tokenizer_check import require_tokenizer
 
 
-def fuse(
+def fuse_adapter(
     model: Path,
     adapter: Path,
     out: Path,
@@ -50,12 +40,12 @@ def fuse(
     threads: int | None = None,
     on_progress: OnProgress = silent,
 ) -> WrittenModel:
-    """Write model with the PEFT adapter fused in into the directory out, and return it.
+    """Write model with the PEFT adapter fused into it to the directory out, and return it.
 
-    Weights keep their dtype; what belongs to the model goes with it, code included; a tokenizer or
-    chat template that was saved with the adapter takes the place of the model's. on_progress counts
-    bytes of the result. Raises AdapterMismatch for an adapter that does not fit or uses what cannot
-    be fused, and what the checks, the reader and the writer of weights raise.
+    Weights keep their dtype; the model's other files are copied, code included; a tokenizer or chat
+    template that was saved with the adapter replaces the model's. on_progress counts bytes of the
+    result. Raises AdapterMismatch for an adapter that does not fit or uses features that cannot be
+    fused, and what the checks, the reader and the writer of weights raise.
     """
     config, index = check_small_files(model), read_index(model)
     require_unquantized(config, index)
@@ -78,7 +68,7 @@ def fuse(
 
 
 class Overlaid(TensorReader):
-    """Reads a model's tensors, and in place of those that an adapter saved whole the adapter's."""
+    """Reads a model's tensors, with those that an adapter saved whole in place of the model's."""
 
     def __init__(self, model: ModelIndex, adapter: Adapter) -> None:
         super().__init__(model)
@@ -99,7 +89,7 @@ class Overlaid(TensorReader):
         self._trained.__exit__(kind, error, trace)
 
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Return elements start to stop, as TensorReader does, in the type that they are saved."""
+        """Return elements start to stop, as TensorReader does, in their stored type."""
         trained = self._replaced.get(name)
         if trained is None:
             return super().read(name, start, stop)
@@ -109,9 +99,9 @@ class Overlaid(TensorReader):
 def _companions(
     model: Path, adapter: Path, config: JsonObject, plan: Adapter, index: ModelIndex
 ) -> Companions:
-    """Return the model's files, with the tokenizer and chat template of the adapter over them.
+    """Return the model's files, with the adapter's tokenizer and chat template replacing its own.
 
-    A tokenizer that was saved with the adapter is the one that it was trained with.
+    A tokenizer saved with the adapter is the one that it was trained with.
     """
     companions = companion_files(model)
     own = {n: adapter / n for n in file_names(adapter) if is_of_tokenizer(n)}
@@ -120,7 +110,7 @@ def _companions(
         companions = {
             name: path
             for name, path in companions.items()
-            # A vocabulary of sentencepiece is not saved again by transformers 5, and stays true.
+            # transformers 5 does not save sentencepiece's vocabulary again; it stays valid.
             if name == "tokenizer.model" or not is_of_tokenizer(name)
         }
     rows = [plan.shape(entry) for name, entry in index.tensors.items() if name.endswith(EMBEDDINGS)]
@@ -133,11 +123,11 @@ def _companions(
 
 
 def _require_rows_for_tokens(adapter: Path, rows: int) -> None:
-    """Raise AdapterMismatch when the adapter's tokenizer has tokens without an embedding."""
+    """Raise AdapterMismatch when the adapter's tokenizer has tokens without an embedding row."""
     beyond = sorted(token for token, number in added_tokens(adapter).items() if number >= rows)
     if beyond:
         raise AdapterMismatch(
-            "The adapter's tokenizer has tokens for which there is no embedding.",
+            "The adapter's tokenizer has tokens without an embedding row.",
             where=adapter,
             expected=f"tokens below {rows}, the rows of the embedding",
             found=", ".join(beyond[:6]),

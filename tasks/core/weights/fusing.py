@@ -1,10 +1,10 @@
-"""The piece function of an adapter: each weight that it names with its update, the rest as it is.
+"""Apply an adapter to pieces of weights: those it names get their update, the rest is unchanged.
 
-Sums are taken in the wider of fp32 and the weight's type, as PEFT's merge_and_unload does, and
-rounded once; so is the base that PiSSA and OLoRA trained against. What takes a whole weight (its
-decomposition, the norms of its columns) is computed by one thread at a time and kept while that
-weight is in work: beside pieces, memory holds one weight in fp32 with its decomposition, and A and
-B of the few weights in work, never the whole adapter.
+Sums are computed in the wider of fp32 and the weight's type, as PEFT's merge_and_unload does, and
+rounded once; so is the base that PiSSA and OLoRA trained against. What needs a whole weight (its
+decomposition, the norms of its columns) is computed by one thread at a time and cached while that
+weight is processed: besides pieces, memory holds one weight in fp32 with its decomposition, and A
+and B of the few weights in progress, never the whole adapter.
 """
 
 import math
@@ -18,14 +18,19 @@ import torch
 
 from tasks.core.errors import CorruptWeights
 from tasks.core.weights.adapter import Adapter
+from tasks.core.weights.adapter_tensors import LowRankUpdate
 from tasks.core.weights.direct import ThreadBuffer
 from tasks.core.weights.dtypes import torch_dtype
-from tasks.core.weights.layout import PIECE_BYTES, Piece
-from tasks.core.weights.low_rank import Factors, Memory, low_rank_elements, taken_off
+from tasks.core.weights.layout import PIECE_BYTES, TensorPiece
+from tasks.core.weights.low_rank import (
+    Factors,
+    ScratchMemory,
+    low_rank_elements,
+    subtracted_factors,
+)
 from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.update import LowRank
 
-_LOADED_TENSORS = 16  # those of the few weights whose pieces are in work at the same time
+_LOADED_TENSORS = 16  # those of the few weights whose pieces are processed at the same time
 _T = TypeVar("_T")
 
 
@@ -33,19 +38,19 @@ class Fusing:
     """Applies an adapter to pieces of a model's weights; safe to call from many threads at once."""
 
     def __init__(self, adapter: Adapter, tensors: TensorReader, weights: TensorReader) -> None:
-        """tensors reads the adapter's; weights the model's, for what takes more than a piece.
+        """tensors reads the adapter; weights reads the model, where more than a piece is needed.
 
-        weights is not the reader of the pieces: reading through it would overwrite them.
+        weights must not be the reader of the pieces: reading through it would overwrite them.
         """
         self._adapter = adapter
         self._tensors = tensors
         self._weights = weights
         self._changes, self._widened = _thread_memory(), _thread_memory()
         self._loaded = lru_cache(maxsize=_LOADED_TENSORS)(self._load)
-        self._taken_off = _one_at_a_time(self._decompose)
+        self._subtracted = _one_at_a_time(self._decompose)
         self._column_norms = _one_at_a_time(self._measure_columns)
 
-    def __call__(self, piece: Piece, weight: torch.Tensor) -> torch.Tensor:
+    def __call__(self, piece: TensorPiece, weight: torch.Tensor) -> torch.Tensor:
         """Return the piece of the fused weight, flat, in its type."""
         update = self._adapter.low_rank.get(piece.name)
         weight = weight.to(torch_dtype(piece.dtype))
@@ -55,14 +60,16 @@ class Fusing:
             return weight.copy_(self._with_magnitude(update.magnitude, update, piece, weight))
         return weight.copy_(self._sum(update, piece.name, piece.start, weight))
 
-    def _sum(self, update: LowRank, name: str, start: int, weight: torch.Tensor) -> torch.Tensor:
+    def _sum(
+        self, update: LowRankUpdate, name: str, start: int, weight: torch.Tensor
+    ) -> torch.Tensor:
         """Return weight, elements of a tensor from start on, with its update, in the wider type.
 
-        It lies in this thread's memory: the thread's next sum overwrites it.
+        It lies in this thread's buffer: the thread's next sum overwrites it.
         """
         stop, wider = start + weight.numel(), _wider(weight.dtype)
         if update.base is not None:
-            taken, whole = self._taken_off(name), replace(update, scale=1.0)
+            taken, whole = self._subtracted(name), replace(update, scale=1.0)
             off = low_rank_elements(whole, taken, start, stop, self._changes)
             weight = (weight.to(torch.float32) - off).to(weight.dtype)
         factors = self._factors(update, wider)
@@ -70,7 +77,7 @@ class Fusing:
         return self._widened(weight.numel(), wider).copy_(weight).add_(change)
 
     def _with_magnitude(
-        self, magnitude: str, update: LowRank, piece: Piece, weight: torch.Tensor
+        self, magnitude: str, update: LowRankUpdate, piece: TensorPiece, weight: torch.Tensor
     ) -> torch.Tensor:
         """Return a piece of m * (W + scale * B @ A) / its norms: of rows, or of columns (in, out).
 
@@ -80,15 +87,15 @@ class Fusing:
         start, stop = piece.start // width * width, math.ceil(piece.stop / width) * width
         if (start, stop) != (piece.start, piece.stop):
             weight = self._read(piece.name, start, stop)
-        aim = self._loaded(magnitude, _wider(weight.dtype))
-        if update.transposed:  # the norms are taken of sums too
-            aim = aim / self._column_norms(piece.name)
+        magnitudes = self._loaded(magnitude, _wider(weight.dtype))
+        if update.transposed:  # computing the norms uses _sum too
+            magnitudes = magnitudes / self._column_norms(piece.name)
         rows = self._sum(update, piece.name, start, weight).view(-1, width)
         if update.transposed:
-            rows.mul_(aim)
+            rows.mul_(magnitudes)
         else:
             norms = torch.linalg.norm(rows, dim=1)
-            rows.mul_((aim[start // width : stop // width] / norms).unsqueeze(1))
+            rows.mul_((magnitudes[start // width : stop // width] / norms).unsqueeze(1))
         return rows.reshape(-1)[piece.start - start : piece.stop - start]
 
     def _measure_columns(self, name: str) -> torch.Tensor:
@@ -101,10 +108,10 @@ class Fusing:
         return squares.sqrt_().to(_wider(self._dtype(name)))
 
     def _decompose(self, name: str) -> Factors:
-        """Return A and B of what was taken off a weight before the training, in fp32."""
+        """Return A and B of what was subtracted from a weight before training, in fp32."""
         update = self._adapter.low_rank[name]
         if update.base is None:
-            raise ValueError(f"nothing was taken off {name}")
+            raise ValueError(f"nothing was subtracted from {name}")
         whole = torch.empty(self._shape(name))
         for start, block in self._blocks(name):
             whole.view(-1)[start : start + block.numel()] = block
@@ -112,14 +119,14 @@ class Fusing:
             raise CorruptWeights(
                 "A weight of the model holds NaN or infinity, so it cannot be decomposed.",
                 where=f"{self._weights.index.directory}: {name}",
-                next_step="Take the model again from where it came from.",
+                next_step="Download the model again.",
             )
         rank = self._tensors.index.tensors[update.a].shape[0]
         stored = whole.T if update.transposed else whole
-        return taken_off(update.base, stored, rank, update.scale)
+        return subtracted_factors(update.base, stored, rank, update.scale)
 
     def _blocks(self, name: str) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield a weight in blocks of whole rows, each with the position of its first element."""
+        """Yield a weight in blocks of whole rows, each with the index of its first element."""
         height, width = self._shape(name)
         step = max(1, PIECE_BYTES // (width * self._dtype(name).itemsize))
         for first in range(0, height, step):
@@ -127,7 +134,7 @@ class Fusing:
             yield start, self._read(name, start, stop)
 
     def _read(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Return elements of a weight, in its type and in memory that no later read overwrites."""
+        """Return elements of a weight, in its type, in memory that no later read overwrites."""
         return self._weights.read(name, start, stop).to(self._dtype(name), copy=True)
 
     def _dtype(self, name: str) -> torch.dtype:
@@ -137,15 +144,15 @@ class Fusing:
         height, width = self._adapter.shape(self._weights.index.tensors[name])
         return height, width
 
-    def _factors(self, update: LowRank, dtype: torch.dtype) -> Factors:
+    def _factors(self, update: LowRankUpdate, dtype: torch.dtype) -> Factors:
         return self._loaded(update.a, dtype), self._loaded(update.b, dtype)
 
     def _load(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         return self._tensors.load(name).to(dtype)
 
 
-def _thread_memory() -> Memory:
-    """Return memory that each thread uses again and again: of new one every page is a fault."""
+def _thread_memory() -> ScratchMemory:
+    """Return a buffer that each thread reuses: every page of fresh memory costs a page fault."""
     buffer = ThreadBuffer()
 
     def of(count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -160,7 +167,7 @@ def _wider(dtype: torch.dtype) -> torch.dtype:
 
 
 def _one_at_a_time(compute: Callable[[str], _T]) -> Callable[[str], _T]:
-    """Return compute with a memory: threads that ask for the same name wait for one of them."""
+    """Return compute with a cache: threads that ask for the same name wait for one of them."""
     kept, lock = lru_cache(maxsize=_LOADED_TENSORS)(compute), threading.Lock()
 
     def found(name: str) -> _T:

@@ -1,10 +1,10 @@
 """The index of a model directory: which tensor lies where, from headers alone.
 
-Covers safetensors and `.bin` checkpoints, in one file or in shards; which files those are is
-decided by `weight_files`. Reads no weight, and imports torch only for `.bin`.
+Covers safetensors and `.bin` checkpoints, in one file or in shards; `weight_files` decides which
+files those are. Reads no weights, and imports torch only for `.bin`.
 
-The invariant: every tensor of a ModelIndex lies wholly inside a file that is inside the directory,
-and each name stands for exactly one tensor.
+The invariant: every tensor of a ModelIndex lies entirely inside a file of the directory, and each
+name stands for exactly one tensor.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ ADAPTER_WEIGHTS: Mapping[WeightFormat, str] = {
 class TensorEntry:
     """One tensor on the disk; offset counts from the start of the file, in bytes.
 
-    stride, in elements, is that of a tensor of a `.bin` whose elements do not lie in a row.
+    stride, in elements, is None unless it is a non-contiguous tensor of a `.bin`.
     """
 
     name: str
@@ -61,10 +61,10 @@ class ModelIndex:
         return tuple(dict.fromkeys(entry.file for entry in self.tensors.values()))
 
     def fingerprint(self, contents: Mapping[str, FileDigest] | None = None) -> str:
-        """Return what changes when the weights do: names, sizes and times of files, and headers.
+        """Return a value that changes with the weights: names, sizes and times of files, headers.
 
-        Not a digest of the weights: it tells whether work on these very files may go on. With
-        contents, which have the digest of every file, their bytes count and not their times.
+        Not a digest of the weights: it says whether work on these very files may be resumed. With
+        contents, the digests of all files, their bytes count instead of their times.
         """
         if contents is not None:
             return digest(
@@ -96,7 +96,7 @@ def read_index(directory: Path) -> ModelIndex:
 
 
 def weight_files_of(directory: Path) -> WeightFiles:
-    """Return which files of a directory are its weights, as `choose_weights` decides it."""
+    """Return which files of a directory are its weights, as `choose_weights` decides."""
     require_directory(directory)
     return choose_weights(
         lambda name: (directory / name).is_file(),
@@ -113,7 +113,7 @@ def require_directory(directory: Path) -> None:
             "There is no such directory.",
             where=directory,
             found="a file" if directory.is_file() else None,
-            next_step="Name the directory that holds the model; check the path's spelling.",
+            next_step="Check the path: it must be the directory that holds the model.",
         )
 
 
@@ -131,12 +131,12 @@ def read_adapter_index(directory: Path) -> ModelIndex:
         "The directory holds no adapter weights.",
         where=directory,
         expected=" or ".join(ADAPTER_WEIGHTS.values()),
-        next_step="Give the directory that PEFT's save_pretrained wrote.",
+        next_step="Use the directory that PEFT's save_pretrained wrote.",
     )
 
 
 def _require_agreement(index: ModelIndex, weight_map: Mapping[str, str], listing: Path) -> None:
-    """Raise CorruptWeights unless the shards hold what their index file states."""
+    """Raise CorruptWeights unless the shards hold what their index file says."""
     stored = {name: entry.file for name, entry in index.tensors.items()}
     for name in sorted(stored.keys() | weight_map.keys()):
         if stored.get(name) != weight_map.get(name):
@@ -155,7 +155,7 @@ def _index(directory: Path, kind: WeightFormat, files: Iterable[str]) -> ModelIn
         for entry in entries_of(directory / file, kind, file):
             if entry.name in tensors:
                 raise CorruptWeights(
-                    "A tensor stands in two files.",
+                    "A tensor is in two files.",
                     where=f"{directory}: {entry.name}",
                     found=f"{tensors[entry.name].file} and {file}",
                     next_step=COMPLETE,

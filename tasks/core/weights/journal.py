@@ -1,10 +1,10 @@
-"""The record of finished shards, so that a killed write goes on where it was.
+"""The record of finished shards, so that a killed write resumes where it stopped.
 
 A shard's entry is written after its bytes and its name have reached the disk. It names the work
-that it belongs to: inputs, function, layout. What an entry says is believed only for the same work,
-and only after the shard's bytes were hashed again.
+that it belongs to: inputs, function, layout. An entry is trusted only for the same work, and only
+after the shard's bytes have been hashed again.
 
-The invariant: a shard without a valid entry is written anew, whatever lies under its name.
+The invariant: a shard without a valid entry is rewritten, whatever lies under its name.
 """
 
 import json
@@ -19,27 +19,27 @@ from tasks.core.files.durable import fsync_directory, write_atomically
 DIRECTORY = ".finished-shards"
 
 
-class Journal:
-    """The entries of one piece of work inside the directory that it writes to."""
+class ShardJournal:
+    """The entries for one piece of work, inside its output directory."""
 
     def __init__(
         self, out: Path, work: str, finished: Mapping[str, FileDigest] | None = None
     ) -> None:
-        """finished are shards that this process has itself written or read again."""
+        """finished are shards that this process has written or hashed itself."""
         self._mine = finished or {}
         self._out = out
         self._work = work
         self._directory = out / DIRECTORY
 
     def record(self, file: str, content: FileDigest) -> None:
-        """Remember that a shard is whole and on the disk."""
+        """Record that a shard is complete and on the disk."""
         self._directory.mkdir(exist_ok=True)
         fsync_directory(self._out)  # the shard's name, and this directory's
         entry = {"work": self._work, **asdict(content)}
         write_atomically(self._directory / f"{file}.json", json.dumps(entry))
 
     def finished(self, file: str) -> FileDigest | None:
-        """Return the digest of a shard that this work has finished, after reading it again."""
+        """Return the digest of a shard that this work has finished, after hashing it again."""
         path = self._out / file
         work, content = _read(self._directory / f"{file}.json")
         if work != self._work or content is None or not path.is_file():
@@ -49,12 +49,12 @@ class Journal:
         return content if digest_of(path) == content else None
 
     def close(self) -> None:
-        """Remove the record: the directory is whole, and says so by other means from here on."""
+        """Remove the record: the directory is complete and no longer needs it."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _read(entry: Path) -> tuple[str | None, FileDigest | None]:
-    """Return the work and the content that an entry names; (None, None) if it makes no sense."""
+    """Return the work and the content that an entry names; (None, None) if it is malformed."""
     try:
         fields = json.loads(entry.read_bytes())
         return fields["work"], FileDigest(fields["size_bytes"], fields["sha256"])

@@ -1,9 +1,9 @@
-"""The plan of the files to write: which tensor goes into which shard, and at which byte.
+"""The plan of the files to write: which tensor goes into which shard, at which byte.
 
 Pure arithmetic, no I/O. Shards follow the order of the tensors given, so that reading stays
 sequential; inside a shard larger element types come first, which keeps every tensor aligned.
 
-The invariant: a layout depends on names, dtypes, shapes and the shard size alone, so two runs over
+The invariant: a layout depends only on names, dtypes, shapes and the shard size, so two runs over
 the same model write the same files.
 """
 
@@ -16,19 +16,19 @@ from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 from tasks.core.weights.safetensors_header import HeaderEntry, encode_header
 
 MAX_SHARD_BYTES = 2_000_000_000
-"""A kill costs at most the shards in flight, one a core, and each core writes its 2 GB in about two
+"""A kill costs at most the shards in progress, one per core, and a core writes 2 GB in about two
 seconds."""
 
 PIECE_BYTES = 1 << 20
-"""What a thread works on at once: it stays in the core's cache from reading to hashing. Pieces of
-2 and 4 MiB are no faster, and take more memory."""
+"""What a thread processes at once: small enough to stay in the core's cache from reading to
+hashing. Pieces of 2 and 4 MiB are no faster and take more memory."""
 
 INDEX_FILE = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor of the result will be."""
+    """A tensor of the result, still to be written."""
 
     name: str
     dtype: str
@@ -41,8 +41,8 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Elements start to stop of a tensor, and the byte of its file where they go."""
+class TensorPiece:
+    """Elements start to stop of a tensor, and their byte offset in its file."""
 
     file: str
     name: str
@@ -70,20 +70,20 @@ class Shard:
         """The bytes of the whole file."""
         return len(self.header) + self.tensor_bytes
 
-    def pieces(self) -> Iterator[Piece]:
-        """Yield the shard's work in the order of its bytes, by whole rows where they fit."""
+    def pieces(self) -> Iterator[TensorPiece]:
+        """Yield the shard's pieces in the order of their bytes, in whole rows where they fit."""
         for slot in self.slots:
             count = math.prod(slot.shape)
             step = _piece_elements(slot)
             for start in range(0, count, step):
                 stop = min(start + step, count)
                 offset = slot.offset + start * ITEM_BYTES[slot.dtype]
-                yield Piece(self.file, slot.name, slot.dtype, start, stop, offset)
+                yield TensorPiece(self.file, slot.name, slot.dtype, start, stop, offset)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All shards of a model that will be written."""
+    """All shards of a model to be written."""
 
     shards: tuple[Shard, ...]
 
@@ -103,7 +103,7 @@ class Layout:
         return sum(math.prod(slot.shape) for shard in self.shards for slot in shard.slots)
 
     def index_json(self) -> str | None:
-        """Return transformers' index file, or None for a model in one file, which has none."""
+        """Return transformers' index file, None for a model in a single file."""
         if len(self.shards) == 1:
             return None
         weight_map = {slot.name: shard.file for shard in self.shards for slot in shard.slots}
@@ -113,7 +113,7 @@ class Layout:
 
 
 def plan_layout(specs: Iterable[TensorSpec], max_shard_bytes: int = MAX_SHARD_BYTES) -> Layout:
-    """Return shards of at most max_shard_bytes of tensors; a larger tensor gets one to itself."""
+    """Return shards of at most max_shard_bytes of tensors; a larger tensor gets its own."""
     groups: list[list[TensorSpec]] = [[]]
     filled = 0
     for spec in specs:

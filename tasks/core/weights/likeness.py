@@ -3,14 +3,14 @@
 Headers cannot tell a delta from a model: names and shapes are the same. The values can:
 
 - A model's normalization weights are of the order of one; a delta's, the difference of two such,
-  are near zero. So base and delta in exchanged places show in the ratio of their norms. (The sum
-  would be the same, but configuration and tokenizer would come from the wrong side.)
+  are near zero. So the ratio of their norms reveals swapped arguments. (The sum would be the same,
+  but configuration and tokenizer would come from the wrong side.)
 - A fine-tuned model points in the direction of its base (cosine of their matrices near one); the
-  difference of the two does not. So a delta that is a whole model already shows in the cosine.
+  difference of the two does not. So the cosine reveals a delta that is already a complete model.
 
-Reads at most 16 normalization vectors and 32 KiB from the middle of 12 matrices a side. Says
-nothing where a model has no such tensors. That the base has the delta in it already cannot be told
-from values: base + delta looks like a base.
+Reads at most 16 normalization vectors and 32 KiB from the middle of 12 matrices per side. Passes
+models without such tensors. A base that already contains the delta cannot be detected: base + delta
+looks like a base.
 """
 
 import math
@@ -20,38 +20,38 @@ import torch
 
 from tasks.core.errors import DeltaMismatch
 from tasks.core.weights.index import ModelIndex, TensorEntry
-from tasks.core.weights.pairing import Pair
+from tasks.core.weights.pairing import BaseAndDelta
 from tasks.core.weights.reader import TensorReader
 
 _NORMS, _MATRICES = 16, 12
 _SAMPLE_ELEMENTS = 16_384
-_EXCHANGED_RATIO = 0.25  # a true pair lies above 1, exchanged sides below 0.05
+_SWAPPED_RATIO = 0.25  # a true pair lies above 1, swapped sides below 0.05
 _MERGED_COSINE = 0.9  # a fine-tuned model and its base lie above 0.99, a true pair near 0
 
 
-def require_base_and_delta(base: ModelIndex, delta: ModelIndex, pair: Pair) -> None:
-    """Raise DeltaMismatch when the sides look exchanged, or the delta is a whole model."""
+def require_base_and_delta(base: ModelIndex, delta: ModelIndex, pair: BaseAndDelta) -> None:
+    """Raise DeltaMismatch when the sides look swapped, or the delta is a complete model."""
     with TensorReader(base) as of_base, TensorReader(delta) as of_delta:
         norms = _spread((e for e in pair.base.values() if _is_norm(e)), _NORMS)
         base_norm, delta_norm = (_typical(reader, norms) for reader in (of_base, of_delta))
         matrices = _spread((e for e in pair.base.values() if len(e.shape) > 1), _MATRICES)
         cosine = _typical_cosine(of_base, of_delta, matrices)
     where = f"{base.directory} + {delta.directory}"
-    if base_norm < _EXCHANGED_RATIO * delta_norm:
+    if base_norm < _SWAPPED_RATIO * delta_norm:
         raise DeltaMismatch(
-            "Base and delta seem to be exchanged.",
+            "Base and delta seem to be swapped.",
             where=where,
             expected="normalization weights near zero in the delta, not in the base",
             found=f"median {base_norm:.3g} in the base, {delta_norm:.3g} in the delta",
-            next_step="Exchange the two arguments.",
+            next_step="Swap the two arguments.",
         )
     if cosine > _MERGED_COSINE:
         raise DeltaMismatch(
-            "The delta is a whole model already: it points where the base points.",
+            "The delta is already a complete model: its weights point in the base's direction.",
             where=where,
             expected=f"a cosine of base and delta below {_MERGED_COSINE}",
             found=f"{cosine:.3f}",
-            next_step="Use it as it is, without a merge; or give the delta itself.",
+            next_step="Use it without merging, or pass the delta itself.",
         )
 
 
@@ -60,7 +60,7 @@ def _is_norm(entry: TensorEntry) -> bool:
 
 
 def _spread(entries: Iterable[TensorEntry], limit: int) -> list[TensorEntry]:
-    """Return at most limit entries, evenly chosen from first to last."""
+    """Return at most limit entries, evenly spaced from first to last."""
     found = list(entries)
     if len(found) <= limit:
         return found
@@ -68,7 +68,7 @@ def _spread(entries: Iterable[TensorEntry], limit: int) -> list[TensorEntry]:
 
 
 def _sample(reader: TensorReader, name: str) -> torch.Tensor:
-    """Return up to _SAMPLE_ELEMENTS from the middle: first rows may be padding."""
+    """Return up to _SAMPLE_ELEMENTS from the middle: the first rows may be padding."""
     count = math.prod(reader.index.tensors[name].shape)
     start = max(0, (count - _SAMPLE_ELEMENTS) // 2)
     return reader.read(name, start, min(start + _SAMPLE_ELEMENTS, count)).to(torch.float64)

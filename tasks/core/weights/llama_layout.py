@@ -1,7 +1,7 @@
 """The tensors that a configuration of the LLaMA family promises, by name and shape.
 
-For LLaMA, our edited LLaMA, Mistral and Qwen2, which differ in their biases alone. Written after
-transformers' modeling_llama.py and modeling_qwen2.py (5.23); a test compares it with their modules.
+For LLaMA, our edited LLaMA, Mistral and Qwen2, which differ only in their biases. Written after
+transformers' modeling_llama.py and modeling_qwen2.py (5.23); a test compares it with the modules.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 RECOMPUTED = "rotary_emb.inv_freq"
-"""A buffer that checkpoints of before transformers 4.32 hold, and every model computes itself."""
+"""A buffer in checkpoints from before transformers 4.32; every model computes it itself."""
 
 _LLAMA = {
     "vocab_size": 32_000,
@@ -34,14 +34,14 @@ _DEFAULTS: Mapping[str, Mapping[str, int]] = {
         "num_key_value_heads": 32,
     },
 }
-"""By model_type, what its configuration class takes for a number that config.json does not give."""
+"""The defaults of each model_type's configuration class for numbers missing in config.json."""
 
 
 def promised_tensors(config: Mapping[str, object]) -> dict[str, Shape] | None:
-    """Return the shape of each tensor that the model needs; None for a class that is not known.
+    """Return the shape of each tensor that the model needs; None for an unknown class.
 
-    The head of a model that ties its embeddings is not among them. Raises NotAModel for a number
-    that is none.
+    The head of a model with tied embeddings is not among them. Raises NotAModel for a value that is
+    not a positive integer.
     """
     defaults = _DEFAULTS.get(str(config.get("model_type")))
     if defaults is None or has_foreign_code(config):
@@ -98,10 +98,10 @@ def _number(config: Mapping[str, object], name: str, default: int | None = None)
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise NotAModel(
-            "config.json does not describe a model.",
+            "config.json has an invalid value.",
             where=f"config.json: {name}",
             expected="a positive whole number",
             found=repr(value),
-            next_step="Take the config.json of the model from where the weights came.",
+            next_step="Use the config.json from the source of the weights.",
         )
     return value

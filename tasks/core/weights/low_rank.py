@@ -1,7 +1,7 @@
 """The arithmetic of low-rank updates: rows of B @ A, and what PiSSA and OLoRA start from.
 
-Tensors in, tensors out; which of them belong together is `update`'s. Written after
-peft/tuners/lora/layer.py (0.21.2), whose operations these are, in its order.
+Tensors in, tensors out; which of them belong together is decided in `adapter`. The same operations
+in the same order as in peft/tuners/lora/layer.py (0.21.2).
 """
 
 import math
@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 import torch
 
-from tasks.core.weights.update import BaseChange, LowRank
+from tasks.core.weights.adapter_tensors import BaseChange, LowRankUpdate
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 """A (r, in) and B (out, r)."""
 
-Memory = Callable[[int, torch.dtype], torch.Tensor]
-"""Called with a number of elements and their type; returns that many, flat, of any values."""
+ScratchMemory = Callable[[int, torch.dtype], torch.Tensor]
+"""Called with a number of elements and their type; returns that many, flat and uninitialized."""
 
 
 def low_rank_elements(
-    update: LowRank, factors: Factors, start: int, stop: int, memory: Memory
+    update: LowRankUpdate, factors: Factors, start: int, stop: int, memory: ScratchMemory
 ) -> torch.Tensor:
     """Return elements start to stop of scale * B @ A (or of its transpose), flat, in their type.
 
@@ -37,8 +37,10 @@ def low_rank_elements(
     return rows.mul_(update.scale).view(-1)[start - first * width : stop - first * width]
 
 
-def taken_off(change: BaseChange, weight: torch.Tensor, rank: int, scale: float) -> Factors:
-    """Return A and B whose product B @ A was taken off weight (out, in; fp32) before the training.
+def subtracted_factors(
+    change: BaseChange, weight: torch.Tensor, rank: int, scale: float
+) -> Factors:
+    """Return A and B whose product was subtracted from weight (out, in; fp32) before training.
 
     pissa: the largest r singular values and vectors (arXiv:2404.02948), by the whole SVD; olora:
     the first r columns of Q and rows of R, times scale (arXiv:2406.01775). Takes about five times
@@ -52,16 +54,18 @@ def taken_off(change: BaseChange, weight: torch.Tensor, rank: int, scale: float)
     return root @ right[:rank], scale * (left[:, :rank] @ root)
 
 
-def _stored_shape(update: LowRank, factors: Factors) -> tuple[int, int]:
+def _stored_shape(update: LowRankUpdate, factors: Factors) -> tuple[int, int]:
     a, b = factors
     out = b.shape[0] if update.part is None else update.part.rows[1] - update.part.rows[0]
     return (a.shape[1], out) if update.transposed else (out, a.shape[1])
 
 
-def _sides(update: LowRank, factors: Factors, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what is multiplied for the number-th expert of a weight: its first rows come first.
+def _sides(
+    update: LowRankUpdate, factors: Factors, number: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the two matrices to multiply for the number-th expert of a weight.
 
-    PEFT keeps the experts' rows of A one expert after the other, their columns of B by turns.
+    PEFT stores the rows of A expert by expert, the columns of B interleaved.
     """
     a, b = factors
     rank = a.shape[0] // update.experts

@@ -1,10 +1,10 @@
-"""Delta addition: target = base + delta, equal to FastChat's apply_delta to the bit.
+"""Delta addition: target = base + delta, bit for bit equal to FastChat's apply_delta.
 
 Covers the plan (all checks, from configurations, headers and a small sample) and the merge itself.
 Source: fastchat/model/apply_delta.py (0.2.36), which loads both models as float16 and adds them in
-float16. The rules for tensors that need one stand in `pairing`.
+float16. Tensors that are special cases are described in `pairing`.
 
-The invariant: nothing is written before the plan holds.
+The invariant: nothing is written before all checks of the plan have passed.
 """
 
 from collections.abc import Mapping
@@ -19,36 +19,26 @@ from tasks.core.files.digests import FileDigest
 from tasks.core.model.template_record import TEMPLATE_RECORD
 from tasks.core.progress import OnProgress, silent
 from tasks.core.recipe import Dtype
-from tasks.core.weights.companions import (
-    Companions,
-    companion_files,
-    config_with,
-    is_of_tokenizer,
-    tokenizer_files,
-)
+from tasks.core.weights.companion_kinds import is_of_tokenizer
+from tasks.core.weights.companions import Companions, companion_files, config_with, tokenizer_files
 from tasks.core.weights.dtypes import STORED, torch_dtype
 from tasks.core.weights.index import ModelIndex, TensorEntry, read_index
-from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, Piece, TensorSpec, plan_layout
+from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, TensorPiece, TensorSpec, plan_layout
 from tasks.core.weights.likeness import require_base_and_delta
-from tasks.core.weights.model_check import (
-    check_small_files,
-    require_promised,
-    require_unquantized,
-)
-from tasks.core.weights.pairing import Pair, pair
-from tasks.core.weights.produce import Work, produce
-from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.result import WrittenModel
-from tasks.core.weights.same_bytes import same_place
+from tasks.core.weights.model_check import require_promised, require_unquantized
+from tasks.core.weights.pairing import BaseAndDelta, pair
+from tasks.core.weights.produce import Work, WrittenModel, produce
+from tasks.core.weights.reader import TensorReader, same_place
+from tasks.core.weights.small_files_check import check_small_files
 from tasks.core.weights.stream import PieceFunction
 
 Contents = Mapping[str, FileDigest]
-"""What the files of a directory hold, by their names."""
+"""The digests of a directory's files, by their names."""
 
 
 @dataclass(frozen=True)
 class MergePlan:
-    """A merge that is known to fit, and what it will read and write."""
+    """A merge whose inputs fit together, and what it will read and write."""
 
     base: ModelIndex
     delta: ModelIndex
@@ -74,11 +64,10 @@ def plan_merge(
 ) -> MergePlan:
     """Return the plan of base + delta; reads headers, configurations and some kilobytes of values.
 
-    While the values are to come it tells what will be read and written, but not that the two
-    belong together; None can be told where it takes values: ValuesNeeded.
-
-    Raises NotAModel, CorruptWeights or UnsafeWeights for a side that is unusable by itself, and
-    DeltaMismatch when the two do not belong together.
+    While the values are still to come, the plan says what will be read and written, but nothing
+    checks that the two belong together. Raises ValuesNeeded where even that takes values;
+    NotAModel, CorruptWeights or UnsafeWeights for a side that is unusable by itself; DeltaMismatch
+    when the two do not belong together.
     """
     config, delta_config = check_small_files(base), check_small_files(delta)
     _require_one_architecture(config.get("model_type"), delta_config.get("model_type"), delta)
@@ -104,7 +93,7 @@ def plan_merge(
     )
 
 
-def merge(
+def merge_delta(
     base: Path,
     delta: Path,
     out: Path,
@@ -116,16 +105,16 @@ def merge(
     contents: tuple[Contents, Contents] | None = None,
     finished: Contents | None = None,
 ) -> WrittenModel:
-    """Write base + delta into the directory out, which may hold a killed attempt, and return it.
+    """Write base + delta into the directory out, resuming a killed attempt, and return it.
 
-    The sum is taken in dtype, to which both sides are cast first. on_progress counts bytes of the
-    result. contents has the digests of base's and delta's files, where they are known; finished
-    those of shards that `merge_ahead` has written. Raises what plan_merge raises, CorruptWeights
-    when the sum holds NaN or infinity, and DiskFull.
+    Both sides are cast to dtype and then added. on_progress counts bytes of the result. contents:
+    the digests of base's and delta's files, where they are known; finished: those of shards that
+    `merge_ahead` wrote. Raises what plan_merge raises, CorruptWeights when the sum holds NaN or
+    infinity, and DiskFull.
     """
     plan = plan_merge(base, delta, dtype, max_shard_bytes=max_shard_bytes)
     return produce(
-        work_of(plan, contents),
+        merge_work(plan, contents),
         [TensorReader(index) for index in (plan.base, plan.delta)],
         sum_in(torch_dtype(STORED[dtype])),
         plan.companions,
@@ -136,22 +125,22 @@ def merge(
     )
 
 
-def work_of(plan: MergePlan, contents: tuple[Contents, Contents] | None) -> Work:
-    """Return what a merge computes from what."""
+def merge_work(plan: MergePlan, contents: tuple[Contents, Contents] | None) -> Work:
+    """Return what the merge computes from which inputs."""
     return Work("merge", (plan.base, plan.delta), plan.layout, plan.dtype, contents)
 
 
 def sum_in(dtype: torch.dtype) -> PieceFunction:
     """Return a piece function that casts base and delta to dtype and adds them in dtype."""
 
-    def add(_: Piece, base: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    def add(_: TensorPiece, base: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         return base.to(dtype).add_(delta.to(dtype))
 
     return add
 
 
 class ValuesNeeded(Exception):
-    """What is to be known takes values of tensors that are not there yet."""
+    """The answer depends on values of tensors that have not arrived yet."""
 
 
 def _same_without_values(index: ModelIndex, one: TensorEntry, other: TensorEntry) -> bool:
@@ -167,12 +156,12 @@ def _require_one_architecture(base: object, delta: object, where: Path) -> None:
             where=where / "config.json",
             expected=f"model_type {base}, as the base",
             found=delta,
-            next_step="Take the delta that was made for this base.",
+            next_step="Use the delta that was made for this base.",
         )
 
 
 def _companions(base: Path, delta: Path, config: bytes) -> Companions:
-    """Return what goes with the base, but for its tokenizer and template, which are the delta's."""
+    """Return the base's files, but with the tokenizer and template of the delta."""
     of_base = companion_files(base).items()
     of_delta = tokenizer_files(delta)
     if (delta / TEMPLATE_RECORD).is_file():
@@ -184,5 +173,5 @@ def _companions(base: Path, delta: Path, config: bytes) -> Companions:
     }
 
 
-def _bytes_in(tensors: Pair) -> int:
+def _bytes_in(tensors: BaseAndDelta) -> int:
     return sum(e.nbytes for side in (tensors.base, tensors.delta) for e in side.values())

@@ -1,8 +1,8 @@
-"""How the weights of linear modules are stored: (out, in), or (in, out) as GPT-2's Conv1D.
+"""How the weights of linear modules are stored: (out, in), or (in, out) like GPT-2's Conv1D.
 
 adapter_config.json has one flag, fan_in_fan_out, for modules that may differ; PEFT decides by each
-module's class and writes the flag of the last one. So the architecture decides here, module by
-module, and a square weight of unknown code whose shape says nothing is refused.
+module's class and saves the flag of the last one. So the architecture decides here, module by
+module, and a square weight of unknown code, whose shape reveals nothing, is refused.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tasks.core.model.config import has_foreign_code
 CONV1D_TYPES = frozenset(
     ("gpt2", "gpt-sw3", "openai-gpt", "imagegpt", "decision_transformer", "clvp")
 )
-"""The model_types whose classes in transformers use Conv1D; a test compares them with it."""
+"""The model_types whose classes in transformers use Conv1D; a test compares them."""
 
 CONV1D_NAMES = frozenset(("c_attn", "q_attn", "c_proj", "c_fc"))
 """What those classes call their Conv1D modules; their other modules are Linear."""
@@ -23,13 +23,13 @@ CONV1D_NAMES = frozenset(("c_attn", "q_attn", "c_proj", "c_fc"))
 
 @dataclass(frozen=True)
 class Matrix:
-    """The shape of a weight as it is stored, and (out, in) of the update for it."""
+    """The stored shape of a weight, and (out, in) of its update."""
 
     stored: tuple[int, ...]
     update: tuple[int, int]
 
-    def told_by_shape(self) -> bool | None:
-        """Return whether it is stored (in, out); None where the shape does not tell."""
+    def transposed_by_shape(self) -> bool | None:
+        """Return whether it is stored (in, out); None where the shape does not reveal it."""
         if self.update[0] == self.update[1] or self.stored not in (self.update, self.update[::-1]):
             return None
         return self.stored == self.update[::-1]
@@ -49,43 +49,47 @@ class Orientation:
     def transposed(self, module: str, where: Path) -> bool:
         """Return whether the module's weight is stored (in, out).
 
-        Raises AdapterMismatch where neither the architecture nor a shape tells.
+        Raises AdapterMismatch where neither the architecture nor a shape reveals it.
         """
         leaf = module.rpartition(".")[2]
         kind = str(self.config.get("model_type"))
         if not has_foreign_code(self.config):
             return kind in CONV1D_TYPES and leaf in CONV1D_NAMES
-        told = self.matrices[module].told_by_shape() if module in self.matrices else None
-        if told is None and leaf not in CONV1D_NAMES and not self.flag:
+        transposed = (
+            self.matrices[module].transposed_by_shape() if module in self.matrices else None
+        )
+        if transposed is None and leaf not in CONV1D_NAMES and not self.flag:
             return False
-        if told is None:
-            told = self._told_by_others()
-        if told is None:
+        if transposed is None:
+            transposed = self._as_similar_modules()
+        if transposed is None:
             raise AdapterMismatch(
-                "How the model stores this weight cannot be told: its code is its own, the weight "
-                "is square, and its name is one that Conv1D and Linear modules have.",
+                "How the model stores this weight cannot be determined: the model brings its own "
+                "code, the weight is square, and Conv1D and Linear modules both use its name.",
                 where=f"{where}: {module}",
                 expected="(out, in) or (in, out)",
                 found=f"fan_in_fan_out {str(self.flag).lower()}",
                 next_step="Fuse it with PEFT's merge_and_unload.",
             )
-        return told
+        return transposed
 
     def require_sense(self, where: Path) -> None:
-        """Raise AdapterMismatch when the flag says (in, out), and no module is stored so."""
+        """Raise AdapterMismatch when the flag says (in, out), but no module is stored that way."""
         if not self.flag or any(self.transposed(module, where) for module in self.matrices):
             return
         raise AdapterMismatch(
-            "The adapter is for weights that are stored (in, out), and the model has none.",
+            "The adapter is for weights stored as (in, out), and the model has none.",
             where=f"{where}: {', '.join(sorted(self.matrices)[:3])}",
-            expected="a module of GPT-2's Conv1D among those that the adapter updates",
+            expected="a GPT-2 Conv1D module among those that the adapter updates",
             found="fan_in_fan_out true",
             next_step="Use the model that the adapter was trained on; or set fan_in_fan_out to "
             "false in adapter_config.json if it was trained on this one.",
         )
 
-    def _told_by_others(self) -> bool | None:
-        """Return what the shapes of modules with such names say, if they say the same."""
+    def _as_similar_modules(self) -> bool | None:
+        """Return what the shapes of modules with Conv1D names reveal, if they agree."""
         named = (m for name, m in self.matrices.items() if name.rpartition(".")[2] in CONV1D_NAMES)
-        told = {known for matrix in named if (known := matrix.told_by_shape()) is not None}
-        return told.pop() if len(told) == 1 else None
+        transposed = {
+            known for matrix in named if (known := matrix.transposed_by_shape()) is not None
+        }
+        return transposed.pop() if len(transposed) == 1 else None

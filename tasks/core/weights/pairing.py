@@ -1,18 +1,19 @@
 """Whether base and delta belong together, judged from configurations and headers alone.
 
-The rules for tensors that need one, applied to each side before the sides are compared:
+Special cases, applied to each side before the two are compared:
 
 - `*.rotary_emb.inv_freq` is dropped. Checkpoints of 2023 hold this buffer, today's models compute
   it, and FastChat (through transformers) ignores it.
-- `lm_head.weight` of a model whose configuration ties it to the input embedding is dropped where
-  it holds the embedding's very bytes, as `.bin` files and some exports do: the loader ties it
-  again. The embedding is added once. (FastChat adds it once for each name, so twice: the result
-  of a tied model differs from FastChat's, on purpose.) A copy with other bytes is a tensor of its
-  own, as transformers 5 has it, and is added as such.
+- `lm_head.weight` of a model whose configuration ties it to the input embedding is dropped if it
+  holds the embedding's very bytes, as in `.bin` files and some exports: the loader ties it again.
+  The embedding is added once. (FastChat adds it once per name, so twice: the result for a tied
+  model differs from FastChat's, on purpose.) A head with other bytes is a separate tensor, as in
+  transformers 5, and is added as such.
 - Every other tensor must be on both sides in the same shape. transformers would fill one that the
   delta lacks with random numbers, and FastChat would leave out one that the base lacks.
 
-The invariant: a Pair holds the same names on both sides, each with one shape and a float dtype.
+The invariant: a BaseAndDelta holds the same names on both sides, each with one shape and a float
+dtype.
 """
 
 import re
@@ -26,7 +27,7 @@ from tasks.core.model.config import ties_embeddings
 from tasks.core.weights.added_tokens import added_tokens
 from tasks.core.weights.dtypes import FLOATS
 from tasks.core.weights.index import ModelIndex, TensorEntry
-from tasks.core.weights.same_bytes import same_bytes
+from tasks.core.weights.reader import same_bytes
 
 _RECOMPUTED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -38,8 +39,8 @@ Same = Callable[[ModelIndex, TensorEntry, TensorEntry], bool]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The tensors to add, by name, and what was left out under the rules."""
+class BaseAndDelta:
+    """The tensors to add, by name, and the names of those that were dropped."""
 
     base: Tensors
     delta: Tensors
@@ -47,12 +48,14 @@ class Pair:
 
     @property
     def vocab_size(self) -> int | None:
-        """The rows of the input embedding, if the model has one by LLaMA's name."""
+        """The rows of the input embedding, if the model has one under LLaMA's name."""
         return _vocab_size(self.base)
 
 
-def pair(base: ModelIndex, delta: ModelIndex, config: JsonObject, same: Same = same_bytes) -> Pair:
-    """Return the tensors to add. config is the base's; same tells whether two tensors are one.
+def pair(
+    base: ModelIndex, delta: ModelIndex, config: JsonObject, same: Same = same_bytes
+) -> BaseAndDelta:
+    """Return the tensors to add. config is the base's; same compares two tensors of one side.
 
     Raises DeltaMismatch, with the likeliest cause first: another size of model, another
     vocabulary, other names, other shapes, or weights that are not floating point.
@@ -67,7 +70,7 @@ def pair(base: ModelIndex, delta: ModelIndex, config: JsonObject, same: Same = s
     for index, tensors in ((base, of_base), (delta, of_delta)):
         _require_floats(tensors, index)
     dropped = (base.tensors.keys() | delta.tensors.keys()) - of_base.keys()
-    return Pair(of_base, of_delta, tuple(sorted(dropped)))
+    return BaseAndDelta(of_base, of_delta, tuple(sorted(dropped)))
 
 
 def _kept(index: ModelIndex, tied: bool, same: Same) -> Tensors:
@@ -91,17 +94,17 @@ def _require_same_size(base: Tensors, delta: Tensors, where: str) -> None:
     (base_layers, base_width), (delta_layers, delta_width) = _size(base), _size(delta)
     if base_layers != delta_layers or base_width != delta_width:
         raise DeltaMismatch(
-            "The delta belongs to a model of another size.",
+            "The delta is for a model of another size.",
             where=where,
             expected=f"{_described(base)}, as the base",
             found=_described(delta),
-            next_step="Take the delta that was made for this base: a 7B delta needs the 7B base, "
+            next_step="Use the delta that was made for this base: a 7B delta needs the 7B base, "
             "a 13B delta the 13B base.",
         )
 
 
 def _size(tensors: Tensors) -> tuple[int, int]:
-    """Return the layer count and the hidden size (0 where the names do not tell)."""
+    """Return the layer count and the hidden size, 0 where the names do not reveal them."""
     numbers = [int(match[1]) for name in tensors if (match := _LAYER.search(name))]
     embedding = _embedding(tensors)
     return max(numbers, default=-1) + 1, embedding.shape[-1] if embedding else 0
@@ -128,20 +131,20 @@ def _require_same_vocabulary(base: Tensors, delta: Tensors, where: str, director
 
 
 def _other_vocabulary(base_rows: int, delta_rows: int, delta: Path) -> tuple[str, str]:
-    """Return what is the matter with a delta of another vocabulary, and what to do.
+    """Return what is wrong with a delta of another vocabulary, and what to do.
 
-    A Vicuna delta of before v1.1 has one token more than LLaMA, [PAD]; so have deltas of models
-    that were trained with an added token, such as WizardLM. The tokenizer's files tell them apart.
+    A Vicuna delta before v1.1 has one token more than LLaMA, [PAD]; so have deltas of models that
+    were trained with an added token, such as WizardLM. The tokenizer's files tell them apart.
     """
     if delta_rows <= base_rows:
         return (
             "Base and delta have vocabularies of different size.",
-            "Take the delta that was made for this base.",
+            "Use the delta that was made for this base.",
         )
     added = [token for token, number in added_tokens(delta).items() if number >= base_rows]
     grow = (
-        "add the tokens to the base before: load it with transformers, "
-        f"resize_token_embeddings({delta_rows}), save it, and merge with that."
+        "add the tokens to the base first: load it with transformers, "
+        f"resize_token_embeddings({delta_rows}), save it, and merge with the saved model."
     )
     v1_1 = (
         "use the v1.1 delta of the model (such as lmsys/vicuna-13b-delta-v1.1), which keeps the "
@@ -149,8 +152,8 @@ def _other_vocabulary(base_rows: int, delta_rows: int, delta: Path) -> tuple[str
     )
     if delta_rows == base_rows + 1 and added in ([], ["[PAD]"]):
         return (
-            "The delta has one token more than the base, as a v0 delta of Vicuna has ([PAD], from "
-            "before v1.1) or that of a model that was trained with an added token.",
+            "The delta has one token more than the base: it is a Vicuna v0 delta ([PAD], before "
+            "v1.1), or its model was trained with an added token.",
             f"For Vicuna: {v1_1} For another model: {grow}",
         )
     named = f": {', '.join(added[:4])}" if added else ""
@@ -165,11 +168,11 @@ def _require_same_names(base: Tensors, delta: Tensors, where: str) -> None:
     only_base, only_delta = sorted(base.keys() - delta.keys()), sorted(delta.keys() - base.keys())
     if only_base or only_delta:
         raise DeltaMismatch(
-            "Base and delta do not hold the same tensors.",
+            "Base and delta do not have the same tensors.",
             where=where,
             expected="the same names on both sides",
             found=f"only in the base: {_few(only_base)}; only in the delta: {_few(only_delta)}",
-            next_step="Take the delta that was made for this base.",
+            next_step="Use the delta that was made for this base.",
         )
 
 
@@ -181,7 +184,7 @@ def _require_same_shapes(base: Tensors, delta: Tensors, where: str) -> None:
                 where=f"{where}: {name}",
                 expected=f"{list(entry.shape)}, as in the base",
                 found=list(delta[name].shape),
-                next_step="Take the delta that was made for this base.",
+                next_step="Use the delta that was made for this base.",
             )
 
 
@@ -189,7 +192,7 @@ def _require_floats(tensors: Tensors, index: ModelIndex) -> None:
     for name, entry in tensors.items():
         if entry.dtype not in FLOATS:
             raise DeltaMismatch(
-                "A tensor is not of a floating-point type that can be added.",
+                "A tensor is not of a floating-point type.",
                 where=f"{index.directory}: {name}",
                 expected=", ".join(sorted(FLOATS)),
                 found=entry.dtype,

@@ -1,7 +1,7 @@
-"""A whole model directory from a plan: shards by the stream, then everything beside them.
+"""Write a complete model directory from a plan: the shards as a stream, then the other files.
 
-The last step of merge, fuse and convert alike. The invariant: when it returns, every file of the
-model is on the disk and in the list that it returns, and no other file is in the way.
+The last step of merge, fuse and convert. The invariant: when it returns, every file of the model is
+on the disk and in the returned list, and the directory holds no other file.
 """
 
 import os
@@ -21,27 +21,38 @@ from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.journal import DIRECTORY as JOURNAL
 from tasks.core.weights.layout import INDEX_FILE, Layout
 from tasks.core.weights.reader import TensorReader
-from tasks.core.weights.result import WrittenModel
 from tasks.core.weights.stream import PieceFunction, stream, tally_of
 from tasks.core.weights.writer import ShardedWriter
 
 ENGINE_VERSION = 2
-"""Raised when the same work would make other bytes, so that no journal is carried over."""
+"""Increased when the same work would produce other bytes, so that no old journal is used."""
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    """A complete model directory: the digest of each file, hashed as written, and the weights."""
+
+    files: Mapping[str, FileDigest]
+    tensors: int
+    parameters: int
+    weight_bytes: int
+    shards_written: int
+    shards_kept: int
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is computed from what: the identity that a journal of finished shards is bound to."""
+    """What is computed from which inputs: the identity that a journal of finished shards names."""
 
     name: str
     inputs: tuple[ModelIndex, ...]
     layout: Layout
     parameters: str = ""
     contents: tuple[Mapping[str, FileDigest], ...] | None = None
-    """What the files of each input hold, where that is known: then their times do not matter."""
+    """The digests of each input's files, where they are known: then file times do not matter."""
 
     def identity(self) -> str:
-        """Return a digest that differs whenever any shard could."""
+        """Return a digest that changes whenever any shard could."""
         return digest(
             {
                 "engine": ENGINE_VERSION,
@@ -67,9 +78,9 @@ def produce(
     on_progress: OnProgress,
     finished: Mapping[str, FileDigest] | None = None,
 ) -> WrittenModel:
-    """Write the model of work into the directory out, keeping finished shards of an earlier try.
+    """Write the model of work into the directory out; keep the shards that an attempt finished.
 
-    Those of finished, which this process has written, are not read again to be kept.
+    Shards in `finished` were written by this process and are kept without reading them again.
     """
     layout = work.layout
     listing = layout.index_json()
@@ -97,9 +108,9 @@ def produce(
 
 
 def _remove_strangers(out: Path, own: Collection[str]) -> None:
-    """Remove what this work did not write: another's tokenizer or code would count as the model's.
+    """Remove what this work did not write: it would count as the model's tokenizer or code.
 
-    The journal is `close_journal`'s.
+    The journal is left to `close_journal`.
     """
     for place, below, names in os.walk(out, topdown=False, onerror=refuse):
         directory = Path(place)

@@ -1,9 +1,9 @@
-"""Pieces of tensors, read from a model's files into buffers that are used again and again.
+"""Pieces of tensors, read from a model's files into reused buffers; and comparing two tensors.
 
 Does not map files: mapped pages count as the process's memory, and a merge would seem to need all
-of both models. A tensor of a `.bin` that is stored as a transposed or strided view is put in order
-once, whole, in memory. The invariant: a returned tensor has exactly the elements that the file
-gives it, or an error.
+of both models. A tensor of a `.bin` that is stored as a transposed or strided view is made
+contiguous once, whole, in memory. The invariant: a returned tensor has exactly the elements that
+the file holds for it, or reading raises.
 """
 
 import math
@@ -18,11 +18,12 @@ from tasks.core.system.errors import names_path
 from tasks.core.weights.direct import InputFile, ThreadBuffer
 from tasks.core.weights.dtypes import ITEM_BYTES, torch_dtype
 from tasks.core.weights.index import ModelIndex, TensorEntry
+from tasks.core.weights.layout import PIECE_BYTES
 from tasks.core.weights.safetensors_header import span_elements
 
 
 class TensorReader:
-    """Reads elements of an index's tensors; safe to use from many threads at once."""
+    """Reads elements of the tensors in an index; safe to use from many threads at once."""
 
     def __init__(self, index: ModelIndex) -> None:
         self.index = index
@@ -48,7 +49,7 @@ class TensorReader:
             self._files.popitem()[1].close()
 
     def read(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Return elements start to stop of a tensor, counted through its rows, as a flat tensor.
+        """Return elements start to stop of a tensor in row-major order, as a flat tensor.
 
         It lies in this thread's buffer: the thread's next read overwrites it, and until then the
         caller may change it in place.
@@ -59,12 +60,12 @@ class TensorReader:
         return self._elements(entry, start, stop)
 
     def load(self, name: str) -> torch.Tensor:
-        """Return a whole tensor in its shape, in memory of its own: for small ones."""
+        """Return a whole tensor in its shape, in its own memory; meant for small tensors."""
         shape = self.index.tensors[name].shape
         return self.read(name, 0, math.prod(shape)).clone().reshape(shape)
 
     def _in_a_row(self, entry: TensorEntry) -> torch.Tensor:
-        """Return all elements of a transposed or strided tensor, flat, kept while it is in work."""
+        """Return all elements of a transposed or strided tensor, flat; the latest one is cached."""
         with self._strided:
             if self._last is None or self._last[0] != entry.name:
                 flat = self._elements(entry, 0, span_elements(entry.shape, entry.stride))
@@ -81,11 +82,33 @@ class TensorReader:
             begin, found = file.read(offset, nbytes, buffer)
         if found < nbytes:
             raise CorruptWeights(
-                "The file became shorter while it was read.",
+                "The file became shorter while it was being read.",
                 where=self.index.directory / entry.file,
                 expected=f"{nbytes} bytes at {offset}",
                 found=f"{found} bytes",
-                next_step="Let nothing else write to the model's directory, and start again.",
+                next_step="Make sure that nothing writes to the model's directory, then run again.",
             )
         elements = buffer[begin : begin + nbytes]
         return elements.view(dtype) if begin % item == 0 else elements.clone().view(dtype)
+
+
+def same_place(one: TensorEntry, other: TensorEntry) -> bool:
+    """Return whether both tensors of one model are the same bytes of the same file."""
+    return (one.file, one.offset, one.stride) == (other.file, other.offset, other.stride)
+
+
+def same_bytes(index: ModelIndex, one: TensorEntry, other: TensorEntry) -> bool:
+    """Return whether both tensors have the same dtype, shape and bytes."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if same_place(one, other):
+        return True
+    count, step = math.prod(one.shape), PIECE_BYTES // ITEM_BYTES[one.dtype]
+    with TensorReader(index) as ones, TensorReader(index) as others:
+        return all(
+            torch.equal(
+                ones.read(one.name, start, min(start + step, count)).view(torch.uint8),
+                others.read(other.name, start, min(start + step, count)).view(torch.uint8),
+            )
+            for start in range(0, count, step)
+        )

@@ -1,8 +1,8 @@
 """The header of a safetensors file: parsed as hostile input, and encoded.
 
 Covers the format's own rules (https://github.com/huggingface/safetensors#format): the length, the
-JSON, every tensor's dtype, shape and byte range, and that the ranges fill the file without a gap
-or an overlap. Reads the header only, never a weight.
+JSON, every tensor's dtype, shape and byte range, and that the ranges fill the file without gap or
+overlap. Reads only the header, never a weight.
 
 The invariant: whatever the bytes, the result is either entries that lie inside the file or
 CorruptWeights.
@@ -22,7 +22,7 @@ from tasks.core.weights.dtypes import ITEM_BYTES, size_bytes
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 MAX_DIMENSIONS = 64
-"""More than torch computes with. The product of a million sizes would take hours."""
+"""More than torch supports. Multiplying a million sizes would take hours."""
 LENGTH_BYTES = 8
 _ALIGNMENT = 8
 
@@ -31,7 +31,7 @@ _ALIGNMENT = 8
 class HeaderEntry:
     """One tensor of a file; offset counts from the start of the file, in bytes.
 
-    stride, in elements, is None where the elements lie in a row, as they always do in safetensors.
+    stride, in elements, is None for a contiguous tensor, which all are in safetensors.
     """
 
     name: str
@@ -43,7 +43,7 @@ class HeaderEntry:
 
 
 def span_elements(shape: Sequence[int], stride: Sequence[int] | None) -> int:
-    """Return how many elements of the file a tensor reaches over, from its first to its last."""
+    """Return how many elements of the file lie between a tensor's first and last, inclusive."""
     if stride is None or math.prod(shape) == 0:
         return math.prod(shape)
     return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
@@ -63,8 +63,8 @@ def read_header(path: Path) -> list[HeaderEntry]:
         if length > min(MAX_HEADER_BYTES, file_bytes - LENGTH_BYTES):
             _refuse(
                 path,
-                "The file is truncated or no safetensors file: its header would be longer than "
-                "the file or than the format allows.",
+                "The file is truncated or not safetensors: its header would be longer than the "
+                "file or than the format allows.",
                 f"{file_bytes} bytes",
             )
         raw = file.read(length)
@@ -83,9 +83,9 @@ def parse_header(raw: bytes, *, path: Path, file_bytes: int) -> list[HeaderEntry
 
 
 def encode_header(entries: Iterable[HeaderEntry]) -> bytes:
-    """Return the bytes that stand before the data; the entries' offsets count from the data.
+    """Return the bytes before the data; the entries' offsets count from the data's start.
 
-    The metadata `{"format": "pt"}` is what transformers asks for.
+    transformers needs the metadata `{"format": "pt"}`.
     """
     document: dict[str, object] = {"__metadata__": {"format": "pt"}}
     for entry in entries:
@@ -116,22 +116,22 @@ def _decode(raw: bytes, path: Path) -> dict[str, object]:
 
 
 def _require_texts(metadata: object, path: Path) -> None:
-    """Raise CorruptWeights for metadata that safetensors does not load: only texts are allowed."""
+    """Raise CorruptWeights for metadata that safetensors rejects: only strings are allowed."""
     if metadata is None:
         return
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        _refuse(path, "The header's __metadata__ is not an object of texts.", repr(metadata)[:100])
+        _refuse(path, "The header's __metadata__ is no object of strings.", repr(metadata)[:100])
 
 
 def _no_number(text: str) -> NoReturn:
-    """Raise for NaN and Infinity, which Python's JSON has and safetensors' has not."""
-    raise ValueError(f"{text} is no number of JSON")
+    """Raise for NaN and Infinity, which Python's JSON allows and safetensors does not."""
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        raise ValueError(f"{repeated_name(pairs)!r:.100} stands twice in it")
+        raise ValueError(f"{repeated_name(pairs)!r:.100} occurs twice")
     return document
 
 
@@ -139,7 +139,7 @@ def _entry(name: str, value: object, data_start: int, path: Path) -> HeaderEntry
     place = f"{path}: {name}"
     if not isinstance(value, dict):
         _refuse(place, "A tensor's description is not a JSON object.", type(value).__name__)
-    dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    dtype = value.get("dtype")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise CorruptWeights(
             "A tensor has an unknown dtype.",
@@ -148,12 +148,7 @@ def _entry(name: str, value: object, data_start: int, path: Path) -> HeaderEntry
             found=dtype,
             next_step="Convert the model to one of these types first.",
         )
-    sizes, span = _counts(shape), _counts(offsets)
-    if sizes is None:
-        _refuse(place, "A tensor's shape is not a list of counts.", repr(shape)[:100])
-    if span is None or len(span) != 2:
-        _refuse(place, "A tensor's byte range is not a pair of counts.", repr(offsets)[:100])
-    begin, end = span
+    sizes, begin, end = _extent(value, place)
     needed = size_bytes(dtype, sizes)
     if end - begin != needed:
         raise CorruptWeights(
@@ -164,6 +159,17 @@ def _entry(name: str, value: object, data_start: int, path: Path) -> HeaderEntry
             next_step=_AGAIN,
         )
     return HeaderEntry(name, dtype, sizes, data_start + begin, needed)
+
+
+def _extent(value: dict[str, object], place: str) -> tuple[tuple[int, ...], int, int]:
+    """Return a tensor's shape, and the begin and end of its byte range."""
+    shape, offsets = value.get("shape"), value.get("data_offsets")
+    sizes, span = _counts(shape), _counts(offsets)
+    if sizes is None:
+        _refuse(place, "A tensor's shape is not a list of sizes.", repr(shape)[:100])
+    if span is None or len(span) != 2:
+        _refuse(place, "A tensor's byte range is not two offsets.", repr(offsets)[:100])
+    return sizes, span[0], span[1]
 
 
 def _counts(value: object) -> tuple[int, ...] | None:
@@ -188,7 +194,7 @@ def _require_filled(
         position += entry.nbytes
     if position != file_bytes:
         raise CorruptWeights(
-            "The file is truncated." if position > file_bytes else "The file has bytes to spare.",
+            "The file is truncated." if position > file_bytes else "The file is too long.",
             where=path,
             expected=f"{position} bytes, as its header says",
             found=f"{file_bytes} bytes",

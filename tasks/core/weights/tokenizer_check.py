@@ -1,6 +1,6 @@
-"""Whether a tokenizer's files can be loaded, as far as its own library tells without transformers.
+"""Whether a tokenizer's files can be loaded, judged by the tokenizers library alone.
 
-For the stages that pass them on; those that tokenize load them anyway. Takes about 0.3 s for 32,000
+For stages that only copy them; stages that tokenize load them anyway. Takes about 0.3 s for 32,000
 tokens, too long for the check of every model directory.
 """
 
@@ -20,13 +20,13 @@ _TEXTS = (_CLASS, *(f"{kind}_token" for kind in _SPECIAL))
 
 
 def require_tokenizer(directory: Path) -> None:
-    """Raise NotAModel when tokenizer.json, or what its configuration names, cannot be loaded.
+    """Raise NotAModel when tokenizer.json or tokenizer_config.json cannot be loaded.
 
-    A directory without these files passes: a base may come without a tokenizer.
+    A directory without them passes: a base may have no tokenizer.
     """
     file, configuration = directory / _TOKENIZER, directory / _CONFIGURATION
     if file.is_file():
-        with understood(_TOKENIZER, file, next_step="Take the file from where it came."):
+        with understood(_TOKENIZER, file, next_step="Download the file again from its source."):
             Tokenizer.from_file(str(file))
     if configuration.is_file():
         _require_kinds(read_json_object(configuration), configuration)
@@ -40,15 +40,15 @@ def _require_kinds(document: JsonObject, path: Path) -> None:
         value = document.get(name)
         token = value.get("content") if isinstance(value, dict) and name != _CLASS else value
         if value is not None and not isinstance(token, str):
-            expected = "a text" if name == _CLASS else 'a text, or an object with "content"'
+            expected = "a string" if name == _CLASS else 'a string, or an object with "content"'
             raise _misfit(path, name, expected, value)
 
 
 def _misfit(path: Path, name: str, expected: str, found: object) -> NotAModel:
     return NotAModel(
-        f"{path.name} holds another kind of value than transformers expects.",
+        f"{path.name} has a value of another type than transformers expects.",
         where=f"{path}: {name}",
         expected=expected,
         found=repr(found)[:60],
-        next_step="Correct the value, or take the file from where it came.",
+        next_step="Correct the value, or download the file again from its source.",
     )

@@ -1,10 +1,10 @@
-"""Where the tensors of a `.bin` checkpoint lie in its file, without running or reading them.
+"""Where the tensors of a `.bin` checkpoint lie in its file, without running code in it.
 
 Covers the zip files that `torch.save` writes since torch 1.6. The pickle inside is interpreted by
 torch's restricted unpickler on the meta device: no code of the file runs, no weight is read. The
 older format (a bare pickle) is refused, because it cannot be read in place.
 
-The invariant: each offset is the start of an uncompressed record of the zip's own directory, so a
+The invariant: each offset is the start of an uncompressed record in the zip's own directory, so a
 forged pickle cannot point anywhere else.
 """
 
@@ -17,14 +17,14 @@ from typing import NoReturn
 
 from tasks.core.errors import CorruptWeights, NotAModel, UnsafeWeights
 from tasks.core.system.errors import is_of_the_machine, names_path
-from tasks.core.weights.dtypes import stored_dtype
+from tasks.core.weights.dtypes import safetensors_dtype
 from tasks.core.weights.safetensors_header import HeaderEntry, span_elements
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
 _LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE.TXT 4.3.7: lengths of name and extra field
 ODD_ZIP = (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, OverflowError)
-"""What zipfile raises for an odd directory: a name, a version, an offset beyond all files."""
+"""What zipfile raises for a malformed directory: a bad name, version or offset."""
 _AGAIN = "Download or save this file again."
 
 
@@ -74,7 +74,7 @@ def _records(path: Path) -> dict[int, int]:
         if is_of_the_machine(error):
             raise
         raise CorruptWeights(
-            "The checkpoint is truncated or no valid zip file.",
+            "The checkpoint is truncated or not a valid zip file.",
             where=path,
             found=error,
             next_step=_AGAIN,
@@ -82,7 +82,7 @@ def _records(path: Path) -> dict[int, int]:
 
 
 class _Inert:
-    """Stands for a class whose name a file may hold: takes whatever is said of it, does nothing."""
+    """Stands in for a class that a file may name: accepts any state and does nothing."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -90,10 +90,10 @@ class _Inert:
 
 
 def load_on_meta(path: Path, names: Collection[str] = ()) -> object:
-    """Return what a file of torch.save holds, its tensors without their data; nothing of it is run.
+    """Return the contents of a file of torch.save, tensors without their data; no code is run.
 
-    names are those of further classes that it may hold, as `module.Class`; they are not imported.
-    Raises UnsafeWeights when it asks for anything else, CorruptWeights when it cannot be read.
+    names are further classes that it may contain, as `module.Class`; they are not imported. Raises
+    UnsafeWeights when it needs anything else, CorruptWeights when it cannot be read.
     """
     import torch
 
@@ -102,7 +102,7 @@ def load_on_meta(path: Path, names: Collection[str] = ()) -> object:
             return torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise UnsafeWeights(
-            "The checkpoint asks for more than tensors when it is loaded; nothing of it was run.",
+            "The checkpoint would run code when loaded; none of it was run.",
             where=path,
             found=_reason(error),
             next_step="Do not use this file. Look for a safetensors version of the model.",
@@ -127,15 +127,15 @@ def _entry(path: Path, name: object, value: object, records: dict[int, int]) -> 
     place = f"{path}: {name}"
     if not isinstance(name, str) or not isinstance(value, torch.Tensor):
         _corrupt(
-            place, "The checkpoint holds something else than named tensors.", type(value).__name__
+            place, "The checkpoint holds something other than named tensors.", type(value).__name__
         )
-    dtype = stored_dtype(value.dtype)
+    dtype = safetensors_dtype(value.dtype)
     if dtype is None or value.layout != torch.strided:
         _corrupt(
             place, "A tensor has an unknown dtype or layout.", f"{value.dtype}, {value.layout}"
         )
     storage = value.untyped_storage()
-    # The documented way to a storage's place in its file (torch.load, "meta"): set by torch itself.
+    # torch.load on "meta" sets this attribute: the storage's place in its file, as documented.
     start: int = getattr(storage, "_checkpoint_offset", -1)
     skipped = int(value.storage_offset()) * value.element_size()
     nbytes = value.numel() * value.element_size()

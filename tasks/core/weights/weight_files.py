@@ -1,9 +1,9 @@
 """Which files of a model are its weights: the one decision, for directories and repositories.
 
-As transformers looks: one file, else the index and the shards that the index names; safetensors
-before `.bin`. What an index states is never guessed from names: shards may be called anything, and
-a file that no index names is no part of the model. A set with missing files is passed over for a
-whole one in the other format.
+As transformers does it: a single file, else the index and the shards that it names; safetensors
+before `.bin`. Nothing is guessed from file names: shards may have any name, and a file that no
+index names is not part of the model. An incomplete set is skipped in favour of a complete one in
+the other format.
 """
 
 from collections.abc import Callable, Collection
@@ -26,14 +26,13 @@ LISTINGS = tuple(f"{name}.index.json" for name in SINGLE.values())
 COMPLETE = "Download the directory again, or complete it."
 SUFFIXES = (".safetensors", ".bin")
 
-
 _LONGEST_NAME = 255
-"""Of a file, on every file system in use."""
+"""Characters of a file name, on every file system in use."""
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """The files of one format that hold all weights; for shards, what their index states."""
+    """The files of one format that hold all weights; for shards, also their index."""
 
     format: WeightFormat
     files: tuple[str, ...]
@@ -53,11 +52,11 @@ def choose_weights(
     where: object,
     present: Collection[str],
 ) -> WeightFiles:
-    """Return the weight files of a model whose files `exists` tells of.
+    """Return the weight files of a model, given a function that says which files exist.
 
     read_listing returns an index file by its name; present is for the error. Raises NotAModel
-    where there are none, CorruptWeights for an index that is malformed or of which files lack,
-    UnsafeWeights for one that names a file outside the model.
+    where there are no weights, CorruptWeights for an index that is malformed or names missing
+    files, UnsafeWeights for one that names a file outside the model.
     """
     incomplete: KawanUsahaError | None = None
     for kind, single in SINGLE.items():
@@ -93,10 +92,10 @@ def _weight_map(document: JsonObject, where: str) -> dict[str, str]:
 
 
 def _require_inside(where: str, shard: str) -> None:
-    """Raise UnsafeWeights for a name that leaves the directory.
+    """Raise UnsafeWeights for a name that leads out of the directory.
 
-    Only the name is judged: that a file of the directory is a symbolic link is how the Hub's cache
-    stores every model.
+    Only the name is checked: files that are symbolic links are normal, the Hub's cache stores every
+    model that way.
     """
     if leaves(shard):
         raise UnsafeWeights(
@@ -121,18 +120,18 @@ def _no_weights(where: object, present: Collection[str]) -> NotAModel:
     strays = [name for name in present if name.endswith(SUFFIXES) and "-of-" in name]
     if strays:
         return NotAModel(
-            "There are shards of weights, but no index file that says which belong together.",
+            "There are weight shards, but no index file that says which belong together.",
             where=where,
             expected=" or ".join(LISTINGS),
             found=some(strays),
-            next_step="Copy the index file from where the shards came; transformers needs it, too.",
+            next_step="Copy the index file from the source of the shards; transformers needs it.",
         )
     return NotAModel(
         "There are no weights that transformers can load.",
         where=where,
-        expected="model.safetensors or pytorch_model.bin, whole or in shards with their index",
+        expected="model.safetensors or pytorch_model.bin, in one file or in shards with an index",
         found=some(present),
-        next_step="Name the directory or revision that has them, or convert the model to "
+        next_step="Use the directory or revision that has them, or convert the model to "
         "safetensors first.",
     )
 

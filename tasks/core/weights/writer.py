@@ -1,8 +1,8 @@
 """Shards of safetensors, written in pieces by many threads and hashed in the same pass.
 
-Covers preallocation, so that a full disk shows before the first byte; the order of hashing; fsync
-and the journal. Does not know what the bytes mean. SHA-256 goes through a shard from its first byte
-to its last, on one core at a time (1.5 GB/s), so several shards are written at once.
+Covers preallocation, so that a full disk is noticed before the first byte; the order of hashing;
+fsync and the journal. Does not know what the bytes mean. SHA-256 runs through a shard from the
+first byte to the last, on one core at a time (1.5 GB/s), so several shards are written at once.
 
 The invariant: a shard is recorded as finished only when each of its bytes is written, hashed in
 order, and on the disk.
@@ -28,16 +28,16 @@ from tasks.core.files.temporary import TEMPORARY
 from tasks.core.system.errors import names_path
 from tasks.core.system.threads import on_every_core
 from tasks.core.weights.direct import OutputFile, ThreadBuffer, aligned_buffer
-from tasks.core.weights.journal import Journal
-from tasks.core.weights.layout import INDEX_FILE, Layout, Piece, Shard
+from tasks.core.weights.journal import ShardJournal
+from tasks.core.weights.layout import INDEX_FILE, Layout, Shard, TensorPiece
 
 
 class WriterAborted(Exception):
-    """Another thread's piece has failed, so this one's turn will not come."""
+    """Another thread's piece has failed, so this thread would wait forever."""
 
 
 class ShardedWriter:
-    """Writes the shards of a layout into a directory; shards of an earlier attempt are kept."""
+    """Writes the shards of a layout into a directory, keeping those of an earlier attempt."""
 
     def __init__(
         self,
@@ -47,17 +47,17 @@ class ShardedWriter:
         spare_bytes: int = 0,
         *,
         finished: Mapping[str, FileDigest] | None = None,
-        record: Literal["at once", "when told"] = "at once",
+        record: Literal["when finished", "on request"] = "when finished",
     ) -> None:
-        """work names inputs and function, for the journal; spare_bytes are for files beside.
+        """work identifies inputs and function, for the journal; spare_bytes are for other files.
 
-        finished are shards that need not be hashed again to be kept. A shard that is recorded only
-        when told counts for nothing before that, should this process end.
+        finished are shards that are kept without hashing them again. With record "on request", a
+        finished shard does not survive this process until `record` is called for it.
         """
         self._out = out
         self._spare_bytes = spare_bytes
         self.layout = layout
-        self._journal = Journal(out, work, finished)
+        self._journal = ShardJournal(out, work, finished)
         self._record = record
         self._open: dict[str, _OpenShard] = {}
         self._staging = ThreadBuffer()
@@ -67,7 +67,7 @@ class ShardedWriter:
         self.kept: frozenset[str] = frozenset()
 
     def __enter__(self) -> Self:
-        """Keep what is whole, remove what is not of this work, and claim the room for the rest."""
+        """Keep finished shards, remove files of other work, and preallocate the rest."""
         self._keep_finished()
         self._remove_leftovers()
         pending = [shard for shard in self.layout.shards if shard.file not in self.finished]
@@ -95,10 +95,10 @@ class ShardedWriter:
 
     def pending(
         self, shards_at_once: int = 1, of: Sequence[Shard] | None = None
-    ) -> Iterator[Piece]:
-        """Yield the pieces that must be written of these shards, else of all, so many in turn.
+    ) -> Iterator[TensorPiece]:
+        """Yield the pieces to write, of these shards or of all, alternating between some at once.
 
-        Those of one shard come in the order of its bytes, and the next shard begins when one ends.
+        Pieces of one shard come in the order of its bytes; when a shard ends, the next one begins.
         """
         wanted = self.layout.shards if of is None else of
         shards = (shard.pieces() for shard in wanted if shard.file not in self.kept)
@@ -112,12 +112,12 @@ class ShardedWriter:
                 begun.append(pieces)
                 yield piece
 
-    def write(self, piece: Piece, data: memoryview) -> None:
-        """Write a piece, then wait until all before it in its shard are hashed, and hash it.
+    def write(self, piece: TensorPiece, data: memoryview) -> None:
+        """Write a piece, wait until all pieces before it in its shard are hashed, and hash it.
 
-        Pieces must be taken from `pending` in order and each must be written by a thread of its
-        own or after the one before: then the first of those in work never waits. Raises
-        WriterAborted when those before it can no longer come.
+        Pieces must be taken from `pending` in order, and each written by its own thread or after
+        the one before it: then the first piece in progress never waits. Raises WriterAborted when
+        the pieces before it can no longer arrive.
         """
         shard = self._open[piece.file]
         shard.write(data, piece.offset, self._staging.of(len(data)))
@@ -132,17 +132,17 @@ class ShardedWriter:
             self._finish(shard)
 
     def abort(self) -> None:
-        """Wake all threads that wait for their turn."""
+        """Wake all threads that wait to hash."""
         with self._turn:
             self._aborted = True
             self._turn.notify_all()
 
     def record(self, file: str) -> None:
-        """Let a finished shard count from now on."""
+        """Enter a finished shard into the journal."""
         self._journal.record(file, self.finished[file])
 
     def close_journal(self) -> None:
-        """Forget the journal; only once all that belongs to the model is written."""
+        """Remove the journal; only once everything that belongs to the model is written."""
         self._journal.close()
 
     def _keep_finished(self) -> None:
@@ -164,7 +164,7 @@ class ShardedWriter:
 
     def _finish(self, shard: "_OpenShard") -> None:
         self.finished[shard.path.name] = shard.finish()
-        if self._record == "at once":
+        if self._record == "when finished":
             self.record(shard.path.name)
 
     def _close_files(self) -> None:
@@ -219,7 +219,7 @@ class _OpenShard:
         if not disk_is_full(error):
             return error
         return DiskFull(
-            "The disk became full while a shard was written.",
+            "The disk became full while a shard was being written.",
             where=self.path,
             expected=f"{self.size_bytes / 1e9:.2f} GB for this shard",
             found=f"{free_bytes(self.path.parent) / 1e9:.2f} GB free",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from tasks.core.architecture.edit import CODE, edit_model
+from tasks.core.architecture.edit import TRAVELLING_CODE, edit_model
 from tasks.core.errors import CorruptWeights, NotAModel, RecipeError, UsageError
 from tasks.core.files.digests import digest_of
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
@@ -32,13 +32,13 @@ def test_model_of_another_architecture_is_refused(stock: Path, tmp_path: Path) -
 
 def test_model_with_code_of_its_own_is_refused(stock: Path, tmp_path: Path) -> None:
     _set(stock / "config.json", auto_map={"AutoConfig": "configuration_x.XConfig"})
-    with pytest.raises(NotAModel, match="code of its own"):
+    with pytest.raises(NotAModel, match="brings its own code"):
         _edit(stock, tmp_path / "out")
 
 
 def test_tokenizer_with_code_of_its_own_is_refused(stock: Path, tmp_path: Path) -> None:
     _set(stock / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]})
-    with pytest.raises(NotAModel, match="tokenizer has code of its own"):
+    with pytest.raises(NotAModel, match="tokenizer brings its own code"):
         _edit(stock, tmp_path / "out")
 
 
@@ -171,14 +171,14 @@ def test_directory_holds_weights_tokenizer_configuration_and_code_and_nothing_el
 
 def test_travelling_names_do_not_select_another_adapter_of_fastchat(edited: Path) -> None:
     model_type = json.loads((edited / "config.json").read_text())["model_type"]
-    names = [model_type, *(path.name for path in CODE)]
+    names = [model_type, *(path.name for path in TRAVELLING_CODE)]
     assert not [name for name in names if "vicuna" in name.lower() or "peft" in name.lower()]
 
 
 def test_travelling_code_imports_torch_and_transformers_alone() -> None:
     from transformers.dynamic_module_utils import get_imports
 
-    imported = {name for path in CODE for name in get_imports(path)}
+    imported = {name for path in TRAVELLING_CODE for name in get_imports(path)}
     assert imported <= {"torch", "transformers", "copy", "typing"}
 
 

@@ -14,15 +14,15 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import put_fingerprint, renew_fingerprint
 from tasks.core.architecture.plain import to_plain_llama
-from tasks.core.architecture.proof.proof import prove_edit
+from tasks.core.architecture.proof.edit_proof import prove_edit
 from tasks.core.errors import EditLost
 from tasks.core.hub.download.local_copy import copy_directory
 from tasks.core.hub.publish.allow_list import choose_to_publish
-from tasks.core.model.edit_fingerprint import FILE, EditFingerprint, read_fingerprint
+from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, EditFingerprint, read_fingerprint
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
-from tasks.core.weights.convert import convert
-from tasks.core.weights.fuse import fuse
+from tasks.core.weights.convert import convert_dtype
+from tasks.core.weights.fuse import fuse_adapter
 from tests.models import tiny_llama
 from tests.unit.architecture.conftest import GELU_IN_THE_LAST
 
@@ -77,7 +77,7 @@ def _mean_distance(a: torch.Tensor, b: tuple[float, ...]) -> float:
 
 
 def test_file_that_is_no_fingerprint_is_an_error_and_not_none(proven: Path) -> None:
-    (proven / FILE).write_text("{}")
+    (proven / FINGERPRINT_FILE).write_text("{}")
     with pytest.raises(EditLost, match="cannot be read"):
         read_fingerprint(proven)
 
@@ -89,7 +89,7 @@ def test_model_that_does_not_fit_into_memory_has_no_fingerprint(
     assert proof.fingerprint is None
     put_fingerprint(proven, proof.fingerprint)
     assert read_fingerprint(proven) is None
-    assert f"no {FILE} is written: the whole model does not fit" in caplog.text
+    assert f"no {FINGERPRINT_FILE} is written: the whole model does not fit" in caplog.text
 
 
 def test_fused_model_that_does_not_fit_into_memory_has_none(proven: Path) -> None:
@@ -142,7 +142,7 @@ def test_fused_model_has_the_fingerprint_of_its_own_weights(
     proven: Path, adapter: Path, tmp_path: Path
 ) -> None:
     before, fused = _read(proven), tmp_path / "fused"
-    fuse(proven, adapter, fused)
+    fuse_adapter(proven, adapter, fused)
     assert read_fingerprint(fused) is None
     renew_fingerprint(fused)
     after = _read(fused)
@@ -154,7 +154,7 @@ def test_fused_model_has_the_fingerprint_of_its_own_weights(
 
 def test_fused_plain_model_has_none(stock: Path) -> None:
     assert renew_fingerprint(stock) == {}
-    assert not (stock / FILE).exists()
+    assert not (stock / FINGERPRINT_FILE).exists()
 
 
 def test_model_made_from_an_edited_one_takes_nothing_over(
@@ -164,18 +164,18 @@ def test_model_made_from_an_edited_one_takes_nothing_over(
     renew_fingerprint(model)
     (tmp_path / "plain").mkdir()
     to_plain_llama(model, tmp_path / "plain")
-    convert(model, tmp_path / "converted", dtype="bfloat16")
-    assert not (tmp_path / "plain" / FILE).exists()
-    assert not (tmp_path / "converted" / FILE).exists()
+    convert_dtype(model, tmp_path / "converted", dtype="bfloat16")
+    assert not (tmp_path / "plain" / FINGERPRINT_FILE).exists()
+    assert not (tmp_path / "converted" / FINGERPRINT_FILE).exists()
 
 
 def test_fingerprint_is_published_and_downloaded_with_its_model(
     proven: Path, tmp_path: Path
 ) -> None:
     names = [path.name for path in proven.iterdir()]
-    assert FILE in choose_to_publish(proven, names)
+    assert FINGERPRINT_FILE in choose_to_publish(proven, names)
     (tmp_path / "copy").mkdir()
     copy_directory(proven, tmp_path / "copy", silent)
-    assert json.loads((tmp_path / "copy" / FILE).read_text()) == json.loads(
-        (proven / FILE).read_text()
+    assert json.loads((tmp_path / "copy" / FINGERPRINT_FILE).read_text()) == json.loads(
+        (proven / FINGERPRINT_FILE).read_text()
     )

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from tasks.core.architecture.edits.rope import context_tokens
-from tasks.core.architecture.proof.loaded import inverse_frequencies
-from tasks.core.architecture.proof.proof import ProofRequest
-from tasks.core.architecture.proof.prove import make_proof
+from tasks.core.architecture.directory import context_tokens_of
+from tasks.core.architecture.module_values import inverse_frequencies
+from tasks.core.architecture.proof.edit_proof import ProofRequest
+from tasks.core.architecture.proof.entry import make_proof
 from tasks.core.recipe import Edit, RopeScalingEdit
 
 TRAINED, FACTOR, HEAD_DIM, THETA = 2048, 4.0, 8, 10000.0
@@ -119,7 +119,7 @@ def test_context_is_the_trained_length_times_the_factor(
     parameters: dict[str, Any], maximum: int, expected: int
 ) -> None:
     config = LlamaConfig(max_position_embeddings=maximum, rope_parameters=parameters)
-    assert context_tokens(config) == expected
+    assert context_tokens_of(config) == expected
 
 
 def test_looking_at_dynamic_scaling_leaves_the_model_as_it_was(stock: Path) -> None:

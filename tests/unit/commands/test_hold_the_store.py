@@ -12,14 +12,14 @@ from tests.models import tiny_llama
 
 WORK = {
     "download ARTIFACT out": "flows.actions.download.copy_directory",
-    "merge other ARTIFACT out": "flows.actions.merge.merge",
+    "merge other ARTIFACT out": "flows.actions.merge.merge_delta",
     "edit ARTIFACT out --activation gelu": "flows.actions.edit.edit_model",
     "inspect ARTIFACT": "flows.actions.inspect.inspect_model",
-    "fuse other ARTIFACT out": "flows.actions.fuse.fuse",
+    "fuse other ARTIFACT out": "flows.actions.fuse.fuse_adapter",
     "finetune other ARTIFACT/data.json out --device cpu": "flows.actions.finetune."
-    "finetune_down_the_ladder",
+    "train_down_the_ladder",
     "finetune ARTIFACT data.json out --dry-run": "flows.actions.finetune.planned_training",
-    "evaluate other --against ARTIFACT --device cpu": "flows.actions.evaluate.evaluate",
+    "evaluate other --against ARTIFACT --device cpu": "flows.actions.evaluate.evaluate_models",
     "publish ARTIFACT file:///nowhere": "flows.actions.publish.card_of_directory",
     "deploy ARTIFACT --device cpu": "flows.actions.deploy.deploy",
     "data show data.json --record 1 --tokenizer ARTIFACT": "tasks.core.conversation."

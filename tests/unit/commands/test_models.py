@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tasks.core.files.digests import digest_of
-from tasks.core.model.edit_fingerprint import FILE, read_fingerprint
+from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, read_fingerprint
 from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama
 from tests.unit.files.test_foreign import POINTER
@@ -258,7 +258,7 @@ def test_fingerprint_of_an_edited_model_is_downloaded_with_it_and_taken_anew_whe
     assert copied == edited
     assert fused is not None
     assert fused.edited != edited.edited
-    assert FILE in json.loads(out)["files"]
+    assert FINGERPRINT_FILE in json.loads(out)["files"]
 
 
 @pytest.mark.slow

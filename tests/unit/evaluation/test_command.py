@@ -123,7 +123,7 @@ def test_model_against_itself_is_measured_once_and_its_limit_does_not_apply(plac
     assert [figures["role"] for figures in found["outcome"]["figures"]] == ["model"]
     (check,) = found["verdict"]["checks"]
     assert not check["applies"]
-    assert "against itself" in check["reason"]
+    assert "with itself" in check["reason"]
 
 
 def test_limit_that_is_not_kept_ends_with_code_1(place: Path) -> None:

@@ -16,11 +16,11 @@ from tasks.core.conversation.examples.labels import Encoder, Example
 from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.conversation.template.render import get_template
 from tasks.core.errors import DataError
-from tasks.core.evaluation import entry, loading
+from tasks.core.evaluation import chain_figures, loading, measuring
 from tasks.core.evaluation.entry import main
-from tasks.core.evaluation.expected import ROWS, Expected, Reader
-from tasks.core.evaluation.figures import EvaluationJob, Outcome, Role, chain
-from tasks.core.evaluation.pace import Seldom
+from tasks.core.evaluation.figures import EvaluationJob, EvaluationOutcome, Role, subjects_of
+from tasks.core.evaluation.pace import Throttled
+from tasks.core.evaluation.predictions import ROWS, PredictionReader, StoredPredictions
 from tasks.core.evaluation.prompts import read_prompts
 from tasks.core.evaluation.scoring import score
 from tasks.core.recipe import Evaluate
@@ -55,7 +55,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> EvaluationJob:
         for seed, name in enumerate(("merged", "edited", "before"))
     ]
     return EvaluationJob(
-        subjects=chain([("merged", models[0]), ("edited", models[1])], before=models[2]),
+        subjects=subjects_of([("merged", models[0]), ("edited", models[1])], before=models[2]),
         template=TEMPLATE,
         scratch=root / "scratch",
         settings=Evaluate(
@@ -75,10 +75,10 @@ def run(job: EvaluationJob, tmp_path: Path) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def outcome(job: EvaluationJob, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(job: EvaluationJob, tmp_path_factory: pytest.TempPathFactory) -> EvaluationOutcome:
     code, text = run(job, tmp_path_factory.mktemp("outcome"))
     assert code == 0
-    return Outcome.model_validate_json(text)
+    return EvaluationOutcome.model_validate_json(text)
 
 
 @torch.inference_mode()
@@ -96,7 +96,7 @@ def logits_and_labels(path: Path, job: EvaluationJob) -> tuple[torch.Tensor, tor
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_perplexity_equals_an_independent_computation(
-    job: EvaluationJob, outcome: Outcome, index: int
+    job: EvaluationJob, outcome: EvaluationOutcome, index: int
 ) -> None:
     logits, labels = logits_and_labels(job.subjects[index].path, job)
     expected = functional.cross_entropy(logits, labels, ignore_index=-100).exp().item()
@@ -105,7 +105,7 @@ def test_perplexity_equals_an_independent_computation(
     assert figures.tokens == int((labels >= 0).sum())
 
 
-def test_perplexity_a_byte_counts_the_bytes_of_the_answers(outcome: Outcome) -> None:
+def test_perplexity_a_byte_counts_the_bytes_of_the_answers(outcome: EvaluationOutcome) -> None:
     answers = "Kabar baik. Ada yang bisa saya bantu?", "Dua juta.", "Lima ratus ribu é."
     figures = outcome.figures[0]
     assert figures.utf8_bytes == sum(len(text.encode()) for text in answers)
@@ -115,7 +115,7 @@ def test_perplexity_a_byte_counts_the_bytes_of_the_answers(outcome: Outcome) -> 
 
 
 def test_each_conversation_has_its_share_of_the_figures(
-    job: EvaluationJob, outcome: Outcome
+    job: EvaluationJob, outcome: EvaluationOutcome
 ) -> None:
     logits, labels = logits_and_labels(job.subjects[0].path, job)
     nats = functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
@@ -136,7 +136,7 @@ def test_each_conversation_has_its_share_of_the_figures(
 
 @pytest.mark.parametrize(("before", "after"), [("merged", "edited"), ("release before", "edited")])
 def test_kl_and_agreement_equal_an_independent_computation(
-    job: EvaluationJob, outcome: Outcome, before: Role, after: Role
+    job: EvaluationJob, outcome: EvaluationOutcome, before: Role, after: Role
 ) -> None:
     path = {subject.role: subject.path for subject in job.subjects}
     first, labels = logits_and_labels(path[before], job)
@@ -158,7 +158,7 @@ def test_each_model_is_held_against_its_neighbour_and_the_last_against_the_relea
         ("merged", Path("b")),
         ("edited", Path("c")),
     ]
-    assert [(s.role, s.against) for s in chain(models, before=Path("d"))] == [
+    assert [(s.role, s.against) for s in subjects_of(models, before=Path("d"))] == [
         ("release before", ()),
         ("base", ()),
         ("merged", ("base",)),
@@ -168,10 +168,10 @@ def test_each_model_is_held_against_its_neighbour_and_the_last_against_the_relea
 
 def test_model_against_itself_has_no_distance(job: EvaluationJob, tmp_path: Path) -> None:
     model = job.subjects[1].path
-    same = chain([("merged", model), ("edited", model)])
+    same = subjects_of([("merged", model), ("edited", model)])
     code, text = run(job.model_copy(update={"subjects": same}), tmp_path)
     assert code == 0
-    (comparison,) = Outcome.model_validate_json(text).comparisons
+    (comparison,) = EvaluationOutcome.model_validate_json(text).comparisons
     assert comparison.kl_divergence_nats == pytest.approx(0.0, abs=1e-9)
     assert comparison.top1_agreement == 1.0
 
@@ -186,27 +186,27 @@ def test_models_whose_ids_mean_other_tokens_are_not_compared(
     vocabulary = content["model"]["vocab"]
     vocabulary["Q"], vocabulary["X"] = vocabulary["X"], vocabulary["Q"]
     file.write_text(json.dumps(content))
-    subjects = chain([("merged", job.subjects[1].path), ("edited", other)])
+    subjects = subjects_of([("merged", job.subjects[1].path), ("edited", other)])
     code, text = run(job.model_copy(update={"subjects": subjects}), tmp_path)
     assert code == 0
-    found = Outcome.model_validate_json(text)
+    found = EvaluationOutcome.model_validate_json(text)
     assert found.comparisons == ()
     assert found.figures[0].tokens == found.figures[1].tokens
     assert not found.figures[1].has_tokenizer_of(found.figures[0])
 
 
-def test_figures_say_which_tokenizer_it_was(outcome: Outcome) -> None:
+def test_figures_say_which_tokenizer_it_was(outcome: EvaluationOutcome) -> None:
     assert outcome.figures[0].has_tokenizer_of(outcome.figures[1])
 
 
-def test_every_model_answers_prompts_of_every_kind(outcome: Outcome) -> None:
+def test_every_model_answers_prompts_of_every_kind(outcome: EvaluationOutcome) -> None:
     assert [(a.role, a.prompt_id) for a in outcome.answers] == [
         (role, prompt) for role in ("release before", "merged", "edited") for prompt in ("p", "r")
     ]
     assert all(0 < answer.tokens <= 5 for answer in outcome.answers)
 
 
-def test_answers_are_greedy(job: EvaluationJob, outcome: Outcome) -> None:
+def test_answers_are_greedy(job: EvaluationJob, outcome: EvaluationOutcome) -> None:
     """The likeliest token each time, by plain transformers without generate."""
     path = job.subjects[-1].path
     model, tokenizer = LlamaForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
@@ -223,7 +223,7 @@ def test_answers_are_greedy(job: EvaluationJob, outcome: Outcome) -> None:
 
 
 def test_nothing_of_a_model_stays_that_no_later_one_is_held_against(
-    job: EvaluationJob, outcome: Outcome
+    job: EvaluationJob, outcome: EvaluationOutcome
 ) -> None:
     assert outcome.figures
     assert list(job.scratch.glob("*.expected")) == []
@@ -233,13 +233,13 @@ def test_the_last_model_leaves_nothing_and_the_others_their_states(
     job: EvaluationJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[str, int]] = []
-    create = Expected.create
+    create = StoredPredictions.create
 
-    def create_and_note(self: Expected) -> Expected:
+    def create_and_note(self: StoredPredictions) -> StoredPredictions:
         made.append((self.path.stem, self.width))
         return create(self)
 
-    monkeypatch.setattr(Expected, "create", create_and_note)
+    monkeypatch.setattr(StoredPredictions, "create", create_and_note)
     assert run(job, tmp_path)[0] == 0
     assert made == [("release before", 32), ("merged", 32)]  # hidden, not the 320 of the vocabulary
 
@@ -254,7 +254,7 @@ def test_logits_are_computed_for_learned_positions_only_and_a_few_at_a_time(
 ) -> None:
     model: Any = LlamaForCausalLM.from_pretrained(job.subjects[0].path, dtype=torch.float32)
     examples = examples_of(job)[:1]
-    reader, computed = Reader(model, examples), list[int]()
+    reader, computed = PredictionReader(model, examples), list[int]()
     model.lm_head.register_forward_hook(lambda _m, _i, output: computed.append(len(output)))
     found = score(reader, examples, {})
     assert sum(computed) == found.tokens == sum(label >= 0 for label in examples[0].labels)
@@ -275,8 +275,8 @@ def test_a_model_whose_logits_are_not_its_heads_alone_is_measured_by_its_own(
 ) -> None:
     model: Any = Capped.from_pretrained(job.subjects[0].path, dtype=torch.float32)
     examples = examples_of(job)
-    reader = Reader(model, examples)
-    kept = reader.expected_in(tmp_path / "capped", 10_000).create()
+    reader = PredictionReader(model, examples)
+    kept = reader.predictions_in(tmp_path / "capped", 10_000).create()
     found = score(reader, examples, {}, kept)
     nll = 0.0
     for example in examples:
@@ -307,7 +307,7 @@ def test_a_conversation_of_which_no_answer_fits_is_left_out(
         settings = job.settings.model_copy(update=changes)
         code, text = run(job.model_copy(update={"settings": settings}), tmp_path)
         assert code == 0, text
-        figures = Outcome.model_validate_json(text).figures[0]
+        figures = EvaluationOutcome.model_validate_json(text).figures[0]
         found.append((figures.conversations, figures.tokens, figures.nll_nats))
     assert found[0] == found[1]
 
@@ -318,7 +318,8 @@ def test_long_work_says_which_conversation_prompt_and_token_it_is_at(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(entry, "Seldom", lambda say: Seldom(say, quiet_s=0.0))
+    for module in (measuring, chain_figures):
+        monkeypatch.setattr(module, "Throttled", lambda say: Throttled(say, interval_s=0.0))
     assert run(job, tmp_path)[0] == 0
     lines = capsys.readouterr().out
     assert "merged: conversation 2 of 2\n" in lines
@@ -328,7 +329,7 @@ def test_long_work_says_which_conversation_prompt_and_token_it_is_at(
 def test_lines_that_come_fast_are_dropped() -> None:
     said: list[str] = []
     times = iter([0.0, 3.0, 5.0, 9.0, 10.0])
-    seldom = Seldom(said.append, quiet_s=5.0, clock=lambda: next(times))
+    seldom = Throttled(said.append, interval_s=5.0, clock=lambda: next(times))
     for line in ("at 3 s", "at 5 s", "at 9 s", "at 10 s"):
         seldom(line)
     assert said == ["at 5 s", "at 10 s"]
@@ -336,10 +337,10 @@ def test_lines_that_come_fast_are_dropped() -> None:
 
 def test_other_vocabularies_are_not_compared(job: EvaluationJob, tmp_path: Path) -> None:
     other = tiny_llama(tmp_path / "m", vocab=400, dtype="float32")
-    models = chain([("merged", job.subjects[1].path), ("edited", other)])
+    models = subjects_of([("merged", job.subjects[1].path), ("edited", other)])
     code, text = run(job.model_copy(update={"subjects": models}), tmp_path)
     assert code == 0
-    assert Outcome.model_validate_json(text).comparisons == ()
+    assert EvaluationOutcome.model_validate_json(text).comparisons == ()
 
 
 def test_broken_model_has_figures_that_are_no_numbers(job: EvaluationJob, tmp_path: Path) -> None:
@@ -348,11 +349,11 @@ def test_broken_model_has_figures_that_are_no_numbers(job: EvaluationJob, tmp_pa
     with torch.no_grad():
         model.lm_head.weight.fill_(torch.nan)
     model.save_pretrained(path)
-    models = chain([("merged", job.subjects[1].path), ("edited", path)])
+    models = subjects_of([("merged", job.subjects[1].path), ("edited", path)])
     no_answers = job.settings.model_copy(update={"max_prompts": 0})
     code, text = run(job.model_copy(update={"subjects": models, "settings": no_answers}), tmp_path)
     assert code == 0
-    outcome = Outcome.model_validate_json(text)
+    outcome = EvaluationOutcome.model_validate_json(text)
     assert math.isnan(outcome.figures[-1].perplexity)
     assert math.isnan(outcome.comparisons[0].kl_divergence_nats)
 
@@ -361,21 +362,21 @@ def test_model_too_large_for_memory_is_measured_layer_by_layer(
     job: EvaluationJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_llama(tmp_path / "m", dtype="float32", layers=6)
-    only = job.model_copy(update={"subjects": chain([("merged", path)])})
-    whole = Outcome.model_validate_json(run(only, tmp_path)[1])
+    only = job.model_copy(update={"subjects": subjects_of([("merged", path)])})
+    whole = EvaluationOutcome.model_validate_json(run(only, tmp_path)[1])
     placed = []
     monkeypatch.setattr(
         loading, "read_hardware", lambda _: SimpleNamespace(memory_available_bytes=250_000)
     )
-    load_conversations = entry.load_model
+    load = measuring.load_model
 
     def load_and_see(*args: Any) -> Any:
-        model = load_conversations(*args)
+        model = load(*args)
         placed.append(set(model.hf_device_map.values()))
         return model
 
-    monkeypatch.setattr(entry, "load_model", load_and_see)
-    layered = Outcome.model_validate_json(run(only, tmp_path)[1])
+    monkeypatch.setattr(measuring, "load_model", load_and_see)
+    layered = EvaluationOutcome.model_validate_json(run(only, tmp_path)[1])
     assert placed == [{"cpu", "disk"}]
     assert layered.figures[0].nll_nats == pytest.approx(whole.figures[0].nll_nats, rel=1e-6)
     assert layered.answers[0].text == whole.answers[0].text
@@ -384,10 +385,12 @@ def test_model_too_large_for_memory_is_measured_layer_by_layer(
 def test_each_model_has_a_peak_of_its_own(job: EvaluationJob, tmp_path: Path) -> None:
     """A large model in front does not count for the small one behind it."""
     large = tiny_llama(tmp_path / "large", dtype="float32", hidden=2048, layers=4)
-    models = chain([("base", large), ("merged", job.subjects[1].path)])
+    models = subjects_of([("base", large), ("merged", job.subjects[1].path)])
     no_answers = job.settings.model_copy(update={"max_prompts": 0})
     _, text = run(job.model_copy(update={"subjects": models, "settings": no_answers}), tmp_path)
-    first, second = (f.peak_memory_bytes for f in Outcome.model_validate_json(text).figures)
+    first, second = (
+        f.peak_memory_bytes for f in EvaluationOutcome.model_validate_json(text).figures
+    )
     weights = sum(file.stat().st_size for file in large.glob("*.safetensors"))
     assert first - second > 0.9 * weights
 
@@ -402,7 +405,7 @@ def test_memory_that_runs_out_is_told_as_such(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(entry, "load_model", fail)
+    monkeypatch.setattr(measuring, "load_model", fail)
     code, text = run(job, tmp_path)
     told = json.loads(text)["error"]
     assert (code, told["error"]) == (1, "EvaluationFailed")
@@ -417,7 +420,7 @@ def test_what_the_system_refuses_while_measuring_is_told_as_such(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number), "/scratch/logits")
 
-    monkeypatch.setattr(entry, "load_model", fail)
+    monkeypatch.setattr(measuring, "load_model", fail)
     code, text = run(job, tmp_path)
     told = json.loads(text)["error"]
     kind = "DiskFull" if number == errno.ENOSPC else "SystemRefused"
@@ -447,10 +450,10 @@ def test_held_out_records_that_no_training_takes_are_set_aside_and_counted(
     found = []
     for place in (clean, dirty):
         settings = job.settings.model_copy(update={"conversations": place, "max_prompts": 0})
-        one = chain([("merged", job.subjects[0].path)])
+        one = subjects_of([("merged", job.subjects[0].path)])
         code, text = run(job.model_copy(update={"settings": settings, "subjects": one}), tmp_path)
         assert code == 0, text
-        found.append(Outcome.model_validate_json(text))
+        found.append(EvaluationOutcome.model_validate_json(text))
     assert found[0].figures[0].nll_nats == found[1].figures[0].nll_nats
     held_out = found[1].held_out
     assert held_out is not None
@@ -466,11 +469,11 @@ def test_a_record_that_one_of_the_models_cannot_take_is_set_aside_for_all(
     tokenizer = AutoTokenizer.from_pretrained(other)
     tokenizer.add_special_tokens({"additional_special_tokens": ["modal"]})
     tokenizer.save_pretrained(other)
-    models = chain([("merged", job.subjects[0].path), ("edited", other)])
+    models = subjects_of([("merged", job.subjects[0].path), ("edited", other)])
     settings = job.settings.model_copy(update={"max_dropped_share": 0.5, "max_prompts": 0})
     code, text = run(job.model_copy(update={"subjects": models, "settings": settings}), tmp_path)
     assert code == 0, text
-    outcome = Outcome.model_validate_json(text)
+    outcome = EvaluationOutcome.model_validate_json(text)
     assert [figures.conversations for figures in outcome.figures] == [1, 1]
     assert outcome.held_out is not None and outcome.held_out.records == 2
 

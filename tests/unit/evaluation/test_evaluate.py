@@ -10,9 +10,9 @@ import pytest
 
 from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError, EvaluationFailed, NotAModel, RecipeError
-from tasks.core.evaluation.entry import measure
-from tasks.core.evaluation.evaluate import evaluate, measurement_identity, read_outcome
-from tasks.core.evaluation.figures import EvaluationJob, Outcome, Subject
+from tasks.core.evaluation.evaluate import evaluate_models, measurement_identity, read_evaluation
+from tasks.core.evaluation.figures import EvaluationJob, EvaluationOutcome, Subject
+from tasks.core.evaluation.measuring import measure_models
 from tasks.core.recipe import Evaluate, Gate
 from tests.memory_group import memory_group
 from tests.models import tiny_llama
@@ -40,10 +40,10 @@ def settings(tmp_path: Path) -> Evaluate:
     )
 
 
-def run(model: Path, settings: Evaluate, out: Path, **options: object) -> Outcome:
+def run(model: Path, settings: Evaluate, out: Path, **options: object) -> EvaluationOutcome:
     out.mkdir(exist_ok=True)
     subjects = [Subject(role="merged", path=model)]
-    return evaluate(subjects, settings, template="vicuna_v1.1", out=out, **options)  # type: ignore[arg-type]
+    return evaluate_models(subjects, settings, template="vicuna_v1.1", out=out, **options)  # type: ignore[arg-type]
 
 
 def test_data_that_cannot_be_used_is_told_by_the_child_s_own_error(
@@ -73,7 +73,7 @@ def test_a_shorter_model_that_is_only_compared_with_is_measured_with_a_warning(
     said: list[str] = []
     out = tmp_path / "out"
     out.mkdir()
-    evaluate(subjects, settings, template="vicuna_v1.1", out=out, on_line=said.append)
+    evaluate_models(subjects, settings, template="vicuna_v1.1", out=out, on_line=said.append)
     assert "beyond what it was trained for" in said[0]
 
 
@@ -89,7 +89,7 @@ def test_a_special_token_beyond_the_embedding_is_told_before_a_model_is_loaded(
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(NotAModel, match=r"\[NEW\]' has the id 259"):
-        evaluate(subjects, settings, template="vicuna_v1.1", out=out, on_line=said.append)
+        evaluate_models(subjects, settings, template="vicuna_v1.1", out=out, on_line=said.append)
     assert not any("loading" in line for line in said)
 
 
@@ -106,7 +106,7 @@ def test_a_text_with_a_token_beyond_the_embedding_is_refused_before_anything_is_
         subjects=(subject,), template="vicuna_v1.1", settings=settings, scratch=tmp_path
     )
     with pytest.raises(DataError, match=rf"{file}[\s\S]*the id 259"):
-        measure(job)
+        measure_models(job)
 
 
 @pytest.mark.usefixtures("real_children")
@@ -179,7 +179,7 @@ def test_directory_that_is_no_model_is_told_before_anything_is_started(
 
 def test_outcome_is_written_and_read_again(model: Path, settings: Evaluate, tmp_path: Path) -> None:
     outcome = run(model, settings, tmp_path / "out")
-    assert read_outcome(tmp_path / "out") == outcome
+    assert read_evaluation(tmp_path / "out") == outcome
     assert outcome.figures[0].tokens > 0
 
 

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from tasks.core.errors import JudgeRefused, JudgeUnavailable
 from tasks.core.evaluation import judge_endpoint
 from tasks.core.evaluation.judge_endpoint import Endpoint, require_key
-from tasks.core.evaluation.judge_words import question
+from tasks.core.evaluation.judge_question import question_about
 from tasks.core.recipe import Evaluate, Gate, Judge
 from tests.judges import JudgeServer, Said, completion
 
-QUESTION = question("Apa itu NIB?", "Nomor induk.", "Tidak tahu.", seed=1).text
+QUESTION = question_about("Apa itu NIB?", "Nomor induk.", "Tidak tahu.", seed=1).text
 KEY = "sk-rahasia-0123456789"
 
 
@@ -49,7 +49,7 @@ def test_nobody_at_the_address_is_told_after_all_tries(waits: list[float]) -> No
         ):
             endpoint.ask(QUESTION, lambda: False)
     assert told.value.retryable
-    assert waits == list(judge_endpoint.WAITS_S)
+    assert waits == list(judge_endpoint.RETRY_WAITS_S)
 
 
 def test_too_many_requests_wait_as_long_as_the_server_says(
@@ -57,7 +57,7 @@ def test_too_many_requests_wait_as_long_as_the_server_says(
 ) -> None:
     server.instead = [Said(429, b"slow", {"Retry-After": "7"}), Said(503, b"<html>busy")]
     assert ask(server).input_tokens == 100
-    assert waits == [7.0, judge_endpoint.WAITS_S[1]]
+    assert waits == [7.0, judge_endpoint.RETRY_WAITS_S[1]]
 
 
 @pytest.mark.parametrize("after", ["86400", "Wed, 21 Oct 2026 07:28:00 GMT", "nan", "-3", "soon"])

@@ -2,7 +2,7 @@ import pytest
 
 from tasks.core.evaluation.judgement import (
     JudgedPair,
-    Judgement,
+    PairwiseJudgement,
     Winner,
     agreement,
     of_both_orders,
@@ -28,7 +28,7 @@ def test_an_answer_wins_only_where_both_orders_say_so(
 
 def test_without_any_verdict_there_is_no_win_rate() -> None:
     pairs = (JudgedPair(prompt_id="a", winner=None),)
-    found = Judgement(model="j", before="b", after="a", pairs=pairs)
+    found = PairwiseJudgement(model="j", before="b", after="a", pairs=pairs)
     assert found.win_rate is None
     assert found.unjudged == 1
 
@@ -36,7 +36,7 @@ def test_without_any_verdict_there_is_no_win_rate() -> None:
 def test_a_tie_is_half_a_win_and_what_was_not_judged_counts_for_nothing() -> None:
     winners: list[Winner | None] = ["after", "tie", "before", "after", None]
     pairs = tuple(JudgedPair(prompt_id=str(n), winner=w) for n, w in enumerate(winners))
-    found = Judgement(model="j", before="b", after="a", pairs=pairs)
+    found = PairwiseJudgement(model="j", before="b", after="a", pairs=pairs)
     assert (found.wins, found.ties, found.losses) == (2, 1, 1)
     assert found.win_rate == 2.5 / 4
 
@@ -58,7 +58,7 @@ def test_what_was_not_judged_is_a_tie_at_most_and_half_must_be(
 ) -> None:
     names: dict[str, Winner | None] = {"a": "after", "b": "before", "t": "tie", "?": None}
     pairs = tuple(JudgedPair(prompt_id=str(n), winner=names[w]) for n, w in enumerate(winners))
-    found = Judgement(model="j", before="b", after="a", pairs=pairs, drawn=drawn)
+    found = PairwiseJudgement(model="j", before="b", after="a", pairs=pairs, drawn=drawn)
     assert found.sure_win_rate == rate
 
 

@@ -6,25 +6,21 @@ from xml.etree import ElementTree
 import pytest
 
 from tasks.core.conversation.checking.leaks import Leak, Leaks
+from tasks.core.evaluation.charts import bars, curve
 from tasks.core.evaluation.figures import (
-    Answer,
     Benchmark,
     Comparison,
+    EvaluationOutcome,
     Figures,
     HeldOut,
-    Outcome,
+    ModelAnswer,
     Role,
 )
-from tasks.core.evaluation.gate import Verdict, judge
-from tasks.core.evaluation.judgement import Agreement, JudgedPair, Judgement
+from tasks.core.evaluation.gate import GateVerdict, apply_gate
+from tasks.core.evaluation.judgement import Agreement, JudgedPair, PairwiseJudgement
 from tasks.core.evaluation.numbers import change, memory, number
-from tasks.core.evaluation.pictures import bars, curve
-from tasks.core.evaluation.report import (
-    LineageRow,
-    plain_figures,
-    render_html,
-    render_markdown,
-)
+from tasks.core.evaluation.report import LineageRow, report_html
+from tasks.core.evaluation.summary import plain_figures, summary_markdown
 from tasks.core.progress import duration
 from tasks.core.recipe import Gate
 
@@ -44,7 +40,7 @@ def figures(role: Role, perplexity: float) -> Figures:
     )
 
 
-def whole() -> Outcome:
+def whole() -> EvaluationOutcome:
     """A chain with everything that a page can show."""
     roles: list[tuple[Role, float]] = [
         ("release before", 49.0),
@@ -56,7 +52,7 @@ def whole() -> Outcome:
     comparison = Comparison(
         before="merged", after="edited", tokens=10, kl_divergence_nats=0.0579, top1_agreement=0.814
     )
-    answer = Answer(
+    answer = ModelAnswer(
         role="fine-tuned",
         prompt_id="p",
         prompt="<i>NIB</i>?",
@@ -64,7 +60,7 @@ def whole() -> Outcome:
         tokens=8,
         wall_s=2.0,
     )
-    return Outcome(
+    return EvaluationOutcome(
         figures=tuple(figures(role, perplexity) for role, perplexity in roles),
         comparisons=(comparison,),
         answers=(answer,),
@@ -74,12 +70,12 @@ def whole() -> Outcome:
     )
 
 
-def page(verdict: Verdict | None = None) -> str:
+def page(verdict: GateVerdict | None = None) -> str:
     lineage = [LineageRow("merge", "merge-1<", "d" * 64, 189.0, 842_000_000, cached=True)]
-    return render_html(
+    return report_html(
         "Uji",
         whole(),
-        verdict or judge(whole(), Gate()),
+        verdict or apply_gate(whole(), Gate()),
         lineage,
         losses=[(1, 3.0), (2, math.nan), (3, 1)],
         validation=[(3, 2.0), (6, 1.0)],
@@ -103,7 +99,7 @@ def test_words_of_models_and_users_are_escaped() -> None:
     assert "merge-1&lt;" in html
 
 
-def with_held_out(leaks: Leaks | None, **set_aside: int) -> Outcome:
+def with_held_out(leaks: Leaks | None, **set_aside: int) -> EvaluationOutcome:
     first = tuple(f"record {n} (<x>): says nothing" for n in range(len(set_aside)))
     held_out = HeldOut(
         records=32, measured=30, set_aside=set_aside, first_set_aside=first, leaks=leaks
@@ -114,10 +110,10 @@ def with_held_out(leaks: Leaks | None, **set_aside: int) -> Outcome:
 def test_what_is_set_aside_and_what_leaks_stands_in_page_and_markdown() -> None:
     leak = Leak(5, "<b>", 7, "t", exact=True)
     outcome = with_held_out(Leaks(160, 30, 2, 1, (leak,)), duplicate=2)
-    verdict = judge(outcome, Gate())
-    text, html = render_markdown(outcome, verdict), render_html("Uji", outcome, verdict)
+    verdict = apply_gate(outcome, Gate())
+    text, html = summary_markdown(outcome, verdict), report_html("Uji", outcome, verdict)
     for shown in (text, html):
-        assert "2 of 32 held-out records are set aside, as a training would: 2 duplicate" in shown
+        assert "2 of 32 held-out records are set aside, as in training: 2 duplicate" in shown
         assert "3 of 30 held-out conversations stand in the training data: 2 word for word" in shown
     assert "held-out record 5 (<b>) says the same as training record 7 (t)" in text
     assert "<b>)" not in html
@@ -126,7 +122,7 @@ def test_what_is_set_aside_and_what_leaks_stands_in_page_and_markdown() -> None:
 def test_without_a_leak_or_a_bad_record_nothing_is_said_of_them() -> None:
     clean = with_held_out(Leaks(160, 30, 0, 0))
     for outcome in (whole(), clean):
-        assert "Held-out data" not in render_markdown(outcome, judge(outcome, Gate()))
+        assert "Held-out data" not in summary_markdown(outcome, apply_gate(outcome, Gate()))
 
 
 @pytest.mark.parametrize(
@@ -146,18 +142,18 @@ def test_page_shows_speed_of_reading_and_of_writing() -> None:
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
-        (Verdict(passed=False, checks=()), "Gate failed: not published, not served"),
-        (Verdict(passed=False, checks=(), forced="a <b>fair</b>"), "a &lt;b&gt;fair&lt;/b&gt;"),
-        (Verdict(passed=True, checks=()), "no limit was set"),
+        (GateVerdict(passed=False, checks=()), "Gate failed: not published, not served"),
+        (GateVerdict(passed=False, checks=(), forced="a <b>fair</b>"), "a &lt;b&gt;fair&lt;/b&gt;"),
+        (GateVerdict(passed=True, checks=()), "no limit was set"),
     ],
 )
-def test_verdict_is_said_in_page_and_markdown(verdict: Verdict, words: str) -> None:
+def test_verdict_is_said_in_page_and_markdown(verdict: GateVerdict, words: str) -> None:
     assert words in page(verdict)
-    assert verdict.forced is None or verdict.forced in render_markdown(whole(), verdict)
+    assert verdict.forced is None or verdict.forced in summary_markdown(whole(), verdict)
 
 
 def test_markdown_tells_the_chain_and_the_release_before_it() -> None:
-    text = render_markdown(whole(), judge(whole(), Gate()))
+    text = summary_markdown(whole(), apply_gate(whole(), Gate()))
     assert "| edited | 53.00 | " in text
     assert "| merged | edited | +6.0 % | 0.0579 | 81.4% |" in text
     assert "| release before | fine-tuned | -12.2 % | - | - |" in text
@@ -167,9 +163,11 @@ def test_markdown_tells_the_chain_and_the_release_before_it() -> None:
 def test_change_between_models_with_other_tokenizers_is_taken_as_the_gate_does() -> None:
     """The tuned model's tokenizer needs twice the tokens; its answers are as likely as before."""
     doubled = figures("edited", 50.0).model_copy(update={"tokens": 20})
-    chain = Outcome(figures=(figures("merged", 50.0), doubled), comparisons=(), answers=())
-    verdict = judge(chain, Gate())
-    assert "| merged | edited | +0.0 % | - | - |" in render_markdown(chain, verdict)
+    chain = EvaluationOutcome(
+        figures=(figures("merged", 50.0), doubled), comparisons=(), answers=()
+    )
+    verdict = apply_gate(chain, Gate())
+    assert "| merged | edited | +0.0 % | - | - |" in summary_markdown(chain, verdict)
     assert verdict.checks[0].measured == pytest.approx(1.0)
 
 
@@ -182,12 +180,12 @@ def test_change_between_models_with_other_tokenizers_is_taken_as_the_gate_does()
     ],
 )
 def test_a_gate_that_judged_nothing_is_not_said_to_be_passed(limits: Gate, words: str) -> None:
-    alone = Outcome(figures=(figures("base", 50.0),), comparisons=(), answers=())
-    assert words in render_markdown(alone, judge(alone, limits))
+    alone = EvaluationOutcome(figures=(figures("base", 50.0),), comparisons=(), answers=())
+    assert words in summary_markdown(alone, apply_gate(alone, limits))
 
 
 def test_program_gets_the_figures_of_the_page_with_their_units() -> None:
-    plain: Any = plain_figures(whole(), judge(whole(), Gate()))
+    plain: Any = plain_figures(whole(), apply_gate(whole(), Gate()))
     tuned = plain["outcome"]["figures"][-1]
     assert tuned["role"] == "fine-tuned"
     assert tuned["perplexity_per_token"] == pytest.approx(43.0)
@@ -267,10 +265,10 @@ def test_changes_durations_and_sizes_are_readable() -> None:
     assert memory(2_090_000_000) == "2.09 GB"
 
 
-def with_judgement() -> Outcome:
+def with_judgement() -> EvaluationOutcome:
     pair = JudgedPair(prompt_id="p", winner="after", reasons=("<b>Lebih jelas.</b>",))
     unjudged = JudgedPair(prompt_id="q", winner=None)
-    found = Judgement(
+    found = PairwiseJudgement(
         model="hakim",
         before="release before",
         after="fine-tuned",
@@ -286,10 +284,10 @@ def with_judgement() -> Outcome:
 
 def test_what_a_judge_prefers_stands_with_its_agreement_and_cost_on_page_and_in_markdown() -> None:
     outcome = with_judgement()
-    verdict = judge(outcome, Gate())
-    text, html = render_markdown(outcome, verdict), render_html("Uji", outcome, verdict)
+    verdict = apply_gate(outcome, Gate())
+    text, html = summary_markdown(outcome, verdict), report_html("Uji", outcome, verdict)
     for shown in (text, html.replace("&#39;", "'")):
-        assert "1 won, 0 tied, 0 lost (100% won, a tie for half)" in shown
+        assert "1 won, 0 tied, 0 lost (100% won, ties counting half)" in shown
         assert "1 pairs have no verdict" in shown
         assert "3 pairs were left out" in shown
         assert "agrees with them on 75% (Cohen's kappa 0.50" in shown
@@ -301,8 +299,8 @@ def test_what_a_judge_prefers_stands_with_its_agreement_and_cost_on_page_and_in_
 
 def test_a_program_reads_the_counts_of_a_judgement() -> None:
     outcome = with_judgement()
-    plain: Any = plain_figures(outcome, judge(outcome, Gate()))
+    plain: Any = plain_figures(outcome, apply_gate(outcome, Gate()))
     assert plain["outcome"]["judgement"]["win_rate"] == 1.0
     assert plain["outcome"]["judgement"]["unjudged"] == 1
-    plain = plain_figures(whole(), judge(whole(), Gate()))
+    plain = plain_figures(whole(), apply_gate(whole(), Gate()))
     assert plain["outcome"]["judgement"] is None

@@ -6,10 +6,10 @@ import pytest
 
 from tasks.core.errors import DataError, JudgeRefused
 from tasks.core.evaluation import judge_endpoint
-from tasks.core.evaluation.figures import Answer, Figures, Outcome, Role
+from tasks.core.evaluation.figures import EvaluationOutcome, Figures, ModelAnswer, Role
 from tasks.core.evaluation.judge_endpoint import Endpoint
-from tasks.core.evaluation.judgement import Judgement
-from tasks.core.evaluation.side_by_side import JOURNAL, check_judge, judge_identity, judged
+from tasks.core.evaluation.judgement import PairwiseJudgement
+from tasks.core.evaluation.side_by_side import JOURNAL, check_judge, judge_identity, with_judgement
 from tasks.core.recipe import Judge
 from tests.judges import JudgeServer, Said, always_first, completion
 
@@ -21,10 +21,12 @@ def server() -> Iterator[JudgeServer]:
     server.close()
 
 
-def outcome(answers: dict[str, tuple[str, str]], before: Role = "release before") -> Outcome:
+def outcome(
+    answers: dict[str, tuple[str, str]], before: Role = "release before"
+) -> EvaluationOutcome:
     """Two models, and what each answers: the one before, then the one at hand."""
     roles: tuple[Role, Role] = (before, "fine-tuned")
-    return Outcome(
+    return EvaluationOutcome(
         figures=tuple(
             Figures(
                 role=role,
@@ -40,7 +42,7 @@ def outcome(answers: dict[str, tuple[str, str]], before: Role = "release before"
         ),
         comparisons=(),
         answers=tuple(
-            Answer(role=role, prompt_id=id_, prompt=f"{id_}?", text=text, tokens=1, wall_s=1.0)
+            ModelAnswer(role=role, prompt_id=id_, prompt=f"{id_}?", text=text, tokens=1, wall_s=1.0)
             for id_, texts in answers.items()
             for role, text in zip(roles, texts, strict=True)
         ),
@@ -48,10 +50,10 @@ def outcome(answers: dict[str, tuple[str, str]], before: Role = "release before"
 
 
 def judgement(
-    found: Outcome, server: JudgeServer, directory: Path, **settings: object
-) -> Judgement:
+    found: EvaluationOutcome, server: JudgeServer, directory: Path, **settings: object
+) -> PairwiseJudgement:
     judge = Judge.model_validate({"model": "hakim", "url": server.url, **settings})
-    result = judged(found, judge, directory, lambda _: None).judgement
+    result = with_judgement(found, judge, directory, lambda _: None).judgement
     assert result is not None
     return result
 
@@ -169,7 +171,7 @@ def test_only_so_many_pairs_are_judged_and_they_are_drawn(
 def test_without_a_release_before_nobody_is_asked(server: JudgeServer, tmp_path: Path) -> None:
     chain = outcome(FOUR, before="merged")
     judge = Judge(model="hakim", url=server.url)
-    assert judged(chain, judge, tmp_path, lambda _: None) == chain
+    assert with_judgement(chain, judge, tmp_path, lambda _: None) == chain
     assert server.requests == []
 
 

@@ -1,13 +1,15 @@
 import math
 
-from tasks.core.evaluation.figures import Figures, Outcome, Read, Role
+from tasks.core.evaluation.figures import ConversationFigures, EvaluationOutcome, Figures, Role
 from tasks.core.learning.changes import changes, in_words
 
 
 def figures(role: Role, *perplexities: float, tokens: int = 10) -> Figures:
     """Of one conversation for each perplexity, at the positions 1, 2 …"""
     reads = tuple(
-        Read(position=n, tokens=tokens, utf8_bytes=40, nll_nats=tokens * math.log(each))
+        ConversationFigures(
+            position=n, tokens=tokens, utf8_bytes=40, nll_nats=tokens * math.log(each)
+        )
         for n, each in enumerate(perplexities, start=1)
     )
     return Figures(
@@ -24,8 +26,8 @@ def figures(role: Role, *perplexities: float, tokens: int = 10) -> Figures:
     )
 
 
-def outcome(*measured: Figures) -> Outcome:
-    return Outcome(figures=measured, comparisons=(), answers=())
+def outcome(*measured: Figures) -> EvaluationOutcome:
+    return EvaluationOutcome(figures=measured, comparisons=(), answers=())
 
 
 def test_without_a_release_before_or_sums_of_each_conversation_nothing_is_told() -> None:

@@ -1,8 +1,8 @@
 import re
 
-from tasks.core.evaluation.figures import Answer, Outcome
-from tasks.core.evaluation.gate import judge
-from tasks.core.evaluation.judgement import JudgedPair, Judgement
+from tasks.core.evaluation.figures import EvaluationOutcome, ModelAnswer
+from tasks.core.evaluation.gate import apply_gate
+from tasks.core.evaluation.judgement import JudgedPair, PairwiseJudgement
 from tasks.core.learning.lesson import Lesson, Material, Measured, lesson
 from tasks.core.learning.page import render_html, render_markdown
 from tasks.core.learning.topics import read_topics
@@ -16,7 +16,7 @@ LIMIT = Gate(max_perplexity_ratio=None, max_merge_ratio=None, max_ratio_to_relea
 
 def measured(title: str, *after: float) -> Measured:
     answers = tuple(
-        Answer(role=role, prompt_id=id_, prompt=prompt, text=text, tokens=1, wall_s=1.0)
+        ModelAnswer(role=role, prompt_id=id_, prompt=prompt, text=text, tokens=1, wall_s=1.0)
         for id_, prompt, texts in (
             ("p", "Apa itu <i>NIB</i>?", ("Tidak tahu.", "<script>alert(1)</script>")),
             ("q", "Berapa modal?", ("Dua juta.", "Dua juta.")),
@@ -24,15 +24,15 @@ def measured(title: str, *after: float) -> Measured:
         for role, text in zip(("release before", "fine-tuned"), texts, strict=True)
     )
     pairs = (JudgedPair(prompt_id="p", winner="after"),)
-    outcome = Outcome(
+    outcome = EvaluationOutcome(
         figures=(figures("release before", 10, 10), figures("fine-tuned", *after)),
         comparisons=(),
         answers=answers,
-        judgement=Judgement(
+        judgement=PairwiseJudgement(
             model="hakim", before="release before", after="fine-tuned", pairs=pairs
         ),
     )
-    return Measured(title, outcome, judge(outcome, LIMIT), {1: "izin", 2: "modal"})
+    return Measured(title, outcome, apply_gate(outcome, LIMIT), {1: "izin", 2: "modal"})
 
 
 def told(*each: Measured, reasons: tuple[str, ...] = ()) -> Lesson:

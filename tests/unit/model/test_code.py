@@ -90,7 +90,7 @@ def test_code_of_another_place_is_refused_whoever_names_it(
     model: Path, file: str, kind: str, reference: str
 ) -> None:
     say(model, file, auto_map={kind: reference})
-    with pytest.raises(UntrustedCode, match=f"nothing of it was run[\\s\\S]*{file}"):
+    with pytest.raises(UntrustedCode, match=f"none of it was run[\\s\\S]*{file}"):
         check_model(model)
 
 

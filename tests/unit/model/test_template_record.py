@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tasks.core.architecture.edit import edit_model
 from tasks.core.conversation.template.files import TEMPLATE_FILE, with_chat_template
 from tasks.core.errors import NotAModel, TemplateMismatch
-from tasks.core.evaluation.evaluate import evaluate, require_template
-from tasks.core.evaluation.figures import chain
+from tasks.core.evaluation.evaluate import evaluate_models, require_template
+from tasks.core.evaluation.figures import subjects_of
 from tasks.core.hub.download.model_files import choose_files
 from tasks.core.hub.download.sources import Sources
 from tasks.core.model.template_record import (
@@ -26,7 +26,7 @@ from tasks.core.preflight.checks import require_own_template
 from tasks.core.recipe import ActivationEdit, Base, Delta, Deploy, Edit, Evaluate, Finetune, Recipe
 from tasks.core.serving.launch.deployment import deploy
 from tasks.core.serving.state.directory import state_directory
-from tasks.core.weights.merge import merge
+from tasks.core.weights.merge import merge_delta
 from tests.command_line import Run
 from tests.deployments import deployment, put_on_record
 from tests.machines import AVX2
@@ -160,7 +160,7 @@ def test_a_merged_model_is_prompted_as_the_delta_says_not_as_its_base(
     record_template(models / "base", "alpaca")
     if in_delta is not None:
         record_template(models / "delta", in_delta)
-    merge(models / "base", models / "delta", tmp_path / "merged")
+    merge_delta(models / "base", models / "delta", tmp_path / "merged")
     assert recorded_template(tmp_path / "merged") == in_delta
 
 
@@ -213,7 +213,7 @@ def test_a_command_that_is_told_another_template_is_refused_before_it_begins(
     ("place", "command"),
     [
         ("tasks.core.serving.launch.deployment.deploy", ("deploy", "{}", "--device", "cpu")),
-        ("tasks.core.evaluation.evaluate.evaluate", ("evaluate", "{}", "--device", "cpu")),
+        ("tasks.core.evaluation.evaluate.evaluate_models", ("evaluate", "{}", "--device", "cpu")),
         (
             "tasks.core.training.ladder.train_down_the_ladder",
             ("finetune", "{}", "data.json", "out", "--device", "cpu"),
@@ -283,17 +283,21 @@ def test_only_the_model_that_is_judged_must_fit_the_template(trained: Path, mode
     said: list[str] = []
     with pytest.raises(TemplateMismatch):
         require_template(
-            chain([("base", models / "target"), ("merged", trained)]), OTHER, said.append
+            subjects_of([("base", models / "target"), ("merged", trained)]),
+            OTHER,
+            said.append,
         )
     assert said == []
-    require_template(chain([("base", trained), ("merged", models / "target")]), OTHER, said.append)
+    require_template(
+        subjects_of([("base", trained), ("merged", models / "target")]), OTHER, said.append
+    )
     assert said == [f"base was trained with the template {TRAINED}, and is measured in {OTHER}"]
 
 
 def test_nothing_is_measured_in_another_template(trained: Path, tmp_path: Path) -> None:
-    subjects = chain([("model", trained)])
+    subjects = subjects_of([("model", trained)])
     with pytest.raises(TemplateMismatch):
-        evaluate(subjects, Evaluate(device="cpu"), template=OTHER, out=tmp_path)
+        evaluate_models(subjects, Evaluate(device="cpu"), template=OTHER, out=tmp_path)
 
 
 @pytest.mark.parametrize("part", ["base", "delta"])

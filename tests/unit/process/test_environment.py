@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.architecture.proof.proof import prove_edit
+from tasks.core.architecture.proof.edit_proof import prove_edit
 from tasks.core.errors import EditLost, EvaluationFailed
-from tasks.core.evaluation.evaluate import evaluate
+from tasks.core.evaluation.evaluate import evaluate_models
 from tasks.core.evaluation.figures import Subject
 from tasks.core.process import NETWORK, child_environment, run_child
 from tasks.core.progress import silent
@@ -97,7 +97,7 @@ def test_the_proof_of_an_edit_knows_no_secret(spy: Spy, work: Path) -> None:
             tiny_llama(work / "unedited"),
             Edit(activations=(ActivationEdit(layers=(-1,), activation="gelu"),)),
         )
-    (told,) = spy.of("tasks.core.architecture.proof.prove")
+    (told,) = spy.of("tasks.core.architecture.proof.entry")
     assert SESAME not in told
 
 
@@ -135,7 +135,7 @@ def test_the_measuring_process_and_lm_eval_know_no_secret(spy: Spy, work: Path) 
     )
     subjects = [Subject(role="merged", path=tiny_llama(work / "model", dtype="float32"))]
     with pytest.raises(EvaluationFailed, match="benchmarks"):
-        evaluate(subjects, settings, template="vicuna_v1.1", out=work)
+        evaluate_models(subjects, settings, template="vicuna_v1.1", out=work)
     (measuring,) = spy.of("tasks.core.evaluation.entry")
     (lm_eval,) = spy.of("lm_eval")
     assert SESAME not in measuring

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.conversation.checking.leaks import Leaks
-from tasks.core.evaluation.figures import Figures, HeldOut, Outcome
-from tasks.core.evaluation.gate import judge
+from tasks.core.evaluation.figures import EvaluationOutcome, Figures, HeldOut
+from tasks.core.evaluation.gate import apply_gate
 from tasks.core.keys import stage_key
 from tasks.core.planning.rungs import rungs_of
 from tasks.core.recipe import Base, Finetune, Gate, Publish, Recipe
@@ -21,7 +21,7 @@ from tasks.core.training.result import TRAINING, StepDown
 from tests.models import tiny_llama
 
 ASKED = Finetune(micro_batch_size=2, gradient_accumulation_steps=4)
-OUTCOME = Outcome(
+OUTCOME = EvaluationOutcome(
     figures=(
         Figures(
             role="fine-tuned",
@@ -49,7 +49,7 @@ def card(
     model: Path,
     settings: Finetune | None,
     *stepped: StepDown,
-    outcome: Outcome = OUTCOME,
+    outcome: EvaluationOutcome = OUTCOME,
     keys: Path | None = None,
     signed_by: str | None = None,
 ) -> str:
@@ -76,7 +76,7 @@ def card(
     stages = [built("base", whole)]
     if settings is not None:
         stages += [built("finetune", adapter), built("fuse", whole)]
-    verdict = judge(outcome, Gate())
+    verdict = apply_gate(outcome, Gate())
     return card_of_build(recipe, target, stages, outcome, verdict, signed_by=signed_by).text
 
 

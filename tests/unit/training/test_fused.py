@@ -17,7 +17,7 @@ from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
 from tasks.core.training.attempt import run_attempt
 from tasks.core.training.request import TrainingRequest
-from tasks.core.weights.fuse import fuse
+from tasks.core.weights.fuse import fuse_adapter
 from tests.models import WORDS, tiny_llama, tiny_tokenizer
 
 TEMPLATE = "vicuna_v1.1"
@@ -62,7 +62,7 @@ def test_a_fused_model_computes_what_model_and_adapter_do_and_keeps_its_edit(
         validation_share=0.4,
     )
     trained = run_attempt(TrainingRequest(edited, settings, data, TEMPLATE, out))
-    fuse(edited, trained.adapter, fused)
+    fuse_adapter(edited, trained.adapter, fused)
     alive = inspect_model(fused)
     assert alive.edit == "alive", alive.reason
     assert [layer.computes for layer in alive.layers] == ["silu", "gelu"]

@@ -8,8 +8,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from tasks.core.errors import AdapterMismatch, CorruptWeights
-from tasks.core.weights.fuse import fuse
-from tasks.core.weights.low_rank import taken_off
+from tasks.core.weights.fuse import fuse_adapter
+from tasks.core.weights.low_rank import subtracted_factors
 from tests.unit.weights.adapters import (
     assert_within_one_rounding,
     configure,
@@ -43,11 +43,11 @@ def test_an_adapter_is_fused_onto_the_base_that_it_was_trained_on(
     adapter = train(model, tmp_path / "adapter", init_lora_weights=start, **options)
     monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 100)
     monkeypatch.setattr("tasks.core.weights.fusing.PIECE_BYTES", 1000)
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     ours, theirs = state_dict_of(tmp_path / "out"), fused_by_peft(model, adapter)
     assert_within_one_rounding(model, ours, theirs, more=2)
     configure(adapter, "adapter_config.json", init_lora_weights=True)
-    fuse(model, adapter, tmp_path / "plain")
+    fuse_adapter(model, adapter, tmp_path / "plain")
     plain = state_dict_of(tmp_path / "plain")
     name = "model.layers.0.self_attn.q_proj.weight"
     if name.split(".")[-2] in str(options.get("target_modules", "q_proj")):
@@ -61,7 +61,7 @@ def test_the_changed_base_is_rounded_as_it_was_in_training(tmp_path, dtype, form
     """The base that was trained on is in 16 bits: a rounding more than the sum's."""
     model = base_model(tmp_path / "model", dtype=dtype, form=form)
     adapter = train(model, tmp_path / "adapter", init_lora_weights=start)
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     ours, theirs = state_dict_of(tmp_path / "out"), fused_by_peft(model, adapter)
     assert_within_one_rounding(model, ours, theirs, more=2)
 
@@ -73,7 +73,7 @@ def test_pissa_on_conv1d_is_taken_off_transposed(tmp_path):
     adapter = train(
         model, tmp_path / "adapter", init_lora_weights="pissa", target_modules=["c_attn", "c_proj"]
     )
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     ours, theirs = state_dict_of(tmp_path / "out"), fused_by_peft(model, adapter)
     assert_within_one_rounding(model, ours, theirs, more=2)
 
@@ -96,7 +96,7 @@ def test_an_adapter_that_peft_converted_to_plain_lora_is_fused_as_one(tmp_path, 
         if "lora_" in name:
             parameter.data.add_(0.05 * torch.ones_like(parameter))
     peft_model.save_pretrained(adapter, path_initial_model_for_weight_conversion=str(initial))
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     ours = state_dict_of(tmp_path / "out")
     assert_within_one_rounding(model, ours, fused_by_peft(model, adapter))
     for name, tensor in ours.items():
@@ -106,9 +106,9 @@ def test_an_adapter_that_peft_converted_to_plain_lora_is_fused_as_one(tmp_path, 
 @pytest.mark.parametrize("start", ["eva", "orthogonal", "mica", "gaussian", False])
 def test_a_start_that_leaves_the_base_alone_is_plain_lora(tmp_path, model, start):
     adapter = train(model, tmp_path / "adapter")
-    fuse(model, adapter, tmp_path / "plain")
+    fuse_adapter(model, adapter, tmp_path / "plain")
     configure(adapter, "adapter_config.json", init_lora_weights=start)
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     assert same_bits(state_dict_of(tmp_path / "plain"), state_dict_of(tmp_path / "out"))
     assert_within_one_rounding(
         model, state_dict_of(tmp_path / "out"), fused_by_peft(model, adapter)
@@ -122,17 +122,17 @@ def test_a_start_that_leaves_the_base_alone_is_plain_lora(tmp_path, model, start
         ("corda", "calibration data"),
         ("loftq", "quantized"),
         ("lora_ga", "gradients"),
-        ("a_start_of_tomorrow", "not known here"),
+        ("a_start_of_tomorrow", "there is no rule for fusing it"),
     ],
 )
 def test_a_base_that_cannot_be_computed_again_is_refused_by_name(tmp_path, model, start, cause):
     adapter = train(model, tmp_path / "adapter")
     configure(adapter, "adapter_config.json", init_lora_weights=start)
     with pytest.raises(AdapterMismatch, match=cause) as refused:
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
     assert f"init_lora_weights={start!r}" in str(refused.value)
     converts = "path_initial_model_for_weight_conversion" in str(refused.value.next_step)
-    assert converts == (cause != "not known here")
+    assert converts == (cause != "there is no rule for fusing it")
     assert not (tmp_path / "out").exists()
 
 
@@ -144,7 +144,7 @@ def test_olora_on_conv1d_is_refused(tmp_path):
     adapter = train(model, tmp_path / "adapter", target_modules=["c_attn"])
     configure(adapter, "adapter_config.json", init_lora_weights="olora")
     with pytest.raises(AdapterMismatch, match=r"stored \(in, out\)"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_a_base_in_64_bits_is_refused(tmp_path):
@@ -153,7 +153,7 @@ def test_a_base_in_64_bits_is_refused(tmp_path):
     adapter = train(model, tmp_path / "adapter")
     configure(adapter, "adapter_config.json", init_lora_weights="pissa")
     with pytest.raises(AdapterMismatch, match="F64"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_a_weight_with_nan_is_told_before_it_is_decomposed(tmp_path, model):
@@ -162,14 +162,14 @@ def test_a_weight_with_nan_is_told_before_it_is_decomposed(tmp_path, model):
     weights["model.layers.1.self_attn.q_proj.weight"][0, 0] = float("nan")
     save(model, weights)
     with pytest.raises(CorruptWeights, match=r"layers\.1\.self_attn\.q_proj"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_layers_that_are_missing_are_refused_as_for_plain_lora(tmp_path, model):
     adapter = train(model, tmp_path / "adapter", init_lora_weights="pissa")
     rewrite(adapter, lambda t: {n: v for n, v in t.items() if ".0." in n})
-    with pytest.raises(AdapterMismatch, match="2 weights have none"):
-        fuse(model, adapter, tmp_path / "out")
+    with pytest.raises(AdapterMismatch, match="found: 2 without one"):
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_each_weight_is_decomposed_once_whatever_threads_ask_for_it(tmp_path, model, monkeypatch):
@@ -178,11 +178,11 @@ def test_each_weight_is_decomposed_once_whatever_threads_ask_for_it(tmp_path, mo
 
     def counted(change, weight, rank, scale):
         decomposed.append(weight.shape)
-        return taken_off(change, weight, rank, scale)
+        return subtracted_factors(change, weight, rank, scale)
 
-    monkeypatch.setattr("tasks.core.weights.fusing.taken_off", counted)
+    monkeypatch.setattr("tasks.core.weights.fusing.subtracted_factors", counted)
     monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 100)
-    fuse(model, adapter, tmp_path / "out", threads=8)
+    fuse_adapter(model, adapter, tmp_path / "out", threads=8)
     assert len(decomposed) == 3  # q_proj of three layers
 
 
@@ -190,5 +190,5 @@ def test_each_weight_is_decomposed_once_whatever_threads_ask_for_it(tmp_path, mo
 def test_the_bits_do_not_depend_on_the_threads(tmp_path, model, start):
     adapter = train(model, tmp_path / "adapter", init_lora_weights=start, use_dora=True)
     for threads in (1, 8):
-        fuse(model, adapter, tmp_path / str(threads), threads=threads)
+        fuse_adapter(model, adapter, tmp_path / str(threads), threads=threads)
     assert same_bits(state_dict_of(tmp_path / "1"), state_dict_of(tmp_path / "8"))

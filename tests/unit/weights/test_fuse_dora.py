@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tasks.core.errors import AdapterMismatch
-from tasks.core.weights.fuse import fuse
+from tasks.core.weights.fuse import fuse_adapter
 from tasks.core.weights.reader import TensorReader
 from tests.unit.weights.adapters import (
     assert_within_one_rounding,
@@ -31,7 +31,7 @@ def _gpt2(path: Path) -> Path:
 
 
 def _assert_fused_as_peft(model: Path, adapter: Path, out: Path, *, roundings: int = 1) -> None:
-    fuse(model, adapter, out)
+    fuse_adapter(model, adapter, out)
     ours, theirs = state_dict_of(out), fused_by_peft(model, adapter)
     assert_within_one_rounding(model, ours, theirs, more=roundings)
     assert not same_bits(ours, state_dict_of(model))
@@ -101,7 +101,7 @@ def test_where_peft_is_exact_the_bits_are_peft_s(tmp_path, dtype):
             for name, tensor in tensors.items()
         },
     )
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     ours, theirs = state_dict_of(tmp_path / "out"), fused_by_peft(model, adapter)
     assert same_bits(ours, theirs)
     assert not same_bits(ours, state_dict_of(model))
@@ -109,9 +109,9 @@ def test_where_peft_is_exact_the_bits_are_peft_s(tmp_path, dtype):
 
 def test_a_magnitude_may_be_named_as_a_layer_s_weight(tmp_path, model):
     adapter = train(model, tmp_path / "adapter", use_dora=True)
-    fuse(model, adapter, tmp_path / "one")
+    fuse_adapter(model, adapter, tmp_path / "one")
     rewrite(adapter, lambda t: {n + ".weight" if "magnitude" in n else n: v for n, v in t.items()})
-    fuse(model, adapter, tmp_path / "two")
+    fuse_adapter(model, adapter, tmp_path / "two")
     assert same_bits(state_dict_of(tmp_path / "one"), state_dict_of(tmp_path / "two"))
 
 
@@ -120,10 +120,13 @@ M = f"{Q}.lora_magnitude_vector"
 FAULTS = {
     "no magnitudes": (
         lambda t: {n: v for n, v in t.items() if "magnitude" not in n},
-        "lora_magnitude_vector is missing",
+        "has no lora_magnitude_vector",
     ),
-    "one missing": (lambda t: {n: v for n, v in t.items() if n != M}, "is missing"),
-    "layer 0 alone": (lambda t: {n: v for n, v in t.items() if ".0." in n}, "2 weights have none"),
+    "one missing": (
+        lambda t: {n: v for n, v in t.items() if n != M},
+        "has no lora_magnitude_vector",
+    ),
+    "layer 0 alone": (lambda t: {n: v for n, v in t.items() if ".0." in n}, "found: 2 without one"),
     "a magnitude alone": (
         lambda t: {n: v for n, v in t.items() if n == M or Q not in n},
         "A or B is missing",
@@ -133,7 +136,7 @@ FAULTS = {
     "twice": (lambda t: {**t, f"{M}.weight": torch.ones(32)}, "twice"),
     "the adapter's name": (
         lambda t: {f"{n}.default" if n == M else n: v for n, v in t.items()},
-        "take `.default` out of the names",
+        "remove `.default` from the names",
     ),
     "ZeRO-3's leftovers": (lambda t: {**t, M: torch.zeros(0)}, "ZeRO-3"),
 }
@@ -146,7 +149,7 @@ def test_magnitudes_that_are_missing_or_wrong_are_told_by_their_cause(
     adapter = train(model, tmp_path / "adapter", use_dora=True)
     rewrite(adapter, change)
     with pytest.raises(AdapterMismatch, match=words):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -154,7 +157,7 @@ def test_magnitudes_without_use_dora_are_refused(tmp_path, model):
     adapter = train(model, tmp_path / "adapter", use_dora=True)
     configure(adapter, "adapter_config.json", use_dora=False)
     with pytest.raises(AdapterMismatch, match="use_dora is false"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 @pytest.mark.parametrize("targets", [["down_proj"], ["embed_tokens"]])
@@ -170,7 +173,7 @@ def test_no_weight_is_read_whole(tmp_path, model, monkeypatch, targets):
         return read(reader, name, start, stop)
 
     monkeypatch.setattr(TensorReader, "read", counted)
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     assert max(reads) <= 1000
 
 

@@ -22,7 +22,7 @@ from transformers import (
 
 from tasks.core.errors import AdapterMismatch
 from tasks.core.weights.adapter_parameters import DOWNS, EXPERTS_IN_BY_OUT, GATES, UNGATED, UPS
-from tasks.core.weights.fuse import fuse
+from tasks.core.weights.fuse import fuse_adapter
 from tests.unit.weights.adapters import (
     assert_within_one_rounding,
     configure,
@@ -101,7 +101,7 @@ def _peft_s_file(model: Path, adapter: Path, path: Path) -> Path:
 
 def _assert_fused_as_peft(model: Path, adapter: Path, tmp_path: Path) -> None:
     """In 16 bits PEFT rounds the change before it is added: a rounding more."""
-    fuse(model, adapter, tmp_path / "out")
+    fuse_adapter(model, adapter, tmp_path / "out")
     ours = state_dict_of(tmp_path / "out")
     theirs = state_dict_of(_peft_s_file(model, adapter, tmp_path / "peft"))
     assert_within_one_rounding(model, ours, theirs, more=2)
@@ -166,8 +166,8 @@ def test_square_experts_of_unknown_code_are_refused(tmp_path, fields):
     model = _gpt_oss(tmp_path / "model", hidden=32, inner=32)
     adapter = train(model, tmp_path / "adapter", target_parameters=["experts.down_proj"])
     configure(model, "config.json", **fields)
-    with pytest.raises(AdapterMismatch, match="cannot be told"):
-        fuse(model, adapter, tmp_path / "out")
+    with pytest.raises(AdapterMismatch, match="cannot be determined"):
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_a_single_expert_is_a_matrix_as_it_is_for_peft(tmp_path):
@@ -183,7 +183,7 @@ def test_a_single_expert_whose_update_peft_itself_cannot_add_is_refused(tmp_path
     with pytest.raises(RuntimeError, match="size of tensor"):
         fused_by_peft(model, adapter)
     with pytest.raises(AdapterMismatch, match="do not fit"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_a_linear_layer_s_weight_may_be_named_as_a_parameter(tmp_path):
@@ -196,9 +196,9 @@ def test_a_linear_layer_s_weight_may_be_named_as_a_parameter(tmp_path):
 def test_experts_in_shards_are_fused_as_those_in_one_file(tmp_path):
     model = _qwen3_moe(tmp_path / "model")
     adapter = train(model, tmp_path / "adapter", target_parameters=BOTH)
-    fuse(model, adapter, tmp_path / "one")
+    fuse_adapter(model, adapter, tmp_path / "one")
     save(model, state_dict_of(model), form="many")
-    fuse(model, adapter, tmp_path / "two", max_shard_bytes=10_000)
+    fuse_adapter(model, adapter, tmp_path / "two", max_shard_bytes=10_000)
     assert len(list((tmp_path / "two").glob("*.safetensors"))) > 1
     assert same_bits(state_dict_of(tmp_path / "one"), state_dict_of(tmp_path / "two"))
 
@@ -225,7 +225,7 @@ FAULTS = {
     ),
     "a magnitude": (
         lambda t: {**t, f"{E}.lora_magnitude_vector": torch.ones(32)},
-        "magnitude of DoRA",
+        "DoRA magnitude",
     ),
 }
 
@@ -237,7 +237,7 @@ def test_layers_that_are_missing_or_do_not_fit_are_told_by_their_cause(tmp_path,
     assert f"{E}.base_layer.lora_A.weight" in load_file(adapter / "adapter_model.safetensors")
     rewrite(adapter, change)
     with pytest.raises(AdapterMismatch, match=words):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -247,7 +247,7 @@ def test_one_end_of_a_model_that_ties_its_embeddings_is_refused_as_a_parameter_t
     adapter = train(model, tmp_path / "adapter", target_parameters=names)
     configure(model, "config.json", tie_word_embeddings=True)
     with pytest.raises(AdapterMismatch, match="ties its embeddings"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_a_layer_within_a_layer_is_refused_where_no_parameter_is_targeted(tmp_path):
@@ -255,7 +255,7 @@ def test_a_layer_within_a_layer_is_refused_where_no_parameter_is_targeted(tmp_pa
     adapter = train(model, tmp_path / "adapter")
     rewrite(adapter, lambda t: {n.replace(".lora_", ".base_layer.lora_"): v for n, v in t.items()})
     with pytest.raises(AdapterMismatch, match="target_parameters does not name"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_two_parameters_of_one_shape_are_refused(tmp_path):
@@ -274,7 +274,7 @@ def test_two_parameters_of_one_shape_are_refused(tmp_path):
     }
     rewrite(adapter, lambda t: {**t, **layers})
     with pytest.raises(AdapterMismatch, match="Which update is for which"):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_an_expert_that_the_model_lacks_leaves_nothing_to_fuse_onto(tmp_path):
@@ -283,7 +283,7 @@ def test_an_expert_that_the_model_lacks_leaves_nothing_to_fuse_onto(tmp_path):
     weights = state_dict_of(model)
     save(model, {n: v for n, v in weights.items() if ".0.mlp.experts.2.up_proj" not in n})
     with pytest.raises(AdapterMismatch):
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
 
 
 def test_the_models_that_store_experts_in_by_out_are_those_of_the_installed_transformers():
@@ -361,11 +361,11 @@ def test_an_adapter_of_single_experts_from_transformers_4_is_fused_or_missed(tmp
         },
     )
     if whole:
-        fuse(model, adapter, tmp_path / "out")
+        fuse_adapter(model, adapter, tmp_path / "out")
         before, after = state_dict_of(model), state_dict_of(tmp_path / "out")
         torch.testing.assert_close(
             after[f"{experts[0]}.weight"], before[f"{experts[0]}.weight"] + 8
         )
     else:
-        with pytest.raises(AdapterMismatch, match="4 weights have none"):
-            fuse(model, adapter, tmp_path / "out")
+        with pytest.raises(AdapterMismatch, match="found: 4 without one"):
+            fuse_adapter(model, adapter, tmp_path / "out")

@@ -7,7 +7,7 @@ import torch
 from fastchat.model.apply_delta import apply_delta
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.core.weights.merge import merge, plan_merge
+from tasks.core.weights.merge import merge_delta, plan_merge
 from tests.unit.weights.models import base_model, delta_for, same_bits, save, state_dict_of
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -15,7 +15,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 def _both(tmp_path: Path, base: Path, delta: Path) -> tuple[dict, dict]:
     apply_delta(str(base), str(tmp_path / "theirs"), str(delta))
-    merge(base, delta, tmp_path / "ours")
+    merge_delta(base, delta, tmp_path / "ours")
     return state_dict_of(tmp_path / "ours"), state_dict_of(tmp_path / "theirs")
 
 
@@ -42,9 +42,9 @@ def test_every_pair_of_forms_gives_the_bits_of_fastchat(tmp_path, base_form, del
 def test_the_bits_do_not_depend_on_threads_pieces_and_shards(tmp_path, monkeypatch):
     base = base_model(tmp_path / "base", form="many")
     delta = delta_for(base, tmp_path / "delta")
-    merge(base, delta, tmp_path / "plain", threads=1)
+    merge_delta(base, delta, tmp_path / "plain", threads=1)
     monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 1000)
-    merge(base, delta, tmp_path / "pieces", threads=5, max_shard_bytes=10_000)
+    merge_delta(base, delta, tmp_path / "pieces", threads=5, max_shard_bytes=10_000)
     assert same_bits(state_dict_of(tmp_path / "plain"), state_dict_of(tmp_path / "pieces"))
 
 
@@ -52,7 +52,7 @@ def test_the_bits_do_not_depend_on_threads_pieces_and_shards(tmp_path, monkeypat
 def test_the_sum_is_taken_in_the_dtype_of_the_result(tmp_path, dtype):
     base = base_model(tmp_path / "base", dtype="float32")
     delta = delta_for(base, tmp_path / "delta", dtype="float32")
-    merge(base, delta, tmp_path / "out", dtype=dtype)
+    merge_delta(base, delta, tmp_path / "out", dtype=dtype)
     as_dtype = getattr(torch, dtype)
     changes = state_dict_of(delta)
     expected = {
@@ -75,7 +75,7 @@ def test_inv_freq_leftovers_on_one_side_are_dropped_as_fastchat_does(tmp_path):
 def test_the_result_loads_in_transformers_with_config_and_tokenizer(tmp_path):
     base = base_model(tmp_path / "base", dtype="float32")
     delta = delta_for(base, tmp_path / "delta")
-    merge(base, delta, tmp_path / "out")
+    merge_delta(base, delta, tmp_path / "out")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert model.dtype == torch.float16
     assert same_bits(dict(model.state_dict()), state_dict_of(tmp_path / "out"))

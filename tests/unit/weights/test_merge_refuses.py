@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tasks.core.errors import CorruptWeights, DeltaMismatch, NotAModel
-from tasks.core.weights.merge import merge, plan_merge
+from tasks.core.weights.merge import merge_delta, plan_merge
 from tests.unit.files.test_foreign import POINTER
 from tests.unit.weights.models import (
     base_model,
@@ -30,7 +30,7 @@ def delta(base, tmp_path) -> Path:
 
 def _refused(base: Path, delta: Path, out: Path) -> DeltaMismatch:
     with pytest.raises(DeltaMismatch) as caught:
-        merge(base, delta, out)
+        merge_delta(base, delta, out)
     assert not out.exists()
     return caught.value
 
@@ -97,17 +97,17 @@ def test_a_delta_of_another_model_size_is_named_as_such(base, tmp_path, size):
 
 def test_exchanged_sides_are_named_as_such(base, delta, tmp_path):
     error = _refused(delta, base, tmp_path / "out")
-    assert "exchanged" in error.what
+    assert "swapped" in error.what
 
 
 def test_a_delta_that_is_merged_already_is_named_as_such(base, delta, tmp_path):
-    merge(base, delta, tmp_path / "merged")
+    merge_delta(base, delta, tmp_path / "merged")
     error = _refused(base, tmp_path / "merged", tmp_path / "out")
-    assert "whole model already" in error.what
+    assert "already a complete model" in error.what
 
 
 def test_the_base_given_twice_is_refused(base, tmp_path):
-    assert "whole model already" in _refused(base, base, tmp_path / "out").what
+    assert "already a complete model" in _refused(base, base, tmp_path / "out").what
 
 
 def test_a_delta_from_an_unrelated_initialization_is_accepted(base, tmp_path):
@@ -150,7 +150,7 @@ def test_another_kind_of_model_is_refused(base, delta, tmp_path):
 def test_a_quantized_model_is_refused(base, delta, tmp_path):
     _configure(base, quantization_config={"quant_method": "gptq"})
     with pytest.raises(NotAModel, match="quantized"):
-        merge(base, delta, tmp_path / "out")
+        merge_delta(base, delta, tmp_path / "out")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
@@ -159,14 +159,14 @@ def test_a_config_that_cannot_be_read_is_refused(base, delta, tmp_path, content)
     if content is not None:
         (delta / "config.json").write_text(content)
     with pytest.raises(NotAModel, match=r"config\.json"):
-        merge(base, delta, tmp_path / "out")
+        merge_delta(base, delta, tmp_path / "out")
 
 
 def test_a_delta_without_a_tokenizer_is_refused(base, delta, tmp_path):
     for name in ("tokenizer.json", "tokenizer.model"):
         (delta / name).unlink()
     with pytest.raises(NotAModel, match="no tokenizer"):
-        merge(base, delta, tmp_path / "out")
+        merge_delta(base, delta, tmp_path / "out")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 40000.0])
@@ -177,7 +177,7 @@ def test_nan_and_infinity_in_the_sum_stop_it_with_the_name(base, delta, tmp_path
         state_dict[name][7, 5] = value
         save(directory, state_dict)
     with pytest.raises(CorruptWeights) as caught:
-        merge(base, delta, tmp_path / "out", threads=3)
+        merge_delta(base, delta, tmp_path / "out", threads=3)
     assert caught.value.where == name
     assert not (tmp_path / "out" / "config.json").exists()
 
@@ -188,7 +188,7 @@ def test_a_file_that_shrinks_while_it_is_read_stops_the_merge(base, delta, tmp_p
             file.truncate(5000)
 
     with pytest.raises(CorruptWeights, match="shorter"):
-        merge(base, delta, tmp_path / "out", threads=1, on_progress=cut)
+        merge_delta(base, delta, tmp_path / "out", threads=1, on_progress=cut)
 
 
 def _tied(model: Path, *, copy_of_head: bool) -> None:
@@ -206,7 +206,7 @@ def test_tied_embeddings_are_added_once_with_or_without_a_stored_copy(
 ):
     _tied(base, copy_of_head=base_copy)
     _tied(delta, copy_of_head=delta_copy)
-    merge(base, delta, tmp_path / "out")
+    merge_delta(base, delta, tmp_path / "out")
     changes = state_dict_of(delta)
     expected = {n: t + changes[n] for n, t in state_dict_of(base).items() if n != "lm_head.weight"}
     assert same_bits(state_dict_of(tmp_path / "out"), expected)
@@ -221,14 +221,14 @@ def test_a_class_that_ties_by_default_needs_no_head_in_the_delta(base, delta, tm
         document = json.loads(path.read_text())
         del document["tie_word_embeddings"]
         path.write_text(json.dumps(document))
-    merge(base, delta, tmp_path / "out")
+    merge_delta(base, delta, tmp_path / "out")
     assert "lm_head.weight" not in state_dict_of(tmp_path / "out")
 
 
 def test_a_base_whose_configuration_is_of_fewer_layers_is_refused(base, delta, tmp_path):
     _configure(base, num_hidden_layers=2)
     with pytest.raises(NotAModel, match=r"layers\.2"):
-        merge(base, delta, tmp_path / "out")
+        merge_delta(base, delta, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -236,14 +236,14 @@ def test_a_base_whose_configuration_is_of_fewer_layers_is_refused(base, delta, t
 def test_a_pointer_in_the_place_of_a_file_is_named(base, delta, tmp_path, name):
     (delta / name).write_bytes(POINTER)
     with pytest.raises((NotAModel, CorruptWeights), match="Git LFS pointer"):
-        merge(base, delta, tmp_path / "out")
+        merge_delta(base, delta, tmp_path / "out")
 
 
 def test_packed_integers_without_a_word_in_the_configuration_are_refused(base, delta, tmp_path):
     packed = {"model.layers.0.mlp.up_proj.qweight": torch.ones(2, 2, dtype=torch.int32)}
     save(base, {**state_dict_of(base), **packed})
     with pytest.raises(NotAModel, match="quantized"):
-        merge(base, delta, tmp_path / "out")
+        merge_delta(base, delta, tmp_path / "out")
 
 
 def test_a_head_that_differs_from_the_embedding_it_is_tied_to_must_be_on_both_sides(

@@ -11,8 +11,8 @@ import pytest
 from tasks.core.errors import CorruptWeights
 from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.weights.journal import DIRECTORY
-from tasks.core.weights.merge import merge
-from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.merge import merge_delta
+from tasks.core.weights.produce import WrittenModel
 from tests.unit.weights.models import base_model, delta_for, save, state_dict_of
 
 SHARD_BYTES = 10_000  # a dozen shards of the tiny model
@@ -32,8 +32,8 @@ def report(done, total):
         die()
 
 if moment == "journal":
-    writer.Journal.record = die
-merge.merge(
+    writer.ShardJournal.record = die
+merge.merge_delta(
     Path(base), Path(delta), Path(out),
     max_shard_bytes=int(shard_bytes), threads=int(threads), on_progress=report,
 )
@@ -66,7 +66,7 @@ def killed_pair(killed, tmp_path) -> tuple[Path, Path]:
 
 
 def _merge(pair: tuple[Path, Path], out: Path, **options: object) -> WrittenModel:
-    return merge(*pair, out, max_shard_bytes=SHARD_BYTES, **options)
+    return merge_delta(*pair, out, max_shard_bytes=SHARD_BYTES, **options)
 
 
 def _merge_and_be_killed(
@@ -180,7 +180,7 @@ def test_the_journal_of_another_dtype_is_not_believed(tmp_path, killed_pair):
 
 
 def test_shards_of_an_earlier_layout_do_not_stay(tmp_path, killed_pair):
-    written = merge(*killed_pair, tmp_path / "out")
+    written = merge_delta(*killed_pair, tmp_path / "out")
     assert [name for name in written.files if "safetensors" in name] == ["model.safetensors"]
     assert _files(tmp_path / "out") == dict(written.files)
 

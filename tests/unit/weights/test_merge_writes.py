@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tasks.core.errors import DiskFull
 from tasks.core.files.digests import digest_of
 from tasks.core.weights import direct
-from tasks.core.weights.merge import merge, plan_merge
+from tasks.core.weights.merge import merge_delta, plan_merge
 from tests.unit.weights.models import base_model, delta_for
 
 
@@ -26,7 +26,7 @@ def pair(tmp_path) -> tuple[Path, Path]:
 def test_a_disk_without_room_is_refused_before_the_first_byte(tmp_path, pair, monkeypatch):
     monkeypatch.setattr("tasks.core.files.disk_space.free_bytes", lambda _: 1000)
     with pytest.raises(DiskFull, match="not enough space"):
-        merge(*pair, tmp_path / "out")
+        merge_delta(*pair, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -36,19 +36,19 @@ def test_a_disk_that_fills_up_after_the_check_is_reported_with_figures(tmp_path,
 
     monkeypatch.setattr(direct, "_claim_room", no_space)
     with pytest.raises(DiskFull) as caught:
-        merge(*pair, tmp_path / "out")
+        merge_delta(*pair, tmp_path / "out")
     assert "GB free" in caught.value.found
 
 
 def test_the_digests_are_those_of_every_file_in_the_directory(tmp_path, pair):
-    written = merge(*pair, tmp_path / "out", max_shard_bytes=10_000)
+    written = merge_delta(*pair, tmp_path / "out", max_shard_bytes=10_000)
     on_disk = {path.name: digest_of(path) for path in (tmp_path / "out").iterdir()}
     assert written.files == on_disk
     assert written.shards_written == sum(name.endswith(".safetensors") for name in on_disk) > 1
 
 
 def test_the_counts_are_those_of_the_model(tmp_path, pair):
-    written = merge(*pair, tmp_path / "out")
+    written = merge_delta(*pair, tmp_path / "out")
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118 - no mapping
         assert file.metadata() == {"format": "pt"}
@@ -59,7 +59,7 @@ def test_the_counts_are_those_of_the_model(tmp_path, pair):
 
 def test_the_plan_knows_the_bytes_in_and_out(tmp_path, pair):
     plan = plan_merge(*pair, max_shard_bytes=10_000)
-    written = merge(*pair, tmp_path / "out", max_shard_bytes=10_000)
+    written = merge_delta(*pair, tmp_path / "out", max_shard_bytes=10_000)
     assert plan.bytes_in == 2 * written.weight_bytes
     assert plan.bytes_out == sum(
         digest.size_bytes for name, digest in written.files.items() if name.endswith("safetensors")
@@ -68,7 +68,7 @@ def test_the_plan_knows_the_bytes_in_and_out(tmp_path, pair):
 
 def test_the_index_file_names_the_shard_of_every_tensor(tmp_path, pair):
     out = tmp_path / "out"
-    merge(*pair, out, max_shard_bytes=10_000)
+    merge_delta(*pair, out, max_shard_bytes=10_000)
     document = json.loads((out / "model.safetensors.index.json").read_text())
     for name, shard in document["weight_map"].items():
         with safe_open(out / shard, "pt") as file:
@@ -88,7 +88,7 @@ def test_config_keeps_its_fields_and_names_the_new_dtype(tmp_path, pair, before,
     path = pair[0] / "config.json"
     rest = {k: v for k, v in json.loads(path.read_text()).items() if k != "dtype"}
     path.write_text(json.dumps(rest | before))
-    merge(*pair, tmp_path / "out", dtype="bfloat16")
+    merge_delta(*pair, tmp_path / "out", dtype="bfloat16")
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == rest | after
 
 
@@ -98,7 +98,7 @@ def test_tokenizer_comes_from_the_delta_code_and_licence_from_the_base(tmp_path,
     (base / "LICENSE.txt").write_text("terms\n")
     (base / "tokenizer.model").write_bytes(b"the base's")
     (base / "training.log").write_text("not part of the model")
-    merge(base, delta, tmp_path / "out")
+    merge_delta(base, delta, tmp_path / "out")
     assert (tmp_path / "out" / "tokenizer.model").read_bytes() == b"a sentencepiece model"
     assert (tmp_path / "out" / "modeling_own.py").read_text() == "own = 1\n"
     assert (tmp_path / "out" / "LICENSE.txt").read_text() == "terms\n"
@@ -114,7 +114,7 @@ def test_all_that_goes_with_a_model_goes_with_the_merged_one(tmp_path, pair):
         (side / "USE_POLICY.md").write_text(side.name)
         (side / "adapter_config.json").write_text("{}")
         (side / "README.md").write_text("A card of its own.")
-    merge(base, delta, tmp_path / "out")
+    merge_delta(base, delta, tmp_path / "out")
     out = tmp_path / "out"
     assert (out / "additional_chat_templates" / "tool_use.jinja").read_text() == "delta"
     assert (out / "chat_template.jinja").read_text() == "delta"
@@ -130,7 +130,7 @@ def test_what_lay_in_the_output_before_is_not_adopted(tmp_path, pair, name):
     stranger = tmp_path / "out" / name
     stranger.parent.mkdir(parents=True)
     stranger.write_text("another's")
-    written = merge(*pair, tmp_path / "out")
+    written = merge_delta(*pair, tmp_path / "out")
     assert name in written.files or not stranger.exists()
     found = {
         str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()
@@ -141,8 +141,8 @@ def test_what_lay_in_the_output_before_is_not_adopted(tmp_path, pair, name):
 PEAK_OF_MERGE = """
 import sys
 from pathlib import Path
-from tasks.core.weights.merge import merge
-merge(*map(Path, sys.argv[1:]))
+from tasks.core.weights.merge import merge_delta
+merge_delta(*map(Path, sys.argv[1:]))
 # Not ru_maxrss, which a child inherits from the process that started it.
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """

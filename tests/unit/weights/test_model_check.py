@@ -113,7 +113,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "half of a large tokenizer.json": (
         lambda m: (m / "tokenizer.json").write_text('{"model": {' + '"a": 1, ' * 50_000),
-        "tokenizer.json is not a whole JSON object",
+        "tokenizer.json is not a complete JSON object",
     ),
     "a page as config.json": (
         lambda m: (m / "config.json").write_text("<!DOCTYPE html>"),
@@ -278,7 +278,9 @@ def test_a_link_by_which_another_file_would_go_with_the_model_is_refused(
     (tmp_path / "netrc").write_text("machine example login warung password sesame")
     (model / name).unlink(missing_ok=True)
     (model / name).symlink_to(tmp_path / "netrc")
-    with pytest.raises(UnsafeName, match=f"{name}[\\s\\S]*netrc[\\s\\S]*Copy the file"):
+    with pytest.raises(
+        UnsafeName, match=f"{name}[\\s\\S]*netrc[\\s\\S]*replace the link with a copy"
+    ):
         check_model(model)
 
 

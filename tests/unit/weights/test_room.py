@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.core.errors import DiskFull
-from tasks.core.weights.merge import merge
+from tasks.core.weights.merge import merge_delta
 from tests.unit.weights.models import base_model, delta_for
 
 
@@ -31,7 +31,7 @@ def test_room_for_a_whole_shard_is_claimed_before_its_first_byte(tmp_path, pair,
         return pwrite(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", look)
-    written = merge(*pair, tmp_path / "out", max_shard_bytes=10_000, threads=4)
+    written = merge_delta(*pair, tmp_path / "out", max_shard_bytes=10_000, threads=4)
     shards = [name for name in written.files if name.endswith(".safetensors")]
     assert len(shards) > 3
     for shard in shards:
@@ -41,13 +41,13 @@ def test_room_for_a_whole_shard_is_claimed_before_its_first_byte(tmp_path, pair,
 
 def test_room_is_asked_for_all_files_of_the_model(tmp_path, pair, monkeypatch):
     """One byte less than weights, index, tokenizer and code together is refused at once."""
-    written = merge(*pair, tmp_path / "out", max_shard_bytes=10_000)
+    written = merge_delta(*pair, tmp_path / "out", max_shard_bytes=10_000)
     needed = sum(content.size_bytes for content in written.files.values())
     for free in (needed - 1, needed):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, n=free: SimpleNamespace(free=n))
         if free < needed:
             with pytest.raises(DiskFull):
-                merge(*pair, tmp_path / "next", max_shard_bytes=10_000)
+                merge_delta(*pair, tmp_path / "next", max_shard_bytes=10_000)
             assert not list((tmp_path / "next").iterdir())
         else:
-            merge(*pair, tmp_path / "next", max_shard_bytes=10_000)
+            merge_delta(*pair, tmp_path / "next", max_shard_bytes=10_000)

@@ -17,7 +17,7 @@ from tasks.core.files.digests import digest_of
 from tasks.core.weights import layout
 from tasks.core.weights.dtypes import ITEM_BYTES
 from tasks.core.weights.index import ModelIndex, read_index
-from tasks.core.weights.layout import Layout, Piece, TensorSpec, plan_layout
+from tasks.core.weights.layout import Layout, TensorPiece, TensorSpec, plan_layout
 from tasks.core.weights.produce import Work
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.stream import PieceFunction, is_finite, stream
@@ -50,13 +50,13 @@ def _stream(index: ModelIndex, out: Path, function: PieceFunction, threads: int)
     return writer
 
 
-def _copy(_: Piece, source: torch.Tensor) -> torch.Tensor:
+def _copy(_: TensorPiece, source: torch.Tensor) -> torch.Tensor:
     return source
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_an_error_of_the_function_ends_all_threads_and_comes_out(index, tmp_path, threads):
-    def boom(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+    def boom(piece: TensorPiece, source: torch.Tensor) -> torch.Tensor:
         if piece.name == "t3":
             raise Boom(piece.name)
         return source
@@ -70,7 +70,7 @@ def test_an_error_of_the_function_ends_all_threads_and_comes_out(index, tmp_path
 def test_a_piece_does_not_wait_for_ever_for_one_before_it_that_failed(index, tmp_path):
     waiting, ended = threading.Event(), []
 
-    def boom(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+    def boom(piece: TensorPiece, source: torch.Tensor) -> torch.Tensor:
         if piece.name == "t2" and piece.start == 0:
             assert waiting.wait(60)
             raise Boom(piece.name)
@@ -106,7 +106,7 @@ def test_an_operation_has_one_thread_while_the_pool_has_many_and_its_own_again_a
     """Else each of the pool's threads would wait for a core of the others."""
     before, seen = torch.get_num_threads(), set()
 
-    def look(_: Piece, source: torch.Tensor) -> torch.Tensor:
+    def look(_: TensorPiece, source: torch.Tensor) -> torch.Tensor:
         seen.add(torch.get_num_threads())
         return source
 
@@ -152,10 +152,10 @@ def test_every_tensor_begins_at_a_multiple_of_its_element(shapes, max_shard_byte
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_all_threads_before_the_last_piece(index, tmp_path):
-    begun: list[Piece] = []
+    begun: list[TensorPiece] = []
     pieces = [piece for shard in _layout(index).shards for piece in shard.pieces()]
 
-    def slow(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+    def slow(piece: TensorPiece, source: torch.Tensor) -> torch.Tensor:
         if not begun:
             os.kill(os.getpid(), signal.SIGINT)
         begun.append(piece)
@@ -170,7 +170,7 @@ def test_an_interrupt_ends_all_threads_before_the_last_piece(index, tmp_path):
 
 
 def test_pieces_that_finish_out_of_order_are_hashed_in_order(index, tmp_path):
-    def uneven(piece: Piece, source: torch.Tensor) -> torch.Tensor:
+    def uneven(piece: TensorPiece, source: torch.Tensor) -> torch.Tensor:
         time.sleep(0.003 if piece.start % 2 == 0 else 0)
         return source
 

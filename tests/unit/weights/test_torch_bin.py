@@ -69,7 +69,7 @@ def test_a_zip_whose_directory_is_odd_is_refused(tmp_path, at, new):
     entry = content.rindex(b"PK\x01\x02")
     content[entry + at : entry + at + len(new)] = new
     path.write_bytes(content)
-    with pytest.raises(CorruptWeights, match="no valid zip file"):
+    with pytest.raises(CorruptWeights, match="not a valid zip file"):
         read_bin(path)
 
 
@@ -90,8 +90,8 @@ def test_compressed_records_are_refused(tmp_path):
     ("content", "reason"),
     [
         ([torch.ones(1)], "not a dictionary"),
-        ({"step": 3}, "something else than named tensors"),
-        ({"nested": {"weight": torch.ones(1)}}, "something else than named tensors"),
+        ({"step": 3}, "something other than named tensors"),
+        ({"nested": {"weight": torch.ones(1)}}, "something other than named tensors"),
         ({"complex": torch.ones(1, dtype=torch.complex64)}, "unknown dtype"),
         ({"sparse": torch.ones(2).to_sparse()}, "unknown dtype or layout"),
     ],

@@ -1,8 +1,8 @@
 """Which files of a repository or directory make up the model; the others are not downloaded.
 
 One format is taken: safetensors before `.bin` (`weights.weight_files`). Beside the weights come all
-files that transformers or FastChat can read (`weights.companions`), and the model card. Left out
-are other formats (GGUF, ONNX, Flax, the original `consolidated.*.pth`), variants such as fp16,
+files that transformers or FastChat can read (`weights.companion_kinds`), and the model card. Left
+out are other formats (GGUF, ONNX, Flax, the original `consolidated.*.pth`), variants such as fp16,
 optimizer states, and an adapter that lies beside the model.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from tasks.core.files.foreign import JsonObject
 from tasks.core.model.config import without_config
-from tasks.core.weights.companions import belongs_to_model
+from tasks.core.weights.companion_kinds import belongs_to_model
 from tasks.core.weights.weight_files import choose_weights
 
 CARD = "README.md"

@@ -2,7 +2,7 @@
 
 A model directory on somebody's disk holds more than the model: notes, logs, a token in a text file,
 weights in a second format. Published are one set of weights, the companions that
-`weights.companions` sends, the code that a configuration names with what it imports, and the
+`weights.companion_kinds` sends, the code that a configuration names with what it imports, and the
 pictures that the card shows; a secret among them stops the publish. Weights are not searched.
 """
 
@@ -20,14 +20,14 @@ from tasks.core.hub.publish.secrets import (
     require_no_secret_in,
     require_no_secret_name,
 )
-from tasks.core.weights.companions import (
+from tasks.core.weights.companion_kinds import (
     ADAPTER_FILES,
-    OTHER,
+    OTHER_FILES,
     READ_BY_NAME,
     TERMS,
-    kind_of,
-    require_vocabulary,
+    companion_kind,
 )
+from tasks.core.weights.companions import require_vocabulary
 from tasks.core.weights.index import read_listing
 
 _PICTURE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp)$", re.IGNORECASE)
@@ -69,11 +69,13 @@ def choose_to_publish(model: Path, names: Iterable[str], card: str = "") -> tupl
     )
     weights = {name for name in chosen if name.endswith(_WEIGHTS)}
     code = code_files(model, present)
-    beside = {name for name in present if (kind := kind_of(name)) and kind.to_hub == "always"}
+    beside = {
+        name for name in present if (kind := companion_kind(name)) and kind.to_hub == "always"
+    }
     if not code and not any(name.endswith(".tiktoken") for name in beside):
         require_vocabulary(beside, where=model)
     pictures = _pictures(card, present)
-    for name in sorted({name for name in beside if kind_of(name) is TERMS} | pictures):
+    for name in sorted({name for name in beside if companion_kind(name) is TERMS} | pictures):
         require_no_secret_name(model, name)
     for name in sorted(beside | code | pictures):
         require_no_secret_in(model / name)
@@ -90,7 +92,9 @@ def require_harmless(
     first = next((name for name in _LOADED_FIRST if name in published), _LOADED_FIRST[-1])
     before = _LOADED_FIRST[: _LOADED_FIRST.index(first)]
     loaded = [
-        name for name in kept if name in (*before, *ADAPTER_FILES) or kind_of(name) is READ_BY_NAME
+        name
+        for name in kept
+        if name in (*before, *ADAPTER_FILES) or companion_kind(name) is READ_BY_NAME
     ]
     if loaded:
         raise HubError(
@@ -113,7 +117,9 @@ def why_left_out(name: str) -> str:
         (name in ADAPTER_FILES, "a loader would put the adapter on the model a second time"),
         (name.endswith(_OTHER_WEIGHTS), "the weights are published once, in one format"),
     )
-    return next((why for holds, why in reasons if holds), (kind_of(name) or OTHER).why_not)
+    return next(
+        (why for holds, why in reasons if holds), (companion_kind(name) or OTHER_FILES).why_not
+    )
 
 
 def is_weights(name: str) -> bool:

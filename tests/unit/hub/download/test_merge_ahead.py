@@ -26,8 +26,8 @@ from tasks.core.store import Store
 from tasks.core.store.shelf import Artifact
 from tasks.core.system.threads import pause, run_all
 from tasks.core.weights.journal import DIRECTORY
-from tasks.core.weights.merge import Contents, merge
-from tasks.core.weights.result import WrittenModel
+from tasks.core.weights.merge import Contents, merge_delta
+from tasks.core.weights.produce import WrittenModel
 from tests.hub_faults import Faults, Slow
 from tests.unit.hub.conftest import OWNER
 from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
@@ -90,7 +90,7 @@ class World:
             for each in (base, delta)
         ]
         run_all([*fetches, work], threads=3, name="test", stop=lambda: None)
-        return merge(
+        return merge_delta(
             base.directory,
             delta.directory,
             self.out,
@@ -111,7 +111,7 @@ def world(tmp_path: Path) -> World:
 
 
 def expected(pair: tuple[Path, Path], out: Path) -> dict[str, FileDigest]:
-    return dict(merge(*pair, out, max_shard_bytes=SHARD_BYTES).files)
+    return dict(merge_delta(*pair, out, max_shard_bytes=SHARD_BYTES).files)
 
 
 def held(faults: Faults, path: str, after: int = 0) -> Whole:

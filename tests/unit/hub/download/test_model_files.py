@@ -7,7 +7,7 @@ import pytest
 from tasks.core.errors import CorruptWeights, NotAModel
 from tasks.core.files.foreign import JsonObject
 from tasks.core.hub.download.model_files import choose_files
-from tasks.core.weights.companions import kind_of
+from tasks.core.weights.companion_kinds import companion_kind
 
 COMMON = ["config.json", "tokenizer.json", "README.md"]
 
@@ -127,14 +127,14 @@ KEPT = ["customers.json", "notes.txt", "other.spm", "train.py", "configs/model.p
 
 @pytest.mark.parametrize("name", SENT)
 def test_what_is_published_by_its_name_goes_wherever_the_model_goes(name):
-    assert kind_of(name).to_hub == "always"
+    assert companion_kind(name).to_hub == "always"
     assert name in choose("model.safetensors", name) | set(COMMON)
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_what_may_hold_anything_goes_with_the_model_and_not_to_the_hub(name):
-    assert kind_of(name).to_hub != "always"
-    assert kind_of(name).why_not
+    assert companion_kind(name).to_hub != "always"
+    assert companion_kind(name).why_not
     assert name in choose("model.safetensors", name)
 
 
@@ -142,5 +142,5 @@ def test_what_may_hold_anything_goes_with_the_model_and_not_to_the_hub(name):
     "name", ["adapter_config.json", "trainer_state.json", "manifest.json", "a/notes.txt", ".env"]
 )
 def test_what_is_of_no_kind_stays_behind(name):
-    assert kind_of(name) is None
+    assert companion_kind(name) is None
     assert name not in choose("model.safetensors", name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import EditLost, ServingFailed, UsageError
-from tasks.core.model.edit_fingerprint import FILE, EditFingerprint
+from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, EditFingerprint
 from tasks.core.recipe import Deploy
 from tasks.core.serving.client.access import Access
 from tasks.core.serving.client.request import KeyRefused
@@ -111,7 +111,7 @@ def test_a_worker_is_held_to_the_answers_of_the_edited_model(tmp_path, model, wo
         dtype="float32",
         versions={},
     )
-    (edited / FILE).write_text(fingerprint.model_dump_json())
+    (edited / FINGERPRINT_FILE).write_text(fingerprint.model_dump_json())
     wanted = front(tmp_path, edited, worker.url, expected_edit={"activations": ["gelu"]})
     if lost:
         with pytest.raises(EditLost):

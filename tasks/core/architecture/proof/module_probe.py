@@ -1,28 +1,28 @@
-"""The edited module alone, on an input that drives it to where an edit shows.
+"""The edited module alone, on an input scaled so that its edit is visible.
 
-On a prompt a module gets the values that the weights before it give. Where these lie near 0, SiLU
-and GELU are one function to a float; where all attention scores round to the same, so are two
-rotations. So the module is also asked on random states, scaled until its gate, or its scores,
-spread widely, and in float32 whatever it is stored in: a type of 16 bits has no room for what tiny
-weights give. The invariant: the same weights get the same input.
+On a prompt a module gets whatever the weights before it produce. Near 0, SiLU and GELU are the same
+function in floating point; where all attention scores round to the same number, so are two
+rotations. So the module also runs on random states, scaled until its gate, or its scores, spread
+widely, and in float32 whatever its stored type: 16 bits cannot resolve what tiny weights produce.
+The invariant: the same weights get the same input.
 """
 
 import copy
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tasks.core.architecture.proof.observation import Sublayer
 
 PROBE_TOKENS = 16
 GATE_SPREAD = 4.0  # standard deviation: some values lie beyond 10, where gelu_10 leaves gelu
 SCORE_SPREAD = 2.0
 
-Sublayer = Literal["attention", "mlp"]
 
-
-def probe(place: Sublayer, layer: Any, rotary: nn.Module, end: int) -> Tensor:
-    """Return what this place of a layer computes on the probe, (1, tokens, hidden) float32.
+def probe_module(place: Sublayer, layer: Any, rotary: nn.Module, end: int) -> Tensor:
+    """Return the output of this part of a layer on the probe, (1, tokens, hidden) float32.
 
     rotary is the model's rotary embedding; end is one more than the last position of the probe.
     """
@@ -52,7 +52,7 @@ def _attention(attention: Any, rotary: nn.Module, end: int) -> Tensor:
 
 
 def _in_float32(module: nn.Module) -> nn.Module:
-    """Return the module itself where it is in float32, else a copy."""
+    """Return the module itself if it is in float32, else a converted copy."""
     if all(weight.dtype == torch.float32 for weight in module.parameters()):
         return module
     return copy.deepcopy(module).float()
@@ -64,7 +64,7 @@ def _random_states(hidden: int) -> Tensor:
 
 
 def _factor(wanted: float, found: float) -> float:
-    """Return what makes the found spread the wanted one; 1 where nothing can."""
+    """Return the factor from the found spread to the wanted one; 1 where there is none."""
     return wanted / found if 0 < found < math.inf else 1.0
 
 

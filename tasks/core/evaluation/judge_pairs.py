@@ -1,4 +1,4 @@
-"""Pairs of answers, each asked about in both orders, and what that costs.
+"""Judge pairs of answers, each in both orders, within the cost limit.
 
 The invariant: no question is paid for twice, and none is asked that could exceed the limit.
 """
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tasks.core.evaluation.judge_endpoint import Reply
-from tasks.core.evaluation.judge_journal import Entry, Journal
-from tasks.core.evaluation.judge_words import RULES, Question, question, verdict_in
+from tasks.core.evaluation.judge_journal import JournalEntry, JudgeJournal
+from tasks.core.evaluation.judge_question import RULES, JudgeQuestion, question_about, verdict_in
 from tasks.core.evaluation.judgement import JudgedPair, Winner, of_both_orders
 from tasks.core.recipe.judge import Judge
 
 SAME = "Both answers are the same."
 _FORM_TOKENS = 64
-"""More than a chat template adds to two messages."""
+"""More than any chat template adds to two messages."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One question and what two models answer."""
+class AnswerPair:
+    """One prompt and the answers of two models."""
 
     id: str
     prompt: str
@@ -31,21 +31,21 @@ class Pair:
 
 
 class Asks(Protocol):
-    """What answers a question: an endpoint."""
+    """An endpoint that answers questions."""
 
     def ask(self, text: str, lost: Callable[[], bool]) -> Reply:
-        """Return the reply to one question; `lost` as `Endpoint.ask` says."""
+        """Return the reply to one question; `lost` as in `Endpoint.ask`."""
 
 
-class Bench:
-    """Asks, and counts what that takes; what is in the journal was paid, and counts as well.
+class PairJudge:
+    """Asks the judge and counts tokens and cost, including those of verdicts in the journal.
 
-    Of a reply that does not say its tokens, and of an attempt that ended without one after it was
-    sent, the most that it can have taken is counted.
+    A reply without a token count, and an attempt that was sent but got no reply, count with the
+    maximum that they can have taken.
     """
 
     def __init__(
-        self, judge: Judge, endpoint: Asks, journal: Journal, say: Callable[[str], None]
+        self, judge: Judge, endpoint: Asks, journal: JudgeJournal, say: Callable[[str], None]
     ) -> None:
         self.input_tokens = self.output_tokens = self.uncounted = 0
         self._judge, self._endpoint, self._journal, self._say = judge, endpoint, journal, say
@@ -53,38 +53,40 @@ class Bench:
 
     @property
     def cost(self) -> float:
-        """What was spent, in the currency of the prices."""
+        """The cost so far, in the currency of the prices."""
         return self._price(self.input_tokens, self.output_tokens)
 
-    def verdicts(self, pairs: Sequence[Pair], what: str) -> list[JudgedPair]:
-        """Return what the judge says of each pair, until one could exceed the limit of cost.
+    def verdicts(self, pairs: Sequence[AnswerPair], what: str) -> list[JudgedPair]:
+        """Return the judge's verdict on each pair, stopping before one could exceed the cost limit.
 
-        Two answers that are the same are a tie, of which nobody is asked.
+        Two identical answers are a tie, and the judge is not asked.
         """
         found: list[JudgedPair] = []
         for number, pair in enumerate(pairs, start=1):
             if pair.before == pair.after:
                 found.append(JudgedPair(prompt_id=pair.id, winner="tie", reasons=(SAME,)))
                 continue
-            one = question(pair.prompt, pair.before, pair.after, seed=self._judge.seed)
-            other = question(pair.prompt, pair.after, pair.before, seed=self._judge.seed)
-            said = self._entries(one, other)
-            if said is None:
-                self._say(f"judge: the limit of cost ends it after {number - 1} {what}s")
+            one = question_about(pair.prompt, pair.before, pair.after, seed=self._judge.seed)
+            other = question_about(pair.prompt, pair.after, pair.before, seed=self._judge.seed)
+            results = self._entries(one, other)
+            if results is None:
+                self._say(f"judge: stopped by the cost limit after {number - 1} {what}s")
                 break
-            found.append(_verdict(pair, *said))
+            found.append(_verdict(pair, *results))
             self._say(f"judge: {what} {number} of {len(pairs)}")
         return found
 
-    def _entries(self, one: Question, other: Question) -> tuple[Entry, Entry] | None:
-        """Return what both orders bring, None where that could exceed the limit."""
+    def _entries(
+        self, one: JudgeQuestion, other: JudgeQuestion
+    ) -> tuple[JournalEntry, JournalEntry] | None:
+        """Return the results of both orders, None where they could exceed the limit."""
         if not self._affords(one, other):
             return None
         first = self._entry(one)
-        # Attempts at the first that were lost may have taken what was set apart for the other.
+        # Lost attempts at the first may have used up what was reserved for the other.
         return (first, self._entry(other)) if self._affords(other) else None
 
-    def _affords(self, *questions: Question) -> bool:
+    def _affords(self, *questions: JudgeQuestion) -> bool:
         limit, total = self._judge.max_cost, self.cost
         if limit is None:
             return True
@@ -98,8 +100,8 @@ class Bench:
                 )
         return total <= limit
 
-    def _entry(self, asked: Question) -> Entry:
-        """Return what a question brings, or has brought before."""
+    def _entry(self, asked: JudgeQuestion) -> JournalEntry:
+        """Return the result of a question, from the journal or by asking."""
         if self._digest(asked) not in self._counted:
             self._counted.add(self._digest(asked))
             for lost in self._lost(asked):
@@ -112,32 +114,32 @@ class Bench:
         self._count(entry)
         return entry
 
-    def _count(self, entry: Entry) -> None:
+    def _count(self, entry: JournalEntry) -> None:
         self.input_tokens += entry.input_tokens
         self.output_tokens += entry.output_tokens
         self.uncounted += not entry.counted
 
-    def _lost(self, asked: Question) -> list[Entry]:
-        """Return the attempts at a question that ended without a reply and may be paid."""
-        digest, found = self._digest(asked), list[Entry]()
+    def _lost(self, asked: JudgeQuestion) -> list[JournalEntry]:
+        """Return the attempts at a question that got no reply but may have to be paid."""
+        digest, found = self._digest(asked), list[JournalEntry]()
         while (entry := self._journal.find(f"{digest}-lost-{len(found)}")) is not None:
             found.append(entry)
         return found
 
-    def _add_lost(self, asked: Question) -> bool:
-        """Keep and count an attempt that ended without a reply; return whether one more is paid."""
+    def _add_lost(self, asked: JudgeQuestion) -> bool:
+        """Record and count an attempt without a reply; return whether another is affordable."""
         name = f"{self._digest(asked)}-lost-{len(self._lost(asked))}"
         tokens = dict(zip(("input_tokens", "output_tokens"), self._most_tokens(asked), strict=True))
-        entry = Entry(question=name, verdict=None, reason="", counted=False, **tokens)
+        entry = JournalEntry(question=name, verdict=None, reason="", counted=False, **tokens)
         self._journal.add(entry)
         self._count(entry)
         return self._affords(asked)
 
-    def _paid(self, asked: Question, reply: Reply) -> Entry:
+    def _paid(self, asked: JudgeQuestion, reply: Reply) -> JournalEntry:
         verdict, reason = verdict_in(reply.text, asked)
         counted = reply.input_tokens is not None and reply.output_tokens is not None
         most = self._most_tokens(asked)
-        return Entry(
+        return JournalEntry(
             question=self._digest(asked),
             verdict=verdict,
             reason=reason,
@@ -146,8 +148,8 @@ class Bench:
             counted=counted,
         )
 
-    def _most_tokens(self, asked: Question) -> tuple[int, int]:
-        """Return the most tokens of a question and of its reply: a token has a byte at least."""
+    def _most_tokens(self, asked: JudgeQuestion) -> tuple[int, int]:
+        """Return the maximum tokens of a question and its reply: a token has at least one byte."""
         sent = f"{RULES}{asked.text}".encode(errors="replace")
         return len(sent) + _FORM_TOKENS, self._judge.max_reply_tokens
 
@@ -155,7 +157,7 @@ class Bench:
         judge = self._judge
         return (input_tokens * judge.input_price + output_tokens * judge.output_price) / 1e6
 
-    def _digest(self, asked: Question) -> str:
+    def _digest(self, asked: JudgeQuestion) -> str:
         whole = [
             self._judge.url,
             self._judge.model,
@@ -166,16 +168,16 @@ class Bench:
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
-def _verdict(pair: Pair, one: Entry, other: Entry) -> JudgedPair:
-    """Return the verdict of both orders: `before` was the first answer, then the second."""
+def _verdict(pair: AnswerPair, one: JournalEntry, other: JournalEntry) -> JudgedPair:
+    """Combine the verdicts of both orders: `before` was the first answer, then the second."""
     names: tuple[dict[str, Winner], ...] = (
         {"first": "before", "second": "after", "tie": "tie"},
         {"first": "after", "second": "before", "tie": "tie"},
     )
-    said = [
+    results = [
         None if e.verdict is None else n[e.verdict]
         for e, n in zip((one, other), names, strict=True)
     ]
-    winner, turned = of_both_orders(said[0], said[1])
+    winner, turned = of_both_orders(results[0], results[1])
     reasons = tuple(entry.reason for entry in (one, other) if entry.reason)
     return JudgedPair(prompt_id=pair.id, winner=winner, turned=turned, reasons=reasons)

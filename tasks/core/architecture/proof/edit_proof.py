@@ -1,4 +1,4 @@
-"""The proof that an edit is alive: made in a fresh process (see `fresh`), kept as a value.
+"""The proof that an edit is alive: made in a fresh process, kept as a value.
 
 The invariant: `prove_edit` returns a proof in which every check passed, or raises.
 """
@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from tasks.core.architecture.proof.fresh import NEXT, ask_fresh_process
-from tasks.core.architecture.proof.seen import Check
+from tasks.core.architecture.proof.fresh_process import NEXT_STEP, ask_fresh_process
+from tasks.core.architecture.proof.observation import EditCheck
 from tasks.core.errors import EditLost, SystemRefused
 from tasks.core.model.edit_fingerprint import EditFingerprint
 from tasks.core.process import Cause
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 PROOF_TIMEOUT_S = 3600.0
 
 
-class _Value(BaseModel):
+class _ProofRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ProofRequest(_Value):
-    """What the fresh process is asked to prove."""
+class ProofRequest(_ProofRecord):
+    """What the fresh process has to prove."""
 
     model: Path
     edit: Edit
@@ -36,7 +36,7 @@ class ProofRequest(_Value):
     memory_bytes: int | None
 
 
-class LayerRow(_Value):
+class LayerRow(_ProofRecord):
     """The activation of one layer, before and after the edit: its name and its module's class."""
 
     layer: int
@@ -45,18 +45,18 @@ class LayerRow(_Value):
 
     @property
     def after_marked(self) -> str:
-        """What stands there now, in bold type where it is new."""
+        """The activation after the edit, in bold type where it is new."""
         return self.after if self.after == self.before else f"**{self.after}**"
 
 
-class EditProof(_Value):
-    """What a fresh process saw of an edited model.
+class EditProof(_ProofRecord):
+    """What a fresh process observed of an edited model.
 
     difference: the largest absolute difference between the edited and the unedited result: logits
     for the whole model, hidden states for layers alone. It may be 0: a warning then says why.
-    probe_difference: the same of the edited modules alone, each on a probe on which its edit shows;
-    None in proofs of earlier versions. fingerprint: how the whole model answers the prompt at the
-    beginning of its context; None where layers alone were seen.
+    probe_difference: the same for the edited modules alone, each on a probe that makes its edit
+    visible; None in proofs of earlier versions. fingerprint: the whole model's answer to the prompt
+    at the start of its context; None where layers alone were observed.
     """
 
     seen: Literal["the whole model", "the edited layers alone"]
@@ -70,7 +70,7 @@ class EditProof(_Value):
     rope_after: dict[str, JsonValue]
     difference: float
     probe_difference: float | None = None
-    checks: tuple[Check, ...]
+    checks: tuple[EditCheck, ...]
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
     fingerprint: EditFingerprint | None = None
@@ -86,7 +86,7 @@ class EditProof(_Value):
         return plain
 
     def table(self) -> str:
-        """Return before and after as Markdown: every layer's activation, RoPE, and the checks."""
+        """Return each layer's activation and RoPE before and after, and the checks, as Markdown."""
         rows = [f"| {row.layer} | {row.before} | {row.after_marked} |" for row in self.layers]
         rope = [_rope_text(self.rope_before), _rope_text(self.rope_after)]
         context = [self.context_tokens_before, self.context_tokens_after]
@@ -98,8 +98,8 @@ class EditProof(_Value):
                 f"| RoPE | {rope[0]} | {rope[1]} |",
                 f"| context | {context[0]} tokens | {context[1]} tokens |",
                 "",
-                f"Seen in a fresh process on {self.seen}, {self.dtype}, {self.tokens} "
-                f"tokens; largest difference to the unedited model: {self._differences()}.",
+                f"Observed in a fresh process on {self.seen}, in {self.dtype}, with {self.tokens} "
+                f"tokens; largest difference from the unedited model: {self._differences()}.",
                 "",
                 *(f"- {'✓' if c.passed else '✗'} {c.name} ({c.detail})" for c in self.checks),
                 *(f"- ! {warning}" for warning in self.warnings),
@@ -126,14 +126,13 @@ def prove_edit(
     """Return the proof that `edit` is alive in the model directory `model`.
 
     unedited is the directory that the model was edited from; without it, or where a loader would
-    put an adapter of that directory on it, the same weights are read by stock LLaMA. memory_bytes
-    is what may be used, by default what the machine has available: a model that does not fit is
-    proven on its edited layers alone, with their real weights. The file `log` gets what the process
-    prints. Raises EditLost when a check fails or after timeout_s seconds, and what the fresh
-    process raised.
+    apply an adapter that lies in it, stock LLaMA reads the edited model's weights. memory_bytes is
+    what may be used, by default what is available: a model that does not fit is proven on its
+    edited layers alone, with their real weights. The process's output goes to the file `log`.
+    Raises EditLost when a check fails or after timeout_s seconds, and what the process raised.
     """
     request = ProofRequest(
-        model=model.absolute(),  # the fresh process begins in another directory
+        model=model.absolute(),  # the fresh process has another working directory
         edit=edit,
         unedited=unedited.absolute() if unedited and not has_adapter(unedited) else None,
         memory_bytes=memory_bytes,
@@ -146,7 +145,7 @@ def prove_edit(
             where=model,
             expected="; ".join(check.name for check in failed),
             found="; ".join(check.detail for check in failed),
-            next_step=NEXT,
+            next_step=NEXT_STEP,
         )
     for warning in proof.warnings:
         logger.warning("the edit is alive; %s", warning)
@@ -154,20 +153,22 @@ def prove_edit(
 
 
 def _in_fresh_process(request: ProofRequest, timeout_s: float, log: Path | None) -> EditProof:
-    module = "tasks.core.architecture.proof.prove"
-    told = ask_fresh_process(module, request, model=request.model, timeout_s=timeout_s, log=log)
-    if told is not None:
-        return read_answer(told, EditProof, error=EditLost)
+    module = "tasks.core.architecture.proof.entry"
+    reply = ask_fresh_process(module, request, model=request.model, timeout_s=timeout_s, log=log)
+    if reply is not None:
+        return read_answer(reply, EditProof, error=EditLost)
     if request.memory_bytes is None:
-        logger.warning("no memory for the whole model: its edited layers are proven alone")
+        logger.warning(
+            "the whole model does not fit into memory: only its edited layers are proven"
+        )
         layers_alone = request.model_copy(update={"memory_bytes": 0})
         return _in_fresh_process(layers_alone, timeout_s, log)
     raise SystemRefused(
-        "The memory does not suffice to prove the edit, even on the edited layers alone.",
+        "There is too little memory to prove the edit, even on the edited layers alone.",
         where=request.model,
-        found=f"{Cause.OUT_OF_MEMORY.value}{f'; the whole output: {log}' if log else ''}",
-        next_step="End what else runs here, or give the machine (or the container) more memory; "
-        "then run again.",
+        found=f"{Cause.OUT_OF_MEMORY.value}{f'; full output: {log}' if log else ''}",
+        next_step="Stop other programs, or give the machine (or the container) more memory; then "
+        "run again.",
     )
 
 

@@ -1,6 +1,6 @@
 """A whole model in this process: loaded, and asked for the log-probabilities of the fixed prompt.
 
-The invariant: weights that a file does not hold are an error, never an initial value.
+The invariant: a weight that the files lack is an error, never an initial value.
 """
 
 # mypy: allow-untyped-calls
@@ -23,15 +23,16 @@ PROMPT = "Selamat pagi, bagaimana cara menghitung laba warung saya?"
 PROMPT_TOKENS = 32  # at most
 
 OVERHEAD_BYTES = 1 << 30  # the libraries, and the states of a short prompt
-WEIGHTS_FACTOR = 1.25  # a model in memory, and the piece of it that is being read
+WEIGHTS_FACTOR = 1.25  # the model in memory, and the part that is being read
 
 
-def whole_dtype(
+def dtype_that_fits(
     model: ModelDirectory, memory_bytes: int | None
 ) -> torch.dtype | Literal["auto"] | None:
-    """Return the type in which the whole model fits into memory: `auto` is the stored one.
+    """Return the type in which the whole model fits into memory, None where it does not fit.
 
-    None when it fits in neither. memory_bytes is what may be used, by default what there is.
+    float32 if possible, else `auto`, the stored type. memory_bytes is what may be used, by default
+    what is available.
     """
     if memory_bytes is None:
         memory_bytes = read_hardware(model.path).memory_available_bytes
@@ -42,36 +43,39 @@ def whole_dtype(
     return "auto" if model.index.total_bytes <= room_bytes else None
 
 
-def load_whole(kind: Any, directory: ModelDirectory, **arguments: object) -> Any:
-    """Return the model that transformers' class loads, ready to be asked."""
+def load_strictly(kind: Any, directory: ModelDirectory, **arguments: object) -> Any:
+    """Return the model as a class of transformers loads it, in eval mode.
+
+    Raises CorruptWeights where the files lack a weight.
+    """
     model, info = kind.from_pretrained(directory.path, output_loading_info=True, **arguments)
     if info["missing_keys"]:
-        raise lacks(directory.index, info["missing_keys"])
+        raise missing_tensors(directory.index, info["missing_keys"])
     return model.eval()
 
 
 def prompt_ids(model: ModelDirectory) -> Tensor:
-    """Return the prompt's tokens, (1, tokens), as the model's own tokenizer gives them."""
+    """Return the prompt as the model's own tokenizer encodes it, (1, tokens)."""
     with understood("the model's tokenizer", model.path):
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=True)
     input_ids: Tensor = tokenizer(PROMPT, return_tensors="pt").input_ids
     return input_ids[:, :PROMPT_TOKENS]
 
 
-def log_probabilities(model: Any, input_ids: Tensor) -> tuple[float, ...]:
-    """Return that of each token but the first, given those before it; natural, taken in fp32."""
+def prompt_logprobs(model: Any, input_ids: Tensor) -> tuple[float, ...]:
+    """Return the natural log-probability of each token after the first, computed in fp32."""
     with torch.inference_mode():
         logits = model(input_ids=input_ids, use_cache=False).logits
-    return following(logits, input_ids)
+    return next_token_logprobs(logits, input_ids)
 
 
-def following(logits: Tensor, input_ids: Tensor) -> tuple[float, ...]:
-    """Return the log-probability of each token but the first in logits (1, T, vocabulary)."""
+def next_token_logprobs(logits: Tensor, input_ids: Tensor) -> tuple[float, ...]:
+    """Return the log-probability of each token after the first, from logits (1, T, vocabulary)."""
     wanted = input_ids[0, 1:, None]
     return tuple(logits[0, :-1].float().log_softmax(-1).gather(-1, wanted)[:, 0].tolist())
 
 
-def fingerprint(
+def fingerprint_of(
     ids: Sequence[int],
     *,
     edited: tuple[float, ...],
@@ -79,9 +83,9 @@ def fingerprint(
     dtype: str,
     versions: dict[str, str],
 ) -> EditFingerprint | None:
-    """Return what two models answered, or None where it cannot be compared with anything.
+    """Return the fingerprint made of two models' answers, None where nothing can be compared.
 
-    That is so without a second token, and with a value that is no number.
+    That is so without a second token, and where a value is not finite.
     """
     if not edited or not all(map(math.isfinite, (*edited, *unedited))):
         return None
@@ -90,8 +94,8 @@ def fingerprint(
     )
 
 
-def lacks(index: ModelIndex, names: Sequence[str]) -> CorruptWeights:
-    """Return the error for tensors that the weight files do not hold."""
+def missing_tensors(index: ModelIndex, names: Sequence[str]) -> CorruptWeights:
+    """Return the error for tensors that the weight files lack."""
     return CorruptWeights(
         "The weight files lack tensors that the model needs.",
         where=index.directory,

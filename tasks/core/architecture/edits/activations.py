@@ -1,7 +1,7 @@
-"""The activation functions that an edit may name: transformers' registry, without those that learn.
+"""The activation functions that an edit may name: transformers' registry, minus the learned ones.
 
-The invariant: a name that passes `require_activation` is a function of its input alone, so that it
-can replace another one without any weight being added to the model's files.
+The invariant: a name that passes `require_activation` is a function of its input alone, so it can
+replace another activation without adding a weight to the model's files.
 """
 
 import difflib
@@ -12,8 +12,8 @@ from transformers.activations import ACT2FN
 
 from tasks.core.errors import RecipeError
 
-# These have weights of their own, which the shared weight files do not hold: a loader would fill
-# them with whatever it fills missing weights with.
+# These have weights of their own, which the shared weight files do not hold: a loader would
+# initialize them like any missing weight.
 LEARNED = frozenset({"prelu", "xielu"})
 
 ROUNDING = 1e-5
@@ -49,7 +49,8 @@ def activation(name: str) -> nn.Module:
 def values_of(act_fn: nn.Module) -> Tensor:
     """Return act_fn at 193 fixed points from -12 to 12, fp32 on the CPU.
 
-    Beyond 10 because gelu_10 is gelu up to there. Works under hooks that move what passes.
+    The range exceeds 10 because gelu_10 equals gelu up to there. Works under hooks that move
+    tensors between devices.
     """
     with torch.no_grad():
         values: Tensor = act_fn(torch.linspace(-12, 12, 193))
@@ -59,13 +60,16 @@ def values_of(act_fn: nn.Module) -> Tensor:
 def computes(act_fn: nn.Module, name: str) -> bool:
     """Return whether act_fn computes the named activation, within fp32 rounding.
 
-    torch's own gelu differs by 2e-6 from one device to another; gelu_new differs from it by 4e-4.
+    torch's own gelu varies by 2e-6 between devices; gelu_new differs from it by 4e-4.
     """
     return torch.allclose(values_of(act_fn), values_of(activation(name)), atol=ROUNDING)
 
 
 def name_of(act_fn: nn.Module, likely: str) -> str:
-    """Return the name of what act_fn computes, `likely` first; its class where it has no name."""
+    """Return the name of the function that act_fn computes, trying `likely` first.
+
+    A function without a name in the registry is "unknown" with its class.
+    """
     usable = [name for name in ACT2FN if name not in LEARNED]
     names = (name for name in [likely, *usable] if computes(act_fn, name))
     return next(names, f"unknown ({type(act_fn).__name__})")

@@ -1,24 +1,26 @@
-"""The pictures of the report, as SVG that stands inside the page. Colours come from its style.
+"""The report's charts, as SVG inside the page. Colours come from its style sheet.
 
-Covers bars that start at nought and lines over steps; nothing here knows models or stages.
+Covers bars that start at zero and lines over steps; knows nothing of models or stages.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from tasks.core.evaluation.numbers import number
 
 _WIDTH = 880
+_CURVE_HEIGHT = 280
 _TEXT_HEIGHT = 17
 _OFF_THE_SCALE = 10.0
-"""A bar longer than this many times the shortest would leave nothing of the others to see."""
+"""A bar longer than this many times the shortest would make the others too short to compare."""
 
 
 def bars(values: Sequence[tuple[str, float]]) -> str:
-    """Return horizontal bars, on a linear scale that starts at nought.
+    """Return horizontal bars, on a linear scale that starts at zero.
 
-    A bar that is off the scale, or no finite number, reaches the edge and is cut by a gap.
+    A bar that is off the scale, or whose value is not finite, reaches the edge and has a gap.
     """
     left, right, row = 130, 150, 38
     room, height = _WIDTH - left - right, row * len(values) + 34
@@ -42,43 +44,63 @@ def bars(values: Sequence[tuple[str, float]]) -> str:
 
 
 def curve(lines: Mapping[str, Sequence[tuple[int, float]]], label: str) -> str:
-    """Return lines over steps, each with its last value written out, and its name if there are two.
+    """Return lines over steps, each labelled with its last value, and its name if there are two.
 
-    At least one line of at least one point; all values are finite.
+    Needs at least one line of at least one point, with finite values.
     """
-    left, right, top, bottom, height = 60, 165 if len(lines) > 1 else 90, 14, 44, 280
-    values = [value for points in lines.values() for _, value in points]
-    at = [step for points in lines.values() for step, _ in points]
-    ticks, first, last = _ticks(min(values), max(values)), min(at), max(at)
-
-    def x(step: float) -> float:
-        return left + (_WIDTH - left - right) * (step - first) / max(1, last - first)
-
-    def y(value: float) -> float:
-        share = (value - ticks[0]) / (ticks[-1] - ticks[0])
-        return top + (height - top - bottom) * (1 - share)
-
-    parts = []
-    for tick in ticks:
-        parts.append(_line(left, y(tick), _WIDTH - right, y(tick), "grid"))
-        parts.append(_text(left - 10, y(tick) + 4, f"{tick:g}", "name"))
-    for step in _steps(first, last):
-        parts.append(_text(x(step), height - 22, str(step), "tick"))
-    parts.append(_text((left + _WIDTH - right) / 2, height - 4, "step", "tick"))
-    ends = _apart([y(points[-1][1]) for points in lines.values()])
+    axes = _Axes.around(lines)
+    parts = list(axes.grid())
+    ends = _apart([axes.y(points[-1][1]) for points in lines.values()])
     for (name, points), end in zip(lines.items(), ends, strict=True):
-        line = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+        line = " ".join(f"{axes.x(step):.1f},{axes.y(value):.1f}" for step, value in points)
         parts.append(f'<polyline class="curve {escape(name)}" points="{line}"/>')
         for step, value in dict.fromkeys((points[0], points[-1])):
-            dot = f'cx="{x(step):.1f}" cy="{y(value):.1f}" r="4"'
+            dot = f'cx="{axes.x(step):.1f}" cy="{axes.y(value):.1f}" r="4"'
             parts.append(f'<circle class="dot {escape(name)}" {dot}/>')
         text = f"{points[-1][1]:.3f}" + (f" {name}" if len(lines) > 1 else "")
-        parts.append(_text(_WIDTH - right + 12, end + 5, text, "value"))
-    return _svg(height, parts, label)
+        parts.append(_text(axes.right + 12, end + 5, text, "value"))
+    return _svg(_CURVE_HEIGHT, parts, label)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """From steps and values to places in the picture."""
+
+    ticks: Sequence[float]
+    first: int
+    last: int
+    right: float
+    left: float = 60
+    top: float = 14
+    bottom: float = _CURVE_HEIGHT - 44
+
+    @classmethod
+    def around(cls, lines: Mapping[str, Sequence[tuple[int, float]]]) -> "_Axes":
+        values = [value for points in lines.values() for _, value in points]
+        steps = [step for points in lines.values() for step, _ in points]
+        room_for_labels = 165 if len(lines) > 1 else 90
+        ticks = _ticks(min(values), max(values))
+        return cls(ticks, min(steps), max(steps), _WIDTH - room_for_labels)
+
+    def x(self, step: float) -> float:
+        share = (step - self.first) / max(1, self.last - self.first)
+        return self.left + (self.right - self.left) * share
+
+    def y(self, value: float) -> float:
+        share = (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
+        return self.top + (self.bottom - self.top) * (1 - share)
+
+    def grid(self) -> Iterator[str]:
+        for tick in self.ticks:
+            yield _line(self.left, self.y(tick), self.right, self.y(tick), "grid")
+            yield _text(self.left - 10, self.y(tick) + 4, f"{tick:g}", "name")
+        for step in _steps(self.first, self.last):
+            yield _text(self.x(step), _CURVE_HEIGHT - 22, str(step), "tick")
+        yield _text((self.left + self.right) / 2, _CURVE_HEIGHT - 4, "step", "tick")
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """Return the heights of texts, moved down where one would be written over another."""
+    """Return the heights of labels, moved down where they would overlap."""
     placed: list[float] = []
     for height in sorted(heights):
         placed.append(max(height, placed[-1] + _TEXT_HEIGHT) if placed else height)
@@ -96,7 +118,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _steps(first: int, last: int) -> list[int]:
-    """Return up to 6 steps to write under the axis, the first and the last among them."""
+    """Return up to 6 steps for the labels of the axis, including the first and the last."""
     count = min(5, last - first)
     return [first + round(i * (last - first) / max(1, count)) for i in range(count + 1)]
 

@@ -7,13 +7,13 @@ import pytest
 
 from tasks.core.errors import JudgeUnavailable
 from tasks.core.evaluation import judge_endpoint
-from tasks.core.evaluation.judge_bench import Bench, Pair
 from tasks.core.evaluation.judge_endpoint import Endpoint, Reply
-from tasks.core.evaluation.judge_journal import Journal
+from tasks.core.evaluation.judge_journal import JudgeJournal
+from tasks.core.evaluation.judge_pairs import AnswerPair, PairJudge
 from tasks.core.recipe import Judge
 from tests.judges import JudgeServer, Said
 
-PAIR = Pair("p", "Apa itu NIB?", "Tidak tahu.", "Nomor induk berusaha.")
+PAIR = AnswerPair("p", "Apa itu NIB?", "Tidak tahu.", "Nomor induk berusaha.")
 REPLY = Reply("{}", 10, 10)
 MOST = 10_000
 """More tokens than both orders of the pair can take."""
@@ -34,7 +34,7 @@ class Loses:
         return REPLY
 
 
-def bench(tmp_path: Path, endpoint: Loses | Endpoint, max_cost: float = 1e9) -> Bench:
+def bench(tmp_path: Path, endpoint: Loses | Endpoint, max_cost: float = 1e9) -> PairJudge:
     judge = Judge(
         model="hakim",
         url="http://127.0.0.1:9/v1",
@@ -42,7 +42,7 @@ def bench(tmp_path: Path, endpoint: Loses | Endpoint, max_cost: float = 1e9) -> 
         output_price=1e6,
         max_cost=max_cost,
     )
-    return Bench(judge, endpoint, Journal(tmp_path / "journal.jsonl"), lambda _: None)
+    return PairJudge(judge, endpoint, JudgeJournal(tmp_path / "journal.jsonl"), lambda _: None)
 
 
 def test_attempts_that_were_lost_are_paid_also_in_the_next_run(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""What a judge is asked, and what its reply means. Pure.
+"""The question to a judge, and the meaning of its reply. Pure.
 
-An answer is what a model wrote, and a model can have learned to write "prefer this one". So each
-answer stands between marks with a label that is drawn after it was written and does not occur in
-it: no answer can end its own quotation, name itself, or foresee the word that a verdict needs. What
-is said to the judge about this is a request; that a verdict names a label is checked here.
+An answer is written by a model, which may have learned to write "prefer this one". So each answer
+is quoted between marks with a label that is drawn afterwards and does not occur in it: no answer
+can end its own quotation, name itself, or predict the word that a verdict needs. The rules ask the
+judge to respect this; that a verdict names a label is checked here.
 """
 
 import hashlib
@@ -12,11 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Order = Literal["before first", "after first"]
-Verdict = Literal["first", "second", "tie"]
+OrderVerdict = Literal["first", "second", "tie"]
 
 MAX_TEXT_LETTERS = 20_000
-"""Of a prompt and of an answer each: what one question costs is limited."""
+"""Of a prompt and of each answer, to limit the cost of one question."""
 _REASON_LETTERS = 300
 _CUT = " […]"
 _OBJECT = re.compile(r"\{[^{}]*\}")
@@ -37,16 +36,16 @@ LABEL is the label of the better answer, or tie where neither is better."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What the judge reads of one pair in one order, and the labels of its answers."""
+class JudgeQuestion:
+    """The question about one pair in one order, and the labels of its answers."""
 
     text: str
     first: str
     second: str
 
 
-def question(prompt: str, first: str, second: str, *, seed: int) -> Question:
-    """Return the question about two answers; the same seed gives the same one."""
+def question_about(prompt: str, first: str, second: str, *, seed: int) -> JudgeQuestion:
+    """Return the question about two answers; the same seed gives the same question."""
     texts = [_cut(text) for text in (prompt, first, second)]
     labels = _labels(seed, texts)
     titles = ("MESSAGE", "ANSWER", "ANSWER")
@@ -55,13 +54,13 @@ def question(prompt: str, first: str, second: str, *, seed: int) -> Question:
         for title, label, text in zip(titles, labels, texts, strict=True)
     ]
     ask = f"Which answer is better: {labels[1]}, {labels[2]}, or tie?"
-    return Question("\n\n".join([*quoted, ask]), labels[1], labels[2])
+    return JudgeQuestion("\n\n".join([*quoted, ask]), labels[1], labels[2])
 
 
-def verdict_in(reply: str, asked: Question) -> tuple[Verdict | None, str]:
-    """Return the verdict of a reply and its reason; None for a reply that keeps not to the form.
+def verdict_in(reply: str, asked: JudgeQuestion) -> tuple[OrderVerdict | None, str]:
+    """Return the verdict of a reply and its reason; None for a reply in another form.
 
-    The last object counts: some models think aloud before it.
+    The last JSON object counts: some models reason aloud before it.
     """
     for text in reversed(_OBJECT.findall(reply)):
         try:
@@ -71,7 +70,7 @@ def verdict_in(reply: str, asked: Question) -> tuple[Verdict | None, str]:
         better = found.get("better")
         reason = found.get("reason")
         words = " ".join(reason.split())[:_REASON_LETTERS] if isinstance(reason, str) else ""
-        known: dict[object, Verdict] = {
+        known: dict[object, OrderVerdict] = {
             asked.first: "first",
             asked.second: "second",
             "tie": "tie",
@@ -82,7 +81,7 @@ def verdict_in(reply: str, asked: Question) -> tuple[Verdict | None, str]:
 
 
 def _labels(seed: int, texts: list[str]) -> list[str]:
-    """Return three labels that no text holds, drawn from the seed and the texts."""
+    """Return three labels that occur in no text, drawn from the seed and the texts."""
     joined, labels, number = "\0".join(texts), list[str](), 0
     while len(labels) < len(texts):
         drawn = hashlib.sha256(f"{seed}\0{number}\0{joined}".encode(errors="replace")).hexdigest()

@@ -1,7 +1,8 @@
-"""Ask a model that is loaded in this process what it computes; nothing is changed.
+"""What the modules of a model in this process compute: activations and rotary frequencies.
 
-Works on stock LLaMA and on our own class, in any precision, also on the meta device. A process
-that has loaded an edited model can ask the model itself, without this package: see `promise`.
+Read-only. Works on stock LLaMA and on our own class, in any precision, also on the meta device. A
+process that has loaded an edited model can ask the model itself, without this package: see
+`promise`.
 """
 
 import copy
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.core.architecture.edits.registry import values_of
+from tasks.core.architecture.edits.activations import values_of
 
 
 def act_fns_of(model: nn.Module) -> list[nn.Module]:
@@ -27,14 +28,14 @@ def act_values_of(model: nn.Module) -> Tensor:
 def inverse_frequencies(model: nn.Module, position: int) -> Tensor:
     """Return inv_freq (head_dim / 2) as a forward pass at this position uses it, fp32, CPU.
 
-    Of a model on the meta device: as its class will compute it.
+    On the meta device: as its class will compute it.
     """
     decoder: Any = getattr(model, "model", model)
     return frequencies_at(decoder.rotary_emb, position)
 
 
 def frequencies_at(rotary: Any, position: int) -> Tensor:
-    """Return inv_freq of a rotary embedding as at this position; see `inverse_frequencies`."""
+    """Return inv_freq of a rotary embedding at this position; see `inverse_frequencies`."""
     if rotary.inv_freq.is_meta:
         rotary = type(rotary)(rotary.config)
     probe = copy.deepcopy(rotary)  # the forward pass of a dynamic RoPE changes its own buffers

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.architecture.edits.layers import plan_activations, resolve
+from tasks.core.architecture.edits.selection import plan_activations, selected_layers
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import ActivationEdit, LayerSelector
 
@@ -34,7 +34,7 @@ def test_two_activations_for_one_layer_are_a_contradiction() -> None:
     [(0, [0]), (-1, [4]), ("all", [0, 1, 2, 3, 4]), ("1:3", [1, 2]), ("-2:", [3, 4]), (":-4", [0])],
 )
 def test_selectors_mean_what_python_means(selector: LayerSelector, layers: list[int]) -> None:
-    assert list(resolve(selector, 5, where="here")) == layers
+    assert list(selected_layers(selector, 5, where="here")) == layers
 
 
 @given(st.integers(1, 12), st.integers(-14, 14), st.integers(-14, 14))
@@ -44,10 +44,10 @@ def test_slice_names_the_layers_that_python_slices_or_is_refused(
     expected = list(range(count))[start:stop]
     inside = all(-count <= bound <= count for bound in (start, stop))
     if expected and inside:
-        assert list(resolve(f"{start}:{stop}", count, where="here")) == expected
+        assert list(selected_layers(f"{start}:{stop}", count, where="here")) == expected
     else:
         with pytest.raises(RecipeError):
-            resolve(f"{start}:{stop}", count, where="here")
+            selected_layers(f"{start}:{stop}", count, where="here")
 
 
 def test_entries_for_different_layers_make_one_plan() -> None:
