@@ -21,6 +21,7 @@ from flows.commands.sources import MODEL_HELP, TEMPLATE, in_use, local_model
 from tasks.core.errors import UsageError
 from tasks.core.files.given import at_rest
 from tasks.core.recipe import Finetune, Lora
+from tasks.core.recipe.file import given_path
 
 _LORA = "lora_"
 _PORT = 29500  # shown by --dry-run; a real run takes one that is free
@@ -62,7 +63,7 @@ def finetune(
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
     with ExitStack() as streams:
-        kept = streams.enter_context(at_rest(data))
+        kept = streams.enter_context(at_rest(given_path(data)))
         settings = _settings(kept, fields)
         if settings.hostfile is not None:
             hosts = streams.enter_context(at_rest(settings.hostfile))
