@@ -31,5 +31,5 @@ POOLS = {
 }
 """Which stage runs in which pool is said in prefect.yaml; where a pool's runs live, by its worker.
 
-A pool that is on the server already stays as it is, also one of another type (docs/runbook.md).
+A pool that is on the server already stays as it is, also one of another type (docs/machines.md).
 """

@@ -90,7 +90,7 @@ def sign(names: Annotated[list[str], _NAMES], as_json: Annotated[bool, AS_JSON] 
             "There is no key to sign with.",
             where=KEY_VARIABLE,
             expected="the file of a private key, of mode 0600",
-            next_step="docs/runbook.md, `Sign models`, makes a pair of keys with openssl.",
+            next_step="docs/signing.md shows how to make a pair of keys with openssl.",
         )
     store = Store(home(), say=partial(typer.echo, err=True))
     with store.in_use():
