@@ -21,7 +21,7 @@ from tasks.core.files.foreign import leaves, read_whole
 from tasks.core.files.listing import matching, paths_below
 from tasks.core.system.errors import is_of_the_machine
 
-_OURS = Path(__file__).parent / "architecture" / "remote"
+_OURS = Path(__file__).parents[1] / "architecture" / "remote"
 _CONFIGURATIONS = "*config*.json"
 """Those of model, tokenizer, processor and generation, and `config.5.0.0.json` for a version."""
 _GENERATION = Path("custom_generate", "generate.py")
