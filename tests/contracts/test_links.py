@@ -27,7 +27,7 @@ _BELOW = {"docs/faults.md": ("tests",), "docs/inputs.md": ("tests",)}
 """Pages whose tables name files from there on."""
 _ABOVE = ("", "tasks/core", "tasks", "docs", "tests/unit")
 """What a page may leave out before the path of a file."""
-_NOT_OURS = re.compile(r"(?:^|/)my_|^ATen/")
+_NOT_OURS = re.compile(r"(?:^|/)my_|^ATen/|^(?:checkpoint|runtime)/")
 """A reader's own files, and those of other projects."""
 
 

@@ -34,6 +34,18 @@ def test_what_it_quotes_is_what_the_program_says(text: str, said: str) -> None:
     assert text in said
 
 
+def test_the_readme_leads_to_it_by_what_the_program_says(said: str) -> None:
+    readme = (PROJECT / "README.md").read_text()
+    quoted = re.findall(r"\[([^]]+)\]\(docs/troubleshooting\.md#", readme)
+    assert len(quoted) >= 5
+    # What an f-string fills in is a part of its own.
+    assert [text for text in quoted if not all(part in said for part in parts(text))] == []
+
+
+def parts(text: str) -> list[str]:
+    return re.split(r": |\d+", text)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_an_error_that_it_names_is_one(name: str) -> None:
     assert name in ERRORS

@@ -20,7 +20,7 @@ CORRECT = "Correct the fields above; docs/recipe.md lists them all."
 
 
 def project_path(path: Path) -> Path:
-    """Resolve a relative path of a recipe: in the working directory if it exists, else in the project."""
+    """Return where a relative path leads: from the working directory, else in the project."""
     return path if path.is_absolute() or path.exists() else RESOURCES / path
 
 
