@@ -25,7 +25,11 @@ VLLM_READY := $(VLLM_VENV)/.ready-$(VLLM)
 SBOM_VENV  := .venv-sbom
 SBOM_READY := $(SBOM_VENV)/.ready
 
-.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz chaos check format bench bench-quick soak lock sbom clean
+# MkDocs, for the documentation as a site.
+DOCS_VENV  := .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
+
+.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz chaos check format bench bench-quick soak lock sbom docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -123,6 +127,15 @@ $(SBOM_READY): requirements-sbom.lock
 sbom: $(READY) $(SBOM_READY)  ## write sbom.cdx.json: every package of .venv, its licence, what needs it
 	$(SBOM_VENV)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json
 
+$(DOCS_READY): requirements-docs.lock
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-docs.lock
+	@touch $@
+
+docs: $(DOCS_READY)  ## build the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "Open site/index.html, or serve it: $(DOCS_VENV)/bin/mkdocs serve"
+
 clean:  ## remove the environment and all caches of this checkout
-	rm -rf $(VENV) $(VLLM_VENV) $(SBOM_VENV) sbom.cdx.json build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VLLM_VENV) $(SBOM_VENV) $(DOCS_VENV) sbom.cdx.json site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,9 +22,10 @@ from flows.prefect_server.automations import install_automations, recovery_autom
 from flows.prefect_server.pools import POOLS
 from tasks.core.errors import PrefectUnavailable
 from tasks.core.files.locks import Say
-from tasks.core.home import PROJECT
+from tasks.core.home import PROJECT, RESOURCES
 from tasks.core.process import NETWORK, child_environment, run_child
 
+_DEPLOYMENTS = RESOURCES / "prefect.yaml"
 _PAGE = 200
 """The most that the API returns at once."""
 
@@ -49,7 +50,7 @@ def install_on_server(address: str, *, log: Path, say: Say) -> None:
 
 def listed_deployments() -> set[str]:
     """Return the names of the deployments in prefect.yaml."""
-    listed = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    listed = yaml.safe_load(_DEPLOYMENTS.read_text())["deployments"]
     return {each["name"] for each in listed}
 
 
@@ -71,7 +72,10 @@ def _make_pools(client: SyncPrefectClient) -> None:
 
 def _deploy(address: str, log: Path) -> None:
     ran = run_child(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        [
+            *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
+            *("--prefect-file", str(_DEPLOYMENTS)),
+        ],
         env={**child_environment(os.environ, "PREFECT_*", *NETWORK), "PREFECT_API_URL": address},
         cwd=PROJECT,
         log=log,

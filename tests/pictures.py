@@ -1,4 +1,4 @@
-"""The pictures of docs/runbook.md, taken of a running server: the forms, the pages, the report.
+"""The pictures of docs/prefect.md, taken of a running server: the forms, the pages, the report.
 
 `python -m tests.pictures http://127.0.0.1:4200` after a rebuild of `demo` that completed and one of
 `kawan-usaha-13b` that failed for want of a GPU, both from the UI. Look at each before it is kept.

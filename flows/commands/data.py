@@ -231,8 +231,9 @@ def _local_file(text: str, name: str | None) -> Path:
     """Return the file, or where that of the data set lies after its download."""
     from tasks.core.home import home
     from tasks.core.hub.download.dataset_files import fetch_conversations
+    from tasks.core.recipe.file import given_path
 
-    path = Path(text)
+    path = given_path(Path(text))
     if path.exists() or text.endswith((".json", ".jsonl")) or "/" not in text:
         return path
     repo, _, revision = text.partition("@")

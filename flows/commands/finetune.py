@@ -14,6 +14,7 @@ from flows.command_line.sources import Model, Template
 from tasks.core.errors import UsageError
 from tasks.core.files.given import at_rest
 from tasks.core.recipe import Finetune, Lora
+from tasks.core.recipe.file import given_path
 
 LORA = "lora_"
 """The prefix of the options of `recipe.Lora`."""
@@ -54,7 +55,7 @@ def finetune(
     Example: `kawan-usaha finetune edited data/conversation.json tuned --zero-stage 3 --dry-run`
     """
     with ExitStack() as streams:
-        kept = streams.enter_context(at_rest(data))
+        kept = streams.enter_context(at_rest(given_path(data)))
         settings = finetune_settings(kept, fields)
         if settings.hostfile is not None:
             hosts = streams.enter_context(at_rest(settings.hostfile))

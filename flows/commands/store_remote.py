@@ -80,7 +80,7 @@ def sign(names: Annotated[list[str], _NAMES], as_json: AsJson = False) -> None:
             "There is no signing key.",
             where=KEY_VARIABLE,
             expected="the path of a private key with mode 0600",
-            next_step="docs/runbook.md, `Sign models`, shows how to create a pair of keys.",
+            next_step="docs/signing.md shows how to create a pair of keys.",
         )
     store = Store(home(), say=partial(typer.echo, err=True))
     with store.in_use():

@@ -31,5 +31,5 @@ POOLS = {
 }
 """prefect.yaml assigns stages to pools; the worker of a pool decides where its runs live.
 
-A pool that is on the server already stays as it is, even one of another type (docs/runbook.md).
+A pool that is on the server already stays as it is, even one of another type (docs/machines.md).
 """

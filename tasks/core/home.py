@@ -7,7 +7,14 @@ from pathlib import Path
 
 ENVIRONMENT_VARIABLE = "KAWAN_USAHA_HOME"
 PROJECT = Path(__file__).parents[2]
-"""The root of the project, from which its child processes import it."""
+"""The directory that `flows` and `tasks` lie in, from which child processes import them.
+
+The root of a checkout; site-packages once the project is installed from a wheel.
+"""
+
+_IN_A_WHEEL = PROJECT / "tasks" / "bundled"
+RESOURCES = _IN_A_WHEEL if _IN_A_WHEEL.is_dir() else PROJECT
+"""The directory that holds `data/` and `prefect.yaml`: a wheel brings a copy of both."""
 
 
 def home() -> Path:

@@ -37,7 +37,8 @@ def recommended_commands() -> Iterator[Recommended]:
     for path, texts_of_it in constants_of_the_code().items():
         for text in texts_of_it:
             yield from _found(path, [*_quoted(text), *_lines(text)])
-    texts = [ROOT / "README.md", ROOT / "prefect.yaml"]
+    own = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "prefect.yaml")
+    texts = [ROOT / name for name in own]
     for directory in ("docs", "data"):
         texts += sorted(p for kind in ("md", "yaml") for p in (ROOT / directory).rglob(f"*.{kind}"))
     for path in texts:

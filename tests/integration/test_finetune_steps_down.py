@@ -11,7 +11,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from flows.commands.finetune import finetune as stage
 from tasks.core.conversation.examples.writer import ExampleCounts
 from tasks.core.planning.rungs import rungs_of
 from tasks.core.process import Cause, ChildResult
@@ -22,6 +21,7 @@ from tasks.core.training.failures import StopReason, TrainingStopped
 from tasks.core.training.job import LoggedStep
 from tasks.core.training.request import TrainingRequest
 from tasks.core.training.verify import AdapterFacts
+from tasks.finetune import finetune as stage
 from tasks.notices import NoticeEvent
 from tasks.runtime import StageResult, wait_if_it_may_pass
 from tests.models import tiny_llama

@@ -15,7 +15,7 @@ from tests.soak.verdict import HOUR_S, Allowed, Finding, Points, findings
 READINGS, PICTURE = "readings.jsonl", "soak.png"
 
 BYTES_A_RUN = 100_000
-"""What Prefect's database may grow by a run, until old runs go (docs/runbook.md)."""
+"""What Prefect's database may grow by a run, until old runs go (docs/upkeep.md)."""
 ROTATED = Allowed(share=0, floor=2e6)
 """Of logs that are begun anew at 10 MB: what they may grow until then."""
 

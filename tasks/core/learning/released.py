@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import JsonValue, ValidationError
 
 from tasks.core.errors import RecipeError
-from tasks.core.home import PROJECT
+from tasks.core.home import RESOURCES
 from tasks.core.hub.download.dataset import recorded_name
 from tasks.core.recipe import Recipe, Source
 from tasks.core.recipe.data import DataSource
@@ -82,7 +82,7 @@ def released_recipe(records: RunRecords, name: str) -> Recipe:
 
 
 def _relative(value: JsonValue) -> JsonValue:
-    root = f"{PROJECT}/"
+    root = f"{RESOURCES}/"
     if isinstance(value, str):
         return value.removeprefix(root)
     if isinstance(value, list):

@@ -11,9 +11,9 @@ from tasks.core.conversation.records import Conversation, parse_record
 from tasks.core.errors import DataError
 from tasks.core.files.given import read_given_text
 from tasks.core.files.yaml_text import NotYaml, read_yaml
-from tasks.core.home import PROJECT
+from tasks.core.home import RESOURCES
 
-TOPICS = PROJECT / "data" / "topics.yaml"
+TOPICS = RESOURCES / "data" / "topics.yaml"
 OTHER = "lain"
 _WORD_LETTERS = 4
 """A shorter word counts by itself only: `kur` is in `kurang`."""

@@ -7,6 +7,7 @@ the conversations.
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.core.architecture.edits.selection import plan_activations
 from tasks.core.conversation.estimate import lengths_of, training_lengths
 from tasks.core.files.foreign import JsonObject
 from tasks.core.hub.download.sources import Sources
@@ -31,7 +32,8 @@ def plan_of(
 
     A well-known base is planned by its published shape; for another one the Hub is asked. The CPU
     is measured for a moment if the recipe computes on it, and the link to the GPU once if it trains
-    there; neither can be measured for another machine.
+    there; neither can be measured for another machine. Raises
+    RecipeError for an edit of a layer that the model does not have.
     """
     sources = sources or Sources.of(recipe, home)
     hardware = read_hardware(home)
@@ -54,6 +56,8 @@ def plan_of(
             delta_bytes=sources.delta.size_bytes() if sources.delta else None,
             stored_dtype=dtype_from_config(config),
         )
+    if recipe.edit is not None:
+        plan_activations(recipe.edit.activations, shape.layers)
     warnings = check_models(recipe, config)
     made = plan_recipe(recipe, hardware, shape, sizes=sizes)
     return replace(made, warnings=(*sources.warnings, *warnings, *made.warnings))

@@ -9,19 +9,25 @@ from pydantic import ValidationError
 from tasks.core.errors import RecipeError
 from tasks.core.files.given import read_given_text
 from tasks.core.files.yaml_text import NotYaml, read_yaml
-from tasks.core.home import PROJECT
+from tasks.core.home import RESOURCES
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.data import DataSource
 from tasks.core.recipe.fields import part_in
 from tasks.core.recipe.part import RecipePart
 
-RECIPES = PROJECT / "data" / "recipes"
+RECIPES = RESOURCES / "data" / "recipes"
 CORRECT = "Correct the fields above; docs/recipe.md lists them all."
 
 
 def project_path(path: Path) -> Path:
-    """Resolve a relative path of a recipe: in the working directory if it exists, else here."""
-    return path if path.is_absolute() or path.exists() else PROJECT / path
+    """Return where a relative path leads: from the working directory, else in the project."""
+    return path if path.is_absolute() or path.exists() else RESOURCES / path
+
+
+def given_path(path: Path) -> Path:
+    """Return a path of a command line, or the project's own file where only that one exists."""
+    own = project_path(path)
+    return own if own.exists() else path
 
 
 def located(recipe: Recipe) -> Recipe:

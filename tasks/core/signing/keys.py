@@ -33,7 +33,7 @@ _LONGEST_BYTES = 1 << 16
 _LONGEST_PATH = 200
 _PEM = "-----BEGIN"
 _PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
-_HOW = "docs/runbook.md, `Sign models`, makes a pair of keys with openssl."
+_HOW = "docs/signing.md shows how to make a pair of keys with openssl."
 
 
 @dataclass(frozen=True)

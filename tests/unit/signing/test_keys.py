@@ -195,8 +195,8 @@ def test_a_file_may_hold_several_public_keys(pair: Pair, tmp_path: Path) -> None
     assert key_of(both, {KEY_VARIABLE: str(pair.private)}) == pair.key
 
 
-def test_the_commands_of_the_runbook_make_a_pair_that_signs(tmp_path: Path) -> None:
-    page = (PROJECT / "docs" / "runbook.md").read_text().partition("## Sign models")[2]
+def test_the_commands_of_the_page_make_a_pair_that_signs(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "signing.md").read_text()
     (commands,) = re.findall(r"```sh\n(umask 077.*?)```", page, re.DOTALL)
     subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
     key = key_of(tmp_path / "kawan-usaha.pub", {KEY_VARIABLE: str(tmp_path / "kawan-usaha.pem")})

@@ -23,6 +23,7 @@ from tasks.core.machine.speed import CpuSpeed
 from tasks.core.preflight.checks import check_inputs, check_recipe, require_devices
 from tasks.core.preflight.plan import plan_of
 from tasks.core.recipe import (
+    ActivationEdit,
     Base,
     Deploy,
     Edit,
@@ -130,6 +131,16 @@ def test_a_published_base_is_held_to_its_positions_without_asking_the_hub(
     known = recipe.model_copy(update={"base": Base(), "finetune": Finetune(max_length_tokens=4096)})
     with pytest.raises(RecipeError, match=r"finetune\.max_length_tokens[\s\S]*at most 2048"):
         plan_of(known, tmp_path, gpus="2xL4")
+
+
+@pytest.mark.parametrize("layer", [9, -9, "1:9"])
+def test_an_edit_of_a_layer_that_is_not_there_is_refused_before_any_download(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int | str
+) -> None:
+    measured(monkeypatch, None)
+    edit = Edit(activations=(ActivationEdit(layers=(layer,)),))
+    with pytest.raises(RecipeError, match="layers that this model does not have"):
+        plan_of(recipe.model_copy(update={"edit": edit}), tmp_path)
 
 
 def test_a_scaling_edit_lengthens_the_context_and_the_base_is_only_warned_of(
