@@ -29,7 +29,7 @@ SBOM_READY := $(SBOM_VENV)/.ready
 DOCS_VENV  := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 
-.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz chaos check format bench bench-quick soak lock sbom docs clean
+.PHONY: help demo vllm prefect-up prefect-down test test-all test-vllm fuzz chaos coverage mutants check format bench bench-quick soak lock sbom docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
@@ -92,11 +92,23 @@ fuzz: $(READY)  ## give each command, reader and path of the API a thousand wron
 chaos: $(READY)  ## kill the whole recipe at a hundred random moments (SEED=7 KILLS=20)
 	KAWAN_USAHA_CHAOS_SEED=$(SEED) KAWAN_USAHA_CHAOS_KILLS=$(KILLS) $(BIN)/python -m pytest -m "" tests/chaos
 
-check: $(READY)  ## format, lint, types, import contracts
+# Every process that a test starts counts, for which its environment has to name the measuring.
+coverage: $(READY)  ## run the tests, and see that nine tenths of the core's branches are reached
+	rm -rf build/coverage && mkdir -p build/coverage
+	KAWAN_USAHA_CHILD_ENVIRONMENT=COVERAGE_PROCESS_CONFIG $(BIN)/coverage run -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutants: $(READY)  ## change the core line by line; a test must notice (MODULES=tasks.core.keys MINUTES=60)
+	$(BIN)/python -m tests.mutants $(MODULES) $(if $(filter command line,$(origin MINUTES)),--minutes $(MINUTES))
+
+check: $(READY)  ## format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry flows tasks --optional-dependencies-dev-groups dev
+	$(BIN)/deptry flows tasks tests
 
 format: $(READY)  ## format and sort the code
 	$(BIN)/ruff format .

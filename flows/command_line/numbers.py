@@ -42,7 +42,7 @@ class Range:
         return cls(int if int in parts else float, limits)
 
     def __str__(self) -> str:
-        """The limits in words, such as "at least 1, at most 16"; empty without any."""
+        """Return the limits in words, such as "at least 1, at most 16"; empty without any."""
         words = [
             form.format(_shown(getattr(limit, attribute)))
             for kind, attribute, form, _ in _COMPARED

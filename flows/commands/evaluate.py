@@ -71,7 +71,6 @@ def evaluate(
 
     Example: `kawan-usaha evaluate edited --against merged --report page.html`
     """
-
     from tasks.core.errors import UsageError
 
     if max_perplexity_ratio is not None and against is None:

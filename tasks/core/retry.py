@@ -43,7 +43,6 @@ def retrying(
     A server that asks for a longer wait is given it, up to longest_asked_s; beyond that no further
     attempt is made.
     """
-
     planned = wait_chain(*map(wait_fixed, waits_s or (0.0,)))
 
     def wait(state: RetryCallState) -> float:

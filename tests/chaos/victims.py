@@ -98,8 +98,9 @@ _SERVING: dict[str, Kind] = {
 
 
 def _children(flow: psutil.Process) -> Iterator[psutil.Process]:
-    """Yield what the flow has started, but for the guards: a guard that is missing is found by
-    nobody until its owner is killed as well, which would be two faults in one moment.
+    """Yield what the flow has started, but for the guards.
+
+    A missing guard is noticed by nobody until its owner is killed as well: two faults at once.
     """
     with suppress(psutil.Error):
         for child in flow.children(recursive=True):

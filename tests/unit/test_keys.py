@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.keys import canonical_json, digest, stage_key
+from tasks.core.keys import StageKey, canonical_json, digest, stage_key
 from tasks.core.recipe import Delta
 
 plain = st.recursive(
@@ -48,3 +48,7 @@ def test_key_changes_with_each_of_its_parts() -> None:
 
 def test_a_recipe_part_is_keyed_by_its_values() -> None:
     assert digest(Delta()) == digest(Delta().model_dump(mode="json"))
+
+
+def test_a_key_is_written_as_its_stage_and_enough_of_its_digest() -> None:
+    assert str(StageKey("merge", "0123456789abcdef" * 4)) == "merge-0123456789abcdef0123"

@@ -115,7 +115,7 @@ class Endpoint:
     """A connection to the judge."""
 
     def __init__(self, judge: Judge) -> None:
-        """Raises JudgeRefused without the key that the recipe names."""
+        """Take the key that the recipe names. Raises JudgeRefused if it is not set."""
         key = require_key(judge)
         self._judge = judge
         self._url = f"{judge.url}/chat/completions"

@@ -104,7 +104,7 @@ def _download(recipe: Recipe, base: int, delta: int, rates: Rates) -> StageNeed:
 
 
 def _finetune(finetune: Finetune, shape: ModelShape, sizes: Sizes) -> StageNeed:
-    """A checkpoint holds the adapter twice and Adam's fp32 states, but no frozen weights.
+    """Return what a fine-tune needs: checkpoints hold the adapter twice and Adam's fp32 states.
 
     One more than `save_total_limit` exists until the oldest is removed. The prepared data holds a
     token and a label of 4 bytes each.
@@ -119,8 +119,10 @@ def _finetune(finetune: Finetune, shape: ModelShape, sizes: Sizes) -> StageNeed:
 def _evaluate(
     recipe: Recipe, evaluate: Evaluate, shape: ModelShape, sizes: Sizes, disk_rate: float
 ) -> StageNeed:
-    """One model at a time: its states (tokens, hidden) before the output layer, and those of the
-    previous model of the chain and of the previous release, whose output layers stay in memory.
+    """Return the bytes that are kept beside the one model that is measured.
+
+    Its states (tokens, hidden) before the output layer, and those of the previous model of the
+    chain and of the previous release, whose output layers stay in memory.
     """
     states = 3 * DTYPE_BYTES["float32"] * sizes.held_out_tokens * shape.hidden
     if evaluate.device == "cpu":

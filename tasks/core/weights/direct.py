@@ -78,7 +78,7 @@ class OutputFile:
     """A new file of a known size to write pieces to, preallocated."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
-        """Raises OSError, with ENOSPC where the disk has no room for the whole file.
+        """Preallocate the file. Raises OSError: ENOSPC where the disk has no room for all of it.
 
         Some file systems, such as NFS before version 4.2, cannot preallocate: there a full disk is
         noticed only in `write`.

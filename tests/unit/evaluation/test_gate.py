@@ -60,6 +60,11 @@ def test_rise_is_taken_against_the_model_before_the_edit_not_against_the_base() 
     assert verdict.checks[0].measured == pytest.approx(0.9)
 
 
+def test_rise_of_a_chain_without_a_base_is_taken_against_its_first_model() -> None:
+    verdict = apply_gate(outcome(("model", 10), ("edited", 13)), Gate(max_perplexity_ratio=1.25))
+    assert verdict.reasons == ["perplexity ratio of edited to model: 1.3, above the limit 1.25"]
+
+
 @pytest.mark.parametrize("nll", [math.nan, math.inf, 1e6])
 def test_what_is_not_a_finite_number_never_passes(nll: float) -> None:
     broken = figures("edited", 10).model_copy(update={"nll_nats": nll})
@@ -75,7 +80,7 @@ def test_limit_that_cannot_be_judged_fails() -> None:
     assert "could not be measured" in verdict.reasons[0]
 
 
-@pytest.mark.parametrize(("kl", "passed"), [(0.5, True), (1.5, False)])
+@pytest.mark.parametrize(("kl", "passed"), [(0.5, True), (1.0, True), (1.5, False)])
 def test_kl_of_the_edit_is_held_to_its_limit(kl: float, passed: bool) -> None:
     chain = outcome(("merged", 10), ("edited", 10), kl=kl)
     assert apply_gate(chain, OFF.model_copy(update={"max_kl_divergence": 1.0})).passed is passed
@@ -115,6 +120,16 @@ def test_models_with_other_tokenizers_are_compared_by_the_byte() -> None:
     check = apply_gate(chain, Gate(max_perplexity_ratio=1.25)).checks[0]
     assert check.measured == pytest.approx(1.0)
     assert check.name == "perplexity ratio of edited to merged, per byte (4.00 bytes per token)"
+
+
+def test_other_tokenizers_that_agree_on_the_answers_are_not_told_apart() -> None:
+    chain = EvaluationOutcome(
+        figures=(figures("merged", 10), figures("edited", 10, tokenizer="other")),
+        comparisons=(),
+        answers=(),
+    )
+    check = apply_gate(chain, Gate(max_perplexity_ratio=1.25)).checks[0]
+    assert check.name == "perplexity ratio of edited to merged"
 
 
 @pytest.mark.parametrize("limit", ["max_perplexity_ratio", "max_ratio_to_release"])
@@ -275,6 +290,7 @@ def test_a_judge_alone_holds_up_nothing() -> None:
     ("found", "passed"),
     [
         (judged("after", "tie"), True),
+        (judged("after", "before"), True),
         (judged("tie", "before"), False),
         (judged(None), False),
         (judged("after", None), True),
@@ -288,6 +304,20 @@ def test_a_limit_for_a_judge_holds_and_fails_where_nothing_was_judged(
 ) -> None:
     limits = OFF.model_copy(update={"min_judge_win_rate": 0.5})
     assert apply_gate(found, limits).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (judged("after", None, "tie"), "release before (2 of 3 pairs judged)"),
+        (judged("after", "tie"), "release before"),
+    ],
+)
+def test_pairs_that_nobody_judged_are_told_with_the_limit(
+    found: EvaluationOutcome, told: str
+) -> None:
+    check = apply_gate(found, OFF.model_copy(update={"min_judge_win_rate": 0.5})).checks[-1]
+    assert check.name.endswith(told)
 
 
 def test_a_limit_for_a_judge_does_not_apply_to_a_first_release() -> None:

@@ -375,6 +375,7 @@ def test_a_prefect_server_that_refuses_is_told_before_a_run_begins(answering: st
 def test_a_prefect_server_that_answers_is_used(answering: str) -> None:
     with temporary_settings({PREFECT_API_URL: answering}):
         start_temporary_server()()
+        assert PREFECT_API_URL.value() == answering
 
 
 def test_what_the_temporary_server_prints_is_in_a_log_or_nowhere(tmp_path: Path) -> None:

@@ -174,8 +174,11 @@ def test_service_that_answers_is_not_told_of_and_the_others_are() -> None:
     ]
 
 
-def test_nobody_is_told_outside_of_a_run() -> None:
+def test_nobody_is_told_outside_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    posted: list[object] = []
+    monkeypatch.setattr("tasks.notices.post", posted.append)
     notify(Notice(NoticeEvent.TEST, "recipe", "demo", "title", "text"))
+    assert posted == []
 
 
 def test_service_that_stays_down_is_told_of_once_a_day() -> None:

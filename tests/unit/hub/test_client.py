@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from tasks.core.errors import (
     DiskFull,
     GatedRepository,
     HubError,
+    HubOffline,
     HubUnavailable,
     RepositoryNotFound,
     RevisionNotFound,
@@ -199,3 +200,10 @@ def test_the_login_of_huggingface_co_is_not_sent_to_another_endpoint(tmp_path):
 )
 def test_a_hub_on_this_machine_is_known_by_its_address(address, is_here):
     assert is_on_this_machine(address) is is_here
+
+
+def test_a_hub_that_the_environment_forbids_to_ask_is_not_one_that_is_down() -> None:
+    with pytest.raises(HubOffline) as told, translated("warung/model"):
+        raise OfflineModeIsEnabled("offline")
+    assert "`unset HF_HUB_OFFLINE`" in str(told.value.next_step)
+    assert (told.value.retryable, told.value.exit_code) == (False, 2)

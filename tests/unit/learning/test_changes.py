@@ -5,7 +5,7 @@ from tasks.core.learning.changes import changes, in_words
 
 
 def figures(role: Role, *perplexities: float, tokens: int = 10) -> Figures:
-    """Of one conversation for each perplexity, at the positions 1, 2 …"""
+    """Return those of a conversation for each perplexity, at the positions 1, 2 and so on."""
     reads = tuple(
         ConversationFigures(
             position=n, tokens=tokens, utf8_bytes=40, nll_nats=tokens * math.log(each)

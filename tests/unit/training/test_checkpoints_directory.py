@@ -1,8 +1,10 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tasks.core.training.checkpoints.directory import (
+    CHECKPOINTS,
     DIVISION,
     MARKER,
     PORTABLE,
@@ -11,7 +13,9 @@ from tasks.core.training.checkpoints.directory import (
     last_whole,
     mark_whole,
     prune_checkpoints,
+    remove_work,
     step_of,
+    whole_state,
 )
 
 IDENTITY = {"learning_rate": 1e-3, "lora.r": 8, "data": "abc"}
@@ -56,6 +60,36 @@ def test_pruning_keeps_the_last_whole_ones(tmp_path: Path) -> None:
     assert steps(tmp_path) == []
 
 
+def test_another_machine_goes_on_from_the_last_whole_checkpoint_of_a_known_training(
+    tmp_path: Path,
+) -> None:
+    adopt(tmp_path, IDENTITY, tmp_path / OUTCOME)
+    assert whole_state(tmp_path) == []
+    checkpoint(tmp_path, 2)
+    last = checkpoint(tmp_path, 10)
+    checkpoint(tmp_path, 30, whole=False)
+    identity, state = whole_state(tmp_path)
+    assert identity.is_file()
+    assert state == last
+
+
+def test_work_that_is_half_removed_holds_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path / CHECKPOINTS, 3)
+    remove = shutil.rmtree
+
+    def killed(path: Path) -> None:
+        if path == tmp_path:
+            raise KeyboardInterrupt
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove_work(tmp_path)
+    assert last_whole(tmp_path / CHECKPOINTS) is None
+
+
 def test_the_same_training_keeps_its_checkpoints(tmp_path: Path) -> None:
     assert adopt(tmp_path, IDENTITY, tmp_path / OUTCOME) == ()
     checkpoint(tmp_path, 3)
@@ -91,6 +125,16 @@ def test_the_outcome_of_another_training_goes_before_its_place_has_a_new_name(
 def test_checkpoints_of_an_unknown_training_are_removed(tmp_path: Path) -> None:
     checkpoint(tmp_path, 3)
     assert adopt(tmp_path, IDENTITY, tmp_path / OUTCOME) == ()
+    assert steps(tmp_path) == []
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "[" * 100_000])
+def test_a_damaged_identity_is_that_of_another_training(tmp_path: Path, damaged: str) -> None:
+    adopt(tmp_path, IDENTITY, tmp_path / OUTCOME)
+    (identity,) = tmp_path.iterdir()
+    checkpoint(tmp_path, 3)
+    identity.write_text(damaged)
+    assert adopt(tmp_path, IDENTITY, tmp_path / OUTCOME) == tuple(sorted(IDENTITY))
     assert steps(tmp_path) == []
 
 

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import LlamaConfig
 
-from tasks.core.errors import DeviceBusy
+from tasks.core.errors import DeviceBusy, NotAModel
 from tasks.core.files.locks import locked
 from tasks.core.machine import devices
 from tasks.core.machine.gpus import parse_gpus
 from tasks.core.machine.hardware import GpuUse
 from tasks.core.planning.rungs import rungs_of
+from tasks.core.planning.shape import shape_of
+from tasks.core.planning.training_memory import training_memory
 from tasks.core.process import Cause, ChildResult
 from tasks.core.recipe import Finetune
 from tasks.core.training import ladder, rung_choice
@@ -151,6 +154,29 @@ def test_the_next_attempt_begins_on_the_rung_below_in_another_process_too(run: R
     assert [step.rung for step in made.steps_down] == ["as asked", "micro batch 2"]
 
 
+def test_an_attempt_below_the_top_says_what_it_changes(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        with pytest.raises(SteppedDown):
+            run(Attempts(StopReason.HOST_OUT_OF_MEMORY, kept_step=7))
+        assert "Rung " not in caplog.text
+        made = run(Attempts())
+    assert f"Rung 2 of 4, micro batch 2: {made.rung.changes}." in caplog.text
+    assert [step.kept_step for step in made.steps_down] == [7]
+
+
+def test_of_a_model_that_cannot_be_planned_the_next_rung_is_tried(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_: Path) -> None:
+        raise NotAModel("Nothing is known of it.")
+
+    monkeypatch.setattr(ladder, "shape_of", unknown)
+    made = run(Attempts(StopReason.HOST_OUT_OF_MEMORY), start=train_down_the_ladder)
+    assert made.rung.name == "micro batch 2"
+
+
 def test_other_settings_begin_at_the_top_again(run: Run) -> None:
     with pytest.raises(SteppedDown):
         run(Attempts(StopReason.HOST_OUT_OF_MEMORY))
@@ -258,6 +284,17 @@ def test_a_rung_is_remembered_only_when_nobody_else_was_on_the_gpu(
     assert (tmp_path / "rungs").exists() is alone
 
 
+def test_a_process_on_a_gpu_that_the_training_leaves_alone_does_not_matter(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = GpuUse("GPU-one", "H100", 80 * GIB, 79 * GIB, ())
+    two = GpuUse("GPU-two", "H100", 80 * GIB, 10 * GIB, (4242,))
+    monkeypatch.setattr(devices, "read_gpu_use", lambda: (one, two))
+    asked = GPU.model_copy(update={"processes": 1})
+    made = run(Attempts(StopReason.DEVICE_OUT_OF_MEMORY), asked, start=train_down_the_ladder)
+    assert [step.alone for step in made.steps_down] == [True]
+
+
 def test_a_training_is_refused_beside_a_deployment_that_leaves_it_too_little(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +307,7 @@ def test_a_training_is_refused_beside_a_deployment_that_leaves_it_too_little(
     ):
         run(attempts, GPU.model_copy(update={"processes": 1}))
     assert not caught.value.retryable
+    assert "GB free" in str(caught.value.expected)
     assert attempts.settings == []
 
 
@@ -296,9 +334,53 @@ def test_rungs_whose_weights_no_gpu_can_hold_cost_no_attempt(
         made = run(Attempts(), GPU.model_copy(update={"processes": processes}))
     assert made.rung.name == name
     assert not made.steps_down
-    assert ("26.0 GB of weights do not fit into a GPU of 25.8 GB" in caplog.text) == (
-        name != "as asked"
-    )
+    fewer = name != "as asked"
+    assert ("of weights do not fit" in caplog.text) == fewer
+    assert ("26.0 GB of weights do not fit into a GPU of 25.8 GB" in caplog.text) == fewer
+
+
+def test_the_second_rung_may_be_the_first_that_fits(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ladder, "read_gpus", lambda: (parse_gpus("1x24GiB"), None))
+    asked = GPU.model_copy(update={"processes": 1, "zero_stage": 3, "offload": "optimizer"})
+    with caplog.at_level("INFO"):
+        made = run(Attempts(), asked)
+    assert (made.number, made.rung.name) == (2, "ZeRO-3 with parameter offload")
+    assert "Begins on rung 2, ZeRO-3 with parameter offload" in caplog.text
+
+
+def test_where_no_rung_fits_the_one_that_was_asked_for_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "read_gpus", lambda: (parse_gpus("1x1GiB"), None))
+    asked = GPU.model_copy(update={"processes": 1, "quantization": "4bit", "micro_batch_size": 4})
+    made = run(Attempts(), asked)
+    assert (made.number, made.rung.name) == (1, "as asked")
+    assert made.rungs > 1
+
+
+def test_weights_that_fill_a_gpu_to_the_last_byte_fit(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = GPU.model_copy(update={"processes": 1})
+    terms = training_memory(shape_of(model), one).gpu
+    weights = sum(term.bytes for term in terms if term.name == "weights")
+    (gpu,) = parse_gpus("1x24GiB")
+    for spare, name in ((0, "as asked"), (-1, "ZeRO-3 with parameter offload")):
+        found = replace(gpu, memory_bytes=weights + spare)
+        monkeypatch.setattr(ladder, "read_gpus", lambda found=found: ((found,), None))
+        assert run(Attempts(), one, out=name).rung.name == name
+
+
+@pytest.mark.parametrize(
+    "asked", [CPU, GPU.model_copy(update={"hostfile": Path("hosts")})], ids=["cpu", "hosts"]
+)
+def test_the_gpus_of_this_machine_tell_nothing_of_the_cpu_or_of_other_machines(
+    run: Run, monkeypatch: pytest.MonkeyPatch, asked: Finetune
+) -> None:
+    monkeypatch.setattr(ladder, "read_gpus", lambda: pytest.fail("it was asked for the GPUs"))
+    assert run(Attempts(), asked).rung.name == "as asked"
 
 
 def test_a_broken_record_is_no_record(run: Run, tmp_path: Path) -> None:

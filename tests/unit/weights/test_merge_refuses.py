@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tasks.core.errors import CorruptWeights, DeltaMismatch, NotAModel
-from tasks.core.weights.merge import merge_delta, plan_merge
+from tasks.core.weights.merge import ValuesNeeded, merge_delta, plan_merge
 from tests.unit.files.test_foreign import POINTER
 from tests.unit.weights.models import (
     base_model,
@@ -115,6 +115,15 @@ def test_a_delta_from_an_unrelated_initialization_is_accepted(base, tmp_path):
     changes = {name: t * 30 for name, t in state_dict_of(delta_for(base, tmp_path / "d")).items()}
     plan = plan_merge(base, save(tmp_path / "d", changes))
     assert plan.bytes_out > 0
+
+
+def test_whether_a_head_is_the_tied_embedding_is_not_guessed_before_its_values_are_there(
+    base, delta
+):
+    for model in (base, delta):
+        _configure(model, tie_word_embeddings=True)
+    with pytest.raises(ValuesNeeded, match=r"lm_head\.weight, model\.embed_tokens\.weight"):
+        plan_merge(base, delta, values="to come")
 
 
 @pytest.mark.parametrize("side", ["base", "delta"])

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tasks.core.weights.layout import Layout, TensorPiece, TensorSpec, plan_layo
 from tasks.core.weights.produce import Work
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.stream import PieceFunction, is_finite, stream
-from tasks.core.weights.writer import ShardedWriter
+from tasks.core.weights.writer import ShardedWriter, WriterAborted
 
 
 class Boom(Exception):
@@ -189,6 +190,15 @@ def test_shards_that_are_written_at_once_take_turns_and_each_keeps_its_order(ind
     assert [piece.file for piece in pieces[:4]] == [first, second, first, second]
     for shard in plan.shards:
         assert [p for p in pieces if p.file == shard.file] == list(shard.pieces())
+
+
+def test_a_piece_whose_turn_cannot_come_is_not_waited_with(index, tmp_path):
+    (tmp_path / "out").mkdir()
+    with ShardedWriter(tmp_path / "out", _layout(index), "work") as writer:
+        _, second = islice(writer.pending(), 2)
+        writer.abort()
+        with pytest.raises(WriterAborted):
+            writer.write(second, memoryview(bytes(64)))
 
 
 def test_a_copy_by_many_threads_has_the_tensors_of_the_source(index, tmp_path):

@@ -116,7 +116,7 @@ def _shingles(text: str) -> NDArray[np.uint32]:
 
 
 def _words(text: str) -> list[bytes]:
-    """Return the matches of `\\w+` in lower case, three times as fast for mostly ASCII text."""
+    r"""Return the matches of `\w+` in lower case, three times as fast for mostly ASCII text."""
     text = text.lower()
     encoded = text.encode()
     if len(encoded) > 1.25 * len(text):

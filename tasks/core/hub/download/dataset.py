@@ -31,7 +31,7 @@ class PinnedDataSet:
         *,
         same: "PinnedDataSet | None" = None,
     ) -> None:
-        """same is another file of this revision, which shares its commit.
+        """Share the commit of `same`, another file of this revision.
 
         A branch may move between two questions.
         """

@@ -61,13 +61,13 @@ class Listener(Protocol):
     """
 
     def grown(self, name: str, size_bytes: int) -> None:
-        """The first size_bytes have arrived."""
+        """Learn that the first size_bytes have arrived."""
 
     def lost(self, name: str) -> None:
-        """What had arrived was wrong, and was removed."""
+        """Learn that what had arrived was wrong, and was removed."""
 
     def whole(self, name: str, content: FileDigest) -> None:
-        """The file is complete, and is what the Hub announced."""
+        """Learn that the file is complete, and is what the Hub announced."""
 
 
 class Nobody:

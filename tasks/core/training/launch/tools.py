@@ -15,9 +15,7 @@ from tasks.core.training.trainer.hooks import require_hooks
 
 
 def require_tools(settings: Finetune) -> None:
-    """Raise MissingTool for a missing package, program or part of a library that these settings
-    need.
-    """
+    """Raise MissingTool for a package, program or part of a library that these settings lack."""
     require_hooks()
     if settings.quantization == "4bit":
         _require_package("bitsandbytes", "4-bit weights")

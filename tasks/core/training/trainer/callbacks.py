@@ -74,7 +74,7 @@ class WholeCheckpoints(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Called by every process once its own part is written."""
+        """Act once this process's own part is written; every process calls it."""
         if dist.is_initialized():
             dist.barrier()
         if state.is_world_process_zero:

@@ -72,7 +72,7 @@ class StepsSeen(TrainerCallback):
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Called after each micro batch except the last of a step."""
+        """Act after each micro batch except the last of a step."""
         self._done += 1
         now = self._clock()
         if not state.is_world_process_zero or now - self._said_s < self._quiet_s:
@@ -99,7 +99,7 @@ class StepsSeen(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Called by every process with the same mean loss."""
+        """Log the mean loss, which is the same in every process."""
         if logs is None or "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
@@ -121,7 +121,7 @@ class StepsSeen(TrainerCallback):
             self._say(event, now.time_s)
 
     def validation_batch(self, state: TrainerState, done: int, micro_batches: int) -> None:
-        """Called by every process after each micro batch of a validation."""
+        """Act after each micro batch of a validation, in every process."""
         now = self._clock()
         if state.is_world_process_zero and now - self._said_s >= self._quiet_s:
             self._say(
@@ -131,7 +131,7 @@ class StepsSeen(TrainerCallback):
     def validation(
         self, state: TrainerState, found: Mapping[str, float], tokens: int, wall_s: float
     ) -> None:
-        """Called by every process after a validation, with the same figures by name."""
+        """Log the figures of a validation, which are the same in every process."""
         self._validated_s += wall_s
         if state.is_world_process_zero:
             event = ValidationDone(

@@ -50,7 +50,7 @@ class CheckpointsInTime(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Called by every process after each step."""
+        """Act after each step, in every process."""
         self._asked.step_ends()
         is_due = self._clock() - self._saved_s >= self._every_s
         is_due, ends = _agreed(is_due, self._asked.is_asked, args.device)

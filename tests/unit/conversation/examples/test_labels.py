@@ -1,17 +1,24 @@
 import copy
 import pickle
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fastchat.train.train import preprocess
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, processors
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
-from tasks.core.conversation.examples.labels import IGNORED, Encoder, Example
+from tasks.core.conversation.examples.labels import (
+    IGNORED,
+    Encoder,
+    Example,
+    _tokens_of,
+    last_answer,
+)
 from tasks.core.conversation.records import Conversation, Turn
-from tasks.core.conversation.template.render import MarkInText, render_conversation
+from tasks.core.conversation.template.render import AnswerSpan, MarkInText, render_conversation
 from tasks.core.errors import DataError, RecipeError
 from tests.models import WORDS, tiny_tokenizer
 from tests.unit.conversation.tokenizers import llama_tokenizer
@@ -63,6 +70,32 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 def test_a_template_whose_end_mark_never_ends_generation_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"stops at[\s\S]*vicuna_v1\.1"):
         Encoder(BYTES, "oasst_pythia", 64)
+
+
+def test_an_end_token_that_the_tokenizer_adds_by_itself_is_not_the_templates_mark() -> None:
+    tokenizer = llama_tokenizer()
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        special_tokens=[("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)],
+    )
+    with pytest.raises(RecipeError, match="stops at"):
+        Encoder(tokenizer, "oasst_pythia", 64)
+
+
+def test_a_mark_that_fastchat_stops_at_as_a_text_need_be_no_token() -> None:
+    example = Encoder(LLAMA, "zero_shot", 4096).encode(talk("a", "b"))
+    assert LLAMA.decode([i for i in example.labels if i != IGNORED]).endswith("###")
+
+
+def test_a_tokenizer_that_changes_a_text_by_code_of_its_own_is_refused() -> None:
+    class Lowers(LlamaTokenizer):
+        def __call__(self, text: str, **options: Any) -> Any:
+            return super().__call__(text.lower(), **options)
+
+    tokenizer = llama_tokenizer()
+    tokenizer.__class__ = Lowers
+    with pytest.raises(RecipeError, match=r"code of its own[\s\S]*Lowers"):
+        Encoder(tokenizer, "vicuna_v1.1", 64)
 
 
 def test_words_that_are_a_special_token_are_refused() -> None:
@@ -241,6 +274,39 @@ def test_one_that_is_refused_among_many_leaves_the_others_as_they_are() -> None:
         what="A turn holds the text of a special token.",
         next_step="Write it differently there.",
     )
+
+
+def test_words_that_end_an_answer_are_refused_among_many_as_alone() -> None:
+    conversation = talk("a ### b", "c")
+    encoder = Encoder(BYTES, "one_shot", 512)
+    (refused,) = encoder.encode_all([conversation])
+    assert isinstance(refused, DataError)
+    with pytest.raises(DataError, match="the mark that ends an answer"):
+        encoder.encode(conversation)
+
+
+# --- the last answer alone ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "last"),
+    [
+        ([IGNORED, 1, 2, IGNORED, IGNORED, 3, 4, 5], [IGNORED] * 5 + [3, 4, 5]),
+        ([1, 2, IGNORED, 3, IGNORED, IGNORED], [IGNORED] * 3 + [3, IGNORED, IGNORED]),
+        ([1, IGNORED], [1, IGNORED]),
+        ([1, 2], [1, 2]),
+        ([IGNORED, IGNORED], [IGNORED, IGNORED]),
+        ([], []),
+    ],
+)
+def test_of_several_answers_the_last_one_is_left(labels: list[int], last: list[int]) -> None:
+    example = Example(list(range(len(labels))), labels)
+    assert last_answer(example) == Example(example.input_ids, last)
+    assert (example.dropped_answers, example.dropped_tokens) == (0, 0)
+
+
+def test_an_answer_behind_the_last_token_has_none() -> None:
+    assert list(_tokens_of(AnswerSpan(3, 5), [(0, 1), (1, 3)], 0)) == []
 
 
 def test_an_encoder_in_another_process_makes_the_same_tokens() -> None:

@@ -132,6 +132,7 @@ def test_what_is_there_already_needs_no_room(published, out, model, monkeypatch)
     usage = shutil.disk_usage(out)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
     download_model(resolved, out)
+    assert not list(out.glob("*.part"))
 
 
 def test_a_hub_that_stays_away_is_given_up_and_what_arrived_is_kept(published, out, model, faults):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from tasks.core.collected.reviewing import Opinion, decide
 from tasks.core.collected.writing import append
 from tasks.core.serving.page import words
 from tasks.core.serving.page.review_tab import ReviewTab
-from tasks.core.serving.page.reviews import Reviews
+from tasks.core.serving.page.reviews import NoReview, Reviews
 from tests.collected import an_answer
 from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import Gateway, free_port
@@ -185,3 +186,12 @@ def test_each_decision_shows_the_next_answer_the_worst_rated_first(team, kept):
         "unrated": ("accept", None),
         "liked": ("reject", None),
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [(" ", words.NO_KEY_TYPED), ("kunci\nkunci", words.KEY_UNKNOWN), ("é", words.KEY_UNKNOWN)],
+)
+def test_a_key_that_cannot_be_one_is_sent_to_nobody(key: str, told: str) -> None:
+    with pytest.raises(NoReview, match=re.escape(told)):
+        asyncio.run(Reviews("http://127.0.0.1:1/v1").next(key, None))
