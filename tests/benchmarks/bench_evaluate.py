@@ -38,13 +38,13 @@ TOLERANCE = 1e-4
 EVALUATE = """
 import json, sys
 from pathlib import Path
-from tasks.core.evaluation.evaluate import evaluate
-from tasks.core.evaluation.figures import chain
+from tasks.core.evaluation.evaluate import evaluate_models
+from tasks.core.evaluation.figures import subjects_of
 from tasks.core.recipe import Evaluate
 models, out = json.loads(sys.argv[1]), Path(sys.argv[2])
 settings = Evaluate(device="cpu", max_length_tokens=512, **json.loads(sys.argv[4]))
-subjects = chain([(role, Path(path)) for role, path in models])
-print(evaluate(subjects, settings, template=sys.argv[3], out=out).model_dump_json())
+subjects = subjects_of([(role, Path(path)) for role, path in models])
+print(evaluate_models(subjects, settings, template=sys.argv[3], out=out).model_dump_json())
 """
 LIMIT = """
 import json, sys

@@ -16,6 +16,12 @@ from pathlib import Path
 HERE = Path(__file__).parents[2]
 EARLIER = "bd49c02"
 """Before the work on speed of November 2026."""
+_IMPORTS_THEN = {
+    "proof.edit_proof import prove_edit": "proof import prove_edit",
+    "evaluate import evaluate_models": "evaluate import evaluate as evaluate_models",
+    "figures import subjects_of": "figures import chain as subjects_of",
+}
+"""What a program imports today, and what that was called in the earlier revision."""
 
 _MARK = "measured:"
 _TOLD = f"""
@@ -50,7 +56,13 @@ def checkout(revision: str = EARLIER) -> Iterator[Path]:
 
 
 def run_in(tree: Path, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Took:
-    """Run a program with the project's files of one tree, in a process of its own."""
+    """Run a program with the project's files of one tree, in a process of its own.
+
+    The program is written for this tree; in an earlier one it imports what was there then.
+    """
+    if tree != HERE:
+        for now, then in _IMPORTS_THEN.items():
+            program = program.replace(now, then)
     started = time.perf_counter()
     ended = subprocess.run(
         [sys.executable, "-c", _TOLD + program, *arguments],

@@ -28,7 +28,11 @@ def project(model: Path, data: Path, out: Path) -> None:
 def rendering(_model: Path, _data: Path, _out: Path) -> None:
     """Render one conversation of many turns, several times."""
     from tasks.core.conversation.records import Conversation, Turn
-    from tasks.core.conversation.template.render import render_conversation
+
+    try:
+        from tasks.core.conversation.template.render import render_conversation
+    except ImportError:  # an earlier revision
+        from tasks.core.conversation.template import render as render_conversation
 
     turns = [Turn("gpt" if number % 2 else "human", "kata " * 40) for number in range(_TURNS)]
     for _ in range(_TIMES):
