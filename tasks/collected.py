@@ -2,8 +2,8 @@
 
 import hashlib
 
-from tasks.core.collected.place import held
-from tasks.core.collected.reviewed import HELD_OUT_SHARE, reviewed_set
+from tasks.core.collected.review.reviewed_set import HELD_OUT_SHARE, reviewed_set
+from tasks.core.collected.storage.directory import directory_lock
 from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.serving.state.directory import collected_answers
@@ -21,7 +21,7 @@ def collected(deployment: str) -> StageResult:
     The key is of the content: without a new decision it is the artifact that is there already.
     """
     directory = collected_answers(home(), deployment)
-    with held(directory, "reviewed set", shared=True):
+    with directory_lock(directory, "reviewed set", shared=True):
         reviewed = reviewed_set(directory)
     files = reviewed.files()
     for each in reviewed.left_out:
