@@ -1,4 +1,4 @@
-"""Prepare: the recipe's conversations as tokens and labels, once for every training on them."""
+"""Prepare: the recipe's conversations as tokens and labels, once for every training run."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ from tasks.progress import StageProgress, log_line
 from tasks.runtime import StageResult, build_stage, paths_of, result_digests, stage_task
 
 VERSION = 4
-"""Raised with the rules as well, which decide what of the data is kept."""
+"""Raised also when the rules change, as they decide which records are kept."""
 
 
 def _name(settings: Finetune, **_: object) -> str:
@@ -32,9 +32,9 @@ def prepare(
     template: str,
     brought: Mapping[str, StageResult] | None = None,
 ) -> StageResult:
-    """Check, tokenize and divide the conversations. Of the model only its tokenizer counts.
+    """Check, tokenize and split the conversations. Only the tokenizer of the model is used.
 
-    brought are the artifacts of the sources that do not lie here, by `str(source)`.
+    brought are the artifacts of the sources that are not local, by `str(source)`.
     """
     artifacts = brought or {}
     params = identity(settings, template)
@@ -61,7 +61,7 @@ def prepare(
 
 
 def _tokenizer(model: StageResult) -> dict[str, str]:
-    """Return the SHA-256 of the tokenizer's files by name; of a freed model, as its manifest."""
+    """Return the SHA-256 of the tokenizer files by name; of a freed model, from its manifest."""
     if model.freed:
         files = require_manifest(model.path).files
         return {name: file.sha256 for name, file in files.items() if is_of_tokenizer(name)}

@@ -17,6 +17,7 @@ from tasks.core.collected.keeper import (
     MOST_RATINGS,
     CollectionLimits,
     Keeper,
+    KeepOutcome,
     OfferedAnswer,
 )
 from tasks.core.collected.storage.records import CollectedMessage
