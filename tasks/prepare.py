@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tasks.core import keys
 from tasks.core.conversation.formats import NAMES
 from tasks.core.conversation.prepared import identity, prepare_examples
-from tasks.core.conversation.reading.data_files import looked_at
+from tasks.core.conversation.reading.data_files import detect_formats
 from tasks.core.conversation.reading.data_sources import digest_of_sources, local_files
 from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
@@ -43,7 +43,7 @@ def prepare(
 
     def write(staging: Staging) -> None:
         files = local_files(settings.data, paths_of(artifacts), settings.method)
-        for each in looked_at(files, settings.method):
+        for each in detect_formats(files, settings.method):
             weight = f", weight {each.weight:g}" if each.weight != 1 else ""
             log_line(f"{each.name}: {NAMES[each.read_as]}{weight}")
         prepared = prepare_examples(
