@@ -25,9 +25,9 @@ from tasks.collected import collected
 from tasks.core.errors import KawanUsahaError, RecipeError
 from tasks.core.files.locks import WAIT_S, locked
 from tasks.core.home import home
-from tasks.core.learning.learned import LearnedSets, work_of
-from tasks.core.learning.material import material_in
+from tasks.core.learning.decisions import LearningDecisions, learning_key
 from tasks.core.learning.released import released_recipe
+from tasks.core.learning.reviewed_counts import count_reviewed
 from tasks.core.process.stopping import stop_in_time
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.data import DataSource
@@ -69,7 +69,7 @@ def learn(
         if (at_work := skipped_if_running(name)) is not None:
             return at_work
         deployment = deployment or name
-        sets, say = LearnedSets(home(), name), get_run_logger().info
+        sets, say = LearningDecisions(home(), name), get_run_logger().info
         with (
             stop_in_time(),
             locked(sets.lock, f"learn {name}", wait_s=WAIT_S, say=say),
@@ -128,16 +128,16 @@ def _name_of(recipe: str) -> str:
 
 
 def _nothing_to_learn(
-    found: StageResult, sets: LearnedSets, min_new: int, overrides: tuple[str, ...]
+    found: StageResult, sets: LearningDecisions, min_new: int, overrides: tuple[str, ...]
 ) -> str | None:
     """Return why there is nothing worth training, None where there is."""
-    before = sets.decided(work_of(found.digest, overrides))
+    before = sets.decided(learning_key(found.digest, overrides))
     if before is not None:
         return (
             f"This reviewed set was learned on {before.decided_at:%Y-%m-%d}, and the model was "
             f"{before.ending}. Nothing was reviewed since then."
         )
-    material = material_in(found.path, sets)
+    material = count_reviewed(found.path, sets)
     if not overrides and material.new < min_new:
         return f"{material.new} new reviewed conversations; {min_new} are needed."
     if not material.conversations or not material.held_out:

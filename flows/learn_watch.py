@@ -12,7 +12,7 @@ from prefect.states import Completed
 from flows.form import MinWaiting
 from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
-from tasks.core.learning.waiting import Waiting, waiting
+from tasks.core.learning.pending import PendingReviews, pending_reviews
 from tasks.core.machine.activity import running_work
 from tasks.core.process.stopping import stop_in_time
 from tasks.notices import Notice, NoticeEvent, notify
@@ -29,7 +29,7 @@ def learn_watch(min_new: MinWaiting = 50) -> State[None] | State[KawanUsahaError
     """
     try:
         with stop_in_time():
-            found = list(waiting(home()))
+            found = list(pending_reviews(home()))
             at_work = {each.what for each in running_work(home())}
     except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
         return explained_failure(error)
@@ -42,7 +42,7 @@ def learn_watch(min_new: MinWaiting = 50) -> State[None] | State[KawanUsahaError
     return Completed(name=None if enough else "Skipped", message=words)
 
 
-def reviewed_notice(found: Waiting) -> Notice:
+def reviewed_notice(found: PendingReviews) -> Notice:
     """Return the event that a recipe has enough to learn."""
     return Notice(
         NoticeEvent.REVIEWED,

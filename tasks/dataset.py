@@ -1,4 +1,4 @@
-"""Data set: the conversations of a data set of the Hub become an artifact."""
+"""Data set: the conversations of a Hub data set become an artifact."""
 
 from tasks.core.hub.download.dataset import PinnedDataSet
 from tasks.runtime import StageResult, run_store, stage_task
@@ -10,5 +10,5 @@ def _name(data_set: PinnedDataSet, **_: object) -> str:
 
 @stage_task("dataset", _name)
 def dataset(data_set: PinnedDataSet) -> StageResult:
-    """Fetch the file of conversations, unless its commit is here already."""
+    """Fetch the file of conversations, unless its commit is in the store already."""
     return StageResult.of(data_set.download(run_store()), "dataset")

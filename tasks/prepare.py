@@ -1,11 +1,11 @@
-"""Prepare: the recipe's conversations as tokens and labels, once for every training on them."""
+"""Prepare: the recipe's conversations as tokens and labels, once for every training run."""
 
 from collections.abc import Mapping
 
 from tasks.core import keys
 from tasks.core.conversation.formats import NAMES
 from tasks.core.conversation.prepared import identity, prepare_examples
-from tasks.core.conversation.reading.data_files import looked_at
+from tasks.core.conversation.reading.data_files import detect_formats
 from tasks.core.conversation.reading.data_sources import digest_of_sources, local_files
 from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
@@ -18,7 +18,7 @@ from tasks.progress import StageProgress, log_line
 from tasks.runtime import StageResult, build_stage, paths_of, result_digests, stage_task
 
 VERSION = 4
-"""Raised with the rules as well, which decide what of the data is kept."""
+"""Raised also when the rules change, as they decide which records are kept."""
 
 
 def _name(settings: Finetune, **_: object) -> str:
@@ -32,9 +32,9 @@ def prepare(
     template: str,
     brought: Mapping[str, StageResult] | None = None,
 ) -> StageResult:
-    """Check, tokenize and divide the conversations. Of the model only its tokenizer counts.
+    """Check, tokenize and split the conversations. Only the tokenizer of the model is used.
 
-    brought are the artifacts of the sources that do not lie here, by `str(source)`.
+    brought are the artifacts of the sources that are not local, by `str(source)`.
     """
     artifacts = brought or {}
     params = identity(settings, template)
@@ -43,7 +43,7 @@ def prepare(
 
     def write(staging: Staging) -> None:
         files = local_files(settings.data, paths_of(artifacts), settings.method)
-        for each in looked_at(files, settings.method):
+        for each in detect_formats(files, settings.method):
             weight = f", weight {each.weight:g}" if each.weight != 1 else ""
             log_line(f"{each.name}: {NAMES[each.read_as]}{weight}")
         prepared = prepare_examples(
@@ -61,7 +61,7 @@ def prepare(
 
 
 def _tokenizer(model: StageResult) -> dict[str, str]:
-    """Return the SHA-256 of the tokenizer's files by name; of a freed model, as its manifest."""
+    """Return the SHA-256 of the tokenizer files by name; of a freed model, from its manifest."""
     if model.freed:
         files = require_manifest(model.path).files
         return {name: file.sha256 for name, file in files.items() if is_of_tokenizer(name)}

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.command_line.output import delete_by_hand
-from tasks.core.collected.artifacts import remove_lost
-from tasks.core.collected.copies import copies_at
-from tasks.core.collected.finding import clients_in
-from tasks.core.collected.keeper import Keeper, Limits
+from tasks.core.collected.keeper import CollectionLimits, Keeper
+from tasks.core.collected.remote_copies import copies_at
+from tasks.core.collected.stale_artifacts import remove_stale_artifacts
+from tasks.core.collected.storage.search import clients_in
 from tasks.core.errors import LockBusy, UsageError
 from tasks.core.home import home
-from tasks.core.learning.pages import remove_stale_pages
+from tasks.core.learning.page_files import remove_stale_pages
 from tasks.core.recipe.deploy import Collect
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import configured_remote
@@ -57,7 +57,7 @@ def delete_answers(deployment: str, person: str, key: str | None) -> DeletedAnsw
             next_step="`kawan-usaha status` lists the deployments.",
         )
     limits = Collect()
-    keeper = Keeper(state.collected, Limits(limits.retention_days, limits.max_bytes))
+    keeper = Keeper(state.collected, CollectionLimits(limits.retention_days, limits.max_bytes))
     # The page shows its numbers in groups; the IDs of other clients may contain spaces.
     users = {person, "".join(person.split())}
     clients = {"anybody", *clients_in(state.collected)} if key is None else {key}
@@ -85,6 +85,6 @@ def removed_from_store() -> DeletedArtifacts:
     Raises LockBusy while a run is in progress.
     """
     remote = configured_remote()
-    gone = remove_lost(home())
+    gone = remove_stale_artifacts(home())
     remove_stale_pages(home())
     return DeletedArtifacts(gone.artifacts, gone.models, copies_at(remote, gone.artifacts))

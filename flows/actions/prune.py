@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.core.collected.copies import copies_at
-from tasks.core.collected.everywhere import tidy_everywhere
+from tasks.core.collected.privacy.all_deployments import tidy_everywhere
+from tasks.core.collected.remote_copies import copies_at
 from tasks.core.home import home
-from tasks.core.learning.pages import remove_stale_pages
+from tasks.core.learning.page_files import remove_stale_pages
 from tasks.core.pruning import Prunable, prunable, prune_store
 from tasks.core.store import configured_remote
 

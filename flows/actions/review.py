@@ -5,8 +5,8 @@ from pathlib import Path
 
 from flows.actions.review_terminal import first_line
 from flows.command_line.output import show
-from tasks.core.collected.reading import Collected
-from tasks.core.collected.reviewing import Listing, Opinion, decide, look, to_review
+from tasks.core.collected.review.queue import Listing, NewReview, decide, find_for_review, to_review
+from tasks.core.collected.review.reading import Collected
 from tasks.core.errors import UsageError
 from tasks.core.files.foreign import read_whole
 
@@ -35,9 +35,9 @@ def decide_one(
 ) -> None:
     """Accept an answer, or the one in a file in its place, or reject it; print the decision."""
     text = None if answer_file is None else _answer_in(answer_file)
-    earlier = look(directory, answer_id).review
+    earlier = find_for_review(directory, answer_id).review
     seen = None if earlier is None else earlier.time
-    opinion = Opinion(answer_id, "accept" if accepted else "reject", text, seen)
+    opinion = NewReview(answer_id, "accept" if accepted else "reject", text, seen)
     made = decide(directory, opinion, who)
     edited = ", with another answer" if made.answer is not None else ""
     result = made.model_dump(mode="json", exclude={"kind", "person"})

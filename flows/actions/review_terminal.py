@@ -12,8 +12,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from flows.command_line.text_input import read_line
-from tasks.core.collected.reading import Collected
-from tasks.core.collected.reviewing import Opinion, Rank, decide, to_review
+from tasks.core.collected.review.queue import NewReview, Rank, decide, to_review
+from tasks.core.collected.review.reading import Collected
 from tasks.core.errors import DecidedMeanwhile, MissingTool, NotCollected, UsageError
 
 _KEYS = "a(ccept), r(eject), e(dit), {take}s(kip), q(uit): "
@@ -90,15 +90,15 @@ def _asked(console: Console, directory: Path, who: str, found: Collected) -> boo
         elif word in ("a", "accept", "r", "reject"):
             seen = None if found.review is None else found.review.time
             opinion = (
-                Opinion(found.answer.id, "accept", text, seen)
+                NewReview(found.answer.id, "accept", text, seen)
                 if word[0] == "a"
-                else Opinion(found.answer.id, "reject", None, seen)
+                else NewReview(found.answer.id, "reject", None, seen)
             )
             _decided(console, directory, who, opinion)
             return True
 
 
-def _decided(console: Console, directory: Path, who: str, opinion: Opinion) -> None:
+def _decided(console: Console, directory: Path, who: str, opinion: NewReview) -> None:
     try:
         decide(directory, opinion, who)
     except (DecidedMeanwhile, NotCollected, UsageError) as error:

@@ -1,4 +1,4 @@
-"""`kawan-usaha data`: what is in conversation files, and what a training would make of it."""
+"""`kawan-usaha data`: what conversation files hold, and what a fine-tune would make of them."""
 
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -28,28 +28,26 @@ app = typer.Typer(
 
 File = Annotated[
     str,
-    typer.Argument(
-        help="A JSON or JSON-lines file, or a data set of the Hub: owner/name@revision."
-    ),
+    typer.Argument(help="A JSON or JSON-lines file, or a Hub data set: owner/name@revision."),
 ]
 Files = Annotated[
     list[str],
     typer.Argument(
-        help="JSON or JSON-lines files, directories of such, or data sets of the Hub "
+        help="JSON or JSON-lines files, directories of them, or Hub data sets "
         "(owner/name@revision); all are checked together."
     ),
 ]
 Name = Annotated[
-    str | None, typer.Option("--file", help="Which file of the data set, if it has several.")
+    str | None, typer.Option("--file", help="The file to use if a data set has several.")
 ]
 Format = Annotated[
     DataFormat,
-    typer.Option("--format", help="How the records are written; auto finds out by the first ones."),
+    typer.Option("--format", help="Format of the records; auto detects it from the first of them."),
 ]
 Template = Annotated[str | None, TEMPLATE]
-MaxLength = Annotated[int, integer("Tokens a conversation; longer ones are cut.", Ge(16))]
+MaxLength = Annotated[int, integer("Maximum tokens per conversation; longer ones are cut.", Ge(16))]
 Merge = Annotated[
-    bool, typer.Option("--merge-neighbours", help="Join neighbouring turns of one speaker.")
+    bool, typer.Option("--merge-neighbours", help="Join consecutive turns of one speaker.")
 ]
 
 
@@ -61,7 +59,9 @@ def check(
     format: Format = "auto",
     tokenizer: Annotated[
         str | None,
-        typer.Option(help="A model whose tokenizer counts the tokens; without it none are."),
+        typer.Option(
+            help="A model whose tokenizer counts the tokens; by default none are counted."
+        ),
     ] = None,
     template: Template = None,
     max_length: MaxLength = 2048,
@@ -70,15 +70,15 @@ def check(
     ] = "id",
     merge_neighbours: Merge = False,
     max_dropped_share: Annotated[
-        float, decimal("A larger share of bad records is an error.", Ge(0), Le(1))
+        float, decimal("Largest share of bad records that is accepted.", Ge(0), Le(1))
     ] = 0.02,
-    picture: Annotated[Path | None, output_file("Write the lengths as a PNG file.")] = None,
+    picture: Annotated[Path | None, output_file("Draw the lengths into a PNG file.")] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Name every record that cannot be learned from, and sum up the rest.
+    """Report every record that cannot be trained on, and summarize the rest.
 
-    Exit code 1 when more is dropped than may be. The same rules decide what a fine-tune learns.
-    Preferences (`chosen` and `rejected`, for `finetune --method dpo`) are known by their look.
+    Exit code 1 if more records are dropped than allowed. A fine-tune applies the same rules.
+    Preference pairs (`chosen` and `rejected`, for `finetune --method dpo`) are detected.
 
     Example: `kawan-usaha data check data/conversation.json --tokenizer vicuna-13b --picture d.png`
     """
@@ -140,7 +140,7 @@ def check(
 def show_record(
     file: File,
     *,
-    record: Annotated[int, integer("Its position, or its line in JSON lines.", Ge(1))],
+    record: Annotated[int, integer("Its position, or its line number in JSON lines.", Ge(1))],
     tokenizer: Annotated[str, typer.Option(help="The model whose tokenizer divides the text.")],
     name: Name = None,
     format: Format = "auto",
@@ -148,10 +148,10 @@ def show_record(
     max_length: MaxLength = 2048,
     merge_neighbours: Merge = False,
 ) -> None:
-    """Show one record as the model sees it, with what it learns in colour.
+    """Show one record as the model sees it, with the learned tokens in colour.
 
-    Green is learned, grey only read, red cut off. Where there is no colour, ⟦ ⟧ stand around what
-    is learned. A preference is shown twice, with each of its answers.
+    Green tokens are learned, grey ones are input only, red ones are cut off. Without colour, ⟦ ⟧
+    enclose what is learned. A preference pair is shown once with each answer.
 
     Example: `kawan-usaha data show data/conversation.json --record 7 --tokenizer vicuna-13b`
     """
@@ -167,7 +167,7 @@ def show_record(
         data, *others = _data_files(file, name, format, streams)
         if others:
             raise UsageError(
-                "A record is shown of one file.",
+                "A record can be shown from one file only.",
                 where=file,
                 found=f"{1 + len(others)} files",
                 next_step=f"Name the file, such as {data.name}.",
@@ -185,7 +185,7 @@ def show_record(
 
 
 def _explained(encoder: "Encoder", record: "Conversation") -> "dict[str, tuple[TokenText, ...]]":
-    """Return the tokens of a conversation, or of both sides of a preference by their names."""
+    """Return the tokens of a conversation, or of both sides of a preference pair, by side."""
     from tasks.core.conversation.preferences import Preference
 
     if not isinstance(record, Preference):
@@ -216,7 +216,7 @@ def _encoder(model: str, template: str | None, max_length: int) -> "Encoder":
 def _data_files(
     text: str, name: str | None, format: DataFormat, streams: ExitStack
 ) -> "list[DataFile]":
-    """Return the files that are meant; what a stream gives is kept until streams are closed."""
+    """Return the files; the content of a stream is kept until `streams` is closed."""
     from tasks.core.conversation.reading.data_files import DataFile
     from tasks.core.conversation.reading.data_sources import files_in
     from tasks.core.files.given import at_rest
@@ -228,7 +228,7 @@ def _data_files(
 
 
 def _local_file(text: str, name: str | None) -> Path:
-    """Return the file, or where that of the data set lies after its download."""
+    """Return the path of a file, downloaded first if it is in a data set."""
     from tasks.core.home import home
     from tasks.core.hub.download.dataset_files import fetch_conversations
     from tasks.core.recipe.file import given_path

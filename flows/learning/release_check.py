@@ -11,7 +11,8 @@ from pathlib import Path
 from prefect import get_run_logger
 
 from flows.rebuild.candidate import Candidate
-from tasks.core.collected.reviewed import HELD_OUT, PREFERENCES
+from tasks.core.collected.review.reviewed_set import HELD_OUT
+from tasks.core.conversation.reading.data_sources import REVIEWED_PREFERENCES
 from tasks.core.errors import GateFailed
 from tasks.core.evaluation.figures import EvaluationOutcome
 from tasks.core.evaluation.gate import GateVerdict
@@ -19,12 +20,12 @@ from tasks.core.files.durable import make_directory, write_atomically
 from tasks.core.files.private import write_private
 from tasks.core.files.temporary import scratch_directory
 from tasks.core.home import home
-from tasks.core.learning.learned import Ending, LearnedSets, work_of
-from tasks.core.learning.lesson import Lesson, Measured, lesson
-from tasks.core.learning.material import accepted_answers, material_in
-from tasks.core.learning.page import render_html, render_markdown
-from tasks.core.learning.pages import page_of
+from tasks.core.learning.decisions import Ending, LearningDecisions, learning_key
+from tasks.core.learning.page_files import report_page
 from tasks.core.learning.questions import questions_in
+from tasks.core.learning.rendering import render_html, render_markdown
+from tasks.core.learning.report import LearningReport, Measured, learning_report
+from tasks.core.learning.reviewed_counts import accepted_answers, count_reviewed
 from tasks.core.learning.topics import Topics, read_topics, topics_in
 from tasks.core.recipe import Evaluate, Gate
 from tasks.core.recipe.data import DataSource
@@ -43,7 +44,7 @@ _MOST_DROPPED = 0.5
 
 @dataclass(frozen=True)
 class _Checked:
-    lesson: Lesson
+    report: LearningReport
     model: str
     reviewed_set: StageResult
 
@@ -51,7 +52,7 @@ class _Checked:
 class LearningRun:
     """One run of `learn`: the check of its candidate, its page and its decision."""
 
-    def __init__(self, deployment: str, sets: LearnedSets, max_ratio: float) -> None:
+    def __init__(self, deployment: str, sets: LearningDecisions, max_ratio: float) -> None:
         self._source = str(DataSource(collected=deployment))
         self._sets, self._max_ratio = sets, max_ratio
         self._checked: _Checked | None = None
@@ -59,7 +60,7 @@ class LearningRun:
     @property
     def is_refused(self) -> bool:
         """Whether the model was measured and must not be released."""
-        return self._checked is not None and not self._checked.lesson.released
+        return self._checked is not None and not self._checked.report.released
 
     def check(self, candidate: Candidate) -> None:
         """Compare the candidate with the release on the reviewed conversations; write the page.
@@ -70,10 +71,10 @@ class LearningRun:
         reviewed_set, topics = candidate.data[self._source], read_topics()
         outcome, verdict = self._measured(candidate, reviewed_set.path, topics)
         own = candidate.recipe.evaluate.conversations
-        found = lesson(
+        found = learning_report(
             candidate.recipe.name,
             reviewed_set.artifact,
-            material_in(reviewed_set.path, self._sets),
+            count_reviewed(reviewed_set.path, self._sets),
             (
                 Measured(OWN, candidate.outcome, candidate.verdict, topics_in(own, topics)),
                 Measured(
@@ -100,12 +101,12 @@ class LearningRun:
             return
         found = self._checked
         self._sets.add(
-            work_of(found.reviewed_set.digest, overrides),
+            learning_key(found.reviewed_set.digest, overrides),
             found.reviewed_set.digest,
             accepted_answers(found.reviewed_set.path),
             ending=ending,
             model=found.model,
-            reasons=found.lesson.reasons,
+            reasons=found.report.reasons,
         )
 
     def _measured(
@@ -131,7 +132,7 @@ class LearningRun:
         A judge is compared with people's preferences there, unless the recipe names other ratings.
         A remote judge that may not see what people wrote is not asked; its limit does not apply.
         """
-        judge, preferences = given.judge, reviewed_set / PREFERENCES
+        judge, preferences = given.judge, reviewed_set / REVIEWED_PREFERENCES
         may_ask = judge is None or judge.may_see_collected
         if not may_ask:
             get_run_logger().info(
@@ -159,8 +160,8 @@ class LearningRun:
         )
 
 
-def _publish_page(found: Lesson) -> Path:
-    page = page_of(home(), found.recipe)
+def _publish_page(found: LearningReport) -> Path:
+    page = report_page(home(), found.recipe)
     make_directory(page.parent)
     write_private(page, render_html(found))  # it quotes people's questions
     text = render_markdown(found)

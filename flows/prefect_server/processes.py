@@ -7,7 +7,7 @@ from pathlib import Path
 from flows.prefect_server.local_prefect import API_VARIABLE, LocalPrefect
 from flows.prefect_server.pools import HEARTBEAT_S, MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 from flows.prefect_server.shared_servers import shared_settings
-from tasks.core.home import ENVIRONMENT_VARIABLE, PROJECT
+from tasks.core.home import HOME_VARIABLE, PROJECT
 from tasks.core.process.environment import EVERYTHING, child_environment, path_with_programs_of
 from tasks.core.serving.supervision.process_spec import ProcessSpec
 
@@ -55,7 +55,7 @@ def process_environment(
             "PREFECT_HOME": str(at.state.root),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-            ENVIRONMENT_VARIABLE: str(at.home),
+            HOME_VARIABLE: str(at.home),
             "PATH": path_with_programs_of(Path(sys.executable), own),
             "TMPDIR": str(at.temporary),
         }

@@ -7,7 +7,7 @@ from flows.rebuild.request import RebuildRequest
 from flows.stage_names import StageName
 from tasks.core.errors import StageMissing
 from tasks.core.home import home
-from tasks.core.learning.released import kept
+from tasks.core.learning.released import recorded_recipe
 from tasks.core.recipe import Recipe
 from tasks.core.store import RunStore
 from tasks.core.store.runs import RunRecords
@@ -35,13 +35,13 @@ def release(
     else:
         signature = {}
     if releases_at == "publish" and request.includes("publish"):
-        store.release(name, candidate.verdict.forced, recipe=kept(recipe), **signature)
+        store.release(name, candidate.verdict.forced, recipe=recorded_recipe(recipe), **signature)
     if recipe.deploy is not None and request.includes("deploy"):
         prompts = recipe.evaluate.prompts
         model, settings = candidate.model, recipe.deploy
         done.append(run(deploy, model, settings, recipe.name, recipe.template, prompts))
     if releases_at == "deploy" and request.includes("deploy"):
-        store.release(name, candidate.verdict.forced, recipe=kept(recipe))
+        store.release(name, candidate.verdict.forced, recipe=recorded_recipe(recipe))
     return done
 
 

@@ -1,8 +1,11 @@
 """The exceptions of the project: one class per remedy.
 
-Covers every failure that a user can act on. Each error says what is wrong, where, what was
-expected, what was found, and the next step; each class says if a retry can help and which exit
-code a command ends with. Errors that nobody can act on (bugs) stay ordinary Python exceptions.
+Covers every failure that a user can act on. An error says what is wrong, where, what was expected,
+what was found, and the next step; its class says whether a retry can help and with which exit code
+a command ends. Errors that nobody can act on (bugs) stay ordinary Python exceptions.
+
+The sections follow a run: what the user wrote, models and data, the machine, the store and its
+runs, the Hub and storage elsewhere, signatures, evaluation, serving.
 """
 
 from collections.abc import Mapping
@@ -32,7 +35,7 @@ class KawanUsahaError(Exception):
         self.next_step = next_step
 
     def as_dict(self) -> dict[str, str]:
-        """Return the parts that are set, for `--json` and for logs."""
+        """Return the parts that are set, for `--json` and logs."""
         parts = {
             "error": type(self).__name__,
             "what": self.what,
@@ -55,14 +58,14 @@ class KawanUsahaError(Exception):
 
     @staticmethod
     def from_dict(parts: Mapping[str, str]) -> "KawanUsahaError":
-        """Return the error that `as_dict` described, of its own class: from another process."""
+        """Restore an error from `as_dict` of another process, with its own class."""
         kinds = {kind.__name__: kind for kind in _kinds(KawanUsahaError)}
         names = ("what", "where", "expected", "found", "next_step")
         state = {name: parts.get(name) for name in names}
         return _rebuild(kinds.get(parts["error"], KawanUsahaError), state)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive pickling with all parts: Prefect moves exceptions between processes."""
+        """Pickle all parts: Prefect moves exceptions between processes."""
         return (_rebuild, (type(self), self.__dict__))
 
 
@@ -77,28 +80,28 @@ def _rebuild(cls: type[KawanUsahaError], state: dict[str, str | None]) -> KawanU
     return error
 
 
-# --- what the user wrote -------------------------------------------------------------------
+# --- what the user wrote -------------------------------------------------------------------------
 
 
 class UsageError(KawanUsahaError):
-    """A command was called with words that do not fit together."""
+    """The words or options of a command do not fit together."""
 
     exit_code = 2
 
 
 class RecipeError(KawanUsahaError):
-    """The recipe is wrong, or asks for what the model at hand does not have."""
+    """The recipe is wrong, or asks for something the model does not have."""
 
     exit_code = 2
 
 
 class TemplateMismatch(KawanUsahaError):
-    """A model was trained with another conversation template than the one it is to be used with."""
+    """A model was trained with another conversation template than it is used with."""
 
     exit_code = 2
 
 
-# --- models and weights --------------------------------------------------------------------
+# --- models and data -----------------------------------------------------------------------------
 
 
 class NotAModel(KawanUsahaError):
@@ -106,19 +109,19 @@ class NotAModel(KawanUsahaError):
 
 
 class CorruptWeights(KawanUsahaError):
-    """A weight file is truncated, malformed, or holds NaN or infinity."""
+    """A weight file is truncated or malformed, or holds NaN or infinity."""
 
 
 class UnsafeWeights(KawanUsahaError):
-    """A weight file would run code when it is loaded."""
+    """Loading a weight file would run code."""
 
 
 class UntrustedCode(KawanUsahaError):
-    """A model would run code that nobody has agreed to: not ours, and not of a named commit."""
+    """A model brings code that is neither ours nor pinned to a commit by the user."""
 
 
 class UnsafeName(KawanUsahaError):
-    """A name that somebody else wrote leads out of the directory that it belongs to."""
+    """A file name from elsewhere leads out of its directory."""
 
 
 class DeltaMismatch(KawanUsahaError):
@@ -126,19 +129,19 @@ class DeltaMismatch(KawanUsahaError):
 
 
 class AdapterMismatch(KawanUsahaError):
-    """A LoRA adapter does not fit the model, or uses what cannot be fused."""
+    """A LoRA adapter does not fit the model, or uses a feature that cannot be fused."""
 
 
 class EditLost(KawanUsahaError):
-    """A model that should carry an edit does not show it when it is loaded."""
+    """A model that should carry an edit does not show it when loaded."""
 
 
 class DataError(KawanUsahaError):
-    """A conversation file is malformed, or nothing in it can be learned from."""
+    """A file of conversations is malformed, or nothing in it can be trained on."""
 
 
 class NotCollected(KawanUsahaError):
-    """An answer is not kept, or not any more."""
+    """A collected answer is not kept, or no longer."""
 
 
 class DecidedMeanwhile(KawanUsahaError):
@@ -149,52 +152,63 @@ class TrainingFailed(KawanUsahaError):
     """The training process ended without an adapter."""
 
 
-# --- the machine ---------------------------------------------------------------------------
+# --- the machine ---------------------------------------------------------------------------------
 
 
 class DiskFull(KawanUsahaError):
-    """There is not, or no longer, room on the disk.
+    """The disk has too little room, or ran full.
 
-    `advised` once its next step names what can go from the store.
+    `advised` is set once the next step names what can be removed from the store.
     """
 
     advised: bool = False
 
 
 class SystemRefused(KawanUsahaError):
-    """The operating system refused a file, a right, memory or a connection."""
-
-
-class WorkerLost(KawanUsahaError):
-    """A process that did a part of the work was killed, or died; another may live."""
-
-    retryable = True
+    """The operating system refused a file, a permission, memory or a connection."""
 
 
 class MissingTool(KawanUsahaError):
     """A program that this step needs is not installed."""
 
 
-class LockBusy(KawanUsahaError):
-    """Another process has held the same artifact for longer than the wait allowed."""
+class WorkerLost(KawanUsahaError):
+    """A process that did part of the work died; a new one may succeed."""
 
     retryable = True
 
 
 class DeviceBusy(KawanUsahaError):
-    """A deployment holds memory of a GPU that a build needs, for as long as it serves."""
+    """A deployment holds GPU memory that a build needs, for as long as it serves."""
+
+
+class PortTaken(KawanUsahaError):
+    """A port that serving needs is in use."""
+
+
+class Unexpected(KawanUsahaError):
+    """A bug: an exception that nothing in the program accounts for."""
+
+
+# --- the store and its runs ----------------------------------------------------------------------
+
+
+class LockBusy(KawanUsahaError):
+    """Another process has held the same artifact for longer than the allowed wait."""
+
+    retryable = True
 
 
 class CorruptArtifact(KawanUsahaError):
-    """An artifact of the store is not what its manifest says."""
+    """An artifact in the store differs from its manifest."""
 
 
 class CorruptRemote(KawanUsahaError):
-    """An artifact at the remote store is not what its manifest says."""
+    """An artifact in the remote store differs from its manifest."""
 
 
 class StageMissing(KawanUsahaError):
-    """A run was to begin after a stage that is not finished."""
+    """A run should start after a stage that is not finished."""
 
     exit_code = 2
 
@@ -203,11 +217,7 @@ class PrefectUnavailable(KawanUsahaError):
     """The Prefect server cannot be reached, or fails."""
 
 
-class Unexpected(KawanUsahaError):
-    """A fault of this program: an exception that nothing in it accounts for."""
-
-
-# --- the Hub -------------------------------------------------------------------------------
+# --- the Hub -------------------------------------------------------------------------------------
 
 
 class HubError(KawanUsahaError):
@@ -215,7 +225,7 @@ class HubError(KawanUsahaError):
 
 
 class RepositoryNotFound(HubError):
-    """No such repository, or no right to see it."""
+    """The repository does not exist, or the token may not see it."""
 
 
 class RevisionNotFound(HubError):
@@ -223,79 +233,82 @@ class RevisionNotFound(HubError):
 
 
 class GatedRepository(HubError):
-    """The repository asks for its terms to be accepted first."""
+    """The terms of the repository have to be accepted first."""
 
 
 class WrongToken(HubError):
-    """The Hub does not accept the token, or it lacks a right."""
-
-
-class DownloadCorrupt(HubError):
-    """A downloaded file is not the one that the Hub announced; asking again may help."""
-
-    retryable = True
-
-
-class HubUnavailable(HubError):
-    """The Hub cannot be reached or does not answer now."""
-
-    retryable = True
+    """The Hub rejects the token, or the token lacks a permission."""
 
 
 class HubOffline(UsageError):
-    """The environment forbids to ask the Hub."""
+    """The environment forbids access to the Hub."""
 
 
-class HubQuotaExceeded(HubError):
-    """The account has no room left for what is sent, or has to pay for it first."""
-
-
-class UploadCorrupt(HubError):
-    """What stands at the target is not what was sent, or does not load; sending again may help."""
+class HubUnavailable(HubError):
+    """The Hub cannot be reached, or does not answer now."""
 
     retryable = True
 
 
-class SignatureRefused(KawanUsahaError):
-    """A signature that was asked for is missing, broken, of another key, or of other files."""
+class HubQuotaExceeded(HubError):
+    """The account has no room left for the upload, or has to pay for it first."""
 
 
-class SigningKeyUnusable(UsageError):
-    """The key of a signature is missing, cannot be used, or is not the one that is meant."""
+class DownloadCorrupt(HubError):
+    """A downloaded file is not the one that the Hub announced."""
+
+    retryable = True
 
 
-class FileChanged(KawanUsahaError):
-    """A file of the model is no longer the one that was built, or changed while it was sent."""
+class UploadCorrupt(HubError):
+    """The published files differ from those sent, or do not load."""
+
+    retryable = True
 
 
-class SecretFound(KawanUsahaError):
-    """A file that would be published holds a token or key, or looks as if it did."""
-
-
-# --- directories and buckets elsewhere -----------------------------------------------------
+# --- directories and buckets elsewhere -----------------------------------------------------------
 
 
 class StorageRefused(KawanUsahaError):
-    """A directory or bucket elsewhere refused, for a reason that a retry does not change."""
+    """A directory or bucket refused, for a reason that a retry does not change."""
 
 
 class BucketMissing(StorageRefused):
-    """The bucket (container), or the directory in place of one, does not exist."""
+    """The bucket, or the directory in its place, does not exist."""
 
     exit_code = 2
 
 
 class NoStorageKeys(StorageRefused):
-    """There are no keys for a storage, or it does not accept them."""
+    """There are no keys for a bucket, or it rejects them."""
 
 
 class StorageUnavailable(KawanUsahaError):
-    """A directory or bucket elsewhere cannot be reached or does not answer now."""
+    """A directory or bucket cannot be reached, or does not answer now."""
 
     retryable = True
 
 
-# --- proof and serving ---------------------------------------------------------------------
+# --- signatures and what is published ------------------------------------------------------------
+
+
+class SignatureRefused(KawanUsahaError):
+    """A required signature is missing, broken, by another key, or of other files."""
+
+
+class SigningKeyUnusable(UsageError):
+    """A signing key is missing, cannot be used, or is not the expected one."""
+
+
+class FileChanged(KawanUsahaError):
+    """A file of the model has changed since it was built, or while it was sent."""
+
+
+class SecretFound(KawanUsahaError):
+    """A file to be published holds a token or key, or seems to."""
+
+
+# --- evaluation ----------------------------------------------------------------------------------
 
 
 class EvaluationFailed(KawanUsahaError):
@@ -303,21 +316,20 @@ class EvaluationFailed(KawanUsahaError):
 
 
 class JudgeRefused(KawanUsahaError):
-    """The judge of an evaluation cannot be asked: no key, a wrong address, model or right."""
+    """The judge cannot be asked: its key, address, model or permission is wrong."""
 
 
 class JudgeUnavailable(KawanUsahaError):
-    """The judge of an evaluation does not answer now."""
+    """The judge does not answer now."""
 
     retryable = True
 
 
 class GateFailed(KawanUsahaError):
-    """The evaluation's verdict forbids to publish or to serve this model."""
+    """The evaluation's verdict forbids publishing or serving this model."""
 
 
-class PortTaken(KawanUsahaError):
-    """A port that serving needs is in use."""
+# --- serving -------------------------------------------------------------------------------------
 
 
 class ServingFailed(KawanUsahaError):

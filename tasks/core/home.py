@@ -1,11 +1,11 @@
-"""Where everything lives on this machine: what is built and run, and the project itself."""
+"""The directories on this machine: of everything built and run, and of the project itself."""
 
 import hashlib
 import os
 from functools import cache
 from pathlib import Path
 
-ENVIRONMENT_VARIABLE = "KAWAN_USAHA_HOME"
+HOME_VARIABLE = "KAWAN_USAHA_HOME"
 PROJECT = Path(__file__).parents[2]
 """The directory that `flows` and `tasks` lie in, from which child processes import them.
 
@@ -19,12 +19,12 @@ RESOURCES = _IN_A_WHEEL if _IN_A_WHEEL.is_dir() else PROJECT
 
 def home() -> Path:
     """Return the absolute home directory: KAWAN_USAHA_HOME, or ~/.kawan-usaha."""
-    return Path(os.environ.get(ENVIRONMENT_VARIABLE) or Path.home() / ".kawan-usaha").absolute()
+    return Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".kawan-usaha").absolute()
 
 
 @cache
 def code_version() -> str:
-    """Return the digest of this project's sources: what is written may change with any of them."""
+    """Return the digest of this project's sources: any change to them may change its outputs."""
     content = hashlib.sha256()
     for path in sorted((PROJECT / "tasks").rglob("*.py")):
         content.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())

@@ -1,8 +1,8 @@
 """Stage keys: the identity of an artifact before it is made.
 
 A key is the SHA-256 of canonical JSON over the stage's name, its VERSION, its own part of the
-recipe and the digests of its inputs. What has no stable identity (a set, a float that is not
-finite, an object) is refused, because two runs would silently not find each other's work.
+recipe and the digests of its inputs. A value without a stable identity (a set, a non-finite float,
+an arbitrary object) is refused: two runs would silently not find each other's work.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pydantic import BaseModel, JsonValue
 def to_jsonable(value: object, *, at: str = "$") -> JsonValue:
     """Return value as plain JSON types.
 
-    Raises TypeError for anything whose identity is not stable, with the place where it stands.
+    Raises TypeError for a value without a stable identity, with its path from `at`.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -38,7 +38,7 @@ def to_jsonable(value: object, *, at: str = "$") -> JsonValue:
 
 
 def canonical_json(value: object) -> bytes:
-    """Return the one JSON encoding of value: sorted names, no spaces, UTF-8."""
+    """Return the canonical JSON encoding of value: sorted names, no spaces, UTF-8."""
     plain = to_jsonable(value)
     return json.dumps(
         plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -52,7 +52,7 @@ def digest(value: object) -> str:
 
 @dataclass(frozen=True)
 class StageKey:
-    """The identity of what a stage will make: its name and a digest over all that decides it."""
+    """The identity of a stage's artifact: the stage, and a digest of everything that decides it."""
 
     stage: str
     digest: str
@@ -66,8 +66,9 @@ def stage_key(
 ) -> StageKey:
     """Return the key of one stage.
 
-    params is that stage's part of the recipe and nothing else; inputs maps the role of each input
-    artifact to its content digest. The version is raised when the stage's code makes other bytes.
+    params is the stage's part of the recipe and nothing else; inputs maps the role of each input
+    artifact to its content digest. The version is raised whenever the stage's code changes its
+    output.
     """
     parts = {"stage": stage, "version": version, "params": params, "inputs": dict(inputs or {})}
     return StageKey(stage, digest(parts))

@@ -6,14 +6,14 @@ run needs, unless that is asked for in words:
 - kept: what the last rebuilds and releases of each recipe use, and what is served;
 - held: what only unfinished work needs, and every staging directory of which no run is known;
 - everything else can go;
-- what holds collected answers that were deleted goes in any case (`collected/artifacts.py`).
+- what holds collected answers that were deleted goes in any case (`collected/stale_artifacts.py`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.collected.artifacts import lost
+from tasks.core.collected.stale_artifacts import stale_artifacts
 from tasks.core.errors import DiskFull
 from tasks.core.serving.state.files import used_builds
 from tasks.core.store import Store
@@ -79,7 +79,7 @@ def prunable(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False
     earlier = {name: f"{run}, superseded" for run in oldest_first for name in run.artifacts}
     going: dict[Path, tuple[EntryKind, str]] = {}
     held: dict[Path, tuple[EntryKind, str]] = {}
-    deleted = lost(home).going
+    deleted = stale_artifacts(home).going
     contents = store.contents()
     whole = {path.name for path in contents["artifact"]}
     for place, paths in contents.items():

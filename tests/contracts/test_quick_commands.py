@@ -17,7 +17,10 @@ HEAVY = (
     *("torch", "transformers", "prefect", "peft", "deepspeed", "gradio", "fastapi", "openai"),
     *("model_signing", "sigstore"),
 )
-COMMANDS = ("--help", "rebuild --help", "status", "store list", "plan demo", "plan kawan-usaha-13b")
+COMMANDS = (
+    *("--help", "rebuild --help", "status", "store list", "plan demo", "plan kawan-usaha-13b"),
+    *("recipe schema", "recipe show demo"),
+)
 
 RUN = f"""
 import atexit, sys

@@ -23,6 +23,11 @@ def options(command: object) -> Iterator[str]:
         yield from options(below)
 
 
+def is_module(name: str) -> bool:
+    """Tell whether these are the last words of a module's name, such as `publish.origin`."""
+    return any((ROOT / "tasks" / "core").glob(f"**/{name.replace('.', '/')}.py"))
+
+
 def is_field(name: str) -> bool:
     return name in {path for path, _ in fields_below(Recipe)}
 
@@ -35,7 +40,10 @@ KNOWN = {
 }  # the last are FastChat's, and that of processes of this project's own
 STYLES = "tasks/core/serving/page/look.py"  # what begins so there is a colour
 OPTIONS = sorted({each for each in recommended_options() if each.where != STYLES}, key=str)
-FIELDS = sorted({f for f in recommended_fields() if f.words not in NO_FIELDS}, key=str)
+FIELDS = sorted(
+    {f for f in recommended_fields() if f.words not in NO_FIELDS and not is_module(f.words)},
+    key=str,
+)
 
 
 DOCUMENTED = (ROOT / "docs" / "recipe.md").read_text()
@@ -69,6 +77,7 @@ def test_recommended_field_is_one_of_the_recipe(field: Recommended) -> None:
 @pytest.mark.parametrize("name", ["deploy.load_4bit", "finetune.lora.ranks", "evaluate.gate.max"])
 def test_wrong_advice_is_noticed(name: str) -> None:
     assert not is_field(name)
+    assert not is_module(name)
     assert f"--{name.rsplit('.', maxsplit=1)[-1].replace('_', '-')}" not in KNOWN
 
 

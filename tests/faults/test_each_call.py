@@ -5,10 +5,10 @@ Each test lets every call of one piece of work fail in turn, in each of six ways
 
 from pathlib import Path
 
-from tasks.core.collected.forgetting import forget
-from tasks.core.collected.reading import read_collected
-from tasks.core.collected.records import line_of
-from tasks.core.collected.writing import append
+from tasks.core.collected.privacy.forgetting import forget
+from tasks.core.collected.review.reading import read_collected
+from tasks.core.collected.storage.records import line_of
+from tasks.core.collected.storage.writing import append
 from tasks.core.demo.hub.blobs import BlobStore
 from tasks.core.demo.hub.records import File
 from tasks.core.demo.hub.repositories import RepositoryStore

@@ -10,18 +10,18 @@ from prefect.client.schemas.objects import State
 from flows.learn import learn
 from flows.lifecycle import rebuild
 from flows.rebuild.run_summary import RunSummary
-from tasks.core.collected.place import COLLECTED
+from tasks.core.collected.storage.directory import COLLECTED
 from tasks.core.errors import GateFailed
 from tasks.core.evaluation.evaluate import read_evaluation
-from tasks.core.learning.learned import LearnedSets
-from tasks.core.learning.pages import page_of, remove_stale_pages
+from tasks.core.learning.decisions import LearningDecisions
+from tasks.core.learning.page_files import remove_stale_pages, report_page
 from tasks.core.learning.released import released_recipe
 from tasks.core.recipe import Base, Evaluate, Finetune, Publish, Recipe
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
+from tests.collected import Kept
 from tests.models import tiny_llama
-from tests.unit.collected.answers import Kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect", "preforked_children")]
 NAME = "belajar"
@@ -107,14 +107,14 @@ def test_a_model_that_is_not_better_enough_is_explained_and_not_released(
     with pytest.raises(GateFailed, match="above the limit 1e-09"):
         state.result()
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(home))
-    page = page_of(home, NAME).read_text()
+    page = report_page(home, NAME).read_text()
     assert "Not released" in page
     assert "15 reviewed answers, 15 of them new" in page
     assert "<td>modal</td>" in page
     assert "Berapa modal jual" in page
     released = RunRecords(world / "home").releases(NAME)
     assert RunRecords(home).releases(NAME) == released
-    (decision,) = LearnedSets(home, NAME).all()
+    (decision,) = LearningDecisions(home, NAME).all()
     assert decision.ending == "refused"
     assert len(decision.answers) == 15
 
@@ -143,8 +143,8 @@ def test_a_run_that_was_killed_before_its_decision_goes_on_and_what_is_better_is
     assert isinstance(report, RunSummary)
     assert [s.stage for s in report.stages if not s.cached] == ["publish"]
     assert RunRecords(home).releases(NAME)[1:] == before
-    assert "Why it is released" in page_of(home, NAME).read_text()
-    (decision,) = LearnedSets(home, NAME).all()
+    assert "Why it is released" in report_page(home, NAME).read_text()
+    (decision,) = LearningDecisions(home, NAME).all()
     assert decision.ending == "released"
     assert learn(NAME, min_new=1, return_state=True).name == "Skipped"
     data = released_recipe(RunRecords(home), NAME).finetune
@@ -199,6 +199,6 @@ def test_a_page_goes_with_the_reviewed_set_that_it_quotes(
     shutil.copytree(made.path, home / "store" / made.path.name)
     assert remove_stale_pages(home) == ()
     shutil.rmtree(home / "store" / made.path.name)
-    assert remove_stale_pages(home) == (page_of(home, NAME),)
-    assert not page_of(home, NAME).exists()
+    assert remove_stale_pages(home) == (report_page(home, NAME),)
+    assert not report_page(home, NAME).exists()
     assert (home / "reports" / f"{NAME}.html").is_file()

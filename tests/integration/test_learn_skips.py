@@ -8,11 +8,11 @@ from prefect.client.schemas.objects import State
 
 from flows.learn import learn, with_collected
 from flows.learn_watch import learn_watch
-from tasks.core.collected.place import COLLECTED
+from tasks.core.collected.storage.directory import COLLECTED
 from tasks.core.errors import KawanUsahaError, RecipeError, UsageError
-from tasks.core.learning.learned import LearnedSets
-from tasks.core.learning.released import kept
-from tasks.core.learning.waiting import waiting
+from tasks.core.learning.decisions import LearningDecisions
+from tasks.core.learning.pending import pending_reviews
+from tasks.core.learning.released import recorded_recipe
 from tasks.core.recipe import Finetune, Recipe
 from tasks.core.recipe.data import DataSource
 from tasks.core.recipe.file import located
@@ -20,7 +20,7 @@ from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tasks.notices import Notice
-from tests.unit.collected.answers import Kept
+from tests.collected import Kept
 
 pytestmark = pytest.mark.usefixtures("prefect")
 NAME = "belajar"
@@ -36,7 +36,7 @@ def answers(home: Path) -> Kept:
 
 def release(home: Path, recipe: Recipe) -> None:
     run = RunRecords(home).start(recipe.name)
-    run.release("fuse-0123456789abcdef0123", recipe=kept(located(recipe)))
+    run.release("fuse-0123456789abcdef0123", recipe=recorded_recipe(located(recipe)))
     run.finish()
 
 
@@ -96,7 +96,7 @@ def test_too_little_that_is_new_is_skipped_and_nothing_is_decided(
     state = learned()
     assert state.name == "Skipped"
     assert state.message == "12 new reviewed conversations; 50 are needed."
-    assert LearnedSets(home, NAME).all() == []
+    assert LearningDecisions(home, NAME).all() == []
     assert [artifact.key.stage for artifact in Store(home).artifacts()] == ["collected"]
 
 
@@ -105,7 +105,7 @@ def test_a_set_that_has_lost_an_answer_is_learned_again_where_none_has_to_be_new
 ) -> None:
     accept(answers, 12)
     ids = tuple(f"chatcmpl-{number}" for number in range(13))  # of which one is deleted now
-    LearnedSets(home, NAME).add("w", "s", ids, ending="released", model="fuse-1", reasons=())
+    LearningDecisions(home, NAME).add("w", "s", ids, ending="released", model="fuse-1", reasons=())
     assert learned(min_new=1).message == "0 new reviewed conversations; 1 are needed."
     assert learned(min_new=0).name != "Skipped"
 
@@ -145,9 +145,9 @@ def test_the_watch_tells_of_what_was_reviewed_and_not_yet_learned(
 ) -> None:
     accept(answers, 5)
     Kept(state_directory(home, "never-released").root / COLLECTED)
-    sets = LearnedSets(home, NAME)
+    sets = LearningDecisions(home, NAME)
     sets.add("w", "s", ("chatcmpl-0",), ending="refused", model="fuse-1", reasons=())
-    assert [str(each) for each in waiting(home)] == [
+    assert [str(each) for each in pending_reviews(home)] == [
         f"{NAME}: 4 new of 5 reviewed conversations",
     ]
     told = list[Notice]()

@@ -22,7 +22,7 @@ from flows.prefect_server.pools import POOLS
 from flows.prefect_server.processes import HOST, RETENTION_DAYS
 from flows.prefect_server.start_stop import stop_prefect
 from flows.upkeep import store_prune
-from tasks.core.learning.waiting import Waiting
+from tasks.core.learning.pending import PendingReviews
 from tasks.core.process.ports import free_port
 from tasks.core.serving.launch.ports import can_bind
 from tasks.notices import send_at_once
@@ -66,7 +66,7 @@ def test_all_is_up_twice_the_same_and_nothing_is_left_of_it(
         assert run.state is not None
         assert run.state.is_completed(), run.state
 
-        send_at_once(reviewed_notice(Waiting("demo", answers=60, new=60)))
+        send_at_once(reviewed_notice(PendingReviews("demo", answers=60, new=60)))
         learn = found["learn"].id
         wait_for(lambda: recipes_of_runs(client, learn) == ["demo"], "what was reviewed is learned")
 

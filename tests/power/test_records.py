@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.collected.forgetting import forget
-from tasks.core.collected.reading import read_collected
-from tasks.core.collected.records import line_of
-from tasks.core.collected.writing import append
+from tasks.core.collected.privacy.forgetting import forget
+from tasks.core.collected.review.reading import read_collected
+from tasks.core.collected.storage.records import line_of
+from tasks.core.collected.storage.writing import append
 from tasks.core.files.durable import fsync_directory, fsync_file
 from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.files import (

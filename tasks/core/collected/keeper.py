@@ -1,7 +1,7 @@
-"""What a gateway keeps of the people who agreed: answers, ratings, and nothing of who they are.
+"""Keeps the answers and ratings of people who agreed, without identifying them. For the gateway.
 
-One call is one hold of the lock. The invariant: a text is redacted before it is written, what a
-call reports as kept is on the disk, and nothing is written beyond the limits.
+Each call takes the lock once or twice. The invariant: a text is redacted before it is written, what
+a call reports as kept is on disk, and nothing is written beyond the limits.
 """
 
 from collections import OrderedDict
@@ -10,55 +10,55 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-from tasks.core.collected.finding import find_answer, find_rated
-from tasks.core.collected.forgetting import forget
-from tasks.core.collected.person import person_of, salt_of
-from tasks.core.collected.place import SALT, day_file, day_files, held
-from tasks.core.collected.placeholders import names_behind_placeholders
-from tasks.core.collected.promises import promise
-from tasks.core.collected.records import (
+from tasks.core.collected.privacy.forgetting import forget
+from tasks.core.collected.privacy.person import person_of, salt_of
+from tasks.core.collected.privacy.placeholders import names_behind_placeholders
+from tasks.core.collected.privacy.promises import promise
+from tasks.core.collected.privacy.redaction import names_in, redacted, redacted_messages
+from tasks.core.collected.privacy.retention import keep_within
+from tasks.core.collected.privacy.tombstones import bury, clear_away, is_buried
+from tasks.core.collected.storage.directory import SALT, day_file, day_files, directory_lock
+from tasks.core.collected.storage.records import (
     CollectedAnswer,
-    Message,
+    CollectedMessage,
     Rating,
-    Verdict,
+    RatingVerdict,
     line_of,
 )
-from tasks.core.collected.redaction import names_in, redacted, redacted_messages
-from tasks.core.collected.retention import keep_within
-from tasks.core.collected.shares import Shares
-from tasks.core.collected.tombstones import bury, clear_away, is_buried
-from tasks.core.collected.writing import append
+from tasks.core.collected.storage.search import find_answer, find_rated
+from tasks.core.collected.storage.shares import Shares
+from tasks.core.collected.storage.writing import append
 from tasks.core.files.private import private_directory
 
-Outcome = Literal["kept", "no-room", "unknown", "forgotten", "too-many"]
+KeepOutcome = Literal["kept", "no-room", "unknown", "forgotten", "too-many"]
 
 _LOCK_S = 30.0
-_KEEP_LOCK_S = 600.0  # nobody waits for it
+_KEEP_LOCK_S = 600.0  # no client waits for it
 _NAMES_OF = 10_000
-"""Answers whose names are remembered, in memory only, for corrections that come later."""
+"""Answers whose names are remembered, in memory only, to redact later corrections."""
 
 MOST_RATINGS = 20
-"""Of one answer. The latest one counts; people change their mind, programs run wild."""
+"""Per answer. The latest one counts; the limit is for programs that run wild."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How long, and how much."""
+class CollectionLimits:
+    """How long answers are kept, and how many bytes in all."""
 
     retention_days: int
     max_bytes: int
 
     @property
     def person_bytes(self) -> int:
-        """How much one person may fill of a day, so that nobody's days go for one other's."""
+        """The bytes that one person may add per day, so that nobody pushes others' answers out."""
         return self.max_bytes // 10
 
 
 @dataclass(frozen=True)
-class Offered:
-    """An answer as it was given, by whose consent; begun is when it was asked for.
+class OfferedAnswer:
+    """An answer offered with consent; `begun` is the time of its request.
 
-    client is the name of the key that it was asked with.
+    client is the name of the API key it was asked with.
     """
 
     id: str
@@ -66,36 +66,36 @@ class Offered:
     user: str
     model: str
     build: str | None
-    messages: tuple[Message, ...]
+    messages: tuple[CollectedMessage, ...]
     answer: str
     begun: datetime
     cut: bool = False
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it takes."""
+        """About how many bytes of memory it takes."""
         return 4 * (len(self.answer) + sum(len(each.content) for each in self.messages))
 
 
 class Keeper:
-    """The collected answers of one deployment. For one thread.
+    """Keeps the answers of one deployment. For a single thread.
 
     Every method raises OSError and KawanUsahaError.
     """
 
-    def __init__(self, directory: Path, limits: Limits) -> None:
+    def __init__(self, directory: Path, limits: CollectionLimits) -> None:
         self._directory = directory
         self._limits = limits
         self._shares = Shares(directory)
         self._names: OrderedDict[str, tuple[str, frozenset[str]]] = OrderedDict()
 
-    def keep(self, offered: Offered) -> Outcome:
-        """Keep an answer, unless the person had theirs deleted after they had asked."""
+    def keep(self, offered: OfferedAnswer) -> KeepOutcome:
+        """Keep an answer, unless the person had their answers deleted after asking for it."""
         names = names_in(offered.messages)
         messages = redacted_messages(offered.messages, names)
         answer = redacted(offered.answer, names)
         private_directory(self._directory)
-        with held(self._directory, "keep an answer", wait_s=_KEEP_LOCK_S):
+        with directory_lock(self._directory, "keep an answer", wait_s=_KEEP_LOCK_S):
             person = self._person(offered.client, offered.user)
             if is_buried(self._directory, person, offered.begun):
                 return "forgotten"
@@ -114,19 +114,24 @@ class Keeper:
             return self._append(record)
 
     def rate(
-        self, answer_id: str, client: str, user: str, verdict: Verdict | None, text: str | None
-    ) -> Outcome:
-        """Keep what a person thinks of an answer; `unknown` where it is not kept, or not theirs."""
+        self,
+        answer_id: str,
+        client: str,
+        user: str,
+        verdict: RatingVerdict | None,
+        text: str | None,
+    ) -> KeepOutcome:
+        """Keep a person's rating of an answer; `unknown` if it is not kept, or not theirs."""
         if not self._directory.exists():
             return "unknown"
         correction = None
         if text is not None:
-            with held(self._directory, "find an answer", shared=True, wait_s=_LOCK_S):
+            with directory_lock(self._directory, "find an answer", shared=True, wait_s=_LOCK_S):
                 found = find_answer(self._directory, answer_id)
                 if found is None or found.person != self._person(client, user):
                     return "unknown"
-            correction = self._corrected(found, text)  # without the lock: it may take a second
-        with held(self._directory, "keep a rating", wait_s=_LOCK_S):
+            correction = self._corrected(found, text)  # outside of the lock: it may take a second
+        with directory_lock(self._directory, "keep a rating", wait_s=_LOCK_S):
             answer, ratings = find_rated(self._directory, answer_id)
             if answer is None or answer.person != self._person(client, user):
                 return "unknown"
@@ -143,19 +148,19 @@ class Keeper:
             )
 
     def prepare(self) -> None:
-        """Make the directory and its salt: who is forgotten before anything is kept has a name."""
+        """Create the directory and its salt: people can be forgotten before anything is kept."""
         private_directory(self._directory)
-        with held(self._directory, "begin to collect", wait_s=_LOCK_S):
+        with directory_lock(self._directory, "begin to collect", wait_s=_LOCK_S):
             salt_of(self._directory)
 
     def forget(self, client: str, user: str) -> int:
-        """Delete everything of a client's person, and return how many answers there were.
+        """Delete everything of a person and return the number of answers deleted.
 
-        What they have asked before and is not answered yet will not be kept either.
+        Answers to requests that are still running will not be kept either.
         """
         if not (self._directory / SALT).exists() and not day_files(self._directory):
             return 0
-        with held(self._directory, "delete what is kept of a person", wait_s=_LOCK_S):
+        with directory_lock(self._directory, "delete what is kept of a person", wait_s=_LOCK_S):
             person = self._person(client, user)
             for answer_id in [each for each, (whose, _) in self._names.items() if whose == person]:
                 del self._names[answer_id]
@@ -164,9 +169,9 @@ class Keeper:
             return forget(self._directory, person)
 
     def tidy(self) -> None:
-        """Delete what is over its time."""
+        """Delete everything whose retention has ended."""
         if self._directory.exists():
-            with held(self._directory, "delete what is over its time", wait_s=_LOCK_S):
+            with directory_lock(self._directory, "delete what is over its time", wait_s=_LOCK_S):
                 now = datetime.now(UTC)
                 clear_away(self._directory, now)
                 self._has_room(now.date())
@@ -174,11 +179,11 @@ class Keeper:
     def _person(self, client: str, user: str) -> str:
         return person_of(client, user, salt_of(self._directory))
 
-    def _append(self, record: CollectedAnswer | Rating) -> Outcome:
+    def _append(self, record: CollectedAnswer | Rating) -> KeepOutcome:
         line, today = line_of(record), record.time.date()
         if self._shares.of(record.person, today) + len(line) > self._limits.person_bytes:
             return "no-room"
-        # What people say of answers must not push answers of other people out.
+        # Ratings must not push answers of other people out.
         if not self._has_room(today, len(line), makes_room=isinstance(record, CollectedAnswer)):
             return "no-room"
         if isinstance(record, CollectedAnswer):
@@ -205,7 +210,7 @@ class Keeper:
                 self._names.popitem(last=False)
 
     def _corrected(self, answer: CollectedAnswer, text: str) -> str:
-        """Return a correction without the names that the conversation had."""
+        """Return a correction without the names in its conversation."""
         _, names = self._names.get(answer.id, ("", frozenset()))
         names |= names_in((), text) | names_behind_placeholders(answer.answer, text)
         return redacted(text, names)

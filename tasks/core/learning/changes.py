@@ -1,4 +1,4 @@
-"""What a new model does better than the release, and what worse, topic by topic. Pure."""
+"""What a new model does better or worse than the release, topic by topic. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Literal
 
 from tasks.core.evaluation.figures import EvaluationOutcome, compared_roles
 
-Change = Literal["better", "the same", "worse"]
+ChangeWord = Literal["better", "the same", "worse"]
 SAME_WITHIN = 0.02
-"""Share by which a perplexity may move and still be told as the same: less is hardly to be read."""
+"""The relative change in perplexity up to which it counts as the same."""
 
 
 @dataclass(frozen=True)
 class TopicChange:
-    """The conversations of one topic: the perplexity of the release, of the new model, and both."""
+    """The perplexity of the release and of the new model on one topic, and their ratio."""
 
     topic: str
     conversations: int
@@ -23,17 +23,17 @@ class TopicChange:
     ratio: float
 
     @property
-    def change(self) -> Change:
-        """Return it in a word. A ratio that is no number is worse: nothing shows otherwise."""
+    def change(self) -> ChangeWord:
+        """The change in a word. A ratio that is NaN counts as worse."""
         if self.ratio < 1 - SAME_WITHIN:
             return "better"
         return "the same" if self.ratio <= 1 + SAME_WITHIN else "worse"
 
 
 def changes(outcome: EvaluationOutcome, topics: Mapping[int, str]) -> tuple[TopicChange, ...]:
-    """Return the change of each topic, the largest loss first; none without a release before.
+    """Return the change on each topic, the worst first; nothing if there is no earlier release.
 
-    topics has the topic of each record of the measured file, by its position.
+    topics has the topic of each record of the measured file, by position.
     """
     roles = compared_roles(outcome)
     before, after = (outcome.of(role) for role in roles) if roles else (None, None)
@@ -54,7 +54,7 @@ def changes(outcome: EvaluationOutcome, topics: Mapping[int, str]) -> tuple[Topi
 
 
 def in_words(found: Sequence[TopicChange]) -> str:
-    """Return one line: which topics are better, which are worse."""
+    """Return one line with the topics that are better and those that are worse."""
     if not found:
         return "No topic can be compared."
     named = {

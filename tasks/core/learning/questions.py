@@ -1,4 +1,4 @@
-"""The questions of held-out conversations, as prompts that two models answer side by side."""
+"""The questions of held-out conversations, as prompts for two models to compare."""
 
 import re
 from collections.abc import Iterator
@@ -11,16 +11,15 @@ from tasks.core.conversation.records import Conversation, parse_record
 from tasks.core.learning.topics import Topics
 
 MAX_LETTERS = 4000
-"""A longer one is a text that was pasted, and may not fit into the model's context."""
+"""A longer question is a pasted text, and may not fit into the model's context."""
 _MARKS = re.compile(r"<[^\s<>]+>|\[/?INST\]")
-"""What may be the text of a special token, with which no prompt is answered."""
+"""Anything that may be a special token: a prompt with one is refused."""
 
 
 def questions_in(path: Path, topics: Topics) -> list[JsonValue]:
-    """Return the first question of each conversation of a file, as a prompt of its topic.
+    """Return the first question of each conversation in a file, as a prompt with its topic as kind.
 
-    Each kind has its turn when some are chosen, so that every topic is among the answers. Raises
-    DataError.
+    Prompts are chosen from each kind in turn, so that every topic is answered. Raises DataError.
     """
     return list(_questions(path, topics))
 

@@ -1,8 +1,7 @@
-"""The recipe of the last release, as it was built: what a run of `learn` begins with.
+"""The recipe of the last release, from which a run of `learn` starts.
 
-A record keeps it as plain values, so that one of an earlier version of this program can always be
-read; only whoever wants to build it again holds it against the fields of today. Paths of data that
-come with the project are kept relative to it.
+A run record keeps it as plain values, so that records of earlier versions stay readable; it is
+validated only to be built again. Paths inside the project are kept relative to it.
 """
 
 from collections.abc import Mapping
@@ -22,9 +21,9 @@ S = TypeVar("S", Source, DataSource)
 
 
 def at_commits(recipe: Recipe, commits: Mapping[str, str]) -> Recipe:
-    """Return the recipe with the commits of a run, as its record names them, for its revisions.
+    """Return the recipe with its revisions replaced by the commits that a run recorded.
 
-    So whoever builds it later builds on the same base and data, wherever a branch has moved.
+    A later build then uses the same base and data, even if a branch has moved.
     """
 
     def at(source: S, name: str) -> S:
@@ -40,8 +39,8 @@ def at_commits(recipe: Recipe, commits: Mapping[str, str]) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def kept(recipe: Recipe) -> dict[str, JsonValue]:
-    """Return the recipe as a record keeps it; its paths must be whole (`recipe_file.located`)."""
+def recorded_recipe(recipe: Recipe) -> dict[str, JsonValue]:
+    """Return the recipe as plain values for a record; its paths must be absolute (`located`)."""
     plain: dict[str, JsonValue] = recipe.model_dump(mode="json")
     found = _relative(plain)
     if not isinstance(found, dict):
@@ -50,33 +49,32 @@ def kept(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def released_recipe(records: RunRecords, name: str) -> Recipe:
-    """Return the recipe of the last release of this name, at the commits that it was built from.
+    """Return the recipe of the last release with this name, at the commits it was built from.
 
-    Raises RecipeError where nothing was released, or by a version that kept no recipe with it, or
-    where what it kept fits no longer.
+    Raises RecipeError if nothing was released, if the release recorded no recipe (made by an
+    earlier version), or if the recorded recipe is no longer valid.
     """
     record = records.last_release(name)
     if record is None:
         raise RecipeError(
-            "Nothing was released of this recipe, so there is nothing to learn on.",
+            "Nothing was released of this recipe, so there is no model to train further.",
             where=name,
             next_step=f"Release it first: `kawan-usaha rebuild {name}`.",
         )
     if record.released_recipe is None:
         raise RecipeError(
-            "The last release does not say which recipe it was built by: an earlier version made "
-            "it.",
+            "The last release does not record its recipe: an earlier version made it.",
             where=str(record),
-            next_step=f"`kawan-usaha rebuild {name}` once more: what is done is reused.",
+            next_step=f"Run `kawan-usaha rebuild {name}` once more: finished stages are reused.",
         )
     try:
         released = Recipe.model_validate(record.released_recipe)
     except ValidationError as error:
         raise RecipeError(
-            "The recipe of the last release does not fit this version.",
+            "The recipe of the last release is not valid in this version.",
             where=str(record),
             found=mistakes(error),
-            next_step=f"{CORRECT} Then `kawan-usaha rebuild {name}` once more.",
+            next_step=f"{CORRECT} Then run `kawan-usaha rebuild {name}` once more.",
         ) from error
     return at_commits(released, record.commits)
 

@@ -1,4 +1,4 @@
-"""What a conversation is about, by the words of its questions: cheap, and the same each time."""
+"""The topic of a conversation, by the words of its questions: cheap and deterministic."""
 
 import re
 from collections import Counter
@@ -14,32 +14,32 @@ from tasks.core.files.yaml_text import NotYaml, read_yaml
 from tasks.core.home import RESOURCES
 
 TOPICS = RESOURCES / "data" / "topics.yaml"
-OTHER = "lain"
+OTHER_TOPIC = "lain"
 _WORD_LETTERS = 4
-"""A shorter word counts by itself only: `kur` is in `kurang`."""
+"""A shorter word counts only as a whole word: `kur` is part of `kurang`."""
 
 _FIRST_COUNTS = 3
 
 
 @dataclass(frozen=True)
 class Topics:
-    """Topics in their order, each with the pattern of its words."""
+    """The topics in order, each with the pattern of its words."""
 
     patterns: Mapping[str, re.Pattern[str]]
 
     def of(self, questions: Sequence[str]) -> str:
-        """Return the topic with the most hits, the first of several; OTHER without any.
+        """Return the topic with the most hits, the first in order among equals, or OTHER_TOPIC.
 
-        The first question says what the person came for: a hit there counts three times.
+        A hit in the first question counts three times: it says what the person came for.
         """
         text = "\n".join([*list(questions[:1]) * (_FIRST_COUNTS - 1), *questions]).casefold()
         hits = Counter({name: len(found.findall(text)) for name, found in self.patterns.items()})
-        best = max(self.patterns, key=lambda name: hits[name], default=OTHER)
-        return best if hits[best] else OTHER
+        best = max(self.patterns, key=lambda name: hits[name], default=OTHER_TOPIC)
+        return best if hits[best] else OTHER_TOPIC
 
 
 def read_topics(path: Path = TOPICS) -> Topics:
-    """Return the topics of a YAML file: a list of words for each name. Raises DataError."""
+    """Return the topics of a YAML file with a list of words per topic. Raises DataError."""
     text = read_given_text(path, "The list of topics", error=DataError)
     try:
         content, repeated = read_yaml(text)
@@ -53,9 +53,9 @@ def read_topics(path: Path = TOPICS) -> Topics:
 
 
 def topics_in(path: Path, topics: Topics) -> dict[int, str]:
-    """Return the topic of each conversation of a file, by its position. Raises DataError.
+    """Return the topic of each conversation in a file, by position. Raises DataError.
 
-    A record that is no conversation is left out: it is not measured either.
+    Bad records are left out: they are not measured either.
     """
     found = ((position, parse_record(value, position)) for position, value in values(path))
     return {
@@ -66,7 +66,7 @@ def topics_in(path: Path, topics: Topics) -> dict[int, str]:
 
 
 def questions_of(conversation: Conversation) -> list[str]:
-    """Return what the person says."""
+    """Return the texts of the person."""
     return [turn.text for turn in conversation.turns if turn.speaker == "human"]
 
 

@@ -7,7 +7,7 @@ refuses. Whether this machine can run the training is not checked here.
 from pathlib import Path
 
 from tasks.core.conversation.preferences import Method
-from tasks.core.conversation.reading.data_files import DataFile, looked_at
+from tasks.core.conversation.reading.data_files import DataFile, detect_formats
 from tasks.core.conversation.reading.scan import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.template.render import end_mark, get_template
@@ -79,7 +79,7 @@ def check_conversations(data: Path | DataFile, method: Method = "sft") -> None:
 
     Records are not checked one by one here.
     """
-    (file,) = looked_at(data if isinstance(data, Path) else (data,), method)
+    (file,) = detect_formats(data if isinstance(data, Path) else (data,), method)
     for position, record in scan(file, merge_neighbours=True):
         if isinstance(record, Conversation) or position > _RECORDS_LOOKED_AT:
             return

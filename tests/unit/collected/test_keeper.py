@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.collected.keeper import Keeper, Limits, Offered
-from tasks.core.collected.person import person_of, salt_of
-from tasks.core.collected.place import FORGOTTEN, PROMISED, day_file, held
-from tasks.core.collected.promises import promise, promised
-from tasks.core.collected.reading import read_collected
-from tasks.core.collected.records import Message
-from tasks.core.collected.tombstones import bury
+from tasks.core.collected.keeper import CollectionLimits, Keeper, OfferedAnswer
+from tasks.core.collected.privacy.person import person_of, salt_of
+from tasks.core.collected.privacy.promises import promise, promised
+from tasks.core.collected.privacy.tombstones import bury
+from tasks.core.collected.review.reading import read_collected
+from tasks.core.collected.storage.directory import FORGOTTEN, PROMISED, day_file, directory_lock
+from tasks.core.collected.storage.records import CollectedMessage
 from tasks.core.errors import UsageError
 from tests.collected import an_answer, write
 
-LIMITS = Limits(retention_days=90, max_bytes=10**9)
+LIMITS = CollectionLimits(retention_days=90, max_bytes=10**9)
 
 
 def offered(
@@ -26,10 +26,10 @@ def offered(
     user: str = "siti-7",
     answer: str = "Halo Siti!",
     begun: datetime | None = None,
-) -> Offered:
+) -> OfferedAnswer:
     said = "Nama saya Siti, WA 0812-3456-7890, siti@toko.id"
-    messages = (Message(role="user", content=said),)
-    return Offered(
+    messages = (CollectedMessage(role="user", content=said),)
+    return OfferedAnswer(
         name, "anybody", user, "kawan", "b1", messages, answer, begun or datetime.now(UTC)
     )
 
@@ -158,7 +158,7 @@ def test_to_forget_somebody_makes_nothing_where_nothing_was_kept(keeper, directo
 
 
 def test_a_day_that_is_full_takes_no_more(directory):
-    keeper = Keeper(directory, Limits(retention_days=90, max_bytes=10_000))
+    keeper = Keeper(directory, CollectionLimits(retention_days=90, max_bytes=10_000))
     outcomes = [
         keeper.keep(offered(f"chatcmpl-{n}", f"user-{n}", answer="x" * 600)) for n in range(20)
     ]
@@ -168,7 +168,7 @@ def test_a_day_that_is_full_takes_no_more(directory):
 
 
 def test_one_person_fills_a_tenth_of_it_at_most(directory):
-    limits = Limits(retention_days=90, max_bytes=20_000)
+    limits = CollectionLimits(retention_days=90, max_bytes=20_000)
     for keeper in (Keeper(directory, limits), Keeper(directory, limits)):  # also after a restart
         for number in range(4):
             keeper.keep(offered(f"chatcmpl-{number}", answer="x" * 600))
@@ -180,7 +180,7 @@ def test_one_person_fills_a_tenth_of_it_at_most(directory):
 
 def test_a_correction_takes_nobody_elses_answers_away(directory):
     yesterday = day_file(directory, datetime.now(UTC).date() - timedelta(days=1))
-    keeper = Keeper(directory, Limits(retention_days=90, max_bytes=30_000))
+    keeper = Keeper(directory, CollectionLimits(retention_days=90, max_bytes=30_000))
     keeper.keep(offered(answer="x"))
     write(yesterday, an_answer("chatcmpl-9", answer="x" * 28_000))
     assert keeper.rate("chatcmpl-1", "anybody", "siti-7", None, "x" * 2000) == "no-room"
@@ -196,7 +196,7 @@ def test_an_answer_is_rated_twenty_times_and_no_more(keeper, directory):
 
 def test_the_lock_is_free_while_a_correction_is_looked_through(keeper, directory, monkeypatch):
     def look_through(*_: str) -> frozenset[str]:
-        with held(directory, "a test", wait_s=0):
+        with directory_lock(directory, "a test", wait_s=0):
             return frozenset()
 
     monkeypatch.setattr("tasks.core.collected.keeper.names_behind_placeholders", look_through)
@@ -226,7 +226,7 @@ def test_more_days_do_not_count_for_what_was_agreed_to_before(directory):
 def test_what_is_promised_is_written_with_the_first_answer_of_a_day(directory):
     today = datetime.now(UTC).date()
     for days in (60, 30, 90):
-        Keeper(directory, Limits(days, 10**9)).keep(offered(f"chatcmpl-{days}"))
+        Keeper(directory, CollectionLimits(days, 10**9)).keep(offered(f"chatcmpl-{days}"))
     assert promised(directory) == {today: 30}
 
 
@@ -255,7 +255,10 @@ def test_a_damaged_salt_keeps_nothing(keeper, directory):
 
 def test_readers_keep_nobody_from_reading(keeper, directory):
     keeper.keep(offered())
-    with held(directory, "read", shared=True), held(directory, "read too", shared=True, wait_s=0):
+    with (
+        directory_lock(directory, "read", shared=True),
+        directory_lock(directory, "read too", shared=True, wait_s=0),
+    ):
         assert len(list(read_collected(directory))) == 1
 
 

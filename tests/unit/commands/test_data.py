@@ -183,5 +183,5 @@ def test_a_record_of_another_format_is_shown_as_it_is_learned(model: Path, tmp_p
 def test_of_a_directory_with_several_files_no_record_is_shown(model: Path, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         (tmp_path / name).write_text(json.dumps([messages(0)]))
-    with pytest.raises(UsageError, match="shown of one file"):
+    with pytest.raises(UsageError, match="shown from one file"):
         run("show", tmp_path, "--record", 1, "--tokenizer", model)

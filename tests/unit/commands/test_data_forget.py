@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-from tasks.core.collected.keeper import Keeper, Limits
-from tasks.core.collected.reading import read_collected
+from tasks.core.collected.keeper import CollectionLimits, Keeper
+from tasks.core.collected.review.reading import read_collected
 from tasks.core.errors import UsageError
 from tests.unit.collected.test_keeper import offered
 
@@ -23,7 +23,7 @@ def collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path))
     directory = tmp_path / "serving" / "demo" / "collected"
     directory.parent.mkdir(parents=True)
-    keeper = Keeper(directory, Limits(90, 10**9))
+    keeper = Keeper(directory, CollectionLimits(90, 10**9))
     for name, user in (("chatcmpl-1", "siti 7"), ("chatcmpl-2", "6c6cb5786fd48916cf41")):
         keeper.keep(offered(name, user))
     return directory
@@ -49,7 +49,7 @@ def test_the_number_is_taken_as_the_page_shows_it(collected):
 
 
 def test_a_person_is_found_at_whichever_client_or_at_the_one_that_is_named(collected):
-    keeper = Keeper(collected, Limits(90, 10**9))
+    keeper = Keeper(collected, CollectionLimits(90, 10**9))
     for name, client in (("chatcmpl-3", "warung"), ("chatcmpl-4", "kasir")):
         keeper.keep(replace(offered(name, "siti 7"), client=client))
     assert run("demo", "siti 7", "--key", "kasir").stdout.startswith("1 answer ")

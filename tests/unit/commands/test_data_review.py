@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.collected.place import COLLECTED
-from tasks.core.collected.reading import Collected, read_collected
+from tasks.core.collected.review.reading import Collected, read_collected
+from tasks.core.collected.storage.directory import COLLECTED
+from tests.collected import Kept
 from tests.command_line import kawan_usaha
-from tests.unit.collected.answers import Kept
 
 
 @pytest.fixture

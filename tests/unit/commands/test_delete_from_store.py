@@ -5,16 +5,16 @@ import json
 import pytest
 
 from flows.actions.forget import removed_from_store
-from tasks.core.collected.artifacts import STAGE
-from tasks.core.collected.copies import copies_at
-from tasks.core.collected.forgetting import forget
-from tasks.core.collected.person import person_of, salt_of
-from tasks.core.collected.place import COLLECTED, held
-from tasks.core.collected.reviewed import reviewed_set
+from tasks.core.collected.privacy.forgetting import forget
+from tasks.core.collected.privacy.person import person_of, salt_of
+from tasks.core.collected.remote_copies import copies_at
+from tasks.core.collected.review.reviewed_set import reviewed_set
+from tasks.core.collected.stale_artifacts import COLLECTED_STAGE
+from tasks.core.collected.storage.directory import COLLECTED, directory_lock
 from tasks.core.keys import stage_key
 from tasks.core.store import RemoteStore, Staging, Store, configured_remote
+from tests.collected import SITI, Kept
 from tests.command_line import kawan_usaha
-from tests.unit.collected.answers import SITI, Kept
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def the_set(home, kept):
         for name, content in files.items():
             (staging.path / name).write_bytes(content)
 
-    key, params = stage_key(STAGE, 1, {}), {"deployment": "warung"}
+    key, params = stage_key(COLLECTED_STAGE, 1, {}), {"deployment": "warung"}
     return Store(home, remote=configured_remote()).build(key, write, params=params).artifact
 
 
@@ -42,7 +42,7 @@ def test_what_a_remote_store_has_of_it_is_named(tmp_path, monkeypatch, kept):
     url = f"file://{tmp_path}/shared"
     monkeypatch.setenv("KAWAN_USAHA_REMOTE", url)
     artifact = the_set(tmp_path, kept)
-    with held(kept.directory, "a test"):
+    with directory_lock(kept.directory, "a test"):
         forget(kept.directory, SITI)
     removed = removed_from_store()
     assert removed.artifacts == (str(artifact.key),)
@@ -58,7 +58,7 @@ def test_pruning_names_what_a_remote_store_has_of_what_was_deleted(
     url = f"file://{tmp_path}/shared"
     monkeypatch.setenv("KAWAN_USAHA_REMOTE", url)
     artifact = the_set(tmp_path, kept)
-    with held(kept.directory, "a test"):
+    with directory_lock(kept.directory, "a test"):
         forget(kept.directory, SITI)
     code, output, _ = kawan_usaha(monkeypatch, capsys, "store", "prune")
     assert (code, artifact.path.exists()) == (0, False)

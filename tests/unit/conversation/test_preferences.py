@@ -20,7 +20,7 @@ from tasks.core.conversation.examples.split import is_validation
 from tasks.core.conversation.formats import is_preference
 from tasks.core.conversation.preferences import Preference, parse_preference
 from tasks.core.conversation.prepared import prepare_examples, read_prepared
-from tasks.core.conversation.reading.data_files import DataFile, looked_at
+from tasks.core.conversation.reading.data_files import DataFile, detect_formats
 from tasks.core.conversation.reading.data_sources import local_files
 from tasks.core.conversation.reading.scan import scan
 from tasks.core.conversation.records import BadRecord, Conversation, RecordFault, Turn
@@ -163,7 +163,7 @@ def test_answers_that_are_null_make_no_preference_of_a_conversation(
 ) -> None:
     said = [message("user", "Halo?"), message("assistant", "Ya, Bu.")]
     written(file, [{"messages": said, **others}])
-    assert [each.read_as for each in looked_at(file, "sft")] == ["openai"]
+    assert [each.read_as for each in detect_formats(file, "sft")] == ["openai"]
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,16 @@ def test_a_conversation_that_ends_with_an_answer_is_none(
     file: Path, turns: dict[str, object], read_as: str
 ) -> None:
     written(file, [{**turns, "chosen": "a", "rejected": "b"}])
-    assert [each.read_as for each in looked_at(file, "sft")] == [read_as]
+    assert [each.read_as for each in detect_formats(file, "sft")] == [read_as]
 
 
 def test_a_named_format_is_taken_where_a_record_may_be_two_things(file: Path) -> None:
     both = {"prompt": "Halo?", **IN_BOTH, "messages": IN_BOTH["chosen"]}
     named = DataFile(written(file, [both]), "data", "openai")
-    assert [each.read_as for each in looked_at([named], "sft")] == ["openai"]
-    assert [each.read_as for each in looked_at(file, "dpo")] == ["preferences"]
+    assert [each.read_as for each in detect_formats([named], "sft")] == ["openai"]
+    assert [each.read_as for each in detect_formats(file, "dpo")] == ["preferences"]
     with pytest.raises(DataError, match="not in the format that is named"):
-        looked_at([DataFile(written(file, [pair()]), "data", "openai")])
+        detect_formats([DataFile(written(file, [pair()]), "data", "openai")])
 
 
 def test_a_system_message_reaches_the_model_in_every_form() -> None:
@@ -205,7 +205,7 @@ def test_a_training_on_conversations_refuses_pairs_and_says_what_to_set(
     with pytest.raises(DataError, match=r"pairs of a chosen[\s\S]*method: dpo"):
         check_conversations(file)
     check_conversations(file, "dpo")
-    (looked,) = looked_at(file)
+    (looked,) = detect_formats(file)
     assert looked.read_as == "preferences"
 
 
@@ -215,7 +215,7 @@ def test_a_training_on_pairs_refuses_conversations_and_says_what_to_set(file: Pa
     with pytest.raises(DataError, match=r"no preferences[\s\S]*method: sft"):
         check_conversations(file, "dpo")
     check_conversations(file)
-    (looked,) = looked_at(file)
+    (looked,) = detect_formats(file)
     assert looked.read_as == "fastchat"
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.core.errors import DataError
 from tasks.core.home import PROJECT
-from tasks.core.learning.topics import OTHER, read_topics, topics_in
+from tasks.core.learning.topics import OTHER_TOPIC, read_topics, topics_in
 from tasks.core.recipe import Evaluate, Finetune
 
 TOPICS = read_topics()
@@ -40,9 +40,9 @@ def test_a_list_that_is_none_is_refused(content: str, found: str, tmp_path: Path
         ("gaji karyawan 2,5 juta sebulan, perlu potong?", "karyawan"),
         ("Bagaimana cara MEMPROMOSIKAN warung baru?", "pemasaran"),
         ("telur di gudang sering pecah, persediaan kurang", "stok"),
-        ("pagi min", OTHER),
-        ("Uangnya kurang terus.", OTHER),
-        ("", OTHER),
+        ("pagi min", OTHER_TOPIC),
+        ("Uangnya kurang terus.", OTHER_TOPIC),
+        ("", OTHER_TOPIC),
     ],
 )
 def test_a_question_is_about_what_its_words_say(question: str, topic: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 
 from tasks.core.recipe.file import RECIPES, load_recipe
 from tasks.core.recipe.schema import DIALECT, recipe_schema
@@ -15,8 +14,8 @@ SCHEMA = recipe_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 
-def checked(text: str) -> None:
-    VALIDATOR.validate(yaml.safe_load(text))
+def is_accepted(text: str) -> bool:
+    return VALIDATOR.is_valid(yaml.safe_load(text))
 
 
 def test_it_is_a_valid_schema_of_its_dialect() -> None:
@@ -26,7 +25,7 @@ def test_it_is_a_valid_schema_of_its_dialect() -> None:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_is_accepted(path: Path) -> None:
-    checked(path.read_text())
+    assert is_accepted(path.read_text())
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_every_recipe_of_the_project_is_accepted(path: Path) -> None:
 def test_what_the_program_takes_is_accepted(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(text)
     load_recipe(tmp_path / "r.yaml")
-    checked(text)
+    assert is_accepted(text)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +66,7 @@ def test_what_the_program_takes_is_accepted(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_typo_a_wrong_type_and_a_wrong_value_are_refused(text: str) -> None:
-    with pytest.raises(ValidationError):
-        checked(text)
+    assert not is_accepted(text)
 
 
 def test_no_part_takes_unknown_fields() -> None:

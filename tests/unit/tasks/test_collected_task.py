@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tasks import collected as task
-from tasks.core.collected.place import COLLECTED
+from tasks.core.collected.storage.directory import COLLECTED
 from tasks.core.errors import UsageError
 from tasks.runtime import StageResult
-from tests.unit.collected.answers import Kept
+from tests.collected import Kept
 
 
 @pytest.fixture

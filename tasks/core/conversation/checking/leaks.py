@@ -17,7 +17,7 @@ from tasks.core.conversation.checking.lengths import Size
 from tasks.core.conversation.checking.signatures import Signed, signed
 from tasks.core.conversation.preferences import Preference
 from tasks.core.conversation.reading.chunks import Chunk
-from tasks.core.conversation.reading.data_files import Data, DataFile, looked_at
+from tasks.core.conversation.reading.data_files import Data, DataFile, detect_formats
 from tasks.core.conversation.reading.dialects import parse_as
 from tasks.core.conversation.reading.json_values import ChunkValues
 from tasks.core.conversation.reading.parallel import map_chunks
@@ -107,7 +107,7 @@ def find_leaks(training: Data, held_out: Path, *, on_progress: OnProgress = sile
 
     `on_progress` counts the bytes of the training data. Raises DataError if a file cannot be read.
     """
-    files, (apart,) = looked_at(training), looked_at(held_out)
+    files, (apart,) = detect_formats(training), detect_formats(held_out)
     places = Positions(files)
     with DuplicateFinder() as finder:
         trained = sum(len(each) for each in _added(finder, files, places, on_progress))

@@ -17,7 +17,7 @@ from tasks.core.conversation.checking.lengths import Lengths, Size
 from tasks.core.conversation.checking.rules import Rules
 from tasks.core.conversation.examples.labels import Encoder
 from tasks.core.conversation.examples.writer import ExampleWriters
-from tasks.core.conversation.reading.data_files import Data, DataFile, looked_at
+from tasks.core.conversation.reading.data_files import Data, DataFile, detect_formats
 from tasks.core.conversation.reading.parallel import map_chunks
 from tasks.core.conversation.reading.positions import Positions
 from tasks.core.conversation.records import BadRecord, RecordFault, record_location
@@ -47,7 +47,7 @@ def screen(
     `processes`, by default one per usable core; the result is the same. Raises DataError if a file
     cannot be opened or is in a format that cannot be read, RecipeError for an unknown language.
     """
-    files = looked_at(data, rules.method)
+    files = detect_formats(data, rules.method)
     check = ChunkChecker(
         files,
         language=rules.language,

@@ -2,7 +2,7 @@
 
 Covers data with a recognisable form, for the check of training data (`find_personal_data`) and the
 redaction of collected conversations (`personal_spans`). Street addresses have no such form and are
-not found; the names that people give are found by `tasks.core.collected.names`. The invariant:
+not found; names that people give are found by `tasks.core.collected.privacy.names`. The invariant:
 reports shorten what they quote, so that they do not spread what they warn about.
 """
 

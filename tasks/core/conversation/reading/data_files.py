@@ -56,7 +56,7 @@ def files_of(data: Data) -> tuple[DataFile, ...]:
     return (DataFile(data, str(data)),) if isinstance(data, Path) else tuple(data)
 
 
-def looked_at(data: Data, method: Method | None = None) -> tuple[DataFile, ...]:
+def detect_formats(data: Data, method: Method | None = None) -> tuple[DataFile, ...]:
     """Return the files with the format in which each will be read.
 
     That is the format of its first records, unless one is named. Raises DataError if these are all

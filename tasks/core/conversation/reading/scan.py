@@ -8,7 +8,7 @@ a format that cannot be read is refused once, with the name of that format.
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.core.conversation.reading.data_files import DataFile, looked_at
+from tasks.core.conversation.reading.data_files import DataFile, detect_formats
 from tasks.core.conversation.reading.dialects import parse_as
 from tasks.core.conversation.reading.json_values import values
 from tasks.core.conversation.records import BadRecord, Conversation
@@ -27,7 +27,7 @@ def scan(
     array, from 1, or the line number. `on_progress` counts bytes. Raises DataError if the file
     cannot be opened or is not a file of conversations.
     """
-    (file,) = looked_at(data if isinstance(data, Path) else (data,))
+    (file,) = detect_formats(data if isinstance(data, Path) else (data,))
     for position, value in values(file.path, on_progress=on_progress):
         if isinstance(value, BadRecord):
             yield position, value

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from starlette.datastructures import Headers
 
-from tasks.core.collected.records import LONGEST_CORRECTION
+from tasks.core.collected.storage.records import LONGEST_CORRECTION
 from tasks.core.serving.gateway.api_error import refused
 from tasks.core.serving.gateway.requests import ChatRequest, RequestBody, UserId
 

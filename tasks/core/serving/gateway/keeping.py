@@ -13,8 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.core.collected.keeper import MOST_RATINGS, Keeper, Limits, Offered, Outcome
-from tasks.core.collected.records import Message
+from tasks.core.collected.keeper import (
+    MOST_RATINGS,
+    CollectionLimits,
+    Keeper,
+    KeepOutcome,
+    OfferedAnswer,
+)
+from tasks.core.collected.storage.records import CollectedMessage
 from tasks.core.errors import KawanUsahaError
 from tasks.core.recipe.deploy import Collect
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
@@ -50,7 +56,7 @@ class Keeping:
         self._keeper = None
         if directory is not None:
             of = collect or Collect()
-            self._keeper = Keeper(directory, Limits(of.retention_days, of.max_bytes))
+            self._keeper = Keeper(directory, CollectionLimits(of.retention_days, of.max_bytes))
         self.collects = directory is not None and collect is not None
         self._incident = incident
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collected")
@@ -116,7 +122,7 @@ class Keeping:
         """Return once everything that waits has been written."""
         self._thread.shutdown(wait=True)
 
-    def _offer(self, offered: Offered) -> None:
+    def _offer(self, offered: OfferedAnswer) -> None:
         keeper, size = self._keeper, offered.size_bytes
         if keeper is None:
             return
@@ -125,7 +131,7 @@ class Keeping:
         except ApiError as error:
             self._failed("collected-dropped", error.message)
 
-    def _ended(self, work: "asyncio.Future[Outcome]") -> None:
+    def _ended(self, work: "asyncio.Future[KeepOutcome]") -> None:
         if (error := work.exception()) is not None:
             self._failed("collected-not-kept", _in_short(error))
         elif work.result() == "no-room":
@@ -176,15 +182,17 @@ def _offered(
     *,
     client: str,
     begun: datetime,
-) -> Offered:
+) -> OfferedAnswer:
     turns = [message.turn() for message in asked.messages if not isinstance(message, str)]
-    return Offered(
+    return OfferedAnswer(
         id=answer_id,
         client=client,
         user=asked.user or "",
         model=asked.model,
         build=trace.answered_by,
-        messages=tuple(Message.model_validate({"role": t.role, "content": t.text}) for t in turns),
+        messages=tuple(
+            CollectedMessage.model_validate({"role": t.role, "content": t.text}) for t in turns
+        ),
         answer=answer.text,
         begun=begun,
         cut=answer.finish_reason == "length",

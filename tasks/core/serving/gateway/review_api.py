@@ -13,9 +13,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tasks.core.collected.reading import Collected
-from tasks.core.collected.records import Review
-from tasks.core.collected.reviewing import Opinion, Rank, decide, to_review
+from tasks.core.collected.review.queue import NewReview, Rank, decide, to_review
+from tasks.core.collected.review.reading import Collected
+from tasks.core.collected.storage.records import Review
 from tasks.core.errors import DecidedMeanwhile, KawanUsahaError, LockBusy, NotCollected, UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 from tasks.core.serving.gateway.body import Bodies
@@ -71,7 +71,7 @@ class ReviewApi:
         """Write down what the owner of the key has decided, and return it."""
         reviewer = _reviewer(request)
         asked = read_request(ReviewRequest, await self._bodies.of(request))
-        opinion = Opinion(asked.id, asked.decision, asked.answer, asked.seen)
+        opinion = NewReview(asked.id, asked.decision, asked.answer, asked.seen)
         with _explained():
             async with self._places:
                 review = await asyncio.to_thread(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from tasks.core.collected.records import LONGEST_CORRECTION
+from tasks.core.collected.storage.records import LONGEST_CORRECTION
 from tasks.core.serving.page import words
 from tasks.core.serving.page.gateway import ServedModel, Trouble
 from tasks.core.serving.page.own_data import Person

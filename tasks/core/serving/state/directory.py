@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.collected.place import COLLECTED
+from tasks.core.collected.storage.directory import COLLECTED
 from tasks.core.errors import UsageError
 from tasks.core.files.locks import locked
 from tasks.core.files.private import own_directory

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.conversation.formats import ReadAs
 from tasks.core.conversation.reading.dialects import parse_as
-from tasks.core.conversation.records import BadRecord, Conversation, RecordFault
+from tasks.core.conversation.records import BadForm, BadRecord, Conversation, RecordFault
 
 USER = {"role": "user", "content": "Halo"}
 ASSISTANT = {"role": "assistant", "content": "Apa kabar?"}
@@ -123,3 +123,12 @@ def test_a_role_that_is_nested_deeper_than_can_be_written_is_a_bad_record() -> N
         role = [role]
     bad = fault({"messages": [{"role": role, "content": "4"}, ASSISTANT]}, "openai")
     assert "turn 1: `role` is missing or not text" in bad.reason
+
+
+@pytest.mark.parametrize("read_as", ["fastchat", "openai", "sharegpt", "preferences"])
+@pytest.mark.parametrize("raw", [None, 7, "Halo", [], [None], {}, {"messages": [{}]}])
+def test_a_bad_form_is_a_bad_record_and_is_never_raised(raw: object, read_as: ReadAs) -> None:
+    try:
+        assert isinstance(parse_as(raw, 1, read_as), BadRecord)
+    except BadForm as bad:
+        pytest.fail(f"raised: {bad}")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.core.collected.keeper import Keeper, Limits
-from tasks.core.collected.place import held
-from tasks.core.collected.reading import Collected, read_collected
+from tasks.core.collected.keeper import CollectionLimits, Keeper
+from tasks.core.collected.review.reading import Collected, read_collected
+from tasks.core.collected.storage.directory import directory_lock
 from tests.unit.collected.test_keeper import offered
 from tests.unit.serving.gateway.world import LONG, MODEL_NAME, Engine, Gateway, a_route, until
 
@@ -205,7 +205,7 @@ def test_ratings_wait_in_small_numbers_and_an_id_of_another_form_does_not_wait(g
     rating = {"id": asked(gateway, **AGREED)["id"], "user": "siti-7", "verdict": "up"}
     kept(gateway, directory)
     with ThreadPoolExecutor(12) as clients:
-        with held(directory, "a test"):
+        with directory_lock(directory, "a test"):
             sent = [clients.submit(gateway.post, "/v1/feedback", rating) for _ in range(12)]
             until(lambda: sum(each.done() for each in sent) == 4)
             assert {each.result().status_code for each in sent if each.done()} == {503}
@@ -247,7 +247,7 @@ def test_where_a_deployment_does_not_collect_consent_is_refused(start, model, en
 
 def test_what_was_kept_before_can_be_deleted_where_nothing_new_is(start, model, engine, tmp_path):
     directory = tmp_path / "collected"
-    Keeper(directory, Limits(90, 10**9)).keep(offered(user="siti-7"))
+    Keeper(directory, CollectionLimits(90, 10**9)).keep(offered(user="siti-7"))
     quiet = start(Gateway, a_route(model, [engine.url]), collected=str(directory))
     assert quiet.post("/v1/forget", {"user": "siti-7"}).json() == {"deleted": 1}
     assert list(read_collected(directory)) == []
@@ -275,7 +275,7 @@ def test_an_answer_goes_out_where_it_cannot_be_kept(gateway, directory, monkeypa
 def test_an_answer_does_not_wait_for_who_holds_the_lock(gateway, directory):
     asked(gateway, **AGREED)
     kept(gateway, directory)
-    with held(directory, "a test"):
+    with directory_lock(directory, "a test"):
         found = [asked(gateway, **AGREED)["id"] for _ in range(3)]
         assert len(list(read_collected(directory))) == 1
     assert [each.answer.id for each in kept(gateway, directory)][-3:] == found
@@ -285,7 +285,7 @@ def test_what_waits_is_written_before_the_gateway_ends(start, model, engine, tmp
     directory = tmp_path / "collected"
     ending = start(Gateway, a_route(model, [engine.url]), collected=str(directory), collect=COLLECT)
     asked(ending, **AGREED)
-    with held(directory, "a test"):
+    with directory_lock(directory, "a test"):
         found = [asked(ending, **AGREED)["id"] for _ in range(3)]
         ending.process.terminate()
     ending.process.wait(timeout=600)
@@ -294,7 +294,7 @@ def test_what_waits_is_written_before_the_gateway_ends(start, model, engine, tmp
 
 def test_what_is_over_its_time_goes_when_the_gateway_starts(start, model, engine, tmp_path):
     directory = tmp_path / "collected"
-    Keeper(directory, Limits(90, 10**9)).keep(offered())
+    Keeper(directory, CollectionLimits(90, 10**9)).keep(offered())
     recent = datetime.now(UTC).date() - timedelta(days=5)
     for day in ("2020-01-01", recent):
         (directory / f"{day}.jsonl").write_text("{}\n")

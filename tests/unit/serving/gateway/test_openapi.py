@@ -17,8 +17,8 @@ from schemathesis.checks import CHECKS
 from schemathesis.generation import GenerationMode
 
 from tasks.core.serving.gateway.middleware import PATHS
+from tests.collected import Kept
 from tests.fuzz.mutations import EXAMPLES
-from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import MODEL_NAME, Engine, Gateway, a_route
 
 FEW = 10

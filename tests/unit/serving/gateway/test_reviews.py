@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.core.collected.place import REVIEWS
-from tasks.core.collected.reading import read_collected
+from tasks.core.collected.review.reading import read_collected
+from tasks.core.collected.storage.directory import REVIEWS_FILE
 from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
-from tests.unit.collected.answers import Kept
+from tests.collected import Kept
 from tests.unit.serving.gateway.world import Gateway
 
 RINA, JOKO, CLIENT, SHARED = (f"rahasia-warung-{name}" for name in ("rina", "joko", "hp", "lama"))
@@ -66,7 +66,7 @@ def test_only_a_reviewers_key_reads_or_decides(door, kept, key, status):
     for answer in (listed(door, key), decided(door, key, id="chatcmpl-1", decision="accept")):
         assert answer.status_code == status
         assert "Rahasia" not in answer.text
-    assert not (kept.directory / REVIEWS).exists()
+    assert not (kept.directory / REVIEWS_FILE).exists()
 
 
 def test_without_keys_nobody_reviews_on_this_machine_either(start, tmp_path):
@@ -76,7 +76,7 @@ def test_without_keys_nobody_reviews_on_this_machine_either(start, tmp_path):
     for key in (None, RINA):
         assert listed(door, key).status_code == 403
         assert decided(door, key, id="chatcmpl-1", decision="accept").status_code == 403
-    assert not (kept.directory / REVIEWS).exists()
+    assert not (kept.directory / REVIEWS_FILE).exists()
 
 
 def test_where_nothing_is_collected_a_reviewer_is_told_so(start, tmp_path, door):
@@ -121,7 +121,7 @@ def test_a_decision_that_is_wrong_is_refused_by_the_name_of_its_field(door, kept
     kept.answer("chatcmpl-1", "Bisa?", "Ya.")
     answer = decided(door, **fields)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-    assert not (kept.directory / REVIEWS).exists()
+    assert not (kept.directory / REVIEWS_FILE).exists()
 
 
 def test_an_answer_that_is_not_kept_is_not_found(door, kept):
@@ -132,9 +132,9 @@ def test_an_answer_that_is_not_kept_is_not_found(door, kept):
 
 def test_a_directory_that_cannot_be_written_is_told_and_the_gateway_goes_on(door, kept):
     kept.answer("chatcmpl-1", "Bisa?", "Ya.")
-    (kept.directory / REVIEWS).mkdir()
+    (kept.directory / REVIEWS_FILE).mkdir()
     answer = decided(door, id="chatcmpl-1", decision="accept")
-    (kept.directory / REVIEWS).rmdir()
+    (kept.directory / REVIEWS_FILE).rmdir()
     assert answer.status_code == 503
     assert "retry-after" in answer.headers
     assert decided(door, id="chatcmpl-1", decision="accept").status_code == 200

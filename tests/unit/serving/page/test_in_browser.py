@@ -14,10 +14,10 @@ pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip in
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import Request, expect
 
-from tasks.core.collected.reading import read_collected
+from tasks.core.collected.review.reading import read_collected
 from tasks.core.serving.page import words
+from tests.collected import Kept
 from tests.prefect_ui import HOW_TO_INSTALL, browser_page, chromium
-from tests.unit.collected.answers import Kept
 from tests.unit.serving.gateway.world import Engine, Gateway, until
 from tests.unit.serving.page.world import Page
 

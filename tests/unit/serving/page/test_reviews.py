@@ -12,16 +12,15 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 
-from tasks.core.collected.place import day_file
-from tasks.core.collected.reading import read_collected
-from tasks.core.collected.records import line_of
-from tasks.core.collected.reviewing import Opinion, decide
-from tasks.core.collected.writing import append
+from tasks.core.collected.review.queue import NewReview, decide
+from tasks.core.collected.review.reading import read_collected
+from tasks.core.collected.storage.directory import day_file
+from tasks.core.collected.storage.records import line_of
+from tasks.core.collected.storage.writing import append
 from tasks.core.serving.page import words
 from tasks.core.serving.page.review_tab import ReviewTab
 from tasks.core.serving.page.reviews import NoReview, Reviews
-from tests.collected import an_answer
-from tests.unit.collected.answers import Kept
+from tests.collected import Kept, an_answer
 from tests.unit.serving.gateway.world import Gateway, free_port
 
 RINA, CLIENT = "rahasia-warung-rina", "rahasia-warung-hp"
@@ -131,7 +130,7 @@ def test_an_answer_without_a_word_is_not_accepted_and_stays(team, kept):
 def test_what_another_reviewer_has_decided_meanwhile_is_not_decided_over(team, kept):
     kept.answer("chatcmpl-1", "Bisa?", "Ya.")
     team.does("enter", RINA)
-    decide(kept.directory, Opinion("chatcmpl-1", "reject"), "joko")
+    decide(kept.directory, NewReview("chatcmpl-1", "reject"), "joko")
     team.does("accept", RINA, team.shown, "Ya.")
     assert team.told == words.DECIDED_MEANWHILE
     (found,) = read_collected(kept.directory)

@@ -1,0 +1,1 @@
+"""What keeps collected answers from identifying people, and what deletes them."""
