@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from tasks.core.progress import silent
 from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, TensorPiece, TensorSpec, plan_layout
-from tasks.core.weights.produce import Work, produce
+from tasks.core.weights.produce import WeightsWork, produce
 from tests.models import tiny_tokenizer
 
 RANK = 16
@@ -68,7 +68,9 @@ def make_model(
 
     companions = {"config.json": json.dumps(_config(shape)).encode()}
     produce(
-        Work("benchmark", (), _layout(shape, shard_bytes), parameters=f"{seed} {scale} {norm}"),
+        WeightsWork(
+            "benchmark", (), _layout(shape, shard_bytes), parameters=f"{seed} {scale} {norm}"
+        ),
         [],
         fill,
         companions,

@@ -7,7 +7,6 @@ import pytest
 from prefect import flow
 
 from tasks.core.errors import JudgeRefused
-from tasks.core.evaluation import judge_endpoint
 from tasks.core.evaluation.evaluate import OUTCOME, read_evaluation
 from tasks.core.evaluation.side_by_side import JOURNAL
 from tasks.core.files.durable import write_atomically
@@ -26,7 +25,7 @@ KEY = "sk-rahasia-0123456789"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
-    monkeypatch.setattr(judge_endpoint, "pause", lambda _: None)
+    monkeypatch.setattr("tasks.core.retry.pause", lambda _: None)
     monkeypatch.setenv("HAKIM_KEY", KEY)
     server = JudgeServer()
     yield server

@@ -10,12 +10,12 @@ from tasks.core.files.durable import fsync_file
 from tasks.core.weights.journal import DIRECTORY, ShardJournal
 from tasks.core.weights.layout import INDEX_FILE
 from tasks.core.weights.merge import merge_delta
-from tasks.core.weights.produce import WrittenModel
+from tasks.core.weights.produce import ProducedModel
 from tests.power.recorder import Recording, recorded
 from tests.unit.weights.models import base_model, delta_for
 
 _SHARD_BYTES = 30_000
-Merged = tuple[Recording, WrittenModel]
+Merged = tuple[Recording, ProducedModel]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def _look(root: Path, promised: frozenset[str]) -> None:
         assert digest_of(root / "out" / shard) == content, f"{shard} has other bytes than claimed"
 
 
-def _require_whole(out: Path, written: WrittenModel) -> None:
+def _require_whole(out: Path, written: ProducedModel) -> None:
     assert {name: digest_of(out / name) for name in written.files} == written.files
 
 

@@ -14,7 +14,7 @@ from tasks.core.architecture.directory import (
     context_tokens_of,
     open_model,
 )
-from tasks.core.architecture.edits.kinds import ArchitectureEdit, edits_of
+from tasks.core.architecture.edits.kinds import ArchitectureEdit, architecture_edits
 from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 from tasks.core.architecture.writing import (
     WrittenDirectory,
@@ -50,7 +50,7 @@ def edit_model(model: Path, edit: Edit, out: Path) -> WrittenDirectory:
     _require_stock(source)
     require_no_tokenizer_code(source)
     _require_whole(source)
-    edits = edits_of(edit, source.config)
+    edits = architecture_edits(edit, source.config)
     with understood("the edited configuration", source.path / "config.json"):
         config = edited_config(source, edits)
     written = write_around(source, out, config, TRAVELLING_CODE)

@@ -10,10 +10,10 @@ from tasks.core.architecture.plain import unedited_twin
 from tasks.core.architecture.proof.fresh_process import answer, versions
 from tasks.core.architecture.proof.whole_model import (
     dtype_that_fits,
-    fingerprint_of,
+    edit_fingerprint,
     load_strictly,
     prompt_ids,
-    prompt_logprobs,
+    prompt_token_logprobs,
 )
 
 
@@ -26,13 +26,13 @@ def take(request: FingerprintRequest) -> FingerprintAnswer:
     ids = prompt_ids(model)
     twin = unedited_twin(model.config)
     stock = load_strictly(LlamaForCausalLM, model, dtype=dtype, config=twin)
-    unedited = prompt_logprobs(stock, ids)
+    unedited = prompt_token_logprobs(stock, ids)
     del stock
     ours = load_strictly(AutoModelForCausalLM, model, dtype=dtype, trust_remote_code=True)
     return FingerprintAnswer(
-        fingerprint=fingerprint_of(
+        fingerprint=edit_fingerprint(
             ids[0].tolist(),
-            edited=prompt_logprobs(ours, ids),
+            edited=prompt_token_logprobs(ours, ids),
             unedited=unedited,
             dtype=str(ours.dtype).removeprefix("torch."),
             versions=versions(),

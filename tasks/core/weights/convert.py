@@ -11,7 +11,7 @@ from tasks.core.weights.dtypes import FLOATS, STORED, torch_dtype
 from tasks.core.weights.index import read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, TensorPiece, TensorSpec, plan_layout
 from tasks.core.weights.model_check import require_unquantized
-from tasks.core.weights.produce import Work, WrittenModel, produce
+from tasks.core.weights.produce import ProducedModel, WeightsWork, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.small_files_check import check_small_files
 
@@ -24,7 +24,7 @@ def convert_dtype(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     threads: int | None = None,
     on_progress: OnProgress = silent,
-) -> WrittenModel:
+) -> ProducedModel:
     """Write model as safetensors in dtype to the directory out, and return it.
 
     Integer and boolean tensors keep their type. Raises CorruptWeights, with the tensor's name, for
@@ -37,7 +37,7 @@ def convert_dtype(
         for e in index.tensors.values()
     ]
     return produce(
-        Work("convert", (index,), plan_layout(specs, max_shard_bytes), parameters=dtype),
+        WeightsWork("convert", (index,), plan_layout(specs, max_shard_bytes), parameters=dtype),
         [TensorReader(index)],
         _cast,
         {**companion_files(model), "config.json": config_with(config, dtype, None)},

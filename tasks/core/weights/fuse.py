@@ -25,7 +25,7 @@ from tasks.core.weights.fusing import Fusing
 from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, TensorSpec, plan_layout
 from tasks.core.weights.model_check import require_promised, require_unquantized
-from tasks.core.weights.produce import Work, WrittenModel, produce
+from tasks.core.weights.produce import ProducedModel, WeightsWork, produce
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.small_files_check import check_small_files
 from tasks.core.weights.tokenizer_check import require_tokenizer
@@ -39,7 +39,7 @@ def fuse_adapter(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     threads: int | None = None,
     on_progress: OnProgress = silent,
-) -> WrittenModel:
+) -> ProducedModel:
     """Write model with the PEFT adapter fused into it to the directory out, and return it.
 
     Weights keep their dtype; the model's other files are copied, code included; a tokenizer or chat
@@ -57,7 +57,7 @@ def fuse_adapter(
     how = repr((sorted(plan.low_rank.items()), sorted(plan.replaced.items())))
     with TensorReader(plan.index) as tensors, Overlaid(index, plan) as weights:
         return produce(
-            Work("fuse", (index, plan.index), layout, parameters=how),
+            WeightsWork("fuse", (index, plan.index), layout, parameters=how),
             [Overlaid(index, plan)],
             Fusing(plan, tensors, weights),
             _companions(model, adapter, config, plan, index),

@@ -27,7 +27,7 @@ from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, TensorPiece, Tens
 from tasks.core.weights.likeness import require_base_and_delta
 from tasks.core.weights.model_check import require_promised, require_unquantized
 from tasks.core.weights.pairing import BaseAndDelta, pair
-from tasks.core.weights.produce import Work, WrittenModel, produce
+from tasks.core.weights.produce import ProducedModel, WeightsWork, produce
 from tasks.core.weights.reader import TensorReader, same_place
 from tasks.core.weights.small_files_check import check_small_files
 from tasks.core.weights.stream import PieceFunction
@@ -104,7 +104,7 @@ def merge_delta(
     on_progress: OnProgress = silent,
     contents: tuple[Contents, Contents] | None = None,
     finished: Contents | None = None,
-) -> WrittenModel:
+) -> ProducedModel:
     """Write base + delta into the directory out, resuming a killed attempt, and return it.
 
     Both sides are cast to dtype and then added. on_progress counts bytes of the result. contents:
@@ -125,9 +125,9 @@ def merge_delta(
     )
 
 
-def merge_work(plan: MergePlan, contents: tuple[Contents, Contents] | None) -> Work:
+def merge_work(plan: MergePlan, contents: tuple[Contents, Contents] | None) -> WeightsWork:
     """Return what the merge computes from which inputs."""
-    return Work("merge", (plan.base, plan.delta), plan.layout, plan.dtype, contents)
+    return WeightsWork("merge", (plan.base, plan.delta), plan.layout, plan.dtype, contents)
 
 
 def sum_in(dtype: torch.dtype) -> PieceFunction:

@@ -29,7 +29,7 @@ ENGINE_VERSION = 2
 
 
 @dataclass(frozen=True)
-class WrittenModel:
+class ProducedModel:
     """A complete model directory: the digest of each file, hashed as written, and the weights."""
 
     files: Mapping[str, FileDigest]
@@ -41,7 +41,7 @@ class WrittenModel:
 
 
 @dataclass(frozen=True)
-class Work:
+class WeightsWork:
     """What is computed from which inputs: the identity that a journal of finished shards names."""
 
     name: str
@@ -68,7 +68,7 @@ class Work:
 
 
 def produce(
-    work: Work,
+    work: WeightsWork,
     readers: Sequence[TensorReader],
     function: PieceFunction,
     companions: Companions,
@@ -77,7 +77,7 @@ def produce(
     threads: int | None,
     on_progress: OnProgress,
     finished: Mapping[str, FileDigest] | None = None,
-) -> WrittenModel:
+) -> ProducedModel:
     """Write the model of work into the directory out; keep the shards that an attempt finished.
 
     Shards in `finished` were written by this process and are kept without reading them again.
@@ -97,7 +97,7 @@ def produce(
     _remove_strangers(out, files.keys() | {WORK})
     fsync_tree(out)
     writer.close_journal()
-    return WrittenModel(
+    return ProducedModel(
         files=dict(sorted(files.items())),
         tensors=sum(len(shard.slots) for shard in layout.shards),
         parameters=layout.parameters,

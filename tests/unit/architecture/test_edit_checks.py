@@ -10,7 +10,7 @@ from tasks.core.architecture.edits.activations import (
     name_of,
     require_activation,
 )
-from tasks.core.architecture.edits.kinds import edits_of
+from tasks.core.architecture.edits.kinds import architecture_edits
 from tasks.core.architecture.edits.selection import COMMON_ACTIVATIONS, check_activation_names
 from tasks.core.errors import RecipeError
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
@@ -40,30 +40,30 @@ def test_exactly_the_learned_activations_have_weights(name: str) -> None:
 
 def test_missing_layer_is_refused_from_the_configuration_alone() -> None:
     with pytest.raises(RecipeError, match="does not have"):
-        edits_of(_edit("gelu", 3), THREE_LAYERS)
+        architecture_edits(_edit("gelu", 3), THREE_LAYERS)
 
 
 @pytest.mark.parametrize("name", ["silu", "swish"])
 def test_edit_that_changes_nothing_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match="would change nothing"):
-        edits_of(_edit(name), THREE_LAYERS)
+        architecture_edits(_edit(name), THREE_LAYERS)
 
 
 @pytest.mark.parametrize("rope_type", ["linear", "dynamic", "yarn"])
 def test_rope_scaling_that_float32_does_not_tell_from_none_is_refused(rope_type: str) -> None:
     scaling = RopeScalingEdit.model_validate({"rope_type": rope_type, "factor": 1 + 1e-9})
     with pytest.raises(RecipeError, match="would change nothing"):
-        edits_of(Edit(activations=(), rope_scaling=scaling), LlamaConfig())
+        architecture_edits(Edit(activations=(), rope_scaling=scaling), LlamaConfig())
 
 
 def test_second_rope_scaling_is_refused() -> None:
     scaled = LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0})
     with pytest.raises(RecipeError, match="scaled already"):
-        edits_of(Edit(activations=(), rope_scaling=RopeScalingEdit(factor=4.0)), scaled)
+        architecture_edits(Edit(activations=(), rope_scaling=RopeScalingEdit(factor=4.0)), scaled)
 
 
 def test_possible_edit_passes() -> None:
-    edits_of(_edit("gelu", 0, -1), THREE_LAYERS)
+    architecture_edits(_edit("gelu", 0, -1), THREE_LAYERS)
 
 
 def test_function_is_known_by_what_it_computes_and_not_by_its_class() -> None:

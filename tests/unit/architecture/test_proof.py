@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers.activations import ACT2FN
 
 from tasks.core.architecture.edits.activations import LEARNED
-from tasks.core.architecture.edits.kinds import edits_of
+from tasks.core.architecture.edits.kinds import architecture_edits
 from tasks.core.architecture.proof.edit_proof import EditProof, ProofRequest, prove_edit
 from tasks.core.architecture.proof.entry import make_proof
 from tasks.core.architecture.proof.whole_model import OVERHEAD_BYTES, WEIGHTS_FACTOR
@@ -181,7 +181,7 @@ def test_tied_embeddings_are_proven(tmp_path: Path, edit_into: Callable[..., Pat
 def test_first_look_is_at_the_first_edited_layer(stock: Path) -> None:
     from transformers import LlamaConfig
 
-    activations, rope = edits_of(BOTH, LlamaConfig.from_pretrained(stock))
+    activations, rope = architecture_edits(BOTH, LlamaConfig.from_pretrained(stock))
     assert activations.edited_layers == (1, 2)
     assert rope.edited_layers == (0,)
 

@@ -23,7 +23,7 @@ WORK = {
     "publish ARTIFACT file:///nowhere": "flows.actions.publish.card_of_directory",
     "deploy ARTIFACT --device cpu": "flows.actions.deploy.deploy",
     "data show data.json --record 1 --tokenizer ARTIFACT": "tasks.core.conversation."
-    "tokenizer_files.load_tokenizer",
+    "tokenizer.load.load_tokenizer",
     "store verify": "tasks.core.store.store.Store.verify",
 }
 """Each command, and the function that does its work, where the command's action calls it."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import JudgeUnavailable
-from tasks.core.evaluation import judge_endpoint
 from tasks.core.evaluation.judge_endpoint import Endpoint, Reply
 from tasks.core.evaluation.judge_journal import JudgeJournal
 from tasks.core.evaluation.judge_pairs import AnswerPair, PairJudge
@@ -70,7 +69,7 @@ def test_no_attempt_is_made_that_could_exceed_the_limit(tmp_path: Path) -> None:
 def test_an_attempt_counts_where_the_question_may_have_been_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, paid: int
 ) -> None:
-    monkeypatch.setattr(judge_endpoint, "pause", lambda _: None)
+    monkeypatch.setattr("tasks.core.retry.pause", lambda _: None)
     server = JudgeServer()
     server.instead = [Said(status)] * 2
     try:

@@ -212,10 +212,10 @@ def test_a_command_that_is_told_another_template_is_refused_before_it_begins(
 @pytest.mark.parametrize(
     ("place", "command"),
     [
-        ("tasks.core.serving.launch.deployment.deploy", ("deploy", "{}", "--device", "cpu")),
-        ("tasks.core.evaluation.evaluate.evaluate_models", ("evaluate", "{}", "--device", "cpu")),
+        ("flows.actions.deploy.deploy", ("deploy", "{}", "--device", "cpu")),
+        ("flows.actions.evaluate.evaluate_models", ("evaluate", "{}", "--device", "cpu")),
         (
-            "tasks.core.training.ladder.train_down_the_ladder",
+            "flows.actions.finetune.train_down_the_ladder",
             ("finetune", "{}", "data.json", "out", "--device", "cpu"),
         ),
     ],

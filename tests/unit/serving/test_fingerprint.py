@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.fingerprint import renew_fingerprint
-from tasks.core.architecture.proof.whole_model import prompt_logprobs
+from tasks.core.architecture.proof.whole_model import prompt_token_logprobs
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.recipe import ActivationEdit, Edit
@@ -56,7 +56,7 @@ def fingerprint(models: Path) -> EditFingerprint:
 
 def _answers(model: Path, fingerprint: EditFingerprint, dtype: torch.dtype) -> tuple[float, ...]:
     loaded = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=True, dtype=dtype)
-    return prompt_logprobs(loaded.eval(), torch.tensor([fingerprint.prompt_ids]))
+    return prompt_token_logprobs(loaded.eval(), torch.tensor([fingerprint.prompt_ids]))
 
 
 def test_model_that_lost_its_edit_is_told(models: Path, fingerprint: EditFingerprint) -> None:

@@ -12,7 +12,7 @@ from tasks.core.errors import CorruptWeights
 from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge_delta
-from tasks.core.weights.produce import WrittenModel
+from tasks.core.weights.produce import ProducedModel
 from tests.unit.weights.models import base_model, delta_for, save, state_dict_of
 
 SHARD_BYTES = 10_000  # a dozen shards of the tiny model
@@ -65,7 +65,7 @@ def killed_pair(killed, tmp_path) -> tuple[Path, Path]:
     return tmp_path / "base", tmp_path / "delta"
 
 
-def _merge(pair: tuple[Path, Path], out: Path, **options: object) -> WrittenModel:
+def _merge(pair: tuple[Path, Path], out: Path, **options: object) -> ProducedModel:
     return merge_delta(*pair, out, max_shard_bytes=SHARD_BYTES, **options)
 
 

@@ -19,7 +19,7 @@ from tasks.core.weights import layout
 from tasks.core.weights.dtypes import ITEM_BYTES
 from tasks.core.weights.index import ModelIndex, read_index
 from tasks.core.weights.layout import Layout, TensorPiece, TensorSpec, plan_layout
-from tasks.core.weights.produce import Work
+from tasks.core.weights.produce import WeightsWork
 from tasks.core.weights.reader import TensorReader
 from tasks.core.weights.stream import PieceFunction, is_finite, stream
 from tasks.core.weights.writer import ShardedWriter, WriterAborted
@@ -91,7 +91,7 @@ def test_a_piece_does_not_wait_for_ever_for_one_before_it_that_failed(index, tmp
 
 
 def test_work_is_another_when_anything_differs_that_its_bytes_depend_on(index):
-    work = Work("merge", (index,), _layout(index), parameters="scale 1")
+    work = WeightsWork("merge", (index,), _layout(index), parameters="scale 1")
     others = [
         replace(work, name="fuse"),
         replace(work, inputs=(index, index)),

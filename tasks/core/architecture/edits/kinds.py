@@ -3,7 +3,8 @@
 `apply_to_config` is what travels; `apply_to_module` makes the same change to a stock LLaMA in
 memory and is the independent reference of the proof; `prove` checks what this kind of edit must
 show. A new kind of edit is one more class here, one more field of the recipe's `Edit`, and one more
-line in `edits_of`. The invariant: what `edits_of` returns fits the model and changes something.
+line in `architecture_edits`. The invariant: the edits that it returns fit the model and change
+something.
 """
 
 import copy
@@ -159,7 +160,7 @@ class RopeEdit:
         return "the attention scores are too small to tell one position from another"
 
 
-def edits_of(edit: Edit, config: LlamaConfig) -> tuple[ArchitectureEdit, ...]:
+def architecture_edits(edit: Edit, config: LlamaConfig) -> tuple[ArchitectureEdit, ...]:
     """Return the edits that a recipe asks for on a stock LLaMA of this configuration.
 
     Raises RecipeError for an unknown activation, a layer that does not exist or is named twice, an

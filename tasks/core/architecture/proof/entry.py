@@ -17,17 +17,14 @@ from tasks.core.architecture.directory import (
     open_model,
     rope_parameters_of,
 )
-from tasks.core.architecture.edits.kinds import ArchitectureEdit, edits_of
+from tasks.core.architecture.edits.kinds import ArchitectureEdit, architecture_edits
 from tasks.core.architecture.plain import unedited_config
 from tasks.core.architecture.proof.edit_proof import EditProof, LayerRow, ProofRequest
 from tasks.core.architecture.proof.fresh_process import answer, versions
 from tasks.core.architecture.proof.observation import EditCheck, ObservedModels
-from tasks.core.architecture.proof.observe import (
-    ProofSubject,
-    observe_layers,
-    observe_whole_models,
-)
-from tasks.core.architecture.proof.whole_model import PROMPT, dtype_that_fits, fingerprint_of
+from tasks.core.architecture.proof.observe import observe_layers, observe_whole_models
+from tasks.core.architecture.proof.recording import ProofSubject
+from tasks.core.architecture.proof.whole_model import PROMPT, dtype_that_fits, edit_fingerprint
 
 
 def make_proof(request: ProofRequest) -> EditProof:
@@ -52,7 +49,7 @@ def make_proof(request: ProofRequest) -> EditProof:
         checks=tuple(_checks(observed, subject.edits)),
         warnings=tuple(text for each in observed for text in warnings_about(each, subject.edits)),
         versions=versions(),
-        fingerprint=fingerprint_of(
+        fingerprint=edit_fingerprint(
             first.prompt_ids,
             edited=first.edited.logprobs,
             unedited=first.unedited.logprobs,
@@ -69,7 +66,7 @@ def _subject(request: ProofRequest) -> ProofSubject:
         before = unedited.config
     else:
         unedited, before = edited, unedited_config(edited.config, request.edit)
-    return ProofSubject(edited, unedited, before, edits_of(request.edit, before))
+    return ProofSubject(edited, unedited, before, architecture_edits(request.edit, before))
 
 
 def _checks(

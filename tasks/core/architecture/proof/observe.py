@@ -8,71 +8,36 @@ the files lack is an error, never an initial value.
 
 # mypy: allow-untyped-calls
 import copy
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    LlamaConfig,
     LlamaForCausalLM,
 )
 
-from tasks.core.architecture.directory import ModelDirectory, context_tokens_of
-from tasks.core.architecture.edits.kinds import ArchitectureEdit
-from tasks.core.architecture.module_values import (
-    act_fns_of,
-    act_values_of,
-    inverse_frequencies,
-)
-from tasks.core.architecture.proof.module_probe import probe_module
 from tasks.core.architecture.proof.observation import Observation, ObservedModels
+from tasks.core.architecture.proof.recording import (
+    ProofSubject,
+    observation_of,
+    probe_outputs,
+    watched_activations,
+    watched_norms,
+)
 from tasks.core.architecture.proof.whole_model import (
     load_strictly,
     missing_tensors,
     next_token_logprobs,
     prompt_ids,
-    prompt_logprobs,
+    prompt_token_logprobs,
 )
 from tasks.core.files.foreign import understood
 from tasks.core.weights.index import ModelIndex
 from tasks.core.weights.reader import TensorReader
 
 LAYER_TOKENS = 16
-
-
-@dataclass(frozen=True)
-class ProofSubject:
-    """An edited model, the model that it was edited from, and the edits between them.
-
-    before is the configuration of the unedited model; `unedited` may be the edited directory itself
-    where its source is no longer there: the weights are the same.
-    """
-
-    edited: ModelDirectory
-    unedited: ModelDirectory
-    before: LlamaConfig
-    edits: tuple[ArchitectureEdit, ...]
-
-    @property
-    def context_end(self) -> int:
-        """One more than the last position of the edited model's context."""
-        return context_tokens_of(self.edited.config)
-
-    @property
-    def layers(self) -> list[int]:
-        """The edited layers, in order."""
-        return sorted({layer for edit in self.edits for layer in edit.edited_layers})
-
-    @property
-    def edits_attention(self) -> bool:
-        """Whether an edit changes the attention, and with it what a position means."""
-        return any(edit.place == "attention" for edit in self.edits)
 
 
 def observe_whole_models(
@@ -140,21 +105,21 @@ def _observe(model: Any, input_ids: Tensor, subject: ProofSubject) -> Observatio
     tokens = input_ids.shape[1]
     first = subject.context_end - tokens if subject.edits_attention else 0
     positions = torch.arange(first, first + tokens).unsqueeze(0)
-    with torch.inference_mode(), _watched_activations(model, subject.layers) as act_ranges:
+    with torch.inference_mode(), watched_activations(model, subject.layers) as act_ranges:
         output = model(
             input_ids=input_ids, position_ids=positions, use_cache=False, output_hidden_states=True
         )
     logprobs = (
-        prompt_logprobs(model, input_ids)
+        prompt_token_logprobs(model, input_ids)
         if subject.edits_attention
         else next_token_logprobs(output.logits, input_ids)
     )
-    return _observation(
+    return observation_of(
         model,
         subject,
         before=output.hidden_states[: subject.layers[0] + 1],
         result=output.logits,
-        probed=_probed(model, subject.layers, subject, model.model.rotary_emb),
+        probed=probe_outputs(model, subject.layers, subject, model.model.rotary_emb),
         act_ranges=act_ranges,
         logprobs=logprobs,
     )
@@ -171,15 +136,15 @@ def _observe_layer(
     positions = torch.arange(subject.context_end - LAYER_TOKENS, subject.context_end).unsqueeze(0)
     with (
         torch.inference_mode(),
-        _watched_activations(shell, [number]) as act_ranges,
-        _watched_norms(layer, subject) as states,
+        watched_activations(shell, [number]) as act_ranges,
+        watched_norms(layer, subject) as states,
     ):
         output = layer.eval()(
             hidden, position_ids=positions, position_embeddings=rotary(hidden, positions)
         )
-    probed = _probed(shell, [number], subject, rotary)
+    probed = probe_outputs(shell, [number], subject, rotary)
     layer.to("meta")
-    return _observation(
+    return observation_of(
         shell, subject, before=tuple(states), result=output, probed=probed, act_ranges=act_ranges
     )
 
@@ -188,75 +153,6 @@ def _random_hidden(hidden_size: int, dtype: torch.dtype) -> Tensor:
     """Return the same random states each time, (1, LAYER_TOKENS, hidden)."""
     shape = (1, LAYER_TOKENS, hidden_size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-
-
-@contextmanager
-def _watched_activations(model: nn.Module, layers: Sequence[int]) -> Iterator[list[Tensor]]:
-    """Collect the two extremes of each input that the activations of these layers get."""
-    extremes: list[Tensor] = []
-
-    def watch(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        extremes.append(torch.stack(arguments[0].aminmax()).float())
-
-    act_fns = act_fns_of(model)
-    hooks = [act_fns[layer].register_forward_pre_hook(watch) for layer in layers]
-    try:
-        yield extremes
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _watched_norms(layer: Any, subject: ProofSubject) -> Iterator[list[Tensor]]:
-    """Collect the output of each normalization that a layer computes before the edited place."""
-    states: list[Tensor] = []
-    norms = [layer.input_layernorm]
-    if not subject.edits_attention:
-        norms.append(layer.post_attention_layernorm)
-    hooks = [norm.register_forward_hook(lambda _m, _i, out: states.append(out)) for norm in norms]
-    try:
-        yield states
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _probed(
-    model: Any, layers: Sequence[int], subject: ProofSubject, rotary: nn.Module
-) -> dict[str, Tensor]:
-    """Return the output of these layers' edited modules on their probes, by their names."""
-    places = [(edit.place, layer) for edit in subject.edits for layer in edit.edited_layers]
-    return {
-        f"layer {layer}, {place}": probe_module(
-            place, model.model.layers[layer], rotary, subject.context_end
-        )
-        for place, layer in places
-        if layer in layers
-    }
-
-
-def _observation(
-    model: nn.Module,
-    subject: ProofSubject,
-    *,
-    before: tuple[Tensor, ...],
-    result: Tensor,
-    probed: dict[str, Tensor],
-    act_ranges: list[Tensor],
-    logprobs: tuple[float, ...] = (),
-) -> Observation:
-    values = torch.cat(act_ranges).tolist() if act_ranges else [math.nan]
-    return Observation(
-        modules=tuple(type(act_fn).__name__ for act_fn in act_fns_of(model)),
-        act_values=act_values_of(model),
-        inv_freq=inverse_frequencies(model, subject.context_end - 1),
-        before=before,
-        result=result,
-        probed=probed,
-        act_range=(min(values), max(values)),
-        logprobs=logprobs,
-    )
 
 
 def _layer_weights(index: ModelIndex, number: int, shell: Any) -> dict[str, Tensor]:

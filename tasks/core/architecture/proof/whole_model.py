@@ -62,7 +62,7 @@ def prompt_ids(model: ModelDirectory) -> Tensor:
     return input_ids[:, :PROMPT_TOKENS]
 
 
-def prompt_logprobs(model: Any, input_ids: Tensor) -> tuple[float, ...]:
+def prompt_token_logprobs(model: Any, input_ids: Tensor) -> tuple[float, ...]:
     """Return the natural log-probability of each token after the first, computed in fp32."""
     with torch.inference_mode():
         logits = model(input_ids=input_ids, use_cache=False).logits
@@ -75,7 +75,7 @@ def next_token_logprobs(logits: Tensor, input_ids: Tensor) -> tuple[float, ...]:
     return tuple(logits[0, :-1].float().log_softmax(-1).gather(-1, wanted)[:, 0].tolist())
 
 
-def fingerprint_of(
+def edit_fingerprint(
     ids: Sequence[int],
     *,
     edited: tuple[float, ...],

@@ -27,7 +27,7 @@ from tasks.core.store.shelf import Artifact
 from tasks.core.system.threads import pause, run_all
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import Contents, merge_delta
-from tasks.core.weights.produce import WrittenModel
+from tasks.core.weights.produce import ProducedModel
 from tests.hub_faults import Faults, Slow
 from tests.unit.hub.conftest import OWNER
 from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
@@ -61,7 +61,7 @@ class World:
     def recorded(self) -> int:
         return len(list((self.out / DIRECTORY).glob("*.json")))
 
-    def run(self) -> WrittenModel:
+    def run(self) -> ProducedModel:
         """Fetch both, merge meanwhile, and merge what is left."""
         store = Store(self.home)
         base, delta = (
