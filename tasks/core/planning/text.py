@@ -132,7 +132,7 @@ def _training(training: TrainingFit) -> list[str]:
     if training.replicated:
         lines.append(training.replicated)
     lines += ["", table(rung_rows(training)), ""]
-    shown = training.rungs[(training.first_fitting or 1) - 1]
+    shown = training.shown
     rung, place = shown.rung, "A GPU" if shown.memory.gpu else "The host"
     if shown.number > 1:
         lines.append(f"Rung {shown.number}: {rung.changes}.")

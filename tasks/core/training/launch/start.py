@@ -49,7 +49,7 @@ def launch(
     on_progress. The libraries' output goes only to the file `log`.
     """
 
-    def hear(line: str) -> None:
+    def report(line: str) -> None:
         if (event := from_line(line)) is not None:
             on_line(str(event))
             on_progress(event.steps_done, event.total_steps)
@@ -68,7 +68,7 @@ def launch(
         start.argv,
         env={**env, **start.environment},
         cwd=job_file.parent,
-        on_line=hear,
+        on_line=report,
         log=log,
         grace_s=TRAINING_GRACE_S,
     )
