@@ -59,7 +59,7 @@ def launch(
     release_abandoned_locks()
     job.write(job_file)
     own = {**_own_environment(job), OWNER: str(job_file)}
-    env = {**training_environment(job.settings, os.environ), **own}
+    env = {**training_environment(job.settings), **own}
     if job.settings.hostfile is not None:
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
@@ -74,10 +74,9 @@ def launch(
     )
 
 
-def training_environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the training processes."""
+def training_environment(settings: Finetune, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of the training processes, made from ours."""
     child = child_environment(env, *_additional_variables(settings))
-
     child["PATH"] = path_with_programs_of(Path(sys.executable), env)  # ninja is beside python
     child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), env.get("PYTHONPATH"))))
     child["HF_HUB_OFFLINE"] = "1"
