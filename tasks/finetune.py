@@ -40,7 +40,7 @@ def finetune(
         staging.holds_no_text()
         progress = StageProgress("finetune", "steps", log=False)
 
-        def hear(line: str) -> None:
+        def report(line: str) -> None:
             log_line(line)
             progress.text = line
 
@@ -51,7 +51,7 @@ def finetune(
             template=template,
             out=staging.path,
             on_progress=progress,
-            on_line=hear,
+            on_line=report,
             log=output_log("finetune"),
         )
         checkpoints = staging.path / WORK_DIRECTORY / CHECKPOINTS

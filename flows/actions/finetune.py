@@ -19,7 +19,7 @@ from tasks.core.training.checks import check_training
 from tasks.core.training.deepspeed_config import deepspeed_config
 from tasks.core.training.ladder import LadderResult, train_down_the_ladder
 from tasks.core.training.launch.command import launch_command
-from tasks.core.training.planned import planned_training, said_before_training
+from tasks.core.training.planned import planned_training, training_forecast
 from tasks.core.training.request import TrainingRequest
 
 _PORT = 29500  # shown by --dry-run; a real run takes a free one
@@ -39,7 +39,7 @@ def finetune_to(
             staged_directory(out, work) as staging,
             showing_progress("finetune", "steps") as (report, show_line),
         ):
-            for line in said_before_training(source, settings, home()):
+            for line in training_forecast(source, settings, home()):
                 show_line(line)
             request = TrainingRequest(
                 model=source,

@@ -37,9 +37,9 @@ WITH_ITS_OWN = {
 
 WHOLE = {
     "tasks/core/training/launch/start.py": "`training_environment` goes through child_environment; "
-    "`command` reads CUDA_VISIBLE_DEVICES",
+    "`launch_command` reads CUDA_VISIBLE_DEVICES",
     "tasks/core/evaluation/evaluate.py": "its `_environment` goes through child_environment",
-    "flows/actions/finetune.py": "`command` reads CUDA_VISIBLE_DEVICES for a dry run",
+    "flows/actions/finetune.py": "`launch_command` reads CUDA_VISIBLE_DEVICES for a dry run",
     "tasks/core/serving/launch/steps.py": "marked_environment goes through child_environment",
     "tasks/core/serving/gateway/keys.py": "reads the keys",
     "tasks/core/serving/health/workers.py": "reads the keys of workers",

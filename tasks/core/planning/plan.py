@@ -148,8 +148,8 @@ def _with_hardware(
 ) -> StageNeed:
     """Return the need with the figures that depend on GPUs and CPU filled in."""
     if need.name == "finetune" and training is not None:
-        best = training.rungs[(training.first_fitting or 1) - 1]
-        return replace(need, host_bytes=best.host_bytes, seconds=best.seconds)
+        shown = training.shown
+        return replace(need, host_bytes=shown.host_bytes, seconds=shown.seconds)
     if need.name == "evaluate" and evaluation is not None:
         return replace(need, seconds=evaluation.seconds)
     if need.name == "evaluate":

@@ -131,7 +131,7 @@ def shape_from_config(config: Mapping[str, object], *, where: object = "config.j
     for marker in ("num_experts", "num_local_experts", "n_routed_experts"):
         if config.get(marker):
             raise NotAModel(
-                "This model is a mixture of experts, for which there is no plan.",
+                "A mixture of experts cannot be planned for.",
                 where=where,
                 found=f"{marker} = {config[marker]}",
                 next_step="Plan with a model of the LLaMA family.",

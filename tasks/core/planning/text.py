@@ -132,8 +132,8 @@ def _training(training: TrainingFit) -> list[str]:
     if training.replicated:
         lines.append(training.replicated)
     lines += ["", table(rung_rows(training)), ""]
-    shown = training.rungs[(training.first_fitting or 1) - 1]
-    rung, place = shown.rung, "A GPU" if shown.memory.gpu else "The host"
+    shown = training.shown
+    rung, place = shown.rung, "Each GPU" if shown.memory.gpu else "The host"
     if shown.number > 1:
         lines.append(f"Rung {shown.number}: {rung.changes}.")
         lines += [f"  saves: {rung.saves}.", f"  costs: {rung.costs}.", ""]

@@ -37,6 +37,11 @@ class TrainingFit:
     remedies: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def shown(self) -> RungFit:
+        """The first rung that fits; rung 1 if none does."""
+        return self.rungs[(self.first_fitting or 1) - 1]
+
 
 def fit_training(
     shape: ModelShape,

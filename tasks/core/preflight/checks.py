@@ -202,8 +202,8 @@ def gpus_short_of_room(
     needs: list[tuple[DeviceKind, int | None, int]] = []
     training = found.training if "finetune" in stages else None
     if recipe.finetune is not None and training is not None:
-        rung = training.rungs[(training.first_fitting or 1) - 1]
-        needs.append((recipe.finetune.device, recipe.finetune.processes, rung.gpu_bytes))
+        gpu_bytes = training.shown.gpu_bytes
+        needs.append((recipe.finetune.device, recipe.finetune.processes, gpu_bytes))
     weights = WITH_ACTIVATIONS * found.shape.weight_bytes("float16")
     gpus = len(found.hardware.gpus) or 1
     if "evaluate" in stages:

@@ -38,7 +38,7 @@ from tasks.core.training.model.base_model import read_base_model
 from tasks.core.training.trainer.adapter_trainer import AdapterTrainer
 from tasks.core.training.trainer.callbacks import WholeCheckpoints
 from tasks.core.training.trainer.preference_trainer import PreferenceTrainer
-from tasks.core.training.trainer.timed import CheckpointsInTime
+from tasks.core.training.trainer.timed import TimedCheckpoints
 
 _VALIDATION = "eval_"
 
@@ -84,7 +84,7 @@ def _train(job: TrainingJob) -> None:
         train_sampler=batching.sampler,
         division=division_of(job.settings),
         callbacks=[
-            CheckpointsInTime(job.settings.save_interval_s),
+            TimedCheckpoints(job.settings.save_interval_s),
             WholeCheckpoints(job.settings.save_total_limit),
         ],
     )

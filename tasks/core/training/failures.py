@@ -1,4 +1,4 @@
-"""Why a training ended without an adapter: said by its processes, decided for its caller.
+"""Why a training ended without an adapter: from its processes' reports and the kernel's.
 
 A training process writes a failure file before it ends; the caller weighs those files against what
 the kernel says of the processes, and raises the error that names the remedy. Plain data without

@@ -29,7 +29,7 @@ def planned_training(model: Path, settings: Finetune, home: Path) -> TrainingFit
     )
 
 
-def said_before_training(model: Path, settings: Finetune, home: Path) -> tuple[str, ...]:
+def training_forecast(model: Path, settings: Finetune, home: Path) -> tuple[str, ...]:
     """Return how long a training takes and what slows it, one line each; never raises.
 
     A model that cannot be planned gets no lines: it may still train.
@@ -38,6 +38,6 @@ def said_before_training(model: Path, settings: Finetune, home: Path) -> tuple[s
         fit = planned_training(model, settings, home)
     except (KawanUsahaError, OSError, ValueError):
         return ()
-    seconds = fit.rungs[(fit.first_fitting or 1) - 1].seconds
+    seconds = fit.shown.seconds
     time = () if seconds is None else (f"The training takes {about(seconds)}.",)
     return (*time, *(f"Attention: {text}" for text in fit.warnings))

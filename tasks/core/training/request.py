@@ -44,7 +44,7 @@ class TrainingRequest:
 
     @property
     def work(self) -> Path:
-        """Where the job, its checkpoints and its outcome lie, absolute."""
+        """The directory of the job, its checkpoints and its outcome, absolute."""
         return self.out.resolve() / WORK_DIRECTORY
 
     @property

@@ -1,4 +1,4 @@
-"""What a training leaves for others to read: the names of its files, its summary, its steps down.
+"""The files of a finished training that others read: their names, its summary, its steps down.
 
 Plain data without torch: reports and cards are made where nothing is trained.
 """

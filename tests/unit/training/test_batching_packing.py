@@ -96,7 +96,7 @@ def test_a_cache_would_let_conversations_see_each_other_and_is_refused(directory
         model.config.use_cache = True
         mixed = model(**batch).loss
     assert abs(apart - mixed) > 1e-4
-    with pytest.raises(RecipeError, match=r"mix up[\s\S]*cache on"):
+    with pytest.raises(RecipeError, match=r"attend to each other[\s\S]*cache on"):
         require_packable(model.config)
 
 

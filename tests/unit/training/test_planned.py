@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.machine import hardware
 from tasks.core.recipe import Finetune
-from tasks.core.training.planned import said_before_training
+from tasks.core.training.planned import training_forecast
 from tests.machines import AVX2
 from tests.models import tiny_llama
 
@@ -23,7 +23,7 @@ def test_of_a_model_that_cannot_be_planned_nothing_is_said(
 ) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)
-    assert said_before_training(tmp_path, Finetune(device="cpu"), tmp_path) == ()
+    assert training_forecast(tmp_path, Finetune(device="cpu"), tmp_path) == ()
 
 
 def test_the_time_and_a_slow_type_are_said(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_the_time_and_a_slow_type_are_said(tmp_path: Path) -> None:
     data = tmp_path / "conversation.json"
     data.write_text(json.dumps([{"id": "a", "conversations": turns}]))
     settings = Finetune(device="cpu", data=data)
-    time, slow = said_before_training(tiny_llama(tmp_path / "model"), settings, tmp_path)
+    time, slow = training_forecast(tiny_llama(tmp_path / "model"), settings, tmp_path)
     assert time.startswith("The training takes about ")
     assert "44 times slower" in slow
     assert "finetune.precision: float32" in slow

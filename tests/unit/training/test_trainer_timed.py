@@ -26,8 +26,8 @@ from tasks.core.training.prepare import FREE
 from tasks.core.training.rung_records import _WITHOUT_MEMORY
 from tasks.core.training.trainer.adapter_trainer import AdapterTrainer
 from tasks.core.training.trainer.callbacks import WholeCheckpoints
-from tasks.core.training.trainer.stop_request import AskedToEnd
-from tasks.core.training.trainer.timed import CheckpointsInTime
+from tasks.core.training.trainer.stop_request import StopRequest
+from tasks.core.training.trainer.timed import TimedCheckpoints
 from tests.models import tiny_llama
 
 STEPS = 6
@@ -92,7 +92,7 @@ def trained(
         division="one",
         train_dataset=batching.rows,
         data_collator=batching.collate,
-        callbacks=[CheckpointsInTime(every_s, Clock()), WholeCheckpoints(10)],
+        callbacks=[TimedCheckpoints(every_s, Clock()), WholeCheckpoints(10)],
     )
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return {n: p.detach().clone() for n, p in base.named_parameters() if p.requires_grad}
@@ -121,9 +121,9 @@ def decide(rank: int, out: Path, due: int | None, asked: int | None) -> None:
     rendezvous = f"file://{out / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
     arguments = TrainingArguments(output_dir=str(out), use_cpu=True, report_to="none")
-    ask = AskedToEnd()
+    ask = StopRequest()
     ask.is_asked = rank == asked
-    in_time = CheckpointsInTime(0.0 if rank == due else 1e9, Clock(), ask)
+    in_time = TimedCheckpoints(0.0 if rank == due else 1e9, Clock(), ask)
     control = TrainerControl()
     in_time.on_step_end(arguments, TrainerState(), control)
     (out / str(rank)).write_text(f"{control.should_save} {control.should_training_stop}")

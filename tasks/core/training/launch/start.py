@@ -49,7 +49,7 @@ def launch(
     on_progress. The libraries' output goes only to the file `log`.
     """
 
-    def hear(line: str) -> None:
+    def report(line: str) -> None:
         if (event := from_line(line)) is not None:
             on_line(str(event))
             on_progress(event.steps_done, event.total_steps)
@@ -59,7 +59,7 @@ def launch(
     release_abandoned_locks()
     job.write(job_file)
     own = {**_own_environment(job), OWNER: str(job_file)}
-    env = {**training_environment(job.settings, os.environ), **own}
+    env = {**training_environment(job.settings), **own}
     if job.settings.hostfile is not None:
         lines = [f"{name}={env[name]}" for name in (*_ON_EVERY_MACHINE, *own) if name in env]
         write_private(job_file.parent / _MACHINES_ENVIRONMENT, "\n".join(lines))
@@ -68,16 +68,15 @@ def launch(
         start.argv,
         env={**env, **start.environment},
         cwd=job_file.parent,
-        on_line=hear,
+        on_line=report,
         log=log,
         grace_s=TRAINING_GRACE_S,
     )
 
 
-def training_environment(settings: Finetune, env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the training processes."""
+def training_environment(settings: Finetune, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of the training processes, made from ours."""
     child = child_environment(env, *_additional_variables(settings))
-
     child["PATH"] = path_with_programs_of(Path(sys.executable), env)  # ninja is beside python
     child["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), env.get("PYTHONPATH"))))
     child["HF_HUB_OFFLINE"] = "1"

@@ -1,7 +1,6 @@
 """The packages, programs and devices that a training needs, looked for before it starts."""
 
 import importlib.util
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -55,7 +54,7 @@ def _require_package(name: str, needed_by: str) -> None:
 
 def _require_compiler(settings: Finetune) -> None:
     """Raise MissingTool unless DeepSpeed's own Adam can be compiled on the first run."""
-    env = training_environment(settings, os.environ)
+    env = training_environment(settings)
     why = "it compiles a part of itself on its first run"
     for program, package in ((env.get("CXX", "c++"), "g++"), ("ninja", "ninja-build")):
         _require_program(program, package, why, env["PATH"])
@@ -66,7 +65,7 @@ def _require_way_to_others(settings: Finetune, hostfile: Path) -> None:
 
     It queries the first one through ssh, even if it is the only one, and starts several with pdsh.
     """
-    path = training_environment(settings, os.environ)["PATH"]
+    path = training_environment(settings)["PATH"]
     _require_program("ssh", "openssh-client", "it queries the machines of a hostfile", path)
     if len(read_slots(hostfile)) > 1:
         _require_program("pdsh", "pdsh", "it starts processes on the machines of a hostfile", path)

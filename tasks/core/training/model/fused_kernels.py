@@ -89,10 +89,10 @@ def fuse_loss(model: LlamaForCausalLM, loss_of: Loss) -> None:
         if not self.training or following is None or not len(following):
             whole: CausalLMOutputWithPast = plain(**inputs)
             return whole
-        told = dict(inputs)
-        learned, items = told.pop("logits_to_keep"), told.pop("num_items_in_batch", None)
-        del told["labels"], told["shift_labels"]
-        hidden: torch.Tensor = self.model(**told).last_hidden_state[learned]
+        given = dict(inputs)
+        learned, items = given.pop("logits_to_keep"), given.pop("num_items_in_batch", None)
+        del given["labels"], given["shift_labels"]
+        hidden: torch.Tensor = self.model(**given).last_hidden_state[learned]
         return CausalLMOutputWithPast(loss=loss_of(hidden, self.lm_head.weight, following, items))
 
     model.forward = MethodType(forward, model)
@@ -116,8 +116,8 @@ def layer_computation(model: PreTrainedModel) -> LayerComputation:
     layers: Any = model.base_model.layers
     code = tuple((each.mlp.forward.__func__, type(each.mlp.act_fn)) for each in layers)
     report: Any = getattr(model.base_model, "kawan_usaha_report", None)
-    told: dict[str, Any] = {} if report is None else report()
-    return LayerComputation(code, tuple(told.get("activations", ())), bool(told.get("alive", True)))
+    edit: dict[str, Any] = {} if report is None else report()
+    return LayerComputation(code, tuple(edit.get("activations", ())), bool(edit.get("alive", True)))
 
 
 def require_unchanged(model: PreTrainedModel, before: LayerComputation) -> None:

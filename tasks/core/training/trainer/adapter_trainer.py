@@ -24,7 +24,7 @@ from tasks.core.training.model.learned_head import learned_only, takes_positions
 from tasks.core.training.model.packed_attention import attends_within, bounds_of
 from tasks.core.training.trainer.adapter_writing import trained_parameters, write_adapter
 from tasks.core.training.trainer.callbacks import LastStepLogged, OrderOfEpoch, RateOfStep
-from tasks.core.training.trainer.pace import StepsSeen
+from tasks.core.training.trainer.pace import ProgressReports
 from tasks.core.training.trainer.schedule import rate_at
 from tasks.core.training.trainer.validation import LossSum, rows_of_process
 
@@ -58,9 +58,9 @@ class AdapterTrainer(Trainer):
         if train_sampler is not None:
             self.add_callback(OrderOfEpoch(train_sampler))
         self.add_callback(LastStepLogged())
-        self._seen = StepsSeen(lambda: self.current_gradient_accumulation_steps)
+        self._seen = ProgressReports(lambda: self.current_gradient_accumulation_steps)
         self.add_callback(self._seen)
-        self.remove_callback(PrinterCallback)  # StepsSeen reports the same, in one format
+        self.remove_callback(PrinterCallback)  # ProgressReports reports the same, in one format
 
     def create_accelerator_and_postprocess(self) -> None:
         """Make the accelerator, with DeepSpeed's number of micro batches per step.

@@ -35,7 +35,7 @@ class _Mark:
     tokens: int
 
 
-class StepsSeen(TrainerCallback):
+class ProgressReports(TrainerCallback):
     """Reports logged steps and validations and, within those longer than `quiet_s`, micro batches.
 
     Raises NotFinite for a loss that is not finite. `micro_batches` returns how many the current

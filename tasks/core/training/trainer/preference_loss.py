@@ -36,13 +36,13 @@ def answer_log_probs(
 
     takes_positions: the model computes the logits of those tokens alone (`learned_head`).
     """
-    told = learned_only(batch)
-    learned, following = told.pop("logits_to_keep"), told.pop("shift_labels")
-    del told["labels"]
+    inputs = learned_only(batch)
+    learned, following = inputs.pop("logits_to_keep"), inputs.pop("shift_labels")
+    del inputs["labels"]
     if takes_positions:
-        logits = model(**told, logits_to_keep=learned).logits
+        logits = model(**inputs, logits_to_keep=learned).logits
     else:
-        logits = model(**told, attention_mask=batch["attention_mask"]).logits[learned]
+        logits = model(**inputs, attention_mask=batch["attention_mask"]).logits[learned]
     tokens = -cross_entropy(logits.float(), following, reduction="none")
     # Not by index_add: on a GPU its order of additions varies from run to run.
     rows = torch.split(tokens, learned.sum(dim=1).tolist())

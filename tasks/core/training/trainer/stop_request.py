@@ -16,8 +16,8 @@ _SAVE_S = 2.0
 """The part of it for writing a checkpoint: an adapter's is a fraction of a gigabyte."""
 
 
-class AskedToEnd:
-    """Notes a request to end while this process trains. Belongs to the main thread."""
+class StopRequest:
+    """A request (SIGTERM) to end while this process trains. Belongs to the main thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_asked = False
@@ -28,7 +28,7 @@ class AskedToEnd:
     def listen(self) -> None:
         """Note SIGTERM from now on, instead of ending by it."""
         self._begun_s = self._clock()
-        signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGTERM, self._note)
 
     def step_begins(self) -> None:
         """Note when a step starts."""
@@ -38,7 +38,7 @@ class AskedToEnd:
         """Note how long a step takes. The first one, which takes longest, counts as well."""
         self._step_s = self._clock() - self._begun_s
 
-    def _hear(self, number: int, _frame: object) -> None:
+    def _note(self, number: int, _frame: object) -> None:
         self.is_asked = True
         elapsed_s = self._clock() - self._begun_s
         if self._step_s - elapsed_s > TRAINING_GRACE_S - _SAVE_S:

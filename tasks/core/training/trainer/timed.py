@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tasks.core.training.trainer.stop_request import AskedToEnd
+from tasks.core.training.trainer.stop_request import StopRequest
 
 
-class CheckpointsInTime(TrainerCallback):
+class TimedCheckpoints(TrainerCallback):
     """Requests a checkpoint after the first step that ends `every_s` or more after the last one.
 
     The clock is that of the first process. Once any process was asked to end, all of them write a
@@ -27,11 +27,11 @@ class CheckpointsInTime(TrainerCallback):
         self,
         every_s: float,
         clock: Callable[[], float] = time.monotonic,
-        asked: AskedToEnd | None = None,
+        asked: StopRequest | None = None,
     ) -> None:
         self._every_s = every_s
         self._clock = clock
-        self._asked = asked or AskedToEnd()
+        self._asked = asked or StopRequest()
         self._saved_s = 0.0
 
     def on_train_begin(

@@ -26,9 +26,9 @@ __all__ = ["data", "model", "out"]
 
 _ASKS = """
 import os, signal
-from tasks.core.training.trainer.stop_request import AskedToEnd
+from tasks.core.training.trainer.stop_request import StopRequest
 now = [0.0]
-asked = AskedToEnd(clock=lambda: now[0])
+asked = StopRequest(clock=lambda: now[0])
 asked.listen()
 asked.step_begins()
 now[0] += {step_s}
