@@ -103,7 +103,7 @@ def _how(switched: Switched) -> list[str]:
     return [
         "The earlier model served until this one was proven."
         if switched.how == "side-by-side"
-        else f"Clients were told to come back for {switched.gap_s:.0f} s.",
+        else f"Clients were told to retry later for {switched.gap_s:.0f} s.",
         f"{switched.cut_off or 'None'} of the earlier model's last answers had to be ended.",
     ]
 

@@ -70,7 +70,7 @@ class KeyEntry(BaseModel):
 
 @dataclass
 class Client:
-    """A client as the gateway knows it: its limits, and what it asks now."""
+    """A client of the gateway, with its limits and its requests in progress."""
 
     name: str
     requests_at_once: int | None = None
@@ -82,7 +82,7 @@ class Client:
 
     @contextmanager
     def one_request(self) -> Iterator[None]:
-        """Count one request for as long as it runs. Raises ApiError beyond a limit."""
+        """Count one request while it runs. Raises ApiError beyond a limit."""
         now = time.monotonic()
         while self._begun and now - self._begun[0] >= _MINUTE_S:
             self._begun.popleft()
@@ -100,7 +100,7 @@ class Client:
             self._running -= 1
 
     def limited_as(self, entry: KeyEntry) -> "Client":
-        """Return this client with the limits and the rights of an entry."""
+        """Apply the limits and permissions of an entry; return this client."""
         self.requests_at_once = entry.requests_at_once
         self.requests_per_minute = entry.requests_per_minute
         self.answer_tokens = entry.answer_tokens
@@ -108,11 +108,11 @@ class Client:
         return self
 
     def require_reviewer(self) -> None:
-        """Return for somebody who may read and judge what people have asked. Raises ApiError."""
+        """Raise ApiError unless this client may read and review what people have asked."""
         if not self.reviewer:
             raise ApiError(
                 FastChatCode.NO_PERMISSION,
-                "Collected answers are for reviewers: a key with `reviewer: true` in the file that "
+                "Collected answers are for reviewers: keys with `reviewer: true` in the file that "
                 "deploy.gateway.keys_file names.",
             )
 
@@ -121,12 +121,12 @@ _PLACE = "kawan_usaha_client"
 
 
 def put_client(scope: Scope, client: Client) -> None:
-    """Keep who asks with the request."""
+    """Attach the client to its request."""
     scope[_PLACE] = client
 
 
 def client_of(request: HTTPConnection) -> Client:
-    """Return who asks."""
+    """Return the client of a request."""
     client: Client = request.scope[_PLACE]
     return client
 
@@ -135,7 +135,7 @@ ANYBODY = "anybody"
 
 
 class Keys:
-    """The keys in force. Without any, everybody is one client, named by `anybody`."""
+    """The valid keys. Without any, all requests belong to one client, named by `anybody`."""
 
     def __init__(
         self,
@@ -154,13 +154,13 @@ class Keys:
 
     @property
     def needed(self) -> bool:
-        """Whether a request must bear a key: once there is a file, also when it is empty."""
+        """Whether requests need a key: if there are keys, or a file, even an empty one."""
         return self._file is not None or bool(self._digests)
 
     def read(self) -> int:
-        """Read the file again and return how many keys there are.
+        """Read the file again; return how many keys there are.
 
-        Raises UsageError for a file that cannot be used; the keys in force stay.
+        Raises UsageError for a file that cannot be used; the current keys stay valid.
         """
         entries = list(self._fixed)
         if self._file is not None:
@@ -177,28 +177,28 @@ class Keys:
         return len(entries)
 
     def read_if_changed(self) -> None:
-        """Read the file again when it is another one than before. Raises UsageError like read."""
+        """Read the file again if it has changed. Raises UsageError as `read`."""
         if self._file is not None and _signature(self._file) != self._seen:
-            self._seen = _signature(self._file)  # a file that cannot be used is told of once
+            self._seen = _signature(self._file)  # a file that cannot be used is reported once
             self.read()
 
     def client(self, authorization: str | None) -> Client:
-        """Return who asks with this header. Raises ApiError when it holds no key in force."""
+        """Return the client of an Authorization header. Raises ApiError if it has no valid key."""
         if not self.needed:
             return self._clients[self._anybody]
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise ApiError(
                 FastChatCode.INVALID_AUTH_KEY,
-                "An API key is needed: send `Authorization: Bearer KEY`.",
+                "An API key is required: send `Authorization: Bearer KEY`.",
             )
         offered = hashlib.sha256(key.strip().encode(errors="replace")).digest()
         found: Client | None = None
-        for digest, client in self._digests:  # all of them, so that time tells nothing
+        for digest, client in self._digests:  # all of them, so that timing reveals nothing
             if hmac.compare_digest(digest, offered):
                 found = client
         if found is None:
-            raise ApiError(FastChatCode.INCORRECT_AUTH_KEY, "This API key is not known.")
+            raise ApiError(FastChatCode.INCORRECT_AUTH_KEY, "This API key is not valid.")
         return found
 
 
@@ -225,19 +225,19 @@ def _of_file(file: Path) -> list[KeyEntry]:
                 )
             text = opened.read(_MAX_BYTES + 1).decode("utf-8-sig")
         content, repeated = read_yaml(text, max_characters=_MAX_BYTES)
-        if repeated:  # not which: where a key stands in the place of a name, it would be told
+        if repeated:  # without its name, which may be a misplaced key
             raise _unusable(file, "a field that stands twice in an entry")
         return TypeAdapter(list[KeyEntry]).validate_python(content)
     except OSError as error:
         raise _unusable(file, error.strerror) from None
-    except (NotYaml, UnicodeDecodeError):  # its message quotes the file
+    except (NotYaml, UnicodeDecodeError):  # their messages quote the file
         raise _unusable(file, "neither YAML nor JSON") from None
     except ValidationError as error:
         raise _unusable(file, _first(error)) from None
 
 
 def _first(error: ValidationError) -> str:
-    """Return the first fault without the value, which may be a key."""
+    """Return the first fault, without the value, which may be a key."""
     fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
     return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".lstrip(": ")
 
@@ -264,6 +264,6 @@ def _unusable(where: object, found: object, next_step: str | None = None) -> Usa
 def _too_many(what: str, retry_after_s: int) -> ApiError:
     return ApiError(
         FastChatCode.RATE_LIMIT,
-        f"This key may ask {what}.",
+        f"This key allows {what}.",
         retry_after_s=retry_after_s,
     )
