@@ -27,7 +27,7 @@ def test_both_answers_to_a_prompt_stand_beside_each_other() -> None:
 def test_a_first_model_shows_its_answers_to_the_evaluations_prompts_alone() -> None:
     shadow = (ShadowAnswer(asked="Apa itu NIB?", earlier=None, new="Nomor."),)
     text = taken_over(Switched(how="first", asked="prompts", shadow=shadow))
-    assert "Nothing served before" in text
+    assert "Nothing was served before" in text
     assert "No client had sent a request; 1 prompts of the evaluation" in text
     assert "> Apa itu NIB?\n\n- new: Nomor." in text
 
