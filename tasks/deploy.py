@@ -15,9 +15,10 @@ from tasks.core.signing import public_keys
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.signed import require_signed
 from tasks.core.system.measure import measured
-from tasks.outbox import show_markdown
-from tasks.progress import log_line
-from tasks.runtime import StageResult, run_store, stage_task
+from tasks.progress import say
+from tasks.runtime import run_store, stage_task
+from tasks.stage_result import StageResult
+from tasks.telling import show_markdown
 
 
 def _name(settings: Deploy, **_: object) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from openai.types import CreateEmbeddingResponse
 
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.clients import Client
 from tasks.core.serving.gateway.engine_client import (
     AnswerPiece,
     EngineBusy,
@@ -27,7 +28,6 @@ from tasks.core.serving.gateway.engine_requests import (
     require_build,
     require_model,
 )
-from tasks.core.serving.gateway.keys import Client
 from tasks.core.serving.gateway.merging import Event, merged
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.request_trace import RequestTrace

@@ -20,10 +20,11 @@ from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.assembling import AssembledAnswer, UsageCount, assembled
 from tasks.core.serving.gateway.attending import EventStream, attended
 from tasks.core.serving.gateway.body import Bodies
+from tasks.core.serving.gateway.clients import client_of
 from tasks.core.serving.gateway.collected_paths import CollectedPaths
 from tasks.core.serving.gateway.consent import CONSENT_HEADER, consents, require_keepable
 from tasks.core.serving.gateway.engine_requests import require_build, require_model
-from tasks.core.serving.gateway.keys import Keys, client_of
+from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.merging import Event
 from tasks.core.serving.gateway.middleware import GatewayMiddleware
 from tasks.core.serving.gateway.openapi import document

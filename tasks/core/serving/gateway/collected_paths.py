@@ -5,8 +5,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tasks.core.serving.gateway.body import Bodies
+from tasks.core.serving.gateway.clients import client_of
 from tasks.core.serving.gateway.consent import FeedbackRequest, ForgetRequest
-from tasks.core.serving.gateway.keys import client_of
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.request_body import read_request
 

@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tasks.core.errors import UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.attending import ClientGone
-from tasks.core.serving.gateway.keys import Client, Keys, put_client
+from tasks.core.serving.gateway.clients import Client, put_client
+from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.metrics import Metrics
 from tasks.core.serving.gateway.request_trace import RequestTrace, put_trace
 from tasks.core.serving.state.routes import BUILD_HEADER

@@ -19,7 +19,7 @@ from tasks.core.collected.reviewing import Opinion, Rank, decide, to_review
 from tasks.core.errors import DecidedMeanwhile, KawanUsahaError, LockBusy, NotCollected, UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 from tasks.core.serving.gateway.body import Bodies
-from tasks.core.serving.gateway.keys import Client, client_of
+from tasks.core.serving.gateway.clients import Client, client_of
 from tasks.core.serving.gateway.logs import LOG
 from tasks.core.serving.gateway.request_body import read_query, read_request
 from tasks.core.serving.gateway.requests import ReviewRequest, ReviewsQuery

@@ -8,10 +8,8 @@ one that started them.
 
 import importlib.metadata
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,9 +18,8 @@ from pydantic import JsonValue
 
 from tasks.core.conversation.template.render import get_template
 from tasks.core.errors import KawanUsahaError, ServingFailed, UsageError
-from tasks.core.files.locks import Say, remove_lock
+from tasks.core.files.locks import Say
 from tasks.core.files.private import private_directory
-from tasks.core.files.temporary import remove_abandoned
 from tasks.core.machine.devices import alone_on
 from tasks.core.model.config import context_tokens, read_config
 from tasks.core.model.template_record import template_for
@@ -39,21 +36,20 @@ from tasks.core.serving.launch.switch import Switch
 from tasks.core.serving.state.directory import (
     StateDirectory,
     changing,
-    state_directories,
+    existing_state,
     state_directory,
 )
 from tasks.core.serving.state.files import read_deployment, read_previous, started_before
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.state.slots import SLOTS, other
-from tasks.core.serving.supervision.processes import end_all, own_processes
-from tasks.core.serving.supervision.supervisord import Supervisor, forget_supervisor
+from tasks.core.serving.supervision.processes import own_processes
+from tasks.core.serving.supervision.supervisord import Supervisor
 from tasks.core.system.clock import now_after
 
 logger = logging.getLogger(__name__)
 
 _SERVING_LIBRARIES = ("fschat", "torch", "transformers")
 _DEFAULT_CONTEXT_TOKENS = 2048  # FastChat's, for a configuration that does not say
-_STOP_GRACE_S = 90.0
 Workers = Literal["required", "if there"]
 """required: other machines must answer for this deployment. if there: problems are reported only,
 because a restart must not wait for them; one that serves another build gets no requests."""
@@ -61,20 +57,9 @@ because a restart must not wait for them; one that serves another build gets no 
 Require = Callable[[Deployment], None]
 """Raises if a record may not be served."""
 
-_LOCK_S = 900.0
-"""A switch lasts as long as the model takes to load and the last answers to finish."""
-
 
 def _nothing(_: Deployment) -> None:
     """Accept any record."""
-
-
-@dataclass(frozen=True)
-class StoppedDeployment:
-    """What `stop` ended: the roles that ran, including supervisord; none if it was down."""
-
-    name: str
-    ended: tuple[str, ...]
 
 
 def deploy(
@@ -158,7 +143,7 @@ def rollback(
     require may refuse the record. Raises UsageError when there is no such record or its model is
     gone, else as `deploy`.
     """
-    state = _known_state(home, name)
+    state = existing_state(home, name)
     if read_deployment(state) is None:
         raise UsageError(
             "Nothing is serving, so there is nothing to roll back.",
@@ -176,7 +161,7 @@ def start(
     require may refuse the record. Raises UsageError when there is no such record or its model is
     gone, else as `deploy`.
     """
-    state = _known_state(home, name)
+    state = existing_state(home, name)
     record = _there(state, read_deployment(state) or read_previous(state))
     return again(record, home, require=require, say=say)
 
@@ -204,39 +189,6 @@ def again(
     )
 
 
-def stop(home: Path, name: str) -> StoppedDeployment:
-    """End a deployment and remove its state; the logs stay.
-
-    Works from any process of the same user, also after supervisord was killed, after a reboot, and
-    after an interrupted start. Raises UsageError when there is no deployment of this name.
-    """
-    state = _known_state(home, name)
-    with changing(state, f"stop {name}", wait_s=_LOCK_S):
-        # The routes go first: from here on it must not count as a deployment that serves.
-        state.routes.unlink(missing_ok=True)
-        ended = end_all(state.root, grace_s=_STOP_GRACE_S)
-        for slot in SLOTS:
-            shutil.rmtree(state.slot(slot).root, ignore_errors=True)
-        for path in (
-            *(state.gateway_socket, state.supervisor_config, state.gateway),
-            *(state.page, state.workers),
-        ):
-            path.unlink(missing_ok=True)
-        forget_supervisor(state.socket, state.logs)
-        remove_lock(state.gateway_lock)
-        remove_abandoned(state.root)
-        return StoppedDeployment(name, tuple(own.role for own in ended))
-
-
-def pause(home: Path, name: str) -> StoppedDeployment:
-    """End the processes of a deployment, and keep what `start` needs."""
-    state = _known_state(home, name)
-    with changing(state, f"pause {name}", wait_s=_LOCK_S):
-        return StoppedDeployment(
-            name, tuple(own.role for own in end_all(state.root, grace_s=_STOP_GRACE_S))
-        )
-
-
 def _there(state: StateDirectory, record: Deployment | None) -> Deployment:
     """Return the record if its model still exists."""
     if record is None:
@@ -253,19 +205,6 @@ def _there(state: StateDirectory, record: Deployment | None) -> Deployment:
             next_step="Rebuild it, or download it if it was published: `kawan-usaha download`.",
         )
     return record
-
-
-def _known_state(home: Path, name: str) -> StateDirectory:
-    state = state_directory(home, name)
-    if not state.root.is_dir():
-        known = ", ".join(each.name for each in state_directories(home)) or "none"
-        raise UsageError(
-            "There is no deployment of this name.",
-            where=state.root,
-            expected=f"one of: {known}",
-            found=name,
-        )
-    return state
 
 
 def _earlier(state: StateDirectory) -> Deployment | None:

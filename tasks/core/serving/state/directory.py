@@ -139,6 +139,20 @@ def state_directory(home: Path, name: str) -> StateDirectory:
     return StateDirectory(home.resolve() / "serving" / name)
 
 
+def existing_state(home: Path, name: str) -> StateDirectory:
+    """Return the state directory of an existing deployment. Raises UsageError without one."""
+    state = state_directory(home, name)
+    if not state.root.is_dir():
+        known = ", ".join(each.name for each in state_directories(home)) or "none"
+        raise UsageError(
+            "There is no deployment of this name.",
+            where=state.root,
+            expected=f"one of: {known}",
+            found=name,
+        )
+    return state
+
+
 def state_directories(home: Path) -> Iterator[StateDirectory]:
     """Yield the state directory of every deployment under home, running or not, by name."""
     root = home.resolve() / "serving"
