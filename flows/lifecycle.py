@@ -5,49 +5,14 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from flows.form import FirstStage, GateReason, LastStage, Overrides, RecipeName, WholeRecipe
-from flows.leftovers import close_tasks_of_earlier_attempts
-from flows.notices import of_failure, of_success
-from flows.overlap import skipped
-from flows.report import RebuildReport, publish_report, summary
-from flows.stage_names import STAGES, StageName, stages_before, stages_between
-from flows.training_data import brought_data
-from tasks.core.demo.recipe_hub import hub_of
-from tasks.core.errors import GateFailed, KawanUsahaError, StageMissing, UsageError
-from tasks.core.evaluation.figures import Role
-from tasks.core.home import home
-from tasks.core.hub.download.incoming import Coming
-from tasks.core.hub.download.upstream import Sources
-from tasks.core.keys import digest
-from tasks.core.learning.released import kept
-from tasks.core.process.stopping import stop_in_time
-from tasks.core.recipe import KAWAN_USAHA, Recipe
-from tasks.core.recipe.file import find_recipe, load_recipe, located
-from tasks.core.recipe.overrides import overridden
-from tasks.core.serving.state.files import used_builds
-from tasks.core.signing import configured_key
-from tasks.core.store import RunStore, Store, configured_remote
-from tasks.core.store.releases import take_releases
-from tasks.core.store.repetitions import forget_repetitions
-from tasks.core.store.runs import RunRecords
-from tasks.deploy import deploy
-from tasks.download import download_all
-from tasks.edit import edit
-from tasks.evaluate import evaluate, gate, release_before, verdict_of
-from tasks.finetune import finetune
-from tasks.fuse import fuse
-from tasks.leaks import leaks as find_leaks
-from tasks.leaks import overlap_in
-from tasks.merge import merge
-from tasks.notices import is_called, notify
-from tasks.plan import preflight
-from tasks.prepare import prepare
-from tasks.publish import publish, signature_of
-from tasks.runtime import attempt_of, explained_failure, known_failure, run, running
-from tasks.stage_result import StageResult
-from tasks.task_states import waits
-from tasks.telling import flush
-
-Chain = list[tuple[Role, StageResult]]
+from flows.rebuild.already_running import skipped_if_running
+from flows.rebuild.end_states import failed_state
+from flows.rebuild.request import RebuildRequest
+from flows.rebuild.run import run_rebuild
+from flows.rebuild.run_summary import RunSummary
+from tasks.core.errors import KawanUsahaError
+from tasks.core.recipe import KAWAN_USAHA
+from tasks.core.recipe.file import find_recipe, load_recipe
 
 
 @flow(name="rebuild", flow_run_name="{recipe.name}")

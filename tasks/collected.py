@@ -8,7 +8,7 @@ from tasks.core.home import home
 from tasks.core.keys import stage_key
 from tasks.core.serving.state.directory import collected_answers
 from tasks.core.store import Staging
-from tasks.progress import say
+from tasks.progress import log_line
 from tasks.runtime import build_stage, stage_task
 from tasks.stage_result import StageResult
 

@@ -1,6 +1,6 @@
 """Data set: the conversations of a data set of the Hub become an artifact."""
 
-from tasks.core.hub.download.dataset_source import DataSet
+from tasks.core.hub.download.dataset import PinnedDataSet
 from tasks.runtime import run_store, stage_task
 from tasks.stage_result import StageResult
 

@@ -15,10 +15,10 @@ from tasks.core.signing import public_keys
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.signed import require_signed
 from tasks.core.system.measure import measured
-from tasks.progress import say
+from tasks.outbox import show_markdown
+from tasks.progress import log_line
 from tasks.runtime import run_store, stage_task
 from tasks.stage_result import StageResult
-from tasks.telling import show_markdown
 
 
 def _name(settings: Deploy, **_: object) -> str:
@@ -64,7 +64,7 @@ def _require_whole(artifact: str, settings: Deploy) -> None:
     """Raise CorruptArtifact unless every byte is as signed, if the recipe requires a signature."""
     if settings.signed_by is None:
         return
-    say(f"{artifact} is signed; reading all of it before it serves")
+    log_line(f"{artifact} is signed; reading all of it before it serves")
     directory = run_store().root / artifact
     if problems := list(wrong_content(directory)):
         raise CorruptArtifact(

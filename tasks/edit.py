@@ -11,7 +11,6 @@ from tasks.outbox import show_markdown
 from tasks.progress import output_log
 from tasks.runtime import build_stage, stage_task
 from tasks.stage_result import StageResult
-from tasks.telling import show_markdown
 
 VERSION = 4
 

@@ -32,10 +32,10 @@ from tasks.core.keys import digest, stage_key
 from tasks.core.recipe import Evaluate, Gate, Judge
 from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.progress import output_log, say
+from tasks.outbox import show_markdown
+from tasks.progress import log_line, output_log
 from tasks.runtime import artifacts_with, build_stage, run_store, stage_task
 from tasks.stage_result import StageResult
-from tasks.telling import show_markdown
 
 VERSION = 4
 GATE_VERSION = 2

@@ -10,12 +10,12 @@ from tasks.core.store import Staging
 from tasks.core.training.checkpoints.directory import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
-from tasks.core.training.result import WORK
-from tasks.notices import Happening, Notice, notify
-from tasks.progress import StageProgress, output_log, recipe_name, say
+from tasks.core.training.result import WORK_DIRECTORY
+from tasks.notices import Notice, NoticeEvent, notify
+from tasks.outbox import show_markdown
+from tasks.progress import StageProgress, log_line, output_log, recipe_name
 from tasks.runtime import build_stage, stage_task
 from tasks.stage_result import StageResult
-from tasks.telling import show_markdown
 
 VERSION = 4
 RETRIES = 24  # each is a step down; more than any ladder has rungs

@@ -12,8 +12,9 @@ from tasks.core.recipe import Finetune
 from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.core.store.manifest import require_manifest
-from tasks.core.weights.companions import is_of_tokenizer, tokenizer_files
-from tasks.progress import StageProgress, say
+from tasks.core.weights.companion_kinds import is_of_tokenizer
+from tasks.core.weights.companions import tokenizer_files
+from tasks.progress import StageProgress, log_line
 from tasks.runtime import build_stage, stage_task
 from tasks.stage_result import StageResult, paths_of, result_digests
 

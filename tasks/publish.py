@@ -13,7 +13,7 @@ from tasks.core.release.build_card import BuiltStage, card_of_build
 from tasks.core.signing import key_of
 from tasks.core.store.manifest import require_manifest
 from tasks.core.system.measure import measured
-from tasks.progress import StageProgress, say
+from tasks.progress import StageProgress, log_line
 from tasks.runtime import run_store, stage_task
 from tasks.stage_result import StageResult
 

@@ -24,12 +24,12 @@ from prefect.tasks import Task
 from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
-from tasks.core.room import with_advice
+from tasks.core.pruning import with_advice
 from tasks.core.signing import configured_key
 from tasks.core.store import RunStore, Staging, Store, configured_remote
 from tasks.core.system.threads import pause, run_all
 from tasks.explain import explained
-from tasks.progress import followed, say, working_for
+from tasks.progress import log_line, shown_stage, working_for
 from tasks.stage_result import StageResult, completed, outcome_line
 from tasks.task_states import awaits_retry, works
 
@@ -191,7 +191,9 @@ _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
 
 def run_store() -> Store:
     """Return the store of the current run, or a plain one outside of a run."""
-    return _STORE.get() or Store(home(), say=say, remote=configured_remote(), key=configured_key())
+    return _STORE.get() or Store(
+        home(), say=log_line, remote=configured_remote(), key=configured_key()
+    )
 
 
 @contextmanager

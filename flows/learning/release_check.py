@@ -30,9 +30,9 @@ from tasks.core.recipe import Evaluate, Gate
 from tasks.core.recipe.data import DataSource
 from tasks.evaluate import evaluate, verdict_of
 from tasks.leaks import leaks, overlap_in
+from tasks.outbox import show_markdown
 from tasks.runtime import run
 from tasks.stage_result import StageResult
-from tasks.telling import show_markdown
 
 OWN = "The recipe's held-out conversations"
 REVIEWED = "Reviewed conversations, held out"

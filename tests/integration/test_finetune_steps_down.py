@@ -21,7 +21,8 @@ from tasks.core.training.failures import StopReason, TrainingStopped
 from tasks.core.training.job import LoggedStep
 from tasks.core.training.request import TrainingRequest
 from tasks.core.training.verify import AdapterFacts
-from tasks.notices import Happening
+from tasks.finetune import finetune as stage
+from tasks.notices import NoticeEvent
 from tasks.runtime import wait_if_it_may_pass
 from tasks.stage_result import StageResult
 from tests.models import tiny_llama

@@ -17,7 +17,7 @@ from tasks.core.keys import stage_key
 from tasks.core.process import run_child
 from tasks.core.store import RunStore, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.progress import output_log, say
+from tasks.progress import log_line, output_log
 from tasks.runtime import build_stage, run, running, stage_task
 from tasks.stage_result import StageResult
 

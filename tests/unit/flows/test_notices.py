@@ -26,7 +26,7 @@ from flows.upkeep import service_notices
 from tasks.core.errors import DataError, GateFailed, UsageError
 from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.observe.healing import Looked
-from tasks.notices import Happening, Notice, notify
+from tasks.notices import Notice, NoticeEvent, notify
 from tasks.stage_result import StageResult
 from tests.secrets import SESAME
 

@@ -106,7 +106,8 @@ def require_worker(
 def require_workers(deployment: Deployment, access: Mapping[str, Access]) -> None:
     """Return if every worker can answer for a deployment.
 
-    Raises as `require_worker`, and EditLost for one that does not answer like the edited model."""
+    Raises as `require_worker`, and EditLost for one that does not answer like the edited model.
+    """
     for worker in deployment.settings.workers:
         require_worker(deployment, worker, access)
         _require_edit(deployment, worker, access[worker.url])

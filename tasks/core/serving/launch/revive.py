@@ -45,20 +45,21 @@ def main(root: str) -> None:
     """Start what should serve."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     state = Path(root)
-    for pause_s in (*_PAUSES_S, None):
-        try:
-            start(state.parents[1], state.name)
-            return
-        except LockBusy as error:
-            _log.warning("another process starts, stops or switches it: %s", error)
-            return
-        except Exception as error:  # whatever it is, because nothing else would retry
-            if pause_s is None:
-                raise
-            known = isinstance(error, KawanUsahaError)
-            told = "the start failed and is retried in %g s: %s"
-            _log.warning(told, pause_s, error, exc_info=not known)
-            time.sleep(pause_s)
+    # Whatever is raised is retried, because nothing else would do it.
+    retrying(Exception, _PAUSES_S, on_wait=_log_wait)(_start, state.parents[1], state.name)
+
+
+def _start(home: Path, name: str) -> None:
+    try:
+        start(home, name)
+    except LockBusy as error:
+        _log.warning("another process starts, stops or switches it: %s", error)
+
+
+def _log_wait(error: Exception, wait_s: float) -> None:
+    known = isinstance(error, KawanUsahaError)
+    told = "the start failed and is retried in %g s: %s"
+    _log.warning(told, wait_s, error, exc_info=None if known else error)
 
 
 if __name__ == "__main__":
