@@ -48,7 +48,7 @@ def test_only_a_question_that_is_too_long_alone_is_refused_and_the_talk_goes_on(
     terminal = Terminal(gateway.url)
     with pytest.raises(TooLong) as refused:
         terminal.ask("a" * CONTEXT)
-    assert refused.value.next_step == "Ask it in fewer words, or in several parts."
+    assert refused.value.next_step == "Use fewer words, or ask in several parts."
     assert "kawan-usaha chat" not in str(refused.value)
     assert terminal.ask("apa kabar")
 
