@@ -35,7 +35,8 @@ from tasks.core.recipe.file import find_recipe, load_recipe
 from tasks.core.recipe.overrides import overridden
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult, run
+from tasks.runtime import run
+from tasks.stage_result import StageResult
 
 
 @flow(name="learn", flow_run_name="{recipe}: learn")

@@ -9,7 +9,8 @@ from tasks.core.keys import stage_key
 from tasks.core.serving.state.directory import collected_answers
 from tasks.core.store import Staging
 from tasks.progress import log_line
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.runtime import build_stage, stage_task
+from tasks.stage_result import StageResult
 
 VERSION = 1
 

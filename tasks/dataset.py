@@ -1,7 +1,8 @@
 """Data set: the conversations of a Hub data set become an artifact."""
 
 from tasks.core.hub.download.dataset import PinnedDataSet
-from tasks.runtime import StageResult, run_store, stage_task
+from tasks.runtime import run_store, stage_task
+from tasks.stage_result import StageResult
 
 
 def _name(data_set: PinnedDataSet, **_: object) -> str:

@@ -1,4 +1,4 @@
-"""Deploy: the released model behind an OpenAI-compatible address."""
+"""Deploy: serve the released model at an OpenAI-compatible address."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,8 @@ from tasks.core.store.signed import require_signed
 from tasks.core.system.measure import measured
 from tasks.outbox import show_markdown
 from tasks.progress import log_line
-from tasks.runtime import StageResult, run_store, stage_task
+from tasks.runtime import run_store, stage_task
+from tasks.stage_result import StageResult
 
 
 def _name(settings: Deploy, **_: object) -> str:
@@ -28,7 +29,7 @@ def _name(settings: Deploy, **_: object) -> str:
 def deploy(
     model: StageResult, settings: Deploy, name: str, template: str, prompts: Path
 ) -> StageResult:
-    """Start the servers, unless this build runs and answers already."""
+    """Start the servers, unless this build already runs and answers."""
     from tasks.core.architecture.promise import expected_report
 
     store = run_store()
@@ -60,10 +61,10 @@ def deploy(
 
 
 def _require_whole(artifact: str, settings: Deploy) -> None:
-    """Raise CorruptArtifact unless each byte is what was signed, where that is asked for."""
+    """Raise CorruptArtifact unless every byte is as signed, if the recipe requires a signature."""
     if settings.signed_by is None:
         return
-    log_line(f"{artifact} was signed; reading all of it before it serves")
+    log_line(f"{artifact} is signed; reading all of it before it serves")
     directory = run_store().root / artifact
     if problems := list(wrong_content(directory)):
         raise CorruptArtifact(
@@ -73,7 +74,7 @@ def _require_whole(artifact: str, settings: Deploy) -> None:
 
 @contextmanager
 def _set_aside_when_damaged(artifact: str, settings: Deploy) -> Iterator[None]:
-    """Set the artifact aside once the block, which reads it, has found it not to be whole."""
+    """Set the artifact aside if the block finds it damaged."""
     try:
         yield
     except CorruptArtifact:
@@ -85,7 +86,7 @@ def _set_aside_when_damaged(artifact: str, settings: Deploy) -> Iterator[None]:
 
 
 def taken_over(switched: Switched) -> str:
-    """Return how a deployment took over, and how its answers compare, as Markdown."""
+    """Return how a deployment took over and how its answers compare, as Markdown."""
     lines = _how(switched)
     lines += ["", switched.not_asked] if switched.not_asked else []
     if switched.shadow:
@@ -99,12 +100,12 @@ def taken_over(switched: Switched) -> str:
 
 def _how(switched: Switched) -> list[str]:
     if switched.how == "first":
-        return ["Nothing served before, or at another address."]
+        return ["Nothing was served before, or at another address."]
     return [
         "The earlier model served until this one was proven."
         if switched.how == "side-by-side"
-        else f"Clients were told to come back for {switched.gap_s:.0f} s.",
-        f"{switched.cut_off or 'None'} of the earlier model's last answers had to be ended.",
+        else f"Clients were told to retry later for {switched.gap_s:.0f} s.",
+        f"{switched.cut_off or 'None'} of the earlier model's last answers had to be cut off.",
     ]
 
 

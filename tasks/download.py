@@ -7,7 +7,8 @@ from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.incoming import IncomingSource
 from tasks.core.hub.download.pinned import PinnedSource
 from tasks.progress import StageProgress
-from tasks.runtime import StageResult, run, run_store, run_together, stage_task
+from tasks.runtime import run, run_store, run_together, stage_task
+from tasks.stage_result import StageResult
 
 
 def _name(incoming: IncomingSource, role: str, **_: object) -> str:

@@ -9,7 +9,8 @@ from tasks.core.store import Staging
 from tasks.core.store.manifest import read_manifest
 from tasks.outbox import show_markdown
 from tasks.progress import output_log
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.runtime import build_stage, stage_task
+from tasks.stage_result import StageResult
 
 VERSION = 4
 

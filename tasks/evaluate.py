@@ -34,7 +34,8 @@ from tasks.core.store import Artifact, Staging
 from tasks.core.store.runs import RunRecords
 from tasks.outbox import show_markdown
 from tasks.progress import log_line, output_log
-from tasks.runtime import StageResult, artifacts_with, build_stage, run_store, stage_task
+from tasks.runtime import artifacts_with, build_stage, run_store, stage_task
+from tasks.stage_result import StageResult
 
 VERSION = 4
 GATE_VERSION = 2

@@ -14,7 +14,8 @@ from tasks.core.training.result import WORK_DIRECTORY
 from tasks.notices import Notice, NoticeEvent, notify
 from tasks.outbox import show_markdown
 from tasks.progress import StageProgress, log_line, output_log, recipe_name
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.runtime import build_stage, stage_task
+from tasks.stage_result import StageResult
 
 VERSION = 4
 RETRIES = 24  # each is a step down; more than any ladder has rungs

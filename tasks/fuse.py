@@ -5,7 +5,8 @@ from tasks.core.keys import stage_key
 from tasks.core.store import Staging
 from tasks.core.training.result import ADAPTER
 from tasks.progress import StageProgress, output_log
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.runtime import build_stage, stage_task
+from tasks.stage_result import StageResult
 
 VERSION = 4
 

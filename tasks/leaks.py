@@ -19,14 +19,8 @@ from tasks.core.recipe import Evaluate, Finetune
 from tasks.core.recipe.data import short_names
 from tasks.core.store import Staging
 from tasks.progress import StageProgress
-from tasks.runtime import (
-    StageResult,
-    artifacts_with,
-    build_stage,
-    paths_of,
-    result_digests,
-    stage_task,
-)
+from tasks.runtime import artifacts_with, build_stage, stage_task
+from tasks.stage_result import StageResult, paths_of, result_digests
 
 VERSION = 4
 _FILE = "overlap.json"

@@ -11,7 +11,8 @@ from tasks.core.store import Staging
 from tasks.core.store.manifest import content_digest
 from tasks.core.system.threads import pause
 from tasks.progress import StageProgress
-from tasks.runtime import StageResult, build_stage, stage_task
+from tasks.runtime import build_stage, stage_task
+from tasks.stage_result import StageResult
 from tasks.task_states import waits
 
 VERSION = 3

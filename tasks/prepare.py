@@ -15,7 +15,8 @@ from tasks.core.store.manifest import require_manifest
 from tasks.core.weights.companion_kinds import is_of_tokenizer
 from tasks.core.weights.companions import tokenizer_files
 from tasks.progress import StageProgress, log_line
-from tasks.runtime import StageResult, build_stage, paths_of, result_digests, stage_task
+from tasks.runtime import build_stage, stage_task
+from tasks.stage_result import StageResult, paths_of, result_digests
 
 VERSION = 4
 """Raised also when the rules change, as they decide which records are kept."""

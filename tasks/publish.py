@@ -14,7 +14,8 @@ from tasks.core.signing import key_of
 from tasks.core.store.manifest import require_manifest
 from tasks.core.system.measure import measured
 from tasks.progress import StageProgress, log_line
-from tasks.runtime import StageResult, run_store, stage_task
+from tasks.runtime import run_store, stage_task
+from tasks.stage_result import StageResult
 
 
 def _name(target: Publish, **_: object) -> str:

@@ -1,8 +1,8 @@
-"""The only Prefect glue: how a stage becomes a task.
+"""The only Prefect glue: turns a stage into a task.
 
-Covers the retry rule, the way from `Store.build` to a Prefect state (`Cached` when the artifact was
-there already), and the short description of a result that tasks hand to one another.
-Prefect's own cache is off: a record of it can outlive the artifact that it speaks of.
+Covers the retry rule, the Prefect state for a result of `Store.build` (`Cached` if the artifact
+existed already), and the short description of a result that tasks pass to one another. Prefect's
+own cache is off, because its records can outlive the artifacts that they describe.
 """
 
 import functools
@@ -18,21 +18,19 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.logging.loggers import task_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Failed
 from prefect.tasks import Task
-from pydantic import BaseModel, ConfigDict, JsonValue
 
 from tasks.core.errors import DiskFull, KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
-from tasks.core.progress import duration, quantity
 from tasks.core.pruning import with_advice
 from tasks.core.signing import configured_key
-from tasks.core.store import Built, RunStore, Staging, Store, configured_remote
-from tasks.core.system.measure import Cost
+from tasks.core.store import RunStore, Staging, Store, configured_remote
 from tasks.core.system.threads import pause, run_all
 from tasks.explain import explained
 from tasks.progress import log_line, shown_stage, working_for
+from tasks.stage_result import StageResult, completed, outcome_line
 from tasks.task_states import awaits_retry, works
 
 _log = logging.getLogger(__name__)
@@ -43,64 +41,13 @@ R = TypeVar("R")
 RETRY_DELAYS_S = (5.0, 30.0, 120.0)
 
 
-class StageResult(BaseModel):
-    """What a stage made, in the few words that the next stage and the report need."""
-
-    model_config = ConfigDict(frozen=True)
-
-    stage: str
-    source: str | None = None
-    """The short name of where a download comes from."""
-    artifact: str
-    digest: str
-    path: Path
-    cached: bool
-    freed: bool = False
-    wall_s: float
-    size_bytes: int
-    peak_memory_bytes: int
-    facts: dict[str, JsonValue] = {}
-
-    @classmethod
-    def after(
-        cls, model: "StageResult", stage: str, cost: Cost, *, cached: bool, **facts: JsonValue
-    ) -> "StageResult":
-        """Return the description of what was done with a model without making another artifact."""
-        return model.model_copy(
-            update={
-                "stage": stage,
-                "cached": cached,
-                "wall_s": cost.wall_s,
-                "peak_memory_bytes": cost.peak_memory_bytes,
-                "facts": facts,
-            }
-        )
-
-    @classmethod
-    def of(cls, built: Built, stage: str) -> "StageResult":
-        """Return the description of an artifact. The cost is what building it took back then."""
-        artifact = built.artifact
-        return cls(
-            stage=stage,
-            artifact=str(artifact.key),
-            digest=artifact.digest,
-            path=artifact.path,
-            cached=built.cached,
-            freed=artifact.freed,
-            wall_s=artifact.manifest.wall_s,
-            size_bytes=artifact.manifest.size_bytes,
-            peak_memory_bytes=artifact.manifest.peak_memory_bytes,
-            facts=artifact.manifest.facts,
-        )
-
-
 def wait_if_it_may_pass(delays_s: Sequence[float]) -> Callable[..., bool]:
-    """Return what tells Prefect whether trying again can help, once it is time to try again.
+    """Return a retry condition for Prefect that waits before it returns.
 
-    It helps only with an error that says so itself. Prefect asks when a retry is left, so that the
-    answer yes is followed by one. It would wait itself, in a state that says nothing: so the wait
-    is here, and the message of its state `AwaitingRetry` is the whole error. After the last of
-    delays_s every wait is as long as that.
+    A retry helps only with an error that says so. Prefect calls the condition when a retry is left,
+    and retries if it is true. Prefect's own delay would show a state without an explanation, so the
+    wait is here, and the message of the state `AwaitingRetry` is the whole error. After the last of
+    delays_s every wait has that length.
     """
 
     def condition(task: Task[..., object], run: TaskRun, state: State[object]) -> bool:
@@ -128,19 +75,19 @@ def stage_task(
     retry_delays_s: Sequence[float] | None = None,
     retries: int | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Return the decorator that makes a function the task of one stage.
+    """Return the decorator that turns a function into the task of one stage.
 
-    run_name makes what a run is called in the UI, of the task's arguments by name.
-    A StageResult that the function returns becomes the task's state, `Cached` or `Completed`; `run`
-    calls such a task and returns its result. What stops the process is noted with the stage that it
-    struck. An error that may pass is followed by `retries` more attempts, one a delay by default.
+    run_name makes the name of a run in the UI from the task's arguments by name. A StageResult that
+    the function returns becomes the task's state, `Cached` or `Completed`; `run` calls such a task
+    and returns its result. An interrupt gets a note with the stage that it interrupted. A temporary
+    error is followed by `retries` more attempts, by default one per delay.
     """
 
     def named(parameters: dict[str, Any]) -> str:
         try:
             return f"{name} {run_name(**parameters)}" if run_name else name
         except Exception as error:  # noqa: BLE001 - a name must not fail the work
-            _log.warning("The run of %s has no better name: %r", name, error)
+            _log.warning("The name of a run of %s could not be made: %r", name, error)
             return name
 
     delays_s = retry_delays_s or RETRY_DELAYS_S
@@ -164,7 +111,7 @@ def stage_task(
                     stop.add_note(f"Interrupted stage: {name}.")
                     raise
                 stage.outcome = outcome_line(made)
-            # Prefect unwraps a returned state: `run` gives the StageResult again.
+            # Prefect unwraps a returned state: `run` returns the StageResult.
             return cast("R", completed(made)) if isinstance(made, StageResult) else made
 
         as_task = task(
@@ -183,19 +130,19 @@ def stage_task(
 def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Return the result of a stage, run in this thread.
 
-    Never `submit`: Prefect would work in a thread that no signal reaches, and wait for it when the
-    run is cancelled. Several at once: `run_together`.
+    Never `submit`: Prefect would use a thread that no signal reaches, and wait for it when the run
+    is cancelled. For several at once see `run_together`.
     """
     state: State[R] = stage(*args, return_state=True, **kwargs)
     return state.result()
 
 
 def run_together(name: str, *stages: Callable[[], R]) -> list[R]:
-    """Return the results of stages that work at the same time; each argument runs one.
+    """Return the results of concurrent stages; each argument runs one.
 
     A stop of the run reaches all of them. After the first error the others are interrupted, and it
-    is raised: what they have made so far is kept, for the next attempt to go on with. What stops
-    the process is noted with the name.
+    is raised; what they have made so far is kept, and the next attempt resumes from it. An
+    interrupt gets a note with the name.
     """
     try:
         return run_all(stages, threads=len(stages), name=name, stop=lambda: None)
@@ -206,44 +153,44 @@ def run_together(name: str, *stages: Callable[[], R]) -> list[R]:
 
 
 def known_failure(error: Exception) -> KawanUsahaError | None:
-    """Return what an exception means, on a full disk with what can go; None if nobody knows it."""
+    """Return an exception explained, on a full disk with what can be removed; None if unknown."""
     known = explained(error)
     return with_advice(known, home()) if isinstance(known, DiskFull) else known
 
 
 def _is_not_told(record: logging.LogRecord) -> bool:
-    """Return whether a log record brings more than the traceback of an explained error."""
+    """Return whether a log record is more than the traceback of an explained error."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, KawanUsahaError)
 
 
 def explained_failure(error: Exception) -> State[KawanUsahaError]:
-    """Log what an exception means, and return the failed state that shows it, not a traceback.
+    """Log an exception explained, and return the failed state with the explanation.
 
-    The traceback of somebody else's exception is in the log. One that nobody knows is raised again.
+    The traceback of a library's exception is in the log only. An unknown exception is raised again.
     """
     known = known_failure(error)
     if known is None:
         raise error
     foreign = None if known is error or known.__cause__ is error else error
     get_run_logger().error("%s", known, exc_info=foreign)
-    # A worker's engine raises the error of the failed state, and logs it once more.
+    # A worker's engine raises the error of the failed state, and logs it again.
     logging.getLogger("prefect.flow_runs").addFilter(_is_not_told)
     return Failed(message=str(known), data=known)
 
 
 def attempt_of() -> str | None:
-    """Return what all attempts of the run in progress have in common; None outside of a run."""
+    """Return the id that all attempts of the current run share; None outside of a run."""
     run = FlowRunContext.get()
     return str(run.flow_run.id) if run is not None and run.flow_run is not None else None
 
 
 _STORE: ContextVar[Store | None] = ContextVar("store", default=None)
-"""The store of the run that this code belongs to. Prefect hands the context to a task's thread."""
+"""The store of the current run. Prefect passes the context to a task's thread."""
 
 
 def run_store() -> Store:
-    """Return the store as the run in progress sees it, or the plain one outside of a run."""
+    """Return the store of the current run, or a plain one outside of a run."""
     return _STORE.get() or Store(
         home(), say=log_line, remote=configured_remote(), key=configured_key()
     )
@@ -251,7 +198,7 @@ def run_store() -> Store:
 
 @contextmanager
 def running(run: RunStore) -> Iterator[RunStore]:
-    """Make every stage in the block a stage of this run."""
+    """Make every stage in the block part of this run."""
     token = _STORE.set(run)
     try:
         with working_for(run.record.recipe):
@@ -270,10 +217,10 @@ def build_stage(
     needs: Sequence[str] = (),
     before: Callable[[Staging], None] | None = None,
 ) -> StageResult:
-    """Return the result of a stage, made now or found in the store.
+    """Return the result of a stage, built now or found in the store.
 
-    reads are the results whose files write reads, and needs the names of artifacts that it reads;
-    one that was freed is made again before. `before` is what can be done while these are made.
+    reads are the results whose files write reads, and needs the names of other artifacts that it
+    reads; freed ones are restored first. `before` is what can be done while these are being made.
     """
     needs = list(dict.fromkeys([*(result.artifact for result in reads), *needs]))
 
@@ -286,39 +233,8 @@ def build_stage(
 
 
 def artifacts_with(paths: Iterable[Path | None]) -> list[str]:
-    """Return the names of the artifacts of the store in which these files lie."""
+    """Return the names of the artifacts that contain these files."""
     root = run_store().root.resolve()
     found = [path.resolve() for path in paths if path is not None]
     inside = [path.relative_to(root).parts for path in found if path.is_relative_to(root)]
     return list(dict.fromkeys(parts[0] for parts in inside if parts[1:] and parts[0][0] != "."))
-
-
-def result_digests(results: Mapping[str, StageResult]) -> dict[str, str]:
-    """Return the digest of each result."""
-    return {name: each.digest for name, each in results.items()}
-
-
-def paths_of(results: Mapping[str, StageResult]) -> dict[str, Path]:
-    """Return where each result lies."""
-    return {name: each.path for name, each in results.items()}
-
-
-def completed(result: StageResult) -> State[StageResult]:
-    """Return the state that shows in the UI what was done, or that nothing had to be."""
-    name = "Cached" if result.cached else None
-    message = f"{result.artifact}: {outcome_line(result)}"
-    return Completed(name=name, message=message, data=result)
-
-
-def outcome_line(made: object) -> str:
-    """Return the last line of a stage: what came of it, and what it took."""
-    if isinstance(made, State):
-        return f"{str(made.name).lower()}: {str(made.message).splitlines()[0]}"
-    if not isinstance(made, StageResult):
-        return "done"
-    size, took = quantity(made.size_bytes), duration(made.wall_s)
-    if made.cached:
-        where = ", not on this machine now" if made.freed else ""
-        return f"cached, {size}, took {took} when it was made{where}"
-    memory = f", {quantity(made.peak_memory_bytes)} of memory" if made.peak_memory_bytes else ""
-    return f"done, {size} in {took}{memory}"

@@ -1,8 +1,8 @@
-"""The watch of one deployment, as supervisord runs it beside gateway and engine.
+"""The watch of one deployment, which supervisord runs beside gateway and engine.
 
     python -m tasks.serving_watch STATE_DIRECTORY
 
-Outside of core because it tells Prefect, where a server is named in PREFECT_API_URL.
+Outside of core because it notifies Prefect, if PREFECT_API_URL names a server.
 """
 
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def main(root: str) -> None:
-    """Look for ever."""
+    """Watch for ever."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     state = StateDirectory(Path(root))
@@ -26,7 +26,7 @@ def main(root: str) -> None:
 
 
 def notify_prefect(name: str, incident: Incident) -> None:
-    """Tell Prefect, if a server is named. A server that is away keeps nobody from watching."""
+    """Notify Prefect, if a server is configured. An unreachable server does not stop the watch."""
     if "PREFECT_API_URL" not in os.environ:
         return
     try:
@@ -34,7 +34,7 @@ def notify_prefect(name: str, incident: Incident) -> None:
 
         send_at_once(incident_notice(name, incident))
     except Exception as error:  # noqa: BLE001 - telling never fails working
-        _log.warning("Prefect could not be told: %s", error)
+        _log.warning("Prefect could not be notified: %s", error)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from tasks.core.model.template_record import template_for
 from tasks.core.recipe import Evaluate
 from tasks.core.recipe.deploy import Deploy
 from tasks.core.recipe.file import project_path
-from tasks.core.serving.launch.deployment import deploy, pause, rollback, start
+from tasks.core.serving.launch.deployment import deploy, rollback, start
+from tasks.core.serving.launch.ending import pause
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.supervision.processes import own_processes

@@ -12,7 +12,7 @@ def stop(name: DeploymentName = None, as_json: AsJson = False) -> None:
 
     Example: `kawan-usaha stop demo`
     """
-    from tasks.core.serving.launch.deployment import stop as stop_deployment
+    from tasks.core.serving.launch.ending import stop as stop_deployment
 
     stopped = stop_deployment(home(), chosen_deployment(name))
     text = f"{stopped.name}: stopped {', '.join(stopped.ended) or 'nothing, it was not running'}"

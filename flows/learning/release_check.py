@@ -32,7 +32,8 @@ from tasks.core.recipe.data import DataSource
 from tasks.evaluate import evaluate, verdict_of
 from tasks.leaks import leaks, overlap_in
 from tasks.outbox import show_markdown
-from tasks.runtime import StageResult, run
+from tasks.runtime import run
+from tasks.stage_result import StageResult
 
 OWN = "The recipe's held-out conversations"
 REVIEWED = "Reviewed conversations, held out"

@@ -7,7 +7,7 @@ from tasks.core.evaluation.figures import EvaluationOutcome, Role
 from tasks.core.evaluation.gate import GateVerdict
 from tasks.core.recipe import Recipe
 from tasks.core.store import Artifact
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from tasks.finetune import finetune
 from tasks.fuse import fuse
 from tasks.merge import merge
 from tasks.prepare import prepare
-from tasks.runtime import StageResult, run
+from tasks.runtime import run
+from tasks.stage_result import StageResult
 
 
 @dataclass

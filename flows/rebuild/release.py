@@ -13,7 +13,8 @@ from tasks.core.store import RunStore
 from tasks.core.store.runs import RunRecords
 from tasks.deploy import deploy
 from tasks.publish import publish, signature_of
-from tasks.runtime import StageResult, run
+from tasks.runtime import run
+from tasks.stage_result import StageResult
 
 
 def release(

@@ -20,7 +20,7 @@ from tasks.core.recipe import Recipe
 from tasks.core.store.manifest import kept_file
 from tasks.core.training.result import TRAINING, read_summary
 from tasks.outbox import as_code, flush, show_markdown
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 
 _NOTE = (
     "Memory is the peak of a stage, child processes included, above what the process of the run "

@@ -18,7 +18,7 @@ from tasks.core.home import home
 from tasks.core.progress import duration, quantity
 from tasks.core.recipe import Recipe
 from tasks.core.training.result import StepDown
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 
 HEADINGS = ("stage", "state", "time", "size", "memory taken", "result")
 _NUMBERS = ("time", "size", "memory taken")

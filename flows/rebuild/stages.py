@@ -16,7 +16,8 @@ from tasks.core.hub.download.sources import Sources
 from tasks.core.store import RunStore
 from tasks.evaluate import evaluate, gate, release_before, verdict_of
 from tasks.leaks import leaks, overlap_in
-from tasks.runtime import StageResult, run
+from tasks.runtime import run
+from tasks.stage_result import StageResult
 
 
 def run_stages(request: RebuildRequest, sources: Sources, store: RunStore) -> RunSummary:

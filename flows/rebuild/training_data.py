@@ -6,7 +6,8 @@ from tasks.collected import collected
 from tasks.core.hub.download.sources import Sources
 from tasks.core.recipe import Recipe
 from tasks.dataset import dataset
-from tasks.runtime import StageResult, run
+from tasks.runtime import run
+from tasks.stage_result import StageResult
 
 
 def fetch_training_data(recipe: Recipe, sources: Sources) -> Mapping[str, StageResult]:

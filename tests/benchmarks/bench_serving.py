@@ -34,7 +34,8 @@ from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import ActivationEdit, Edit
 from tasks.core.recipe.deploy import Deploy
-from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.deployment import deploy
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.supervision.processes import own_processes
 from tests.benchmarks.fastchat_by_hand import by_hand

@@ -16,7 +16,7 @@ from flows.prefect_server.start_stop import stop_prefect
 from tasks.core.home import PROJECT
 from tasks.core.process.ports import free_port
 from tasks.core.serving.client.chat import chat
-from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.files import read_deployment
 from tasks.core.store.manifest import read_manifest

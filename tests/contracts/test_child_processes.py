@@ -44,15 +44,15 @@ WHOLE = {
     "tasks/core/serving/gateway/keys.py": "reads the keys",
     "tasks/core/serving/health/workers.py": "reads the keys of workers",
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
-    "tasks/core/serving/engines/vllm_process.py": "its own, made by child_environment",
-    "tasks/core/serving/launch/revive.py": "that of the watch, which is made by child_environment",
-    "flows/prefect_server/start_stop.py": "workers run whole recipes and need every token",
+    "tasks/core/serving/engines/vllm_process.py": "`server_environment` goes through it",
+    "tasks/core/training/launch/tools.py": "`training_environment` goes through it",
+    "flows/prefect_server/start_stop.py": "`process_environment` goes through it",
     "flows/commands/prefect_notices.py": "reads the addresses of notices",
 }
 """Modules that hand on or read the whole of os.environ, beside calls of child_environment."""
 
 EVERYTHING = {
-    "flows/operations.py": "workers run whole recipes: they need every token there is",
+    "flows/prefect_server/processes.py": "workers run whole recipes and need every token",
     "tasks/core/serving/launch/revive.py": "does the watch's work, with the keys that it was given",
     "tasks/core/serving/engines/vllm_process.py": "becomes the server: the same process by exec",
 }

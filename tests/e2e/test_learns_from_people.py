@@ -16,7 +16,7 @@ import yaml
 
 from tasks.core.home import PROJECT
 from tasks.core.serving.client.key_variables import API_KEY_VARIABLE
-from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.page import words
 from tasks.core.serving.state.directory import state_directory
 from tests.byte_search import files_with

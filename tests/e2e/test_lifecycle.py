@@ -23,7 +23,7 @@ from tasks.core.files.digests import sha256_of
 from tasks.core.home import PROJECT
 from tasks.core.serving.client.chat import chat
 from tasks.core.serving.client.key_variables import API_KEY_VARIABLE, API_KEYS_VARIABLE
-from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.files import read_deployment
 from tasks.core.serving.state.record import Deployment

@@ -23,7 +23,8 @@ from tasks.core.training.request import TrainingRequest
 from tasks.core.training.verify import AdapterFacts
 from tasks.finetune import finetune as stage
 from tasks.notices import NoticeEvent
-from tasks.runtime import StageResult, wait_if_it_may_pass
+from tasks.runtime import wait_if_it_may_pass
+from tasks.stage_result import StageResult
 from tests.models import tiny_llama
 from tests.receivers import awaited
 

@@ -18,7 +18,8 @@ from tasks.core.process import run_child
 from tasks.core.store import RunStore, Staging
 from tasks.core.store.runs import RunRecords
 from tasks.progress import log_line, output_log
-from tasks.runtime import StageResult, build_stage, run, running, stage_task
+from tasks.runtime import build_stage, run, running, stage_task
+from tasks.stage_result import StageResult
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 

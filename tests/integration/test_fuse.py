@@ -15,7 +15,7 @@ from tasks.core.recipe import Edit
 from tasks.core.store.manifest import read_manifest
 from tasks.edit import edit
 from tasks.fuse import fuse
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.models import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")

@@ -36,7 +36,7 @@ from tasks.core.recipe.deploy import Gateway
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Artifact, Store
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.models import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")

@@ -15,7 +15,7 @@ from tasks.core.preflight.checks import check_recipe
 from tasks.core.recipe import Evaluate, Gate, Judge, Recipe
 from tasks.core.store import Staging, Store
 from tasks.evaluate import _judged
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.judges import JudgeServer, Said
 from tests.unit.evaluation.test_side_by_side import FOUR, outcome
 

@@ -9,7 +9,8 @@ from tasks.core.errors import DataError
 from tasks.core.recipe import Evaluate, Finetune, Recipe
 from tasks.core.store import Store
 from tasks.leaks import leaks, overlap_in
-from tasks.runtime import StageResult, run
+from tasks.runtime import run
+from tasks.stage_result import StageResult
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 

@@ -10,7 +10,7 @@ from tasks.core.conversation.prepared import EXAMPLES, prepare_examples, read_pr
 from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
 from tasks.prepare import VERSION, prepare
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.models import tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")

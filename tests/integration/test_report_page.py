@@ -21,7 +21,7 @@ from tasks.core.evaluation.gate import apply_gate
 from tasks.core.recipe import Base, Gate, Publish, Recipe
 from tasks.core.store.manifest import freed_place
 from tasks.core.training.result import TRAINING
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 

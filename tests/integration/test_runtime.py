@@ -24,14 +24,8 @@ from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
 from tasks.outbox import flush
-from tasks.runtime import (
-    StageResult,
-    build_stage,
-    explained_failure,
-    run,
-    running,
-    stage_task,
-)
+from tasks.runtime import build_stage, explained_failure, run, running, stage_task
+from tasks.stage_result import StageResult
 from tests.holding import holding
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")

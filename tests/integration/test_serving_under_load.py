@@ -16,7 +16,8 @@ import pytest
 
 from tasks.core.recipe import Deploy
 from tasks.core.recipe.deploy import EngineName
-from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.deployment import deploy
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.observe.status import status
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.record import Deployment

@@ -18,7 +18,8 @@ from tasks.core.store import RunStore, Store
 from tasks.core.store.runs import RunRecords
 from tasks.leaks import leaks, overlap_in
 from tasks.prepare import prepare
-from tasks.runtime import StageResult, run, running
+from tasks.runtime import run, running
+from tasks.stage_result import StageResult
 from tests.integration.test_prepare import as_stage
 from tests.models import tiny_tokenizer
 from tests.unit.hub.conftest import OWNER, REPO, datasets, faults, hub, owner

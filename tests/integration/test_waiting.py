@@ -17,7 +17,8 @@ from tasks.core.files import locks
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult, build_stage, run, running, stage_task
+from tasks.runtime import build_stage, run, running, stage_task
+from tasks.stage_result import StageResult
 from tasks.task_states import waits
 from tests.holding import holding
 

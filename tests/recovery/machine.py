@@ -21,7 +21,7 @@ from flows.prefect_server.pools import HEARTBEAT_S
 from flows.prefect_server.start_stop import stop_prefect
 from flows.stage_names import StageName
 from tasks.core.process.ports import free_port
-from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.state.directory import state_directories
 from tasks.core.store.manifest import Manifest, read_manifest
 from tests.prefect_command import HANG_S, Prefect

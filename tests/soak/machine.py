@@ -12,7 +12,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 
 from flows.prefect_server.start_stop import stop_prefect
 from tasks.core.process.ports import free_port
-from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.state.directory import state_directories, state_directory
 from tasks.core.serving.state.files import read_deployment
 from tests.models import tiny_delta, tiny_llama

@@ -1,7 +1,7 @@
-"""What other people's programs left: files that are not what their names say, JSON, and objects.
+"""Reading files that other programs wrote: disguised files, JSON, and objects of other libraries.
 
-One function tells what a file really is, one reads a JSON object, and one block lets another
-library build something from it; each has one error. Imports neither torch nor transformers.
+One function recognizes what a file really is, one reads a JSON object, and one context manager
+guards a library that builds an object from files. Imports neither torch nor transformers.
 
 The invariant: whatever a file holds and whatever a library raises, the caller gets a value or a
 KawanUsahaError that names the file.
@@ -22,7 +22,7 @@ JsonObject = dict[str, object]
 
 HEAD_BYTES = 512
 MAX_BYTES = 100_000_000
-"""The most that is read whole of a file that is to be small; the largest tokenizers have 40 MB."""
+"""The largest file that is read at once; the largest tokenizers have 40 MB."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _XET = b"# xet version"
 _PAGE = re.compile(rb"\s*<(!doctype\s+html|html|head|body|\?xml|error)", re.IGNORECASE)
@@ -34,7 +34,7 @@ _SERVER = re.compile(
 _LETTERS = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _PANIC = "PanicException"
-"""What a library written in Rust raises for an error that it did not foresee; no Exception."""
+"""What a Rust library raises for an unforeseen error; it is not a subclass of Exception."""
 
 _PULL = (
     "Fetch the file itself: `git lfs install && git lfs pull` in the repository, or "
@@ -44,10 +44,10 @@ _AGAIN = "Download the file again; a private or gated repository needs HF_TOKEN.
 
 
 def leaves(name: str) -> bool:
-    """Return whether a name that somebody else wrote is no plain path below its directory.
+    """Return whether a name that somebody else wrote would leave its directory.
 
-    An absolute one, one with `..` or nothing in it, and one with what another system separates by
-    or C ends at. Whether a file of that name is a link is not looked at.
+    So does an absolute or empty one, one with `..`, and one with a backslash or a NUL byte. Links
+    are not checked.
     """
     parts = PurePosixPath(name)
     return (
@@ -59,9 +59,9 @@ def leaves(name: str) -> bool:
 
 
 def disguise_of(path: Path, *, text: bool) -> tuple[str, str] | None:
-    """Return what stands in place of the file that the name promises, and the remedy; else None.
+    """Return what a file is instead of what its name promises, with the remedy; else None.
 
-    Knows empty files, pointers of Git LFS and Xet, web pages, and, where text is False because
+    Recognizes empty files, pointers of Git LFS and Xet, web pages, and, where text is False because
     the format is binary, any text (a server's "Entry not found"). Reads 512 bytes.
     """
     with names_path(path), path.open("rb") as file:
@@ -80,7 +80,7 @@ def disguise_of(path: Path, *, text: bool) -> tuple[str, str] | None:
 
 
 def pointer_or_page(head: bytes) -> tuple[str, str] | None:
-    """Return what a file that begins so stands for in place of its content, and the remedy."""
+    """Recognize a Git LFS pointer or a web page by its beginning; return it with the remedy."""
     if head.startswith((_LFS, _XET)):
         return "a Git LFS pointer, not the file that it stands for", _PULL
     if _PAGE.match(head.removeprefix(_BOM)):
@@ -91,7 +91,7 @@ def pointer_or_page(head: bytes) -> tuple[str, str] | None:
 def require_undisguised(
     path: Path, *, text: bool, error: type[KawanUsahaError] = NotAModel
 ) -> None:
-    """Raise error, with its remedy, when something else stands in the file's place."""
+    """Raise error, with the remedy, if the file is something else than its name promises."""
     disguise = disguise_of(path, text=text)
     if disguise is not None:
         raise error(
@@ -102,10 +102,10 @@ def require_undisguised(
 def read_whole(
     path: Path, *, error: type[KawanUsahaError] = NotAModel, max_bytes: int = MAX_BYTES
 ) -> bytes:
-    """Return the bytes of a file that somebody else wrote and that is read at once.
+    """Return all bytes of a file that somebody else wrote.
 
-    Raises error for what is no file, on whose bytes one might wait for ever, and for one of more
-    than max_bytes. A file that does not exist stays a FileNotFoundError.
+    Raises error for anything but a regular file, which might block for ever, and for more than
+    max_bytes. A missing file stays a FileNotFoundError.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -124,7 +124,7 @@ def read_whole(
 
 
 def repeated_name(pairs: Sequence[tuple[str, object]]) -> str | None:
-    """Return the first name that stands twice in the fields of a JSON object, None without one."""
+    """Return the first name that occurs twice among the fields of a JSON object, if any."""
     counts = Counter(name for name, _ in pairs)
     return next((name for name, count in counts.items() if count > 1), None)
 
@@ -134,9 +134,9 @@ def read_json_object(
 ) -> JsonObject:
     """Return the JSON object in a file that somebody else wrote; a byte order mark is skipped.
 
-    Raises error for anything else, with line and cause: a pointer or a web page in the file's
-    place, a comma before a closing bracket, another encoding than UTF-8, half a file. A file that
-    does not exist stays a FileNotFoundError, which each caller explains in its own words.
+    Raises error for anything else, with line and cause: a pointer or web page, a trailing comma,
+    another encoding than UTF-8, half a file. A missing file stays a FileNotFoundError, which each
+    caller explains itself.
     """
     raw = read_whole(path, error=error)
     require_undisguised(path, text=True, error=error)
@@ -155,7 +155,7 @@ def read_json_object(
             f"{path.name} is not valid JSON.",
             where=f"{path}, line {cause.lineno}",
             found=json_fault(cause),
-            next_step=next_step or "Correct that line, or take the file from where it came.",
+            next_step=next_step or "Correct that line, or get the original file again.",
         ) from cause
     except (RecursionError, ValueError) as cause:  # an integer of a million digits is a ValueError
         raise error(f"{path.name} is not valid JSON.", where=path, found=cause) from cause
@@ -163,22 +163,22 @@ def read_json_object(
         raise error(
             f"{path.name} holds half of a surrogate pair, which no file can hold as text.",
             where=path,
-            next_step=next_step or "Take the file from where it came.",
+            next_step=next_step or "Get the original file again.",
         )
     if not isinstance(document, dict):
         raise error(
             f"{path.name} is not a JSON object.",
             where=path,
             found=type(document).__name__,
-            next_step=next_step or "Take the file from where it came.",
+            next_step=next_step or "Get the original file again.",
         )
     return document
 
 
 def is_no_text(raw: bytes, document: object) -> bool:
-    """Return whether what was read from raw, which is JSON, cannot be written as UTF-8.
+    """Return whether the document read from raw JSON cannot be encoded as UTF-8.
 
-    JSON escapes half of a surrogate pair like any character, and Python reads it.
+    JSON can escape half of a surrogate pair, and Python accepts it.
     """
     if rb"\u" not in raw:
         return False
@@ -190,17 +190,17 @@ def is_no_text(raw: bytes, document: object) -> bool:
 
 
 def begins_with_bom(path: Path) -> bool:
-    """Return whether a file begins with a byte order mark, which transformers cannot read."""
+    """Return whether a file begins with a byte order mark, which transformers rejects."""
     with names_path(path), path.open("rb") as file:
         return file.read(len(_BOM)) == _BOM
 
 
 @contextmanager
 def understood(what: str, where: object, *, next_step: str | None = None) -> Iterator[None]:
-    """Let another library build something from other people's files during the block.
+    """Guard a library that builds an object from other people's files during the block.
 
-    Whatever it raises becomes NotAModel with its own words, but for what the system refuses (a full
-    or failing disk, memory, descriptors) and for errors that are explained already.
+    Whatever it raises becomes NotAModel with its message, except errors of the system (a full or
+    failing disk, memory, descriptors) and errors that are explained already.
     """
     try:
         yield
@@ -216,12 +216,13 @@ def understood(what: str, where: object, *, next_step: str | None = None) -> Ite
             f"{what[0].upper()}{what[1:]} cannot be loaded from these files.",
             where=where,
             found=f"{type(error).__name__}: {_in_short(error)}",
-            next_step=next_step or "Correct the value that is named, or take the model's own file.",
+            next_step=next_step
+            or "Correct the value named above, or use the model's original file.",
         ) from error
 
 
 def json_fault(error: json.JSONDecodeError) -> str:
-    """Return the cause in words; a comma too many is the commonest, and Python names others."""
+    """Return the cause in words. Python does not name the most common one, a trailing comma."""
     before = error.doc[: error.pos].rstrip()
     if error.doc[error.pos : error.pos + 1] in ("}", "]") and before.endswith(","):
         return f"a comma before the closing {error.doc[error.pos]}"

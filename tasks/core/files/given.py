@@ -1,8 +1,8 @@
-"""Files that a user names: at rest, so that they can be read again, and text of one encoding.
+"""Files that a user names: streams copied so that they can be read again, and text decoded.
 
-A pipe (`<(zcat f.gz)`, `/dev/stdin`, a FIFO) gives its bytes once, and only to the process that
-holds it. A command keeps what it gives in a spool; what cannot do so refuses it. The invariant:
-nothing is read twice, or by another process, that is not a file at rest.
+A pipe (`<(zcat f.gz)`, `/dev/stdin`, a FIFO) can be read once, and only by the process that holds
+it. A command copies a stream to a temporary file; what cannot do so refuses it. The invariant: only
+regular files are read twice or by another process.
 """
 
 import shutil
@@ -14,22 +14,23 @@ from pathlib import Path
 from tasks.core.errors import DataError, DiskFull, KawanUsahaError
 from tasks.core.files.copies import CHUNK_BYTES
 from tasks.core.files.disk_space import disk_is_full
-from tasks.core.files.kinds import HEAD_BYTES, kind_of
+from tasks.core.files.foreign import HEAD_BYTES
+from tasks.core.files.kinds import kind_of
 from tasks.core.files.temporary import scratch_directory
 
 _OF_A_PROCESS = (Path("/dev"), Path("/proc"))
 _BY_HAND_BYTES = 1 << 24
-"""More than anyone writes by hand: a stream may have no end."""
+"""More than anyone writes by hand. A stream may never end."""
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - its files are as much at rest as any
 
 
 @contextmanager
 def at_rest(path: Path) -> Iterator[Path]:
-    """Yield the path itself, or of a stream a copy that lies in TMPDIR during the block.
+    """Yield the path itself, or for a stream a copy that exists in TMPDIR during the block.
 
-    A path that leads nowhere or to a directory is for its reader to judge. An error that speaks of
-    the copy speaks of the stream instead. Raises DiskFull when the copy has no room, DataError when
-    the stream cannot be read.
+    A missing path or a directory is left to its reader. Errors that name the copy are made to name
+    the stream. Raises DiskFull when the copy does not fit, DataError when the stream cannot be
+    read.
     """
     if not _is_stream(path):
         yield path
@@ -45,21 +46,21 @@ def at_rest(path: Path) -> Iterator[Path]:
 
 
 def require_at_rest(path: Path, *, error: type[KawanUsahaError] = DataError) -> None:
-    """Raise error for a stream. A path that leads nowhere is for its reader to judge."""
+    """Raise error for a stream. A missing path is left to its reader."""
     if _is_stream(path):
         raise error(
             "This is a stream, which can be read only once.",
             where=path,
-            expected="a file: it is read more than once",
-            next_step="Write its content into a file, and name that.",
+            expected="a file, because it is read more than once",
+            next_step="Write its content to a file, and name the file.",
         )
 
 
 def read_given_text(path: Path, what: str, *, error: type[KawanUsahaError]) -> str:
-    """Return the text of a small file that somebody wrote by hand, without a byte order mark.
+    """Return the text of a small, hand-written file, without a byte order mark.
 
-    `what` begins the message. Reads once, so that a stream will do. Raises error for a file that
-    cannot be read or is no text in UTF-8, and says what it is instead.
+    `what` begins the error message. Reads once, so a stream is fine. Raises error for a file that
+    cannot be read or is not UTF-8 text, and says what it is instead.
     """
     try:
         with path.open("rb") as file:
@@ -86,7 +87,7 @@ def read_given_text(path: Path, what: str, *, error: type[KawanUsahaError]) -> s
 
 
 def _is_stream(path: Path) -> bool:
-    """Return whether another reading, or another process, may find something else there."""
+    """Return whether a second read, or another process, may get other bytes."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -105,15 +106,15 @@ def _copy(stream: Path, spool: Path) -> None:
     except OSError as cause:
         if disk_is_full(cause):
             raise DiskFull(
-                "The stream must be read more than once, and a copy of it does not fit.",
+                "The stream must be read more than once, but a copy of it does not fit.",
                 where=spool.parent,
-                next_step="Let TMPDIR name a directory with more room, or write a file yourself.",
+                next_step="Set TMPDIR to a directory with more space, or use a regular file.",
             ) from cause
         raise DataError("The stream cannot be read.", where=stream, found=cause.strerror) from cause
 
 
 def _rename(error: KawanUsahaError, old: str, new: str) -> None:
-    """Let the error speak of new wherever it speaks of old."""
+    """Replace old by new wherever the error names it."""
     for name in ("what", "where", "expected", "found", "next_step"):
         value = getattr(error, name)
         if value is not None:

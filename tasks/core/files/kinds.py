@@ -1,22 +1,20 @@
-"""What the first bytes of a file say it is, where text in UTF-8 is expected. Pure."""
+"""Recognizing a file by its first bytes where UTF-8 text is expected. Pure."""
 
 from dataclasses import dataclass
 
 from tasks.core.files.foreign import pointer_or_page
 
-HEAD_BYTES = 512
-
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file is, as the end of "it is ...", and how to make text in UTF-8 of it."""
+    """What a file is (completes "it is ..."), and how to turn it into UTF-8 text."""
 
     name: str
     remedy: str
 
 
 def kind_of(head: bytes) -> FileKind | None:
-    """Return what a file is that begins with these bytes, None where it may be text in UTF-8."""
+    """Return what a file is that begins with these bytes, None if it may be UTF-8 text."""
     found = pointer_or_page(head)
     if found is not None:
         return FileKind(*found)
@@ -46,7 +44,7 @@ def _table(name: str, reader: str) -> FileKind:
 
 
 _BINARY = FileKind("a binary file", "Name a text file in UTF-8.")
-# A longer beginning stands before one that it begins with.
+# Longer signatures come before their own prefixes.
 _KINDS = (
     (b"\xff\xfe\x00\x00", _encoded("UTF-32")),
     (b"\x00\x00\xfe\xff", _encoded("UTF-32")),
@@ -70,7 +68,7 @@ _KINDS = (
 
 
 def _without_mark(head: bytes) -> FileKind | None:
-    """Judge by the zero bytes, which text in UTF-8 does not have."""
+    """Judge by zero bytes, which UTF-8 text does not contain."""
     zeros = [bool(head) and not byte for byte in head]
     if not any(zeros):
         return None

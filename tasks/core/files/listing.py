@@ -1,8 +1,8 @@
-"""What lies in a directory: all of it, or an error.
+"""Listing a directory completely, or raising an error.
 
-`Path.rglob` and `Path.glob` leave out what may not be listed, `os.walk` all that cannot be: an
-artifact would be sealed without its weights, and what an unreadable record names be removed. What
-somebody else takes away meanwhile is not there, nor is anything in a directory that does not exist.
+`Path.rglob`, `Path.glob` and `os.walk` silently skip what cannot be listed: an artifact would be
+sealed without its weights, and files that an unreadable record names would be removed. Files that
+somebody removes meanwhile are left out, and a directory that does not exist counts as empty.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def paths_below(root: Path) -> list[Path]:
-    """Return every file and directory below root, in order; what links lead to is not entered."""
+    """Return every file and directory below root, sorted; links are not followed."""
     found: list[Path] = []
     for place, directories, names in os.walk(root, onerror=refuse):
         found += [Path(place, name) for name in (*directories, *names)]
@@ -19,7 +19,7 @@ def paths_below(root: Path) -> list[Path]:
 
 
 def matching(directory: Path, pattern: str) -> list[Path]:
-    """Return what matches a pattern such as `*.json` or `*/*/name`, in order."""
+    """Return the paths that match a pattern such as `*.json` or `*/*/name`, sorted."""
     first, _, rest = pattern.partition("/")
     try:
         names = sorted(os.listdir(directory))  # noqa: PTH208 - names are all that is needed
@@ -30,6 +30,6 @@ def matching(directory: Path, pattern: str) -> list[Path]:
 
 
 def refuse(error: OSError) -> None:
-    """Raise what keeps a directory from being listed: for `os.walk`, which drops it."""
+    """Raise an error that `os.walk` would ignore, unless the directory is gone."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

@@ -1,9 +1,9 @@
 """Locks between processes, on flock: the kernel frees them when the holder dies.
 
-Beside a lock lies one small file for each holder, `<lock>@<token>`, which says who it is. That file
-is locked as well, so the kernel and not its text says whether it counts. The invariant: a holder
-that is shown holds the lock at this moment; what a killed one left is removed by whoever finds it,
-or takes the lock next.
+Beside a lock there is one small file per holder, `<lock>@<token>`, which says who it is. That file
+is locked as well, so that the kernel decides whether it is valid. The invariant: a holder that is
+shown holds the lock at this moment; the file of a killed holder is removed by whoever finds it or
+takes the lock next.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Say = Callable[[str], object]
 
 WAIT_S = 6 * 3600.0
-"""How long work waits for the same work of another process."""
+"""How long work waits for another process that does the same work."""
 _POLL_S = 0.1
 _SAY_AFTER_S = 5.0
 _SAY_EVERY_S = 60.0
@@ -36,7 +36,7 @@ _BETWEEN = "@"
 
 
 class Holder(BaseModel):
-    """Who holds a lock: `what` is the work in words, `lock` the name of the lock's file."""
+    """Who holds a lock: `what` describes the work, `lock` is the name of the lock file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,7 +48,7 @@ class Holder(BaseModel):
     shared: bool
 
     def __str__(self) -> str:
-        """Return one line for people, with the time of this machine."""
+        """Return one line for people, in local time."""
         return f"{self.what} (pid {self.pid} on {self.host}, since {self.since.astimezone():%F %T})"
 
 
@@ -61,11 +61,11 @@ def locked(
     wait_s: float = 0.0,
     say: Say = _log.warning,
 ) -> Iterator[None]:
-    """Hold the lock file `path` during the block, for others to see as `what`.
+    """Hold the lock file `path` during the block, shown to others as `what`.
 
-    Many may hold it `shared`, or one exclusively. While it is held by another, `say` is told by
-    whom, after some seconds and then every minute. Raises LockBusy after wait_s seconds. Threads
-    of one process exclude each other too.
+    Many may hold it `shared`, or one exclusively. While another holds it, `say` gets a line with
+    the holder, after some seconds and then every minute. Raises LockBusy after wait_s seconds.
+    Threads of one process exclude each other too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _acquire(path, shared=shared, wait_s=wait_s, say=say)
@@ -83,8 +83,8 @@ def locked(
 def hold_for_life(path: Path, what: str, *, shared: bool = False) -> None:
     """Hold the lock file `path` until this process ends, whichever program it becomes by exec.
 
-    For a program that knows no locks of ours. What it forks holds the lock too; what it starts
-    anew, as Python's subprocess does, does not. Raises LockBusy when another holds it.
+    For a program that does not know our locks. Its forked children hold the lock too; children
+    started with exec, as by Python's subprocess, do not. Raises LockBusy when another holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _acquire(path, shared=shared, wait_s=0.0, say=_log.warning)
@@ -95,12 +95,12 @@ def hold_for_life(path: Path, what: str, *, shared: bool = False) -> None:
 
 
 def holders(path: Path) -> list[Holder]:
-    """Return who holds the lock file `path` now, the first one first."""
+    """Return who holds the lock file `path` now, in order of acquisition."""
     return [each for each in holders_in(path.parent) if each.lock == path.name]
 
 
 def holders_in(directory: Path) -> list[Holder]:
-    """Return who holds any of the lock files in this directory now, the first one first."""
+    """Return who holds any lock file in this directory now, in order of acquisition."""
     if not directory.is_dir():
         return []
     files = [path for path in directory.iterdir() if _BETWEEN in path.name]
@@ -109,7 +109,7 @@ def holders_in(directory: Path) -> list[Holder]:
 
 
 def remove_lock(path: Path) -> None:
-    """Remove a lock file that nobody takes any more, with what killed holders have left of it."""
+    """Remove a lock file that is no longer used, with the files of killed holders."""
     path.unlink(missing_ok=True)
     _forget_dead(path)
 
@@ -140,7 +140,7 @@ def _try(path: Path, mode: int) -> int | None:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, mode)
-        if os.fstat(lock).st_nlink:  # else it was removed in between, and guards nothing
+        if os.fstat(lock).st_nlink:  # otherwise it was removed in between, and locks nothing
             return lock
     except BlockingIOError:
         pass
@@ -152,7 +152,7 @@ def _try(path: Path, mode: int) -> int | None:
 
 
 def _sign(path: Path, what: str, *, shared: bool) -> tuple[Path, int] | None:
-    """Write down who holds the lock; None where the disk does not take even that."""
+    """Record who holds the lock; return None if the disk is too full even for that."""
     file = path.with_name(f"{path.name}{_BETWEEN}{secrets.token_hex(8)}")
     holder = Holder(
         lock=path.name,
@@ -165,7 +165,7 @@ def _sign(path: Path, what: str, *, shared: bool) -> tuple[Path, int] | None:
     signature = None
     _forget_dead(path)
     try:
-        while signature is None:  # a reader that came between the two calls has removed it
+        while signature is None:  # a reader that came between the two calls removed it
             signature = _try(file, fcntl.LOCK_EX)
         os.write(signature, holder.model_dump_json().encode())
     except OSError as error:
@@ -182,25 +182,25 @@ def _withdraw(file: Path, signature: int) -> None:
 
 
 def _remove(file: Path) -> None:
-    """Remove what only tells: that it cannot be removed is no reason to fail the work."""
+    """Remove a file that only informs, so that failing to do so must not fail the work."""
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
-        _log.debug("%s stays: %s", file, error)
+        _log.debug("%s cannot be removed: %s", file, error)
 
 
 def _living(file: Path) -> Holder | None:
-    """Return who wrote this file if it still holds the lock; what a dead one left is removed."""
+    """Return the holder that wrote this file, if it is alive; remove the file of a dead one."""
     try:
         signature = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # it has just been withdrawn, or is not for this user to read
+    except OSError:  # it was just removed, or this user may not read it
         return None
     try:
         fcntl.flock(signature, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         try:
             return Holder.model_validate_json(file.read_bytes())
-        except (OSError, ValidationError):  # withdrawn meanwhile, or not written yet
+        except (OSError, ValidationError):  # removed meanwhile, or not written yet
             return None
     else:
         _remove(file)
@@ -210,7 +210,7 @@ def _living(file: Path) -> Holder | None:
 
 
 def _names(path: Path) -> str:
-    return "; ".join(map(str, holders(path))) or "a process that left no name"
+    return "; ".join(map(str, holders(path))) or "an unknown process"
 
 
 def _busy(path: Path, wait_s: float) -> LockBusy:
@@ -219,6 +219,6 @@ def _busy(path: Path, wait_s: float) -> LockBusy:
         where=path,
         expected=f"the lock within {wait_s:.0f} s",
         found=f"held by {_names(path)}",
-        next_step="Wait until it is done: `kawan-usaha status` shows what runs. The lock of a "
+        next_step="Wait until it is done; `kawan-usaha status` shows what runs. The lock of a "
         "process that died is free.",
     )

@@ -1,7 +1,7 @@
-"""Files and directories that only their owner may enter: those that hold a secret.
+"""Files and directories that only their owner can read, because they hold secrets.
 
-The invariant: a secret is never readable by others, not even while it is written. What others
-could read already is closed to them, and the log says so, because the secret may be known by now.
+The invariant: a secret is never readable by others, not even while it is written. What others could
+read before is closed to them with a warning in the log, because the secret may be known by now.
 """
 
 import logging
@@ -19,12 +19,12 @@ _OTHERS = 0o077
 
 
 def write_private(path: Path, content: bytes | str) -> None:
-    """Give path this content, all at once and readable by its owner only, from the first byte."""
+    """Replace the content of path atomically, readable by its owner only from the first byte."""
     write_atomically(path, content, mode=_FILE_MODE)
 
 
 def private_directory(path: Path) -> None:
-    """Make path a directory that only its owner enters, if need be one that is there already.
+    """Make path a directory that only its owner can enter; close one that exists already.
 
     Raises UsageError when it belongs to somebody else.
     """
@@ -33,16 +33,16 @@ def private_directory(path: Path) -> None:
 
 
 def own_directory(path: Path) -> Path:
-    """Return the directory, made if need be, for a place where others may write, such as /tmp.
+    """Return a directory in a place where others can write, such as /tmp; make it if missing.
 
-    Raises UsageError when anybody but this user owns it or may enter it: others made it, perhaps to
-    see or change what lies there.
+    Raises UsageError when anybody but this user owns it or can enter it: somebody may have made it
+    to read or change what is in it.
     """
     path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
     info = path.lstat()
     if path.is_symlink() or info.st_uid != os.getuid() or info.st_mode & _OTHERS:
         raise UsageError(
-            "A directory for locks and sockets is not this user's alone.",
+            "A directory for locks and sockets is open to other users.",
             where=path,
             expected=f"owner {os.getuid()}, mode 0700",
             found=f"owner {info.st_uid}, mode {info.st_mode & 0o7777:04o}",
@@ -52,7 +52,7 @@ def own_directory(path: Path) -> Path:
 
 
 def keep_private(path: Path) -> None:
-    """Close path to everybody but its owner, with a warning when it was open.
+    """Close path to everybody but its owner, with a warning if it was open.
 
     Raises UsageError when it belongs to somebody else, who could open it again.
     """
@@ -63,7 +63,7 @@ def keep_private(path: Path) -> None:
         path.chmod(mode & ~_OTHERS & 0o7777)
     except PermissionError as error:
         raise UsageError(
-            "Others can read this, it holds a secret, and it belongs to another user.",
+            "A secret is readable by others, and the file belongs to another user.",
             where=path,
             expected="permissions for its owner only",
             found=f"mode {mode & 0o7777:04o}",
@@ -71,7 +71,7 @@ def keep_private(path: Path) -> None:
         ) from error
     logger.warning(
         "%s was open to other users of this machine (mode %04o); it is closed now. "
-        "If somebody else may have read a token there, make a new one.",
+        "If somebody else may have read a token in it, replace the token.",
         path,
         mode & 0o7777,
     )

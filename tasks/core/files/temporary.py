@@ -1,9 +1,9 @@
-"""Files and directories under temporary names, and what killed processes have left of theirs.
+"""Files and directories under temporary names, and cleaning up those of killed processes.
 
-Whoever writes one holds it by a lock, which the kernel frees when the writer dies. The invariant:
-what a killed writer of this machine has left in a directory goes with the next one that is made
-there, and never one that is still in use. On a directory that several machines share, locks may be
-each machine's own: what another one has left goes after a day.
+The writer of one holds a lock on it, which the kernel frees when the writer dies. The invariant:
+what a killed writer of this machine left in a directory is removed when the next one is made there,
+and one that is in use never is. On a directory that several machines share, locks may not be
+shared: what another machine left is removed after a day.
 """
 
 import fcntl
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-TEMPORARY = ".tmp-"  # begins the name of a file that a killed process may leave behind
-SCRATCH = "kawan-usaha-held-"  # the same of a directory, where the system keeps what is temporary
+TEMPORARY = ".tmp-"  # prefix of files that a killed process may leave behind
+SCRATCH = "kawan-usaha-held-"  # prefix of directories in the system's temporary directory
 _HELD = f"{TEMPORARY}held-"
 _OTHERS_AFTER_S = 24 * 3600.0
 
@@ -27,7 +27,7 @@ _OTHERS_AFTER_S = 24 * 3600.0
 def new_file(directory: Path) -> Iterator[tuple[int, Path]]:
     """Yield a new file in directory, open for writing, to be renamed during the block.
 
-    After an error it is gone.
+    After an error it is removed.
     """
     remove_abandoned(directory)
     while True:
@@ -46,10 +46,10 @@ def new_file(directory: Path) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def scratch_directory(purpose: str, *, beside: Path | None = None) -> Iterator[Path]:
-    """Yield a new directory for what is needed only during the block, and remove it.
+    """Yield a new directory that is removed after the block.
 
-    It lies where the system keeps what is temporary (TMPDIR), or in the directory `beside`, in
-    which nobody takes its name for one that counts. purpose is a part of its name, for people.
+    It is in the system's temporary directory (TMPDIR), or in the directory `beside`, under a name
+    that readers of that directory ignore. purpose becomes part of the name, for people.
     """
     parent, prefix = beside or Path(tempfile.gettempdir()), _HELD if beside else SCRATCH
     remove_abandoned(parent, prefix)
@@ -57,7 +57,7 @@ def scratch_directory(purpose: str, *, beside: Path | None = None) -> Iterator[P
         path = Path(tempfile.mkdtemp(dir=parent, prefix=f"{prefix}{_host()}{purpose}-"))
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:  # taken for abandoned before it was held
+        except FileNotFoundError:  # removed as abandoned before it was locked
             continue
         if _is_held(fd, path):
             break
@@ -65,15 +65,15 @@ def scratch_directory(purpose: str, *, beside: Path | None = None) -> Iterator[P
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)  # a child that is just ending may write there
+        shutil.rmtree(path, ignore_errors=True)  # a child that is just ending may still write there
         os.close(fd)
 
 
 def remove_abandoned(directory: Path, prefix: str = _HELD) -> None:
-    """Remove what killed processes have left in a directory of what `new_file` makes."""
+    """Remove temporary files that killed processes left in a directory."""
     mine = prefix + _host()
     for path in directory.glob(f"{prefix}*"):
-        with suppress(OSError):  # it is held, was named meanwhile, or is not ours to remove
+        with suppress(OSError):  # it is in use, was renamed, or is not ours to remove
             if path.name.startswith(mine) or _age_s(path) > _OTHERS_AFTER_S:
                 _remove(path)
 
@@ -83,8 +83,8 @@ def _host() -> str:
 
 
 def _is_held(fd: int, path: Path) -> bool:
-    """Return whether it is this process's; else it was taken for abandoned before it was held."""
-    with suppress(OSError):  # a file system without locks: there nobody removes it either
+    """Lock it; return False if it was removed as abandoned before it was locked."""
+    with suppress(OSError):  # without locks on the file system nobody removes it either
         fcntl.flock(fd, fcntl.LOCK_EX)
     return path.exists()
 

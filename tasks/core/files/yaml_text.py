@@ -1,8 +1,8 @@
-"""YAML that somebody wrote by hand: read once, as hostile input.
+"""Hand-written YAML, read as hostile input.
 
-YAML lets few bytes mean much: an alias of aliases is a thousand million values, a number in base 60
-takes minutes. The invariant: whatever the text, it is a plain value of bounded size in bounded
-time, or NotYaml; nothing else is raised.
+A few bytes of YAML can mean a lot: aliases of aliases expand to a billion values, a number in base
+60 takes minutes. The invariant: any text becomes a plain value of bounded size in bounded time, or
+NotYaml; nothing else is raised.
 """
 
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from collections.abc import Iterator
 import yaml
 
 MAX_CHARACTERS = 1 << 17
-"""A recipe has some thousand; of the densest text PyYAML reads some ten thousand in a second."""
+"""A recipe has a few thousand; PyYAML reads about ten thousand of the densest text per second."""
 _MAX_VALUES = 1 << 17
 _MAX_DEPTH = 100
 _MAX_NUMBER = 400
-"""Characters of a number: the longest float has some three hundred."""
+"""Characters of a number; the longest float has about three hundred."""
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class NotYaml(ValueError):
-    """A text that is no YAML, or more of it than anyone writes."""
+    """A text that is not YAML, or more than anyone writes by hand."""
 
 
 def read_yaml(text: str, *, max_characters: int = MAX_CHARACTERS) -> tuple[object, list[str]]:
-    """Return what a text says, and which fields a mapping in it has twice, each with its lines.
+    """Return the value of a text, and the repeated fields of its mappings with their lines.
 
-    YAML takes the last of two. Raises NotYaml.
+    YAML uses the last of two. Raises NotYaml.
     """
     if len(text) > max_characters:
         raise NotYaml(f"it is longer than {max_characters} characters")
@@ -45,25 +45,25 @@ def read_yaml(text: str, *, max_characters: int = MAX_CHARACTERS) -> tuple[objec
         raise NotYaml("it is nested too deeply") from error
     except (ValueError, ArithmeticError) as error:
         raise NotYaml(f"a value is not what it looks like or what its tag says: {error}") from error
-    # PyYAML trusts a tag: `!!bool maybe`, `!!int ""` and `!!timestamp x` raise what they happen to.
+    # PyYAML trusts tags: `!!bool maybe`, `!!int ""` and `!!timestamp x` raise arbitrary errors.
     except (LookupError, AttributeError, TypeError) as error:
         raise NotYaml("a value is not what its tag says") from error
 
 
 class _Measure:
-    """Counts the values of a document, those that an alias stands for each time."""
+    """Counts the values of a document, expanding each alias."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
         self._open: set[int] = set()
 
     def of(self, node: yaml.Node, depth: int = 0) -> int:
-        """Return how many values a node is. Raises NotYaml for too many, or one without an end."""
+        """Return how many values a node expands to. Raises NotYaml for too many or endless ones."""
         known = self._sizes.get(id(node))
         if known is not None:
             return known
         if id(node) in self._open:
-            raise NotYaml(f"{_line(node)}: an alias stands for what it is a part of")
+            raise NotYaml(f"{_line(node)}: an alias refers to a value that contains it")
         if depth > _MAX_DEPTH:
             raise NotYaml(f"{_line(node)}: it is nested more than {_MAX_DEPTH} deep")
         if node.tag in _NUMBERS and len(node.value) > _MAX_NUMBER:
@@ -86,7 +86,7 @@ def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _repeated(node: yaml.Node, seen: set[int]) -> Iterator[str]:
-    if id(node) in seen:  # an alias leads to a node that was there before
+    if id(node) in seen:  # an alias of a node that was seen before
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):

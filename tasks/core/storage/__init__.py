@@ -1,1 +1,1 @@
-"""Directories and buckets by URL, through fsspec, with their failures in our own words."""
+"""Directories and buckets by URL, through fsspec, with their errors explained."""

@@ -1,8 +1,8 @@
-"""One directory or bucket, over fsspec: what is published to, or shared among machines.
+"""One directory or bucket, through fsspec, for publishing and for sharing among machines.
 
-Paths are relative to the place and use `/`. Invariants: `replace` and `create` give a name its
-content all at once, and `send` does; an object store does so by itself, a local file by a rename.
-No bucket is ever made, and no key or password is ever read from a URL or shown.
+Paths are relative to the place and use `/`. Invariants: `replace`, `create` and `send` give a name
+its content atomically, as an object store does by itself and a local file by a rename. No bucket is
+ever created, and no credential is ever read from a URL or shown.
 """
 
 import errno
@@ -26,18 +26,18 @@ from tasks.core.storage.local import copy, link_new
 from tasks.core.storage.urls import open_storage, shown, storage_failures
 
 _PROBE = ".kawan-usaha-probe"
-_PART_BYTES = 32 << 20  # a request each; several files are under way at once
+_PART_BYTES = 32 << 20  # per request; several files are transferred at once
 ANSWERS_WITHIN_S = 120.0
 _SLOWEST_BYTES_A_S = 100_000
 _S3_OPTIONS = {"max_concurrency": 2}
-"""s3fs holds so many parts of 50 MiB in memory for each file that is sent; its default is 10."""
+"""s3fs holds this many parts of 50 MiB in memory per file being sent; its default is 10."""
 
 
 @dataclass(frozen=True)
 class StorageDirectory:
-    """An fsspec filesystem and the folder of it that is worked in.
+    """An fsspec filesystem and the folder in it that is used.
 
-    url is for people: without the user and password that it may have been opened with.
+    url is for people, without the user and password that it may have been opened with.
     """
 
     url: str
@@ -47,27 +47,27 @@ class StorageDirectory:
 
     @classmethod
     def open(cls, url: str, setting: str = "publish.target") -> "StorageDirectory":
-        """Return the place at a path or URL, which `setting` holds. Nothing is asked there yet.
+        """Return the place at a path or URL, the value of `setting`. Nothing is asked there yet.
 
-        Raises what `open_storage` raises.
+        Raises as `open_storage`.
         """
         options = _S3_OPTIONS if url.startswith(("s3://", "s3a://")) else {}
         filesystem, root = open_storage(url, setting, use_listings_cache=False, **options)
         return cls(shown(url), setting, filesystem, root)
 
     def require_root(self) -> None:
-        """Raise when this is a directory that is not there: a share may not be mounted."""
+        """Raise BucketMissing for a directory that does not exist: a share may not be mounted."""
         if isinstance(self._fs, LocalFileSystem) and not Path(self._root).is_dir():
             raise BucketMissing(
-                "The directory is not there.",
+                "The directory does not exist.",
                 where=self.url,
-                next_step=f"Make it, or mount it, or correct {self.setting}.",
+                next_step=f"Create it, mount it, or correct {self.setting}.",
             )
 
     def probe(self) -> None:
-        """Return when a small file can be written here and read back; it is removed again.
+        """Return once a small file was written here and read back; it is removed again.
 
-        A directory of this machine that is not there is not made. Raises as all methods do.
+        A missing directory of this machine is not created. Raises as all methods do.
         """
         if isinstance(self._fs, LocalFileSystem):
             with storage_failures(self.url):
@@ -82,15 +82,15 @@ class StorageDirectory:
             raise UploadCorrupt(
                 "What arrived is not what was sent.",
                 where=self.url,
-                next_step="Look what changes files on the way there, a proxy for example.",
+                next_step="Find out what changes files on the way there, for example a proxy.",
             )
-        with suppress(StorageRefused):  # whoever may not remove may still publish
+        with suppress(StorageRefused):  # publishing does not need the right to delete
             self.remove(name)
 
     def require_create(self) -> None:
-        """Return when `create` works here, which needs more of a place than `replace`.
+        """Return once `create` has worked here, which needs more than `replace`.
 
-        A directory's file system has to have hard links, a bucket conditional writes.
+        The file system of a directory must have hard links, a bucket conditional writes.
         """
         name = f"{_PROBE}-{secrets.token_hex(8)}"
         self.create(name, b"")
@@ -98,7 +98,7 @@ class StorageDirectory:
             self.remove(name)
 
     def exists(self, path: str) -> bool:
-        """Return whether there is something at path."""
+        """Return whether path exists."""
         with storage_failures(self.url):
             return bool(self._fs.exists(self._at(path)))
 
@@ -125,9 +125,9 @@ class StorageDirectory:
         return int(found["size"]) if found["type"] == "file" else None
 
     def parts(self, path: str, size_bytes: int, start: int = 0) -> Iterator[bytes]:
-        """Yield the bytes of a file from start on, in parts; fewer when it is shorter than said.
+        """Yield the bytes of a file from start on, in parts; fewer if it is shorter than expected.
 
-        Fewer, too, when a part arrives with another checksum than the storage has for it.
+        Also fewer if a part arrives with another checksum than the storage has for it.
         """
         while start < size_bytes:
             end = min(start + _PART_BYTES, size_bytes)
@@ -137,7 +137,7 @@ class StorageDirectory:
                 except FileNotFoundError:
                     return
                 except Exception as error:
-                    if came_changed(error):  # the caller's own checksum will say so
+                    if came_changed(error):  # the caller's own checksum will reveal it
                         return
                     if isinstance(error, OSError) and error.errno == errno.EINVAL:
                         return  # s3fs: a range beyond the end
@@ -148,7 +148,7 @@ class StorageDirectory:
                 return
 
     def digest(self, path: str) -> FileDigest | None:
-        """Return size and SHA-256 of what can be read at path now, None when there is nothing."""
+        """Read the file at path; return size and SHA-256, None when there is no file."""
         size = self.size_bytes(path)
         if size is None:
             return None
@@ -159,7 +159,7 @@ class StorageDirectory:
         return FileDigest(read, sha256.hexdigest())
 
     def files(self, folder: str) -> dict[str, int]:
-        """Return the size of every file under folder, by its name there."""
+        """Return the size of every file under folder, by its path there."""
         with storage_failures(self.url):
             self._fs.invalidate_cache()
             found = self._fs.find(self._at(folder), detail=True)
@@ -167,7 +167,7 @@ class StorageDirectory:
         return {name.removeprefix(prefix): int(info["size"]) for name, info in found.items()}
 
     def folders(self, folder: str) -> list[str]:
-        """Return the names of the folders inside folder, of the place itself for ""."""
+        """Return the names of the folders inside folder ("": of the place itself)."""
         with storage_failures(self.url):
             try:
                 entries = self._fs.ls(self._at(folder), detail=True)
@@ -182,7 +182,7 @@ class StorageDirectory:
     def send(
         self, source: Path | bytes, path: str, sent: Callable[[int], None] | None = None
     ) -> None:
-        """Copy a local file, or bytes, to path; sent gets bytes as they go, and may raise."""
+        """Copy a local file or bytes to path; sent is called with byte counts, and may raise."""
         with storage_failures(self.url):
             self._into_folder(path, lambda: self._send(source, path, sent))
 
@@ -192,16 +192,16 @@ class StorageDirectory:
             self._fs.rm_file(self._at(path))
 
     def sync(self, folder: str) -> None:
-        """Return when everything in folder is durable; an object store never answers earlier."""
+        """Return once everything in folder is durable; an object store guarantees it by itself."""
         if isinstance(self._fs, LocalFileSystem):
             with storage_failures(self.url):
                 fsync_tree(Path(self._at(folder)))
             self.sync_names(folder)
 
     def sync_names(self, folder: str) -> None:
-        """Return when the names in folder are durable, and those that lead there.
+        """Return once the names in folder, and of the folders above it, are durable.
 
-        A writer that was killed may have given a name that nobody has synced.
+        A killed writer may have left a name that was never synced.
         """
         if isinstance(self._fs, LocalFileSystem):
             with storage_failures(self.url):
@@ -211,15 +211,15 @@ class StorageDirectory:
                         fsync_directory(each)
 
     def replace(self, path: str, content: bytes) -> None:
-        """Give path this content, all at once."""
+        """Replace the content of path, atomically."""
         with storage_failures(self.url):
             self._into_folder(path, lambda: self._put(path, content))
 
     def create(self, path: str, content: bytes) -> bool:
-        """Give path this content, all at once; return False if it has any already.
+        """Create path with this content, atomically; return False if it exists already.
 
-        Of several who try at once one succeeds. Amazon S3, MinIO, Ceph and R2 do so themselves
-        (`If-None-Match: *`), Google's and Azure's storage in their own ways.
+        Of several concurrent writers one succeeds. Amazon S3, MinIO, Ceph and R2 guarantee it with
+        `If-None-Match: *`, Google's and Azure's storage in their own ways.
         """
         with storage_failures(self.url):
             try:
@@ -227,7 +227,7 @@ class StorageDirectory:
             except FileExistsError:
                 return False
             except OSError as error:
-                # s3fs knows the refusal by a field that not every server fills in.
+                # s3fs recognizes the refusal by a field that not every server fills in.
                 if error.errno == errno.EINVAL and _is_precondition(error):
                     return False
                 raise
@@ -256,19 +256,19 @@ class StorageDirectory:
             self._fs.pipe_file(self._at(path), content, mode="create", **within)
 
     def _within(self, size_bytes: int) -> dict[str, float]:
-        """Return how long a write may take, for the libraries that take a limit for a call.
+        """Return the timeout of a write, for the libraries that accept one.
 
-        aiohttp's own begins once a body is sent; for a server that says nothing, not even that it
-        will take the body (`Expect: 100-continue`), it would wait for ever.
+        aiohttp's own starts only once the body is sent; it would wait for ever for a server that
+        never answers `Expect: 100-continue`.
         """
         if not getattr(self._fs, "async_impl", False):
             return {}
         return {"timeout": ANSWERS_WITHIN_S + size_bytes / _SLOWEST_BYTES_A_S}
 
     def _into_folder(self, path: str, write: Callable[[], object]) -> None:
-        """Write, after making the folder only where that turns out to be needed.
+        """Write, and create the folder only if that fails without it.
 
-        An object store has no folders: makedirs would make a bucket there, of a mistyped name.
+        An object store has no folders: makedirs would create a bucket there, from a mistyped name.
         """
         try:
             write()
@@ -287,7 +287,7 @@ class StorageDirectory:
 
 
 class _Callback(Callback):  # type: ignore[misc]
-    """Tells of each part that was sent."""
+    """Reports each part that was sent."""
 
     def __init__(self, sent: Callable[[int], None] | None) -> None:
         super().__init__()
@@ -299,6 +299,6 @@ class _Callback(Callback):  # type: ignore[misc]
 
 
 def _is_precondition(error: OSError) -> bool:
-    """Return whether a server refused since there is something already (`If-None-Match: *`)."""
+    """Return whether a server refused because the name exists (`If-None-Match: *`)."""
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")

@@ -1,9 +1,9 @@
-"""Failures of directories and buckets elsewhere, in our own words: what fsspec's libraries raise.
+"""Explaining the errors of fsspec's libraries for directories and buckets.
 
-s3fs, gcsfs and adlfs turn some answers into OSError and let others through as botocore, aiohttp,
-google or azure raise them. An exception is known by its class and the module that the class is
-from, then by the answer's code and status; nothing is imported for it, because none of these
-packages need be installed. The invariant: what is not known here stays what it is.
+s3fs, gcsfs and adlfs turn some responses into OSError and pass on others as botocore, aiohttp,
+google or azure raise them. An exception is recognized by its class and the module of the class,
+then by code and status of the response; nothing is imported, because none of these packages needs
+to be installed. The invariant: an exception that is not recognized is left as it is.
 """
 
 from collections.abc import Iterator
@@ -75,22 +75,23 @@ _BUSY = {
     "RequestTimeout",
     "OperationTimedOut",
     "InternalError",
-    "OperationAborted",  # this and the next: somebody else writes the same name right now
+    "OperationAborted",  # this and the next: another writer has the same name right now
     "ConditionalRequestConflict",
 }
 _BUSY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 _KEYS = (
-    "Keys come from the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) "
-    "for s3://, GOOGLE_APPLICATION_CREDENTIALS for gs://, AZURE_STORAGE_CONNECTION_STRING for "
-    "abfs://. Set them where the run works: in the worker's environment too."
+    "Credentials come from the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or "
+    "AWS_PROFILE) for s3://, GOOGLE_APPLICATION_CREDENTIALS for gs://, "
+    "AZURE_STORAGE_CONNECTION_STRING for abfs://. Set them where the run executes, in the worker's "
+    "environment too."
 )
 
 
 def storage_error(error: BaseException, where: object = None) -> KawanUsahaError | None:
-    """Return what an exception of a storage library means, None for one that is not known.
+    """Return an exception of a storage library with its explanation, None if it is not known.
 
-    Looks at the exception and at what it was raised from, as far as an error of ours.
+    Follows the causes of the exception up to an error of ours.
     """
     for each in _causes(error):
         found = _known(each, where)
@@ -100,7 +101,7 @@ def storage_error(error: BaseException, where: object = None) -> KawanUsahaError
 
 
 def came_changed(error: BaseException) -> bool:
-    """Return whether a library's own checksum says that what arrived is not what is there."""
+    """Return whether a library's own checksum shows that a download was altered."""
     return any(_names_of(each) & _OTHER_BYTES for each in _causes(error))
 
 
@@ -120,9 +121,9 @@ def _known(error: BaseException, where: object) -> KawanUsahaError | None:
     said = f"{type(error).__name__}: {error}".rstrip(": ")
     status, code = _status_of(error), _code_of(error)
     if names & _OTHER_BYTES:
-        return _unavailable("What arrives from the storage has another checksum.", where, said)
+        return _unavailable("What arrives from the storage has a wrong checksum.", where, said)
     if names & _NO_KEYS:
-        return _no_keys("There are no keys for this storage.", where, said)
+        return _no_keys("There are no credentials for this storage.", where, said)
     if status is not None or code is not None:
         return _of_answer(status, code, where, said)
     if names & _NO_ANSWER:
@@ -141,17 +142,17 @@ def _is_a_librarys(kind: type) -> bool:
 
 
 def _of_words(error: BaseException, where: object) -> KawanUsahaError | None:
-    """Return what is said in no other way: gcsfs has a bare OSError, adlfs a ValueError for it."""
+    """Recognize by text what has no class of its own: gcsfs raises OSError, adlfs ValueError."""
     words = str(error)
     if isinstance(error, OSError) and error.errno is None and words.startswith("Forbidden: "):
         return _refused_right(where, words)
     if isinstance(error, ValueError) and words.startswith("unable to connect to account for"):
-        return _no_keys("There are no keys for this storage.", where, words)
+        return _no_keys("There are no credentials for this storage.", where, words)
     return None
 
 
 def _status_of(error: Any) -> int | None:
-    """Return the status of the answer that an exception stands for, None without an answer."""
+    """Return the HTTP status behind an exception, None without a response."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -163,7 +164,7 @@ def _status_of(error: Any) -> int | None:
 
 
 def _code_of(error: Any) -> str | None:
-    """Return the storage's own word for what went wrong."""
+    """Return the storage's own error code."""
     response = getattr(error, "response", None)
     answer = response.get("Error", {}) if isinstance(response, dict) else {}
     code = answer.get("Code") or getattr(error, "error_code", None)
@@ -173,13 +174,13 @@ def _code_of(error: Any) -> str | None:
 def _of_answer(status: int | None, code: str | None, where: object, said: str) -> KawanUsahaError:
     if code in _NO_ROOM or status == 507:
         return DiskFull(
-            "There is no room left at the storage.",
+            "The storage is full.",
             where=where,
             found=said,
-            next_step="Remove what is not needed there, or name another place.",
+            next_step="Remove what is not needed there, or use another place.",
         )
     if code in _REFUSED_KEYS or status == 401:
-        return _no_keys("The storage does not accept the keys.", where, said)
+        return _no_keys("The storage does not accept the credentials.", where, said)
     if status == 403 or code == "AccessDenied":
         return _refused_right(where, said)
     if code in _BUSY or status in _BUSY_STATUS:
@@ -189,7 +190,7 @@ def _of_answer(status: int | None, code: str | None, where: object, said: str) -
             "There is no such bucket.",
             where=where,
             found=said,
-            next_step="Check its name, or make it: no bucket is made by itself.",
+            next_step="Check its name, or create it: buckets are never created automatically.",
         )
     return StorageRefused(
         "The storage refuses this.", where=where, found=said, next_step="Correct what it names."
@@ -202,10 +203,10 @@ def _no_keys(what: str, where: object, found: str) -> NoStorageKeys:
 
 def _refused_right(where: object, found: str) -> StorageRefused:
     return StorageRefused(
-        "These keys do not have the right to do this.",
+        "These credentials do not permit this.",
         where=where,
         found=found,
-        next_step="Allow them to list, read and write there, or use other keys.",
+        next_step="Allow them to list, read and write there, or use others.",
     )
 
 

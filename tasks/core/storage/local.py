@@ -1,4 +1,4 @@
-"""A place that is a directory: files that are whole or not there, as an object store has them."""
+"""Local directories as storage: files appear complete or not at all, as in an object store."""
 
 import errno
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tasks.core.system.errors import names_path
 
 
 def copy(source: Path, target: Path, sent: Callable[[int], None] | None) -> None:
-    """Copy a file under a temporary name and give it its own when it is on the disk."""
+    """Copy a file under a temporary name, and rename it once it is on the disk."""
     with named_when_whole(target) as out, names_path(source), source.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             out.write(chunk)
@@ -21,10 +21,10 @@ def copy(source: Path, target: Path, sent: Callable[[int], None] | None) -> None
 
 
 def link_new(content: bytes, target: Path) -> None:
-    """Make a file with this content. Raises FileExistsError when there is one of its name.
+    """Create a file with this content. Raises FileExistsError if the name exists.
 
-    StorageRefused where the file system has no hard links: what else would tell that there is one
-    shows others half a file.
+    Raises StorageRefused where the file system has no hard links: any other way to create a file
+    exclusively would show others half of it.
     """
     with scratch_directory("new", beside=target.parent) as directory:
         made = directory / target.name
@@ -35,10 +35,10 @@ def link_new(content: bytes, target: Path) -> None:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                 raise
             raise StorageRefused(
-                "The file system has no hard links, by which one of several writers wins.",
+                "The file system has no hard links, which decide between several writers.",
                 where=target.parent,
                 found=error,
-                next_step="Name a directory on a file system that has them, such as NFS, ext4 or "
+                next_step="Use a directory on a file system that has them, such as NFS, ext4 or "
                 "XFS, or a bucket.",
             ) from error
     fsync_directory(target.parent)

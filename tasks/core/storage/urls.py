@@ -1,7 +1,7 @@
-"""A directory or bucket by its URL, of any protocol that fsspec knows, and its failures in words.
+"""Opening a directory or bucket by its URL, of any protocol of fsspec, with errors explained.
 
-Covers what everything has in common that reads or writes elsewhere; what is written, and in which
-order, is the caller's. Keys come from the environment, and an address is shown without any.
+Covers what all remote reading and writing has in common; what is written, in which order, is up to
+the caller. Credentials come from the environment, and URLs are shown without them.
 """
 
 import errno
@@ -26,21 +26,21 @@ from tasks.core.system.errors import names_path
 T = TypeVar("T")
 
 WITHIN_S = 30.0
-"""How long a storage may take to answer: some clients try for minutes."""
+"""How long a storage may take to answer. Some clients retry for minutes."""
 _USER = re.compile(r"://[^/]*@")
 
 
 def shown(url: str) -> str:
-    """Return an address for people: without the user and password that it may be opened with."""
+    """Return a URL for people, without the user and password that it may contain."""
     return _USER.sub("://", url).rstrip("/")
 
 
 def open_storage(url: str, setting: str, **options: object) -> tuple[Any, str]:
     """Return the fsspec filesystem of a path or URL, and the path in it. Nothing is asked yet.
 
-    setting names what holds the URL, options are the filesystem's own. Raises MissingTool when the
-    protocol's package is not installed, UsageError when there is no such protocol, and what
-    `storage_failures` raises.
+    setting is the name of the setting with the URL; options are the filesystem's own. Raises
+    MissingTool when the protocol's package is not installed, UsageError for an unknown protocol,
+    and what `storage_failures` raises.
     """
     import fsspec
 
@@ -56,9 +56,9 @@ def open_storage(url: str, setting: str, **options: object) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise UsageError(
-            "There is no such kind of storage.",
+            "The storage protocol is unknown.",
             where=setting,
-            expected="a directory, or a URL that fsspec knows such as s3://bucket/folder",
+            expected="a directory, or a URL that fsspec supports, such as s3://bucket/folder",
             found=shown(url),
             next_step=f"Correct {setting}.",
         ) from error
@@ -71,14 +71,14 @@ def _how_to_install(url: str) -> str:
 
     known = known_implementations.get(url.partition("://")[0], {})
     package = str(known.get("class", "fsspec")).partition(".")[0]
-    what = "what the line above names" if package == "fsspec" else f"it: `pip install {package}`"
+    what = "the package named above" if package == "fsspec" else f"it: `pip install {package}`"
     return f"Install {what}, in the environment that this project is installed in."
 
 
 def in_time(ask: Callable[[], T], where: str) -> T:
-    """Return what a storage answers, and raise what that raises; StorageUnavailable after WITHIN_S.
+    """Return the result of ask; raise what it raises, or StorageUnavailable after WITHIN_S.
 
-    For questions before the work. What is asked may go on in a thread that ends with the process.
+    For checks before the work. A call that hangs continues in a thread that ends with the process.
     """
     answers: list[T] = []
     failed: list[BaseException] = []
@@ -106,10 +106,10 @@ def in_time(ask: Callable[[], T], where: str) -> T:
 
 @contextmanager
 def storage_failures(where: str) -> Iterator[None]:
-    """Raise what goes wrong with a storage in this block as one of tasks.core.errors.
+    """Turn the errors of a storage in this block into those of tasks.core.errors.
 
-    Other exceptions pass: a bug is not the storage's. So does a FileNotFoundError where only the
-    file is missing, not its bucket.
+    Other exceptions pass, since they are bugs. So does a FileNotFoundError where only the file is
+    missing, not its bucket.
     """
     try:
         yield
@@ -123,21 +123,21 @@ def storage_failures(where: str) -> Iterator[None]:
 
 
 def _of_directory(error: Exception, where: str) -> KawanUsahaError | None:
-    """Return what a directory, a mount or an unknown library says with Python's own exceptions."""
+    """Recognize Python's own exceptions, from a directory, a mount or an unknown library."""
     if isinstance(error, PermissionError):
         return StorageRefused(
-            "It may not be written to or read.",
+            "Permission denied.",
             where=where,
             found=error,
-            next_step="Give this account the right to it; keys for a bucket come from the "
+            next_step="Give this account permission; credentials for a bucket come from the "
             "environment.",
         )
     if isinstance(error, NotADirectoryError | FileExistsError):
         return StorageRefused(
-            "A file stands where a directory should be.",
+            "There is a file where a directory should be.",
             where=where,
             found=error,
-            next_step="Name another directory, or move the file away.",
+            next_step="Use another directory, or move the file away.",
         )
     if isinstance(error, ConnectionError | TimeoutError):
         return StorageUnavailable(
@@ -148,9 +148,9 @@ def _of_directory(error: Exception, where: str) -> KawanUsahaError | None:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
-            "There is no room left at the storage.",
+            "The storage is full.",
             where=where,
             found=error,
-            next_step="Remove what is not needed there, or name another place.",
+            next_step="Remove what is not needed there, or use another place.",
         )
     return None

@@ -9,12 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.core.files.digests import FileDigest, digests_of
-from tasks.core.files.durable import (
-    fsync_directory,
-    fsync_tree,
-    make_directory,
-    write_atomically,
-)
+from tasks.core.files.durable import fsync_directory, fsync_tree, make_directory, write_atomically
 from tasks.core.files.listing import paths_below
 from tasks.core.files.temporary import TEMPORARY
 from tasks.core.keys import StageKey, to_jsonable

@@ -6,7 +6,7 @@ from tasks.core.keys import StageKey, stage_key
 from tasks.core.store import Staging, Store
 from tasks.core.store.runs import RunRecords
 from tasks.evaluate import release_before
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 
 
 def built(home: Path, key: StageKey, content: bytes) -> StageResult:

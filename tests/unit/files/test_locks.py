@@ -134,7 +134,7 @@ def test_a_full_disk_takes_the_name_of_the_holder_but_not_the_lock(
     monkeypatch.setattr(os, "write", full)
     with locked(lock, "store prune"):
         assert [path.name for path in lock.parent.iterdir()] == [lock.name]
-        with pytest.raises(LockBusy, match="left no name"), locked(lock, "another"):
+        with pytest.raises(LockBusy, match="an unknown process"), locked(lock, "another"):
             pass
 
 

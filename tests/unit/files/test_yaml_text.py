@@ -30,7 +30,7 @@ def aliases(levels: int, pattern: str) -> str:
         ("a: !!python/object:os.system x", "could not determine a constructor"),
         ("? [a]\n: b", "unhashable"),
         ("a: *b", "undefined alias"),
-        ("a: &a [*a]", "part of"),
+        ("a: &a [*a]", "contains it"),
         ("[" * 5000, "deep"),
         ("a: 1" + ":59" * 1000, "number of"),
         ("a: 0x" + "f" * 10_000, "number of"),

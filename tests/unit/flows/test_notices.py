@@ -27,7 +27,7 @@ from tasks.core.errors import DataError, GateFailed, UsageError
 from tasks.core.recipe import Base, Recipe
 from tasks.core.serving.observe.healing import Looked
 from tasks.notices import Notice, NoticeEvent, notify
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.secrets import SESAME
 
 MAIL = "mailto://bob:sesame@smtp.example.org?from=kawan@example.org&to=team@example.org"

@@ -32,7 +32,8 @@ from tasks.finetune import finetune
 from tasks.fuse import fuse
 from tasks.merge import merge
 from tasks.publish import publish
-from tasks.runtime import StageResult, stage_task
+from tasks.runtime import stage_task
+from tasks.stage_result import StageResult
 
 
 def made(source: str | None) -> StageResult:

@@ -32,7 +32,7 @@ def ended(state: StateDirectory, how: str, log: str = "") -> None:
         ("AssertionError: Torch not compiled with CUDA enabled", ServingFailed, "no GPU"),
         ("KeyError: 'lm_head.weight'", ServingFailed, "ties"),
         ("safetensors_rust.SafetensorError: Error while deserializing", ServingFailed, "weights"),
-        ("ValueError: something new", ServingFailed, "ended while it started"),
+        ("ValueError: something new", ServingFailed, "exited while it was starting"),
     ],
 )
 def test_the_end_of_the_log_gives_the_cause_and_is_shown(state, log, error, words):

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tasks.core.process.ports import free_port
-from tasks.core.serving.launch.deployment import stop
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.launch.ports import can_bind
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.files import read_deployment

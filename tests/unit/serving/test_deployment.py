@@ -28,7 +28,8 @@ from tasks.core.files.temporary import new_file
 from tasks.core.machine import devices
 from tasks.core.recipe import Deploy
 from tasks.core.recipe.deploy import EngineName
-from tasks.core.serving.launch.deployment import _versions, deploy, rollback, start, stop
+from tasks.core.serving.launch.deployment import _versions, deploy, rollback, start
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.launch.ports import can_bind
 from tasks.core.serving.launch.startup import EngineStart
 from tasks.core.serving.observe.status import status

@@ -107,7 +107,7 @@ def test_edit_that_shows_in_no_answer_cannot_be_told_and_is_no_failure() -> None
     for answer in (dead.edited, dead.unedited, (-1.0, -2.0, -3.0001)):
         match = require_fingerprint(dead, answer, dtype="float32", where=HERE)
         assert match.verdict == "cannot tell"
-        assert "too near to each other" in str(match)
+        assert "too close together" in str(match)
 
 
 def test_what_lies_between_the_two_cannot_be_told() -> None:

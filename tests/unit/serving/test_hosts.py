@@ -15,7 +15,8 @@ from tasks.core.errors import ServingFailed
 from tasks.core.recipe import Deploy
 from tasks.core.serving.client.request import KeyRefused
 from tasks.core.serving.gateway.control import GatewayControl
-from tasks.core.serving.launch.deployment import deploy, start, stop
+from tasks.core.serving.launch.deployment import deploy, start
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.observe.incidents import Incident
 from tasks.core.serving.observe.status import status
 from tasks.core.serving.observe.watch import DeploymentWatch

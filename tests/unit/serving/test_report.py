@@ -42,7 +42,7 @@ def test_a_model_that_shows_another_activation_is_refused_with_both():
 
 
 def test_a_model_that_knows_of_no_edit_is_refused_where_one_is_expected():
-    with pytest.raises(EditLost, match="knows of no edit"):
+    with pytest.raises(EditLost, match="reports no edit"):
         require_as_expected(expectation(EDIT), report(None))
 
 

@@ -20,7 +20,8 @@ from tasks.core.recipe import Deploy, Edit, RopeScalingEdit
 from tasks.core.serving.client.chat import chat
 from tasks.core.serving.client.turns import ChatMessage
 from tasks.core.serving.health import probe
-from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.deployment import deploy
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.observe.status import DeploymentStatus, status
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.supervision.processes import own_processes

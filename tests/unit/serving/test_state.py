@@ -30,7 +30,7 @@ def state(tmp_path: Path) -> StateDirectory:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../other", "a/b", ".hidden", "a\n"])
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
-    with pytest.raises(UsageError, match="no name for a deployment"):
+    with pytest.raises(UsageError, match="name of a deployment is invalid"):
         state_directory(tmp_path, name)
 
 

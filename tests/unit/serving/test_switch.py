@@ -12,7 +12,8 @@ import pytest
 from tasks.core.errors import EditLost, RecipeError
 from tasks.core.files.locks import holders
 from tasks.core.recipe import Deploy
-from tasks.core.serving.launch.deployment import deploy, rollback, stop
+from tasks.core.serving.launch.deployment import deploy, rollback
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.launch.steps import Steps
 from tasks.core.serving.observe.status import status
 from tasks.core.serving.state.directory import state_directory

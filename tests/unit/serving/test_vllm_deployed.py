@@ -20,7 +20,8 @@ from tasks.core.machine import devices
 from tasks.core.recipe import ActivationEdit, Deploy, Edit
 from tasks.core.serving.engines.vllm import Vllm
 from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS
-from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.deployment import deploy
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.launch.ports import can_bind
 from tasks.core.serving.observe.status import status
 from tasks.core.serving.observe.watch import DeploymentWatch

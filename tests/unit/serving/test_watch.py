@@ -17,7 +17,8 @@ from tasks.core.process.ports import free_port
 from tasks.core.recipe.deploy import ChatPage
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.health import probe
-from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.deployment import deploy
+from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.observe.incidents import Incident
 from tasks.core.serving.observe.status import status
 from tasks.core.serving.observe.watch import DeploymentWatch

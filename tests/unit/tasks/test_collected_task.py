@@ -8,7 +8,7 @@ import pytest
 from tasks import collected as task
 from tasks.core.collected.storage.directory import COLLECTED
 from tasks.core.errors import UsageError
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.collected import Kept
 
 

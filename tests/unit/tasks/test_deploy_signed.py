@@ -13,7 +13,7 @@ from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.store import Built, Staging, Store
 from tasks.deploy import deploy
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.models import tiny_llama
 from tests.signing_keys import Pair, make_pair
 

@@ -7,7 +7,7 @@ from tasks import prepare
 from tasks.core.files.digests import digest_of
 from tasks.core.store import Manifest
 from tasks.core.store.manifest import write_manifest
-from tasks.runtime import StageResult
+from tasks.stage_result import StageResult
 from tests.models import tiny_tokenizer
 
 

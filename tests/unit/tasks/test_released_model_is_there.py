@@ -18,7 +18,8 @@ from tasks.core.keys import stage_key
 from tasks.core.recipe import Deploy, Evaluate
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
-from tasks.runtime import StageResult, running
+from tasks.runtime import running
+from tasks.stage_result import StageResult
 
 KEY = stage_key("edit", 1, {})
 PROMPTS = PROJECT / "data" / "evaluation" / "prompts.json"

@@ -27,19 +27,19 @@ def test_both_answers_to_a_prompt_stand_beside_each_other() -> None:
 def test_a_first_model_shows_its_answers_to_the_evaluations_prompts_alone() -> None:
     shadow = (ShadowAnswer(asked="Apa itu NIB?", earlier=None, new="Nomor."),)
     text = taken_over(Switched(how="first", asked="prompts", shadow=shadow))
-    assert "Nothing served before" in text
-    assert "No client had asked anything; 1 prompts of the evaluation" in text
+    assert "Nothing was served before" in text
+    assert "No client had sent a request; 1 prompts of the evaluation" in text
     assert "> Apa itu NIB?\n\n- new: Nomor." in text
 
 
 def test_what_was_not_asked_again_is_told_beside_what_was() -> None:
     shadow = (ShadowAnswer(asked="Apa itu NIB?", earlier="Nomor.", new="Nomor."),)
-    why = "2 of the last 2 requests are not replayed: `min_p`."
+    why = "2 of the last 2 requests are not repeated: `min_p`."
     done = Switched(how="side-by-side", asked="prompts", not_asked=why, shadow=shadow)
     assert f"{why}\n\n1 prompts of the evaluation:" in taken_over(done)
 
 
 def test_a_gap_and_answers_that_were_ended_are_told() -> None:
     text = taken_over(Switched(how="replace", gap_s=41.6, cut_off=2))
-    assert "come back for 42 s" in text
+    assert "retry later for 42 s" in text
     assert "2 of the earlier" in text

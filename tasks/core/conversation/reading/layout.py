@@ -12,8 +12,9 @@ from typing import Literal, TextIO
 from tasks.core.conversation.formats import field_of_records, take_out
 from tasks.core.conversation.reading.json_text import JsonText, RepeatedField, not_json, one_value
 from tasks.core.errors import DataError
+from tasks.core.files.foreign import HEAD_BYTES
 from tasks.core.files.given import require_at_rest
-from tasks.core.files.kinds import HEAD_BYTES, kind_of
+from tasks.core.files.kinds import kind_of
 from tasks.core.system.errors import names_path
 
 Layout = Literal["array", "lines"]

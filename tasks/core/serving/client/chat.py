@@ -1,8 +1,9 @@
 """A conversation with a served model in a terminal, through the openai client.
 
-Covers one answer, streamed or whole, and a talk that goes on when it outgrows the model's context.
-Where the gateway wants a key, the environment has it (`key_variables.KEY_VARIABLE`). The invariant:
-`max_tokens` always goes along, so that no answer is longer than its reader wants.
+Covers one answer, streamed or complete, and a conversation that continues when it outgrows the
+model's context. If the gateway requires a key, it comes from the environment
+(`key_variables.API_KEY_VARIABLE`). The invariant: `max_tokens` is always sent, so that no answer is
+longer than wanted.
 """
 
 import os
@@ -18,15 +19,15 @@ from tasks.core.serving.client.failures import FAILURES, FailureCause, RequestFa
 from tasks.core.serving.client.key_variables import API_KEY_VARIABLE
 from tasks.core.serving.client.turns import ChatMessage, has_room, room_question, without_oldest
 
-_LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one
+_LEAST_ROOM_TOKENS = 256  # a shorter answer is of little use
 
 
 class TooLong(UsageError):
-    """What is asked is longer than the model can read."""
+    """The conversation is longer than the model's context."""
 
 
 class Busy(ServingFailed):
-    """The server takes no more requests now."""
+    """The server accepts no more requests now."""
 
     retryable = True
 
@@ -41,12 +42,12 @@ def chat(
     temperature: float = 0.7,
     timeout_s: float = 600.0,
 ) -> Iterator[str]:
-    """Yield the answer's text: piece by piece as it is generated, or whole.
+    """Yield the answer's text: piece by piece as it is generated, or at once.
 
-    base_url ends in /v1 (Deployment.base_url). timeout_s is how long the next piece, or the whole
-    answer, may take. Raises UsageError when the model is not the served one, TooLong when the
-    conversation is longer than its context, Busy when the server takes no more, and ServingFailed
-    when it does not answer or fails.
+    base_url ends in /v1 (Deployment.base_url). timeout_s is the limit for the next piece, or for
+    the complete answer. Raises UsageError when the model is not the served one, TooLong when the
+    conversation is longer than its context, Busy when the server accepts no more requests, and
+    ServingFailed when it does not answer or fails.
     """
     with _asking(base_url, timeout_s) as client:
         answer = client.chat.completions.create(
@@ -64,9 +65,9 @@ def chat(
 
 @dataclass
 class Talk:
-    """Questions and answers, of which the oldest are left out once the model cannot read them all.
+    """A conversation, whose oldest messages are dropped once it outgrows the model's context.
 
-    say gets a line for whoever reads along.
+    say gets the lines for the user.
     """
 
     base_url: str
@@ -82,7 +83,7 @@ class Talk:
             self._messages = [{"role": "system", "content": self.system}]
 
     def ask(self, question: str) -> Iterator[str]:
-        """Yield the answer piece by piece. What raises (see `chat`) is as if it was never asked.
+        """Yield the answer piece by piece. Raises as `chat`; the question is then forgotten.
 
         TooLong is raised only for a question that is too long by itself.
         """
@@ -109,7 +110,7 @@ class Talk:
         )
 
     def _with_room(self, messages: list[ChatMessage]) -> list[ChatMessage]:
-        """Return what leaves room for an answer: the server would cut it where its context ends."""
+        """Return messages that leave room for an answer, which the context would cut otherwise."""
         least = min(self.max_tokens, _LEAST_ROOM_TOKENS)
         while (shorter := without_oldest(messages)) and not self._has_room(messages, least):
             messages = self._told(shorter)
@@ -121,26 +122,26 @@ class Talk:
             try:
                 return has_room(client.post("/token_check", cast_to=object, body=question))
             except openai.APIStatusError:
-                return True  # the question itself gets an answer, or an error that says more
+                return True  # the question itself will get an answer, or a better error
 
     def _shorter(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         shorter = without_oldest(messages)
         if shorter is None:
             raise TooLong(
-                "This question alone is longer than the model can read.",
-                next_step="Ask it in fewer words, or in several parts.",
+                "This question alone is longer than the model's context.",
+                next_step="Use fewer words, or ask in several parts.",
             )
         return self._told(shorter)
 
     def _told(self, shorter: list[ChatMessage]) -> list[ChatMessage]:
-        self.say("(The oldest question and its answer are left out: the model cannot read more.)")
+        self.say("(The oldest question and its answer are left out: the model's context is full.)")
         return shorter
 
 
 @contextmanager
 def _asking(base_url: str, timeout_s: float) -> Iterator[Any]:
-    """Yield a client whose failures are raised as ours."""
-    # trust_env: a proxy of the environment must not get requests to this machine itself.
+    """Yield a client whose errors are raised as ours."""
+    # trust_env: requests to this machine itself must not go to a proxy of the environment.
     with (
         openai.DefaultHttpxClient(trust_env=False, timeout=timeout_s) as transport,
         openai.OpenAI(
@@ -173,7 +174,7 @@ def _error(failure: RequestFailure, base_url: str) -> KawanUsahaError:
 
 
 _REMEDIES: dict[FailureCause, tuple[type[KawanUsahaError], str]] = {
-    FailureCause.TOO_LONG: (TooLong, "Ask in fewer words, or in several parts."),
+    FailureCause.TOO_LONG: (TooLong, "Use fewer words, or ask in several parts."),
     FailureCause.BUSY: (Busy, "Ask again in a moment."),
     FailureCause.NO_MODEL: (UsageError, "`kawan-usaha status` tells what runs."),
     FailureCause.NO_KEY: (UsageError, f"Put a key of this deployment into {API_KEY_VARIABLE}."),

@@ -1,7 +1,7 @@
-"""Why a request to the gateway got no answer, in the one place that knows the client's exceptions.
+"""Why a request to the gateway failed: the one place that knows the client's exceptions.
 
-Covers the refusals of OpenAI's API and of FastChat's, whose numbers stand in the body. What a
-person is told of them is said by whoever asks: a terminal in English, the page in Indonesian.
+Covers the errors of OpenAI's API and of FastChat's, whose numbers are in the body. The callers put
+them into words for a person: the terminal in English, the page in Indonesian.
 """
 
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ import httpx2
 import openai
 
 FAILURES = (openai.APIError, httpx2.HTTPError)
-"""What the client raises; the second while an answer is streamed."""
+"""What the client raises; the second one while an answer is streamed."""
 
 
 class FailureCause(Enum):
-    """What can be done about it differs from one to the next."""
+    """Why it failed; each cause has another remedy."""
 
     TOO_LONG = "the conversation is longer than the model can read"
-    BUSY = "the server takes no more requests now"
+    BUSY = "the server accepts no more requests now"
     NO_MODEL = "no such model is served"
-    NO_KEY = "the server wants a key"
+    NO_KEY = "the server requires a key"
     FAILED = "the server answers with an error"
-    BROKEN = "the answer broke off"
+    BROKEN = "the answer was cut off"
     UNREACHABLE = "the server cannot be reached"
 
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """What happened, what the server says of it, and when to come back if it says so."""
+    """The cause, the server's message, and when to retry if the server says so."""
 
     cause: FailureCause
     said: str
@@ -51,7 +51,7 @@ _BY_STATUS = {
 
 
 def failure_of(failure: Exception) -> RequestFailure:
-    """Return why the client failed, from one of FAILURES."""
+    """Return why a request failed, from one of FAILURES."""
     if isinstance(failure, openai.APIStatusError):
         return _of_status(failure)
     if isinstance(failure, openai.APIConnectionError):

@@ -1,7 +1,7 @@
-"""The environment variables that hold keys; apart, so that naming them loads no HTTP library."""
+"""The environment variables that hold API keys; apart, so that naming them loads no library."""
 
 API_KEYS_VARIABLE = "KAWAN_USAHA_API_KEYS"
-"""Holds the keys that a gateway takes."""
+"""Holds the keys that a gateway accepts."""
 
 API_KEY_VARIABLE = "KAWAN_USAHA_API_KEY"
-"""Holds the key that we ask with, where the gateway wants one."""
+"""Holds the key that a client of ours sends, if the gateway requires one."""

@@ -1,4 +1,4 @@
-"""One question to a server, in a time limit: its answer, or what is the matter."""
+"""One request to a server, with a time limit: its answer, or an error that says what is wrong."""
 
 from collections.abc import Mapping
 
@@ -6,11 +6,11 @@ from tasks.core.errors import ServingFailed
 from tasks.core.serving.client.access import Access, verified
 
 QUICK_S = 60.0
-"""A busy machine answers late; a dead process refuses at once."""
+"""A busy machine answers late; a dead process refuses the connection at once."""
 
 
 class KeyRefused(ServingFailed):
-    """A server wants another key than it was asked with."""
+    """A server does not accept the key."""
 
 
 def request_text(
@@ -24,14 +24,14 @@ def request_text(
     """Return the body of an answer with status 200. Raises ServingFailed without one in time.
 
     body is sent as JSON. access is for a server that does not answer everybody; raises KeyRefused
-    where it does not let in.
+    if it does not accept the key.
     """
-    import httpx  # a fifth of what `kawan-usaha status` takes, and only a deployment is asked
+    import httpx  # a fifth of the time of `kawan-usaha status`, needed only for a deployment
 
     headers = {"Authorization": f"Bearer {access.key}"} if access else {}
     verify = verified(url, access.certificate if access else None)
     try:
-        # trust_env: a proxy of the environment must not get requests to this machine itself.
+        # trust_env: requests to this machine itself must not go to a proxy of the environment.
         with httpx.Client(trust_env=False, verify=verify, timeout=timeout_s) as client:
             response = client.request(method, url, json=body, headers=headers)
     except httpx.TimeoutException as error:
@@ -49,7 +49,7 @@ def request_text(
 
 
 def bad_answer(what: str, where: str, found: object, expected: object = None) -> ServingFailed:
-    """Return the error for a server that does not answer as it should."""
+    """Return the error for a server that does not answer as expected."""
     return ServingFailed(
         what,
         where=where,

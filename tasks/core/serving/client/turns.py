@@ -1,6 +1,6 @@
-"""The turns of a conversation, and which of them go when it is longer than the model can read.
+"""The messages of a conversation, shortened when it is longer than the model's context.
 
-The invariant: a system message is never left out, and neither is the last question.
+The invariant: system messages and the last question are never left out.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 
 class ChatMessage(TypedDict):
-    """One turn of a conversation."""
+    """One message of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 def without_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
-    """Return messages without the oldest question and its answer; None where only one is left."""
+    """Return messages without the oldest question and its answer; None if only one is left."""
     questions = [place for place, each in enumerate(messages) if each["role"] == "user"]
     if len(questions) < 2:
         return None
@@ -29,16 +29,16 @@ def without_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
 def room_question(
     model: str, messages: Sequence[ChatMessage], answer_tokens: int
 ) -> dict[str, Any]:
-    """Return the body that asks /v1/token_check if such an answer fits behind these messages.
+    """Return the body that asks /v1/token_check whether such an answer fits after these messages.
 
-    The template's own tokens are not counted, so the answer is right but for a few of them.
+    The template's own tokens are not counted, so the result may be off by a few tokens.
     """
     text = "\n".join(message["content"] for message in messages)
     return {"prompts": [{"model": model, "prompt": text, "max_tokens": answer_tokens}]}
 
 
 def has_room(checked: object) -> bool:
-    """Return what the server answers to `room_question`; True where it knows no such question."""
+    """Return the server's answer to `room_question`; True if it does not support it."""
     match checked:
         case {"prompts": [{"fits": bool(fits)}]}:
             return fits

@@ -1,10 +1,10 @@
-"""How the gateway gets into its workers: the key of each, and the certificate that it shows.
+"""How the gateway accesses its workers: the key and the certificate of each.
 
-    <home>/serving/<name>/workers.json     of mode 0600: it holds keys
+    <home>/serving/<name>/workers.json     mode 0600, because it holds keys
 
-A recipe names a variable and a file, which only whoever deploys has. They are put down here once
-the worker has let them in, so that a gateway that is started again, and a deployment after a
-reboot, still have them; `stop` removes them.
+A recipe names a variable and a file that only the person who deploys has. Their content is stored
+here once the worker has accepted it, so that a restarted gateway, and a deployment after a reboot,
+still have it; `stop` removes the file.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _File = TypeAdapter(dict[str, Access])
 
 
 def read_access(file: Path) -> dict[str, Access]:
-    """Return what is known of each worker, by its address. Raises ServingFailed."""
+    """Return the access to each worker, by its URL. Raises ServingFailed."""
     try:
         return _File.validate_json(file.read_bytes())
     except FileNotFoundError:
@@ -30,11 +30,11 @@ def read_access(file: Path) -> dict[str, Access]:
         raise ServingFailed(
             "The keys of the workers cannot be read.",
             where=file,
-            found=type(error).__name__,  # its words would hold a key
+            found=type(error).__name__,  # its message would contain a key
             next_step="Remove the file, and deploy again with the keys in the environment.",
         ) from None
 
 
 def write_access(file: Path, access: Mapping[str, Access]) -> None:
-    """Put down what is known of each worker, readable by its owner only."""
+    """Store the access to each worker, readable by its owner only."""
     write_private(file, _File.dump_json(dict(access), indent=2))

@@ -1,7 +1,7 @@
-"""What every engine is: how its process is started, asked, proven and ended.
+"""The interface of an engine: how its process is started, checked, proven and ended.
 
 An engine's process speaks the engine protocol (protocol.md in this directory) on loopback. Nothing
-here computes; what runs in the process itself is in modules of their own, which alone import torch.
+here computes; the modules that run in the process itself are the only ones that import torch.
 """
 
 import sys
@@ -23,12 +23,12 @@ from tasks.core.serving.supervision.process_spec import ProcessSpec
 
 @dataclass(frozen=True)
 class Launch:
-    """What one process of an engine is started with.
+    """The parameters of one process of an engine.
 
-    model is a link to the model directory under a neutral name (`model`), for FastChat reads the
-    path; its parent directory belongs to this start alone: modules (the cache for the model's own
-    code) and expectation (what the process must prove) lie there too. cpu_dtype is what it computes
-    in on a CPU; on a GPU the engine chooses.
+    model is a link to the model directory under a neutral name (`model`), because FastChat reads
+    the path; its parent directory belongs to this start alone, with modules (the cache for the
+    model's own code) and expectation (what the process must prove). cpu_dtype is the type to
+    compute in on a CPU; on a GPU the engine chooses.
     """
 
     settings: Deploy
@@ -59,7 +59,7 @@ class Launch:
 
     @property
     def dtype(self) -> Dtype | None:
-        """What it computes in; None: the engine's choice."""
+        """The type to compute in; None: the engine's choice."""
         return self.cpu_dtype if self.settings.device == "cpu" else None
 
 
@@ -68,13 +68,13 @@ class Engine(ABC):
 
     name: ClassVar[EngineName]
     module: ClassVar[str]
-    """What its process runs, with one argument: `--settings`, as JSON."""
+    """The module that its process runs, with one argument: `--settings`, as JSON."""
     takes: ClassVar[frozenset[str]]
-    """The fields of a completion request that it honours beyond those that every engine does."""
+    """The optional fields of a completion request that it supports."""
     embeds: ClassVar[bool]
     """Whether it answers /v1/embeddings."""
     most_stops: ClassVar[int | None]
-    """How many stop texts it takes, the template's among them; None: all that a request has."""
+    """How many stop strings it accepts, including the template's; None: any number."""
     stop_wait_s: ClassVar[float]
     """How long its process may take to end on SIGTERM."""
     stops_as_group: ClassVar[bool]
@@ -82,15 +82,15 @@ class Engine(ABC):
 
     @abstractmethod
     def check(self, settings: Deploy) -> None:
-        """Raise RecipeError for settings that the engine would not follow, or that it lacks."""
+        """Raise RecipeError for settings that the engine does not support."""
 
     @abstractmethod
     def arguments(self, launch: Launch) -> BaseModel:
-        """Return what the process is told. Raises RecipeError where it cannot run."""
+        """Return the arguments of the process. Raises RecipeError if it cannot run."""
 
     @abstractmethod
     def environment(self, launch: Launch) -> Mapping[str, str]:
-        """Return the variables that this engine's process needs beside those of every one's."""
+        """Return the environment variables that this engine's process needs in addition."""
 
     def process(self, launch: Launch) -> ProcessSpec:
         """Return the process, named `engine`, of lowest priority 1. Raises as `arguments` does."""
@@ -107,14 +107,14 @@ class Engine(ABC):
         )
 
     def ready(self, url: str) -> None:
-        """Return when the process takes requests. Raises ServingFailed while it does not."""
+        """Return if the process accepts requests. Raises ServingFailed while it does not."""
         request_text("GET", f"{url}/health")
 
     @abstractmethod
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
-        """Return what the serving process holds, once it has shown the edit that was promised.
+        """Return the process's report, once it has proven the promised edit.
 
-        Raises EditLost when it shows another one, ServingFailed when it does not answer.
+        Raises EditLost when it has another one, ServingFailed when it does not answer.
         """
 
 

@@ -1,8 +1,8 @@
-"""transformers' continuous batching as a Generator: many answers, a token each in every step.
+"""transformers' continuous batching as a Generator: one token for each of many answers per step.
 
-The invariant: a request is given to it only when all the cache that it can come to need is free.
-Otherwise it would take a running request's cache away and begin that anew later; and after such a
-moment it lets nobody in until a request *ends*: where all are cancelled instead, never again.
+The invariant: a request is admitted only when all the cache that it may need is free. Otherwise the
+manager would take the cache of a running request and start that request over later; and then it
+admits nothing until a request *finishes*, which never happens if all are cancelled instead.
 """
 
 import asyncio
@@ -50,10 +50,10 @@ class BatchingGenerator:
         threading.Thread(target=self._watch, name="batching-watch", daemon=True).start()
 
     def check(self, wanted: Completion) -> None:
-        """Return: every field is honoured."""
+        """Accept every request: all fields are supported."""
 
     def cost(self, wanted: Completion) -> int:
-        """Return how many blocks of the cache prompt and answer can come to need."""
+        """Return how many cache blocks prompt and answer may need."""
         return -(-(len(wanted.prompt) + wanted.max_tokens) // PAGE_TOKENS)
 
     async def generate(self, wanted: Completion) -> AsyncGenerator[Token, None]:
@@ -103,17 +103,17 @@ class BatchingGenerator:
         return found
 
     def failure(self) -> str | None:
-        """Return why the thread of the model has ended, None while it runs."""
+        """Return why the model's thread has ended, None while it runs."""
         if self._manager.is_running():
             return None
         return f"the model's thread has ended: {self._manager.background_thread_status.fatal_error}"
 
     def close(self) -> None:
-        """End the thread of the model."""
+        """End the model's thread."""
         self._manager.stop(block=True, timeout=_STOP_S, hard_stop=True)
 
     def _watch(self) -> None:
-        """Take the manager's own results, which nobody else does, and tell streams of failures."""
+        """Consume the manager's results, and pass failures on to the streams."""
         while self._manager.is_running():
             result = self._manager.get_result(timeout=_POLL_S)
             if result is not None and result.error is not None:
@@ -133,13 +133,13 @@ def _configuration(room: CacheRoom, requests: int) -> ContinuousBatchingConfig:
         num_blocks=room.blocks,
         max_batch_tokens=max(room.batch_tokens, requests),
         max_requests_per_batch=requests,
-        # NaN in one request reaches those beside it (0 x NaN is NaN), and would stay in a shared
-        # prefix for whoever begins with the same words.
+        # NaN in one request reaches the others in the batch (0 x NaN is NaN), and would stay in a
+        # shared prefix for requests that begin with the same words.
         allow_block_sharing=False,
-        safety_margin=0.0,  # see the invariant: who is let in fits
+        safety_margin=0.0,  # see the invariant: admitted requests fit
         use_cuda_graph=False,  # tokens are chosen in Python between two steps
         use_async_batching=False,
         auto_switch_to_flash=False,
-        # Everything is sized by CacheRoom; this only bounds it once more.
+        # CacheRoom sizes everything; this is only another bound.
         max_memory_percent=1.0,
     )

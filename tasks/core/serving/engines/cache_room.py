@@ -1,8 +1,9 @@
-"""How much memory continuous batching gets for what it has read: its cache.
+"""Sizing the key-value cache of continuous batching.
 
-Never less than one whole context. Beside it, what as many requests of usual length need as are
-worked on at once, but no more than a share of what is free now: another model may start beside this
-one. It is taken at once (SmolLM2 with 32 requests: 2 GB); whoever finds no room in it waits.
+Never less than one full context. On top of that, what the concurrent requests need at their usual
+length, but no more than a share of the memory that is free now, because another model may start
+beside this one. It is allocated at once (SmolLM2 with 32 requests: 2 GB); requests that do not fit
+wait.
 """
 
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ _CUDA_SHARE = 0.5
 
 @dataclass(frozen=True)
 class CacheRoom:
-    """Blocks of PAGE_TOKENS tokens each, and the most tokens that are read in one step."""
+    """Blocks of PAGE_TOKENS tokens each, and the most tokens that are processed in one step."""
 
     blocks: int
     batch_tokens: int
 
 
 def cache_room(model: Any, *, context_tokens: int, requests: int) -> CacheRoom:
-    """Return the room for a loaded model that works on so many requests."""
+    """Return the cache size for a loaded model with so many concurrent requests."""
     whole = -(-context_tokens // PAGE_TOKENS)
     affordable = int(_free_bytes(model.device) / (PAGE_TOKENS * _bytes_a_token(model)))
     usual = min(whole, _USUAL_TOKENS // PAGE_TOKENS)
@@ -38,7 +39,7 @@ def cache_room(model: Any, *, context_tokens: int, requests: int) -> CacheRoom:
 
 
 def _bytes_a_token(model: Any) -> int:
-    """Return what a token in the cache takes: keys, values, and its column of the mask."""
+    """Return the bytes per cached token: keys, values, and its column of the mask."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -1,8 +1,8 @@
-"""The next tokens of all requests of a step: a processor of scores for continuous batching.
+"""Choosing the next token of each request: a logits processor for continuous batching.
 
-transformers samples alike for all requests, but for temperature, top_k and top_p. This processor
-chooses each request's token itself (see sampling.py), hands it to the request's stream, and leaves
-it as the only one with a score, so that the manager takes the same.
+transformers samples all requests alike except for temperature, top_k and top_p. This processor
+chooses each request's token itself (see sampling.py), passes it to the request's stream, and leaves
+it as the only one with a score, so that the manager chooses the same.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """One answer as chunks of OpenAI's completion API: text, finish reason, log-probabilities, usage.
 
-Decides where an answer ends: after an end or stop token, at a stop string, at max_tokens. Neither
-the token nor the string that ended it is part of the text; both count as generated.
+Decides where an answer ends: after an end or stop token, at a stop string, at max_tokens. The token
+or string that ended it is not part of the text, but counts as generated.
 """
 
 import json
@@ -41,10 +41,10 @@ class AnswerChunks:
         self.finish_reason: FinishReason | None = None
 
     def add(self, token: Token, *, prompt_logprobs: Sequence[float] | None = None) -> bytes | None:
-        """Return the event for a token; None while there is nothing new to say.
+        """Return the event for a token; None if there is nothing to send yet.
 
-        The first token always makes one: it tells that the model works. prompt_logprobs are added
-        to it where they are wanted.
+        The first token always makes one, which shows that the model works. prompt_logprobs are
+        added to it if they are wanted.
         """
         self._tokens += 1
         text = self._text(token)
@@ -63,7 +63,7 @@ class AnswerChunks:
         return self._event({"choices": [choice]})
 
     def usage(self) -> bytes:
-        """Return the last event but one: how many tokens there were."""
+        """Return the second to last event, with the number of tokens."""
         prompt = len(self._wanted.prompt)
         usage: dict[str, JsonValue] = {
             "prompt_tokens": prompt,
@@ -73,7 +73,7 @@ class AnswerChunks:
         return self._event({"choices": [], "usage": usage})
 
     def _text(self, token: Token) -> str:
-        """Return the text that can be sent after a token, and set finish_reason."""
+        """Return the text that can be sent after a token; set finish_reason at the end."""
         last = token.id in self._ends or self._tokens == self._wanted.max_tokens
         new = "" if token.id in self._ends else self._detokenizer.add(token.id)
         text, stopped = self._stops.add(new + self._detokenizer.rest() if last else new)
@@ -131,7 +131,7 @@ class _Logprobs:
     def _likeliest(self, token: Token) -> JsonValue:
         found: dict[str, JsonValue] = {}
         for each, logprob in (*token.likeliest, (token.id, token.logprob)):
-            # Two tokens may have one text, as bytes that are no character: the likelier counts.
+            # Two tokens may have the same text, as incomplete characters do: the likelier counts.
             found.setdefault(decoded(self._tokenizer, [each]), _finite(logprob))
         return found
 

@@ -1,4 +1,4 @@
-"""FastChat as an engine: the design card's, a few answers side by side, never in one batch."""
+"""FastChat as an engine: the one of the design card; a few answers at once, not batched."""
 
 from tasks.core.errors import RecipeError
 from tasks.core.recipe.deploy import Deploy
@@ -13,7 +13,7 @@ class FastChat(OwnEngine):
     takes = frozenset({"top_k", "repetition_penalty", "seed", "logprobs", "prompt_logprobs"})
 
     def check(self, settings: Deploy) -> None:
-        """Raise RecipeError for settings that FastChat would silently not follow."""
+        """Raise RecipeError for settings that FastChat would silently ignore."""
         if settings.load_8bit and settings.gpus > 1:
             raise RecipeError(
                 "FastChat cannot spread 8-bit weights over several GPUs; it would load 16 bits.",

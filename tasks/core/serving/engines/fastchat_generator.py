@@ -1,11 +1,11 @@
-"""FastChat's generate_stream over token ids, a thread for each of a few answers.
+"""FastChat's generate_stream over token ids, with a thread for each of a few answers.
 
-FastChat gives text for text; here it is handed a tokenizer that passes ids through, and a model
-that lets its last scores be seen. Nothing of FastChat is changed. It does not batch: answers side
-by side only use what one of them leaves idle.
+FastChat maps text to text; here it gets a tokenizer that passes ids through, and a model that
+exposes its last scores. FastChat itself is not changed. It does not batch: concurrent answers only
+use what one of them leaves idle.
 
-The invariants: a step of an answer and its end never meet; an answer with a seed is alone, for
-torch has one generator of random numbers.
+The invariants: a step of an answer and its end never overlap; an answer with a seed runs alone,
+because torch has one random number generator.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class FastChatGenerator:
-    """A Generator (see generator.py) that works on a few requests; the others wait."""
+    """A Generator (see generator.py) for a few concurrent requests; the others wait."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         at_once = 1 if rope_by_length(model) else FASTCHAT_AT_ONCE
@@ -48,14 +48,14 @@ class FastChatGenerator:
         self._threads = ThreadPoolExecutor(at_once, "fastchat")
 
     def check(self, wanted: Completion) -> None:
-        """Raise RequestRefused for values that FastChat would silently not follow."""
+        """Raise RequestRefused for values that FastChat would silently ignore."""
         if wanted.repetition_penalty < 1:
             raise RequestRefused(
-                400, "repetition_penalty: FastChat honours it from 1 on only", "invalid_value"
+                400, "repetition_penalty: FastChat supports values from 1 only", "invalid_value"
             )
 
     def cost(self, wanted: Completion) -> int:
-        """Return 1, or all of the room for an answer that must not share random numbers."""
+        """Return 1, or the whole capacity for an answer that must not share random numbers."""
         return 1 if wanted.seed is None else self.room.capacity
 
     async def generate(self, wanted: Completion) -> AsyncGenerator[Token, None]:
@@ -89,11 +89,11 @@ class FastChatGenerator:
         return found
 
     def failure(self) -> str | None:
-        """Return None: an error ends one answer only."""
+        """Return None, because an error ends only one answer."""
         return None
 
     def close(self) -> None:
-        """Let each thread end with the step that it runs."""
+        """Let each thread end after its current step."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -109,8 +109,8 @@ class FastChatGenerator:
             ids,
             _parameters(wanted, self.end_tokens),
             self._model.device,
-            # FastChat cuts the prompt to this less max_tokens less 1 (FastChat#3399). That prompt
-            # and answer fit into the context has been checked before.
+            # FastChat truncates the prompt to this minus max_tokens minus 1 (FastChat#3399). That
+            # prompt and answer fit into the context was checked before.
             context_len=len(wanted.prompt) + wanted.max_tokens + 1,
             stream_interval=1,
         ):
@@ -120,7 +120,7 @@ class FastChatGenerator:
 
 
 def _parameters(wanted: Completion, end_tokens: frozenset[int]) -> dict[str, object]:
-    """Return a request in FastChat's words. It neither finds stop strings nor makes text."""
+    """Return a request in FastChat's terms. It neither finds stop strings nor makes text."""
     return {
         "prompt": "",
         "echo": False,
@@ -135,7 +135,7 @@ def _parameters(wanted: Completion, end_tokens: frozenset[int]) -> dict[str, obj
 
 @dataclass
 class _Ids:
-    """A tokenizer whose texts are token ids: what it encodes is given, what it decodes is kept."""
+    """A tokenizer whose texts are token ids: encodes to the given ids, keeps what it decodes."""
 
     input_ids: list[int]
     eos_token_id: int | None
@@ -150,12 +150,12 @@ class _Ids:
 
 
 class _Watched:
-    """A model whose last scores can be seen, and which makes only those."""
+    """A model that exposes its last scores, and computes only those."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._options: dict[str, object] = {}
-        # FastChat would have the scores of the whole prompt made, and read its last row.
+        # FastChat would compute the scores of the whole prompt, and read its last row.
         if model._supports_logits_to_keep():
             self._options["logits_to_keep"] = 1
         self.config = model.config

@@ -1,11 +1,11 @@
-"""FastChat's child: its ModelWorker loads the model, its generate_stream makes the tokens.
+"""FastChat's process: its ModelWorker loads the model, its generate_stream makes the tokens.
 
     python -m tasks.core.serving.engines.fastchat_process --settings JSON
 
 FastChat 0.2.36 is its last release. This is the only module of the project that assigns to another
-library's attributes, and only inside FastChat's own process: each remedy has its cause beside it,
-and a test that fails once it is not needed. FastChat's controller and API server, its worker's
-routes, queue and embeddings are not used, so that their faults need no remedy.
+library's attributes, and only in FastChat's own process. Each remedy has its cause beside it, and a
+test that fails once it is no longer needed. FastChat's controller and API server, and its worker's
+routes, queue and embeddings, are not used, so their faults need no remedy.
 """
 
 from typing import Any
@@ -56,11 +56,11 @@ def load(arguments: EngineArguments) -> LoadedModel:
 
 
 def restore_context_length() -> None:
-    """Let the worker find the context length of any model.
+    """Let the worker determine the context length of any model.
 
     Cause: `fastchat.utils.get_context_length` reads `config.rope_scaling["factor"]` whenever
     `rope_scaling` is set, and transformers 5 always sets it: KeyError while the worker starts.
-    Must run before `fastchat.serve` is imported, which takes the function by name.
+    Must run before `fastchat.serve` is imported, which imports the function by name.
     """
     import fastchat.utils
 

@@ -1,4 +1,4 @@
-"""What a loaded model says without generating: log-probabilities of a prompt, embeddings.
+"""What a loaded model computes without generating: log-probabilities of a prompt, embeddings.
 
 Used in the engine's process, by the proof before the port opens and by requests afterwards.
 """
@@ -20,7 +20,7 @@ _TEXTS = 8
 def prompt_logprobs(model: Any, prompt: Sequence[int]) -> list[float]:
     """Return the natural log-probability of each token of prompt but the first, in float32.
 
-    Raises FloatingPointError when one of them is not a number.
+    Raises FloatingPointError if one of them is not a number.
     """
     ids = torch.tensor([list(prompt)], device=model.device)
     logits: Tensor = model(input_ids=ids, use_cache=False).logits[0, :-1]

@@ -1,7 +1,7 @@
-"""What the engine server asks of a model: tokens for a request, and what it thinks of given ones.
+"""The interface of a model for the engine server: generating tokens, and scoring given ones.
 
-The invariant: a generator knows token ids only. Text, stop strings, the wire and who may wait are
-the server's.
+The invariant: a generator handles token ids only. Text, stop strings, the protocol and the queue
+are the server's.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -26,7 +26,7 @@ class Token:
 
 @dataclass(frozen=True)
 class GeneratorRoom:
-    """How much is worked on at once: so many requests, that cost no more than `capacity` in all."""
+    """How much is processed at once: so many requests, with a total cost of `capacity` at most."""
 
     requests: int
     capacity: int
@@ -35,8 +35,8 @@ class GeneratorRoom:
 class Generator(Protocol):
     """A loaded model that answers requests.
 
-    context_tokens and vocabulary bound a prompt; end_tokens are those after which an answer is
-    over, whatever the request says.
+    context_tokens and vocabulary limit a prompt; end_tokens end an answer, whatever the request
+    says.
     """
 
     context_tokens: int
@@ -45,10 +45,10 @@ class Generator(Protocol):
     room: GeneratorRoom
 
     def check(self, wanted: Completion) -> None:
-        """Raise RequestRefused for values that the engine would silently not follow."""
+        """Raise RequestRefused for values that the engine would silently ignore."""
 
     def cost(self, wanted: Completion) -> int:
-        """Return which part of the room's capacity a request takes until its end."""
+        """Return how much of the capacity a request takes until it ends."""
 
     def generate(self, wanted: Completion) -> AsyncGenerator[Token, None]:
         """Yield at most max_tokens tokens, at least up to the first end or stop token.
@@ -63,7 +63,7 @@ class Generator(Protocol):
         """Return for each text the mean of its last hidden states, of length 1."""
 
     def failure(self) -> str | None:
-        """Return why it can answer nothing any more, None while it can."""
+        """Return why it can no longer answer, None while it can."""
 
     def close(self) -> None:
         """End its threads."""

@@ -1,4 +1,4 @@
-"""Work for a client that ends when the client leaves."""
+"""Work for a client that is cancelled when the client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,9 +7,9 @@ from starlette.types import Receive
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:
-    """Return when work has ended, or when the client has left and work was cancelled for it.
+    """Return when work has ended, or when it was cancelled because the client disconnected.
 
-    receive: ASGI's, of a request whose body has been read. What work raises is raised.
+    receive: ASGI's, of a request whose body has been read. Raises what work raises.
     """
     task = asyncio.create_task(work)
     left = asyncio.create_task(_disconnected(receive))
@@ -17,7 +17,7 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -
         await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         left.cancel()
-        task.cancel()  # nothing to a task that has ended
+        task.cancel()  # no effect on a task that has ended
         await asyncio.wait({task, left})
     if not task.cancelled():
         task.result()

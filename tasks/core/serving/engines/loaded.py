@@ -1,4 +1,4 @@
-"""A model in the engine's process, and what it must show before the first request."""
+"""A model in the engine's process, and what it must prove before the first request."""
 
 import logging
 from collections.abc import Callable
@@ -18,17 +18,17 @@ from tasks.core.serving.proof.readiness import EngineReport, Expectation, requir
 _log = logging.getLogger(__name__)
 
 _CONTEXT_TOKENS = 2048
-"""Of a model that does not say: what FastChat takes."""
+"""For a model that does not say; FastChat's default."""
 _BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model, ready but not proven.
+    """A model that is loaded but not proven.
 
-    template is the conversation template that the engine was made with; precision what the weights
-    are held in, one of `fingerprint.TOLERANCES`; generator starts what answers requests, and is
-    called after the proof.
+    template is the conversation template of the engine; precision the type of the weights, one of
+    `fingerprint.TOLERANCES`; generator starts what answers requests, and is called after the
+    proof.
     """
 
     model: Any
@@ -38,7 +38,7 @@ class LoadedModel:
     generator: Callable[[], Generator]
 
     def report(self, build: str) -> EngineReport:
-        """Return what is in memory at this moment."""
+        """Report what is in memory at this moment."""
         return EngineReport(
             build=build,
             template=self.template,
@@ -52,9 +52,9 @@ class LoadedModel:
         )
 
     def prove(self, expectation: Expectation) -> None:
-        """Raise EditLost or ServingFailed unless this is the model that was promised.
+        """Raise EditLost or ServingFailed unless this is the promised model.
 
-        Its own report says what its modules compute; the log-probabilities, what comes of them.
+        Its own report shows what its modules compute; the log-probabilities show the result.
         """
         require_as_expected(expectation, self.report(expectation.build))
         if expectation.fingerprint is not None:
@@ -68,7 +68,7 @@ class LoadedModel:
 
 
 def precision_of(model: Any, *, load_8bit: bool) -> str:
-    """Return what the weights of a loaded model are held in."""
+    """Return the type of a loaded model's weights."""
     return "int8" if load_8bit else str(model.dtype).removeprefix("torch.")
 
 
@@ -83,7 +83,7 @@ def vocabulary_of(model: Any) -> int:
 
 
 def end_tokens_of(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end an answer, as any of the model's files names them."""
+    """Return the tokens that end an answer by any of the model's files."""
     named = (
         getattr(model.generation_config, "eos_token_id", None),
         getattr(model.config, "eos_token_id", None),
@@ -94,9 +94,9 @@ def end_tokens_of(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def rope_by_length(model: Any) -> frozenset[str]:
-    """Return the kinds of RoPE of a model whose frequencies follow the text that was last read.
+    """Return the RoPE types of a model whose frequencies depend on the text read last.
 
-    Such a model keeps them for the next text, so that a request would change another one's answer.
+    Such a model keeps them for the next text, so one request would change another one's answer.
     """
     kinds = {str(rope.get("rope_type")) for rope in rope_of(model.config.to_dict())}
     return _BY_LENGTH & kinds

@@ -1,4 +1,4 @@
-"""What the engines have in common whose process is this project's: how it is started and asked."""
+"""The common part of the engines whose process is this project's own."""
 
 import os
 from collections.abc import Mapping
@@ -47,15 +47,15 @@ class OwnEngine(Engine):
         )
 
     def environment(self, launch: Launch) -> Mapping[str, str]:
-        """Return how many threads it has, and that FastChat writes no logs of its own."""
+        """Return the number of threads, and that FastChat writes no log files of its own."""
         return {
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(_threads(launch)),
-            # Empty: its files grow without limit; supervisord has the logs.
+            # Empty, because its files grow without limit; supervisord keeps the logs.
             "LOGDIR": "",
         }
 
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
-        """Return what the process holds; it has proven the same before it opened its port."""
+        """Return the process's report; it proved the same before it opened its port."""
         where = url + REPORT_ROUTE
         try:
             report = EngineReport.model_validate_json(request_text("GET", where))

@@ -1,6 +1,6 @@
-"""Who is worked on and who waits, in the order of coming.
+"""Admission of requests to a generator: which ones run and which ones wait, in order of arrival.
 
-The invariant: what a request took is given back when its block ends, however it ends, also while it
+The invariant: what a request took is released when its block ends, however it ends, also while it
 waits.
 """
 
@@ -14,7 +14,7 @@ from tasks.core.serving.engines.request import RequestRefused
 
 
 class EnginePlaces:
-    """The places of a generator, and a bounded queue before them. For one event loop."""
+    """The capacity of a generator, with a bounded queue in front. For one event loop."""
 
     def __init__(self, room: GeneratorRoom, *, waiting: int) -> None:
         self._room = room
@@ -26,16 +26,16 @@ class EnginePlaces:
 
     @property
     def taken(self) -> int:
-        """How many requests are worked on or wait."""
+        """How many requests run or wait."""
         return self._running + len(self._queue)
 
     @property
     def closed(self) -> bool:
-        """Whether the process is about to end."""
+        """Whether the process is stopping."""
         return self._closed
 
     def close(self) -> None:
-        """Refuse whoever waits or comes now."""
+        """Refuse all waiting and new requests."""
         self._closed = True
         for _, ready in self._queue:
             if not ready.done():
@@ -43,9 +43,9 @@ class EnginePlaces:
 
     @asynccontextmanager
     async def place(self, cost: int) -> AsyncIterator[None]:
-        """Wait for a place and hold it.
+        """Wait for a place and hold it during the block.
 
-        Raises RequestRefused with 429 when too many wait, with 503 when the process ends.
+        Raises RequestRefused: 429 when too many wait, 503 when the process is stopping.
         """
         if self._closed:
             raise _ending()
@@ -71,7 +71,7 @@ class EnginePlaces:
             if entry in self._queue:
                 self._queue.remove(entry)
             elif ready.done() and not ready.cancelled() and ready.exception() is None:
-                # Admitted in the same moment in which its client left.
+                # Admitted at the moment when its client disconnected.
                 self._running -= 1
                 self._used -= cost
             self._admit()

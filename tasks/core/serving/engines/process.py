@@ -1,7 +1,7 @@
 """The life of an engine's process: load, prove, listen, end. Runs in the child only.
 
-The invariant: the port is opened after the proof. Traffic can therefore not reach a model that has
-lost its edit; a refusal is left as a file beside the expectation, with exit code REFUSED.
+The invariant: the port is opened after the proof, so no traffic can reach a model that has lost its
+edit. A refusal is written to a file beside the expectation, with exit code REFUSED.
 """
 
 import argparse
@@ -34,20 +34,20 @@ from tasks.core.serving.proof.readiness import (
 _log = logging.getLogger(__name__)
 
 _GRACE_S = 3
-"""Streams are told at their next token that the process ends; a long prompt may take longer."""
+"""Streams learn at their next token that the process is ending; a long prompt may take longer."""
 
 
 def run_engine(load: Callable[[EngineArguments], LoadedModel]) -> None:
-    """Serve what `load` returns, for the arguments of this process, until it is told to end."""
-    # A log line that cannot be written is dropped. Otherwise logging writes about it to stderr,
-    # which FastChat has turned into a logger: without supervisord at the other end of the pipe
-    # that goes on for ever, and every request fails.
+    """Serve what `load` returns for the arguments of this process, until it is stopped."""
+    # A log line that cannot be written is dropped. Otherwise logging reports it on stderr, which
+    # FastChat has turned into a logger: without supervisord at the other end of the pipe that
+    # recurses for ever, and every request fails.
     logging.raiseExceptions = False
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser()
     parser.add_argument("--settings", type=EngineArguments.model_validate_json, required=True)
     arguments: EngineArguments = parser.parse_args().settings
-    # The locks of the devices are this process's own, so that they are free however it ends.
+    # This process holds the device locks itself, so that they are freed however it ends.
     with serving(f"deployment {Path.cwd().parent.name}"):
         sys.exit(_serve(arguments, load))
 
@@ -93,7 +93,7 @@ def _served(loaded: LoadedModel, arguments: EngineArguments, build: str) -> Engi
 
 
 class _Server(uvicorn.Server):
-    """Ends its streams with an error instead of silence, and itself with its generator."""
+    """Ends streams with an error instead of silence, and exits when the generator fails."""
 
     def __init__(self, served: EngineService, port: int) -> None:
         super().__init__(
@@ -109,12 +109,12 @@ class _Server(uvicorn.Server):
         self._served = served
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal, between two steps of the event loop."""
+        """Handle a signal, between two steps of the event loop."""
         self._served.places.close()
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to end; asked ten times a second."""
+        """Return whether to end; called ten times a second."""
         failure = self._served.generator.failure()
         if failure is not None:
             _log.error("the model answers no more: %s", failure)

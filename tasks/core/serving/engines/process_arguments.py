@@ -1,4 +1,4 @@
-"""What an engine's process is told when it starts; knows nothing that takes long to import."""
+"""The arguments of an engine's process; imports nothing slow."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,7 +6,7 @@ from tasks.core.recipe import Dtype
 
 
 class EngineArguments(BaseModel):
-    """What an engine's process is told: the argument `--settings`, as JSON."""
+    """The argument `--settings` of an engine's process, as JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -14,7 +14,7 @@ _CLASSES: Final[dict[EngineName, str]] = {
 
 
 def engine_of(name: EngineName) -> Engine:
-    """Return the engine of this name; its module is imported only now."""
+    """Return the engine of this name; imports its module."""
     module, _, kind = _CLASSES[name].partition(":")
     engine = getattr(importlib.import_module(module), kind)()
     if not isinstance(engine, Engine):

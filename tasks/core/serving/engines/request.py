@@ -1,4 +1,4 @@
-"""What may be asked of an engine, and the answer to what may not.
+"""Requests of the engine protocol: parsed, or refused.
 
     read_completion  a body -> Completion, with nothing in it that the engine would ignore
     read_embeddings  a body -> Embeddings
@@ -19,7 +19,7 @@ OPTIONAL_FIELDS: Final = frozenset(
         *("presence_penalty", "frequency_penalty", "repetition_penalty"),
     }
 )
-"""The fields that an engine may lack."""
+"""The fields that an engine may not support."""
 
 _SHOWN_ERRORS = 3
 
@@ -28,7 +28,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class RequestRefused(Exception):
-    """A request that is not answered, and the HTTP status that says so."""
+    """A request that is refused, with the HTTP status of the response."""
 
     def __init__(self, status: int, message: str, code: str) -> None:
         super().__init__(message)
@@ -37,25 +37,25 @@ class RequestRefused(Exception):
         self.code = code
 
     def as_json(self) -> bytes:
-        """Return the body of the answer, in ASCII: names of fields may hold half a character."""
+        """Return the body of the response, in ASCII: field names may contain half a character."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": self.message, "type": kind, "code": self.code}
         return json.dumps({"error": error}).encode()
 
 
 class _Value(BaseModel):
-    # strict: `true` is no number and "1" neither. NaN is legal for Python's JSON, not for ours.
+    # strict: neither `true` nor "1" is a number. Python's JSON allows NaN, ours does not.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class StreamOptions(_Value):
-    """That the usage comes with the stream."""
+    """Requests the usage with the stream."""
 
     include_usage: Literal[True]
 
 
 class Completion(_Value):
-    """A request for an answer. Neutral defaults: what is not said has no effect."""
+    """A request for an answer. The defaults have no effect."""
 
     model: str
     prompt: tuple[TokenId, ...] = Field(min_length=1)
@@ -78,7 +78,7 @@ class Completion(_Value):
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken; the borders are FastChat's."""
+        """Whether the likeliest token is chosen; the thresholds are FastChat's."""
         return self.temperature < 1e-5 or self.top_p < 1e-8
 
 
@@ -91,7 +91,7 @@ class Embeddings(_Value):
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What the served model can take: takes are the optional fields that its engine honours."""
+    """The limits of the served model; takes are the optional fields that its engine supports."""
 
     model_name: str
     context_tokens: int
@@ -108,7 +108,7 @@ def read_completion(body: bytes, limits: ModelLimits) -> Completion:
         raise _refused(f"{', '.join(sorted(null))}: null is no value")
     missing = OPTIONAL_FIELDS & wanted.model_fields_set - limits.takes
     if missing:
-        raise _refused(f"this engine does not know: {', '.join(sorted(missing))}")
+        raise _refused(f"this engine does not support: {', '.join(sorted(missing))}")
     _require_ids("prompt", wanted.prompt, limits)
     _require_ids("stop_token_ids", wanted.stop_token_ids, limits)
     _require_ids("logit_bias", [_token_id(name) for name in wanted.logit_bias], limits)
@@ -141,7 +141,7 @@ def _parsed(kind: type[Body], body: bytes) -> Body:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        # Without the values: one may be a list of thousands.
+        # Without the values, which may be lists of thousands.
         faults = error.errors(include_input=False, include_url=False)
         said = [f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in faults]
         raise _refused("; ".join(said[:_SHOWN_ERRORS])) from None
@@ -154,7 +154,7 @@ def _require_model(name: str, limits: ModelLimits) -> None:
 
 def _require_ids(name: str, ids: tuple[int, ...] | list[int], limits: ModelLimits) -> None:
     if ids and max(ids) >= limits.vocabulary:
-        raise _refused(f"{name}: {max(ids)} is no token; there are {limits.vocabulary}")
+        raise _refused(f"{name}: {max(ids)} is no token id; there are {limits.vocabulary}")
 
 
 def _token_id(name: str) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 
 
 def restore_rotary_precision(model: nn.Module) -> int:
-    """Compute rounded inverse frequencies anew in float32; return how many modules had them."""
+    """Recompute rounded inverse frequencies in float32; return how many modules had them."""
     restored = 0
     for module in model.modules():
         inv_freq = getattr(module, "inv_freq", None)

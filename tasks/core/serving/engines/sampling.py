@@ -1,8 +1,8 @@
-"""How one request's next token is chosen from the model's scores.
+"""Choosing a request's next token from the model's scores.
 
 The order is vLLM's: bias and penalties, then temperature, min_p, top_k, top_p, which transformers
-computes. Each request has its own random numbers, so that a seed gives one answer whatever else is
-worked on.
+computes. Each request has its own random number generator, so that a seed gives the same answer
+whatever else is in the batch.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from transformers import (
 from tasks.core.serving.engines.request import Completion
 
 _NO_IDS: Any = None
-"""What the warpers are given for the tokens so far, which they do not look at."""
+"""Passed to the warpers for the tokens so far, which they ignore."""
 
 
 class Sampler:
@@ -38,10 +38,10 @@ class Sampler:
         if wanted.seed is not None:
             self._random = torch.Generator(device).manual_seed(wanted.seed)
         self.plain = wanted.greedy and not self._changes_scores()
-        """Whether it takes the highest score as the model gave it."""
+        """Whether it chooses the model's highest score, unchanged."""
 
     def choose(self, scores: Tensor) -> int:
-        """Return the next token. scores: the model's, (vocabulary,), float32; kept as they are."""
+        """Return the next token. scores: the model's, (vocabulary,), float32; not modified."""
         scores = self._penalized(scores.clone())[None]
         if self._wanted.greedy:
             token = int(scores.argmax())
@@ -57,7 +57,7 @@ class Sampler:
         return bool(wanted.logit_bias or any(penalties) or wanted.repetition_penalty != 1)
 
     def _penalized(self, scores: Tensor) -> Tensor:
-        """Return scores after bias and penalties; the repetition penalty counts the prompt, too."""
+        """Return scores after bias and penalties; the repetition penalty includes the prompt."""
         wanted = self._wanted
         if self._bias is not None:
             scores = scores.index_add(0, *self._bias)

@@ -1,4 +1,4 @@
-"""A chosen token with the log-probabilities that the model gave, from its scores."""
+"""A chosen token with the model's log-probabilities, computed from its scores."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,13 @@ from tasks.core.serving.engines.generator import Token
 
 
 def as_token(token: int, scores: Tensor, logprobs: int | None) -> Token:
-    """Return a token with its own log-probability and the `logprobs` highest; None: without.
+    """Return a token with its log-probability and the `logprobs` highest; None: without any.
 
     scores: the model's, (vocabulary,), before temperature and the like.
-    Raises FloatingPointError when they are not numbers: what was chosen from them means nothing.
+    Raises FloatingPointError if they are not finite, so that the choice means nothing.
     """
     if not bool(torch.isfinite(scores.max())):
-        raise FloatingPointError("the model's scores are not numbers")
+        raise FloatingPointError("the model's scores are not finite numbers")
     if logprobs is None:
         return Token(token)
     values = torch.log_softmax(scores.float(), dim=-1)

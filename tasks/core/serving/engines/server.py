@@ -2,11 +2,11 @@
 
     POST /v1/completions        an answer as server-sent events
     POST /v1/embeddings
-    GET  /health                200 while the generator works and the process is not being ended
-    GET  /kawan_usaha/report    what the loaded model is
+    GET  /health                200 while the generator works and the process is not stopping
+    GET  /kawan_usaha/report    the report on the loaded model
 
-The invariants: an answer ends with [DONE], with an error event, or with its client; a client that
-leaves frees its place within a token, also while it waits.
+The invariants: an answer ends with [DONE], with an error event, or when its client disconnects; a
+client that disconnects frees its place within a token, also while it waits.
 """
 
 import json
@@ -44,7 +44,7 @@ _EVENTS = [
 
 @dataclass(frozen=True)
 class EngineService:
-    """What the server answers with, and for whom."""
+    """The parts of one engine's server."""
 
     generator: Generator
     tokenizer: TextDecoder
@@ -124,10 +124,10 @@ async def _embedded(served: EngineService, wanted: Embeddings) -> AsyncGenerator
 
 
 class _Reply(Response):
-    """Sends what a generator yields as it comes, and closes it when the client leaves.
+    """Sends what a generator yields as it comes, and closes it when the client disconnects.
 
-    The status is chosen when the first piece is there: an error before it has a status of its own,
-    one after it is an error event.
+    The status is decided with the first piece: an error before it has its own status, one after it
+    is sent as an error event.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""transformers' continuous batching as an engine: many answers at once, same environment."""
+"""transformers' continuous batching as an engine: many answers at once, in this environment."""
 
 import importlib.util
 
@@ -16,17 +16,17 @@ class Transformers(OwnEngine):
     takes = OPTIONAL_FIELDS
 
     def check(self, settings: Deploy) -> None:
-        """Raise RecipeError for settings that it cannot follow."""
+        """Raise RecipeError for settings that it does not support."""
         if settings.gpus > 1:
             raise RecipeError(
-                "The engine `transformers` serves from one GPU.",
+                "The engine `transformers` uses a single GPU.",
                 where="deploy",
                 expected="gpus: 1, or engine: fastchat or vllm",
                 found=f"gpus: {settings.gpus}",
             )
         if settings.load_8bit and settings.device == "cpu":
             raise RecipeError(
-                "The engine `transformers` has 8-bit weights on a GPU only.",
+                "The engine `transformers` supports 8-bit weights on a GPU only.",
                 where="deploy",
                 expected="load_8bit: false (`--no-load-8bit`), or engine: fastchat",
                 found="load_8bit: true, device: cpu",

@@ -1,4 +1,4 @@
-"""The child of the `transformers` engine: one model, continuous batching.
+"""The process of the `transformers` engine: one model, continuous batching.
 
 python -m tasks.core.serving.engines.transformers_process --settings JSON
 """
@@ -17,9 +17,9 @@ from tasks.core.serving.engines.process_arguments import EngineArguments
 
 
 def load(arguments: EngineArguments) -> LoadedModel:
-    """Return the model in the type that is asked for, or in that of its file on a GPU.
+    """Return the model in the requested type, by default that of its file (on a GPU).
 
-    Raises ServingFailed for a model whose answers would depend on the requests beside them.
+    Raises ServingFailed for a model whose answers would depend on concurrent requests.
     """
     quantized = _eight_bits() if arguments.load_8bit else None
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -54,7 +54,7 @@ def _eight_bits() -> BitsAndBytesConfig:
 def _require_independent_rows(model: Any) -> None:
     if kinds := rope_by_length(model):
         raise ServingFailed(
-            "With this RoPE scaling a long request would change the answers of those beside it.",
+            "With this RoPE scaling a long request would change the answers of concurrent ones.",
             where="rope_type of the model's config.json",
             expected="linear, yarn or llama3 scaling, or none",
             found=", ".join(sorted(kinds)),

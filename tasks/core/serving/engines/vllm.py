@@ -1,7 +1,7 @@
-"""vLLM as an engine: the fastest, in an environment of its own, with our class in its backend.
+"""vLLM as an engine: the fastest, in an environment of its own.
 
-vLLM loads the class that lies in the model directory through its transformers backend. It replaces
-modules (a gate and its activation become one), so that the edit is proven by what it answers.
+vLLM loads the class in the model directory through its transformers backend. It replaces modules (a
+gate and its activation become one), so the edit is proven by the answers.
 """
 
 import os
@@ -26,13 +26,13 @@ from tasks.core.serving.proof.fingerprint import PromptAnswer, ask_prompt, requi
 from tasks.core.serving.proof.readiness import EngineReport, Expectation
 
 _ANY_PROMPT: Final = (0, 0)
-"""What a plain model is asked: any two tokens that every vocabulary has."""
+"""The prompt for a plain model: any two tokens that every vocabulary has."""
 
 _PROVER: Final = Access(key=PROVER)
 
 
 class Vllm(Engine):
-    """vLLM's own server, which knows nothing of this project but the gate before it."""
+    """vLLM's own server, unchanged except for the gate in front of it."""
 
     name = "vllm"
     module = "tasks.core.serving.engines.vllm_process"
@@ -44,18 +44,18 @@ class Vllm(Engine):
     stops_as_group = False
 
     def check(self, settings: Deploy) -> None:
-        """Raise RecipeError where vLLM is not installed, or would not follow the settings."""
+        """Raise RecipeError if vLLM is not installed or does not support the settings."""
         vllm_python(os.environ)
         if settings.load_8bit and settings.device == "cpu":
             raise RecipeError(
-                "vLLM has 8-bit weights on a GPU only (as fp8).",
+                "vLLM supports 8-bit weights on a GPU only (as fp8).",
                 where="deploy.load_8bit",
                 expected="load_8bit: false with device: cpu, or engine: fastchat",
                 found="load_8bit: true, device: cpu",
             )
 
     def arguments(self, launch: Launch) -> VllmArguments:
-        """Return what the process is told. Raises RecipeError without vLLM."""
+        """Return the arguments of the process. Raises RecipeError without vLLM."""
         settings = launch.settings
         return VllmArguments(
             python=vllm_python(os.environ),
@@ -74,26 +74,26 @@ class Vllm(Engine):
         )
 
     def environment(self, launch: Launch) -> Mapping[str, str]:
-        """Return that it tells nobody, and binds itself to no core."""
+        """Return that it sends no statistics, and binds itself to no core."""
         return {
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
-            # By default it binds itself to the first cores: two engines, to the same ones.
+            # By default it binds itself to the first cores, so two engines would share them.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }
 
     def ready(self, url: str) -> None:
-        """Return when it can be proven. Raises ServingFailed while it cannot.
+        """Return if it can be proven. Raises ServingFailed while it cannot.
 
-        Nothing for draining: it still says so when it takes no requests any longer.
+        Not usable while draining: it still reports healthy when it no longer accepts requests.
         """
         request_text("GET", f"{url}/health", access=_PROVER)
 
     def prove(self, url: str, expectation: Expectation) -> EngineReport:
-        """Return how it is set up, once it has answered like the model that was promised.
+        """Return its setup, once it has answered like the promised model.
 
-        Only then its gate lets others in (inside_vllm/kawan_usaha_gate.py). Its first answer takes
-        the time of warming up. edit is what the comparison found: the modules of vLLM are not the
+        Only then does its gate admit others (inside_vllm/kawan_usaha_gate.py). The first answer
+        includes the warm-up. edit is the result of the comparison, since vLLM's modules are not the
         model's own.
         """
         require_provable(expectation)
@@ -134,7 +134,7 @@ class _Models(BaseModel):
 
 
 def _served(url: str) -> _Model:
-    """Return what it calls its model, and how long a context it gives it."""
+    """Return the name and the context length of its model."""
     where = f"{url}/v1/models"
     try:
         return _Models.model_validate_json(request_text("GET", where, access=_PROVER)).data[0]
@@ -151,7 +151,7 @@ def _setup(answer: PromptAnswer, url: str) -> Setup:
 
 
 def _resident_bytes(url: str) -> int:
-    """Return what its processes hold of this machine's memory; 0 where they cannot be seen."""
+    """Return the resident memory of its processes; 0 if they cannot be seen."""
     port = httpx.URL(url).port
     try:
         listening = (c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port)

@@ -1,8 +1,8 @@
-"""The command line of vLLM's server, from what the process is told and the model's configuration.
+"""The command line of vLLM's server, from the arguments of its process and the model's config.
 
-As vLLM 0.32 has it. Pure. `python -m`, because the command `vllm serve` of the CPU wheel dies of
-missing package metadata; `-P` and `-s`, so that neither the working directory nor the user's leads
-it to another environment's packages. On PYTHONPATH stands the gate's directory alone.
+For vLLM 0.32. Pure. `python -m`, because `vllm serve` of the CPU wheel fails for missing package
+metadata; `-P` and `-s`, so that neither the working directory nor the user's site directory adds
+another environment's packages. PYTHONPATH holds the gate's directory only.
 """
 
 import json
@@ -23,18 +23,18 @@ from tasks.core.serving.engines.inside_vllm.kawan_usaha_gate import MIDDLEWARE
 _MODULE: Final = "vllm.entrypoints.openai.api_server"
 _MINUTE_S: Final = 60
 _CACHE_TOKENS: Final = 1024
-"""On a CPU, the room for each request; whatever is longer takes that of others, or waits."""
+"""On a CPU, the cache per request; longer ones use that of others, or wait."""
 _BLOCK_TOKENS: Final = 128
-"""On a CPU it hands out the room in blocks of so many tokens, and keeps one for itself."""
+"""On a CPU it allocates the cache in blocks of this size, and keeps one for itself."""
 _WIDTH: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _SHARE_ALONE, _SHARE_BESIDE = 0.9, 0.45
-"""Of a GPU's memory. During a switch side by side two engines hold it."""
+"""Share of a GPU's memory. During a side-by-side switch two engines use it."""
 
 
 class Setup(BaseModel):
-    """How a server was set up; it says so in every answer, in OpenAI's system_fingerprint.
+    """The setup of a server, which every answer contains in OpenAI's system_fingerprint.
 
-    rounds_like is the name of its tolerance: see `serving.fingerprint`.
+    rounds_like is the name of its tolerance: see `proof.fingerprint`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +47,7 @@ class Setup(BaseModel):
 
 
 class VllmArguments(BaseModel):
-    """What the process is told: the argument `--settings`, as JSON."""
+    """The argument `--settings` of the process, as JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,10 +67,10 @@ class VllmArguments(BaseModel):
 
 
 def setup_of(arguments: VllmArguments, config: Mapping[str, object], build: str) -> Setup:
-    """Return what a server of these arguments is for a model of this configuration.
+    """Return the setup of a server with these arguments for a model of this configuration.
 
-    On a GPU it computes in the 16 bits that the model is stored in. Raises NotAModel for a
-    configuration that does not say how long the context is.
+    On a GPU it computes in the 16-bit type that the model is stored in. Raises NotAModel for a
+    configuration without a context length.
     """
     half: Dtype = "bfloat16" if dtype_from_config(config) == "bfloat16" else "float16"
     dtype = arguments.dtype or half
@@ -93,16 +93,16 @@ def setup_of(arguments: VllmArguments, config: Mapping[str, object], build: str)
 def vllm_command(
     arguments: VllmArguments, setup: Setup, config: Mapping[str, object]
 ) -> tuple[str, ...]:
-    """Return the whole command."""
+    """Return the complete command."""
     return (
         *(str(arguments.python), "-P", "-s", "-u", "-m", _MODULE),
         *("--host", "127.0.0.1", "--port", str(arguments.port)),
         *("--middleware", MIDDLEWARE),
         *("--model", arguments.model, "--served-model-name", arguments.model_name),
-        # transformers' own class and no other: our class with its code, or plain LLaMA.
+        # transformers' class only: ours with its code, or plain LLaMA.
         *("--model-impl", "transformers", "--trust-remote-code"),
         *("--dtype", setup.dtype, "--max-model-len", str(setup.context_tokens)),
-        *("--generation-config", "vllm"),  # sampling is the gateway's to say, not the model's
+        *("--generation-config", "vllm"),  # the gateway decides on sampling, not the model
         *("--max-num-seqs", str(arguments.running)),
         *("--max-num-queued-reqs", str(arguments.running + arguments.waiting)),
         # The default, 0, leaves open streams without an error or an end.
@@ -115,7 +115,7 @@ def vllm_command(
 
 
 def drain_s(wanted_s: int) -> int:
-    """Return how long vLLM goes on after SIGTERM. The gateway has drained it by then."""
+    """Return how long vLLM continues after SIGTERM. The gateway has drained it by then."""
     return max(1, min(wanted_s, _MINUTE_S))
 
 

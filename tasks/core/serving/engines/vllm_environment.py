@@ -1,7 +1,7 @@
-"""Where vLLM is: in an environment of its own, for its pins are not this project's.
+"""Finding vLLM, which has an environment of its own because its pins differ from this project's.
 
-Found by the path of its Python: in the variable KAWAN_USAHA_VLLM, else where `make vllm` puts it.
-Nothing of it is imported here.
+The path of its Python is in the variable KAWAN_USAHA_VLLM, else where `make vllm` puts it. Nothing
+of it is imported here.
 """
 
 import os
@@ -14,12 +14,12 @@ from tasks.core.home import PROJECT
 
 VARIABLE: Final = "KAWAN_USAHA_VLLM"
 EXTRA_ARGUMENTS: Final = "KAWAN_USAHA_VLLM_ARGUMENTS"
-"""Further arguments of vLLM's server, as on a command line; the last of two that differ counts."""
+"""More arguments for vLLM's server, as on a command line; of repeated ones the last counts."""
 MADE_BY_MAKE: Final = PROJECT / ".venv-vllm" / "bin" / "python"
 
 
 def vllm_python(environ: Mapping[str, str]) -> Path:
-    """Return the Python that has vLLM. Raises RecipeError where there is none."""
+    """Return the Python that has vLLM. Raises RecipeError without one."""
     named = environ.get(VARIABLE)
     python = Path(named).expanduser() if named else MADE_BY_MAKE
     packages = python.parent.parent / "lib"
@@ -29,8 +29,8 @@ def vllm_python(environ: Mapping[str, str]) -> Path:
             where="deploy.engine",
             expected=f"a Python with vLLM at {python}",
             found="none",
-            next_step="`make vllm` makes one (3.4 GB); another is named in the variable "
-            f"{VARIABLE} (the path of its python).",
+            next_step="`make vllm` creates one (3.4 GB); to use another one, set the variable "
+            f"{VARIABLE} to the path of its python.",
         )
-    # Not resolved: through the link Python would find the packages of the environment behind it.
+    # Not resolved, or Python would find the packages of the environment behind the link.
     return python.absolute()

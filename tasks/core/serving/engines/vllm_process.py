@@ -1,8 +1,8 @@
-"""What becomes vLLM's server: `python -m tasks.core.serving.engines.vllm_process --settings JSON`.
+"""The process of vLLM: `python -m tasks.core.serving.engines.vllm_process --settings JSON`.
 
-It refuses a model whose edit nobody could prove in vLLM, takes the locks of its devices, and
-becomes the server by exec: the same process, which holds the locks until it ends. Nothing of this
-project is in memory then but the gate.
+It refuses a model whose edit cannot be proven in vLLM, takes the locks of its devices, and becomes
+the server by exec: the same process, which holds the locks until it ends. Only the gate of this
+project is in memory then.
 """
 
 import argparse
@@ -43,7 +43,7 @@ _NOT_ITS_OWN: Final = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"
 
 
 def main() -> None:
-    """Become the server, or end with REFUSED and leave the reason in a file."""
+    """Become the server, or exit with REFUSED and write the reason to a file."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser()
     parser.add_argument("--settings", type=VllmArguments.model_validate_json, required=True)
@@ -78,9 +78,9 @@ def require_provable(expectation: Expectation) -> None:
 
 
 def end_leftovers(expectation_file: Path) -> None:
-    """End what an earlier process of this start has left: its engine outlives a killed server.
+    """End what an earlier process of this start left: its engine outlives a killed server.
 
-    It would hold the memory that the new one needs, for ever.
+    It would hold the memory that the new one needs for ever.
     """
     mark = Mark(EXPECTATION_VARIABLE, str(expectation_file))
 

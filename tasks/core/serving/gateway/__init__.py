@@ -1,1 +1,1 @@
-"""The process that clients talk to. It knows no torch, and runs no code of a model."""
+"""The process that clients talk to. It does not import torch, and runs no code of a model."""

@@ -1,7 +1,7 @@
-"""Answers: a request's way through the line, to an engine, and back piece by piece.
+"""Answering a request: through the queue to an engine, and back piece by piece.
 
-The invariant: whoever closes an answer early gives back its places, and the engine stops. Another
-engine, or the same one, is asked once more only as long as nothing of the answer has come.
+The invariant: closing an answer early releases its places and stops the engine. A request is
+retried, with another engine or the same one, only as long as no part of the answer has arrived.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from typing import Any
 from openai.types import CreateEmbeddingResponse
 
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
+from tasks.core.serving.gateway.clients import Client
 from tasks.core.serving.gateway.engine_client import (
     AnswerPiece,
     EngineBusy,
@@ -27,7 +28,6 @@ from tasks.core.serving.gateway.engine_requests import (
     require_build,
     require_model,
 )
-from tasks.core.serving.gateway.keys import Client
 from tasks.core.serving.gateway.merging import Event, merged
 from tasks.core.serving.gateway.parts import Parts
 from tasks.core.serving.gateway.request_trace import RequestTrace
@@ -39,7 +39,7 @@ Body = dict[str, Any]
 
 _ATTEMPTS = 2  # or as many as there are upstreams
 _BUSY_S = 5
-_BREATH_S = 0.25  # before the second attempt: a process that has just died is not there again yet
+_BREATH_S = 0.25  # before a retry: a process that has just died is not back yet
 
 
 class Answering:
@@ -57,9 +57,9 @@ class Answering:
     async def answers(
         self, request: ChatRequest | CompletionRequest, client: Client, trace: RequestTrace
     ) -> AsyncGenerator[Event, None]:
-        """Yield the pieces of all answers, each with its answer's number, as they come.
+        """Yield the pieces of all answers as they arrive, each with its answer's number.
 
-        Raises ApiError, before the first piece or after it.
+        Raises ApiError, before or after the first piece.
         """
         with client.one_request():
             limits = self._limits_of(client)
@@ -69,7 +69,7 @@ class Answering:
                 trace.build,
                 lambda loaded: bodies_for(request, loaded, limits),
             )
-            # Before waiting, so that a request that cannot be answered never waits.
+            # Checked before queueing, so that a request that cannot be answered never waits.
             count = len((await asked.now())[1])
             async with self._places.taken(count):
                 answers = [self._answer(asked, number, trace) for number in range(count)]
@@ -142,7 +142,7 @@ class Answering:
 
     @contextmanager
     def _asked(self, upstream: CountedUpstream) -> Iterator[EngineClient]:
-        """Count what is asked, and as an incident when it goes wrong."""
+        """Count a request, and an incident if it fails."""
         try:
             with upstream.one_request() as engine:
                 yield engine
@@ -158,7 +158,7 @@ class Answering:
     def _choose(
         self, loaded: LoadedRoute, tried: list[CountedUpstream], trace: RequestTrace
     ) -> CountedUpstream:
-        is_worker = trace.build is not None  # its gateway asks the others itself
+        is_worker = trace.build is not None  # the asking gateway distributes requests itself
         upstream = self._upstreams.choose(loaded.route, tried, own_only=is_worker)
         tried.append(upstream)
         trace.upstreams.append(f"{upstream.slot}/{upstream.name}")
@@ -172,7 +172,7 @@ class Answering:
         *,
         begun: bool = False,
     ) -> None:
-        """Return when another attempt may be made; raise ApiError when there is none."""
+        """Return when the request may be retried. Raises ApiError if it may not."""
         if not begun and len(tried) < max(_ATTEMPTS, len(loaded.route.upstreams)):
             await asyncio.sleep(_BREATH_S)
             return
@@ -188,7 +188,7 @@ class Answering:
 
 
 class _RoutedBodies:
-    """What is asked for one request, made anew when the route is another one meanwhile."""
+    """The engine bodies of one request, made again when the route has changed."""
 
     def __init__(
         self,
@@ -204,9 +204,9 @@ class _RoutedBodies:
         self._made: tuple[LoadedRoute, list[Body]] | None = None
 
     async def now(self) -> tuple[LoadedRoute, list[Body]]:
-        """Return the route in use, and a body for each answer. Raises ApiError.
+        """Return the current route, and a body for each answer. Raises ApiError.
 
-        Between the return and the next `await` the route cannot change.
+        Until the next `await` the route cannot change.
         """
         while self._made is None or self._made[0] is not self._routing.current():
             loaded = self._routing.current()

@@ -1,4 +1,4 @@
-"""The API that clients see: which path does what."""
+"""The public API: the paths and their handlers."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -20,10 +20,11 @@ from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.assembling import AssembledAnswer, UsageCount, assembled
 from tasks.core.serving.gateway.attending import EventStream, attended
 from tasks.core.serving.gateway.body import Bodies
+from tasks.core.serving.gateway.clients import client_of
 from tasks.core.serving.gateway.collected_paths import CollectedPaths
 from tasks.core.serving.gateway.consent import CONSENT_HEADER, consents, require_keepable
 from tasks.core.serving.gateway.engine_requests import require_build, require_model
-from tasks.core.serving.gateway.keys import Keys, client_of
+from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.merging import Event
 from tasks.core.serving.gateway.middleware import GatewayMiddleware
 from tasks.core.serving.gateway.openapi import document
@@ -52,7 +53,7 @@ class _Chunks(Protocol):
 
 
 class Api:
-    """The paths. Every method that answers raises ApiError or ClientGone."""
+    """The paths. Every handler raises ApiError or ClientGone."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -65,9 +66,9 @@ class Api:
         self._reviews = ReviewApi(parts.settings)
 
     def app(self, keys: Keys) -> Starlette:
-        """Return the application for who has one of these keys.
+        """Return the application for clients with these keys.
 
-        Without allowed origins no page of the web gets an answer.
+        Without allowed origins no web page gets an answer.
         """
         origins = self._parts.settings.gateway.allowed_origins
         front = Middleware(
@@ -130,7 +131,7 @@ class Api:
         return Response(body, media_type="application/json")
 
     async def token_check(self, request: Request) -> Response:
-        """Say of each text how long it is, and whether its answer has room; FastChat's words."""
+        """Return the length of each text, and whether its answer fits; fields as in FastChat."""
         asked = read_request(TokenCheckRequest, await self._bodies.of(request))
         loaded = self._routing.current()
         checked = []
@@ -147,17 +148,17 @@ class Api:
         return JSONResponse({"object": "list", "data": [_model(self._routing.current())]})
 
     async def model(self, request: Request) -> Response:
-        """Return the model of this name, if it is the one that is served."""
+        """Return the model of this name, if it is served."""
         loaded = self._routing.current()
         require_model(request.path_params["model"], loaded.route)
         return JSONResponse(_model(loaded))
 
     async def health(self, _request: Request) -> Response:
-        """Say that the process lives."""
+        """Report that the process is alive."""
         return JSONResponse({"status": "alive"})
 
     async def ready(self, request: Request) -> Response:
-        """Say whether there is a route now, and an engine that answers behind it."""
+        """Report whether there is a route and an engine that answers."""
         route, build = self._routing.current().route, trace_of(request).build
         require_build(build, route)
         asked = self._parts.upstreams.of(route, own_only=build is not None)
@@ -189,7 +190,7 @@ class Api:
         if not asked.stream:
             answers, usage = await attended(request.receive, assembled(events, asked.n))
             return Response(whole(asked.model, answers, usage), media_type="application/json")
-        # What fails before the first piece still has a status of its own.
+        # An error before the first piece still gets its own status.
         first = await attended(request.receive, _first(events))
         stream = streamed(
             first,
@@ -207,7 +208,7 @@ async def _first(events: Any) -> Any:
 
 
 def _model(loaded: LoadedRoute) -> dict[str, Any]:
-    """Return OpenAI's object with the fields that FastChat adds, and what answers for it."""
+    """Return OpenAI's object with FastChat's additional fields, and what serves it."""
     route = loaded.route
     name = route.model_name
     model = Model(
@@ -237,5 +238,5 @@ async def _no_such_path(request: Request, error: Exception) -> Response:
     message = f"{request.method} {request.url.path} is not part of this API."
     code = FastChatCode.VALIDATION_TYPE_ERROR
     response = ApiError(code, message, status=status, error_code="not_found").response()
-    response.headers.update(getattr(error, "headers", None) or {})  # which methods there are
+    response.headers.update(getattr(error, "headers", None) or {})  # the allowed methods
     return response

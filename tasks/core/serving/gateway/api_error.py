@@ -1,8 +1,8 @@
-"""What a client is told when it gets no answer: one body that old and new clients both understand.
+"""Error responses, with one body that old and new clients both understand.
 
 FastChat's clients read `code`, a number (Kawan Usaha's backend of 2023 shortens a conversation when
-it is above 0); OpenAI's read `error`, and the HTTP status. The invariant: every refusal of the
-gateway is an ApiError, and every ApiError has both.
+it is above 0); OpenAI's read `error` and the HTTP status. The invariant: every error response of
+the gateway is an ApiError, and every ApiError has both.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ _KINDS = {
 
 
 class ApiError(Exception):
-    """A request that gets no answer. status is of the kind of error unless it is given."""
+    """A request that is refused or failed. The status follows from the code unless it is given."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class ApiError(Exception):
         }
 
     def response(self) -> JSONResponse:
-        """Return the whole answer."""
+        """Return the HTTP response."""
         headers: dict[str, str] = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(self.retry_after_s)
@@ -98,7 +98,7 @@ class ApiError(Exception):
         return JSONResponse(self.body(), self.status, headers)
 
     def event(self) -> bytes:
-        """Return the event that tells of it in the middle of a stream.
+        """Return the event for an error in the middle of a stream.
 
         FastChat's clients look for `error_code` and `text` there, OpenAI's for `error`.
         """
@@ -107,10 +107,10 @@ class ApiError(Exception):
 
 
 def refused(param: str, message: str) -> ApiError:
-    """Return the error for a field that is wrong or that cannot be honoured."""
+    """Return the error for a field that is invalid or not supported."""
     return ApiError(FastChatCode.PARAM_OUT_OF_RANGE, message, param=param)
 
 
 def no_engine(message: str, retry_after_s: int) -> ApiError:
-    """Return the error for a moment in which nothing can answer."""
+    """Return the error while nothing can answer."""
     return ApiError(FastChatCode.CONTROLLER_NO_WORKER, message, retry_after_s=retry_after_s)

@@ -1,4 +1,4 @@
-"""The pieces of answers put together: for clients that want them whole, and for what is counted."""
+"""Assembling answers from their pieces for responses without streaming, and counting tokens."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -15,7 +15,7 @@ _LOGPROBS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 @dataclass
 class AssembledAnswer:
-    """One answer as far as it has come."""
+    """One answer as far as it has arrived."""
 
     texts: list[str] = field(default_factory=list)
     finish_reason: str | None = None
@@ -24,11 +24,11 @@ class AssembledAnswer:
 
     @property
     def text(self) -> str:
-        """The whole text."""
+        """The text."""
         return "".join(self.texts)
 
     def add(self, piece: AnswerPiece) -> None:
-        """Append what is new."""
+        """Append a piece."""
         self.texts.append(piece.text)
         self.finish_reason = piece.finish_reason or self.finish_reason
         self.prompt_logprobs = piece.prompt_logprobs or self.prompt_logprobs
@@ -37,7 +37,7 @@ class AssembledAnswer:
 
 
 class UsageCount:
-    """The tokens of a request; a prompt counts once, however many answers it gets."""
+    """Counts the tokens of a request; a prompt counts once, however many answers it gets."""
 
     def __init__(self, answers_per_prompt: int) -> None:
         self._answers_per_prompt = answers_per_prompt
@@ -45,7 +45,7 @@ class UsageCount:
         self._completion_tokens = 0
 
     def add(self, number: int, usage: Usage) -> None:
-        """Count the usage of one answer."""
+        """Add the usage of one answer."""
         self._prompt_tokens[number // self._answers_per_prompt] = usage.prompt_tokens
         self._completion_tokens += usage.completion_tokens
 
@@ -62,7 +62,7 @@ class UsageCount:
 async def assembled(
     events: AsyncGenerator[Event, None], answers_per_prompt: int
 ) -> tuple[list[AssembledAnswer], CompletionUsage]:
-    """Return all answers in the order of their numbers, and what they took."""
+    """Return all answers in the order of their numbers, and the total usage."""
     answers: dict[int, AssembledAnswer] = {}
     counted = UsageCount(answers_per_prompt)
     async with aclosing(events):

@@ -1,4 +1,4 @@
-"""A client that may leave: work for it ends when it does, streamed or not."""
+"""Work for a client that is cancelled when the client disconnects, streamed or not."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 class ClientGone(Exception):
-    """The client has closed its connection: nobody reads an answer."""
+    """The client has closed its connection, so nobody reads the answer."""
 
 
 async def attended(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of the work. Raises ClientGone, the work cancelled, once the client left.
+    """Return the result of the work. If the client disconnects, cancel it and raise ClientGone.
 
     receive is the request's own, after its body has been read.
     """
@@ -34,9 +34,9 @@ async def attended(receive: Receive, work: Coroutine[Any, Any, Result]) -> Resul
 
 
 class EventStream(Response):
-    """Server-sent events, closed with their source at the end, or when the client leaves or stalls.
+    """Server-sent events, closed with their source at the end, or if the client leaves or stalls.
 
-    The source is closed here too: a generator over it that never began would not close it.
+    The source is closed here too, because a generator over it that never started would not.
     """
 
     media_type = "text/event-stream"
@@ -53,11 +53,11 @@ class EventStream(Response):
         self._events = events
         self._source = source
         self._client_s = client_s
-        # nginx would hold back the pieces otherwise.
+        # Otherwise nginx buffers the pieces.
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     def init_headers(self, headers: Any = None) -> None:
-        """Set the headers; there is no length."""
+        """Set the headers, without a length."""
         super().init_headers(headers)
         del self.headers["content-length"]
 
@@ -73,7 +73,7 @@ class EventStream(Response):
             async for event in self._events:
                 async with asyncio.timeout(self._client_s):
                     await send({"type": "http.response.body", "body": event, "more_body": True})
-        except TimeoutError:  # it holds a place of the engine
+        except TimeoutError:  # it would keep its place in the engine
             raise ClientGone from None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -1,4 +1,4 @@
-"""The bytes of a request's body: no more than are allowed, and no slower."""
+"""Reading the body of a request, with limits on size and time."""
 
 import asyncio
 
@@ -10,16 +10,16 @@ from tasks.core.serving.gateway.settings import GatewaySettings
 
 
 class Bodies:
-    """How long a body may be, and how long it may take."""
+    """Reads bodies within the limits of the settings."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._max_bytes = settings.gateway.max_body_bytes
         self._client_s = settings.client_s
 
     async def of(self, request: Request) -> bytes:
-        """Return the body. One that is too long is not read to its end.
+        """Return the body; stop reading one that is too long.
 
-        Raises ApiError, and ClientGone.
+        Raises ApiError and ClientGone.
         """
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._max_bytes:

@@ -1,7 +1,7 @@
-"""Answers as /v1/chat/completions gives them, whole and as chunks.
+"""Responses of /v1/chat/completions, complete and as chunks.
 
-The shapes are those of `openai.types`. A chunk is made by them once a stream and then filled in,
-which takes 2.3 microseconds a token instead of 7.8 (tests/benchmarks/bench_chunks.py). Old clients
+The shapes are those of `openai.types`. They make one chunk per stream, which is then filled in:
+2.3 microseconds per token instead of 7.8 (tests/benchmarks/bench_chunks.py). Old clients
 (FastChat's) read the same fields.
 """
 
@@ -29,7 +29,7 @@ _OWN_ID = re.compile(r"chatcmpl-[0-9a-f]{32}")
 def whole(
     model: str, answers: Sequence[AssembledAnswer], usage: CompletionUsage, *, answer_id: str
 ) -> bytes:
-    """Return the body of an answer that is not streamed."""
+    """Return the body of a response that is not streamed."""
     completion = ChatCompletion(
         id=answer_id,
         object="chat.completion",
@@ -65,11 +65,11 @@ class ChatChunks:
         self._choice: dict[str, Any] = self._chunk["choices"][0]
 
     def opening(self, answers: int) -> list[dict[str, Any]]:
-        """Return a chunk for each answer that says whose words follow."""
+        """Return a chunk for each answer with its role."""
         return [self._filled(n, {"role": "assistant", "content": ""}) for n in range(answers)]
 
     def of(self, number: int, piece: AnswerPiece) -> list[dict[str, Any]]:
-        """Return the chunks of a piece; the end of an answer is one of its own without words."""
+        """Return the chunks of a piece; the end of an answer is a separate chunk without text."""
         chunks = []
         logprobs = _logprobs(piece.logprobs)
         if piece.text or logprobs is not None:
@@ -93,7 +93,7 @@ class ChatChunks:
 
 
 def _logprobs(found: Mapping[str, Sequence[Any]] | None) -> ChoiceLogprobs | None:
-    """Return chat's object for the one of the completion API."""
+    """Convert the log-probabilities of the completion API to those of chat."""
     if found is None:
         return None
     tokens, values = found["tokens"], found["token_logprobs"]
@@ -121,5 +121,5 @@ def new_id() -> str:
 
 
 def is_own_id(text: str) -> bool:
-    """Return whether `new_id` gives such ids."""
+    """Return whether an id may come from `new_id`."""
     return _OWN_ID.fullmatch(text) is not None

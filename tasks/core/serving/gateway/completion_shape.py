@@ -1,4 +1,4 @@
-"""Answers as /v1/completions and /v1/embeddings give them, in the shapes of `openai.types`."""
+"""Responses of /v1/completions and /v1/embeddings, in the shapes of `openai.types`."""
 
 import base64
 import time
@@ -41,11 +41,11 @@ class CompletionChunks:
         self._chunk: dict[str, Any] = _empty(model).model_dump(exclude_unset=True)
 
     def opening(self, _answers: int) -> list[dict[str, Any]]:
-        """Return nothing: nobody is introduced here."""
+        """Return nothing: completions have no roles."""
         return []
 
     def of(self, number: int, piece: AnswerPiece) -> list[dict[str, Any]]:
-        """Return the chunk of a piece, if there is anything in it."""
+        """Return the chunk of a piece, if it contains anything."""
         said = piece.logprobs, piece.prompt_logprobs, piece.finish_reason
         if not piece.text and said == (None, None, None):
             return []
@@ -67,7 +67,7 @@ class CompletionChunks:
 def embeddings_body(
     model: str, found: EmbeddingResponse, encoding_format: Literal["float", "base64"]
 ) -> bytes:
-    """Return the body for an engine's embeddings: numbers, or their 32 bits in base64."""
+    """Return the body for an engine's embeddings, as numbers or as float32 in base64."""
     body = found.model_dump(exclude_unset=True) | {"model": model}
     if encoding_format == "base64":
         for one in body["data"]:

@@ -1,4 +1,4 @@
-"""The connections of the gateway to all engines, here and on other machines."""
+"""The connections of the gateway to all engines, local and on other machines."""
 
 import socket
 from types import TracebackType
@@ -10,7 +10,7 @@ from tasks.core.serving.client.access import trusted
 
 _CONNECT_S = 5.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""A machine that lost its power or its network says nothing: its connections end after 25 s."""
+"""A machine that lost power or network sends nothing: its connections end after 25 s."""
 _OPTIONS = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
@@ -22,16 +22,16 @@ _OPTIONS = [
 
 
 class Connections:
-    """A pool for each certificate that is trusted; all are closed at the end of the block.
+    """A connection pool for each trusted certificate; all are closed at the end of the block.
 
-    How long a read may take is said at each read.
+    Each read sets its own timeout.
     """
 
     def __init__(self) -> None:
         self._pools: dict[str | None, httpx.AsyncClient] = {}
 
     def trusting(self, certificate: str | None) -> httpx.AsyncClient:
-        """Return the connections to who shows this certificate, or a public one."""
+        """Return the pool for servers with this certificate, or with a public one."""
         if certificate not in self._pools:
             self._pools[certificate] = _pool(certificate)
         return self._pools[certificate]
@@ -53,7 +53,7 @@ class Connections:
 
 def _pool(certificate: str | None) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        # Without the environment: a proxy must not get requests to this machine.
+        # Requests to this machine must not go to a proxy of the environment.
         trust_env=False,
         timeout=httpx.Timeout(None, connect=_CONNECT_S),
         transport=httpx.AsyncHTTPTransport(

@@ -1,6 +1,6 @@
-"""Whether a person agrees to have an answer kept, and what they send about it later.
+"""A person's consent to have an answer stored, and the feedback that they send later.
 
-`store: true` is OpenAI's own field for it; a header says the same for clients that cannot set it.
+`store: true` is OpenAI's field for it; a header does the same for clients that cannot set it.
 """
 
 from typing import Annotated, Literal, Self
@@ -20,7 +20,7 @@ _Text = Annotated[
 
 
 class FeedbackRequest(RequestBody):
-    """The body of /v1/feedback: what a person thinks of an answer that is kept."""
+    """The body of /v1/feedback: a person's rating of a stored answer."""
 
     id: str = Field(pattern=r"^[\w.-]{1,128}$", description="Of the completion.")
     user: UserId
@@ -41,12 +41,12 @@ class ForgetRequest(RequestBody):
 
 
 def consents(headers: Headers) -> bool:
-    """Return whether the header says that the answer may be kept."""
+    """Return whether the header allows the answer to be stored."""
     return headers.get(CONSENT_HEADER, "").strip().lower() == "store"
 
 
 def require_keepable(request: ChatRequest, *, collects: bool) -> None:
-    """Return when the answer to a request with consent can be kept; else raise ApiError."""
+    """Raise ApiError unless the answer to a request with consent can be stored."""
     if not collects:
         raise refused("store", "store: this deployment keeps no conversations.")
     if request.user is None:

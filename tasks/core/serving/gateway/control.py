@@ -1,4 +1,4 @@
-"""A running gateway, asked by the deployment through its control socket."""
+"""Controlling a running gateway through its control socket."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tasks.core.serving.gateway.control_protocol import GatewayState, ReportedIn
 from tasks.core.serving.gateway.recent import RecentAnswer
 
 _QUICK_S = 15.0
-_LOAD_S = 120.0  # a tokenizer is loaded before a new route is in use
+_LOAD_S = 120.0  # a tokenizer is loaded before a new route is used
 
 Answer = TypeVar("Answer")
 
@@ -22,30 +22,30 @@ class _Completion(BaseModel):
 
 
 class GatewayBusy(ServingFailed):
-    """The gateway works, and can take no more."""
+    """The gateway works, but cannot accept another request."""
 
     retryable = True
 
 
 class GatewayControl:
-    """The gateway behind a control socket. Every method raises ServingFailed without one."""
+    """The gateway behind a control socket. Every method raises ServingFailed if none answers."""
 
     def __init__(self, control_socket: Path) -> None:
         self._socket = control_socket
 
     def follow_routes(self, *, timeout_s: float = _LOAD_S) -> GatewayState:
-        """Return once the gateway follows routes.json.
+        """Return once the gateway uses the current routes.json.
 
-        Raises the KawanUsahaError that it met there; the route of before is then still in use.
+        Raises the KawanUsahaError that it encountered; the earlier route is then still in use.
         """
         return self._ask(GatewayState, "POST", "/routes", timeout_s=timeout_s)
 
     def read_keys(self) -> int:
-        """Return how many keys are in force, read again. Raises UsageError for a wrong file."""
+        """Have the keys read again; return their number. Raises UsageError for an invalid file."""
         return self._ask(int, "POST", "/keys")
 
     def state(self) -> GatewayState:
-        """Return what the gateway does now."""
+        """Return the state of the gateway."""
         return self._ask(GatewayState, "GET", "/state")
 
     def recent(self) -> list[RecentAnswer]:
@@ -62,9 +62,9 @@ class GatewayControl:
         self._ask(type(None), "POST", "/incidents", body)
 
     def generate_token(self, model_name: str, *, timeout_s: float) -> None:
-        """Return when one token of the model has come through the gateway; no key is needed.
+        """Return once a token of the model came through the gateway; needs no key.
 
-        Raises GatewayBusy when all places are taken and the line is full: it lives, and works.
+        Raises GatewayBusy when all places and the queue are full, so the gateway works.
         """
         request = {
             "model": model_name,
@@ -93,7 +93,7 @@ class GatewayControl:
     def _text(
         self, method: str, path: str, body: str | None = None, *, timeout_s: float = _QUICK_S
     ) -> str:
-        import httpx  # as in `serving.asked`
+        import httpx  # slow to import; see `client.request`
 
         transport = httpx.HTTPTransport(uds=str(self._socket), verify=False)
         headers = {"Content-Type": "application/json"}
@@ -108,7 +108,7 @@ class GatewayControl:
             raise told or self._wrong(f"{response.status_code} {response.text[:500]}")
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             raise GatewayBusy(
-                "The gateway has no place for another request.",
+                "The gateway cannot accept another request.",
                 where=self._socket,
                 found=response.text[:500],
                 next_step="Ask again later.",

@@ -1,4 +1,4 @@
-"""The gateway's side of the control socket, which only its owner can reach: its mode is 0600."""
+"""The server of the control socket, which only its owner can reach: its mode is 0600."""
 
 import logging
 
@@ -52,8 +52,8 @@ def control_api(parts: Parts) -> FastAPI:
     async def get_metrics() -> PlainTextResponse:
         return PlainTextResponse(parts.metrics.text())
 
-    # Whoever can open the socket owns the deployment and needs no key: so can the watch ask for a
-    # token without one, past no limit but the places.
+    # Whoever can open the socket owns the deployment and needs no key, such as the watch, which
+    # asks for tokens. Only the places limit it.
     app.mount("/", Api(parts).app(Keys(None, {}, anybody="control")))
 
     def state() -> GatewayState:

@@ -1,6 +1,6 @@
-"""What the gateway and the deployment say to each other over the control socket.
+"""The protocol of the control socket between the gateway and the deployment.
 
-POST /routes      read routes.json again; answers once the route is in use, or 409 and why not
+POST /routes      read routes.json again; answers once it is in use, or 409 with the error
 POST /keys        read the keys again
 GET  /state       GatewayState
 GET  /recent      [RecentAnswer]: the last answers, the oldest first
@@ -19,20 +19,20 @@ class _Value(BaseModel):
 
 
 class GatewayState(_Value):
-    """What the gateway does now."""
+    """The state of the gateway."""
 
     route: Route | None
     in_flight: dict[str, dict[str, int]] = Field(
-        description="By slot and upstream, slots that nothing is routed to any longer included."
+        description="By slot and upstream, including slots without a route."
     )
     pieces: dict[str, dict[str, int]] = Field(
-        description="How many pieces of answers have come from each: a sign of life."
+        description="How many pieces of answers have come from each, to see that it works."
     )
     running: int
     waiting: int
 
     def in_flight_of(self, engine: str) -> int:
-        """Return how much the engine of a slot is asked; its workers do not count."""
+        """Return the requests in flight to the engine of a slot, without its workers."""
         return self.in_flight.get(engine, {}).get(engine, 0)
 
     def pieces_of(self, engine: str) -> int:
@@ -41,7 +41,7 @@ class GatewayState(_Value):
 
 
 class ReportedIncident(_Value):
-    """Something that went wrong behind the gateway and was seen by someone else."""
+    """A problem behind the gateway that another process has found."""
 
     kind: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$", description="A label in /metrics.")
     detail: str = Field(max_length=2000, description="For the log.")

@@ -1,8 +1,8 @@
-"""One engine, asked over the engine protocol (../engines/protocol.md).
+"""The client of an engine, by the engine protocol (../engines/protocol.md).
 
-The invariant: an answer that ends without an error is whole, its last piece bears a
-`finish_reason`; and when the caller closes it early, the connection is closed, which is how an
-engine learns that nobody waits any longer.
+The invariants: an answer that ends without an error is complete, its last piece has a
+`finish_reason`; and when the caller closes it early, the connection is closed, by which the engine
+learns that nobody is waiting.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ _ERROR_BYTES = 10_000
 
 
 class EngineLost(Exception):
-    """The engine is not there, is full, or broke off; another one may answer."""
+    """The engine is down, full, or was cut off; another one may answer."""
 
 
 class EngineBusy(EngineLost):
-    """The engine can take no more now."""
+    """The engine cannot accept more requests now."""
 
 
 class EngineTimeout(ApiError):
-    """The engine took too long. Not asked again: that may take as long once more."""
+    """The engine took too long. Not retried, since that may take as long again."""
 
     def __init__(self, what: str, seconds: float) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class EngineLimits:
 
 @dataclass(frozen=True)
 class AnswerPiece:
-    """What is new of an answer. logprobs is OpenAI's object of the completion API."""
+    """A new part of an answer. logprobs is OpenAI's object of the completion API."""
 
     text: str
     finish_reason: str | None = None
@@ -62,17 +62,17 @@ class AnswerPiece:
 
 @dataclass(frozen=True)
 class Usage:
-    """How many tokens the engine read and wrote."""
+    """How many tokens the engine read and generated."""
 
     prompt_tokens: int
     completion_tokens: int
 
 
 class EngineClient:
-    """Asks one upstream. Every method raises EngineLost, or ApiError for what no retry helps.
+    """Sends requests to one upstream. Raises EngineLost, or ApiError if a retry cannot help.
 
-    Without `access` it is an engine of this machine. With it, it is a gateway: each request names
-    the build that must answer, which a worker that serves another one by now refuses.
+    Without `access` it is a local engine. With it, it is a gateway: each request names the build
+    that must answer, which a worker that now serves another build refuses.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class EngineClient:
         self._ready = "/health"
         if access is not None:
             self._headers |= {"Authorization": f"Bearer {access.key}", BUILD_HEADER: build}
-            self._ready = "/ready"  # the /health of a gateway tells nothing of what is behind it
+            self._ready = "/ready"  # a gateway's /health says nothing about its engine
 
     async def ready(self) -> bool:
-        """Return whether it says that it takes requests."""
+        """Return whether it reports that it accepts requests."""
         try:
             answer = await self._http.get(
                 self._url + self._ready, headers=self._headers, timeout=_READY_S
@@ -106,7 +106,7 @@ class EngineClient:
     async def complete(
         self, body: Mapping[str, Any], request_id: str
     ) -> AsyncGenerator[AnswerPiece | Usage, None]:
-        """Yield the answer as the engine writes it, then what it counted."""
+        """Yield the answer as the engine sends it, then the usage."""
         finished = False
         async with aclosing(self._events(body, request_id)) as events:
             async for event in events:
@@ -114,7 +114,7 @@ class EngineClient:
                     finished = finished or getattr(said, "finish_reason", None) is not None
                     yield said
         if not finished:
-            raise EngineLost("The engine broke off in the middle of its answer.")
+            raise EngineLost("The engine stopped in the middle of its answer.")
 
     async def embed(self, body: Mapping[str, Any], request_id: str) -> CreateEmbeddingResponse:
         """Return OpenAI's answer with the embeddings."""
@@ -125,7 +125,9 @@ class EngineClient:
             try:
                 return CreateEmbeddingResponse.model_validate_json(await response.aread())
             except (httpx.HTTPError, ValueError) as error:
-                raise EngineLost(f"The engine broke off: {_words(error)}") from error
+                raise EngineLost(
+                    f"The connection to the engine was lost: {_words(error)}"
+                ) from error
             finally:
                 await response.aclose()
 
@@ -151,7 +153,7 @@ class EngineClient:
                     yield _event(line)
                     limit = asyncio.get_running_loop().time() + self._limits.between_tokens_s
         except httpx.HTTPError as error:
-            raise EngineLost(f"The engine broke off: {_words(error)}") from error
+            raise EngineLost(f"The connection to the engine was lost: {_words(error)}") from error
         finally:
             if response is not None:
                 await response.aclose()
@@ -175,7 +177,7 @@ class EngineClient:
 
 @asynccontextmanager
 async def _in_time(limit: float, what: str, seconds: float) -> AsyncIterator[None]:
-    """Raise EngineTimeout for a block that has not ended at limit, by the loop's clock."""
+    """Raise EngineTimeout if the block has not ended at limit, by the loop's clock."""
     try:
         async with asyncio.timeout_at(limit):
             yield
@@ -184,7 +186,7 @@ async def _in_time(limit: float, what: str, seconds: float) -> AsyncIterator[Non
 
 
 async def _data(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Yield what stands behind `data:`. Not by httpx's lines, which end at U+2028 in a text too."""
+    """Yield what follows `data:`. Not by httpx's lines, which also end at U+2028 within a text."""
     rest = b""
     async for piece in response.aiter_bytes():
         *lines, rest = (rest + piece).split(b"\n")
@@ -197,25 +199,25 @@ def _event(line: bytes) -> dict[str, Any]:
     try:
         event: dict[str, Any] = from_json(line, allow_inf_nan=False)
     except ValueError as error:
-        raise EngineLost(f"The engine wrote no JSON: {error}") from error
+        raise EngineLost(f"The engine sent invalid JSON: {error}") from error
     if not isinstance(event, dict):
-        raise EngineLost("The engine wrote something else than an event.")
+        raise EngineLost("The engine sent something that is not an event.")
     if failure := event.get("error"):
         raise EngineLost(f"The engine failed: {_message(failure)}")
     return event
 
 
 def _said(event: Mapping[str, Any]) -> list[AnswerPiece | Usage]:
-    """Return what an event says. Raises EngineLost for one of another shape.
+    """Parse an event. Raises EngineLost for one of another shape.
 
-    By hand: it is done for every token, and a worker may be another machine.
+    By hand for speed, since it is done for every token; a worker may be another machine.
     """
     try:
         said: list[AnswerPiece | Usage] = [_piece(choice) for choice in event.get("choices") or ()]
         if usage := event.get("usage"):
             said.append(Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"])))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise EngineLost("The engine wrote an event of another shape.") from error
+        raise EngineLost("The engine sent an event of another shape.") from error
     return said
 
 
@@ -233,7 +235,7 @@ def _piece(choice: Mapping[str, Any]) -> AnswerPiece:
 
 
 def _refusal(status: int, body: bytes) -> Exception:
-    """Return the error for an answer that is none: the request's fault, or the engine's."""
+    """Return the exception for an error response: a fault of the request or of the engine."""
     code = None
     try:
         content = from_json(body)
@@ -241,10 +243,10 @@ def _refusal(status: int, body: bytes) -> Exception:
         message = _message(error).strip() or f"status {status}"
     except (ValueError, AttributeError):
         error, message = {}, f"status {status}"
-    if status in (401, 403):  # not the client's key: the one that this gateway has for a worker
+    if status in (401, 403):  # not the client's key, but this gateway's key for a worker
         return EngineLost("The engine does not accept the key of this gateway.")
     if status in (429, 503) and code != FastChatCode.CONTROLLER_NO_WORKER:
-        return EngineBusy(f"The engine can take no more: {message}")
+        return EngineBusy(f"The engine cannot accept more requests: {message}")
     if status in (400, 413, 422):
         param = error.get("param") if isinstance(error, Mapping) else None
         return ApiError(FastChatCode.PARAM_OUT_OF_RANGE, message, param=param)

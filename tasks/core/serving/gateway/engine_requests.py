@@ -1,6 +1,6 @@
-"""What an engine is asked for a request, once it is known which one: token ids and a length.
+"""Translating a client's request into requests of the engine protocol: token ids and a length.
 
-The invariant: a field that the route's engine does not honour is refused by its name.
+The invariant: a field that the route's engine does not support is refused by name.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tasks.core.serving.state.routes import Route
 
 @dataclass(frozen=True)
 class AnswerLimits:
-    """How long answers are: where the client does not say, and at the most."""
+    """How long answers are: by default, and at most."""
 
     default_tokens: int
     max_tokens: int
@@ -27,7 +27,7 @@ async def bodies_for(
 ) -> list[dict[str, Any]]:
     """Return a body of the engine protocol for each answer: n for a prompt, the prompts in order.
 
-    Raises ApiError for what this route's engine cannot do, and where no answer has room.
+    Raises ApiError for what this route's engine does not support, and if no answer fits.
     """
     return bodies_of(request, await _ids(request, loaded.prompts), loaded, limits)
 
@@ -38,7 +38,7 @@ def bodies_of(
     loaded: LoadedRoute,
     limits: AnswerLimits,
 ) -> list[dict[str, Any]]:
-    """Return the same for prompts whose token ids are known. Raises as `bodies_for` does."""
+    """Return the same for prompts whose token ids are known. Raises as `bodies_for`."""
     _refuse_what_it_lacks(request, loaded)
     prompts = loaded.prompts
     wanted = min(request.wanted_tokens or limits.default_tokens, limits.max_tokens)
@@ -49,14 +49,14 @@ def bodies_of(
         "stop_token_ids": list(dict.fromkeys((*request.stop_token_ids, *prompts.stop_token_ids))),
         **request.extras(),
     }
-    if "prompt_logprobs" not in common:  # vLLM has no stream with them
+    if "prompt_logprobs" not in common:  # vLLM does not stream with them
         common |= {"stream": True, "stream_options": {"include_usage": True}}
     bodies = []
     for ids in prompts_ids:
         room = prompts.answer_tokens(len(ids), wanted)
         for answer in range(request.n):
             body = {**common, "prompt": [*ids], "max_tokens": room}
-            if request.seed is not None:  # else all n would be the same
+            if request.seed is not None:  # otherwise all n would be the same
                 body["seed"] = request.seed + answer
             bodies.append(body)
     return bodies
@@ -83,13 +83,11 @@ async def ids_of(
 ) -> list[list[int]]:
     """Return the token ids of one text or of several, each given as text or as ids.
 
-    Raises ApiError for a text without a token: no engine goes on from nothing.
+    Raises ApiError for a text without a token, from which no engine can continue.
     """
     found = await _ids_of(given, prompts, param)
     if not all(found):
-        raise refused(
-            param, f"{param}: a text without a token; the tokenizer begins none by itself."
-        )
+        raise refused(param, f"{param}: a text without a token; the tokenizer adds none by itself.")
     return found
 
 
@@ -109,7 +107,7 @@ async def _ids_of(
 
 
 def require_model(asked: str, route: Route) -> None:
-    """Return when the model that is asked for is the one that is served; else raise ApiError."""
+    """Raise ApiError unless the requested model is the one that is served."""
     if asked != route.model_name:
         raise ApiError(
             FastChatCode.INVALID_MODEL,
@@ -119,12 +117,12 @@ def require_model(asked: str, route: Route) -> None:
 
 
 def require_build(wanted: str | None, route: Route) -> None:
-    """Return when the build that another gateway wants is the one that is served; else ApiError."""
+    """Raise ApiError unless the build that another gateway requests is the one that is served."""
     if wanted not in (None, route.build):
         raise ApiError(
             FastChatCode.INVALID_MODEL,
             f"This machine serves build {route.build}, not {wanted}.",
-            status=421,  # misdirected: the other gateway asks elsewhere
+            status=421,  # misdirected: the other gateway will ask elsewhere
             error_code="other_build",
         )
 
@@ -150,5 +148,5 @@ def _refuse_what_it_lacks(request: ChatRequest | CompletionRequest, loaded: Load
     if most is not None and len(_stops(request.stop, loaded)) > most:
         raise refused(
             "stop",
-            f"stop: the engine `{route.engine}` takes {most} texts, the template's among them.",
+            f"stop: the engine `{route.engine}` accepts {most} texts, including the template's.",
         )

@@ -1,7 +1,7 @@
-"""What is kept with consent, off the event loop: one thread writes, in the order of what came.
+"""Storing answers with consent, off the event loop: one thread writes, in order of arrival.
 
-The invariant: no answer waits for the disk, and none fails because of it. What could not be kept is
-counted and logged, without a word of its text. A rating is told as kept only once it is.
+The invariant: no answer waits for the disk or fails because of it. What could not be stored is
+counted and logged, without any of its text. A rating is confirmed only once it is stored.
 """
 
 import asyncio
@@ -44,10 +44,10 @@ CountIncident = Callable[[str], None]
 
 
 class Keeping:
-    """The collected answers of a deployment, for the gateway. Made inside the running loop.
+    """The collected answers of a deployment, for the gateway. Create it inside the running loop.
 
-    Without a directory nothing is kept anywhere. Without `collect` nothing new is kept, and what
-    is there already can still be deleted, and goes when its time is over.
+    Without a directory nothing is stored. Without `collect` nothing new is stored, but what is
+    there can still be deleted, and expires.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Keeping:
         trace: RequestTrace,
         client: str,
     ) -> AsyncGenerator[Event, None]:
-        """Yield the events of one answer, and have it kept once it has ended whole.
+        """Yield the events of one answer, and store it once it is complete.
 
-        client is the name of the key that it was asked with. It is on its way to the disk before
-        the client is told of the end: whoever then rates it comes after it.
+        client is the name of the key. The answer is queued for the disk before the client learns of
+        its end, so that a rating comes after it.
         """
         answer, begun = AssembledAnswer(), datetime.now(UTC)
         async with aclosing(events):
@@ -87,7 +87,7 @@ class Keeping:
     async def rate(self, asked: FeedbackRequest, client: str) -> None:
         """Return once a rating is on the disk. Raises ApiError."""
         keeper = self._keeper
-        # Any other id would be looked for in all that is kept.
+        # Any other id would be searched for in all files.
         if keeper is None or not is_own_id(asked.id):
             raise _unknown()
         outcome = await self._wished(
@@ -99,15 +99,15 @@ class Keeping:
             raise _rated_enough()
         if outcome == "no-room":
             self._incident("collected-full")
-            raise _not_now("There is no room for more today.")
+            raise _not_now("There is no space for more today.")
 
     async def forget(self, user: str, client: str) -> int:
-        """Return how many answers of a client's person have been deleted. Raises ApiError."""
+        """Delete the answers of a client's person; return how many. Raises ApiError."""
         keeper = self._keeper
         return 0 if keeper is None else await self._wished(lambda: keeper.forget(client, user))
 
     async def tidy_now_and_then(self) -> None:
-        """Delete what is over its time, at once and every hour."""
+        """Delete what has expired, now and every hour."""
         keeper = self._keeper
         while keeper is not None:
             try:
@@ -115,7 +115,7 @@ class Keeping:
                 if self.collects:
                     await self._done(keeper.prepare)
             except ApiError:
-                _LOG.debug("tried again later")  # it is counted and logged already
+                _LOG.debug("retried later")  # counted and logged already
             await asyncio.sleep(_TIDY_EVERY_S)
 
     def close(self) -> None:
@@ -138,9 +138,9 @@ class Keeping:
             self._failed("collected-full", "today's file has reached deploy.collect.max_bytes")
 
     async def _wished(self, call: Callable[[], Result]) -> Result:
-        """Have a rating or a deletion done: few may wait, for answers wait in the same line."""
+        """Queue a rating or a deletion; only a few, since answers wait in the same queue."""
         if self._wishes >= _MOST_WISHES:
-            raise _not_now("Too many others wait for the same.")
+            raise _not_now("Too many such requests are waiting.")
         self._wishes += 1
         try:
             return await self._done(call)
@@ -152,12 +152,12 @@ class Keeping:
             return await asyncio.shield(self._submitted(call))
         except (OSError, KawanUsahaError) as error:
             self._failed("collected-not-kept", _in_short(error))
-            raise _not_now("The disk does not take it now.") from error
+            raise _not_now("The disk cannot be written now.") from error
 
     def _submitted(self, call: Callable[[], Result], size: int = 0) -> "asyncio.Future[Result]":
         waiting_bytes = self._waiting_bytes + size
         if self._waiting >= _MOST_WAITING or waiting_bytes > _MOST_WAITING_BYTES:
-            raise _not_now("Too much waits to be written.")
+            raise _not_now("Too much is waiting to be written.")
         self._waiting += 1
         self._waiting_bytes = waiting_bytes
         work: Future[Result] = self._thread.submit(call)
@@ -200,7 +200,7 @@ def _offered(
 
 
 def _in_short(error: BaseException) -> str:
-    """Return an error without what it quotes: only a system's and our own hold no text."""
+    """Return an error without quotations: only the system's and our own contain no text."""
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror}"
     return str(error) if isinstance(error, KawanUsahaError) else type(error).__name__
@@ -209,7 +209,7 @@ def _in_short(error: BaseException) -> str:
 def _unknown() -> ApiError:
     return ApiError(
         FastChatCode.PARAM_OUT_OF_RANGE,
-        "id: no answer of this user is kept under it.",
+        "id: no answer of this user is stored under it.",
         param="id",
         status=404,
         error_code="not_found",
@@ -229,7 +229,7 @@ def _rated_enough() -> ApiError:
 def _not_now(why: str) -> ApiError:
     return ApiError(
         FastChatCode.INTERNAL_ERROR,
-        f"It could not be kept. {why}",
+        f"It could not be stored. {why}",
         status=503,
         error_code="not_kept",
         retry_after_s=_RETRY_AFTER_S,

@@ -1,4 +1,4 @@
-"""Several answers at once, as one stream of pieces that bear the number of their answer."""
+"""Merging several answers into one stream of pieces, each with the number of its answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -7,17 +7,17 @@ from contextlib import aclosing
 from tasks.core.serving.gateway.engine_client import AnswerPiece, Usage
 
 Event = tuple[int, AnswerPiece | Usage]
-_AHEAD = 8  # pieces an answer may be ahead of a client that reads slowly
+_AHEAD = 8  # pieces per answer that are buffered for a slow client
 
 
 async def merged(
     answers: Sequence[AsyncGenerator[AnswerPiece | Usage, None]],
 ) -> AsyncGenerator[Event, None]:
-    """Yield (number, piece) in the order in which they come, until all answers have ended.
+    """Yield (number, piece) as they arrive, until all answers have ended.
 
-    The first one that fails ends the others and is raised; so does closing this generator.
+    The first error ends the others and is raised. Closing this generator ends all of them.
     """
-    if len(answers) == 1:  # as good as always; no task and no queue between engine and client
+    if len(answers) == 1:  # almost always; without a task and a queue in between
         async with aclosing(answers[0]) as pieces:
             async for piece in pieces:
                 yield 0, piece

@@ -1,4 +1,4 @@
-"""What Prometheus reads: counted here, in this process, from its start."""
+"""The metrics for Prometheus, counted in this process since its start."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -13,7 +13,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """The counters. The names of paths and keys are ours or the operator's, never a client's."""
+    """The counters. Labels are our paths and the operator's key names, never a client's text."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Metrics:
 
 
 class _Now(Collector):
-    """What is read at the moment in which it is asked for."""
+    """The gauges, read when they are collected."""
 
     def __init__(
         self,

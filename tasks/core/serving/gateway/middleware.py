@@ -1,7 +1,7 @@
-"""What every request passes first: a number, the page it comes from, the key; and what it leaves.
+"""The middleware around the API: request id, origin, key; then log line and counters.
 
-The invariant: whatever happens behind it, a client gets an answer in the shape of the API, and the
-log one line without a word that a person wrote.
+The invariant: whatever happens behind it, a client gets a response in the shape of the API, and the
+log gets one line without any text that a person wrote.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tasks.core.errors import UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode
 from tasks.core.serving.gateway.attending import ClientGone
-from tasks.core.serving.gateway.keys import Client, Keys, put_client
+from tasks.core.serving.gateway.clients import Client, put_client
+from tasks.core.serving.gateway.keys import Keys
 from tasks.core.serving.gateway.metrics import Metrics
 from tasks.core.serving.gateway.request_trace import RequestTrace, put_trace
 from tasks.core.serving.state.routes import BUILD_HEADER
@@ -26,7 +27,7 @@ _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _CLIENT_LEFT = 499  # nginx's number for it
 
 OPEN = ("/health", "/ready")
-"""What a load balancer asks, without a key. It tells nothing but yes or no."""
+"""What a load balancer asks, without a key. The answer is only yes or no."""
 
 PATHS = (
     *OPEN,
@@ -62,7 +63,7 @@ class GatewayMiddleware:
         self._ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with what it lacks."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
@@ -78,7 +79,7 @@ class GatewayMiddleware:
         except ApiError as error:
             await error.response()(scope, receive, noting)
         except Exception:  # noqa: BLE001 - logged, and a client must get an answer
-            _LOG.exception("a fault of the gateway, id=%s", trace.request_id)
+            _LOG.exception("internal error of the gateway, id=%s", trace.request_id)
             if trace.status == 0:
                 internal = ApiError(FastChatCode.INTERNAL_ERROR, "The gateway failed.")
                 await internal.response()(scope, receive, noting)
@@ -100,20 +101,20 @@ class GatewayMiddleware:
         try:
             self._keys.read_if_changed()
         except UsageError as error:
-            _LOG.error("the keys in force stay: %s", error)
+            _LOG.error("the keys were not read again: %s", error)
         return self._keys.client(authorization)
 
     def _refuse_foreign_page(self, origin: str | None) -> None:
-        """Raise ApiError for a web page that may not ask.
+        """Raise ApiError for a web page that is not allowed to send requests.
 
-        A browser would send its request all the same and only hide the answer from it: any page
-        could keep the engine of a developer's machine busy.
+        A browser would send them anyway and only hide the response: any page could keep the engine
+        of a developer's machine busy.
         """
         allowed = self._allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise ApiError(
                 FastChatCode.NO_PERMISSION,
-                "Pages of this origin may not ask; deploy.gateway.allowed_origins names those.",
+                "Pages of this origin are not allowed; see deploy.gateway.allowed_origins.",
             )
 
 

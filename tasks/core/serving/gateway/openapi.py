@@ -1,9 +1,9 @@
-"""What the gateway's API takes and gives, as an OpenAPI 3.1 document, made of what it is read by.
+"""The OpenAPI 3.1 document of the gateway's API, generated from the models that parse requests.
 
-The requests are those of `requests`, with what `request_body` lets pass beside them; the answers
-are the `openai` package's. The invariant: a request of another shape than this is answered as this
-says, too (tests/fuzz/test_gateway.py asks Schemathesis). What a schema cannot say, such as how many
-tokens a model takes, is a 400.
+The requests are those of `requests`, plus what `request_body` ignores; the responses are the
+`openai` package's. The invariant: even a request of another shape is answered as documented
+(tests/fuzz/test_gateway.py uses Schemathesis). What a schema cannot express, such as the length of
+the context, is a 400.
 """
 
 from collections.abc import Collection
@@ -42,17 +42,17 @@ _NUMBERS: Schema = {"type": "array", "items": {"type": "number"}}
 _BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
 
 _ERRORS = {
-    400: "What is asked for is wrong or not supported; `error.param` names the field.",
-    401: "A key is needed, or this one is not known.",
-    403: "Web pages of this origin may not ask, or this key may not do this.",
+    400: "The request is invalid or not supported; `error.param` names the field.",
+    401: "A key is required, or this one is not valid.",
+    403: "Pages of this origin are not allowed, or this key does not permit it.",
     404: "There is no such model, path or answer.",
     408: "The request did not arrive in time.",
-    409: "Somebody else has decided meanwhile.",
+    409: "Somebody else decided in the meantime.",
     413: "The request is too long.",
-    421: "Another build is served here than the header X-Kawan-Usaha-Build asks for.",
-    429: "This key has reached a limit, or all places are taken; `Retry-After` says when to come.",
+    421: "Another build is served here than the header X-Kawan-Usaha-Build requests.",
+    429: "This key has reached a limit, or the server is full; `Retry-After` says when to retry.",
     500: "The gateway failed.",
-    503: "Nothing is served now; `Retry-After` says when to come.",
+    503: "Nothing is served now; `Retry-After` says when to retry.",
     504: "The engine did not answer in time.",
 }
 _ALWAYS = (401, 403, 500)
@@ -109,7 +109,7 @@ _COLLECTED: Schema = {
     "build": {"type": ["string", "null"]},
     "messages": {"type": "array", "items": {"type": "object"}},
     "answer": {"type": "string"},
-    "cut": {"type": "boolean", "description": "Whether it ends where no more was allowed."},
+    "cut": {"type": "boolean", "description": "Whether it was cut at its length limit."},
     "verdict": {"enum": ["up", "down", None]},
     "correction": {"type": ["string", "null"]},
     "review": {"anyOf": [_REVIEW, {"type": "null"}]},
@@ -130,7 +130,7 @@ _CONSENT: Schema = {
 
 @cache
 def document() -> Schema:
-    """Return the document. It says nothing of what is served now."""
+    """Return the document. It does not depend on what is served."""
     named = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     check = _post("Whether texts have room for an answer", TokenCheckRequest, _TOKEN_CHECK)
     return {
@@ -171,7 +171,7 @@ def document() -> Schema:
 
 
 def _reviews() -> Schema:
-    """Return the path of the team."""
+    """Return the path for reviewers."""
     fields: Schema = ReviewsQuery.model_json_schema()["properties"]
     asked = [
         {"name": name, "in": "query", "required": False, "schema": _without_null(field)}
@@ -189,7 +189,7 @@ def _reviews() -> Schema:
 
 
 def _without_null(field: Schema) -> Schema:
-    """Return the schema of a field of the query, where nothing stands for null."""
+    """Return the schema of a query field, without null."""
     kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
     return kinds[0] if kinds else field
 
@@ -207,7 +207,7 @@ def _schemas() -> Schema:
 
 
 def _with_what_passes(schema: Schema) -> Schema:
-    """Return the schema of a request with the fields, and the empty ones, that ask for nothing."""
+    """Return the schema of a request, plus the fields and null values that are ignored."""
     required = schema.get("required", [])
     fields = {
         name: field if name in required else {"anyOf": [field, {"type": "null"}]}
@@ -254,7 +254,7 @@ def _post(
 
 
 def _responses(content: Schema | None, errors: Collection[int]) -> Schema:
-    """Return what may be answered; without content there is none."""
+    """Return the possible responses; without content the success has no body."""
     refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {
         **(

@@ -1,4 +1,4 @@
-"""What the public application and the control socket's share: the state of one gateway."""
+"""The state of a gateway, shared by the public API and the control socket."""
 
 import asyncio
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tasks.core.serving.gateway.upstreams import Upstreams
 
 @dataclass(frozen=True)
 class Parts:
-    """All of it; made inside the running loop."""
+    """The parts of a gateway. Create them inside the running loop."""
 
     settings: GatewaySettings
     keys: Keys
@@ -28,11 +28,11 @@ class Parts:
     recent: Recent
     keeping: Keeping
     ending: asyncio.Event
-    """Set once the process is to end: connections are then closed after their answer."""
+    """Set when the process is stopping: connections are then closed after their answer."""
 
     @classmethod
     def of(cls, settings: GatewaySettings, keys: Keys, connections: Connections) -> "Parts":
-        """Return the parts of a gateway that has not been asked anything yet."""
+        """Return the parts of a new gateway."""
         limits = EngineLimits(settings.first_token_s, settings.between_tokens_s)
         upstreams = Upstreams(connections, limits, settings.workers)
         places = GatewayPlaces(settings.gateway.max_running, settings.gateway.max_queued)

@@ -1,7 +1,7 @@
-"""Places: how many answers are computed at once, and who waits for one, in what order.
+"""Limiting how many answers are computed at once, with a queue for the others.
 
-The invariant: first come, first served. A request that wants several places (`n`, or several
-prompts) gets them all at once, and nobody overtakes it meanwhile.
+The invariant: first come, first served. A request that needs several places (`n`, or several
+prompts) gets all of them at once, and nothing overtakes it meanwhile.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class _Waiter:
 
 
 class GatewayPlaces:
-    """A number of places, and a line of limited length before them."""
+    """A number of places, with a bounded queue in front."""
 
     def __init__(self, max_running: int, max_queued: int) -> None:
         self._max_running = max_running
@@ -37,7 +37,7 @@ class GatewayPlaces:
 
     @asynccontextmanager
     async def taken(self, count: int) -> AsyncIterator[None]:
-        """Hold count places. Raises ApiError when the line is full, or for more than there are."""
+        """Hold count places during the block. Raises ApiError if the queue is full."""
         await self._take(count)
         try:
             yield
@@ -69,7 +69,7 @@ class GatewayPlaces:
         try:
             await waiter.turn
         except asyncio.CancelledError:
-            if not waiter.turn.cancelled():  # called in the moment in which the client left
+            if not waiter.turn.cancelled():  # admitted at the moment when the client disconnected
                 self.running -= waiter.count
             elif waiter in self._line:
                 self._line.remove(waiter)

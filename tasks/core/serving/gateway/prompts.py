@@ -1,8 +1,8 @@
-"""From what a client asks to the token ids that the model is asked with: one way for every engine.
+"""Turning a client's messages into the token ids of the prompt, the same way for every engine.
 
 FastChat's template makes the text, the model's tokenizer the ids. The invariant: the ids are those
-that FastChat's own server would compute for the same messages, none is ever cut off, and there is
-room for the answer behind them.
+that FastChat's own server would compute for the same messages, none is ever truncated, and there is
+room for the answer after them.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_QUICK_CHARACTERS = 2000  # takes about a millisecond; longer texts must not hold up the streams
+_QUICK_CHARACTERS = 2000  # takes about a millisecond; longer texts must not delay the streams
 
 
 @dataclass(frozen=True)
 class PromptTurn:
-    """One message. An old client's text for the model, as it is, is a list of none."""
+    """One message of a conversation."""
 
     role: Literal["system", "user", "assistant"]
     text: str
 
 
 class Prompts:
-    """Makes prompts for one model directory in one template."""
+    """Makes prompts for one model directory with one template."""
 
     def __init__(self, model: Path, template: str, context_tokens: int) -> None:
         self._template = get_template(template)
@@ -41,10 +41,10 @@ class Prompts:
         self.stop_token_ids = tuple(self._template.stop_token_ids or ())
 
     def text(self, turns: Sequence[PromptTurn]) -> str:
-        """Return the turns as the model reads them, up to where its answer begins.
+        """Return the text of the prompt, up to where the answer begins.
 
-        System messages go to the head, where FastChat would keep only the last one. Raises
-        ApiError when the template has no place for one.
+        System messages are joined at the start, where FastChat would keep only the last one. Raises
+        ApiError if the template does not support them.
         """
         template = self._template.copy()
         system = "\n".join(turn.text for turn in turns if turn.role == "system")
@@ -60,18 +60,18 @@ class Prompts:
         return prompt
 
     async def ids(self, text: str) -> list[int]:
-        """Return the token ids of a text, with the special tokens that begin every text."""
+        """Return the token ids of a text, with the special tokens at its start."""
         if len(text) <= _QUICK_CHARACTERS:
             return self.ids_now(text)
         return await asyncio.to_thread(self.ids_now, text)
 
     def ids_now(self, text: str) -> list[int]:
-        """Return the same; a long text takes its time."""
+        """Return the same in this thread; slow for a long text."""
         ids: list[int] = self._tokenizer(text, verbose=False).input_ids
         return ids
 
     def check_ids(self, ids: Sequence[int], param: str) -> list[int]:
-        """Return the ids that a client gives. Raises ApiError for one that the model lacks."""
+        """Return the ids of a client. Raises ApiError for one outside the vocabulary."""
         for token in ids:
             if not 0 <= token < self.vocabulary:
                 raise refused(
@@ -80,9 +80,9 @@ class Prompts:
         return list(ids)
 
     def answer_tokens(self, prompt_tokens: int, wanted: int) -> int:
-        """Return how many tokens an answer may have. Raises ApiError when there is room for none.
+        """Return how many tokens an answer may have. Raises ApiError if there is no room.
 
-        The words of the error are FastChat's: clients shorten the conversation on reading them.
+        The text of the error is FastChat's, because clients shorten the conversation on it.
         """
         room = min(wanted, self.context_tokens - prompt_tokens)
         if room <= 0:

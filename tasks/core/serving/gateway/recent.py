@@ -1,4 +1,4 @@
-"""The last answers, for a new model to be compared with: in memory only, never written anywhere."""
+"""The last answers, for comparison with a new model: in memory only, never stored."""
 
 from collections import deque
 from typing import Any
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class RecentAnswer(BaseModel):
-    """What the engine was asked, and what it answered."""
+    """A request to the engine, and its answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -19,9 +19,9 @@ class RecentAnswer(BaseModel):
 
 
 class Recent:
-    """The last answers that were whole.
+    """The last complete answers.
 
-    One of a single token is a probe's and not kept, nor is one that measures its prompt.
+    Those of a single token are probes and left out, as are requests that score their prompt.
     """
 
     def __init__(self, count: int) -> None:

@@ -1,7 +1,7 @@
-"""From the bytes that a client sends to a request: valid, or refused with the name of the field.
+"""Parsing the body of a request: valid, or refused with the name of the field.
 
-What OpenAI's API has beyond ours is told from the types of the `openai` package. The invariant:
-whatever the bytes are, the caller gets a request or an ApiError of status 400.
+Fields of OpenAI's API that are not supported are recognized by the types of the `openai` package.
+The invariant: whatever the bytes are, the caller gets a request or an ApiError with status 400.
 """
 
 from collections.abc import Collection, Mapping
@@ -37,10 +37,10 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
     "logit_bias": ({},),
 }
-"""Values that ask for nothing: what happens anyway. Programs send them always."""
+"""Values without effect. Some programs always send them."""
 
 LABELS = frozenset(("user", "metadata", "safety_identifier", "prompt_cache_key"))
-"""Fields that say something of the client and never change an answer."""
+"""Fields that describe the client and never change an answer."""
 
 Request = TypeVar("Request", bound=RequestBody)
 
@@ -52,9 +52,9 @@ _OPENAI_FIELDS: Mapping[type[RequestBody], frozenset[str]] = {
 
 
 def read_request(kind: type[Request], body: bytes, **unless_said: Any) -> Request:
-    """Return the request in a body, with fields said beside it that the body has not.
+    """Return the request in a body, with defaults from elsewhere for fields that it lacks.
 
-    Raises ApiError that names the first field that is wrong.
+    Raises ApiError that names the first invalid field.
     """
     content = unless_said | _json_object(body)
     labels = LABELS.difference(_read_labels(kind, content))
@@ -74,7 +74,7 @@ def read_request(kind: type[Request], body: bytes, **unless_said: Any) -> Reques
 
 
 def read_query(kind: type[Request], fields: Mapping[str, str]) -> Request:
-    """Return what the part of an address behind `?` asks for. Raises ApiError as above."""
+    """Parse the query of a URL. Raises ApiError as `read_request`."""
     for name in fields.keys() - kind.model_fields.keys():
         raise refused(name, f"`{name}` is not a field of this request.")
     try:
@@ -97,7 +97,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _read_labels(kind: type[RequestBody], content: Mapping[str, Any]) -> Collection[str]:
-    """Return the labels that are read: who asks counts only where something is kept of them."""
+    """Return the labels that are read: the person matters only if the answer is stored."""
     keeps = content.get("store", "store" not in kind.model_fields) not in (False, None)
     return kind.model_fields.keys() & LABELS if keeps else ()
 
@@ -109,7 +109,7 @@ def _asks_something(name: str, value: Any) -> bool:
 
 
 def _without_nulls(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content without the optional fields that a message leaves empty."""
+    """Return the content without null fields of messages."""
     messages = content.get("messages")
     if not isinstance(messages, list):
         return content
@@ -124,7 +124,7 @@ def _without_nulls(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explained(error: ValidationError) -> ApiError:
-    """Return the error of the deepest fault: of a union, what was nearest to being right."""
+    """Return the error of the deepest fault, which for a union is the closest alternative."""
     faults = error.errors(include_url=False, include_context=False)
     deepest = max(len(fault["loc"]) for fault in faults)
     nearest = [fault for fault in faults if len(fault["loc"]) == deepest]
@@ -140,12 +140,12 @@ def _explained(error: ValidationError) -> ApiError:
 
 def _param(fault: ErrorDetails) -> str:
     """Return the field's name, as in `messages[0].content`, without the branches of a union."""
-    if not fault["loc"]:  # of two fields that do not fit: the message begins with the first one
+    if not fault["loc"]:  # of two conflicting fields: the message begins with the first one
         return fault["msg"].removeprefix("Value error, ").split()[0]
     names = [p for p in fault["loc"] if isinstance(p, int) or _is_name(p)]
     return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in names).lstrip(".")
 
 
 def _is_name(part: str) -> bool:
-    """Return whether a part of a place is a field, and not pydantic's word for a union's branch."""
+    """Return whether a part of a location is a field, not pydantic's name of a union's branch."""
     return part.isidentifier() and part not in ("str", "int", "list")

@@ -1,4 +1,4 @@
-"""What is noted of one request: for the log, the counters, and nothing that a person wrote."""
+"""What is recorded of a request for log and counters: nothing that a person wrote."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ _PLACE = "kawan_usaha_trace"
 
 @dataclass
 class RequestTrace:
-    """One request, from its first byte to its last one."""
+    """One request, from its first byte to its last."""
 
     request_id: str
     path: str
     build: str | None = None
-    """The one that must answer, where another gateway asks."""
+    """The build that must answer, if another gateway asks."""
     answered_by: str | None = None
-    """The build that has answered."""
+    """The build that answered."""
     key_name: str = "-"
     status: int = 0
     upstreams: list[str] = field(default_factory=list)
@@ -30,18 +30,18 @@ class RequestTrace:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken until now."""
+        """How long it has taken so far."""
         return time.monotonic() - self._begun
 
     def first_token(self) -> bool:
-        """Note the time of the first token; return whether this is it."""
+        """Record the time of the first token; return whether this is it."""
         if self.first_token_s is not None:
             return False
         self.first_token_s = self.seconds
         return True
 
     def line(self) -> str:
-        """Return the line of the log."""
+        """Return the log line."""
         first = "-" if self.first_token_s is None else f"{self.first_token_s:.3f}"
         return (
             f"{self.path} {self.status} {self.outcome} id={self.request_id} key={self.key_name} "
@@ -51,7 +51,7 @@ class RequestTrace:
 
 
 def put_trace(scope: Scope, trace: RequestTrace) -> None:
-    """Keep the trace with its request."""
+    """Attach the trace to its request."""
     scope[_PLACE] = trace
 
 

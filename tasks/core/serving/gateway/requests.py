@@ -1,7 +1,7 @@
-"""The fields of a request that are honoured, and nothing else: what is not here is refused by name.
+"""The supported fields of requests. Any other field is refused by name.
 
 Not the types of the `openai` package: with pydantic their lists are lazy, so that an empty one or
-a wrong message passes, and they ignore what they do not know (docs/decisions/0002-gateway.md).
+an invalid message passes, and they ignore unknown fields (docs/decisions/0002-gateway.md).
 """
 
 from abc import ABC, abstractmethod
@@ -35,16 +35,16 @@ def _few(value: Any) -> Any:
     return value
 
 
-# fail_fast: an error for each of a megabyte's items took seconds, in which nobody else was served.
+# fail_fast: one error per item of a megabyte took seconds, in which nobody else was served.
 _Ids = Annotated[list[int], Field(fail_fast=True, min_length=1)]
 
 
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
-"""What a client calls the person who asks: no name is needed, only always the same one."""
+"""A client's id for the person who asks: not a name, but always the same."""
 
 
 class RequestBody(BaseModel):
-    """Refuses what it does not know."""
+    """Refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -61,7 +61,7 @@ class Message(RequestBody):
     content: str | Annotated[list[_Part], Field(fail_fast=True, min_length=1)]
 
     def turn(self) -> PromptTurn:
-        """Return it as the prompt is made of it."""
+        """Return it as a turn of the prompt."""
         parts = self.content
         text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
         return PromptTurn("system" if self.role == "developer" else self.role, text)
@@ -130,13 +130,13 @@ class Sampling(RequestBody, ABC):
         return self.max_tokens
 
     def of_every_engine(self) -> dict[str, Any]:
-        """Return the fields that every engine honours. top_p 0 is FastChat's for the likeliest."""
+        """Return the fields that every engine supports. top_p 0 is FastChat's greedy decoding."""
         if self.top_p == 0:
             return {"temperature": 0.0, "top_p": 1.0}
         return {"temperature": self.temperature, "top_p": self.top_p}
 
     def extras(self) -> dict[str, Any]:
-        """Return the fields beyond those of every engine that ask for something."""
+        """Return the optional fields that have an effect."""
         idle = {"top_k": -1, "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
         idle |= {"repetition_penalty": 1.0}
         values = {name: getattr(self, name) for name in (*idle, "seed", "logit_bias")}
@@ -147,13 +147,13 @@ class Sampling(RequestBody, ABC):
 
 
 class ChatRequest(Sampling):
-    """The body of /v1/chat/completions. A text in place of messages is FastChat's."""
+    """The body of /v1/chat/completions. A string instead of messages is FastChat's."""
 
     messages: str | Annotated[list[Message], Field(fail_fast=True, min_length=1)]
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    store: StrictBool = Field(False, description="The person agrees to have the answer kept.")
+    store: StrictBool = Field(False, description="The person agrees to have the answer stored.")
     user: UserId | None = Field(None, description="Who asks; read with `store: true` only.")
 
     @model_validator(mode="after")
@@ -183,7 +183,7 @@ class CompletionRequest(Sampling):
         | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=_MAX_N)]
         | Annotated[list[_Ids], Field(fail_fast=True, min_length=1, max_length=_MAX_N)]
     )
-    # As much as of chat, and more stops: what a gateway before this one makes of a conversation.
+    # As many as for chat, and more stops: another gateway in front makes it of a conversation.
     logprobs: int | None = Field(None, ge=0, le=20)
     stop: Annotated[
         list[str], Field(fail_fast=True, max_length=2 * _MAX_STOPS), BeforeValidator(_list)
@@ -196,7 +196,7 @@ class CompletionRequest(Sampling):
         return self.logprobs
 
     def extras(self) -> dict[str, Any]:
-        """Return the fields beyond those of every engine, prompt_logprobs (vLLM's) among them."""
+        """Return the optional fields that have an effect, including prompt_logprobs (vLLM's)."""
         wanted = super().extras()
         if self.prompt_logprobs is not None:
             wanted["prompt_logprobs"] = self.prompt_logprobs
@@ -223,10 +223,12 @@ class _TokenCheckItem(RequestBody):
 
 
 class ReviewsQuery(RequestBody):
-    """What is behind `?` in GET /v1/reviews."""
+    """The query of GET /v1/reviews."""
 
-    limit: int = Field(20, ge=1, le=100, description="How many at most.")
-    after: str | None = Field(None, description="Of the part before: where this one begins.")
+    limit: int = Field(20, ge=1, le=100, description="At most this many.")
+    after: str | None = Field(
+        None, description="`after` of the previous part, where this one begins."
+    )
     which: Literal["waiting", "reviewed", "all"] = "waiting"
 
 
@@ -235,9 +237,11 @@ class ReviewRequest(RequestBody):
 
     id: str
     decision: Literal["accept", "reject"]
-    answer: str | None = Field(None, description="What is learned in place of what was served.")
+    answer: str | None = Field(
+        None, description="The answer to learn instead of the one that was served."
+    )
     seen: AwareDatetime | None = Field(
-        None, description="When the decision was made that this one is to replace, if any."
+        None, description="The time of the decision that this one replaces, if any."
     )
 
 

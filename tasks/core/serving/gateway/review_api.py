@@ -1,7 +1,7 @@
-"""The paths by which the team reviews what was collected: for the keys of reviewers alone.
+"""The paths for reviewing what was collected, for keys of reviewers only.
 
-The invariant: without a reviewer's key nobody learns whether anything was collected, on this
-machine no more than from another one.
+The invariant: without a reviewer's key nobody learns whether anything was collected, neither on
+this machine nor from another one.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from tasks.core.collected.storage.records import Review
 from tasks.core.errors import DecidedMeanwhile, KawanUsahaError, LockBusy, NotCollected, UsageError
 from tasks.core.serving.gateway.api_error import ApiError, FastChatCode, refused
 from tasks.core.serving.gateway.body import Bodies
-from tasks.core.serving.gateway.keys import Client, client_of
+from tasks.core.serving.gateway.clients import Client, client_of
 from tasks.core.serving.gateway.logs import LOG
 from tasks.core.serving.gateway.request_body import read_query, read_request
 from tasks.core.serving.gateway.requests import ReviewRequest, ReviewsQuery
 from tasks.core.serving.gateway.settings import GatewaySettings
 
 _AT_ONCE = 2
-"""Each reads the files of all days; the threads that it takes are everybody's."""
+"""Each reads the files of all days, in threads that all requests share."""
 _WAIT_S = 30.0
 _COME_BACK_S = 30
 
 
 class ReviewApi:
-    """What is to be reviewed, and what was decided."""
+    """Lists what is to be reviewed, and records decisions."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._directory = settings.collected
@@ -40,11 +40,11 @@ class ReviewApi:
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def answered(self, request: Request) -> Response:
-        """Answer a request by its method. Raises ApiError and ClientGone."""
+        """Handle a request by its method. Raises ApiError and ClientGone."""
         return await (self.decided if request.method == "POST" else self.listed)(request)
 
     async def listed(self, request: Request) -> Response:
-        """Return the answers that come next: unreviewed, the worst rated first, then the newest."""
+        """Return the next answers to review: the worst rated first, then the newest."""
         _reviewer(request)
         asked = read_query(ReviewsQuery, request.query_params)
         with _explained():
@@ -68,7 +68,7 @@ class ReviewApi:
         )
 
     async def decided(self, request: Request) -> Response:
-        """Write down what the owner of the key has decided, and return it."""
+        """Record the decision of the key's owner, and return it."""
         reviewer = _reviewer(request)
         asked = read_request(ReviewRequest, await self._bodies.of(request))
         opinion = NewReview(asked.id, asked.decision, asked.answer, asked.seen)
@@ -83,7 +83,7 @@ class ReviewApi:
         if self._directory is None:
             raise ApiError(
                 FastChatCode.VALIDATION_TYPE_ERROR,
-                "This deployment collects nothing; deploy.collect in its recipe lets it.",
+                "This deployment collects nothing; enable deploy.collect in its recipe.",
                 status=404,
                 error_code="not_collecting",
             )
@@ -98,7 +98,7 @@ def _reviewer(request: Request) -> Client:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what went wrong into what a client is told."""
+    """Turn exceptions into error responses."""
     try:
         yield
     except NotCollected as error:

@@ -1,7 +1,7 @@
-"""The route in use: read from its file, with everything loaded that a request needs, then taken.
+"""The current route: read from its file, loaded with everything that a request needs, then used.
 
-The invariant: a route is taken whole or not at all. While a new one is read, requests go to the old
-one, and a file that cannot be used leaves it.
+The invariant: a new route takes effect completely or not at all. While it is being loaded, requests
+go to the old one, which also stays if the file cannot be used.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tasks.core.serving.state.routes import Route, Routes
 
 @dataclass(frozen=True)
 class LoadedRoute:
-    """A route with what makes its prompts."""
+    """A route with the tokenizer and template for its prompts."""
 
     route: Route
     prompts: Prompts
@@ -45,11 +45,11 @@ class Routing:
         return self.loaded
 
     def nothing(self, why: str | None = None) -> ApiError:
-        """Return the error for a moment in which nothing can answer."""
+        """Return the error while nothing can answer."""
         return no_engine(why or self._why_not, self._retry_after_s)
 
     async def read(self) -> None:
-        """Take what the file says. Raises KawanUsahaError and changes nothing when it cannot."""
+        """Use the routes of the file. Raises KawanUsahaError and changes nothing if it cannot."""
         async with self._reading:
             routes = _routes(self._file)
             loaded = await self._load(routes.route) if routes.route else None
@@ -59,7 +59,7 @@ class Routing:
             self._retry_after_s = routes.retry_after_s
 
     async def read_if_there(self) -> None:
-        """Take what the file says at start; without one there is no route."""
+        """Use the routes of the file at startup; without a file there is no route."""
         if self._file.exists():
             await self.read()
 
@@ -74,7 +74,7 @@ class Routing:
 
 
 def _same_model(old: Route, new: Route) -> bool:
-    # The build too: a directory may hold another model than when it was read.
+    # Including the build, because the directory may hold another model by now.
     return all(
         getattr(old, name) == getattr(new, name)
         for name in ("build", "model", "template", "context_tokens")
@@ -89,5 +89,5 @@ def _routes(file: Path) -> Routes:
             "The routes cannot be read.",
             where=file,
             found=error,
-            next_step="The route in use stays. `kawan-usaha deploy` writes the file.",
+            next_step="The current route stays in use. `kawan-usaha deploy` writes the file.",
         ) from error

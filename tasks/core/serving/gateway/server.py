@@ -1,4 +1,4 @@
-"""The gateway's process: two servers in one loop, the public one and that of the control socket."""
+"""The gateway's process: the public server and that of the control socket, in one event loop."""
 
 import asyncio
 import contextlib
@@ -27,13 +27,13 @@ from tasks.core.serving.gateway.sockets import control_socket, is_public, public
 
 _CONTROL_SHUTDOWN_S = 1
 _LAST_REQUESTS_S = 2.0
-"""How long a client that keeps its connection may still ask on it; the answer closes it."""
+"""How long clients may still send requests on open connections, which the answers then close."""
 
 
 def serve(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT; return when the answers in progress have ended.
 
-    Raises KawanUsahaError when it cannot start as it is told to.
+    Raises KawanUsahaError when it cannot start.
     """
     allow_many_descriptors()
     keys = Keys(settings.gateway.keys_file)
@@ -49,11 +49,11 @@ def serve(settings: GatewaySettings) -> None:
 def _require_keys(public: socket.socket, keys: Keys) -> None:
     if is_public(public) and not keys.needed:
         raise UsageError(
-            "Beyond this machine the gateway listens only with API keys.",
+            "A gateway that other machines can reach needs API keys.",
             where=f"{public.getsockname()[0]} port {public.getsockname()[1]}",
             expected=f"deploy.gateway.keys_file, or {API_KEYS_VARIABLE}",
             found="neither",
-            next_step="Name a file of keys (docs/gateway.md), or listen at 127.0.0.1.",
+            next_step="Provide a file of keys (docs/gateway.md), or listen on 127.0.0.1.",
         )
 
 
@@ -64,19 +64,19 @@ async def _serve(
     control: socket.socket,
     give_way: Callable[[], None],
 ) -> None:
-    """Serve; give_way lets the one that stands by take over while the last answers end here."""
+    """Serve; give_way lets the standby gateway take over while the last answers end here."""
     async with Connections() as connections:
         parts = Parts.of(settings, keys, connections)
         try:
             await parts.routing.read_if_there()
-        except KawanUsahaError as error:  # it answers 503 until there is a route that can be used
+        except KawanUsahaError as error:  # it answers 503 until there is a usable route
             LOG.error("no route: %s", error)
         api = _server(Api(parts).app(keys), settings.shutdown_s)
         asked = _server(control_api(parts), _CONTROL_SHUTDOWN_S)
         ends: list[asyncio.Task[None]] = []
 
         async def end() -> None:
-            """Leave new connections to the one that stands by, and close these one by one."""
+            """Leave new connections to the standby gateway, and close these one by one."""
             parts.ending.set()
             asked.should_exit = True
             for listening in getattr(api, "servers", ()):
@@ -105,7 +105,7 @@ async def _serve(
 async def _controlled(
     server: "_Server", control: socket.socket, path: Path, give_way: Callable[[], None]
 ) -> None:
-    """Serve the control socket, and then leave its path, and the turn, to the next gateway."""
+    """Serve the control socket, then leave its path and the lock to the next gateway."""
     try:
         await server.serve([control])
     finally:
@@ -114,7 +114,7 @@ async def _controlled(
 
 
 class _Server(uvicorn.Server):
-    """One of several servers of a process: signals come to all of them from one place."""
+    """One of several servers in a process, which handles signals for all of them."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

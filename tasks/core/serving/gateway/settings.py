@@ -1,4 +1,4 @@
-"""What a gateway's process is started with, and from which socket it takes connections."""
+"""The settings of a gateway's process."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,47 +9,47 @@ from tasks.core.recipe.deploy import Collect, Gateway
 
 
 class GatewaySettings(BaseModel):
-    """The file that the process is given. No key stands in it."""
+    """The settings file of the process. It contains no key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     gateway: Gateway
-    routes: Path = Field(description="The file that says where requests go (routes.py).")
+    routes: Path = Field(description="The file with the routes (routes.py).")
     lock: Path | None = Field(
-        None, description="Held while it serves: another one on the same socket stands by for it."
+        None, description="Held while it serves; another gateway on the same socket is on standby."
     )
     workers: Path | None = Field(
         None, description="The keys of the workers (worker_access.py), read with the routes."
     )
     collected: Path | None = Field(
-        None, description="The directory of what is kept with consent; None where none can be."
+        None, description="The directory of collected answers; None if there can be none."
     )
-    collect: Collect | None = Field(None, description="What of it; None keeps nothing new.")
-    control_socket: Path = Field(description="A unix socket, of mode 0600, made by the gateway.")
+    collect: Collect | None = Field(None, description="How to collect; None: nothing new.")
+    control_socket: Path = Field(description="A unix socket of mode 0600, created by the gateway.")
     shadow_requests: int = Field(8, ge=0, description="How many of the last answers to remember.")
     listen: Literal["bind", "inherited"] = Field(
         "bind",
         description="`inherited`: file descriptor 0 is a listening socket. supervisord's "
-        "fcgi-program gives it, and connections wait in it while the gateway is started again.",
+        "fcgi-program passes it, and connections wait in it while the gateway restarts.",
     )
     first_token_s: float = Field(
         600.0,
         gt=0,
         description="How long an engine may take to the first token. Long prompts take minutes on "
-        "a CPU, and FastChat's engine answers no more than five requests at once.",
+        "a CPU, and FastChat's engine answers at most five requests at once.",
     )
     between_tokens_s: float = Field(
         300.0,
         gt=0,
-        description="How long it may take from one token to the next: an engine that computes "
-        "several requests in one step reads another one's long prompt in between.",
+        description="How long it may take from one token to the next. An engine that batches "
+        "requests may process the long prompt of another one in between.",
     )
     client_s: float = Field(
         60.0,
         gt=0,
-        description="How long a client may take to send its request, or to take a piece of the "
-        "answer, until it counts as gone: it holds a place of the engine.",
+        description="How long a client may take to send its request, or to receive a piece of the "
+        "answer, before it counts as gone, since it holds a place in the engine.",
     )
     shutdown_s: int = Field(
-        60, ge=1, description="How long answers in progress may take once the gateway is to end."
+        60, ge=1, description="How long answers in progress may take when the gateway stops."
     )

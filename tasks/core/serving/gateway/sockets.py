@@ -1,4 +1,4 @@
-"""The two sockets of a gateway: the one that clients reach, and the one for its deployment."""
+"""The two sockets of a gateway: the public one, and the control socket of its deployment."""
 
 import ipaddress
 import os
@@ -14,9 +14,9 @@ _LONGEST_PATH = 107  # sun_path, without its zero
 
 
 def public_socket(settings: GatewaySettings) -> socket.socket:
-    """Return the socket that clients connect to: supervisord's, or one that is bound here.
+    """Return the public socket: supervisord's, or one that is bound here.
 
-    Raises PortTaken, or UsageError when supervisord gave none.
+    Raises PortTaken, or UsageError if supervisord passed none.
     """
     if settings.listen == "inherited":
         return _inherited()
@@ -25,12 +25,12 @@ def public_socket(settings: GatewaySettings) -> socket.socket:
         gateway.host,
         gateway.port,
         what="The gateway cannot listen at its address.",
-        next_step="Choose another one in deploy.gateway, or end what uses it.",
+        next_step="Choose another one in deploy.gateway, or stop what uses it.",
     )
 
 
 def is_public(bound: socket.socket) -> bool:
-    """Return whether other machines reach a socket."""
+    """Return whether other machines can reach a socket."""
     if bound.family == socket.AF_UNIX:
         return False
     return not ipaddress.ip_address(bound.getsockname()[0]).is_loopback
@@ -39,8 +39,8 @@ def is_public(bound: socket.socket) -> bool:
 def control_socket(path: Path) -> socket.socket:
     """Return a listening unix socket at path that only its owner can reach.
 
-    One that a killed gateway left is replaced. Raises UsageError when another gateway answers
-    there, or when the path is too long for a socket.
+    One that a killed gateway left is replaced. Raises UsageError if another gateway answers there,
+    or if the path is too long for a socket.
     """
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise UsageError(
@@ -68,7 +68,7 @@ def _inherited() -> socket.socket:
     except OSError:
         pass
     raise UsageError(
-        "Standard input is no listening socket.",
+        "Standard input is not a listening socket.",
         where="listen: inherited",
         next_step="Start it from supervisord as an fcgi-program, or set listen: bind.",
     )
@@ -91,8 +91,8 @@ def _remove_left(path: Path) -> None:
 
 def _taken(path: Path, found: object) -> UsageError:
     return UsageError(
-        "The control socket cannot be made.",
+        "The control socket cannot be created.",
         where=path,
         found=found,
-        next_step="End the other gateway, or name another path.",
+        next_step="Stop the other gateway, or use another path.",
     )

@@ -1,4 +1,4 @@
-"""The pieces of answers as server-sent events."""
+"""Streaming the pieces of answers as server-sent events."""
 
 import logging
 from collections.abc import AsyncGenerator
@@ -17,16 +17,16 @@ _LOG = logging.getLogger(__name__)
 
 
 class Chunks(Protocol):
-    """What one API makes of pieces."""
+    """How one API formats pieces."""
 
     def opening(self, answers: int, /) -> list[dict[str, Any]]:
-        """Return what comes before the first piece."""
+        """Return the chunks before the first piece."""
 
     def of(self, number: int, piece: AnswerPiece) -> list[dict[str, Any]]:
-        """Return what a piece becomes."""
+        """Return the chunks of a piece."""
 
     def usage(self, usage: CompletionUsage) -> dict[str, Any]:
-        """Return what tells of the tokens."""
+        """Return the chunk with the usage."""
 
 
 async def streamed(
@@ -38,9 +38,9 @@ async def streamed(
     counted: UsageCount,
     include_usage: bool,
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the events of a stream whose first piece is there.
+    """Yield the events of a stream whose first piece has arrived.
 
-    What fails now can no longer be told by a status: it is an event, and the stream ends.
+    An error can no longer have its own status: it becomes an event, and the stream ends.
     """
     async with aclosing(rest):
         for chunk in chunks.opening(answers):
@@ -58,7 +58,7 @@ async def streamed(
         except ApiError as error:
             yield error.event()
         except Exception:  # noqa: BLE001 - a fault of ours must not look like a whole answer
-            _LOG.exception("a stream broke off")
+            _LOG.exception("a stream was cut off")
             yield ApiError(FastChatCode.INTERNAL_ERROR, "The gateway failed.").event()
         yield b"data: [DONE]\n\n"
 

@@ -1,7 +1,7 @@
-"""Which engine gets a request: the one that has least to do; and what is asked where, counted.
+"""Choosing the engine for a request, the least busy one, and counting requests in flight.
 
-The invariant: whatever is asked of an engine is counted under its slot until it has ended, also
-once nothing is routed to that slot any longer: a deployment ends an engine when its count is 0.
+The invariant: a request is counted under its slot until it has ended, even when the slot no longer
+has a route, because a deployment stops an engine when its count is 0.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from tasks.core.serving.gateway.engine_client import (
 from tasks.core.serving.state.routes import Route, Upstream
 
 _REST_S = 10.0
-"""How long an upstream that failed is asked only where there is no other."""
+"""How long an upstream that failed is used only if there is no other."""
 _LOOK_EVERY_S = 2.0
 
 
 class CountedUpstream:
-    """An upstream of a slot, and how much it is asked now."""
+    """An upstream of a slot, with its requests in flight."""
 
     def __init__(self, slot: str, upstream: Upstream, client: EngineClient) -> None:
         self.slot = slot
@@ -40,12 +40,12 @@ class CountedUpstream:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it failed, and has not been found ready since."""
+        """Whether it failed, and has not been ready since."""
         return self._lost_at is not None
 
     @contextmanager
     def one_request(self) -> Iterator[EngineClient]:
-        """Count one request, and remember when it is lost."""
+        """Count one request, and note when the upstream is lost."""
         self.in_flight += 1
         try:
             yield self.client
@@ -56,7 +56,7 @@ class CountedUpstream:
             self.in_flight -= 1
 
     async def find_again(self) -> None:
-        """Ask one that was lost whether it is ready, once it has rested."""
+        """Check a lost upstream for readiness, after a pause."""
         lost_at = self._lost_at
         if lost_at is None or time.monotonic() - lost_at < _REST_S:
             return
@@ -65,9 +65,9 @@ class CountedUpstream:
 
 
 class Upstreams:
-    """All that are asked, or were and have not ended yet.
+    """All upstreams that have a route, or still have requests in flight.
 
-    workers is the file with the keys of those on other machines.
+    workers is the file with the access to those on other machines.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Upstreams:
         self._turn = 0
 
     def follow(self, route: Route | None) -> None:
-        """Have the upstreams of a route, and forget others once they have nothing to do.
+        """Use the upstreams of a route, and drop others once they have no requests.
 
-        Raises ServingFailed, and follows nothing, when the keys of its workers cannot be read.
+        Raises ServingFailed, and changes nothing, if the access to its workers cannot be read.
         """
         access = read_access(self._workers) if self._workers else {}
         routed = {(route.slot, one): route for one in route.upstreams} if route else {}
@@ -94,16 +94,16 @@ class Upstreams:
         self._all = kept
 
     def of(self, route: Route, *, own_only: bool = False) -> list[CountedUpstream]:
-        """Return the upstreams of a route that is followed; own_only leaves out its workers."""
+        """Return the upstreams of the current route; own_only leaves out its workers."""
         ones = [self._all[route.slot, upstream] for upstream in route.upstreams]
         return [one for one in ones if not (own_only and one.is_worker)]
 
     def choose(
         self, route: Route, tried: Collection[CountedUpstream] = (), *, own_only: bool = False
     ) -> CountedUpstream:
-        """Return the one with least in flight, of equals another one each time.
+        """Return the upstream with the fewest requests in flight; among equals, take turns.
 
-        One that was tried or that is lost comes last.
+        Those that were tried or are lost come last.
         """
         self._turn += 1
         ones = self.of(route, own_only=own_only)
@@ -113,7 +113,7 @@ class Upstreams:
         )
 
     async def find_again(self) -> None:
-        """Look for ever for those that are lost, so that no client has to find out."""
+        """Check lost upstreams for ever, so that no client has to find out."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             await asyncio.gather(*(one.find_again() for one in self._all.values() if one.is_lost))
@@ -126,7 +126,7 @@ class Upstreams:
         return counts
 
     def in_flight(self) -> dict[str, dict[str, int]]:
-        """Return how much each upstream is asked, by slot."""
+        """Return the requests in flight to each upstream, by slot."""
         counts: dict[str, dict[str, int]] = {}
         for one in self._all.values():
             counts.setdefault(one.slot, {})[one.name] = one.in_flight
@@ -134,6 +134,6 @@ class Upstreams:
 
     def _client(self, upstream: Upstream, build: str, access: Access | None) -> EngineClient:
         if upstream.is_worker and access is None:
-            access = Access(key="")  # it will be refused there, and the others answer
+            access = Access(key="")  # it will be refused, and the others answer
         http = self._connections.trusting(access.certificate if access else None)
         return EngineClient(http, upstream, self._limits, build=build, access=access)

@@ -1,8 +1,8 @@
-"""Questions to a running deployment, each with a time limit.
+"""Health checks of a running deployment, each with a time limit.
 
-An open port proves nothing: an engine that hangs still accepts connections. The proof is a
-generated token. Every function raises ServingFailed when the answer is not there in time or not
-what it should be.
+An open port proves nothing, because an engine that hangs still accepts connections. A generated
+token does. Every function raises ServingFailed when the answer does not come in time or is not what
+it should be.
 """
 
 import json
@@ -24,7 +24,7 @@ from tasks.core.serving.state.record import Deployment
 GENERATE_S = 120.0
 _TOKENS = 4
 _PROMPT_IDS: list[JsonValue] = [1, 2, 3]
-"""Any ids do for a sign of life: every vocabulary has them."""
+"""Any ids will do for a health check; every vocabulary has these."""
 
 
 def require_healthy(
@@ -32,9 +32,9 @@ def require_healthy(
 ) -> None:
     """Return once the whole chain has answered with a token.
 
-    The order is from cheapest to most expensive: the address that clients know answers; the gateway
-    routes to this build; a token comes out. Asked through the gateway's control socket, which needs
-    no key. A gateway that has no place for one request more is at work, and so healthy.
+    Checked from cheapest to most expensive: the public address answers, the gateway routes to this
+    build, a token is generated. The request goes through the gateway's control socket, which needs
+    no key. A gateway that is too busy for another request is healthy.
     """
     request_text("GET", f"{deployment.url}/health")
     gateway = GatewayControl(state.gateway_socket)
@@ -47,12 +47,12 @@ def require_healthy(
 
 
 def require_page(url: str, *, timeout_s: float = QUICK_S) -> None:
-    """Return when the page at url answers."""
+    """Return once the page at url answers."""
     request_text("GET", f"{url}/health", timeout_s=timeout_s)
 
 
 def engine_report(deployment: Deployment) -> EngineReport | None:
-    """Return what the engine says of the model in its memory; None for an engine that cannot."""
+    """Return the engine's report on the model in its memory; None if it has none."""
     try:
         text = request_text("GET", deployment.engine_url + REPORT_ROUTE)
         return EngineReport.model_validate_json(text)
@@ -61,24 +61,26 @@ def engine_report(deployment: Deployment) -> EngineReport | None:
 
 
 def require_token(deployment: Deployment, *, timeout_s: float) -> None:
-    """Return when the engine itself has generated a token."""
+    """Return once the engine itself has generated a token."""
     _generate(deployment, 1, timeout_s=timeout_s)
 
 
 def require_finite(deployment: Deployment, engine: Engine, *, timeout_s: float) -> None:
-    """Return when the engine has generated a few tokens whose log-probabilities are numbers."""
+    """Return once the engine has generated a few tokens with finite log-probabilities."""
     logprobs = {"logprobs": 1} if "logprobs" in engine.takes else {}
     for chunk in _generate(deployment, _TOKENS, timeout_s=timeout_s, **logprobs):
         for choice in chunk["choices"]:
             found = (choice.get("logprobs") or {}).get("token_logprobs") or []
             if not all(value is not None and math.isfinite(value) for value in found):
                 raise bad_answer(
-                    "The model computes no numbers.", deployment.engine_url, f"logprobs {found}"
+                    "The model computes no finite numbers.",
+                    deployment.engine_url,
+                    f"logprobs {found}",
                 )
 
 
 def answer_of(deployment: Deployment, request: Mapping[str, JsonValue], *, timeout_s: float) -> str:
-    """Return the engine's whole answer to a request of the engine protocol."""
+    """Return the engine's complete answer to a request of the engine protocol."""
     chunks = _chunks(deployment, request, timeout_s=timeout_s)
     return "".join(choice["text"] for chunk in chunks for choice in chunk["choices"])
 
@@ -86,7 +88,7 @@ def answer_of(deployment: Deployment, request: Mapping[str, JsonValue], *, timeo
 def _generate(
     deployment: Deployment, tokens: int, *, timeout_s: float, **more: JsonValue
 ) -> list[dict[str, Any]]:
-    """Return the chunks of a greedy answer of the engine."""
+    """Return the chunks of a greedy answer."""
     request: dict[str, JsonValue] = {
         "model": deployment.settings.model_name,
         "prompt": _PROMPT_IDS,
@@ -106,5 +108,5 @@ def _chunks(
     answer = request_text("POST", url, request, timeout_s=timeout_s)
     lines = [line.removeprefix("data: ") for line in answer.splitlines() if line]
     if not lines or lines[-1] != "[DONE]":
-        raise bad_answer("The engine's answer has no end.", url, answer[-500:])
+        raise bad_answer("The engine's answer is incomplete.", url, answer[-500:])
     return [json.loads(line) for line in lines[:-1]]

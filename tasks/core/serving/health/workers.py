@@ -1,9 +1,9 @@
-"""Deployments on other machines that answer behind this one's gateway.
+"""Workers: deployments on other machines that answer behind this one's gateway.
 
-Each has proven its edit in its own engine before it took traffic. Here it is asked whether it lets
-this gateway in, whether it serves the very build, and for what an edited model alone answers. The
-invariant: nothing is answered by a machine that serves another build: the gateway names the build
-with each request, since a worker may be switched to another one at any time.
+Each has proven its edit in its own engine before it got traffic. Here it is checked whether it
+accepts this gateway's key, serves the same build, and answers as only the edited model does. The
+invariant: no machine with another build answers, because the gateway names the build with each
+request, since a worker may be switched to another one at any time.
 """
 
 import os
@@ -27,7 +27,7 @@ from tasks.core.serving.state.record import Deployment
 _WITHIN_S = 30.0
 _LOOK_S = 10.0
 _ROUNDS_LIKE = "int8"
-"""How a worker computes is its own affair: 16 bits here may be 8 bits there."""
+"""A worker may compute in another type: 16 bits here, 8 bits there."""
 
 
 class _Model(BaseModel):
@@ -47,7 +47,7 @@ class _Models(BaseModel):
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker now; problem is None for one that answers for this deployment."""
+    """The status of a worker; problem is None if it can answer for this deployment."""
 
     name: str
     url: str
@@ -55,9 +55,9 @@ class WorkerStatus:
 
 
 def access_to(deployment: Deployment, environ: Mapping[str, str] = os.environ) -> dict[str, Access]:
-    """Return the keys and certificates of the workers that are at hand, by address.
+    """Return the keys and certificates of workers whose key is set, by URL.
 
-    Raises UsageError for a certificate that is none.
+    Raises UsageError for an invalid certificate.
     """
     return {
         worker.url: Access(key=key, certificate=_certificate(worker))
@@ -73,17 +73,17 @@ def require_worker(
     *,
     timeout_s: float = _WITHIN_S,
 ) -> None:
-    """Return when a worker serves this deployment's build under its name, and lets us ask.
+    """Return if a worker accepts our key and serves this deployment's build under its name.
 
-    Raises UsageError without its key, EditLost when it does not answer like the edited model,
-    ServingFailed when it does not let in, does not answer, or serves something else.
+    Raises UsageError without its key, ServingFailed when it does not accept the key, does not
+    answer, or serves something else.
     """
     known = access.get(worker.url)
     if known is None:
         raise UsageError(
             f"The key of the worker {worker.name} is not set.",
             where=worker.token_variable,
-            next_step="Export it where the model is deployed; it stands in that machine's keys.",
+            next_step="Export it where the model is deployed; it is among that machine's keys.",
         )
     served = _served_by(worker, known, timeout_s)
     expected = {
@@ -104,14 +104,17 @@ def require_worker(
 
 
 def require_workers(deployment: Deployment, access: Mapping[str, Access]) -> None:
-    """Return when every worker may answer for a deployment; raises as `require_worker` does."""
+    """Return if every worker can answer for a deployment.
+
+    Raises as `require_worker`, and EditLost for one that does not answer like the edited model.
+    """
     for worker in deployment.settings.workers:
         require_worker(deployment, worker, access)
         _require_edit(deployment, worker, access[worker.url])
 
 
 def look_at_workers(deployment: Deployment, keys: Path) -> tuple[WorkerStatus, ...]:
-    """Return how each worker is now. keys is what the deployment has put down of them."""
+    """Return the status of each worker. keys is the file with the access to them."""
     if not deployment.settings.workers:
         return ()
     try:
@@ -160,7 +163,7 @@ def _served_by(worker: Worker, access: Access, timeout_s: float) -> _Model:
 
 
 def _require_abilities(deployment: Deployment, worker: Worker, name: EngineName) -> None:
-    """Raise ServingFailed for an engine that would refuse what the one here honours."""
+    """Raise ServingFailed for an engine that lacks something that the local one supports."""
     here, there = engine_of(deployment.settings.engine), engine_of(name)
     lacking = sorted(here.takes - there.takes)
     lacking += ["embeddings"] if here.embeds and not there.embeds else []
@@ -168,16 +171,16 @@ def _require_abilities(deployment: Deployment, worker: Worker, name: EngineName)
         lacking.append(f"more than {there.most_stops} texts as `stop`")
     if lacking:
         raise ServingFailed(
-            f"The engine of the worker {worker.name} can do less than the one here.",
+            f"The engine of the worker {worker.name} supports less than the local one.",
             where=worker.url,
-            expected=f"{here.name}, or another that honours {', '.join(lacking)}",
+            expected=f"{here.name}, or another that supports {', '.join(lacking)}",
             found=there.name,
             next_step="Deploy with the same `engine` on both machines.",
         )
 
 
 def _require_edit(deployment: Deployment, worker: Worker, access: Access) -> None:
-    """Hold a worker to the answers of the edited model, where its engine can show them."""
+    """Check that a worker answers like the edited model, if its engine can show it."""
     fingerprint = read_fingerprint(deployment.model) if deployment.expected_edit else None
     if fingerprint is None or "prompt_logprobs" not in engine_of(deployment.settings.engine).takes:
         return
@@ -198,6 +201,6 @@ def _certificate(worker: Worker) -> str | None:
             where=worker.ca_file,
             expected="a file with certificates in PEM",
             found=str(error).splitlines()[0],
-            next_step="Copy the public part from that machine: its key stays there.",
+            next_step="Copy the public part from that machine; its private key stays there.",
         ) from error
     return pem

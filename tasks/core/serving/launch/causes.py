@@ -1,7 +1,7 @@
-"""Why a server process ended, in words that a user can act on.
+"""Why an engine's process ended, explained so that a user can act on it.
 
-Judges from what supervisord noted about the end and from the last lines of the process's own log.
-The invariant: the end of the log is always part of the error, whether its cause is known or not.
+Judges by what supervisord logged about the exit and by the last lines of the process's own log. The
+invariant: the end of the log is always part of the error, whether or not the cause is known.
 """
 
 import re
@@ -16,13 +16,13 @@ from tasks.core.serving.state.slots import Slot
 
 _TAIL_BYTES = 16_384
 _TAIL_LINES = 25
-_HALVED = "<8 bits>"  # where it is advised to halve the weights, unless they are halved already
+_HALVED = "<8 bits>"  # stands for the advice to use 8-bit weights, unless they are used already
 _PROGRESS = re.compile(r"\d+%\|")
 
 
 @dataclass(frozen=True)
 class _Cause:
-    """How a fault shows in the log, what it means, and what to do."""
+    """How a fault appears in the log, what it means, and what to do."""
 
     pattern: str
     what: str
@@ -33,31 +33,31 @@ class _Cause:
 _CAUSES: Final = (
     _Cause(
         r"address already in use",
-        "Another process took the port of the engine meanwhile.",
+        "Another process took the engine's port meanwhile.",
         OTHER_PORT,
         PortTaken,
     ),
     _Cause(
         r"CUDA out of memory|torch\.OutOfMemoryError",
-        "The engine does not fit into the memory of the GPU.",
+        "The engine does not fit into the GPU's memory.",
         f"{_HALVED}Spread it over more GPUs (deploy.gpus; `--gpus`), or free this one: nvidia-smi "
         "shows what is on it.",
     ),
     _Cause(
         r"not compiled with CUDA|No CUDA GPUs|Found no NVIDIA driver|CUDA driver",
-        "There is no GPU that the engine could use.",
+        "There is no GPU that the engine can use.",
         "Set deploy.device: cpu (`--device cpu`), or look at nvidia-smi.",
     ),
     _Cause(
         r"KeyError: 'lm_head\.weight'",
-        "FastChat's 8-bit loading needs an output layer of its own; this model ties it to the "
+        "FastChat's 8-bit loading needs a separate output layer; this model ties it to the "
         "embeddings.",
         "Set deploy.load_8bit: false (`--no-load-8bit`).",
     ),
     _Cause(
         r"the model answers no more",
-        "The engine's model failed in the middle of its work.",
-        "Its log above says how. The watch starts it again; if it stays, take another engine.",
+        "The model failed while the engine was running.",
+        "Its log above says why. The watch restarts it; if it fails again, use another engine.",
     ),
     _Cause(
         r"SafetensorError|UnpicklingError|PytorchStreamReader",
@@ -66,8 +66,8 @@ _CAUSES: Final = (
     ),
     _Cause(
         r"get_conv_template[\s\S]*KeyError",
-        "FastChat knows no conversation template of this name.",
-        "Name one of fastchat.conversation (`template` in the recipe; `--template`).",
+        "FastChat has no conversation template of this name.",
+        "Use one of fastchat.conversation (`template` in the recipe; `--template`).",
     ),
 )
 
@@ -77,8 +77,8 @@ def explain_end(
 ) -> KawanUsahaError:
     """Return why the engine in the slot `name` of a deployment ended.
 
-    oom_kills is how often the kernel killed because memory ran out around it since it started;
-    load_8bit is whether its weights are in 8 bits already.
+    oom_kills counts out-of-memory kills in its control group since it started; load_8bit says
+    whether its weights are in 8 bits already.
     """
     halved = "" if load_8bit else "Set deploy.load_8bit: true (`--load-8bit`). "
     end = _end_noted(state, name)
@@ -97,14 +97,14 @@ def explain_end(
             what, next_step = cause.what, cause.next_step.replace(_HALVED, halved)
             return _died(what, f"{end}\n{tail}", next_step, cause.error)
     return _died(
-        "The engine ended while it started.",
+        "The engine exited while it was starting.",
         f"{end}\n{tail}",
-        f"The whole log is {state.log_of(name)}.",
+        f"The complete log is {state.log_of(name)}.",
     )
 
 
 def log_tail(state: StateDirectory, name: str) -> str:
-    """Return the last lines of a process's log without progress bars, "" when there is none."""
+    """Return the last lines of a process's log without progress bars, "" without a log."""
     try:
         with state.log_of(name).open("rb") as file:
             size = file.seek(0, 2)
@@ -116,9 +116,9 @@ def log_tail(state: StateDirectory, name: str) -> str:
 
 
 def _end_noted(state: StateDirectory, name: str) -> str:
-    """Return supervisord's words for how a process ended last: "exit status 1" and the like."""
+    """Return how a process last ended by supervisord's log, such as "exit status 1"."""
     ends = re.findall(rf"exited: {name} \(([^;)]*)", log_tail(state, "supervisord"))
-    return ends[-1] if ends else "unknown end"
+    return ends[-1] if ends else "unknown exit"
 
 
 def _died(

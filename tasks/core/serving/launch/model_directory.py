@@ -1,4 +1,4 @@
-"""Whether a directory can be served at all, before anything is started for it."""
+"""Checks that a directory can be served, before anything is started for it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tasks.core.weights.model_check import check_model
 
 
 def require_servable(path: Path) -> Path:
-    """Return the absolute path of a directory with a whole model and a tokenizer.
+    """Return the absolute path of a directory with a complete model and a tokenizer.
 
     Raises NotAModel or CorruptWeights, as `check_model`.
     """
@@ -21,10 +21,10 @@ def require_servable(path: Path) -> Path:
 
 
 def check_limits(model: Path) -> tuple[str, ...]:
-    """Return what to warn of: tokens that the embedding has no row for.
+    """Return warnings about tokens that have no row in the embedding.
 
-    Raises NotAModel when a token that the tokenizer inserts is one of them. A tokenizer that cannot
-    be loaded in this process, for one with code of its own, is the worker's to judge.
+    Raises NotAModel when the tokenizer itself inserts such a token. A tokenizer that cannot be
+    loaded in this process, for example because it has its own code, is left to the engine.
     """
     from tasks.core.conversation.tokenizer.load import load_tokenizer
 

@@ -1,4 +1,4 @@
-"""Whether the ports that serving needs are free, and who has them if not."""
+"""Checks that the ports for serving are free, and finds who holds them if not."""
 
 from collections.abc import Collection
 
@@ -15,7 +15,7 @@ OTHER_PORT = (
 
 
 def require_ports(settings: Deploy, *, ours: Collection[int] = ()) -> None:
-    """Raise PortTaken unless the ports that clients see are free, or held by one of our pids."""
+    """Raise PortTaken unless the public ports are free or held by one of our pids."""
     require_port(settings.gateway.host, settings.gateway.port, ours=ours)
     if settings.page is not None:
         require_port("127.0.0.1", settings.page.port, field="page.port", ours=ours)
@@ -24,7 +24,7 @@ def require_ports(settings: Deploy, *, ours: Collection[int] = ()) -> None:
 def require_port(
     host: str, port: int, *, field: str = "gateway.port", ours: Collection[int] = ()
 ) -> None:
-    """Raise PortTaken unless the port can be bound, or is held by one of our pids."""
+    """Raise PortTaken unless the port can be bound or is held by one of our pids."""
     if can_bind(host, port) or ((holder := holder_of(port)) is not None and holder in ours):
         return
     raise PortTaken(
@@ -37,7 +37,7 @@ def require_port(
 
 
 def can_bind(host: str, port: int) -> bool:
-    """Tell whether a server could listen there now."""
+    """Return whether a server could listen there now."""
     try:
         bound_socket(host, port, what="", next_step=OTHER_PORT).close()
     except PortTaken:
@@ -46,7 +46,7 @@ def can_bind(host: str, port: int) -> bool:
 
 
 def holder_of(port: int) -> int | None:
-    """Return the pid that listens on port, None if the system does not tell."""
+    """Return the pid that listens on port, None if the system does not reveal it."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:  # not Linux
@@ -59,9 +59,9 @@ def holder_of(port: int) -> int | None:
 
 
 def described(pid: int | None) -> str:
-    """Return who a holder of a port is, in words."""
+    """Describe the holder of a port."""
     if pid is None:
-        return "a process that this user may not see"
+        return "a process of another user"
     try:
         return f"{psutil.Process(pid).name()} (pid {pid})"
     except psutil.Error:

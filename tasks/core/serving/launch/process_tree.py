@@ -1,14 +1,14 @@
 """The processes of one deployment, as supervisord runs them. Pure but for the look at the CPU.
 
-    gateway-0, gateway-1   the address that clients see, and one that stands by for it
-    watch                  asks for a token every few seconds, and replaces what does not answer
-    page                   to talk to the model in a browser, where the recipe asks for one
+    gateway-0, gateway-1   one serves clients, the other is on standby
+    watch                  asks for a token every few seconds, and restarts what does not answer
+    page                   to talk to the model in a browser, if the recipe asks for one
     blue, green            an engine, in each slot that is in use
 
-supervisord opens the gateway's socket and both copies inherit it: when the one that answers is
-killed, connections wait in the socket until the other one, which waits for a lock, has taken over.
-No secret stands in an argument or in the configuration; the keys of the gateway come through
-supervisord's environment, and no engine is handed them, for it runs a model's code.
+supervisord opens the gateway's socket and both copies inherit it: when the serving one is killed,
+connections wait in the socket until the other one, which waits for a lock, takes over. No secret is
+in an argument or in the configuration; the gateway's keys come through supervisord's environment,
+and engines do not get them, because they run a model's code.
 """
 
 import ipaddress
@@ -31,16 +31,16 @@ from tasks.core.serving.supervision.process_spec import GATEWAY, PAGE, WATCH, Pr
 from tasks.core.serving.supervision.supervisor_config import supervisor_config
 
 SLOT_VARIABLE = "KAWAN_USAHA_SLOT"
-"""The mark of an engine's processes, beside that of the deployment: the directory of their slot."""
+"""Marks the processes of an engine, in addition to the deployment's mark, with their slot."""
 
 _GATEWAY_STOP_S = 70.0  # answers in progress may take GatewaySettings.shutdown_s
-_WATCH_MODULE = "tasks.serving_watch"  # outside of core: it tells Prefect
+_WATCH_MODULE = "tasks.serving_watch"  # outside of core, because it notifies Prefect
 
 
 def configuration(state: StateDirectory, settings: Deploy, engines: Iterable[Deployment]) -> str:
     """Return the supervisord.conf with the gateway, the watch, the page, and these engines.
 
-    Raises RecipeError for settings that an engine would not follow.
+    Raises RecipeError for settings that an engine does not support.
     """
     specs = [gateway_process(state, settings.gateway), watch_process(state)]
     specs += [page_process(state)] if settings.page else []
@@ -49,7 +49,7 @@ def configuration(state: StateDirectory, settings: Deploy, engines: Iterable[Dep
 
 
 def gateway_settings(state: StateDirectory, deployment: Deployment) -> GatewaySettings:
-    """Return what the gateway of a deployment is started with."""
+    """Return the settings of a deployment's gateway."""
     gateway = deployment.settings.gateway
     return GatewaySettings(
         gateway=gateway,
@@ -65,7 +65,7 @@ def gateway_settings(state: StateDirectory, deployment: Deployment) -> GatewaySe
 
 
 def gateway_process(state: StateDirectory, gateway: Gateway) -> ProcessSpec:
-    """Return the gateway, twice: one answers, the other takes over when it is gone."""
+    """Return the gateway in two copies: one serves, the other takes over when it dies."""
     return ProcessSpec(
         name=GATEWAY,
         argv=(sys.executable, "-P", "-m", "tasks.core.serving.gateway", str(state.gateway)),
@@ -79,7 +79,7 @@ def gateway_process(state: StateDirectory, gateway: Gateway) -> ProcessSpec:
 
 
 def page_settings(deployment: Deployment) -> PageSettings | None:
-    """Return what the page of a deployment is started with, None without one."""
+    """Return the settings of a deployment's page, None without one."""
     page = deployment.settings.page
     if page is None:
         return None
@@ -99,7 +99,7 @@ def page_process(state: StateDirectory) -> ProcessSpec:
 
 
 def watch_process(state: StateDirectory) -> ProcessSpec:
-    """Return the watch, which is ended first. It has the keys, to start all of it anew."""
+    """Return the watch, which is stopped first. It has the keys, to restart everything."""
     argv = (sys.executable, "-P", "-m", _WATCH_MODULE, str(state.root))
     return ProcessSpec(WATCH, argv, SUPERVISED, cwd=state.root, priority=3)
 
@@ -113,7 +113,7 @@ def engine_process(state: StateDirectory, deployment: Deployment) -> ProcessSpec
 
 
 def launch_of(state: StateDirectory, deployment: Deployment) -> Launch:
-    """Return what the engine of a deployment is started with."""
+    """Return the launch parameters of a deployment's engine."""
     return Launch(
         settings=deployment.settings,
         template=deployment.template,
@@ -124,7 +124,7 @@ def launch_of(state: StateDirectory, deployment: Deployment) -> Launch:
 
 
 def _listen(gateway: Gateway) -> str | None:
-    """Return the socket that supervisord opens; it knows IPv4 only."""
+    """Return the socket that supervisord opens; it supports IPv4 only."""
     if ipaddress.ip_address(gateway.host).version == 6:
         return None
     return f"tcp://{gateway.host}:{gateway.port}"

@@ -1,9 +1,9 @@
-"""Start a deployment anew whose supervisord was killed: a program that the watch starts.
+"""Restart a deployment whose supervisord was killed: a program that the watch starts.
 
     python -m tasks.core.serving.launch.revive STATE_DIRECTORY
 
-It carries no mark of the deployment, all of whose processes it ends first, the watch among them.
-From there on nobody else would start it, so it tries again when what it starts is killed, too.
+It does not carry the mark of the deployment, whose processes it ends first, including the watch.
+From then on nothing else would restart the deployment, so it retries if that fails.
 """
 
 import logging
@@ -27,7 +27,7 @@ _OF_THE_TREE = (f"{MARK}*", "SUPERVISOR_*")
 
 
 def revive(root: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start the program for the deployment of this state directory, and do not wait for it."""
+    """Start the program for the deployment of a state directory; do not wait for it."""
     environ = child_environment(os.environ, EVERYTHING, but=_OF_THE_TREE)
     with bounded(log).open("ab") as output:
         return subprocess.Popen(
@@ -45,7 +45,7 @@ def main(root: str) -> None:
     """Start what should serve."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     state = Path(root)
-    # Whatever is raised is tried again: nobody else would do it.
+    # Whatever is raised is retried, because nothing else would do it.
     retrying(Exception, _PAUSES_S, on_wait=_log_wait)(_start, state.parents[1], state.name)
 
 
@@ -53,12 +53,12 @@ def _start(home: Path, name: str) -> None:
     try:
         start(home, name)
     except LockBusy as error:
-        _log.warning("somebody else starts, stops or switches it: %s", error)
+        _log.warning("another process starts, stops or switches it: %s", error)
 
 
 def _log_wait(error: Exception, wait_s: float) -> None:
     known = isinstance(error, KawanUsahaError)
-    told = "it did not start, and is tried again in %g s: %s"
+    told = "the start failed and is retried in %g s: %s"
     _log.warning(told, wait_s, error, exc_info=None if known else error)
 
 

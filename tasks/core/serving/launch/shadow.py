@@ -1,9 +1,9 @@
-"""What clients ask, once more, of the model that is to serve: its answers beside the earlier one's.
+"""Shadow requests: what clients asked, repeated for the new model, beside the earlier answers.
 
-The last requests, or where none can be asked again, the evaluation's prompts. Nothing is judged
-here, since other weights answer otherwise; both answers stand in the report, for a person. But an
-engine that gives no answer to what its gateway would ask it does not get to serve: each request is
-made by the gateway's own rule, and what the gateway would refuse is not asked but told.
+Uses the last requests or, if none can be repeated, the evaluation's prompts. Nothing is judged
+here, since other weights answer differently; the report shows both answers to a person. But an
+engine that does not answer what its gateway would ask does not get to serve. Each request is made
+by the gateway's own rules; what the gateway would refuse is reported instead.
 """
 
 import logging
@@ -43,7 +43,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class ShadowQuestion:
-    """A request of the engine protocol, and what the earlier model answers to it, if one serves."""
+    """A request of the engine protocol, and the earlier model's answer to it, if one serves."""
 
     asked: str
     request: Mapping[str, JsonValue]
@@ -52,9 +52,9 @@ class ShadowQuestion:
 
 @dataclass(frozen=True)
 class ShadowQuestions:
-    """What the new model is asked before it serves, and where it comes from.
+    """What the new model is asked before it serves, and where the questions come from.
 
-    not_asked: why some of the last requests are not among it, or none; None when all are.
+    not_asked: why some or all of the last requests are missing; None if none is.
     """
 
     source: AskedOf
@@ -70,11 +70,10 @@ def questions(
     *,
     say: Say,
 ) -> ShadowQuestions:
-    """Return what `wanted` is to be asked, while `serving` can still be asked the same.
+    """Return the questions for `wanted`, with the answers of `serving` while it can be asked.
 
-    Of the last requests only those count that a model with this tokenizer can be asked, for they
-    are token ids, and that the gateway will let through to the new engine. `say` is told of the
-    others. Each answer has at most _TOKENS tokens.
+    Last requests are token ids, so they need the same tokenizer, and the gateway must accept them
+    for the new engine. `say` gets a line about the others. Each answer has at most _TOKENS tokens.
     """
     count = wanted.settings.shadow_requests
     if count == 0:
@@ -88,7 +87,7 @@ def questions(
 
 
 def replay(asked: ShadowQuestions, wanted: Deployment, *, say: Say) -> tuple[ShadowAnswer, ...]:
-    """Return what the engine of `wanted` answers. Raises ServingFailed when it does not answer."""
+    """Return the answers of the engine of `wanted`. Raises ServingFailed if it does not answer."""
     if not asked.all:
         return ()
     words = "the last requests" if asked.source == "requests" else "prompts of the evaluation"
@@ -106,12 +105,12 @@ def replay(asked: ShadowQuestions, wanted: Deployment, *, say: Say) -> tuple[Sha
 def _of_clients(
     recent: Sequence[RecentAnswer], wanted: Deployment, serving: Deployment | None
 ) -> tuple[tuple[ShadowQuestion, ...], str | None]:
-    """Return the last requests that can be asked again, and why the others cannot."""
+    """Return the last requests that can be repeated, and why the others cannot."""
     if not recent or serving is None:
         return (), None
     tokenizer = load_tokenizer(serving.model)
     if tokenizer_digest(tokenizer) != tokenizer_digest(load_tokenizer(wanted.model)):
-        return (), "The new model has another tokenizer: the last requests are not replayed."
+        return (), "The new model has another tokenizer, so the last requests are not repeated."
     asker = _Asker(wanted)
     questions: list[ShadowQuestion] = []
     refusals: list[str] = []
@@ -124,8 +123,8 @@ def _of_clients(
         return tuple(questions), None
     whys = " ".join(dict.fromkeys(refusals))
     return tuple(questions), (
-        f"{len(refusals)} of the last {len(recent)} requests are not replayed, for the gateway "
-        f"would refuse them from now on: {whys}"
+        f"{len(refusals)} of the last {len(recent)} requests are not repeated, because the gateway "
+        f"would refuse them now: {whys}"
     )
 
 
@@ -140,7 +139,7 @@ def _of_client(
 def _of_prompts(
     texts: Sequence[str], wanted: Deployment, serving: Deployment | None
 ) -> tuple[ShadowQuestion, ...]:
-    """Return a question for each text that has room, with the answer of `serving`."""
+    """Return a question for each text that fits, with the answer of `serving`."""
     if not texts:
         return ()
     new = _Asker(wanted)
@@ -168,7 +167,7 @@ class _Asker:
         self._limits = AnswerLimits(most, most)
 
     def request(self, text: str) -> Mapping[str, JsonValue]:
-        """Return the request for a user's first words. Raises ApiError: they leave no room."""
+        """Return the request for a user's first message. Raises ApiError if it leaves no room."""
         name = self._deployment.settings.model_name
         said = [Message(role="user", content=text)]
         asked = ChatRequest(model=name, messages=said, temperature=0)
@@ -176,13 +175,13 @@ class _Asker:
         return bodies_of(asked, [ids], self._loaded, self._limits)[0]
 
     def again(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
-        """Return a request that another engine was asked. Raises ApiError for one not for this."""
+        """Return a request of another engine for this one. Raises ApiError if it does not suit."""
         asked = read_request(CompletionRequest, to_json(request))
         ids = self._prompts.check_ids(request["prompt"], "prompt")
         return bodies_of(asked, [ids], self._loaded, self._limits)[0]
 
     def answer(self, text: str) -> str | None:
-        """Return its answer; None where it gives none: it is the one to be replaced."""
+        """Return its answer; None without one, since this engine will be replaced anyway."""
         try:
             request = self.request(text)
             return probe.answer_of(self._deployment, request, timeout_s=probe.GENERATE_S)
@@ -196,6 +195,6 @@ class _Asker:
 def _at_once(
     answer: Callable[[_Item], _Result], items: Sequence[_Item], of: Deployment
 ) -> list[_Result]:
-    """Return the answers: an engine that computes several together takes as long as for one."""
+    """Return all answers, asked at once: an engine that batches takes as long as for one."""
     with ThreadPoolExecutor(of.settings.gateway.max_running) as threads:
         return list(threads.map(answer, items))

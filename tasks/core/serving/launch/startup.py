@@ -1,7 +1,7 @@
-"""From files on the disk to an engine that has proven what it holds.
+"""Starting an engine until it has proven what it holds.
 
-The invariant: the first end of the process is the end of the start; supervisord's restarts are for
-engines that have served.
+The invariant: the first exit of the process ends the start; supervisord's restarts are for engines
+that have served.
 """
 
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class EngineStart:
-    """One start of the engine of a deployment, whose slot is prepared and loaded."""
+    """One start of a deployment's engine, whose slot is prepared and loaded."""
 
     def __init__(self, state: StateDirectory, deployment: Deployment) -> None:
         self._state = state
@@ -33,10 +33,10 @@ class EngineStart:
         self._memory = OomWatch()
 
     def run(self, expectation: Expectation) -> EngineReport:
-        """Return what the engine holds once it has proven it, and has generated a few tokens.
+        """Return the engine's report once it has proven it and generated a few tokens.
 
-        Raises EditLost when it holds something else, what `explain_end` makes of a process that
-        ended, or ServingFailed when the time is over. It may still run then.
+        Raises EditLost when it holds another model, the error of `explain_end` for a process that
+        exited, or ServingFailed after the timeout, when it may still run.
         """
         deployment = self._deployment
         engine = engine_of(deployment.settings.engine)

@@ -1,6 +1,6 @@
-"""What a switch is made of: starting, routing, draining, ending, each as one step.
+"""The steps of a switch: starting, routing, draining, ending.
 
-What follows on what, and what happens after an error, is switch.py's.
+Their order, and what happens after an error, is in switch.py.
 """
 
 import os
@@ -67,7 +67,7 @@ class Steps:
     ) -> None:
         """End whatever runs, and start supervisord, the gateway, the engine and the watch.
 
-        before_traffic is called when the engine is proven and nothing is routed to it yet.
+        before_traffic is called when the engine is proven and gets no traffic yet.
         """
         state = self._state
         write_routes(state, Routes(why_not=_STARTING))
@@ -94,9 +94,9 @@ class Steps:
             raise
 
     def _start_gateway(self, wanted: Deployment) -> None:
-        """Start supervisord, and the gateway behind its port.
+        """Start supervisord and the gateway.
 
-        Raises PortTaken where another deployment, started at the same time, was first.
+        Raises PortTaken if another deployment, started at the same time, was first.
         """
         state = self._state
         try:
@@ -114,23 +114,23 @@ class Steps:
             raise
 
     def start_engine(self, wanted: Deployment, *, beside: Deployment | None) -> None:
-        """Start the engine of `wanted` in its slot, and have it prove what it holds."""
+        """Start the engine of `wanted` in its slot until it has proven what it holds."""
         state = self._state
-        self._supervisor.unload(wanted.slot)  # what a switch that was killed has left
+        self._supervisor.unload(wanted.slot)  # left by a switch that was killed
         self._prepare(wanted)
         self.configure(beside or wanted, *filter(None, (beside, wanted)))
         self._supervisor.load(wanted.slot)
         EngineStart(state, wanted).run(_expect(state, wanted))
 
     def _prepare(self, wanted: Deployment) -> bool:
-        """Make its slot ready; return whether it has been proven there before."""
+        """Prepare its slot; return whether it was proven there before."""
         slot, proven = self._state.slot(wanted.slot), read_record(self._state, wanted.slot)
         again = proven is not None and proven.same_service(wanted)
         slot.prepare(wanted.model, again=again)
         return again
 
     def configure(self, gateway_of: Deployment, *engines: Deployment) -> None:
-        """Write which processes there are; those that run go on as they are."""
+        """Write the supervisord.conf; running processes stay as they are."""
         self._state.logs.mkdir(exist_ok=True)
         text = configuration(self._state, gateway_of.settings, engines)
         write_atomically(self._state.supervisor_config, text)
@@ -138,31 +138,31 @@ class Steps:
     # --- routing ------------------------------------------------------------------------------
 
     def route_to(self, deployment: Deployment) -> None:
-        """Have the gateway ask the engine of a deployment, and its workers."""
+        """Route requests to the engine of a deployment and its workers."""
         write_routes(self._state, Routes(route=deployment.route))
         self._gateway.follow_routes()
 
     def route_back_to(self, earlier: Deployment) -> None:
-        """Route to what still runs. A gateway that is gone just now will read the file itself."""
+        """Route to what still runs. A gateway that is down right now will read the file itself."""
         with suppress(ServingFailed):
             self.route_to(earlier)
 
     def route_nowhere(self, why: str) -> None:
-        """Have the gateway tell clients to come back."""
+        """Have the gateway tell clients to retry later."""
         write_routes(self._state, Routes(why_not=why))
         self._gateway.follow_routes()
 
     # --- ending -------------------------------------------------------------------------------
 
     def drain(self, deployment: Deployment) -> int:
-        """Wait for the answers in progress; return how many are left when their time is over."""
+        """Wait for the answers in progress; return how many are left after the time limit."""
         limit_s = deployment.settings.drain_s
         deadline, told = time.monotonic() + limit_s, False
         while left := self._gateway.state().in_flight_of(deployment.slot):
             if time.monotonic() >= deadline:
                 break
             if not told:
-                self._say(f"Waiting for {left} answers of the earlier model, {limit_s} s at most.")
+                self._say(f"Waiting for {left} answers of the earlier model, at most {limit_s} s.")
                 told = True
             time.sleep(_POLL_S)
         return left
@@ -175,7 +175,7 @@ class Steps:
         return cut_off
 
     def abandon(self, wanted: Deployment) -> None:
-        """End the engine that is not to serve, and keep its log."""
+        """End the engine that failed, and keep its log."""
         self._supervisor.unload(wanted.slot)
         keep_log(self._state, wanted.slot)
         shutil.rmtree(self._state.slot(wanted.slot).root, ignore_errors=True)
@@ -183,12 +183,12 @@ class Steps:
     # --- gateway and page ---------------------------------------------------------------------
 
     def renew(self, earlier: Deployment) -> None:
-        """Start gateway and page anew where those of `earlier` have other settings."""
+        """Restart gateway and page if their settings differ from those of `earlier`."""
         self._renew_gateway(earlier)
         self._renew_page(earlier)
 
     def _renew_gateway(self, earlier: Deployment) -> None:
-        """Start the gateway's copies anew, one after the other."""
+        """Restart the gateway's copies, one after the other."""
         old, new = (gateway_settings(self._state, each) for each in (earlier, self._wanted))
         if old == new:
             return
@@ -197,7 +197,7 @@ class Steps:
         self._wait_for(self._gateway.state, GATEWAY)
 
     def _renew_page(self, earlier: Deployment) -> None:
-        """Start the page anew, or for the first time, or end it."""
+        """Restart, start or stop the page."""
         if page_settings(earlier) == page_settings(self._wanted):
             return
         if self._wanted.settings.page is None:
@@ -209,7 +209,7 @@ class Steps:
         self._start_page(self._wanted)
 
     def _start_page(self, wanted: Deployment) -> None:
-        """Start the page, if there is to be one. The model serves without it: a fault is told."""
+        """Start the page, if there is one. Only report a fault: the model serves without it."""
         if wanted.page_url is None:
             return
         self._supervisor.start(PAGE)
@@ -219,14 +219,14 @@ class Steps:
             self._say(f"Attention: the page does not answer. {error}")
 
     def _write_settings(self, deployment: Deployment) -> None:
-        """Write what the gateway and the page are started with from now on."""
+        """Write the settings that the gateway and the page start with from now on."""
         settings = gateway_settings(self._state, deployment)
         write_atomically(self._state.gateway, settings.model_dump_json(indent=2))
         if (page := page_settings(deployment)) is not None:
             write_atomically(self._state.page, page.model_dump_json(indent=2))
 
     def _wait_for(self, question: Callable[[], object], process: str) -> None:
-        """Return when the process answers; raise ServingFailed when it has ended, or late."""
+        """Return once the process answers. Raises ServingFailed if it exits or takes too long."""
 
         def require_alive() -> None:
             copies = [p for p in self._supervisor.processes().values() if p.group == process]
@@ -247,12 +247,12 @@ class Steps:
             f"The {process} did not start.",
             where=self._state.log_of(log),
             found=log_tail(self._state, log),
-            next_step="Its log above says why: most often the address, or a file that it reads.",
+            next_step="Its log above says why; usually the address, or a file that it reads.",
         )
 
 
 def _expect(state: StateDirectory, wanted: Deployment) -> Expectation:
-    """Put down what the engine must prove."""
+    """Write down what the engine must prove."""
     expectation = Expectation(
         build=wanted.build,
         template=wanted.template,

@@ -1,9 +1,9 @@
-"""From the deployment that serves to the one that is wanted, without a gap where there is room.
+"""Switching from one deployment to another, without downtime if there is room for both.
 
 Three ways: `first`, when nothing serves or the address changes; `side-by-side`, when the old one
-serves until the new one is proven; `replace`, when the two do not fit beside each other. The
-invariant: a route leads only to what is proven, and after an error the earlier one serves, or the
-error says why it does not.
+serves until the new one is proven; `replace`, when there is no room for both. The invariant: only
+what is proven gets traffic, and after an error the earlier deployment serves, or the error says why
+it does not.
 """
 
 import time
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Switch:
-    """One way from what serves (`earlier`, None for nothing) to what is wanted.
+    """One switch from what serves (`earlier`, None for nothing) to `wanted`.
 
-    prompts are asked for comparison where no client has asked anything.
+    prompts are used for comparison if no client has sent a request.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Switch:
         self._gateway = GatewayControl(state.gateway_socket)
 
     def run(self) -> Deployment:
-        """Return what is wanted once it serves."""
+        """Return the wanted deployment once it serves."""
         earlier = self._earlier
         if earlier is None or not self._serves(earlier):
             how = self._first(None)
@@ -64,7 +64,7 @@ class Switch:
         return self._wanted.model_copy(update={"switched": how})
 
     def _first(self, serving: Deployment | None) -> Switched:
-        """Start all of it anew; serving is what answers until then, at another address."""
+        """Start everything; serving is what answers until then, at another address."""
         wanted, began = self._wanted, time.monotonic()
         asked = self._questions(serving)
         done = Switched(how="first")
@@ -93,7 +93,7 @@ class Switch:
         except BaseException as error:
             self._steps.route_back_to(earlier)
             self._steps.abandon(wanted)
-            add(error, f"The earlier deployment serves on at {earlier.base_url}.")
+            add(error, f"The earlier deployment keeps serving at {earlier.base_url}.")
             raise
         cut_off = self._steps.retire(earlier)
         self._steps.renew(earlier)
@@ -113,19 +113,19 @@ class Switch:
             self._steps.route_to(wanted)
         except BaseException as error:
             self._steps.abandon(wanted)
-            if earlier.slot in self._supervisor.processes():  # it was not ended yet
+            if earlier.slot in self._supervisor.processes():  # it was not stopped yet
                 self._steps.route_back_to(earlier)
             else:
                 self._start_again(earlier, error)
             raise
         gap_s = time.monotonic() - began
-        self._say(f"Clients were told to come back for {gap_s:.0f} s.")
+        self._say(f"Clients were told to retry later for {gap_s:.0f} s.")
         self._state.slot(earlier.slot).retire()
         self._steps.renew(earlier)
         return done.model_copy(update={"gap_s": gap_s, "cut_off": cut_off})
 
     def _new_gateway(self, earlier: Deployment) -> Deployment:
-        """Keep the engine, and have the gateway follow the settings that are wanted."""
+        """Keep the engine, and apply the new settings to the gateway."""
         kept = self._wanted.model_copy(
             update={
                 **{name: getattr(earlier, name) for name in ("slot", "engine_port", "started_at")},
@@ -142,9 +142,9 @@ class Switch:
     # --- the comparison -----------------------------------------------------------------------
 
     def _questions(self, serving: Deployment | None) -> "ShadowQuestions":
-        """Put together what both are asked, with the answers of the one that still serves."""
+        """Collect what both are asked, with the answers of the one that still serves."""
         recent = self._gateway.recent() if serving else []
-        # With the gateway's types, half of what a run with nothing new would import.
+        # It imports the gateway's types, half of what a run with nothing new would import.
         from tasks.core.serving.launch.shadow import questions
 
         return questions(recent, self._prompts, self._wanted, serving, say=self._say)
@@ -160,7 +160,7 @@ class Switch:
     # --- back to the earlier one ----------------------------------------------------------------
 
     def _fall_back(self, error: BaseException) -> None:
-        """Start the earlier deployment again, if there was one, and say what became of it."""
+        """Restart the earlier deployment, if there was one, and add the result to the error."""
         earlier = self._earlier
         if earlier is None or read_record(self._state, earlier.slot) is None:
             return
@@ -190,6 +190,6 @@ class Switch:
 
 
 def _moved(earlier: Deployment, wanted: Deployment) -> bool:
-    """Return whether clients have to come to another address."""
+    """Return whether the address for clients changes."""
     old, new = earlier.settings.gateway, wanted.settings.gateway
     return (old.host, old.port) != (new.host, new.port)

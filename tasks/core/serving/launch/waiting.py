@@ -1,4 +1,4 @@
-"""Wait for a server that is being started: until it answers, has ended, or is late."""
+"""Waiting for a server that is starting, until it answers, exits or takes too long."""
 
 import time
 from collections.abc import Callable
@@ -15,10 +15,10 @@ def wait_for_answer(
     require_alive: Callable[[], None],
     late: Callable[[ServingFailed], ServingFailed],
 ) -> None:
-    """Return once question raises no ServingFailed any longer.
+    """Return once question no longer raises ServingFailed.
 
-    require_alive raises what is the matter with a process that has ended. late makes the error of
-    one that does not answer by deadline (of time.monotonic) from what the question last raised.
+    require_alive raises the error of a process that has exited. late makes the error for one that
+    does not answer by deadline (time.monotonic) from what question last raised.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""When a new deployment fails: the earlier one again, or in the error's words what to do for it."""
+"""Restarting the earlier deployment when a new one fails, or adding to the error how to do it."""
 
 import logging
 import shutil
@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 def start_once_more(
     state: StateDirectory, earlier: Deployment, error: BaseException, start: Callable[[], None]
 ) -> None:
-    """Start the earlier deployment again, and add to the error what became of it.
+    """Restart the earlier deployment, and add the result to the error.
 
-    Not after Ctrl-C: whoever stops does not want to wait until a model is loaded.
+    Not after Ctrl-C: whoever interrupts does not want to wait until a model is loaded.
     """
-    again = f"`kawan-usaha start {state.name}` starts it again."
+    again = f"`kawan-usaha start {state.name}` restarts it."
     if not isinstance(error, Exception):
-        add(error, f"The earlier deployment was ended for this one: {again}")
+        add(error, f"The earlier deployment was stopped for this one: {again}")
         return
     try:
         start()
@@ -37,7 +37,7 @@ def start_once_more(
 
 
 def add(error: BaseException, sentence: str) -> None:
-    """Add a sentence to what an error says of the next step."""
+    """Add a sentence to the next step of an error."""
     logger.warning("%s", sentence)
     if isinstance(error, KawanUsahaError):
         error.next_step = " ".join(filter(None, (error.next_step, sentence)))
@@ -46,7 +46,7 @@ def add(error: BaseException, sentence: str) -> None:
 
 
 def keep_log(state: StateDirectory, slot: Slot) -> None:
-    """Keep the log of an engine that failed, where the next start of the slot leaves it alone."""
+    """Keep the log of a failed engine where the next start of the slot does not overwrite it."""
     if state.log_of(slot).exists():
         shutil.rmtree(state.failed_logs, ignore_errors=True)
         state.failed_logs.mkdir()

@@ -1,8 +1,8 @@
-"""Start again what should serve and does not.
+"""Restarting deployments that should serve and do not.
 
-Covers deployments that a kill or a restart of the machine has ended, replacements that were cut
-off, and servers that run but give no token. It changes nothing of a deployment: the record says
-what is started. What is being started is left to whoever starts it.
+Covers deployments that were killed or ended by a reboot, interrupted replacements, and servers that
+run but generate no token. A deployment is restarted as its record says, unchanged. One that is just
+being started is left alone.
 """
 
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from tasks.core.serving.observe.status import DeploymentStatus, status
 
 Outcome = Literal["healthy", "healed", "left alone", "down"]
 """healed: it was down and has just answered with a token. left alone: there is a problem that a
-start would not mend, or another process is at it. down: it could not be started."""
+restart would not solve, or another process works on it. down: it could not be started."""
 
 _PATIENCE_S = 600.0
-"""How long a server that gave no token in time may take at the second look: it may just be busy."""
+"""How long a server that gave no token in time may take at the second check: it may be busy."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What became of one deployment; `words` say what was found and done."""
+    """The result for one deployment; `words` say what was found and done."""
 
     name: str
     outcome: Outcome
@@ -33,17 +33,17 @@ class Looked:
 
 
 def heal(home: Path, *, restart: bool, say: Say) -> list[Looked]:
-    """Look at every deployment of home, start again what is down, and return what became of each.
+    """Check every deployment of home, restart what is down, and return the result for each.
 
-    Without `restart` it only looks. A deployment that cannot be started does not keep the others
-    from being looked at.
+    Without `restart` it only checks. A deployment that cannot be started does not keep the others
+    from being checked.
     """
     return list(_healed(home, status(home), restart=restart, say=say))
 
 
 def can_be_started(found: DeploymentStatus) -> bool:
-    """Return whether a start brings the deployment back, and does neither harm nor nothing."""
-    # One without a record that can be read cannot be started again.
+    """Return whether a start can bring the deployment back."""
+    # Without a readable record it cannot be restarted.
     return found.health in ("gone", "unhealthy") and found.deployment is not None
 
 
@@ -69,16 +69,16 @@ def _brought_back(home: Path, found: DeploymentStatus, problem: str, say: Say) -
     try:
         if found.health == "unhealthy" and _answers_late(home, found.name):
             return Looked(found.name, "left alone", problem)
-        say(f"{found.name}: start again")
+        say(f"{found.name}: restarting")
         again(record, home, say=say)
     except LockBusy as error:
         return Looked(found.name, "left alone", f"{problem}; {error.found}")
     except KawanUsahaError as error:
         return Looked(found.name, "down", f"{problem}; {error}")
-    return Looked(found.name, "healed", f"{problem}; it was started again")
+    return Looked(found.name, "healed", f"{problem}; it was restarted")
 
 
 def _answers_late(home: Path, name: str) -> bool:
-    """Return whether a token comes out after all, given much more time."""
+    """Return whether a token is generated after all, given much more time."""
     again = status(home, generate_s=_PATIENCE_S)
     return any(each.name == name and each.health != "unhealthy" for each in again)

@@ -1,4 +1,4 @@
-"""What the watch of a deployment has found amiss, and mended."""
+"""What the watch of a deployment has found wrong, and repaired."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ IncidentKind = Literal[
 
 @dataclass(frozen=True)
 class Incident:
-    """What was found of a process, and what was done about it."""
+    """What was wrong with a process, and what was done about it."""
 
     kind: IncidentKind
     process: str

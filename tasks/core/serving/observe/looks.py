@@ -1,9 +1,9 @@
-"""One look at everything that a deployment consists of: what does not answer is replaced.
+"""One pass over everything that a deployment consists of: what does not answer is restarted.
 
-A real token is asked of the engine, the gateway is asked what it does, the page and the workers if
-they answer. supervisord starts again what has ended; what hangs with its port open, was given up,
-or was left by a killed switch is mended here; other machines mend themselves. The invariant: an
-engine that is at work on long prompts is not taken for one that hangs.
+The engine has to generate a token, the gateway to report what it does, page and workers to answer.
+supervisord restarts what has exited; what hangs with its port open, was given up, or was left by a
+killed switch is repaired here; other machines repair themselves. The invariant: an engine that is
+working on long prompts does not count as hanging.
 """
 
 import socket
@@ -33,15 +33,15 @@ from tasks.core.serving.supervision.supervisord import SupervisedProcess, Superv
 LOOK_EVERY_S = 15.0
 _IDLE_S = 30.0
 _AT_WORK_S = {"cuda": 120.0, "cpu": 600.0}
-"""How long an engine with requests may give no token: it may be reading a long prompt."""
+"""How long an engine with requests may give no token, since it may be reading a long prompt."""
 _LEAK_FACTOR, _LEAK_BYTES = 2.0, 2 * 1024**3
-"""An engine that has grown by this factor and by this much since its first look leaks."""
+"""An engine that has grown by this factor and by this much since the first pass leaks."""
 _PAGE_S = 10.0
 
 
 @dataclass
 class _Seen:
-    """What is remembered of a process from one look to the next."""
+    """What is remembered of a process between passes."""
 
     pid: int | None = None
     first_bytes: int = 0
@@ -51,7 +51,7 @@ class _Seen:
 
 
 class Looks:
-    """Looks at one deployment, and remembers what it saw the last time."""
+    """Checks one deployment, and remembers what it saw the last time."""
 
     def __init__(self, state: StateDirectory) -> None:
         self._state = state
@@ -61,7 +61,7 @@ class Looks:
         self._lost_workers: set[str] = set()
 
     def all(self) -> Iterator[Incident]:
-        """Yield each incident once it is mended. Raises what it cannot look past."""
+        """Yield each incident once it is repaired. Raises what keeps the pass from continuing."""
         deployment = read_deployment(self._state)
         if deployment is None:
             return
@@ -73,7 +73,7 @@ class Looks:
         now: list[GatewayState] = []
         yield from self._hanging(GATEWAY, lambda: now.append(self._gateway.state()))
         if not now:
-            return  # what its engines do is not known
+            return  # what its engines do is unknown
         yield from self._left_over(deployment, processes, now[0])
         yield from self._engine(deployment, processes[deployment.slot])
         yield from self._workers(deployment)
@@ -82,16 +82,16 @@ class Looks:
         seen = self._seen.setdefault(process.name, _Seen())
         if process.state in ("FATAL", "EXITED", "STOPPED"):
             self._supervisor.start(process.group)
-            detail = f"supervisord had given it up ({process.state}); started again"
+            detail = f"supervisord had given it up ({process.state}); restarted"
             yield Incident("given-up", process.name, detail)
         elif seen.pid is not None and process.pid not in (None, seen.pid):
-            detail = f"process {seen.pid} has ended; {process.pid} runs"
+            detail = f"process {seen.pid} has exited; {process.pid} runs"
             yield Incident("died", process.name, detail)
         if process.pid is not None and process.pid != seen.pid:
             self._seen[process.name] = _Seen(process.pid, _resident(process.pid))
 
     def _hanging(self, name: str, question: Callable[[], object]) -> Iterator[Incident]:
-        """Start a process anew that says nothing at two looks."""
+        """Restart a process that does not answer in two passes."""
         seen = self._seen.setdefault(name, _Seen())
         try:
             question()
@@ -100,7 +100,7 @@ class Looks:
             if seen.silent_since is not None and now - seen.silent_since >= LOOK_EVERY_S:
                 self._start_anew(name)
                 self._seen[name] = _Seen()
-                yield Incident("hangs", name, f"{error.what} Started again.")
+                yield Incident("hangs", name, f"{error.what} Restarted.")
             else:
                 seen.silent_since = seen.silent_since or now
             return
@@ -109,12 +109,12 @@ class Looks:
     def _left_over(
         self, deployment: Deployment, processes: Mapping[str, SupervisedProcess], now: GatewayState
     ) -> Iterator[Incident]:
-        """End the engine of a switch that was killed, once it answers nobody."""
+        """Stop the engine that a killed switch left, once it has no requests."""
         slot = other(deployment.slot)
         if slot in processes and not now.in_flight_of(slot):
             self._supervisor.unload(slot)
             self._state.slot(slot).retire()
-            yield Incident("left-over", slot, "an engine that nothing is routed to; ended")
+            yield Incident("left-over", slot, "an engine without traffic; stopped")
 
     def _engine(self, deployment: Deployment, process: SupervisedProcess) -> Iterator[Incident]:
         seen = self._seen[deployment.slot]
@@ -123,12 +123,12 @@ class Looks:
         size = _resident(process.pid)
         if size > max(seen.first_bytes * _LEAK_FACTOR, seen.first_bytes + _LEAK_BYTES) > 0:
             self._start_anew(deployment.slot)
-            detail = f"grown from {seen.first_bytes} to {size} bytes; started again"
+            detail = f"grown from {seen.first_bytes} to {size} bytes; restarted"
             yield Incident("leaks", deployment.slot, detail)
             return
         expectation = read_expectation(self._state.slot(deployment.slot).expectation)
         try:
-            if not seen.proven:  # started anew by supervisord; vLLM lets nobody in before
+            if not seen.proven:  # restarted by supervisord; vLLM accepts no requests before
                 engine_of(deployment.settings.engine).prove(deployment.engine_url, expectation)
                 seen.proven = True
             probe.require_token(deployment, timeout_s=_IDLE_S)
@@ -143,9 +143,9 @@ class Looks:
     def _silent(
         self, deployment: Deployment, seen: _Seen, error: ServingFailed
     ) -> Iterator[Incident]:
-        """Start an engine anew that has given no token for longer than its work explains."""
+        """Restart an engine that has given no token for longer than its work explains."""
         if not _accepts(deployment.engine_port):
-            return  # it is being loaded: supervisord has started it again
+            return  # it is loading: supervisord has restarted it
         now, gateway = time.monotonic(), self._gateway.state()
         tokens = gateway.pieces_of(deployment.slot)
         if tokens != seen.tokens or seen.silent_since is None:
@@ -154,18 +154,18 @@ class Looks:
         patience = _AT_WORK_S[deployment.settings.device] if at_work else _IDLE_S
         if now - seen.silent_since >= patience:
             self._start_anew(deployment.slot)
-            detail = f"no token for {now - seen.silent_since:.0f} s; started again ({error.what})"
+            detail = f"no token for {now - seen.silent_since:.0f} s; restarted ({error.what})"
             yield Incident("hangs", deployment.slot, detail)
 
     def _withdrawn(self, deployment: Deployment, error: EditLost) -> Incident:
-        """End an engine that has lost its edit, and route nowhere."""
+        """Stop an engine that has lost its edit, and route nowhere."""
         write_routes(self._state, Routes(why_not="The model has lost its edit."))
         self._gateway.follow_routes()
         self._supervisor.stop(deployment.slot)
         return Incident("edit-lost", deployment.slot, str(error))
 
     def _workers(self, deployment: Deployment) -> Iterator[Incident]:
-        """Tell once of a worker that is lost, or serves something else, and once of its return."""
+        """Report once when a worker is lost or serves something else, and once when it returns."""
         for worker in look_at_workers(deployment, self._state.workers):
             was_lost = worker.name in self._lost_workers
             if worker.problem is not None and not was_lost:
@@ -176,10 +176,10 @@ class Looks:
                 yield Incident("worker-back", worker.name, f"answers again at {worker.url}")
 
     def _start_anew(self, name: str) -> None:
-        """Kill every copy of a process, which may heed no signal, and have it started again."""
+        """Kill every copy of a process, which may ignore signals, so that it is restarted."""
         for process in self._supervisor.processes().values():
             if process.group == name and process.pid is not None:
-                self._seen.pop(process.name, None)  # its end is no news
+                self._seen.pop(process.name, None)  # its exit is expected
                 with suppress(psutil.NoSuchProcess):
                     victim = psutil.Process(process.pid)
                     for each in (*victim.children(recursive=True), victim):
@@ -187,14 +187,14 @@ class Looks:
 
 
 def _require_page(deployment: Deployment) -> None:
-    """Raise ServingFailed for a page that takes connections and does not answer."""
+    """Raise ServingFailed for a page that accepts connections and does not answer."""
     page = deployment.settings.page
     if page is not None and deployment.page_url is not None and _accepts(page.port):
         probe.require_page(deployment.page_url, timeout_s=_PAGE_S)
 
 
 def _accepts(port: int) -> bool:
-    """Return whether somebody listens on a loopback port."""
+    """Return whether a process listens on a loopback port."""
     with socket.socket() as probe_socket:
         probe_socket.settimeout(1.0)
         return probe_socket.connect_ex(("127.0.0.1", port)) == 0

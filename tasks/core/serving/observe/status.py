@@ -1,7 +1,7 @@
-"""What runs now: every deployment of a home directory, asked from outside.
+"""The status of every deployment of a home directory, checked from outside.
 
-Reads the records, looks at the processes and asks the servers; changes nothing. A record is never
-believed: a deployment is healthy only if it generates a token at this moment.
+Reads the records, inspects the processes and asks the servers; changes nothing. A record alone
+proves nothing: a deployment is healthy only if it generates a token right now.
 """
 
 import time
@@ -24,17 +24,17 @@ from tasks.core.serving.supervision.processes import SUPERVISOR, OwnProcess, own
 from tasks.core.serving.supervision.supervisord import SupervisedProcess, Supervisor
 
 Health = Literal["healthy", "unsupervised", "unhealthy", "starting", "gone"]
-"""healthy: a token came out, and supervisord watches over the processes.
-unsupervised: a token came out, but nobody would restart a process that dies.
-unhealthy: something runs, but no token comes out.
-starting: something runs that nothing is routed to yet: it is being started, or that was cut off.
-gone: it should serve, but nothing runs: killed, or the machine was restarted; or it was ended for
-another one that did not get to serve."""
+"""healthy: it generated a token, and supervisord supervises the processes.
+unsupervised: it generated a token, but nothing would restart a process that dies.
+unhealthy: something runs, but it generates no token.
+starting: something runs without traffic: it is being started, or its start was interrupted.
+gone: it should serve, but nothing runs: it was killed, the machine was rebooted, or it was stopped
+for another deployment that failed."""
 
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """One process now. state is supervisord's word for it, or "running" or "gone" without one."""
+    """The status of a process. state is supervisord's, or "running" or "gone" without one."""
 
     name: str
     state: str
@@ -46,9 +46,9 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """One deployment now.
+    """The status of a deployment.
 
-    report is what the engine says of the model that it holds in memory; None where it cannot.
+    report is the engine's on the model in its memory; None if it has none.
     """
 
     name: str
@@ -61,9 +61,9 @@ class DeploymentStatus:
 
 
 def status(home: Path, *, generate_s: float = probe.GENERATE_S) -> list[DeploymentStatus]:
-    """Return the state of every deployment under home that serves, should serve, or is starting.
+    """Return the status of every deployment under home that serves, should serve, or is starting.
 
-    generate_s is how long a deployment may take for one token until it counts as unhealthy.
+    generate_s is how long a deployment may take for one token before it counts as unhealthy.
     """
     found = (_status_of(state, generate_s) for state in state_directories(home))
     return [each for each in found if each is not None]
@@ -92,15 +92,15 @@ def _status_of(state: StateDirectory, generate_s: float) -> DeploymentStatus | N
 def _without_record(
     state: StateDirectory, previous: Deployment | None, own: list[OwnProcess]
 ) -> DeploymentStatus | None:
-    earlier = f"`kawan-usaha start {state.name}` starts the earlier deployment again."
+    earlier = f"`kawan-usaha start {state.name}` restarts the earlier deployment."
     if own:
         what_now = earlier if previous else f"`kawan-usaha stop {state.name}`."
-        problem = f"It has no record yet. If nothing starts it: {what_now}"
+        problem = f"It has no record yet. If nothing is starting it: {what_now}"
         processes = _processes(own, {}, {})
         return DeploymentStatus(state.name, "starting", problem, None, processes, None)
     if previous is None:
         return None
-    problem = f"It was ended for a new one, which failed or was cut off. {earlier}"
+    problem = f"It was stopped for a new one, which failed or was interrupted. {earlier}"
     processes = _processes(own, {}, _ports_of(previous))
     return DeploymentStatus(state.name, "gone", problem, previous, processes, None)
 
@@ -109,8 +109,8 @@ def _judge(
     state: StateDirectory, deployment: Deployment, *, runs: bool, watched: bool, generate_s: float
 ) -> tuple[Health, str | None, EngineReport | None]:
     if not runs:
-        problem = "Nothing of it runs: it was killed, or the machine was restarted. "
-        problem += f"`kawan-usaha start {state.name}` starts it again."
+        problem = "None of it runs: it was killed, or the machine was rebooted. "
+        problem += f"`kawan-usaha start {state.name}` restarts it."
         return "gone", problem, None
     try:
         probe.require_healthy(state, deployment, generate_s=generate_s)
@@ -118,7 +118,7 @@ def _judge(
     except ServingFailed as error:
         return "unhealthy", str(error), None
     if not watched:
-        problem = "supervisord is gone: a process that dies stays dead. Deploy again."
+        problem = "supervisord is gone, so a process that dies is not restarted. Deploy again."
         return "unsupervised", problem, report
     return "healthy", None, report
 
@@ -131,7 +131,7 @@ def _supervised(state: StateDirectory) -> Mapping[str, SupervisedProcess] | None
 
 
 def _ports_of(deployment: Deployment) -> dict[str, int]:
-    """Return the processes that a deployment consists of, with the port of each that has one."""
+    """Return the processes that a deployment consists of, with their ports."""
     port = deployment.settings.gateway.port
     page = deployment.settings.page
     return {
@@ -165,13 +165,13 @@ def _process(
     supervised: SupervisedProcess | None,
     port: int | None,
 ) -> ProcessStatus:
-    """Return one role's state; its memory is that of all its processes, its age the oldest's."""
+    """Return the status of a role: the memory of all its processes, the age of the oldest."""
     pid, age, memory = None, -1.0, 0
     now = time.time()
     for process in processes:
         try:
             started, resident = process.create_time(), process.memory_info().rss
-        except psutil.Error:  # ended between the listing and the look
+        except psutil.Error:  # ended in between
             continue
         memory += resident
         if (seconds := max(0.0, now - started)) > age:  # below 0 once the clock was set back

@@ -1,8 +1,8 @@
-"""The watch of a deployment that serves: it looks every few seconds, and tells what it has mended.
+"""The watch of a deployment: checks it every few seconds, and reports what it has repaired.
 
-What it looks for is in looks.py. Each incident is written to <home>/serving/<name>/logs/
-incidents.jsonl, counted by the gateway, and told. The invariant: nothing is touched while another
-process starts, stops or switches.
+The checks are in looks.py. Each incident is written to <home>/serving/<name>/logs/
+incidents.jsonl, counted by the gateway, and reported. The invariant: nothing is touched while
+another process starts, stops or switches the deployment.
 """
 
 import json
@@ -31,7 +31,7 @@ _PARENT_EVERY_S = 0.5
 
 
 class DeploymentWatch:
-    """Looks at one deployment again and again. tell gets each incident."""
+    """Checks one deployment again and again. tell gets each incident."""
 
     def __init__(self, state: StateDirectory, tell: Callable[[Incident], object]) -> None:
         self._state = state
@@ -42,33 +42,33 @@ class DeploymentWatch:
         self._reviving: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Look for ever."""
+        """Check for ever."""
         threading.Thread(target=self._keep_supervised, name="supervised", daemon=True).start()
         while True:
             self.look()
             time.sleep(LOOK_EVERY_S)
 
     def look(self) -> list[Incident]:
-        """Look once, mend what is amiss, and return the incidents."""
+        """Check once, repair what is wrong, and return the incidents."""
         found = []
         try:
             with locked(self._state.looking, f"watch {self._state.name}"):
                 if holders(self._state.lock):
-                    return []  # somebody starts, stops or switches
+                    return []  # another process starts, stops or switches it
                 found = list(self._looks.all())
         except LockBusy:
             return []
         except KawanUsahaError as error:
-            _log.warning("the look failed: %s", error)
+            _log.warning("the check failed: %s", error)
         for incident in found:
             self._record(incident)
         return found
 
     def _keep_supervised(self) -> None:
-        """Have all of it started anew when supervisord, which started this process, has ended.
+        """Restart everything when supervisord, the parent of this process, has died.
 
-        At once, and beside the looks, which may wait for an answer: what is killed next may be this
-        process, and then nobody is left to see it.
+        At once, and beside the checks, which may wait for an answer: this process may be killed
+        next, and then nothing would notice.
         """
         parent, orphaned = os.getppid(), True
         while True:
@@ -84,15 +84,15 @@ class DeploymentWatch:
         try:
             self._supervisor.processes()
         except ServingFailed:
-            return read_deployment(self._state) is None  # one that is stopped needs none
+            return read_deployment(self._state) is None  # a stopped one needs none
         return True
 
     def _revive(self) -> None:
-        """Have all of it started anew, which ends this process too. The lock must be free."""
+        """Restart everything, including this process. The lock must be free."""
         if self._reviving is not None and self._reviving.poll() is None:
             return
         self._reviving = revive(self._state.root, self._state.root / "revive.log")
-        detail = "supervisord was killed; all of it is started anew"
+        detail = "supervisord was killed; everything is restarted"
         self._record(Incident("died", "supervisord", detail))
 
     def _record(self, incident: Incident) -> None:

@@ -1,5 +1,5 @@
-"""The page on which people talk with a served model: a process of its own, before the gateway.
+"""The web page on which people talk to a served model: a process of its own, using the gateway.
 
-It asks the gateway alone, loads no model, and fetches nothing from the network. What it shows is
+It talks only to the gateway, loads no model, and fetches nothing from the network. Its language is
 Indonesian.
 """

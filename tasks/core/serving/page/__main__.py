@@ -1,7 +1,7 @@
 """Start the page: `python -P -m tasks.core.serving.page SETTINGS.json`.
 
-gradio reads the first of these variables when it is imported: without it, it tells its makers of
-every start, and asks them for its newest version.
+gradio reads the first of these variables when it is imported. Without it, it reports every start
+to its makers, and asks them for the newest version.
 """
 
 import logging

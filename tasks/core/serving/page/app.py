@@ -1,6 +1,6 @@
-"""The page as an application: what is on it, and what stands before it.
+"""The page as an application: its tabs, and the middleware in front.
 
-gradio asks for statistics, fonts, and links to its makers unless told otherwise; here it is told.
+By default gradio sends statistics, loads fonts, and links to its makers; all of that is disabled.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tasks.core.serving.page.settings import PageSettings
 
 
 def page_app(settings: PageSettings) -> ASGIApp:
-    """Return the application. Raises UsageError where the examples cannot be read."""
+    """Return the application. Raises UsageError if the examples cannot be read."""
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         api,
@@ -33,7 +33,7 @@ def page_app(settings: PageSettings) -> ASGIApp:
         server_name=settings.host,
         server_port=settings.port,
         footer_links=[],
-        run_history=False,  # it would keep conversations in the browser
+        run_history=False,  # it would store conversations in the browser
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
         show_error=False,
         max_file_size=1,
@@ -64,11 +64,11 @@ def _blocks(settings: PageSettings) -> gr.Blocks:
         gr.Markdown(words.CAUTION, elem_id="caution")
         talk.connect(blocks)
         blocks.load(_stay, show_progress="hidden", api_visibility="private", concurrency_limit=None)
-    # gradio keeps 130 kB of each of its last 10,000 visitors: 1.3 GB. Needed are those who read an
-    # answer: the browser has the conversation. Forgotten is only how somebody judged an answer that
-    # is corrected after so many others came; that judgement has a line of its own already.
+    # gradio keeps 130 kB for each of its last 10,000 visitors, 1.3 GB in all. Only those reading an
+    # answer are needed, since the browser has the conversation. What is lost is the rating of an
+    # answer that is corrected after that many others came; the rating is already stored by itself.
     blocks.state_session_capacity = settings.max_answers
-    # The gateway refuses in Indonesian before this line is full, which gradio tells in English.
+    # The gateway refuses in Indonesian before this queue is full; gradio would in English.
     blocks.queue(
         api_open=False,
         max_size=settings.max_answers,
@@ -78,10 +78,10 @@ def _blocks(settings: PageSettings) -> gr.Blocks:
 
 
 async def _stay() -> AsyncGenerator[None, None]:
-    """Last as long as the page is open.
+    """Run for as long as the page is open.
 
-    gradio closes its stream to the browser whenever nothing is in progress. An event that begins in
-    that moment is lost, and its button waits for ever: seen on a busy machine.
+    gradio closes its stream to the browser whenever nothing is in progress. An event that starts at
+    that moment is lost, and its button waits for ever, as seen on a busy machine.
     """
     while True:
         yield

@@ -1,7 +1,7 @@
 """From a conversation to an article, in the steps and words of the Kawan Usaha backend of 2023.
 
-A summary, three titles as JSON, the article of one title. Pure: what the model is asked, and what
-its answers hold. The invariant: what `read_titles` returns is what was asked for, three titles.
+A summary, three titles as JSON, the article for one title. Pure: the prompts, and parsing the
+answers. The invariant: `read_titles` returns what was asked for, three titles.
 """
 
 import json
@@ -25,23 +25,23 @@ _LONGEST_TITLE = 200
 
 
 class NotTitles(ValueError):
-    """An answer that is not what was asked for; the text says why, to the model."""
+    """An answer that is not what was asked for; the text tells the model why."""
 
 
 def written_down(messages: Sequence[ChatMessage]) -> str:
-    """Return a conversation as a person reads and edits it."""
+    """Return a conversation as text for a person to read and edit."""
     names: dict[str, str] = {role: name.title() for name, role in _SPEAKERS.items()}
     spoken = [each for each in messages if each["role"] in names]
     return "\n\n".join(f"{names[each['role']]}: {each['content'].strip()}" for each in spoken)
 
 
 def read_conversation(text: str) -> list[ChatMessage]:
-    """Return the messages of a text: of `written_down`, of a JSON list, or one of a user."""
+    """Return the messages of a text from `written_down`, of a JSON list, or one user message."""
     return _from_json(text) or _from_lines(text)
 
 
 def summary_prompt(conversation: Sequence[ChatMessage]) -> str:
-    """Return what asks for the summary."""
+    """Return the prompt for the summary."""
     said = json.dumps(list(conversation), ensure_ascii=False)
     return (
         f'Menggunakan kalimat berikut "{said}", '
@@ -50,7 +50,7 @@ def summary_prompt(conversation: Sequence[ChatMessage]) -> str:
 
 
 def titles_prompt(summary: str) -> str:
-    """Return what asks for the titles."""
+    """Return the prompt for the titles."""
     return (
         f'Berdasarkan kalimat "{summary.strip()}", buatlah 3 judul artikel yang relevan untuk '
         f"pengguna. Jangan jelaskan apa pun dan gunakan format JSON ini: {_FORM}"
@@ -58,7 +58,7 @@ def titles_prompt(summary: str) -> str:
 
 
 def article_prompt(title: str) -> str:
-    """Return what asks for the article."""
+    """Return the prompt for the article."""
     return (
         f'Tulis artikel dengan judul "{title.strip()}". '
         "Pastikan artikelnya asli, akurat, dan sesuai dengan judul."
@@ -66,7 +66,7 @@ def article_prompt(title: str) -> str:
 
 
 def correcting(prompt: str, answer: str, fault: NotTitles) -> list[ChatMessage]:
-    """Return what asks once more, with the fault named."""
+    """Return the messages that ask again and name the fault."""
     again = f"Jawaban itu belum sesuai: {fault}. Jawab hanya dengan format JSON ini: {_FORM}"
     return [
         {"role": "user", "content": prompt},
@@ -76,7 +76,7 @@ def correcting(prompt: str, answer: str, fault: NotTitles) -> list[ChatMessage]:
 
 
 def read_titles(answer: str) -> list[str]:
-    """Return the three titles of an answer that is what was asked for. Raises NotTitles."""
+    """Return the three titles of an answer in the requested form. Raises NotTitles."""
     try:
         content = json.loads(answer)
     except ValueError as error:
@@ -92,7 +92,7 @@ def read_titles(answer: str) -> list[str]:
 
 
 def find_titles(answer: str) -> list[str]:
-    """Return up to three titles that an answer holds in any form, none where it holds none."""
+    """Return up to three titles that an answer contains in any form."""
     listed = [line.strip().strip("\"'*,") for line in _LISTED.findall(answer)]
     for found in (_in_brackets(answer), listed, _QUOTED.findall(answer)):
         titles = [title.strip() for title in found if title.strip() not in ("", "article")]

@@ -1,6 +1,6 @@
-"""The three steps of the article writer, each an answer that grows.
+"""The three steps of the article writer, each a streamed answer.
 
-The invariant: whoever stops reading a step ends its generation.
+The invariant: closing a step stops its generation.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -18,7 +18,7 @@ _TITLES_TOKENS = 240
 
 @dataclass(frozen=True)
 class ArticleStep:
-    """What a step has made so far. told is what there is to say to a person; titles end theirs."""
+    """The result of a step so far. told is a message for the person; titles come at the end."""
 
     text: str
     told: str = ""
@@ -30,7 +30,7 @@ async def summarized(
 ) -> AsyncGenerator[ArticleStep, None]:
     """Yield the summary of a conversation. Raises Trouble.
 
-    The oldest turns of one that the model cannot read are left out, and told.
+    If it is too long, the oldest messages are left out, with a message.
     """
     read, short = (
         list(conversation),
@@ -53,10 +53,10 @@ async def summarized(
 
 
 async def titled(model: ServedModel, summary: str, wish: Wish) -> AsyncGenerator[ArticleStep, None]:
-    """Yield the model's answer, and at its end the titles in it. Raises Trouble.
+    """Yield the model's answer, and at the end its titles. Raises Trouble.
 
-    Where they are not what was asked for, it is asked once more with the fault named; what comes
-    then is read with indulgence.
+    If they are not in the requested form, the model is asked once more with the fault named; then
+    any form is accepted.
     """
     prompt = article.titles_prompt(summary)
     short = replace(wish, max_tokens=min(wish.max_tokens, _TITLES_TOKENS))
@@ -84,7 +84,7 @@ async def written(model: ServedModel, title: str, wish: Wish) -> AsyncGenerator[
 
 
 def _indulgent(texts: Sequence[str]) -> ArticleStep:
-    """Return the titles of the first text that holds any."""
+    """Return the titles of the first text that contains any."""
     for text in texts:
         if titles := tuple(article.find_titles(text)):
             fewer = words.FEWER_TITLES.format(found=len(titles))

@@ -1,6 +1,6 @@
-"""The tab that makes an article of a conversation: summary, titles, article, each to be edited.
+"""The tab that turns a conversation into an article: summary, titles, article, each editable.
 
-The invariant: a step changes only its own result, and where it fails that is as it was before.
+The invariant: a step changes only its own result, and leaves it as it was if it fails.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -37,9 +37,9 @@ EXAMPLE: list[ChatMessage] = [
 
 @dataclass(frozen=True)
 class _Making:
-    """One thing that is being made: by which steps, into which field, and what is said meanwhile.
+    """One result in the making: its steps, its field, and the message meanwhile.
 
-    cleared is what disappears before.
+    cleared is what is emptied first.
     """
 
     steps: AsyncGenerator[ArticleStep, None]
@@ -49,7 +49,7 @@ class _Making:
 
 
 class ArticleTab:
-    """What is on the tab, and what its buttons do."""
+    """The widgets of the tab, and the handlers of its buttons."""
 
     def __init__(self, model: ServedModel, chat: gr.Chatbot) -> None:
         self._model, self._stops = model, Stops()

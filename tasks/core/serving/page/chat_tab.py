@@ -1,7 +1,7 @@
-"""The tab on which a person talks with the model.
+"""The tab on which a person talks to the model.
 
-The invariant: a question without an answer goes back to where it was written, and is not part of
-the conversation.
+The invariant: a question without an answer is put back into the input field, and is not part of the
+conversation.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -28,7 +28,7 @@ _LONGEST_QUESTION = 20_000
 
 
 class ChatTab:
-    """What is on the tab, and what its buttons do."""
+    """The widgets of the tab, and the handlers of its buttons."""
 
     def __init__(
         self, model: ServedModel, examples: Sequence[ExamplePrompt], *, kept_days: int | None
@@ -78,7 +78,7 @@ class ChatTab:
         self._new = gr.Button(words.NEW_CHAT, size="md", variant="secondary")
 
     def connect(self, blocks: gr.Blocks) -> None:
-        """Say what happens when something is written or pressed."""
+        """Connect the widgets to their handlers."""
         if self._own:
             self._own.connect(blocks)
         inputs = [self._question, self.chat, self._left_out, *self._consent, *self._wishes.inputs]
@@ -155,7 +155,7 @@ class ChatTab:
         return {self._answer_id: last.id}
 
     def ended(self, answer_id: str | None) -> Update:
-        """Let the next question be asked, and the answer be judged if it is kept."""
+        """Enable the next question, and rating the answer if it is stored."""
         update: Update = {
             self._send: gr.Button(visible=True),
             self._stop: gr.Button(visible=False),
@@ -176,11 +176,11 @@ class ChatTab:
         return {self.chat: before, self._question: question, self._notice: notice(told)}
 
     def stop(self, request: gr.Request) -> None:
-        """End the answer; `ask` shows what came of it."""
+        """Stop the answer; `ask` shows the result."""
         self._stops.stop(request.session_hash)
 
     def begin(self) -> Update:
-        """Begin anew."""
+        """Start a new conversation."""
         return {
             self.chat: [],
             self._left_out: 0,

@@ -1,4 +1,4 @@
-"""The evaluation's prompts, offered as examples of what can be asked."""
+"""The evaluation's prompts, as examples of questions."""
 
 from pathlib import Path
 

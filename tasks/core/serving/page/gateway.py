@@ -1,6 +1,6 @@
-"""The model as the page knows it: what stands behind the gateway's address.
+"""The page's client of the gateway: answers, ratings and deletions.
 
-The invariant: whoever stops reading an answer ends its generation, for the connection closes.
+The invariant: closing an answer stops its generation, because the connection is closed.
 """
 
 import os
@@ -19,13 +19,13 @@ from tasks.core.serving.page import words
 
 _PIECE_S = 600.0
 _QUICK_S = 30.0
-_KEPT_S = 120.0  # to delete takes a while where much is kept
-_LEAST_ROOM_TOKENS = 256  # an answer that is cut below it is hardly one
-_SHOWN_EVERY_S = 0.06  # the eye sees no more, and every piece is sent to the browser
+_KEPT_S = 120.0  # deleting takes a while if much is stored
+_LEAST_ROOM_TOKENS = 256  # a shorter answer is of little use
+_SHOWN_EVERY_S = 0.06  # faster updates are not visible, and each one goes to the browser
 
 
 class Trouble(Exception):
-    """There is no answer; the text says why, to the person who asked."""
+    """There is no answer; the text tells the person why."""
 
     def __init__(self, failure: RequestFailure) -> None:
         super().__init__(words.sorry(failure))
@@ -34,7 +34,7 @@ class Trouble(Exception):
 
 @dataclass(frozen=True)
 class Wish:
-    """How an answer is wanted."""
+    """The settings of an answer."""
 
     temperature: float
     max_tokens: int
@@ -44,8 +44,8 @@ class Wish:
 class Progress:
     """An answer so far.
 
-    left_out counts the oldest messages that the model did not read, for want of room. cut is true
-    once it has ended for its length. id is what the gateway calls the answer.
+    left_out counts the oldest messages that did not fit into the context. cut is true once it has
+    ended at its length limit. id is the gateway's id of the answer.
     """
 
     text: str
@@ -55,7 +55,7 @@ class Progress:
 
 
 class ServedModel:
-    """The served model. One for the whole process, whose connections it keeps."""
+    """The served model. One per process, which keeps its connections."""
 
     def __init__(self, base_url: str, name: str) -> None:
         self.name = name
@@ -63,18 +63,18 @@ class ServedModel:
             base_url=base_url,
             api_key=os.environ.get(API_KEY_VARIABLE, "none"),
             max_retries=0,
-            # trust_env: a proxy of the environment must not read along.
+            # trust_env: no proxy of the environment may read along.
             http_client=openai.DefaultAsyncHttpxClient(trust_env=False, timeout=_PIECE_S),
         )
 
     async def answer(
         self, messages: Sequence[ChatMessage], wish: Wish, *, kept_for: str | None = None
     ) -> AsyncGenerator[Progress, None]:
-        """Yield the answer as it grows, first of all empty. Raises Trouble.
+        """Yield the answer as it grows, starting empty. Raises Trouble.
 
-        With kept_for, the id of a person who agrees to it, the gateway keeps it once it is whole.
-        Where the model cannot read all messages the oldest are left out, a question and its answer
-        at a time; only one that is too long by itself is refused.
+        With kept_for, the id of a person who agreed, the gateway stores it once it is complete. If
+        the messages are too long, the oldest are left out, a question and its answer at a time;
+        only a question that is too long by itself is refused.
         """
         asked = await self._with_room(messages, wish)
         while True:
@@ -98,12 +98,12 @@ class ServedModel:
     async def rate(
         self, answer_id: str, person: str, verdict: str | None, correction: str | None
     ) -> None:
-        """Return once what a person thinks of an answer is kept. Raises Trouble."""
+        """Return once a person's rating of an answer is stored. Raises Trouble."""
         rating = {"id": answer_id, "verdict": verdict, "correction": correction}
         await self._posted("/feedback", {**rating, "user": person})
 
     async def forget(self, person: str) -> int:
-        """Return how many answers of a person have been deleted. Raises Trouble."""
+        """Delete the answers of a person; return how many. Raises Trouble."""
         match await self._posted("/forget", {"user": person}):
             case {"deleted": int(count)}:
                 return count
@@ -119,7 +119,7 @@ class ServedModel:
     async def _pieces(
         self, messages: Sequence[ChatMessage], wish: Wish, kept_for: str | None
     ) -> AsyncGenerator[Progress, None]:
-        """Yield the text so far as often as it is worth showing, and at the end."""
+        """Yield the text so far, not more often than is visible, and at the end."""
         text, cut, shown, name = "", False, 0.0, None
         consent: dict[str, Any] = {"store": True, "user": kept_for} if kept_for else {}
         try:
@@ -145,7 +145,7 @@ class ServedModel:
         yield Progress(text, cut=cut, id=name)
 
     async def _with_room(self, messages: Sequence[ChatMessage], wish: Wish) -> list[ChatMessage]:
-        """Return what leaves room for an answer, which would be cut where the context ends."""
+        """Return messages that leave room for an answer, which the context would cut otherwise."""
         least, asked = min(wish.max_tokens, _LEAST_ROOM_TOKENS), list(messages)
         while (shorter := without_oldest(asked)) and not await self._has_room(asked, least):
             asked = shorter
@@ -158,5 +158,5 @@ class ServedModel:
                 "/token_check", cast_to=object, body=question, options={"timeout": _QUICK_S}
             )
         except FAILURES:
-            return True  # the question itself gets an answer, or an error that says more
+            return True  # the question itself will get an answer, or a better error
         return has_room(found)

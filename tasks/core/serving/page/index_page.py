@@ -1,8 +1,8 @@
-"""gradio's page, made Indonesian before it is sent.
+"""Turning gradio's page into Indonesian before it is sent.
 
-gradio takes its own words ("loading", "copy") from the browser's language, of which the page has a
-single line to read, and Indonesian among its languages. Nothing else tells it. The addresses of its
-makers, for the previews of social networks, go.
+gradio chooses the language of its own words ("loading", "copy") by the browser's, which an inline
+script overrides; there is no setting for it. The URLs of its makers, for previews in social
+networks, are removed.
 """
 
 import re
@@ -20,5 +20,5 @@ def indonesian(html: bytes) -> bytes:
     """Return the page in Indonesian. Raises ValueError for one that is not gradio's."""
     html, languages = _HTML.subn(b'<html lang="id"', html, count=1)
     if not languages or html.count(_HEAD) != 1:
-        raise ValueError("gradio's page is another one than that of the version in the lock")
+        raise ValueError("gradio's page differs from that of the version in the lock file")
     return _ADDRESSES.sub(b"", html.replace(_HEAD, _SPEAK_INDONESIAN, 1))

@@ -1,6 +1,6 @@
-"""The judgement of the last answer, and what would have been a better one.
+"""Rating the last answer, and correcting it.
 
-There only for an answer that is kept, which the person has agreed to.
+Shown only for an answer that is stored, to which the person has agreed.
 """
 
 from typing import Any, Literal
@@ -17,7 +17,7 @@ Verdict = Literal["up", "down"]
 
 
 class Judging:
-    """Two thumbs and a text, which the gateway keeps each time."""
+    """Two buttons and a text field; the gateway stores each input."""
 
     def __init__(self, model: ServedModel, answer_id: gr.State, mine: gr.BrowserState) -> None:
         self._model, self._answer_id = model, answer_id
@@ -47,7 +47,7 @@ class Judging:
 
     @property
     def outputs(self) -> list[Any]:
-        """What changes with the conversation."""
+        """The widgets that change with the conversation."""
         return [self._answer_id, self._group, self._verdict, self._correction, self._thanks]
 
     def opened(self) -> dict[Any, Any]:
@@ -55,7 +55,7 @@ class Judging:
         return {self._group: gr.Column(visible=True)}
 
     def closed(self) -> dict[Any, Any]:
-        """Hide and empty it, for another answer."""
+        """Hide and clear it, for another answer."""
         return {
             self._answer_id: None,
             self._group: gr.Column(visible=False),
@@ -65,17 +65,17 @@ class Judging:
         }
 
     async def good(self, answer_id: str | None, mine: object) -> dict[Any, Any]:
-        """Keep that the answer was good."""
+        """Store a positive rating."""
         return {self._verdict: "up", **await self._kept(answer_id, mine, "up", None)}
 
     async def bad(self, answer_id: str | None, mine: object) -> dict[Any, Any]:
-        """Keep that the answer was not good."""
+        """Store a negative rating."""
         return {self._verdict: "down", **await self._kept(answer_id, mine, "down", None)}
 
     async def corrected(
         self, answer_id: str | None, mine: object, verdict: Verdict | None, text: str
     ) -> dict[Any, Any]:
-        """Keep a better answer, with the verdict that was given before."""
+        """Store a better answer, with the rating that was given before."""
         if not text.strip():
             return {self._thanks: notice(words.NO_CORRECTION)}
         return await self._kept(answer_id, mine, verdict, text.strip())
@@ -89,7 +89,7 @@ class Judging:
         try:
             await self._model.rate(answer_id, person.id, verdict, correction)
         except Trouble as trouble:
-            LOG.error("a judgement could not be kept: %s", trouble)
+            LOG.error("a rating could not be stored: %s", trouble)
             return {self._thanks: notice(words.NOT_KEPT)}
         thanks = words.THANKS if correction is None else words.THANKS_CORRECTION
         return {self._thanks: notice(thanks)}

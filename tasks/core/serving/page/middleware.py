@@ -1,8 +1,8 @@
-"""What every request to the page passes first: its path, its origin, its length.
+"""The middleware in front of gradio, which checks path, origin and length of every request.
 
 gradio answers many paths that this page does not need: uploads, files, proxies, an API and its
-description. The invariant: what is not named here is not there, and no page of another site can
-ask or show this one.
+description. The invariant: paths that are not listed here do not exist, and no page of another site
+can send requests or embed this one.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ _TOO_LONG = "Permintaan terlalu panjang."
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _SAFETY = {
-    # A picture or link in an answer would tell its server who reads it. gradio has scripts inline.
+    # An image or link in an answer would reveal its reader to a server. gradio has inline scripts.
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' "
     "'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
@@ -107,7 +107,7 @@ def _begins(path: str, prefixes: Iterable[str]) -> bool:
 
 
 def _limited(receive: Receive, max_bytes: int) -> Receive:
-    """Return what gives a body up to a length: one may come in pieces, without one declared."""
+    """Limit the length of a body, which may come in pieces without a declared length."""
     seen = 0
 
     async def limited() -> Message:
@@ -115,7 +115,7 @@ def _limited(receive: Receive, max_bytes: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > max_bytes:
-            raise HTTPException(413, _TOO_LONG)  # FastAPI answers it while it reads a body
+            raise HTTPException(413, _TOO_LONG)  # FastAPI handles it while it reads the body
         return message
 
     return limited

@@ -1,7 +1,7 @@
-"""What a person decides about their own conversations: to have them kept, and to have them deleted.
+"""A person's decisions about their own conversations: having them stored, and deleted.
 
-There only where the deployment collects. The invariant: nothing is agreed to until the box is
-ticked, and only then is there an id; it is drawn by chance and lies in the person's browser.
+Shown only if the deployment collects. The invariant: there is no consent until the box is ticked,
+and only then an id, which is random and stored in the person's browser.
 """
 
 import secrets
@@ -17,19 +17,19 @@ from tasks.core.serving.page.wishes import LOG, notice
 Update = dict[Any, Any]
 
 _KEY = "kawan-usaha-izin"
-_ID_BYTES = 10  # nobody guesses it, and it can still be read out
+_ID_BYTES = 10  # cannot be guessed, but can still be read out
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who sits at a browser: nothing but a number, if even that."""
+    """The person at a browser: at most a random id."""
 
     id: str = ""
     agrees: bool = False
 
     @classmethod
     def of(cls, stored: object) -> "Person":
-        """Return what a browser has stored; nobody where that is anything else."""
+        """Return the person that a browser has stored; an empty one for anything else."""
         match stored:
             case {"id": str(mine), "agrees": bool(agrees)} if len(mine) == 2 * _ID_BYTES:
                 return cls(mine, agrees)
@@ -53,11 +53,11 @@ class Person:
 
 
 class OwnData:
-    """A box to tick, the id, and a button that deletes."""
+    """A check box, the id, and a button that deletes."""
 
     def __init__(self, model: ServedModel, kept_days: int) -> None:
         self._model = model
-        # The secret only keeps what is stored readable after the page has been started anew.
+        # The secret only keeps stored data readable after a restart of the page.
         self.mine = gr.BrowserState(Person().stored(), storage_key=_KEY, secret=_KEY)
         with gr.Column(elem_id="own-data", elem_classes="card"):
             self.agrees = gr.Checkbox(
@@ -74,7 +74,7 @@ class OwnData:
             self._told = gr.Markdown(visible=False, elem_classes="notice")
 
     def connect(self, blocks: gr.Blocks) -> None:
-        """Say what happens when the page is opened, and when something is ticked or pressed."""
+        """Connect the widgets to their handlers."""
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
         shown = [self.agrees, self._own, self._id, self._told]
         blocks.load(self.opened, self.mine, shown, **quiet)
@@ -82,11 +82,11 @@ class OwnData:
         self._delete.click(self.delete, self.mine, [self.mine, *shown], **quiet)
 
     def opened(self, stored: object) -> Update:
-        """Show what was decided before."""
+        """Show the earlier decision."""
         return self._shown(Person.of(stored))
 
     def decided(self, agrees: bool, stored: object) -> Update:
-        """Take a decision. Whoever takes it back keeps the id, to have deleted what was kept."""
+        """Record a decision. Revoking it keeps the id, with which stored answers can be deleted."""
         before = Person.of(stored)
         person = Person(before.id, agrees=agrees)
         if agrees and not before.id:
@@ -94,7 +94,7 @@ class OwnData:
         return {self.mine: person.stored(), **self._shown(person)}
 
     async def delete(self, stored: object) -> Update:
-        """Have everything deleted; then there is no id and no consent any longer."""
+        """Delete everything; then there is no id and no consent any more."""
         try:
             count = await self._model.forget(Person.of(stored).id)
         except Trouble as trouble:

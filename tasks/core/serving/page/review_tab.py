@@ -1,7 +1,7 @@
-"""The tab on which the team reads what was collected, and says what of it is learned.
+"""The tab on which the team reviews what was collected, and decides what is learned.
 
-The invariant: nothing of a conversation is shown, or decided, without the key of a reviewer, which
-comes with each request from the browser and stays there.
+The invariant: no conversation is shown or decided on without a reviewer's key, which comes from the
+browser with each request and is stored only there.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _LONGEST_ANSWER = 60_000
 
 @dataclass(frozen=True)
 class _Open:
-    """The answer that is shown, and the places in the list before it and behind it."""
+    """The answer that is shown, and the positions in the list before and after it."""
 
     item: ReviewItem
     before: str | None
@@ -28,7 +28,7 @@ class _Open:
 
 
 class ReviewTab:
-    """What is on the tab, and what its buttons do."""
+    """The widgets of the tab, and the handlers of its buttons."""
 
     def __init__(self, reviews: Reviews) -> None:
         self._reviews = reviews
@@ -118,26 +118,26 @@ class ReviewTab:
         self._take.click(lambda text: text, self._correction, self._answer, **quiet)
 
     async def enter(self, key: str) -> Update:
-        """Show what comes first."""
+        """Show the first answer."""
         return await self._shown(key, None)
 
     async def accept(self, key: str, shown: _Open | None, answer: str) -> Update:
-        """Let the answer be learned as it stands in the field, and show the next one."""
+        """Accept the answer as it is in the field, and show the next one."""
         return await self._decided(key, shown, "accept", answer)
 
     async def reject(self, key: str, shown: _Open | None, _answer: str) -> Update:
-        """Let the answer not be learned, and show the next one."""
+        """Reject the answer, and show the next one."""
         return await self._decided(key, shown, "reject", None)
 
     async def skip(self, key: str, shown: _Open | None) -> Update:
-        """Show the next one, and behind the last one the first one again."""
+        """Show the next one, and after the last one the first one again."""
         told = words.FROM_THE_HEAD if shown is not None and shown.after is None else ""
         return await self._shown(key, None if shown is None else shown.after, told)
 
     async def _decided(
         self, key: str, shown: _Open | None, decision: Literal["accept", "reject"], text: str | None
     ) -> Update:
-        if shown is None:  # the page was open for so long that it was forgotten
+        if shown is None:  # the page was open for so long that its state was dropped
             return {self._notice: notice(words.OPEN_AGAIN)}
         if text is not None and not text.strip():
             return {self._notice: notice(words.NOTHING_TO_LEARN)}
@@ -150,7 +150,7 @@ class ReviewTab:
         return await self._shown(key, shown.before, told)
 
     async def _shown(self, key: str, after: str | None, told: str = "") -> Update:
-        """Show the first answer behind a place, or else the first of all."""
+        """Show the first answer after a position, or else the first of all."""
         try:
             part = await self._reviews.next(key, after)
             if not part.data and after is not None:
@@ -181,7 +181,7 @@ class ReviewTab:
         }
 
     def _closed(self) -> Update:
-        """Show nothing of what was collected."""
+        """Show no answer."""
         return {
             self._open: None,
             self._work: gr.Column(visible=False),
@@ -193,7 +193,7 @@ class ReviewTab:
 
 
 def _shown(turn: ReviewedMessage) -> dict[str, str]:
-    """Return a message for the chat, which has no side for what a program sets before it."""
+    """Return a message for the chat, which has no role for system messages."""
     if turn.role == "system":
         return {"role": "assistant", "content": f"{words.SYSTEM_MESSAGE}\n\n{turn.content}"}
     return {"role": turn.role, "content": turn.content}

@@ -1,6 +1,6 @@
-"""What was collected, as the page knows it: asked of the gateway with the key of whoever reviews.
+"""The page's client for reviews: collected answers, requested with the reviewer's key.
 
-The invariant: the key is passed on and kept nowhere.
+The invariant: the key is passed on and stored nowhere.
 """
 
 from typing import Literal
@@ -20,7 +20,7 @@ _BY_CODE = {
 
 
 class NoReview(Exception):
-    """It did not work; the text says why, to the person who reviews."""
+    """It failed; the text tells the reviewer why."""
 
 
 class ReviewedMessage(BaseModel):
@@ -33,7 +33,7 @@ class ReviewedMessage(BaseModel):
 
 
 class Earlier(BaseModel):
-    """The decision that stands."""
+    """The current decision."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +55,7 @@ class ReviewItem(BaseModel):
 
 
 class ReviewPage(BaseModel):
-    """The next answer, if there is one, how many wait in all, and where the one behind it is."""
+    """The next answer, if there is one, how many are waiting, and the position after it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,14 +73,14 @@ class _Refusal(BaseModel):
 
 
 class Reviews:
-    """The gateway's list of answers. One for the whole process."""
+    """The gateway's list of answers. One per process."""
 
     def __init__(self, base_url: str) -> None:
-        # trust_env: a proxy of the environment must not read along.
+        # trust_env: no proxy of the environment may read along.
         self._client = httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=_QUICK_S)
 
     async def next(self, key: str, after: str | None) -> ReviewPage:
-        """Return what comes next, behind a place in the list. Raises NoReview."""
+        """Return what comes next after a position in the list. Raises NoReview."""
         asked = {"limit": "1"} | ({} if after is None else {"after": after})
         answer = await self._asked("GET", key, params=asked)
         try:
@@ -91,7 +91,7 @@ class Reviews:
     async def decide(
         self, key: str, item: ReviewItem, decision: Literal["accept", "reject"], answer: str | None
     ) -> None:
-        """Send what was decided. Raises NoReview."""
+        """Send a decision. Raises NoReview."""
         seen = None if item.review is None else item.review.time
         body = {"id": item.id, "decision": decision, "answer": answer, "seen": seen}
         await self._asked("POST", key, json=body)

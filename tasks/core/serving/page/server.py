@@ -1,4 +1,4 @@
-"""The process of the page: one socket, one application, until it is told to end."""
+"""The process of the page: one socket, one application, until it is stopped."""
 
 import socket
 
@@ -38,7 +38,7 @@ def _bound(settings: PageSettings) -> socket.socket:
         settings.host,
         settings.port,
         what="The page cannot listen at its address.",
-        next_step="Name another one with --port; 0 takes any that is free.",
+        next_step="Choose another one with --port; 0 takes any free one.",
     )
-    bound.listen()  # before its address is said: connections wait for gradio
+    bound.listen()  # before its address is printed, so that connections wait for gradio
     return bound

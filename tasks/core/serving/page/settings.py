@@ -1,4 +1,4 @@
-"""What the page's process is started with."""
+"""The settings of the page's process."""
 
 import ipaddress
 from pathlib import Path
@@ -11,13 +11,15 @@ PROMPTS = Path("data/evaluation/prompts.json")
 
 
 class PageSettings(BaseModel):
-    """The file that the process is given. No key stands in it."""
+    """The settings file of the process. It contains no key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    base_url: str = Field(description="The gateway, as an OpenAI client takes it: it ends in /v1.")
-    model_name: str = Field(description="What is asked for.")
-    host: str = Field("127.0.0.1", description="An address; beyond loopback anybody may ask.")
+    base_url: str = Field(
+        description="The gateway's base_url for an OpenAI client: it ends in /v1."
+    )
+    model_name: str = Field(description="The name of the model.")
+    host: str = Field("127.0.0.1", description="An address; beyond loopback anybody can use it.")
     port: int = Field(7860, ge=0, le=65535, description="0 takes any free one.")
     title: str = "Kawan Usaha"
     prompts: Path = Field(
@@ -26,12 +28,12 @@ class PageSettings(BaseModel):
     kept_days: int | None = Field(
         None,
         ge=1,
-        description="How long the gateway keeps conversations of people who agree; None where it "
-        "keeps none, and the page asks for no consent.",
+        description="How long the gateway stores conversations of people who agree; None if it "
+        "stores none, and the page does not ask for consent.",
     )
     max_body_bytes: int = Field(1_000_000, ge=10_000, description="The longest request.")
     max_answers: int = Field(
-        128, ge=1, description="Answers in progress, and as many more that wait."
+        128, ge=1, description="Answers in progress, and as many more waiting."
     )
 
     @field_validator("host")
@@ -41,5 +43,5 @@ class PageSettings(BaseModel):
 
     @property
     def is_public(self) -> bool:
-        """Whether other machines reach it."""
+        """Whether other machines can reach it."""
         return not ipaddress.ip_address(self.host).is_loopback

@@ -1,4 +1,4 @@
-"""A conversation as gradio's chat shows it, and as the model reads it."""
+"""Converting a conversation from gradio's chat to messages for the model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ Shown = dict[str, Any]
 
 
 def messages_of(shown: Sequence[Shown]) -> list[ChatMessage]:
-    """Return the conversation that a chat shows: gradio gives a message as a list of parts."""
+    """Return the messages of a chat, each of which gradio represents as a list of parts."""
     return [
         ChatMessage(role=each["role"], content=_text(each["content"]))
         for each in shown

@@ -1,12 +1,12 @@
-"""Answers that end when a person says so, by the session of the page that reads them.
+"""Stopping an answer on request, by the session of the page that reads it.
 
-gradio can cancel an event, but between its browser side and its server that sometimes loses the
-next one, and leaves "Error" on the page. Here the event ends by itself. The invariant: once an
-answer has ended, its stream is closed, whichever way it ended.
+gradio can cancel an event, but its browser and server sides then sometimes lose the next one, and
+leave "Error" on the page. Here the event ends by itself. The invariant: once an answer has ended,
+its stream is closed, however it ended.
 
-No answer offers the next step in its own last words: what arrives before gradio has ended the event
-on both sides is ignored where it would begin the same event (trigger_mode "once"), so that a click
-was lost on a slow connection. What offers it is an event of its own, which follows (`.then`).
+An answer never enables the next step in its last update: gradio ignores an event that starts before
+the same event has ended on both sides (trigger_mode "once"), so that a click was lost on a slow
+connection. A separate event that follows (`.then`) enables it.
 """
 
 import asyncio
@@ -18,24 +18,24 @@ T = TypeVar("T")
 
 
 class AnswerStopped(Exception):
-    """A person has stopped the answer."""
+    """The person has stopped the answer."""
 
 
 class Stops:
-    """The answers in progress of one tab, one a session."""
+    """The answers in progress of one tab, one per session."""
 
     def __init__(self) -> None:
         self._asked: dict[str | None, asyncio.Event] = {}
 
     def stop(self, session: str | None) -> None:
-        """End what this session reads, if anything."""
+        """Stop the answer of this session, if there is one."""
         if (asked := self._asked.get(session)) is not None:
             asked.set()
 
     async def heeded(
         self, session: str | None, answer: AsyncGenerator[T, None]
     ) -> AsyncGenerator[T, None]:
-        """Yield what the answer yields. Raises Stopped as soon as its session has stopped it."""
+        """Yield what the answer yields. Raises AnswerStopped once its session has stopped it."""
         asked = self._asked[session] = asyncio.Event()
         stopping = asyncio.ensure_future(asked.wait())
         try:
@@ -67,7 +67,7 @@ async def _next(answer: AsyncGenerator[T, None]) -> tuple[T] | None:
 
 
 async def _settled(task: asyncio.Task[tuple[T] | None]) -> None:
-    """Return once a task has ended, of itself or for this. Its failure is for who takes it."""
+    """Cancel a task if it is still running, and wait for its end. Ignores its error."""
     if not task.done():
         task.cancel()
         with suppress(asyncio.CancelledError, Exception):

@@ -1,4 +1,4 @@
-"""The settings of an answer, in a closed accordion; and the line that tells what happens."""
+"""The settings of an answer, in a closed accordion, and the line for messages."""
 
 import logging
 
@@ -36,15 +36,15 @@ class Wishes:
 
     @property
     def inputs(self) -> list[gr.Slider]:
-        """What a handler takes them from."""
+        """The inputs for a handler."""
         return [self.temperature, self.tokens]
 
 
 def wish(temperature: float, tokens: float) -> Wish:
-    """Return what the sliders say, within what an API takes, whoever has sent it."""
+    """Return the values of the sliders, limited to what the API accepts."""
     return Wish(min(max(float(temperature), 0.0), 2.0), max(int(tokens), 1))
 
 
 def notice(text: str = "") -> gr.Markdown:
-    """Return the line that tells what there is to know now, gone where there is nothing."""
+    """Return the line with a message, hidden without one."""
     return gr.Markdown(text, visible=bool(text))

@@ -1,4 +1,4 @@
-"""What the page says, in Indonesian: one place, so that it speaks with one voice."""
+"""The texts of the page, in Indonesian, in one place so that they have one voice."""
 
 from typing import Literal
 

@@ -1,9 +1,9 @@
-"""Whether a server's log-probabilities are those of the edited model, or of its unedited twin.
+"""Comparing a server's log-probabilities with those of the edited model and its unedited twin.
 
-Holds any engine to the edit, whatever it made of the modules: vLLM fuses an activation with its
-gate, so that no module is left to be looked at. The invariant: what is clearly nearer to the
-unedited model, or near to neither, is an error; where rounding hides the edit, the match says that
-it cannot tell.
+Works for any engine, whatever it does to the modules: vLLM fuses an activation with its gate, so
+that no module is left to inspect. The invariant: log-probabilities that are clearly closer to the
+unedited model's, or close to neither, are an error; where rounding hides the edit, the match says
+that it cannot tell.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from tasks.core.serving.client.access import Access
 from tasks.core.serving.client.request import bad_answer, request_text
 
 TOLERANCES: Final = {
-    # How far from the fingerprint, in the mean of the prompt's tokens, a server of this type may
-    # be. Measured on SmolLM2-135M with GELU in its last layer, which moves the mean by 0.26 (in all
-    # layers by 2.2); a larger model rounds less, and a wrong one is off by whole units.
+    # How far a server that computes in this type may be from the fingerprint, in the mean over the
+    # prompt's tokens. Measured on SmolLM2-135M with GELU in its last layer, which moves the mean by
+    # 0.26 (in all layers by 2.2); a larger model rounds less, a wrong one is off by whole units.
     "float32": 1e-3,  # measured 7e-6 (vLLM on a CPU); the edit of a random tiny model is 5e-3
     "float16": 0.03,  # measured 0.006
     "bfloat16": 0.3,  # measured 0.06
@@ -28,12 +28,12 @@ TOLERANCES: Final = {
     "fp8": 1.5,  # simulated: 0.25 by tensors, 0.30 with the activations in 8 bits too
 }
 _CLEARLY = 2.0
-"""How many times nearer it must be to one of the two for the answer to be that one."""
+"""How many times closer to one of the two counts as that one."""
 _HIDDEN = 1e-2
-"""Of the tolerance: two models no farther apart than this may differ by rounding alone."""
+"""As a share of the tolerance: models no farther apart than this may differ by rounding alone."""
 
 ASK_S = 300.0
-"""The first request to vLLM took 33 s on a CPU: it warms up what was not compiled before."""
+"""The first request to vLLM took 33 s on a CPU, including its warm-up."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class FingerprintMatch:
         means = f"{self.to_edited:.2g} from the edited model, {self.to_unedited:.2g} from the other"
         if self.verdict == "alive":
             return f"the edit is alive: log-probabilities are {means}"
-        return f"log-probabilities are {means}: too near to each other to tell the edit"
+        return f"log-probabilities are {means}: too close together to tell the edit"
 
 
 @dataclass(frozen=True)
 class PromptAnswer:
-    """What a server says of a prompt; system_fingerprint is OpenAI's field: how it is set up."""
+    """Log-probabilities of a prompt; system_fingerprint is OpenAI's field for the setup."""
 
     logprobs: tuple[float, ...]
     system_fingerprint: str | None
@@ -83,10 +83,10 @@ class _Chunk(_Completion):
 def require_fingerprint(
     fingerprint: EditFingerprint, logprobs: Sequence[float], *, dtype: str, where: str
 ) -> FingerprintMatch:
-    """Return how near the log-probabilities of the prompt are to the edited model's.
+    """Return how close the log-probabilities of the prompt are to the edited model's.
 
-    dtype is what the server computes in, one of TOLERANCES. Raises EditLost when they are farther
-    from it than that type rounds, or clearly nearer to the unedited model's.
+    dtype is the type that the server computes in, one of TOLERANCES. Raises EditLost when they are
+    farther away than that type rounds, or clearly closer to the unedited model's.
     """
     tolerance = max(_tolerance(dtype, where), _tolerance(fingerprint.dtype, where))
     if len(logprobs) != len(fingerprint.edited):
@@ -102,7 +102,7 @@ def require_fingerprint(
     apart = _mean_distance(fingerprint.edited, fingerprint.unedited)
     can_tell = apart > _HIDDEN * tolerance
     is_unedited = can_tell and to_edited > _CLEARLY * to_unedited
-    if is_unedited or not to_edited <= tolerance:  # a NaN is not near either
+    if is_unedited or not to_edited <= tolerance:  # a NaN is not close either
         raise EditLost(
             "The served model answers like the one without the edit."
             if is_unedited
@@ -125,10 +125,10 @@ def ask_prompt(
     access: Access | None = None,
     timeout_s: float = ASK_S,
 ) -> PromptAnswer:
-    """Return the natural log-probabilities that the server at url gives to a prompt's tokens.
+    """Return the natural log-probabilities of a prompt's tokens from the server at url.
 
-    Asked by the engine protocol (`prompt_logprobs`): the answer is whole, or a stream. access holds
-    a key that is wanted there. Raises ServingFailed when they are not there in time.
+    Asks by the engine protocol (`prompt_logprobs`); the answer may be a stream. access holds the
+    key if one is required. Raises ServingFailed when the answer does not come in time.
     """
     where = f"{url}/v1/completions"
     body: dict[str, object] = {
@@ -151,7 +151,7 @@ def ask_prompt(
 
 
 def _first(text: str, where: str) -> _Completion:
-    """Return the answer, or the first event of a stream that has a choice."""
+    """Return the answer, or the first event with a choice of a stream."""
     events = [line.removeprefix("data:").strip() for line in text.split("\n")]
     try:
         chunks = [_Chunk.model_validate_json(event) for event in events if event.startswith("{")]
@@ -167,7 +167,7 @@ def _first(text: str, where: str) -> _Completion:
 def _tolerance(dtype: str, where: str) -> float:
     if dtype not in TOLERANCES:
         raise ServingFailed(
-            "It is not known how far this type rounds.",
+            "The rounding error of this type is not known.",
             where=where,
             expected=", ".join(TOLERANCES),
             found=dtype,
@@ -181,6 +181,6 @@ def _mean_distance(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 _NEXT = (
-    "Do not serve it. Make the model again (`kawan-usaha edit` or `fuse`), and compare with "
-    "`kawan-usaha inspect MODEL`; report this if it stays."
+    "Do not serve it. Build the model again (`kawan-usaha edit` or `fuse`), and compare with "
+    "`kawan-usaha inspect MODEL`; report this if it happens again."
 )

@@ -1,8 +1,8 @@
-"""What a worker must show before it takes traffic, and what it shows when it is asked.
+"""What an engine must prove before it gets traffic, and what it reports about itself.
 
-The two models travel between the deployment and the worker process as JSON: `Expectation` as a
-file that the worker reads, `EngineReport` as the answer of its own route. Pure: nothing here knows
-how a model is loaded.
+Both pass between the deployment and the engine's process as JSON: `Expectation` as a file that the
+process reads, `EngineReport` as the answer of its own route. Pure: nothing here knows how a model
+is loaded.
 """
 
 import json
@@ -19,28 +19,28 @@ from tasks.core.process.answer_file import error_in
 REPORT_ROUTE: Final = "/kawan_usaha/report"
 EXPECTATION_VARIABLE: Final = "KAWAN_USAHA_EXPECTATION"
 REFUSED: Final = 78
-"""The worker's exit code when it refuses to serve (EX_CONFIG of sysexits.h): no use to restart."""
+"""The exit code of an engine that refuses to serve (EX_CONFIG of sysexits.h): do not restart it."""
 REFUSAL_FILE: Final = "refusal.json"
-"""Stands beside the expectation when the worker refused, and holds the reason."""
+"""Written beside the expectation when the engine refuses; holds the reason."""
 
 
 class Expectation(BaseModel):
-    """What the deployment was promised about the model that it serves."""
+    """What the deployment was promised about the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     build: str
     template: str
     edit: dict[str, JsonValue] | None = Field(
-        description="Parts that the model's own kawan_usaha_report() must equal; None: no edit."
+        description="What the model's own kawan_usaha_report() must contain; None: no edit."
     )
     fingerprint: EditFingerprint | None = Field(
-        None, description="What the log-probabilities must be near; None where there is none."
+        None, description="What the log-probabilities must be close to; None without one."
     )
 
 
 class EngineReport(BaseModel):
-    """A running worker about itself, read from the loaded model and not from any file."""
+    """The report of a running engine, read from the loaded model and not from any file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +61,7 @@ def require_as_expected(expectation: Expectation, report: EngineReport) -> None:
     """Raise EditLost or ServingFailed unless the loaded model is the promised one."""
     if report.template != expectation.template:
         raise ServingFailed(
-            "The worker talks with another conversation template.",
+            "The engine uses another conversation template.",
             expected=expectation.template,
             found=report.template,
             next_step="This is a fault of the deployment; please report it.",
@@ -70,7 +70,7 @@ def require_as_expected(expectation: Expectation, report: EngineReport) -> None:
         return
     if report.edit is None:
         raise EditLost(
-            "The loaded model knows of no edit, but it was built with one.",
+            "The loaded model reports no edit, but it was built with one.",
             where=report.model_class,
             expected=_compact(expectation.edit),
             found="no kawan_usaha_report()",
@@ -93,12 +93,12 @@ _REBUILD = (
 
 
 def read_expectation(path: Path) -> Expectation:
-    """Return the expectation that a deployment left at path; ServingFailed when there is none."""
+    """Read the expectation that a deployment wrote to path. Raises ServingFailed without one."""
     try:
         return Expectation.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ServingFailed(
-            "The worker was started without a readable expectation.",
+            "The engine was started without a readable expectation.",
             where=path,
             found=error,
             next_step="Start it through `kawan-usaha deploy`.",
@@ -106,17 +106,17 @@ def read_expectation(path: Path) -> Expectation:
 
 
 def refusal_json(error: KawanUsahaError) -> str:
-    """Return error as the text that `refusal_from` turns back into an error."""
+    """Serialize an error for `refusal_from`."""
     return json.dumps(error.as_dict())
 
 
 def refusal_from(text: str) -> KawanUsahaError:
-    """Return the error that a worker gave as its reason not to serve."""
+    """Return the error that an engine gave as its reason not to serve."""
     told = error_in(f'{{"error": {text}}}')
     if isinstance(told, EditLost | ServingFailed):
         return told
     return ServingFailed(
-        "The worker refused to serve, and why cannot be read.",
+        "The engine refused to serve, and its reason cannot be read.",
         found=text[:500],
         next_step="Its log says more.",
     )

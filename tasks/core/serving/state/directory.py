@@ -29,7 +29,7 @@ from tasks.core.serving.state.slots import Slot, SlotDirectory
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 _A_LOOK_S = 900.0
-"""How long a look of the watch may take on a machine that is very busy."""
+"""How long one pass of the watch may take on a very busy machine."""
 
 _SOCKET_PATH_LIMIT = 107 - len(".4194304")
 """sun_path holds 108 bytes with the final NUL; supervisord first binds `<path>.<its pid>`."""
@@ -53,27 +53,27 @@ class StateDirectory:
 
     @property
     def gateway(self) -> Path:
-        """What the gateway is started with."""
+        """The settings of the gateway."""
         return self.root / "gateway.json"
 
     @property
     def page(self) -> Path:
-        """What the page is started with."""
+        """The settings of the page."""
         return self.root / "page.json"
 
     @property
     def workers(self) -> Path:
-        """The keys with which the gateway asks other machines; its owner's alone."""
+        """The keys with which the gateway asks other machines; readable by its owner only."""
         return self.root / "workers.json"
 
     @property
     def collected(self) -> Path:
-        """What was kept with consent; its owner's alone."""
+        """What was collected with consent; readable by its owner only."""
         return self.root / COLLECTED
 
     @property
     def gateway_lock(self) -> Path:
-        """Held by the copy of the gateway that answers."""
+        """Held by the copy of the gateway that serves."""
         return self.root / "gateway.lock"
 
     @property
@@ -87,12 +87,12 @@ class StateDirectory:
         return self.root / "supervisord.conf"
 
     def slot(self, slot: Slot) -> SlotDirectory:
-        """Return one of the two places where an engine can run."""
+        """Return the directory of a slot."""
         return SlotDirectory(self.root / slot)
 
     @property
     def logs(self) -> Path:
-        """supervisord.log and one log a process."""
+        """supervisord.log and one log per process."""
         return self.root / "logs"
 
     @property
@@ -102,7 +102,7 @@ class StateDirectory:
 
     @property
     def looking(self) -> Path:
-        """Held during a look of the watch, and by whoever starts or stops, after `lock`."""
+        """Held during a pass of the watch, and by whoever starts or stops, after `lock`."""
         return self.root.with_name(f".{self.name}.looking.lock")
 
     @property
@@ -116,7 +116,7 @@ class StateDirectory:
         return self._socket("gateway.sock")
 
     def _socket(self, name: str) -> Path:
-        """Return the path of a socket: here, if that is short enough for one."""
+        """Return the path of a socket, in this directory if the path is short enough."""
         inside = self.root / name
         if len(os.fsencode(inside)) <= _SOCKET_PATH_LIMIT:
             return inside
@@ -129,18 +129,32 @@ class StateDirectory:
 
 
 def state_directory(home: Path, name: str) -> StateDirectory:
-    """Return where the deployment `name` keeps its state; UsageError for an impossible name."""
+    """Return the state directory of a deployment. Raises UsageError for an invalid name."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            "This is no name for a deployment.",
-            expected="letters, digits, `_`, `.`, `-`, the first one a letter or a digit",
+            "The name of a deployment is invalid.",
+            expected="letters, digits, `_`, `.`, `-`, beginning with a letter or a digit",
             found=repr(name),
         )
     return StateDirectory(home.resolve() / "serving" / name)
 
 
+def existing_state(home: Path, name: str) -> StateDirectory:
+    """Return the state directory of an existing deployment. Raises UsageError without one."""
+    state = state_directory(home, name)
+    if not state.root.is_dir():
+        known = ", ".join(each.name for each in state_directories(home)) or "none"
+        raise UsageError(
+            "There is no deployment of this name.",
+            where=state.root,
+            expected=f"one of: {known}",
+            found=name,
+        )
+    return state
+
+
 def state_directories(home: Path) -> Iterator[StateDirectory]:
-    """Yield the state of every deployment under home, serving or not, by name."""
+    """Yield the state directory of every deployment under home, running or not, by name."""
     root = home.resolve() / "serving"
     if root.is_dir():
         for path in sorted(root.iterdir()):
@@ -149,7 +163,7 @@ def state_directories(home: Path) -> Iterator[StateDirectory]:
 
 
 def collected_answers(home: Path, name: str) -> Path:
-    """Return where the deployment `name` keeps what it collects. Raises UsageError without any."""
+    """Return the directory of collected answers of a deployment. Raises UsageError without one."""
     directory = state_directory(home, name).collected
     if not directory.is_dir():
         raise UsageError(
@@ -163,18 +177,18 @@ def collected_answers(home: Path, name: str) -> Path:
 
 @contextmanager
 def changing(state: StateDirectory, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Be the only one to change a deployment, once a look of its watch is over.
+    """Be the only process that changes a deployment, and wait for a pass of its watch to end.
 
-    Raises LockBusy when another process is at it after wait_s seconds.
+    Raises LockBusy when another process still changes it after wait_s seconds.
     """
     with locked(state.lock, what, wait_s=wait_s), locked(state.looking, what, wait_s=_A_LOOK_S):
         yield
 
 
 def _short_runtime_directory() -> Path:
-    """Return a directory of this user alone with a short path.
+    """Return a directory with a short path that only this user can access.
 
-    Not in TMPDIR, which is another one for a worker than for the user who stops the deployment.
+    Not in TMPDIR, which may differ between a worker and the user who stops the deployment.
     """
     path = Path("/tmp") / f"kawan-usaha-{os.getuid()}"  # noqa: S108 - owner and mode are checked
     return own_directory(path)

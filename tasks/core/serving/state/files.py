@@ -22,9 +22,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read_deployment(state: StateDirectory) -> Deployment | None:
-    """Return what serves there, None when nothing does.
+    """Return the deployment that serves, None without one.
 
-    Raises ServingFailed when the files are not ones that this version wrote.
+    Raises ServingFailed when the files cannot be read by this version.
     """
     routes = read_routes(state)
     if routes is None or routes.route is None:
@@ -33,9 +33,9 @@ def read_deployment(state: StateDirectory) -> Deployment | None:
 
 
 def read_previous(state: StateDirectory) -> Deployment | None:
-    """Return what served there before, None when nothing did; its model may be gone.
+    """Return the deployment that served before, None without one; its model may be gone.
 
-    Where nothing serves, that is what served last. Raises ServingFailed like `read_deployment`.
+    If nothing serves, that is the last one that did. Raises as `read_deployment`.
     """
     routes = read_routes(state)
     if routes is not None and routes.route is not None:
@@ -45,17 +45,17 @@ def read_previous(state: StateDirectory) -> Deployment | None:
 
 
 def read_routes(state: StateDirectory) -> Routes | None:
-    """Return what the gateway follows. Raises ServingFailed when it cannot be read."""
+    """Return the routes. Raises ServingFailed when they cannot be read."""
     return _read(state, state.routes, Routes)
 
 
 def read_record(state: StateDirectory, slot: Slot) -> Deployment | None:
-    """Return what was proven in a slot last. Raises ServingFailed when it cannot be read."""
+    """Return what was last proven in a slot. Raises ServingFailed when it cannot be read."""
     return _read(state, state.slot(slot).record, Deployment)
 
 
 def started_before(state: StateDirectory) -> list[datetime]:
-    """Return when what is on record was started; a record that cannot be read has no time."""
+    """Return the start times of all records; one that cannot be read has none."""
     times = []
     for slot in SLOTS:
         with suppress(ServingFailed):
@@ -65,28 +65,28 @@ def started_before(state: StateDirectory) -> list[datetime]:
 
 
 def used_builds(home: Path) -> set[str]:
-    """Return the builds that are served, started, or may have to serve again: prune keeps them.
+    """Return the builds that serve, are being started, or may serve again; prune keeps them.
 
-    Known from the links to the models, so that a record that is not written yet or cannot be read
-    protects its model too.
+    Read from the links to the models, so that a model is protected even while its record is missing
+    or cannot be read.
     """
     links = [state.slot(slot).model for state in state_directories(home) for slot in SLOTS]
     return {link.readlink().name for link in links if link.is_symlink()}
 
 
 def write_routes(state: StateDirectory, routes: Routes) -> None:
-    """Say which slot serves, or that none does. The gateway must be told to read it."""
+    """Set which slot serves, or that none does. Then the gateway has to be asked to read it."""
     write_atomically(state.routes, routes.model_dump_json(indent=2))
 
 
 def write_record(state: StateDirectory, deployment: Deployment) -> None:
-    """Record that a deployment has been proven in its slot; the link beside it is then kept too."""
+    """Record that a deployment has been proven in its slot."""
     record = state.slot(deployment.slot).record
     write_atomically(record, deployment.model_dump_json(indent=2))
 
 
 def slot_of(route: Route) -> Slot:
-    """Return the slot that a route leads to."""
+    """Return the slot of a route."""
     return "green" if route.slot == "green" else "blue"
 
 

@@ -1,4 +1,4 @@
-"""What is known of a deployment: the model, the settings, and where its processes listen."""
+"""The record of a deployment: the model, the settings, and where its processes listen."""
 
 import ipaddress
 from pathlib import Path
@@ -12,11 +12,11 @@ from tasks.core.serving.state.routes import Route, Upstream
 from tasks.core.serving.state.slots import Slot
 
 AskedOf = Literal["requests", "prompts"]
-"""requests: the last ones of clients. prompts: the evaluation's, where no client has asked."""
+"""requests: the last ones of clients. prompts: the evaluation's, if there are none."""
 
 
 class ShadowAnswer(BaseModel):
-    """What the earlier model answers, None where none served, and the new one to the same."""
+    """The answers of the earlier model (None if none served) and the new one to one request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,17 +26,17 @@ class ShadowAnswer(BaseModel):
 
     @property
     def begins_the_same(self) -> bool:
-        """Whether the shorter of both is the beginning of the longer, and says something."""
+        """Whether one answer is the beginning of the other, and neither is empty."""
         earlier, new = (self.earlier or "").strip(), self.new.strip()
         return bool(earlier and new) and (earlier.startswith(new) or new.startswith(earlier))
 
 
 class Switched(BaseModel):
-    """How a deployment took over.
+    """How a deployment replaced the earlier one.
 
-    gap_s: how long clients were told to come back, 0 when the earlier one served meanwhile.
-    cut_off: answers of the earlier one that took longer than they may, and were ended.
-    not_asked: why some of the last requests, or none of them, were answered by both.
+    gap_s: how long clients were told to retry later, 0 when the earlier one served meanwhile.
+    cut_off: answers of the earlier one that exceeded their time limit and were ended.
+    not_asked: why some or all of the last requests were not answered by both.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,15 +50,15 @@ class Switched(BaseModel):
 
     @property
     def shown(self) -> tuple[ShadowAnswer, ...]:
-        """The answers whose words may be shown: none to what people asked.
+        """The answers whose text may be shown: none to the requests of clients.
 
-        They agreed to nothing, and a page, a terminal or a journal would keep it.
+        They have not consented, and a page, a terminal or a journal would keep the text.
         """
         return self.shadow if self.asked == "prompts" else ()
 
     @property
     def compared(self) -> str:
-        """What the shadow shows: as a heading, or in numbers where it is people's."""
+        """The result of the comparison: in numbers for clients' requests, else as a heading."""
         if self.asked == "requests":
             same = sum(each.begins_the_same for each in self.shadow)
             empty = sum(not each.new.strip() for each in self.shadow)
@@ -66,7 +66,7 @@ class Switched(BaseModel):
                 f"The last requests ({len(self.shadow)}), answered by both: {same} new answers "
                 f"begin as the earlier ones did, {empty} are empty. No words of them are shown."
             )
-        nobody = "" if self.not_asked else "No client had asked anything; "
+        nobody = "" if self.not_asked else "No client had sent a request; "
         return f"{nobody}{len(self.shadow)} prompts of the evaluation:"
 
 
@@ -77,7 +77,7 @@ class Deployment(BaseModel):
 
     name: str
     build: str = Field(description="Identity of the model: an artifact's digest.")
-    model: Path = Field(description="The directory that is served; prune must keep it.")
+    model: Path = Field(description="The directory that is served; prune keeps it.")
     template: str
     context_tokens: int
     settings: Deploy
@@ -85,10 +85,10 @@ class Deployment(BaseModel):
     versions: dict[str, str] = Field(description="Of the libraries that serve it.")
     state: Path
     slot: Slot
-    engine_port: int = Field(description="On loopback; taken from the free ones.")
+    engine_port: int = Field(description="On loopback, any free one.")
     started_at: AwareDatetime
-    reused: bool = Field(False, exclude=True, description="It was running already.")
-    switched: Switched | None = Field(None, exclude=True, description="How it has just begun.")
+    reused: bool = Field(False, exclude=True, description="It was already running.")
+    switched: Switched | None = Field(None, exclude=True, description="How it has just started.")
 
     @property
     def engine_url(self) -> str:
@@ -102,18 +102,18 @@ class Deployment(BaseModel):
 
     @property
     def base_url(self) -> str:
-        """What an OpenAI client on this machine takes as base_url."""
+        """The base_url for an OpenAI client on this machine."""
         return f"{self.url}/v1"
 
     @property
     def page_url(self) -> str | None:
-        """Where the page is, if there is one."""
+        """The URL of the page, if there is one."""
         page = self.settings.page
         return f"http://127.0.0.1:{page.port}" if page else None
 
     @property
     def route(self) -> Route:
-        """What the gateway is told of it."""
+        """The route of the gateway to it."""
         engine = engine_of(self.settings.engine)
         return Route(
             takes=engine.takes,
@@ -136,13 +136,13 @@ class Deployment(BaseModel):
         )
 
     def same_service(self, other: "Deployment") -> bool:
-        """Tell whether a client could not know this deployment from the other."""
+        """Return whether clients could not tell this deployment from the other."""
         return self.same_engine(other) and all(
             getattr(self.settings, name) == getattr(other.settings, name) for name in _OF_GATEWAY
         )
 
     def same_engine(self, other: "Deployment") -> bool:
-        """Tell whether the same engine computes with the same model."""
+        """Return whether both run the same engine with the same model."""
         return self._engine_identity() == other._engine_identity()
 
     def _engine_identity(self) -> dict[str, JsonValue]:

@@ -1,9 +1,9 @@
-"""Where the gateway sends requests: the file that a deployment writes and the gateway follows.
+"""The routes of the gateway, in a file that the deployment writes and the gateway follows.
 
     <home>/serving/<name>/routes.json
 
 The invariant: the file names only what has been proven. Whoever changes it asks the gateway to read
-it again (by its control socket); a gateway that is started anew reads it first.
+it again (through the control socket); a gateway reads it when it starts.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.core.recipe.deploy import EngineName
 
 BUILD_HEADER = "X-Kawan-Usaha-Build"
-"""From one gateway to another: the build that must answer, and nobody behind that other one."""
+"""Sent by a gateway to another: the build that must answer, from that machine itself."""
 
 
 class _Value(BaseModel):
@@ -22,15 +22,15 @@ class _Value(BaseModel):
 
 
 class Upstream(_Value):
-    """A server of the engine protocol (see engines/protocol.md): an engine here, or a worker.
+    """A server that speaks the engine protocol (engines/protocol.md): a local engine or a worker.
 
     A worker is the gateway of another machine, whose engine has proven itself there.
     """
 
-    name: str = Field(description="Counts and logs call it so: `blue`, or a host.")
+    name: str = Field(description="Its name in counters and logs: `blue`, or a host.")
     url: str = Field(description="Without a path: http://127.0.0.1:40001.")
     token_variable: str | None = Field(
-        None, description="Of a worker: names its key where it is deployed. None: an engine."
+        None, description="The variable with a worker's key. None: a local engine."
     )
 
     @property
@@ -40,7 +40,7 @@ class Upstream(_Value):
 
 
 class Route(_Value):
-    """What answers requests now, and how a conversation is written for it."""
+    """What answers requests now, and in which format it gets a conversation."""
 
     model_name: str
     build: str
@@ -50,7 +50,7 @@ class Route(_Value):
     model: Path = Field(description="Its directory: tokenizer and configuration are read there.")
     context_tokens: Annotated[int, Field(ge=1)]
     takes: frozenset[str] = Field(
-        frozenset(), description="`Engine.takes`: the fields that it honours beyond every engine's."
+        frozenset(), description="`Engine.takes`: the optional fields that it supports."
     )
     embeds: bool = Field(False, description="`Engine.embeds`: whether it answers /v1/embeddings.")
     most_stops: int | None = Field(None, description="`Engine.most_stops`; None: no limit.")
@@ -58,7 +58,7 @@ class Route(_Value):
 
 
 class Routes(_Value):
-    """The whole file. Without a route every request gets 503 with Retry-After."""
+    """The content of the file. Without a route every request gets 503 with Retry-After."""
 
     route: Route | None = None
     why_not: str | None = Field(None, description="What a client is told meanwhile.")

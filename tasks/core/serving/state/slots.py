@@ -1,13 +1,14 @@
-"""The two places of a deployment in which an engine can run: one serves, one is started beside it.
+"""The two slots of a deployment: one engine serves, and a new one is started in the other.
 
     <home>/serving/<name>/<slot>/model             a link to the model directory, a neutral name
     <home>/serving/<name>/<slot>/expectation.json  what the engine must prove
-    <home>/serving/<name>/<slot>/refusal.json      why it refused, if it did
+    <home>/serving/<name>/<slot>/refusal.json      why it refused to serve, if it did
     <home>/serving/<name>/<slot>/modules/          the model's own code, apart from every other's
     <home>/serving/<name>/<slot>/record.json       what was started there, once it was proven
 
-The invariant: a record is that of a deployment that has answered with a token from here. The link
-protects the model from being pruned; a slot that serves no more keeps its record, for a rollback.
+The invariant: a record describes a deployment that has answered with a token from this slot. The
+link keeps the model from being pruned; a slot that no longer serves keeps its record, for a
+rollback.
 """
 
 import shutil
@@ -23,7 +24,7 @@ SLOTS: tuple[Slot, ...] = get_args(Slot)
 
 
 def other(slot: Slot) -> Slot:
-    """Return the slot beside this one."""
+    """Return the other slot."""
     return "green" if slot == "blue" else "blue"
 
 
@@ -37,14 +38,14 @@ class SlotDirectory:
     def model(self) -> Path:
         """The link to the model directory.
 
-        FastChat picks an adapter by words in the path, and a path with `vicuna` or `peft` in it
-        would drop the edit. `model` is a word that none of its adapters claims.
+        FastChat picks an adapter by words in the path, and one with `vicuna` or `peft` would drop
+        the edit. None of its adapters matches `model`.
         """
         return self.root / "model"
 
     @property
     def modules(self) -> Path:
-        """Where transformers copies the code of this model."""
+        """Where transformers caches the code of this model."""
         return self.root / "modules"
 
     @property
@@ -54,7 +55,7 @@ class SlotDirectory:
 
     @property
     def refusal(self) -> Path:
-        """Why the engine refused, if it did."""
+        """Why the engine refused to serve, if it did."""
         return self.root / REFUSAL_FILE
 
     @property
@@ -63,10 +64,10 @@ class SlotDirectory:
         return self.root / "record.json"
 
     def prepare(self, model: Path, *, again: bool = False) -> None:
-        """Make it anew, for this model.
+        """Set up the slot for this model.
 
-        again: for the deployment that is on record here. Its record stays, whatever becomes of the
-        start, or a start that fails or is killed could not be tried once more.
+        again: for the deployment on record here. Its record stays, so that a start that fails or is
+        killed can be repeated.
         """
         if again:
             self.expectation.unlink(missing_ok=True)
@@ -78,6 +79,6 @@ class SlotDirectory:
         self.model.symlink_to(model)
 
     def retire(self) -> None:
-        """Let go of the model. The record stays."""
+        """Release the model. The record stays."""
         self.model.unlink(missing_ok=True)
         shutil.rmtree(self.modules, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A process that supervisord is to keep running, and what those beside the engines are called."""
+"""The specification of a process for supervisord, and the names of those beside the engines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ PAGE = "page"
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """A process to be kept running. The lowest priority starts first and is stopped last.
+    """A process to keep running. The lowest priority starts first and is stopped last.
 
-    stop_wait_s seconds after SIGTERM it is killed. Signals go to its whole group, or to it alone.
-    listen is a socket (`tcp://127.0.0.1:8000`, IPv4) that supervisord opens and hands over as
-    standard input; it stays open while one of the copies lives.
+    It is killed stop_wait_s seconds after SIGTERM. Signals go to its whole group, or to it alone.
+    listen is a socket (`tcp://127.0.0.1:8000`, IPv4) that supervisord opens and passes as standard
+    input; it stays open while one of the copies lives.
     """
 
     name: str

@@ -1,10 +1,9 @@
-"""Which processes belong to a deployment, and how they all end.
+"""Finding the processes of a deployment, and ending all of them.
 
-A process is a deployment's own if it carries the deployment's mark in its environment. The mark is
-inherited, so it finds supervisord, FastChat's processes and whatever they started, in any later
-process of the same user: also when supervisord was killed, when the start was interrupted before a
-record was written, or when pids have been given to others meanwhile. A pid on the disk could tell
-none of this.
+A process belongs to a deployment if it carries the deployment's mark in its environment. The mark
+is inherited, so any process of the same user can find supervisord, the engines and whatever they
+started: also after supervisord was killed, after a start was interrupted before a record was
+written, or after pids were reused. A pid file could not.
 """
 
 import logging
@@ -39,8 +38,8 @@ class OwnProcess:
 def marked_environment(root: Path, environ: Mapping[str, str], *more: str) -> dict[str, str]:
     """Return the environment for the supervisord of the deployment in root.
 
-    Tokens and keys stay behind but for what `more` names, and so do proxies, through which requests
-    to loopback would be sent.
+    It has no tokens and keys except those that `more` names, and no proxies, to which requests to
+    loopback would go.
     """
     return {**child_environment(environ, *more), MARK: str(root)}
 
@@ -51,24 +50,24 @@ def own_processes(root: Path) -> list[OwnProcess]:
     for process in psutil.process_iter():
         environ = environment_of(process)
         if environ.get(MARK) == str(root):
-            # supervisord sets the name in each child, and does not have it itself.
+            # supervisord sets this name for each child, and does not have it itself.
             role = environ.get("SUPERVISOR_PROCESS_NAME", SUPERVISOR)
             found.append(OwnProcess(role, process))
     return found
 
 
 def end_all(root: Path, *, grace_s: float) -> tuple[OwnProcess, ...]:
-    """End every process of the deployment in root, and return those that ran.
+    """End every process of the deployment in root; return those that ran.
 
-    supervisord is asked first, which stops its children in order; after grace_s seconds all that
-    is left is killed. Raises ServingFailed when something survives even that.
+    supervisord is asked first, which stops its children in order; whatever is left after grace_s
+    seconds is killed. Raises ServingFailed if a process survives even that.
     """
     ran = own_processes(root)
     supervisors = [own for own in ran if own.role == SUPERVISOR]
     _signal(supervisors or ran, kill=False)
     if not _gone_within(root, grace_s):
         deadline = time.monotonic() + _KILL_WAIT_S
-        # Again and again: a supervisord that was just about to start a child has started it.
+        # Repeatedly, because a supervisord may have been about to start a child.
         while left := own_processes(root):
             if time.monotonic() > deadline:
                 raise _unkillable(root, left)
@@ -90,7 +89,7 @@ def _signal(targets: list[OwnProcess], *, kill: bool) -> None:
     # supervisord first, so that it does not restart what is killed.
     for own in sorted(targets, key=lambda own: own.role != SUPERVISOR):
         try:
-            # psutil compares the start time first, so a pid that was given away is never hit.
+            # psutil compares the start time, so a reused pid is never hit.
             own.process.kill() if kill else own.process.terminate()
         except psutil.NoSuchProcess:
             continue

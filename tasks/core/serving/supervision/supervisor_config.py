@@ -1,8 +1,7 @@
 """The text of a supervisord.conf for a set of processes. Pure.
 
 supervisord reads its file through three layers: an INI parser that cuts at ` #` and ` ;`, a
-%-expansion, and shlex. The invariant: what is written here is what it runs, word for word, or it
-is refused.
+%-expansion, and shlex. The invariant: it runs exactly the words given here, or they are refused.
 """
 
 import math
@@ -25,7 +24,7 @@ directory = {directory}
 environment = {environment}
 priority = {priority}
 autostart = false
-; Every end is unexpected, but for an engine that refuses to serve a model that lost its edit.
+; Every exit is unexpected, except of an engine that refuses to serve a model without its edit.
 autorestart = unexpected
 exitcodes = {refused}
 startsecs = 10
@@ -66,9 +65,9 @@ serverurl = {serverurl}
 def supervisor_config(
     specs: Sequence[ProcessSpec], *, directory: Path, logs: Path, socket: Path
 ) -> str:
-    """Return the configuration of a supervisord that keeps specs running once it is told to start.
+    """Return the configuration of a supervisord that keeps specs running once they are started.
 
-    directory is its own working directory, logs where all logs go, socket its control socket.
+    directory is its working directory, logs the directory of all logs, socket its control socket.
     Raises UsageError for a path or value that a supervisord.conf cannot hold.
     """
     head = _SUPERVISOR.format(
@@ -87,7 +86,7 @@ def supervisor_config(
 def _program(spec: ProcessSpec, logs: Path) -> str:
     kind, more = "program", ""
     if spec.listen is not None:
-        # supervisord holds the socket as long as one of them lives, and hands it on as stdin.
+        # supervisord keeps the socket open while a copy lives, and passes it as stdin.
         kind = "fcgi-program"
         more = f"socket = {_value(spec.listen)}\n"
     if spec.copies > 1:
@@ -110,13 +109,13 @@ def _program(spec: ProcessSpec, logs: Path) -> str:
 
 
 def _log(spec: ProcessSpec, logs: Path) -> str:
-    """Return the log's path. This one value goes through the %-expansion twice."""
+    """Return the log's path, the one value that is %-expanded twice."""
     copy = "-%%(process_num)d" if spec.copies > 1 else ""
     return _value(_value(str(logs / spec.name))) + copy + ".log"
 
 
 def _argument(argument: str) -> str:
-    """Return one word of a command line. No blank stands bare, so no ` #` can arise."""
+    """Return one word of a command line. Every blank is quoted, so no ` #` can arise."""
     _refuse_line_breaks(argument)
     return "".join(map(_character, argument)) or "''"
 
@@ -130,7 +129,7 @@ def _character(character: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Return the value of an environment variable; supervisord knows no escape in them."""
+    """Return the value of an environment variable, in which supervisord has no escapes."""
     mark = "'" if '"' in value else '"'
     if mark in value or value.strip("'\"") != value:
         raise _unwritable(value)
@@ -152,8 +151,8 @@ def _refuse_line_breaks(text: str) -> None:
 
 def _unwritable(text: str) -> UsageError:
     return UsageError(
-        "supervisord cannot be given this path or value.",
+        "A supervisord.conf cannot hold this path or value.",
         found=repr(text),
-        expected="no line break, no blank at its ends, no ` #` or ` ;`, not both kinds of quotes",
+        expected="no line break, no blank at either end, no ` #` or ` ;`, not both kinds of quotes",
         next_step="Choose another path for the home directory or the Python environment.",
     )

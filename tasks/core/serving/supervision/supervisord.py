@@ -1,6 +1,6 @@
-"""supervisord: started as a daemon, and asked through its control socket.
+"""supervisord: started as a daemon, and controlled through its socket.
 
-Standard library only: supervisor's own client waits for ever when the other side hangs.
+Standard library only: supervisor's own client waits for ever if the other side hangs.
 """
 
 import glob
@@ -18,15 +18,15 @@ from xml.parsers.expat import ExpatError
 from tasks.core.errors import ServingFailed
 
 _TIMEOUT_S = 600.0
-"""A process that is ended may take minutes for the last answers."""
+"""A process that is stopped may take minutes to finish the last answers."""
 
 _NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError)
-"""What comes of asking a supervisord that is not there, or is killed while it answers."""
+"""What is raised when supervisord is not running, or is killed while it answers."""
 
 
 def forget_supervisor(socket_path: Path, logs: Path) -> None:
-    """Remove what a supervisord that has ended, or was killed, has left besides logs."""
-    # It binds `<socket>.<its pid>` first, and gives it its name then.
+    """Remove what a supervisord that ended or was killed left besides logs."""
+    # It binds `<socket>.<its pid>` first, and renames it then.
     begun = socket_path.parent.glob(f"{glob.escape(socket_path.name)}.*")
     for path in (socket_path, *begun, logs / "supervisord.pid"):
         path.unlink(missing_ok=True)
@@ -35,9 +35,9 @@ def forget_supervisor(socket_path: Path, logs: Path) -> None:
 def start_supervisor(
     config: Path, *, directory: Path, logs: Path, environment: Mapping[str, str]
 ) -> None:
-    """Start the supervisord of a configuration; once this returns, it can be asked.
+    """Start the supervisord of a configuration; return once it answers.
 
-    Raises ServingFailed with what it says when it does not start.
+    Raises ServingFailed with its output when it does not start.
     """
     # supervisord opens its socket before it becomes a daemon.
     result = subprocess.run(
@@ -60,9 +60,9 @@ def start_supervisor(
 
 @dataclass(frozen=True)
 class SupervisedProcess:
-    """What supervisord knows of a process; `ended` tells if it has ever ended, or never began.
+    """The state of a process by supervisord; `ended`: whether it has ever ended or failed to start.
 
-    group is the name that its copies have in common.
+    group is the name that its copies share.
     """
 
     name: str
@@ -79,30 +79,30 @@ class Supervisor:
         self._socket = control_socket
 
     def start(self, name: str) -> None:
-        """Have a process started, all of its copies; return before it has."""
+        """Start all copies of a process; do not wait for them."""
         self._call("startProcessGroup", name, False)
 
     def stop(self, name: str) -> None:
-        """End a process, all of its copies; return when it has ended."""
+        """Stop all copies of a process; return when they have ended."""
         self._call("stopProcessGroup", name)
 
     def restart_copies(self, name: str) -> None:
-        """End and start the copies of a process one after the other, so that one always lives."""
+        """Restart the copies of a process one after the other, so that one is always running."""
         for copy in sorted(p.name for p in self.processes().values() if p.group == name):
             self._call("stopProcess", f"{name}:{copy}")
             self._call("startProcess", f"{name}:{copy}")
 
     def load(self, name: str) -> None:
-        """Take a process, anew, from the configuration as it now stands; it does not run then.
+        """Load a process from the current configuration, stopped.
 
-        The others go on as they are, whatever the configuration says of them.
+        Other processes keep running as they are, whatever the configuration says of them.
         """
         self.unload(name)
         self._call("reloadConfig")
         self._call("addProcessGroup", name)
 
     def unload(self, name: str) -> None:
-        """End a process and forget it, if it is known."""
+        """Stop and remove a process, if it is loaded."""
         if any(each.group == name for each in self.processes().values()):
             self.stop(name)
             self._call("removeProcessGroup", name)
@@ -141,7 +141,7 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._unix = _UnixConnection(path)
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        """Return the connection to the socket; the host is of no meaning."""
+        """Return the connection to the socket; host is ignored."""
         return self._unix
 
     def close(self) -> None:

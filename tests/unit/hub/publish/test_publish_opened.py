@@ -39,13 +39,13 @@ def test_a_target_without_its_package_is_refused_with_the_package(
 
 
 def test_an_unknown_protocol_is_a_mistake_in_the_recipe() -> None:
-    with pytest.raises(UsageError, match="no such kind of storage"):
+    with pytest.raises(UsageError, match="storage protocol is unknown"):
         require_open(Publish(target="carrier-pigeon://coop"))
 
 
 def test_a_file_where_the_directory_goes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(StorageRefused, match="A file stands where"):
+    with pytest.raises(StorageRefused, match="There is a file where"):
         require_open(Publish(target=str(tmp_path / "taken" / "models")))
     assert (tmp_path / "taken").read_text() == "a file"
 

@@ -84,7 +84,7 @@ def test_a_published_build_that_was_changed_in_place_is_noticed(plain, url):
 
 
 def test_an_unknown_protocol_is_a_mistake_in_the_recipe(plain):
-    with pytest.raises(UsageError, match="no such kind of storage"):
+    with pytest.raises(UsageError, match="storage protocol is unknown"):
         _publish(plain, "carrier-pigeon://coop")
 
 
@@ -95,7 +95,7 @@ def test_a_protocol_without_its_package_names_the_package(plain):
 
 def test_a_target_that_is_a_file_is_a_mistake_in_the_recipe(plain, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(StorageRefused, match="A file stands where"):
+    with pytest.raises(StorageRefused, match="There is a file where"):
         _publish(plain, str(tmp_path / "taken"))
     assert (tmp_path / "taken").read_text() == "a file"
 

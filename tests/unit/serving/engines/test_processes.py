@@ -62,7 +62,7 @@ def test_a_model_that_lost_its_class_is_refused(name, tmp_path, edited):
     plain = tiny_llama(tmp_path / "plain")
     launch = launch_for(name, plain, tmp_path / "blue", edit=expected_report(edited))
     assert start(launch).wait(WAIT_S) == REFUSED
-    assert "knows of no edit" in (launch.directory / "refusal.json").read_text()
+    assert "reports no edit" in (launch.directory / "refusal.json").read_text()
 
 
 @pytest.mark.parametrize("name", ENGINES)

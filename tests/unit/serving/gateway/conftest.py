@@ -14,7 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS
-from tasks.core.serving.launch.deployment import deploy, stop
+from tasks.core.serving.launch.deployment import deploy
+from tasks.core.serving.launch.ending import stop
 from tests.models import tiny_llama
 from tests.unit.serving.conftest import end_servers_under
 from tests.unit.serving.gateway.world import (

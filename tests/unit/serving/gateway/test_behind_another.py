@@ -60,7 +60,7 @@ def test_as_many_stops_as_the_engine_takes_come_through_both(front, door):
     answer = front.chat(stop=stops)
     if most < len(stops):
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "stop")
-        assert "`vllm` takes 4 texts" in answer.json()["message"]
+        assert "`vllm` accepts 4 texts" in answer.json()["message"]
     else:
         assert answer.status_code == 200, answer.text
 

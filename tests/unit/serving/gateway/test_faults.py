@@ -148,5 +148,5 @@ def test_a_talk_beyond_the_context_drops_its_oldest_turns_says_so_and_goes_on(do
     talk = Talk(f"{door.url}/v1", MODEL_NAME, lines.append, max_tokens=16, temperature=0)
     for number in range(4):  # one token a character: two of these fit beside each other, not three
         assert list(talk.ask(f"{number}" * 800))
-    line = "(The oldest question and its answer are left out: the model cannot read more.)"
+    line = "(The oldest question and its answer are left out: the model's context is full.)"
     assert lines == [line] * 2

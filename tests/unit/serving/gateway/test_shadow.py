@@ -61,7 +61,7 @@ def test_the_last_requests_are_asked_again_and_no_prompts_beside(engine, wanted)
 
 REFUSED = [
     ("fastchat", recent([1], "", min_p=0.5), "`min_p` is not supported by the engine `fastchat`"),
-    ("vllm", recent([1], "", stop=["a", "b", "c", "d", "e"]), "`vllm` takes 4 texts"),
+    ("vllm", recent([1], "", stop=["a", "b", "c", "d", "e"]), "`vllm` accepts 4 texts"),
     ("fastchat", recent([5] * CONTEXT, ""), f"maximum context length is {CONTEXT} tokens"),
     ("fastchat", recent([1], "", of_an_earlier_gateway=1), "`of_an_earlier_gateway` is not a"),
 ]
@@ -81,7 +81,7 @@ def test_what_the_new_gateway_would_refuse_is_left_out_and_told(
     assert question.earlier == "dua"
     assert (request["prompt"], request["seed"], request["logprobs"]) == ([1, 7, 8], 7, 2)
     assert told == [found.not_asked]
-    assert found.not_asked.startswith("1 of the last 2 requests are not replayed")
+    assert found.not_asked.startswith("1 of the last 2 requests are not repeated")
     assert why in found.not_asked
 
 

@@ -93,7 +93,7 @@ def test_a_worker_that_serves_something_else_is_refused(tmp_path, model, worker,
 
 def test_a_worker_whose_engine_can_do_less_is_refused(tmp_path, model, engine, start):
     vllm = start(Gateway, a_route(model, [engine.url], engine="vllm"))
-    with pytest.raises(ServingFailed, match="can do less") as refused:
+    with pytest.raises(ServingFailed, match="supports less") as refused:
         require_workers(front(tmp_path, model, vllm.url), known(vllm.url))
     assert "embeddings, more than 4 texts as `stop`" in refused.value.expected
 

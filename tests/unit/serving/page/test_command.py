@@ -61,7 +61,7 @@ def test_a_question_that_is_too_long_does_not_end_the_talk(start, scripted):
     assert "baik" in out
     assert "lagi" in out
     assert "oldest question and its answer are left out" in err
-    assert "This question alone is longer than the model can read. Ask it in fewer words" in err
+    assert "This question alone is longer than the model's context. Use fewer words" in err
 
 
 def test_a_busy_server_does_not_end_the_talk(start, scripted):

@@ -29,7 +29,7 @@ def test_a_talk_beyond_the_context_drops_its_oldest_turns_says_so_and_goes_on(ga
         assert terminal.ask(f"{number}" * 800)
     assert (
         terminal.lines
-        == ["(The oldest question and its answer are left out: the model cannot read more.)"] * 2
+        == ["(The oldest question and its answer are left out: the model's context is full.)"] * 2
     )
     assert max(prompt_lengths(engine)) < CONTEXT
 
@@ -48,7 +48,7 @@ def test_only_a_question_that_is_too_long_alone_is_refused_and_the_talk_goes_on(
     terminal = Terminal(gateway.url)
     with pytest.raises(TooLong) as refused:
         terminal.ask("a" * CONTEXT)
-    assert refused.value.next_step == "Ask it in fewer words, or in several parts."
+    assert refused.value.next_step == "Use fewer words, or ask in several parts."
     assert "kawan-usaha chat" not in str(refused.value)
     assert terminal.ask("apa kabar")
 
@@ -66,7 +66,7 @@ def test_a_question_without_an_answer_is_as_if_it_was_never_asked(scripted: Scri
 def test_an_answer_that_breaks_off_is_told_as_such(scripted: Scripted):
     scripted.answers({"text": "saya kira", "breaks": True})
     pieces = []
-    with pytest.raises(ServingFailed, match="broke off"):
+    with pytest.raises(ServingFailed, match="cut off"):
         pieces.extend(Terminal(scripted.url).talk.ask("satu"))
 
 

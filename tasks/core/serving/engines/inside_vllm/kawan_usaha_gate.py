@@ -1,15 +1,15 @@
-"""What stands inside vLLM's server: nobody gets an answer of a process that has proven nothing.
+"""A gate inside vLLM's server: no client gets an answer before the process has proven its model.
 
-vLLM imports it in its own environment (its option `middleware`), from this directory alone, so it
-imports nothing itself. The invariant: a process begins with a closed gate, also when supervisord
-has started it again, and only whoever proves it opens it, after the proof.
+vLLM imports it in its own environment (option `middleware`), from this directory alone, so it
+imports nothing of this project. The invariant: every process starts with a closed gate, also when
+supervisord has restarted it, and only the prover opens it, after the proof.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 PROVER = "kawan-usaha-prover"
-"""The bearer token of whoever proves. No secret: no client's token ever reaches an engine."""
+"""The bearer token of the prover. Not a secret: no client's token ever reaches an engine."""
 PROVEN_ROUTE = "/kawan_usaha/proven"
 MIDDLEWARE = "kawan_usaha_gate.ProofGate"
 """Its name for vLLM, which finds it on PYTHONPATH."""
@@ -24,14 +24,14 @@ _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
 class ProofGate:
-    """An ASGI application before another one."""
+    """An ASGI middleware."""
 
     def __init__(self, app: _App) -> None:
         self._app = app
         self._proven = False
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Pass on what may be answered."""
+        """Pass on requests that may be answered."""
         if scope["type"] == "http":
             proves = (b"authorization", b"Bearer " + PROVER.encode()) in map(
                 tuple, scope["headers"]
