@@ -32,10 +32,14 @@ TARGETS = (
     Target("tasks.core.keys", ("unit/test_keys.py",)),
     Target("tasks.core.evaluation.gate", ("unit/evaluation/test_gate.py",)),
     Target(
-        "tasks.core.conversation.labels",
-        ("unit/conversation/test_labels.py", "unit/conversation/test_preferences.py"),
+        "tasks.core.conversation.examples.labels",
+        ("unit/conversation/examples/test_labels.py", "unit/conversation/test_preferences.py"),
     ),
-    Target("tasks.core.training.checkpoints", ("unit/training/test_checkpoints.py",)),
+    Target(
+        "tasks.core.training.checkpoints.directory",
+        ("unit/training/test_checkpoints_directory.py",),
+    ),
     Target("tasks.core.training.ladder", ("unit/training/test_ladder.py",)),
+    Target("tasks.core.training.rung_choice", ("unit/training/test_ladder.py",)),
     Target("tasks.core.store", ("unit/store",), without="s3"),
 )

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tasks.core.conversation.formats import ReadAs
-from tasks.core.conversation.reading.dialects import parse_as
-from tasks.core.conversation.records import BadRecord, Conversation, RecordFault
+from tasks.core.conversation.reading.dialects import _TO_FASTCHAT, parse_as
+from tasks.core.conversation.records import BadForm, BadRecord, Conversation, RecordFault
 
 USER = {"role": "user", "content": "Halo"}
 ASSISTANT = {"role": "assistant", "content": "Apa kabar?"}
@@ -123,3 +123,11 @@ def test_a_role_that_is_nested_deeper_than_can_be_written_is_a_bad_record() -> N
         role = [role]
     bad = fault({"messages": [{"role": role, "content": "4"}, ASSISTANT]}, "openai")
     assert "turn 1: `role` is missing or not text" in bad.reason
+
+
+@pytest.mark.parametrize("read_as", _TO_FASTCHAT)
+@pytest.mark.parametrize("raw", [None, 1, "text", {}])
+def test_a_translation_refuses_what_has_none_of_its_fields(read_as: ReadAs, raw: object) -> None:
+    with pytest.raises(BadForm) as refused:
+        _TO_FASTCHAT[read_as](raw)
+    assert refused.value.fault is RecordFault.WRONG_FIELDS
