@@ -1,3 +1,5 @@
+"""Files on their way to another machine, without a store."""
+
 from pathlib import Path
 from threading import Event
 
@@ -8,14 +10,17 @@ from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store.transfers import FilePair, Transfer, TransferStopped
 
 
-def test_a_transfer_that_is_stopped_sends_nothing_more(tmp_path: Path) -> None:
-    (tmp_path / "shared").mkdir()
-    file = tmp_path / "weights"
-    file.write_bytes(b"weights")
+def test_a_transfer_that_is_stopped_leaves_no_file_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "a").write_bytes(b"a" * 1000)
+    there = StorageDirectory.open(f"file://{tmp_path}/there")
+    pair = FilePair(tmp_path / "a", "files/a", digest_of(tmp_path / "a"))
     stop = Event()
+    Transfer(there, stop=stop).send([pair], proved=frozenset())
     stop.set()
-    place = StorageDirectory.open(str(tmp_path / "shared"))
-    pair = FilePair(file, "files/weights", digest_of(file))
+    fetched = FilePair(tmp_path / "fetched", "files/a", pair.digest)
     with pytest.raises(TransferStopped):
-        Transfer(place, stop=stop).send([pair], proved=frozenset())
-    assert list((tmp_path / "shared").rglob("weights")) == []
+        Transfer(there, stop=stop).receive([fetched], here={})
+    assert not fetched.local.exists()
+    with pytest.raises(TransferStopped):
+        Transfer(there, stop=stop).send([pair], proved=frozenset())
