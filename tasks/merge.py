@@ -1,4 +1,4 @@
-"""Merge: base + delta, streamed, and begun while they are still on their way."""
+"""Merge: base + delta, streamed, and begun while they are still being downloaded."""
 
 import time
 
@@ -20,7 +20,7 @@ _POLL_S = 0.05
 
 
 class _OtherContent(Exception):
-    """A source did not become what the Hub had announced of it."""
+    """A source did not become what the Hub had announced."""
 
 
 def _name(base: IncomingSource, delta: IncomingSource, **_: object) -> str:
@@ -31,13 +31,13 @@ def _name(base: IncomingSource, delta: IncomingSource, **_: object) -> str:
 def merge(
     base: IncomingSource, delta: IncomingSource, settings: Delta, template: str | None
 ) -> StageResult:
-    """Add the delta to the base, in the type that the recipe names.
+    """Add the delta to the base, in the dtype that the recipe names.
 
-    template is given when no edit follows, which would write it into the tokenizer's files.
+    template is given only when no edit follows; an edit writes it into the tokenizer's files.
     """
     try:
         return _merged(base, delta, settings, template)
-    except _OtherContent:  # both are there by now, and tell their own digests
+    except _OtherContent:  # both are complete by now, and have their own digests
         return _merged(base, delta, settings, template)
 
 
@@ -89,7 +89,7 @@ def _merged(
 
 
 def _content(incoming: IncomingSource) -> str:
-    """Return the digest of a source's content, once it is known: often long before it is whole."""
+    """Return the digest of a source's content once it is known: often before it is complete."""
     while (contents := incoming.contents()) is None:
         pause(_POLL_S)
     return content_digest(contents)
@@ -100,7 +100,7 @@ def _is_whole(*sources: IncomingSource) -> bool:
 
 
 def _waited(staging: Staging, *sources: IncomingSource) -> bool:
-    """Return True after a moment, and False at once where all sources are whole."""
+    """Return True after a short pause, or False at once if all sources are complete."""
     if _is_whole(*sources):
         return False
     began = time.monotonic()

@@ -200,7 +200,7 @@ def test_a_huge_signature_is_refused_before_it_is_fetched(world: World, faults: 
 
 def test_a_source_of_another_key_is_refused(world: World, tmp_path: Path) -> None:
     other = make_pair(tmp_path / "other")
-    with pytest.raises(SignatureRefused, match="not of a key that is trusted"):
+    with pytest.raises(SignatureRefused, match="with a key that is not trusted"):
         world.fetch(world.asking(other.public))
 
 

@@ -52,7 +52,8 @@ def publish_to_filesystem(
     folder = BuildFolder(_opened(target.target), require_build_name(publication.build))
     wanted = publication.signed(wanted, _signature_in(folder, publication))
     file_list = file_list_of(publication.build, wanted)
-    kept, sent = folder.others(wanted.keys()), tuple[str, ...]()
+    kept = folder.others(wanted.keys())
+    sent: tuple[str, ...] = ()
     if folder.is_complete:
         folder.require_same_build(file_list, wanted)
     else:
