@@ -123,7 +123,20 @@ def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> Signed:
 
     bundle = Bundle.from_dict(json.loads(content))
     material = bundle.verification_material.public_key
-    hint = None if material is None else material.hint
+    key = _trusted(None if material is None else material.hint, keys, where)
+    try:
+        signed: Any = KeyVerifier(key).verify(Signature(bundle))
+    except InvalidSignature as error:
+        raise _broken(where, f"not made by {key.fingerprint}, which it names") from error
+    files = {each.identifier: each.digest for each in signed.resource_descriptors()}
+    _require_plain(files, signed.serialization_type, where)
+    return Signed(
+        str(signed.model_name), {n: digest.digest_hex for n, digest in files.items()}, key
+    )
+
+
+def _trusted(hint: str | None, keys: Sequence[PublicKey], where: object) -> PublicKey:
+    """Return the key with the fingerprint that a signature names."""
     key = next((each for each in keys if each.fingerprint == hint), None)
     if key is None:
         raise SignatureRefused(
@@ -134,15 +147,7 @@ def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> Signed:
             next_step="Do not use it, unless the signer has announced a new key: then add that to "
             "the file of public keys.",
         )
-    try:
-        signed: Any = KeyVerifier(key).verify(Signature(bundle))
-    except InvalidSignature as error:
-        raise _broken(where, f"not made by {key.fingerprint}, which it names") from error
-    files = {each.identifier: each.digest for each in signed.resource_descriptors()}
-    _require_plain(files, signed.serialization_type, where)
-    return Signed(
-        str(signed.model_name), {n: digest.digest_hex for n, digest in files.items()}, key
-    )
+    return key
 
 
 def _require_plain(files: Mapping[str, Any], how: Mapping[str, Any], where: object) -> None:

@@ -41,15 +41,9 @@ def publish_to_filesystem(
     files of somebody else in the way, and what opening the target raises; `current.json` is as it
     was after each of them.
     """
-    if target.target is None:
-        raise UsageError(
-            "The recipe publishes to a Hub, not to a directory or bucket.",
-            where="publish.repo",
-            found=target.repo,
-            next_step="Use publish_to_hub for it.",
-        )
+    url = _url_of(target)
     wanted = publication.wanted(target)
-    folder = BuildFolder(_opened(target.target), require_build_name(publication.build))
+    folder = BuildFolder(_opened(url), require_build_name(publication.build))
     wanted = publication.signed(wanted, _signature_in(folder, publication))
     file_list = file_list_of(publication.build, wanted)
     kept = folder.others(wanted.keys())
@@ -104,6 +98,17 @@ def rollback_on_filesystem(target: str, tag: str) -> Receipt:
         files=tuple(sorted(sizes)),
         kept=kept,
     )
+
+
+def _url_of(target: Publish) -> str:
+    if target.target is None:
+        raise UsageError(
+            "The recipe publishes to a Hub, not to a directory or bucket.",
+            where="publish.repo",
+            found=target.repo,
+            next_step="Use publish_to_hub for it.",
+        )
+    return target.target
 
 
 def _opened(url: str) -> StorageDirectory:
