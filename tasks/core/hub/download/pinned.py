@@ -118,7 +118,7 @@ class PinnedSource:
         return self.model().size_bytes if manifest is None else manifest.size_bytes
 
     def _small_files(self) -> Path | None:
-        """Return the directory of the download, or of the small files that stayed when it was freed."""
+        """Return the directory of the download, or of the small files left when it was freed."""
         place = self._store.root / str(self.key)
         for each in (place, freed_place(place)):
             with suppress(CorruptArtifact):  # reported when it is built
