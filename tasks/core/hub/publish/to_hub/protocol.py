@@ -44,7 +44,7 @@ def publish_to_hub(
 ) -> Receipt:
     """Publish a build to the repository that the target names, and return the receipt.
 
-    Only the files that `publish.allow_list` selects are sent. on_progress counts bytes. A second
+    Only the files on the allow list (`allow_list.py`) are sent. on_progress counts bytes. A second
     publish of the same build sends nothing. Raises RecipeError for a card or licence that forbids
     it, SecretFound, FileChanged, UploadCorrupt, and the errors of the Hub; `main` is as it was
     after each of them.
