@@ -19,7 +19,7 @@ from tasks.core.hub.publish.build_folder import (
     sizes_in,
 )
 from tasks.core.hub.publish.build_signature import proven
-from tasks.core.hub.publish.files import left_out
+from tasks.core.hub.publish.files import unpublished
 from tasks.core.hub.publish.names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
@@ -62,7 +62,7 @@ def publish_to_filesystem(
         commit=sha256_of_list(file_list),
         tag=tag_of(publication.build),
         url=folder.url,
-        left_out=left_out(publication.files, wanted),
+        left_out=unpublished(publication.files, wanted),
         kept=kept,
         signature=signature,
     )

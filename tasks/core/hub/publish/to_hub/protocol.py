@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from tasks.core.errors import HubError, RevisionNotFound
 from tasks.core.hub.publish.build_signature import Signature, proven
-from tasks.core.hub.publish.files import Wanted, build_names, left_out
+from tasks.core.hub.publish.files import Wanted, build_names, unpublished
 from tasks.core.hub.publish.names import (
     branch_of,
     build_of,
@@ -22,7 +22,7 @@ from tasks.core.hub.publish.names import (
 )
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
-from tasks.core.hub.publish.to_hub.access import opened, writable
+from tasks.core.hub.publish.to_hub.access import opened_repository, writable
 from tasks.core.hub.publish.to_hub.repository import HubRepository
 from tasks.core.hub.publish.to_hub.upload import Upload, upload
 from tasks.core.hub.publish.to_hub.verify import differences, verify_upload
@@ -51,7 +51,7 @@ def publish_to_hub(
     """
     wanted = publication.wanted(target)
     branch, tag = branch_of(publication.build), tag_of(publication.build)
-    repository = opened(target, token, deadline_s)
+    repository = opened_repository(target, token, deadline_s)
     tagged = repository.call(repository.tags).get(tag)
     present = _signature_at(repository, tagged or branch, publication)
     wanted = publication.signed(wanted, present)
@@ -72,7 +72,7 @@ def publish_to_hub(
         commit=main.commit,
         tag=tag,
         url=repository.url_of(tag),
-        left_out=left_out(publication.files, wanted),
+        left_out=unpublished(publication.files, wanted),
         kept=main.kept,
         signature=signature,
     )
