@@ -19,9 +19,9 @@ def _name(incoming: IncomingSource, role: str, **_: object) -> str:
 def download(
     incoming: IncomingSource, role: str, beside: Sequence[PinnedSource] = ()
 ) -> StageResult:
-    """Fetch a base or a delta, unless its commit is here already.
+    """Download a base or a delta, unless the store has its commit.
 
-    beside are sources that are fetched at the same time, and need room as well.
+    beside are sources that are downloaded at the same time, and need room as well.
     """
     source, progress = incoming.pinned, StageProgress(role)
     built = download_source(source, run_store(), progress, beside=beside, incoming=incoming)
@@ -32,16 +32,16 @@ def download(
 def download_all(
     sources: Sequence[IncomingSource], *meanwhile: Callable[[], StageResult]
 ) -> list[StageResult]:
-    """Return base and delta, as far as there is one, fetched at the same time.
+    """Return base and delta (if there is one), downloaded at the same time.
 
-    Then come the results of what is done with them meanwhile.
+    They are followed by the results of what is done with them meanwhile.
     """
 
-    def fetching(role: str, incoming: IncomingSource) -> StageResult:
+    def downloading(role: str, incoming: IncomingSource) -> StageResult:
         named = download.with_options(name=f"download {role}")  # two at once, two names
         beside = [each.pinned for each in sources if each is not incoming]
         return run(named, incoming, role, beside)
 
     roles = zip(("base", "delta"), sources, strict=False)
-    fetches = (partial(fetching, role, incoming) for role, incoming in roles)
-    return run_together(download.name, *fetches, *meanwhile)
+    downloads = (partial(downloading, role, incoming) for role, incoming in roles)
+    return run_together(download.name, *downloads, *meanwhile)

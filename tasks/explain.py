@@ -1,9 +1,9 @@
-"""Other people's exceptions in words: what the system, the network, a bucket or Prefect refuses.
+"""Exceptions of the system, the network, a bucket or Prefect, explained as errors of this project.
 
-One function for the command line and for stages. It goes by the exception's class or error number,
-and imports no library for it: whose exception it is can be seen from its class. The invariant: an
-exception that is not known here stays what it is, and nothing is guessed from its text but what
-SQLite and Prefect say in no other way.
+One function for the command line and for stages. It decides by the exception's class or error
+number, and imports no library to do so: the class names its library. The invariant: an unknown
+exception stays as it is, and no text is interpreted except where SQLite and Prefect offer nothing
+else.
 """
 
 import sqlite3
@@ -16,28 +16,27 @@ from tasks.core.storage.errors import storage_error
 from tasks.core.system.errors import NO_ANSWER, system_error
 
 _START = (
-    "If PREFECT_API_URL names the server, start it (`prefect server start`), or unset it "
-    "(`unset PREFECT_API_URL`; in a profile: `prefect config unset PREFECT_API_URL`) to run with "
-    "a temporary one. Then run the same command again: what is finished is kept."
+    "If PREFECT_API_URL is set, start the server that it names (`prefect server start`), or unset "
+    "it (`unset PREFECT_API_URL`; in a profile: `prefect config unset PREFECT_API_URL`) to use a "
+    "temporary server. Then run the same command again: what is finished is kept."
 )
 _ADDRESS = "PREFECT_API_URL must be an address such as http://127.0.0.1:4200/api, or not be set."
 _LOOK = (
-    "Its own output says why; where SQLite is too slow, give it PostgreSQL "
+    "Its own output says why; where SQLite is too slow, use PostgreSQL "
     "(PREFECT_API_DATABASE_CONNECTION_URL). Then run the same command again: what is finished is "
     "kept."
 )
 _KEY = "Set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING, to what the server accepts."
 _VERSION = (
-    "An address of the API ends in /api (http://127.0.0.1:4200/api). Server and client should be "
-    "of one version: compare `prefect version` on both."
+    "The address of the API ends in /api (http://127.0.0.1:4200/api). Server and client should "
+    "have the same version: compare `prefect version` on both."
 )
 
 
 def explained(error: BaseException) -> KawanUsahaError | None:
-    """Return what an exception means and what to do, None for one that is not known.
+    """Return what an exception means and what to do, None for an unknown one.
 
-    Looks at the exception, then at what it was raised from. An explained error is its own
-    explanation.
+    Looks at the exception, then at its causes. An error of this project is its own explanation.
     """
     for each in _chain(error):
         found = _explained(each)
@@ -47,7 +46,7 @@ def explained(error: BaseException) -> KawanUsahaError | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exception and its causes, and of a group the first; never one of them twice."""
+    """Yield the exception and its causes, each once; of a group, its first exception."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -59,7 +58,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _explained(error: BaseException) -> KawanUsahaError | None:
     if isinstance(error, KawanUsahaError):
         return error
-    if (of_storage := storage_error(error)) is not None:  # some are an OSError with a number, too
+    if (of_storage := storage_error(error)) is not None:  # some of these are an OSError, too
         return of_storage
     if (of_system := system_error(error)) is not None:
         return of_system
@@ -87,7 +86,7 @@ def _of_network(error: BaseException) -> KawanUsahaError | None:
 
 
 def _of_transport(error: BaseException) -> KawanUsahaError:
-    """Return what it means that no answer came: refused, cut off, or not in time."""
+    """Explain why no answer came: connection refused, dropped, or timed out."""
     url = _url_of(error)
     found = f"{type(error).__name__}: {error}".rstrip(": ")
     if _is_prefects(url):
@@ -99,7 +98,7 @@ def _of_transport(error: BaseException) -> KawanUsahaError:
 
 
 def _of_status(error: BaseException) -> KawanUsahaError | None:
-    """Return what it means that Prefect answered with an error; those of others are not known."""
+    """Explain an error status from Prefect's server; None for other servers."""
     url, response = _url_of(error), getattr(error, "response", None)
     if response is None or not _is_prefects(url):
         return None
@@ -122,7 +121,7 @@ def _url_of(error: BaseException) -> str | None:
 
 
 def _bare(url: Any) -> str:
-    """Return an address of httpx's without what may be secret in it."""
+    """Return an httpx URL without the parts that may hold a secret."""
     return str(url.copy_with(username=None, password=None, query=None))
 
 

@@ -1,6 +1,7 @@
-"""Merge: base + delta, streamed, and begun while they are still on their way."""
+"""Merge: base + delta, streamed, and begun while they are still being downloaded."""
 
 import time
+from dataclasses import dataclass, field
 
 from tasks.core.conversation.template.files import with_chat_template
 from tasks.core.files.digests import FileDigest
@@ -21,7 +22,7 @@ _POLL_S = 0.05
 
 
 class _OtherContent(Exception):
-    """A source did not become what the Hub had announced of it."""
+    """A source did not become what the Hub had announced."""
 
 
 def _name(base: IncomingSource, delta: IncomingSource, **_: object) -> str:
@@ -32,65 +33,84 @@ def _name(base: IncomingSource, delta: IncomingSource, **_: object) -> str:
 def merge(
     base: IncomingSource, delta: IncomingSource, settings: Delta, template: str | None
 ) -> StageResult:
-    """Add the delta to the base, in the type that the recipe names.
+    """Add the delta to the base, in the dtype that the recipe names.
 
-    template is given when no edit follows, which would write it into the tokenizer's files.
+    template is given only when no edit follows; an edit writes it into the tokenizer's files.
     """
     try:
-        return _merged(base, delta, settings, template)
-    except _OtherContent:  # both are there by now, and tell their own digests
-        return _merged(base, delta, settings, template)
+        return _Merge(base, delta, settings, template).result()
+    except _OtherContent:  # both are complete by now, and have their own digests
+        return _Merge(base, delta, settings, template).result()
 
 
-def _merged(
-    base: IncomingSource, delta: IncomingSource, settings: Delta, template: str | None
-) -> StageResult:
-    params = {"dtype": settings.dtype, "template": template}
-    inputs = {"base": _content(base), "delta": _content(delta)}
-    finished: dict[str, FileDigest] = {}
-    progress = StageProgress("merge")
+@dataclass
+class _Merge:
+    """One attempt, for the content that the sources have announced."""
 
-    def ahead(staging: Staging) -> None:
+    base: IncomingSource
+    delta: IncomingSource
+    settings: Delta
+    template: str | None
+    finished: dict[str, FileDigest] = field(default_factory=dict)
+    """The shards that were made before the downloads ended."""
+    progress: StageProgress = field(default_factory=lambda: StageProgress("merge"))
+
+    def result(self) -> StageResult:
+        params = {"dtype": self.settings.dtype, "template": self.template}
+        inputs = self._inputs()
+
+        def ahead(staging: Staging) -> None:
+            self._merge_ahead(staging)
+            if inputs != self._inputs():
+                raise _OtherContent
+
+        key = stage_key("merge", VERSION, params, inputs)
+        needs = [str(each.pinned.key) for each in (self.base, self.delta)]
+        return build_stage(key, self._write, params, inputs, needs=needs, before=ahead)
+
+    def _inputs(self) -> dict[str, str]:
+        return {"base": _content(self.base), "delta": _content(self.delta)}
+
+    def _merge_ahead(self, staging: Staging) -> None:
+        """Make what shards can be made, and return once both downloads have ended."""
         from tasks.core.hub.download.merge_ahead import merge_while_downloading
 
         def wait() -> bool:
-            return _waited(staging, base, delta)
+            return _waited(staging, self.base, self.delta)
 
-        finished.update(
-            merge_while_downloading(
-                base, delta, staging.path, dtype=settings.dtype, on_progress=progress, wait=wait
-            )
+        made = merge_while_downloading(
+            self.base,
+            self.delta,
+            staging.path,
+            dtype=self.settings.dtype,
+            on_progress=self.progress,
+            wait=wait,
         )
-        if not _is_whole(base, delta):
+        self.finished.update(made)
+        if not _is_whole(self.base, self.delta):
             waits("waits for the end of the downloads")
         while wait():
             pass
-        if inputs != {"base": _content(base), "delta": _content(delta)}:
-            raise _OtherContent
 
-    def write(staging: Staging) -> None:
+    def _write(self, staging: Staging) -> None:
         from tasks.core.weights.merge import merge_delta
 
         written = merge_delta(
-            base.directory,
-            delta.directory,
+            self.base.directory,
+            self.delta.directory,
             staging.path,
-            dtype=settings.dtype,
-            on_progress=progress,
-            contents=(base.contents() or {}, delta.contents() or {}),
-            finished=finished,
+            dtype=self.settings.dtype,
+            on_progress=self.progress,
+            contents=(self.base.contents() or {}, self.delta.contents() or {}),
+            finished=self.finished,
         )
         staging.record(written.files)
-        if template is not None:
-            staging.record(with_chat_template(staging.path, template))
-
-    key = stage_key("merge", VERSION, params, inputs)
-    needs = [str(each.pinned.key) for each in (base, delta)]
-    return build_stage(key, write, params, inputs, needs=needs, before=ahead)
+        if self.template is not None:
+            staging.record(with_chat_template(staging.path, self.template))
 
 
 def _content(incoming: IncomingSource) -> str:
-    """Return the digest of a source's content, once it is known: often long before it is whole."""
+    """Return the digest of a source's content once it is known: often before it is complete."""
     while (contents := incoming.contents()) is None:
         pause(_POLL_S)
     return content_digest(contents)
@@ -101,7 +121,7 @@ def _is_whole(*sources: IncomingSource) -> bool:
 
 
 def _waited(staging: Staging, *sources: IncomingSource) -> bool:
-    """Return True after a moment, and False at once where all sources are whole."""
+    """Return True after a short pause, or False at once if all sources are complete."""
     if _is_whole(*sources):
         return False
     began = time.monotonic()

@@ -1,19 +1,19 @@
-"""What can go from the store, why, and how many bytes it frees; the advice on a full disk.
+"""Pruning the store: what can be removed, why, and how many bytes that frees.
 
-Above store and serving, because both know what is needed. Nothing is removed that an unfinished
-run needs, unless that is asked for in words:
+Above store and serving, because both know what is needed. Nothing that an unfinished run needs is
+removed unless the caller asks for it explicitly:
 
 - kept: what the last rebuilds and releases of each recipe use, and what is served;
-- held: what only unfinished work needs, and every staging directory of which no run is known;
-- everything else can go;
-- what holds collected answers that were deleted goes in any case (`collected/stale_artifacts.py`).
+- held: what only unfinished work needs, and every staging directory that belongs to no known run;
+- everything else can be removed;
+- artifacts that hold deleted collected answers are removed in any case
+  (`collected/stale_artifacts.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.collected.stale_artifacts import stale_artifacts
 from tasks.core.errors import DiskFull
 from tasks.core.serving.state.files import used_builds
 from tasks.core.store import Store
@@ -37,7 +37,7 @@ _OF_DELETED = "holds answers that a deployment no longer keeps"
 
 @dataclass(frozen=True)
 class PrunableItem:
-    """Something of the store that can go: what it is, why, and the bytes that are then free."""
+    """Something in the store that can be removed: what it is, why, and the bytes it frees."""
 
     path: Path
     kind: str
@@ -50,52 +50,41 @@ class PrunableItem:
 
 @dataclass(frozen=True)
 class Prunable:
-    """What can go, and what is held for unfinished work. Hard-linked bytes are counted once."""
+    """What can be removed, and what is held for unfinished work. Hard links are counted once."""
 
     items: tuple[PrunableItem, ...]
     held: tuple[PrunableItem, ...]
 
     @property
     def freed_bytes(self) -> int:
-        """Bytes that are free once all items are removed."""
+        """Bytes that removing all items frees."""
         return sum(item.freed_bytes for item in self.items)
 
     @property
     def deleted(self) -> tuple[str, ...]:
-        """The artifacts that go because they hold answers that were deleted."""
+        """The artifacts that are removed because they hold deleted answers."""
         gone = [item for item in self.items if item.reason == _OF_DELETED]
         kinds = (_KINDS["artifact"], _KINDS["freed"])
         return tuple(sorted({item.path.name for item in gone if item.kind in kinds}))
 
 
 def prunable(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) -> Prunable:
-    """Return what can go; with `unfinished` that includes what unfinished work alone needs."""
-    records, store = RunRecords(home), Store(home)
-    kept = records.artifacts_of_last(keep_runs) | used_builds(home)
-    needed = dict.fromkeys(kept, "an artifact in use, being made again")
-    for run in records.unfinished():
-        needed |= dict.fromkeys(run.artifacts, f"{run}, unfinished")
-    oldest_first = reversed(records.all())
-    earlier = {name: f"{run}, superseded" for run in oldest_first for name in run.artifacts}
+    """Return what can be removed; with `unfinished` also what only unfinished work needs."""
+    deleted = stale_artifacts(home).going
+    needs = _Needs.of(home, keep_runs)
     going: dict[Path, tuple[EntryKind, str]] = {}
     held: dict[Path, tuple[EntryKind, str]] = {}
-    deleted = stale_artifacts(home).going
-    contents = store.contents()
-    whole = {path.name for path in contents["artifact"]}
-    for place, paths in contents.items():
-        for path in paths:
-            if path in deleted:
-                going[path] = (place, _OF_DELETED)
-                continue
-            if place in ("artifact", "freed") and path.name in kept:
-                continue
-            reason, is_held = _judged(place, path.name, needed, earlier, whole)
+    for place, path in _entries(needs.contents):
+        if path in deleted:
+            going[path] = (place, _OF_DELETED)
+        elif not needs.keeps(place, path.name):
+            reason, is_held = needs.judged(place, path.name)
             (held if is_held and not unfinished else going)[path] = (place, reason)
     return Prunable(_items(going), _held_items(held, going))
 
 
 def prune_store(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = False) -> Prunable:
-    """Remove what can go and return it. Raises LockBusy while a run is in progress."""
+    """Remove what can be removed, and return it. Raises LockBusy while a run is in progress."""
     store = Store(home)
     with store.unused():
         found = prunable(home, keep_runs=keep_runs, unfinished=unfinished)
@@ -105,7 +94,7 @@ def prune_store(home: Path, *, keep_runs: int = KEEP_RUNS, unfinished: bool = Fa
 
 
 def with_advice(error: DiskFull, home: Path) -> DiskFull:
-    """Return the error with what can go from the store, if the disk is the store's.
+    """Return the error with what pruning would free, if the full disk is the store's.
 
     Only what no unfinished run needs is named.
     """
@@ -113,22 +102,7 @@ def with_advice(error: DiskFull, home: Path) -> DiskFull:
         return error
     if not Store(home).root.is_dir():
         return error
-    found = prunable(home)
-    largest = sorted(found.items, key=lambda item: item.freed_bytes, reverse=True)
-    named = [item for item in largest if item.freed_bytes > 0]
-    if named:
-        shown = "".join(f"\n    {item}" for item in named[:_NAMED_IN_ADVICE])
-        more = len(named) - _NAMED_IN_ADVICE
-        others = f"\n    and {more} more" if more > 0 else ""
-        advice = (
-            f"`kawan-usaha store prune` frees {readable(found.freed_bytes)} and takes nothing that "
-            f"an unfinished run needs:{shown}{others}"
-        )
-    else:
-        advice = (
-            "Nothing in the store can go without loss; `keep: released` in the recipe keeps less "
-            "of it."
-        )
+    advice = _advice(prunable(home))
     advised = DiskFull(
         error.what,
         where=error.where,
@@ -140,29 +114,71 @@ def with_advice(error: DiskFull, home: Path) -> DiskFull:
     return advised
 
 
-def _judged(
-    place: EntryKind,
-    name: str,
-    needed: Mapping[str, str],
-    earlier: Mapping[str, str],
-    whole: set[str],
-) -> tuple[str, bool]:
-    """Return why something may go, and whether unfinished work needs it.
+def _advice(found: Prunable) -> str:
+    largest = sorted(found.items, key=lambda item: item.freed_bytes, reverse=True)
+    named = [item for item in largest if item.freed_bytes > 0]
+    if not named:
+        return (
+            "Nothing in the store can go without loss; `keep: released` in the recipe keeps less "
+            "of it."
+        )
+    shown = "".join(f"\n    {item}" for item in named[:_NAMED_IN_ADVICE])
+    more = len(named) - _NAMED_IN_ADVICE
+    others = f"\n    and {more} more" if more > 0 else ""
+    return (
+        f"`kawan-usaha store prune` frees {readable(found.freed_bytes)} and takes nothing that "
+        f"an unfinished run needs:{shown}{others}"
+    )
 
-    Beside `<key>` there may be `<key>.fetched` and the like in staging: transfers of its work.
-    """
-    name = name.partition(".")[0]
-    if place == "corrupt":
-        return "set aside when it was found", False
-    if place == "trash":
-        return "it was being removed", False
-    if place == "staging" and name in whole:
-        return "the artifact was made since", False
-    if name in needed:
-        return needed[name], True
-    if name in earlier:
-        return earlier[name], False
-    return "no rebuild on record uses it", place == "staging"
+
+@dataclass(frozen=True)
+class _Needs:
+    """What the entries of a store are needed for."""
+
+    contents: Mapping[EntryKind, Sequence[Path]]
+    kept: Collection[str]
+    unfinished: Mapping[str, str]
+    """Why unfinished work needs an entry, by its name."""
+    earlier: Mapping[str, str]
+    """The run that used an entry, by its name."""
+
+    @classmethod
+    def of(cls, home: Path, keep_runs: int) -> "_Needs":
+        records = RunRecords(home)
+        kept = records.artifacts_of_last(keep_runs) | used_builds(home)
+        unfinished = dict.fromkeys(kept, "an artifact in use, being made again")
+        for run in records.unfinished():
+            unfinished |= dict.fromkeys(run.artifacts, f"{run}, unfinished")
+        oldest_first = reversed(records.all())
+        earlier = {name: f"{run}, superseded" for run in oldest_first for name in run.artifacts}
+        return cls(Store(home).contents(), kept, unfinished, earlier)
+
+    def keeps(self, place: EntryKind, name: str) -> bool:
+        return place in ("artifact", "freed") and name in self.kept
+
+    def judged(self, place: EntryKind, name: str) -> tuple[str, bool]:
+        """Return why an entry can be removed, and whether unfinished work needs it.
+
+        Beside `<key>` staging may have `<key>.fetched` and the like: transfers of the same work.
+        """
+        name = name.partition(".")[0]
+        if place == "corrupt":
+            return "set aside when it was found", False
+        if place == "trash":
+            return "it was being removed", False
+        if place == "staging" and name in {path.name for path in self.contents["artifact"]}:
+            return "the artifact was made since", False
+        if name in self.unfinished:
+            return self.unfinished[name], True
+        if name in self.earlier:
+            return self.earlier[name], False
+        return "no rebuild on record uses it", place == "staging"
+
+
+def _entries(
+    contents: Mapping[EntryKind, Sequence[Path]],
+) -> Iterator[tuple[EntryKind, Path]]:
+    yield from ((place, path) for place, paths in contents.items() for path in paths)
 
 
 def _items(found: Mapping[Path, tuple[EntryKind, str]]) -> tuple[PrunableItem, ...]:
@@ -176,12 +192,12 @@ def _items(found: Mapping[Path, tuple[EntryKind, str]]) -> tuple[PrunableItem, .
 def _held_items(
     held: Mapping[Path, tuple[EntryKind, str]], going: Mapping[Path, tuple[EntryKind, str]]
 ) -> tuple[PrunableItem, ...]:
-    """Return what is held, with the bytes that it frees beyond what goes anyway."""
+    """Return what is held, with the bytes that it frees beyond those that are freed anyway."""
     return _items({**going, **held})[len(going) :]
 
 
 def _same_disk(where: str | None, home: Path) -> bool:
-    """Tell whether the error speaks of the store's disk; one that names no place does."""
+    """Return whether the error is about the store's disk; one that names no place is."""
     if where is None:
         return True
     return "://" not in where and _device(Path(where)) == _device(home)

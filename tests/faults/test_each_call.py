@@ -10,7 +10,7 @@ from tasks.core.collected.review.reading import read_collected
 from tasks.core.collected.storage.records import line_of
 from tasks.core.collected.storage.writing import append
 from tasks.core.demo.hub.blobs import BlobStore
-from tasks.core.demo.hub.records import File
+from tasks.core.demo.hub.records import StoredFile
 from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.errors import StorageRefused, UsageError
 from tasks.core.files.output import staged_directory
@@ -178,7 +178,7 @@ def test_a_commit_of_the_embedded_hub(holds: Holds) -> None:
         hub, blobs = RepositoryStore(root / "hub"), BlobStore(root / "hub" / "blobs")
         if hub.find("kawan/usaha") is None:
             hub.create("kawan/usaha", private=False, author="kawan", files={})
-        content = File.regular(b"content", blobs.add(b"content"))
+        content = StoredFile.regular(b"content", blobs.add(b"content"))
         hub.append_commit(
             "kawan/usaha",
             "main",

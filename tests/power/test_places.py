@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.demo.hub.blobs import BlobStore
-from tasks.core.demo.hub.records import File
+from tasks.core.demo.hub.records import StoredFile
 from tasks.core.demo.hub.repositories import RepositoryStore
 from tasks.core.files.digests import digest_of, sha256_of
 from tasks.core.files.durable import fsync_file, make_directory
@@ -151,7 +151,7 @@ def test_a_branch_of_the_embedded_hub_leads_to_a_commit_and_its_contents(disk, s
     with recorded(disk) as recording:
         hub, blobs = RepositoryStore(disk / "hub"), BlobStore(disk / "hub" / "blobs")
         hub.create("kawan/usaha", private=False, author="kawan", files={})
-        content = File.regular(b"content", blobs.add(b"content"))
+        content = StoredFile.regular(b"content", blobs.add(b"content"))
         commit = hub.append_commit(
             "kawan/usaha",
             "main",

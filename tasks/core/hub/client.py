@@ -18,7 +18,7 @@ from tasks.core.errors import (
 DEFAULT_ENDPOINT = "https://huggingface.co"
 TIMEOUT_S = 30.0
 ASK_TIMEOUT_S = 10.0
-"""For a question whose answer a run cannot begin without."""
+"""For a question that must be answered before a run can begin."""
 
 
 def endpoint() -> str:
@@ -56,7 +56,7 @@ def api(token: str | None = None) -> HfApi:
 
 
 def is_on_this_machine(address: str) -> bool:
-    """Return whether a Hub's address is one of the loopback interface."""
+    """Return whether a Hub's address belongs to the loopback interface."""
     host = urlsplit(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

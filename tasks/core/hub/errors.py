@@ -1,6 +1,6 @@
 """What goes wrong with a Hub, as errors of this project: what, where, and the next step.
 
-Covers what download and upload have in common; `publish.to_hub.errors` adds what only writing
+Covers what download and upload have in common; `publish/to_hub/errors.py` adds what only writing
 meets. A token never stands in a message.
 """
 

@@ -21,7 +21,7 @@ WAITS_S = (2.0, 5.0)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class Resolved(Protocol):
+class ResolvedRevision(Protocol):
     """What the Hub answers for a revision."""
 
     @property
@@ -29,7 +29,7 @@ class Resolved(Protocol):
         """The commit that the revision names."""
 
 
-R = TypeVar("R", bound=Resolved)
+R = TypeVar("R", bound=ResolvedRevision)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from tasks.core.signing import (
     NOT_COVERED,
     SIGNATURE,
     PublicKey,
-    Signed,
+    SignedFiles,
     opened,
     public_keys,
 )
@@ -47,7 +47,7 @@ class SourceSignature:
 
     source: Source
     content: bytes
-    signed: Signed
+    signed: SignedFiles
 
     @classmethod
     def of(cls, source: Source, commit: str | None) -> "SourceSignature | None":
@@ -115,7 +115,7 @@ def require_sources_signed(sources: Sources) -> None:
             _require_announced(source)
 
 
-def require_signed_directory(model: Path, keys: tuple[PublicKey, ...]) -> Signed:
+def require_signed_directory(model: Path, keys: tuple[PublicKey, ...]) -> SignedFiles:
     """Return what the signature in a model directory covers, with each file read and verified.
 
     No unsigned file may lie there, except hidden ones, nor a link to a directory: a loader would
@@ -161,7 +161,7 @@ def _require_announced(source: PinnedSource) -> None:
         signature.require_announced(source.model())
 
 
-def _require(signed: Signed, found: Mapping[str, str], *, where: object) -> None:
+def _require(signed: SignedFiles, found: Mapping[str, str], *, where: object) -> None:
     signed.require(found, where=where, needed=_needed(signed.files))
 
 

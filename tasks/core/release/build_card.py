@@ -15,12 +15,12 @@ from tasks.core.files.digests import FileDigest
 from tasks.core.hub.card.text import CardFacts, CardFile, render_card
 from tasks.core.hub.publish.allow_list import choose_to_publish
 from tasks.core.hub.publish.license import require_publishable
-from tasks.core.hub.publish.origin import Origin, origin_of
+from tasks.core.hub.publish.origin import WeightsOrigin, origin_of
 from tasks.core.keys import digest
 from tasks.core.recipe import Publish, Recipe
 from tasks.core.release.facts import (
     Trained,
-    edits_of,
+    edited_parts,
     figures_of,
     how_to_rebuild,
     limits_of,
@@ -72,7 +72,7 @@ def card_of_build(
     trained = _trained(stages, manifests)
     released, place = stages[-1], target.repo or target.target or ""
     sources = [stage.path for stage in stages if stage.stage in ("base", "delta")]
-    origin = Origin.of_all([origin_of(path) for path in sources])
+    origin = WeightsOrigin.of_all([origin_of(path) for path in sources])
     require_publishable(origin, target)
     facts = CardFacts(
         name=recipe.deploy.model_name if recipe.deploy else recipe.name,
@@ -88,7 +88,7 @@ def card_of_build(
         how_to_rebuild=how_to_rebuild(trained),
         recipe_yaml=recipe_yaml(recipe),
         files=_card_files(released.path, manifests[released.stage].files),
-        edits=edits_of(manifests.get("edit")),
+        edits=edited_parts(manifests.get("edit")),
         training=trained.rows if trained else (),
         figures=figures_of(recipe, outcome),
         limits=limits_of(outcome, verdict),

@@ -104,7 +104,7 @@ def _portable(source: DataSource) -> JsonValue:
     return path.name if plain.keys() == {"file"} else plain
 
 
-def edits_of(manifest: Manifest | None) -> list[EditedPart]:
+def edited_parts(manifest: Manifest | None) -> list[EditedPart]:
     """Return where the architecture differs from the base's, by the manifest of the edit."""
     if manifest is None:
         return []

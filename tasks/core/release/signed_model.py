@@ -1,9 +1,9 @@
-"""Whether a model that lies on this machine is what a key has signed: a directory, or an artifact.
+"""Verifies that a model on this machine is what a key has signed: a directory, or an artifact.
 
-An artifact carries the signature of the machine that made it; one that was downloaded also that of
-its source. Asked for before a person's command serves a model.
+An artifact has the signature of the machine that made it; a downloaded one also that of its source.
+Checked before a command serves a model.
 
-The invariant: of what is accepted each byte was read, and signed with one of the keys.
+The invariant: every byte of an accepted model was read, and was signed with one of the keys.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from tasks.core.store.signed import require_signed
 
 
 def require_signed_model(model: Path, keys: Sequence[PublicKey], store: Store) -> None:
-    """Return once each byte of a directory, or of an artifact of the store, was found signed.
+    """Check that each byte of a directory, or of an artifact of the store, was signed.
 
     Raises SignatureRefused, and CorruptArtifact as `Store.require_content`.
     """
-    place = model.resolve()  # a link may have any name, also that of another artifact
+    place = model.resolve()  # a link may have the name of another artifact
     if place.parent != store.root.resolve():
         require_signed_directory(place, tuple(keys))
         return

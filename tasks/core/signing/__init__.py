@@ -7,7 +7,7 @@ from tasks.core.signing.bundle import (
     LONGEST_BYTES,
     NOT_COVERED,
     SIGNATURE,
-    Signed,
+    SignedFiles,
     opened,
     signature_over,
 )
@@ -27,7 +27,7 @@ __all__ = [
     "NOT_COVERED",
     "SIGNATURE",
     "PublicKey",
-    "Signed",
+    "SignedFiles",
     "SigningKey",
     "configured_key",
     "expanded",

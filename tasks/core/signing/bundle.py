@@ -30,7 +30,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Signed:
+class SignedFiles:
     """What a key has signed: the SHA-256 of each file by name, and the name of the whole."""
 
     name: str
@@ -90,7 +90,7 @@ def signature_over(name: str, files: Mapping[str, str], key: SigningKey) -> byte
     return str(signature.bundle.to_json()).encode()
 
 
-def opened(content: bytes, keys: Sequence[PublicKey], *, where: object) -> Signed:
+def opened(content: bytes, keys: Sequence[PublicKey], *, where: object) -> SignedFiles:
     """Return what a signature covers, if one of the keys made it; else raise SignatureRefused.
 
     Signatures over parts of files, or with a hash other than SHA-256, are refused, too.
@@ -107,7 +107,7 @@ def opened(content: bytes, keys: Sequence[PublicKey], *, where: object) -> Signe
         raise _broken(where, f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
-def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> Signed:
+def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> SignedFiles:
     import json
 
     from cryptography.exceptions import InvalidSignature
@@ -123,7 +123,20 @@ def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> Signed:
 
     bundle = Bundle.from_dict(json.loads(content))
     material = bundle.verification_material.public_key
-    hint = None if material is None else material.hint
+    key = _trusted(None if material is None else material.hint, keys, where)
+    try:
+        signed: Any = KeyVerifier(key).verify(Signature(bundle))
+    except InvalidSignature as error:
+        raise _broken(where, f"not made by {key.fingerprint}, which it names") from error
+    files = {each.identifier: each.digest for each in signed.resource_descriptors()}
+    _require_plain(files, signed.serialization_type, where)
+    return SignedFiles(
+        str(signed.model_name), {n: digest.digest_hex for n, digest in files.items()}, key
+    )
+
+
+def _trusted(hint: str | None, keys: Sequence[PublicKey], where: object) -> PublicKey:
+    """Return the key with the fingerprint that a signature names."""
     key = next((each for each in keys if each.fingerprint == hint), None)
     if key is None:
         raise SignatureRefused(
@@ -134,15 +147,7 @@ def _opened(content: bytes, keys: Sequence[PublicKey], where: object) -> Signed:
             next_step="Do not use it, unless the signer has announced a new key: then add that to "
             "the file of public keys.",
         )
-    try:
-        signed: Any = KeyVerifier(key).verify(Signature(bundle))
-    except InvalidSignature as error:
-        raise _broken(where, f"not made by {key.fingerprint}, which it names") from error
-    files = {each.identifier: each.digest for each in signed.resource_descriptors()}
-    _require_plain(files, signed.serialization_type, where)
-    return Signed(
-        str(signed.model_name), {n: digest.digest_hex for n, digest in files.items()}, key
-    )
+    return key
 
 
 def _require_plain(files: Mapping[str, Any], how: Mapping[str, Any], where: object) -> None:

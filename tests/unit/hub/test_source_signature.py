@@ -61,7 +61,7 @@ class World:
         """Return the repository as a source that must be signed with a key, or need not be."""
         return Source(repo=REPO, revision=self.branch, signed_by=signed_by)
 
-    def download_source(self, source: Source | None = None) -> Built:
+    def download(self, source: Source | None = None) -> Built:
         return download_source(PinnedSource(source or self.source, self.store), self.store)
 
 
@@ -166,9 +166,9 @@ def test_what_was_tampered_with_on_the_hub_is_refused_and_nothing_is_kept(
 ) -> None:
     tamper(world)
     with pytest.raises(SignatureRefused, match=TAMPERED[tamper]):
-        world.fetch()
+        world.download()
     assert list(world.store.artifacts()) == []
-    world.fetch(world.asking(None))  # whoever asks for no signature takes it as it is
+    world.download(world.asking(None))  # whoever asks for no signature takes it as it is
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_what_the_hub_announces_is_refused_before_a_weight_is_fetched(
     tamper(world)
     before = len(faults.served)
     with pytest.raises(SignatureRefused):
-        world.fetch()
+        world.download()
     asked = [one.path for one in faults.served[before:] if "/resolve/" in one.path]
     assert [path for path in asked if ".safetensors" in path] == []
     recipe = Recipe(base=Base(**world.source.model_dump()))
@@ -192,7 +192,7 @@ def test_a_huge_signature_is_refused_before_it_is_fetched(world: World, faults: 
     world.commit(**{SIGNATURE: b" " * (17 << 20)})
     before = len(faults.served)
     with pytest.raises(SignatureRefused, match="too large") as refused:
-        world.fetch()
+        world.download()
     assert refused.value.found == f"{17 << 20} bytes"
     asked = [one for one in faults.served[before:] if one.path.endswith(SIGNATURE)]
     assert {one.method for one in asked} == {"HEAD"}
@@ -200,28 +200,28 @@ def test_a_huge_signature_is_refused_before_it_is_fetched(world: World, faults: 
 
 def test_a_source_of_another_key_is_refused(world: World, tmp_path: Path) -> None:
     other = make_pair(tmp_path / "other")
-    with pytest.raises(SignatureRefused, match="not of a key that is trusted"):
-        world.fetch(world.asking(other.public))
+    with pytest.raises(SignatureRefused, match="with a key that is not trusted"):
+        world.download(world.asking(other.public))
 
 
 def test_a_download_that_was_made_without_asking_is_looked_at_when_it_is_asked_for(
     world: World,
 ) -> None:
     flip_a_bit(world)
-    world.fetch(world.asking(None))
+    world.download(world.asking(None))
     with pytest.raises(SignatureRefused, match="other bytes"):
-        world.fetch()
+        world.download()
 
 
 def test_a_public_key_that_is_not_there_is_told(world: World, tmp_path: Path) -> None:
     with pytest.raises(SigningKeyUnusable):
-        world.fetch(world.asking(tmp_path / "none.pub"))
+        world.download(world.asking(tmp_path / "none.pub"))
 
 
 def test_a_signed_source_is_taken_and_its_artifact_is_that_of_an_unsigned_one(
     world: World, tmp_path: Path
 ) -> None:
-    signed = world.fetch()
+    signed = world.download()
     other = Store(tmp_path / "other")
     plain = download_source(PinnedSource(world.asking(None), other), other)
     assert signed.artifact.key == plain.artifact.key
@@ -234,9 +234,9 @@ def test_a_download_that_was_found_signed_needs_the_hub_no_more(
 ) -> None:
     commit = world.owner.model_info(REPO, revision=world.branch).sha
     source = world.source.model_copy(update={"revision": commit})
-    world.fetch(source)
+    world.download(source)
     asked = len(faults.served)
-    assert world.fetch(source).cached
+    assert world.download(source).cached
     assert len(faults.served) == asked
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import SignatureRefused
-from tasks.core.signing import Signed, opened, signature_over
+from tasks.core.signing import SignedFiles, opened, signature_over
 from tests.signing_keys import Pair, make_pair
 
 CLI = str(Path(sys.executable).with_name("model_signing"))
@@ -176,7 +176,7 @@ def test_a_changed_byte_gives_the_same_or_is_refused(data: st.DataObject) -> Non
         assert opened(changed, keys, where=WHERE) == before
 
 
-def _sample() -> tuple[bytes, Signed, tuple[object, ...]]:
+def _sample() -> tuple[bytes, SignedFiles, tuple[object, ...]]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as directory:

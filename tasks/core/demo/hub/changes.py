@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from tasks.core.demo.hub.access import require_writer
 from tasks.core.demo.hub.answers import HubRefusal, repository_not_found
 from tasks.core.demo.hub.commits import GITATTRIBUTES, goes_to_lfs, parse_commit
-from tasks.core.demo.hub.records import File, Gated
-from tasks.core.demo.hub.state import Caller, HubState, RequestBody, Writable
+from tasks.core.demo.hub.records import Gated, StoredFile
+from tasks.core.demo.hub.state import HubState, RawBody, Requester, Writable
 
 router = APIRouter(prefix="/api")
 
@@ -60,12 +60,12 @@ class NewTag(BaseModel):
 
 @router.post("/repos/create")
 def create(
-    wanted: NewRepository, request: Request, hub: HubState, caller: Caller
+    wanted: NewRepository, request: Request, hub: HubState, caller: Requester
 ) -> dict[str, str]:
     """Make a repository whose branch main holds `.gitattributes`, as on the Hub."""
     repo_id = _repo_id(wanted, caller.user if caller else "")
     author = require_writer(caller, repo_id).user
-    attributes = File.regular(GITATTRIBUTES, hub.blobs.add(GITATTRIBUTES))
+    attributes = StoredFile.regular(GITATTRIBUTES, hub.blobs.add(GITATTRIBUTES))
     url = f"{request.base_url}{repo_id}"
     created = hub.repositories.create(
         repo_id,
@@ -79,7 +79,7 @@ def create(
 
 
 @router.delete("/repos/delete")
-def delete(wanted: NewRepository, hub: HubState, caller: Caller) -> dict[str, Any]:
+def delete(wanted: NewRepository, hub: HubState, caller: Requester) -> dict[str, Any]:
     """Remove a repository."""
     repo_id = _repo_id(wanted, caller.user if caller else "")
     require_writer(caller, repo_id)
@@ -132,9 +132,9 @@ def commit(
     repository: Writable,
     branch: str,
     *,
-    body: RequestBody,
+    body: RawBody,
     hub: HubState,
-    caller: Caller,
+    caller: Requester,
     request: Request,
 ) -> dict[str, Any]:
     """Append a commit to a branch."""

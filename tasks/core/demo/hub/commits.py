@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.core.demo.hub.answers import HubRefusal, entry_not_found
 from tasks.core.demo.hub.blobs import BlobStore
-from tasks.core.demo.hub.records import File
+from tasks.core.demo.hub.records import StoredFile
 
 # The Hub's own list, shortened to what stands beside language models.
 _LFS_SUFFIXES = (
@@ -39,11 +39,11 @@ class CommitRequest:
     title: str
     message: str
     parent: str | None
-    added: dict[str, File]
+    added: dict[str, StoredFile]
     deleted_files: tuple[str, ...]
     deleted_folders: tuple[str, ...]
 
-    def apply(self, files: dict[str, File]) -> dict[str, File]:
+    def apply(self, files: dict[str, StoredFile]) -> dict[str, StoredFile]:
         """Return the tree after this commit. Raises HubRefusal when a deleted path is not there."""
         doomed = set(self.deleted_files)
         for folder in self.deleted_folders:
@@ -61,7 +61,7 @@ def parse_commit(body: bytes, blobs: BlobStore) -> CommitRequest:
     Raises HubRefusal for what is malformed and for an LFS file that was never uploaded.
     """
     header: dict[str, Any] = {}
-    added: dict[str, File] = {}
+    added: dict[str, StoredFile] = {}
     deleted: dict[str, list[str]] = {"deletedFile": [], "deletedFolder": []}
     for line in body.splitlines():
         try:
@@ -96,13 +96,13 @@ def _safe(path: str) -> str:
     return path
 
 
-def _inline(content: str, blobs: BlobStore) -> File:
+def _inline(content: str, blobs: BlobStore) -> StoredFile:
     data = base64.b64decode(content, validate=True)
-    return File.regular(data, blobs.add(data))
+    return StoredFile.regular(data, blobs.add(data))
 
 
-def _uploaded(sha256: str, blobs: BlobStore) -> File:
+def _uploaded(sha256: str, blobs: BlobStore) -> StoredFile:
     path = blobs.path(sha256)
     if not path.exists():
         raise HubRefusal(400, f"LFS object {sha256} was not uploaded")
-    return File.large(path.stat().st_size, sha256)
+    return StoredFile.large(path.stat().st_size, sha256)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tasks.core.demo.hub.access import require_terms
 from tasks.core.demo.hub.answers import HubRefusal, entry_not_found
-from tasks.core.demo.hub.state import Caller, HubState, Readable, Writable, split_revision
+from tasks.core.demo.hub.state import HubState, Readable, Requester, Writable, split_revision
 
 router = APIRouter()
 
@@ -68,7 +68,7 @@ async def lfs_upload(
 
 @router.api_route("/{owner}/{name}/resolve/{tail:path}", methods=["GET", "HEAD"])
 def read_file(
-    repository: Readable, request: Request, hub: HubState, caller: Caller
+    repository: Readable, request: Request, hub: HubState, caller: Requester
 ) -> FileResponse:
     """Answer with a file of a revision, whole or a range of it."""
     require_terms(caller, repository)

@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 
 from tasks.core.demo.hub.access import require_terms, require_writer
 from tasks.core.demo.hub.answers import HubRefusal, repository_not_found
-from tasks.core.demo.hub.records import Commit, File, Repository
-from tasks.core.demo.hub.state import Caller, HubState, Readable, RequestBody, split_revision
+from tasks.core.demo.hub.records import Commit, Repository, StoredFile
+from tasks.core.demo.hub.state import HubState, RawBody, Readable, Requester, split_revision
 from tasks.core.demo.hub.trees import folder_entries, with_last_commit
 
 router = APIRouter(prefix="/api")
@@ -20,7 +20,7 @@ _EXPANDED_PAGE = 50
 
 
 @router.get("/whoami-v2")
-def who_am_i(caller: Caller) -> dict[str, Any]:
+def who_am_i(caller: Requester) -> dict[str, Any]:
     """Return whose token this is."""
     if caller is None:
         raise HubRefusal(401, "Invalid username or password.")
@@ -34,7 +34,9 @@ def who_am_i(caller: Caller) -> dict[str, Any]:
 
 
 @router.get("/models")
-def list_models(hub: HubState, caller: Caller, author: str | None = None) -> list[dict[str, Any]]:
+def list_models(
+    hub: HubState, caller: Requester, author: str | None = None
+) -> list[dict[str, Any]]:
     """List the repositories that the caller may see."""
     return [
         _info(repository, hub.repositories.commit_at(repository, "main"))
@@ -45,7 +47,7 @@ def list_models(hub: HubState, caller: Caller, author: str | None = None) -> lis
 
 
 @router.get("/models/{name}")
-def old_style_model(name: str, caller: Caller) -> None:
+def old_style_model(name: str, caller: Requester) -> None:
     """Refuse a name without an owner: this Hub has none."""
     raise repository_not_found(anonymous=caller is None)
 
@@ -65,14 +67,14 @@ def model_info_at(
 
 
 @router.get("/models/{owner}/{name}/auth-check")
-def may_read(repository: Readable, caller: Caller) -> dict[str, Any]:
+def may_read(repository: Readable, caller: Requester) -> dict[str, Any]:
     """Answer whether the caller may read the files."""
     require_terms(caller, repository)
     return {}
 
 
 @router.get("/models/{owner}/{name}/auth-check/write")
-def may_write(repository: Readable, caller: Caller) -> dict[str, Any]:
+def may_write(repository: Readable, caller: Requester) -> dict[str, Any]:
     """Answer whether the caller may commit."""
     require_writer(caller, repository.id)
     return {}
@@ -101,7 +103,7 @@ def tree(
 
 @router.post("/models/{owner}/{name}/paths-info/{revision:path}")
 def paths_info(
-    repository: Readable, revision: str, hub: HubState, body: RequestBody
+    repository: Readable, revision: str, hub: HubState, body: RawBody
 ) -> list[dict[str, Any]]:
     """Return the entries of the named paths that exist."""
     commit = hub.repositories.commit_at(repository, revision)
@@ -170,7 +172,7 @@ def _info(repository: Repository, commit: Commit, *, blobs: bool = False) -> dic
     }
 
 
-def _sibling(path: str, file: File, *, blobs: bool) -> dict[str, Any]:
+def _sibling(path: str, file: StoredFile, *, blobs: bool) -> dict[str, Any]:
     sibling: dict[str, Any] = {"rfilename": path}
     if blobs:
         sibling |= {"size": file.size_bytes, "blobId": file.blob_id}

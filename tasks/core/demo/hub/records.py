@@ -32,7 +32,7 @@ def record_id(value: object) -> str:
     return hashlib.sha1(canonical_json(value), usedforsecurity=False).hexdigest()
 
 
-class File(_Record):
+class StoredFile(_Record):
     """One file of a tree. blob_id is git's id of the content, or of the pointer of an LFS file."""
 
     size_bytes: int
@@ -41,12 +41,12 @@ class File(_Record):
     lfs: bool
 
     @classmethod
-    def regular(cls, data: bytes, sha256: str) -> "File":
+    def regular(cls, data: bytes, sha256: str) -> "StoredFile":
         """Return the record of a file that is kept in git itself."""
         return cls(size_bytes=len(data), sha256=sha256, blob_id=git_blob_id(data), lfs=False)
 
     @classmethod
-    def large(cls, size_bytes: int, sha256: str) -> "File":
+    def large(cls, size_bytes: int, sha256: str) -> "StoredFile":
         """Return the record of a file that is kept in LFS."""
         pointer = LFS_POINTER.format(sha256=sha256, size=size_bytes).encode()
         return cls(size_bytes=size_bytes, sha256=sha256, blob_id=git_blob_id(pointer), lfs=True)
@@ -71,7 +71,7 @@ class Commit(_Record):
     message: str
     author: str
     date: str
-    files: dict[str, File]
+    files: dict[str, StoredFile]
 
     @classmethod
     def make(
@@ -82,7 +82,7 @@ class Commit(_Record):
         message: str,
         author: str,
         date: str,
-        files: Mapping[str, File],
+        files: Mapping[str, StoredFile],
     ) -> "Commit":
         """Return a commit with the id that follows from everything in it."""
         draft = cls(

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Literal
 
 from tasks.core.demo.hub.answers import HubRefusal, revision_not_found
-from tasks.core.demo.hub.records import Commit, File, Repository
+from tasks.core.demo.hub.records import Commit, Repository, StoredFile
 from tasks.core.files.durable import make_directory, write_atomically
 from tasks.core.files.listing import matching
 from tasks.core.files.private import private_directory
@@ -22,7 +22,7 @@ from tasks.core.files.private import private_directory
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
 _COMMIT_ID = re.compile(r"^[0-9a-f]{40}$")
 
-TreeChange = Callable[[dict[str, File]], dict[str, File]]
+TreeChange = Callable[[dict[str, StoredFile]], dict[str, StoredFile]]
 """Makes the next tree from the present one."""
 
 
@@ -55,7 +55,7 @@ class RepositoryStore:
             yield Repository.model_validate_json(path.read_bytes())
 
     def create(
-        self, repo_id: str, *, private: bool, author: str, files: Mapping[str, File]
+        self, repo_id: str, *, private: bool, author: str, files: Mapping[str, StoredFile]
     ) -> bool:
         """Make a repository whose branch main holds files; return False when there is one."""
         with self._writing:

@@ -74,7 +74,7 @@ def running_hub(
 ) -> Iterator[HubAddress]:
     """Yield the address of a Hub that runs in a thread of this process until the block ends.
 
-    middleware wraps the whole server, for whoever needs to see or change requests and answers.
+    middleware wraps the whole server, to observe or change requests and answers.
     """
     with _owned(root), _listener("127.0.0.1", 0) as listener:
         tokens = load_tokens(root) if tokens is None else tokens

@@ -56,10 +56,10 @@ def _account(request: Request, hub: HubState) -> HubAccount | None:
     return authenticated(hub.tokens, request.headers.get("Authorization"))
 
 
-Caller = Annotated[HubAccount | None, Depends(_account)]
+Requester = Annotated[HubAccount | None, Depends(_account)]
 
 
-def _readable(owner: str, name: str, hub: HubState, caller: Caller) -> Repository:
+def _readable(owner: str, name: str, hub: HubState, caller: Requester) -> Repository:
     repository = hub.repositories.find(f"{owner}/{name}")
     if repository is None:
         raise repository_not_found(anonymous=caller is None)
@@ -70,7 +70,7 @@ def _readable(owner: str, name: str, hub: HubState, caller: Caller) -> Repositor
 Readable = Annotated[Repository, Depends(_readable)]
 
 
-def _writable(repository: Readable, caller: Caller) -> Repository:
+def _writable(repository: Readable, caller: Requester) -> Repository:
     require_writer(caller, repository.id)
     return repository
 
@@ -82,7 +82,7 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-RequestBody = Annotated[bytes, Depends(_body)]
+RawBody = Annotated[bytes, Depends(_body)]
 
 
 def split_revision(request: Request, segment: int) -> tuple[str, str]:

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tasks.core.demo.hub.answers import entry_not_found
-from tasks.core.demo.hub.records import Commit, File, record_id
+from tasks.core.demo.hub.records import Commit, StoredFile, record_id
 
-Entry = dict[str, Any]
+TreeEntry = dict[str, Any]
 """One file or directory as JSON: type, path, size, oid, and for LFS files `lfs`."""
 
 
-def folder_entries(commit: Commit, folder: str, *, recursive: bool) -> list[Entry]:
+def folder_entries(commit: Commit, folder: str, *, recursive: bool) -> list[TreeEntry]:
     """Return what stands in a folder of a commit, by path; "" is the top.
 
     Raises HubRefusal when there is no such folder.
@@ -19,7 +19,7 @@ def folder_entries(commit: Commit, folder: str, *, recursive: bool) -> list[Entr
     inside = {path: file for path, file in commit.files.items() if path.startswith(prefix)}
     if not inside and folder:
         raise entry_not_found(folder)
-    entries: dict[str, Entry] = {}
+    entries: dict[str, TreeEntry] = {}
     for path, file in inside.items():
         parts = path.removeprefix(prefix).split("/")
         for depth in range(1, len(parts)):
@@ -35,7 +35,7 @@ def folder_entries(commit: Commit, folder: str, *, recursive: bool) -> list[Entr
     return [entries[name] for name in sorted(entries)]
 
 
-def _entry(path: str, file: File) -> Entry:
+def _entry(path: str, file: StoredFile) -> TreeEntry:
     entry = {"type": "file", "path": path, "size": file.size_bytes, "oid": file.blob_id}
     if not file.lfs:
         return entry
@@ -43,7 +43,7 @@ def _entry(path: str, file: File) -> Entry:
     return entry | {"lfs": lfs}
 
 
-def with_last_commit(entries: Sequence[Entry], history: Iterable[Commit]) -> list[Entry]:
+def with_last_commit(entries: Sequence[TreeEntry], history: Iterable[Commit]) -> list[TreeEntry]:
     """Return the entries, each with the newest commit that changed it."""
     last: dict[str, Commit] = {}
     unchanged = {entry["path"]: entry["oid"] for entry in entries}

@@ -69,7 +69,7 @@ class CardFacts:
     prompt_example is a whole prompt rendered with the template; how_to_load and how_to_rebuild are
     Markdown; training holds rows of (what, value) and limits one sentence each. `place` is where
     the model is published: a repository's name, or the URL of a directory. source_names and
-    source_licenses are what `publish.origin` found behind the lineage; they decide the licence.
+    source_licenses are what `origin_of` found behind the lineage; they decide the licence.
     """
 
     name: str

@@ -38,7 +38,7 @@ def download_source(
     """Return the artifact that holds the source's model.
 
     beside are sources that are downloaded at the same time: there must be room for what they still
-    miss, too. incoming is told of each byte that arrives. Raises what `PinnedSource`,
+    miss, too. incoming hears of each byte that arrives. Raises what `PinnedSource`,
     `download_model`, `copy_directory` and `check_model` raise, UntrustedCode for code that nobody
     has agreed to run, and what `SourceSignature` raises where the source names a key.
     """
@@ -71,7 +71,7 @@ def _require_agreed(model: Artifact, pinned: PinnedSource) -> None:
 
     Checked in each run: an earlier download may have been made for a recipe that names the commit.
     Checked even where the files are not here: a stage that reads them brings them back without
-    asking. Whoever gives a directory has its code already.
+    asking. The code of a directory is the user's own already.
     """
     source = pinned.source
     if source.directory is not None or is_commit(source.revision):

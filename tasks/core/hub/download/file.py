@@ -179,7 +179,7 @@ class FileDownload:
                 fresh = chunk[skip:]  # a server that ignores Range begins at the beginning
                 skip -= len(chunk) - len(fresh)
                 file.write(fresh)
-                file.flush()  # for whoever listens
+                file.flush()  # a listener may read it
                 self._count(fresh, content)
 
     def _count(self, chunk: bytes, content: Content) -> None:

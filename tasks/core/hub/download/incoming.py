@@ -1,7 +1,7 @@
 """A source while it is downloaded: what has arrived so far, for work that begins before the end.
 
-The download reports from its threads; whoever works ahead reads from any thread. Bytes can be read
-as soon as they are reported and are proven only when their file is complete: until then, nothing
+The download reports from its threads; work ahead reads from any thread. Bytes can be read as soon
+as they are reported and are proven only when their file is complete: until then, nothing
 made from them may count. A file that arrived wrong is downloaded anew into another file of the same
 name; its `turn` tells the attempts apart.
 

@@ -33,9 +33,9 @@ VERSION = 2
 
 
 class PinnedSource:
-    """One source, at one commit once anybody has needed to know it.
+    """One source, at one commit from the first question on.
 
-    Every question raises what `resolve` raises where the answer is not in the store.
+    Every question raises what `resolve_model` raises where the answer is not in the store.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class PinnedSource:
         return self.model().size_bytes if manifest is None else manifest.size_bytes
 
     def _small_files(self) -> Path | None:
-        """Return where the download lies, or what stayed of it when it was freed."""
+        """Return the directory of the download, or of the small files left when it was freed."""
         place = self._store.root / str(self.key)
         for each in (place, freed_place(place)):
-            with suppress(CorruptArtifact):  # whoever builds it says so
+            with suppress(CorruptArtifact):  # reported when it is built
                 if read_manifest(each) is not None and (each / "config.json").is_file():
                     return each
         return None

@@ -110,7 +110,7 @@ class BuildFolder:
         return tuple(kept)
 
     def require_same_build(self, file_list: bytes, wanted: Mapping[str, Wanted]) -> None:
-        """Return when the complete build in the folder is this one, by its list and all sizes."""
+        """Raise unless the complete build in the folder is this one, by its list and all sizes."""
         if self.file_list() != file_list:
             raise HubError(
                 "Another build was published under this name.",

@@ -104,7 +104,7 @@ def require_loads(model: Path, wanted: Mapping[str, Wanted]) -> None:
         raise
 
 
-def left_out(files: Mapping[str, FileDigest], wanted: Mapping[str, Wanted]) -> dict[str, str]:
+def unpublished(files: Mapping[str, FileDigest], wanted: Mapping[str, Wanted]) -> dict[str, str]:
     """Return the files of the manifest that are not published, each with the reason."""
     names = sorted(name for name in files if name == CARD or name not in wanted)
     return {name: why_left_out(name) for name in names}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tasks.core.errors import RecipeError
 from tasks.core.hub.card.rules import card_data
-from tasks.core.hub.publish.origin import Origin
+from tasks.core.hub.publish.origin import WeightsOrigin
 from tasks.core.recipe import Publish
 
 ACCEPTANCE = (
@@ -105,7 +105,7 @@ def require_card_terms(card: str, target: Publish) -> None:
     require_acceptance(terms, private=target.private, accepted=target.accept_license)
 
 
-def require_publishable(origin: Origin, target: Publish) -> None:
+def require_publishable(origin: WeightsOrigin, target: Publish) -> None:
     """Raise RecipeError when what is known of the weights' origin forbids making them public.
 
     An unknown origin, and a licence other than that of the model's own card, need a sentence in the
@@ -138,7 +138,7 @@ def require_publishable(origin: Origin, target: Publish) -> None:
         )
 
 
-def _unknown_advice(origin: Origin) -> str:
+def _unknown_advice(origin: WeightsOrigin) -> str:
     llama = (
         "The architecture is LLaMA's, and weights made from LLaMA 1 are non-commercial. "
         if origin.is_llama

@@ -39,7 +39,7 @@ class Repo:
 
 
 @dataclass(frozen=True)
-class Origin:
+class WeightsOrigin:
     """What is known of where weights come from.
 
     names are those of all repositories and directories behind the weights; licenses are what their
@@ -54,7 +54,7 @@ class Origin:
     is_known: bool = False
 
     @classmethod
-    def of_all(cls, parts: Sequence["Origin"]) -> "Origin":
+    def of_all(cls, parts: Sequence["WeightsOrigin"]) -> "WeightsOrigin":
         """Return the origin of weights that were made from all of these."""
         return cls(
             names=_unique(name for part in parts for name in part.names),
@@ -65,17 +65,17 @@ class Origin:
         )
 
 
-def origin_of(model: Path) -> Origin:
+def origin_of(model: Path) -> WeightsOrigin:
     """Return what the files of a model directory, and of those behind it, say of its origin."""
     return _origin_of(model, ())
 
 
-def _origin_of(model: Path, seen: tuple[Path, ...]) -> Origin:
+def _origin_of(model: Path, seen: tuple[Path, ...]) -> WeightsOrigin:
     place = model.resolve()
     if not place.is_dir():
         place = freed_place(place)
     if place in seen or not place.is_dir():
-        return Origin()
+        return WeightsOrigin()
     seen = (*seen, place)
     said = _said_by_its_files(place, seen)
     manifest = manifest_of(place)
@@ -84,10 +84,10 @@ def _origin_of(model: Path, seen: tuple[Path, ...]) -> Origin:
     made_from = _made_from(place, manifest, seen)
     # A stage's artifact may carry the card of one input, which says nothing about the others.
     is_known = made_from.is_known or (said.is_known and not manifest.inputs)
-    return replace(Origin.of_all([said, made_from]), is_known=is_known)
+    return replace(WeightsOrigin.of_all([said, made_from]), is_known=is_known)
 
 
-def _said_by_its_files(model: Path, seen: tuple[Path, ...]) -> Origin:
+def _said_by_its_files(model: Path, seen: tuple[Path, ...]) -> WeightsOrigin:
     card, config = _card_metadata(model), _config(model)
     licenses = [*_listed(card.get("license")), *_listed(card.get("license_name"))]
     named = [*_listed(card.get("base_model")), *_listed(config.get("_name_or_path"))]
@@ -95,7 +95,7 @@ def _said_by_its_files(model: Path, seen: tuple[Path, ...]) -> Origin:
     behind = [_origin_of(place, seen) for place in places.values()]
     repos = [Repo(name) for name in named if name not in places and _is_repo(name)]
     speaks = any(license.lower() not in _SAYS_NOTHING for license in licenses)
-    return Origin(
+    return WeightsOrigin(
         names=_unique([model.name, *named, *(name for one in behind for name in one.names)]),
         licenses=_unique([*licenses, *(name for one in behind for name in one.licenses)]),
         repos=_unique([*repos, *(repo for one in behind for repo in one.repos)]),
@@ -104,22 +104,22 @@ def _said_by_its_files(model: Path, seen: tuple[Path, ...]) -> Origin:
     )
 
 
-def _made_from(model: Path, manifest: Manifest, seen: tuple[Path, ...]) -> Origin:
+def _made_from(model: Path, manifest: Manifest, seen: tuple[Path, ...]) -> WeightsOrigin:
     """Return the origin of an artifact's inputs; for a download, the repository itself."""
     params = manifest.params if isinstance(manifest.params, dict) else {}
     repo, commit = params.get("repo"), params.get("commit")
     if isinstance(repo, str):
         known = Repo(repo, commit if isinstance(commit, str) else None)
-        return Origin(names=(repo,), repos=(known,), is_known=True)
+        return WeightsOrigin(names=(repo,), repos=(known,), is_known=True)
     directory = manifest.facts.get("directory")
     names = (directory,) if isinstance(directory, str) else ()
     artifacts = _artifacts_beside(model)
     parts = [
-        _origin_of(artifacts[digest], seen) if digest in artifacts else Origin()
+        _origin_of(artifacts[digest], seen) if digest in artifacts else WeightsOrigin()
         for role, digest in manifest.inputs.items()
         if role in _WEIGHTS_OF
     ]
-    return Origin.of_all([Origin(names=names, is_known=bool(parts)), *parts])
+    return WeightsOrigin.of_all([WeightsOrigin(names=names, is_known=bool(parts)), *parts])
 
 
 def _artifacts_beside(model: Path) -> dict[str, Path]:

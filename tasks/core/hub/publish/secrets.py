@@ -30,7 +30,7 @@ _SMALL_BYTES = 1 << 20
 
 
 def looks_like_a_secret(name: str) -> bool:
-    """Return whether a file's name is one that people give to secrets."""
+    """Return whether a file has a name that people give to secrets."""
     return bool(_SECRET_NAME.search(name))
 
 

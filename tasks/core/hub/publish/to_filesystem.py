@@ -19,7 +19,7 @@ from tasks.core.hub.publish.build_folder import (
     sizes_in,
 )
 from tasks.core.hub.publish.build_signature import proven
-from tasks.core.hub.publish.files import left_out
+from tasks.core.hub.publish.files import unpublished
 from tasks.core.hub.publish.names import build_of, require_build_name, tag_of
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
@@ -41,18 +41,13 @@ def publish_to_filesystem(
     files of somebody else in the way, and what opening the target raises; `current.json` is as it
     was after each of them.
     """
-    if target.target is None:
-        raise UsageError(
-            "The recipe publishes to a Hub, not to a directory or bucket.",
-            where="publish.repo",
-            found=target.repo,
-            next_step="Use publish_to_hub for it.",
-        )
+    url = _url_of(target)
     wanted = publication.wanted(target)
-    folder = BuildFolder(_opened(target.target), require_build_name(publication.build))
+    folder = BuildFolder(_opened(url), require_build_name(publication.build))
     wanted = publication.signed(wanted, _signature_in(folder, publication))
     file_list = file_list_of(publication.build, wanted)
-    kept, sent = folder.others(wanted.keys()), tuple[str, ...]()
+    kept = folder.others(wanted.keys())
+    sent: tuple[str, ...] = ()
     if folder.is_complete:
         folder.require_same_build(file_list, wanted)
     else:
@@ -67,7 +62,7 @@ def publish_to_filesystem(
         commit=sha256_of_list(file_list),
         tag=tag_of(publication.build),
         url=folder.url,
-        left_out=left_out(publication.files, wanted),
+        left_out=unpublished(publication.files, wanted),
         kept=kept,
         signature=signature,
     )
@@ -103,6 +98,17 @@ def rollback_on_filesystem(target: str, tag: str) -> Receipt:
         files=tuple(sorted(sizes)),
         kept=kept,
     )
+
+
+def _url_of(target: Publish) -> str:
+    if target.target is None:
+        raise UsageError(
+            "The recipe publishes to a Hub, not to a directory or bucket.",
+            where="publish.repo",
+            found=target.repo,
+            next_step="Use publish_to_hub for it.",
+        )
+    return target.target
 
 
 def _opened(url: str) -> StorageDirectory:

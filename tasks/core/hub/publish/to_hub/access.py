@@ -49,7 +49,7 @@ def _may_write(token: Mapping[str, Any]) -> bool:
     return any("repo.write" in scope.get("permissions", ()) for scope in scopes)
 
 
-def opened(target: Publish, token: str | None, deadline_s: float) -> HubRepository:
+def opened_repository(target: Publish, token: str | None, deadline_s: float) -> HubRepository:
     """Return the target's repository, which is made when it is missing."""
     if target.repo is None:
         raise UsageError(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from tasks.core.errors import HubError, RevisionNotFound
 from tasks.core.hub.publish.build_signature import Signature, proven
-from tasks.core.hub.publish.files import Wanted, build_names, left_out
+from tasks.core.hub.publish.files import Wanted, build_names, unpublished
 from tasks.core.hub.publish.names import (
     branch_of,
     build_of,
@@ -22,7 +22,7 @@ from tasks.core.hub.publish.names import (
 )
 from tasks.core.hub.publish.publication import Publication
 from tasks.core.hub.publish.receipt import Receipt
-from tasks.core.hub.publish.to_hub.access import opened, writable
+from tasks.core.hub.publish.to_hub.access import opened_repository, writable
 from tasks.core.hub.publish.to_hub.repository import HubRepository
 from tasks.core.hub.publish.to_hub.upload import Upload, upload
 from tasks.core.hub.publish.to_hub.verify import differences, verify_upload
@@ -44,14 +44,14 @@ def publish_to_hub(
 ) -> Receipt:
     """Publish a build to the repository that the target names, and return the receipt.
 
-    Only the files that `publish.allow_list` selects are sent. on_progress counts bytes. A second
+    Only the files on the allow list (`allow_list.py`) are sent. on_progress counts bytes. A second
     publish of the same build sends nothing. Raises RecipeError for a card or licence that forbids
     it, SecretFound, FileChanged, UploadCorrupt, and the errors of the Hub; `main` is as it was
     after each of them.
     """
     wanted = publication.wanted(target)
     branch, tag = branch_of(publication.build), tag_of(publication.build)
-    repository = opened(target, token, deadline_s)
+    repository = opened_repository(target, token, deadline_s)
     tagged = repository.call(repository.tags).get(tag)
     present = _signature_at(repository, tagged or branch, publication)
     wanted = publication.signed(wanted, present)
@@ -72,7 +72,7 @@ def publish_to_hub(
         commit=main.commit,
         tag=tag,
         url=repository.url_of(tag),
-        left_out=left_out(publication.files, wanted),
+        left_out=unpublished(publication.files, wanted),
         kept=main.kept,
         signature=signature,
     )
