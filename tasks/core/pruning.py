@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.collected.stale_artifacts import stale_artifacts
 from tasks.core.errors import DiskFull
 from tasks.core.serving.state.files import used_builds
 from tasks.core.store import Store

@@ -103,7 +103,7 @@ def test_each_rung_is_a_retry_with_its_reason_until_one_has_enough_memory(
         peak_memory_bytes=0,
     )
     examples = model.model_copy(update={"stage": "prepare", "path": tmp_path})
-    at_once = stage.finetune.with_options(retry_condition_fn=wait_if_it_may_pass((0.0,)))
+    at_once = stage.with_options(retry_condition_fn=wait_if_it_may_pass((0.0,)))
 
     @flow
     def run() -> StageResult:
@@ -133,4 +133,4 @@ def test_there_are_as_many_retries_as_the_longest_ladder_has_rungs() -> None:
     longest = Finetune(
         micro_batch_size=2**14, processes=2, zero_stage=0, gradient_checkpointing=False
     )
-    assert stage.finetune.retries >= len(rungs_of(longest))
+    assert stage.retries >= len(rungs_of(longest))
