@@ -84,7 +84,7 @@ def rebuild_across(
             notify(notice)
             flush()
             return Completed(message=notice.text)
-    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
+    except Exception as error:  # noqa: BLE001 - an unexplained error is raised again
         return failed_state(recipe, error)
 
 

@@ -84,7 +84,7 @@ def learn(
                 return Completed(name="Skipped", message=why_not)
             learning = LearningRun(deployment, sets, max_ratio)
             return _learned(RebuildRequest(wanted, overrides=overrides), learning)
-    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
+    except Exception as error:  # noqa: BLE001 - an unexplained error is raised again
         return failed_state(name, error)
 
 

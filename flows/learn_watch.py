@@ -31,7 +31,7 @@ def learn_watch(min_new: MinWaiting = 50) -> State[None] | State[KawanUsahaError
         with stop_in_time():
             found = list(pending_reviews(home()))
             at_work = {each.what for each in running_work(home())}
-    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
+    except Exception as error:  # noqa: BLE001 - an unexplained error is raised again
         return explained_failure(error)
     enough = [each for each in found if each.new >= min_new]
     for each in enough:

@@ -30,7 +30,7 @@ def serving_watch(restart: bool = True) -> State[None] | State[KawanUsahaError]:
     try:
         with stop_in_time():
             looks = heal(home(), restart=restart, say=get_run_logger().info)
-    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
+    except Exception as error:  # noqa: BLE001 - an unexplained error is raised again
         return explained_failure(error)
     for notice in service_notices(looks):
         notify(notice)
@@ -60,7 +60,7 @@ def store_prune(
             pruned = prune_all(keep_runs=keep_runs, unfinished=unfinished, dry_run=dry_run)
     except LockBusy as error:
         return Completed(name="Skipped", message=f"A rebuild is running: {error.found}.")
-    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
+    except Exception as error:  # noqa: BLE001 - an unexplained error is raised again
         return explained_failure(error)
     found, at_remote = pruned.found, pruned.at_remote
     show_markdown(_list(found, at_remote), key="room", description="Removed from the store")

@@ -35,4 +35,4 @@ def edit_to(model: str, out: Path, settings: Edit) -> EditedModel:
         written = edit_model(source, settings, staging)
         proof = prove_edit(staging, settings, unedited=source, log=command_log("edit"))
         put_fingerprint(staging, proof.fingerprint)
-    return EditedModel(proof, written.own_bytes, written.shared_bytes, adapter_files(source))
+        return EditedModel(proof, written.own_bytes, written.shared_bytes, adapter_files(source))

@@ -20,7 +20,7 @@ def completed_state(summary: RunSummary) -> State[RunSummary]:
 
 
 def failed_state(recipe: str, error: Exception) -> State[KawanUsahaError]:
-    """Send the notice of a failed run, and return its state. Raises an error nobody explains."""
+    """Send the notice of a failed run, and return its state. Raises an unexplained error."""
     notify(failure_notice(recipe, known_failure(error) or error))
     flush()
     return explained_failure(error)

@@ -52,7 +52,7 @@ def run_rebuild(request: RebuildRequest) -> State[RunSummary] | State[KawanUsaha
                 summary = run_stages(request, sources, store)
                 store.finish()
                 return completed_state(summary)
-    except Exception as error:  # noqa: BLE001 - what nobody explains is raised again
+    except Exception as error:  # noqa: BLE001 - an unexplained error is raised again
         return failed_state(recipe.name, error)
 
 
