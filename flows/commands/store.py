@@ -8,12 +8,12 @@ from annotated_types import Ge
 
 from flows.command_line.numbers import integer
 from flows.command_line.output import AsJson, delete_by_hand, show
-from flows.commands.store_remote import pull, push, required_remote
+from flows.commands.store_remote import pull, push, required_remote, sign
 from tasks.core.errors import CorruptRemote
 from tasks.core.home import home
 from tasks.core.store import Artifact, Store, configured_remote
 from tasks.core.store.remote import RemoteArtifact
-from tasks.core.store.signed import sign, signed_by
+from tasks.core.store.signed import signed_by
 from tasks.core.units import readable
 
 if TYPE_CHECKING:
