@@ -52,7 +52,7 @@ WHOLE = {
 """Modules that hand on or read the whole of os.environ, beside calls of child_environment."""
 
 EVERYTHING = {
-    "flows/operations.py": "workers run whole recipes: they need every token there is",
+    "flows/prefect_server/processes.py": "workers run whole recipes and need every token",
     "tasks/core/serving/launch/revive.py": "does the watch's work, with the keys that it was given",
     "tasks/core/serving/engines/vllm_process.py": "becomes the server: the same process by exec",
 }
