@@ -74,7 +74,11 @@ def test_a_fault_of_the_program_is_one_error_and_a_file(
 
 @pytest.mark.parametrize(
     ("number", "what"),
-    [(errno.EACCES, "not allow"), (errno.ENOSPC, "full"), (errno.EMFILE, "open at once")],
+    [
+        (errno.EACCES, "denies permission"),
+        (errno.ENOSPC, "full"),
+        (errno.EMFILE, "Too many open files"),
+    ],
 )
 def test_what_the_system_refuses_is_explained_and_its_traceback_kept(
     run: Run, monkeypatch: pytest.MonkeyPatch, home: Path, number: int, what: str
@@ -410,7 +414,7 @@ def test_what_tells_an_error_and_finds_no_memory_says_that(
 
     monkeypatch.setattr(boundary, "_print", fails)
     assert report_error(UsageError("Wrong.")) == 1
-    assert capfd.readouterr().err == "kawan-usaha: The memory of this machine ran out.\n"
+    assert capfd.readouterr().err == "kawan-usaha: This machine ran out of memory.\n"
 
 
 def test_another_failure_in_what_tells_an_error_is_not_taken_for_want_of_memory(
