@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.home import PROJECT
 
-REFUSES = ("require_", "check_", "validate_", "verify", "load_")
+REFUSES = ("require_", "check_", "validate", "verify", "load_")
 """How functions are called that raise unless all is well. A call is a test that all is well."""
 EXPECTS = {"pytest.raises", "pytest.warns", "pytest.fail"}
 COMPARES = {"assert_close", "assert_allclose", "assert_array_equal"}

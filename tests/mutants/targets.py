@@ -35,7 +35,11 @@ TARGETS = (
         "tasks.core.conversation.examples.labels",
         ("unit/conversation/examples/test_labels.py", "unit/conversation/test_preferences.py"),
     ),
-    Target("tasks.core.training.checkpoints", ("unit/training/test_checkpoints.py",)),
+    Target(
+        "tasks.core.training.checkpoints.directory",
+        ("unit/training/test_checkpoints_directory.py",),
+    ),
     Target("tasks.core.training.ladder", ("unit/training/test_ladder.py",)),
+    Target("tasks.core.training.rung_choice", ("unit/training/test_ladder.py",)),
     Target("tasks.core.store", ("unit/store",), without="s3"),
 )

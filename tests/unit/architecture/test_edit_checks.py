@@ -63,7 +63,7 @@ def test_second_rope_scaling_is_refused() -> None:
 
 
 def test_possible_edit_passes() -> None:
-    architecture_edits(_edit("gelu", 0, -1), THREE_LAYERS)
+    assert len(architecture_edits(_edit("gelu", 0, -1), THREE_LAYERS)) == 1
 
 
 def test_function_is_known_by_what_it_computes_and_not_by_its_class() -> None:

@@ -172,7 +172,7 @@ def test_of_a_model_that_cannot_be_planned_the_next_rung_is_tried(
     def unknown(_: Path) -> None:
         raise NotAModel("Nothing is known of it.")
 
-    monkeypatch.setattr(ladder, "shape_of", unknown)
+    monkeypatch.setattr(rung_choice, "shape_of", unknown)
     made = run(Attempts(StopReason.HOST_OUT_OF_MEMORY), start=train_down_the_ladder)
     assert made.rung.name == "micro batch 2"
 
@@ -342,18 +342,18 @@ def test_rungs_whose_weights_no_gpu_can_hold_cost_no_attempt(
 def test_the_second_rung_may_be_the_first_that_fits(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ladder, "read_gpus", lambda: (parse_gpus("1x24GiB"), None))
+    monkeypatch.setattr(rung_choice, "read_gpus", lambda: (parse_gpus("1x24GiB"), None))
     asked = GPU.model_copy(update={"processes": 1, "zero_stage": 3, "offload": "optimizer"})
     with caplog.at_level("INFO"):
         made = run(Attempts(), asked)
     assert (made.number, made.rung.name) == (2, "ZeRO-3 with parameter offload")
-    assert "Begins on rung 2, ZeRO-3 with parameter offload" in caplog.text
+    assert "Starting on rung 2, ZeRO-3 with parameter offload" in caplog.text
 
 
 def test_where_no_rung_fits_the_one_that_was_asked_for_says_so(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "read_gpus", lambda: (parse_gpus("1x1GiB"), None))
+    monkeypatch.setattr(rung_choice, "read_gpus", lambda: (parse_gpus("1x1GiB"), None))
     asked = GPU.model_copy(update={"processes": 1, "quantization": "4bit", "micro_batch_size": 4})
     made = run(Attempts(), asked)
     assert (made.number, made.rung.name) == (1, "as asked")
@@ -369,7 +369,7 @@ def test_weights_that_fill_a_gpu_to_the_last_byte_fit(
     (gpu,) = parse_gpus("1x24GiB")
     for spare, name in ((0, "as asked"), (-1, "ZeRO-3 with parameter offload")):
         found = replace(gpu, memory_bytes=weights + spare)
-        monkeypatch.setattr(ladder, "read_gpus", lambda found=found: ((found,), None))
+        monkeypatch.setattr(rung_choice, "read_gpus", lambda found=found: ((found,), None))
         assert run(Attempts(), one, out=name).rung.name == name
 
 
@@ -379,7 +379,7 @@ def test_weights_that_fill_a_gpu_to_the_last_byte_fit(
 def test_the_gpus_of_this_machine_tell_nothing_of_the_cpu_or_of_other_machines(
     run: Run, monkeypatch: pytest.MonkeyPatch, asked: Finetune
 ) -> None:
-    monkeypatch.setattr(ladder, "read_gpus", lambda: pytest.fail("it was asked for the GPUs"))
+    monkeypatch.setattr(rung_choice, "read_gpus", lambda: pytest.fail("it was asked for the GPUs"))
     assert run(Attempts(), asked).rung.name == "as asked"
 
 

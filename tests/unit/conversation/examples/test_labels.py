@@ -280,7 +280,7 @@ def test_words_that_end_an_answer_are_refused_among_many_as_alone() -> None:
     conversation = talk("a ### b", "c")
     encoder = Encoder(BYTES, "one_shot", 512)
     (refused,) = encoder.encode_all([conversation])
-    assert isinstance(refused, DataError)
+    assert isinstance(refused, MarkInText)
     with pytest.raises(DataError, match="the mark that ends an answer"):
         encoder.encode(conversation)
 

@@ -6,13 +6,12 @@ from threading import Event
 import pytest
 
 from tasks.core.hub.download.announced import HubFile
-from tasks.core.hub.download.file import DownloadStopped, FileDownload
-from tasks.core.store.transfers import Transfer
+from tasks.core.hub.download.file import DownloadSession, DownloadStopped, FileDownload
 
 
 def test_a_file_whose_download_is_stopped_keeps_what_has_arrived(tmp_path: Path) -> None:
     stop, arrived = Event(), list[int]()
-    transfer = Transfer(tmp_path, {}, arrived.append, stop)
+    transfer = DownloadSession(tmp_path, {}, arrived.append, stop)
     download = FileDownload(HubFile("a.bin", 100, None, ""), "http://127.0.0.1:1/a.bin", transfer)
     (tmp_path / "a.bin.part").write_bytes(b"x" * 60)
     stop.set()

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 
-from tasks.core.collected.keeper import CollectionLimits
 from tasks.core.serving.gateway.engine_client import (
     EngineBusy,
     EngineClient,
+    EngineLimits,
     EngineLost,
     EngineTimeout,
 )
@@ -21,7 +21,7 @@ async def answer_of(
 ) -> list[object]:
     async with httpx.AsyncClient(transport=engine) as http:
         upstream = Upstream(name="blue", url="http://engine")
-        limits = CollectionLimits(first_token_s, between_tokens_s)
+        limits = EngineLimits(first_token_s, between_tokens_s)
         client = EngineClient(http, upstream, limits, build="b")
         return [piece async for piece in client.complete({}, "id")]
 
