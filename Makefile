@@ -93,14 +93,14 @@ chaos: $(READY)  ## kill the whole recipe at a hundred random moments (SEED=7 KI
 	KAWAN_USAHA_CHAOS_SEED=$(SEED) KAWAN_USAHA_CHAOS_KILLS=$(KILLS) $(BIN)/python -m pytest -m "" tests/chaos
 
 # Every process that a test starts counts, for which its environment has to name the measuring.
-coverage: $(READY)  ## run the tests, and see that nine tenths of the core's branches are reached
+coverage: $(READY)  ## run the tests, and see that at least 90 % of the core is run, by branch
 	rm -rf build/coverage && mkdir -p build/coverage
 	KAWAN_USAHA_CHILD_ENVIRONMENT=COVERAGE_PROCESS_CONFIG $(BIN)/coverage run -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-mutants: $(READY)  ## change the core line by line; a test must notice (MODULES=tasks.core.keys MINUTES=60)
-	$(BIN)/python -m tests.mutants $(MODULES) $(if $(filter command line,$(origin MINUTES)),--minutes $(MINUTES))
+mutants: $(READY)  ## change the core line by line; a test must notice (NAMES=keys MINUTES=60)
+	$(BIN)/python -m tests.mutants $(NAMES) $(if $(filter command line,$(origin MINUTES)),--minutes $(MINUTES))
 
 check: $(READY)  ## format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .

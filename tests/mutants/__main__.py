@@ -1,4 +1,4 @@
-"""`python -m tests.mutants [MODULE ...]`: run the mutants, and name the survivors."""
+"""`python -m tests.mutants [NAME ...]`: run the mutants, and name the survivors."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from tests import conftest
 from tests.mutants.answers import answered
 from tests.mutants.mutation import mutants
 from tests.mutants.playing import Outcome, Trial, play, preload
-from tests.mutants.recording import record
+from tests.mutants.recording import BaselineFailed, record
 from tests.mutants.targets import TARGETS, Target
 
 _START_S = 20.0
@@ -23,29 +23,19 @@ _START_S = 20.0
 def main() -> int:
     """Return 0 when every survivor is answered, and every answer is of a survivor."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help="all of targets.py by default")
+    names = [target.name for target in TARGETS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}: all")
     parser.add_argument("--minutes", type=float, default=60, help="give up after this time")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
     options = parser.parse_args()
+    if unknown := set(options.names) - set(names):
+        parser.error(f"no target: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     end = time.monotonic() + 60 * options.minutes
     _prepare()
-    found = [
-        line
-        for target in TARGETS
-        if (asked := _asked(target, options.modules))
-        for line in _report(target, asked, end, options.jobs)
-    ]
-    print(*(found or ["Every survivor is answered."]), sep="\n")
-    return 1 if found else 0
-
-
-def _asked(target: Target, words: list[str]) -> list[str]:
-    """Return the modules of a target that are to be mutated: all without words."""
-    return [
-        module
-        for module in target.modules()
-        if not words or module in words or target.code in words
-    ]
+    asked = [target for target in TARGETS if target.name in (options.names or names)]
+    counts = [_report(target, end, options.jobs) for target in asked]
+    print(f"{sum(counts)} to answer." if any(counts) else "Every survivor is answered.")
+    return 1 if any(counts) else 0
 
 
 def _prepare() -> None:
@@ -56,9 +46,14 @@ def _prepare() -> None:
     settings.load_profile("mutants")
 
 
-def _report(target: Target, modules: list[str], end: float, jobs: int) -> list[str]:
-    """Run the mutants of some modules; return what somebody has to answer."""
-    started, every = time.monotonic(), _trials(target, modules)
+def _report(target: Target, end: float, jobs: int) -> int:
+    """Run the mutants of a target and print what has to be answered; return how many lines."""
+    started = time.monotonic()
+    try:
+        every = _trials(target)
+    except BaselineFailed as failed:
+        print(f"{target.name}: its tests fail without a mutant.\n{failed}", flush=True)
+        return 1
     counts: Counter[Outcome] = Counter()
     wrong = []
     for trial, outcome in play(_until(end, every), jobs):
@@ -67,21 +62,24 @@ def _report(target: Target, modules: list[str], end: float, jobs: int) -> list[s
         is_answered = name in answered().get(trial.module, {})
         if (outcome in ("survived", "untested")) != is_answered:
             told = f"{outcome}, though answered" if is_answered else outcome
-            wrong.append((trial.module, line, f"{trial.module}:{line} {told}: {name}"))
+            wrong.append((trial.module, line, f"{told}: {name}"))
     told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items()))
-    seconds = time.monotonic() - started
-    print(f"{target.code}: {len(every)} mutants, {told} ({seconds:.0f} s)", flush=True)
+    print(f"{target.name}: {len(every)} mutants, {told} ({time.monotonic() - started:.0f} s)")
+    for module, line, words in sorted(wrong):
+        print(f"  {module}:{line} {words}")
     left = len(every) - counts.total()
-    late = [f"{target.code}: {left} not run, the time was over"] if left else []
-    return [words for *_, words in sorted(wrong)] + late
+    if left:
+        print(f"  {left} not run: the time was over")
+    sys.stdout.flush()
+    return len(wrong) + bool(left)
 
 
-def _trials(target: Target, modules: list[str]) -> list[Trial]:
+def _trials(target: Target) -> list[Trial]:
     recording = record(target)
     preload(recording.modules)
     found = []
     for module, file in target.modules().items():
-        for mutant in mutants(file.read_text()) if module in modules else ():
+        for mutant in mutants(file.read_text()):
             tests = recording.tests_of(module, mutant.lines)
             limit_s = _START_S + 5 * sum(recording.seconds[test] for test in tests)
             found.append(Trial(module, file, mutant, tests, limit_s))

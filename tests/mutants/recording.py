@@ -99,7 +99,7 @@ def _recorded(target: Target, scratch: Path) -> int:
     measured = coverage.Coverage(data_file=None, config_file=False, include=files)
     recorder = _Recorder(measured)
     measured.start()
-    tests = (f"tests/{each}" for each in target.tests)
+    tests = (f"tests/unit/{each}" for each in target.tests)
     status = run_pytest(tests, recorder, _Without(target.without), scratch=scratch)
     measured.stop()
     found = {

@@ -8,38 +8,68 @@ from tasks.core.home import PROJECT
 
 @dataclass(frozen=True)
 class Target:
-    """Modules, and the tests of them: files or directories below `tests`."""
+    """Modules, and the tests of them: files below `tests/unit`."""
 
-    code: str
-    """A module, or a package with all of its modules."""
+    name: str
+    code: tuple[str, ...]
     tests: tuple[str, ...]
     without: str = ""
     """Tests with this in their names are left out: they start a server in each fork."""
 
     def modules(self) -> dict[str, Path]:
         """Return the modules with their files."""
-        path = PROJECT.joinpath(*self.code.split("."))
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-        return {_name_of(file): file for file in files}
+        return {each: PROJECT.joinpath(*each.split(".")).with_suffix(".py") for each in self.code}
 
 
-def _name_of(file: Path) -> str:
-    parts = file.relative_to(PROJECT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def _in(package: str, *modules: str) -> tuple[str, ...]:
+    return tuple(f"{package}.{module}" for module in modules)
 
 
+_STORE = "tasks.core.store"
 TARGETS = (
-    Target("tasks.core.keys", ("unit/test_keys.py",)),
-    Target("tasks.core.evaluation.gate", ("unit/evaluation/test_gate.py",)),
+    Target("keys", ("tasks.core.keys",), ("test_keys.py",)),
+    Target("gate", ("tasks.core.evaluation.gate",), ("evaluation/test_gate.py",)),
     Target(
-        "tasks.core.conversation.examples.labels",
-        ("unit/conversation/examples/test_labels.py", "unit/conversation/test_preferences.py"),
+        "labels",
+        ("tasks.core.conversation.examples.labels",),
+        ("conversation/examples/test_labels.py", "conversation/test_preferences.py"),
     ),
     Target(
-        "tasks.core.training.checkpoints.directory",
-        ("unit/training/test_checkpoints_directory.py",),
+        "checkpoints",
+        ("tasks.core.training.checkpoints.directory",),
+        ("training/test_checkpoints_directory.py",),
     ),
-    Target("tasks.core.training.ladder", ("unit/training/test_ladder.py",)),
-    Target("tasks.core.training.rung_choice", ("unit/training/test_ladder.py",)),
-    Target("tasks.core.store", ("unit/store",), without="s3"),
+    Target(
+        "ladder",
+        _in("tasks.core.training", "ladder", "rung_choice"),
+        ("training/test_ladder.py",),
+    ),
+    Target(
+        "artifacts",
+        _in(_STORE, "store", "commit", "manifest", "staging", "shelf", "links", "privacy"),
+        ("store/test_store.py", "store/test_privacy.py", "store/test_unsafe_names.py"),
+    ),
+    Target(
+        "upkeep",
+        _in(_STORE, "upkeep", "checks", "restoring"),
+        ("store/test_store.py", "store/test_run.py"),
+    ),
+    Target(
+        "runs",
+        _in(_STORE, "run", "runs", "run_record", "repetitions"),
+        ("store/test_run.py", "store/test_runs.py", "store/test_repetitions.py"),
+    ),
+    Target(
+        "seals",
+        _in(_STORE, "seals", "signed", "kept_signatures", "releases"),
+        ("store/test_seals.py", "store/test_signed.py", "store/test_releases.py"),
+        without="s3",
+    ),
+    Target(
+        "remote",
+        _in(_STORE, "remote", "sharing", "pushed", "transfers"),
+        ("store/test_remote.py", "store/test_remote_large.py", "store/test_transfers.py"),
+        without="s3",
+    ),
+    Target("handover", _in(_STORE, "handover"), ("store/test_handover.py",), without="s3"),
 )

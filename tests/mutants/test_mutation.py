@@ -4,6 +4,7 @@ import ast
 
 import pytest
 
+from tasks.core.home import PROJECT
 from tests.mutants.answers import stale
 from tests.mutants.mutation import mutants
 from tests.mutants.targets import TARGETS
@@ -65,8 +66,14 @@ def test_the_lines_of_a_mutant_are_those_of_its_statement_without_the_body() -> 
 
 def test_every_target_is_there_with_its_tests() -> None:
     for target in TARGETS:
-        assert all(file.is_file() for file in target.modules().values()), target.code
-        assert target.tests
+        assert all(file.is_file() for file in target.modules().values()), target.name
+        assert all((PROJECT / "tests/unit" / file).is_file() for file in target.tests), target.name
+
+
+def test_all_of_the_store_is_mutated() -> None:
+    files = {file for target in TARGETS for file in target.modules().values()}
+    store = PROJECT / "tasks/core/store"
+    assert {*store.rglob("*.py")} - files == {store / "__init__.py"}
 
 
 def test_every_answer_is_of_a_mutant_that_there_is() -> None:
