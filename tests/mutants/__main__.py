@@ -24,7 +24,7 @@ def main() -> int:
     """Return 0 when every survivor is answered, and every answer is of a survivor."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     names = [target.name for target in TARGETS]
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--minutes", type=float, default=60, help="give up after this time")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
     options = parser.parse_args()
@@ -32,7 +32,8 @@ def main() -> int:
         parser.error(f"no target: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     end = time.monotonic() + 60 * options.minutes
     _prepare()
-    asked = [target for target in TARGETS if target.name in (options.names or names)]
+    by_default = [target.name for target in TARGETS if target.by_default]
+    asked = [target for target in TARGETS if target.name in (options.names or by_default)]
     counts = [_report(target, end, options.jobs) for target in asked]
     print(f"{sum(counts)} to answer." if any(counts) else "Every survivor is answered.")
     return 1 if any(counts) else 0

@@ -15,6 +15,8 @@ class Target:
     tests: tuple[str, ...]
     without: str = ""
     """Tests with this in their names are left out: they start a server in each fork."""
+    by_default: bool = True
+    """Whether it is run unasked: not before its survivors are answered."""
 
     def modules(self) -> dict[str, Path]:
         """Return the modules with their files."""
@@ -48,28 +50,39 @@ TARGETS = (
         "artifacts",
         _in(_STORE, "store", "commit", "manifest", "staging", "shelf", "links", "privacy"),
         ("store/test_store.py", "store/test_privacy.py", "store/test_unsafe_names.py"),
+        by_default=False,
     ),
     Target(
         "upkeep",
         _in(_STORE, "upkeep", "checks", "restoring"),
         ("store/test_store.py", "store/test_run.py"),
+        by_default=False,
     ),
     Target(
         "runs",
         _in(_STORE, "run", "runs", "run_record", "repetitions"),
         ("store/test_run.py", "store/test_runs.py", "store/test_repetitions.py"),
+        by_default=False,
     ),
     Target(
         "seals",
         _in(_STORE, "seals", "signed", "kept_signatures", "releases"),
         ("store/test_seals.py", "store/test_signed.py", "store/test_releases.py"),
         without="s3",
+        by_default=False,
     ),
     Target(
         "remote",
         _in(_STORE, "remote", "sharing", "pushed", "transfers"),
         ("store/test_remote.py", "store/test_remote_large.py", "store/test_transfers.py"),
         without="s3",
+        by_default=False,
     ),
-    Target("handover", _in(_STORE, "handover"), ("store/test_handover.py",), without="s3"),
+    Target(
+        "handover",
+        _in(_STORE, "handover"),
+        ("store/test_handover.py",),
+        without="s3",
+        by_default=False,
+    ),
 )
