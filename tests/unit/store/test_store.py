@@ -158,6 +158,34 @@ def test_manifest_that_is_not_json_is_corrupt(store: Store, key: StageKey) -> No
         store.find(key)
 
 
+def test_manifest_that_is_no_file_is_corrupt(store: Store, key: StageKey) -> None:
+    artifact = store.build(key, two_files).artifact
+    (artifact.path / "manifest.json").unlink()
+    (artifact.path / "manifest.json").mkdir()
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        store.find(key)
+
+
+def test_manifest_that_could_be_read_later_condemns_no_artifact(
+    store: Store, key: StageKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.build(key, two_files)
+
+    def fails(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Too many open files"):
+        store.find(key)
+
+
+def test_artifact_of_another_key_is_corrupt_under_this_one(store: Store, key: StageKey) -> None:
+    other = stage_key("merge", 1, {"dtype": "float32"})
+    store.build(other, two_files).artifact.path.rename(store.path_of(key))
+    with pytest.raises(CorruptArtifact, match="another key"):
+        store.find(key)
+
+
 def test_manifest_that_points_outside_is_corrupt(store: Store, key: StageKey) -> None:
     artifact = store.build(key, two_files).artifact
     path = artifact.path / "manifest.json"
