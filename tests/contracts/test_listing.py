@@ -14,7 +14,7 @@ MAY = {
     "tasks/core/serving/supervision/supervisord.py",  # what a killed supervisord has left
     "tasks/core/serving/engines/vllm_environment.py",  # what pip has installed
     "tasks/core/files/temporary.py",  # what a killed process has left; the next one tries again
-    "tasks/core/training/compile_locks.py",  # another program's cache
+    "tasks/core/training/launch/compile_locks.py",  # another program's cache
     "flows/commands/logs.py",  # what can be shown
 }
 
