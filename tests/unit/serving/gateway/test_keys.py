@@ -11,7 +11,6 @@ import pytest
 from tasks.core.errors import UsageError
 from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 from tasks.core.serving.gateway import clients
-from tasks.core.serving.gateway import keys as keys_module
 from tasks.core.serving.gateway.api_error import ApiError
 from tasks.core.serving.gateway.keys import Keys
 from tests.unit.serving.gateway.world import LONG, MESSAGES, MODEL_NAME, Gateway, a_route, until
