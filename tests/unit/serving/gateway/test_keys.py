@@ -11,6 +11,7 @@ import pytest
 from tasks.core.errors import UsageError
 from tasks.core.serving.client.key_variables import API_KEYS_VARIABLE
 from tasks.core.serving.gateway import clients
+from tasks.core.serving.gateway import keys as keys_module
 from tasks.core.serving.gateway.api_error import ApiError
 from tasks.core.serving.gateway.keys import Keys
 from tests.unit.serving.gateway.world import LONG, MESSAGES, MODEL_NAME, Gateway, a_route, until
@@ -107,7 +108,7 @@ def test_all_keys_are_compared_in_constant_time(tmp_path, monkeypatch):
     keys = Keys(keys_file(tmp_path / "keys", *entries), {})
     compared = []
     monkeypatch.setattr(
-        clients.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b
+        keys_module.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b
     )
     assert keys.client(bearer(f"{KEY}-0")).name == "k0"
     assert len(compared) == 5
