@@ -45,7 +45,6 @@ WHOLE = {
     "tasks/core/serving/health/workers.py": "reads the keys of workers",
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
     "tasks/core/serving/engines/vllm_process.py": "`server_environment` goes through it",
-    "tasks/core/training/launch/tools.py": "`training_environment` goes through it",
     "flows/prefect_server/start_stop.py": "`process_environment` goes through it",
     "flows/commands/prefect_notices.py": "reads the addresses of notices",
 }
