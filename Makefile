@@ -99,6 +99,8 @@ coverage: $(READY)  ## run the tests, and see that at least 90 % of the core is 
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+NAMES ?=
+
 mutants: $(READY)  ## change the core line by line; a test must notice (NAMES=keys MINUTES=60)
 	$(BIN)/python -m tests.mutants $(NAMES) $(if $(filter command line,$(origin MINUTES)),--minutes $(MINUTES))
 
