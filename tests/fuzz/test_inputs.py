@@ -107,7 +107,7 @@ def _without_what_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
             return ""
 
     monkeypatch.setattr("flows.actions.edit.prove_edit", lambda *_, **__: Proof())
-    monkeypatch.setattr("tasks.core.machine.hardware.measured_speed", lambda _: AVX2)
+    monkeypatch.setattr("tasks.core.machine.hardware.measured_cpu_speed", lambda _: AVX2)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
