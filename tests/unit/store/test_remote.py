@@ -283,7 +283,7 @@ def test_a_freed_artifact_comes_back_as_it_was_or_is_built(
     build(machine("first"))
     built = machine("second").build(KEY, other_bytes)
     assert not built.cached
-    assert any("another one than was made here" in line for line in said)
+    assert any("differs from the one that was made here" in line for line in said)
 
 
 def test_a_run_with_nothing_new_asks_the_remote_store_nothing(

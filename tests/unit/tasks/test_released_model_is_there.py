@@ -65,7 +65,7 @@ def test_a_freed_model_is_made_again_before_it_is_published(
     def look(*_: object, **__: object) -> None:
         raise looked_at(model.path)
 
-    monkeypatch.setattr(publishing, "tell", look)
+    monkeypatch.setattr(publishing, "card_of_build", look)
     model = StageResult.of(run.build(KEY, write), "edit")
     nothing: object = SimpleNamespace(repo=None, signed_by=None)
     with running(run), pytest.raises(ServingFailed) as caught:
@@ -87,7 +87,7 @@ def test_a_release_before_that_is_part_of_this_build_is_not_waited_for(
     monkeypatch.setattr(locks, "_SAY_AFTER_S", 0.0)
     monkeypatch.setattr(run, "_waits", waits)
     monkeypatch.setattr(evaluating, "measurement_identity", lambda *_: {})
-    monkeypatch.setattr(evaluating, "measure", look)
+    monkeypatch.setattr(evaluating, "evaluate_models", look)
     before = Store(run.root.parent).build(KEY, write).artifact
     (before.path / "weights").chmod(0o644)
     (before.path / "weights").write_bytes(b"x" * (1 << 18))
