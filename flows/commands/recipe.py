@@ -46,8 +46,6 @@ def schema(
     text = _schema_text()
     if out is None:
         typer.echo(text, nl=False)
-    elif out.exists() and not out.is_file():  # a device or a pipe is written to, not replaced
-        out.write_text(text)
     else:
         write_atomically(out, text)
         typer.echo(f"{out} is written.")

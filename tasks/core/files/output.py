@@ -99,6 +99,8 @@ def require_file_place(path: Path) -> None:
     found = None
     if path.is_dir():
         found = "a directory"
+    elif path.exists() and not path.is_file():
+        found = "a device or a pipe, which a file with its name would replace"
     elif not parent.is_dir():
         found = "a file in place of its directory" if parent.exists() else "no directory for it"
     elif not os.access(parent, os.W_OK | os.X_OK):

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,13 +39,11 @@ def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:
     assert (tmp_path / "s.json").read_text() == run("schema").stdout
 
 
-def test_a_pipe_gets_the_schema_and_is_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("schema", "--out"), ("new",)])
+def test_a_pipe_is_refused_and_not_replaced(tmp_path: Path, words: tuple[str, ...]) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with ThreadPoolExecutor() as threads:
-        read = threads.submit(pipe.read_text)
-        assert run("schema", "--out", pipe).exit_code == 0
-        assert json.loads(read.result()) == recipe_schema()
+    assert exit_code(*words, str(pipe)) == 2
     assert pipe.is_fifo()
 
 
