@@ -38,7 +38,7 @@ def test_a_proof_without_memory_even_for_the_layers_blames_no_edit(
     monkeypatch.setattr(
         "tasks.core.architecture.proof.edit_proof.ask_fresh_process", lambda *_, **__: None
     )
-    with pytest.raises(SystemRefused, match="does not suffice"):
+    with pytest.raises(SystemRefused, match="too little memory to prove"):
         prove_edit(Path("/models/one"), GELU_IN_THE_LAST)
     assert "its edited layers are proven alone" in caplog.text
 

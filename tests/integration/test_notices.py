@@ -135,7 +135,7 @@ def test_refused_model_is_told_of_with_the_figures_and_the_next_step(
     state = rebuild(recipe.model_copy(update={"evaluate": evaluate}), return_state=True)
     assert state.is_failed()
     mail = mailbox.text("kawan-usaha: tiny: refused by its gate")
-    assert "is not published and not served" in mail
+    assert "is not published or served" in mail
     assert "--override-gate" in mail
     told = webhook.body("tiny: refused by its gate")
     assert told["event"] == "kawan-usaha.gate.refused"

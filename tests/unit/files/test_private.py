@@ -46,7 +46,7 @@ def test_a_secret_that_others_could_read_is_closed_and_the_log_says_so(
     keep_private(path)
     assert mode(path) == 0o600
     assert "mode 0666" in caplog.text
-    assert "make a new one" in caplog.text
+    assert "replace the token" in caplog.text
     assert "hf_secret" not in caplog.text
 
 

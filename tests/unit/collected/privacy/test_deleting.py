@@ -177,7 +177,7 @@ def test_what_a_wrong_clock_would_take_all_at_once_waits_an_hour(tmp_path, caplo
     for _ in range(2):
         keep_within(tmp_path, **limits)
         assert len(day_files(tmp_path)) == 2
-    assert caplog.text.count("would be over at once") == 1
+    assert caplog.text.count("would expire at once") == 1
     an_hour_ago = time.time() - 3600
     os.utime(tmp_path / ALL_OVER, (an_hour_ago, an_hour_ago))
     keep_within(tmp_path, **limits)
