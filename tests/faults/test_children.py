@@ -40,7 +40,7 @@ def test_a_proof_without_memory_even_for_the_layers_blames_no_edit(
     )
     with pytest.raises(SystemRefused, match="too little memory to prove"):
         prove_edit(Path("/models/one"), GELU_IN_THE_LAST)
-    assert "its edited layers are proven alone" in caplog.text
+    assert "only its edited layers are proven" in caplog.text
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_a_model_that_lost_its_edit_never_serves_and_the_old_one_never_stops(
     promised = {"activations": ["silu", "relu", "gelu"]}
     with (
         Asking(serving.url, "Kawan-Usaha") as asking,
-        pytest.raises(EditLost, match="The earlier deployment serves on"),
+        pytest.raises(EditLost, match="The earlier deployment keeps serving"),
     ):
         place.deploy(model, "lost", expected_edit=promised)
     assert set(asking.fates()) == {"whole"}
