@@ -79,7 +79,10 @@ def test_a_link_or_a_file_in_the_staging_s_place_is_never_emptied(tmp_path: Path
     (tmp_path / "a.partial").symlink_to(precious)
     (tmp_path / "b.partial").touch()
     for name in ("a", "b"):
-        with pytest.raises(UsageError, match="its name is taken"), staged_directory(tmp_path / name, 1):
+        with (
+            pytest.raises(UsageError, match="its name is taken"),
+            staged_directory(tmp_path / name, 1),
+        ):
             pass
     assert (precious / "file").exists()
 

@@ -87,7 +87,7 @@ def test_answer_to_another_prompt_is_no_match() -> None:
 
 
 def test_type_without_a_tolerance_is_refused() -> None:
-    with pytest.raises(ServingFailed, match="how far this type rounds"):
+    with pytest.raises(ServingFailed, match="rounding error of this type"):
         require_fingerprint(TWO, TWO.edited, dtype="int3", where=HERE)
 
 

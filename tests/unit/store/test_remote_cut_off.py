@@ -196,7 +196,7 @@ def test_a_bucket_that_may_only_be_read_is_told_before_the_work(
         use(monkeypatch, s3_address, keys)
         remote = RemoteStore.open(s3_url)
         assert remote.find(str(KEY)) is None
-        with pytest.raises(StorageRefused, match="do not have the right"):
+        with pytest.raises(StorageRefused, match="do not permit this"):
             remote.require_usable()
 
 

@@ -64,7 +64,7 @@ def test_a_value_that_is_not_finite_is_found(adapter: Path, model: Path) -> None
 
 def test_a_targeted_weight_without_an_adapter_is_found(adapter: Path, model: Path) -> None:
     change(adapter, lambda t: [t.pop(name) for name in list(t) if "0.self_attn.q_proj" in name])
-    with pytest.raises(AdapterMismatch, match=r"1 weights have none.*0\.self_attn\.q_proj"):
+    with pytest.raises(AdapterMismatch, match=r"1 without one.*0\.self_attn\.q_proj"):
         verify_adapter(adapter, read_index(model))
 
 
