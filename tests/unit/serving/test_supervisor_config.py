@@ -62,7 +62,7 @@ def test_a_home_with_blanks_and_signs_is_usable(tmp_path):
 def test_a_home_whose_path_would_be_cut_off_as_a_comment_is_refused(tmp_path):
     root = tmp_path / "usaha #1"
     root.mkdir()
-    with pytest.raises(UsageError, match="supervisord.conf cannot hold"):
+    with pytest.raises(UsageError, match=r"supervisord\.conf cannot hold"):
         read_back(root, ("python",), {})
 
 
@@ -70,7 +70,7 @@ def test_a_home_whose_path_would_be_cut_off_as_a_comment_is_refused(tmp_path):
     "value", ["a\nb", "a\0b", "a\r", "a\u2028b", "both ' and \"", "x #y", "x ;y"]
 )
 def test_a_value_that_supervisord_would_read_otherwise_is_refused(tmp_path, value):
-    with pytest.raises(UsageError, match="supervisord.conf cannot hold"):
+    with pytest.raises(UsageError, match=r"supervisord\.conf cannot hold"):
         read_back(tmp_path, ("python",), {"NAME": value})
 
 

@@ -150,14 +150,14 @@ def test_the_work_goes_on_while_the_remote_store_cannot_be_reached(
     def write(staging: Staging) -> None:
         with staging.handed_over(lambda: latest(staging.path)):
             step(staging.path, 1)
-            until(lambda: any("not kept" in line for line in said))
+            until(lambda: any("cannot be kept" in line for line in said))
             away.clear()
             until(lambda: place.find(f"{FOLDER}/state.json"))
             raise Lost
 
     with pytest.raises(Lost):
         machine("first").build(KEY, write)
-    assert sum("not kept" in line for line in said) == 1
+    assert sum("cannot be kept" in line for line in said) == 1
 
 
 def test_nothing_that_a_storage_raises_takes_the_place_of_the_works_own_failure(
