@@ -21,7 +21,7 @@ What next?
   .venv/bin/kawan-usaha data review demo     review what people agreed to share, for `learn demo`
   .venv/bin/kawan-usaha store list           what was built
   make prefect-up                            the UI, with this as the deployment `demo`
-  .venv/bin/kawan-usaha recipe new mine.yaml your own recipe, with a comment for every field
+  .venv/bin/kawan-usaha recipe new my.yaml   your own recipe, with a comment for every field
   .venv/bin/kawan-usaha stop demo            stop the servers
 
 The page to talk to the model, in Indonesian: {page}
