@@ -71,8 +71,6 @@ def evaluate(
 
     Example: `kawan-usaha evaluate edited --against merged --report page.html`
     """
-    from tasks.core.errors import UsageError
-
     if max_perplexity_ratio is not None and against is None:
         raise UsageError("--max-perplexity-ratio needs another model.", next_step="Add --against.")
     settings = _settings(

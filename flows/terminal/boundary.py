@@ -162,8 +162,6 @@ def _traceback_hint(error: BaseException) -> str:
 
 def _log_traceback(error: BaseException) -> Path | None:
     """Return the file that the traceback was appended to, None where none can be written."""
-    from tasks.core.home import home
-
     log = new_log(home() / "logs" / "commands", _LOG)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

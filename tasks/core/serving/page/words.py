@@ -179,7 +179,6 @@ def waiting(answers: int) -> str:
 
 EMPTY_QUESTION = "Pertanyaan masih kosong."
 TOO_LONG = "Teks ini terlalu panjang untuk dibaca model sekaligus. Coba pendekkan atau bagi dua."
-UNEXPECTED = "Maaf, terjadi kesalahan pada halaman ini. Silakan coba lagi."
 
 _BY_CAUSE = {
     FailureCause.TOO_LONG: TOO_LONG,
