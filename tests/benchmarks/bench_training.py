@@ -5,10 +5,9 @@
 
 Same tokens and labels, same LoRA, same epochs and learning rate, and a step of the same size: where
 conversations are packed, as many full rows as hold the tokens of one step of conversations. Each
-contender is a process of its own, one after the other; TRL has an environment of its own, with the
-torch, transformers and peft of this one. Useful tokens are those that are no padding; their rate is
-taken from the end of the first step to the end of the last, so that loading counts for nobody. The
-loss is that of held-out conversations, measured with the adapter that each has written.
+contender is a process of its own, one after the other. Useful tokens are those that are no padding;
+their rate is taken from the end of the first step to the end of the last, so that loading counts for
+nobody. The loss is that of held-out conversations, measured with the adapter that each has written.
 """
 
 import argparse
@@ -16,12 +15,9 @@ import json
 import re
 import shutil
 import statistics
-import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -37,7 +33,6 @@ from tests.benchmarks import quick_training
 from tests.benchmarks.measure import Run, run
 from tests.benchmarks.training_contenders import KINDS, Job
 
-TRL = "trl==1.16.0"
 PROGRAM = Path(__file__).with_name("training_contenders.py")
 PROJECT = Path(__file__).parents[2]
 _STEP = re.compile(r"^@step (\d+) ([\d.]+)$", re.MULTILINE)
@@ -142,8 +137,7 @@ def _run(name: str, job: Job, work: Path, number: int) -> Run:
     _make_empty(own)
     job_file = own / "job.json"
     job_file.write_text(json.dumps(asdict(job) | {"adapter": str(own / "adapter")}))
-    python = _trl_python(work) if name == "trl" else Path(sys.executable)
-    argv = ["env", f"PYTHONPATH={PROJECT}", str(python), str(PROGRAM), name, str(job_file)]
+    argv = ["env", f"PYTHONPATH={PROJECT}", sys.executable, str(PROGRAM), name, str(job_file)]
     return run(argv, own / "log.txt")
 
 
@@ -151,20 +145,6 @@ def _make_empty(directory: Path) -> None:
     """Make a directory, without what an earlier run has left there."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-
-
-def _trl_python(work: Path) -> Path:
-    """Return the interpreter of TRL's environment, made at the first call."""
-    home = work / "trl"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True, clear=True)
-        same = [
-            f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "peft")
-        ]
-        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", TRL, *same]
-        subprocess.run(pip, check=True)
-        (home / "ready").touch()
-    return home / "bin" / "python"
 
 
 def _row(name: str, runs: Sequence[Run], job: Job, options: argparse.Namespace, work: Path) -> Row:

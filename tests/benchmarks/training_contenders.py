@@ -5,8 +5,6 @@ tokens and labels and write a PEFT adapter. Each prints `@step N SECONDS` when a
 `@tokens N` at the end: how many tokens it has learned from that are no padding. `@first N` says how
 many of them are in the first step, where that has more than the others.
 
-`trl` runs in an environment of its own, so nothing of this project is imported before it is needed.
-
 FastChat's `train_lora.py` does not start under these versions (`transformers.deepspeed` is gone,
 flash-attn is imported always, `Trainer(tokenizer=)` and `evaluation_strategy` are other names now),
 so `fastchat` is a faithful copy of its settings: Trainer, PEFT, each conversation padded to
