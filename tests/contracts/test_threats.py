@@ -1,12 +1,12 @@
-"""The threat model is true: each test that docs/security.md names as what holds is there."""
+"""The threat model is true: each test that docs/security.md names for a mitigation is there."""
 
 import re
 
 from tasks.core.home import PROJECT
 
 PAGE = (PROJECT / "docs" / "security.md").read_text()
-HOLDS = PAGE.partition("## What holds")[2].partition("\n## ")[0]
-LINES = [line for line in HOLDS.splitlines() if line.startswith("| ")][1:]
+THREATS = PAGE.partition("## Threats and mitigations")[2].partition("\n## ")[0]
+LINES = [line for line in THREATS.splitlines() if line.startswith("| ")][1:]
 
 
 def test_each_threat_names_its_tests_and_they_are_there() -> None:
