@@ -6,8 +6,8 @@
 Same tokens and labels, same LoRA, same epochs and learning rate, and a step of the same size: where
 conversations are packed, as many full rows as hold the tokens of one step of conversations. Each
 contender is a process of its own, one after the other. Useful tokens are those that are no padding;
-their rate is taken from the end of the first step to the end of the last, so that loading counts for
-nobody. The loss is that of held-out conversations, measured with the adapter that each has written.
+their rate is taken from the end of the first step to the end of the last, so that loading counts
+for nobody. The loss is that of held-out conversations, measured with the adapter that each wrote.
 """
 
 import argparse
