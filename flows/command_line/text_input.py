@@ -34,7 +34,7 @@ def _encodable(words: str, where: str) -> str:
 
 def _no_text(where: str, error: UnicodeError) -> UsageError:
     return UsageError(
-        "What was typed is not UTF-8.",
+        "The input is not UTF-8.",
         where=where,
         found=str(error),
         next_step="Set the terminal to UTF-8 (`export LANG=C.UTF-8`); turn a file into UTF-8 with "

@@ -98,7 +98,7 @@ def _target(
     except ValidationError as error:
         problems = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise UsageError(
-            "This is not a place to publish to.",
+            "This is not a valid target for publishing.",
             expected=_PLACES,
             found="; ".join(problems),  # not the place itself, which may hold a password
             next_step="See `kawan-usaha publish --help`.",

@@ -123,7 +123,7 @@ def test_a_broken_artifact_is_made_here_and_replaced_there(
     store(tmp_path / "one", remote).build(KEY, write)
     faults.add(fault, "GET", _FILE)
     said: list[str] = []
-    with pytest.raises(CorruptRemote, match="not what was sent"):  # what it sends comes back wrong
+    with pytest.raises(CorruptRemote, match="other bytes than were sent"):
         Store(tmp_path / "two", say=said.append, remote=remote).build(KEY, write)
     assert any("is broken" in line for line in said)
     require_whole(tmp_path / "two")

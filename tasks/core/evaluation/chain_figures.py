@@ -83,7 +83,7 @@ class ChainFigures:
         tokens = learned_tokens(reading.examples)
         if tokens == 0:
             raise DataError(
-                "No answer of the held-out conversations fits into the length.",
+                "No answer of the held-out conversations fits within the maximum length.",
                 next_step="Raise evaluate.max_length_tokens.",
             )
         role, reader = reading.subject.role, PredictionReader(reading.model, reading.examples)

@@ -78,7 +78,7 @@ def require_new(out: Path) -> None:
         )
     if staging.is_symlink() or (staging.exists() and not staging.is_dir()):
         raise UsageError(
-            "The staging directory cannot be made: its name is taken.",
+            "The staging directory cannot be created: its name is taken.",
             where=staging,
             expected="a directory, or nothing",
             next_step="Move it away, or name another output directory.",
@@ -86,7 +86,7 @@ def require_new(out: Path) -> None:
     parent = next(each for each in out.absolute().parents if each.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UsageError(
-            "The output directory cannot be made.",
+            "The output directory cannot be created.",
             where=parent,
             found="a directory where you may not write" if parent.is_dir() else "a file",
             next_step=_WRITABLE_PLACE,
@@ -134,7 +134,7 @@ def _open_staging(staging: Path, work: str) -> None:
         if error.errno not in _NO_PLACE:
             raise
         raise UsageError(
-            "The output directory cannot be made.",
+            "The output directory cannot be created.",
             where=staging.parent,
             found=error.strerror,
             next_step=_WRITABLE_PLACE,

@@ -38,7 +38,7 @@ def usable_token(token: str | None = None) -> str | None:
     found = (found or "").strip()
     if not (found.isascii() and found.isprintable()) or " " in found:
         raise WrongToken(
-            "The token holds characters that no token has.",
+            "The token contains characters that no token has.",
             where="HF_TOKEN",
             next_step="Copy it again: it is one word that begins with hf_.",
         )

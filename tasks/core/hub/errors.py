@@ -108,7 +108,7 @@ def _translate(error: BaseException, repo: str, revision: str | None) -> KawanUs
         )
     if isinstance(error, OSError) and disk_is_full(error):
         return DiskFull(
-            "The disk ran full.",
+            "The disk is full.",
             where=error.filename,
             found=error.strerror,
             next_step="Free some space and run again: what has arrived is kept.",
@@ -177,7 +177,7 @@ def _of_status(error: HfHubHTTPError, where: str) -> KawanUsahaError:
         return _slow_down(error.response, where, said)
     if status >= httpx2.codes.INTERNAL_SERVER_ERROR or status == httpx2.codes.REQUEST_TIMEOUT:
         return HubUnavailable(
-            "The Hub fails to answer.",
+            "The Hub returned a server error.",
             where=where,
             found=f"{status} {said}",
             next_step="Try again later; https://status.huggingface.co reports outages.",
@@ -188,7 +188,7 @@ def _of_status(error: HfHubHTTPError, where: str) -> KawanUsahaError:
 def _slow_down(response: httpx2.Response, where: str, said: str) -> HubUnavailable:
     wait_s = waiting_time_s(response)
     return HubUnavailable(
-        "The Hub asks to slow down.",
+        "The Hub is limiting the rate of requests.",
         where=where,
         found=said,
         next_step=f"Try again in {wait_s:.0f} s." if wait_s else "Try again in some minutes.",

@@ -57,7 +57,7 @@ def released_recipe(records: RunRecords, name: str) -> Recipe:
     record = records.last_release(name)
     if record is None:
         raise RecipeError(
-            "Nothing was released of this recipe, so there is no model to train further.",
+            "Nothing has been released from this recipe, so there is no model to train further.",
             where=name,
             next_step=f"Release it first: `kawan-usaha rebuild {name}`.",
         )

@@ -165,7 +165,7 @@ def _require_plain(files: Mapping[str, Any], how: Mapping[str, Any], where: obje
 
 def _broken(where: object, found: str) -> SignatureRefused:
     return SignatureRefused(
-        "The signature is damaged, or is no signature.",
+        "The signature file is not valid.",
         where=where,
         expected="a signature in the format of OpenSSF Model Signing, as it was made",
         found=found,

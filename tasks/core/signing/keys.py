@@ -88,7 +88,7 @@ def key_of(path: Path, environ: Mapping[str, str] | None = None) -> SigningKey:
         )
     if key.public not in expected:
         raise SigningKeyUnusable(
-            "The key to sign with does not belong to the public key that is named.",
+            "The signing key does not belong to the public key that is named.",
             where=KEY_VARIABLE,
             expected=f"{_names(expected)}, of {path}",
             found=key.fingerprint,
@@ -157,7 +157,7 @@ def _content(text: str) -> tuple[object, bytes]:
         _require_private(path, mode)
         return path, content
     raise SigningKeyUnusable(
-        "The key to sign with cannot be read.",
+        "The signing key cannot be read.",
         where=_shown(text, KEY_VARIABLE),
         expected=f"the absolute path of its file, or PEM text that begins with {_PEM}",
         found=found,
@@ -208,7 +208,7 @@ def _private(content: bytes, where: object, password: str | None) -> SigningKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # What the library says may quote the key.
         raise SigningKeyUnusable(
-            "The key to sign with cannot be decrypted or parsed.",
+            "The signing key cannot be decrypted or parsed.",
             where=where,
             expected="a private key in PEM"
             + (f", whose password is in {PASSWORD_VARIABLE}" if is_encrypted else ""),

@@ -80,7 +80,7 @@ class StorageDirectory:
         self.replace(name, content)
         if self.read(name) != content:
             raise UploadCorrupt(
-                "What arrived is not what was sent.",
+                "The bytes that arrived differ from those that were sent.",
                 where=self.url,
                 next_step="Find out what changes files on the way there, for example a proxy.",
             )

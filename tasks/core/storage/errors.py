@@ -184,7 +184,7 @@ def _of_answer(status: int | None, code: str | None, where: object, said: str) -
     if status == 403 or code == "AccessDenied":
         return _refused_right(where, said)
     if code in _BUSY or status in _BUSY_STATUS:
-        return _unavailable("The storage fails to answer.", where, said)
+        return _unavailable("The storage returned a server error.", where, said)
     if code in _NO_BUCKET:
         return BucketMissing(
             "There is no such bucket.",

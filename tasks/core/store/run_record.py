@@ -139,7 +139,7 @@ class OpenRun:
             if not disk_is_full(error):
                 raise
             raise DiskFull(
-                "The disk ran full while the record of a run was written.",
+                "The disk filled up while the record of a run was written.",
                 where=self.path,
                 found=error,
                 next_step="Free some space and run again.",

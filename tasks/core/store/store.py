@@ -182,7 +182,7 @@ class Store(MaintainedShelf):
             if not disk_is_full(error):
                 raise
             raise DiskFull(
-                "The disk ran full while an artifact was written.",
+                "The disk filled up while an artifact was written.",
                 where=self.root,
                 found=error,
                 next_step="Free some space and run again: what is finished stays finished.",

@@ -145,7 +145,7 @@ class Transfer:
             count(-pair.digest.size_bytes)
         _require_unchanged(pair)
         raise CorruptRemote(
-            "What arrived at the remote store is not what was sent.",
+            "The remote store holds other bytes than were sent.",
             where=f"{self._place.url}/{pair.remote}",
             expected=pair.digest,
             found=self._place.digest(pair.remote) or "no file",
@@ -211,7 +211,7 @@ def _require_unchanged(pair: FilePair) -> None:
     found = digest_of(pair.local)
     if found != pair.digest:
         raise CorruptArtifact(
-            "A file of an artifact has other bytes than when it was made.",
+            "A file of an artifact has changed since it was made.",
             where=pair.local,
             expected=pair.digest,
             found=found,

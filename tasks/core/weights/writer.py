@@ -219,7 +219,7 @@ class _OpenShard:
         if not disk_is_full(error):
             return error
         return DiskFull(
-            "The disk became full while a shard was being written.",
+            "The disk filled up while a shard was being written.",
             where=self.path,
             expected=f"{self.size_bytes / 1e9:.2f} GB for this shard",
             found=f"{free_bytes(self.path.parent) / 1e9:.2f} GB free",

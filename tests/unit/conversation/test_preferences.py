@@ -212,7 +212,7 @@ def test_a_training_on_conversations_refuses_pairs_and_says_what_to_set(
 def test_a_training_on_pairs_refuses_conversations_and_says_what_to_set(file: Path) -> None:
     conversation = {"id": "a", "conversations": TWO_TURNS, "chosen": 1, "rejected": 2}
     written(file, [conversation])
-    with pytest.raises(DataError, match=r"no preferences[\s\S]*method: sft"):
+    with pytest.raises(DataError, match=r"not preferences[\s\S]*method: sft"):
         check_conversations(file, "dpo")
     check_conversations(file)
     (looked,) = detect_formats(file)

@@ -90,5 +90,5 @@ def test_a_link_or_a_file_in_the_staging_s_place_is_never_emptied(tmp_path: Path
 def test_an_output_below_a_file_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out", Path("/proc/out")):
-        with pytest.raises(UsageError, match="cannot be made"), staged_directory(out, 1):
+        with pytest.raises(UsageError, match="cannot be created"), staged_directory(out, 1):
             pass

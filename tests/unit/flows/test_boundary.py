@@ -278,7 +278,7 @@ def test_a_file_that_could_not_be_written_is_told_before_anything_is_read(
 
 @pytest.mark.parametrize("command", DIRECTORIES.values(), ids=DIRECTORIES.keys())
 @pytest.mark.parametrize(
-    ("place", "what"), [("taken", "exists already"), ("file/out", "cannot be made")]
+    ("place", "what"), [("taken", "exists already"), ("file/out", "cannot be created")]
 )
 def test_a_directory_that_could_not_be_made_is_told_before_anything_is_read(
     run: Run, tmp_path: Path, command: tuple[str, ...], place: str, what: str

@@ -82,7 +82,7 @@ def test_what_cannot_be_a_token_is_refused_without_being_shown(hub, token):
 
 def test_too_many_requests_tell_how_long_to_wait_and_may_be_retried(published, faults):
     faults.add(Refuse(429, "rate limit", retry_after_s=17), "/api/models/")
-    with pytest.raises(HubUnavailable, match="slow down") as told:
+    with pytest.raises(HubUnavailable, match="limiting the rate") as told:
         ask(published)
     assert told.value.next_step == "Try again in 17 s."
     assert told.value.retryable

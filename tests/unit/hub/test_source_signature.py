@@ -155,7 +155,7 @@ TAMPERED: dict[Tamper, str] = {
     add_a_file: "chat_template.jinja was not signed",
     remove_a_file: "generation_config.json is missing",
     remove_the_signature: "There is no signature",
-    cut_the_signature_off: "damaged, or is no signature",
+    cut_the_signature_off: "signature file is not valid",
     take_another_models_signature: "was not signed",
 }
 

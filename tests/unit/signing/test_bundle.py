@@ -78,7 +78,7 @@ def with_payload(signature: bytes, change: Mapping[str, object], **outside: obje
     ],
 )
 def test_what_is_no_signature_is_refused(pair: Pair, content: bytes) -> None:
-    with pytest.raises(SignatureRefused, match="damaged, or is no signature"):
+    with pytest.raises(SignatureRefused, match="signature file is not valid"):
         opened(content, pair.trusted, where=WHERE)
 
 
@@ -92,7 +92,7 @@ def test_a_signature_that_was_cut_off_is_refused_wherever_it_was_cut(
 
 
 def test_a_huge_signature_is_refused_unread(pair: Pair) -> None:
-    with pytest.raises(SignatureRefused, match="damaged") as refused:
+    with pytest.raises(SignatureRefused, match="not valid") as refused:
         opened(b" " * (17 << 20), pair.trusted, where=WHERE)
     assert refused.value.found == f"{17 << 20} bytes"
 
@@ -129,7 +129,7 @@ def test_a_signature_that_only_says_that_a_trusted_key_has_made_it_is_refused(
 ) -> None:
     bundle = json.loads(signed(model, make_pair(tmp_path)))
     bundle["verificationMaterial"]["publicKey"]["hint"] = pair.key.fingerprint
-    with pytest.raises(SignatureRefused, match="damaged"):
+    with pytest.raises(SignatureRefused, match="not valid"):
         opened(json.dumps(bundle).encode(), pair.trusted, where=WHERE)
 
 
@@ -142,7 +142,7 @@ def test_a_signature_that_names_no_key_is_refused(pair: Pair, model: Path) -> No
 
 def test_a_payload_that_was_exchanged_is_refused(pair: Pair, model: Path) -> None:
     evil = [{"name": "evil.py", "algorithm": "sha256", "digest": "00" * 32}]
-    with pytest.raises(SignatureRefused, match="damaged"):
+    with pytest.raises(SignatureRefused, match="not valid"):
         opened(with_payload(signed(model, pair), {"resources": evil}), pair.trusted, where=WHERE)
 
 
@@ -151,7 +151,7 @@ def test_a_name_that_leaves_the_directory_is_refused_though_it_was_signed(
     pair: Pair, name: str
 ) -> None:
     signature = signature_over("a build", {name: "00" * 32}, pair.key)
-    with pytest.raises(SignatureRefused, match="damaged") as refused:
+    with pytest.raises(SignatureRefused, match="not valid") as refused:
         opened(signature, pair.trusted, where=WHERE)
     assert "outside its directory" in str(refused.value.found)
 

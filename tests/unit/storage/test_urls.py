@@ -110,7 +110,7 @@ def test_what_no_storage_library_has_raised_stays_what_it_is(error: Exception) -
 
 
 def test_an_error_of_ours_is_not_explained_by_what_it_was_raised_from() -> None:
-    ours = from_(answered("SlowDown", 503), HubUnavailable("The Hub fails to answer."))
+    ours = from_(answered("SlowDown", 503), HubUnavailable("The Hub returned a server error."))
     assert storage_error(from_(ours, RuntimeError())) is None
 
 

@@ -61,7 +61,7 @@ class Rank(NamedTuple):
         fields = _CURSOR.fullmatch(text)
         if fields is None:
             raise UsageError(
-                "This is not a place in the list of answers.",
+                "This is not a valid position in the list of answers.",
                 found=repr(text[:80]),
                 next_step="Copy it from the list as it is, or leave it out to begin at the start.",
             )

@@ -219,7 +219,7 @@ def _backend_of(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
     encoded = backend.encode(_PROBE)
     if (encoded.ids, encoded.offsets) != (wanted["input_ids"], wanted["offset_mapping"]):
         raise RecipeError(
-            "This tokenizer has code of its own that changes a text before it is divided.",
+            "This tokenizer has code of its own that changes a text before splitting it.",
             where=type(tokenizer).__name__,
             next_step="Take a tokenizer that is all in its tokenizer.json.",
         )

@@ -79,7 +79,7 @@ def _format_for(method: Method | None, file: DataFile) -> ReadAs:
         )
     if method == "dpo" and found != "preferences":
         raise DataError(
-            "The records are no preferences.",
+            "The records are not preferences.",
             where=file.name,
             expected=EXPECTED,
             found=f"records in {NAMES[found]}, without `chosen` and `rejected`",

@@ -43,7 +43,7 @@ def require_bounded_growth(model: Path) -> None:
             growth *= _growth(step, part)
     if growth > _MAX_GROWTH:
         raise NotAModel(
-            "This tokenizer makes texts longer beyond all bounds.",
+            "This tokenizer lengthens texts without limit.",
             where=model / TOKENIZER_JSON,
             expected=f"steps that together make a text at most {_MAX_GROWTH} times as long",
             found=f"up to {growth:.0e} times",

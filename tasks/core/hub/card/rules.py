@@ -66,7 +66,7 @@ def require_valid_card(text: str) -> None:
 
 def _broken(found: str) -> RecipeError:
     return RecipeError(
-        "The Hub would not accept the model card.",
+        "The Hub rejected the model card.",
         where="README.md",
         found=found,
         next_step="Correct `publish.language`, `publish.license` or the recipe's name; the rules "

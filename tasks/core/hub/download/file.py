@@ -139,7 +139,7 @@ class FileDownload:
                 return digest
             logger.warning("%s arrived wrong; downloading it again", self.file.path)
         raise DownloadCorrupt(
-            "A file is not the one that the Hub announced.",
+            "A downloaded file does not match what the Hub announced.",
             where=self.url,
             expected=self.file,
             next_step="Run again. If it stays wrong, a proxy changes it or the repository is "

@@ -86,7 +86,7 @@ class BuildFolder:
             return
         file.require_unchanged()
         raise UploadCorrupt(
-            "What arrived is not what was sent.",
+            "The bytes that arrived differ from those that were sent.",
             where=f"{self.place.url}/{path}",
             expected=file.digest,
             found=found,
@@ -122,7 +122,7 @@ class BuildFolder:
         found = {name: size for name, size in present.items() if name in sizes}
         if sizes != found:
             raise UploadCorrupt(
-                "A published build was changed where it stands.",
+                "A published build was changed in place.",
                 where=self.url,
                 expected=sizes,
                 found=found,

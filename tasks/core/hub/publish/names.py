@@ -16,7 +16,7 @@ def require_build_name(build: str) -> str:
     """Return build if it can name a branch, a tag and a folder; else raise UsageError."""
     if not _BUILD.match(build) or ".." in build or build.endswith(".lock"):
         raise UsageError(
-            "This cannot name a build.",
+            "This is not a valid name for a build.",
             where="build",
             expected="up to 80 letters, digits, - _ or . between two letters or digits",
             found=repr(build),

@@ -116,7 +116,7 @@ def _opened(url: str) -> StorageDirectory:
     place = StorageDirectory.open(url)
     if place.exists(POINTER) and not _is_pointer(place.read(POINTER)):
         raise HubError(
-            "A file that is not of this project stands where the pointer to the build goes.",
+            "A file of another origin is in the place of the pointer to the build.",
             where=f"{place.url}/{POINTER}",
             next_step="Move it away, or name another directory in `publish.target`.",
         )

@@ -111,7 +111,7 @@ def _explained() -> Iterator[None]:
         LOG.error("what was collected cannot be read or written: %s", error)
         raise ApiError(
             FastChatCode.INTERNAL_ERROR,
-            "What was collected cannot be read or written now.",
+            "The collected answers cannot be read or written now.",
             status=503,
             error_code="not_available",
             retry_after_s=_COME_BACK_S,

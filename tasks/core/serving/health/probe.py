@@ -73,7 +73,7 @@ def require_finite(deployment: Deployment, engine: Engine, *, timeout_s: float) 
             found = (choice.get("logprobs") or {}).get("token_logprobs") or []
             if not all(value is not None and math.isfinite(value) for value in found):
                 raise bad_answer(
-                    "The model computes no finite numbers.",
+                    "The model's outputs are not finite.",
                     deployment.engine_url,
                     f"logprobs {found}",
                 )

@@ -33,7 +33,7 @@ class _Cause:
 _CAUSES: Final = (
     _Cause(
         r"address already in use",
-        "Another process took the engine's port meanwhile.",
+        "Another process took the engine's port in the meantime.",
         OTHER_PORT,
         PortTaken,
     ),

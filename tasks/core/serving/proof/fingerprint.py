@@ -91,7 +91,7 @@ def require_fingerprint(
     tolerance = max(_tolerance(dtype, where), _tolerance(fingerprint.dtype, where))
     if len(logprobs) != len(fingerprint.edited):
         raise EditLost(
-            "The server answers another prompt than it was request_text.",
+            "The server answered a different prompt than the one sent.",
             where=where,
             expected=f"{len(fingerprint.edited)} log-probabilities",
             found=len(logprobs),

@@ -33,7 +33,7 @@ def require_gpu(settings: Finetune) -> None:
     gpus, note = read_gpus()
     if not gpus:
         raise RecipeError(
-            "The training is to use a GPU, and this machine has none.",
+            "The training needs a GPU, and this machine has none.",
             where="finetune.device",
             expected="a CUDA device",
             found=note,

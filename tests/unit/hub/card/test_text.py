@@ -78,7 +78,7 @@ def test_a_card_that_the_hub_would_refuse_is_refused_here(change, complaint):
 
 @pytest.mark.parametrize("text", ["# none\n", "---\n- a list\n---\n", "---\na: b: c\n---\n"])
 def test_text_without_metadata_is_no_card(text):
-    with pytest.raises(RecipeError, match="would not accept"):
+    with pytest.raises(RecipeError, match="rejected the model card"):
         require_valid_card(text)
 
 

@@ -109,7 +109,7 @@ def test_a_recipe_for_a_bucket_is_not_published_to_a_hub(hub, edited):
 @pytest.mark.parametrize("build", ["", "a..b", "a/b", "x.lock", "-a", "a" * 81])
 def test_a_build_that_cannot_name_a_branch_is_refused(hub, edited, build):
     told = _refusal(hub, UsageError, replace(edited, name=build).publish)
-    assert "cannot name a build" in told
+    assert "not a valid name for a build" in told
 
 
 # --- what the card and the licence forbid --------------------------------------------------

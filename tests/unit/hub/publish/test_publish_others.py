@@ -183,7 +183,7 @@ def test_a_pointer_that_is_not_ours_is_not_written_over(
     place: StorageDirectory, edited: Build, content: bytes
 ) -> None:
     place.send(content, "current.json")
-    with pytest.raises(HubError, match="not of this project"):
+    with pytest.raises(HubError, match="of another origin"):
         to_place(edited, place)
     assert place.read("current.json") == content
 

@@ -79,7 +79,7 @@ def test_another_build_of_the_same_name_is_refused(plain, edited, url):
 def test_a_published_build_that_was_changed_in_place_is_noticed(plain, url):
     _publish(plain, url)
     StorageDirectory.open(url).remove(f"builds/{plain.name}/config.json")
-    with pytest.raises(UploadCorrupt, match="changed where it stands"):
+    with pytest.raises(UploadCorrupt, match="changed in place"):
         _publish(plain, url)
 
 

@@ -95,7 +95,7 @@ def _write_cause(error: BaseException, repo: str) -> HubError | None:
         return _answer_cause(error, repo)
     if isinstance(error, ValueError) and "LFS batch API returned errors" in str(error):
         return _no_room(str(error), repo) or HubError(
-            "The Hub refuses to take a file.",
+            "The Hub refused a file.",
             where=repo,
             found=error,
             next_step="The answer names the file by its SHA-256; the card's table has the name.",
@@ -120,7 +120,7 @@ def _answer_cause(error: HfHubHTTPError, repo: str) -> HubError | None:
         )
     if httpx2.codes.is_client_error(status) and status not in _TRANSLATED_FOR_ALL:
         return HubError(
-            "The Hub refuses what publishing asks for.",
+            "The Hub refused a request that publishing needs.",
             where=repo,
             found=f"{status} {said}",
             next_step="Correct what the answer names: another try would not help. main was not "
@@ -135,7 +135,7 @@ def _no_room(said: str, repo: str) -> HubQuotaExceeded | None:
 
 def _no_room_left(said: str, repo: str) -> HubQuotaExceeded:
     return HubQuotaExceeded(
-        "The account has no room left for this upload.",
+        "The account has no storage left for this upload.",
         where=repo,
         found=said,
         next_step="Delete old repositories or branches, take a larger plan, or publish to a "

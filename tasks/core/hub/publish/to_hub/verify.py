@@ -121,7 +121,7 @@ def _other_bytes(
     repository: HubRepository, commit: str, found: str, wanted: Mapping[str, Wanted]
 ) -> UploadCorrupt:
     return UploadCorrupt(
-        "What arrived is not what was sent.",
+        "The bytes that arrived differ from those that were sent.",
         where=f"{repository.repo}@{commit}",
         expected=f"the {len(wanted)} files of the build",
         found=found,
@@ -131,7 +131,7 @@ def _other_bytes(
 
 def _does_not_load(repository: HubRepository, commit: str, found: str) -> UploadCorrupt:
     return UploadCorrupt(
-        "What arrived does not load as the model that was built.",
+        "The published model does not load as the model that was built.",
         where=f"{repository.repo}@{commit}",
         expected="configuration, tokenizer and code that load from there",
         found=found,
