@@ -30,7 +30,7 @@ def deploy(
     model: StageResult, settings: Deploy, name: str, template: str, prompts: Path
 ) -> StageResult:
     """Start the servers, unless this build already runs and answers."""
-    from tasks.core.architecture.promise import expected_report
+    from tasks.core.architecture.promise import expected_report  # needs torch
 
     store = run_store()
     with (

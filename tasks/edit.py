@@ -29,7 +29,7 @@ def edit(model: StageResult, settings: Edit, template: str) -> StageResult:
     inputs = {"model": model.digest}
 
     def write(staging: Staging) -> None:
-        from tasks.core.architecture.edit import edit_model
+        from tasks.core.architecture.edit import edit_model  # needs torch
 
         written = edit_model(model.path, settings, staging.path)
         manifest = read_manifest(model.path)

@@ -10,6 +10,7 @@ from tasks.core.store import Staging
 from tasks.core.training.checkpoints.directory import CHECKPOINTS, whole_state
 from tasks.core.training.curve import loss_table
 from tasks.core.training.job import OPERATING
+from tasks.core.training.request import TrainingRequest
 from tasks.core.training.result import WORK_DIRECTORY
 from tasks.notices import Notice, NoticeEvent, notify
 from tasks.outbox import show_markdown
@@ -35,8 +36,7 @@ def finetune(
     inputs = {"model": model.digest, "examples": examples.digest}
 
     def write(staging: Staging) -> None:
-        from tasks.core.training.ladder import SteppedDown, train_on_due_rung
-        from tasks.core.training.request import TrainingRequest
+        from tasks.core.training.ladder import SteppedDown, train_on_due_rung  # needs torch
 
         staging.holds_no_text()
         progress = StageProgress("finetune", "steps", log=False)

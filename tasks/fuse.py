@@ -1,5 +1,6 @@
 """Fuse: the adapter added to the weights, streamed."""
 
+from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.conversation.template.files import with_template_of
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging
@@ -25,8 +26,7 @@ def fuse(model: StageResult, adapter: StageResult) -> StageResult:
     inputs = {"model": model.digest, "adapter": adapter.digest}
 
     def write(staging: Staging) -> None:
-        from tasks.core.architecture.fingerprint import renew_fingerprint
-        from tasks.core.weights.fuse import fuse_adapter
+        from tasks.core.weights.fuse import fuse_adapter  # needs torch
 
         progress = StageProgress("fuse")
         written = fuse_adapter(

@@ -73,7 +73,7 @@ class _Merge:
 
     def _merge_ahead(self, staging: Staging) -> None:
         """Make what shards can be made, and return once both downloads have ended."""
-        from tasks.core.hub.download.merge_ahead import merge_while_downloading
+        from tasks.core.hub.download.merge_ahead import merge_while_downloading  # needs torch
 
         def wait() -> bool:
             return _waited(staging, self.base, self.delta)
@@ -93,7 +93,7 @@ class _Merge:
             pass
 
     def _write(self, staging: Staging) -> None:
-        from tasks.core.weights.merge import merge_delta
+        from tasks.core.weights.merge import merge_delta  # needs torch
 
         written = merge_delta(
             self.base.directory,

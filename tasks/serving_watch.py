@@ -30,7 +30,7 @@ def notify_prefect(name: str, incident: Incident) -> None:
     if "PREFECT_API_URL" not in os.environ:
         return
     try:
-        from tasks.notices import incident_notice, send_at_once
+        from tasks.notices import incident_notice, send_at_once  # needs Prefect
 
         send_at_once(incident_notice(name, incident))
     except Exception as error:  # noqa: BLE001 - telling never fails working

@@ -1,9 +1,9 @@
-"""List the collected answers that wait for a review, or decide about one of them."""
+"""Review collected answers: list what waits, decide about one, or all in the terminal."""
 
 import getpass
 from pathlib import Path
 
-from flows.actions.review_terminal import first_line
+from flows.actions.review_terminal import first_line, review_in_terminal
 from flows.command_line.output import show
 from tasks.core.collected.review.queue import Listing, NewReview, decide, find_for_review, to_review
 from tasks.core.collected.review.reading import Collected
@@ -11,8 +11,33 @@ from tasks.core.errors import UsageError
 from tasks.core.files.foreign import read_whole
 
 
-def reviewer_name(given: str | None) -> str:
-    """Return the given name, or the user name. Raises UsageError if it is none."""
+def review_answers(
+    directory: Path,
+    reviewer: str | None,
+    *,
+    accept: str | None,
+    reject: str | None,
+    answer_file: Path | None,
+    show_list: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Accept or reject the answer with an ID, list what waits, or ask about each in the terminal.
+
+    Without `reviewer` the user name is recorded. Raises UsageError if it is none.
+    """
+    who = _name(reviewer)
+    if accept is not None:
+        _decide_one(directory, who, accept, accepted=True, answer_file=answer_file, as_json=as_json)
+    elif reject is not None:
+        _decide_one(directory, who, reject, accepted=False, as_json=as_json)
+    elif show_list or as_json:
+        _list_waiting(directory, limit=limit, as_json=as_json)
+    else:
+        review_in_terminal(directory, who)
+
+
+def _name(given: str | None) -> str:
     try:
         who = given if given is not None else getpass.getuser()
     except (KeyError, OSError):  # the user ID has no name
@@ -24,7 +49,7 @@ def reviewer_name(given: str | None) -> str:
     return who.strip()
 
 
-def decide_one(
+def _decide_one(
     directory: Path,
     who: str,
     answer_id: str,
@@ -44,7 +69,7 @@ def decide_one(
     show(result, as_json=as_json, text=f"{answer_id}: {made.decision}ed by {who}{edited}")
 
 
-def list_waiting(directory: Path, *, limit: int, as_json: bool) -> None:
+def _list_waiting(directory: Path, *, limit: int, as_json: bool) -> None:
     """Print the answers that wait, in the order of review."""
     found = to_review(directory, limit=limit)
     show(_plain(found), as_json=as_json, text=_lines(found))

@@ -18,6 +18,9 @@ Overrides = Annotated[
     ),
 ]
 
+SCHEMA_FILE = "recipe.schema.json"
+"""The schema's name beside a recipe that refers to it."""
+
 
 def override_texts(overrides: list[str] | None) -> tuple[str, ...]:
     """Return the given overrides. Raises UsageError for one that is not text."""

@@ -55,15 +55,15 @@ def review(
             expected="one of --list, --accept and --reject; --answer-file with --accept",
         )
     directory = collected_answers(home(), chosen_deployment(name))
-    from flows.actions.review import decide_one, list_waiting, reviewer_name
-    from flows.actions.review_terminal import review_in_terminal
+    from flows.actions.review import review_answers
 
-    who = reviewer_name(reviewer)
-    if accept is not None:
-        decide_one(directory, who, accept, accepted=True, answer_file=answer_file, as_json=as_json)
-    elif reject is not None:
-        decide_one(directory, who, reject, accepted=False, as_json=as_json)
-    elif show_list or as_json:
-        list_waiting(directory, limit=limit, as_json=as_json)
-    else:
-        review_in_terminal(directory, who)
+    review_answers(
+        directory,
+        reviewer,
+        accept=accept,
+        reject=reject,
+        answer_file=answer_file,
+        show_list=show_list,
+        limit=limit,
+        as_json=as_json,
+    )

@@ -1,7 +1,7 @@
 """`kawan-usaha deploy`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -12,9 +12,7 @@ from flows.command_line.sources import Model, SignedBy, Template
 from flows.command_line.which_deployment import Wait
 from tasks.core.errors import UsageError
 from tasks.core.recipe.deploy import Deploy, Gateway
-
-if TYPE_CHECKING:
-    from tasks.core.serving.state.record import Deployment
+from tasks.core.serving.state.record import Deployment
 
 
 def deploy(
@@ -89,7 +87,7 @@ def _settings(**given: object) -> Deploy:
         ) from error
 
 
-def _replayed(deployment: "Deployment") -> list[str]:
+def _replayed(deployment: Deployment) -> list[str]:
     """Return how the answers of both models compare, and their answers to the prompts."""
     switched = deployment.switched
     if switched is None or not switched.shadow:

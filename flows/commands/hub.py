@@ -7,8 +7,6 @@ import typer
 from annotated_types import Ge, Le
 
 from flows.command_line.numbers import integer
-from tasks.core.home import home
-from tasks.core.process.ports import free_port
 
 
 def hub(
@@ -25,8 +23,6 @@ def hub(
 
     Example: `kawan-usaha hub --port 8090`
     """
-    from tasks.core.demo.hub.server import serve_hub
+    from flows.actions.hub import serve_local
 
-    port = port or free_port()
-    typer.echo(f"export HF_ENDPOINT=http://127.0.0.1:{port} HF_HUB_DISABLE_XET=1", err=True)
-    serve_hub(root or home() / "hub", host="127.0.0.1", port=port, ready_file=None)
+    serve_local(port, root)

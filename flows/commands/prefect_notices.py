@@ -1,11 +1,8 @@
 """`kawan-usaha prefect notices`: notices by mail, chat or webhook."""
 
-import os
-
 import typer
 
 from flows.command_line.output import AsJson, show
-from flows.command_line.which_server import server_address
 from flows.prefect_server.pools import MESSAGE_VARIABLE, WEBHOOK_VARIABLE
 
 app = typer.Typer(
@@ -35,9 +32,9 @@ app = typer.Typer(
 )
 def install(as_json: AsJson = False) -> None:
     """Install channels and automations on the server."""
-    from flows.notices.channels import install_channels
+    from flows.actions.prefect_notices import install_notices
 
-    channels = install_channels(server_address(), os.environ)
+    channels = install_notices()
     text = (
         f"Notices go to: {', '.join(channels)}. Test it: `kawan-usaha prefect notices test`.\n"
         "Each kind is an automation in the UI, named `kawan-usaha: notice of …`, and can be "
@@ -54,9 +51,9 @@ def test(as_json: AsJson = False) -> None:
 
     Example: `kawan-usaha prefect notices test`
     """
-    from flows.notices.trial import send_trial
+    from flows.actions.prefect_notices import send_test
 
-    sent = send_trial(server_address())
+    sent = send_test()
     lines = [f"{s.channel}: {'sent' if s.arrived else 'NOT SENT'}, {s.found}" for s in sent]
     show({"sent": sent}, as_json=as_json, text="\n".join(lines))
     if not all(each.arrived for each in sent):
@@ -69,8 +66,8 @@ def remove(as_json: AsJson = False) -> None:
 
     Example: `kawan-usaha prefect notices remove`
     """
-    from flows.notices.channels import remove_channels
+    from flows.actions.prefect_notices import remove_notices
 
-    removed = remove_channels(server_address())
+    removed = remove_notices()
     text = f"Removed: {', '.join(removed)}." if removed else "There was nothing to remove."
     show({"removed": removed}, as_json=as_json, text=text)

@@ -1,6 +1,5 @@
 """`kawan-usaha recipe`: the schema of recipes, a new one, and one with every default filled in."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -8,28 +7,23 @@ from typing import Annotated
 import typer
 
 from flows.command_line.output import AS_JSON, output_file, show
-from flows.command_line.recipe_options import Overrides, RecipeArgument, override_texts
+from flows.command_line.recipe_options import (
+    SCHEMA_FILE,
+    Overrides,
+    RecipeArgument,
+    override_texts,
+)
+from tasks.core.files.durable import write_atomically
+from tasks.core.files.output import require_new_file
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Begin a recipe, check one and fill in its defaults, describe them to an editor.",
 )
 
-SCHEMA_FILE = "recipe.schema.json"
-"""The schema's name beside a recipe that refers to it."""
-
 
 def _new_file(file: Path) -> Path:
-    from tasks.core.errors import UsageError
-    from tasks.core.files.output import require_file_place
-
-    require_file_place(file)
-    if file.exists() or file.is_symlink():
-        raise UsageError(
-            "This file exists already.",
-            where=file,
-            next_step="Name a new file, or remove this one first.",
-        )
+    require_new_file(file)
     return file
 
 
@@ -41,9 +35,9 @@ def schema(
 
     Example: `kawan-usaha recipe schema --out recipe.schema.json`
     """
-    from tasks.core.files.durable import write_atomically
+    from flows.actions.recipe import schema_text
 
-    text = _schema_text()
+    text = schema_text()
     if out is None:
         typer.echo(text, nl=False)
     else:
@@ -78,15 +72,9 @@ def new(
 
     Example: `kawan-usaha recipe new mine.yaml --from kawan-usaha-13b --schema`
     """
-    from tasks.core.files.durable import write_atomically
-    from tasks.core.recipe.annotated import annotated
-    from tasks.core.recipe.file import find_recipe, load_recipe
+    from flows.actions.recipe import write_recipe
 
-    text = annotated(load_recipe(find_recipe(source)))
-    if with_schema:
-        _write_schema(file.with_name(SCHEMA_FILE))
-        text = f"# yaml-language-server: $schema={SCHEMA_FILE}\n{text}"
-    write_atomically(file, text)
+    write_recipe(file, source, with_schema=with_schema)
     shown = shlex.quote(str(file))
     typer.echo(f"{file} is written. Check it with `kawan-usaha recipe show {shown}`.")
 
@@ -104,30 +92,7 @@ def show_recipe(
 
     Example: `kawan-usaha recipe show demo --set finetune.epochs=2`
     """
-    from tasks.core.recipe.file import find_recipe, recipe_content, recipe_of
-    from tasks.core.recipe.overrides import overridden
-    from tasks.core.recipe.resolved import Resolved
+    from flows.actions.recipe import resolved
 
-    changes = override_texts(overrides)
-    path = find_recipe(recipe)
-    content = recipe_content(path)
-    found = overridden(recipe_of(content, path), changes)
-    fields = tuple(each.partition("=")[0] for each in changes)
-    resolved = Resolved(found, content, fields)
-    show(resolved.as_plain(), as_json=as_json, text=resolved.as_yaml())
-
-
-def _schema_text() -> str:
-    from tasks.core.recipe.schema import recipe_schema
-
-    return json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _write_schema(path: Path) -> None:
-    """Write the schema beside a recipe; one that is the same may be there already."""
-    from tasks.core.files.durable import write_atomically
-
-    text = _schema_text()
-    if path.is_file() and path.read_bytes() == text.encode():
-        return
-    write_atomically(_new_file(path), text)
+    found = resolved(recipe, override_texts(overrides))
+    show(found.as_plain(), as_json=as_json, text=found.as_yaml())

@@ -28,6 +28,7 @@ from tasks.core.process.log import new_log
 from tasks.core.process.stopping import stop_behind
 from tasks.core.system.errors import system_error
 from tasks.core.system.exhaustion import exhausted_memory
+from tasks.explain import explained
 
 _NO_MEMORY = b"kawan-usaha: This machine ran out of memory.\n"
 DEBUG = "--debug"
@@ -113,16 +114,11 @@ def _silence_output() -> None:
 
 
 def _known(error: BaseException) -> KawanUsahaError:
-    """Return the error that explains the exception, whatever fails on the way.
-
-    Imports here run only when a command has failed, perhaps for want of memory.
-    """
+    """Return the error that explains the exception, whatever fails on the way."""
     try:
-        from tasks.explain import explained
-
         known = explained(error)
         if isinstance(known, DiskFull):
-            from tasks.core.pruning import with_advice
+            from tasks.core.pruning import with_advice  # loads the store
 
             known = with_advice(known, home())
     except Exception:  # noqa: BLE001 - the first failure is the one to report

@@ -46,7 +46,7 @@ WHOLE = {
     "tasks/core/serving/engines/vllm.py": "reads where vLLM's Python is",
     "tasks/core/serving/engines/vllm_process.py": "`server_environment` goes through it",
     "flows/prefect_server/start_stop.py": "`process_environment` goes through it",
-    "flows/commands/prefect_notices.py": "reads the addresses of notices",
+    "flows/actions/prefect_notices.py": "reads the addresses of notices",
 }
 """Modules that hand on or read the whole of os.environ, beside calls of child_environment."""
 

@@ -66,6 +66,7 @@ def renew_fingerprint(
     Does nothing for a model that is not edited. memory_bytes and log are those of `prove_edit`.
     Returns the digest of the file; raises what the fresh process raised.
     """
+    # It loads transformers, and the stages that import this module must not.
     from tasks.core.architecture.remote.configuration_kawan_usaha import KawanUsahaConfig
 
     if read_config(model).get("model_type") != KawanUsahaConfig.model_type:

@@ -24,6 +24,7 @@ def recipe_hub(
     if recipe.hub != "embedded" or os.environ.get("HF_ENDPOINT"):
         yield
         return
+    # Most runs have no embedded Hub, and need neither its server nor its models.
     from tasks.core.demo.hub.server import running_hub
     from tasks.core.demo.models import make_demo_repositories
 

@@ -116,6 +116,17 @@ def require_file_place(path: Path) -> None:
         )
 
 
+def require_new_file(path: Path) -> None:
+    """Raise UsageError unless a file can be written at path, and nothing has that name."""
+    require_file_place(path)
+    if path.exists() or path.is_symlink():
+        raise UsageError(
+            "This file exists already.",
+            where=path,
+            next_step="Name a new file, or remove this one first.",
+        )
+
+
 def _staging_of(out: Path) -> Path:
     return out.with_name(out.name + ".partial")
 

@@ -93,9 +93,8 @@ class RemoteStore:
 
         Raises UsageError for a URL of an unknown protocol or with a user in it, and MissingTool.
         """
-        from tasks.core.storage.directory import (
-            StorageDirectory,
-        )  # fsspec: most homes have no remote store
+        # It loads fsspec, and most homes have no remote store.
+        from tasks.core.storage.directory import StorageDirectory
 
         place = StorageDirectory.open(url, REMOTE_VARIABLE)
         if "@" in url.partition("://")[2].partition("/")[0]:

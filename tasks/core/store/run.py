@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from tasks.core.errors import StageMissing, StorageUnavailable
 from tasks.core.keys import StageKey
+from tasks.core.signing import SigningKey
 from tasks.core.store.links import gains
 from tasks.core.store.releases import share_release
 from tasks.core.store.remote import RemoteStore
@@ -29,9 +29,6 @@ from tasks.core.store.runs import RunRecords
 from tasks.core.store.shelf import Artifact
 from tasks.core.store.staging import Staging
 from tasks.core.store.store import Built, Store, Work
-
-if TYPE_CHECKING:
-    from tasks.core.signing import SigningKey
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +51,7 @@ class RunStore(Store):
         waits: Callable[[str], None] | None = None,
         finished: Collection[str] = (),
         remote: RemoteStore | None = None,
-        key: "SigningKey | None" = None,
+        key: SigningKey | None = None,
     ) -> None:
         """Record under run. in_use names the artifacts that are served now.
 

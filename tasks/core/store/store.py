@@ -26,12 +26,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasks.core.errors import CorruptArtifact, DiskFull
 from tasks.core.files.disk_space import disk_is_full
 from tasks.core.files.locks import WAIT_S, Say
 from tasks.core.keys import StageKey
+from tasks.core.signing import SigningKey
 from tasks.core.store.commit import move_in, reopen, seal, seal_fetched
 from tasks.core.store.handover import Handover
 from tasks.core.store.kept_signatures import KeptSignatures
@@ -43,9 +43,6 @@ from tasks.core.store.shelf import Artifact
 from tasks.core.store.staging import Staging
 from tasks.core.store.upkeep import MaintainedShelf
 from tasks.core.system.measure import Cost, measured
-
-if TYPE_CHECKING:
-    from tasks.core.signing import SigningKey
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +84,7 @@ class Store(MaintainedShelf):
         *,
         waits: Say | None = None,
         remote: RemoteStore | None = None,
-        key: "SigningKey | None" = None,
+        key: SigningKey | None = None,
     ) -> None:
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
         super().__init__(home, purpose or command, waits or say)

@@ -7,10 +7,12 @@ refuses. Whether this machine can run the training is not checked here.
 from pathlib import Path
 
 from tasks.core.conversation.preferences import Method
+from tasks.core.conversation.prepared import read_prepared
 from tasks.core.conversation.reading.data_files import DataFile, detect_formats
 from tasks.core.conversation.reading.scan import scan
 from tasks.core.conversation.records import Conversation
 from tasks.core.conversation.template.render import end_mark, get_template
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.conversation.tokenizer.model_limits import (
     check_length,
     check_token_ids,
@@ -41,8 +43,6 @@ def check_settings(settings: Finetune, template: str) -> None:
 def check_data(data: Path, settings: Finetune, template: str) -> None:
     """Raise DataError unless data holds conversations, or examples prepared for these settings."""
     if data.is_dir():
-        from tasks.core.conversation.prepared import read_prepared
-
         read_prepared(data, settings, template)
     else:
         check_conversations(data, settings.method)
@@ -62,8 +62,6 @@ def check_training(
     Raises RecipeError, DataError, NotAModel, and what `check_model` raises, for everything that
     would make the training fail later.
     """
-    from tasks.core.conversation.tokenizer.load import load_tokenizer
-
     check_settings(settings, template)
     index = check_model(model, in_place=True)
     require_targets(index, settings.lora)

@@ -22,8 +22,7 @@ WORK = {
     "evaluate other --against ARTIFACT --device cpu": "flows.actions.evaluate.evaluate_models",
     "publish ARTIFACT file:///nowhere": "flows.actions.publish.card_of_directory",
     "deploy ARTIFACT --device cpu": "flows.actions.deploy.deploy",
-    "data show data.json --record 1 --tokenizer ARTIFACT": "tasks.core.conversation.tokenizer.load."
-    "load_tokenizer",
+    "data show data.json --record 1 --tokenizer ARTIFACT": "flows.actions.encoder.load_tokenizer",
     "store verify": "tasks.core.store.store.Store.verify",
 }
 """Each command, and the function that does its work, where the command's action calls it."""

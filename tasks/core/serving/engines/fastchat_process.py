@@ -23,7 +23,7 @@ _DEFAULT_TOKENS = 2048
 
 def load(arguments: EngineArguments) -> LoadedModel:
     """Return the model as FastChat loads it."""
-    restore_context_length()
+    restore_context_length()  # before the imports below, which load fastchat.serve
     from fastchat.serve.model_worker import ModelWorker
 
     from tasks.core.serving.engines.fastchat_generator import FastChatGenerator

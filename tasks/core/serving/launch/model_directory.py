@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.conversation.tokenizer.model_limits import check_token_ids, check_vocabulary
 from tasks.core.errors import NotAModel
 from tasks.core.model.config import read_config
@@ -26,8 +27,6 @@ def check_limits(model: Path) -> tuple[str, ...]:
     Raises NotAModel when the tokenizer itself inserts such a token. A tokenizer that cannot be
     loaded in this process, for example because it has its own code, is left to the engine.
     """
-    from tasks.core.conversation.tokenizer.load import load_tokenizer
-
     config = read_config(model)
     check_token_ids(config, where=model)
     try:

@@ -1,4 +1,4 @@
-from flows.commands.data_view import tokens_in_colour
+from flows.actions.token_colours import tokens_in_colour
 from tasks.core.conversation.examples.labels import TokenText
 
 TOKENS = [
