@@ -25,7 +25,7 @@ def fuse(model: StageResult, adapter: StageResult) -> StageResult:
     inputs = {"model": model.digest, "adapter": adapter.digest}
 
     def write(staging: Staging) -> None:
-        from tasks.core.architecture.fingerprint import renew_fingerprint
+        from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
         from tasks.core.weights.fuse import fuse_adapter
 
         progress = StageProgress("fuse")

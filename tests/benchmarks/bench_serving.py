@@ -26,8 +26,8 @@ import psutil
 import torch
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.demo.models import save_demo_model
 from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import compute_dtype, read_cpu

@@ -3,7 +3,8 @@
     edits/         the kinds of edit, and whether a model can have them
     edit           writes an edited model directory that shares its source's weight files
     proof/         loads it again in a fresh process and proves that the edit is alive
-    fingerprint    the model's answers to a fixed prompt, by which any server can be checked
+    renew_edit_fingerprint, take_edit_fingerprint
+                   the model's answers to a fixed prompt, taken again once its weights changed
     promise        what a loaded model must report of its edit
     inspection     what a model directory holds, without loading its weights
     directory      a LLaMA model directory, opened and checked

@@ -12,13 +12,18 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.fingerprint import put_fingerprint, renew_fingerprint
 from tasks.core.architecture.plain import to_plain_llama
 from tasks.core.architecture.proof.edit_proof import prove_edit
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.errors import EditLost
 from tasks.core.hub.download.local_copy import copy_directory
 from tasks.core.hub.publish.allow_list import choose_to_publish
-from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, EditFingerprint, read_fingerprint
+from tasks.core.model.edit_fingerprint import (
+    FINGERPRINT_FILE,
+    EditFingerprint,
+    put_fingerprint,
+    read_fingerprint,
+)
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 from tasks.core.weights.convert import convert_dtype
