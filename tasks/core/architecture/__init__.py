@@ -9,7 +9,7 @@
     inspection     what a model directory holds, without loading its weights
     directory      a LLaMA model directory, opened and checked
     module_values  what the modules of a model in this process compute
-    plain          the way back to a plain LLaMA, where one can express the edit
+    unedited       the plain LLaMA that an edited model was made from
     card           the passage of the model card on loading the model
     remote/        the two files that travel inside the model directory
 
