@@ -21,14 +21,13 @@ from prefect.logging.loggers import task_run_logger
 from prefect.states import Failed
 from prefect.tasks import Task
 
-from tasks.core.errors import DiskFull, KawanUsahaError
+from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
-from tasks.core.pruning import with_advice
 from tasks.core.signing import configured_key
 from tasks.core.store import RunStore, Staging, Store, configured_remote
 from tasks.core.system.threads import pause, run_all
-from tasks.explain import explained
+from tasks.explain import known_failure
 from tasks.progress import log_line, shown_stage, working_for
 from tasks.stage_result import StageResult, completed, outcome_line
 from tasks.task_states import awaits_retry, works
@@ -150,12 +149,6 @@ def run_together(name: str, *stages: Callable[[], R]) -> list[R]:
         if not isinstance(stop, Exception):
             stop.add_note(f"Interrupted stage: {name}.")
         raise
-
-
-def known_failure(error: Exception) -> KawanUsahaError | None:
-    """Return an exception explained, on a full disk with what can be removed; None if unknown."""
-    known = explained(error)
-    return with_advice(known, home()) if isinstance(known, DiskFull) else known
 
 
 def _is_not_told(record: logging.LogRecord) -> bool:

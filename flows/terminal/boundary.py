@@ -22,7 +22,7 @@ from pathlib import Path
 import typer
 
 from flows.terminal.colours import takes_colours
-from tasks.core.errors import DiskFull, KawanUsahaError, Unexpected
+from tasks.core.errors import KawanUsahaError, Unexpected
 from tasks.core.home import home
 from tasks.core.process.log import new_log
 from tasks.core.process.stopping import stop_behind
@@ -115,16 +115,12 @@ def _silence_output() -> None:
 def _known(error: BaseException) -> KawanUsahaError:
     """Return the error that explains the exception, whatever fails on the way.
 
-    Imports here run only when a command has failed, perhaps for want of memory.
+    The import here runs only when a command has failed, perhaps for want of memory.
     """
     try:
-        from tasks.explain import explained
+        from tasks.explain import known_failure
 
-        known = explained(error)
-        if isinstance(known, DiskFull):
-            from tasks.core.pruning import with_advice
-
-            known = with_advice(known, home())
+        known = known_failure(error)
     except Exception:  # noqa: BLE001 - the first failure is the one to report
         known = error if isinstance(error, KawanUsahaError) else system_error(error)
     return known or _unexpected(error)
