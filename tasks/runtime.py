@@ -81,6 +81,7 @@ def stage_task(
     and returns its result. An interrupt gets a note with the stage that it interrupted. A temporary
     error is followed by `retries` more attempts, by default one per delay.
     """
+    delays_s = retry_delays_s or RETRY_DELAYS_S
 
     def named(parameters: dict[str, Any]) -> str:
         try:
@@ -89,26 +90,12 @@ def stage_task(
             _log.warning("The name of a run of %s could not be made: %r", name, error)
             return name
 
-    delays_s = retry_delays_s or RETRY_DELAYS_S
-
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(function)
-        def explained(*args: P.args, **kwargs: P.kwargs) -> R:
+        def shown(*args: P.args, **kwargs: P.kwargs) -> R:
             with shown_stage() as stage:
-                try:
+                with _failing_as(name):
                     made = function(*args, **kwargs)
-                except Exception as error:
-                    known = known_failure(error)
-                    if known is None:
-                        error.add_note(f"Stage: {name}.")
-                        raise
-                    get_run_logger().error("%s", known)
-                    if known is error:
-                        raise
-                    raise known from error
-                except BaseException as stop:
-                    stop.add_note(f"Interrupted stage: {name}.")
-                    raise
                 stage.outcome = outcome_line(made)
             # Prefect unwraps a returned state: `run` returns the StageResult.
             return cast("R", completed(made)) if isinstance(made, StageResult) else made
@@ -121,9 +108,28 @@ def stage_task(
             cache_policy=NO_CACHE,
             persist_result=False,
         )
-        return as_task(explained)
+        return as_task(shown)
 
     return decorate
+
+
+@contextmanager
+def _failing_as(stage: str) -> Iterator[None]:
+    """Log and raise a failure of the block explained; note the stage on a bug and an interrupt."""
+    try:
+        yield
+    except Exception as error:
+        known = known_failure(error)
+        if known is None:
+            error.add_note(f"Stage: {stage}.")
+            raise
+        get_run_logger().error("%s", known)
+        if known is error:
+            raise
+        raise known from error
+    except BaseException as stop:
+        stop.add_note(f"Interrupted stage: {stage}.")
+        raise
 
 
 def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
