@@ -1,9 +1,9 @@
 """Edit: the same weights in a changed architecture, proven in a fresh process."""
 
-from tasks.core.architecture.fingerprint import put_fingerprint
 from tasks.core.architecture.proof.edit_proof import EditProof, prove_edit
 from tasks.core.conversation.template.files import with_chat_template
 from tasks.core.keys import stage_key
+from tasks.core.model.edit_fingerprint import put_fingerprint
 from tasks.core.recipe import Edit
 from tasks.core.store import Staging
 from tasks.core.store.manifest import read_manifest

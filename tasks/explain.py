@@ -1,9 +1,8 @@
 """Exceptions of the system, the network, a bucket or Prefect, explained as errors of this project.
 
-One function for the command line and for stages. It decides by the exception's class or error
-number, and imports no library to do so: the class names its library. The invariant: an unknown
-exception stays as it is, and no text is interpreted except where SQLite and Prefect offer nothing
-else.
+One place for the command line and for stages. It decides by the exception's class or error number,
+and imports no library to do so: the class names its library. The invariant: an unknown exception
+stays as it is, and no text is interpreted except where SQLite and Prefect offer nothing else.
 """
 
 import sqlite3
@@ -11,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.core.errors import KawanUsahaError, PrefectUnavailable
+from tasks.core.errors import DiskFull, KawanUsahaError, PrefectUnavailable
+from tasks.core.home import home
 from tasks.core.storage.errors import storage_error
 from tasks.core.system.errors import NO_ANSWER, system_error
 
@@ -31,6 +31,19 @@ _VERSION = (
     "The address of the API ends in /api (http://127.0.0.1:4200/api). Server and client should "
     "have the same version: compare `prefect version` on both."
 )
+
+
+def known_failure(error: BaseException) -> KawanUsahaError | None:
+    """Return an exception explained, on a full disk with what can be removed; None if unknown.
+
+    Only a full disk imports what knows the store: memory may be what failed.
+    """
+    known = explained(error)
+    if isinstance(known, DiskFull):
+        from tasks.core.pruning import with_advice
+
+        return with_advice(known, home())
+    return known
 
 
 def explained(error: BaseException) -> KawanUsahaError | None:

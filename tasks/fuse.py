@@ -1,6 +1,6 @@
 """Fuse: the adapter added to the weights, streamed."""
 
-from tasks.core.architecture.fingerprint import renew_fingerprint
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.conversation.template.files import with_template_of
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging

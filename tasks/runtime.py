@@ -21,14 +21,13 @@ from prefect.logging.loggers import task_run_logger
 from prefect.states import Failed
 from prefect.tasks import Task
 
-from tasks.core.errors import DiskFull, KawanUsahaError
+from tasks.core.errors import KawanUsahaError
 from tasks.core.home import home
 from tasks.core.keys import StageKey
-from tasks.core.pruning import with_advice
 from tasks.core.signing import configured_key
 from tasks.core.store import RunStore, Staging, Store, configured_remote
 from tasks.core.system.threads import pause, run_all
-from tasks.explain import explained
+from tasks.explain import known_failure
 from tasks.progress import log_line, shown_stage, working_for
 from tasks.stage_result import StageResult, completed, outcome_line
 from tasks.task_states import awaits_retry, works
@@ -82,6 +81,7 @@ def stage_task(
     and returns its result. An interrupt gets a note with the stage that it interrupted. A temporary
     error is followed by `retries` more attempts, by default one per delay.
     """
+    delays_s = retry_delays_s or RETRY_DELAYS_S
 
     def named(parameters: dict[str, Any]) -> str:
         try:
@@ -90,26 +90,12 @@ def stage_task(
             _log.warning("The name of a run of %s could not be made: %r", name, error)
             return name
 
-    delays_s = retry_delays_s or RETRY_DELAYS_S
-
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(function)
-        def explained(*args: P.args, **kwargs: P.kwargs) -> R:
+        def shown(*args: P.args, **kwargs: P.kwargs) -> R:
             with shown_stage() as stage:
-                try:
+                with _failing_as(name):
                     made = function(*args, **kwargs)
-                except Exception as error:
-                    known = known_failure(error)
-                    if known is None:
-                        error.add_note(f"Stage: {name}.")
-                        raise
-                    get_run_logger().error("%s", known)
-                    if known is error:
-                        raise
-                    raise known from error
-                except BaseException as stop:
-                    stop.add_note(f"Interrupted stage: {name}.")
-                    raise
                 stage.outcome = outcome_line(made)
             # Prefect unwraps a returned state: `run` returns the StageResult.
             return cast("R", completed(made)) if isinstance(made, StageResult) else made
@@ -122,9 +108,28 @@ def stage_task(
             cache_policy=NO_CACHE,
             persist_result=False,
         )
-        return as_task(explained)
+        return as_task(shown)
 
     return decorate
+
+
+@contextmanager
+def _failing_as(stage: str) -> Iterator[None]:
+    """Log and raise a failure of the block explained; note the stage on a bug and an interrupt."""
+    try:
+        yield
+    except Exception as error:
+        known = known_failure(error)
+        if known is None:
+            error.add_note(f"Stage: {stage}.")
+            raise
+        get_run_logger().error("%s", known)
+        if known is error:
+            raise
+        raise known from error
+    except BaseException as stop:
+        stop.add_note(f"Interrupted stage: {stage}.")
+        raise
 
 
 def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -150,12 +155,6 @@ def run_together(name: str, *stages: Callable[[], R]) -> list[R]:
         if not isinstance(stop, Exception):
             stop.add_note(f"Interrupted stage: {name}.")
         raise
-
-
-def known_failure(error: Exception) -> KawanUsahaError | None:
-    """Return an exception explained, on a full disk with what can be removed; None if unknown."""
-    known = explained(error)
-    return with_advice(known, home()) if isinstance(known, DiskFull) else known
 
 
 def _is_not_told(record: logging.LogRecord) -> bool:

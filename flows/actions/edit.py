@@ -8,10 +8,10 @@ from flows.actions.local_models import local_model
 from flows.actions.model_directories import adapter_files, work_identity
 from flows.command_line.output import command_log, showing_progress
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.fingerprint import put_fingerprint
 from tasks.core.architecture.proof.edit_proof import EditProof, prove_edit
 from tasks.core.files.digests import state_of
 from tasks.core.files.output import staged_directory
+from tasks.core.model.edit_fingerprint import put_fingerprint
 from tasks.core.recipe import Edit
 
 

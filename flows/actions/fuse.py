@@ -7,7 +7,7 @@ from flows.actions.local_models import in_use, local_model
 from flows.actions.model_directories import adapter_files, work_identity
 from flows.command_line.model_directory import WrittenModel
 from flows.command_line.output import bytes_bar, command_log
-from tasks.core.architecture.fingerprint import renew_fingerprint
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.conversation.template.files import with_template_of
 from tasks.core.files.digests import state_of
 from tasks.core.files.output import staged_directory

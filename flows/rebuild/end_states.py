@@ -6,9 +6,10 @@ from prefect.states import Completed
 from flows.rebuild.notices import failure_notice, success_notice
 from flows.rebuild.run_summary import RunSummary, outcome_line
 from tasks.core.errors import KawanUsahaError
+from tasks.explain import known_failure
 from tasks.notices import is_subflow, notify
 from tasks.outbox import flush
-from tasks.runtime import explained_failure, known_failure
+from tasks.runtime import explained_failure
 
 
 def completed_state(summary: RunSummary) -> State[RunSummary]:

@@ -22,13 +22,13 @@ from pathlib import Path
 import typer
 
 from flows.terminal.colours import takes_colours
-from tasks.core.errors import DiskFull, KawanUsahaError, Unexpected
+from tasks.core.errors import KawanUsahaError, Unexpected
 from tasks.core.home import home
 from tasks.core.process.log import new_log
 from tasks.core.process.stopping import stop_behind
 from tasks.core.system.errors import system_error
 from tasks.core.system.exhaustion import exhausted_memory
-from tasks.explain import explained
+from tasks.explain import known_failure
 
 _NO_MEMORY = b"kawan-usaha: This machine ran out of memory.\n"
 DEBUG = "--debug"
@@ -116,11 +116,7 @@ def _silence_output() -> None:
 def _known(error: BaseException) -> KawanUsahaError:
     """Return the error that explains the exception, whatever fails on the way."""
     try:
-        known = explained(error)
-        if isinstance(known, DiskFull):
-            from tasks.core.pruning import with_advice  # loads the store
-
-            known = with_advice(known, home())
+        known = known_failure(error)
     except Exception:  # noqa: BLE001 - the first failure is the one to report
         known = error if isinstance(error, KawanUsahaError) else system_error(error)
     return known or _unexpected(error)

@@ -39,12 +39,12 @@ from transformers import (
 from tasks.core.conversation.examples.file import ExampleFile
 from tasks.core.conversation.examples.labels import IGNORED, Encoder, Example
 from tasks.core.conversation.examples.writer import ExampleWriter
-from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tasks.core.system.cores import usable_cores
 from tasks.core.training.batching.choice import batching_of
 from tests.benchmarks.batching_chart import draw
+from tests.conversations import load_conversations
 
 _STARTER = Path(__file__).parents[2] / "data" / "conversation.json"
 _FASTCHAT = "FastChat: to full length"

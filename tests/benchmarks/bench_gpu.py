@@ -211,7 +211,7 @@ def _climb_down(model: Path, settings: Finetune, data: Path, work: Path) -> None
     print("\n".join(f"{step.rung}: {step.reason.value}" for step in result.steps_down))
     losses = ", ".join(f"{step.loss:.4f}" for step in result.trained.steps)
     facts = result.trained.facts
-    print(f"losses {losses}; {facts.tensors} tensors; largest |B| {facts.largest_b_norm:.3g}")
+    print(f"losses {losses}; {facts.tensors} tensors")
 
 
 class _UsedGpu(threading.Thread):

@@ -26,9 +26,8 @@ import psutil
 import torch
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
-from tasks.core.demo.models import save_demo_model
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.process.ports import free_port
@@ -38,6 +37,7 @@ from tasks.core.serving.launch.deployment import deploy
 from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.state.record import Deployment
 from tasks.core.serving.supervision.processes import own_processes
+from tests.benchmarks.demo_model import save_demo_model
 from tests.benchmarks.fastchat_by_hand import by_hand
 from tests.benchmarks.load_record import answers, percentiles, tokens_per_s
 from tests.benchmarks.serving_chart import draw

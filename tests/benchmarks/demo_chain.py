@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.demo.models import save_demo_model, split
+from tasks.core.demo.models import split
 from tasks.core.evaluation.figures import Role
 from tasks.core.recipe import Edit
+from tests.benchmarks.demo_model import save_demo_model
 
 TEMPLATE = "Yi-34b-chat"
 EDIT = Edit()

@@ -18,13 +18,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from tasks.core.conversation.examples.file import ExampleFile
 from tasks.core.conversation.prepared import prepare_examples
-from tasks.core.demo.models import save_demo_model
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.recipe import Finetune
 from tasks.core.training.batching.choice import batching_of
 from tasks.core.training.model.base_model import read_base_model
 from tasks.core.training.model.learned_head import learned_only
 from tasks.core.training.model.packed_attention import bounds_of
+from tests.benchmarks.demo_model import save_demo_model
 
 ROW_TOKENS = 512
 ROUNDS = 2

@@ -22,7 +22,7 @@ FOR_ITS_ERROR = {"tasks/core/weights/torch_bin.py"}
 """Imports pickle for UnpicklingError, which torch's restricted unpickler raises."""
 
 TRUSTS = {
-    "tasks/core/architecture/take_fingerprint.py": "the proof's process",
+    "tasks/core/architecture/take_edit_fingerprint.py": "the proof's process",
     "tasks/core/architecture/proof/observe.py": "the proof's process",
     "tasks/core/architecture/proof/whole_model.py": "the proof's process",
     "tasks/core/evaluation/vocabulary.py": "the measuring process",

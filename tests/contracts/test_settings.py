@@ -8,9 +8,9 @@ from pydantic.fields import FieldInfo
 
 from flows.cli import app
 from tasks.core.recipe import Recipe
-from tasks.core.recipe.fields import fields_below
 from tests.contracts.recommended_commands import ROOT, Recommended
 from tests.contracts.recommended_settings import recommended_fields, recommended_options
+from tests.recipe_fields import fields_below
 
 NO_FIELDS = {"publish.publish", "deploy.1_port"}
 """A function by its module's name; the port of a process, whose name is filled in."""

@@ -19,7 +19,6 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from flows.lifecycle import rebuild
 from flows.rebuild.run_summary import RunSummary
 from tasks.core.conversation.examples.labels import Encoder
-from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.errors import GateFailed
 from tasks.core.pruning import prune_store
 from tasks.core.recipe import (
@@ -37,6 +36,7 @@ from tasks.core.serving.state.directory import state_directory
 from tasks.core.store import Artifact, Store
 from tasks.core.store.runs import RunRecords
 from tasks.stage_result import StageResult
+from tests.conversations import load_conversations
 from tests.models import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")

@@ -3,12 +3,13 @@
     edits/         the kinds of edit, and whether a model can have them
     edit           writes an edited model directory that shares its source's weight files
     proof/         loads it again in a fresh process and proves that the edit is alive
-    fingerprint    the model's answers to a fixed prompt, by which any server can be checked
+    renew_edit_fingerprint, take_edit_fingerprint
+                   the model's answers to a fixed prompt, taken again once its weights changed
     promise        what a loaded model must report of its edit
     inspection     what a model directory holds, without loading its weights
     directory      a LLaMA model directory, opened and checked
     module_values  what the modules of a model in this process compute
-    plain          the way back to a plain LLaMA, where one can express the edit
+    unedited       the plain LLaMA that an edited model was made from
     card           the passage of the model card on loading the model
     remote/        the two files that travel inside the model directory
 

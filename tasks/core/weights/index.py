@@ -60,7 +60,7 @@ class ModelIndex:
         """The weight files, each once, relative to the directory."""
         return tuple(dict.fromkeys(entry.file for entry in self.tensors.values()))
 
-    def fingerprint(self, contents: Mapping[str, FileDigest] | None = None) -> str:
+    def identity(self, contents: Mapping[str, FileDigest] | None = None) -> str:
         """Return a value that changes with the weights: names, sizes and times of files, headers.
 
         Not a digest of the weights: it says whether work on these very files may be resumed. With

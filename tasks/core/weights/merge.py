@@ -26,7 +26,7 @@ from tasks.core.weights.index import ModelIndex, TensorEntry, read_index
 from tasks.core.weights.layout import MAX_SHARD_BYTES, Layout, TensorPiece, TensorSpec, plan_layout
 from tasks.core.weights.likeness import require_base_and_delta
 from tasks.core.weights.model_check import require_promised, require_unquantized
-from tasks.core.weights.pairing import BaseAndDelta, pair
+from tasks.core.weights.pairing import pair
 from tasks.core.weights.produce import ProducedModel, WeightsWork, produce
 from tasks.core.weights.reader import TensorReader, same_place
 from tasks.core.weights.small_files_check import check_small_files
@@ -45,13 +45,6 @@ class MergePlan:
     dtype: Dtype
     layout: Layout
     companions: Companions
-    dropped: tuple[str, ...]
-    bytes_in: int
-
-    @property
-    def bytes_out(self) -> int:
-        """The bytes of the weight files that will be written."""
-        return self.layout.size_bytes
 
 
 def plan_merge(
@@ -88,8 +81,6 @@ def plan_merge(
         dtype=dtype,
         layout=plan_layout(specs, max_shard_bytes),
         companions=_companions(base, delta, config_with(config, dtype, tensors.vocab_size)),
-        dropped=tensors.dropped,
-        bytes_in=_bytes_in(tensors),
     )
 
 
@@ -171,7 +162,3 @@ def _companions(base: Path, delta: Path, config: bytes) -> Companions:
         **of_delta,
         "config.json": config,
     }
-
-
-def _bytes_in(tensors: BaseAndDelta) -> int:
-    return sum(e.nbytes for side in (tensors.base, tensors.delta) for e in side.values())

@@ -40,11 +40,10 @@ Same = Callable[[ModelIndex, TensorEntry, TensorEntry], bool]
 
 @dataclass(frozen=True)
 class BaseAndDelta:
-    """The tensors to add, by name, and the names of those that were dropped."""
+    """The tensors to add, by name."""
 
     base: Tensors
     delta: Tensors
-    dropped: tuple[str, ...]
 
     @property
     def vocab_size(self) -> int | None:
@@ -69,8 +68,7 @@ def pair(
     _require_same_shapes(of_base, of_delta, where)
     for index, tensors in ((base, of_base), (delta, of_delta)):
         _require_floats(tensors, index)
-    dropped = (base.tensors.keys() | delta.tensors.keys()) - of_base.keys()
-    return BaseAndDelta(of_base, of_delta, tuple(sorted(dropped)))
+    return BaseAndDelta(of_base, of_delta)
 
 
 def _kept(index: ModelIndex, tied: bool, same: Same) -> Tensors:

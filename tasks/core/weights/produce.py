@@ -59,7 +59,7 @@ class WeightsWork:
                 "work": self.name,
                 "parameters": self.parameters,
                 "inputs": [
-                    index.fingerprint(self.contents[number] if self.contents else None)
+                    index.identity(self.contents[number] if self.contents else None)
                     for number, index in enumerate(self.inputs)
                 ],
                 "shards": [[shard.file, shard.header.hex()] for shard in self.layout.shards],

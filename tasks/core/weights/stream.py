@@ -2,7 +2,7 @@
 
 A thread takes the next piece of the result, reads the same elements from every source, computes,
 writes and hashes. Reading, arithmetic, writing and hashing of different pieces overlap, because
-each of them releases the interpreter's lock. Merge, fuse and convert differ only in the function.
+each of them releases the interpreter's lock. Merge and fuse differ only in the function.
 
 The invariant: the bytes written do not depend on the number of threads or on their timing.
 """

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from tasks.core.architecture.promise import expected_report, verify_loaded
-from tasks.core.errors import EditLost
+from tasks.core.architecture.promise import expected_report
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
 
 
@@ -16,24 +15,23 @@ def _load(path: Path, **arguments: Any) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True, **arguments)
 
 
-def test_built_in_class_does_not_keep_the_promise(stock: Path, edited: Path) -> None:
-    with pytest.raises(EditLost, match="LlamaForCausalLM"):
-        verify_loaded(LlamaForCausalLM.from_pretrained(stock), edited)
+def _keeps_promise(loaded: Any, model: Path) -> bool:
+    report, expected = loaded.kawan_usaha_report(), expected_report(model)
+    assert expected is not None
+    return expected == {name: report.get(name) for name in expected}
 
 
 def test_replaced_activation_does_not_keep_the_promise(edited: Path) -> None:
     model = _load(edited)
     model.model.layers[-1].mlp.act_fn = torch.nn.SiLU()
-    with pytest.raises(EditLost, match="does not compute what its edit says"):
-        verify_loaded(model, edited)
+    assert not _keeps_promise(model, edited)
 
 
 def test_model_of_another_edit_does_not_keep_the_promise(
     stock: Path, edited: Path, edit_into: Callable[..., Path]
 ) -> None:
     other = edit_into(stock, Edit(activations=(ActivationEdit(layers=("all",)),)), "other")
-    with pytest.raises(EditLost):
-        verify_loaded(_load(other), edited)
+    assert not _keeps_promise(_load(other), edited)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -44,7 +42,7 @@ def test_loaded_model_keeps_the_promise_in_any_precision(
     edit = Edit(rope_scaling=RopeScalingEdit(rope_type=rope_type, factor=4))
     edited = edit_into(stock, edit)
     model = _load(edited, dtype=torch.float32)
-    verify_loaded(model.half() if half else model, edited)
+    assert _keeps_promise(model.half() if half else model, edited)
 
 
 def test_promise_is_kept_by_a_model_whose_logits_do_not_show_the_edit(
@@ -58,14 +56,11 @@ def test_promise_is_kept_by_a_model_whose_logits_do_not_show_the_edit(
     edited = edit_into(stock)
     model, prompt = _load(edited), torch.tensor([[1, 40, 71, 102]])
     assert torch.equal(model(prompt).logits, plain(prompt).logits)
-    verify_loaded(model, edited)
-    with pytest.raises(EditLost, match="LlamaForCausalLM"):
-        verify_loaded(plain, edited)
+    assert _keeps_promise(model, edited)
 
 
 def test_plain_llama_promises_nothing(stock: Path) -> None:
     assert expected_report(stock) is None
-    verify_loaded(LlamaForCausalLM(LlamaConfig.from_pretrained(stock)), stock)
 
 
 def test_promise_is_plain_json(edited: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from tasks.core.conversation.formats import format_of
 from tasks.core.conversation.reading.data_files import DataFile
-from tasks.core.conversation.reading.scan import load_conversations, scan
+from tasks.core.conversation.reading.scan import scan
 from tasks.core.conversation.records import BadRecord, Conversation, RecordFault
 from tasks.core.errors import DataError
 from tasks.core.recipe.data import DataFormat
+from tests.conversations import load_conversations
 
 TURNS = [{"from": "human", "value": "Halo"}, {"from": "gpt", "value": "Apa kabar?"}]
 GOOD = {"id": "satu", "conversations": TURNS}

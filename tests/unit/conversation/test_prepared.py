@@ -16,11 +16,11 @@ from tasks.core.conversation.prepared import (
 )
 from tasks.core.conversation.reading import chunks, parallel
 from tasks.core.conversation.reading.data_files import DataFile
-from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.conversation.records import Conversation
 from tasks.core.errors import DataError, NotAModel
 from tasks.core.files.digests import sha256_of
 from tasks.core.recipe import Finetune
+from tests.conversations import load_conversations
 from tests.models import tiny_tokenizer
 
 STARTER = Path(__file__).parents[3] / "data" / "conversation.json"

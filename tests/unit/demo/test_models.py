@@ -58,8 +58,8 @@ def test_each_part_of_making_them_is_said_and_nothing_once_they_are_there(
     gguf, tiny = tmp_path / "tiny.gguf", tiny_llama(tmp_path / "tiny")
     gguf.write_bytes(b"GGUF")
     parts = LlamaForCausalLM.from_pretrained(tiny), AutoTokenizer.from_pretrained(tiny)
-    monkeypatch.setattr(demo_models, "_find_gguf", lambda: gguf)
-    monkeypatch.setattr(demo_models, "_load", lambda _: parts)
+    monkeypatch.setattr(demo_models, "find_gguf", lambda: gguf)
+    monkeypatch.setattr(demo_models, "load_gguf", lambda _: parts)
     said = []
     with running_hub(tmp_path / "hub") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)

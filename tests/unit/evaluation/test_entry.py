@@ -13,7 +13,6 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from tasks.core.conversation.examples.labels import Encoder, Example
-from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.conversation.template.render import get_template
 from tasks.core.errors import DataError
 from tasks.core.evaluation import chain_figures, loading, measuring
@@ -24,6 +23,7 @@ from tasks.core.evaluation.predictions import ROWS, PredictionReader, StoredPred
 from tasks.core.evaluation.prompts import read_prompts
 from tasks.core.evaluation.scoring import score
 from tasks.core.recipe import Evaluate
+from tests.conversations import load_conversations
 from tests.models import tiny_llama
 
 TEMPLATE = "vicuna_v1.1"

@@ -7,8 +7,8 @@ import pytest
 
 from tasks.core.recipe import KAWAN_USAHA, Recipe
 from tasks.core.recipe.annotated import annotated
-from tasks.core.recipe.fields import fields_below
 from tasks.core.recipe.file import find_recipe, load_recipe, parsed, recipe_names
+from tests.recipe_fields import fields_below
 
 NAMED = [*recipe_names()]
 _FIELD = re.compile(r"^(?P<margin>[ #]*)(?:- )?(?P<name>[a-z_0-9]+):")

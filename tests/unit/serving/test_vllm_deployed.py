@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.promise import expected_report
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.errors import ServingFailed
 from tasks.core.files.locks import holders
 from tasks.core.machine import devices

@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM, set_seed
 
 from tasks.core.architecture.edit import edit_model
 from tasks.core.conversation.examples.labels import Encoder
-from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError, LockBusy, MissingTool, NotAModel, RecipeError
 from tasks.core.model.template_record import TEMPLATE_RECORD, record_template, recorded_template
@@ -28,6 +27,7 @@ from tasks.core.training.attempt import TrainedAdapter, run_attempt
 from tasks.core.training.failures import StopReason, TrainingStopped
 from tasks.core.training.launch.start import OWNER
 from tasks.core.training.request import TrainingRequest
+from tests.conversations import load_conversations
 from tests.models import WORDS, tiny_llama, tiny_tokenizer
 
 TEMPLATE = "vicuna_v1.1"

@@ -13,11 +13,11 @@ from tasks.core.architecture.edit import edit_model
 from tasks.core.architecture.inspection import inspect_model
 from tasks.core.conversation.examples.labels import Encoder
 from tasks.core.conversation.examples.split import is_validation
-from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.recipe import ActivationEdit, Edit, Finetune, Lora
 from tasks.core.training.attempt import run_attempt
 from tasks.core.training.request import TrainingRequest
 from tasks.core.weights.fuse import fuse_adapter
+from tests.conversations import load_conversations
 from tests.models import WORDS, tiny_llama, tiny_tokenizer
 
 TEMPLATE = "vicuna_v1.1"

@@ -41,10 +41,8 @@ def change(adapter: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> 
 def test_a_true_adapter_is_counted(adapter: Path, model: Path) -> None:
     facts = verify_adapter(adapter, read_index(model))
     tensors = load_file(adapter / WEIGHTS)
-    norms = [t.norm().item() for name, t in tensors.items() if "lora_B" in name]
     assert facts.tensors == len(tensors) == 8
     assert facts.parameters == sum(t.numel() for t in tensors.values())
-    assert (facts.smallest_b_norm, facts.largest_b_norm) == (min(norms), max(norms))
 
 
 def test_an_untrained_b_is_found(adapter: Path, model: Path) -> None:

@@ -167,9 +167,9 @@ def test_safetensors_win_over_bin_files_beside_them(tmp_path):
     assert read_index(model).format == "safetensors"
 
 
-def test_the_fingerprint_changes_when_a_file_is_written_again(tmp_path):
+def test_the_identity_changes_when_a_file_is_written_again(tmp_path):
     model = base_model(tmp_path / "model")
-    before = read_index(model).fingerprint()
-    assert read_index(model).fingerprint() == before
+    before = read_index(model).identity()
+    assert read_index(model).identity() == before
     save(model, state_dict_of(model))
-    assert read_index(model).fingerprint() != before
+    assert read_index(model).identity() != before

@@ -211,6 +211,25 @@ def test_a_copy_by_many_threads_has_the_tensors_of_the_source(index, tmp_path):
     assert all(torch.equal(copied[name], source[name]) for name in source)
 
 
+def test_a_copy_keeps_integers_booleans_and_the_largest_floats(tmp_path):
+    tensors = {
+        "steps": torch.arange(7),
+        "mask": torch.tensor([True, False, True]),
+        "empty": torch.empty(0, 3),
+        "scalar": torch.tensor(1.5),
+        "largest": torch.full((3, 2), torch.finfo(torch.float32).max),
+    }
+    (tmp_path / "model").mkdir()
+    save_file(tensors, tmp_path / "model" / "model.safetensors")
+    _stream(read_index(tmp_path / "model"), tmp_path / "out", _copy, 2)
+    copied = load_file(tmp_path / "out" / "model.safetensors")
+    assert copied.keys() == tensors.keys()
+    assert all(torch.equal(copied[name], tensors[name]) for name in tensors)
+    assert {name: tensor.dtype for name, tensor in copied.items()} == {
+        name: tensor.dtype for name, tensor in tensors.items()
+    }
+
+
 def test_the_thread_setting_of_torch_is_given_back(index, tmp_path):
     before = torch.get_num_threads()
     _stream(index, tmp_path / "out", _copy, 2)

@@ -18,13 +18,13 @@ from tasks.core.architecture.directory import (
     rope_parameters_of,
 )
 from tasks.core.architecture.edits.kinds import ArchitectureEdit, architecture_edits
-from tasks.core.architecture.plain import unedited_config
 from tasks.core.architecture.proof.edit_proof import EditProof, LayerRow, ProofRequest
 from tasks.core.architecture.proof.fresh_process import answer, versions
 from tasks.core.architecture.proof.observation import EditCheck, ObservedModels
 from tasks.core.architecture.proof.observe import observe_layers, observe_whole_models
 from tasks.core.architecture.proof.recording import ProofSubject
 from tasks.core.architecture.proof.whole_model import PROMPT, dtype_that_fits, edit_fingerprint
+from tasks.core.architecture.unedited import unedited_config
 
 
 def make_proof(request: ProofRequest) -> EditProof:

@@ -1,8 +1,8 @@
 """The conversations of a file, one after another, in bounded memory.
 
-The invariant: nothing is skipped silently. `scan` yields every bad record beside the good ones;
-`load_conversations` returns all of a flawless file or raises. A file whose first records are all in
-a format that cannot be read is refused once, with the name of that format.
+The invariant: nothing is skipped silently. `scan` yields every bad record beside the good ones. A
+file whose first records are all in a format that cannot be read is refused once, with the name of
+that format.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,6 @@ from tasks.core.conversation.reading.json_values import values
 from tasks.core.conversation.records import BadRecord, Conversation
 from tasks.core.errors import DataError
 from tasks.core.progress import OnProgress, silent
-
-_SHOWN_FAULTS = 10
 
 
 def scan(
@@ -55,36 +53,4 @@ def find_record(
         where=f"{name}, record {position}",
         found=found,
         next_step=f"See what `kawan-usaha data check {name}` says.",
-    )
-
-
-def load_conversations(path: Path) -> tuple[Conversation, ...]:
-    """Return all conversations of a file, none of which may be malformed.
-
-    Raises DataError that counts the bad records and lists the first of them.
-    """
-    records = [record for _, record in scan(path)]
-    good = tuple(record for record in records if isinstance(record, Conversation))
-    bad = [record for record in records if isinstance(record, BadRecord)]
-    if bad or not good:
-        raise _faults(path, bad, len(good))
-    return good
-
-
-def _faults(path: Path, bad: list[BadRecord], good_count: int) -> DataError:
-    if not bad:
-        return DataError(
-            "The file holds no conversation.",
-            where=path,
-            expected="a JSON array, or one JSON object a line, in FastChat's conversation format",
-        )
-    shown = [f"\n    {record}" for record in bad[:_SHOWN_FAULTS]]
-    more = f"\n    and {len(bad) - len(shown)} more" if len(bad) > len(shown) else ""
-    return DataError(
-        f"{len(bad)} of {len(bad) + good_count} records cannot be used.",
-        where=path,
-        expected='{"id": ..., "conversations": [{"from": "human", "value": ...}, '
-        '{"from": "gpt", "value": ...}, ...]}',
-        found="".join(shown) + more,
-        next_step="Correct these records, or take them out of the file.",
     )

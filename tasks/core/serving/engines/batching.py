@@ -6,7 +6,6 @@ admits nothing until a request *finishes*, which never happens if all are cancel
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from itertools import count
@@ -22,8 +21,6 @@ from tasks.core.serving.engines.generator import GeneratorRoom, Token
 from tasks.core.serving.engines.loaded import context_of, end_tokens_of, vocabulary_of
 from tasks.core.serving.engines.request import Completion
 from tasks.core.serving.engines.sampling import Sampler
-
-_log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _STOP_S = 3.0

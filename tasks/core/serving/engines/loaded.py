@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from tasks.core.model.config import context_tokens, rope_of
 from tasks.core.serving.engines.forward import prompt_logprobs
 from tasks.core.serving.engines.generator import Generator
-from tasks.core.serving.proof.fingerprint import require_fingerprint
+from tasks.core.serving.proof.edit_fingerprint_match import require_fingerprint
 from tasks.core.serving.proof.readiness import EngineReport, Expectation, require_as_expected
 
 _log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class LoadedModel:
     """A model that is loaded but not proven.
 
     template is the conversation template of the engine; precision the type of the weights, one of
-    `fingerprint.TOLERANCES`; generator starts what answers requests, and is called after the
-    proof.
+    `edit_fingerprint_match.TOLERANCES`; generator starts what answers requests, and is called after
+    the proof.
     """
 
     model: Any

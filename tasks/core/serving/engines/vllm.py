@@ -22,7 +22,8 @@ from tasks.core.serving.engines.request import OPTIONAL_FIELDS
 from tasks.core.serving.engines.vllm_command import Setup, VllmArguments
 from tasks.core.serving.engines.vllm_environment import EXTRA_ARGUMENTS, vllm_python
 from tasks.core.serving.engines.vllm_process import require_provable
-from tasks.core.serving.proof.fingerprint import PromptAnswer, ask_prompt, require_fingerprint
+from tasks.core.serving.proof.edit_fingerprint_match import require_fingerprint
+from tasks.core.serving.proof.prompt_logprobs import PromptAnswer, ask_prompt
 from tasks.core.serving.proof.readiness import EngineReport, Expectation
 
 _ANY_PROMPT: Final = (0, 0)

@@ -34,7 +34,7 @@ _SHARE_ALONE, _SHARE_BESIDE = 0.9, 0.45
 class Setup(BaseModel):
     """The setup of a server, which every answer contains in OpenAI's system_fingerprint.
 
-    rounds_like is the name of its tolerance: see `proof.fingerprint`.
+    rounds_like is the name of its tolerance: see `proof.edit_fingerprint_match`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -27,7 +27,7 @@ def control_api(parts: Parts) -> FastAPI:
     @app.post("/routes")
     async def read_routes() -> GatewayState:
         await parts.routing.read()
-        now = state()
+        now = _state(parts)
         _LOG.info("routed to %s", now.route and f"{now.route.slot}, build {now.route.build}")
         return now
 
@@ -37,7 +37,7 @@ def control_api(parts: Parts) -> FastAPI:
 
     @app.get("/state")
     async def get_state() -> GatewayState:
-        return state()
+        return _state(parts)
 
     @app.get("/recent")
     async def get_recent() -> list[RecentAnswer]:
@@ -56,14 +56,15 @@ def control_api(parts: Parts) -> FastAPI:
     # asks for tokens. Only the places limit it.
     app.mount("/", Api(parts).app(Keys(None, {}, anybody="control")))
 
-    def state() -> GatewayState:
-        loaded = parts.routing.loaded
-        return GatewayState(
-            route=loaded and loaded.route,
-            in_flight=parts.upstreams.in_flight(),
-            pieces=parts.upstreams.pieces(),
-            running=parts.places.running,
-            waiting=parts.places.waiting,
-        )
-
     return app
+
+
+def _state(parts: Parts) -> GatewayState:
+    loaded = parts.routing.loaded
+    return GatewayState(
+        route=loaded and loaded.route,
+        in_flight=parts.upstreams.in_flight(),
+        pieces=parts.upstreams.pieces(),
+        running=parts.places.running,
+        waiting=parts.places.waiting,
+    )

@@ -21,7 +21,8 @@ from tasks.core.serving.client.access import Access
 from tasks.core.serving.client.request import KeyRefused, request_text
 from tasks.core.serving.client.worker_access import read_access
 from tasks.core.serving.engines.registry import engine_of
-from tasks.core.serving.proof.fingerprint import ask_prompt, require_fingerprint
+from tasks.core.serving.proof.edit_fingerprint_match import require_fingerprint
+from tasks.core.serving.proof.prompt_logprobs import ask_prompt
 from tasks.core.serving.state.record import Deployment
 
 _WITHIN_S = 30.0

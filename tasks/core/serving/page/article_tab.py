@@ -54,6 +54,12 @@ class ArticleTab:
     def __init__(self, model: ServedModel, chat: gr.Chatbot) -> None:
         self._model, self._stops = model, Stops()
         gr.Markdown(words.ARTICLE_INTRO)
+        self._show_fields()
+        self._show_status()
+        self._wishes = Wishes(1024)
+        self._connect(chat)
+
+    def _show_fields(self) -> None:
         with gr.Column(elem_classes="card"):
             self._conversation = _text(
                 words.CONVERSATION, words.CONVERSATION_HINT, "conversation", lines=6
@@ -78,6 +84,8 @@ class ArticleTab:
             self._make_article = _make(words.MAKE_ARTICLE)
         with gr.Column(elem_classes="card"):
             self._article = _text(words.ARTICLE, words.ARTICLE_HINT, "article", lines=12)
+
+    def _show_status(self) -> None:
         with gr.Row(elem_id="status"):
             self._notice = gr.Markdown(visible=False, elem_classes="notice")
             self._stop = gr.Button(
@@ -89,8 +97,6 @@ class ArticleTab:
                 visible=False,
                 elem_id="stop-article",
             )
-        self._wishes = Wishes(1024)
-        self._connect(chat)
 
     def _connect(self, chat: gr.Chatbot) -> None:
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}

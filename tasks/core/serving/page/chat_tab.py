@@ -35,20 +35,24 @@ class ChatTab:
     ) -> None:
         self._model, self._stops = model, Stops()
         cards, more = examples[:_CARDS], examples[_CARDS:_EXAMPLES]
-        self.chat = gr.Chatbot(
-            elem_id="chat",
-            show_label=False,
-            height="min(60vh, 32rem)",
-            buttons=[],
-            feedback_options=None,
-            placeholder=words.WELCOME,
-            examples=[{"text": each.prompt} for each in cards],
-            latex_delimiters=[],
-            allow_tags=False,
-            layout="bubble",
-        )
+        self.chat = _bubbles(cards)
         self._left_out = gr.State(0)
         self._notice = gr.Markdown(visible=False, elem_classes="notice")
+        self._show_question()
+        self._answer_id = gr.State(None)  # of the last answer, if it is kept
+        self._own = OwnData(model, kept_days) if kept_days else None
+        self._consent = (
+            [self._own.mine, self._own.agrees] if self._own else [gr.State(), gr.State()]
+        )
+        self._judging = Judging(model, self._answer_id, self._own.mine) if self._own else None
+        with gr.Accordion(words.MORE_EXAMPLES, open=False, visible=bool(more)):
+            self._more = [
+                gr.Button(each.prompt, size="md", elem_classes="example") for each in more
+            ]
+        self._wishes = Wishes(512)
+        self._new = gr.Button(words.NEW_CHAT, size="md", variant="secondary")
+
+    def _show_question(self) -> None:
         with gr.Row(equal_height=True, elem_id="ask"):
             self._question = gr.Textbox(
                 label=words.QUESTION,
@@ -64,18 +68,6 @@ class ChatTab:
             self._stop = gr.Button(
                 words.STOP, variant="stop", size="md", scale=1, min_width=110, visible=False
             )
-        self._answer_id = gr.State(None)  # of the last answer, if it is kept
-        self._own = OwnData(model, kept_days) if kept_days else None
-        self._consent = (
-            [self._own.mine, self._own.agrees] if self._own else [gr.State(), gr.State()]
-        )
-        self._judging = Judging(model, self._answer_id, self._own.mine) if self._own else None
-        with gr.Accordion(words.MORE_EXAMPLES, open=False, visible=bool(more)):
-            self._more = [
-                gr.Button(each.prompt, size="md", elem_classes="example") for each in more
-            ]
-        self._wishes = Wishes(512)
-        self._new = gr.Button(words.NEW_CHAT, size="md", variant="secondary")
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Connect the widgets to their handlers."""
@@ -144,10 +136,7 @@ class ChatTab:
             else:
                 yield self._unanswered(before, question, words.STOPPED)
             return
-        told = words.left_out(left_out + last.left_out) if last and last.left_out else ""
-        if last and last.cut:
-            told = f"{told} {words.CUT}".strip()
-        yield {self._notice: notice(told), **self._kept(last, kept_for)}
+        yield {self._notice: notice(_lacking(last, left_out)), **self._kept(last, kept_for)}
 
     def _kept(self, last: Progress | None, kept_for: str | None) -> Update:
         if self._judging is None or kept_for is None or last is None:
@@ -197,6 +186,28 @@ class ChatTab:
             self._new: gr.Button(visible=False),
             **(self._judging.closed() if self._judging else {}),
         }
+
+
+def _bubbles(cards: Sequence[ExamplePrompt]) -> gr.Chatbot:
+    """Return the conversation; while it is empty, it shows the examples as cards."""
+    return gr.Chatbot(
+        elem_id="chat",
+        show_label=False,
+        height="min(60vh, 32rem)",
+        buttons=[],
+        feedback_options=None,
+        placeholder=words.WELCOME,
+        examples=[{"text": each.prompt} for each in cards],
+        latex_delimiters=[],
+        allow_tags=False,
+        layout="bubble",
+    )
+
+
+def _lacking(last: Progress | None, left_out: int) -> str:
+    """Return what an answer was made without, or ended before; empty for a whole one."""
+    told = words.left_out(left_out + last.left_out) if last and last.left_out else ""
+    return f"{told} {words.CUT}".strip() if last and last.cut else told
 
 
 def _chosen(event: gr.EventData) -> str:

@@ -48,10 +48,13 @@ class ReviewTab:
         self._notice = gr.Markdown(visible=False, elem_classes="notice")
         self._open: gr.State = gr.State(None)
         with gr.Column(visible=False, elem_id="review") as self._work:
-            self._show()
+            self._show_conversation()
+            with gr.Column(elem_classes="card"):
+                self._show_answer()
+                self._show_decision()
         self._connect()
 
-    def _show(self) -> None:
+    def _show_conversation(self) -> None:
         self._waiting = gr.Markdown(elem_id="waiting")
         self._chat = gr.Chatbot(
             elem_id="reviewed",
@@ -66,36 +69,39 @@ class ReviewTab:
             layout="bubble",
             autoscroll=True,
         )
-        with gr.Column(elem_classes="card"):
-            self._verdict = gr.Markdown(elem_id="verdict")
-            self._correction = gr.Textbox(
-                label=words.THEIR_CORRECTION,
-                interactive=False,
-                visible=False,
-                lines=2,
-                max_lines=8,
-                buttons=[],
-                elem_id="their-correction",
+
+    def _show_answer(self) -> None:
+        self._verdict = gr.Markdown(elem_id="verdict")
+        self._correction = gr.Textbox(
+            label=words.THEIR_CORRECTION,
+            interactive=False,
+            visible=False,
+            lines=2,
+            max_lines=8,
+            buttons=[],
+            elem_id="their-correction",
+        )
+        self._take = gr.Button(words.TAKE_CORRECTION, size="md", visible=False)
+        self._answer = gr.Textbox(
+            label=words.LEARNED_ANSWER,
+            info=words.LEARNED_ANSWER_HINT,
+            interactive=True,
+            lines=4,
+            max_lines=16,
+            max_length=_LONGEST_ANSWER,
+            elem_id="learned",
+        )
+
+    def _show_decision(self) -> None:
+        with gr.Row():
+            self._accept = gr.Button(
+                words.ACCEPT, variant="primary", size="md", min_width=110, elem_id="accept"
             )
-            self._take = gr.Button(words.TAKE_CORRECTION, size="md", visible=False)
-            self._answer = gr.Textbox(
-                label=words.LEARNED_ANSWER,
-                info=words.LEARNED_ANSWER_HINT,
-                interactive=True,
-                lines=4,
-                max_lines=16,
-                max_length=_LONGEST_ANSWER,
-                elem_id="learned",
+            self._reject = gr.Button(
+                words.REJECT, variant="stop", size="md", min_width=110, elem_id="reject"
             )
-            with gr.Row():
-                self._accept = gr.Button(
-                    words.ACCEPT, variant="primary", size="md", min_width=110, elem_id="accept"
-                )
-                self._reject = gr.Button(
-                    words.REJECT, variant="stop", size="md", min_width=110, elem_id="reject"
-                )
-                self._skip = gr.Button(words.SKIP, size="md", min_width=110, elem_id="skip")
-            gr.Markdown(words.WHAT_IS_LEARNED, elem_classes="consent")
+            self._skip = gr.Button(words.SKIP, size="md", min_width=110, elem_id="skip")
+        gr.Markdown(words.WHAT_IS_LEARNED, elem_classes="consent")
 
     def _connect(self) -> None:
         quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}

@@ -6,8 +6,8 @@ import pytest
 
 from tasks.core.collected.review import reviewed_set as reviewed
 from tasks.core.collected.review.reviewed_set import reviewed_set
-from tasks.core.conversation.reading.scan import load_conversations
 from tests.collected import BUDI, Kept
+from tests.conversations import load_conversations
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 
 from tasks.core.conversation.checking import language
 from tasks.core.conversation.checking.language import LanguageCheck
-from tasks.core.conversation.reading.scan import load_conversations
 from tasks.core.conversation.records import Conversation, Turn
 from tasks.core.errors import RecipeError
+from tests.conversations import load_conversations
 
 ROOT = Path(__file__).parents[4]
 ENGLISH = (

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.conversation.reading.scan import load_conversations, scan
+from tasks.core.conversation.reading.scan import scan
 from tasks.core.conversation.records import BadRecord
 from tasks.core.errors import DataError
+from tests.conversations import load_conversations
 
 GOOD = {
     "id": "satu",

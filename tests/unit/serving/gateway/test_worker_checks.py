@@ -13,7 +13,7 @@ from tasks.core.serving.client.access import Access
 from tasks.core.serving.client.request import KeyRefused
 from tasks.core.serving.client.worker_access import read_access, write_access
 from tasks.core.serving.health.workers import access_to, look_at_workers, require_workers
-from tasks.core.serving.proof.fingerprint import ask_prompt
+from tasks.core.serving.proof.prompt_logprobs import ask_prompt
 from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.record import Deployment
 from tests.deployments import deployment

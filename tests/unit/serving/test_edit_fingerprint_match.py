@@ -11,13 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.fingerprint import renew_fingerprint
 from tasks.core.architecture.proof.whole_model import prompt_token_logprobs
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.errors import EditLost, ServingFailed
 from tasks.core.model.edit_fingerprint import EditFingerprint, read_fingerprint
 from tasks.core.recipe import ActivationEdit, Edit
 from tasks.core.serving.client.access import Access
-from tasks.core.serving.proof.fingerprint import TOLERANCES, ask_prompt, require_fingerprint
+from tasks.core.serving.proof.edit_fingerprint_match import TOLERANCES, require_fingerprint
+from tasks.core.serving.proof.prompt_logprobs import ask_prompt
 from tests.models import tiny_llama
 
 EDIT = Edit(activations=(ActivationEdit(layers=("all",), activation="gelu"),))

@@ -12,16 +12,19 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tasks.core.architecture.edit import edit_model
-from tasks.core.architecture.fingerprint import put_fingerprint, renew_fingerprint
-from tasks.core.architecture.plain import to_plain_llama
 from tasks.core.architecture.proof.edit_proof import prove_edit
+from tasks.core.architecture.renew_edit_fingerprint import renew_fingerprint
 from tasks.core.errors import EditLost
 from tasks.core.hub.download.local_copy import copy_directory
 from tasks.core.hub.publish.allow_list import choose_to_publish
-from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, EditFingerprint, read_fingerprint
+from tasks.core.model.edit_fingerprint import (
+    FINGERPRINT_FILE,
+    EditFingerprint,
+    put_fingerprint,
+    read_fingerprint,
+)
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, RopeScalingEdit
-from tasks.core.weights.convert import convert_dtype
 from tasks.core.weights.fuse import fuse_adapter
 from tests.models import tiny_llama
 from tests.unit.architecture.conftest import GELU_IN_THE_LAST
@@ -155,18 +158,6 @@ def test_fused_model_has_the_fingerprint_of_its_own_weights(
 def test_fused_plain_model_has_none(stock: Path) -> None:
     assert renew_fingerprint(stock) == {}
     assert not (stock / FINGERPRINT_FILE).exists()
-
-
-def test_model_made_from_an_edited_one_takes_nothing_over(
-    stock: Path, edit_into: Callable[..., Path], tmp_path: Path
-) -> None:
-    model = edit_into(stock, LINEAR)
-    renew_fingerprint(model)
-    (tmp_path / "plain").mkdir()
-    to_plain_llama(model, tmp_path / "plain")
-    convert_dtype(model, tmp_path / "converted", dtype="bfloat16")
-    assert not (tmp_path / "plain" / FINGERPRINT_FILE).exists()
-    assert not (tmp_path / "converted" / FINGERPRINT_FILE).exists()
 
 
 def test_fingerprint_is_published_and_downloaded_with_its_model(

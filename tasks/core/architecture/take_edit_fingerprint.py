@@ -5,8 +5,6 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tasks.core.architecture.directory import open_model
-from tasks.core.architecture.fingerprint import FingerprintAnswer, FingerprintRequest
-from tasks.core.architecture.plain import unedited_twin
 from tasks.core.architecture.proof.fresh_process import answer, versions
 from tasks.core.architecture.proof.whole_model import (
     dtype_that_fits,
@@ -15,6 +13,8 @@ from tasks.core.architecture.proof.whole_model import (
     prompt_ids,
     prompt_token_logprobs,
 )
+from tasks.core.architecture.renew_edit_fingerprint import FingerprintAnswer, FingerprintRequest
+from tasks.core.architecture.unedited import unedited_twin
 
 
 def take(request: FingerprintRequest) -> FingerprintAnswer:

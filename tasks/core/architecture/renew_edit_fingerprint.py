@@ -1,24 +1,19 @@
-"""The fingerprint of an edit: written into the directory of each edited model.
+"""The fingerprint of an edited model, taken again in a fresh process once its weights changed.
 
-An edit's fingerprint comes from its proof, which loads the model anyway. A model made from an
-edited one by changing the weights answers differently: its fingerprint is taken again, in a fresh
-process. The invariant: a fingerprint in a directory was computed from the weights there.
+An edit's first fingerprint comes from its proof, which loads the model anyway. A model made from an
+edited one by changing the weights answers differently.
 """
 
-import logging
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.architecture.proof.fresh_process import ask_fresh_process
 from tasks.core.errors import EditLost
-from tasks.core.files.digests import FileDigest, digest_of
-from tasks.core.files.durable import write_atomically
+from tasks.core.files.digests import FileDigest
 from tasks.core.model.config import read_config
-from tasks.core.model.edit_fingerprint import FINGERPRINT_FILE, EditFingerprint
+from tasks.core.model.edit_fingerprint import EditFingerprint, put_fingerprint
 from tasks.core.process.answer_file import read_answer
-
-logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 3600.0
 
@@ -40,24 +35,6 @@ class FingerprintAnswer(BaseModel):
     fingerprint: EditFingerprint | None
 
 
-def put_fingerprint(model: Path, fingerprint: EditFingerprint | None) -> dict[str, FileDigest]:
-    """Write the fingerprint into the model directory; return the digest of the file.
-
-    Without a fingerprint an older file is removed, and the log says so.
-    """
-    path = model / FINGERPRINT_FILE
-    if fingerprint is None:
-        path.unlink(missing_ok=True)
-        logger.warning(
-            "no %s is written: the whole model does not fit into memory here, or its answers are "
-            "not finite numbers; the vllm engine will not serve this model",
-            FINGERPRINT_FILE,
-        )
-        return {}
-    write_atomically(path, fingerprint.model_dump_json(indent=2) + "\n")
-    return {FINGERPRINT_FILE: digest_of(path)}
-
-
 def renew_fingerprint(
     model: Path, *, memory_bytes: int | None = None, log: Path | None = None
 ) -> dict[str, FileDigest]:
@@ -72,7 +49,7 @@ def renew_fingerprint(
     if read_config(model).get("model_type") != KawanUsahaConfig.model_type:
         return {}
     request = FingerprintRequest(model=model.absolute(), memory_bytes=memory_bytes)
-    module = "tasks.core.architecture.take_fingerprint"
+    module = "tasks.core.architecture.take_edit_fingerprint"
     reply = ask_fresh_process(module, request, model=model, timeout_s=_TIMEOUT_S, log=log)
     found = None
     if reply is not None:
