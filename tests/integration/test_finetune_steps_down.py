@@ -48,7 +48,7 @@ def attempt(seen: list[Finetune], sufficient: int) -> Any:
             validation=(),
             counts=ExampleCounts(*[1] * len(ExampleCounts.__dataclass_fields__)),
             trained_tokens=10,
-            facts=AdapterFacts(1, 1, 1.0, 1.0),
+            facts=AdapterFacts(1, 1),
             resumed_from_step=None,
             restarted_for=(),
             peak_memory_bytes=0,

@@ -60,7 +60,7 @@ def why(state: State[object]) -> KawanUsahaError:
 def test_what_was_never_released_cannot_learn(home: Path) -> None:
     error = why(learned("demo"))
     assert isinstance(error, RecipeError)
-    assert "Nothing was released" in str(error)
+    assert "Nothing has been released" in str(error)
 
 
 def test_a_recipe_that_trains_nothing_cannot_learn(home: Path) -> None:

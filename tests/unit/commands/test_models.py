@@ -178,7 +178,7 @@ def test_an_output_below_a_file_is_wrong_usage(run: Run, models: Path, tmp_path:
     (tmp_path / "file").touch()
     code, _, err = run("download", models / "a", "file/out")
     assert code == 2
-    assert "cannot be made" in err
+    assert "cannot be created" in err
 
 
 @pytest.mark.parametrize(
