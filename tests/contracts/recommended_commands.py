@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.contracts.sources import sources
+
 ROOT = Path(__file__).parents[2]
 
 _QUOTED = re.compile(r"`(?:\.venv/bin/)?kawan-usaha ([^`]+)`")
@@ -70,8 +72,7 @@ def _lines(text: str) -> list[str]:
 @cache
 def constants_of_the_code() -> dict[Path, list[str]]:
     """Return the strings of each of our modules; each process of the suite asks three times."""
-    paths = (path for name in ("flows", "tasks") for path in sorted((ROOT / name).rglob("*.py")))
-    return {path: list(_constants(ast.parse(path.read_text()))) for path in paths}
+    return {ROOT / path: list(_constants(tree)) for path, tree in sources().items()}
 
 
 def _constants(tree: ast.Module) -> Iterator[str]:

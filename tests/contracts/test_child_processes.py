@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.home import PROJECT
+from tests.contracts.sources import sources
 
 STARTS = {
     *("subprocess.Popen", "subprocess.run", "subprocess.call", "subprocess.check_call"),
@@ -68,11 +69,6 @@ class Found:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.says}"
-
-
-def sources() -> dict[str, ast.Module]:
-    files = sorted(path for top in ("tasks", "flows") for path in (PROJECT / top).rglob("*.py"))
-    return {str(path.relative_to(PROJECT)): ast.parse(path.read_bytes()) for path in files}
 
 
 def starts(tree: ast.AST) -> Iterator[ast.Call]:

@@ -1,9 +1,9 @@
 """Cores are counted in one place, so that no two parts of a program divide them differently."""
 
 import ast
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.contracts.sources import parsed, sources
+
 COUNTING = {"sched_getaffinity", "cpu_count", "process_cpu_count"}
 COUNTERS = {
     "tasks/core/system/cores.py",
@@ -11,12 +11,10 @@ COUNTERS = {
 }
 
 
-def counts(path: Path) -> bool:
-    names = {getattr(node, "attr", None) for node in ast.walk(ast.parse(path.read_text()))}
-    return bool(COUNTING & names)
+def counts(tree: ast.Module) -> bool:
+    return bool(COUNTING & {getattr(node, "attr", None) for node in ast.walk(tree)})
 
 
 def test_only_one_module_counts_the_cores() -> None:
-    parts = ("flows", "tasks", "tests/benchmarks")
-    files = [path for part in parts for path in (ROOT / part).rglob("*.py")]
-    assert {str(path.relative_to(ROOT)) for path in files if counts(path)} <= COUNTERS
+    modules = sources() | parsed("tests/benchmarks")
+    assert {path for path, tree in modules.items() if counts(tree)} <= COUNTERS

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tasks.core.home import PROJECT
+from tests.contracts.sources import sources
 
 SENTENCE = re.compile(r"\bRaises?\s+((?:[^.]|\.\S)*)\.")
 """From `Raises` to the end of the sentence."""
@@ -157,17 +157,14 @@ def _said(node: ast.stmt) -> set[str]:
     return {name for sentence in SENTENCE.findall(words) for name in NAME.findall(sentence)}
 
 
-def sources() -> dict[str, ast.Module]:
-    files = [path for top in ("tasks", "flows") for path in (PROJECT / top).rglob("*.py")]
-    names = {path: ".".join(path.relative_to(PROJECT).with_suffix("").parts) for path in files}
-    return {
-        name.removesuffix(".__init__"): ast.parse(path.read_bytes()) for path, name in names.items()
-    }
-
-
 @pytest.fixture(scope="module")
 def project() -> Sources:
-    return Sources(sources())
+    return Sources(
+        {
+            path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): tree
+            for path, tree in sources().items()
+        }
+    )
 
 
 def test_what_docstrings_say_is_raised_can_be(project: Sources) -> None:

@@ -6,9 +6,8 @@ the command runs. So each function there imports from one module of ours at most
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-from tasks.core.home import PROJECT
+from tests.contracts.sources import parsed
 
 OTHERS = {
     "flows/commands/status.py: flows.prefect_server.overview": "only where a server is running",
@@ -24,17 +23,17 @@ def _imports(function: ast.AST) -> Iterator[str]:
             yield from (n.name for n in node.names if n.name.startswith(("flows", "tasks")))
 
 
-def _inside_functions(path: Path) -> Iterator[list[str]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def _inside_functions(tree: ast.Module) -> Iterator[list[str]]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and (found := [*_imports(node)]):
             yield found
 
 
 def test_a_function_of_a_command_imports_one_action_and_nothing_else() -> None:
     found, wrong = set(), set()
-    for path in sorted((PROJECT / "flows" / "commands").glob("*.py")):
-        for modules in _inside_functions(path):
-            names = {f"{path.relative_to(PROJECT)}: {module}" for module in modules}
+    for path, tree in parsed("flows/commands").items():
+        for modules in _inside_functions(tree):
+            names = {f"{path}: {module}" for module in modules}
             found |= names
             if len(modules) > 1 or not modules[0].startswith("flows.actions."):
                 wrong |= names - OTHERS.keys()
@@ -45,9 +44,11 @@ def test_a_function_of_a_command_imports_one_action_and_nothing_else() -> None:
 
 def test_an_action_imports_at_its_top() -> None:
     found = {
-        f"{path.name}: {module}"
-        for path in (PROJECT / "flows" / "actions").glob("*.py")
-        for modules in _inside_functions(path)
+        f"{path}: {module}"
+        for path, tree in parsed("flows/actions").items()
+        for modules in _inside_functions(tree)
         for module in modules
     }
-    assert found == {"data_check.py: tasks.core.conversation.checking.picture"}  # matplotlib
+    assert found == {
+        "flows/actions/data_check.py: tasks.core.conversation.checking.picture"
+    }  # matplotlib

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks.core.home import PROJECT
+from tests.contracts.sources import sources
 
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN = {
@@ -44,12 +45,7 @@ LOADS_A_FILE = {
 }
 
 
-def trees() -> dict[str, ast.Module]:
-    files = sorted(path for top in ("tasks", "flows") for path in (PROJECT / top).rglob("*.py"))
-    return {str(path.relative_to(PROJECT)): ast.parse(path.read_bytes()) for path in files}
-
-
-TREES = trees()
+TREES = sources()
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.home import PROJECT
+from tests.contracts.sources import sources
 
 
 def constants(tree: ast.Module) -> Iterator[str]:
@@ -33,10 +33,9 @@ def paths_in(value: object) -> Iterator[Path]:
 
 
 CONSTANTS = [
-    (".".join(path.relative_to(PROJECT).with_suffix("").parts), name)
-    for top in ("flows", "tasks")
-    for path in sorted((PROJECT / top).rglob("*.py"))
-    for name in constants(ast.parse(path.read_text()))
+    (path.removesuffix(".py").replace("/", "."), name)
+    for path, tree in sources().items()
+    for name in constants(tree)
 ]
 
 

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.contracts.sources import sources
+
 ROOT = Path(__file__).parents[2]
-USED_THROUGH = ROOT / "tasks" / "core" / "hub" / "private_api.py"
+USED_THROUGH = "tasks/core/hub/private_api.py"
 PROMISED = {"huggingface_hub", "huggingface_hub.errors", "huggingface_hub.hf_api"}
 
 
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             yield node.module or ""
         elif isinstance(node, ast.Import):
@@ -19,12 +21,11 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def test_a_name_that_is_not_promised_is_imported_in_one_place_alone():
-    files = [path for part in ("flows", "tasks") for path in (ROOT / part).rglob("*.py")]
     found = {
-        f"{path.relative_to(ROOT)}: {module}"
-        for path in files
+        f"{path}: {module}"
+        for path, tree in sources().items()
         if path != USED_THROUGH
-        for module in _imports(path)
+        for module in _imports(tree)
         if module.split(".")[0] == "huggingface_hub" and module not in PROMISED
     }
     assert found == set()
@@ -32,11 +33,10 @@ def test_a_name_that_is_not_promised_is_imported_in_one_place_alone():
 
 def test_what_model_signing_does_not_promise_is_imported_in_one_place_alone():
     """Its manifests, and what begins with an underscore; its version is pinned for it."""
-    files = [path for part in ("flows", "tasks") for path in (ROOT / part).rglob("*.py")]
     using = {
-        str(path.relative_to(ROOT))
-        for path in files
-        if any(m.partition(".")[0] in ("model_signing", "sigstore_models") for m in _imports(path))
+        path
+        for path, tree in sources().items()
+        if any(m.partition(".")[0] in ("model_signing", "sigstore_models") for m in _imports(tree))
     }
     assert using == {"tasks/core/signing/bundle.py"}
     pinned = f'"model-signing=={version("model-signing")}"'

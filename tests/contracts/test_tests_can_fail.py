@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tasks.core.home import PROJECT
+from tests.contracts.sources import parsed
 
 REFUSES = ("require_", "check_", "validate", "verify", "load_")
 """How functions are called that raise unless all is well. A call is a test that all is well."""
@@ -72,8 +72,7 @@ def asserting_nothing(tree: ast.Module) -> list[int]:
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, ast.Module]:
-    files = sorted((PROJECT / "tests").rglob("*.py"))
-    return {str(path.relative_to(PROJECT)): ast.parse(path.read_bytes()) for path in files}
+    return parsed("tests")
 
 
 def test_every_test_can_fail(modules: dict[str, ast.Module]) -> None:
