@@ -12,7 +12,7 @@ from tasks.core.store.runs import RunRecords
 
 
 def test_what_was_never_released_has_no_recipe_to_learn_on(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="Nothing was released"):
+    with pytest.raises(RecipeError, match="Nothing has been released"):
         released_recipe(RunRecords(tmp_path), "demo")
 
 
