@@ -83,7 +83,7 @@ def test_answer_that_is_no_number_is_near_to_neither() -> None:
 
 
 def test_answer_to_another_prompt_is_no_match() -> None:
-    with pytest.raises(EditLost, match="another prompt"):
+    with pytest.raises(EditLost, match="different prompt"):
         require_fingerprint(TWO, (-1.0, -2.0), dtype="float32", where=HERE)
 
 
