@@ -33,6 +33,8 @@ _STORE_TESTS = (
         f"store/test_{name}.py"
         for name in (
             "store",
+            "sealing",
+            "freed",
             "privacy",
             "unsafe_names",
             "run",
