@@ -35,6 +35,7 @@ _STORE_TESTS = (
             "store",
             "sealing",
             "freed",
+            "waiting",
             "privacy",
             "unsafe_names",
             "run",
@@ -46,6 +47,7 @@ _STORE_TESTS = (
             "remote",
             "remote_cut_off",
             "remote_large",
+            "pull",
             "transfers",
             "handover",
         )

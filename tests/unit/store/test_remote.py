@@ -178,32 +178,6 @@ def test_what_was_fetched_is_not_offered_to_where_it_came_from(
     assert machine("second").build(KEY, fail).cached
 
 
-def test_what_is_pulled_by_name_is_fetched_once(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built = build(machine("first"))
-    second = machine("second")
-    fetched = second.pull(str(KEY))
-    assert fetched is not None
-    assert fetched.digest == built.artifact.digest
-    monkeypatch.delattr(RemoteStore, "find")
-    assert second.pull(str(KEY)) == fetched
-
-
-def test_what_is_nowhere_cannot_be_pulled(machine: Machine) -> None:
-    assert machine("first").pull(str(KEY)) is None
-
-
-def test_only_what_the_remote_store_has_counts_as_shared(machine: Machine, tmp_path: Path) -> None:
-    alone = Store(tmp_path / "first")
-    artifact = build(alone).artifact
-    first = machine("first")
-    assert first.is_shared(artifact) is False
-    first.push(str(KEY))
-    assert first.is_shared(artifact) is True
-    assert alone.is_shared(artifact) is None
-
-
 def test_of_two_with_other_bytes_the_first_one_counts_and_the_other_adopts_it(
     machine: Machine, url: str, said: list[str]
 ) -> None:

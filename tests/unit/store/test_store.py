@@ -333,48 +333,6 @@ def test_finished_artifact_is_found_while_another_process_reads_it(
     assert (found.artifact.digest, found.cached) == (made.digest, True)
 
 
-def test_builder_that_waits_too_long_says_for_whom(tmp_path: Path, key: StageKey) -> None:
-    store = Store(tmp_path, "rebuild demo")
-
-    def slow(_: Staging) -> None:
-        with pytest.raises(LockBusy, match="held by rebuild demo: merge"):
-            store.build(key, two_files, wait_s=0.2)
-
-    store.build(key, slow)
-
-
-def test_builder_without_a_purpose_is_known_by_its_command(
-    tmp_path: Path, key: StageKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/kawan-usaha", "rebuild", "demo.yaml"])
-    store = Store(tmp_path)
-
-    def slow(_: Staging) -> None:
-        with pytest.raises(LockBusy, match="held by kawan-usaha rebuild: merge "):
-            store.build(key, two_files, wait_s=0.0)
-
-    store.build(key, slow)
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_waiting_is_told_among_the_other_lines_unless_it_has_its_own(
-    tmp_path: Path, key: StageKey, monkeypatch: pytest.MonkeyPatch, apart: bool
-) -> None:
-    monkeypatch.setattr("tasks.core.files.locks._SAY_AFTER_S", 0.0)
-    said: list[str] = []
-    waited: list[str] = []
-    store = Store(tmp_path, say=said.append, waits=waited.append if apart else None)
-
-    def slow(_: Staging) -> None:
-        with pytest.raises(LockBusy):
-            store.build(key, two_files, wait_s=0.2)
-
-    store.build(key, slow)
-    (line,) = waited if apart else said
-    assert line.startswith("Waiting for merge-")
-    assert not (said if apart else waited)
-
-
 KILLED = """
     import os, signal, sys
     from pathlib import Path
