@@ -28,6 +28,39 @@ def _in(package: str, *modules: str) -> tuple[str, ...]:
 
 
 _STORE = "tasks.core.store"
+_STORE_TESTS = (
+    *(
+        f"store/test_{name}.py"
+        for name in (
+            "store",
+            "sealing",
+            "freed",
+            "waiting",
+            "privacy",
+            "unsafe_names",
+            "run",
+            "runs",
+            "repetitions",
+            "seals",
+            "signed",
+            "releases",
+            "remote",
+            "remote_cut_off",
+            "remote_large",
+            "pull",
+            "transfers",
+            "handover",
+        )
+    ),
+    "test_pruning.py",
+)
+
+
+def _of_store(name: str, *modules: str) -> Target:
+    """Return a part of the store. Its parts use each other, so each has the tests of all."""
+    return Target(name, _in(_STORE, *modules), _STORE_TESTS, without="s3", by_default=False)
+
+
 TARGETS = (
     Target("keys", ("tasks.core.keys",), ("test_keys.py",)),
     Target("gate", ("tasks.core.evaluation.gate",), ("evaluation/test_gate.py",)),
@@ -46,43 +79,9 @@ TARGETS = (
         _in("tasks.core.training", "ladder", "rung_choice"),
         ("training/test_ladder.py",),
     ),
-    Target(
-        "artifacts",
-        _in(_STORE, "store", "commit", "manifest", "staging", "shelf", "links", "privacy"),
-        ("store/test_store.py", "store/test_privacy.py", "store/test_unsafe_names.py"),
-        by_default=False,
-    ),
-    Target(
-        "upkeep",
-        _in(_STORE, "upkeep", "checks", "restoring"),
-        ("store/test_store.py", "store/test_run.py"),
-        by_default=False,
-    ),
-    Target(
-        "runs",
-        _in(_STORE, "run", "runs", "run_record", "repetitions"),
-        ("store/test_run.py", "store/test_runs.py", "store/test_repetitions.py"),
-        by_default=False,
-    ),
-    Target(
-        "seals",
-        _in(_STORE, "seals", "signed", "kept_signatures", "releases"),
-        ("store/test_seals.py", "store/test_signed.py", "store/test_releases.py"),
-        without="s3",
-        by_default=False,
-    ),
-    Target(
-        "remote",
-        _in(_STORE, "remote", "sharing", "pushed", "transfers"),
-        ("store/test_remote.py", "store/test_remote_large.py", "store/test_transfers.py"),
-        without="s3",
-        by_default=False,
-    ),
-    Target(
-        "handover",
-        _in(_STORE, "handover"),
-        ("store/test_handover.py",),
-        without="s3",
-        by_default=False,
-    ),
+    _of_store("artifacts", "store", "commit", "manifest", "staging", "shelf", "links", "privacy"),
+    _of_store("upkeep", "upkeep", "checks", "restoring"),
+    _of_store("runs", "run", "runs", "run_record", "repetitions"),
+    _of_store("seals", "seals", "signed", "kept_signatures", "releases"),
+    _of_store("remote", "remote", "sharing", "pushed", "transfers", "handover"),
 )

@@ -69,8 +69,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     # An earlier version refuses a field that it does not know.
     left_out = None if manifest.private else {"private"}
     content = manifest.model_dump_json(indent=1, exclude=left_out)
-    write_atomically(directory / MANIFEST, content + "\n")
-    (directory / MANIFEST).chmod(0o444)
+    write_atomically(directory / MANIFEST, content + "\n", mode=0o444)
 
 
 def read_manifest(directory: Path) -> Manifest | None:

@@ -38,7 +38,7 @@ class Staging:
 
     def keep_private(self) -> None:
         """Mark the artifact as holding what people wrote, for its owner only from now on."""
-        if not self.private or self._open_mode is None:
+        if not self.private:
             self._open_mode = close(self.path)
         self.private = True
 

@@ -13,6 +13,7 @@ from tasks.core.errors import DiskFull, StorageUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import RemoteStore, Staging, Store
+from tasks.core.store.handover import Handover
 from tests.unit.store.conftest import Machine
 
 KEY = stage_key("finetune", 1, {})
@@ -233,6 +234,13 @@ def test_nothing_stays_there_once_the_work_is_finished(machine: Machine, url: st
     goes_on_from(machine("second"))
     assert StorageDirectory.open(url).files("staging") == {}
     assert [name for name, _ in RemoteStore.open(url).artifacts()] == [str(KEY)]
+
+
+def test_no_state_is_looked_for_of_a_stage_that_hands_nothing_over(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Handover, "forget")
+    assert not machine("first").build(KEY, lambda staging: step(staging.path, 1)).cached
 
 
 def test_without_a_remote_store_nothing_is_handed_over(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ def built(store: Store) -> tuple[Artifact, Artifact, Artifact]:
     return one, two, three
 
 
+def private_twice(staging: Staging) -> None:
+    staging.keep_private()
+    trained(staging)
+
+
 def is_open(directory: Path) -> bool:
     return bool(directory.stat().st_mode & 0o077)
 
@@ -93,6 +98,15 @@ def test_only_the_owner_enters_it_also_where_it_was_fetched_or_freed(tmp_path, s
     assert is_open(three.path)
     other.free(str(PREPARED))
     assert not is_open(freed_place(other.root / str(PREPARED)))
+
+
+@pytest.mark.parametrize("write", [trained, private_twice])
+def test_weights_made_of_what_people_wrote_are_as_open_as_any(tmp_path, write):
+    store = Store(tmp_path)
+    texts = store.build(COLLECTED, collected).artifact
+    other = store.build(stage_key("download", 1, {}), trained).artifact
+    weights = store.build(TRAINED, write, needs=[texts.path.name]).artifact
+    assert weights.path.stat().st_mode == other.path.stat().st_mode
 
 
 def test_what_a_killed_stage_has_written_is_its_owners_alone(tmp_path):

@@ -166,7 +166,16 @@ def test_what_one_machine_built_the_other_fetches(machine: Machine) -> None:
     assert content(found) == content(built)
     assert found.artifact.manifest == built.artifact.manifest
     assert second.verify() == {str(KEY): []}
-    assert all((found.artifact.path / n).stat().st_mode & 0o222 == 0 for n in content(found))
+    names = ("manifest.json", *content(found))
+    assert {(found.artifact.path / n).stat().st_mode & 0o7777 for n in names} == {0o444}
+
+
+def test_what_was_fetched_is_not_offered_to_where_it_came_from(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(machine("first"))
+    monkeypatch.delattr(RemoteStore, "push")
+    assert machine("second").build(KEY, fail).cached
 
 
 def test_of_two_with_other_bytes_the_first_one_counts_and_the_other_adopts_it(

@@ -120,12 +120,6 @@ def test_a_told_digest_of_another_size_is_not_believed(store: Store, key: StageK
     assert artifact.manifest.files["a.bin"] == digest_of(artifact.path / "a.bin")
 
 
-def test_files_of_an_artifact_are_read_only(store: Store, key: StageKey) -> None:
-    artifact = store.build(key, two_files).artifact
-    modes = {path.stat().st_mode & 0o222 for path in artifact.path.rglob("*") if path.is_file()}
-    assert modes == {0}
-
-
 def test_truncated_file_is_found_on_the_next_hit(store: Store, key: StageKey) -> None:
     artifact = store.build(key, two_files).artifact
     (artifact.path / "a.bin").chmod(0o644)
@@ -337,16 +331,6 @@ def test_finished_artifact_is_found_while_another_process_reads_it(
     with Store(tmp_path).present([str(key)]):
         found = store.build(key, fail, wait_s=0.0)
     assert (found.artifact.digest, found.cached) == (made.digest, True)
-
-
-def test_builder_that_waits_too_long_says_for_whom(tmp_path: Path, key: StageKey) -> None:
-    store = Store(tmp_path, "rebuild demo")
-
-    def slow(_: Staging) -> None:
-        with pytest.raises(LockBusy, match="held by rebuild demo: merge"):
-            store.build(key, two_files, wait_s=0.2)
-
-    store.build(key, slow)
 
 
 KILLED = """
