@@ -16,7 +16,7 @@ sys.exit(" ".join(name for name in {unwanted} if name in sys.modules) or 0)
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
     [
-        (["merge", "fuse", "convert"], ["transformers", "peft", "prefect", "fastchat"]),
+        (["merge", "fuse"], ["transformers", "peft", "prefect", "fastchat"]),
         (
             ["index", "layout", "journal", "adapter", "companions", "model_check"],
             ["torch", "numpy"],

@@ -4,7 +4,6 @@ An engine's process speaks the engine protocol (protocol.md in this directory) o
 here computes; the modules that run in the process itself are the only ones that import torch.
 """
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from tasks.core.process.environment import BESIDE_OTHERS, SUPERVISED
+from tasks.core.process.quick_start import quick_start
 from tasks.core.recipe import Dtype
 from tasks.core.recipe.deploy import Deploy, EngineName
 from tasks.core.serving.client.request import request_text
@@ -68,7 +68,7 @@ class Engine(ABC):
 
     name: ClassVar[EngineName]
     module: ClassVar[str]
-    """The module that its process runs, with one argument: `--settings`, as JSON."""
+    """The module whose main its process runs, with one argument: `--settings`, as JSON."""
     takes: ClassVar[frozenset[str]]
     """The optional fields of a completion request that it supports."""
     embeds: ClassVar[bool]
@@ -97,8 +97,7 @@ class Engine(ABC):
         told = self.arguments(launch).model_dump_json()
         return ProcessSpec(
             name="engine",
-            # -P: a `torch.py` in the working directory must not be imported in place of torch.
-            argv=(sys.executable, "-P", "-m", self.module, "--settings", told),
+            argv=tuple(quick_start(self.module, "--settings", told)),
             env={**_environment(launch), **self.environment(launch)},
             cwd=launch.directory,
             priority=1,

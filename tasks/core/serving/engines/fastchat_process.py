@@ -1,7 +1,5 @@
 """FastChat's process: its ModelWorker loads the model, its generate_stream makes the tokens.
 
-    python -m tasks.core.serving.engines.fastchat_process --settings JSON
-
 FastChat 0.2.36 is its last release. This is the only module of the project that assigns to another
 library's attributes, and only in FastChat's own process. Each remedy has its cause beside it, and a
 test that fails once it is no longer needed. FastChat's controller and API server, and its worker's
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 
 from tasks.core.model.config import context_tokens
+from tasks.core.process.quick_start import collector_at_rest
 from tasks.core.serving.engines.loaded import LoadedModel, precision_of
 from tasks.core.serving.engines.process import run_engine
 from tasks.core.serving.engines.process_arguments import EngineArguments
@@ -24,9 +23,10 @@ _DEFAULT_TOKENS = 2048
 def load(arguments: EngineArguments) -> LoadedModel:
     """Return the model as FastChat loads it."""
     restore_context_length()  # before the imports below, which load fastchat.serve
-    from fastchat.serve.model_worker import ModelWorker
+    with collector_at_rest():
+        from fastchat.serve.model_worker import ModelWorker
 
-    from tasks.core.serving.engines.fastchat_generator import FastChatGenerator
+        from tasks.core.serving.engines.fastchat_generator import FastChatGenerator
 
     worker = ModelWorker(
         controller_addr="",
@@ -72,5 +72,6 @@ def context_length(config: Any) -> int:
     return context_tokens(config.to_dict()) or _DEFAULT_TOKENS
 
 
-if __name__ == "__main__":
-    run_engine(load)
+def main(*words: str) -> int:
+    """Serve until it is stopped; return the exit code."""
+    return run_engine(words, load)

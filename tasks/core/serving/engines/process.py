@@ -7,8 +7,7 @@ edit. A refusal is written to a file beside the expectation, with exit code REFU
 import argparse
 import logging
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -37,8 +36,8 @@ _GRACE_S = 3
 """Streams learn at their next token that the process is ending; a long prompt may take longer."""
 
 
-def run_engine(load: Callable[[EngineArguments], LoadedModel]) -> None:
-    """Serve what `load` returns for the arguments of this process, until it is stopped."""
+def run_engine(words: Sequence[str], load: Callable[[EngineArguments], LoadedModel]) -> int:
+    """Serve what `load` returns for the arguments in the words; return the exit code."""
     # A log line that cannot be written is dropped. Otherwise logging reports it on stderr, which
     # FastChat has turned into a logger: without supervisord at the other end of the pipe that
     # recurses for ever, and every request fails.
@@ -46,10 +45,10 @@ def run_engine(load: Callable[[EngineArguments], LoadedModel]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser()
     parser.add_argument("--settings", type=EngineArguments.model_validate_json, required=True)
-    arguments: EngineArguments = parser.parse_args().settings
+    arguments: EngineArguments = parser.parse_args(words).settings
     # This process holds the device locks itself, so that they are freed however it ends.
     with serving(f"deployment {Path.cwd().parent.name}"):
-        sys.exit(_serve(arguments, load))
+        return _serve(arguments, load)
 
 
 def _serve(arguments: EngineArguments, load: Callable[[EngineArguments], LoadedModel]) -> int:

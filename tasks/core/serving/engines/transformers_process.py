@@ -1,7 +1,4 @@
-"""The process of the `transformers` engine: one model, continuous batching.
-
-python -m tasks.core.serving.engines.transformers_process --settings JSON
-"""
+"""The process of the `transformers` engine: one model, continuous batching."""
 
 from typing import Any
 
@@ -63,5 +60,6 @@ def _require_independent_rows(model: Any) -> None:
         )
 
 
-if __name__ == "__main__":
-    run_engine(load)
+def main(*words: str) -> int:
+    """Serve until it is stopped; return the exit code."""
+    return run_engine(words, load)

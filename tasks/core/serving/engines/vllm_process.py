@@ -1,4 +1,4 @@
-"""The process of vLLM: `python -m tasks.core.serving.engines.vllm_process --settings JSON`.
+"""The process of vLLM.
 
 It refuses a model whose edit cannot be proven in vLLM, takes the locks of its devices, and becomes
 the server by exec: the same process, which holds the locks until it ends. Only the gate of this
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import psutil
 
@@ -42,12 +42,12 @@ _OURS: Final = "KAWAN_USAHA_"
 _NOT_ITS_OWN: Final = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")
 
 
-def main() -> None:
+def main(*words: str) -> NoReturn:
     """Become the server, or exit with REFUSED and write the reason to a file."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser()
     parser.add_argument("--settings", type=VllmArguments.model_validate_json, required=True)
-    arguments: VllmArguments = parser.parse_args().settings
+    arguments: VllmArguments = parser.parse_args(words).settings
     expectation_file = Path(os.environ[EXPECTATION_VARIABLE])
     try:
         expectation = read_expectation(expectation_file)
@@ -106,7 +106,3 @@ def server_environment(environ: Mapping[str, str], python: Path) -> dict[str, st
         "PYTHONPATH": gate,
     }
     return dict(sorted(changed.items(), key=lambda item: item[0].startswith(_OURS)))
-
-
-if __name__ == "__main__":
-    main()
