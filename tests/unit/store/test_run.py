@@ -15,6 +15,7 @@ from tasks.core.files.locks import locked
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.recipe import Keep
 from tasks.core.store import Artifact, Built, RemoteStore, RunStore, Staging, Store
+from tasks.core.store.links import Gain
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
 from tasks.core.store.runs import RunRecords
 
@@ -200,6 +201,17 @@ def test_shared_weights_of_the_released_model_are_worth_nothing_and_stay(tmp_pat
     assert Store(tmp_path).verify()[str(edited.key)] == []
 
 
+@pytest.mark.parametrize(("gone_bytes", "stays"), [(10, True), (11, False)])
+def test_what_shares_nine_tenths_with_others_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone_bytes: int, stays: bool
+) -> None:
+    run = a_run(tmp_path)
+    base = Chain(run).base().artifact
+    monkeypatch.setattr("tasks.core.store.run.gains", lambda _: [Gain(10, gone_bytes, 100)])
+    run.done_with(str(base.key))
+    assert (Store(tmp_path).find(base.key) is not None) is stays
+
+
 def test_models_that_share_weights_are_freed_together(tmp_path: Path) -> None:
     said: list[str] = []
     Chain(a_run(tmp_path, say=said.append)).whole()
@@ -241,6 +253,15 @@ def test_what_another_recipe_keeps_or_released_or_serves_is_not_freed(tmp_path: 
     served = str(chain.delta().artifact.key)
     Chain(a_run(tmp_path, in_use=lambda: {served})).whole()
     assert {"base", "merge", "delta"} <= on_disk(tmp_path)
+
+
+def test_what_another_recipe_kept_before_its_last_rebuild_is_freed(tmp_path: Path) -> None:
+    keeper = a_run(tmp_path, recipe="keeper", keep="all")
+    Chain(keeper).base()
+    keeper.finish()
+    a_run(tmp_path, recipe="keeper", keep="all").finish()
+    Chain(a_run(tmp_path)).whole()
+    assert on_disk(tmp_path) == {"fuse", "evaluate"}
 
 
 def test_artifact_that_another_process_reads_is_not_freed(tmp_path: Path) -> None:
