@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 FETCHED_AT_ONCE_BYTES = 64 << 20
 """Artifacts of this size or more are fetched from a remote store only when a stage reads them."""
 WORTH_FREEING = 0.1
-"""Share of an artifact's bytes below which freeing it gains nothing: the rest is shared."""
+"""Share of an artifact's bytes up to which freeing it gains nothing: the rest is shared."""
 
 
 class RunStore(Store):

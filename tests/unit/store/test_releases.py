@@ -59,11 +59,12 @@ def test_out_of_reach_what_is_on_record_here_counts(
 def test_out_of_reach_a_new_release_fails_and_one_that_is_known_does_not(
     tmp_path: Path, remote: RemoteStore, out_of_reach: RemoteStore
 ) -> None:
-    released(tmp_path / "one", remote, "fuse-a")
-    released(tmp_path / "one", out_of_reach, "fuse-a")
+    for artifact in ("fuse-a", "fuse-b"):
+        released(tmp_path / "one", remote, artifact)
+    released(tmp_path / "one", out_of_reach, "fuse-b")
     with pytest.raises(StorageUnavailable):
-        released(tmp_path / "one", out_of_reach, "fuse-b")
-    assert RunRecords(tmp_path / "one").releases("demo")[0] == "fuse-b", "it is out all the same"
+        released(tmp_path / "one", out_of_reach, "fuse-c")
+    assert RunRecords(tmp_path / "one").releases("demo")[0] == "fuse-c", "it is out all the same"
 
 
 def test_release_is_known_on_another_machine_as_nothing_but_that(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import StageMissing
+from tasks.core.home import PROJECT
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import RemoteStore, RunStore, Staging
@@ -116,3 +117,8 @@ def test_small_artifact_is_fetched_at_once(machine: Machine) -> None:
     other = machine("other")
     assert not other.build(MODEL, never).artifact.freed
     assert "model.safetensors" in files_of(other, MODEL)
+
+
+def test_large_is_what_the_docs_call_so() -> None:
+    told = (PROJECT / "docs" / "machines.md").read_text()
+    assert f"An artifact of {FETCHED_AT_ONCE_BYTES >> 20} MiB or more is fetched only when" in told

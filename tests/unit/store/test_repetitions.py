@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.home import PROJECT
 from tasks.core.store.repetitions import KEPT_RECORDS, forget_repetitions
 from tasks.core.store.run_record import OpenRun, RunRecord
 from tasks.core.store.runs import RunRecords
@@ -102,6 +103,11 @@ def test_what_says_nothing_new_goes_and_no_answer_changes(
     forget_repetitions(records)
     assert answers(records) == before
     assert len(records.all()) == left
+
+
+def test_as_many_stay_as_the_docs_say() -> None:
+    told = (PROJECT / "docs" / "upkeep.md").read_text()
+    assert f"The last {KEPT_RECORDS} of each recipe stay" in told
 
 
 def test_what_the_remote_store_would_only_bring_back_stays(records: RunRecords) -> None:

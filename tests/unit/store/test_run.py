@@ -15,6 +15,8 @@ from tasks.core.files.locks import locked
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.recipe import Keep
 from tasks.core.store import Artifact, Built, RemoteStore, RunStore, Staging, Store
+from tasks.core.store.links import Gain
+from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
 from tasks.core.store.runs import RunRecords
 
 WEIGHTS = b"w" * (1 << 18)
@@ -126,18 +128,19 @@ def test_small_files_of_a_freed_artifact_stay_beside_its_manifest(tmp_path: Path
 
     def write(staging: Staging) -> None:
         (staging.path / "w").write_bytes(WEIGHTS)
-        (staging.path / "code").mkdir()
-        (staging.path / "code" / "config").write_text("silu")
+        (staging.path / "code" / "acts").mkdir(parents=True)
+        (staging.path / "code" / "acts" / "config").write_text("silu")
+        (staging.path / "code" / "acts" / "largest").write_bytes(b"t" * KEPT_WHEN_FREED_BYTES)
 
     name = str(run.build(stage_key("base", 1, {}), write).artifact.key)
     note = tmp_path / "store" / ".freed" / name
-    (note / "code").mkdir(parents=True)
-    (note / "code" / "config").write_text("left by a freeing that was killed")
+    (note / "code" / "acts").mkdir(parents=True)
+    (note / "code" / "acts" / "config").write_text("left by a freeing that was killed")
     run.done_with(name)
     assert Store(tmp_path).freed(name) is not None
     found = {str(path.relative_to(note)) for path in note.rglob("*") if path.is_file()}
-    assert found == {"code/config", "manifest.json"}
-    assert (note / "code" / "config").read_text() == "silu"
+    assert found == {"code/acts/config", "code/acts/largest", "manifest.json"}
+    assert (note / "code" / "acts" / "config").read_text() == "silu"
 
 
 def test_rerun_finds_everything_done_and_makes_no_freed_input_again(tmp_path: Path) -> None:
@@ -161,11 +164,18 @@ def test_stage_that_really_runs_has_its_freed_inputs_made_again_and_says_the_pri
     changed = Chain(a_run(tmp_path, say=said.append))
     made = changed.whole(rank=16)
     assert changed.written == ["base", "delta", "merge", "edit", "fuse", "evaluate"]
-    (price,) = [line for line in said if "needed now" in line]
+    (price,) = [line for line in said if line.startswith("Freed by an earlier run and needed now")]
     assert all(f"{stage}-" in price for stage in ("base", "delta", "merge", "edit"))
     assert "MB" in price
     assert on_disk(tmp_path) == {"fuse", "evaluate"}
     assert not made["fuse"].cached
+
+
+def test_freed_input_that_the_run_has_not_asked_for_is_not_made_again(tmp_path: Path) -> None:
+    base = Chain(a_run(tmp_path)).whole()["base"].artifact
+    run = a_run(tmp_path)
+    with pytest.raises(CorruptArtifact, match="cannot rebuild it"), run.present([str(base.key)]):
+        pytest.fail("it counts as present")
 
 
 def test_input_that_comes_out_differently_the_second_time_is_refused(tmp_path: Path) -> None:
@@ -189,6 +199,17 @@ def test_shared_weights_of_the_released_model_are_worth_nothing_and_stay(tmp_pat
     run.done_with(str(base.key), str(delta.key), str(merged.key))
     assert on_disk(tmp_path) == {"merge", "edit"}
     assert Store(tmp_path).verify()[str(edited.key)] == []
+
+
+@pytest.mark.parametrize(("gone_bytes", "stays"), [(10, True), (11, False)])
+def test_what_shares_nine_tenths_with_others_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone_bytes: int, stays: bool
+) -> None:
+    run = a_run(tmp_path)
+    base = Chain(run).base().artifact
+    monkeypatch.setattr("tasks.core.store.run.gains", lambda _: [Gain(10, gone_bytes, 100)])
+    run.done_with(str(base.key))
+    assert (Store(tmp_path).find(base.key) is not None) is stays
 
 
 def test_models_that_share_weights_are_freed_together(tmp_path: Path) -> None:
@@ -232,6 +253,15 @@ def test_what_another_recipe_keeps_or_released_or_serves_is_not_freed(tmp_path: 
     served = str(chain.delta().artifact.key)
     Chain(a_run(tmp_path, in_use=lambda: {served})).whole()
     assert {"base", "merge", "delta"} <= on_disk(tmp_path)
+
+
+def test_what_another_recipe_kept_before_its_last_rebuild_is_freed(tmp_path: Path) -> None:
+    keeper = a_run(tmp_path, recipe="keeper", keep="all")
+    Chain(keeper).base()
+    keeper.finish()
+    a_run(tmp_path, recipe="keeper", keep="all").finish()
+    Chain(a_run(tmp_path)).whole()
+    assert on_disk(tmp_path) == {"fuse", "evaluate"}
 
 
 def test_artifact_that_another_process_reads_is_not_freed(tmp_path: Path) -> None:

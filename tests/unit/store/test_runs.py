@@ -1,14 +1,17 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.core.store.run_record import OpenRun
+from tasks.core.errors import DiskFull
+from tasks.core.store.run_record import OpenRun, RunRecord, is_superseded
 from tasks.core.store.runs import RunRecords
 
 
@@ -42,8 +45,9 @@ def test_record_that_cannot_be_read_stops_nothing_and_is_reported(
     released(records, "demo", "edit-a")
     (records.root / "demo-broken.json").write_bytes(content)
     assert records.release_before("demo", "edit-b") == "edit-a"
+    assert "demo-broken.json is damaged (1 validation error" in caplog.text
     assert len(records.last(5)) == 1
-    assert "demo-broken.json is damaged" in caplog.text
+    assert caplog.text.count("is damaged") == 1
 
 
 def test_artifacts_that_a_damaged_record_still_names_are_kept(tmp_path: Path) -> None:
@@ -52,6 +56,37 @@ def test_artifacts_that_a_damaged_record_still_names_are_kept(tmp_path: Path) ->
     name = "finetune-0123456789abcdef0123"
     (records.root / "demo-1.json").write_text(f'{{"artifacts": ["{name}", "fuse-01')
     assert records.artifacts_of_last(1) == {name}
+
+
+def test_damaged_record_that_is_removed_before_it_is_read_names_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = RunRecords(tmp_path)
+    records.root.mkdir()
+    (records.root / "demo-1.json").write_text('{"artifacts": ["finetune-0123456789abcdef0123"')
+    read_text = Path.read_text
+
+    def too_late(path: Path, **options: str) -> str:
+        path.unlink()
+        return read_text(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", too_late)
+    assert records.named_in_damaged() == set()
+
+
+def test_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def enospc(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tasks.core.store.run_record.write_atomically", enospc)
+    with pytest.raises(DiskFull, match="record of a run"):
+        RunRecords(tmp_path).start("demo")
+
+
+def test_other_os_errors_are_not_hidden(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        RunRecords(tmp_path).start("demo")
 
 
 def test_killed_run_leaves_a_record_of_all_that_it_asked_for(tmp_path: Path) -> None:
@@ -112,6 +147,7 @@ def test_release_counts_although_the_run_did_not_finish(tmp_path: Path) -> None:
     released(records, "demo", "older")
     started(records, "demo", "newer").release("newer", forced="as an example")
     assert records.release_before("demo", "next") == "newer"
+    assert records.last_release("demo") == records.unfinished()[0]
     assert records.unfinished()[0].forced == "as an example"
 
 
@@ -125,6 +161,34 @@ def test_release_before_is_the_same_for_a_run_and_for_its_repetition(tmp_path: P
     assert records.release_before("demo", "new") == "old"
     released(records, "demo", "new")
     assert records.release_before("demo", "new") == "old"
+
+
+def test_signature_of_a_model_is_that_of_its_last_release(tmp_path: Path) -> None:
+    records = RunRecords(tmp_path)
+    signature = {"signed_by": "fingerprint", "signature_sha256": "digest"}
+    assert records.signature_of("demo", "model") == {}
+    records.start("demo").release("model", **signature)
+    records.start("demo").release("another")
+    assert records.signature_of("demo", "model") == signature
+    records.start("demo").release("model")
+    assert records.signature_of("demo", "model") == {}
+
+
+def test_attempt_takes_the_commits_of_the_one_before_it(tmp_path: Path) -> None:
+    records = RunRecords(tmp_path)
+    for attempt_of, commit in [("this", "a"), ("this", "b"), ("another", "c"), (None, "d")]:
+        records.start("demo", attempt_of=attempt_of, commits={"base": commit})
+    assert records.commits_of("this") == {"base": "b"}
+    assert records.commits_of("first") == {}
+    assert records.commits_of(None) == {}
+
+
+def test_last_commit_of_a_source_is_that_of_the_last_run_that_used_it(tmp_path: Path) -> None:
+    records = RunRecords(tmp_path)
+    for recipe, commits in [("demo", {"base": "a"}), ("other", {"base": "b"}), ("demo", {})]:
+        records.start(recipe, commits=commits)
+    assert records.last_commit("base") == "b"
+    assert records.last_commit("delta") is None
 
 
 def test_unfinished_run_is_superseded_by_a_later_one_that_went_as_far(tmp_path: Path) -> None:
@@ -142,6 +206,14 @@ def test_run_that_started_after_the_finished_one_is_not_superseded(tmp_path: Pat
     finished(records, "demo", "a", reach=7)
     started(records, "demo", "b")
     assert [run.artifacts for run in records.unfinished()] == [("b",)]
+
+
+def test_run_that_started_with_the_finished_one_is_not_superseded() -> None:
+    """They are of different machines."""
+    now = datetime.now(UTC)
+    ours = RunRecord(recipe="demo", started_at=now)
+    theirs = RunRecord(recipe="demo", started_at=now, finished_at=now)
+    assert not is_superseded(ours, [ours, theirs])
 
 
 def test_forgotten_run_leaves_its_release_on_record(tmp_path: Path) -> None:
@@ -176,6 +248,19 @@ def test_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert records.release_before("demo", "b") == "a"
     assert records.artifacts_of_last(1) == {"a"}
     assert records.unfinished() == []
+    released(records, "demo", "b")
+    assert records.releases("demo") == ["b", "a"]
+
+
+def test_run_of_which_no_reach_is_known_gives_way_to_any_other(tmp_path: Path) -> None:
+    records = RunRecords(tmp_path)
+    records.root.mkdir()
+    (records.root / "demo-1.json").write_text(
+        '{"recipe": "demo", "finished_at": "2026-01-01T00:00:00Z"}'
+    )
+    records.start("demo").finish()
+    finished(records, "demo", "a", reach=0)
+    assert [run.artifacts for run in records.last(1)] == [("a",)]
 
 
 @pytest.mark.parametrize(

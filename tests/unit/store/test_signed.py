@@ -59,6 +59,24 @@ def test_a_damaged_artifact_is_not_signed(tmp_path: Path, pair: Pair) -> None:
     assert signed_by(store, str(KEY)) == ()
 
 
+def test_an_artifact_that_is_not_there_is_not_signed(tmp_path: Path, pair: Pair) -> None:
+    with pytest.raises(CorruptArtifact, match="no such artifact"):
+        sign(Store(tmp_path), str(KEY), pair.key)
+
+
+def test_signatures_go_with_their_artifact_and_not_with_what_a_killed_attempt_left(
+    tmp_path: Path, pair: Pair
+) -> None:
+    store = Store(tmp_path, key=pair.key)
+    artifact = build(store).artifact
+    left = store.root / ".staging" / str(KEY)
+    left.mkdir()
+    store.remove([left])
+    require_signed(store, str(KEY), pair.trusted)
+    store.remove([artifact.path])
+    assert KeptSignatures(store.root, str(KEY)).all() == {}
+
+
 def test_what_takes_the_place_of_an_artifact_while_it_is_read_is_not_signed(
     tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

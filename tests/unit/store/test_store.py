@@ -13,6 +13,7 @@ import pytest
 from tasks.core.errors import CorruptArtifact, DiskFull, LockBusy
 from tasks.core.files.copies import link_or_copy
 from tasks.core.files.digests import FileDigest, digest_of
+from tasks.core.files.locks import holders
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.store import Staging, Store
 from tasks.core.store.checks import wrong_content
@@ -130,11 +131,12 @@ def test_truncated_file_is_found_on_the_next_hit(store: Store, key: StageKey) ->
 
 def test_damaged_artifact_is_set_aside_and_made_again(store: Store, key: StageKey) -> None:
     artifact = store.build(key, two_files).artifact
-    (artifact.path / "a.bin").unlink()
-    built = store.build(key, two_files)
-    assert not built.cached
-    assert store.find(key) is not None
-    assert len(list((store.root / ".corrupt").iterdir())) == 1
+    for times in (1, 2):
+        (artifact.path / "a.bin").unlink()
+        built = store.build(key, two_files)
+        assert not built.cached
+        assert store.find(key) is not None
+        assert len(list((store.root / ".corrupt").iterdir())) == times
 
 
 def test_directory_without_manifest_does_not_exist(store: Store, key: StageKey) -> None:
@@ -201,6 +203,22 @@ def test_verify_finds_a_flipped_bit_and_a_foreign_file(store: Store, key: StageK
     ]
 
 
+def test_verify_tells_a_file_of_a_failing_disk_from_one_that_this_process_may_not_read(
+    store: Store, key: StageKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.build(key, lambda staging: (staging.path / "a.bin").touch())
+    number = errno.EIO
+
+    def fails(_: Path) -> FileDigest:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tasks.core.store.checks.digest_of", fails)
+    assert store.verify() == {str(key): ["a.bin cannot be read: Input/output error"]}
+    number = errno.EACCES
+    with pytest.raises(PermissionError):
+        store.verify()
+
+
 def test_verify_finds_a_linked_directory(store: Store, key: StageKey, tmp_path: Path) -> None:
     """A loader would follow it: transformers does so for custom_generate."""
     artifact = store.build(key, two_files).artifact
@@ -258,6 +276,19 @@ def test_artifact_is_not_freed_while_it_is_read_through(
     assert freed == [False]
 
 
+def test_artifact_is_read_through_while_others_read_it(
+    store: Store, key: StageKey, tmp_path: Path
+) -> None:
+    artifact = store.build(key, two_files).artifact
+    with Store(tmp_path).present([str(key)]):
+        store.require_content(artifact)
+
+
+def test_what_is_not_there_is_not_freed(store: Store, key: StageKey) -> None:
+    assert store.free(str(key)) is False
+    assert store.freed(str(key)) is None
+
+
 def test_equal_bytes_have_equal_digests_under_different_keys(store: Store) -> None:
     one = store.build(stage_key("merge", 1, {"dtype": "float16"}), two_files).artifact
     two = store.build(stage_key("merge", 1, {"dtype": "float32"}), two_files).artifact
@@ -289,8 +320,13 @@ def test_removal_goes_on_where_a_killed_one_left_files(store: Store, key: StageK
 
 
 def test_nothing_is_removed_while_a_run_is_on(store: Store) -> None:
-    with store.in_use(), pytest.raises(LockBusy), store.unused():
+    with store.in_use(), pytest.raises(LockBusy, match="within 0 s"), store.unused():
         pytest.fail("the store counts as unused")
+
+
+def test_two_runs_are_on_at_once(store: Store, tmp_path: Path) -> None:
+    with store.in_use(), Store(tmp_path).in_use():
+        assert len(holders(store.root / ".locks" / "in-use")) == 2
 
 
 def test_damaged_artifact_that_is_asked_for_by_name_is_set_aside_and_counts_as_none(
