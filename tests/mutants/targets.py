@@ -33,6 +33,7 @@ _STORE_TESTS = (
         f"store/test_{name}.py"
         for name in (
             "store",
+            "damaged",
             "sealing",
             "freed",
             "waiting",

@@ -19,6 +19,8 @@ def wrong_sizes(directory: Path, manifest: Manifest) -> Iterator[str]:
             size = (directory / name).stat().st_size
         except FileNotFoundError:
             yield f"{name} is missing"
+        except OSError as error:
+            yield _unreadable(name, error)
         else:
             if size != file.size_bytes:
                 yield f"{name} has {size} bytes instead of {file.size_bytes}"
@@ -55,7 +57,12 @@ def _wrong_bytes(directory: Path, name: str, file: FileDigest) -> str | None:
         if digest_of(directory / name) != file:
             return f"{name} has other bytes than when it was made"
     except OSError as error:
-        if may_pass(error):
-            raise  # a missing permission or descriptor does not damage a file
-        return f"{name} cannot be read: {error.strerror}"
+        return _unreadable(name, error)
     return None
+
+
+def _unreadable(name: str, error: OSError) -> str:
+    """Return what is wrong. Raises the error again where the file may be intact."""
+    if may_pass(error):
+        raise error  # a missing permission or descriptor does not damage a file
+    return f"{name} cannot be read: {error.strerror}"
