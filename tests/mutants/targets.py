@@ -48,6 +48,7 @@ _STORE_TESTS = (
             "remote_cut_off",
             "remote_large",
             "pull",
+            "sharing",
             "transfers",
             "handover",
         )
