@@ -51,6 +51,7 @@ _STORE_TESTS = (
             "sharing",
             "transfers",
             "handover",
+            "handover_states",
         )
     ),
     "test_pruning.py",
