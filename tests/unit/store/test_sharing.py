@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.errors import StorageUnavailable
 from tasks.core.keys import stage_key
 from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import RemoteStore, Staging, Store
@@ -77,6 +78,28 @@ def test_of_two_that_finish_at_once_the_first_manifest_counts(
     monkeypatch.setattr(StorageDirectory, "sync_names", after_another)
     assert machine("second").build(KEY, write).artifact.digest == first[0]
     assert machine("third").build(KEY, fail).artifact.digest == first[0]
+
+
+def test_what_could_not_be_pushed_is_finished_here_and_pushed_by_the_next_run(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: StorageDirectory, *_: object) -> None:
+        raise StorageUnavailable("The remote store cannot be reached.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StorageDirectory, "send", away)
+        with pytest.raises(StorageUnavailable, match="finished on this machine") as unpushed:
+            machine("first").build(KEY, write)
+    assert "store push" in (unpushed.value.next_step or "")
+    assert machine("first").build(KEY, fail).cached
+    assert machine("second").build(KEY, fail).cached
+
+
+def test_only_what_is_new_there_is_told(machine: Machine, url: str, said: list[str]) -> None:
+    first = machine("first")
+    first.build(KEY, write)
+    first.push(str(KEY))
+    assert said == [f"{KEY}: at {url}"]
 
 
 def test_with_a_broken_manifest_every_file_is_read_again_there(machine: Machine, url: str) -> None:
