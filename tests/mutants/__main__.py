@@ -32,8 +32,7 @@ def main() -> int:
         parser.error(f"no target: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     end = time.monotonic() + 60 * options.minutes
     _prepare()
-    by_default = [target.name for target in TARGETS if target.by_default]
-    asked = [target for target in TARGETS if target.name in (options.names or by_default)]
+    asked = [target for target in TARGETS if target.name in (options.names or names)]
     counts = [_report(target, end, options.jobs) for target in asked]
     print(f"{sum(counts)} to answer." if any(counts) else "Every survivor is answered.")
     return 1 if any(counts) else 0

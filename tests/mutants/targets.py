@@ -15,8 +15,6 @@ class Target:
     tests: tuple[str, ...]
     without: str = ""
     """Tests with this in their names are left out: they start a server in each fork."""
-    by_default: bool = True
-    """Whether it is run unasked: not before its survivors are answered."""
 
     def modules(self) -> dict[str, Path]:
         """Return the modules with their files."""
@@ -49,8 +47,10 @@ _STORE_TESTS = (
             "remote_cut_off",
             "remote_large",
             "pull",
+            "sharing",
             "transfers",
             "handover",
+            "handover_states",
         )
     ),
     "test_pruning.py",
@@ -59,7 +59,7 @@ _STORE_TESTS = (
 
 def _of_store(name: str, *modules: str) -> Target:
     """Return a part of the store. Its parts use each other, so each has the tests of all."""
-    return Target(name, _in(_STORE, *modules), _STORE_TESTS, without="s3", by_default=False)
+    return Target(name, _in(_STORE, *modules), _STORE_TESTS, without="s3")
 
 
 TARGETS = (

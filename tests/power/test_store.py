@@ -111,7 +111,7 @@ def test_the_note_of_an_artifact_that_is_left_at_the_remote_store_is_whole(
     found = shared.find(str(KEY))
     assert found is not None
     with recorded(disk) as recording:
-        assert Sharing(Store(disk), shared, lambda _: None).leave_there(found)
+        Sharing(Store(disk), shared, lambda _: None).leave_there(found)
     assert survey(recording, _look).wrong == ()
     for sync in ("*/model.py", "*/code"):
         assert is_needed(recording, _look, sync), sync

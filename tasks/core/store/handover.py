@@ -58,11 +58,11 @@ class _State(BaseModel):
 
     def is_sound(self) -> bool:
         """Return whether every name stays in its directory, and each path has a file."""
-        if any(map(leaves, (*self.paths, *self.files, *self.digests))):
-            return False
+        stay = not any(map(leaves, (*self.paths, *self.files, *self.digests)))
         files = [PurePosixPath(name) for name in self.files]
         covered = {place for file in files for place in (file, *file.parents)}
-        return bool(self.paths) and covered.issuperset(map(PurePosixPath, self.paths))
+        has_all = covered.issuperset(map(PurePosixPath, self.paths))
+        return bool(self.paths) and stay and has_all
 
 
 class Handover:

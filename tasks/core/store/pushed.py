@@ -38,8 +38,13 @@ def read_note(root: Path, name: str) -> PushedNote | None:
 def write_note(root: Path, name: str, note: PushedNote) -> None:
     """Replace the note on an artifact."""
     place = root / PUSHED / name
-    place.parent.mkdir(parents=True, exist_ok=True)
+    place.parent.mkdir(exist_ok=True)
     write_atomically(place, note.model_dump_json())
+
+
+def forget_note(root: Path, name: str) -> None:
+    """Remove the note on an artifact, which no longer holds."""
+    (root / PUSHED / name).unlink(missing_ok=True)
 
 
 def was_fetched(root: Path, name: str) -> bool:

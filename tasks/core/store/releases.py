@@ -48,10 +48,10 @@ def _is_published(remote: RemoteStore, record: RunRecord, records: RunRecords) -
     folder = f"{RELEASES}/{record.recipe}"
     there = set(remote.place.files(folder))
     known = {path.name: each for path, each in records.by_path().items() if path.name in there}
-    if not known:
-        return False
-    last = max(known, key=lambda name: known[name].released_at or known[name].ended_at)
-    if known[last].release != record.release:
+    last = max(
+        known, key=lambda name: known[name].released_at or known[name].ended_at, default=None
+    )
+    if last is None or known[last].release != record.release:
         return False
     content = remote.place.find(f"{folder}/{last}") or b""
     return remote.signatures.is_signed(_document(record.recipe, last, content))

@@ -186,10 +186,10 @@ class RemoteStore:
         directory: Path,
         ours: RemoteArtifact,
         *,
-        signatures: Mapping[str, bytes] | None = None,
-        proved: frozenset[str] = frozenset(),
-        repair: bool = False,
-        on_progress: OnProgress = silent,
+        signatures: Mapping[str, bytes],
+        proved: frozenset[str],
+        repair: bool,
+        on_progress: OnProgress,
     ) -> RemoteArtifact:
         """Push an artifact and return the one that counts there, which may be another machine's.
 
@@ -199,7 +199,7 @@ class RemoteStore:
         """
         theirs = None if repair else self.find_or_none(ours.name)
         if theirs is None or theirs.content == ours.content:
-            self.signatures.add(ours.document, signatures or {})
+            self.signatures.add(ours.document, signatures)
         if theirs is not None:
             return theirs
         pairs = _pairs(ours.manifest, directory)

@@ -113,7 +113,8 @@ class RunStore(Store):
                 return None
             if found.manifest.size_bytes < FETCHED_AT_ONCE_BYTES:
                 return None
-            return self.freed(name) if self._sharing.leave_there(found) else None
+            self._sharing.leave_there(found)
+            return self.freed(name)
 
     # --- what the run uses and releases ---------------------------------------------------------
 

@@ -18,7 +18,7 @@ from tasks.core.progress import Lines, quantity
 from tasks.core.store.kept_signatures import KeptSignatures
 from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, MANIFEST, freed_place, remove_note
 from tasks.core.store.privacy import enclose
-from tasks.core.store.pushed import PushedNote, read_note, write_note
+from tasks.core.store.pushed import PushedNote, forget_note, read_note, write_note
 from tasks.core.store.remote import RemoteArtifact, RemoteStore
 from tasks.core.store.shelf import Artifact, Shelf
 
@@ -84,8 +84,8 @@ class Sharing:
         self._note(found, found, fetched=True)
         return artifact
 
-    def leave_there(self, found: RemoteArtifact) -> bool:
-        """Note an artifact here like one that was freed; return False when it is broken there."""
+    def leave_there(self, found: RemoteArtifact) -> None:
+        """Note an artifact here like one that was freed, unless it is broken there."""
         place = freed_place(self._shelf.root / found.name)
         remove_note(self._shelf.root / found.name)
         enclose(place, found.manifest)
@@ -94,13 +94,12 @@ class Sharing:
         except CorruptRemote as error:
             self._report_broken(found.name, error)
             shutil.rmtree(place)
-            return False
+            return
         fsync_tree(place)
         write_atomically(place / MANIFEST, found.content, mode=0o444)
         self._note(found, found, fetched=True)
         size = quantity(found.manifest.size_bytes)
         self._say(f"{found.name}: {size} at {self.remote.url}, fetched when a stage reads it")
-        return True
 
     def _files_here(self) -> Iterator[tuple[str, Path]]:
         for artifact in self._shelf.artifacts():
@@ -112,6 +111,7 @@ class Sharing:
         if name in self._broken:
             return
         self._broken.add(name)
+        forget_note(self._shelf.root, name)
         logger.warning("%s", error)
         self._say(
             f"{name} at {self.remote.url} is broken ({error.what}). The next run that makes it "

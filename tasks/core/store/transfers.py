@@ -7,6 +7,7 @@ bytes were read back. What is complete already is not transferred again.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,7 +96,8 @@ class Transfer:
     def _receive(self, pair: FilePair, here: Mapping[str, Path], count: Count) -> None:
         target, wanted = pair.local, pair.digest
         target.parent.mkdir(parents=True, exist_ok=True)
-        if _linked(here.get(wanted.sha256), target) or target.exists():
+        _link(here.get(wanted.sha256), target)
+        if target.exists():
             if digest_of(target) == wanted:
                 count(wanted.size_bytes)
                 return
@@ -197,14 +199,10 @@ def _total_bytes(pairs: Sequence[FilePair]) -> int:
     return sum(pair.digest.size_bytes for pair in pairs)
 
 
-def _linked(source: Path | None, target: Path) -> bool:
-    if source is None or target.exists():
-        return False
-    try:
-        link_or_copy(source, target)
-    except FileNotFoundError:  # freed meanwhile
-        return False
-    return True
+def _link(source: Path | None, target: Path) -> None:
+    if source is not None and not target.exists():
+        with suppress(FileNotFoundError):  # freed meanwhile
+            link_or_copy(source, target)
 
 
 def _require_unchanged(pair: FilePair) -> None:

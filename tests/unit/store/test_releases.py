@@ -108,6 +108,19 @@ def test_a_schedule_that_releases_the_same_again_and_again_is_told_once(
     assert other.releases("demo") == ["fuse-a", "fuse-b"]
 
 
+def test_the_last_release_is_not_that_of_the_run_that_ended_last(
+    tmp_path: Path, remote: RemoteStore
+) -> None:
+    home = tmp_path / "one"
+    slow = RunStore(home, RunRecords(home).start("demo"), remote=remote)
+    slow.release("fuse-a")
+    released(tmp_path / "other", remote, "fuse-b")
+    slow.finish()
+    take_releases(remote, RunRecords(home), "demo")
+    released(home, remote, "fuse-b")
+    assert len(take_releases(remote, RunRecords(home), "demo") or ()) == 2
+
+
 def test_the_same_model_is_told_again_where_more_is_said_of_it(
     tmp_path: Path, remote: RemoteStore
 ) -> None:

@@ -378,6 +378,7 @@ def test_a_usable_place_is_left_as_it_was(url: str) -> None:
         ("unheard-of://bucket", UsageError),
         ("gs://bucket/artifacts", MissingTool),
     ],
+    ids=["with a password", "of an unknown protocol", "without its library"],
 )
 def test_a_setting_that_cannot_be_used_is_explained_without_its_secret(
     setting: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,8 @@ from tasks.core.home import PROJECT
 from tasks.core.keys import StageKey, stage_key
 from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import RemoteStore, RunStore, Staging
-from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES
+from tasks.core.store.manifest import KEPT_WHEN_FREED_BYTES, freed_place, kept_file
+from tasks.core.store.pushed import was_fetched
 from tasks.core.store.run import FETCHED_AT_ONCE_BYTES
 from tasks.core.store.runs import RunRecords
 
@@ -63,6 +64,39 @@ def test_large_artifact_is_known_without_its_files(machine: Machine) -> None:
     assert built.artifact.freed
     assert built.artifact.manifest == made.manifest
     assert files_of(other, MODEL) == set()
+
+
+@pytest.mark.usefixtures("large")
+def test_small_files_of_a_large_artifact_are_fetched_at_once_and_cannot_be_changed(
+    machine: Machine,
+) -> None:
+    def write(staging: Staging) -> None:
+        write_model(staging)
+        (staging.path / "tokenizer.json").write_bytes(b"t" * KEPT_WHEN_FREED_BYTES)
+
+    machine("one").build(MODEL, write)
+    other = machine("other")
+    other.build(MODEL, never)
+    path = other.path_of(MODEL)
+    kept = {each.name for each in freed_place(path).iterdir()}
+    assert kept == {"manifest.json", "config.json", "tokenizer.json"}
+    assert (freed_place(path) / "manifest.json").stat().st_mode & 0o777 == 0o444
+    assert kept_file(path, "model.safetensors") is None
+    assert was_fetched(other.root, str(MODEL))
+
+
+@pytest.mark.usefixtures("large")
+def test_large_artifact_with_a_broken_small_file_is_made_again(
+    machine: Machine, url: str, said: list[str]
+) -> None:
+    made = machine("one").build(MODEL, write_model).artifact
+    sha256 = made.manifest.files["config.json"].sha256
+    StorageDirectory.open(url).replace(f"files/{sha256}", b"[]")
+    other = machine("other")
+    assert not other.build(MODEL, write_model).cached
+    assert other.freed(str(MODEL)) is None
+    assert sum("is broken" in line for line in said) == 1
+    assert machine("third").build(MODEL, never).cached
 
 
 @pytest.mark.usefixtures("large")

@@ -15,7 +15,7 @@ from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import Built, RemoteStore, RunStore, Staging, Store
 from tasks.core.store.releases import share_release, take_releases
 from tasks.core.store.runs import RunRecords
-from tasks.core.store.seals import Document, Seals
+from tasks.core.store.seals import TRUSTED_VARIABLE, Document, Seals, configured_seals
 from tasks.core.store.signed import require_signed, sign, signed_by
 from tests.signing_keys import Pair, make_pair
 
@@ -302,7 +302,37 @@ def test_a_signature_that_only_the_remote_store_has_is_found_when_it_is_asked_fo
 ) -> None:
     build(sealed("first", pair))
     second = sealed("second")
-    second.build(KEY, fail)
+    artifact = second.build(KEY, fail).artifact
     assert signed_by(second, str(KEY)) == ()
-    require_signed(second, str(KEY), pair.trusted)
+    assert require_signed(second, str(KEY), pair.trusted) == artifact
     assert signed_by(second, str(KEY)) == (pair.key.fingerprint,)
+
+
+# --- which keys -------------------------------------------------------------------------------
+
+
+def test_the_environment_names_the_key_and_those_that_are_trusted(
+    pair: Pair, other: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert configured_seals() == Seals()
+    pair.use(monkeypatch)
+    monkeypatch.setenv(TRUSTED_VARIABLE, str(other.public))
+    assert configured_seals() == Seals(pair.key, other.trusted)
+
+
+@pytest.mark.parametrize(
+    ("signs", "trusts", "trusted"),
+    [
+        (None, None, True),
+        ("pair", None, True),
+        ("pair", "pair", True),
+        ("pair", "other", False),
+        (None, "other", False),
+    ],
+)
+def test_a_machine_is_trusted_by_its_like_if_its_key_is(
+    pair: Pair, other: Pair, signs: str | None, trusts: str | None, trusted: bool
+) -> None:
+    pairs = {"pair": pair, "other": other}
+    key = pairs[signs].key if signs else None
+    assert Seals(key, pairs[trusts].trusted if trusts else None).trusts_itself is trusted

@@ -11,6 +11,7 @@ from tasks.core.keys import stage_key
 from tasks.core.store import Built, Staging, Store
 from tasks.core.store.checks import wrong_content
 from tasks.core.store.kept_signatures import KeptSignatures
+from tasks.core.store.seals import Document
 from tasks.core.store.signed import require_signed, sign, signed_by
 from tests.signing_keys import Pair, make_pair
 
@@ -96,6 +97,30 @@ def test_what_takes_the_place_of_an_artifact_while_it_is_read_is_not_signed(
             sign(store, str(KEY), pair.key)
     with pytest.raises(SignatureRefused):
         require_signed(store, str(KEY), pair.trusted)
+
+
+def test_what_was_found_of_an_artifact_says_nothing_of_the_one_in_its_place(tmp_path: Path) -> None:
+    path = build(Store(tmp_path / "home")).artifact.path
+    theirs = Store(tmp_path / "other").build(
+        KEY, lambda s: s.path.joinpath("config.json").write_text("other")
+    )
+    with pytest.raises(CorruptArtifact, match="rebuilt"):
+        Document.of_artifact(path, theirs.artifact.manifest)
+
+
+def test_what_is_signed_here_is_given_to_who_requires_it(tmp_path: Path, pair: Pair) -> None:
+    store = Store(tmp_path / "home", key=pair.key)
+    artifact = build(store).artifact
+    assert require_signed(store, str(KEY), pair.trusted) == artifact
+
+
+def test_the_signature_that_a_source_publishes_counts_as_none_of_a_key_here(
+    tmp_path: Path, pair: Pair
+) -> None:
+    store = Store(tmp_path / "home", key=pair.key)
+    build(store)
+    KeptSignatures(store.root, str(KEY)).of_source.write_bytes(b"the source's")
+    assert signed_by(store, str(KEY)) == (pair.key.fingerprint,)
 
 
 def test_a_signature_changes_neither_the_key_nor_the_content_of_an_artifact(
