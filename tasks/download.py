@@ -30,11 +30,11 @@ def download(
 
 
 def download_all(
-    sources: Sequence[IncomingSource], *meanwhile: Callable[[], StageResult]
+    sources: Sequence[IncomingSource], *meanwhile: tuple[str, Callable[[], StageResult]]
 ) -> list[StageResult]:
     """Return base and delta (if there is one), downloaded at the same time.
 
-    They are followed by the results of what is done with them meanwhile.
+    They are followed by the results of the stages, by name, that use them meanwhile.
     """
 
     def downloading(role: str, incoming: IncomingSource) -> StageResult:
@@ -43,5 +43,5 @@ def download_all(
         return run(named, incoming, role, beside)
 
     roles = zip(("base", "delta"), sources, strict=False)
-    downloads = (partial(downloading, role, incoming) for role, incoming in roles)
-    return run_together(download.name, *downloads, *meanwhile)
+    downloads = ((download.name, partial(downloading, *each)) for each in roles)
+    return run_together(*downloads, *meanwhile)

@@ -142,18 +142,27 @@ def run(stage: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return state.result()
 
 
-def run_together(name: str, *stages: Callable[[], R]) -> list[R]:
-    """Return the results of concurrent stages; each argument runs one.
+def run_together(*stages: tuple[str, Callable[[], R]]) -> list[R]:
+    """Return the results of concurrent stages; each argument names one, and runs it.
 
     A stop of the run reaches all of them. After the first error the others are interrupted, and it
     is raised; what they have made so far is kept, and the next attempt resumes from it. An
-    interrupt gets a note with the name.
+    interrupt gets a note with the names of those that were running.
     """
+    running = [name for name, _ in stages]
+
+    def one(name: str, stage: Callable[[], R]) -> R:
+        made = stage()
+        running.remove(name)
+        return made
+
+    calls = [functools.partial(one, *named) for named in stages]
     try:
-        return run_all(stages, threads=len(stages), name=name, stop=lambda: None)
+        return run_all(calls, threads=len(calls), name="stages", stop=lambda: None)
     except BaseException as stop:
-        if not isinstance(stop, Exception):
-            stop.add_note(f"Interrupted stage: {name}.")
+        if running and not isinstance(stop, Exception):
+            names = sorted(set(running))
+            stop.add_note(f"Interrupted stage{'s' * (len(names) > 1)}: {', '.join(names)}.")
         raise
 
 

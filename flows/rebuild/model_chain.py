@@ -62,7 +62,8 @@ def _downloaded(request: RebuildRequest, sources: Sources, store: RunStore) -> M
         return ModelChain(done, [("base", done[0])])
     template = None if recipe.edit else recipe.template
     of_base, of_delta = coming
-    done = download_all(coming, partial(run, merge, of_base, of_delta, recipe.delta, template))
+    merging = partial(run, merge, of_base, of_delta, recipe.delta, template)
+    done = download_all(coming, (merge.name, merging))
     base, delta, merged = done
     store.done_with(delta.artifact)
     return ModelChain(done, [("base", base), ("merged", merged)])
