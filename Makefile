@@ -70,9 +70,9 @@ prefect-down: $(READY)  ## end Prefect and its runs; the data stays
 # Hundreds of processes of the suite would compile the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A process more than there are cores, for many tests wait for a server; four at the most, for each
+# Two processes more than there are cores, for many tests wait for a server; four at the most, for each
 # takes up to 2 GB. A file's tests share what they build.
-PROCESSES := $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 3 ? cores + 1 : 4)))
+PROCESSES := $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 3 ? cores + 2 : 4)))
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## run the tests
