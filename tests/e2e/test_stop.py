@@ -153,9 +153,7 @@ def test_a_signal_ends_the_stage_with_all_that_it_has_started(
     output = stop(world, home, stage, number)
     # On a machine that is too busy for it the stop is cut short after ten seconds, and says so.
     if number != signal.SIGKILL and "was cut short. What was finished is kept." not in output:
-        # A merge runs beside the downloads that it needs.
-        at_work = "stages: download, merge" if stage == "download" else f"stage: {stage}"
-        assert f"stopped by {number.name}. Interrupted {at_work}." in output
+        assert f"stopped by {number.name}. Interrupted stage: {stage}." in output
         assert "the same command resumes" in output
     require_all_locks_free(home)
     if stage in STORED:
