@@ -201,6 +201,7 @@ def test_an_article_is_made_step_by_step_and_each_can_be_edited(open_page, page,
     tab.get_by_role("button", name=words.MAKE_SUMMARY).click()
     summary = tab.locator("#summary textarea")
     expect(summary).to_have_value("Penjual ingin pembeli.")
+    expect(tab.locator("#stop-article")).to_be_hidden()  # what is written until then is replaced
     summary.fill("Penjual nasi bakar ingin pembeli.")
     tab.get_by_role("button", name=words.MAKE_TITLES).click()
     tab.locator("#titles label", has_text="Dua").click()
