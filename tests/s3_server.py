@@ -4,12 +4,15 @@ It honours `If-None-Match: *`, and accepts a wrong checksum.
 """
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import boto3
 import httpx
 import pytest
+from botocore.loaders import JSONFileLoader
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
@@ -41,10 +44,23 @@ def use(patch: pytest.MonkeyPatch, address: str, keys: dict[str, str] = KEYS) ->
     """Make s3:// mean the server at this address; child processes inherit it.
 
     The client asks once: between its attempts it sleeps, and tries are not what is tested here.
+    Each of the clients, of which a test has several, would read public certificates and
+    descriptions of services anew, for 0.1 s.
     """
-    for name, value in {**keys, "AWS_ENDPOINT_URL": address, "AWS_MAX_ATTEMPTS": "1"}.items():
+    for name, value in {
+        **keys,
+        "AWS_ENDPOINT_URL": address,
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_CA_BUNDLE": os.environ["SSL_CERT_FILE"],
+    }.items():
         patch.setenv(name, value)
+    patch.setattr(JSONFileLoader, "load_file", lambda _, path: _description(path))
     S3FileSystem.clear_instance_cache()
+
+
+@cache
+def _description(path: str, load: Callable[..., object] = JSONFileLoader.load_file) -> object:
+    return load(JSONFileLoader(), path)
 
 
 @contextmanager

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.lifecycle import rebuild
 from tasks.core.recipe import ActivationEdit, Base, Delta, Edit, Evaluate, Gate, Publish, Recipe
 from tests.machines import AVX2
 from tests.models import tiny_delta, tiny_llama
+from tests.shared_prefect import directory_of_the_run, shared_prefect
 
 
 @pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
-    """Prefect's own test harness: a temporary server and database for the whole session."""
-    with prefect_test_harness(server_startup_timeout=600):
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary Prefect server and database, for all processes of the run."""
+    with shared_prefect(directory_of_the_run(tmp_path_factory)):
         yield
 
 

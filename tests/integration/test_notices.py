@@ -11,6 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Failed
+from prefect.testing.utilities import prefect_test_harness
 
 from flows.across import rebuild_across
 from flows.lifecycle import rebuild, rebuild_recipe
@@ -29,8 +30,9 @@ from tasks.notices import Notice, NoticeEvent, notify
 from tasks.outbox import flush
 from tests.integration.relay import Relay
 from tests.receivers import Mailbox, WebhookReceiver
+from tests.shared_prefect import START_WITHIN_S
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("api")
 BLOCKED_S = 30.0
 
 
@@ -49,8 +51,10 @@ def webhook() -> Iterator[WebhookReceiver]:
 
 
 @pytest.fixture(scope="module")
-def api(prefect: None) -> str:
-    return str(PREFECT_API_URL.value())
+def api() -> Iterator[str]:
+    """A server of its own, for notices are sent of all runs of a server."""
+    with prefect_test_harness(server_startup_timeout=START_WITHIN_S):
+        yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture(scope="module")

@@ -42,13 +42,13 @@ class HubAddress:
 
 def create_app(root: Path, tokens: Tokens) -> ASGIApp:
     """Return the server of the Hub that is stored under root."""
-    app = FastAPI(title="Embedded Hub", openapi_url=None)
+    # `include_router` would make each route anew, with the first request.
+    routes = [route for part in (listing, changes, contents) for route in part.router.routes]
+    app = FastAPI(title="Embedded Hub", openapi_url=None, routes=routes)
     app.state.hub = Hub(RepositoryStore(root), BlobStore(root), tokens)
     app.add_exception_handler(HubRefusal, refusal_response)
     # A page of another site in the user's browser must not reach this server by DNS rebinding.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
-    for part in (listing, changes, contents):
-        app.include_router(part.router)
     return app
 
 
