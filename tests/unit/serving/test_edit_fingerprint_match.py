@@ -38,7 +38,7 @@ TWO = _made((-1.0, -2.0, -3.0), (-1.2, -2.2, -3.2))
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, preforked_children: None) -> Path:
     """A plain tiny model, and the edited one with its fingerprint."""
     root = tmp_path_factory.mktemp("models")
     tiny_llama(root / "plain", dtype="float32")

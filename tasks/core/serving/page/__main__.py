@@ -29,7 +29,7 @@ def main() -> int:
     )
     try:
         settings = _settings(sys.argv[1:])
-        from tasks.core.serving.page.server import serve  # gradio takes a second or more
+        from tasks.core.serving.page.server import serve  # uvicorn takes half a second
 
         serve(settings)
     except KawanUsahaError as error:

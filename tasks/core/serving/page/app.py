@@ -4,7 +4,7 @@ By default gradio sends statistics, loads fonts, and links to its makers; all of
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from html import escape
 
 import gradio as gr
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from tasks.core.serving.page import words
 from tasks.core.serving.page.article_tab import ArticleTab
 from tasks.core.serving.page.chat_tab import ChatTab
-from tasks.core.serving.page.examples import read_examples
+from tasks.core.serving.page.examples import ExamplePrompt
 from tasks.core.serving.page.gateway import ServedModel
 from tasks.core.serving.page.look import CSS, theme
 from tasks.core.serving.page.middleware import PageMiddleware
@@ -23,12 +23,12 @@ from tasks.core.serving.page.reviews import Reviews
 from tasks.core.serving.page.settings import PageSettings
 
 
-def page_app(settings: PageSettings) -> ASGIApp:
-    """Return the application. Raises UsageError if the examples cannot be read."""
+def page_app(settings: PageSettings, examples: Sequence[ExamplePrompt]) -> ASGIApp:
+    """Return the application, which offers these examples."""
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         api,
-        _blocks(settings),
+        _blocks(settings, examples),
         path="/",
         server_name=settings.host,
         server_port=settings.port,
@@ -47,9 +47,8 @@ def page_app(settings: PageSettings) -> ASGIApp:
     return PageMiddleware(api, settings)
 
 
-def _blocks(settings: PageSettings) -> gr.Blocks:
+def _blocks(settings: PageSettings, examples: Sequence[ExamplePrompt]) -> gr.Blocks:
     model = ServedModel(settings.base_url, settings.model_name)
-    examples = read_examples(settings.prompts)
     blocks = gr.Blocks(title=settings.title, analytics_enabled=False)
     with blocks:
         gr.HTML(f"<h1>{escape(settings.title)}</h1><p>{words.TAGLINE}</p>", elem_id="heading")

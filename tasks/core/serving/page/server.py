@@ -5,8 +5,9 @@ import socket
 import uvicorn
 
 from tasks.core.process.ports import bound_socket, socket_url
+from tasks.core.process.quick_start import collector_at_rest
 from tasks.core.process.said import say
-from tasks.core.serving.page.app import page_app
+from tasks.core.serving.page.examples import read_examples
 from tasks.core.serving.page.settings import PageSettings
 
 _SHUTDOWN_S = 3
@@ -14,11 +15,18 @@ _CONNECTIONS = 1000
 
 
 def serve(settings: PageSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises PortTaken, and what `page_app` raises."""
+    """Serve until SIGTERM or SIGINT. Raises PortTaken, and UsageError for unreadable examples."""
+    # What is wrong is told before gradio is imported, which takes seconds.
+    examples = read_examples(settings.prompts)
+    _bound(settings).close()
+    with collector_at_rest():
+        from tasks.core.serving.page.app import page_app
+
     with _bound(settings) as bound:
+        bound.listen()  # before its address is printed, so that connections wait for gradio
         server = uvicorn.Server(
             uvicorn.Config(
-                page_app(settings),
+                page_app(settings, examples),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -34,11 +42,9 @@ def serve(settings: PageSettings) -> None:
 
 
 def _bound(settings: PageSettings) -> socket.socket:
-    bound = bound_socket(
+    return bound_socket(
         settings.host,
         settings.port,
         what="The page cannot listen at its address.",
         next_step="Choose another one with --port; 0 takes any free one.",
     )
-    bound.listen()  # before its address is printed, so that connections wait for gradio
-    return bound

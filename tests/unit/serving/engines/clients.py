@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,9 +48,16 @@ def request(prompt: list[int], **fields: object) -> dict[str, object]:
     return {"model": NAME, "prompt": prompt, "max_tokens": 8, "temperature": 0, **fields}
 
 
+@cache
+def _client() -> httpx.Client:
+    """One for all requests, as each reads the public certificates; it keeps no connection."""
+    alone = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.Client(trust_env=False, timeout=WAIT_S, limits=alone)
+
+
 def post(url: str, body: object, path: str = "/v1/completions") -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(url + path, content=content, timeout=WAIT_S, trust_env=False)
+    return _client().post(url + path, content=content)
 
 
 def ask(url: str, prompt: list[int], **fields: object) -> Answered:

@@ -1,4 +1,7 @@
-"""Both engines as real processes, each over the same tiny edited model."""
+"""Both engines as processes of their own, each over the same tiny edited model.
+
+They are preforked; `test_processes` starts them as a deployment does.
+"""
 
 import os
 import subprocess
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -43,6 +47,17 @@ class Running:
     @property
     def url(self) -> str:
         return self.launch.url
+
+    @property
+    def pid(self) -> int:
+        """The process that computes: `process` only waits for one that is preforked."""
+        (found,) = {
+            each.pid
+            for each in psutil.net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN and each.laddr.port == self.launch.port
+        }
+        assert found is not None
+        return found
 
     @property
     def log(self) -> str:
@@ -174,5 +189,5 @@ def served(
     directory = tmp_path_factory.mktemp("vicuna-peft") / "blue"
     edit = expected_report(edited)
     launch = launch_for(request.param, edited, directory, edit=edit, fingerprint=fingerprint)
-    with running(launch, start_really) as found:
+    with running(launch) as found:
         yield found

@@ -11,6 +11,8 @@ import httpx
 import psutil
 import pytest
 
+from tasks.core.errors import ServingFailed
+from tasks.core.serving.proof.readiness import Expectation
 from tests.unit.serving.engines.clients import (
     NAME,
     WAIT_S,
@@ -114,7 +116,7 @@ def test_eight_clients_that_hang_up_keep_neither_the_next_one_waiting_nor_the_mo
             assert connections[0].recv(100).startswith(b"HTTP/1.1 200")
     began = time.monotonic()
     assert ask(served.url, PROMPT, max_tokens=1).finish_reason
-    until(lambda: _is_idle(served.process.pid))
+    until(lambda: _is_idle(served.pid))
     # Each of the eight would take twenty times as long, and grow slower.
     assert time.monotonic() - began < 10 * two_hundred_s + 1
 
@@ -187,6 +189,12 @@ def test_it_says_what_it_is_and_that_it_takes_requests(served):
     assert (report.device, report.dtype) == ("cpu", "float32")
     assert "the edit is alive" in served.log
     assert (report.template, report.context_length_tokens) == ("vicuna_v1.1", CONTEXT_TOKENS)
+
+
+def test_another_build_is_not_taken_for_this_one(served):
+    other = Expectation(build="build-2", template="vicuna_v1.1", edit=None)
+    with pytest.raises(ServingFailed, match="another build"):
+        served.engine.prove(served.url, other)
 
 
 def test_a_stream_begins_before_its_answer_is_whole(served):

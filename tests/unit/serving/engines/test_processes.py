@@ -27,7 +27,6 @@ from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.proof.readiness import (
     EXPECTATION_VARIABLE,
     REFUSED,
-    Expectation,
     refusal_from,
 )
 from tests.models import tiny_llama
@@ -112,12 +111,6 @@ def test_told_to_end_it_tells_its_streams_and_ends_at_once(own, tmp_path):
         assert '"code": "stopping"' in _rest(other)
     with pytest.raises(ServingFailed, match="No connection"):
         own.engine.ready(own.url)
-
-
-def test_another_build_is_not_taken_for_this_one(served):
-    other = Expectation(build="build-2", template="vicuna_v1.1", edit=None)
-    with pytest.raises(ServingFailed, match="another build"):
-        served.engine.prove(served.url, other)
 
 
 def _rest(connection: socket.socket) -> str:

@@ -3,12 +3,19 @@
 import json
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.unit.serving.gateway.world import MODEL_NAME, Process, free_port, until
+
+
+@cache
+def _asking() -> httpx.Client:
+    """One client for all who wait: to make one takes longer than to be refused."""
+    return httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 class Scripted(Process):
@@ -24,7 +31,7 @@ class Scripted(Process):
     def listens(self) -> bool:
         assert self.process.poll() is None, self.text
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health").is_success
+            return _asking().get(f"{self.url}/health").is_success
         return False
 
     def answers(self, *answers: str | dict[str, Any]) -> None:
@@ -64,5 +71,5 @@ class Page(Process):
     def listens(self) -> bool:
         assert self.process.poll() is None, self.text
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health").is_success
+            return _asking().get(f"{self.url}/health").is_success
         return False
