@@ -18,11 +18,10 @@ def serve(settings: PageSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises PortTaken, and UsageError for unreadable examples."""
     # What is wrong is told before gradio is imported, which takes seconds.
     examples = read_examples(settings.prompts)
-    _bound(settings).close()
-    with collector_at_rest():
-        from tasks.core.serving.page.app import page_app
-
     with _bound(settings) as bound:
+        with collector_at_rest():
+            from tasks.core.serving.page.app import page_app
+
         bound.listen()  # before its address is printed, so that connections wait for gradio
         server = uvicorn.Server(
             uvicorn.Config(
