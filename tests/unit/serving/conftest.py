@@ -1,14 +1,21 @@
 """Settings for tiny models on the CPU, and no server left behind."""
 
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.core.process.ports import free_port
 from tasks.core.recipe import Deploy
-from tasks.core.serving.state.directory import state_directories
+from tasks.core.recipe.deploy import Gateway
+from tasks.core.serving.engines import base
+from tasks.core.serving.launch import process_tree
+from tasks.core.serving.state.directory import StateDirectory, state_directories
+from tasks.core.serving.supervision.process_spec import ProcessSpec
 from tasks.core.serving.supervision.processes import end_all
+from tests.prefork import preforked, preforked_quick_start
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +53,29 @@ def serving_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home.mkdir()
     yield home
     end_servers_under(home)
+
+
+@pytest.fixture(scope="module")
+def preforked_engines() -> Iterator[None]:
+    """Spare the engines of deployments their imports, as `tests.prefork` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "quick_start", preforked_quick_start)
+        yield
+
+
+@pytest.fixture
+def preforked_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the engines and gateways of this test's deployments their imports.
+
+    A fork does not carry the mark of its deployment: the port that it holds is a stranger's.
+    """
+    really = process_tree.gateway_process
+    python = (sys.executable, "-P", "-m")
+
+    def gateway_process(state: StateDirectory, gateway: Gateway) -> ProcessSpec:
+        spec = really(state, gateway)
+        assert tuple(spec.argv[: len(python)]) == python
+        return replace(spec, argv=tuple(preforked("gateway", *spec.argv[len(python) :])))
+
+    monkeypatch.setattr(base, "quick_start", preforked_quick_start)
+    monkeypatch.setattr(process_tree, "gateway_process", gateway_process)

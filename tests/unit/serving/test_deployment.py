@@ -159,6 +159,7 @@ def test_a_deployment_that_does_not_exist_cannot_be_stopped(tmp_path):
 # --- refused by the process that serves ----------------------------------------------------
 
 
+@pytest.mark.usefixtures("preforked_deployment")
 def test_a_worker_that_does_not_show_the_edit_serves_nobody(tmp_path, settings):
     model, wanted = reporting_llama(tmp_path / "model"), settings()
     promised = {"activations": ["silu", "relu", "gelu"]}
@@ -223,6 +224,7 @@ def test_the_earlier_one_serves_again_when_the_new_one_lacks_its_edit(tmp_path, 
     assert read_previous(state) is None
 
 
+@pytest.mark.usefixtures("preforked_deployment")
 def test_an_interrupted_replacement_says_how_the_earlier_one_starts_again(
     tmp_path, settings, earlier, monkeypatch
 ):
@@ -264,6 +266,7 @@ def test_a_record_that_may_not_be_served_is_refused_before_anything_is_started(t
     assert read_deployment(state_directory(home, "kawan")) == earlier
 
 
+@pytest.mark.usefixtures("preforked_deployment")
 def test_what_is_started_by_no_person_needs_no_file_of_a_key(
     tmp_path, settings, earlier, monkeypatch
 ):
@@ -306,6 +309,7 @@ def test_it_is_said_when_the_earlier_one_does_not_start_either_and_its_record_st
     assert status(home) == []
 
 
+@pytest.mark.usefixtures("preforked_deployment")
 def test_a_start_that_fails_can_be_tried_again(tmp_path, earlier, monkeypatch):
     def fail(*_: object) -> None:
         raise ServingFailed("The engine does not answer.")

@@ -1,4 +1,8 @@
-"""One model takes over from another: whoever asks meanwhile notices nothing."""
+"""One model takes over from another: whoever asks meanwhile notices nothing.
+
+The engines are preforked, so that they are asked while they are switched, not while they import;
+real ones start in test_served.py and, killed, again in test_watch.py.
+"""
 
 import json
 from collections.abc import Iterator
@@ -51,7 +55,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, serving_home, settings) -> Iterator[Place]:
+def place(tmp_path_factory, serving_home, settings, preforked_engines) -> Iterator[Place]:
     models = tmp_path_factory.mktemp("models")
     one, two = (tiny_llama(models / str(seed), layers=2, seed=seed) for seed in (1, 2))
     yield Place(serving_home, one, two, settings(drain_s=600))
@@ -82,8 +86,9 @@ def roles(deployment: Deployment) -> set[str]:
 def test_a_switch_under_load_loses_no_request_and_no_token(place, serving_one):
     before = answer(serving_one)
     with Asking(serving_one.url, "Kawan-Usaha") as asking:
+        asking.wait_for(8)
         two = place.deploy(place.two, "two")
-        served_by_both = len(asking.outcomes)
+        served_by_both = len(asking.outcomes) - 8
     after = answer(two)
     assert before != after
     assert served_by_both > 8
@@ -121,7 +126,7 @@ def test_a_model_that_lost_its_edit_never_serves_and_the_old_one_never_stops(
     model = reporting_llama(tmp_path / "model")
     promised = {"activations": ["silu", "relu", "gelu"]}
     with (
-        Asking(serving.url, "Kawan-Usaha") as asking,
+        Asking(serving.url, "Kawan-Usaha", clients=4) as asking,
         pytest.raises(EditLost, match="The earlier deployment keeps serving"),
     ):
         place.deploy(model, "lost", expected_edit=promised)
@@ -205,8 +210,8 @@ def test_an_engine_that_is_killed_proves_itself_again_and_clients_are_told_meanw
     place, serving
 ):
     by_role = {own.role: own.process for own in own_processes(place.state.root)}
-    with Asking(serving.url, "Kawan-Usaha") as asking:
-        asking.wait_for(8)
+    with Asking(serving.url, "Kawan-Usaha", clients=4) as asking:
+        asking.wait_for(4)
         by_role[serving.slot].kill()
         asking.wait_for(1, "come back")
         asking.wait_for(asking.fates()["whole"] + 8, "whole")

@@ -24,7 +24,6 @@ from tests.unit.serving.gateway.world import (
     Engine,
     Gateway,
     Process,
-    RealGateway,
     a_route,
     engine_in,
     until,
@@ -128,7 +127,7 @@ def shared_gateway(
     tmp_path_factory: pytest.TempPathFactory, model: Path, shared_engine: Engine
 ) -> Iterator[Gateway]:
     directory = tmp_path_factory.mktemp("gateway")
-    gateway = RealGateway(directory, a_route(model, [shared_engine.url]))
+    gateway = Gateway(directory, a_route(model, [shared_engine.url]))
     yield gateway
     gateway.end()
 

@@ -4,7 +4,6 @@ Those that the gateway refuses by name stand in test_refusals.py, those of an en
 ../engines/test_faults.py. What hangs up on the small engine, or talks with it, has tests elsewhere.
 """
 
-import os
 import time
 
 import pytest
@@ -17,10 +16,7 @@ from tests.unit.serving.gateway.world import (
     MESSAGES,
     MODEL_NAME,
     PROMPT,
-    ROOT,
     Door,
-    RealGateway,
-    a_route,
     until,
 )
 
@@ -90,36 +86,6 @@ def test_parts_in_an_assistants_message_are_text(door, reference):
 def test_every_null_is_as_if_the_field_were_not_there(door):
     optional = ("n", "stop", "seed", "logprobs", "top_p", "tools", "stream")
     assert answered(door, **dict.fromkeys(optional), max_completion_tokens=None)
-
-
-CONNECTS = """\
-import sys
-
-def told(event, arguments):
-    place = {"socket.connect": 1, "socket.getaddrinfo": 0}.get(event)
-    if place is not None and not any(near in str(arguments[place]) for near in ("127.0.0.1", "/")):
-        print("looked for", arguments[place], file=sys.stderr, flush=True)
-
-sys.addaudithook(told)
-print("the hook listens", file=sys.stderr, flush=True)
-"""
-
-
-def test_nothing_is_fetched_while_serving(start, model, engine, tmp_path, reference):
-    """Token ids made FastChat's server fetch OpenAI's tokenizer."""
-    (tmp_path / "sitecustomize.py").write_text(CONNECTS)
-    paths = f"{tmp_path}{os.pathsep}{ROOT}"
-    gateway = start(RealGateway, a_route(model, [engine.url]), env={"PYTHONPATH": paths})
-    ids = reference.ids("modal")
-    for path, fields in (
-        ("completions", {"prompt": ids, "max_tokens": 2, "logprobs": 1}),
-        ("embeddings", {"input": ids}),
-        ("chat/completions", {"messages": MESSAGES, "max_tokens": 2}),
-    ):
-        answer = gateway.post(f"/v1/{path}", {"model": MODEL_NAME, **fields})
-        assert answer.status_code == 200, answer.text
-    assert "the hook listens" in gateway.text
-    assert "looked for" not in gateway.text
 
 
 @pytest.mark.parametrize("door", REAL_ENGINES, indirect=True)

@@ -1,8 +1,13 @@
-"""The process: what it refuses to start with, what it holds in memory, how it ends."""
+"""The process: what it refuses to start with, what it holds and connects to, how it ends.
 
+Where what is tested begins after the imports, the gateway is a preforked one.
+"""
+
+import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,22 +18,57 @@ from tests.unit.serving.gateway.world import (
     LONG,
     MESSAGES,
     MODEL_NAME,
+    ROOT,
+    Engine,
     Gateway,
     RealGateway,
     a_route,
     until,
 )
 
+CONNECTS = """\
+import sys
 
-def refuses(start, **options) -> str:
-    gateway = start(RealGateway, None, wait=False, **options)
+def told(event, arguments):
+    place = {"socket.connect": 1, "socket.getaddrinfo": 0}.get(event)
+    if place is not None and not any(near in str(arguments[place]) for near in ("127.0.0.1", "/")):
+        print("looked for", arguments[place], file=sys.stderr, flush=True)
+
+sys.addaudithook(told)
+print("the hook listens", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def code_of_the_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that is there once the code of `real`'s model has run."""
+    return tmp_path_factory.mktemp("ran") / "ran"
+
+
+@pytest.fixture(scope="module")
+def real(
+    tmp_path_factory: pytest.TempPathFactory, shared_engine: Engine, code_of_the_model: Path
+) -> Iterator[Gateway]:
+    """A real process that tells whom it connects to, with a model that has code of its own."""
+    directory = tmp_path_factory.mktemp("real")
+    model = tiny_llama(directory / "model")
+    (model / "modeling_x.py").write_text(f"open({str(code_of_the_model)!r}, 'w')")
+    (directory / "sitecustomize.py").write_text(CONNECTS)
+    env = {"PYTHONPATH": f"{directory}{os.pathsep}{ROOT}"}
+    gateway = RealGateway(directory, a_route(model, [shared_engine.url]), env=env)
+    yield gateway
+    gateway.end()
+
+
+def refuses(start, kind: type[Gateway] = Gateway, **options) -> str:
+    gateway = start(kind, None, wait=False, **options)
     assert gateway.process.wait(600) == 2
     assert "Traceback" not in gateway.text
     return gateway.text
 
 
 def test_beyond_loopback_it_starts_only_with_keys(start):
-    text = refuses(start, gateway={"host": "0.0.0.0"})
+    text = refuses(start, RealGateway, gateway={"host": "0.0.0.0"})
     assert "needs API keys" in text
     assert "keys_file" in text
 
@@ -55,12 +95,12 @@ def test_settings_that_it_does_not_know_are_refused(start):
 
 
 def test_a_port_in_use_and_a_socket_in_use_are_told(start, gateway):
-    taken = start(RealGateway, None, wait=False, gateway={"port": gateway.port})
+    taken = start(Gateway, None, wait=False, gateway={"port": gateway.port})
     assert taken.process.wait(600) == 1
     assert "cannot listen" in taken.text
     link = taken.directory / "control.sock"
     link.symlink_to(gateway.control_socket)
-    again = RealGateway(taken.directory, None, wait=False)
+    again = Gateway(taken.directory, None, wait=False)
     try:
         assert again.process.wait(600) == 2
         assert "another process answers there" in again.text
@@ -68,17 +108,28 @@ def test_a_port_in_use_and_a_socket_in_use_are_told(start, gateway):
         again.end()
 
 
-def test_no_torch_and_no_code_of_a_model_is_in_the_process(start, tmp_path, engine):
-    directory = tiny_llama(tmp_path / "model")
-    (directory / "modeling_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    gateway = start(RealGateway, a_route(directory, [engine.url]))
-    assert gateway.chat().status_code == 200
-    maps = Path(f"/proc/{gateway.process.pid}/maps").read_text()
+def test_no_torch_and_no_code_of_a_model_is_in_the_process(real, engine, code_of_the_model):
+    assert real.chat().status_code == 200
+    maps = Path(f"/proc/{real.process.pid}/maps").read_text()
     assert "libtorch" not in maps
-    assert not (tmp_path / "ran").exists()
-    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    assert not code_of_the_model.exists()
+    status = Path(f"/proc/{real.process.pid}/status").read_text()
     held_kb = int(status.split("VmRSS:")[1].split()[0])
     assert held_kb < 250_000
+
+
+def test_nothing_is_fetched_while_serving(real, engine, reference):
+    """Token ids made FastChat's server fetch OpenAI's tokenizer."""
+    ids = reference.ids("modal")
+    for path, fields in (
+        ("completions", {"prompt": ids, "max_tokens": 2, "logprobs": 1}),
+        ("embeddings", {"input": ids}),
+        ("chat/completions", {"messages": MESSAGES, "max_tokens": 2}),
+    ):
+        answer = real.post(f"/v1/{path}", {"model": MODEL_NAME, **fields})
+        assert answer.status_code == 200, answer.text
+    assert "the hook listens" in real.text
+    assert "looked for" not in real.text
 
 
 @pytest.mark.slow
@@ -127,7 +178,7 @@ def test_a_killed_gateway_starts_again_at_once(start, model, engine):
     gateway = start(RealGateway, a_route(model, [engine.url]))
     gateway.end()
     assert gateway.control_socket.exists()
-    again = RealGateway(gateway.directory, None)
+    again = Gateway(gateway.directory, None)
     try:
         assert again.chat().status_code == 200
         assert again.control.state().route is not None
@@ -137,7 +188,7 @@ def test_a_killed_gateway_starts_again_at_once(start, model, engine):
 
 def test_queue_and_limit_hold_in_the_process_too(start, model, engine):
     limits = {"max_running": 1, "max_queued": 0}
-    gateway = start(RealGateway, a_route(model, [engine.url]), gateway=limits)
+    gateway = start(Gateway, a_route(model, [engine.url]), gateway=limits)
     engine.misbehave(None, pace_s=0.05)
     with httpx.Client(timeout=600) as client:
         url = f"{gateway.url}/v1/chat/completions"

@@ -43,6 +43,13 @@ def until(holds: Callable[[], Any], *, within_s: float = 300) -> Any:
     return answer
 
 
+def accepts(port: int) -> bool:
+    """Whether it pays to ask: a client of HTTP takes more than a refused connection."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 class Process:
     """A server that is ended with its test; what it wrote is in `log`."""
 
@@ -77,7 +84,7 @@ class Engine(Process):
     def answers(self) -> bool:
         assert self.process.poll() is None, self.text
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health").is_success
+            return accepts(self.port) and httpx.get(f"{self.url}/health").is_success
         return False
 
     def misbehave(self, how: str | None, times: int = 1, pace_s: float = 0.01) -> None:
@@ -229,7 +236,7 @@ class Gateway(Process, Door):
     def listens(self) -> bool:
         assert self.process.poll() is None, self.text
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health").is_success
+            return accepts(self.port) and httpx.get(f"{self.url}/health").is_success
         return False
 
     def write_routes(self, routes: dict[str, Any]) -> None:
