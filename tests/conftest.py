@@ -84,3 +84,12 @@ def real_children(preforked_children: None, monkeypatch: pytest.MonkeyPatch) -> 
 
     for module in (evaluate, fresh_process):
         monkeypatch.setattr(module, "quick_start", quick_start)
+
+
+@pytest.fixture
+def preforked_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare a training in a single process its imports; see `tests.prefork`."""
+    from tasks.core.training.launch import command
+    from tests.prefork import preforked_quick_start
+
+    monkeypatch.setattr(command, "quick_start", preforked_quick_start)

@@ -45,10 +45,11 @@ class _Server:
         self._directory = tempfile.TemporaryDirectory(prefix="kawan-usaha-prefork-")
         self.socket = Path(self._directory.name, "socket")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.prefork.server", str(self.socket), imported],
+            [sys.executable, "-u", "-P", "-m", "tests.prefork.server", str(self.socket), imported],
             stdin=subprocess.PIPE,  # whose end is what the server waits for
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            # A GPU that DeepSpeed looked at before the fork could not be used after it.
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "DS_ACCELERATOR": "cpu"},
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"

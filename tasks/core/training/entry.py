@@ -43,10 +43,10 @@ from tasks.core.training.trainer.timed import TimedCheckpoints
 _VALIDATION = "eval_"
 
 
-def main() -> None:
-    """Run the job whose file the command line names."""
+def main(*words: str) -> int:
+    """Run the job whose file is the last word, after those of a launcher; return the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    job = TrainingJob.model_validate_json(Path(sys.argv[-1]).read_bytes())
+    job = TrainingJob.model_validate_json(Path(words[-1]).read_bytes())
     try:
         _train(job)
     except Exception as error:
@@ -55,6 +55,7 @@ def main() -> None:
     # Without these two, about one in twenty ZeRO-3 runs ended with code 250 after saving.
     dist.barrier()
     dist.destroy_process_group()
+    return 0
 
 
 def _train(job: TrainingJob) -> None:
@@ -201,4 +202,4 @@ def _with_adapter(model: PreTrainedModel, settings: Finetune) -> PeftModel:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*sys.argv[1:]))

@@ -384,7 +384,7 @@ def test_model_too_large_for_memory_is_measured_layer_by_layer(
 
 def test_each_model_has_a_peak_of_its_own(job: EvaluationJob, tmp_path: Path) -> None:
     """A large model in front does not count for the small one behind it."""
-    large = tiny_llama(tmp_path / "large", dtype="float32", hidden=2048, layers=4)
+    large = tiny_llama(tmp_path / "large", dtype="float32", hidden=1024, layers=4)
     models = subjects_of([("base", large), ("merged", job.subjects[1].path)])
     no_answers = job.settings.model_copy(update={"max_prompts": 0})
     _, text = run(job.model_copy(update={"subjects": models, "settings": no_answers}), tmp_path)

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -10,9 +11,11 @@ import pytest
 
 from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError, EvaluationFailed, NotAModel, RecipeError
+from tasks.core.evaluation import evaluate
 from tasks.core.evaluation.evaluate import evaluate_models, measurement_identity, read_evaluation
 from tasks.core.evaluation.figures import EvaluationJob, EvaluationOutcome, Subject
 from tasks.core.evaluation.measuring import measure_models
+from tasks.core.process.quick_start import quick_start
 from tasks.core.recipe import Evaluate, Gate
 from tests.memory_group import memory_group
 from tests.models import tiny_llama
@@ -27,17 +30,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("model"), dtype="float32")
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Evaluate:
+def settings_in(place: Path) -> Evaluate:
     turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "<b>Halo juga.</b>"}]
-    (tmp_path / "data.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
-    (tmp_path / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "<i>NIB</i>?"}]))
+    (place / "data.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
+    (place / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "<i>NIB</i>?"}]))
     return Evaluate(
-        conversations=tmp_path / "data.json",
-        prompts=tmp_path / "prompts.json",
+        conversations=place / "data.json",
+        prompts=place / "prompts.json",
         max_new_tokens=4,
         device="cpu",
     )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Evaluate:
+    return settings_in(tmp_path)
 
 
 def run(model: Path, settings: Evaluate, out: Path, **options: object) -> EvaluationOutcome:
@@ -142,29 +149,42 @@ def test_kill_by_the_kernel_for_want_of_memory_is_told_with_what_helps(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.usefixtures("real_children")
-def test_log_holds_a_line_a_step_and_no_progress_bar(
-    model: Path, settings: Evaluate, tmp_path: Path
-) -> None:
-    lines: list[str] = []
-    run(model, settings, tmp_path / "out", on_line=lines.append)
-    assert [line.split(" ")[1] for line in lines] == ["loading", "perplexity", "answered"], lines
+@dataclass(frozen=True)
+class Watched:
+    """What a measurement said, and the environments of its process while it said so."""
+
+    lines: list[str]
+    environments: list[dict[str, str]]
 
 
-@pytest.mark.usefixtures("real_children")
-def test_token_and_network_stay_outside_the_measuring_process(
-    model: Path, settings: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    seen: list[dict[str, str]] = []
+@pytest.fixture(scope="module")
+def watched(
+    preforked_children: None, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Watched:
+    """Measure in a process that is started as a user's is, by somebody who has a token."""
+    watched, root = Watched([], []), tmp_path_factory.mktemp("watched")
 
-    def look(_: str) -> None:
+    def look(line: str) -> None:
+        watched.lines.append(line)
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.Error):  # ended between the listing and the look
                 if ENTRY in child.cmdline():
-                    seen.append(child.environ())
+                    watched.environments.append(child.environ())
 
-    run(model, settings, tmp_path / "out", on_line=look)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "quick_start", quick_start)
+        patch.setenv("HF_TOKEN", "hf_secret")
+        run(model, settings_in(root), root / "out", on_line=look)
+    return watched
+
+
+def test_log_holds_a_line_a_step_and_no_progress_bar(watched: Watched) -> None:
+    said = [line.split(" ")[1] for line in watched.lines]
+    assert said == ["loading", "perplexity", "answered"], watched.lines
+
+
+def test_token_and_network_stay_outside_the_measuring_process(watched: Watched) -> None:
+    seen = watched.environments
     assert seen
     assert all("HF_TOKEN" not in env and env["HF_HUB_OFFLINE"] == "1" for env in seen)
 

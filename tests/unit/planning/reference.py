@@ -76,6 +76,25 @@ def watched_step(shape: ModelShape, finetune: Finetune) -> Step:
 
     By preference all tokens of both sides count as answers.
     """
+    model, ids = _model_and_ids(shape, finetune)
+    with LiveBytes([*model.parameters(), *model.buffers(), ids]) as live:
+        loss = _loss(model, ids, finetune)
+        kept = live.now
+        loss.backward()
+    return Step(kept, live.peak)
+
+
+def watched_forward(shape: ModelShape, finetune: Finetune) -> int:
+    """Take the forward pass of such a step alone and return the bytes that it keeps."""
+    model, ids = _model_and_ids(shape, finetune)
+    with LiveBytes([*model.parameters(), *model.buffers(), ids]) as live:
+        loss = _loss(model, ids, finetune)
+        kept = live.now
+    del loss  # whose graph holds what is kept
+    return kept
+
+
+def _model_and_ids(shape: ModelShape, finetune: Finetune) -> tuple[PeftModel, torch.Tensor]:
     torch.manual_seed(0)
     model = LlamaForCausalLM(config_of(shape)).to(getattr(torch, finetune.precision))
     lora = finetune.lora
@@ -94,11 +113,7 @@ def watched_step(shape: ModelShape, finetune: Finetune) -> Step:
         model.enable_input_require_grads()
     rows = sequences_per_record(finetune) * finetune.micro_batch_size
     ids = torch.ones(rows, finetune.max_length_tokens, dtype=torch.long)
-    with LiveBytes([*model.parameters(), *model.buffers(), ids]) as live:
-        loss = _loss(model, ids, finetune)
-        kept = live.now
-        loss.backward()
-    return Step(kept, live.peak)
+    return model, ids
 
 
 def _loss(model: PeftModel, ids: torch.Tensor, finetune: Finetune) -> torch.Tensor:

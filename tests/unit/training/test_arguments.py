@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,7 @@ import pytest
 from tasks.core.recipe import Finetune
 from tasks.core.training.job import TrainingJob
 from tasks.core.training.launch.start import training_environment
-
-SHOWS = """
-import json, sys
-from pathlib import Path
-from tasks.core.training.entry import _arguments, _leave_uncompiled
-from tasks.core.training.job import TrainingJob
-jobs = [TrainingJob.model_validate_json(Path(file).read_bytes()) for file in sys.argv[2:]]
-_leave_uncompiled(jobs[0].settings)
-shown = [_arguments(job).to_dict() for job in jobs]
-Path(sys.argv[1]).write_text(json.dumps(shown, default=str))
-"""
-
+from tests.prefork import preforked
 
 CHANGED = Finetune(
     device="cpu",
@@ -51,7 +39,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     shown = root / "arguments.json"
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     subprocess.run(
-        [sys.executable, "-c", SHOWS, str(shown), *files],
+        preforked("torch", "tests.unit.training.shows_arguments", str(shown), *files),
         env={**training_environment(default, os.environ), **alone, "MASTER_PORT": "0"},
         check=True,
         capture_output=True,

@@ -144,6 +144,7 @@ def test_a_layer_that_the_model_does_not_have_is_refused(
         train(model, data, out, changed(lora=Lora(target_modules=("c_attn",))))
 
 
+@pytest.mark.usefixtures("preforked_training")
 @pytest.mark.parametrize("schedule", ["cosine", pytest.param("linear", marks=pytest.mark.slow)])
 def test_the_first_step_of_a_warm_up_learns(
     model: Path, data: Path, out: Path, schedule: str
@@ -222,6 +223,7 @@ def reference(
     return {name.replace(".default", ""): p.detach() for name, p in trained.items()}, losses
 
 
+@pytest.mark.usefixtures("preforked_training")
 def test_the_adapter_is_what_plain_torch_trains(model: Path, data: Path, out: Path) -> None:
     settings = changed(
         precision="float32",
@@ -255,6 +257,7 @@ def test_the_adapter_is_what_plain_torch_trains(model: Path, data: Path, out: Pa
     assert written["steps"] == [step.model_dump() for step in result.steps]
 
 
+@pytest.mark.usefixtures("preforked_training")
 def test_a_training_shows_its_last_step_and_validations_however_seldom_it_logs(
     model: Path, data: Path, out: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import RecipeError
+from tasks.core.process.quick_start import quick_start
 from tasks.core.recipe import Finetune
 from tasks.core.training.launch.command import Command, launch_command
 
@@ -82,7 +83,7 @@ def test_one_process_is_started_without_a_launcher(
     device: str, visible: dict[str, str], seen: str | None
 ) -> None:
     started = on_one_device(device, visible)
-    assert started.argv == (sys.executable, "-u", "-m", ENTRY, str(JOB))
+    assert started.argv == (sys.executable, "-u", *quick_start(ENTRY, str(JOB))[1:])
     assert started.environment.get("CUDA_VISIBLE_DEVICES") == seen
     assert started.environment["WORLD_SIZE"] == "1"
     assert started.environment["MASTER_PORT"] == "1234"

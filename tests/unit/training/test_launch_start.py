@@ -83,3 +83,8 @@ def test_processes_on_a_cpu_share_its_cores_unless_told_otherwise() -> None:
     assert training_environment(CPU, {})["OMP_NUM_THREADS"] == str(max(1, usable_cores() // 2))
     assert training_environment(CPU, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
     assert training_environment(CPU, {})["DS_ACCELERATOR"] == "cpu"
+
+
+def test_processes_on_a_cpu_leave_torchs_compiler_alone() -> None:
+    assert training_environment(CPU, {})["TORCHDYNAMO_DISABLE"] == "1"
+    assert "TORCHDYNAMO_DISABLE" not in training_environment(GPU, {})

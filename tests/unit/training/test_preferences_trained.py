@@ -13,8 +13,10 @@ from tasks.core.errors import DataError
 from tasks.core.recipe import Finetune, Lora
 from tasks.core.training.attempt import TrainedAdapter, run_attempt
 from tasks.core.training.failures import StopReason, TrainingStopped
+from tasks.core.training.launch import command
 from tasks.core.training.request import TrainingRequest
 from tests.models import tiny_llama
+from tests.prefork import preforked_quick_start
 from tests.unit.training.pairs import write_preferences
 from tests.unit.training.test_attempt import adapter_of, killing_trainers_at, same
 
@@ -58,7 +60,9 @@ def train(
 def undisturbed(
     model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> TrainedAdapter:
-    return train(model, data, tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "quick_start", preforked_quick_start)
+        return train(model, data, tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_conversations_are_refused_before_anything_is_started(model: Path, tmp_path: Path) -> None:

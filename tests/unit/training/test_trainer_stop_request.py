@@ -13,6 +13,7 @@ from tasks.core.process import is_running
 from tasks.core.training.checkpoints.directory import last_whole, step_of
 from tasks.core.training.launch.start import OWNER
 from tasks.core.training.trainer.stop_request import TRAINING_GRACE_S
+from tests.prefork import preforked
 from tests.unit.training.test_attempt import (
     changed,
     data,
@@ -58,27 +59,13 @@ def test_step_that_ends_in_time_is_taken_to_its_end() -> None:
     assert (ran.returncode, ran.stdout) == (0, "True\n")
 
 
-_TRAINS = """
-import sys
-import time
-from pathlib import Path
-from tasks.core.recipe import Finetune
-from tasks.core.training.attempt import run_attempt
-from tasks.core.training.request import TrainingRequest
-model, data, out = map(Path, sys.argv[1:4])
-settings = Finetune.model_validate_json(sys.argv[4])
-say = lambda line: print(line, flush=True)
-run_attempt(TrainingRequest(model, settings, data, "vicuna_v1.1", out, on_line=say))
-"""
-
-
 def test_training_whose_caller_is_killed_leaves_the_step_that_it_was_in(
     model: Path, data: Path, out: Path
 ) -> None:
     settings = changed(epochs=400, save_steps=100_000)
     paths = [str(each) for each in (model, data, out)]
     with subprocess.Popen(
-        [sys.executable, "-c", _TRAINS, *paths, settings.model_dump_json()],
+        preforked("torch", "tests.unit.training.trains", *paths, settings.model_dump_json()),
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         text=True,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.core.errors import RecipeError
+from tasks.core.process.quick_start import quick_start
 from tasks.core.recipe import Finetune
 from tasks.core.training.launch.hostfile import require_slots
 
@@ -56,7 +57,7 @@ def launch_command(
         alone = _place_of_one(port)
         if settings.device == "cuda":
             alone[_VISIBLE] = str(devices[0])
-        return Command(_python("-u", "-m", ENTRY, str(job_file)), alone)
+        return Command(_python("-u", *quick_start(ENTRY, str(job_file))[1:]), alone)
     machine = base64.urlsafe_b64encode(json.dumps({"localhost": devices}).encode()).decode()
     launcher = _python("-m", "deepspeed.launcher.launch", f"--world_info={machine}")
     address = (f"--master_addr={_LOOPBACK}", f"--master_port={port}")
