@@ -12,7 +12,7 @@ from functools import cache
 import boto3
 import httpx
 import pytest
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader, create_loader
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
@@ -45,7 +45,7 @@ def use(patch: pytest.MonkeyPatch, address: str, keys: dict[str, str] = KEYS) ->
 
     The client asks once: between its attempts it sleeps, and tries are not what is tested here.
     Each of the clients, of which a test has several, would read public certificates and
-    descriptions of services anew, for 0.1 s.
+    descriptions of services anew, for 0.1 s, and list four hundred directories of descriptions.
     """
     for name, value in {
         **keys,
@@ -55,7 +55,16 @@ def use(patch: pytest.MonkeyPatch, address: str, keys: dict[str, str] = KEYS) ->
     }.items():
         patch.setenv(name, value)
     patch.setattr(JSONFileLoader, "load_file", lambda _, path: _description(path))
+    patch.setattr(Loader, "list_available_services", lambda _, type_name: _services(type_name))
     S3FileSystem.clear_instance_cache()
+
+
+@cache
+def _services(
+    type_name: str,
+    listed: Callable[[Loader, str], list[str]] = Loader.list_available_services,
+) -> list[str]:
+    return listed(create_loader(), type_name)
 
 
 @cache

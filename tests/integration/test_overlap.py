@@ -22,7 +22,8 @@ from tasks.core.store import Store
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge_delta
 from tests.hub_faults import Faults
-from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
+from tests.unit.hub.download.ahead_world import BASE, DELTA, SHARD_BYTES
+from tests.unit.hub.holding import Whole, publish_pair
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -3,7 +3,8 @@
 The import takes 4 s of a core, more than most of these programs work; the suite starts hundreds.
 What a test says of starting, killing, measuring or the environment of a process belongs to a real
 one: the memory, the command line and `/proc/PID/environ` of a preforked program are those of the
-server, and what a library reads from the environment when it is imported was read there.
+server, and what a library reads from the environment when it is imported was read there; but
+huggingface_hub and transformers read it again.
 
 A program is a client (`client.py`), which is what was started, and a fork of the server
 (`server.py`), which works with the client's files, environment and directory. The client ends as

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import import_module, reload
 from types import FrameType
 
 IMPORTED = {
@@ -123,6 +123,18 @@ def _become(directory: str, environment: dict[bytes, bytes], files: Sequence[int
     os.environb.update(environment)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     random.seed()
+    _read_again()
+
+
+def _read_again() -> None:
+    """Have huggingface_hub and transformers take from the environment what they did at import."""
+    if (constants := sys.modules.get("huggingface_hub.constants")) is None:
+        return
+    reload(constants)
+    modules = os.environ.get("HF_MODULES_CACHE", f"{constants.HF_HOME}/modules")
+    for name in ("utils.hub", "utils", "dynamic_module_utils"):
+        if (module := sys.modules.get(f"transformers.{name}")) is not None:
+            vars(module)["HF_MODULES_CACHE"] = modules
 
 
 @dataclass

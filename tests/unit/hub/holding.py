@@ -8,12 +8,11 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tests.unit.hub.download.ahead_world import BASE, DELTA
 from tests.unit.weights.models import Form, base_model, delta_for
 
 SHAPE = {"hidden": 256, "layers": 4, "vocab": 2000}
 """7 MB: each of four files is larger than what is fetched to see a header."""
-SHARD_BYTES = 500_000
-BASE, DELTA = "warung/base", "warung/delta"
 _LONGEST_S = 120
 
 

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,19 +12,11 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import StorageRefused, StorageUnavailable
-from tasks.core.keys import stage_key
 from tasks.core.storage.directory import StorageDirectory
 from tasks.core.store import RemoteStore, Staging, Store
 from tasks.core.store.manifest import read_manifest
 from tests.s3_server import reader_only, use
-
-KEY = stage_key("merge", 1, {})
-SIZES = {f"shard-{number}": 300_000 + number for number in range(6)}
-
-
-def write(staging: Staging) -> None:
-    for name, size in SIZES.items():
-        (staging.path / name).write_bytes(os.urandom(size))
+from tests.unit.store.killed_transfer import KEY, write
 
 
 def fail(_: Staging) -> None:
@@ -43,27 +34,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def killed(url: str, home: Path, at: str, times: int) -> None:
     """Build or fetch in another process, killed at so many calls of a method of the directory."""
-    program = f"""
-        import os, signal, sys
-        from pathlib import Path
-        from tasks.core.storage.directory import StorageDirectory
-        from tasks.core.store import RemoteStore, Store
-        from tests.unit.store.test_remote_cut_off import KEY, write
-        from tasks.core.store import transfers
-
-        transfers.THREADS = 1
-        before, calls = StorageDirectory.{at}, []
-
-        def die(self, *args, **kwargs):
-            calls.append(args)
-            if len(calls) > {times}:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return before(self, *args, **kwargs)
-
-        StorageDirectory.{at} = die
-        Store(Path({str(home)!r}), remote=RemoteStore.open({url!r})).build(KEY, write)
-    """
-    child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    words = ("-m", "tests.unit.store.killed_transfer", url, str(home), at, str(times))
+    child = subprocess.run([sys.executable, *words], check=False)
     assert child.returncode == -signal.SIGKILL
 
 

@@ -9,11 +9,18 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tests.unit.weights.models import StateDict, state_dict_of
+from tests.unit.weights.models import StateDict, contents, made_once, state_dict_of
 
 
 def train(model: Path, path: Path, *, safe: bool = True, **options: object) -> Path:
     """Save an adapter whose every trainable weight was moved at random, as after a training."""
+    key = ("adapter", contents(model), safe, options)
+    made_once(key, path, lambda made: _train(model, made, safe, options))
+    configure(path, "adapter_config.json", base_model_name_or_path=str(model))
+    return path
+
+
+def _train(model: Path, path: Path, safe: bool, options: dict[str, object]) -> None:
     torch.manual_seed(0)
     config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], **options})
     peft_model = get_peft_model(AutoModelForCausalLM.from_pretrained(model, dtype="auto"), config)
@@ -26,7 +33,6 @@ def train(model: Path, path: Path, *, safe: bool = True, **options: object) -> P
     if not safe:
         torch.save(load_file(path / "adapter_model.safetensors"), path / "adapter_model.bin")
         (path / "adapter_model.safetensors").unlink()
-    return path
 
 
 def fused_by_peft(model: Path, adapter: Path) -> StateDict:

@@ -1,10 +1,14 @@
 """Pairs of base and delta on the disk, in every dtype and form, for tests of the weights engine.
 
 Values are chosen to be hard: subnormal and large numbers of float16, halves that must round to
-even, and normalization weights that differ from one.
+even, and normalization weights that differ from one. Each is made once a process, and copied.
 """
 
+import hashlib
 import json
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +23,33 @@ StateDict = dict[str, torch.Tensor]
 _HARD = (6e-8, -6e-8, 1e-9, 2.0**-14, 1 + 2**-11, 1 + 3 * 2**-11, 30000.0, -30000.0, 0.0, -0.0)
 
 
+_MADE = tempfile.TemporaryDirectory(prefix="kawan-usaha-made-")
+
+
+def made_once(key: object, path: Path, make: Callable[[Path], object]) -> Path:
+    """Copy to path what make makes, which is made for the first of the same key."""
+    made = Path(_MADE.name, hashlib.sha256(repr(key).encode()).hexdigest())
+    if not made.exists():
+        make(made)
+    return shutil.copytree(made, path, copy_function=shutil.copyfile)
+
+
+def contents(directory: Path) -> list[tuple[str, str]]:
+    """Return the names and digests of the files in a directory, to tell it by."""
+    return [
+        (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(directory.iterdir())
+        if path.is_file()
+    ]
+
+
 def base_model(path: Path, *, dtype: str = "float16", form: Form = "one", **shape: int) -> Path:
     """Save a tiny LLaMA whose normalization weights are near one and whose embedding is hard."""
+    key = ("base", dtype, form, sorted(shape.items()))
+    return made_once(key, path, lambda made: _make_base(made, dtype, form, shape))
+
+
+def _make_base(path: Path, dtype: str, form: Form, shape: dict[str, int]) -> Path:
     tiny_llama(path, dtype="float32", **shape)
     state_dict = load_file(path / "model.safetensors")
     generator = torch.Generator().manual_seed(1)
@@ -34,6 +63,11 @@ def base_model(path: Path, *, dtype: str = "float16", form: Form = "one", **shap
 
 def delta_for(base: Path, path: Path, *, dtype: str = "float16", form: Form = "one") -> Path:
     """Save a small random delta for base, with base's configuration and a tokenizer of its own."""
+    key = ("delta", contents(base), dtype, form)
+    return made_once(key, path, lambda made: _make_delta(base, made, dtype, form))
+
+
+def _make_delta(base: Path, path: Path, dtype: str, form: Form) -> Path:
     path.mkdir(parents=True)
     generator = torch.Generator().manual_seed(2)
     state_dict = {

@@ -41,9 +41,10 @@ def test_an_adapter_is_fused_onto_the_base_that_it_was_trained_on(
     tmp_path, model, monkeypatch, start, options
 ):
     adapter = train(model, tmp_path / "adapter", init_lora_weights=start, **options)
-    monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 100)
-    monkeypatch.setattr("tasks.core.weights.fusing.PIECE_BYTES", 1000)
-    fuse_adapter(model, adapter, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.core.weights.layout.PIECE_BYTES", 100)
+        patch.setattr("tasks.core.weights.fusing.PIECE_BYTES", 1000)
+        fuse_adapter(model, adapter, tmp_path / "out")
     ours, theirs = state_dict_of(tmp_path / "out"), fused_by_peft(model, adapter)
     assert_within_one_rounding(model, ours, theirs, more=2)
     configure(adapter, "adapter_config.json", init_lora_weights=True)

@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,31 +12,10 @@ from tasks.core.files.digests import FileDigest, digest_of
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge_delta
 from tasks.core.weights.produce import ProducedModel
+from tests.prefork import preforked
 from tests.unit.weights.models import base_model, delta_for, save, state_dict_of
 
 SHARD_BYTES = 10_000  # a dozen shards of the tiny model
-
-KILLED_MERGE = """
-import os, signal, sys
-from pathlib import Path
-from tasks.core.weights import merge, writer
-
-base, delta, out, shard_bytes, share, threads, moment = sys.argv[1:]
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def report(done, total):
-    if moment == "piece" and done >= float(share) * total:
-        die()
-
-if moment == "journal":
-    writer.ShardJournal.record = die
-merge.merge_delta(
-    Path(base), Path(delta), Path(out),
-    max_shard_bytes=int(shard_bytes), threads=int(threads), on_progress=report,
-)
-"""
 
 
 def _make_pair(directory: Path) -> tuple[Path, Path]:
@@ -78,7 +56,8 @@ def _merge_and_be_killed(
     moment: str = "piece",
 ) -> None:
     words = [*pair, out, SHARD_BYTES, share, threads, moment]
-    child = subprocess.run([sys.executable, "-c", KILLED_MERGE, *map(str, words)], check=False)
+    command = preforked("torch", "tests.unit.weights.killed_merge", *map(str, words))
+    child = subprocess.run(command, check=False)
     assert child.returncode == -signal.SIGKILL
 
 

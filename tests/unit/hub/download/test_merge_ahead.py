@@ -3,11 +3,8 @@
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,20 +15,20 @@ from tasks.core.files.digests import FileDigest
 from tasks.core.hub.download import merge_ahead as ahead
 from tasks.core.hub.download.artifact import download_source
 from tasks.core.hub.download.incoming import IncomingSource
-from tasks.core.hub.download.merge_ahead import merge_while_downloading
 from tasks.core.hub.download.outline import outline
 from tasks.core.hub.download.pinned import PinnedSource
 from tasks.core.recipe import Source
 from tasks.core.store import Store
 from tasks.core.store.shelf import Artifact
-from tasks.core.system.threads import pause, run_all
+from tasks.core.system.threads import pause
 from tasks.core.weights.journal import DIRECTORY
-from tasks.core.weights.merge import Contents, merge_delta
-from tasks.core.weights.produce import ProducedModel
+from tasks.core.weights.merge import merge_delta
 from tests.hub_faults import Faults, Slow
+from tests.prefork import preforked
 from tests.unit.hub.conftest import OWNER
-from tests.unit.hub.holding import BASE, DELTA, SHARD_BYTES, Whole, publish_pair
-from tests.unit.weights.models import Form
+from tests.unit.hub.download.ahead_world import BASE, DELTA, SHARD_BYTES, World
+from tests.unit.hub.holding import Whole, publish_pair
+from tests.unit.weights.models import Form, contents
 
 LAST = "00004-of-00004"
 ALL: tuple[tuple[Form, Form], ...] = (
@@ -40,66 +37,6 @@ ALL: tuple[tuple[Form, Form], ...] = (
     ("one", "bin"),
     ("bin", "one"),
 )
-
-
-@dataclass
-class World:
-    """One home, and what a merge in it has done ahead."""
-
-    home: Path
-    at_each_wait: Callable[["World"], None] = lambda _: None
-    at_its_end: Callable[[], None] = lambda: None
-    done: int = 0
-    written_before_the_end: int = 0
-    recorded_before_the_end: int = 0
-    kept: Contents = field(default_factory=dict)
-
-    @property
-    def out(self) -> Path:
-        return self.home / "out"
-
-    @property
-    def recorded(self) -> int:
-        return len(list((self.out / DIRECTORY).glob("*.json")))
-
-    def run(self) -> ProducedModel:
-        """Fetch both, merge meanwhile, and merge what is left."""
-        store = Store(self.home)
-        base, delta = (
-            IncomingSource(PinnedSource(Source(repo=repo), store)) for repo in (BASE, DELTA)
-        )
-
-        def wait() -> bool:
-            if base.artifact and delta.artifact:
-                return False
-            self.written_before_the_end = self.done
-            self.recorded_before_the_end = self.recorded
-            self.at_each_wait(self)
-            pause(0.01)
-            return True
-
-        def report(done: int, total: int) -> None:
-            self.done = done
-
-        def work() -> None:
-            self.kept = merge_while_downloading(
-                base, delta, self.out, max_shard_bytes=SHARD_BYTES, on_progress=report, wait=wait
-            )
-            self.at_its_end()
-
-        fetches = [
-            lambda each=each: download_source(each.pinned, store, incoming=each)
-            for each in (base, delta)
-        ]
-        run_all([*fetches, work], threads=3, name="test", stop=lambda: None)
-        return merge_delta(
-            base.directory,
-            delta.directory,
-            self.out,
-            max_shard_bytes=SHARD_BYTES,
-            contents=(base.contents() or {}, delta.contents() or {}),
-            finished=self.kept,
-        )
 
 
 @pytest.fixture(autouse=True)
@@ -112,8 +49,15 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path / "home")
 
 
+_EXPECTED: dict[str, dict[str, FileDigest]] = {}
+
+
 def expected(pair: tuple[Path, Path], out: Path) -> dict[str, FileDigest]:
-    return dict(merge_delta(*pair, out, max_shard_bytes=SHARD_BYTES).files)
+    """Return what the merge proper makes of this pair, or made of the very same files."""
+    key = repr([contents(directory) for directory in pair])
+    if key not in _EXPECTED:
+        _EXPECTED[key] = dict(merge_delta(*pair, out, max_shard_bytes=SHARD_BYTES).files)
+    return _EXPECTED[key]
 
 
 def held(faults: Faults, path: str, after: int = 0) -> Whole:
@@ -356,25 +300,13 @@ def test_a_source_that_has_moved_to_the_store_is_read_there_before_that_is_said(
     assert dict(written.files) == expected(pair, tmp_path / "expected")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.unit.hub.download.test_merge_ahead import World
-
-def die(world):
-    if world.recorded >= 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-World(Path(sys.argv[1]), at_each_wait=die).run()
-"""
-
-
 def test_a_killed_run_keeps_what_is_finished_of_both_downloads_and_the_merge(
     owner: HfApi, tmp_path: Path, world: World, faults: Faults
 ) -> None:
     pair = publish_pair(owner, tmp_path, "many", "many")
     last = held(faults, f"delta/resolve.*{LAST}")
-    child = subprocess.run([sys.executable, "-c", KILLED, str(world.home)], check=False)
+    command = preforked("torch", "tests.unit.hub.download.killed_merge_ahead", str(world.home))
+    child = subprocess.run(command, check=False)
     assert child.returncode == -signal.SIGKILL
     last.released.set()
     finished = [path.stem for path in (world.out / DIRECTORY).iterdir()]

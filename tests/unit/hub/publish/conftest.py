@@ -5,9 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tasks.core.hub.publish.to_hub import verify
 from tests.models import tiny_llama
+from tests.prefork import preforked
 from tests.unit.hub.publish.world import Build, PublishHub, publish_hub
 
+_PROBE = "tasks.core.hub.publish.to_hub.load_probe"
 _CODE = """
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -57,3 +60,12 @@ def hub(tmp_path) -> Iterator[PublishHub]:
 def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     """Publishing without the proof that the model loads: seconds each time, tested elsewhere."""
     monkeypatch.setattr("tasks.core.hub.publish.to_hub.protocol.verify_upload", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def preforked_probe() -> Iterator[None]:
+    """Spare the proof that the model loads its imports; `test_publish_verify.py` does not."""
+    preforked("torch", _PROBE)  # the server starts now, not while main is watched
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "_probe", lambda *words: preforked("torch", _PROBE, *words))
+        yield

@@ -7,7 +7,6 @@ time; each test then looks at one thing that must hold.
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,17 +19,8 @@ from tasks.core.errors import HubError, RevisionNotFound
 from tasks.core.files.digests import digest_of
 from tasks.core.hub.publish.receipt import Receipt
 from tasks.core.hub.publish.to_hub.protocol import rollback_on_hub
+from tests.prefork import preforked
 from tests.unit.hub.publish.world import REPO, WRITER, Build, PublishHub, publish_hub
-
-_LOAD = """
-import json, sys
-from transformers import AutoConfig, AutoModelForCausalLM
-repo, revision = sys.argv[1:]
-where = {"revision": revision, "trust_remote_code": True}
-model = AutoModelForCausalLM.from_pretrained(repo, **where)
-config = AutoConfig.from_pretrained(repo, **where)
-print(json.dumps([type(model).__name__, type(model).__module__, config.model_type]))
-"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory, plain, edited) -> Iterator[Story]:
+def story(tmp_path_factory, plain, edited, preforked_probe) -> Iterator[Story]:
     with publish_hub(tmp_path_factory.mktemp("story") / "hub") as hub:
         reports: list[tuple[int, int]] = []
         seen: list[dict[str, str]] = []
@@ -158,7 +148,7 @@ def test_a_build_that_was_rolled_back_is_published_again_without_sending_it(stor
 
 def test_an_empty_cache_loads_the_model_with_its_code_from_name_and_tag(story, tmp_path):
     loaded = subprocess.run(
-        [sys.executable, "-c", _LOAD, REPO, "release-second"],
+        preforked("torch", "tests.unit.hub.publish.loading", REPO, "release-second"),
         env={**os.environ, "HF_HOME": str(tmp_path / "cache")},
         cwd=tmp_path,
         capture_output=True,

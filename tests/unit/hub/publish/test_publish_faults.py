@@ -265,7 +265,7 @@ def test_files_that_are_not_what_was_sent_are_found_where_they_arrived(hub, edit
     )
 
 
-def test_a_model_whose_code_does_not_load_never_reaches_main(hub, copied):
+def test_a_model_whose_code_does_not_load_never_reaches_main(hub, copied, preforked_probe):
     code = copied.model / "modeling_tiny_edited.py"
     code.write_text("raise RuntimeError('this code is broken')")
     broken = replace(copied, files={**copied.files, code.name: digest_of(code)})

@@ -103,7 +103,7 @@ def test_several_files_are_on_their_way_at_once_and_each_is_sent_once(hub, plain
     assert set(hub.uploads.complete.values()) == {1}
 
 
-def test_a_kill_between_main_and_tag_leaves_only_the_tag_to_set(hub, edited):
+def test_a_kill_between_main_and_tag_leaves_only_the_tag_to_set(hub, edited, preforked_probe):
     hub.api.create_repo(REPO, private=True)
     hub.api.create_branch(REPO, branch="build-second")
     remote = HubRepository(api(), REPO, deadline_s=600)

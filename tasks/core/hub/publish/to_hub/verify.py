@@ -69,7 +69,7 @@ def _require_loads(
         _fetch(repository, commit, wanted, directory / _CACHE)
         answer = directory / "answer.json"
         child = run_child(
-            [sys.executable, "-P", str(_PROBE), repository.repo, commit, str(answer)],
+            _probe(repository.repo, commit, str(answer)),
             env=_environment(directory),
             cwd=directory,
             on_line=logger.debug,
@@ -103,6 +103,10 @@ def _fetch(
         found = digest_of(Path(path))
         if found != file.digest:
             raise _other_bytes(repository, commit, f"{name} is of SHA-256 {found.sha256}", wanted)
+
+
+def _probe(*words: str) -> list[str]:
+    return [sys.executable, "-P", str(_PROBE), *words]
 
 
 def _environment(scratch: Path) -> dict[str, str]:
