@@ -9,6 +9,7 @@ from tasks.core.errors import LockBusy
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging, Store
 from tests.command_line import kawan_usaha
+from tests.machines import record_speed
 from tests.models import tiny_llama
 
 WORK = {
@@ -41,6 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    record_speed(tmp_path / "home")
     shutil.copytree(model, tmp_path / "other")
     (tmp_path / "data.json").write_text(DATA)
     return tmp_path / "home"
