@@ -65,13 +65,9 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def preforked_children() -> Iterator[None]:
     """Spare those that measure, prove and take fingerprints their imports; see `tests.prefork`."""
-    from tasks.core.architecture.proof import fresh_process
-    from tasks.core.evaluation import evaluate
-    from tests.prefork import preforked_quick_start
+    from tests.prefork import children_preforked
 
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (evaluate, fresh_process):
-            patch.setattr(module, "quick_start", preforked_quick_start)
+    with children_preforked():
         yield
 
 

@@ -1,5 +1,9 @@
 """Speeds of machines for tests, as `tasks.core.machine.probe` measures them."""
 
+from pathlib import Path
+
+from tasks.core.machine import speed
+from tasks.core.machine.cpu import read_cpu
 from tasks.core.machine.speed import CpuSpeed, TypeSpeed
 from tasks.core.recipe import Dtype
 
@@ -31,3 +35,10 @@ NATIVE = _speed(
     float16=(900.0, 900.0, 25.0),
 )
 """A CPU with units for 16 bits; made up, in the ratios of AMX."""
+
+
+def record_speed(home: Path) -> None:
+    """Have this machine measured already, as it is after the first plan of a home."""
+    record = speed._cpu_record(home, read_cpu())
+    record.parent.mkdir(parents=True)
+    record.write_text(AVX2.model_dump_json())

@@ -83,38 +83,79 @@ class Process:
         return {n for n, value in self.environment if any(secret in value for secret in secrets)}
 
 
+@dataclass(frozen=True)
+class _Image:
+    """Who started a process, its age, and where its memory holds command and environment.
+
+    exec changes that place. It is nowhere for a zombie and for the kernel's own threads.
+    """
+
+    parent: int
+    age_s: float
+    place: tuple[str, ...]
+
+
+def _image(pid: int) -> _Image:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    born_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - born_s
+    return _Image(int(fields[1]), age_s, tuple(fields[45:49]))  # proc(5): arg_start to env_end
+
+
+_NOWHERE = ("0", "0", "0", "0")
+
+
 @dataclass
 class Seen:
-    """The processes that belong to a directory: by their environment, or by who started them."""
+    """The processes that belong to a directory: by their environment, or by who started them.
+
+    A process is known by its number as long as it is there at each look.
+    """
 
     root: Path
     _found: set[Process] = field(default_factory=set)
-    _own: set[tuple[int, float]] = field(default_factory=set)
-    _settled: set[tuple[int, float]] = field(default_factory=set)
+    _own: set[int] = field(default_factory=set)
+    _shown: dict[int, tuple[tuple[str, ...], Process]] = field(default_factory=dict)
+    _settled: set[int] = field(default_factory=set)
 
     def look(self, *, again: bool = False) -> None:
-        """Add what runs now; `again`: those too that have run for long and were looked at.
+        """Add what runs now; `again`: those too that have run for long and were looked at."""
+        there = set(psutil.pids())
+        self._own &= there
+        self._settled &= there
+        for gone in self._shown.keys() - there:
+            del self._shown[gone]
+        if again:
+            self._settled.clear()
+            self._shown.clear()
+        for pid in there - self._settled:
+            with suppress(psutil.Error, OSError):
+                self._look_at(pid)
+
+    def _look_at(self, pid: int) -> None:
+        """Add the process if it belongs here; it is read again when it became another program.
 
         A process between fork and exec shows what its parent is.
         """
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                born = (process.pid, process.create_time())
-                if born in self._settled and not again:
-                    continue
-                command, environment = process.cmdline(), process.environ()
-                if command != process.cmdline():  # it became another program in between
-                    continue
-                if str(self.root) in "\0".join(environment.values()) or self._is_below(process):
-                    self._own.add(born)
-                    shown = tuple(sorted(environment.items()))
-                    self._found.add(Process(" ".join(command), shown))
-                if time.time() - process.create_time() > _YOUNG_S:
-                    self._settled.add(born)
-
-    def _is_below(self, process: psutil.Process) -> bool:
-        parent = process.parent()
-        return parent is not None and (parent.pid, parent.create_time()) in self._own
+        image = _image(pid)
+        if image.age_s > _YOUNG_S:
+            self._settled.add(pid)
+        if image.place == _NOWHERE:
+            return
+        place, shown = self._shown.get(pid, (_NOWHERE, Process("", ())))
+        if image.place != place:
+            process = psutil.Process(pid)
+            command, environment = process.cmdline(), process.environ()
+            if image.place != _image(pid).place:  # it became another program in between
+                self._settled.discard(pid)
+                return
+            shown = Process(" ".join(command), tuple(sorted(environment.items())))
+            self._shown[pid] = (image.place, shown)
+            if str(self.root) in "\0".join(environment.values()):
+                self._own.add(pid)
+        if pid in self._own or image.parent in self._own:
+            self._own.add(pid)
+            self._found.add(shown)
 
     def all(self) -> list[Process]:
         """Return every process that was seen, those without a command (zombies) left out."""

@@ -1,7 +1,6 @@
 """Prefect's test harness, of which the processes of one run of the tests share one."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,12 +13,6 @@ from prefect.testing.utilities import prefect_test_harness
 
 START_WITHIN_S = 600
 """Far above what it takes, also on a busy machine."""
-
-
-def directory_of_the_run(factory: pytest.TempPathFactory) -> Path:
-    """Return a directory that the processes of pytest-xdist share, and no other run."""
-    own = factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @contextmanager

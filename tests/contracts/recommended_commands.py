@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.contracts.sources import sources
+from tests.contracts.sources import below, nodes, sources
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,12 +79,12 @@ def _constants(tree: ast.Module) -> Iterator[str]:
     """Yield every string of a module as it is shown, an f-string in one piece."""
     inside = {
         id(part)
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.JoinedStr)
-        for part in ast.walk(node)
+        for part in below(node)
         if part is not node
     }
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.JoinedStr):
             parts = (p.value if isinstance(p, ast.Constant) else _FILLED_IN for p in node.values)
             yield "".join(str(part) for part in parts)

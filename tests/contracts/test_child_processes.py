@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.home import PROJECT
-from tests.contracts.sources import sources
+from tests.contracts.sources import dotted, nodes, sources
 
 STARTS = {
     *("subprocess.Popen", "subprocess.run", "subprocess.call", "subprocess.check_call"),
@@ -71,9 +71,9 @@ class Found:
         return f"{self.file}:{self.line}: {self.says}"
 
 
-def starts(tree: ast.AST) -> Iterator[ast.Call]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in STARTS:
+def starts(tree: ast.Module) -> Iterator[ast.Call]:
+    for node in nodes(tree):
+        if isinstance(node, ast.Call) and dotted(node.func) in STARTS:
             yield node
 
 
@@ -83,11 +83,11 @@ def environment_of(call: ast.Call) -> ast.expr | None:
     return next((each.value for each in call.keywords if each.arg == "env"), None)
 
 
-def whole_environments(tree: ast.AST) -> Iterator[ast.Attribute]:
+def whole_environments(tree: ast.Module) -> Iterator[ast.Attribute]:
     """Yield each `os.environ` that is neither asked for one name nor given to the rule."""
     excused: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "child_environment":
+    for node in nodes(tree):
+        if isinstance(node, ast.Call) and dotted(node.func) == "child_environment":
             excused |= {*node.args}
         if isinstance(node, ast.Attribute) and node.attr in ("get", "pop", "setdefault", "update"):
             excused.add(node.value)
@@ -95,12 +95,14 @@ def whole_environments(tree: ast.AST) -> Iterator[ast.Attribute]:
             excused.add(node.value)
         if isinstance(node, ast.Compare):
             excused |= {*node.comparators}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ":
+    for node in nodes(tree):
+        if isinstance(node, ast.Attribute) and dotted(node) == "os.environ":
             yield from () if node in excused else (node,)
 
 
-TREES = sources()
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    return sources()
 
 
 def wrong_starts(trees: dict[str, ast.Module]) -> list[Found]:
@@ -115,31 +117,33 @@ def wrong_starts(trees: dict[str, ast.Module]) -> list[Found]:
     return wrong
 
 
-def test_each_process_is_given_what_the_one_rule_leaves_of_the_environment() -> None:
-    assert [str(found) for found in wrong_starts(TREES)] == []
+def test_each_process_is_given_what_the_one_rule_leaves_of_the_environment(
+    trees: dict[str, ast.Module],
+) -> None:
+    assert [str(found) for found in wrong_starts(trees)] == []
 
 
-def test_the_whole_environment_goes_through_the_one_rule() -> None:
+def test_the_whole_environment_goes_through_the_one_rule(trees: dict[str, ast.Module]) -> None:
     found = {
-        file: [node.lineno for node in whole_environments(tree)] for file, tree in TREES.items()
+        file: [node.lineno for node in whole_environments(tree)] for file, tree in trees.items()
     }
     assert {file: lines for file, lines in found.items() if lines and file not in WHOLE} == {}
 
 
-def ask_for_everything(tree: ast.AST) -> bool:
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    ours = (call for call in calls if ast.unparse(call.func).endswith("child_environment"))
+def ask_for_everything(tree: ast.Module) -> bool:
+    calls = (node for node in nodes(tree) if isinstance(node, ast.Call))
+    ours = (call for call in calls if dotted(call.func).endswith("child_environment"))
     asked = (ast.unparse(each) for call in ours for each in call.args[1:])
     return any(each in ("EVERYTHING", "environment.EVERYTHING", "'*'") for each in asked)
 
 
-def test_only_these_children_get_every_secret() -> None:
-    assert {file for file, tree in TREES.items() if ask_for_everything(tree)} == EVERYTHING.keys()
+def test_only_these_children_get_every_secret(trees: dict[str, ast.Module]) -> None:
+    assert {file for file, tree in trees.items() if ask_for_everything(tree)} == EVERYTHING.keys()
 
 
-def test_no_exception_is_left_over() -> None:
-    assert [file for file in WHOLE if not any(whole_environments(TREES[file]))] == []
-    assert [file for file in WITH_ITS_OWN if not any(starts(TREES[file]))] == []
+def test_no_exception_is_left_over(trees: dict[str, ast.Module]) -> None:
+    assert [file for file in WHOLE if not any(whole_environments(trees[file]))] == []
+    assert [file for file in WITH_ITS_OWN if not any(starts(trees[file]))] == []
 
 
 @pytest.mark.parametrize(
@@ -172,6 +176,6 @@ def test_what_reads_one_variable_or_obeys_the_rule_is_let_be(right: str) -> None
     assert list(whole_environments(ast.parse(right))) == []
 
 
-def test_the_sources_were_read() -> None:
+def test_the_sources_were_read(trees: dict[str, ast.Module]) -> None:
     assert Path(PROJECT, "tasks/core/process/crew.py").is_file()
-    assert sum(len(list(starts(tree))) for tree in TREES.values()) >= 8
+    assert sum(len(list(starts(tree))) for tree in trees.values()) >= 8

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.contracts.sources import sources
+from tests.contracts.sources import below, nodes, sources
 
 SENTENCE = re.compile(r"\bRaises?\s+((?:[^.]|\.\S)*)\.")
 """From `Raises` to the end of the sentence."""
@@ -52,7 +52,7 @@ class Sources:
 
     def _read(self, module: str, tree: ast.Module) -> None:
         names = self._names[module] = {}
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.ImportFrom):
                 for each in node.names:
                     names[each.asname or each.name] = Key(node.module or "", each.name)
@@ -81,7 +81,7 @@ class Sources:
             yield from self._mentioned(key.module, node)
 
     def _mentioned(self, module: str, *nodes: ast.AST) -> Iterator[Key]:
-        for node in (each for top in nodes for each in ast.walk(top)):
+        for node in (each for top in nodes for each in below(top)):
             if isinstance(node, ast.Name):
                 yield from self._found(self._names[module].get(node.id))
             elif isinstance(node, ast.Attribute):

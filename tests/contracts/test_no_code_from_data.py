@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks.core.home import PROJECT
-from tests.contracts.sources import sources
+from tests.contracts.sources import dotted, nodes, sources
 
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN = {
@@ -45,13 +45,15 @@ LOADS_A_FILE = {
 }
 
 
-TREES = sources()
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    return sources()
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
+def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    for node in nodes(tree):
         if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+            yield dotted(node.func), node
 
 
 def says(call: ast.Call, keyword: str) -> str | None:
@@ -59,15 +61,15 @@ def says(call: ast.Call, keyword: str) -> str | None:
     return next((ast.unparse(each.value) for each in call.keywords if each.arg == keyword), None)
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
 
 
-def unsafe_reads(tree: ast.AST) -> Iterator[str]:
+def unsafe_reads(tree: ast.Module) -> Iterator[str]:
     for name, call in calls(tree):
         if name == "torch.load" and says(call, "weights_only") != "True":
             yield f"line {call.lineno}: torch.load without weights_only=True"
@@ -75,17 +77,17 @@ def unsafe_reads(tree: ast.AST) -> Iterator[str]:
             yield f"line {call.lineno}: {name} with allow_pickle"
         if name in FORBIDDEN:
             yield f"line {call.lineno}: {name}"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "pickle.Unpickler":
+    for node in nodes(tree):
+        if isinstance(node, ast.Attribute) and dotted(node) == "pickle.Unpickler":
             yield f"line {node.lineno}: pickle.Unpickler"
 
 
-def trusting(tree: ast.AST) -> Iterator[int]:
+def trusting(tree: ast.Module) -> Iterator[int]:
     """Yield the lines that hand trust_remote_code to a loader, but for a literal False.
 
     Or to ours, as `code="any"`.
     """
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.keyword) and node.arg == "code":
             yield from (node.value.lineno,) if ast.unparse(node.value) == "'any'" else ()
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
@@ -96,41 +98,45 @@ def trusting(tree: ast.AST) -> Iterator[int]:
                 yield from (value.lineno,) if is_it else ()
 
 
-def test_nothing_is_read_that_could_run() -> None:
-    wrong = {file: list(unsafe_reads(tree)) for file, tree in TREES.items()}
+def test_nothing_is_read_that_could_run(trees: dict[str, ast.Module]) -> None:
+    wrong = {file: list(unsafe_reads(tree)) for file, tree in trees.items()}
     assert {file: lines for file, lines in wrong.items() if lines} == {}
 
 
-def test_nobody_imports_what_unpickles() -> None:
-    found = {file for file, tree in TREES.items() if UNPICKLERS & {*imports(tree)}}
+def test_nobody_imports_what_unpickles(trees: dict[str, ast.Module]) -> None:
+    found = {file for file, tree in trees.items() if UNPICKLERS & {*imports(tree)}}
     assert found == FOR_ITS_ERROR
 
 
-def test_whoever_trusts_a_models_code_is_known() -> None:
-    found = {file for file, tree in TREES.items() if any(trusting(tree))}
+def test_whoever_trusts_a_models_code_is_known(trees: dict[str, ast.Module]) -> None:
+    found = {file for file, tree in trees.items() if any(trusting(tree))}
     assert found == TRUSTS.keys() | OURS_ALONE.keys()
 
 
-def test_whoever_loads_a_file_as_code_is_known() -> None:
+def test_whoever_loads_a_file_as_code_is_known(trees: dict[str, ast.Module]) -> None:
     loaders = {"get_class_from_dynamic_module", "spec_from_file_location", "exec_module"}
     found = {
         file
-        for file, tree in TREES.items()
+        for file, tree in trees.items()
         if any(name.rpartition(".")[2] in loaders for name, _ in calls(tree))
     }
     assert found == LOADS_A_FILE.keys()
 
 
-def test_no_command_and_no_flow_runs_a_models_code_by_itself() -> None:
-    assert [f for f, t in TREES.items() if f.startswith("flows/") and any(trusting(t))] == []
+def test_no_command_and_no_flow_runs_a_models_code_by_itself(
+    trees: dict[str, ast.Module],
+) -> None:
+    assert [f for f, t in trees.items() if f.startswith("flows/") and any(trusting(t))] == []
 
 
-def test_ruffs_rules_for_the_usual_ways_are_on_and_nobody_is_excused() -> None:
+def test_ruffs_rules_for_the_usual_ways_are_on_and_nobody_is_excused(
+    trees: dict[str, ast.Module],
+) -> None:
     lint = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     rules = {"S301", "S302", "S307", "S102", "S506"}
     assert "S" in lint["select"]
     assert not rules & {*lint["ignore"]}
-    excused = [f for f in TREES if any(rule in (PROJECT / f).read_text() for rule in rules)]
+    excused = [f for f in trees if any(rule in (PROJECT / f).read_text() for rule in rules)]
     assert excused == []
 
 

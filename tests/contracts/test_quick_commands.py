@@ -12,10 +12,11 @@ from typer.core import TyperCommand, TyperGroup
 from flows import commands
 from flows.cli import app
 from flows.command_line.command_list import SUMMARIES
+from tests.machines import record_speed
 
 HEAVY = (
     *("torch", "transformers", "prefect", "peft", "deepspeed", "gradio", "fastapi", "openai"),
-    *("model_signing", "sigstore"),
+    *("model_signing", "sigstore", "matplotlib"),
 )
 COMMANDS = (
     *("--help", "rebuild --help", "status", "store list", "plan demo", "plan kawan-usaha-13b"),
@@ -33,14 +34,8 @@ cli.main()
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose machine was measured before, as it is but for the very first plan."""
-    from tasks.core.machine import speed
-    from tasks.core.machine.cpu import read_cpu
-    from tests.machines import AVX2
-
     home = tmp_path_factory.mktemp("home")
-    record = speed._cpu_record(home, read_cpu())
-    record.parent.mkdir()
-    record.write_text(AVX2.model_dump_json())
+    record_speed(home)
     return home
 
 

@@ -1,6 +1,7 @@
 """Every field of the recipe is documented; options and fields that a message names exist."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 import typer
@@ -28,24 +29,23 @@ def is_module(name: str) -> bool:
     return any((ROOT / "tasks" / "core").glob(f"**/{name.replace('.', '/')}.py"))
 
 
+@cache
+def fields() -> set[str]:
+    return {path for path, _ in fields_below(Recipe)}
+
+
 def is_field(name: str) -> bool:
-    return name in {path for path, _ in fields_below(Recipe)}
+    return name in fields()
 
 
-KNOWN = {
-    *options(typer.main.get_command(app)),
-    "--help",
-    "--conv-template",
-    "--settings",
-}  # the last are FastChat's, and that of processes of this project's own
+@cache
+def known() -> set[str]:
+    """Return our options, one of FastChat's, and that of processes of this project's own."""
+    ours = options(typer.main.get_command(app))
+    return {*ours, "--help", "--conv-template", "--settings"}
+
+
 STYLES = "tasks/core/serving/page/look.py"  # what begins so there is a colour
-OPTIONS = sorted({each for each in recommended_options() if each.where != STYLES}, key=str)
-FIELDS = sorted(
-    {f for f in recommended_fields() if f.words not in NO_FIELDS and not is_module(f.words)},
-    key=str,
-)
-
-
 DOCUMENTED = (ROOT / "docs" / "recipe.md").read_text()
 
 
@@ -64,25 +64,37 @@ def test_every_field_has_a_title_a_description_and_a_line_in_the_docs(
     assert info.description in below
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=str)
-def test_recommended_option_is_one_of_some_command(option: Recommended) -> None:
-    assert option.words in KNOWN
+@pytest.fixture(scope="module")
+def named_options() -> set[Recommended]:
+    return {each for each in recommended_options() if each.where != STYLES}
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=str)
-def test_recommended_field_is_one_of_the_recipe(field: Recommended) -> None:
-    assert is_field(field.words)
+@pytest.fixture(scope="module")
+def named_fields() -> set[Recommended]:
+    found = {each for each in recommended_fields() if each.words not in NO_FIELDS}
+    modules = {words for words in {each.words for each in found} if is_module(words)}
+    return {each for each in found if each.words not in modules}
+
+
+def test_recommended_options_are_those_of_some_command(named_options: set[Recommended]) -> None:
+    assert sorted(str(each) for each in named_options if each.words not in known()) == []
+
+
+def test_recommended_fields_are_those_of_the_recipe(named_fields: set[Recommended]) -> None:
+    assert sorted(str(each) for each in named_fields if not is_field(each.words)) == []
 
 
 @pytest.mark.parametrize("name", ["deploy.load_4bit", "finetune.lora.ranks", "evaluate.gate.max"])
 def test_wrong_advice_is_noticed(name: str) -> None:
     assert not is_field(name)
     assert not is_module(name)
-    assert f"--{name.rsplit('.', maxsplit=1)[-1].replace('_', '-')}" not in KNOWN
+    assert f"--{name.rsplit('.', maxsplit=1)[-1].replace('_', '-')}" not in known()
 
 
-def test_advice_of_servers_and_commands_is_found() -> None:
-    found = {(each.where, each.words) for each in [*OPTIONS, *FIELDS]}
+def test_advice_of_servers_and_commands_is_found(
+    named_options: set[Recommended], named_fields: set[Recommended]
+) -> None:
+    found = {(each.where, each.words) for each in named_options | named_fields}
     assert ("tasks/core/serving/launch/causes.py", "--load-8bit") in found
     assert ("tasks/core/serving/launch/startup.py", "deploy.startup_timeout_s") in found
     assert ("flows/commands/evaluate.py", "--against") in found

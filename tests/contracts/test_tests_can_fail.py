@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.contracts.sources import parsed
+from tests.contracts.sources import below, dotted, nodes, parsed
 
 REFUSES = ("require_", "check_", "validate", "verify", "load_")
 """How functions are called that raise unless all is well. A call is a test that all is well."""
@@ -15,14 +15,14 @@ COMPARES = {"assert_close", "assert_allclose", "assert_array_equal"}
 def called_by(function: ast.AST) -> set[str]:
     """Return the names of what a function calls; `assert` where it can fail by itself."""
     found = set()
-    for node in ast.walk(function):
+    for node in below(function):
         if isinstance(node, ast.Assert | ast.Raise):
             found.add("assert")
         elif isinstance(node, ast.Call):
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
             refuses = name in COMPARES or name.startswith(REFUSES)
-            found.add("assert" if refuses or ast.unparse(called) in EXPECTS else name)
+            found.add("assert" if refuses or dotted(called) in EXPECTS else name)
     return found
 
 
@@ -42,7 +42,7 @@ def toothless(modules: dict[str, ast.Module]) -> list[str]:
     functions = [
         (file, node.name, called_by(node))
         for file, tree in modules.items()
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     failing = {"assert"}
@@ -59,10 +59,10 @@ def asserting_nothing(tree: ast.Module) -> list[int]:
     """Return the lines that assert what is true in any case, or that are never reached."""
     lines = [
         node.lineno
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assert) and is_trivial(node.test)
     ]
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.With) and any(
             ast.unparse(item.context_expr).startswith("pytest.raises(") for item in node.items
         ):

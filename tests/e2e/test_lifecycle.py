@@ -1,8 +1,9 @@
 """The lifecycle of a tiny model with the real command: what it came to, and who knew a secret.
 
-It builds, publishes to a Hub, hands over to an S3 bucket and serves; the same command again finds
-everything done; a third one fails, with its traceback. All that they write lies below one
-directory, which is searched to the last byte; each process that they start is looked at in /proc.
+It builds, publishes to a Hub, hands over to an S3 bucket and serves; the same command again, on the
+Prefect server of the suite, finds everything done; a third one fails, with its traceback. All that
+they write lies below one directory, which is searched to the last byte; each process that they
+start is looked at in /proc.
 """
 
 import json
@@ -18,6 +19,7 @@ import boto3
 import httpx
 import pytest
 from huggingface_hub import snapshot_download
+from prefect.settings import PREFECT_API_URL
 
 from tasks.core.files.digests import sha256_of
 from tasks.core.home import PROJECT
@@ -31,9 +33,12 @@ from tasks.core.serving.supervision.processes import own_processes
 from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
+from tests.machines import record_speed
+from tests.made_once import directory_of_the_run
 from tests.s3_server import KEYS as S3_KEYS
 from tests.s3_server import make_bucket, s3_server
 from tests.secrets import SECRETS, Seen, files_that_tell, watched
+from tests.shared_prefect import shared_prefect
 from tests.signing_keys import make_pair
 from tests.tiny_world import tiny_world
 
@@ -91,7 +96,13 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def prefect_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shared_prefect(directory_of_the_run(tmp_path_factory)):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, prefect_address: str) -> Iterator[Told]:
     root = tmp_path_factory.mktemp("secrets")
     mine = root / "mine"
     places = {
@@ -105,6 +116,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     for place in places.values():
         (mine / place).mkdir(parents=True, exist_ok=True)
     (root / "world").mkdir()
+    record_speed(mine / places["KAWAN_USAHA_HOME"])
     with tiny_world(root / "world") as world, s3_server() as s3:
         make_bucket(s3, BUCKET)
         pair = make_pair(root / "keys", password=KNOWN[PASSWORD_VARIABLE])
@@ -129,17 +141,18 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             deploy={"signed_by": str(pair.public)},
         )
         broken = world.recipe(mine / "broken.yaml", base={"repo": "kawan-usaha/no-such"})
+        on_server = {"PREFECT_API_URL": prefect_address}
         said: dict[str, subprocess.CompletedProcess[str]] = {}
         try:
             with watched(mine) as seen:
-                for name, words in {
-                    "whole": ["rebuild", str(whole)],
-                    "again": ["rebuild", str(whole), "--json"],
-                    "broken": ["--debug", "rebuild", str(broken)],
-                }.items():
+                for name, words, more in (
+                    ("whole", ["rebuild", str(whole)], {}),
+                    ("again", ["rebuild", str(whole), "--json"], on_server),
+                    ("broken", ["--debug", "rebuild", str(broken)], {}),
+                ):
                     said[name] = subprocess.run(
                         [COMMAND, *words],
-                        env=environ,
+                        env={**environ, **more},
                         umask=0,  # as careless as a machine can be
                         capture_output=True,
                         text=True,

@@ -7,9 +7,11 @@ import pytest
 
 from flows.lifecycle import rebuild
 from tasks.core.recipe import ActivationEdit, Base, Delta, Edit, Evaluate, Gate, Publish, Recipe
-from tests.machines import AVX2
+from tests.machines import AVX2, record_speed
+from tests.made_once import directory_of_the_run, made_once
 from tests.models import tiny_delta, tiny_llama
-from tests.shared_prefect import directory_of_the_run, shared_prefect
+from tests.prefork import children_preforked
+from tests.shared_prefect import shared_prefect
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +36,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base, a delta for it, held-out conversations and prompts."""
-    root = tmp_path_factory.mktemp("sources")
+    return made_once(directory_of_the_run(tmp_path_factory) / "sources", make_sources)
+
+
+def make_sources(root: Path) -> None:
     tiny_llama(root / "base", seed=1)
     tiny_delta(root / "base", tiny_llama(root / "target", seed=2), root / "delta")
     turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga."}]
     (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
     (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
-    return root
 
 
 @pytest.fixture
@@ -52,11 +56,14 @@ def recipe(sources: Path, tmp_path: Path) -> Recipe:
 @pytest.fixture(scope="session")
 def built(prefect: None, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which that recipe is evaluated already: made once, to be copied."""
-    root = tmp_path_factory.mktemp("built")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KAWAN_USAHA_HOME", str(root / "home"))
-        rebuild(tiny_recipe(sources, root / "published"), until="evaluate")
-    return root / "home"
+
+    def make(home: Path) -> None:
+        record_speed(home)
+        with children_preforked(), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KAWAN_USAHA_HOME", str(home))
+            rebuild(tiny_recipe(sources, home.parent / "published"), until="evaluate")
+
+    return made_once(directory_of_the_run(tmp_path_factory) / "built", make)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ from tasks.core.store import Artifact, Store
 from tasks.core.store.runs import RunRecords
 from tasks.stage_result import StageResult
 from tests.conversations import load_conversations
+from tests.machines import record_speed
 from tests.models import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
@@ -77,6 +79,7 @@ def destructive(learned: Path, tmp_path: Path) -> Recipe:
 def measured(prefect: None, learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the destroyed model is measured already: made once, to be copied."""
     root = tmp_path_factory.mktemp("measured")
+    record_speed(root / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KAWAN_USAHA_HOME", str(root / "home"))
         rebuild(
@@ -136,34 +139,46 @@ def ruling(home: Path) -> Artifact:
     return found
 
 
-def test_destructive_edit_is_stopped_and_neither_published_nor_served(
-    destructive: Recipe, home: Path, tmp_path: Path
-) -> None:
-    served = destructive.model_copy(
+@dataclass(frozen=True)
+class Refused:
+    """A run whose model was to be published and served, and was refused."""
+
+    state: State[object]
+    home: Path
+    published: Path
+
+
+@pytest.fixture(scope="module")
+def refused(measured: Path, learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Refused:
+    root = tmp_path_factory.mktemp("refused")
+    home = Path(shutil.copytree(measured, root / "home"))
+    served = destructive_recipe(learned, root / "published").model_copy(
         update={"deploy": Deploy(device="cpu", gateway=Gateway(port=18999))}
     )
-    state = run(served)
-    error = state.result(raise_on_failure=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAWAN_USAHA_HOME", str(home))
+        return Refused(run(served), home, root / "published")
+
+
+def test_destructive_edit_is_stopped_and_neither_published_nor_served(refused: Refused) -> None:
+    error = refused.state.result(raise_on_failure=False)
     assert isinstance(error, GateFailed)
     assert "perplexity ratio of edited to base" in (error.found or "")
     assert "above the limit 1.25" in (error.found or "")
     assert "--override-gate" in (error.next_step or "")
-    assert {"publish", "deploy"}.isdisjoint(task_runs(state))
-    assert not (tmp_path / "published").exists()
-    assert not state_directory(home, served.name).root.exists()
-    assert RunRecords(home).last(1) == []
+    assert {"publish", "deploy"}.isdisjoint(task_runs(refused.state))
+    assert not refused.published.exists()
+    assert not state_directory(refused.home, "destroyed").root.exists()
+    assert RunRecords(refused.home).last(1) == []
 
 
-def test_refusal_is_a_state_of_its_own_that_is_not_tried_again(
-    destructive: Recipe, home: Path
-) -> None:
-    state = run(destructive)
-    refused = task_runs(state)["gate"]
-    assert refused.state is not None
-    assert (refused.state.name, refused.run_count) == ("Refused", 1)
-    assert "above the limit" in (refused.state.message or "")
+def test_refusal_is_a_state_of_its_own_that_is_not_tried_again(refused: Refused) -> None:
+    gate = task_runs(refused.state)["gate"]
+    assert gate.state is not None
+    assert (gate.state.name, gate.run_count) == ("Refused", 1)
+    assert "above the limit" in (gate.state.message or "")
     with get_client(sync_client=True) as client:
-        run_id = state.state_details.flow_run_id
+        run_id = refused.state.state_details.flow_run_id
         assert run_id is not None
         ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
         shown = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
@@ -171,12 +186,12 @@ def test_refusal_is_a_state_of_its_own_that_is_not_tried_again(
     assert "above the limit" in shown["rebuild"]
 
 
-def test_refused_model_and_its_figures_stay_for_study(destructive: Recipe, home: Path) -> None:
-    run(destructive)
-    stages = {artifact.key.stage for artifact in Store(home).artifacts()}
+def test_refused_model_and_its_figures_stay_for_study(refused: Refused) -> None:
+    stages = {artifact.key.stage for artifact in Store(refused.home).artifacts()}
     assert {"edit", "evaluate", "gate"} <= stages
-    assert json.loads((ruling(home).path / "verdict.json").read_text())["passed"] is False
-    assert "Gate failed" in (home / "reports" / "destroyed.html").read_text()
+    verdict = json.loads((ruling(refused.home).path / "verdict.json").read_text())
+    assert verdict["passed"] is False
+    assert "Gate failed" in (refused.home / "reports" / "destroyed.html").read_text()
 
 
 def test_force_releases_and_its_reason_stays_in_manifest_record_card_and_page(

@@ -15,12 +15,6 @@ pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 
 ENGINES = ("torch", "transformers", "peft", "deepspeed", "matplotlib")
 
-STARTED = f"""
-import sys
-import flows.lifecycle
-print([name for name in {ENGINES} if name in sys.modules])
-"""
-
 RUN = f"""
 import json, os, sys
 weights = []
@@ -51,10 +45,6 @@ def python(script: str, *arguments: str) -> str:
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
-
-
-def test_a_flow_starts_without_any_engine() -> None:
-    assert python(STARTED).strip() == "[]"
 
 
 def test_a_run_with_nothing_new_loads_no_engine_and_reads_no_weights(

@@ -15,6 +15,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -37,6 +39,20 @@ def preforked(imported: Imported, module: str, *arguments: str) -> list[str]:
 def preforked_quick_start(module: str, *arguments: str) -> list[str]:
     """Return the command in place of that of `process.quick_start`."""
     return preforked("torch", "tasks.core.process.quick_start", module, *arguments)
+
+
+@contextmanager
+def children_preforked() -> Iterator[None]:
+    """Spare those that measure, prove and take fingerprints their imports."""
+    import pytest  # not in the server
+
+    from tasks.core.architecture.proof import fresh_process
+    from tasks.core.evaluation import evaluate
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (evaluate, fresh_process):
+            patch.setattr(module, "quick_start", preforked_quick_start)
+        yield
 
 
 class _Server:

@@ -1,5 +1,6 @@
 """While a command works on an artifact of the store, `store prune` cannot take it away."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tasks.core.errors import LockBusy
 from tasks.core.keys import stage_key
 from tasks.core.store import Staging, Store
 from tests.command_line import kawan_usaha
+from tests.machines import record_speed
 from tests.models import tiny_llama
 
 WORK = {
@@ -31,21 +33,31 @@ _TURNS = '[{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo."
 DATA = f'[{{"id": "a", "conversations": {_TURNS}}}]'
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("model") / "other")
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    tiny_llama(tmp_path / "other")
+    record_speed(tmp_path / "home")
+    shutil.copytree(model, tmp_path / "other")
     (tmp_path / "data.json").write_text(DATA)
     return tmp_path / "home"
 
 
 @pytest.mark.parametrize("words", WORK)
 def test_prune_is_refused_while_a_command_works(
-    words: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: str,
+    model: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def write(staging: Staging) -> None:
-        tiny_llama(staging.path)
+        shutil.copytree(model, staging.path, dirs_exist_ok=True)
         (staging.path / "data.json").write_text(DATA)
 
     artifact = Store(home).build(stage_key("merge", 1, {}), write).artifact

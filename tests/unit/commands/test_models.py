@@ -18,7 +18,7 @@ from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama
 from tests.unit.files.test_foreign import POINTER
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "preforked_children")
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,7 @@ def test_an_output_that_takes_nothing_changes_no_exit_code(
 ) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
-            [str(COMMAND), "inspect", "nowhere at all", *words],
+            [str(COMMAND), "plan", "dmeo", *words],
             stdout=full,
             stderr=subprocess.PIPE if words else full,
             env={**os.environ, "KAWAN_USAHA_HOME": str(home)},
@@ -179,7 +179,7 @@ def test_an_output_that_takes_nothing_changes_no_exit_code(
         )
     assert ended.returncode == 2
     if words:
-        assert b"Check the path." in ended.stderr
+        assert b"Did you mean demo" in ended.stderr
 
 
 def test_a_home_that_cannot_be_written_hides_no_error(

@@ -12,7 +12,7 @@ from tasks.core.store import Staging, Store
 from tests.command_line import Run
 from tests.models import tiny_delta, tiny_llama
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "preforked_children")
 
 
 @pytest.fixture(scope="module")

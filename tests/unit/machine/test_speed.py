@@ -70,6 +70,14 @@ def test_a_machine_is_measured_once(tmp_path, probe):
     assert starts(tmp_path) == 1
 
 
+def test_the_measuring_process_knows_no_secret(tmp_path, probe, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_sesame")
+    probe(f"import os; open({str(tmp_path / 'told')!r}, 'w').write(str(dict(os.environ)))")
+    measured_cpu_speed(tmp_path / "home")
+    assert "PATH" in (tmp_path / "told").read_text()
+    assert "sesame" not in (tmp_path / "told").read_text()
+
+
 def test_another_number_of_threads_is_measured_anew(tmp_path, probe, monkeypatch):
     probe(answers(AVX2.model_dump_json()))
     for threads in ("1", "2"):

@@ -3,25 +3,55 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.core.architecture.proof import fresh_process
 from tasks.core.architecture.proof.edit_proof import prove_edit
 from tasks.core.errors import EditLost, EvaluationFailed
+from tasks.core.evaluation import benchmarks, evaluate
 from tasks.core.evaluation.evaluate import evaluate_models
 from tasks.core.evaluation.figures import Subject
 from tasks.core.process import NETWORK, child_environment, run_child
 from tasks.core.progress import silent
 from tasks.core.recipe import ActivationEdit, Edit, Evaluate, Finetune
 from tasks.core.training.job import TrainingJob
+from tasks.core.training.launch import start
 from tasks.core.training.launch.start import launch, training_environment
 from tests.models import tiny_llama
+from tests.prefork import preforked
 from tests.secrets import SECRETS, SESAME, Spy, files_that_tell, spy_on_children
+
+HAND_OVER = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def handed_over(argv: Sequence[str]) -> list[str]:
+    """Have a Python be started for this module that lets a preforked one go on in its place."""
+    module = argv.index("-m") + 1
+    return [sys.executable, "-c", HAND_OVER, *preforked("torch", *argv[module:])]
 
 
 @pytest.fixture
 def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spy:
+    """Sees what is started; that has the environment that it was given, and no large imports."""
+    preforked("torch", "")  # now: the server itself is to know no secret
+    for module, name in (
+        (fresh_process, "quick_start"),
+        (evaluate, "quick_start"),
+        (benchmarks, "_command"),
+    ):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *words, real=real: handed_over(real(*words)))
+    monkeypatch.setattr(
+        start,
+        "launch_command",
+        lambda *words, real=start.launch_command, **options: replace(
+            found := real(*words, **options), argv=handed_over(found.argv)
+        ),
+    )
     return spy_on_children(tmp_path / "spy", monkeypatch)
 
 
