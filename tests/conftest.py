@@ -62,6 +62,16 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary Prefect server and database for the whole session."""
+    from tests.made_once import directory_of_the_run
+    from tests.temporary_prefect import temporary_prefect
+
+    with temporary_prefect(directory_of_the_run(tmp_path_factory)):
+        yield
+
+
 @pytest.fixture(scope="module")
 def preforked_children() -> Iterator[None]:
     """Spare those that measure, prove and take fingerprints their imports; see `tests.prefork`."""

@@ -34,11 +34,9 @@ from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
 from tests.machines import record_speed
-from tests.made_once import directory_of_the_run
 from tests.s3_server import KEYS as S3_KEYS
 from tests.s3_server import make_bucket, s3_server
 from tests.secrets import SECRETS, Seen, files_that_tell, watched
-from tests.shared_prefect import shared_prefect
 from tests.signing_keys import make_pair
 from tests.tiny_world import tiny_world
 
@@ -96,13 +94,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def prefect_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with shared_prefect(directory_of_the_run(tmp_path_factory)):
-        yield str(PREFECT_API_URL.value())
-
-
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, prefect_address: str) -> Iterator[Told]:
+def told(tmp_path_factory: pytest.TempPathFactory, prefect: None) -> Iterator[Told]:
     root = tmp_path_factory.mktemp("secrets")
     mine = root / "mine"
     places = {
@@ -141,7 +133,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, prefect_address: str) -> Iter
             deploy={"signed_by": str(pair.public)},
         )
         broken = world.recipe(mine / "broken.yaml", base={"repo": "kawan-usaha/no-such"})
-        on_server = {"PREFECT_API_URL": prefect_address}
+        on_server = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
         said: dict[str, subprocess.CompletedProcess[str]] = {}
         try:
             with watched(mine) as seen:

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,6 @@ from tests.machines import AVX2, record_speed
 from tests.made_once import directory_of_the_run, made_once
 from tests.models import tiny_delta, tiny_llama
 from tests.prefork import children_preforked
-from tests.shared_prefect import shared_prefect
-
-
-@pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A temporary Prefect server and database, for all processes of the run."""
-    with shared_prefect(directory_of_the_run(tmp_path_factory)):
-        yield
 
 
 @pytest.fixture(autouse=True)

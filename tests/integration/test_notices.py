@@ -11,7 +11,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Failed
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.across import rebuild_across
 from flows.lifecycle import rebuild, rebuild_recipe
@@ -30,9 +29,8 @@ from tasks.notices import Notice, NoticeEvent, notify
 from tasks.outbox import flush
 from tests.integration.relay import Relay
 from tests.receivers import Mailbox, WebhookReceiver
-from tests.shared_prefect import START_WITHIN_S
 
-pytestmark = pytest.mark.usefixtures("api")
+pytestmark = pytest.mark.usefixtures("prefect")
 BLOCKED_S = 30.0
 
 
@@ -51,10 +49,8 @@ def webhook() -> Iterator[WebhookReceiver]:
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[str]:
-    """A server of its own, for notices are sent of all runs of a server."""
-    with prefect_test_harness(server_startup_timeout=START_WITHIN_S):
-        yield str(PREFECT_API_URL.value())
+def api(prefect: None) -> str:
+    return str(PREFECT_API_URL.value())
 
 
 @pytest.fixture(scope="module")

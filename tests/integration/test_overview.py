@@ -29,8 +29,7 @@ def test_unfinished_runs_and_schedules_that_are_on_are_shown(prefect: None) -> N
             client.set_flow_run_state(run.id, state, force=True)
         found = overview(str(PREFECT_API_URL.value()))
         client.delete_deployment(watched)
-    ours = [each for each in found.schedules if each.startswith("watched ")]
-    assert ours == ["watched (0 3 * * 0)"]
+    assert found.schedules == ("watched (0 3 * * 0)",)
     assert "at-work (Running)" in found.runs
     assert not any("ended" in run for run in found.runs)
     assert found.problem is None
