@@ -158,9 +158,8 @@ def main() -> None:
     """Serve; in a fork, be the program."""
     _, path, imported = sys.argv
     ending = _Ending()
-    atexit.register(
-        ending.at_once
-    )  # before all that is imported, and so after all that it has to do
+    # Before all that is imported, and so after all that it has to do.
+    atexit.register(ending.at_once)
     gc.disable()
     for module in IMPORTED[imported]:
         if module.startswith("-"):

@@ -91,7 +91,7 @@ def test_a_switch_under_load_loses_no_request_and_no_token(place, serving_one):
         served_by_both = len(asking.outcomes) - 8
     after = answer(two)
     assert before != after
-    assert served_by_both > 0
+    assert served_by_both > 8
     assert set(asking.fates()) == {"whole"}, asking.failed()
     assert asking.texts() == {before, after}
     assert (two.switched.how, two.switched.gap_s, two.switched.cut_off) == ("side-by-side", 0, 0)

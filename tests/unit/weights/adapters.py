@@ -9,13 +9,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tests.unit.weights.models import StateDict, contents, made_once, state_dict_of
+from tests.unit.weights.models import StateDict, contents, copy_of_first, state_dict_of
 
 
 def train(model: Path, path: Path, *, safe: bool = True, **options: object) -> Path:
     """Save an adapter whose every trainable weight was moved at random, as after a training."""
     key = ("adapter", contents(model), safe, options)
-    made_once(key, path, lambda made: _train(model, made, safe, options))
+    copy_of_first(key, path, lambda made: _train(model, made, safe, options))
     configure(path, "adapter_config.json", base_model_name_or_path=str(model))
     return path
 

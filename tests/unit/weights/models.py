@@ -26,7 +26,7 @@ _HARD = (6e-8, -6e-8, 1e-9, 2.0**-14, 1 + 2**-11, 1 + 3 * 2**-11, 30000.0, -3000
 _MADE = tempfile.TemporaryDirectory(prefix="kawan-usaha-made-")
 
 
-def made_once(key: object, path: Path, make: Callable[[Path], object]) -> Path:
+def copy_of_first(key: object, path: Path, make: Callable[[Path], object]) -> Path:
     """Copy to path what make makes, which is made for the first of the same key."""
     made = Path(_MADE.name, hashlib.sha256(repr(key).encode()).hexdigest())
     if not made.exists():
@@ -46,7 +46,7 @@ def contents(directory: Path) -> list[tuple[str, str]]:
 def base_model(path: Path, *, dtype: str = "float16", form: Form = "one", **shape: int) -> Path:
     """Save a tiny LLaMA whose normalization weights are near one and whose embedding is hard."""
     key = ("base", dtype, form, sorted(shape.items()))
-    return made_once(key, path, lambda made: _make_base(made, dtype, form, shape))
+    return copy_of_first(key, path, lambda made: _make_base(made, dtype, form, shape))
 
 
 def _make_base(path: Path, dtype: str, form: Form, shape: dict[str, int]) -> Path:
@@ -64,7 +64,7 @@ def _make_base(path: Path, dtype: str, form: Form, shape: dict[str, int]) -> Pat
 def delta_for(base: Path, path: Path, *, dtype: str = "float16", form: Form = "one") -> Path:
     """Save a small random delta for base, with base's configuration and a tokenizer of its own."""
     key = ("delta", contents(base), dtype, form)
-    return made_once(key, path, lambda made: _make_delta(base, made, dtype, form))
+    return copy_of_first(key, path, lambda made: _make_delta(base, made, dtype, form))
 
 
 def _make_delta(base: Path, path: Path, dtype: str, form: Form) -> Path:

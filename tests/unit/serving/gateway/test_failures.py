@@ -97,7 +97,7 @@ def test_a_whole_answer_that_breaks_off_is_an_error_and_never_half_an_answer(gat
 
 def test_an_engine_that_is_killed_ends_its_streams_with_an_error(start, model):
     engine = start(Engine, model)
-    until(engine.answers)
+    until(engine.listens)
     gateway = start(Gateway, a_route(model, [engine.url]))
     engine.misbehave("die-in-stream")
     lines = gateway.chat(stream=True, max_tokens=50).text.split("\n\n")

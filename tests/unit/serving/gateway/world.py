@@ -43,15 +43,10 @@ def until(holds: Callable[[], Any], *, within_s: float = 300) -> Any:
     return answer
 
 
-def accepts(port: int) -> bool:
-    """Whether it pays to ask: a client of HTTP takes more than a refused connection."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
-
-
 class Process:
-    """A server that is ended with its test; what it wrote is in `log`."""
+    """A server of HTTP that is ended with its test; what it wrote is in `log`."""
+
+    port: int
 
     def __init__(self, log: Path, argv: list[str], **options: Any) -> None:
         self.log = log
@@ -69,6 +64,14 @@ class Process:
     def text(self) -> str:
         return self.log.read_text()
 
+    def listens(self) -> bool:
+        """Whether it is well. A client takes longer to make than to be refused a connection."""
+        assert self.process.poll() is None, self.text
+        place = ("127.0.0.1", self.port)
+        with suppress(OSError, httpx.HTTPError), socket.create_connection(place):
+            return httpx.get(f"http://127.0.0.1:{self.port}/health").is_success
+        return False
+
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -80,12 +83,6 @@ class Engine(Process):
         self.url = f"http://127.0.0.1:{self.port}"
         argv = preforked("torch", f"{__package__}.small_engine", str(model), str(self.port))
         super().__init__(directory / f"{self.port}.log", argv)
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, self.text
-        with suppress(httpx.HTTPError):
-            return accepts(self.port) and httpx.get(f"{self.url}/health").is_success
-        return False
 
     def misbehave(self, how: str | None, times: int = 1, pace_s: float = 0.01) -> None:
         told = {"how": how, "times": times, "pace_s": pace_s}
@@ -118,7 +115,7 @@ def engine_in(directory: Path, model: Path) -> Iterator[Engine]:
     """Yield a small engine that answers; it ends with the block."""
     engine = Engine(directory, model)
     try:
-        until(engine.answers)
+        until(engine.listens)
         yield engine
     finally:
         engine.end()
@@ -232,12 +229,6 @@ class Gateway(Process, Door):
         )
         if wait:
             until(self.listens)
-
-    def listens(self) -> bool:
-        assert self.process.poll() is None, self.text
-        with suppress(httpx.HTTPError):
-            return accepts(self.port) and httpx.get(f"{self.url}/health").is_success
-        return False
 
     def write_routes(self, routes: dict[str, Any]) -> None:
         self.routes.write_text(json.dumps(routes))

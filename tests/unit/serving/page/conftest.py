@@ -16,7 +16,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     directory = tmp_path_factory.mktemp("engine")
     engine = Engine(directory, tiny_llama(directory / "model", dtype="float32"))
     try:
-        until(engine.answers, within_s=300)
+        until(engine.listens, within_s=300)
         yield engine
     finally:
         engine.end()

@@ -2,20 +2,12 @@
 
 import json
 import sys
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.unit.serving.gateway.world import MODEL_NAME, Process, free_port, until
-
-
-@cache
-def _asking() -> httpx.Client:
-    """One client for all who wait: to make one takes longer than to be refused."""
-    return httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 class Scripted(Process):
@@ -27,12 +19,6 @@ class Scripted(Process):
         script = Path(__file__).with_name("scripted.py")
         super().__init__(directory / "scripted.log", [sys.executable, str(script), str(self.port)])
         until(self.listens)
-
-    def listens(self) -> bool:
-        assert self.process.poll() is None, self.text
-        with suppress(httpx.HTTPError):
-            return _asking().get(f"{self.url}/health").is_success
-        return False
 
     def answers(self, *answers: str | dict[str, Any]) -> None:
         told = [{"text": each} if isinstance(each, str) else each for each in answers]
@@ -67,9 +53,3 @@ class Page(Process):
         super().__init__(directory / "page.log", argv, env=env or {})
         if wait:
             until(self.listens, within_s=300)
-
-    def listens(self) -> bool:
-        assert self.process.poll() is None, self.text
-        with suppress(httpx.HTTPError):
-            return _asking().get(f"{self.url}/health").is_success
-        return False
