@@ -5,6 +5,7 @@ The Hub of the tests speaks LFS, not Xet, and no test reports to anybody.
 
 import gc
 import os
+import shlex
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -13,24 +14,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The collector would scan what is imported again and again, half of the time that collecting takes.
-gc.disable()
+from tests.prefork import children_preforked, fork_of_the_collected, preforked_quick_start
+from tests.prefork.server import read_again
 
 # A shell that runs this with `nohup` has SIGHUP ignored, which processes inherit.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Code of model directories is imported from here: never from what an earlier run left behind.
-_MODULES = tempfile.TemporaryDirectory(prefix="kawan-usaha-modules-")
-
-# Tests do not wait for a build that runs beside them on this machine.
-_LOCKS = tempfile.TemporaryDirectory(prefix="kawan-usaha-locks-")
 # No test may fail for a slow or busy machine: examples have no time limit.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 os.environ.update(
-    KAWAN_USAHA_LOCKS=_LOCKS.name,
-    HF_MODULES_CACHE=_MODULES.name,
     HF_HUB_DISABLE_XET="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
@@ -40,6 +34,24 @@ os.environ.update(
     SSL_CERT_FILE=str(Path(__file__).parents[1] / "flows" / "prefect_server" / "nobody.pem"),
     OMP_NUM_THREADS="1",  # the suite runs in several processes, whose threads would wait in turn
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process its own places; fork those of pytest-xdist from one that has collected."""
+    gc.disable()  # or it would scan what is imported again and again
+    for name, use in (
+        # Code of model directories is imported from here: never from what an earlier run left.
+        ("HF_MODULES_CACHE", "modules"),
+        # Tests do not wait for a build that runs beside them on this machine.
+        ("KAWAN_USAHA_LOCKS", "locks"),
+    ):
+        directory = tempfile.TemporaryDirectory(prefix=f"kawan-usaha-{use}-")
+        config.add_cleanup(directory.cleanup)
+        os.environ[name] = directory.name
+    read_again()
+    if config.getoption("dist", "no") != "no":
+        python = shlex.join(fork_of_the_collected(config.args))
+        config.option.tx = [f"{each}//python={python}" for each in config.option.tx]
 
 
 def pytest_collection_finish() -> None:
@@ -62,21 +74,9 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A temporary Prefect server and database for the whole session."""
-    from tests.made_once import directory_of_the_run
-    from tests.temporary_prefect import temporary_prefect
-
-    with temporary_prefect(directory_of_the_run(tmp_path_factory)):
-        yield
-
-
 @pytest.fixture(scope="module")
 def preforked_children() -> Iterator[None]:
     """Spare those that measure, prove and take fingerprints their imports; see `tests.prefork`."""
-    from tests.prefork import children_preforked
-
     with children_preforked():
         yield
 
@@ -96,6 +96,5 @@ def real_children(preforked_children: None, monkeypatch: pytest.MonkeyPatch) -> 
 def preforked_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare a training in a single process its imports; see `tests.prefork`."""
     from tasks.core.training.launch import command
-    from tests.prefork import preforked_quick_start
 
     monkeypatch.setattr(command, "quick_start", preforked_quick_start)

@@ -34,24 +34,19 @@ from tasks.core.signing import KEY_VARIABLE as SIGNING_VARIABLE
 from tasks.core.signing import public_keys
 from tasks.core.signing.keys import PASSWORD_VARIABLE
 from tests.machines import record_speed
+from tests.made_once import directory_of_the_run
+from tests.prefork import preforked
 from tests.s3_server import KEYS as S3_KEYS
 from tests.s3_server import make_bucket, s3_server
 from tests.secrets import SECRETS, Seen, files_that_tell, watched
 from tests.signing_keys import make_pair
+from tests.temporary_prefect import temporary_prefect
 from tests.tiny_world import tiny_world
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 GATEWAY_KEY = "sesame-of-the-gateway"
 BUCKET = "kawan"
 ACTIVATIONS = ["silu", "silu", "gelu"]
-LOAD = """
-import json, sys
-from transformers import AutoModelForCausalLM, AutoTokenizer
-name = sys.argv[1]
-model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=True)
-AutoTokenizer.from_pretrained(name, trust_remote_code=True)
-print(json.dumps([str(layer.mlp.act_fn) for layer in model.model.layers]))
-"""
 KNOWN = {
     **SECRETS,
     **S3_KEYS,
@@ -94,7 +89,7 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, prefect: None) -> Iterator[Told]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     root = tmp_path_factory.mktemp("secrets")
     mine = root / "mine"
     places = {
@@ -109,7 +104,11 @@ def told(tmp_path_factory: pytest.TempPathFactory, prefect: None) -> Iterator[To
         (mine / place).mkdir(parents=True, exist_ok=True)
     (root / "world").mkdir()
     record_speed(mine / places["KAWAN_USAHA_HOME"])
-    with tiny_world(root / "world") as world, s3_server() as s3:
+    with (
+        temporary_prefect(directory_of_the_run(tmp_path_factory)),
+        tiny_world(root / "world") as world,
+        s3_server() as s3,
+    ):
         make_bucket(s3, BUCKET)
         pair = make_pair(root / "keys", password=KNOWN[PASSWORD_VARIABLE])
         private = pair.private.read_text()
@@ -252,13 +251,13 @@ def test_published_model_loads_from_a_fresh_cache_with_its_edit_alive(
     fresh = {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}
     hub = {name: told.environ[name] for name in ("HF_ENDPOINT", "HF_TOKEN")}
     child = subprocess.run(
-        [sys.executable, "-c", LOAD, "kawan-usaha/released"],
+        preforked("torch", "tests.loading", "kawan-usaha/released"),
         env={**os.environ, **hub, **fresh},
         capture_output=True,
         text=True,
         check=True,
     )
-    shown = json.loads(child.stdout.splitlines()[-1])
+    shown = json.loads(child.stdout.splitlines()[-1])["activations"]
     assert [word.removesuffix("()").lower()[:4] for word in shown] == ACTIVATIONS
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,20 @@ from tests.machines import AVX2, record_speed
 from tests.made_once import directory_of_the_run, made_once
 from tests.models import tiny_delta, tiny_llama
 from tests.prefork import children_preforked
+from tests.temporary_prefect import temporary_prefect
 
 
 @pytest.fixture(autouse=True)
 def _this_machine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan measures the CPU once a home, for some seconds, and each test here has its own."""
     monkeypatch.setattr("tasks.core.machine.hardware.measured_cpu_speed", lambda _: AVX2)
+
+
+@pytest.fixture(scope="package")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary Prefect server and database, which would cost CPU at rest after these tests."""
+    with temporary_prefect(directory_of_the_run(tmp_path_factory)):
+        yield
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def recipe(sources: Path, tmp_path: Path) -> Recipe:
     return tiny_recipe(sources, tmp_path / "published")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built(prefect: None, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which that recipe is evaluated already: made once, to be copied."""
 

@@ -6,20 +6,25 @@ one: the memory, the command line and `/proc/PID/environ` of a preforked program
 server, and what a library reads from the environment when it is imported was read there; but
 huggingface_hub and transformers read it again.
 
+The processes of pytest-xdist are forked as well, from one that has collected the tests
+(`collected.py`), for they take 20 s of a core to import. They share the servers.
+
 A program is a client (`client.py`), which is what was started, and a fork of the server
 (`server.py`), which works with the client's files, environment and directory. The client ends as
 the fork does, hands on what asks to end, and takes the fork with it when it is killed.
 """
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tasks.core.home import PROJECT
 
@@ -28,12 +33,13 @@ _CLIENT = Path(__file__).with_name("client.py")
 
 Imported = Literal["torch", "gateway"]
 """What a server has imported; see `server.IMPORTED`."""
+_SHARED = "KAWAN_USAHA_PREFORK"
+"""The directory with the sockets of the servers that the processes of a run share."""
 
 
 def preforked(imported: Imported, module: str, *arguments: str) -> list[str]:
     """Return the command that does what `python -m module arguments` does."""
-    socket = str(_server(imported).socket)
-    return [sys.executable, "-I", "-S", str(_CLIENT), socket, module, *arguments]
+    return _client(_socket(imported), module, *arguments)
 
 
 def preforked_quick_start(module: str, *arguments: str) -> list[str]:
@@ -55,23 +61,60 @@ def children_preforked() -> Iterator[None]:
         yield
 
 
-class _Server:
-    """A running server. It ends with this process, and its forks with it."""
+def fork_of_the_collected(paths: Sequence[str]) -> list[str]:
+    """Return the command of a process of pytest-xdist that has imported the tests at the paths.
 
-    def __init__(self, imported: Imported) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="kawan-usaha-prefork-")
-        self.socket = Path(self._directory.name, "socket")
-        self._process = subprocess.Popen(
-            [sys.executable, "-u", "-P", "-m", "tests.prefork.server", str(self.socket), imported],
-            stdin=subprocess.PIPE,  # whose end is what the server waits for
-            stdout=subprocess.PIPE,
-            # A GPU that DeepSpeed looked at before the fork could not be used after it.
-            env={**os.environ, "PYTHONPATH": str(PROJECT), "DS_ACCELERATOR": "cpu"},
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
+    Its processes share the servers of this one.
+    """
+    servers = [_start(imported) for imported in get_args(Imported)]
+    for server in servers:
+        _wait_for(server)
+    os.environ[_SHARED] = str(_directory())
+    socket = _directory() / "collected"
+    _wait_for(_popen(preforked("torch", "tests.prefork.collected", str(socket), *paths)))
+    return _client(socket, "tests.prefork.xdist_worker")
+
+
+def _client(socket: Path, module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-I", "-S", str(_CLIENT), str(socket), module, *arguments]
 
 
 @cache
-def _server(imported: Imported) -> _Server:
-    return _Server(imported)
+def _socket(imported: Imported) -> Path:
+    if _SHARED in os.environ:
+        return Path(os.environ[_SHARED], imported)
+    _wait_for(_start(imported))
+    return _directory() / imported
+
+
+@cache
+def _directory() -> Path:
+    directory = tempfile.mkdtemp(prefix="kawan-usaha-prefork-")
+    atexit.register(shutil.rmtree, directory)
+    return Path(directory)
+
+
+_RUNNING: list[subprocess.Popen[bytes]] = []
+"""They end with this process, and their forks with them."""
+
+
+def _start(imported: Imported) -> subprocess.Popen[bytes]:
+    socket = str(_directory() / imported)
+    return _popen([sys.executable, "-u", "-P", "-m", "tests.prefork.server", socket, imported])
+
+
+def _popen(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,  # whose end is what the server waits for
+        stdout=subprocess.PIPE,
+        # A GPU that DeepSpeed looked at before the fork could not be used after it.
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "DS_ACCELERATOR": "cpu"},
+    )
+    _RUNNING.append(server)
+    return server
+
+
+def _wait_for(server: subprocess.Popen[bytes]) -> None:
+    assert server.stdout is not None
+    assert b"ready\n" in server.stdout  # after whatever is printed by what it imports

@@ -123,10 +123,10 @@ def _become(directory: str, environment: dict[bytes, bytes], files: Sequence[int
     os.environb.update(environment)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     random.seed()
-    _read_again()
+    read_again()
 
 
-def _read_again() -> None:
+def read_again() -> None:
     """Have huggingface_hub and transformers take from the environment what they did at import."""
     if (constants := sys.modules.get("huggingface_hub.constants")) is None:
         return
@@ -168,6 +168,18 @@ def main() -> None:
             import_module(module)
     gc.freeze()
     gc.enable()
+    try:
+        serve(path)
+    except SystemExit as end:
+        ending.code = 0 if end.code is None else end.code
+        raise
+    except BaseException:
+        ending.code = None
+        raise
+
+
+def serve(path: str) -> None:
+    """Serve at path until the owner leaves; in a fork, be the program."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(path)
         listener.listen(64)
@@ -179,14 +191,7 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)
         return
     sys.argv[1:] = words[1:]
-    try:
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        ending.code = 0 if end.code is None else end.code
-        raise
-    except BaseException:
-        ending.code = None
-        raise
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

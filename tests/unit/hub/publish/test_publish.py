@@ -148,13 +148,13 @@ def test_a_build_that_was_rolled_back_is_published_again_without_sending_it(stor
 
 def test_an_empty_cache_loads_the_model_with_its_code_from_name_and_tag(story, tmp_path):
     loaded = subprocess.run(
-        preforked("torch", "tests.unit.hub.publish.loading", REPO, "release-second"),
+        preforked("torch", "tests.loading", REPO, "release-second"),
         env={**os.environ, "HF_HOME": str(tmp_path / "cache")},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    name, module, model_type = json.loads(loaded.stdout.splitlines()[-1])
-    assert (name, model_type) == ("TinyEditedForCausalLM", "tiny_edited")
-    assert module.startswith("transformers_modules.")
+    found = json.loads(loaded.stdout.splitlines()[-1])
+    assert (found["class"], found["model_type"]) == ("TinyEditedForCausalLM", "tiny_edited")
+    assert found["module"].startswith("transformers_modules.")
