@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,17 @@ from huggingface_hub import HfApi
 
 from tasks.core.demo.hub import running_hub
 from tasks.core.errors import UsageError
+from tests.prefork import preforked
 
 SHARD = "model-00001-of-00005.safetensors"
 
 
-def start(root: Path) -> tuple[subprocess.Popen[bytes], str]:
+REALLY = (sys.executable, "-m", "tasks.core.demo.hub")
+
+
+def start(root: Path, command: Sequence[str] = REALLY) -> tuple[subprocess.Popen[bytes], str]:
     ready = root.with_name("ready")
     ready.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "tasks.core.demo.hub"]
     process = subprocess.Popen([*command, "--root", str(root), "--ready-file", str(ready)])
     deadline = time.monotonic() + 600
     while not ready.exists():
@@ -40,7 +44,7 @@ def test_everything_is_there_after_the_server_was_killed(tmp_path, model):
         commit = client.upload_folder(repo_id="kawan-usaha/model", folder_path=model).oid
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        process, url = start(root)
+        process, url = start(root, preforked("torch", "tasks.core.demo.hub"))
         client = HfApi(endpoint=url, token=token)
         assert client.model_info("kawan-usaha/model").sha == commit
         copy = Path(client.snapshot_download("kawan-usaha/model", cache_dir=tmp_path / "cache"))
@@ -93,17 +97,11 @@ def test_tokens_that_an_earlier_version_left_open_are_closed(tmp_path, caplog):
 
 
 def test_transformers_loads_a_model_through_hf_endpoint(hub, published, model, tmp_path):
-    code = (
-        "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
-        "mine, ref = (AutoModelForCausalLM.from_pretrained(p) for p in sys.argv[1:])\n"
-        "AutoTokenizer.from_pretrained(sys.argv[1])\n"
-        "ids = torch.arange(8).unsqueeze(0)\n"
-        "assert torch.equal(mine(ids).logits, ref(ids).logits)\n"
-    )
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "fresh"),
         "OMP_NUM_THREADS": "1",
     }
-    subprocess.run([sys.executable, "-c", code, published, model], env=environment, check=True)
+    loading = preforked("torch", "tests.unit.demo.hub.loading", published, str(model))
+    subprocess.run(loading, env=environment, check=True)

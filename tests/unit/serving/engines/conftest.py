@@ -1,6 +1,6 @@
 """Both engines as processes of their own, each over the same tiny edited model.
 
-They are preforked; `test_processes` starts them as a deployment does.
+They are preforked; `test_processes` starts FastChat as a deployment does.
 """
 
 import os
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -31,6 +30,7 @@ from tasks.core.serving.proof.readiness import Expectation
 from tests.models import tiny_llama
 from tests.prefork import preforked
 from tests.unit.serving.engines.clients import NAME, WAIT_S
+from tests.unit.serving.gateway.world import server_pid
 
 ENGINES: tuple[EngineName, ...] = ("fastchat", "transformers")
 TEMPLATE = "vicuna_v1.1"
@@ -51,13 +51,7 @@ class Running:
     @property
     def pid(self) -> int:
         """The process that computes: `process` only waits for one that is preforked."""
-        (found,) = {
-            each.pid
-            for each in psutil.net_connections("tcp")
-            if each.status == psutil.CONN_LISTEN and each.laddr.port == self.launch.port
-        }
-        assert found is not None
-        return found
+        return server_pid(self.launch.port)
 
     @property
     def log(self) -> str:

@@ -35,6 +35,7 @@ from tests.unit.serving.engines.conftest import (
     CONTEXT_TOKENS,
     ENGINES,
     Running,
+    Start,
     launch_for,
     running,
     start,
@@ -85,12 +86,16 @@ def test_a_model_that_answers_like_its_unedited_twin_is_refused(name, edited, tm
     assert "without the edit" in (directory / "refusal.json").read_text()
 
 
+HOW: dict[EngineName, Start] = {"fastchat": start_really, "transformers": start}
+"""transformers is started as a user's is by the lifecycle of `tests/e2e`."""
+
+
 @pytest.fixture(params=ENGINES)
 def own(request: pytest.FixtureRequest, edited: Path, tmp_path: Path) -> Iterator[Running]:
     launch = launch_for(request.param, edited, tmp_path / "blue", edit=expected_report(edited))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(SERVED_FROM, str(tmp_path / "cpu.serving"))
-        with running(launch, start_really) as found:
+        with running(launch, HOW[request.param]) as found:
             yield found
 
 
@@ -99,7 +104,7 @@ def test_told_to_end_it_tells_its_streams_and_ends_at_once(own, tmp_path):
     # The devices that it serves from are held as long as it lives.
     (holder,) = holders(tmp_path / "cpu.serving")
     assert (holder.pid, holder.what) == (
-        own.process.pid,
+        own.pid,
         f"deployment {own.launch.directory.parent.name}",
     )
     endless = request(PROMPT, max_tokens=CONTEXT_TOKENS - len(PROMPT))

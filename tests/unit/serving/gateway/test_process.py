@@ -23,6 +23,7 @@ from tests.unit.serving.gateway.world import (
     Gateway,
     RealGateway,
     a_route,
+    server_pid,
     until,
 )
 
@@ -60,15 +61,15 @@ def real(
     gateway.end()
 
 
-def refuses(start, kind: type[Gateway] = Gateway, **options) -> str:
-    gateway = start(kind, None, wait=False, **options)
+def refuses(start, **options) -> str:
+    gateway = start(Gateway, None, wait=False, **options)
     assert gateway.process.wait(600) == 2
     assert "Traceback" not in gateway.text
     return gateway.text
 
 
 def test_beyond_loopback_it_starts_only_with_keys(start):
-    text = refuses(start, RealGateway, gateway={"host": "0.0.0.0"})
+    text = refuses(start, gateway={"host": "0.0.0.0"})
     assert "needs API keys" in text
     assert "keys_file" in text
 
@@ -163,7 +164,7 @@ def first_address(gateway: Gateway) -> tuple[str, int]:
 
 
 def test_what_has_not_ended_in_time_is_ended_with_the_process(start, model, engine):
-    gateway = start(RealGateway, a_route(model, [engine.url]), shutdown_s=1)
+    gateway = start(Gateway, a_route(model, [engine.url]), shutdown_s=1)
     engine.misbehave("hang-in-stream")
     stream = gateway.client().chat.completions.create(stream=True, **LONG)
     next(stream)
@@ -175,8 +176,9 @@ def test_what_has_not_ended_in_time_is_ended_with_the_process(start, model, engi
 
 
 def test_a_killed_gateway_starts_again_at_once(start, model, engine):
-    gateway = start(RealGateway, a_route(model, [engine.url]))
-    gateway.end()
+    gateway = start(Gateway, a_route(model, [engine.url]))
+    os.kill(server_pid(gateway.port), signal.SIGKILL)
+    assert gateway.process.wait(60) == -signal.SIGKILL
     assert gateway.control_socket.exists()
     again = Gateway(gateway.directory, None)
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
@@ -32,6 +33,17 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port
+
+
+def server_pid(port: int) -> int:
+    """Return the process that listens: what was started only waits for one that is preforked."""
+    (found,) = {
+        each.pid
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port
+    }
+    assert found is not None
+    return found
 
 
 def until(holds: Callable[[], Any], *, within_s: float = 300) -> Any:

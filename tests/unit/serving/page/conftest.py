@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from tasks.core.recipe import Deploy
+from tasks.core.serving.state.directory import state_directory
+from tests.deployments import deployment, put_on_record
 from tests.models import tiny_llama
 from tests.unit.serving.gateway.world import Engine, Gateway, a_route, until
 from tests.unit.serving.page.world import Page, Scripted
@@ -35,6 +38,17 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripted]:
     scripted = Scripted(tmp_path_factory.mktemp("scripted"))
     yield scripted
     scripted.end()
+
+
+@pytest.fixture(scope="package")
+def home(tmp_path_factory: pytest.TempPathFactory, scripted: Scripted) -> Path:
+    """A home with a deployment on record, whose gateway is the scripted one."""
+    home = tmp_path_factory.mktemp("home")
+    state = state_directory(home, "kawan")
+    settings = Deploy.model_validate({"gateway": {"port": scripted.port}})
+    model = tiny_llama(home / "model")
+    put_on_record(state, deployment(state, model=model, settings=settings))
+    return home
 
 
 @pytest.fixture(scope="package")

@@ -4,6 +4,7 @@ gradio ignores a click that would begin an event which has not ended on both sid
 """
 
 import asyncio
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from tasks.core.serving.page.article_tab import ArticleTab
 from tasks.core.serving.page.chat_tab import ChatTab
 from tasks.core.serving.page.gateway import ServedModel
 from tests.unit.serving.gateway.world import MODEL_NAME
+from tests.unit.serving.page.world import Scripted
 
 PERSON = SimpleNamespace(session_hash="me")
 CONVERSATION = [
@@ -25,21 +27,38 @@ CONVERSATION = [
 ]
 
 
-@pytest.fixture
-def model(scripted):
+Updates = Callable[[Any], list[dict[Any, Any]]]
+
+
+@pytest.fixture(scope="module")
+def updates() -> Iterator[Updates]:
+    """Return what reads an answer to its end, in the loop that the model's client belongs to."""
+
+    async def read(answer: Any) -> list[dict[Any, Any]]:
+        return [update async for update in answer]
+
+    with asyncio.Runner() as loop:
+        yield lambda answer: loop.run(read(answer))
+
+
+@pytest.fixture(scope="module")
+def model(scripted: Scripted) -> ServedModel:
     scripted.answers("baik sekali")
     return ServedModel(f"{scripted.url}/v1", MODEL_NAME)
 
 
-@pytest.fixture
-def blocks():
-    with gr.Blocks() as blocks:
-        yield blocks
+@pytest.fixture(scope="module")
+def blocks() -> gr.Blocks:
+    """Those of `chat`: gradio takes 0.3 s of a core to make some."""
+    return gr.Blocks()
 
 
-def chat_tab(blocks: gr.Blocks, model: ServedModel) -> ChatTab:
-    chat = ChatTab(model, [], kept_days=90)
-    chat.connect(blocks)
+@pytest.fixture(scope="module")
+def chat(blocks: gr.Blocks, model: ServedModel) -> ChatTab:
+    """A tab that keeps nothing between answers."""
+    with blocks:
+        chat = ChatTab(model, [], kept_days=90)
+        chat.connect(blocks)
     return chat
 
 
@@ -52,20 +71,12 @@ def offered(update: dict[Any, Any]) -> set[str]:
     }
 
 
-def updates(answer: Any) -> list[dict[Any, Any]]:
-    async def run() -> list[dict[Any, Any]]:
-        return [update async for update in answer]
-
-    return asyncio.run(run())
-
-
 def functions(blocks: Any, name: str) -> dict[int, Any]:
     """Return the events of this name by their numbers."""
     return {number: each for number, each in blocks.fns.items() if each.fn.__name__ == name}
 
 
-def test_a_question_is_offered_when_the_answer_has_ended(blocks, model):
-    chat = chat_tab(blocks, model)
+def test_a_question_is_offered_when_the_answer_has_ended(blocks, chat, updates):
     first, *others = map(
         offered, updates(chat.ask("Apa kabar?", [], 0, None, False, 0.7, 32, PERSON))
     )
@@ -78,8 +89,7 @@ def test_a_question_is_offered_when_the_answer_has_ended(blocks, model):
     assert [each.trigger_after for each in ended.values()] == list(asked)
 
 
-def test_a_judgement_is_offered_where_an_answer_is_kept(blocks, model):
-    chat = chat_tab(blocks, model)
+def test_a_judgement_is_offered_where_an_answer_is_kept(chat):
     shown = [
         {part.elem_id for part in chat.ended(answer_id) if isinstance(part, gr.Column)}
         for answer_id in (None, "chatcmpl-1")
@@ -104,9 +114,8 @@ MINE = {"id": "6c6cb5786fd48916cf41", "agrees": True}
     ],
 )
 def test_the_gateway_is_asked_to_keep_nothing_where_consent_is_in_doubt(
-    blocks, model, scripted, mine, ticked
+    chat, updates, scripted, mine, ticked
 ):
-    chat = chat_tab(blocks, model)
     scripted.state()
     last = updates(chat.ask("Apa kabar?", [], 0, mine, ticked, 0.7, 32, PERSON))[-1]
     (body,) = scripted.state()["asked"]
@@ -114,8 +123,7 @@ def test_the_gateway_is_asked_to_keep_nothing_where_consent_is_in_doubt(
     assert "1" not in last.values()
 
 
-def test_with_consent_the_gateway_is_told_who_agrees(blocks, model, scripted):
-    chat = chat_tab(blocks, model)
+def test_with_consent_the_gateway_is_told_who_agrees(chat, updates, scripted):
     scripted.state()
     last = updates(chat.ask("Apa kabar?", [], 0, MINE, True, 0.7, 32, PERSON))[-1]
     (body,) = scripted.state()["asked"]
@@ -123,8 +131,9 @@ def test_with_consent_the_gateway_is_told_who_agrees(blocks, model, scripted):
     assert "1" in last.values()  # the id of the answer, which can now be judged
 
 
-def test_a_step_of_the_article_is_offered_when_the_one_before_has_ended(blocks, model):
-    tab = ArticleTab(model, gr.Chatbot())
+def test_a_step_of_the_article_is_offered_when_the_one_before_has_ended(model, updates):
+    with gr.Blocks() as blocks:
+        tab = ArticleTab(model, gr.Chatbot())
     making, ended = functions(blocks, "make"), functions(blocks, "ended")
     assert len(making) == 3
     assert [each.trigger_after for each in ended.values()] == list(making)

@@ -76,11 +76,19 @@ class Team:
         return [each["content"] for each in self.now[self.tab._chat]]
 
 
-@pytest.fixture
-def team(door: Gateway) -> Iterator[Team]:
+@pytest.fixture(scope="module")
+def shared_team(door: Gateway) -> Iterator[Team]:
+    """The tab keeps nothing; gradio takes 0.3 s of a core to make one."""
     team = Team(door.url)
     yield team
     team.leaves()
+
+
+@pytest.fixture
+def team(shared_team: Team) -> Team:
+    """One that has not done anything yet."""
+    shared_team.now = {}
+    return shared_team
 
 
 @pytest.mark.parametrize(

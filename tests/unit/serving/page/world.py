@@ -1,13 +1,22 @@
 """The page as a process of its own, and a scripted gateway to put before it."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.unit.serving.gateway.world import MODEL_NAME, Process, free_port, until
+from tests.unit.serving.gateway.world import (
+    MODEL_NAME,
+    ROOT,
+    Process,
+    free_port,
+    server_pid,
+    until,
+)
 
 
 class Scripted(Process):
@@ -53,3 +62,29 @@ class Page(Process):
         super().__init__(directory / "page.log", argv, env=env or {})
         if wait:
             until(self.listens, within_s=300)
+
+
+class CommandsPage:
+    """The page of `kawan-usaha chat --web`, which is running."""
+
+    def __init__(self, home: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        program = "from flows.cli import main; main()"
+        self.command = subprocess.Popen(
+            [sys.executable, "-c", program, "chat", "--web", "--port", str(self.port)],
+            env=os.environ | {"KAWAN_USAHA_HOME": str(home), "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.command.stdout is not None
+        self.first_line = self.command.stdout.readline()
+
+    @property
+    def pid(self) -> int:
+        """The page's own process, a child of the command."""
+        return server_pid(self.port)
+
+    def end(self) -> None:
+        self.command.kill()
+        self.command.communicate()
