@@ -200,7 +200,7 @@ def test_the_whole_was_built_published_shared_and_served(told: Told) -> None:
     assert own_processes(state_directory(told.written / "home", "whole").root)
     for module in (
         *("tasks.core.architecture.proof.entry", "tasks.core.evaluation.entry"),
-        "tasks.core.training.entry",
+        *("tasks.core.training.entry", "tasks/core/hub/publish/to_hub/load_probe.py"),
         *("tasks.core.serving.engines", "tasks.core.serving.gateway", "tasks.core.process.guard"),
     ):
         assert told.seen.of(module), f"{module} was not seen"

@@ -17,6 +17,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from tasks.core.demo.hub import HubAccount, running_hub
+from tests.prefork import preforked
 
 PROMPT = torch.tensor([[1, 40, 71, 102, 133, 164, 195, 226]])
 
@@ -146,16 +147,6 @@ def test_deepspeed_zero_3_divides_it_with_the_edit_alive(edited: Path, tmp_path:
 
 # --- the Hub -------------------------------------------------------------------------------
 
-_FROM_HUB = """
-import gc, json, sys
-gc.disable()  # it would scan what is imported again and again
-from transformers import AutoModelForCausalLM
-repo, revision = sys.argv[1:]
-model = AutoModelForCausalLM.from_pretrained(repo, revision=revision, trust_remote_code=True)
-print("ANSWER " + json.dumps(model.kawan_usaha_report()))
-gc.freeze()
-"""
-
 
 def test_revision_of_a_hub_repository_loads_with_the_edit_of_that_revision(
     stock: Path, edited: Path, tmp_path: Path
@@ -168,7 +159,7 @@ def test_revision_of_a_hub_repository_loads_with_the_edit_of_that_revision(
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
         environment["HF_MODULES_CACHE"] = str(tmp_path / "modules")
         child = subprocess.run(
-            [sys.executable, "-c", _FROM_HUB, "warung/model", first],
+            preforked("torch", "tests.unit.architecture.loads_from_hub", "warung/model", first),
             env=environment,
             capture_output=True,
             text=True,

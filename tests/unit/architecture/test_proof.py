@@ -77,7 +77,6 @@ def test_proof_that_takes_too_long_is_ended(edited: Path) -> None:
         prove_edit(edited, GELU_IN_THE_LAST, timeout_s=0.1)
 
 
-@pytest.mark.usefixtures("real_children")
 def test_fresh_process_proves_the_edit(stock: Path, edited: Path) -> None:
     proof = prove_edit(edited, GELU_IN_THE_LAST, unedited=stock)
     assert proof.passed

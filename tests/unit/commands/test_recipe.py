@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,19 @@ from flows.cli import app
 from tasks.core.errors import RecipeError, UsageError
 from tasks.core.recipe.file import find_recipe, load_recipe
 from tasks.core.recipe.schema import recipe_schema
-
-ROOT = Path(__file__).parents[3]
+from tests.command_line import kawan_usaha
 
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["recipe", *map(str, words)], catch_exceptions=False)
 
 
-def exit_code(*words: str) -> int:
-    """Return that of the real program."""
-    ran = subprocess.run(
-        [sys.executable, "-c", "from flows.cli import main; main()", "recipe", *words],
-        check=False,
-        capture_output=True,
-        cwd=ROOT,
-    )
-    return ran.returncode
+@pytest.fixture
+def exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., int]:
+    """Return what gives the exit code of the console script."""
+    return lambda *words: kawan_usaha(monkeypatch, capsys, "recipe", *words)[0]
 
 
 def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:
@@ -40,7 +35,9 @@ def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("schema", "--out"), ("new",)])
-def test_a_pipe_is_refused_and_not_replaced(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_pipe_is_refused_and_not_replaced(
+    exit_code: Callable[..., int], tmp_path: Path, words: tuple[str, ...]
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert exit_code(*words, str(pipe)) == 2
@@ -123,7 +120,9 @@ def test_a_wrong_recipe_is_refused_with_the_field(tmp_path: Path) -> None:
         run("show", path)
 
 
-def test_the_exit_code_tells_wrong_words_from_a_failure(tmp_path: Path) -> None:
+def test_the_exit_code_tells_wrong_words_from_a_failure(
+    exit_code: Callable[..., int], tmp_path: Path
+) -> None:
     assert exit_code("show", "demo") == 0
     assert exit_code("show", "no-such-recipe") == 2
     assert exit_code("show", "demo", "--set", "finetune.epochs=0") == 2

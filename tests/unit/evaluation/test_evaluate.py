@@ -11,14 +11,13 @@ import pytest
 
 from tasks.core.conversation.tokenizer.load import load_tokenizer
 from tasks.core.errors import DataError, EvaluationFailed, NotAModel, RecipeError
-from tasks.core.evaluation import evaluate
 from tasks.core.evaluation.evaluate import evaluate_models, measurement_identity, read_evaluation
 from tasks.core.evaluation.figures import EvaluationJob, EvaluationOutcome, Subject
 from tasks.core.evaluation.measuring import measure_models
-from tasks.core.process.quick_start import quick_start
 from tasks.core.recipe import Evaluate, Gate
 from tests.memory_group import memory_group
 from tests.models import tiny_llama
+from tests.prefork import preforked_quick_start
 
 pytestmark = pytest.mark.usefixtures("preforked_children")
 
@@ -116,10 +115,10 @@ def test_a_text_with_a_token_beyond_the_embedding_is_refused_before_anything_is_
         measure_models(job)
 
 
-@pytest.mark.usefixtures("real_children")
 def test_killed_measuring_process_is_told_as_such_and_leaves_nothing(
     model: Path, settings: Evaluate, tmp_path: Path
 ) -> None:
+    preforked_quick_start(ENTRY)  # what it forks from starts now, and is not killed
     before = set(psutil.Process().children(recursive=True))
 
     def kill(_: str) -> None:
@@ -161,7 +160,10 @@ class Watched:
 def watched(
     preforked_children: None, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Watched:
-    """Measure in a process that is started as a user's is, by somebody who has a token."""
+    """Measure for somebody who has a token.
+
+    The process that is looked at is the one that is started, whose environment its fork takes over.
+    """
     watched, root = Watched([], []), tmp_path_factory.mktemp("watched")
 
     def look(line: str) -> None:
@@ -172,7 +174,6 @@ def watched(
                     watched.environments.append(child.environ())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "quick_start", quick_start)
         patch.setenv("HF_TOKEN", "hf_secret")
         run(model, settings_in(root), root / "out", on_line=look)
     return watched

@@ -170,7 +170,7 @@ def test_an_output_that_takes_nothing_changes_no_exit_code(
 ) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
-            [str(COMMAND), "plan", "dmeo", *words],
+            [str(COMMAND), "rebuild", "dmeo", *words],
             stdout=full,
             stderr=subprocess.PIPE if words else full,
             env={**os.environ, "KAWAN_USAHA_HOME": str(home)},

@@ -9,24 +9,23 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from flows.command_line.command_list import SUMMARIES
 from tests.models import tiny_llama
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[0-9;]*m")
 
 COMMAND = "import sys; sys.argv[0] = 'kawan-usaha'; from flows.cli import main; main()"
-EVERY_HELP = """
+HELP = """
+import sys
 from flows.cli import app
-from flows.command_line.command_list import SUMMARIES
 from typer.main import get_command
 root = get_command(app)
-for words in ([], *([name] for name in SUMMARIES)):
+for words in ([], *([name] for name in sys.argv[1:])):
     try:
         root.main([*words, "--help"], prog_name="kawan-usaha")
     except SystemExit:
@@ -40,78 +39,105 @@ with run_shown("demo", quiet=False):
     logging.getLogger("another.library").error("the disk is gone")
 """
 ONE_BY_ONE = """
-import json, os, sys
-import flows.cli, typer.rich_utils
-for place, script, *words in json.loads(sys.argv[1]):
+import atexit, gc, json, os, sys
+atexit.register(lambda: (sys.stdout.flush(), os._exit(0)))  # to take all apart takes 0.1 s each
+gc.disable()
+import prefect.settings, tasks.core.hub.download.artifact
+assert "typer" not in sys.modules  # which reads FORCE_COLOR when it is imported
+gc.freeze()
+for home, variables, programs in json.loads(sys.argv[1]):
     if os.fork() == 0:
-        for file in range(3):
-            os.dup2(place, file)
-        os.close(place)
-        sys.argv = ["-c", *words]
-        exec(script, {"__name__": "__main__"})
+        os.chdir(home)
+        os.environ.update(variables)
+        import flows.cli, typer.rich_utils
+        for place, script, *words in programs:
+            if os.fork() == 0:
+                for file in range(3):
+                    os.dup2(place, file)
+                os.close(place)
+                sys.argv = ["-c", *words]
+                exec(script, {"__name__": "__main__"})
+                sys.exit()
+            os.close(place)
+            os.wait()
         sys.exit()
-    os.close(place)
+    for place, *_ in programs:
+        os.close(place)
     os.wait()
 """
-"""Runs programs in forks, which are spared the imports that they have in common."""
+"""Runs programs in forks, which are spared the imports that they have in common.
 
-CASES = {
-    "the help of every command": (EVERY_HELP,),
-    "wrong usage": (COMMAND, "merge"),
-    "an error": (COMMAND, "rebuild", "dmeo"),
-    "progress": (COMMAND, "download", "{model}", "out"),
-    "Prefect's log": (PREFECT_LOG,),
-}
+What is imported before the variables are set decides nothing: forks of one Python differ by them.
+"""
+
+CASES = ("the help", "wrong usage", "an error", "progress", "Prefect's log")
+PLACES = ("terminal", "pipe", "NO_COLOR=1", "TERM=dumb", "FORCE_COLOR=1 NO_COLOR=1")
+Programs = dict[str, list[str]]
 Shown = dict[str, str]
-Show = Callable[[str], Shown]
 
 
 @pytest.fixture(scope="module")
-def show(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
-    """Show what each case shows on a terminal with a variable such as `NO_COLOR=1`, or on a pipe.
-
-    Each of these is done once.
-    """
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shown]:
+    """What each case shows on a terminal, on a pipe, and on terminals with variables set."""
     model = tiny_llama(tmp_path_factory.mktemp("models") / "m")
-    programs = {
-        case: [word.replace("{model}", str(model)) for word in words]
-        for case, words in CASES.items()
-    }
-
-    @cache
-    def show(where: str) -> Shown:
-        name, _, value = where.partition("=")
-        variables = {name: value} if value else {}
-        opened = os.pipe if where == "pipe" else pty.openpty
-        return shown_by(programs, opened, tmp_path_factory.mktemp("home"), **variables)
-
-    yield show
+    programs = {where: programs_for(where, model) for where in PLACES}
+    return shown_by(programs, tmp_path_factory.mktemp("homes"))
 
 
-def shown_by(
-    programs: dict[str, list[str]],
-    opened: Callable[[], tuple[int, int]],
-    home: Path,
-    **variables: str,
-) -> Shown:
+def programs_for(where: str, model: Path) -> Programs:
+    """Return script and words of each case.
+
+    The help of every command, the error of wrong usage too, is written to a console of typer's,
+    which asks for the variables: that of one command shows what these do. What a command's own text
+    holds shows on a terminal and on a pipe.
+    """
+    commands = SUMMARIES if where in ("terminal", "pipe") else ["merge"]
+    scripts = (
+        [HELP, *commands],
+        [COMMAND, "merge"],
+        [COMMAND, "rebuild", "dmeo"],
+        [COMMAND, "download", str(model), "out"],
+        [PREFECT_LOG],
+    )
+    programs = dict(zip(CASES, scripts, strict=True))
+    return {"the help": programs["the help"]} if "FORCE_COLOR" in where else programs
+
+
+def shown_by(programs: dict[str, Programs], root: Path) -> dict[str, Shown]:
     """Return what each program shows, its output and errors together.
 
-    Python itself is started with what they get, and with a place of its own to write to.
+    Python itself is started on a terminal of its own, which must stay empty.
     """
-    own, *places = [opened() for _ in (None, *programs)]
-    told = [[place[1], *words] for place, words in zip(places, programs.values(), strict=True)]
+    opened = {
+        where: [(os.pipe if where == "pipe" else pty.openpty)() for _ in cases]
+        for where, cases in programs.items()
+    }
+    told = []
+    for number, (where, cases) in enumerate(programs.items()):
+        home = root / str(number)
+        home.mkdir()
+        variables = dict(word.split("=") for word in where.split() if "=" in word)
+        variables["KAWAN_USAHA_HOME"] = str(home / "home")
+        places = [writes for _, writes in opened[where]]
+        scripts = [[place, *case] for place, case in zip(places, cases.values(), strict=True)]
+        told.append((str(home), variables, scripts))
+    own = pty.openpty()
+    written_to = [own[1], *(writes for each in opened.values() for _, writes in each)]
     process = subprocess.Popen(
         [sys.executable, "-c", ONE_BY_ONE, json.dumps(told)],
         stdin=own[1],
         stdout=own[1],
         stderr=own[1],
-        pass_fds=[place for _, place in places],
-        env=environment(home, **variables),
-        cwd=home,
+        pass_fds=written_to,
+        env=environment(),
+        cwd=root,
     )
-    for _, place in (own, *places):
+    for place in written_to:
         os.close(place)
-    shown = {case: all_of(place) for case, (place, _) in zip(programs, places, strict=True)}
+    shown = {
+        where: {case: all_of(reads) for case, (reads, _) in zip(cases, opened[where], strict=True)}
+        for where, cases in programs.items()
+    }
     assert all_of(own[0]) == ""
     assert process.wait() == 0
     return shown
@@ -132,40 +158,39 @@ def all_of(place: int) -> str:
     return shown.decode(errors="replace")
 
 
-def environment(home: Path, **variables: str) -> dict[str, str]:
+def environment() -> dict[str, str]:
     left_out = ("NO_COLOR", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "PYTEST_CURRENT_TEST")
     own = {name: value for name, value in os.environ.items() if name not in left_out}
-    return {**own, "TERM": "xterm-256color", "KAWAN_USAHA_HOME": str(home / "home"), **variables}
+    return {**own, "TERM": "xterm-256color"}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_terminal_gets_colours(case: str, show: Show) -> None:
-    assert COLOUR.search(show("terminal")[case])
+def test_a_terminal_gets_colours(case: str, shown: dict[str, Shown]) -> None:
+    assert COLOUR.search(shown["terminal"][case])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_color_takes_the_colours_away(case: str, show: Show) -> None:
-    shown = show("NO_COLOR=1")[case]
-    assert shown.strip()
-    assert not COLOUR.search(shown)
+def test_no_color_takes_the_colours_away(case: str, shown: dict[str, Shown]) -> None:
+    plain = shown["NO_COLOR=1"][case]
+    assert plain.strip()
+    assert not COLOUR.search(plain)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_dumb_terminal_gets_no_escapes(case: str, show: Show) -> None:
-    shown = show("TERM=dumb")[case]
-    assert shown.strip()
-    assert not ESCAPE.search(shown)
+def test_a_dumb_terminal_gets_no_escapes(case: str, shown: dict[str, Shown]) -> None:
+    plain = shown["TERM=dumb"][case]
+    assert plain.strip()
+    assert not ESCAPE.search(plain)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_pipe_gets_no_escapes(case: str, show: Show) -> None:
-    shown = show("pipe")[case]
-    assert shown
-    assert not ESCAPE.search(shown)
+def test_a_pipe_gets_no_escapes(case: str, shown: dict[str, Shown]) -> None:
+    plain = shown["pipe"][case]
+    assert plain
+    assert not ESCAPE.search(plain)
 
 
-def test_force_color_and_no_color_together_mean_no_colour(tmp_path: Path) -> None:
-    help_of_all = {"help": [COMMAND, "--help"]}
-    shown = shown_by(help_of_all, pty.openpty, tmp_path, FORCE_COLOR="1", NO_COLOR="1")["help"]
-    assert shown.strip()
-    assert not COLOUR.search(shown)
+def test_force_color_and_no_color_together_mean_no_colour(shown: dict[str, Shown]) -> None:
+    plain = shown["FORCE_COLOR=1 NO_COLOR=1"]["the help"]
+    assert plain.strip()
+    assert not COLOUR.search(plain)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -62,10 +63,17 @@ def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.core.hub.publish.to_hub.protocol.verify_upload", lambda *_: None)
 
 
-@pytest.fixture(scope="module")
-def preforked_probe() -> Iterator[None]:
-    """Spare the proof that the model loads its imports; `test_publish_verify.py` does not."""
+@contextmanager
+def probe_preforked() -> Iterator[None]:
+    """Spare the proof that the model loads its imports; the lifecycle test does not."""
     preforked("torch", _PROBE)  # the server starts now, not while main is watched
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify, "_probe", lambda *words: preforked("torch", _PROBE, *words))
+        yield
+
+
+@pytest.fixture(scope="module")
+def preforked_probe() -> Iterator[None]:
+    """Do so for the rest of a module."""
+    with probe_preforked():
         yield
