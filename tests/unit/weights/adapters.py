@@ -1,5 +1,6 @@
 """Adapters that PEFT saves and fuses, the reference of the tests of fuse."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.unit.weights.models import StateDict, contents, copy_of_first, state_dict_of
 
@@ -20,15 +21,29 @@ def train(model: Path, path: Path, *, safe: bool = True, **options: object) -> P
     return path
 
 
+def loaded(model: Path) -> PreTrainedModel:
+    """Return what transformers loads, which it does once a process for the same files."""
+    key = str(contents(model))
+    if key not in _LOADED:
+        _LOADED[key] = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    found = copy.deepcopy(_LOADED[key])
+    found.name_or_path = str(model)
+    return found
+
+
+_LOADED: dict[str, PreTrainedModel] = {}
+
+
 def _train(model: Path, path: Path, safe: bool, options: dict[str, object]) -> None:
     torch.manual_seed(0)
     config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], **options})
-    peft_model = get_peft_model(AutoModelForCausalLM.from_pretrained(model, dtype="auto"), config)
+    peft_model = get_peft_model(loaded(model), config)
     generator = torch.Generator().manual_seed(5)
     for parameter in peft_model.parameters():
         if parameter.requires_grad:
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.data.add_((0.05 * noise).to(parameter.dtype))
+    peft_model.create_or_update_model_card = lambda _: None  # as long as all the rest
     peft_model.save_pretrained(path)
     if not safe:
         torch.save(load_file(path / "adapter_model.safetensors"), path / "adapter_model.bin")
@@ -36,8 +51,8 @@ def _train(model: Path, path: Path, safe: bool, options: dict[str, object]) -> N
 
 
 def fused_by_peft(model: Path, adapter: Path) -> StateDict:
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-    return dict(PeftModel.from_pretrained(loaded, adapter).merge_and_unload().state_dict())
+    peft_model = PeftModel.from_pretrained(loaded(model), adapter)
+    return dict(peft_model.merge_and_unload().state_dict())
 
 
 def assert_within_one_rounding(

@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.models import tiny_llama
 
@@ -21,6 +22,7 @@ Form = Literal["one", "many", "bin", "bins"]
 StateDict = dict[str, torch.Tensor]
 
 _HARD = (6e-8, -6e-8, 1e-9, 2.0**-14, 1 + 2**-11, 1 + 3 * 2**-11, 30000.0, -30000.0, 0.0, -0.0)
+_FEW_ROWS = 32
 
 
 _MADE = tempfile.TemporaryDirectory(prefix="kawan-usaha-made-")
@@ -49,6 +51,22 @@ def base_model(path: Path, *, dtype: str = "float16", form: Form = "one", **shap
     return copy_of_first(key, path, lambda made: _make_base(made, dtype, form, shape))
 
 
+def small_base_model(path: Path, *, dtype: str = "float32", form: Form = "one") -> Path:
+    """Save one with fewer weights than a tokenizer allows, to be written in very small pieces."""
+    key = ("small base", dtype, form)
+    return copy_of_first(key, path, lambda made: _make_small_base(made, dtype, form))
+
+
+def _make_small_base(path: Path, dtype: str, form: Form) -> Path:
+    _make_base(path, "float32", "one", {"layers": 2})
+    weights = load_file(path / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][:_FEW_ROWS].clone()
+    config = path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "vocab_size": _FEW_ROWS}))
+    return save(path, weights, dtype=dtype, form=form)
+
+
 def _make_base(path: Path, dtype: str, form: Form, shape: dict[str, int]) -> Path:
     tiny_llama(path, dtype="float32", **shape)
     state_dict = load_file(path / "model.safetensors")
@@ -59,6 +77,17 @@ def _make_base(path: Path, dtype: str, form: Form, shape: dict[str, int]) -> Pat
         if "embed_tokens" in name:
             tensor[3, : len(_HARD)] = torch.tensor(_HARD)
     return save(path, state_dict, dtype=dtype, form=form)
+
+
+def gpt2(path: Path, **options: object) -> Path:
+    """Save a tiny GPT-2, whose linear layers are stored (in, out)."""
+    return copy_of_first(("gpt2", options), path, lambda made: _make_gpt2(made, options))
+
+
+def _make_gpt2(path: Path, options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    config = GPT2Config(**{"n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 50, **options})
+    GPT2LMHeadModel(config).save_pretrained(path)
 
 
 def delta_for(base: Path, path: Path, *, dtype: str = "float16", form: Form = "one") -> Path:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.core.errors import AdapterMismatch, NotAModel
 from tasks.core.files.digests import digest_of
@@ -23,7 +23,14 @@ from tests.unit.weights.adapters import (
     rewrite,
     train,
 )
-from tests.unit.weights.models import base_model, same_bits, save, state_dict_of
+from tests.unit.weights.models import (
+    base_model,
+    gpt2,
+    same_bits,
+    save,
+    small_base_model,
+    state_dict_of,
+)
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def model(tmp_path) -> Path:
 @pytest.mark.parametrize("form", ["one", "many", "bins"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_dtype_and_form_is_fused_as_peft_does(tmp_path, monkeypatch, dtype, form):
-    model = base_model(tmp_path / "model", dtype=dtype, form=form)
+    model = small_base_model(tmp_path / "model", dtype=dtype, form=form)
     adapter = train(model, tmp_path / "adapter", target_modules=["q_proj", "down_proj"])
     monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 1000)  # rows in several pieces
     fuse_adapter(model, adapter, tmp_path / "out")
@@ -78,9 +85,7 @@ def test_trained_biases_replace_those_of_the_model(tmp_path, model, bias):
 
 
 def test_weights_stored_in_by_out_are_fused_transposed(tmp_path):
-    config = GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=50, tie_word_embeddings=False)
-    model = tmp_path / "model"
-    GPT2LMHeadModel(config).save_pretrained(model)
+    model = gpt2(tmp_path / "model", tie_word_embeddings=False)
     adapter = train(model, tmp_path / "adapter", target_modules=["c_attn"], fan_in_fan_out=True)
     fuse_adapter(model, adapter, tmp_path / "out")
     assert_within_one_rounding(
@@ -258,9 +263,7 @@ def test_an_adapter_in_double_precision_is_added_in_double_precision(tmp_path):
 @pytest.mark.parametrize("flag", [False, True])
 def test_conv1d_beside_linear_is_fused_as_each_module_is(tmp_path, flag):
     """GPT-2: square c_proj is Conv1D, lm_head is Linear; PEFT writes the flag of the last one."""
-    config = GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=50, tie_word_embeddings=False)
-    model = tmp_path / "model"
-    GPT2LMHeadModel(config).save_pretrained(model)
+    model = gpt2(tmp_path / "model", tie_word_embeddings=False)
     adapter = train(model, tmp_path / "adapter", target_modules=["c_attn", "c_proj", "lm_head"])
     configure(adapter, "adapter_config.json", fan_in_fan_out=flag)
     fuse_adapter(model, adapter, tmp_path / "out")
@@ -373,10 +376,7 @@ def test_an_adapter_that_is_given_as_a_file_is_told_its_directory(tmp_path, mode
 
 def test_a_class_that_ties_by_default_is_tied(tmp_path):
     """GPT-2's config.json need not say so: LoRA on wte changes the head, too."""
-    model = tmp_path / "model"
-    GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=50)).save_pretrained(
-        model
-    )
+    model = gpt2(tmp_path / "model")
     adapter = train(model, tmp_path / "adapter", target_modules=["wte"])
     document = json.loads((model / "config.json").read_text())
     document.pop("tie_word_embeddings", None)
@@ -391,10 +391,10 @@ def _with_added_token(model: Path, adapter: Path, *, resized: bool) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.add_tokens(["<|usaha|>"] if resized else [f"<{i}>" for i in range(100)])
     tokenizer.chat_template = "{{ messages[0].content }}"
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    untrained = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
     if resized:
-        loaded.resize_token_embeddings(321)
-    peft_model = get_peft_model(loaded, LoraConfig(r=4, target_modules=["q_proj"]))
+        untrained.resize_token_embeddings(321)
+    peft_model = get_peft_model(untrained, LoraConfig(r=4, target_modules=["q_proj"]))
     peft_model.save_pretrained(adapter, save_embedding_layers=resized)
     tokenizer.save_pretrained(adapter)
     return adapter

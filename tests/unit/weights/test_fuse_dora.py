@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from tasks.core.errors import AdapterMismatch
 from tasks.core.weights.fuse import fuse_adapter
@@ -16,7 +15,14 @@ from tests.unit.weights.adapters import (
     rewrite,
     train,
 )
-from tests.unit.weights.models import base_model, same_bits, save, state_dict_of
+from tests.unit.weights.models import (
+    base_model,
+    gpt2,
+    same_bits,
+    save,
+    small_base_model,
+    state_dict_of,
+)
 
 
 @pytest.fixture
@@ -24,14 +30,10 @@ def model(tmp_path) -> Path:
     return base_model(tmp_path / "model", dtype="float32")
 
 
-def _gpt2(path: Path) -> Path:
-    config = GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=50, tie_word_embeddings=False)
-    GPT2LMHeadModel(config).save_pretrained(path)
-    return path
-
-
-def _assert_fused_as_peft(model: Path, adapter: Path, out: Path, *, roundings: int = 1) -> None:
-    fuse_adapter(model, adapter, out)
+def _assert_fused_as_peft(
+    model: Path, adapter: Path, out: Path, *, roundings: int = 1, threads: int | None = None
+) -> None:
+    fuse_adapter(model, adapter, out, threads=threads)
     ours, theirs = state_dict_of(out), fused_by_peft(model, adapter)
     assert_within_one_rounding(model, ours, theirs, more=roundings)
     assert not same_bits(ours, state_dict_of(model))
@@ -40,12 +42,12 @@ def _assert_fused_as_peft(model: Path, adapter: Path, out: Path, *, roundings: i
 @pytest.mark.parametrize("form", ["one", "many", "bins"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_every_dtype_and_form_is_fused_as_peft_does(tmp_path, monkeypatch, dtype, form):
-    model = base_model(tmp_path / "model", dtype=dtype, form=form)
+    model = small_base_model(tmp_path / "model", dtype=dtype, form=form)
     targets = ["q_proj", "down_proj", "embed_tokens"]
     adapter = train(model, tmp_path / "adapter", use_dora=True, target_modules=targets)
     monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 100)  # a row in several pieces
     monkeypatch.setattr("tasks.core.weights.fusing.PIECE_BYTES", 1000)  # columns in several blocks
-    _assert_fused_as_peft(model, adapter, tmp_path / "out")
+    _assert_fused_as_peft(model, adapter, tmp_path / "out", threads=1)
 
 
 OPTIONS = {
@@ -68,7 +70,7 @@ def test_every_option_of_peft_means_the_same_with_dora(tmp_path, model, options)
 
 
 def test_conv1d_is_scaled_by_its_columns(tmp_path):
-    model = _gpt2(tmp_path / "model")
+    model = gpt2(tmp_path / "model", tie_word_embeddings=False)
     targets = ["c_attn", "c_proj", "lm_head"]
     adapter = train(model, tmp_path / "adapter", use_dora=True, target_modules=targets)
     _assert_fused_as_peft(model, adapter, tmp_path / "out")
@@ -177,10 +179,9 @@ def test_no_weight_is_read_whole(tmp_path, model, monkeypatch, targets):
     assert max(reads) <= 1000
 
 
-def test_a_row_that_is_read_again_outlives_the_decomposition_of_its_weight(
-    tmp_path, model, monkeypatch
-):
+def test_a_row_that_is_read_again_outlives_the_decomposition_of_its_weight(tmp_path, monkeypatch):
     """PiSSA with DoRA, a row in several pieces: both read the weight, one inside of the other."""
+    model = small_base_model(tmp_path / "model")
     adapter = train(model, tmp_path / "adapter", use_dora=True, init_lora_weights="pissa")
     monkeypatch.setattr("tasks.core.weights.layout.PIECE_BYTES", 100)
     monkeypatch.setattr("tasks.core.weights.fusing.PIECE_BYTES", 1000)

@@ -27,6 +27,7 @@ from tests.unit.weights.adapters import (
     assert_within_one_rounding,
     configure,
     fused_by_peft,
+    loaded,
     rewrite,
     train,
 )
@@ -93,9 +94,9 @@ def _saved(model: torch.nn.Module, path: Path, dtype: str) -> Path:
 
 def _peft_s_file(model: Path, adapter: Path, path: Path) -> Path:
     """Save what PEFT fuses, so that transformers divides joined experts again."""
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-    loaded.load_state_dict(fused_by_peft(model, adapter))
-    loaded.save_pretrained(path)
+    fused = loaded(model)
+    fused.load_state_dict(fused_by_peft(model, adapter))
+    fused.save_pretrained(path)
     return path
 
 
