@@ -165,6 +165,7 @@ def _published(environ: dict[str, str], place: Path) -> None:
         endpoint=environ["HF_ENDPOINT"],
         token=environ["HF_TOKEN"],
         local_dir=place,
+        cache_dir=place.with_name("cache"),
     )
 
 

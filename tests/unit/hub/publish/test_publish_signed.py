@@ -165,7 +165,8 @@ def downloaded(hub: PublishHub, tmp_path: Path) -> Iterator[Callable[[str], Path
 
     def fetch(revision: str) -> Path:
         path = tmp_path / "fetched" / revision
-        snapshot_download(REPO, revision=revision, local_dir=path, token=WRITER, endpoint=hub.url)
+        mine = {"cache_dir": tmp_path / "cache", "token": WRITER, "endpoint": hub.url}
+        snapshot_download(REPO, revision=revision, local_dir=path, **mine)
         shutil.rmtree(path / ".cache", ignore_errors=True)
         return path
 
