@@ -102,6 +102,6 @@ def test_top_p_of_zero_means_the_likeliest_word_as_in_fastchat(door):
 
 def test_a_failure_in_the_middle_of_a_stream_has_fastchats_fields(gateway, engine):
     engine.misbehave("error-in-stream", times=1)
-    *_, last = events(send(gateway, RECORDED[2]))
+    *_, last = events(send(gateway, RECORDED[2], temperature=0))  # drawn, it may end before
     assert last["error_code"] > 0
     assert "out of memory" in last["text"]
