@@ -94,16 +94,13 @@ def _directory() -> Path:
     return Path(directory)
 
 
-_RUNNING: list[subprocess.Popen[bytes]] = []
-"""They end with this process, and their forks with them."""
-
-
 def _start(imported: Imported) -> subprocess.Popen[bytes]:
     socket = str(_directory() / imported)
     return _popen([sys.executable, "-u", "-P", "-m", "tests.prefork.server", socket, imported])
 
 
 def _popen(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a server. It ends with this process, and its forks with it."""
     server = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,  # whose end is what the server waits for
@@ -111,8 +108,15 @@ def _popen(command: Sequence[str]) -> subprocess.Popen[bytes]:
         # A GPU that DeepSpeed looked at before the fork could not be used after it.
         env={**os.environ, "PYTHONPATH": str(PROJECT), "DS_ACCELERATOR": "cpu"},
     )
-    _RUNNING.append(server)
+    atexit.register(_end, server)
     return server
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    for pipe in (server.stdin, server.stdout):
+        assert pipe is not None
+        pipe.close()
+    server.wait()
 
 
 def _wait_for(server: subprocess.Popen[bytes]) -> None:
