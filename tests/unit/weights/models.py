@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -25,12 +26,15 @@ _HARD = (6e-8, -6e-8, 1e-9, 2.0**-14, 1 + 2**-11, 1 + 3 * 2**-11, 30000.0, -3000
 _FEW_ROWS = 32
 
 
-_MADE = tempfile.TemporaryDirectory(prefix="kawan-usaha-made-")
+@cache
+def _made() -> tempfile.TemporaryDirectory[str]:
+    """Return the directory of this process; when this is imported, all of them still are one."""
+    return tempfile.TemporaryDirectory(prefix="kawan-usaha-made-")
 
 
 def copy_of_first(key: object, path: Path, make: Callable[[Path], object]) -> Path:
     """Copy to path what make makes, which is made for the first of the same key."""
-    made = Path(_MADE.name, hashlib.sha256(repr(key).encode()).hexdigest())
+    made = Path(_made().name, hashlib.sha256(repr(key).encode()).hexdigest())
     if not made.exists():
         make(made)
     return shutil.copytree(made, path, copy_function=shutil.copyfile)
