@@ -17,6 +17,7 @@ def main() -> None:
         "module": type(model).__module__,
         "model_type": config.model_type,
         "activations": [str(layer.mlp.act_fn) for layer in model.model.layers],
+        "report": model.kawan_usaha_report() if hasattr(model, "kawan_usaha_report") else None,
     }
     print(json.dumps(found))  # noqa: T201
 

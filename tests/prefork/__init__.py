@@ -33,6 +33,7 @@ _CLIENT = Path(__file__).with_name("client.py")
 
 Imported = Literal["torch", "gateway"]
 """What a server has imported; see `server.IMPORTED`."""
+_HAND_OVER = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 _SHARED = "KAWAN_USAHA_PREFORK"
 """The directory with the sockets of the servers that the processes of a run share."""
 
@@ -40,6 +41,11 @@ _SHARED = "KAWAN_USAHA_PREFORK"
 def preforked(imported: Imported, module: str, *arguments: str) -> list[str]:
     """Return the command that does what `python -m module arguments` does."""
     return _client(_socket(imported), module, *arguments)
+
+
+def handed_over(command: Sequence[str]) -> list[str]:
+    """Return the command as started by a Python that reads its site, and so can be spied on."""
+    return [sys.executable, "-c", _HAND_OVER, *command]
 
 
 def preforked_quick_start(module: str, *arguments: str) -> list[str]:

@@ -13,19 +13,17 @@ from flows.cli import app
 from tasks.core.errors import RecipeError, UsageError
 from tasks.core.recipe.file import find_recipe, load_recipe
 from tasks.core.recipe.schema import recipe_schema
-from tests.command_line import kawan_usaha
+from tests.command_line import Run
 
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["recipe", *map(str, words)], catch_exceptions=False)
 
 
-@pytest.fixture
-def exit_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., int]:
+@pytest.fixture(name="exit_code")
+def _exit_code(run: Run) -> Callable[..., int]:
     """Return what gives the exit code of the console script."""
-    return lambda *words: kawan_usaha(monkeypatch, capsys, "recipe", *words)[0]
+    return lambda *words: run("recipe", *words)[0]
 
 
 def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:

@@ -13,19 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from flows.command_line.command_list import SUMMARIES
 from tests.models import tiny_llama
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[0-9;]*m")
 
 COMMAND = "import sys; sys.argv[0] = 'kawan-usaha'; from flows.cli import main; main()"
-HELP = """
-import sys
+EVERY_HELP = """
 from flows.cli import app
+from flows.command_line.command_list import SUMMARIES
 from typer.main import get_command
 root = get_command(app)
-for words in ([], *([name] for name in sys.argv[1:])):
+for words in ([], *([name] for name in SUMMARIES)):
     try:
         root.main([*words, "--help"], prog_name="kawan-usaha")
     except SystemExit:
@@ -70,7 +69,7 @@ for home, variables, programs in json.loads(sys.argv[1]):
 What is imported before the variables are set decides nothing: forks of one Python differ by them.
 """
 
-CASES = ("the help", "wrong usage", "an error", "progress", "Prefect's log")
+CASES = ("the help of every command", "wrong usage", "an error", "progress", "Prefect's log")
 PLACES = ("terminal", "pipe", "NO_COLOR=1", "TERM=dumb", "FORCE_COLOR=1 NO_COLOR=1")
 Programs = dict[str, list[str]]
 Shown = dict[str, str]
@@ -85,22 +84,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shown]:
 
 
 def programs_for(where: str, model: Path) -> Programs:
-    """Return script and words of each case.
-
-    The help of every command, the error of wrong usage too, is written to a console of typer's,
-    which asks for the variables: that of one command shows what these do. What a command's own text
-    holds shows on a terminal and on a pipe.
-    """
-    commands = SUMMARIES if where in ("terminal", "pipe") else ["merge"]
+    """Return script and words of each case."""
     scripts = (
-        [HELP, *commands],
+        [EVERY_HELP],
         [COMMAND, "merge"],
         [COMMAND, "rebuild", "dmeo"],
         [COMMAND, "download", str(model), "out"],
         [PREFECT_LOG],
     )
     programs = dict(zip(CASES, scripts, strict=True))
-    return {"the help": programs["the help"]} if "FORCE_COLOR" in where else programs
+    return {CASES[0]: programs[CASES[0]]} if "FORCE_COLOR" in where else programs
 
 
 def shown_by(programs: dict[str, Programs], root: Path) -> dict[str, Shown]:
@@ -191,6 +184,6 @@ def test_a_pipe_gets_no_escapes(case: str, shown: dict[str, Shown]) -> None:
 
 
 def test_force_color_and_no_color_together_mean_no_colour(shown: dict[str, Shown]) -> None:
-    plain = shown["FORCE_COLOR=1 NO_COLOR=1"]["the help"]
+    plain = shown["FORCE_COLOR=1 NO_COLOR=1"]["the help of every command"]
     assert plain.strip()
     assert not COLOUR.search(plain)

@@ -22,16 +22,14 @@ from tasks.core.training.job import TrainingJob
 from tasks.core.training.launch import start
 from tasks.core.training.launch.start import launch, training_environment
 from tests.models import tiny_llama
-from tests.prefork import preforked
+from tests.prefork import handed_over, preforked
 from tests.secrets import SECRETS, SESAME, Spy, files_that_tell, spy_on_children
 
-HAND_OVER = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 
-
-def handed_over(argv: Sequence[str]) -> list[str]:
+def forked(argv: Sequence[str]) -> list[str]:
     """Have a Python be started for this module that lets a preforked one go on in its place."""
     module = argv.index("-m") + 1
-    return [sys.executable, "-c", HAND_OVER, *preforked("torch", *argv[module:])]
+    return handed_over(preforked("torch", *argv[module:]))
 
 
 @pytest.fixture
@@ -44,12 +42,12 @@ def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spy:
         (benchmarks, "_command"),
     ):
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *words, real=real: handed_over(real(*words)))
+        monkeypatch.setattr(module, name, lambda *words, real=real: forked(real(*words)))
     monkeypatch.setattr(
         start,
         "launch_command",
         lambda *words, real=start.launch_command, **options: replace(
-            found := real(*words, **options), argv=handed_over(found.argv)
+            found := real(*words, **options), argv=forked(found.argv)
         ),
     )
     return spy_on_children(tmp_path / "spy", monkeypatch)

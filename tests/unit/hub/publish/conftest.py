@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tasks.core.hub.publish.to_hub import verify
 from tests.models import tiny_llama
-from tests.prefork import preforked
+from tests.prefork import handed_over, preforked
 from tests.unit.hub.publish.world import Build, PublishHub, publish_hub
 
 _PROBE = "tasks.core.hub.publish.to_hub.load_probe"
@@ -63,17 +62,12 @@ def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.core.hub.publish.to_hub.protocol.verify_upload", lambda *_: None)
 
 
-@contextmanager
-def probe_preforked() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def preforked_probe() -> Iterator[None]:
     """Spare the proof that the model loads its imports; the lifecycle test does not."""
     preforked("torch", _PROBE)  # the server starts now, not while main is watched
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "_probe", lambda *words: preforked("torch", _PROBE, *words))
-        yield
-
-
-@pytest.fixture(scope="module")
-def preforked_probe() -> Iterator[None]:
-    """Do so for the rest of a module."""
-    with probe_preforked():
+        patch.setattr(
+            verify, "_probe", lambda *words: handed_over(preforked("torch", _PROBE, *words))
+        )
         yield

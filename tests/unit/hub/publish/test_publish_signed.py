@@ -165,8 +165,14 @@ def downloaded(hub: PublishHub, tmp_path: Path) -> Iterator[Callable[[str], Path
 
     def fetch(revision: str) -> Path:
         path = tmp_path / "fetched" / revision
-        mine = {"cache_dir": tmp_path / "cache", "token": WRITER, "endpoint": hub.url}
-        snapshot_download(REPO, revision=revision, local_dir=path, **mine)
+        snapshot_download(
+            REPO,
+            revision=revision,
+            local_dir=path,
+            cache_dir=tmp_path / "cache",
+            token=WRITER,
+            endpoint=hub.url,
+        )
         shutil.rmtree(path / ".cache", ignore_errors=True)
         return path
 

@@ -133,6 +133,7 @@ def test_many_hang_ups_leave_every_place_free(served):
             pass
     # 429 until the engine has read of the last of them.
     until(lambda: post(served.url, request(PROMPT, max_tokens=1)).status_code == 200)
+    assert ask(served.url, PROMPT, max_tokens=1).finish_reason
 
 
 def embedded(url: str, texts: list[list[int]]) -> list[list[float]]:

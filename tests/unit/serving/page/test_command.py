@@ -8,16 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import Run, kawan_usaha
+from tests.command_line import Run
 from tests.unit.serving.page.world import Scripted
 
 
 @pytest.fixture
 def chat(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    home: Path,
-    tmp_path: Path,
+    run: Run, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command with what is typed, and return exit code, output and errors."""
     monkeypatch.setenv("KAWAN_USAHA_HOME", str(home))
@@ -27,7 +24,7 @@ def chat(
         file.write_text(typed)
         with file.open() as given:
             monkeypatch.setattr("sys.stdin", given)
-            return kawan_usaha(monkeypatch, capsys, "chat", *words)
+            return run("chat", *words)
 
     return one
 
