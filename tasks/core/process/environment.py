@@ -51,12 +51,12 @@ _LIKE_A_SECRET = ("*TOKEN", "*TOKENS", "*_KEY", "*SECRET*", "*PASSWORD*", "*CRED
 NO_LOGIN = {"HF_TOKEN_PATH": os.devnull, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
 """Hides the token that `hf auth login` stored in HF_HOME, and keeps it from being sent."""
 
-BESIDE_OTHERS = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""A thread that waits for others sleeps, and leaves its core to whoever works there.
+BESIDE_OTHERS = {"GOMP_SPINCOUNT": "1000"}
+"""A thread that waits for others spins for some microseconds, then leaves its core to other work.
 
-By default it spins: beside a busy process on each core, products in float32 on two threads then ran
-at a sixth of their speed, with this at half; alone they were 5 % slower with it. Two engines of
-which one spun took four times the CPU.
+The number is libgomp's own for more threads than cores. By default a thread spins 300 times as
+long, which slows down whoever shares its core; sleeping at once (`OMP_WAIT_POLICY=PASSIVE`) slows
+down a process that is alone. docs/benchmarks.md has the figures.
 """
 
 SUPERVISED = {
@@ -75,7 +75,7 @@ def child_environment(
 
     more names what this kind of process also needs, secrets included, and but what it must not have
     in any case; `*` in a name stands for any characters. What the variable EXTRA names is passed on
-    too. A setting of environ for waiting threads is kept.
+    too. A setting of environ for waiting threads is kept, by whichever variable.
     """
     asked = (
         *more,
@@ -93,7 +93,8 @@ def child_environment(
     }
     if EVERYTHING in more:
         return passed_on
-    return {**BESIDE_OTHERS, **passed_on, **NO_LOGIN}
+    waiting = {} if "OMP_WAIT_POLICY" in passed_on else BESIDE_OTHERS
+    return {**waiting, **passed_on, **NO_LOGIN}
 
 
 def path_with_programs_of(python: Path, environ: Mapping[str, str]) -> str:

@@ -93,8 +93,10 @@ def test_a_machine_can_name_what_it_needs_besides() -> None:
 
 
 def test_threads_of_a_child_leave_their_cores_to_others_unless_it_is_told_otherwise() -> None:
-    assert child_environment({})["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert child_environment({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert child_environment({})["GOMP_SPINCOUNT"] == "1000"
+    assert child_environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+    # libgomp would heed the count alone.
+    assert "GOMP_SPINCOUNT" not in child_environment({"OMP_WAIT_POLICY": "ACTIVE"})
 
 
 def test_a_trackers_key_is_for_the_training_that_reports_to_it() -> None:

@@ -59,6 +59,14 @@ def test_loss_and_gradients_are_those_of_the_masked_attention(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_loss_in_16_bits_is_near_that_in_32(edited: Path, packed: PreTrainedModel) -> None:
+    narrow = read_base_model(edited, PACKED.model_copy(update={"precision": "bfloat16"}), CPU)
+    inputs = batch([170, 30, 1], [9])
+    bounds = bounds_of(inputs["position_ids"])
+    expected = packed(**inputs, **bounds).loss
+    torch.testing.assert_close(narrow(**inputs, **bounds).loss, expected, rtol=1e-2, atol=0)
+
+
 def test_a_conversation_is_the_same_alone_and_beside_others(packed: PreTrainedModel) -> None:
     inputs = batch([17, 30])
     beside = packed(**inputs, **bounds_of(inputs["position_ids"])).logits[0, :17]

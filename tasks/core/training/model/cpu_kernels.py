@@ -4,21 +4,19 @@ On a CPU half of a training step is passes over activations, not products: trans
 rotation consist of small operations, each with a pass and a new tensor of its own. Here each is one
 function with its own derivative. LLaMA's attention looks the rotation up in its module, so it is
 replaced there, as liger-kernel does on a GPU: this process trains one model and nothing else. The
-loss is torch's, which never holds the logits of a whole batch. The invariant: values and gradients
-are transformers', except for the order of sums and, in 16 bits, for omitted roundings.
+loss never holds the logits of a whole batch. The invariant: values and gradients are transformers',
+except for the order of sums and, in 16 bits, for omitted roundings.
 """
 
 from types import MethodType
 from typing import Any, cast
 
 import torch
-from torch.nn import LinearCrossEntropyOptions
-from torch.nn.functional import linear_cross_entropy
 from transformers.models.llama import modeling_llama
 
 Saved = tuple[torch.Tensor, ...]
-_CHUNKS = LinearCrossEntropyOptions(batch_chunk_size=256, chunking_method=None)
-"""Tokens per chunk. torch's own choice for a CPU, 16 at this vocabulary, is five times slower."""
+_CHUNK = 256
+"""Tokens whose logits are held at once; with fewer, reading the output layer's weight prevails."""
 
 
 def fuse_norm_and_rotation(model: torch.nn.Module) -> None:
@@ -34,17 +32,11 @@ def loss_in_chunks(
 ) -> torch.Tensor:
     """Return the mean loss of the next tokens in nats, or their sum divided by `items` if given.
 
-    hidden (tokens, width); weight (vocabulary, width); following (tokens,) without ignored ones.
-    For float32 only: from 16 bits torch 2.13 returns the loss itself in 16 bits.
+    hidden (tokens, width); weight (vocabulary, width), frozen; following (tokens,) without ignored
+    ones. The result is fp32.
     """
-    loss: torch.Tensor = linear_cross_entropy(
-        hidden,
-        weight,
-        following,
-        reduction="mean" if items is None else "sum",
-        options=_CHUNKS,
-    )
-    return loss if items is None else loss / items
+    loss: torch.Tensor = _Loss.apply(hidden, weight, following)  # type: ignore[no-untyped-call]
+    return loss / (len(following) if items is None else items)
 
 
 def rotated(
@@ -88,6 +80,40 @@ class _Norm(torch.autograd.Function):
         along = torch.linalg.vecdot(scaled, exact).unsqueeze(-1)
         along.mul_(inverse.pow(3)).div_(-x.shape[-1])
         return scaled.mul_(inverse).addcmul_(exact, along).to(x.dtype), grad_weight, None
+
+
+class _Loss(torch.autograd.Function):
+    """The summed cross-entropy of softmax(hidden weight^T), without a gradient of the weight.
+
+    The gradient p - onehot of the logits is known with the loss, so it is carried on at once, as in
+    Cut Your Losses (arXiv:2411.09009). The buffers are used again by each chunk: in new memory of
+    this size, the system's page faults would take as long as the products.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, following: torch.Tensor
+    ) -> torch.Tensor:
+        shape = min(_CHUNK, len(hidden)), len(weight)
+        exact, log_p = (hidden.new_empty(shape, dtype=torch.float32) for _ in range(2))
+        logits = exact if hidden.dtype == exact.dtype else hidden.new_empty(shape)
+        loss, grad = exact.new_zeros(()), torch.empty_like(hidden)
+        for start in range(0, len(hidden), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            chosen = following[rows, None]
+            logits, exact, log_p = (each[: len(chosen)] for each in (logits, exact, log_p))
+            torch.mm(hidden[rows], weight.T, out=logits)
+            torch.log_softmax(exact.copy_(logits), -1, out=log_p)
+            loss -= log_p.gather(1, chosen).sum()
+            log_p.exp_().scatter_add_(1, chosen, log_p.new_full(chosen.shape, -1))
+            torch.mm(logits.copy_(log_p), weight, out=grad[rows])
+        ctx.save_for_backward(grad)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (of_sum,) = cast("Saved", ctx.saved_tensors)
+        return (of_sum * grad).to(of_sum.dtype), None, None
 
 
 class _Rotation(torch.autograd.Function):

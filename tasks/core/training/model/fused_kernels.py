@@ -18,6 +18,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tasks.core.errors import EditLost
 from tasks.core.recipe import Finetune
+from tasks.core.training.model.cpu_attention import attend_causally
 from tasks.core.training.model.cpu_kernels import fuse_norm_and_rotation, loss_in_chunks
 from tasks.core.training.model.learned_head import takes_positions
 
@@ -33,16 +34,18 @@ def fuse_kernels(model: PreTrainedModel, settings: Finetune) -> None:
     if not isinstance(model, LlamaForCausalLM):
         return
     before = layer_computation(model)
-    loss: Loss | None = liger_loss
+    loss: Loss = liger_loss
     if settings.device == "cpu":
         fuse_norm_and_rotation(model)
-        loss = loss_in_chunks if settings.precision == "float32" else None
+        loss = loss_in_chunks
+        if settings.precision != "float32" and settings.batching != "pack":
+            attend_causally(model)
     elif importlib.util.find_spec("liger_kernel") is not None:
         _take_liger(model)
     else:
         return
     # Under ZeRO-3 the output layer's weight is present only while that layer itself is called.
-    if loss is not None and settings.zero_stage != 3 and takes_positions(model):
+    if settings.zero_stage != 3 and takes_positions(model):
         fuse_loss(model, loss)
     require_unchanged(model, before)
 
@@ -80,13 +83,15 @@ def liger_loss(
 def fuse_loss(model: LlamaForCausalLM, loss_of: Loss) -> None:
     """Compute the model's training loss without materializing the logits.
 
-    Only for batches that name their learned tokens (`learned_head.learned_only`) and have some.
+    Only with a frozen output layer, for batches that name their learned tokens
+    (`learned_head.learned_only`) and have some.
     """
     plain = model.forward
 
     def forward(self: LlamaForCausalLM, **inputs: Any) -> CausalLMOutputWithPast:
         following = inputs.get("shift_labels")
-        if not self.training or following is None or not len(following):
+        is_frozen = not self.lm_head.weight.requires_grad
+        if not (self.training and is_frozen and following is not None and len(following)):
             whole: CausalLMOutputWithPast = plain(**inputs)
             return whole
         given = dict(inputs)

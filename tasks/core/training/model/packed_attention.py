@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, LlamaForCausalLM, PreTrainedModel
 
+from tasks.core.training.model.cpu_attention import causal_attention
 from tasks.core.training.model.learned_head import takes_positions
 
 ATTENTION = "kawan_usaha_packed"
@@ -84,9 +84,7 @@ def _one_by_one(
     lengths = bounds.diff().tolist()
     queries, keys, values = (torch.split(x.transpose(0, 1)[None], lengths, dim=2) for x in laid)
     outs = [
-        scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
-        )
+        causal_attention(q, k, v, dropout=dropout, scale=scaling)
         for q, k, v in zip(queries, keys, values, strict=True)
     ]
     return torch.cat(outs, dim=2)[0].transpose(0, 1)
