@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from tasks.core.process.environment import BESIDE_OTHERS, SUPERVISED
+from tasks.core.process.environment import SUPERVISED
 from tasks.core.process.quick_start import quick_start
 from tasks.core.recipe import Dtype
 from tasks.core.recipe.deploy import Deploy, EngineName
@@ -120,7 +120,6 @@ class Engine(ABC):
 def _environment(launch: Launch) -> Mapping[str, str]:
     env = {
         **SUPERVISED,
-        **BESIDE_OTHERS,
         "HF_MODULES_CACHE": str(launch.modules),
         EXPECTATION_VARIABLE: str(launch.expectation),
     }

@@ -90,7 +90,8 @@ def test_the_log_probabilities_are_the_models_own(served, reference):
     assert sorted(answer.logprobs("top_logprobs")[0].values(), reverse=True)[:3] == pytest.approx(
         highest, abs=1e-4
     )
-    assert len(answer.logprobs("token_logprobs")) == 6
+    # What is drawn may end before six tokens.
+    assert len(answer.logprobs("token_logprobs")) == answer.usage["completion_tokens"]
     assert all(value < 0 for value in answer.logprobs("token_logprobs"))
 
 

@@ -172,7 +172,7 @@ def test_a_cpu_process_sees_no_gpu_and_computes_in_the_fast_type(name):
     _, told, env = launched(name, device="cpu", load_8bit=False)
     assert (told.dtype, env["CUDA_VISIBLE_DEVICES"]) == ("bfloat16", "")
     assert env[EXPECTATION_VARIABLE] == "/srv/vicuna-peft/blue/expectation.json"
-    assert env["GOMP_SPINCOUNT"] == "1000"
+    assert "GOMP_SPINCOUNT" not in env  # supervisord's is inherited, which may be the user's own
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
