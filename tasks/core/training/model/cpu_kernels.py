@@ -32,8 +32,8 @@ def loss_in_chunks(
 ) -> torch.Tensor:
     """Return the mean loss of the next tokens in nats, or their sum divided by `items` if given.
 
-    hidden (tokens, width); weight (vocabulary, width), frozen; following (tokens,) without ignored
-    ones. The result is fp32.
+    hidden (tokens, width); weight (vocabulary, width); following (tokens,) without ignored ones.
+    The result is fp32.
     """
     loss: torch.Tensor = _Loss.apply(hidden, weight, following)  # type: ignore[no-untyped-call]
     return loss / (len(following) if items is None else items)
@@ -83,11 +83,11 @@ class _Norm(torch.autograd.Function):
 
 
 class _Loss(torch.autograd.Function):
-    """The summed cross-entropy of softmax(hidden weight^T), without a gradient of the weight.
+    """The summed cross-entropy of softmax(hidden weight^T).
 
-    The gradient p - onehot of the logits is known with the loss, so it is carried on at once, as in
-    Cut Your Losses (arXiv:2411.09009). The buffers are used again by each chunk: in new memory of
-    this size, the system's page faults would take as long as the products.
+    The gradient p - onehot of the logits is known with the loss, so it is carried on at once; to
+    the weight, which an adapter leaves frozen, only if needed. The buffers are used again by each
+    chunk: in new memory of this size, the system's page faults would take as long as the products.
     """
 
     @staticmethod
@@ -97,7 +97,9 @@ class _Loss(torch.autograd.Function):
         shape = min(_CHUNK, len(hidden)), len(weight)
         exact, log_p = (hidden.new_empty(shape, dtype=torch.float32) for _ in range(2))
         logits = exact if hidden.dtype == exact.dtype else hidden.new_empty(shape)
-        loss, grad = exact.new_zeros(()), torch.empty_like(hidden)
+        loss, grad, grad_weight = exact.new_zeros(()), torch.empty_like(hidden), None
+        if ctx.needs_input_grad[1]:
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, len(hidden), _CHUNK):
             rows = slice(start, start + _CHUNK)
             chosen = following[rows, None]
@@ -107,13 +109,16 @@ class _Loss(torch.autograd.Function):
             loss -= log_p.gather(1, chosen).sum()
             log_p.exp_().scatter_add_(1, chosen, log_p.new_full(chosen.shape, -1))
             torch.mm(logits.copy_(log_p), weight, out=grad[rows])
-        ctx.save_for_backward(grad)
+            if grad_weight is not None:
+                grad_weight += logits.T @ hidden[rows]
+        ctx.save_for_backward(grad, grad_weight)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (of_sum,) = cast("Saved", ctx.saved_tensors)
-        return (of_sum * grad).to(of_sum.dtype), None, None
+        of_hidden, of_weight = ctx.saved_tensors
+        grad_weight = None if of_weight is None else (of_weight * grad).to(of_hidden.dtype)
+        return (of_hidden * grad).to(of_hidden.dtype), grad_weight, None
 
 
 class _Rotation(torch.autograd.Function):

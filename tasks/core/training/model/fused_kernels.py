@@ -83,15 +83,13 @@ def liger_loss(
 def fuse_loss(model: LlamaForCausalLM, loss_of: Loss) -> None:
     """Compute the model's training loss without materializing the logits.
 
-    Only with a frozen output layer, for batches that name their learned tokens
-    (`learned_head.learned_only`) and have some.
+    Only for batches that name their learned tokens (`learned_head.learned_only`) and have some.
     """
     plain = model.forward
 
     def forward(self: LlamaForCausalLM, **inputs: Any) -> CausalLMOutputWithPast:
         following = inputs.get("shift_labels")
-        is_frozen = not self.lm_head.weight.requires_grad
-        if not (self.training and is_frozen and following is not None and len(following)):
+        if not self.training or following is None or not len(following):
             whole: CausalLMOutputWithPast = plain(**inputs)
             return whole
         given = dict(inputs)
