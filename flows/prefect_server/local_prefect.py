@@ -8,13 +8,12 @@ Processes are recognised by a mark in their environment, never by a PID file.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from tasks.core.process.tree import Mark
+from tasks.core.process.tree import Mark, environment_of
 from tasks.core.serving.state.directory import StateDirectory
 
 PREFECT_MARK = "KAWAN_USAHA_PREFECT"
@@ -48,17 +47,12 @@ class LocalPrefect:
     def address(self) -> str | None:
         """Return the address of the running API, None where no supervisord runs."""
         for process in self.mark.processes():
-            with suppress(psutil.Error, OSError):
-                environ = process.environ()
-                if _SUPERVISED not in environ:  # supervisord sets it for its children only
-                    return environ[API_VARIABLE]
+            environ = environment_of(process)
+            # supervisord sets the second for its children only.
+            if API_VARIABLE in environ and _SUPERVISED not in environ:
+                return environ[API_VARIABLE]
         return None
 
     def runs(self) -> list[psutil.Process]:
         """Return the live processes of flow runs."""
-        found = []
-        for process in self.mark.processes():
-            with suppress(psutil.Error, OSError):
-                if _FLOW_RUN in process.environ():
-                    found.append(process)
-        return found
+        return [each for each in self.mark.processes() if _FLOW_RUN in environment_of(each)]

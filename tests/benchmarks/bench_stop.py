@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from tasks.core.process.tree import environment_of
 from tasks.core.serving.supervision.processes import MARK
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
@@ -95,7 +96,7 @@ def stopped(home: Path, number: signal.Signals, after_s: float, template: Path |
     said = _STAGE.findall(log.read_text())
     # What serves already is a finished stage, and stays.
     serves = (home / "serving/demo/deployment.json").exists()
-    serving = {each.pid for each in _of(home) if serves and MARK in _environ(each)}
+    serving = {each.pid for each in _of(home) if serves and MARK in environment_of(each)}
     alive = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     begun = time.monotonic()
@@ -128,7 +129,7 @@ def _left(home: Path, serving: set[int]) -> list[psutil.Process]:
 
 def _of(home: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
-        if _runs(process) and any(str(home) in value for value in _environ(process).values()):
+        if _runs(process) and any(str(home) in value for value in environment_of(process).values()):
             yield process
 
 
@@ -137,13 +138,6 @@ def _runs(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _environ(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except (psutil.Error, OSError):
-        return {}
 
 
 if __name__ == "__main__":

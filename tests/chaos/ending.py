@@ -11,7 +11,8 @@ import psutil
 from tasks.core.files.locks import holders_in
 from tasks.core.files.temporary import SCRATCH, TEMPORARY
 from tasks.core.hub.download.file import part_of
-from tests.recovery.processes import environment_of, is_alive
+from tasks.core.process.tree import environment_of
+from tests.recovery.processes import is_alive
 
 _TEMPORARY = re.compile(
     "|".join(

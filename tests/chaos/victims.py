@@ -13,16 +13,11 @@ from uuid import UUID
 import psutil
 
 from tasks.core.files.locks import holders, holders_in
+from tasks.core.process.tree import environment_of
 from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.supervision.processes import own_processes
 from tests.recovery.machine import Machine
-from tests.recovery.processes import (
-    environment_of,
-    flow_process,
-    is_alive,
-    is_supervised,
-    supervised,
-)
+from tests.recovery.processes import flow_process, is_alive, is_supervised, supervised
 
 Stage = Literal[
     "between",
@@ -105,7 +100,7 @@ def _children(flow: psutil.Process) -> Iterator[psutil.Process]:
     with suppress(psutil.Error):
         for child in flow.children(recursive=True):
             with suppress(psutil.Error):
-                if _GUARD not in child.cmdline() and not _serves(child):
+                if not _serves(child) and _GUARD not in child.cmdline():
                     yield child
 
 

@@ -21,6 +21,7 @@ from flows.lifecycle import rebuild_recipe
 from tasks.core.files.locks import locked
 from tasks.core.home import PROJECT
 from tasks.core.machine.activity import running_work
+from tasks.core.process.tree import environment_of
 from tests.tiny_world import FEW, MANY, Held, World, tiny_world
 
 pytestmark = pytest.mark.slow  # the recipe is built before the first of them: two minutes
@@ -86,10 +87,7 @@ def working_for(home: Path) -> list[psutil.Process]:
     """Return the live processes that have the home in their environment."""
     found = []
     for process in psutil.process_iter():
-        try:
-            mine = any(str(home) in value for value in process.environ().values())
-        except (psutil.Error, OSError):
-            continue
+        mine = any(str(home) in value for value in environment_of(process).values())
         if mine and process.status() != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found

@@ -9,6 +9,7 @@ from uuid import UUID
 import psutil
 
 from flows.prefect_server.local_prefect import LocalPrefect
+from tasks.core.process.tree import environment_of
 
 _FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 _SUPERVISED = "SUPERVISOR_PROCESS_NAME"
@@ -30,7 +31,7 @@ def flow_process(at: LocalPrefect, run: UUID) -> psutil.Process:
     """Return the process that the flow itself runs in."""
     for process in at.mark.processes():
         with suppress(psutil.Error, OSError):
-            mine = process.environ().get(_FLOW_RUN) == str(run)
+            mine = environment_of(process).get(_FLOW_RUN) == str(run)
             if mine and _ENGINE in process.cmdline():
                 return process
     raise LookupError(f"No process of {run}.")
@@ -45,7 +46,8 @@ def supervised(at: LocalPrefect, name: str) -> psutil.Process:
     """Return the server, or the worker of this pool."""
     for process in at.mark.processes():
         with suppress(psutil.Error, OSError):
-            if process.environ().get(_SUPERVISED) == name and is_supervised(process):
+            mine = environment_of(process).get(_SUPERVISED) == name
+            if mine and is_supervised(process):
                 return process
     raise LookupError(f"No process {name}.")
 
@@ -83,14 +85,6 @@ def is_alive(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def environment_of(process: psutil.Process) -> dict[str, str]:
-    """Return what it was started with, nothing where that cannot be read."""
-    try:
-        return dict(process.environ())
-    except (psutil.Error, OSError):
-        return {}
 
 
 def is_supervised(process: psutil.Process) -> bool:

@@ -21,6 +21,8 @@ GRACE_S = 4.0
 
 _CHILD = "KAWAN_USAHA_CHILD"
 _POLL_S = 0.05
+_LOADING_S = 1.0
+_LOADING_POLL_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,27 @@ def environment_of(process: psutil.Process) -> Mapping[str, str]:
     """Return the environment that a process was started with; empty for other users' and zombies.
 
     A program that sets its own title (vLLM does) overwrites its arguments and, behind them, its
-    first variables; psutil takes that for the end of the list.
+    first variables, which psutil takes for the end of the list. And a process that is being started
+    has neither arguments nor an environment until the kernel has loaded its program: that is
+    awaited.
     """
+    listed = Path(f"/proc/{process.pid}/environ")
     try:
-        found = process.environ()
-        raw = Path(f"/proc/{process.pid}/environ").read_bytes() if not found else b""
+        block = listed.read_bytes()
+        if not block:
+            _await_loaded(process)
+            block = listed.read_bytes()
     except (psutil.Error, OSError):
         return {}
-    pairs = (os.fsdecode(entry).partition("=") for entry in raw.split(b"\0"))
-    return found or {name: value for name, is_set, value in pairs if name and is_set}
+    pairs = (os.fsdecode(entry).partition("=") for entry in block.split(b"\0"))
+    return {name: value for name, is_set, value in pairs if name and is_set}
+
+
+def _await_loaded(process: psutil.Process) -> None:
+    """Return once the process is not within execve, where it has memory but no arguments yet.
+
+    Kernel threads have neither.
+    """
+    deadline = time.monotonic() + _LOADING_S
+    while process.memory_info().vms > 0 and not process.cmdline() and time.monotonic() < deadline:
+        time.sleep(_LOADING_POLL_S)

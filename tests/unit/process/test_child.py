@@ -15,7 +15,7 @@ from tasks.core.errors import MissingTool
 from tasks.core.process import Cause, is_running, run_child
 from tasks.core.process.child import _SAMPLE_EVERY_S
 from tasks.core.process.oom import OomWatch, oom_kills
-from tasks.core.process.tree import Mark
+from tasks.core.process.tree import Mark, environment_of
 from tests.memory_group import memory_group
 
 # A child whose own child outlives it, in a session of its own, deaf to SIGTERM.
@@ -260,6 +260,24 @@ def test_a_process_that_gave_itself_a_title_is_found_by_its_environment() -> Non
         (found,) = Mark("KAWAN_USAHA_TITLED", "yes").processes()
         assert found.pid == process.pid
         process.kill()
+
+
+def test_a_process_is_known_while_the_kernel_loads_its_program() -> None:
+    """Meanwhile it shows neither arguments nor an environment."""
+    argv = ["sh", "-c", "echo ready; read go; exec sleep 600"]
+    pipe = subprocess.PIPE
+    for _ in range(30):
+        with subprocess.Popen(argv, env={"MARKED": "yes"}, stdin=pipe, stdout=pipe) as started:
+            assert started.stdin is not None
+            assert started.stdout is not None
+            assert started.stdout.readline() == b"ready\n"
+            process = psutil.Process(started.pid)
+            started.stdin.close()
+            known = []
+            while process.name() != "sleep" or len(known) < 100:
+                known.append(environment_of(process).get("MARKED") == "yes")
+            started.kill()
+        assert all(known)
 
 
 def test_lines_are_seen_while_the_child_runs(tmp_path: Path) -> None:
