@@ -1,15 +1,34 @@
 """TCP ports of this machine: a free one for a child, and binding one for a server."""
 
+import random
 import socket
+from contextlib import suppress
 
 from tasks.core.errors import PortTaken
 
+_SERVERS = range(20_000, 30_000)
+"""Below the ports that Linux gives to outgoing connections, and Kubernetes to its services."""
+
 
 def free_port() -> int:
-    """Return a loopback port that is free now; another process may take it at any time."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that is free, and that no caller gets again while this process lives.
+
+    Nor does the kernel give it to an outgoing connection, so that a server can bind it after
+    minutes of loading, and again after a crash. Whoever asks for just this port can still take it.
+    Raises PortTaken if all are taken.
+    """
+    for port in random.SystemRandom().sample(_SERVERS, len(_SERVERS)):
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as reserved:
+            reserved.bind(f"\0kawan-usaha-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+            reserved.detach()  # the name is ours until this process ends
+            return port
+    raise PortTaken(
+        "No port is free for a server of this machine.",
+        expected=f"a free port from {_SERVERS.start} to {_SERVERS.stop - 1}",
+        next_step="End what listens there: `ss -tlnp` shows it.",
+    )
 
 
 def bound_socket(host: str, port: int, *, what: str, next_step: str) -> socket.socket:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.core.errors import KawanUsahaError, PortTaken, ServingFailed
-from tasks.core.serving.launch.ports import OTHER_PORT
 from tasks.core.serving.proof.readiness import REFUSED, refusal_from
 from tasks.core.serving.state.directory import StateDirectory
 from tasks.core.serving.state.slots import Slot
@@ -34,7 +33,7 @@ _CAUSES: Final = (
     _Cause(
         r"address already in use",
         "Another process took the engine's port in the meantime.",
-        OTHER_PORT,
+        "Run it again: the engine gets another port then.",
         PortTaken,
     ),
     _Cause(

@@ -8,7 +8,7 @@ from tasks.core.errors import PortTaken
 from tasks.core.process.ports import bound_socket
 from tasks.core.recipe.deploy import Deploy
 
-OTHER_PORT = (
+_OTHER_PORT = (
     "Stop that process, or choose another port: deploy.gateway.port in the recipe, `--port` of the "
     "command."
 )
@@ -32,14 +32,14 @@ def require_port(
         where=f"{host}, deploy.{field}",
         expected=f"a free port for the {field.partition('.')[0]}",
         found=described(holder_of(port)),
-        next_step=OTHER_PORT,
+        next_step=_OTHER_PORT,
     )
 
 
 def can_bind(host: str, port: int) -> bool:
     """Return whether a server could listen there now."""
     try:
-        bound_socket(host, port, what="", next_step=OTHER_PORT).close()
+        bound_socket(host, port, what="", next_step=_OTHER_PORT).close()
     except PortTaken:
         return False
     return True

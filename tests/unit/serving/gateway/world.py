@@ -16,6 +16,7 @@ import httpx
 import openai
 import psutil
 
+from tasks.core.process.ports import free_port
 from tasks.core.serving.engines.registry import engine_of
 from tasks.core.serving.gateway.control import GatewayControl
 from tasks.core.serving.state.directory import StateDirectory
@@ -27,12 +28,6 @@ ROOT = Path(__file__).parents[4]
 MODEL_NAME = "Kawan-Usaha"
 TAKES = ("seed", "logprobs", "prompt_logprobs")
 CONTEXT = 2048
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def server_pid(port: int) -> int:
