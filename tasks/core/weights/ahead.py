@@ -102,6 +102,7 @@ def _proven(
 ) -> Iterator[str]:
     """Make each shard once its bytes have arrived; yield its name once they are verified."""
     made = _UnverifiedShards(readers)
+    is_over = False
     while todo or made.files:
         ready = [shard for shard in todo if all(reader.has(shard) for reader in readers)]
         if ready:
@@ -109,8 +110,11 @@ def _proven(
             made.note(ready)
             add(ready)
         yield from made.take_verified()
-        if not ready and not wait():
+        if ready or not (todo or made.files):
+            continue
+        if is_over:
             return
+        is_over = not wait()  # then what arrived last is looked at once more
 
 
 class _ArrivingReader(TensorReader):
