@@ -13,7 +13,12 @@ from pathlib import Path
 
 import psutil
 
+from tasks.core.files.locks import locked
+
 _log = logging.getLogger(__name__)
+
+_SWEEP = ".kawan-usaha-sweep"
+_WAIT_S = 60.0
 
 
 def release_abandoned_locks(cache: Path | None = None) -> tuple[Path, ...]:
@@ -22,12 +27,19 @@ def release_abandoned_locks(cache: Path | None = None) -> tuple[Path, ...]:
     cache: by default torch's own cache of compiled code (TORCH_EXTENSIONS_DIR).
     """
     root = cache or Path(os.environ.get("TORCH_EXTENSIONS_DIR") or _of_torch())
-    locks = [path for path in root.rglob("lock") if path.is_file()]
-    abandoned = tuple(path for path in locks if not _is_open(path))
-    for path in abandoned:
-        _log.warning("Removed the lock of a compiler run that was killed: %s", path)
-        path.unlink(missing_ok=True)
+    if not _locks_below(root):
+        return ()
+    # One at a time: another launch may remove the same lock, whose place a living one then takes.
+    with locked(root / _SWEEP, "removes abandoned locks of compilers", wait_s=_WAIT_S):
+        abandoned = tuple(path for path in _locks_below(root) if not _is_open(path))
+        for path in abandoned:
+            _log.warning("Removed the lock of a compiler run that was killed: %s", path)
+            path.unlink(missing_ok=True)
     return abandoned
+
+
+def _locks_below(root: Path) -> list[Path]:
+    return [path for path in root.rglob("lock") if path.is_file()]
 
 
 def _of_torch() -> str:
@@ -37,7 +49,10 @@ def _of_torch() -> str:
 
 
 def _is_open(path: Path) -> bool:
-    wanted = path.stat()
+    try:
+        wanted = path.stat()
+    except FileNotFoundError:
+        return True  # its compiler has removed it in between
     for process in psutil.process_iter():
         try:
             opened = list(Path(f"/proc/{process.pid}/fd").iterdir())
