@@ -50,12 +50,16 @@ class LinePipe:
     def read_rest(self) -> list[str]:
         """Return all lines up to the end of the pipe.
 
-        Gives up after some seconds, in case an unknown process still holds the pipe open.
+        If an unknown process still holds the pipe open after some seconds, what is in it is all.
         """
         lines: list[str] = []
         until = time.monotonic() + _REST_WITHIN_S
         while self._open and time.monotonic() < until:
             lines += self.read(0.1)
+        if self._open:
+            lines += self.read(0.0)  # a chunk is all that a pipe holds
+            lines += [self._begun] if self._begun else []
+            self._begun = ""
         return lines
 
     def __enter__(self) -> Self:
