@@ -84,7 +84,7 @@ test-all: $(READY)  ## run the slow tests too
 test-vllm: $(READY)  ## run the tests of the engine vllm, after `make vllm`
 	$(BIN)/python -m pytest -m vllm
 
-FUZZ := tests/fuzz tests/unit/files/test_yaml_text.py tests/unit/files/test_foreign.py $(addprefix tests/unit/serving/gateway/,test_openapi.py test_refusals.py test_raw_http.py test_engine_events.py)
+FUZZ = $(shell grep --recursive --files-with-matches --include='test_*.py' @given tests)
 
 fuzz: $(READY)  ## give each command, reader and path of the API a thousand wrong inputs
 	KAWAN_USAHA_FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest $(FUZZ) --numprocesses $(PROCESSES)

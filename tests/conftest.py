@@ -12,17 +12,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import HealthCheck, settings
 
+from tests.fuzz.mutations import EXAMPLES
 from tests.prefork import children_preforked, fork_of_the_collected, preforked_quick_start
 from tests.prefork.server import read_again
 
 # A shell that runs this with `nohup` has SIGHUP ignored, which processes inherit.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# No test may fail for a slow or busy machine: examples have no time limit.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No test may fail for a slow or busy machine: examples have no time limit, and a server has as much
+# time to answer as it needs. Nor may one fail on a change that it has nothing to do with: examples
+# are the same in each run, except those of `make fuzz`.
+settings.register_profile(
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    derandomize=not EXAMPLES,
+    database=None,
+)
 settings.load_profile("unhurried")
+for part in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, part, 600.0)
 
 os.environ.update(
     HF_HUB_DISABLE_XET="1",

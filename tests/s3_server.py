@@ -5,14 +5,17 @@ It honours `If-None-Match: *`, and accepts a wrong checksum.
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import boto3
 import httpx
 import pytest
 from botocore.loaders import JSONFileLoader, Loader, create_loader
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
@@ -26,6 +29,18 @@ _ADMIN = {
     "aws_secret_access_key": "admin",
     "region_name": "us-east-1",
 }
+
+
+_ALONE, _put = threading.Lock(), S3Response.put_object
+
+
+def _put_alone(self: S3Response) -> Any:
+    """Write an object as S3 does: moto looks for an existing one and writes in two steps."""
+    with _ALONE:
+        return _put(self)
+
+
+S3Response.put_object = _put_alone
 
 
 @contextmanager

@@ -142,7 +142,7 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=EXAMPLES or 200, derandomize=not EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES or 200)
 @given(st.dictionaries(st.text(max_size=3), entries | counts, max_size=4), st.binary(max_size=64))
 def test_what_a_header_says_lies_inside_the_file_or_is_refused(
     document: dict[str, object], data: bytes

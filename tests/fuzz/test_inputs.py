@@ -127,9 +127,7 @@ def test_whatever_is_wrong_with_a_file_is_explained(command: str, whole: Path) -
 
     @settings(
         max_examples=EXAMPLES or FEW,
-        derandomize=not EXAMPLES,
         suppress_health_check=list(HealthCheck),
-        database=None,
     )
     @given(wrong)
     def explained(drawn: tuple[str, Mutation]) -> None:

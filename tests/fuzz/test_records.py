@@ -290,10 +290,7 @@ def test_what_is_on_record_is_read_or_explained(name: str, tmp_path: Path) -> No
 
     @settings(
         max_examples=EXAMPLES or FEW,
-        derandomize=not EXAMPLES,
         suppress_health_check=list(HealthCheck),
-        database=None,
-        deadline=None,
     )
     @given(mutations(whole))
     def explained(mutation: Mutation) -> None:

@@ -24,8 +24,8 @@ from tasks.stage_result import StageResult
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 
 MB = 10**6
-TOO_LATE_S = 30.0
-HOLDS = f"import time; held = b'x' * {200 * MB}; print('held'); time.sleep(2)"
+TOO_LATE_S = 300.0
+HOLDS = f"import time; held = b'x' * {200 * MB}; print('held'); time.sleep(6)"
 
 
 @stage_task("heavy")

@@ -7,13 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    FlowRunFilter,
-    FlowRunFilterId,
-)
 from prefect.client.schemas.objects import State, TaskRun
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -40,6 +33,7 @@ from tasks.stage_result import StageResult
 from tests.conversations import load_conversations
 from tests.machines import record_speed
 from tests.models import tiny_llama
+from tests.recorded import pages_of, task_runs_of
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
 TEMPLATE = "vicuna_v1.1"
@@ -125,13 +119,7 @@ def succeeded(recipe: Recipe, **options: object) -> RunSummary:
 
 def task_runs(state: State[object]) -> dict[str, TaskRun]:
     """Prefect's own record of the tasks of a flow run, by the name of the stage."""
-    run_id = state.state_details.flow_run_id
-    assert run_id is not None
-    with get_client(sync_client=True) as client:
-        found = client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-        )
-    return {task_run.name.split()[0]: task_run for task_run in found}
+    return {name.split()[0]: each for name, each in task_runs_of(state, "gate").items()}
 
 
 def ruling(home: Path) -> Artifact:
@@ -177,11 +165,7 @@ def test_refusal_is_a_state_of_its_own_that_is_not_tried_again(refused: Refused)
     assert gate.state is not None
     assert (gate.state.name, gate.run_count) == ("Refused", 1)
     assert "above the limit" in (gate.state.message or "")
-    with get_client(sync_client=True) as client:
-        run_id = refused.state.state_details.flow_run_id
-        assert run_id is not None
-        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-        shown = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
+    shown = pages_of(refused.state, "evaluation", "rebuild")
     assert "Gate failed" in shown["evaluation"]
     assert "above the limit" in shown["rebuild"]
 

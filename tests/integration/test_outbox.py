@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from prefect import flow, runtime
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import Artifact, State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -20,6 +19,7 @@ from tasks.outbox import flush, show_markdown
 from tasks.progress import StageProgress
 from tasks.runtime import stage_task
 from tests.integration.relay import Relay
+from tests.recorded import artifacts_of, artifacts_of_run, pages_of
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 
@@ -46,15 +46,9 @@ def relay(prefect: None) -> Iterator[Relay]:
         yield relay
 
 
-def artifacts_of(state: State[object]) -> list[Artifact]:
-    flow_run_id = state.state_details.flow_run_id
-    assert flow_run_id is not None
-    with get_client(sync_client=True) as client:
-        return list(client.read_artifacts(artifact_filter=of_run(flow_run_id)))
-
-
-def of_run(flow_run_id: UUID) -> ArtifactFilter:
-    return ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+def is_done(shown: list[Artifact]) -> bool:
+    """Return whether the newest state of the progress is there."""
+    return 100.0 in [each.data for each in shown]
 
 
 def run_stage(work: Callable[[], None]) -> State[object]:
@@ -79,7 +73,7 @@ def test_progress_of_a_pool_thread_hangs_on_the_task_that_made_it() -> None:
             for done in range(3):
                 pool.submit(report, done, 2).result()
 
-    (found,) = artifacts_of(run_stage(work))
+    (found,) = artifacts_of(run_stage(work), is_done)
     assert found.task_run_id is not None
     assert (found.type, found.data) == ("progress", 100.0)
 
@@ -110,7 +104,8 @@ def test_an_api_that_is_away_in_the_middle_of_a_stage_fails_and_delays_nothing(
     flush(BLOCKED_S)
     assert state.is_completed()
     assert took[0] < BLOCKED_S
-    found = {artifact.type: artifact for artifact in artifacts_of(state)}
+    shown = artifacts_of(state, lambda shown: is_done(shown) and len(shown) == 2)
+    found = {each.type: each for each in shown}
     assert found["progress"].data == 100.0
     assert found["markdown"].data == "# Done"
     behind = [each for each in caplog.records if "the run page is behind" in each.getMessage()]
@@ -124,12 +119,12 @@ def test_an_artifact_that_the_api_no_longer_knows_is_made_again() -> None:
         report(1, 2)
         flush()
         with get_client(sync_client=True) as client:
-            own = of_run(UUID(str(runtime.flow_run.id)))
+            own = artifacts_of_run(UUID(str(runtime.flow_run.id)))
             for each in client.read_artifacts(artifact_filter=own):
                 client.delete_artifact(UUID(str(each.id)))
         report(2, 2)
 
-    (found,) = artifacts_of(run_stage(work))
+    (found,) = artifacts_of(run_stage(work), is_done)
     assert found.data == 100.0
 
 
@@ -140,7 +135,7 @@ def test_an_artifact_that_prefect_refuses_fails_nothing(caplog: pytest.LogCaptur
 
     state = run_stage(work)
     assert state.is_completed()
-    assert [each.key for each in artifacts_of(state)] == ["a-key"]
+    assert list(pages_of(state, "a-key")) == ["a-key"]
     assert "refuses an artifact" in caplog.text
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 
 from flows.lifecycle import rebuild
@@ -22,6 +20,7 @@ from tasks.core.store import Store
 from tasks.core.weights.journal import DIRECTORY
 from tasks.core.weights.merge import merge_delta
 from tests.hub_faults import Faults
+from tests.recorded import task_runs_of
 from tests.unit.hub.download.ahead_world import BASE, DELTA, SHARD_BYTES
 from tests.unit.hub.holding import Whole, publish_pair
 
@@ -55,12 +54,9 @@ def merged(recipe: Recipe) -> Recipe:
 
 def run(recipe: Recipe) -> tuple[RunSummary, dict[str, TaskRun]]:
     state = rebuild(recipe, until="merge", return_state=True)  # type: ignore[call-overload]
-    with get_client(sync_client=True) as client:
-        ours = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-        tasks = client.read_task_runs(flow_run_filter=ours)
     report = state.result()
     assert isinstance(report, RunSummary)
-    return report, {task.name: task for task in tasks}
+    return report, task_runs_of(state, "download base", "merge")
 
 
 @contextmanager

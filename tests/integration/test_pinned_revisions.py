@@ -22,6 +22,7 @@ from tasks.core.recipe import Base, Delta, Recipe
 from tasks.core.store.run_record import RunRecord
 from tasks.core.store.runs import RunRecords
 from tests.hub_faults import Faults, Refuse
+from tests.recorded import task_runs_of
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -209,11 +210,5 @@ def test_a_download_that_fails_leaves_the_one_beside_it_to_be_gone_on_with(
 
 def test_both_downloads_are_shown_with_a_name_of_their_own(world: World) -> None:
     state = world.run()
-    with get_client(sync_client=True) as client:
-        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-        run_id = state.state_details.flow_run_id
-        assert run_id is not None
-        of_this = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-        names = {run.name for run in client.read_task_runs(flow_run_filter=of_this)}
-    assert {"download base base", "download delta delta"} <= names
+    expected = {"download base base", "download delta delta"}
+    assert expected <= task_runs_of(state, *expected).keys()

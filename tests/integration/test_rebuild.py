@@ -7,13 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    FlowRunFilter,
-    FlowRunFilterId,
-)
 from prefect.client.schemas.objects import State
 
 from flows.lifecycle import rebuild, rebuild_recipe
@@ -33,6 +26,7 @@ from tasks.core.recipe.deploy import Gateway
 from tasks.core.store import Store
 from tasks.core.store.runs import RunRecords
 from tests.models import tiny_llama
+from tests.recorded import pages_of, task_runs_of
 from tests.signing_keys import make_pair
 
 pytestmark = pytest.mark.usefixtures("prefect", "preforked_children")
@@ -81,11 +75,7 @@ def test_run_is_told_in_one_table_and_the_edit_before_and_after(
     assert state.is_completed()
     assert "Gate passed. Published" in (state.message or "")
     assert str(recipe.publish.target if recipe.publish else "") in (state.message or "")
-    with get_client(sync_client=True) as client:
-        run_id = state.state_details.flow_run_id
-        assert run_id is not None
-        ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-        found = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=ours)}
+    found = pages_of(state, "plan", "edit", "evaluation", "rebuild")
     assert set(found) >= {"plan", "edit", "evaluation", "rebuild"}
     assert re.search(r"\| 2 \| .*silu.* \| .*gelu.* \|", found["edit"], re.IGNORECASE)
     assert re.search(r"\| merge \| Cached \| .* s \| .* kB \| .*B \|", found["rebuild"])
@@ -219,14 +209,9 @@ def test_tasks_and_pages_of_a_recipe_by_name_are_those_of_the_run_that_was_start
     assert isinstance(report, RunSummary)
     assert report.recipe.publish is None
     assert report.recipe.evaluate.gate.max_perplexity_ratio == 3
-    run_id = state.state_details.flow_run_id
-    assert run_id is not None
-    with get_client(sync_client=True) as client:
-        ours = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-        names = {each.name for each in client.read_task_runs(flow_run_filter=ours)}
-        pages = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-        found = {a.key: str(a.data) for a in client.read_artifacts(artifact_filter=pages)}
-    assert {"plan tiny", "merge base + delta"} <= names
+    expected = {"plan tiny", "merge base + delta"}
+    assert expected <= task_runs_of(state, *expected).keys()
+    found = pages_of(state, "plan", "rebuild")
     for page in ("plan", "rebuild"):
         assert "`publish=`" in found[page]
     last = RunRecords(built_home).last(1)[0]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State
 
 from tasks import progress, runtime
@@ -23,10 +22,10 @@ from tasks.core.files import locks
 from tasks.core.keys import stage_key
 from tasks.core.store import RunStore, Staging, Store
 from tasks.core.store.runs import RunRecords
-from tasks.outbox import flush
 from tasks.runtime import build_stage, explained_failure, run, running, stage_task
 from tasks.stage_result import StageResult
 from tests.holding import holding
+from tests.recorded import artifacts_of
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 KEY = stage_key("toy", 1, {"size": 7})
@@ -246,11 +245,7 @@ def test_progress_is_an_artifact_with_the_stages_own_words(
         report.text = said
         report(1, 2)
 
-    state = work(return_state=True)
-    flush()
-    with get_client(sync_client=True) as client:
-        ours = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
-        (found,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ours))
+    (found,) = artifacts_of(work(return_state=True), lambda shown: 50.0 in [a.data for a in shown])
     assert found.type == "progress"
     assert found.data == 50.0
     assert re.fullmatch(shown, str(found.description))

@@ -143,7 +143,7 @@ _PARTS = [
 ]
 
 
-@settings(max_examples=EXAMPLES or 300, derandomize=not EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES or 300)
 @given(st.lists(st.sampled_from(_PARTS), max_size=6).map("/".join) | st.text(max_size=12))
 def test_a_name_that_does_not_leave_lies_below_its_directory(name: str) -> None:
     if not leaves(name):

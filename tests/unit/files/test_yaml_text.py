@@ -71,7 +71,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=EXAMPLES or 50, derandomize=not EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES or 50)
 @given(plain)
 def test_what_pyyaml_reads_is_read(value: object) -> None:
     """It is what was written, but for U+0085 in a name, which PyYAML writes as a line break."""
@@ -101,7 +101,7 @@ _VALUES = ["%YAML 1.1\n", "0x", "1:2", "1e9", ".nan", "2001-01-01", "\\x"]
 _PIECES = (*_SIGNS, *_MARKS, *_VALUES, *(f"!!{name} " for name in _TYPES))
 
 
-@settings(max_examples=EXAMPLES or 200, derandomize=not EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES or 200)
 @given(st.lists(st.sampled_from(_PIECES), max_size=25).map("".join))
 def test_whatever_the_text_it_is_a_value_or_no_yaml(text: str) -> None:
     try:

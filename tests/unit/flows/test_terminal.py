@@ -115,7 +115,7 @@ def test_a_command_that_says_nothing_shows_a_sign_of_life(monkeypatch: pytest.Mo
         until = time.monotonic() + TOO_LATE_S
         while not stream.getvalue() and time.monotonic() < until:
             time.sleep(0.01)
-    assert re.match(rf"{CLOCK}  edit           still working, 0 s\n", stream.getvalue())
+    assert re.match(rf"{CLOCK}  edit           still working, \d+ s\n", stream.getvalue())
 
 
 def test_a_command_in_a_script_shows_how_far_it_is(

@@ -49,7 +49,7 @@ def test_a_mixture_of_experts_is_refused_instead_of_counted_wrongly():
         shape_from_config({**SMALL, "num_local_experts": 8})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layers=st.integers(1, 4),
     kv_heads=st.sampled_from([1, 2, 4]),

@@ -173,8 +173,8 @@ def test_an_exception_ends_the_whole_tree(stop: type[BaseException]) -> None:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_the_child_is_silent_ends_it() -> None:
     interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    interrupt.start()
     with pytest.raises(KeyboardInterrupt):
+        interrupt.start()
         run_child(python("import time; time.sleep(600)"), env={**os.environ, "TEST_SILENT": "yes"})
     assert not is_running("TEST_SILENT", "yes")
 

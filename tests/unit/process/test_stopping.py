@@ -35,7 +35,7 @@ with stopping.stop_in_time(), stopping.raised_when_stopped():
         {body}
     except stopping.Stopped as stop:
         sys.exit(stop.exit_code)
-time.sleep(2)
+time.sleep(3)
 """
 
 
@@ -92,7 +92,7 @@ def test_signals_of_others_are_none_of_its_business() -> None:
 
 
 def test_a_block_that_has_ended_in_time_is_not_cut_short() -> None:
-    body = "stopping.WITHIN_S = 1; signal.signal(signal.SIGINT, lambda *_: None); "
+    body = "stopping.WITHIN_S = 2; signal.signal(signal.SIGINT, lambda *_: None); "
     assert code_of(body + "kill(signal.SIGINT)") == 0
 
 

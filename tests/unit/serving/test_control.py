@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import parse_headers
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingUnixStreamServer
 from xmlrpc.client import dumps
@@ -25,7 +26,9 @@ def answering(path: Path, answer: bytes) -> Iterator[Supervisor]:
 
     class Handler(StreamRequestHandler):
         def handle(self) -> None:
-            self.request.recv(65_536)
+            self.rfile.readline()
+            headers = parse_headers(self.rfile)  # what is not read would break the connection
+            self.rfile.read(int(headers["Content-Length"]))
             self.wfile.write(answer)
 
     with ThreadingUnixStreamServer(str(path), Handler) as server:

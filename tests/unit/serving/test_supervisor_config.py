@@ -29,14 +29,14 @@ def the_process(options: ServerOptions):
     return options.process_group_configs[0].process_configs[0]
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 @given(words=st.lists(AWKWARD, min_size=1, max_size=4))
 def test_supervisord_runs_every_command_line_as_it_was_meant(tmp_path_factory, words):
     options = read_back(tmp_path_factory.mktemp("conf"), ("python", *words), {})
     assert shlex.split(the_process(options).command) == ["python", *words]
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 @given(value=AWKWARD)
 def test_supervisord_sets_a_variable_as_it_was_meant_or_it_is_refused(tmp_path_factory, value):
     try:

@@ -104,10 +104,11 @@ def test_a_killed_fetch_leaves_no_artifact_and_goes_on_with_the_next_file(
 def test_an_interrupt_ends_the_transfer_and_keeps_what_is_finished(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruptible: None
 ) -> None:
-    remote, stuck = RemoteStore.open(url), threading.Event()
+    remote, stuck, first = RemoteStore.open(url), threading.Event(), threading.Lock()
 
     def hang(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        if first.acquire(blocking=False):
+            os.kill(os.getpid(), signal.SIGINT)
         stuck.wait()
 
     with monkeypatch.context() as patch:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import CorruptArtifact, StageMissing
@@ -323,8 +323,6 @@ def test_kill_between_note_and_removal_leaves_the_artifact_whole(tmp_path: Path)
 
 @settings(
     max_examples=8,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     runs=st.lists(

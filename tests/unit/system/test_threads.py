@@ -21,6 +21,17 @@ def nothing() -> None:
     pass
 
 
+def of_these_tests() -> list[str]:
+    """Return the threads that these tests have begun and that have not ended."""
+    names = (thread.name for thread in threading.enumerate())
+    return [name for name in names if name.startswith(("test-", "inner-"))]
+
+
+@pytest.fixture(autouse=True)
+def _threads_have_all_the_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.core.system.threads.GRACE_S", 600.0)
+
+
 def test_results_stand_in_the_order_of_the_calls() -> None:
     def call(number: int) -> int:
         time.sleep(0.01 * (5 - number))
@@ -84,10 +95,9 @@ def test_an_interrupt_stops_the_threads_and_is_raised() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert stopped.wait(60)
 
-    before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         run_all([wait_for_the_stop], threads=1, name="test", stop=stopped.set)
-    assert threading.active_count() == before
+    assert not of_these_tests()
 
 
 HANGS = """
@@ -128,11 +138,10 @@ def test_an_error_ends_what_the_others_have_divided_among_threads_of_their_own()
         begun.wait(60)
         raise Boom
 
-    before = threading.active_count()
     with pytest.raises(Boom):
         run_all([lambda: _inner(begun, ended), fail], threads=2, name="test", stop=nothing)
     assert ended.is_set(), "before the error was raised"
-    assert threading.active_count() == before
+    assert not of_these_tests()
 
 
 @pytest.mark.usefixtures("interruptible")

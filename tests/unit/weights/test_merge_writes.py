@@ -134,7 +134,8 @@ import sys
 from pathlib import Path
 from tasks.core.weights.merge import merge_delta
 for directory in sys.argv[1:]:
-    merge_delta(*(Path(directory, name) for name in ("base", "delta", "out")))
+    # As many on each machine: a thread's buffers are 6 MB.
+    merge_delta(*(Path(directory, name) for name in ("base", "delta", "out")), threads=2)
     # Not ru_maxrss, which a child inherits from the process that started it.
     print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """

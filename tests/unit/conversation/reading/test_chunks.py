@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.conversation.reading import chunks
@@ -20,9 +20,7 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 ANY_TEXT = st.text(alphabet=st.sampled_from('ab"\\,:{}[] \n\r\té1'), max_size=120)
-many = settings(
-    max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+many = settings(max_examples=80)
 
 
 @pytest.fixture

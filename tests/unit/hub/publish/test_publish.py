@@ -39,13 +39,15 @@ class Story:
 def story(tmp_path_factory, plain, edited, preforked_probe) -> Iterator[Story]:
     with publish_hub(tmp_path_factory.mktemp("story") / "hub") as hub:
         reports: list[tuple[int, int]] = []
-        seen: list[dict[str, str]] = []
+        seen = [hub.visible()]
         over = threading.Event()
 
         def read_main() -> None:
-            while not over.wait(0.005):
+            is_last = False
+            while not is_last:
+                is_last = over.wait(0.005)
                 shown = hub.visible()
-                if not seen or shown != seen[-1]:
+                if shown != seen[-1]:
                     seen.append(shown)
 
         reader = threading.Thread(target=read_main)

@@ -94,7 +94,7 @@ def test_a_switch_under_load_loses_no_request_and_no_token(two, model):
 
 def test_a_slot_that_nothing_is_routed_to_is_counted_until_its_streams_have_ended(two, model):
     gateway, blue, green = two
-    blue.misbehave(None, pace_s=0.05)
+    blue.misbehave(None, pace_s=2)  # so that the stream outlasts all that is looked at
     stream = gateway.client().chat.completions.create(
         model=MODEL_NAME, messages=MESSAGES, max_tokens=30, temperature=0, stream=True
     )
@@ -105,6 +105,7 @@ def test_a_slot_that_nothing_is_routed_to_is_counted_until_its_streams_have_ende
     assert gateway.metric("kawan_usaha_in_flight", slot="blue") == 1
     assert gateway.chat().status_code == 200
     assert len(green.state()["asked"]) == 1
+    blue.misbehave(None, pace_s=0)
     *_, last = stream
     assert last.choices[0].finish_reason == "length"
     assert gateway.control.state().in_flight["blue"] == {"e0": 0}
@@ -167,16 +168,24 @@ def test_another_model_in_the_same_directory_has_its_tokenizer_read(start, tmp_p
 
 def test_the_last_answers_are_remembered_without_the_probes(two):
     gateway, engine, _ = two
+    answered = []
     for word in ("satu", "dua", "tiga", "empat"):
         messages = [{"role": "user", "content": word}]
-        assert gateway.chat(messages=messages, stream=word == "dua").status_code == 200
+        said = gateway.client().chat.completions.create(
+            model=MODEL_NAME, messages=messages, max_tokens=4, stream=word == "dua"
+        )
+        if word == "dua":
+            answered.append("".join(part.choices[0].delta.content or "" for part in said))
+        else:
+            answered.append(said.choices[0].message.content)
     assert gateway.chat(max_tokens=1).status_code == 200
     asked = engine.state()["asked"]
     recent = gateway.control.recent()
     assert [answer.request["prompt"] for answer in recent] == [a["prompt"] for a in asked[1:4]]
+    assert [answer.text for answer in recent] == answered[1:]
     assert recent[-1].request["temperature"] == 0.7
     assert {answer.build for answer in recent} == {"b1"}
-    assert all(answer.text and answer.finish_reason in ("stop", "length") for answer in recent)
+    assert {answer.finish_reason for answer in recent} <= {"stop", "length"}
 
 
 def test_incidents_are_counted_and_logged(gateway):

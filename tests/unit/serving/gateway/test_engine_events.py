@@ -54,7 +54,7 @@ events = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=EXAMPLES or 300, derandomize=not EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES or 300)
 @given(events | ODD)
 def test_an_event_of_any_shape_is_pieces_of_an_answer_or_a_lost_engine(event: Any) -> None:
     try:
@@ -68,7 +68,7 @@ def test_an_event_of_any_shape_is_pieces_of_an_answer_or_a_lost_engine(event: An
                 chunks.of(0, piece)
 
 
-@settings(max_examples=EXAMPLES or 100, derandomize=not EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES or 100)
 @given(st.sampled_from([400, 401, 413, 422, 429, 500, 503]), st.binary(max_size=20) | ODD)
 def test_a_refusal_of_any_shape_is_explained(status: int, body: Any) -> None:
     raw = body if isinstance(body, bytes) else json.dumps({"error": body}).encode()

@@ -171,7 +171,7 @@ def locked(start, model, engine, tmp_path):
 
 
 def test_a_gateway_with_keys(locked, engine):
-    asked = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 10}
+    asked = {"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 10, "temperature": 0}
     with pytest.raises(openai.AuthenticationError) as wrong:
         locked.client(KEY + "x").chat.completions.create(**asked)
     assert wrong.value.code == "invalid_api_key"

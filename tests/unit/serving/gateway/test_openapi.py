@@ -97,11 +97,8 @@ def test_whatever_is_asked_is_answered_as_described(api: Any, path: str, method:
 
     @settings(
         max_examples=EXAMPLES or FEW,
-        derandomize=not EXAMPLES,
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
-        database=None,
-        deadline=None,
     )
     @given(cases)
     def answered(case: schemathesis.Case) -> None:

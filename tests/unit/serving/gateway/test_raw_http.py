@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_route
+from tests.unit.serving.gateway.world import MESSAGES, MODEL_NAME, Gateway, a_route, server_pid
 
 PATH = "/v1/chat/completions"
 BODY = json.dumps({"model": MODEL_NAME, "messages": MESSAGES, "max_tokens": 1}).encode()
@@ -88,7 +88,7 @@ def test_what_is_hardly_http_harms_nobody(gateway: Gateway, name: str) -> None:
 def test_a_megabyte_of_anything_in_a_field_is_answered_in_bounded_memory(
     gateway: Gateway, field: str, value: bytes
 ) -> None:
-    process = psutil.Process(gateway.process.pid)
+    process = psutil.Process(server_pid(gateway.port))
     before = process.memory_info().rss
     body = BODY[:-1] + b', "' + field.encode() + b'": ' + value + b"}"
     answer = httpx.post(f"{gateway.url}{PATH}", content=body, timeout=300)

@@ -212,7 +212,7 @@ names = st.sampled_from(
 )
 
 
-@settings(max_examples=max(300, EXAMPLES), deadline=None)
+@settings(max_examples=max(300, EXAMPLES))
 @given(
     kind=st.sampled_from([ChatRequest, CompletionRequest, EmbeddingRequest, TokenCheckRequest]),
     content=st.dictionaries(names, json_values, max_size=6),

@@ -102,6 +102,8 @@ def test_the_article_grows_and_is_told_to_be_cut(gateway):
 
 
 def test_whoever_stops_reading_ends_the_generation(gateway, engine):
+    engine.misbehave(None, pace_s=1)  # whatever nobody ends goes on for a quarter of an hour
+
     async def a_little() -> None:
         async with model_at(gateway.url) as model:
             steps = written(model, "Judul", Wish(0, 1000))
@@ -110,9 +112,10 @@ def test_whoever_stops_reading_ends_the_generation(gateway, engine):
                     break
             assert engine.state()["running"] == 1
             await steps.aclose()
-            await asyncio.to_thread(until, lambda: engine.state()["running"] == 0, within_s=5)
+            await asyncio.to_thread(until, lambda: engine.state()["running"] == 0)
 
     asyncio.run(a_little())
+    engine.misbehave(None)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ class Terminal:
 
     def __init__(self, url: str, **options: object) -> None:
         self.lines: list[str] = []
-        self.talk = Talk(f"{url}/v1", MODEL_NAME, self.lines.append, max_tokens=16, **options)
+        # Greedy: a drawn answer may end at its first token.
+        options = {"temperature": 0, "max_tokens": 16} | options
+        self.talk = Talk(f"{url}/v1", MODEL_NAME, self.lines.append, **options)
 
     def ask(self, question: str) -> str:
         return "".join(self.talk.ask(question))
