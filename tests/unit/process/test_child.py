@@ -280,6 +280,22 @@ def test_a_process_is_known_while_the_kernel_loads_its_program() -> None:
         assert all(known)
 
 
+def test_last_words_without_an_end_are_heard_though_a_stranger_holds_the_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process without our mark and in a session of its own is none that we know of."""
+    monkeypatch.setattr("tasks.core.process.lines._REST_WITHIN_S", 0.2)
+    code = """
+    import subprocess, sys
+    stranger = subprocess.Popen(["sleep", "600"], env={}, start_new_session=True)
+    sys.stdout.write(f"{stranger.pid}\\nlast words")
+    """
+    result = run_child(python(code))
+    pid, *words = result.tail
+    os.kill(int(pid), signal.SIGKILL)
+    assert words == ["last words"]
+
+
 def test_lines_are_seen_while_the_child_runs(tmp_path: Path) -> None:
     """The child ends only once its first line was seen."""
     go = tmp_path / "go"
