@@ -19,6 +19,7 @@ from tests.hub_faults import Faults
 from tests.models import tiny_delta, tiny_llama
 
 MANY = "many.json"
+MANY_PROMPTS = "many_prompts.json"
 FEW = "few.json"
 _HELD_S = 240
 
@@ -101,6 +102,8 @@ def _write_data(root: Path) -> None:
     turns = [{"from": "human", "value": "Halo?"}, {"from": "gpt", "value": "Halo juga, apa kabar?"}]
     (root / "held_out.json").write_text(json.dumps([{"id": "a", "conversations": turns}]))
     (root / "prompts.json").write_text(json.dumps([{"id": "p", "prompt": "Apa itu NIB?"}]))
+    prompts = [{"id": f"p{number}", "prompt": f"Apa itu NIB {number}?"} for number in range(20_000)]
+    (root / MANY_PROMPTS).write_text(json.dumps(prompts))
     records = [
         {
             "id": str(number),

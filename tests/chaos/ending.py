@@ -99,9 +99,14 @@ def _is_held(path: Path) -> bool:
     return False
 
 
+def left_in_tmp(root: Path) -> list[Path]:
+    """Return what processes have left in TMPDIR, but for the cache of torch."""
+    return [path for path in root.glob("tmp/*") if not path.name.startswith("torchinductor_")]
+
+
 def _temporary(root: Path) -> Iterator[Path]:
     for path in root.rglob("*"):
         if _TEMPORARY.search(path.name) or path.parent.name in _UNFINISHED:
             yield path
-    yield from root.glob("tmp/*")
+    yield from left_in_tmp(root)
     yield from root.glob("*/prefect/tmp")

@@ -20,7 +20,12 @@ from tasks.core.serving.launch.ending import stop
 from tasks.core.serving.state.directory import state_directory
 from tasks.core.serving.state.files import read_deployment
 from tasks.core.store.manifest import read_manifest
-from tests.chaos.ending import require_no_temporary, require_nothing_left, require_only_logs
+from tests.chaos.ending import (
+    left_in_tmp,
+    require_no_temporary,
+    require_nothing_left,
+    require_only_logs,
+)
 from tests.chaos.operator import Operator
 from tests.chaos.plan import Plan
 from tests.chaos.struck import Struck
@@ -85,7 +90,7 @@ class Play:
         took_s = time.monotonic() - began
         result, stages = self.result(prefect.at.home), _took_s(prefect.at.home, took_s)
         self.clear(prefect.at.home)
-        assert not list(self.root.glob("undisturbed/tmp/*"))
+        assert not left_in_tmp(self.root / "undisturbed")
         return result, stages
 
     def result(self, home: Path) -> Result:

@@ -22,7 +22,7 @@ from tasks.core.files.locks import locked
 from tasks.core.home import PROJECT
 from tasks.core.machine.activity import running_work
 from tasks.core.process.tree import environment_of
-from tests.tiny_world import FEW, MANY, Held, World, tiny_world
+from tests.tiny_world import FEW, MANY, MANY_PROMPTS, Held, World, tiny_world
 
 pytestmark = pytest.mark.slow  # the recipe is built before the first of them: two minutes
 
@@ -40,7 +40,9 @@ def recipe(world: World, home: Path, stage: str) -> Path:
     data = MANY if stage == "prepare" else FEW
     steps = 100_000 if stage == "finetune" else 1
     return world.recipe(
-        home / "stopped.yaml", finetune={"data": str(world.root / data), "max_steps": steps}
+        home / "stopped.yaml",
+        finetune={"data": str(world.root / data), "max_steps": steps},
+        evaluate={"prompts": str(world.root / MANY_PROMPTS)} if stage == "evaluate" else {},
     )
 
 
@@ -70,7 +72,8 @@ def reached(world: World, home: Path, stage: str) -> Callable[[], bool]:
     if stage in STORED:
         return lambda: any(staging.glob(f"{stage}-*"))
     if stage == "deploy":
-        return lambda: any((home / "serving").glob("stopped/*.sock"))
+        # The engine has begun to load.
+        return lambda: any((home / "serving").glob("stopped/logs/blue.log"))
     before = len(world.faults.requests("released.*commit", method="POST"))
     return lambda: len(world.faults.requests("released.*commit", method="POST")) > before
 
@@ -122,9 +125,10 @@ def stop(world: World, home: Path, stage: str, number: signal.Signals) -> str:
     """Stop a rebuild in a stage; return its output once nothing of it is alive."""
     process = start(world, home, stage)
     wait_for(reached(world, home, stage), process)
-    if stage in ("finetune", "evaluate", "deploy"):  # they work in processes of their own
+    if stage in ("finetune", "evaluate"):  # they work in processes of their own
         wait_for(lambda: bool(psutil.Process(process.pid).children()), process)
-    time.sleep(1)
+    if stage != "deploy":  # which takes a few seconds in all
+        time.sleep(1)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     output, _ = process.communicate(timeout=HANG_S)

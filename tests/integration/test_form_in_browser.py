@@ -14,6 +14,7 @@ from tasks.core.process.ports import free_port
 from tasks.core.recipe import Recipe
 from tasks.core.recipe.file import recipe_names
 from tests.prefect_command import prefect_home
+from tests.receivers import awaited
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is missing: pip install -e '.[dev]'"
@@ -55,11 +56,10 @@ class Ui:
         """Submit a form, and wait on the page of its run until it has ended so."""
         before = self.runs()
         form.submit()
-        form.page.get_by_text("scheduled to start now").first.wait_for()
-        (run,) = set(self.runs()) - set(before)
+        run = awaited(lambda: [run for run in self.runs() if run not in before])
         run_page(self.page, self.url, run)
         self.page.locator(".state-badge").get_by_text(ends_as).first.wait_for()
-        return str(run)
+        return run
 
 
 @pytest.fixture(scope="module")
