@@ -88,7 +88,7 @@ def _with_its_own(
     earlier: Path, recipe: Recipe, until: str, times: int, env: dict[str, str]
 ) -> None:
     file = Path(env["PREFECT_HOME"]).with_name("recipe.yaml")
-    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True)))
     words = "rebuild", str(file), "--until", until
     env = {**env, "PREFECT_API_URL": ""}
     whole: dict[Path, list[float]] = {HERE: [], earlier: []}

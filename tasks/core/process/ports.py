@@ -1,8 +1,8 @@
 """TCP ports of this machine: a free one for a child, and binding one for a server."""
 
+import errno
 import random
 import socket
-from contextlib import suppress
 
 from tasks.core.errors import PortTaken
 
@@ -18,17 +18,27 @@ def free_port() -> int:
     Raises PortTaken if all are taken.
     """
     for port in random.SystemRandom().sample(_SERVERS, len(_SERVERS)):
-        with suppress(OSError), socket.socket(socket.AF_UNIX) as reserved:
-            reserved.bind(f"\0kawan-usaha-port-{port}")
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
-            reserved.detach()  # the name is ours until this process ends
+        if _is_reserved(port):
             return port
     raise PortTaken(
         "No port is free for a server of this machine.",
         expected=f"a free port from {_SERVERS.start} to {_SERVERS.stop - 1}",
         next_step="End what listens there: `ss -tlnp` shows it.",
     )
+
+
+def _is_reserved(port: int) -> bool:
+    """Reserve a port until this process ends; return False if it is in use, or reserved."""
+    with socket.socket(socket.AF_UNIX) as reserved, socket.socket() as probe:
+        try:
+            reserved.bind(f"\0kawan-usaha-port-{port}")
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        reserved.detach()  # so it stays open
+    return True
 
 
 def bound_socket(host: str, port: int, *, what: str, next_step: str) -> socket.socket:
