@@ -78,6 +78,16 @@ def test_progress_of_a_pool_thread_hangs_on_the_task_that_made_it() -> None:
     assert (found.type, found.data) == ("progress", 100.0)
 
 
+def test_a_stage_ends_once_its_page_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a command that ends with it would leave the page behind."""
+    flushed: list[None] = []
+    monkeypatch.setattr(progress, "flush", lambda: flushed.append(flush(BLOCKED_S)))
+    state = run_stage(lambda: StageProgress("work", "steps")(2, 2))
+    assert len(flushed) == 1
+    (found,) = artifacts_of(state, lambda _: True)  # one look
+    assert found.data == 100.0
+
+
 @pytest.mark.parametrize("away_s", [0.0, pytest.param(60.0, marks=pytest.mark.slow)])
 def test_an_api_that_is_away_in_the_middle_of_a_stage_fails_and_delays_nothing(
     relay: Relay, caplog: pytest.LogCaptureFixture, away_s: float
