@@ -82,7 +82,13 @@ def test_a_stage_ends_once_its_page_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
     """Or a command that ends with it would leave the page behind."""
     flushed: list[None] = []
     monkeypatch.setattr(progress, "flush", lambda: flushed.append(flush(BLOCKED_S)))
-    state = run_stage(lambda: StageProgress("work", "steps")(2, 2))
+
+    def work() -> None:
+        report = StageProgress("work", "steps")
+        report(0, 2)
+        report(2, 2)
+
+    state = run_stage(work)
     assert len(flushed) == 1
     (found,) = artifacts_of(state, lambda _: True)  # one look
     assert found.data == 100.0
