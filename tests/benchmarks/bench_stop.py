@@ -26,6 +26,7 @@ import psutil
 
 from tasks.core.process.tree import environment_of
 from tasks.core.serving.supervision.processes import MARK
+from tests.recovery.processes import is_alive
 
 COMMAND = str(Path(sys.executable).with_name("kawan-usaha"))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -100,7 +101,7 @@ def stopped(home: Path, number: signal.Signals, after_s: float, template: Path |
     alive = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     begun = time.monotonic()
-    while process.poll() is None or any(map(_runs, alive)) or _left(home, serving):
+    while process.poll() is None or any(map(is_alive, alive)) or _left(home, serving):
         if time.monotonic() - begun > GIVE_UP_S:
             sys.exit(f"still alive after {GIVE_UP_S:.0f} s: {_left(home, serving)}")
         time.sleep(0.05)
@@ -129,15 +130,10 @@ def _left(home: Path, serving: set[int]) -> list[psutil.Process]:
 
 def _of(home: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
-        if _runs(process) and any(str(home) in value for value in environment_of(process).values()):
+        if is_alive(process) and any(
+            str(home) in value for value in environment_of(process).values()
+        ):
             yield process
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 if __name__ == "__main__":

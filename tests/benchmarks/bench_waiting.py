@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from tasks.core.home import PROJECT
 from tasks.core.machine.cpu import compute_dtype, read_cpu
 from tasks.core.process.environment import BESIDE_OTHERS
 from tasks.core.recipe import Finetune
@@ -29,7 +30,6 @@ from tasks.core.training.model.packed_attention import bounds_of
 from tests.benchmarks.demo_model import save_demo_model
 from tests.benchmarks.quick_training import CPU, adapted, first_row, plain_model, step
 
-PROJECT = Path(__file__).parents[2]
 WAYS: Mapping[str, Mapping[str, str]] = {
     "libgomp's default": {},
     "sleeps at once": {"OMP_WAIT_POLICY": "PASSIVE"},

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PortTaken
+from tasks.core.home import PROJECT
 from tasks.core.process import ports
 from tasks.core.process.ports import bound_socket, free_port
 
 ANOTHER = """
 import sys
+from tasks.core.home import PROJECT
 from tasks.core.process import ports
 ports._SERVERS = range(int(sys.argv[1]), int(sys.argv[1]) + 1)
 print(ports.free_port())
@@ -21,9 +23,7 @@ print(ports.free_port())
 def of_another_process(port: int) -> "subprocess.CompletedProcess[str]":
     """Let another process look for a free port among this one."""
     argv = [sys.executable, "-c", ANOTHER, str(port)]
-    return subprocess.run(
-        argv, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False
-    )
+    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
 def test_nobody_is_given_a_port_twice(monkeypatch: pytest.MonkeyPatch) -> None:
